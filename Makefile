@@ -1,0 +1,124 @@
+# The graph: what is made from what. `make` alone prints help.
+#
+#   data/raw ─ convert ─ augment ─ train ─┬─ validate ─┬─ inspect
+#                                         │            └─ report
+#                                         └─ export
+#
+# A stage runs again only when its own slice of the config, its code or its input changed. Targets are real
+# files that a stage writes last, so whatever exists is finished. Limits: package versions are not watched,
+# and `make -n` overstates, because `params` always runs. After a cosmetic edit of a stage's code,
+# `make -t all` declares everything up to date.
+
+CONFIG ?= configs/sample.yaml
+DEVICE ?=
+WORKERS ?=
+
+NAME := $(basename $(notdir $(CONFIG)))
+RUN := runs/$(NAME)
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+INSTALLED := $(VENV)/installed.txt
+UV := $(shell command -v uv 2>/dev/null)
+
+ifeq ($(wildcard $(CONFIG)),)
+$(error CONFIG=$(CONFIG): no such file; there are: $(wildcard configs/*.yaml))
+endif
+
+PIPELINE := $(PYTHON) -m pipeline
+OPTIONS := --config $(CONFIG) $(if $(DEVICE),--device $(DEVICE)) $(if $(WORKERS),--workers $(WORKERS))
+
+SHARED_CODE := pipeline/boxes.py pipeline/files.py
+FORMATS := $(wildcard pipeline/formats/*.py)
+TRAIN_CODE := pipeline/train.py pipeline/trainer.py pipeline/freeze.py pipeline/weights.py
+SAMPLE := data/raw/sample/annotations/test.json
+# The sample is drawn for the configs that use it, and for no other.
+SOURCE := $(if $(shell grep -s '^ *source: *data/raw/sample *\(\#.*\)\?$$' $(CONFIG)),$(SAMPLE))
+
+.DELETE_ON_ERROR:
+.SUFFIXES:
+.DEFAULT_GOAL := help
+.PHONY: help setup params sample convert augment train validate inspect export report all test lint bench database clean
+
+help:  ## this page
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  CONFIG=configs/NAME.yaml chooses the experiment (now $(CONFIG)); results go to runs/NAME."
+	@echo "  DEVICE=cpu|0|mps and WORKERS=N say where and how fast; they never change what is made."
+
+# --- Installation ---------------------------------------------------------------------------------
+
+setup: $(INSTALLED)  ## create .venv and install everything; all other targets do it themselves
+
+# `installed.txt` is what pip reports at the end: the target, and the record of what is in there.
+$(INSTALLED): pyproject.toml constraints.txt
+ifneq ($(UV),)
+	test -x $(PYTHON) || "$(UV)" venv --quiet --seed $(VENV)
+	"$(UV)" pip install --python $(PYTHON) --constraint constraints.txt --editable '.[dev]'
+else
+	test -x $(PYTHON) || python3 -m venv $(VENV)
+	$(PYTHON) -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+endif
+	$(PYTHON) -m pip freeze --disable-pip-version-check --exclude-editable > $@.partial
+	mv $@.partial $@
+
+database: $(INSTALLED)  ## give FiftyOne its database where its own installer could not download it
+	$(PYTHON) -m pip install --disable-pip-version-check --constraint constraints.txt '.[database]'
+
+# --- Stages ---------------------------------------------------------------------------------------
+
+convert: $(RUN)/dataset/data.yaml  ## annotations -> an Ultralytics data set, with a receipt
+augment: $(RUN)/augmented/data.yaml  ## more training images by transforming the ones there are
+train: $(RUN)/model.pt  ## fine-tune in phases, frozen layers first
+validate: $(RUN)/metrics.json  ## COCO figures of val and test
+export: $(RUN)/export/manifest.json  ## files for the device, proven equal to the model
+report: $(RUN)/report/index.html  ## the run on one page
+all: validate export report  ## every stage but the App
+convert augment train validate export report:
+	@echo "$@: up to date in $(RUN)"
+
+inspect: $(RUN)/metrics.json $(RUN)/params/inspect.json  ## see the mistakes in FiftyOne
+	$(PIPELINE) inspect $(OPTIONS)
+
+sample: $(SAMPLE)  ## draw the sample data set (done by itself when a config needs it)
+$(SAMPLE): $(wildcard pipeline/sample/*.py) | $(INSTALLED)
+	$(PIPELINE) sample
+
+# A stage depends on its slice of the config, not on the whole file. `params` rewrites only the slices that
+# changed; the empty recipe makes make look at their dates again.
+$(RUN)/params/%.json: params ;
+params: $(SOURCE) | $(INSTALLED)
+	@$(PIPELINE) params --config $(CONFIG)
+
+$(RUN)/dataset/data.yaml: $(RUN)/params/convert.json $(RUN)/params/source.json pipeline/convert.py $(FORMATS) $(SHARED_CODE) $(SOURCE)
+	$(PIPELINE) convert $(OPTIONS)
+
+$(RUN)/augmented/data.yaml: $(RUN)/params/augment.json $(RUN)/dataset/data.yaml pipeline/augment.py $(SHARED_CODE)
+	$(PIPELINE) augment $(OPTIONS)
+
+$(RUN)/model.pt: $(RUN)/params/train.json $(RUN)/augmented/data.yaml $(TRAIN_CODE)
+	$(PIPELINE) train $(OPTIONS)
+
+$(RUN)/metrics.json: $(RUN)/params/validate.json $(RUN)/model.pt $(RUN)/dataset/data.yaml pipeline/validate.py
+	$(PIPELINE) validate $(OPTIONS)
+
+$(RUN)/export/manifest.json: $(RUN)/params/export.json $(RUN)/model.pt $(RUN)/dataset/data.yaml pipeline/export.py
+	$(PIPELINE) export $(OPTIONS)
+
+$(RUN)/report/index.html: $(RUN)/params/report.json $(RUN)/metrics.json pipeline/report.py pipeline/report.html.jinja
+	$(PIPELINE) report $(OPTIONS)
+
+# --- Upkeep ---------------------------------------------------------------------------------------
+
+test: $(INSTALLED) $(SAMPLE)  ## all tests
+	$(PYTHON) -m pytest
+
+lint: $(INSTALLED)  ## ruff and mypy
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy pipeline
+
+bench: $(INSTALLED)  ## the results table of the README, from runs/
+	$(PYTHON) benchmarks/results.py
+
+clean:  ## delete this config's run; other runs, data and .venv stay
+	rm -rf $(RUN)

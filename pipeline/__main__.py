@@ -1,0 +1,167 @@
+"""The command line: load the config, run one stage."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline import config as configs
+from pipeline.errors import PipelineError
+from pipeline.run import Run
+
+STAGES = {
+    "convert": "annotations of any known format -> an Ultralytics data set with a receipt",
+    "augment": "more training images by transforming the ones there are",
+    "train": "fine-tune from COCO weights, in phases, with frozen layers",
+    "validate": "COCO figures per split and class, and the predictions behind them",
+    "inspect": "the run as a FiftyOne data set, in the App on 127.0.0.1",
+    "export": "ONNX or TensorRT, compared with the model box by box",
+    "report": "one page for people",
+}
+# Mistakes of the machine, not of the program: said in a line.
+MACHINE_ERRORS = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EEXIST,
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        said = _run(options)
+    except PipelineError as error:
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno not in MACHINE_ERRORS:
+            raise
+        print(f"error: {error.filename or options.command}: {error.strerror}; {_way_out(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped; the next `make` goes on from here", file=sys.stderr)
+        return 130
+    if said:
+        print(f"{options.command}: {said}")
+    return 0
+
+
+def _way_out(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "make room on the disk, or move runs/ to another one and link it here"
+    return "make the folder writable for this user, or move runs/ to one that is and link it here"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline", description="One stage of the pipeline; `make help` shows how they chain."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="STAGE")
+    for stage, description in STAGES.items():
+        command = commands.add_parser(stage, help=description, description=description)
+        command.add_argument("--config", type=Path, required=True, metavar="FILE")
+        command.add_argument(
+            "--device", default="", metavar="D", help="cpu, 0 for the first GPU, mps; the best there is if not given"
+        )
+        command.add_argument(
+            "--workers",
+            type=_natural,
+            default=4,
+            metavar="N",
+            help="processes that load images on a GPU machine (default 4)",
+        )
+        if stage == "inspect":
+            command.add_argument("--no-app", action="store_true", help="build the data set and leave")
+            command.add_argument("--port", type=_natural, default=5151, help="of the App (default 5151)")
+    params = commands.add_parser("params", help="write runs/NAME/params, by which make sees what changed")
+    params.add_argument("--config", type=Path, required=True, metavar="FILE")
+    commands.add_parser("sample", help="draw the sample data set into data/raw/sample")
+    return parser
+
+
+def _natural(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError("not a number from 0 up")
+    return number
+
+
+def _run(options: argparse.Namespace) -> str:
+    # Stages are imported when asked for: `--help`, `params` and `convert` need no torch.
+    if options.command == "sample":
+        from pipeline import sample
+
+        return sample.main()
+    config, run = configs.load(options.config), Run.of(options.config)
+    if options.command == "params":
+        from pipeline import params
+
+        params.main(config, run)
+        return ""
+    return STAGE_CALLS[options.command](config, run, options)
+
+
+def _convert(config: configs.Config, run: Run, options: argparse.Namespace) -> str:
+    from pipeline import convert
+
+    return convert.main(config.convert, run, config.seed)
+
+
+def _augment(config: configs.Config, run: Run, options: argparse.Namespace) -> str:
+    from pipeline import augment
+
+    return augment.main(config.augment, run, config.seed)
+
+
+def _train(config: configs.Config, run: Run, options: argparse.Namespace) -> str:
+    from pipeline import train
+
+    return train.main(config.train, run, config.seed, options.device, options.workers)
+
+
+def _validate(config: configs.Config, run: Run, options: argparse.Namespace) -> str:
+    from pipeline import validate
+
+    return validate.main(config.validate_, run, options.device)
+
+
+def _inspect(config: configs.Config, run: Run, options: argparse.Namespace) -> str:
+    from pipeline import inspect
+
+    return inspect.main(config.inspect, run, None if options.no_app else options.port)
+
+
+def _export(config: configs.Config, run: Run, options: argparse.Namespace) -> str:
+    from pipeline import export
+
+    return export.main(config.export, run, options.device)
+
+
+def _report(config: configs.Config, run: Run, options: argparse.Namespace) -> str:
+    from pipeline import report
+
+    return report.main(config.report, run)
+
+
+STAGE_CALLS: dict[str, Callable[[configs.Config, Run, argparse.Namespace], str]] = {
+    "convert": _convert,
+    "augment": _augment,
+    "train": _train,
+    "validate": _validate,
+    "inspect": _inspect,
+    "export": _export,
+    "report": _report,
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

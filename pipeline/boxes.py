@@ -1,0 +1,160 @@
+"""A box, a labelled image, and the only place that knows YOLO's text.
+
+Every reader in `formats` makes these and every stage reads them. Coordinates are absolute pixels of
+the upright image, continuous, with the origin at the outer corner of the top-left pixel:
+
+    (0, 0) ┌──────────────── x
+           │   xmin,ymin ┌────────┐
+           │             │        │  width = xmax - xmin
+           y             └────────┘ xmax,ymax
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import yaml
+
+from pipeline.errors import DataError
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """One labelled object. `id` is what its own file calls it, for whoever must find it again."""
+
+    label: str
+    xmin: float
+    ymin: float
+    xmax: float
+    ymax: float
+    id: str = ""
+    crowd: bool = False
+
+    @property
+    def width(self) -> float:
+        return self.xmax - self.xmin
+
+    @property
+    def height(self) -> float:
+        return self.ymax - self.ymin
+
+    @property
+    def is_finite(self) -> bool:
+        return all(map(math.isfinite, (self.xmin, self.ymin, self.xmax, self.ymax)))
+
+    def clipped(self, width: int, height: int) -> Box:
+        return replace(
+            self,
+            xmin=min(max(self.xmin, 0.0), width),
+            ymin=min(max(self.ymin, 0.0), height),
+            xmax=min(max(self.xmax, 0.0), width),
+            ymax=min(max(self.ymax, 0.0), height),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """An image and its boxes as a source gives them, not yet checked.
+
+    `declared_size` is (width, height) as the annotation has it, None where it says nothing.
+    `annotation` is the file that holds the boxes, None for an image that no annotation mentions.
+    """
+
+    image: Path
+    boxes: tuple[Box, ...]
+    annotation: Path | None
+    declared_size: tuple[int, int] | None = None
+    split: str | None = None
+
+
+def yolo_line(box: Box, class_id: int, width: int, height: int) -> str:
+    """`class cx cy w h`, relative to the image. Six decimals: 0.002 px in an image of 4,000."""
+    cx, cy = (box.xmin + box.xmax) / 2 / width, (box.ymin + box.ymax) / 2 / height
+    return f"{class_id} {cx:.6f} {cy:.6f} {box.width / width:.6f} {box.height / height:.6f}"
+
+
+def from_yolo_line(line: str, names: Sequence[str], width: int, height: int, id: str = "") -> Box:
+    """The box of one line of YOLO text, box or polygon, in pixels.
+
+    Raises ValueError saying what is wrong with the line.
+    """
+    first, *rest = line.split()
+    try:
+        index, numbers = int(float(first)), [float(word) for word in rest]
+    except (ValueError, OverflowError):
+        raise ValueError(f"not numbers: {line[:60]!r}") from None
+    if len(numbers) != 4 and (len(numbers) < 6 or len(numbers) % 2):
+        raise ValueError(f"{len(numbers)} numbers after the class; a box has 4, a polygon 6 or more")
+    if not 0 <= index < len(names) or index != float(first):
+        raise ValueError(f"class {first}, outside the valid range 0..{len(names) - 1}")
+    if len(numbers) == 4:
+        cx, cy, w, h = numbers
+        corners = (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)
+    else:
+        xs, ys = numbers[0::2], numbers[1::2]
+        corners = (min(xs), min(ys), max(xs), max(ys))
+    xmin, ymin, xmax, ymax = corners
+    return Box(names[index], xmin * width, ymin * height, xmax * width, ymax * height, id)
+
+
+def read_labels(path: Path, names: Sequence[str], width: int, height: int) -> tuple[Box, ...]:
+    """The boxes of a YOLO label file; the id of a box is the number of its line."""
+    boxes = []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: not text; write it again as UTF-8") from None
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            try:
+                boxes.append(from_yolo_line(line, names, width, height, id=f"line {number}"))
+            except ValueError as error:
+                raise DataError(f"{path}: line {number}: {error}; correct the line") from None
+    return tuple(boxes)
+
+
+def write_labels(path: Path, boxes: Iterable[Box], names: Sequence[str], size: tuple[int, int]) -> None:
+    lines = [yolo_line(box, names.index(box.label), *size) for box in boxes]
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def write_data_yaml(path: Path, folders: dict[str, str], names: Sequence[str]) -> None:
+    """Ultralytics' description of a data set.
+
+    No `path:` key: Ultralytics then takes the folder of this very file as the root, so that the run
+    can be moved.
+    """
+    text = yaml.safe_dump({**folders, "names": dict(enumerate(names))}, sort_keys=False, allow_unicode=True)
+    path.write_text(text, encoding="utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class YoloDataset:
+    """A data set that an earlier stage wrote: class names, and the folder of images of each split."""
+
+    names: tuple[str, ...]
+    images: dict[str, Path]
+
+    @classmethod
+    def read(cls, data_yaml: Path) -> YoloDataset:
+        if not data_yaml.is_file():
+            raise DataError(f"{data_yaml}: not there; `make` runs the stage that writes it")
+        data = yaml.safe_load(data_yaml.read_text(encoding="utf-8"))
+        names = tuple(data.pop("names").values())
+        return cls(names, {split: data_yaml.parent / folder for split, folder in data.items()})
+
+    def files(self, split: str) -> list[Path]:
+        """The images of a split, in the order of their names; empty where there is no such split."""
+        if split not in self.images:
+            return []
+        found = self.images[split].iterdir()
+        return sorted(path for path in found if path.suffix.lower() in IMAGE_SUFFIXES)
+
+    @staticmethod
+    def label_file(image: Path) -> Path:
+        return image.parents[1].with_name("labels") / image.parent.name / f"{image.stem}.txt"

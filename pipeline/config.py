@@ -1,0 +1,239 @@
+"""The YAML: one frozen section per stage, all mistakes of a file told at once.
+
+What changes the result is here. What changes only where or how fast (device, workers) is not: it is
+an option of the command line, so that it never makes a stage run again.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from pipeline.errors import ConfigError, did_you_mean
+
+
+class Section(BaseModel):
+    # Not strict: PyYAML reads 1e-3 as text, and a person means a number.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Ratios(Section):
+    """Shares of the images, drawn with the seed. They add up to 1."""
+
+    train: float = Field(gt=0, lt=1)
+    val: float = Field(gt=0, lt=1)
+    test: float = Field(default=0.0, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _add_up(self) -> Ratios:
+        total = self.train + self.val + self.test
+        if not math.isclose(total, 1, abs_tol=1e-6):
+            raise ValueError(f"train, val and test add up to {total:g}, not 1")
+        return self
+
+
+class Convert(Section):
+    source: Path
+    format: Literal["auto", "voc", "coco", "yolo"] = "auto"
+    classes: tuple[str, ...] = ()
+    split: Literal["given"] | Ratios = "given"
+    unlabelled: Literal["error", "background"] = "error"
+
+    @model_validator(mode="after")
+    def _classes_once(self) -> Convert:
+        twice = {name for name in self.classes if self.classes.count(name) > 1}
+        if twice:
+            raise ValueError(f"classes: {', '.join(sorted(twice))} is there twice")
+        return self
+
+
+class Augment(Section):
+    copies: int = Field(default=1, ge=0, le=100)
+    transforms: tuple[dict[str, dict[str, Any]], ...] = ()
+    min_visibility: float = Field(default=0.3, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _one_name_each(self) -> Augment:
+        for number, transform in enumerate(self.transforms):
+            if len(transform) != 1:
+                raise ValueError(
+                    f"transforms.{number}: {len(transform)} names; write one `- Name: {{argument: value}}` a line"
+                )
+        return self
+
+
+class Phase(Section):
+    """A stretch of training with one set of frozen layers. `lr` multiplies the base rate."""
+
+    epochs: int = Field(ge=1)
+    freeze: Literal["backbone", "none"] | Annotated[int, Field(ge=0)] | tuple[int | str, ...] = "none"
+    lr: float = Field(default=1.0, gt=0)
+
+
+class Train(Section):
+    weights: str = Field(default="yolo26n.pt", min_length=1)
+    imgsz: int = Field(default=640, ge=32, multiple_of=32)
+    batch: int = Field(default=4, ge=1)
+    lr0: float | None = Field(default=None, gt=0)
+    phases: tuple[Phase, ...] = Field(
+        default=(Phase(epochs=2, freeze="backbone"), Phase(epochs=4, lr=0.5)), min_length=1
+    )
+    args: dict[str, Any] = {}
+
+
+class Validate(Section):
+    conf: float = Field(default=0.001, ge=0, lt=1)
+    iou: float = Field(default=0.7, gt=0, le=1)
+    max_det: int = Field(default=300, ge=1)
+
+
+class Inspect(Section):
+    iou: float = Field(default=0.5, gt=0, le=1)
+    conf: float = Field(default=0.05, ge=0, lt=1)
+
+
+class Report(Section):
+    worst: int = Field(default=12, ge=0, le=200)
+
+
+class Target(Section):
+    """One artefact. `quantize` is Ultralytics' word: 16 for half precision. Limits default by precision."""
+
+    format: Literal["onnx", "engine"]
+    quantize: Literal[16] | None = None
+    max_box_px: float | None = Field(default=None, gt=0)
+    max_score: float | None = Field(default=None, gt=0)
+
+
+class Export(Section):
+    targets: tuple[Target, ...] = Field(default=(Target(format="onnx"),), min_length=1)
+    images: int = Field(default=32, ge=1)
+    conf: float = Field(default=0.25, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _targets_once(self) -> Export:
+        kinds = [(target.format, target.quantize) for target in self.targets]
+        if len(set(kinds)) < len(kinds):
+            raise ValueError("targets: the same format and precision twice; keep one")
+        return self
+
+
+class Config(Section):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
+
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    convert: Convert
+    augment: Augment = Augment()
+    train: Train = Train()
+    # BaseModel.validate exists; the word stays `validate` wherever people see it.
+    validate_: Validate = Field(default=Validate(), alias="validate")
+    inspect: Inspect = Inspect()
+    report: Report = Report()
+    export: Export = Export()
+
+    def section(self, stage: str) -> Section:
+        section = getattr(self, "validate_" if stage == "validate" else stage)
+        assert isinstance(section, Section)
+        return section
+
+    def slice(self, stage: str) -> dict[str, Any]:
+        """All that the stage can read of this file: its section and the seed."""
+        return {"seed": self.seed, stage: self.section(stage).model_dump(mode="json")}
+
+
+def load(path: Path) -> Config:
+    """Read a config file. Raises ConfigError with one line for every mistake in it."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        others = [str(other) for other in sorted(path.parent.glob("*.yaml"))]
+        raise ConfigError(f"{path}: no such file{did_you_mean(str(path), others)}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}); write it as UTF-8 text") from None
+    try:
+        data = yaml.load(text, Loader=_NoDuplicates)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"{path}: not YAML: {_one_line(error)}") from None
+    except ValueError as error:  # 2026-13-45 looks like a date
+        raise ConfigError(f"{path}: {error}; quote it") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: no keys in it; configs/sample.yaml shows what a config holds")
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        lines = dict.fromkeys(f"{path}: {_in_words(detail)}" for detail in error.errors())
+        raise ConfigError("\n".join(lines)) from None
+
+
+class _NoDuplicates(yaml.SafeLoader):
+    """YAML takes the last of two equal keys and says nothing; a person wrote the first one too."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = key_node.value
+            if key_node.tag != "tag:yaml.org,2002:merge" and isinstance(key, str):
+                if key in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"key {key!r} is there twice", key_node.start_mark
+                    )
+                seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        return f"line {error.problem_mark.line + 1}: {error.problem or error.context}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _in_words(detail: ErrorDetails) -> str:
+    """One line of pydantic's findings, as a person would put it."""
+    # Branches of a union are named in the location, in capitals or with brackets; nobody wrote those.
+    place = [str(part) for part in detail["loc"] if str(part) not in _UNION_BRANCHES and "[" not in str(part)]
+    where = ".".join(place)
+    match detail["type"]:
+        case "extra_forbidden":
+            return f"{where}: unknown key{did_you_mean(place[-1], _keys_of(place[:-1]))}"
+        case "missing":
+            return f"{where}: missing"
+        case "value_error":
+            return f"{where}: {detail['msg'].removeprefix('Value error, ')}" if where else detail["msg"]
+        case "string_type" if isinstance(detail["input"], (bool, int, float)):
+            return f"{where}: YAML reads this as {detail['input']!r}, not as text; put it in quotes"
+    return f"{where}: {detail['msg'][0].lower()}{detail['msg'][1:]}, got {detail['input']!r}"
+
+
+_UNION_BRANCHES = frozenset({"Ratios", "int", "str", "float", "constrained-int"})
+
+
+def _keys_of(place: list[str]) -> list[str]:
+    """The keys that the section at `place` knows."""
+    section: type[BaseModel] = Config
+    for part in place:
+        if part.isdigit():
+            continue
+        found = _SECTIONS.get(part)
+        if found is None:
+            return []
+        section = found
+    return [field.alias or name for name, field in section.model_fields.items()]
+
+
+_SECTIONS: dict[str, type[BaseModel]] = {
+    "convert": Convert,
+    "split": Ratios,
+    "augment": Augment,
+    "train": Train,
+    "phases": Phase,
+    "validate": Validate,
+    "inspect": Inspect,
+    "report": Report,
+    "export": Export,
+    "targets": Target,
+}

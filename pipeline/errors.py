@@ -1,0 +1,39 @@
+"""Mistakes that a person can mend. Anything else is ours, and keeps its traceback.
+
+PipelineError
+├── ConfigError    the YAML
+├── DataError      images and annotations
+├── WeightsError   source weights: missing, or not to be trusted
+└── ExportError    an artefact that cannot be made here, or differs from the model
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class PipelineError(Exception):
+    """One line for the person at the keyboard: which file, what is wrong, the way out."""
+
+
+class ConfigError(PipelineError):
+    """The config file cannot be used as it is. May hold several lines, one a mistake."""
+
+
+class DataError(PipelineError):
+    """The labelled images cannot be used as they are."""
+
+
+class WeightsError(PipelineError):
+    """The source weights are missing or are not an Ultralytics checkpoint."""
+
+
+class ExportError(PipelineError):
+    """An artefact cannot be made on this machine, or does not do what the model does."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'freeze'?`, or nothing when no known word is near."""
+    near = get_close_matches(word, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""

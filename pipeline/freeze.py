@@ -1,0 +1,109 @@
+"""What `freeze:` means, and the proof that it was kept.
+
+Ultralytics turns each item into the text `model.ITEM.` and freezes whatever parameter holds that text in
+its name; a name that matches nothing freezes nothing, and says nothing. So items are resolved and checked
+here, before training, and every frozen tensor is compared after it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+from pipeline.errors import ConfigError, PipelineError, did_you_mean
+
+Freeze = str | int | tuple[int | str, ...]
+
+
+def resolve(freeze: Freeze, model: Any, where: str) -> list[int | str]:
+    """`freeze:` of a phase as the list that Ultralytics takes.
+
+    `model` is a DetectionModel; `where` names the phase for the error. Raises ConfigError for an item
+    that names no layer, and for a list that leaves nothing to train.
+    """
+    layers = len(model.model)
+    if freeze == "none":
+        return []
+    if freeze == "backbone":
+        items: list[int | str] = list(range(len(model.yaml["backbone"])))
+    elif isinstance(freeze, int):
+        items = list(range(freeze))
+        if freeze > layers:
+            raise ConfigError(f"{where}: {freeze} layers, but the model has {layers} (0 to {layers - 1})")
+    else:
+        assert isinstance(freeze, tuple)
+        items = [item if isinstance(item, int) else item.strip(".").removeprefix("model.") for item in freeze]
+        known = [name.removeprefix("model.") for name, _ in model.named_modules() if name.startswith("model.")]
+        for given, item in zip(freeze, items, strict=True):
+            if str(item) not in known:
+                tops = "; layers are 0 to " + str(layers - 1) + ", parts of them are such as '23.cv3'"
+                raise ConfigError(f"{where}: {given!r} is not in the model{did_you_mean(str(item), known)}{tops}")
+            if not frozen_names([item], (name for name, _ in model.named_parameters())):
+                raise ConfigError(f"{where}: {given!r} has no weights to freeze; take it out")
+    names = [name for name, _ in model.named_parameters()]
+    if len(frozen_names(items, names)) == len(names):
+        raise ConfigError(f"{where}: freezes the whole model, so there is nothing to train; freeze fewer layers")
+    return items
+
+
+def frozen_names(items: Iterable[int | str], names: Iterable[str]) -> list[str]:
+    """The tensors that Ultralytics freezes for `items`, by its own rule (engine/trainer.py, `_setup_train`)."""
+    marks = [f"model.{item}." for item in items]
+    return [name for name in names if any(mark in name for mark in marks)]
+
+
+def digests(model: Any, names: Iterable[str]) -> dict[str, str]:
+    """SHA-256 of each named parameter or buffer of a model.
+
+    Taken in half precision, because that is what a checkpoint keeps: the same digests can then be asked
+    of the model in memory and of the file, before a crash and after it.
+    """
+    state = model.state_dict()
+    return {name: hashlib.sha256(_half(state[name]).tobytes()).hexdigest() for name in names}
+
+
+def _half(tensor: Any) -> Any:
+    tensor = tensor.detach().cpu()
+    return (tensor.half() if tensor.is_floating_point() else tensor).contiguous().numpy()
+
+
+def snapshot(model: Any, items: Iterable[int | str]) -> dict[str, Any]:
+    """Copies of all frozen tensors, BatchNorm's running statistics included, at full precision."""
+    state = model.state_dict()
+    return {name: state[name].detach().clone() for name in frozen_names(items, state.keys())}
+
+
+def moved(before: dict[str, Any], model: Any) -> list[str]:
+    """Names of the tensors that differ, in any bit, from an earlier snapshot."""
+    state = model.state_dict()
+    return [name for name, tensor in before.items() if not bool((state[name] == tensor).all())]
+
+
+def prove(before: dict[str, dict[str, str]], model: Any) -> dict[str, Any]:
+    """Compare a saved model with the digests from before its phase; gives the proof for `train.json`.
+
+    Raises PipelineError where a frozen tensor changed, or no trainable one did.
+    """
+    frozen, trainable = before["frozen"], before["trainable"]
+    after = digests(model, frozen)
+    if changed := [name for name in frozen if after[name] != frozen[name]]:
+        raise PipelineError(complaint(changed))
+    after = digests(model, trainable)
+    learnt = sum(after[name] != trainable[name] for name in trainable)
+    if not learnt:
+        raise PipelineError("training moved no weight at all; raise train.lr0 or the number of epochs")
+    return {
+        "frozen_tensors": len(frozen),
+        "frozen_unchanged": True,
+        "frozen_sha256": hashlib.sha256("".join(f"{frozen[name]}\n" for name in sorted(frozen)).encode()).hexdigest(),
+        "trainable_tensors": len(trainable),
+        "trainable_changed": learnt,
+    }
+
+
+def complaint(changed: list[str]) -> str:
+    return (
+        f"{len(changed)} frozen tensors changed in training, {changed[0]} for one; "
+        "this is a fault of the pipeline, and the model is not what the config says: please report it"
+    )

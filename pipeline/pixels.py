@@ -1,0 +1,44 @@
+"""Pictures in memory: BGR, uint8, height × width × 3, as OpenCV has them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import DataError
+
+Picture = NDArray[Any]
+Colour = tuple[int, int, int]
+
+
+def read(path: Path) -> Picture:
+    """Decode an image file. Raises DataError where OpenCV cannot."""
+    # From bytes, as OpenCV cannot open every path that Python can.
+    picture = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+    if picture is None:
+        raise DataError(f"{path}: OpenCV cannot decode it; convert it to JPEG or PNG")
+    return picture
+
+
+def fit(picture: Picture, side: int, enlarge: float = 1.0) -> tuple[Picture, float]:
+    """The picture with its longer side at most `side`, enlarged at most so many times, and the scale."""
+    scale = min(enlarge, side / max(picture.shape[:2]))
+    return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), scale
+
+
+def draw_box(picture: Picture, corners: tuple[float, float, float, float], colour: Colour, text: str = "") -> None:
+    """Draw one box, (xmin, ymin, xmax, ymax) in pixels of this picture, with a text above it."""
+    xmin, ymin, xmax, ymax = (round(side) for side in corners)
+    cv2.rectangle(picture, (xmin, ymin), (xmax, ymax), colour, 1)
+    at = (xmin + 1, max(ymin - 3, 10))
+    for ink, thickness in (((0, 0, 0), 3), (colour, 1)):  # a dark rim keeps it readable on any ground
+        cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.38, ink, thickness, cv2.LINE_AA)
+
+
+def jpeg(picture: Picture, quality: int) -> bytes:
+    encoded: bytes = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+    return encoded

@@ -1,0 +1,82 @@
+"""The names of the files a run makes. What each one holds is in the README."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One experiment: `runs/NAME`, where NAME is the stem of its config file."""
+
+    root: Path
+
+    @classmethod
+    def of(cls, config: Path) -> Run:
+        return cls(Path("runs") / config.stem)
+
+    @property
+    def name(self) -> str:
+        return self.root.name
+
+    def params(self, stage: str) -> Path:
+        return self.root / "params" / f"{stage}.json"
+
+    @property
+    def source_listing(self) -> Path:
+        return self.root / "params" / "source.json"
+
+    @property
+    def dataset(self) -> Path:
+        return self.root / "dataset"
+
+    @property
+    def receipt(self) -> Path:
+        return self.dataset / "receipt.json"
+
+    @property
+    def augmented(self) -> Path:
+        return self.root / "augmented"
+
+    @property
+    def train(self) -> Path:
+        return self.root / "train"
+
+    @property
+    def train_record(self) -> Path:
+        return self.root / "train.json"
+
+    @property
+    def model(self) -> Path:
+        return self.root / "model.pt"
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / "metrics.json"
+
+    @property
+    def predictions_folder(self) -> Path:
+        return self.root / "predictions"
+
+    def predictions(self, split: str) -> Path:
+        """COCO results of a split."""
+        return self.predictions_folder / f"{split}.json"
+
+    def ground_truth(self, split: str) -> Path:
+        """The COCO data set that `predictions(split)` refers to."""
+        return self.predictions_folder / f"{split}_ground_truth.json"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report"
+
+    @property
+    def export(self) -> Path:
+        return self.root / "export"
+
+    @property
+    def manifest(self) -> Path:
+        return self.export / "manifest.json"

@@ -1,0 +1,133 @@
+"""Ultralytics at arm's length: its environment, its checkpoints, and where source weights come from.
+
+A checkpoint is a pickle, and a pickle is a program. Ultralytics runs it unless told otherwise, so it is
+told otherwise here, for the whole process and before it is imported: PyTorch's weights-only unpickler,
+an allow-list of torch's and Ultralytics' own layer classes, and no `eval` of what a model's YAML says.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+import socket
+from pathlib import Path
+from typing import Any
+from urllib.request import getproxies
+
+from pipeline import files
+from pipeline.errors import WeightsError, did_you_mean
+
+HOME = Path("data/weights")
+CACHE = Path(".cache")
+DOWNLOAD_HOST = "github.com"  # where Ultralytics keeps its release assets
+PROBE_SECONDS = 3.0
+
+
+def prepare() -> None:
+    """Set up the process for Ultralytics. Call before the first import of it."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    os.environ["ULTRALYTICS_SAFE_LOAD"] = "true"
+    os.environ["YOLO_AUTOINSTALL"] = "false"  # no surprise installs
+    os.environ["YOLO_OFFLINE"] = "true"  # no telemetry, no version checks; downloads asked for still work
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+    os.environ.setdefault("YOLO_CONFIG_DIR", str(CACHE.resolve()))
+    os.environ.setdefault("MPLCONFIGDIR", str((CACHE / "matplotlib").resolve()))
+    os.environ.setdefault("OMP_NUM_THREADS", str(cores))
+    _bring_fonts(Path(os.environ["YOLO_CONFIG_DIR"]) / "Ultralytics")
+
+    from ultralytics.utils import torch_utils
+
+    # Ultralytics computes on `cores - 1` threads: on a 2-core machine, on one.
+    torch_utils.NUM_THREADS = cores
+
+
+def _bring_fonts(config: Path) -> None:
+    """Ultralytics downloads Arial for its plots; Matplotlib brought a font along that does as well."""
+    import matplotlib
+
+    font = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    for name in ("Arial.ttf", "Arial.Unicode.ttf"):
+        if not (config / name).exists():
+            config.mkdir(parents=True, exist_ok=True)
+            partial = files.aside(config / name)
+            shutil.copyfile(font, partial)
+            os.replace(partial, config / name)
+
+
+def find(name: str) -> Path:
+    """Source weights: the path itself, else `data/weights/NAME`, else Ultralytics' download into there.
+
+    `NAME.yaml` is a model of random weights, which needs no file. Raises WeightsError with the ways out.
+    """
+    path = Path(name)
+    if path.suffix == ".yaml":
+        return path
+    if path.suffix != ".pt":
+        raise WeightsError(f"{name}: not weights; train.weights is a .pt file, or a .yaml for random weights")
+    if path.is_file():
+        return path
+    if path.name == name and (HOME / name).is_file():
+        return HOME / name
+    if path.name != name:
+        raise WeightsError(f"{name}: no such file; correct train.weights, or put the file there")
+    return _download(name)
+
+
+def _download(name: str) -> Path:
+    from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
+
+    ways_out = (
+        f"put the file at {HOME / name}, or set train.weights to one you have (or to yolo26n.yaml for random weights)"
+    )
+    if name not in GITHUB_ASSETS_NAMES:
+        hint = did_you_mean(name, GITHUB_ASSETS_NAMES)
+        raise WeightsError(f"{name}: not in {HOME} and not a model that Ultralytics offers{hint}; {ways_out}")
+    if not _reachable():
+        raise WeightsError(f"{name}: not in {HOME}, and {DOWNLOAD_HOST} cannot be reached to download it; {ways_out}")
+    partial = HOME / ".partial" / name  # its downloader takes the name from the path
+    try:
+        attempt_download_asset(partial)
+        load(partial)
+        os.replace(partial, HOME / name)
+    except WeightsError:
+        raise
+    except Exception as error:  # whatever its downloader raises: urllib's, its own ConnectionError, curl's
+        raise WeightsError(f"{name}: download failed ({' '.join(str(error).split())[:200]}); {ways_out}") from None
+    finally:
+        shutil.rmtree(partial.parent, ignore_errors=True)
+    return HOME / name
+
+
+def _reachable() -> bool:
+    if getproxies():  # then the proxy decides, and the download itself will tell
+        return True
+    try:
+        socket.create_connection((DOWNLOAD_HOST, 443), PROBE_SECONDS).close()
+    except OSError:
+        return False
+    return True
+
+
+def load(path: Path) -> tuple[Any, dict[str, Any]]:
+    """The float32 model of an Ultralytics detection checkpoint, in eval mode, and the checkpoint itself.
+
+    Raises WeightsError where the file is not one, or asks for anything that is not on the allow-list:
+    nothing of it has been executed then.
+    """
+    from ultralytics.nn.tasks import DetectionModel, load_checkpoint, torch_safe_load
+
+    way_out = "get it again from where you trust it"
+    try:
+        torch_safe_load(path, safe_only=True)
+        model, checkpoint = load_checkpoint(path)
+    except pickle.UnpicklingError:
+        raise WeightsError(f"{path}: asks for code that no model needs, so it was not loaded; {way_out}") from None
+    except Exception as error:  # a damaged file reaches torch's loader in a dozen ways
+        first = " ".join(str(error).split())[:160] or type(error).__name__
+        raise WeightsError(f"{path}: not an Ultralytics checkpoint, or damaged ({first}); {way_out}") from None
+    if not isinstance(model, DetectionModel):
+        raise WeightsError(
+            f"{path}: a model for {getattr(model, 'task', '?')}, not for detection; choose yolo26n.pt or its kin"
+        )
+    return model, checkpoint
