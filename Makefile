@@ -62,7 +62,7 @@ endif
 	mv $@.partial $@
 
 database: $(INSTALLED)  ## give FiftyOne its database where its own installer could not download it
-	$(PYTHON) -m pip install --disable-pip-version-check --constraint constraints.txt '.[database]'
+	$(PYTHON) -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev,database]'
 
 # --- Stages ---------------------------------------------------------------------------------------
 
@@ -109,7 +109,7 @@ $(RUN)/report/index.html: $(RUN)/params/report.json $(RUN)/metrics.json pipeline
 
 # --- Upkeep ---------------------------------------------------------------------------------------
 
-test: $(INSTALLED) $(SAMPLE)  ## all tests
+test: $(INSTALLED)  ## all tests
 	$(PYTHON) -m pytest
 
 lint: $(INSTALLED)  ## ruff and mypy

@@ -32,7 +32,7 @@ def main(config: Augment, run: Run, seed: int) -> str:
     Raises ConfigError for a transform or an argument that Albumentations does not have.
     """
     _refuse_shadowed_albumentations()
-    compose = _compose(config)
+    compose = _compose(config) if config.transforms else None
     dataset = YoloDataset.read(run.dataset / "data.yaml")
     originals = dataset.files("train")
     written = lost = 0
@@ -45,7 +45,7 @@ def main(config: Augment, run: Run, seed: int) -> str:
             label_file = dataset.label_file(original)
             files.link_or_copy(original, images / original.name)
             files.link_or_copy(label_file, labels / label_file.name)
-            if not config.copies:
+            if compose is None:
                 continue
             picture = pixels.read(original)
             height, width = picture.shape[:2]

@@ -53,12 +53,14 @@ class Convert(Section):
 
 
 class Augment(Section):
-    copies: int = Field(default=1, ge=0, le=100)
+    copies: int = Field(default=0, ge=0, le=100)
     transforms: tuple[dict[str, dict[str, Any]], ...] = ()
     min_visibility: float = Field(default=0.3, ge=0, le=1)
 
     @model_validator(mode="after")
     def _one_name_each(self) -> Augment:
+        if self.copies and not self.transforms:
+            raise ValueError("copies without transforms would be the same pictures again; name some transforms")
         for number, transform in enumerate(self.transforms):
             if len(transform) != 1:
                 raise ValueError(
@@ -81,7 +83,7 @@ class Train(Section):
     batch: int = Field(default=4, ge=1)
     lr0: float | None = Field(default=None, gt=0)
     phases: tuple[Phase, ...] = Field(
-        default=(Phase(epochs=2, freeze="backbone"), Phase(epochs=4, lr=0.5)), min_length=1
+        default=(Phase(epochs=2, freeze="backbone"), Phase(epochs=8, lr=0.7)), min_length=1
     )
     args: dict[str, Any] = {}
 
@@ -166,7 +168,9 @@ def load(path: Path) -> Config:
     try:
         return Config.model_validate(data)
     except ValidationError as error:
-        lines = dict.fromkeys(f"{path}: {_in_words(detail)}" for detail in error.errors())
+        # Pydantic calls a list too short when its items are bad; those are told anyway.
+        details = [detail for detail in error.errors() if not (detail["type"] == "too_short" and detail["input"])]
+        lines = dict.fromkeys(f"{path}: {_in_words(detail)}" for detail in details)
         raise ConfigError("\n".join(lines)) from None
 
 
@@ -199,7 +203,12 @@ def _in_words(detail: ErrorDetails) -> str:
     where = ".".join(place)
     match detail["type"]:
         case "extra_forbidden":
-            return f"{where}: unknown key{did_you_mean(place[-1], _keys_of(place[:-1]))}"
+            if place[:-1] == ["train"] and place[-1] in Phase.model_fields:
+                return f"{where}: unknown key; it belongs to each of train.phases"
+            hint = did_you_mean(place[-1], _keys_of(place[:-1]))
+            if not hint and place[0] == "train":
+                hint = "; arguments of Ultralytics go into train.args"
+            return f"{where}: unknown key{hint}"
         case "missing":
             return f"{where}: missing"
         case "value_error":

@@ -41,6 +41,7 @@ def main(config: Convert, run: Run, seed: int) -> str:
     """
     format_name, source = formats.read(config.source, config.format)
     _refuse_same_stems(source.images)
+    _refuse_unlabelled(source.images, config)
     images = _assign_splits(source, config, seed)
     names = _class_names(source, config)
     pixels = _decode_all([item.image for split in images.values() for item in split])
@@ -51,11 +52,6 @@ def main(config: Convert, run: Run, seed: int) -> str:
     for split, items in images.items():
         kept[split] = []
         for item in items:
-            if item.annotation is None and config.unlabelled == "error":
-                raise DataError(
-                    f"{item.image}: no annotation; label it, or set `convert.unlabelled: background` "
-                    "if images without one truly show nothing"
-                )
             size = pixels[item.image].size
             _check_declared_size(item, size)
             boxes = []
@@ -106,6 +102,17 @@ def _refuse_same_stems(images: tuple[Labelled, ...]) -> None:
         earlier = first.setdefault(item.image.stem.lower(), item.image)
         if earlier != item.image:
             raise DataError(f"{item.image}: has the stem of {earlier}; rename one image and its annotation")
+
+
+def _refuse_unlabelled(images: tuple[Labelled, ...], config: Convert) -> None:
+    if config.unlabelled == "background":
+        return
+    for item in images:
+        if item.annotation is None:
+            raise DataError(
+                f"{item.image}: no annotation; label it, or set `convert.unlabelled: background` "
+                "if images without one truly show nothing"
+            )
 
 
 def _assign_splits(source: Source, config: Convert, seed: int) -> dict[str, list[Labelled]]:

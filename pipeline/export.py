@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from pipeline import files, weights
 from pipeline.boxes import YoloDataset
@@ -155,8 +156,21 @@ def _write(target: Target, run: Run, folder: Path, imgsz: int, device: str) -> P
     if target.format == "onnx":
         import onnx
 
+        if target.quantize == 16:
+            _put_input_casts_first(artefact)
         onnx.checker.check_model(str(artefact), full_check=True)
     return artefact
+
+
+def _put_input_casts_first(artefact: Path) -> None:
+    """The half-precision converter appends the cast of the input to the end; nodes have to be in order."""
+    import onnx
+
+    model = onnx.load(str(artefact))
+    nodes = sorted(model.graph.node, key=lambda node: not node.name.startswith("graph_input_cast"))
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.save(model, str(artefact))
 
 
 def _detect(
@@ -170,7 +184,7 @@ def _detect(
 
     model = YOLO(str(model_file), task="detect")
     found, milliseconds = [], []
-    for image in images:
+    for image in tqdm(images, f"export: {model_file.suffix[1:]}", unit="image", leave=False, delay=1, disable=None):
         # One at a time: an exported model has a batch of 1. rect=False: and a square input.
         [result] = model.predict(
             str(image), imgsz=imgsz, conf=conf * 0.9, rect=False, device=device or None, verbose=False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import shutil
@@ -16,6 +17,7 @@ from pipeline.config import Phase, Train
 from pipeline.errors import ConfigError, PipelineError, did_you_mean
 from pipeline.run import Run
 
+CODE = ("train.py", "trainer.py", "freeze.py", "weights.py")  # as in the Makefile's TRAIN_CODE
 # What this stage decides itself; `train.args` may hold anything else that Ultralytics knows.
 OURS = {
     "model": "train.weights",
@@ -67,16 +69,14 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int) -> str:
     ]
     lr0 = config.lr0 or round(0.002 * 5 / (4 + len(data.names)), 6)  # Ultralytics' own rule for AdamW
     context = Context(config, run, seed, device, workers, lr0, _recipe(config))
-    identity = {
-        "params": files.read_json(run.params("train"))
-        if run.params("train").is_file()
-        else config.model_dump(mode="json"),
+    beginning = {
+        "train": config.model_dump(mode="json"),
         "seed": seed,
         "weights": {"name": source.name, "sha256": files.sha256(source) if source.suffix == ".pt" else None},
-        "data": files.sha256(run.augmented / "data.yaml"),
-        "images": len(data.files("train")),
+        "data_sha256": _data_digest(data),
+        "code_sha256": [files.sha256(Path(__file__).with_name(name)) for name in CODE],
     }
-    _continue_or_clear(run, identity)
+    _continue_or_clear(run, beginning)
 
     records: list[dict[str, Any]] = []
     start: Path = source
@@ -92,8 +92,9 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int) -> str:
 
     # The best of all phases, by the validation split; on a tie the later one, which has seen more.
     best = max(range(len(records)), key=lambda index: (records[index]["best_fitness"], index))
-    files.write_json(run.train_record, _record(identity, context, records, best))
+    files.write_json(run.train_record, _record(beginning, context, records, best))
     files.copy(run.train / f"phase{best + 1}" / "model.pt", run.model)
+    _unfinished(run).unlink()
     seconds = sum(record["seconds"] for record in records)
     frozen = max(record["proof"]["frozen_tensors"] for record in records)
     return (
@@ -139,12 +140,25 @@ def _recipe(config: Train) -> dict[str, Any]:
     return {**recipe, **config.args}
 
 
-def _continue_or_clear(run: Run, identity: dict[str, Any]) -> None:
-    """Keep a half-done training only if this one would begin it in the same way."""
-    known = run.train / "identity.json"
-    if not (known.is_file() and files.read_json(known) == identity):
+def _unfinished(run: Run) -> Path:
+    """How a training began; there until it is finished."""
+    return run.train / "unfinished.json"
+
+
+def _continue_or_clear(run: Run, beginning: dict[str, Any]) -> None:
+    """Keep a half-done training only if this one would begin in the same way."""
+    known = _unfinished(run)
+    if not (known.is_file() and files.read_json(known) == beginning):
         shutil.rmtree(run.train, ignore_errors=True)
-        files.write_json(known, identity)
+        files.write_json(known, beginning)
+
+
+def _data_digest(data: YoloDataset) -> str:
+    """Names and sizes of the images and all their labels, so that a label mended meanwhile is noticed."""
+    digest = hashlib.sha256(repr(data.names).encode())
+    for image in (*data.files("train"), *data.files("val")):
+        digest.update(f"{image.name} {image.stat().st_size}\n".encode() + data.label_file(image).read_bytes())
+    return digest.hexdigest()
 
 
 def _train_phase(context: Context, phase: Phase, items: list[int | str], number: int, start: Path) -> dict[str, Any]:
@@ -215,12 +229,12 @@ def _count(model: Any, names: dict[str, str]) -> int:
     return sum(parameter.numel() for name, parameter in model.named_parameters() if name in names)
 
 
-def _record(identity: dict[str, Any], context: Context, records: list[dict[str, Any]], best: int) -> dict[str, Any]:
+def _record(beginning: dict[str, Any], context: Context, records: list[dict[str, Any]], best: int) -> dict[str, Any]:
     import torch
 
     packages = ("ultralytics-opencv-headless", "torch", "albumentations", "opencv-python-headless", "numpy")
     return {
-        "weights": identity["weights"],
+        "weights": beginning["weights"],
         "phases": records,
         "best_phase": best + 1,
         "args": context.args,

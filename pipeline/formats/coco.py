@@ -138,8 +138,8 @@ def _find(folder: Path, path: Path, record: dict[str, Any], split: str | None) -
         homes += [home for home in sorted(folder.glob("images/*/")) if split_of(home.name) == split]
     found = [home for home in homes if (home / name).is_file()]
     if not found:
-        inside(folder, path.parent / name, path)
+        inside(folder, name, path.parent, path)
         raise DataError(
             f"{path}: {name}: image missing (looked beside it, in images/ and in folders of the split); restore it"
         )
-    return inside(folder, found[0] / name, path)
+    return inside(folder, name, found[0], path)

@@ -57,14 +57,15 @@ def images_under(folder: Path) -> list[Path]:
     return files_under(folder, IMAGE_SUFFIXES)
 
 
-def inside(source: Path, path: Path, named_by: Path) -> Path:
-    """`path`, resolved, if it lies in the source; an annotation file must not lead anywhere else."""
+def inside(source: Path, name: str, relative_to: Path, named_by: Path) -> Path:
+    """The file called `name`, resolved, if it lies in the source; an annotation must not lead anywhere else."""
+    said = repr(name if len(name) <= 80 else f"{name[:80]}...")
     try:
-        resolved = path.resolve()
+        resolved = (relative_to / name).resolve()
     except (OSError, RuntimeError, ValueError):  # too long, a loop of links, a null byte
-        raise DataError(f"{named_by}: names an impossible path, {str(path)[:80]!r}; correct it") from None
+        raise DataError(f"{named_by}: names an impossible path, {said}; correct it") from None
     if not resolved.is_relative_to(source):
-        raise DataError(f"{named_by}: names {str(path)[:80]!r}, outside {source}; move the image into the source")
+        raise DataError(f"{named_by}: names {said}, outside {source}; move the image into the source")
     return resolved
 
 

@@ -75,7 +75,7 @@ def _image_of(
             return image
     named = _parse(xml).findtext("filename", "").strip()
     if named:
-        image = inside(folder, xml.parent / named, xml)
+        image = inside(folder, named, xml.parent, xml)
         if image.is_file():
             return image
     raise DataError(

@@ -78,9 +78,9 @@ def _images(folder: Path, path: Path, root: Any, entries: Any) -> list[Path]:
             continue
         for line in read_text(place).splitlines():
             if line.strip():
-                image = inside(folder, place.parent / line.strip(), place)
+                image = inside(folder, line.strip(), place.parent, place)
                 if not image.is_file():
-                    image = inside(folder, folder / line.strip(), place)
+                    image = inside(folder, line.strip(), folder, place)
                 if not image.is_file():
                     raise DataError(f"{place}: lists {line.strip()!r}, which is not there; take the line out")
                 found.append(image)
@@ -97,7 +97,7 @@ def _place(folder: Path, path: Path, root: Any, entry: str) -> Path:
         resolved = candidate.resolve()
         if resolved.is_relative_to(folder) and resolved.exists():
             return resolved
-    inside(folder, folder / entry, path)
+    inside(folder, entry, folder, path)
     raise DataError(f"{path}: {entry!r} is not in the source; correct the path")
 
 

@@ -21,11 +21,11 @@ from pipeline.sample.layout import Mask, Random, lay_out
 from pipeline.sample.picture import render
 
 FOLDER = Path("data/raw/sample")
-SPLITS = {"train": 200, "val": 50, "test": 80}
+SPLITS = {"train": 240, "val": 40, "test": 80}
 CLASSES = tuple(DRAW)
 SIZE = 320
 SUPERSAMPLING = 2  # laid out twice as large, so that edges are smooth
-MARGIN = 3  # pixels that a box leaves around its defect, as people leave when they label
+MARGIN = 4  # pixels that a box leaves around its defect, as people leave when they label
 PLAIN_TILES = 0.08  # share of tiles without any defect
 FEWEST_PIXELS = 40  # of the layout that a defect has to change to be seen at all
 BORDER = 12  # pixels of the layout in which no defect may lie

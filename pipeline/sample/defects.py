@@ -56,7 +56,7 @@ def _open(rng: Random, layout: Layout) -> Mask | None:
     if place is None:
         return None
     centre, direction, normal, width = place
-    half = float(rng.uniform(5, 11))
+    half = float(rng.uniform(8, 16))
     reach = normal * (width / 2 + 2)
     corners = [
         centre + sign * direction * (half + float(rng.normal(0, 2.0))) + side * reach
@@ -73,14 +73,14 @@ def _short(rng: Random, layout: Layout) -> Mask | None:
         return None
     centre, direction, normal, width = place
     edge = centre + normal * (width / 2)
-    gap = _gap(layout.copper, edge, normal, 46)
+    gap = _gap(layout.copper, edge, normal, 52)
     if gap is None or gap < 8:
         return None
     copper = layout.copper.copy()
     slant = direction * float(rng.normal(0, 5))
     points = [edge - normal * 3, edge + normal * gap / 2 + slant, edge + normal * (gap + 4) + slant]
     for start, end in pairwise(points):
-        cv2.line(copper, whole(start), whole(end), 255, int(rng.integers(7, 14)))
+        cv2.line(copper, whole(start), whole(end), 255, int(rng.integers(9, 17)))
     return copper
 
 
@@ -90,7 +90,7 @@ def _mousebite(rng: Random, layout: Layout) -> Mask | None:
         return None
     centre, direction, normal, width = place
     blob = _blob(
-        rng, layout.copper.shape, centre + normal * (width / 2), width * float(rng.uniform(0.4, 0.6)), direction
+        rng, layout.copper.shape, centre + normal * (width / 2), width * float(rng.uniform(0.45, 0.65)), direction
     )
     return layout.copper & ~blob
 
@@ -100,22 +100,22 @@ def _spur(rng: Random, layout: Layout) -> Mask | None:
     if place is None:
         return None
     centre, _, normal, width = place
-    radius = float(rng.uniform(6, 9))
+    radius = float(rng.uniform(8, 12))
     edge = centre + normal * (width / 2)
-    if (gap := _gap(layout.copper, edge, normal, 60)) is not None and gap < radius * 2.6 + 6:
+    if (gap := _gap(layout.copper, edge, normal, 70)) is not None and gap < radius * 2.6 + 6:
         return None
     return layout.copper | _blob(rng, layout.copper.shape, edge + normal * radius * 0.7, radius, normal)
 
 
 def _pin_hole(rng: Random, layout: Layout) -> Mask | None:
-    radius = float(rng.uniform(4, 7.5))
+    radius = float(rng.uniform(6, 9))
     solid = layout.copper & ~layout.holes & ~layout.pads
     centre = _pixel(rng, cv2.distanceTransform(solid, cv2.DIST_L2, 3) > radius * 1.35 + 1)
     return None if centre is None else layout.copper & ~_blob(rng, layout.copper.shape, centre, radius)
 
 
 def _spurious_copper(rng: Random, layout: Layout) -> Mask | None:
-    radius = float(rng.uniform(7, 15))
+    radius = float(rng.uniform(9, 17))
     centre = _pixel(rng, cv2.distanceTransform(255 - layout.copper, cv2.DIST_L2, 3) > radius * 1.5 + 6)
     if centre is None:
         return None

@@ -67,8 +67,8 @@ def _pad(layout: Layout, centre: tuple[float, float] | Point, radius: int, hole:
 def _bundle(rng: Random, layout: Layout, region: Region) -> None:
     """Parallel traces with a 45-degree jog, some of them ending in a via, one of them with a neck."""
     x, y, w, h = region
-    width = int(rng.integers(13, 21))
-    pitch = width + int(rng.integers(14, 30))
+    width = int(rng.integers(16, 25))
+    pitch = width + int(rng.integers(20, 36))
     along, across = (w, h) if w >= h else (h, w)
     jog = float(rng.uniform(-0.25, 0.25)) * across
     low, high = pitch * 0.6 + max(0.0, -jog), across - pitch * 0.6 - max(0.0, jog)
@@ -85,7 +85,7 @@ def _bundle(rng: Random, layout: Layout, region: Region) -> None:
         trace(layout, points, width)
         if end < along - 8:
             _pad(layout, points[-1], width // 2 + 7, hole=width // 2 - 1)
-        if rng.random() < 0.25 and len(points) > 1:  # a neck: narrower on both sides, by design
+        if rng.random() < 0.15 and len(points) > 1:  # a neck: narrower on both sides, by design
             centre = (np.array(points[0]) * 0.6 + np.array(points[1]) * 0.4).astype(int)
             step = np.array([28, 0] if w >= h else [0, 28])
             side = np.array([0, width // 2] if w >= h else [width // 2, 0])
@@ -108,7 +108,7 @@ def _chip(rng: Random, layout: Layout, region: Region) -> None:
             cv2.rectangle(layout.pads, (corner[0] + 2, corner[1] + 2), (opposite[0] - 2, opposite[1] - 2), 255, -1)
             if rng.random() < 0.8:
                 edge = x + 8 if sign < 0 else x + w - 8
-                trace(layout, [(column, row), (edge, row)], max(11, width // 2))
+                trace(layout, [(column, row), (edge, row)], max(14, width // 2))
     inner = int(left + length / 2 + 6), int(right - length / 2 - 6)
     if inner[1] - inner[0] > 70:
         cv2.rectangle(layout.legend, (inner[0], y + 12), (inner[1], y + h - 12), 255, 3)
@@ -127,7 +127,7 @@ def _through_holes(rng: Random, layout: Layout, region: Region) -> None:
                 previous = None
                 continue
             if previous is not None and rng.random() < 0.6:
-                trace(layout, [previous, (u, v)], int(rng.integers(11, 17)))
+                trace(layout, [previous, (u, v)], int(rng.integers(15, 22)))
             previous = (float(u), float(v))
             if rng.random() < 0.15:
                 _pad(layout, previous, radius - 8)

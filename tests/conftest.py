@@ -1,0 +1,162 @@
+"""Real, tiny data: tiles drawn by the sample generator, and one real training that many tests look at."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import augment, convert, export, params, report, sample, train, validate
+from pipeline.config import Config
+from pipeline.run import Run
+
+ROOT = Path(__file__).resolve().parents[1]
+COCO_WEIGHTS = ROOT / "data" / "weights" / "yolo26n.pt"
+# Without COCO weights the same model with random ones: what is tested here does not depend on what it knows.
+WEIGHTS = str(COCO_WEIGHTS) if COCO_WEIGHTS.is_file() else "yolo26n.yaml"
+IMGSZ = 64  # two strides of 32, the smallest at which BatchNorm sees more than one value
+
+
+@pytest.fixture(scope="session")
+def tiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A COCO source of 8 + 3 + 3 drawn tiles. Not to be changed: `source` gives a copy."""
+    folder = tmp_path_factory.mktemp("raw") / "tiles"
+    sample.main(seed=1, folder=folder, splits={"train": 8, "val": 3, "test": 3})
+    return folder
+
+
+@pytest.fixture
+def source(tiles: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiles, tmp_path / "source"))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run(tmp_path / "runs" / "tiny")
+
+
+def settings(source: Path, **changes: Any) -> dict[str, Any]:
+    """A config for the tiles, as YAML would give it: two phases of one epoch."""
+    base: dict[str, Any] = {
+        "convert": {"source": str(source)},
+        "augment": {
+            "copies": 1,
+            "transforms": [{"HorizontalFlip": {"p": 0.5}}, {"RandomBrightnessContrast": {"p": 1.0}}],
+        },
+        "train": {
+            "weights": WEIGHTS,
+            "imgsz": IMGSZ,
+            "phases": [{"epochs": 1, "freeze": "backbone"}, {"epochs": 1, "lr": 0.5}],
+        },
+        # Sixteen images teach nothing: compare whatever comes out, however unsure.
+        "export": {"conf": 0.002, "images": 2},
+    }
+    for section, values in changes.items():
+        base[section] = {**base.get(section, {}), **values} if isinstance(values, dict) else values
+    return base
+
+
+@dataclass(frozen=True)
+class Trained:
+    config: Config
+    run: Run
+    said: dict[str, str]
+
+
+@pytest.fixture(scope="session")
+def trained(tiles: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Every stage but inspect, once, in the order of the Makefile. Not to be changed: `copy_of` gives a copy."""
+    run = Run(tmp_path_factory.mktemp("trained") / "runs" / "tiny")
+    config = Config.model_validate(settings(tiles))
+    params.main(config, run)
+    said = {
+        "convert": convert.main(config.convert, run, config.seed),
+        "augment": augment.main(config.augment, run, config.seed),
+        "train": train.main(config.train, run, config.seed, "cpu", 0),
+        "validate": validate.main(config.validate_, run, "cpu"),
+        "export": export.main(config.export, run, "cpu"),
+        "report": report.main(config.report, run),
+    }
+    return Trained(config, run, said)
+
+
+@pytest.fixture
+def copy_of(tmp_path: Path) -> Callable[[Run], Run]:
+    return lambda run: Run(Path(shutil.copytree(run.root, tmp_path / "runs" / run.name)))
+
+
+def pipeline_process(*arguments: str, cwd: Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    """The command line in a process of its own, from a folder that is not the project's."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **options.pop("env", {})}
+    command = [sys.executable, "-m", "pipeline", *arguments]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False, **options)
+
+
+def read_coco(source: Path, split: str) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads((source / "annotations" / f"{split}.json").read_text())
+    return data
+
+
+def write_coco(source: Path, split: str, data: Any) -> None:
+    (source / "annotations" / f"{split}.json").write_text(json.dumps(data))
+
+
+def as_voc(source: Path, target: Path) -> Path:
+    """The same data set as Pascal VOC, written by hand so that our reader meets a stranger's hand."""
+    for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        (target / folder).mkdir(parents=True)
+    for split in ("train", "val", "test"):
+        coco = read_coco(source, split)
+        names = {category["id"]: category["name"] for category in coco["categories"]}
+        stems = []
+        for image in coco["images"]:
+            stem = Path(image["file_name"]).stem
+            stems.append(stem)
+            shutil.copy(source / "images" / image["file_name"], target / "JPEGImages")
+            objects = "".join(
+                f"<object><name>{names[box['category_id']]}</name><bndbox><xmin>{box['bbox'][0]}</xmin>"
+                f"<ymin>{box['bbox'][1]}</ymin><xmax>{box['bbox'][0] + box['bbox'][2]}</xmax>"
+                f"<ymax>{box['bbox'][1] + box['bbox'][3]}</ymax></bndbox></object>"
+                for box in coco["annotations"]
+                if box["image_id"] == image["id"]
+            )
+            (target / "Annotations" / f"{stem}.xml").write_text(
+                f"<annotation><filename>{image['file_name']}</filename><size><width>{image['width']}</width>"
+                f"<height>{image['height']}</height><depth>3</depth></size>{objects}</annotation>"
+            )
+        (target / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(stems) + "\n")
+    return target
+
+
+def as_yolo(source: Path, target: Path) -> Path:
+    """The same data set as YOLO text."""
+    lines = [f"names: {json.dumps(list(sample.CLASSES))}"]
+    for split in ("train", "val", "test"):
+        (target / "images" / split).mkdir(parents=True)
+        (target / "labels" / split).mkdir(parents=True)
+        lines.append(f"{split}: images/{split}")
+        coco = read_coco(source, split)
+        for image in coco["images"]:
+            shutil.copy(source / "images" / image["file_name"], target / "images" / split)
+            rows = []
+            for box in coco["annotations"]:
+                if box["image_id"] == image["id"]:
+                    x, y, w, h = box["bbox"]
+                    numbers = (
+                        (x + w / 2) / image["width"],
+                        (y + h / 2) / image["height"],
+                        w / image["width"],
+                        h / image["height"],
+                    )
+                    rows.append(" ".join([str(box["category_id"] - 1), *(f"{number:.8f}" for number in numbers)]))
+            (target / "labels" / split / f"{Path(image['file_name']).stem}.txt").write_text("\n".join(rows))
+    (target / "data.yaml").write_text("\n".join(lines) + "\n")
+    return target

@@ -1,0 +1,80 @@
+"""Who may import whom. Stages meet only on disk."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+PACKAGE = ROOT / "pipeline"
+STAGES = {"convert", "augment", "train", "validate", "inspect", "export", "report"}
+GROUND = {"errors", "run"}  # import nothing of ours
+SHARED = GROUND | {"files", "config", "boxes", "pixels", "formats"}
+MAY_IMPORT = {
+    "errors": set(),
+    "run": set(),
+    "files": {"errors"},
+    "config": {"errors"},
+    "boxes": {"errors"},
+    "pixels": {"errors"},
+    "formats": {"errors", "run", "boxes", "formats"},
+    "params": {"files", "config", "run"},
+    "sample": {"files", "pixels", "sample"},
+    "weights": {"errors", "files"},
+    "freeze": {"errors"},
+    "trainer": {"errors", "files", "freeze"},
+    **dict.fromkeys(STAGES, SHARED),
+    "train": SHARED | {"weights", "freeze", "trainer"},
+    "validate": SHARED | {"weights"},
+    "export": SHARED | {"weights"},
+    "__main__": {"config", "errors", "run", "params", "sample"} | STAGES,
+}
+USES_ULTRALYTICS = {"train", "trainer", "weights", "validate", "export"}
+
+
+def room(path: Path) -> str:
+    first = path.relative_to(PACKAGE).parts[0]
+    return first.removesuffix(".py")
+
+
+def imports(path: Path) -> set[str]:
+    """Full names of everything a file imports, at the top or late."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports(path: Path) -> None:
+    ours = {name.split(".")[1] for name in imports(path) if name.startswith("pipeline.")}
+    assert ours <= MAY_IMPORT[room(path)] | {room(path)} - STAGES
+    if any(name.split(".")[0] == "ultralytics" for name in imports(path)):
+        assert room(path) in USES_ULTRALYTICS
+
+
+@pytest.mark.parametrize("module", ["__main__", "params", "convert", "report"])
+def test_the_quick_commands_load_no_torch(module: str) -> None:
+    code = (
+        f"import sys, pipeline.{module}; print([m for m in ('torch', 'ultralytics', 'fiftyone') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_room_has_its_tests() -> None:
+    tests = {path.stem.removeprefix("test_") for path in (ROOT / "tests").glob("test_*.py")}
+    # The glue is tested through the command line, and files, pixels and params through all that use them.
+    covered_elsewhere = {"__main__": "cli", "formats": "convert", "trainer": "train", "run": "cli", "errors": "cli"}
+    rooms = {room(path) for path in FILES} - {"files", "pixels", "params"}
+    assert {covered_elsewhere.get(name, name) for name in rooms} <= tests

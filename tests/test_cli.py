@@ -1,0 +1,143 @@
+"""The command line as a person meets it: one line for a mistake, exit status 1, nothing half-written."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT, pipeline_process, settings
+
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="limits of a process are set as Linux has them")
+
+
+@pytest.fixture
+def project(tmp_path: Path, source: Path) -> Path:
+    """A folder with a config, as a person's checkout."""
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(settings(source)))
+    return tmp_path
+
+
+def one_line(stderr: str) -> str:
+    lines = stderr.strip().splitlines()
+    assert len(lines) == 1, stderr
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+def test_help_names_every_stage(tmp_path: Path) -> None:
+    done = pipeline_process("--help", cwd=tmp_path)
+    assert done.returncode == 0
+    for stage in ("convert", "augment", "train", "validate", "inspect", "export", "report", "params", "sample"):
+        assert f"    {stage}" in done.stdout
+
+
+def test_a_stage_says_what_it_did_in_one_line(project: Path) -> None:
+    done = pipeline_process("convert", "--config", "tiny.yaml", cwd=project)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("convert: 14 images (train 8, val 3, test 3), ")
+    assert done.stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("convert", "--config", "tinny.yaml"), "error: tinny.yaml: no such file; did you mean 'tiny.yaml'?"),
+        (
+            ("validate", "--config", "tiny.yaml"),
+            "error: runs/tiny/dataset/data.yaml: not there; `make` runs the stage that writes it",
+        ),
+        (("report", "--config", "tiny.yaml"), "error: runs/tiny/metrics.json: not there; `make validate` writes it"),
+    ],
+)
+def test_mistakes(project: Path, arguments: tuple[str, ...], said: str) -> None:
+    done = pipeline_process(*arguments, cwd=project)
+    assert done.returncode == 1
+    assert one_line(done.stderr) == said
+    assert not (project / "runs").exists()
+
+
+def test_an_unknown_stage(project: Path) -> None:
+    done = pipeline_process("trian", "--config", "tiny.yaml", cwd=project)
+    assert done.returncode == 2 and "invalid choice: 'trian'" in done.stderr
+
+
+def test_all_mistakes_of_a_config_have_their_line(project: Path) -> None:
+    (project / "bad.yaml").write_text("convert: {sorce: x}\nseed: -1\n")
+    done = pipeline_process("convert", "--config", "bad.yaml", cwd=project)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "error: bad.yaml: seed: input should be greater than or equal to 0, got -1",
+        "error: bad.yaml: convert.source: missing",
+        "error: bad.yaml: convert.sorce: unknown key; did you mean 'source'?",
+    ]
+
+
+def keep_permissions() -> None:
+    """Root writes where it likes; without CAP_DAC_OVERRIDE it is a person like others."""
+    PR_CAPBSET_DROP, CAP_DAC_OVERRIDE = 24, 1
+    ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, 0, 0, 0)
+
+
+@linux_only
+def test_read_only_runs(project: Path) -> None:
+    (project / "runs").mkdir(mode=0o555)
+    done = pipeline_process("convert", "--config", "tiny.yaml", cwd=project, preexec_fn=keep_permissions)
+    assert done.returncode == 1
+    assert one_line(done.stderr).startswith("error: runs/tiny: Permission denied; make the folder writable")
+    assert not list((project / "runs").iterdir())
+
+
+def test_runs_is_a_file(project: Path) -> None:
+    (project / "runs").touch()
+    done = pipeline_process("convert", "--config", "tiny.yaml", cwd=project)
+    assert done.returncode == 1
+    assert one_line(done.stderr).startswith("error: runs/tiny")
+
+
+def little_room() -> None:
+    """No file over 2 kB: the kernel refuses as it does on a full disk, at a place that tests can choose."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+
+
+@linux_only
+def test_no_room_on_the_disk(project: Path, source: Path) -> None:
+    path = source / "images" / "train_0000.jpg"
+    path.write_bytes(path.read_bytes() + b"tail")  # has to be written anew, not linked
+    done = pipeline_process("convert", "--config", "tiny.yaml", cwd=project, preexec_fn=little_room)
+    assert done.returncode == 1
+    assert "make room on the disk" in one_line(done.stderr)
+    assert not list((project / "runs" / "tiny").iterdir())
+
+
+@linux_only
+def test_no_room_while_augmenting(project: Path) -> None:
+    assert pipeline_process("convert", "--config", "tiny.yaml", cwd=project).returncode == 0
+    done = pipeline_process("augment", "--config", "tiny.yaml", cwd=project, preexec_fn=little_room)
+    assert done.returncode == 1
+    assert "make room on the disk" in one_line(done.stderr)
+    assert sorted(path.name for path in (project / "runs" / "tiny").iterdir()) == ["dataset"]
+
+
+def test_no_weights_and_no_network(project: Path) -> None:
+    config = yaml.safe_load((project / "tiny.yaml").read_text())
+    config["train"]["weights"] = "yolo26x.pt"
+    (project / "tiny.yaml").write_text(yaml.safe_dump(config))
+    for stage in ("convert", "augment"):
+        assert pipeline_process(stage, "--config", "tiny.yaml", cwd=project).returncode == 0
+    # A name that resolves to nothing, and no proxy: there is no network for this process.
+    script = "import sys; from pipeline import weights; weights.DOWNLOAD_HOST = 'nowhere.invalid'; from pipeline.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    environment = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
+    done = subprocess.run(
+        [sys.executable, "-c", script, "train", "--config", "tiny.yaml"],
+        cwd=project, env={**environment, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "yolo26x.pt: not in data/weights, and nowhere.invalid cannot be reached" in done.stderr.splitlines()[-1]
+    assert not (project / "runs" / "tiny" / "train").exists()
+    assert not list(project.rglob("*.pt"))

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+from pydantic import ValidationError
+
+from pipeline.config import Config, load
+from pipeline.errors import ConfigError
+
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+
+
+def refused(tmp_path: Path, text: str) -> list[str]:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as error:
+        load(path)
+    return str(error.value).replace(f"{path}: ", "").splitlines()
+
+
+def test_there_are_configs() -> None:
+    assert CONFIGS
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_config_loads(path: Path) -> None:
+    load(path)
+
+
+def test_the_sample_explains_every_key() -> None:
+    """configs/sample.yaml is the manual: all keys of the schema, each line with a comment."""
+    path = ROOT / "configs" / "sample.yaml"
+    data = yaml.safe_load(path.read_text())
+    for section, field in Config.model_fields.items():
+        name = field.alias or section
+        if name == "seed":
+            continue
+        known = set(type(load(path).section(name)).model_fields)
+        assert set(data[name]) == known, name
+    lines = [
+        line
+        for line in path.read_text().splitlines()
+        if line.startswith("  ") and not line.strip().startswith(("#", "-"))
+    ]
+    assert all("#" in line or line.rstrip().endswith(":") for line in lines)
+
+
+def test_the_sample_tells_the_defaults() -> None:
+    """A value that is not the default says so with `(default X)` or `(no default)` in its comment."""
+    path = ROOT / "configs" / "sample.yaml"
+    config, defaults = load(path), Config.model_validate({"convert": {"source": "x"}})
+    for section in ("convert", "augment", "train", "validate", "inspect", "report", "export"):
+        for key, value in config.section(section):
+            marked = any(f"  {key}:" in line and "default" in line for line in path.read_text().splitlines())
+            differs = value != getattr(defaults.section(section), key)
+            assert differs == marked, f"{section}.{key}"
+
+
+def test_frozen() -> None:
+    config = load(CONFIGS[0])
+    with pytest.raises(ValidationError):
+        config.train.imgsz = 32
+
+
+def test_all_mistakes_at_once_with_suggestions(tmp_path: Path) -> None:
+    text = """
+convert: {source: x, format: vocc}
+train: {epoch: 3, imgsz: 100, phases: [{epochs: 0}, {epoch: 1}], batch: .nan}
+exprot: {}
+validate: {conf: 2}
+"""
+    assert refused(tmp_path, text) == [
+        "convert.format: input should be 'auto', 'voc', 'coco' or 'yolo', got 'vocc'",
+        "train.imgsz: input should be a multiple of 32, got 100",
+        "train.batch: input should be a finite number, got nan",
+        "train.phases.0.epochs: input should be greater than or equal to 1, got 0",
+        "train.phases.1.epochs: missing",
+        "train.phases.1.epoch: unknown key; did you mean 'epochs'?",
+        "train.epoch: unknown key; arguments of Ultralytics go into train.args",
+        "validate.conf: input should be less than 1, got 2",
+        "exprot: unknown key; did you mean 'export'?",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("convert: {source: x}\ntrain: {epochs: 5}", "train.epochs: unknown key; it belongs to each of train.phases"),
+        ("", "no keys in it; configs/sample.yaml shows what a config holds"),
+        ("- a", "no keys in it; configs/sample.yaml shows what a config holds"),
+        ("convert: {source: x", "not YAML: line 1: expected ',' or '}', but got '<stream end>'"),
+        ("seed: 1\nconvert: {source: x}\nseed: 2", "not YAML: line 3: key 'seed' is there twice"),
+        ("convert: {source: x, classes: [yes, no]}", "convert.classes.0: YAML reads this as True, not as text; put it in quotes"),
+        ("convert: {source: x, classes: [a, a]}", "convert: classes: a is there twice"),
+        ("convert: {source: x, split: {train: 0.5, val: 0.1}}", "convert.split: train, val and test add up to 0.6, not 1"),
+        ("convert: {source: x}\ntrain: {phases: []}", "train.phases: tuple should have at least 1 item after validation, not 0, got []"),
+        ("convert: {source: x}\naugment: {copies: 2}", "augment: copies without transforms would be the same pictures again; name some transforms"),
+        ("convert: {source: x}\naugment: {transforms: [{A: {}, B: {}}]}", "augment: transforms.0: 2 names; write one `- Name: {argument: value}` a line"),
+        ("convert: {source: x}\nexport: {targets: [{format: onnx}, {format: onnx}]}", "export: targets: the same format and precision twice; keep one"),
+        ("convert: {source: x}\nexport: {targets: [{format: tflite}]}", "export.targets.0.format: input should be 'onnx' or 'engine', got 'tflite'"),
+        ("convert: {source: !!python/object/apply:os.system [true]}", "not YAML: line 1: could not determine a constructor for the tag 'tag:yaml.org,2002:python/object/apply:os.system'"),
+    ],
+)  # fmt: skip
+def test_each_mistake_in_a_sentence(tmp_path: Path, text: str, line: str) -> None:
+    assert line in refused(tmp_path, text)
+
+
+def test_a_missing_file_suggests_its_neighbour() -> None:
+    with pytest.raises(ConfigError, match=r"no such file; did you mean '.*bccd.yaml'"):
+        load(ROOT / "configs" / "bcd.yaml")
+
+
+def test_scientific_notation_is_a_number(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("convert: {source: x}\ntrain: {lr0: 1e-3}")
+    assert load(path).train.lr0 == 0.001

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from pipeline import freeze, weights
+from pipeline.errors import ConfigError, PipelineError
+
+
+@pytest.fixture(scope="module")
+def model() -> Iterator[Any]:
+    weights.prepare()
+    from ultralytics.nn.tasks import DetectionModel
+
+    yield DetectionModel("yolo26n.yaml", nc=3, verbose=False)
+
+
+def test_the_backbone_of_yolo26_is_eleven_layers(model: Any) -> None:
+    """Layers 0-10: a tenth, C2PSA, is the last of the backbone, which `freeze: 10` would leave free."""
+    assert freeze.resolve("backbone", model, "x") == list(range(11))
+    assert freeze.resolve(10, model, "x") == list(range(10))
+    assert freeze.resolve("none", model, "x") == freeze.resolve(0, model, "x") == []
+
+
+def test_names_and_indices(model: Any) -> None:
+    assert freeze.resolve((0, "1", "model.23.cv2", "23.one2one_cv3."), model, "x") == [
+        0,
+        "1",
+        "23.cv2",
+        "23.one2one_cv3",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("backbon",), r"x: 'backbon' is not in the model; layers are 0 to 23, parts of them are such as '23\.cv3'"),
+        ((24,), r"x: 24 is not in the model"),
+        (("23.cv9",), r"x: '23\.cv9' is not in the model; did you mean '23\.cv3'\?"),
+        (("12",), r"x: '12' has no weights to freeze"),
+        (25, r"x: 25 layers, but the model has 24 \(0 to 23\)"),
+        (24, r"x: freezes the whole model, so there is nothing to train"),
+        (tuple(range(11)) + tuple(range(13, 24)), r"nothing to train|has no weights"),
+    ],
+)
+def test_selectors_that_do_not_do_what_they_say(model: Any, given: Any, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        freeze.resolve(given, model, "x")
+
+
+def test_a_part_of_the_head_does_not_take_its_twin_along(model: Any) -> None:
+    """Ultralytics matches by substring, and the head has cv2 and one2one_cv2."""
+    names = freeze.frozen_names(["23.cv2"], [name for name, _ in model.named_parameters()])
+    assert names and all(name.startswith("model.23.cv2.") for name in names)
+
+
+@pytest.fixture
+def before(model: Any) -> dict[str, dict[str, str]]:
+    names = list(model.state_dict())
+    frozen = freeze.frozen_names(range(11), names)
+    return {
+        "frozen": freeze.digests(model, frozen),
+        "trainable": freeze.digests(model, [name for name, _ in model.named_parameters() if name not in frozen]),
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["model.0.conv.weight", "model.10.cv1.bn.running_mean", "model.3.bn.num_batches_tracked"]
+)
+def test_any_change_of_a_frozen_parameter_or_buffer_is_found(model: Any, before: Any, name: str) -> None:
+    snapshot = freeze.snapshot(model, range(11))
+    assert freeze.moved(snapshot, model) == []
+    tensor = model.state_dict()[name]
+    original = tensor.clone()
+    head = model.state_dict()["model.23.cv2.0.0.conv.weight"]
+    head += 0.01
+    try:
+        assert freeze.prove(before, model)["trainable_changed"] == 1
+        tensor.view(-1)[0] += 1
+        assert freeze.moved(snapshot, model) == [name]
+        with pytest.raises(PipelineError, match=rf"1 frozen tensors changed in training, {name}"):
+            freeze.prove(before, model)
+    finally:
+        tensor.copy_(original)
+        head -= 0.01
+
+
+def test_a_training_that_moved_nothing_is_no_training(model: Any, before: Any) -> None:
+    with pytest.raises(PipelineError, match="moved no weight at all"):
+        freeze.prove(before, model)

@@ -1,0 +1,193 @@
+"""What runs again after which edit, with the real make, Makefile and `params`.
+
+The stages themselves are played by a script that writes their targets and notes its name: the graph is
+what is tested here. The real stages have tests of their own, and `test_resume.py` chains them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+
+ALL = ["convert", "augment", "train", "validate", "export", "report"]
+TARGETS = {
+    "convert": "dataset/data.yaml",
+    "augment": "augmented/data.yaml",
+    "train": "model.pt",
+    "validate": "metrics.json",
+    "export": "export/manifest.json",
+    "report": "report/index.html",
+}
+PLAYER = """
+import os, subprocess, sys
+from pathlib import Path
+TARGETS = {targets!r}
+stage = sys.argv[1]
+if stage == "params":
+    sys.exit(subprocess.run([{python!r}, "-m", "pipeline", *sys.argv[1:]], check=False).returncode)
+with open("played.txt", "a") as file:
+    file.write(stage + "\\n")
+if os.environ.get("FAIL") == stage:
+    sys.exit(1)
+target = Path("runs/mine") / TARGETS[stage]
+target.parent.mkdir(parents=True, exist_ok=True)
+target.write_text("x")
+"""
+
+
+class Project:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        shutil.copytree(ROOT / "pipeline", folder / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+            shutil.copy(ROOT / name, folder)
+        (folder / "configs").mkdir()
+        (folder / "raw").mkdir()
+        (folder / "raw" / "label.txt").write_text("one")
+        (folder / ".venv").mkdir()
+        (folder / "player.py").write_text(PLAYER.format(targets=TARGETS, python=sys.executable))
+        self.config = folder / "configs" / "mine.yaml"
+        self.write({"convert": {"source": "raw"}})
+        for path in sorted(folder.rglob("*")):
+            self.age(path, 1000)
+        (folder / ".venv" / "installed.txt").touch()
+
+    def age(self, path: Path, seconds: int) -> None:
+        date = path.stat().st_mtime - seconds
+        os.utime(path, (date, date))
+
+    def write(self, config: dict[str, object]) -> None:
+        self.config.write_text(yaml.safe_dump(config))
+
+    def age_all(self) -> None:
+        """Set all dates back: make compares them, and a test takes less than one tick of some disks."""
+        for path in self.folder.rglob("*"):
+            if path.is_file():
+                self.age(path, 10)
+
+    def make(self, *arguments: str, age: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+        (self.folder / "played.txt").unlink(missing_ok=True)
+        if age:
+            self.age_all()
+        command = ["make", "CONFIG=configs/mine.yaml", f"PIPELINE={sys.executable} player.py", *arguments]
+        everything = {**os.environ, **environment}
+        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False, env=everything)
+
+    def played(self) -> list[str]:
+        path = self.folder / "played.txt"
+        return path.read_text().split() if path.is_file() else []
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    made = Project(tmp_path / "project")
+    done = made.make("all")
+    assert done.returncode == 0, done.stderr
+    assert made.played() == ALL
+    return made
+
+
+def test_nothing_changed(project: Project) -> None:
+    done = project.make("train")
+    assert (done.stdout, project.played()) == ("train: up to date in runs/mine\n", [])
+
+
+@pytest.mark.parametrize(
+    ("change", "stages"),
+    [
+        ({"seed": 1}, ALL),
+        ({"convert": {"source": "raw", "unlabelled": "background"}}, ALL),
+        ({"augment": {"copies": 2}}, ALL[1:]),
+        ({"train": {"batch": 8}}, ALL[2:]),
+        ({"validate": {"iou": 0.6}}, ["validate", "report"]),
+        ({"export": {"images": 8}}, ["export"]),
+        ({"report": {"worst": 3}}, ["report"]),
+        ({"inspect": {"iou": 0.4}}, []),
+    ],
+    ids=lambda value: "+".join(value) if isinstance(value, dict) else "",
+)
+def test_an_edit_of_a_section(project: Project, change: dict[str, object], stages: list[str]) -> None:
+    project.write({"convert": {"source": "raw"}, **change})
+    assert project.make("all").returncode == 0
+    assert project.played() == stages
+
+
+def test_a_comment_changes_nothing(project: Project) -> None:
+    project.config.write_text("# a note\n" + project.config.read_text() + "\n# another\n")
+    assert project.make("all").returncode == 0
+    assert project.played() == []
+
+
+@pytest.mark.parametrize(
+    ("file", "stages"),
+    [
+        ("pipeline/convert.py", ALL),
+        ("pipeline/formats/voc.py", ALL),
+        ("pipeline/boxes.py", ALL),
+        ("pipeline/augment.py", ALL[1:]),
+        ("pipeline/train.py", ALL[2:]),
+        ("pipeline/trainer.py", ALL[2:]),
+        ("pipeline/freeze.py", ALL[2:]),
+        ("pipeline/validate.py", ["validate", "report"]),
+        ("pipeline/export.py", ["export"]),
+        ("pipeline/report.html.jinja", ["report"]),
+        ("pipeline/inspect.py", []),
+        ("README.md", []),
+    ],
+)
+def test_an_edit_of_the_code(project: Project, file: str, stages: list[str]) -> None:
+    project.age_all()
+    path = project.folder / file
+    path.write_text(path.read_text() + "\n" if path.is_file() else "x")
+    assert project.make("all", age=False).returncode == 0
+    assert project.played() == stages
+
+
+def test_an_edited_label_is_seen(project: Project) -> None:
+    (project.folder / "raw" / "label.txt").write_text("two")
+    assert project.make("all").returncode == 0
+    assert project.played() == ALL
+
+
+def test_a_failed_stage_is_not_marked_done(project: Project) -> None:
+    project.write({"convert": {"source": "raw"}, "train": {"batch": 8}})
+    assert project.make("all", FAIL="train").returncode != 0
+    assert project.played() == ["train"]
+    assert project.make("all").returncode == 0
+    assert project.played() == ["train", "validate", "export", "report"]
+
+
+def test_a_config_with_a_mistake_stops_before_any_stage(project: Project) -> None:
+    project.write({"convert": {"source": "raw"}, "trian": {}})
+    done = project.make("all")
+    assert done.returncode != 0 and project.played() == []
+    assert "error: configs/mine.yaml: trian: unknown key; did you mean 'train'?" in done.stderr
+
+
+def test_a_missing_config_is_named(project: Project) -> None:
+    done = subprocess.run(["make", "clean", "CONFIG="], cwd=project.folder, capture_output=True, text=True, check=False)
+    assert done.returncode != 0 and "no such file; there are: configs/mine.yaml" in done.stderr
+    assert (project.folder / "runs" / "mine").is_dir()
+
+
+def test_clean_removes_this_run_only(project: Project) -> None:
+    (project.folder / "runs" / "other").mkdir()
+    assert project.make("clean").returncode == 0
+    assert [path.name for path in (project.folder / "runs").iterdir()] == ["other"]
+
+
+def test_every_target_is_explained() -> None:
+    text = (ROOT / "Makefile").read_text()
+    phony = set(re.search(r"^\.PHONY: (.*)$", text, re.M)[1].split())  # type: ignore[index]
+    explained = set(re.findall(r"^([a-z]+):.*## ", text, re.M))
+    assert phony - explained == {"params"}
+    done = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert all(f"make {name} " in done.stdout for name in explained)

@@ -1,0 +1,106 @@
+"""SIGKILL in the middle of every stage; the next `make` goes on from there.
+
+Real make, real stages. The process kills itself at the n-th time it is about to open, link or rename a
+certain file, seen through Python's audit hooks: exact moments, no clocks.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT, settings
+
+from pipeline.files import read_json
+from pipeline.run import Run
+
+KILLER = """
+import os, runpy, signal, sys
+event, part, count = os.environ.get("KILL", "none|none|0").split("|")
+seen = 0
+
+def watch(name, arguments):
+    global seen
+    if name == event and any(part in os.fsdecode(a) for a in arguments if isinstance(a, (str, bytes, os.PathLike))):
+        seen += 1
+        if seen == int(count):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(watch)
+sys.argv[0] = "pipeline"
+runpy.run_module("pipeline", run_name="__main__")
+"""
+
+# In the order of the run: when to kill, and the newest target that must exist by then.
+KILLS = [
+    ("os.link", ".dataset.partial/images/train", 3, None),  # half of the images are there
+    ("os.rename", ".dataset.partial", 1, None),  # all is written but the name
+    ("open", ".augmented.partial/labels/train", 5, "dataset/data.yaml"),
+    ("open", "phase1/weights/last.pt", 1, "augmented/data.yaml"),  # nothing saved yet
+    ("open", "phase1/weights/last.pt", 2, "augmented/data.yaml"),  # in the second epoch, one saved
+    ("os.rename", "phase1/.model.partial.pt", 1, "train/phase1/resume.pt"),  # after the last epoch
+    ("open", "phase2/weights/last.pt", 2, "train/phase1/phase.json"),
+    ("os.rename", "tiny/.model.partial.pt", 1, "train/phase2/phase.json"),  # only the name is missing
+    ("os.rename", ".metrics.partial.json", 1, "model.pt"),
+    ("os.rename", ".manifest.partial.json", 1, "metrics.json"),
+    ("os.rename", ".report.partial", 1, "export/manifest.json"),
+]
+
+
+@pytest.fixture
+def project(tmp_path: Path, source: Path) -> Path:
+    shutil.copytree(ROOT / "pipeline", tmp_path / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    for name in ("configs", ".venv"):
+        (tmp_path / name).mkdir()
+    phases = [{"epochs": 2, "freeze": "backbone"}, {"epochs": 2, "lr": 0.5}]
+    config = settings(source, train={"phases": phases})
+    (tmp_path / "configs" / "tiny.yaml").write_text(yaml.safe_dump(config))
+    (tmp_path / "killer.py").write_text(KILLER)
+    (tmp_path / ".venv" / "installed.txt").touch()
+    return tmp_path
+
+
+def make(project: Path, kill: str = "none|none|0") -> subprocess.CompletedProcess[str]:
+    command = ["make", "all", "CONFIG=configs/tiny.yaml", "DEVICE=cpu", f"PIPELINE={sys.executable} killer.py"]
+    return subprocess.run(
+        command, cwd=project, env={**os.environ, "KILL": kill}, capture_output=True, text=True, check=False
+    )
+
+
+def test_killed_in_every_stage_and_brought_to_the_end(project: Path) -> None:
+    run = Run(project / "runs" / "tiny")
+    done_before: dict[Path, int] = {}
+    for event, part, count, newest in KILLS:
+        done = make(project, f"{event}|{part}|{count}")
+        assert done.returncode != 0 and "Killed" in done.stderr, (
+            f"{part}: not killed\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+        )
+        if newest:
+            assert (run.root / newest).is_file(), part
+        # What was finished at the last kill was not made again.
+        assert all(path.stat().st_mtime_ns == date for path, date in done_before.items()), part
+        targets = [run.dataset / "data.yaml", run.augmented / "data.yaml", run.model, run.metrics]
+        done_before = {path: path.stat().st_mtime_ns for path in targets if path.is_file()}
+    done = make(project)
+    assert done.returncode == 0, done.stderr
+
+    record = read_json(run.train_record)
+    assert [phase["epochs"] for phase in record["phases"]] == [2, 2]
+    assert all(phase["proof"]["frozen_unchanged"] for phase in record["phases"])
+    assert record["phases"][0]["proof"]["frozen_tensors"] > 200
+    for number in (1, 2):  # each epoch once: resumed, not begun anew
+        with (run.train / f"phase{number}" / "results.csv").open() as file:
+            assert [row["epoch"].strip() for row in csv.DictReader(file)] == ["1", "2"]
+    assert run.manifest.is_file() and (run.report / "index.html").is_file()
+    leftovers = [path for path in run.root.rglob("*") if re.match(r"\..*partial|resume", path.name)]
+    assert leftovers == []
+    assert make(project).stdout.count("up to date") == 3

@@ -1,0 +1,162 @@
+"""Real trainings of a real YOLO26n, on sixteen small images for two epochs."""
+
+from __future__ import annotations
+
+import errno
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import COCO_WEIGHTS, ROOT, WEIGHTS, Trained
+
+from pipeline import files, train, weights
+from pipeline.boxes import YoloDataset
+from pipeline.config import Train
+from pipeline.errors import ConfigError, DataError, PipelineError, WeightsError
+from pipeline.files import read_json, sha256
+from pipeline.run import Run
+
+
+def do(run: Run, **settings: Any) -> str:
+    base = {"weights": WEIGHTS, "imgsz": 64, "phases": [{"epochs": 1}]}
+    return train.main(Train.model_validate({**base, **settings}), run, 0, "cpu", 0)
+
+
+def test_the_record_holds_what_was_done(trained: Trained) -> None:
+    record = read_json(trained.run.train_record)
+    assert [phase["epochs"] for phase in record["phases"]] == [1, 1]
+    assert [phase["freeze"] for phase in record["phases"]] == [list(range(11)), []]
+    first, second = record["phases"]
+    assert second["lr0"] == pytest.approx(first["lr0"] / 2)
+    assert first["lr0"] == pytest.approx(0.002 * 5 / (4 + 6))
+    assert first["trainable_parameters"] < second["trainable_parameters"] == second["parameters"]
+    assert record["weights"]["name"] == Path(WEIGHTS).name
+    if COCO_WEIGHTS.is_file():
+        assert record["weights"]["sha256"] == sha256(COCO_WEIGHTS)
+    assert record["seconds"] == pytest.approx(sum(phase["seconds"] for phase in record["phases"]), abs=0.2)
+    assert record["versions"]["ultralytics-opencv-headless"].startswith("8.4")
+    assert "frozen tensors proven unchanged" in trained.said["train"]
+
+
+def test_frozen_tensors_of_the_saved_phase_equal_the_source(trained: Trained) -> None:
+    """The proof once more by other means: tensors of the file against tensors of the source file."""
+    import torch
+
+    if not COCO_WEIGHTS.is_file():
+        pytest.skip("data/weights/yolo26n.pt is not there: random weights leave no source file to compare with")
+    source, _ = weights.load(COCO_WEIGHTS)
+    saved, _ = weights.load(trained.run.train / "phase1" / "model.pt")
+    ours, theirs = saved.state_dict(), source.state_dict()
+    frozen = [name for name in theirs if re.match(r"model\.(\d|10)\.", name)]
+    assert len(frozen) > 200
+    for name in frozen:
+        assert torch.equal(ours[name].half(), theirs[name].half()), name
+    trainable = [name for name in ours if name.startswith("model.16.") and name.endswith("conv.weight")]
+    assert any(not torch.equal(ours[name].half(), theirs[name].half()) for name in trainable)
+
+
+def test_what_we_call_frozen_is_what_ultralytics_froze(trained: Trained) -> None:
+    """`trainable` was read off its parameters' requires_grad, `frozen` follows our reading of its rule."""
+    model, _ = weights.load(trained.run.model)
+    parameters = {name for name, _ in model.named_parameters()}
+    for phase in ("phase1", "phase2"):
+        digests = read_json(trained.run.train / phase / "digests.json")
+        assert set(digests["trainable"]) == parameters - set(digests["frozen"])
+
+
+def test_the_model_is_an_ordinary_checkpoint(trained: Trained) -> None:
+    from ultralytics import YOLO
+
+    model = YOLO(str(trained.run.model))
+    assert list(model.names.values()) == ["open", "short", "mousebite", "spur", "pin hole", "spurious copper"]
+    assert {path.name for path in trained.run.train.glob("phase2/*")} >= {
+        "results.csv",
+        "weights",
+        "model.pt",
+        "phase.json",
+    }
+    assert not list(trained.run.train.rglob("resume*.pt"))
+
+
+def test_the_best_phase_becomes_the_model(trained: Trained) -> None:
+    record = read_json(trained.run.train_record)
+    best = max(record["phases"], key=lambda phase: (phase["best_fitness"], phase["phase"]))
+    assert record["best_phase"] == best["phase"]
+    assert sha256(trained.run.model) == sha256(trained.run.train / f"phase{best['phase']}" / "model.pt")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"args": {"lr1": 3}}, r"train\.args\.lr1: not an Ultralytics argument; did you mean 'lr"),
+        ({"args": {"freeze": 3}}, r"train\.args\.freeze: is ours; set train\.phases instead"),
+        ({"args": {"imgsz": 3, "bath": 3}}, r"train\.args\.imgsz: is ours.*\ntrain\.args\.bath: not an .*did you mean 'batch'"),
+        ({"phases": [{"epochs": 1}, {"epochs": 1, "freeze": ["backbon"]}]}, r"train\.phases\.1\.freeze: 'backbon' is not in the model"),
+        ({"weights": "yolo99n.yaml"}, r"train\.weights: yolo99n\.yaml"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_told_before_training(
+    trained: Trained, copy_of: Callable[[Run], Run], settings: Any, said: str
+) -> None:
+    run = copy_of(trained.run)
+    before = {path: path.stat().st_mtime_ns for path in run.root.rglob("*")}
+    with pytest.raises(ConfigError, match=said):
+        do(run, **settings)
+    assert before == {path: path.stat().st_mtime_ns for path in run.root.rglob("*")}
+
+
+def test_missing_weights_and_data(trained: Trained, copy_of: Callable[[Run], Run], tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="no such file"):
+        do(copy_of(trained.run), weights="nowhere/x.pt")
+    with pytest.raises(DataError, match=r"augmented/data\.yaml: not there"):
+        do(Run(tmp_path / "empty"))
+
+
+def test_several_devices_are_refused(run: Run) -> None:
+    with pytest.raises(PipelineError, match="--device 0,1: training uses one device"):
+        train.main(Train(), run, 0, "0,1", 0)
+
+
+def phase_dates(run: Run) -> list[int]:
+    return [(run.train / f"phase{number}" / "model.pt").stat().st_mtime_ns for number in (1, 2)]
+
+
+def test_a_training_stopped_at_the_last_step_goes_on_there(
+    trained: Trained, copy_of: Callable[[Run], Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No room for model.pt: the phases stay. The same training takes them up, another one begins anew."""
+    run, config = copy_of(trained.run), trained.config
+    copy = files.copy
+
+    def full_disk(source: Path, target: Path) -> None:
+        if target == run.model:
+            raise OSError(errno.ENOSPC, "No space left on device", str(target))
+        copy(source, target)
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        patch.setattr(files, "copy", full_disk)
+        train.main(config.train, run, config.seed, "cpu", 0)
+    dates = phase_dates(run)
+    assert dates != phase_dates(trained.run)  # a finished training is not an unfinished one
+
+    train.main(config.train, run, config.seed, "cpu", 0)
+    assert phase_dates(run) == dates
+    assert not (run.train / "unfinished.json").exists()
+
+    for name in ("train0", "train1"):
+        shutil.copytree(run.root, run.root.with_name(name))
+    label = next((run.root.with_name("train0") / "augmented" / "labels" / "train").glob("*.txt"))
+    text = label.read_text()
+    label.unlink()  # it may be a link
+    label.write_text(text + "0 0.5 0.5 0.1 0.1\n")
+    first = train._data_digest(YoloDataset.read(run.root.with_name("train0") / "augmented" / "data.yaml"))
+    second = train._data_digest(YoloDataset.read(run.root.with_name("train1") / "augmented" / "data.yaml"))
+    assert first != second
+
+
+def test_the_code_that_counts_is_that_of_the_makefile() -> None:
+    line = next(line for line in (ROOT / "Makefile").read_text().splitlines() if line.startswith("TRAIN_CODE"))
+    assert tuple(Path(name).name for name in line.split(":=")[1].split()) == train.CODE

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Trained
+
+from pipeline import weights
+from pipeline.errors import WeightsError
+from pipeline.run import Run
+
+
+@pytest.fixture(autouse=True)
+def prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights.prepare()
+
+
+class Hostile:
+    """Unpickling this touches a file: the mildest of programs that a checkpoint can be."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.mkdir, (str(self.path),)
+
+
+def test_a_hostile_checkpoint_is_refused_and_not_executed(tmp_path: Path) -> None:
+    import torch
+
+    for number, payload in enumerate(({"model": Hostile(tmp_path / "ran0")}, Hostile(tmp_path / "ran1"))):
+        path = tmp_path / f"hostile{number}.pt"
+        torch.save(payload, path)
+        with pytest.raises(WeightsError, match=rf"hostile{number}\.pt: .*get it again from where you trust it"):
+            weights.load(path)
+        assert not (tmp_path / f"ran{number}").exists()
+    # The same file does run in a plain load: the test would notice if the payload were harmless.
+    torch.load(tmp_path / "hostile0.pt", weights_only=False)
+    assert (tmp_path / "ran0").is_dir()
+
+
+def test_a_bare_pickle_is_refused_and_not_executed(tmp_path: Path) -> None:
+    path = tmp_path / "old.pt"
+    path.write_bytes(pickle.dumps(Hostile(tmp_path / "ran")))
+    with pytest.raises(WeightsError):
+        weights.load(path)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_code_in_the_yaml_of_a_checkpoint_is_not_evaluated(trained: Trained, tmp_path: Path) -> None:
+    """Ultralytics builds models with `eval(activation)`, a string that travels in the checkpoint."""
+    import torch
+    from ultralytics.nn.tasks import DetectionModel
+
+    model, checkpoint = weights.load(trained.run.model)
+    model.yaml["activation"] = f"__import__('os').mkdir({str(tmp_path / 'ran')!r})"
+    path = tmp_path / "eval.pt"
+    torch.save({**checkpoint, "model": model.half()}, path)
+    again, _ = weights.load(path)
+    with pytest.raises(TypeError, match="unsupported activation"):
+        DetectionModel(again.yaml, nc=2, verbose=False)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>404</html>", b"PK\x03\x04 half a zip"])
+def test_a_damaged_file(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "broken.pt"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=r"broken\.pt: not an Ultralytics checkpoint, or damaged") as error:
+        weights.load(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_truncated_checkpoint(trained: Trained, tmp_path: Path) -> None:
+    path = tmp_path / "half.pt"
+    path.write_bytes(trained.run.model.read_bytes()[:100_000])
+    with pytest.raises(WeightsError, match=r"half\.pt: not an Ultralytics checkpoint, or damaged"):
+        weights.load(path)
+
+
+def test_plain_tensors_are_not_a_checkpoint(tmp_path: Path) -> None:
+    import torch
+
+    torch.save({"weight": torch.zeros(3)}, tmp_path / "state.pt")
+    with pytest.raises(WeightsError, match=r"state\.pt: not an Ultralytics checkpoint"):
+        weights.load(tmp_path / "state.pt")
+    assert zipfile.is_zipfile(tmp_path / "state.pt")
+
+
+def test_where_weights_are_looked_for(tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    weights.HOME.mkdir(parents=True)
+    shutil.copy(trained.run.model, weights.HOME / "mine.pt")
+    shutil.copy(trained.run.model, tmp_path / "here.pt")
+    assert weights.find("mine.pt") == weights.HOME / "mine.pt"
+    assert weights.find("here.pt") == Path("here.pt")
+    assert weights.find("yolo26n.yaml") == Path("yolo26n.yaml")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("yolo26n.pt", r"yolo26n\.pt: not in data/weights, and 127\.0\.0\.1 cannot be reached to download it; put the file at data/weights/yolo26n\.pt, or"),
+        ("yolo26m.pt", r"cannot be reached"),
+        ("yolo62n.pt", r"yolo62n\.pt: not in data/weights and not a model that Ultralytics offers; did you mean 'yolo26n\.pt'\?"),
+        ("folder/yolo26n.pt", r"folder/yolo26n\.pt: no such file"),
+        ("model.onnx", r"model\.onnx: not weights"),
+    ],
+)  # fmt: skip
+def test_no_weights_and_no_network(name: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(weights, "DOWNLOAD_HOST", "127.0.0.1")  # nothing listens on its port 443
+    for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    with pytest.raises(WeightsError, match=said):
+        weights.find(name)
+    assert not list(tmp_path.rglob("*.pt"))
+
+
+def test_ultralytics_is_kept_from_installing_and_calling_home() -> None:
+    from ultralytics.utils import AUTOINSTALL, ONLINE, SAFE_LOAD
+    from ultralytics.utils.events import events
+
+    assert (AUTOINSTALL, ONLINE, SAFE_LOAD, events.enabled) == (False, False, True, False)
+
+
+def test_every_core_computes(trained: Trained, run: Run) -> None:
+    """Ultralytics would leave one core of two idle."""
+    from pipeline.files import read_json
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    assert read_json(trained.run.train_record)["threads"] == cores
