@@ -34,10 +34,11 @@ def row(run: Path) -> tuple[str, ...]:
     split = "test" if "test" in metrics["splits"] else "val"
     figures = metrics["splits"][split]
     parity = manifest["artefacts"][0]["parity"]
-    images = " / ".join(str(summary["images"]) for summary in receipt["splits"].values())
+    splits = [name for name in ("train", "val", "test") if name in receipt["splits"]]
+    images = " / ".join(str(receipt["splits"][name]["images"]) for name in splits)
     return (
         f"`configs/{run.name}.yaml`",
-        f"{images} ({' / '.join(receipt['splits'])})",
+        f"{images} ({' / '.join(splits)})",
         split,
         f"{figures['map50']:.3f}",
         f"{figures['map50_95']:.3f}",

@@ -11,7 +11,6 @@ from typing import Any
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it asks the network for its own version on import
 
 import albumentations as A
-import cv2
 import numpy as np
 from tqdm import tqdm
 
@@ -59,13 +58,13 @@ def main(config: Augment, run: Run, seed: int) -> str:
                 compose.set_random_seed(_seed(seed, original.stem, copy))
                 changed, kept = _apply(compose, picture, boxes)
                 lost += len(boxes) - len(kept)
-                cv2.imwrite(str(images / f"{name}.jpg"), changed, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+                (images / f"{name}.jpg").write_bytes(pixels.jpeg(changed, JPEG_QUALITY))
                 write_labels(labels / f"{name}.txt", kept, dataset.names, changed.shape[1::-1])
                 written += 1
                 if len(preview) < PREVIEW_TILES:
                     preview.append(_preview_tile(changed, kept))
         if preview:
-            cv2.imwrite(str(folder / "preview.jpg"), _sheet(preview))
+            (folder / "preview.jpg").write_bytes(pixels.jpeg(_sheet(preview), JPEG_QUALITY))
         # Relative, so that the run can be moved as a whole.
         folders = {"train": "images/train"}
         folders |= {split: f"../{run.dataset.name}/images/{split}" for split in dataset.images if split != "train"}

@@ -267,14 +267,21 @@ def _write(
             ):
                 target = folder / "images" / split / item.image.name
                 if pixels[item.image].rewrite:
-                    with Image.open(item.image) as image:
-                        ImageOps.exif_transpose(image).save(target, quality=95, subsampling=0)
+                    target.write_bytes(_upright(item.image))
                 else:
                     files.link_or_copy(item.image, target)
                 labels = folder / "labels" / split / f"{item.image.stem}.txt"
                 write_labels(labels, boxes, names, pixels[item.image].size)
         files.write_json(folder / "receipt.json", receipt)
         write_data_yaml(folder / "data.yaml", {split: f"images/{split}" for split in kept}, names)
+
+
+def _upright(path: Path) -> bytes:
+    """The image in its own format, turned as EXIF says. In memory: Pillow does not notice a full disk."""
+    encoded = io.BytesIO()
+    with Image.open(path) as image:
+        ImageOps.exif_transpose(image).save(encoded, image.format, quality=95, subsampling=0)
+    return encoded.getvalue()
 
 
 def _last_line(receipt: dict[str, Any], run: Run) -> str:

@@ -40,5 +40,6 @@ def draw_box(picture: Picture, corners: tuple[float, float, float, float], colou
 
 
 def jpeg(picture: Picture, quality: int) -> bytes:
+    """To be written with Python's own files: `cv2.imwrite` and Pillow's `save` do not notice a full disk."""
     encoded: bytes = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
     return encoded

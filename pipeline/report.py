@@ -15,7 +15,7 @@ from pipeline import files, pixels
 from pipeline.boxes import YoloDataset
 from pipeline.config import Report
 from pipeline.errors import DataError
-from pipeline.run import Run
+from pipeline.run import SPLITS, Run
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 FOUND, MISSED, INVENTED = (90, 200, 90), (0, 140, 255), (60, 60, 235)  # BGR
@@ -30,6 +30,9 @@ def main(config: Report, run: Run) -> str:
         if not needed.is_file():
             raise DataError(f"{needed}: not there; `make {command}` writes it")
     metrics, trained, receipt = (files.read_json(path) for path in (run.metrics, run.train_record, run.receipt))
+    # JSON keys are sorted; people expect the splits in the order of their use.
+    for record in (metrics, receipt):
+        record["splits"] = {name: record["splits"][name] for name in SPLITS if name in record["splits"]}
     split = "test" if "test" in metrics["splits"] else "val"
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True

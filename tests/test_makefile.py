@@ -70,7 +70,7 @@ class Project:
     def age_all(self) -> None:
         """Set all dates back: make compares them, and a test takes less than one tick of some disks."""
         for path in self.folder.rglob("*"):
-            if path.is_file():
+            if path.is_file() and path.parent.name != "raw":  # of the source, the date itself is watched
                 self.age(path, 10)
 
     def make(self, *arguments: str, age: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -105,7 +105,7 @@ def test_nothing_changed(project: Project) -> None:
     [
         ({"seed": 1}, ALL),
         ({"convert": {"source": "raw", "unlabelled": "background"}}, ALL),
-        ({"augment": {"copies": 2}}, ALL[1:]),
+        ({"augment": {"min_visibility": 0.5}}, ALL[1:]),
         ({"train": {"batch": 8}}, ALL[2:]),
         ({"validate": {"iou": 0.6}}, ["validate", "report"]),
         ({"export": {"images": 8}}, ["export"]),
