@@ -87,6 +87,7 @@ def _curves(run: Run) -> str | None:
     right.legend()
     for axes in (left, right):
         axes.grid(alpha=0.3)
+        axes.xaxis.get_major_locator().set_params(integer=True)
         for border in borders[:-1]:
             axes.axvline(border, color="grey", linestyle="--", linewidth=1)
     text = io.StringIO()

@@ -93,6 +93,11 @@ def copy_of(tmp_path: Path) -> Callable[[Run], Run]:
     return lambda run: Run(Path(shutil.copytree(run.root, tmp_path / "runs" / run.name)))
 
 
+def make_environment(**more: str) -> dict[str, str]:
+    """For a make of our own: `make test` hands its flags down, and they would be taken for ours."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("MAKE")} | more
+
+
 def pipeline_process(*arguments: str, cwd: Path, **options: Any) -> subprocess.CompletedProcess[str]:
     """The command line in a process of its own, from a folder that is not the project's."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **options.pop("env", {})}

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, make_environment
 
 ALL = ["convert", "augment", "train", "validate", "export", "report"]
 TARGETS = {
@@ -78,7 +78,7 @@ class Project:
         if age:
             self.age_all()
         command = ["make", "CONFIG=configs/mine.yaml", f"PIPELINE={sys.executable} player.py", *arguments]
-        everything = {**os.environ, **environment}
+        everything = make_environment(**environment)
         return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False, env=everything)
 
     def played(self) -> list[str]:
@@ -173,7 +173,14 @@ def test_a_config_with_a_mistake_stops_before_any_stage(project: Project) -> Non
 
 
 def test_a_missing_config_is_named(project: Project) -> None:
-    done = subprocess.run(["make", "clean", "CONFIG="], cwd=project.folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["make", "clean", "CONFIG="],
+        cwd=project.folder,
+        env=make_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode != 0 and "no such file; there are: configs/mine.yaml" in done.stderr
     assert (project.folder / "runs" / "mine").is_dir()
 
@@ -189,5 +196,5 @@ def test_every_target_is_explained() -> None:
     phony = set(re.search(r"^\.PHONY: (.*)$", text, re.M)[1].split())  # type: ignore[index]
     explained = set(re.findall(r"^([a-z]+):.*## ", text, re.M))
     assert phony - explained == {"params"}
-    done = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(["make"], cwd=ROOT, env=make_environment(), capture_output=True, text=True, check=True)
     assert all(f"make {name} " in done.stdout for name in explained)

@@ -7,7 +7,6 @@ certain file, seen through Python's audit hooks: exact moments, no clocks.
 from __future__ import annotations
 
 import csv
-import os
 import re
 import shutil
 import subprocess
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, settings
+from conftest import ROOT, make_environment, settings
 
 from pipeline.files import read_json
 from pipeline.run import Run
@@ -72,7 +71,7 @@ def project(tmp_path: Path, source: Path) -> Path:
 def make(project: Path, kill: str = "none|none|0") -> subprocess.CompletedProcess[str]:
     command = ["make", "all", "CONFIG=configs/tiny.yaml", "DEVICE=cpu", f"PIPELINE={sys.executable} killer.py"]
     return subprocess.run(
-        command, cwd=project, env={**os.environ, "KILL": kill}, capture_output=True, text=True, check=False
+        command, cwd=project, env=make_environment(KILL=kill), capture_output=True, text=True, check=False
     )
 
 

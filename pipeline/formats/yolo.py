@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from pipeline.boxes import Labelled, read_labels
 from pipeline.errors import DataError
@@ -111,6 +111,6 @@ def _read_image(image: Path, names: tuple[str, ...], split: str | None) -> Label
     try:
         with Image.open(image) as opened:
             size = opened.size if opened.getexif().get(0x0112, 1) < 5 else opened.size[::-1]
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
+    except Exception:  # see `convert`: damage takes many forms
         raise DataError(f"{image}: not an image that can be read; replace or remove it") from None
     return Labelled(image, read_labels(labels, names, *size), labels, None, split)
