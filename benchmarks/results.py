@@ -9,13 +9,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-COLUMNS = ("config", "images", "split", "mAP50", "mAP50-95", "epochs", "training", "machine", "ONNX against model")
+COLUMNS = ("config", "images", "split", "mAP50", "mAP50-95", "epochs", "training", "ONNX against model")
 
 
 def main() -> None:
     rows = [row(path.parent) for path in sorted(Path("runs").glob("*/metrics.json")) if is_whole(path.parent)]
     if not rows:
         raise SystemExit("runs/ holds no finished run; `make all` makes one")
+    machines = {machine(path.parent) for path in Path("runs").glob("*/train.json")}
+    print("\n".join(sorted(machines)) + "\n")
     print("| " + " | ".join(COLUMNS) + " |")
     print("|" + "---|" * len(COLUMNS))
     for cells in rows:
@@ -25,6 +27,12 @@ def main() -> None:
 def is_whole(run: Path) -> bool:
     needed = ("train.json", "dataset/receipt.json", "export/manifest.json")
     return all((run / name).is_file() for name in needed)
+
+
+def machine(run: Path) -> str:
+    trained = read(run / "train.json")
+    versions = ", ".join(f"{name} {number}" for name, number in trained["versions"].items())
+    return f"{trained['device']}, {trained['threads']} threads; {versions}"
 
 
 def row(run: Path) -> tuple[str, ...]:
@@ -44,7 +52,6 @@ def row(run: Path) -> tuple[str, ...]:
         f"{figures['map50_95']:.3f}",
         " + ".join(str(phase["epochs"]) for phase in trained["phases"]),
         f"{trained['seconds']:.0f} s",
-        f"{trained['device']}, {trained['threads']} threads",
         f"{parity['boxes']} boxes, to {parity['max_box_px']:.1g} px and {parity['max_score']:.0e}",
     )
 
