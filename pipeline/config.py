@@ -96,7 +96,7 @@ class Validate(Section):
 
 class Inspect(Section):
     iou: float = Field(default=0.5, gt=0, le=1)
-    conf: float = Field(default=0.05, ge=0, lt=1)
+    conf: float = Field(default=0.25, ge=0, lt=1)
 
 
 class Report(Section):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import signal
 import socket
@@ -85,7 +87,7 @@ def _build(config: Inspect, run: Run) -> Any:
     dataset = fo.Dataset(run.name, persistent=True)
     dataset.info = {"run": str(run.root.resolve())}
     predicted = []
-    for split in source.images:
+    for split in [split for split in ("test", "val", "train") if split in source.images]:  # mistakes first
         if run.ground_truth(split).is_file():
             predicted.append(split)
             dataset.add_samples(_predicted_samples(config, run, source, split))
@@ -174,7 +176,9 @@ def _serve(dataset: Any, port: int, summary: str) -> None:
     with socket.socket() as probe:
         if probe.connect_ex((ADDRESS, port)) == 0:
             raise PipelineError(f"--port {port}: something listens there already; close it or give another --port")
-    session = fo.launch_app(dataset, remote=True, address=ADDRESS, port=port)
+    # `remote` keeps it from opening a browser by itself; what it says about ssh is for other cases.
+    with contextlib.redirect_stdout(io.StringIO()):
+        session = fo.launch_app(dataset, remote=True, address=ADDRESS, port=port)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     print(
         f"inspect: {summary}\n"
