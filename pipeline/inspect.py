@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
 import signal
 import socket
@@ -35,6 +33,7 @@ def main(config: Inspect, run: Run, port: int | None) -> str:
         raise DataError(f"{run.metrics}: not there; `make validate` writes it, and the predictions to look at")
     os.environ["FIFTYONE_DO_NOT_TRACK"] = "true"
     os.environ.setdefault("FIFTYONE_DATABASE_VALIDATION", "false")  # or it nags about MongoDB's version at each start
+    os.environ.setdefault("FIFTYONE_LOGGING_LEVEL", "ERROR")  # or it explains ssh to a person who needs none
     _ensure_database()
     import fiftyone as fo
 
@@ -176,9 +175,8 @@ def _serve(dataset: Any, port: int, summary: str) -> None:
     with socket.socket() as probe:
         if probe.connect_ex((ADDRESS, port)) == 0:
             raise PipelineError(f"--port {port}: something listens there already; close it or give another --port")
-    # `remote` keeps it from opening a browser by itself; what it says about ssh is for other cases.
-    with contextlib.redirect_stdout(io.StringIO()):
-        session = fo.launch_app(dataset, remote=True, address=ADDRESS, port=port)
+    # `remote`: do not open a browser by yourself, there may be none.
+    session = fo.launch_app(dataset, remote=True, address=ADDRESS, port=port)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     print(
         f"inspect: {summary}\n"
