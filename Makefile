@@ -52,7 +52,7 @@ setup: $(INSTALLED)  ## create .venv and install everything; all other targets d
 # `installed.txt` is what pip reports at the end: the target, and the record of what is in there.
 $(INSTALLED): pyproject.toml constraints.txt
 ifneq ($(UV),)
-	test -x $(PYTHON) || "$(UV)" venv --quiet --seed $(VENV)
+	test -x $(PYTHON) || "$(UV)" venv --quiet --seed --no-python-downloads $(VENV)
 	"$(UV)" pip install --python $(PYTHON) --constraint constraints.txt --editable '.[dev]'
 else
 	test -x $(PYTHON) || python3 -m venv $(VENV)
