@@ -113,6 +113,13 @@ def test_same_seed_same_bytes_whatever_else_is_there(run: Run, tmp_path: Path) -
     assert more["train/train0-copy1.jpg"] == first["train/train0-copy1.jpg"]
 
 
+def test_each_image_has_its_own_dice(run: Run) -> None:
+    painted(run, images=6)
+    dataset = do(run, copies=1, transforms=[{"RandomBrightnessContrast": {"p": 1.0}}])
+    corners = {int(cv2.imread(str(path))[0, 0, 0]) for path in dataset.files("train") if "-copy" in path.name}  # type: ignore[index]
+    assert len(corners) > 2
+
+
 def test_no_copies(run: Run) -> None:
     painted(run)
     dataset = do(run, copies=0)
