@@ -72,6 +72,7 @@ def main(config: Export, run: Run, device: str) -> str:
     """
     _refuse_impossible(config.targets)
     weights.prepare()
+    weights.check_device(device)
     dataset = YoloDataset.read(run.dataset / "data.yaml")
     images = _spread(dataset.files("val"), config.images)
     if not images:

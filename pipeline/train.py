@@ -59,7 +59,7 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int) -> str:
     _check_args(config.args)
     if "," in device:
         raise PipelineError(f"--device {device}: training uses one device; name one, such as --device 0")
-    weights.prepare()
+    weights.check_device(device)
     data = YoloDataset.read(run.augmented / "data.yaml")
     source = weights.find(config.weights)
     model = _source_model(source)
@@ -100,13 +100,13 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int) -> str:
     return (
         f"{sum(record['epochs'] for record in records)} epochs in {seconds:.0f} s, "
         f"val mAP50-95 {records[best]['best_fitness']:.3f} in phase {best + 1}, "
-        f"{frozen} frozen tensors proven unchanged -> {run.model}"
+        f"{f'{frozen} frozen tensors proven unchanged' if frozen else 'nothing frozen'} -> {run.model}"
     )
 
 
 def _check_args(args: dict[str, Any]) -> None:
     weights.prepare()
-    from ultralytics.cfg import DEFAULT_CFG_DICT
+    from ultralytics.cfg import DEFAULT_CFG_DICT, get_cfg
 
     mistakes = []
     for key in args:
@@ -114,6 +114,11 @@ def _check_args(args: dict[str, Any]) -> None:
             mistakes.append(f"train.args.{key}: is ours; set {OURS[key]} instead")
         elif key not in DEFAULT_CFG_DICT and key != "augmentations":
             mistakes.append(f"train.args.{key}: not an Ultralytics argument{did_you_mean(key, DEFAULT_CFG_DICT)}")
+    if not mistakes:
+        try:
+            get_cfg(overrides=args)
+        except (SyntaxError, TypeError, ValueError) as error:
+            mistakes.append(f"train.args: {' '.join(str(error).split())}")
     if mistakes:
         raise ConfigError("\n".join(mistakes))
 

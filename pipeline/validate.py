@@ -41,6 +41,7 @@ def main(config: Validate, run: Run, device: str) -> str:
     here is what a device will do.
     """
     weights.prepare()
+    weights.check_device(device)
     dataset = YoloDataset.read(run.dataset / "data.yaml")
     model, imgsz = load_model(run)
     splits = [split for split in SPLITS if dataset.files(split)]

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.request import getproxies
 
 from pipeline import files
-from pipeline.errors import WeightsError, did_you_mean
+from pipeline.errors import PipelineError, WeightsError, did_you_mean
 
 HOME = Path("data/weights")
 CACHE = Path(".cache")
@@ -40,6 +40,18 @@ def prepare() -> None:
 
     # Ultralytics computes on `cores - 1` threads: on a 2-core machine, on one.
     torch_utils.NUM_THREADS = cores
+
+
+def check_device(device: str) -> None:
+    """Raises PipelineError for a `--device` that this machine does not have. Empty means the best there is."""
+    from ultralytics.utils.torch_utils import select_device
+
+    try:
+        select_device(device, verbose=False)
+    except (AssertionError, RuntimeError, ValueError):
+        raise PipelineError(
+            f"--device {device}: this machine has no such device; name cpu, or leave it out for the best there is"
+        ) from None
 
 
 def _bring_fonts(config: Path) -> None:

@@ -94,6 +94,7 @@ def test_the_best_phase_becomes_the_model(trained: Trained) -> None:
         ({"args": {"lr1": 3}}, r"train\.args\.lr1: not an Ultralytics argument; did you mean 'lr"),
         ({"args": {"freeze": 3}}, r"train\.args\.freeze: is ours; set train\.phases instead"),
         ({"args": {"imgsz": 3, "bath": 3}}, r"train\.args\.imgsz: is ours.*\ntrain\.args\.bath: not an .*did you mean 'batch'"),
+        ({"args": {"mosaic": "much"}}, r"train\.args: .*mosaic"),
         ({"phases": [{"epochs": 1}, {"epochs": 1, "freeze": ["backbon"]}]}, r"train\.phases\.1\.freeze: 'backbon' is not in the model"),
         ({"weights": "yolo99n.yaml"}, r"train\.weights: yolo99n\.yaml"),
     ],
@@ -118,6 +119,15 @@ def test_missing_weights_and_data(trained: Trained, copy_of: Callable[[Run], Run
 def test_several_devices_are_refused(run: Run) -> None:
     with pytest.raises(PipelineError, match="--device 0,1: training uses one device"):
         train.main(Train(), run, 0, "0,1", 0)
+
+
+def test_a_device_that_is_not_there(run: Run) -> None:
+    import torch
+
+    for device in ("klingon", str(torch.cuda.device_count() + 7)):
+        with pytest.raises(PipelineError, match=rf"--device {device}: this machine has no such device") as error:
+            train.main(Train(), run, 0, device, 0)
+        assert "\n" not in str(error.value)
 
 
 def phase_dates(run: Run) -> list[int]:
