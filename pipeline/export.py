@@ -77,9 +77,7 @@ def main(config: Export, run: Run, device: str) -> str:
     images = _spread(dataset.files("val"), config.images)
     if not images:
         raise DataError(f"{run.dataset}: no validation images to compare on; give the val split some")
-    if not run.model.is_file():
-        raise DataError(f"{run.model}: not there; `make train` writes it")
-    imgsz = int(weights.load(run.model)[0].args["imgsz"])
+    imgsz = weights.imgsz_of(run.model)
     with files.new_folder(run.export) as folder:
         reference, model_ms = _detect(run.model, images, imgsz, config.conf, device)
         entries, said = [], []

@@ -42,8 +42,11 @@ def main(config: Validate, run: Run, device: str) -> str:
     """
     weights.prepare()
     weights.check_device(device)
+    from ultralytics import YOLO
+
     dataset = YoloDataset.read(run.dataset / "data.yaml")
-    model, imgsz = load_model(run)
+    imgsz = weights.imgsz_of(run.model)
+    model = YOLO(str(run.model), task="detect")
     splits = [split for split in SPLITS if dataset.files(split)]
     if not splits:
         raise DataError(f"{run.dataset}: neither a val nor a test split; there is nothing to validate on")
@@ -61,16 +64,6 @@ def main(config: Validate, run: Run, device: str) -> str:
         f"{split} mAP50 {figures[split]['map50']:.3f} mAP50-95 {figures[split]['map50_95']:.3f}" for split in splits
     )
     return f"{said} -> {run.metrics}"
-
-
-def load_model(run: Run) -> tuple[Any, int]:
-    """The run's model as Ultralytics' YOLO object, and the image size it was trained at."""
-    if not run.model.is_file():
-        raise DataError(f"{run.model}: not there; `make train` writes it")
-    from ultralytics import YOLO
-
-    model, _ = weights.load(run.model)
-    return YOLO(str(run.model), task="detect"), int(model.args["imgsz"])
 
 
 def ground_truth(dataset: YoloDataset, images: list[Path]) -> dict[str, Any]:

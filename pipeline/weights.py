@@ -8,7 +8,6 @@ an allow-list of torch's and Ultralytics' own layer classes, and no `eval` of wh
 from __future__ import annotations
 
 import os
-import pickle
 import shutil
 import socket
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 from urllib.request import getproxies
 
 from pipeline import files
-from pipeline.errors import PipelineError, WeightsError, did_you_mean
+from pipeline.errors import DataError, PipelineError, WeightsError, did_you_mean
 
 HOME = Path("data/weights")
 CACHE = Path(".cache")
@@ -62,9 +61,7 @@ def _bring_fonts(config: Path) -> None:
     for name in ("Arial.ttf", "Arial.Unicode.ttf"):
         if not (config / name).exists():
             config.mkdir(parents=True, exist_ok=True)
-            partial = files.aside(config / name)
-            shutil.copyfile(font, partial)
-            os.replace(partial, config / name)
+            files.copy(font, config / name)
 
 
 def find(name: str) -> Path:
@@ -133,9 +130,7 @@ def load(path: Path) -> tuple[Any, dict[str, Any]]:
     try:
         torch_safe_load(path, safe_only=True)
         model, checkpoint = load_checkpoint(path)
-    except pickle.UnpicklingError:
-        raise WeightsError(f"{path}: asks for code that no model needs, so it was not loaded; {way_out}") from None
-    except Exception as error:  # a damaged file reaches torch's loader in a dozen ways
+    except Exception as error:  # damage comes in a dozen ways, a refused class as Ultralytics' TypeError
         first = " ".join(str(error).split())[:160] or type(error).__name__
         raise WeightsError(f"{path}: not an Ultralytics checkpoint, or damaged ({first}); {way_out}") from None
     if not isinstance(model, DetectionModel):
@@ -143,3 +138,10 @@ def load(path: Path) -> tuple[Any, dict[str, Any]]:
             f"{path}: a model for {getattr(model, 'task', '?')}, not for detection; choose yolo26n.pt or its kin"
         )
     return model, checkpoint
+
+
+def imgsz_of(model_file: Path) -> int:
+    """The image size that a run's model was trained at. Raises DataError where there is no model yet."""
+    if not model_file.is_file():
+        raise DataError(f"{model_file}: not there; `make train` writes it")
+    return int(load(model_file)[0].args["imgsz"])
