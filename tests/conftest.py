@@ -93,6 +93,16 @@ def copy_of(tmp_path: Path) -> Callable[[Run], Run]:
     return lambda run: Run(Path(shutil.copytree(run.root, tmp_path / "runs" / run.name)))
 
 
+def checkout(folder: Path) -> None:
+    """What a make of our own needs of the project, and a `.venv` that counts as installed."""
+    shutil.copytree(ROOT / "pipeline", folder / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, folder)
+    for name in ("configs", ".venv"):
+        (folder / name).mkdir()
+    (folder / ".venv" / "installed.txt").touch()
+
+
 def make_environment(**more: str) -> dict[str, str]:
     """For a make of our own: `make test` hands its flags down, and they would be taken for ours."""
     return {key: value for key, value in os.environ.items() if not key.startswith("MAKE")} | more

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, make_environment
+from conftest import ROOT, checkout, make_environment
 
 ALL = ["convert", "augment", "train", "validate", "export", "report"]
 TARGETS = {
@@ -46,13 +45,9 @@ target.write_text("x")
 class Project:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        shutil.copytree(ROOT / "pipeline", folder / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("Makefile", "pyproject.toml", "constraints.txt"):
-            shutil.copy(ROOT / name, folder)
-        (folder / "configs").mkdir()
+        checkout(folder)
         (folder / "raw").mkdir()
         (folder / "raw" / "label.txt").write_text("one")
-        (folder / ".venv").mkdir()
         (folder / "player.py").write_text(PLAYER.format(targets=TARGETS, python=sys.executable))
         self.config = folder / "configs" / "mine.yaml"
         self.write({"convert": {"source": "raw"}})

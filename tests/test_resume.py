@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import csv
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, make_environment, settings
+from conftest import checkout, make_environment, settings
 
 from pipeline.files import read_json
 from pipeline.run import Run
@@ -55,16 +54,11 @@ KILLS = [
 
 @pytest.fixture
 def project(tmp_path: Path, source: Path) -> Path:
-    shutil.copytree(ROOT / "pipeline", tmp_path / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
-        shutil.copy(ROOT / name, tmp_path)
-    for name in ("configs", ".venv"):
-        (tmp_path / name).mkdir()
+    checkout(tmp_path)
     phases = [{"epochs": 2, "freeze": "backbone"}, {"epochs": 2, "lr": 0.5}]
     config = settings(source, train={"phases": phases})
     (tmp_path / "configs" / "tiny.yaml").write_text(yaml.safe_dump(config))
     (tmp_path / "killer.py").write_text(KILLER)
-    (tmp_path / ".venv" / "installed.txt").touch()
     return tmp_path
 
 
