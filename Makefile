@@ -89,7 +89,7 @@ $(RUN)/params/%.json: params ;
 params: $(SOURCE) | $(INSTALLED)
 	@$(PIPELINE) params --config $(CONFIG)
 
-$(RUN)/dataset/data.yaml: $(RUN)/params/convert.json $(RUN)/params/source.json pipeline/convert.py $(FORMATS) $(SHARED_CODE) $(SOURCE)
+$(RUN)/dataset/data.yaml: $(RUN)/params/convert.json $(RUN)/params/source.json $(wildcard pipeline/convert/*.py) $(FORMATS) $(SHARED_CODE) $(SOURCE)
 	$(PIPELINE) convert $(OPTIONS)
 
 $(RUN)/augmented/data.yaml: $(RUN)/params/augment.json $(RUN)/dataset/data.yaml pipeline/augment.py $(SHARED_CODE)

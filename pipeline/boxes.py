@@ -25,7 +25,12 @@ IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """One labelled object. `id` is what its own file calls it, for whoever must find it again."""
+    """One labelled object. `id` is what its own file calls it, for whoever must find it again.
+
+    `ignore` says why the source itself does not mean it as an object to learn (a crowd, a region not to
+    care about); `damage` says what is wrong with an annotation that gives no corners, which are then NaN.
+    Both are empty for an ordinary box.
+    """
 
     label: str
     xmin: float
@@ -33,7 +38,8 @@ class Box:
     xmax: float
     ymax: float
     id: str = ""
-    crowd: bool = False
+    ignore: str = ""
+    damage: str = ""
 
     @property
     def width(self) -> float:

@@ -7,11 +7,12 @@ an option of the command line, so that it never makes a stage run again.
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from pipeline.errors import ConfigError, did_you_mean
@@ -37,29 +38,79 @@ class Ratios(Section):
         return self
 
 
+FORMATS = ("auto", "coco", "voc", "yolo", "labelme", "cvat", "kitti", "openimages", "csv", "createml")
+FIFTYONE = "fiftyone:"  # `fiftyone:TYPE` reads whatever FiftyOne can import
+
+
 class Convert(Section):
     source: Path
-    format: Literal["auto", "voc", "coco", "yolo"] = "auto"
-    classes: tuple[str, ...] = ()
+    format: str = "auto"
+    # A list keeps and orders; a mapping `source name: our name` also renames, merges, and drops with null.
+    classes: tuple[str, ...] | dict[str, str | None] = ()
     split: Literal["given"] | Ratios = "given"
+    group_by: str | None = None
+    near_duplicates: bool = True
+    leaks: Literal["report", "move", "error"] = "report"
+    on_problem: Literal["fix", "drop", "error"] = "fix"
+    min_side: float = Field(default=1.0, ge=0)
     unlabelled: Literal["error", "background"] = "error"
 
-    @model_validator(mode="after")
-    def _classes_once(self) -> Convert:
-        twice = {name for name in self.classes if self.classes.count(name) > 1}
+    @field_validator("format")
+    @classmethod
+    def _format_known(cls, name: str) -> str:
+        if name not in FORMATS and not (name.startswith(FIFTYONE) and name.removeprefix(FIFTYONE).isidentifier()):
+            known = [*FORMATS, f"{FIFTYONE}TYPE"]
+            raise ValueError(f"{name!r} is none of {', '.join(known)}{did_you_mean(name, known)}")
+        return name
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _classes_are_text(cls, classes: Any) -> Any:
+        # YAML reads a bare `no:` as False and `1:` as a number, and a class of that name would be lost.
+        words = [*classes.keys(), *classes.values()] if isinstance(classes, dict) else classes
+        if isinstance(words, (list, tuple)):
+            for word in words:
+                if isinstance(word, (bool, int, float)):
+                    raise ValueError(f"YAML reads a class as {word!r}, not as text; put it in quotes")
+        return classes
+
+    @field_validator("classes")
+    @classmethod
+    def _classes_usable(
+        cls, classes: tuple[str, ...] | dict[str, str | None]
+    ) -> tuple[str, ...] | dict[str, str | None]:
+        if isinstance(classes, dict):
+            if classes and not any(classes.values()):
+                raise ValueError("every class is dropped; keep one")
+            return classes
+        twice = {name for name in classes if classes.count(name) > 1}
         if twice:
-            raise ValueError(f"classes: {', '.join(sorted(twice))} is there twice")
-        return self
+            raise ValueError(f"{', '.join(sorted(twice))} is there twice")
+        return classes
+
+    @field_validator("group_by")
+    @classmethod
+    def _group_by_compiles(cls, pattern: str | None) -> str | None:
+        try:
+            compiled = re.compile(pattern or "")
+        except re.error as error:
+            raise ValueError(f"{pattern!r} is not a regular expression: {error}") from None
+        if compiled.groups > 1:
+            raise ValueError(
+                f"{pattern!r} has {compiled.groups} groups; keep one, which names the video, patient or board"
+            )
+        return pattern
 
 
 class Augment(Section):
     copies: int = Field(default=0, ge=0, le=100)
+    balance: bool = False
     transforms: tuple[dict[str, dict[str, Any]], ...] = ()
     min_visibility: float = Field(default=0.3, ge=0, le=1)
 
     @model_validator(mode="after")
     def _one_name_each(self) -> Augment:
-        if self.copies and not self.transforms:
+        if (self.copies or self.balance) and not self.transforms:
             raise ValueError("copies without transforms would be the same pictures again; name some transforms")
         for number, transform in enumerate(self.transforms):
             if len(transform) != 1:

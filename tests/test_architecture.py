@@ -58,7 +58,7 @@ FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports(path: Path) -> None:
     ours = {name.split(".")[1] for name in imports(path) if name.startswith("pipeline.")}
-    assert ours <= MAY_IMPORT[room(path)] | {room(path)} - STAGES
+    assert ours <= MAY_IMPORT[room(path)] | {room(path)}
     if any(name.split(".")[0] == "ultralytics" for name in imports(path)):
         assert room(path) in USES_ULTRALYTICS
 

@@ -73,7 +73,7 @@ exprot: {}
 validate: {conf: 2}
 """
     assert refused(tmp_path, text) == [
-        "convert.format: input should be 'auto', 'voc', 'coco' or 'yolo', got 'vocc'",
+        "convert.format: 'vocc' is none of auto, coco, voc, yolo, labelme, cvat, kitti, openimages, csv, createml, fiftyone:TYPE; did you mean 'voc'?",
         "train.imgsz: input should be a multiple of 32, got 100",
         "train.batch: input should be a finite number, got nan",
         "train.phases.0.epochs: input should be greater than or equal to 1, got 0",
@@ -93,8 +93,13 @@ validate: {conf: 2}
         ("- a", "no keys in it; configs/sample.yaml shows what a config holds"),
         ("convert: {source: x", "not YAML: line 1: expected ',' or '}', but got '<stream end>'"),
         ("seed: 1\nconvert: {source: x}\nseed: 2", "not YAML: line 3: key 'seed' is there twice"),
-        ("convert: {source: x, classes: [yes, no]}", "convert.classes.0: YAML reads this as True, not as text; put it in quotes"),
-        ("convert: {source: x, classes: [a, a]}", "convert: classes: a is there twice"),
+        ("convert: {source: x, classes: [yes, no]}", "convert.classes: YAML reads a class as True, not as text; put it in quotes"),
+        ("convert: {source: x, classes: {no: a}}", "convert.classes: YAML reads a class as False, not as text; put it in quotes"),
+        ("convert: {source: x, classes: {a: 7}}", "convert.classes: YAML reads a class as 7, not as text; put it in quotes"),
+        ("convert: {source: x, classes: {a: null}}", "convert.classes: every class is dropped; keep one"),
+        ("convert: {source: x, group_by: '('}", "convert.group_by: '(' is not a regular expression: missing ), unterminated subpattern at position 0"),
+        ("convert: {source: x, group_by: '(a)(b)'}", "convert.group_by: '(a)(b)' has 2 groups; keep one, which names the video, patient or board"),
+        ("convert: {source: x, classes: [a, a]}", "convert.classes: a is there twice"),
         ("convert: {source: x, split: {train: 0.5, val: 0.1}}", "convert.split: train, val and test add up to 0.6, not 1"),
         ("convert: {source: x}\ntrain: {phases: []}", "train.phases: tuple should have at least 1 item after validation, not 0, got []"),
         ("convert: {source: x}\naugment: {copies: 2}", "augment: copies without transforms would be the same pictures again; name some transforms"),

@@ -14,6 +14,8 @@ from pipeline.boxes import Box, Labelled
 from pipeline.errors import DataError
 from pipeline.formats.source import Source, files_under, images_under, inside, read_text, split_of
 
+CROWD = "iscrowd: a region of many objects, not a box of one"
+
 
 def recognises(folder: Path) -> bool:
     for path in files_under(folder, {".json"}):
@@ -121,7 +123,15 @@ def _box(path: Path, record: dict[str, Any], names: dict[Any, str]) -> Box:
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(_is_number(side) for side in bbox):
         raise DataError(f"{path}: annotation {identity} has bbox {bbox!r}, not [x, y, width, height]; correct it")
     x, y, width, height = (float(side) for side in bbox)
-    return Box(names[category], x, y, x + width, y + height, identity, crowd=record.get("iscrowd") in (1, True))
+    return Box(
+        names[category],
+        x,
+        y,
+        x + width,
+        y + height,
+        identity,
+        ignore=CROWD if record.get("iscrowd") in (1, True) else "",
+    )
 
 
 def _is_number(value: Any) -> bool:

@@ -149,7 +149,7 @@ def _unsplit(source: Source, images: dict[str, list[Labelled]]) -> list[str]:
 
 def _class_names(source: Source, config: Convert) -> tuple[str, ...]:
     if config.classes:
-        return config.classes
+        return tuple(config.classes)
     if source.classes:
         return source.classes
     return tuple(sorted({box.label for item in source.images for box in item.boxes}))
@@ -209,8 +209,8 @@ def _check_box(
         )
     if not box.is_finite:
         raise DataError(f"{where}: coordinates are not finite numbers; correct them")
-    if box.crowd:
-        return None, ("ignored", "iscrowd: a region of many objects, not a box of one")
+    if box.ignore:
+        return None, ("ignored", box.ignore)
     width, height = size
     corners = f"[{box.xmin:g}, {box.ymin:g}, {box.xmax:g}, {box.ymax:g}]"
     if box.xmax < box.xmin or box.ymax < box.ymin:
