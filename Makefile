@@ -27,7 +27,7 @@ endif
 PIPELINE := $(PYTHON) -m pipeline
 OPTIONS := --config $(CONFIG) $(if $(DEVICE),--device $(DEVICE)) $(if $(WORKERS),--workers $(WORKERS))
 
-SHARED_CODE := pipeline/boxes.py pipeline/files.py
+SHARED_CODE := pipeline/boxes.py pipeline/files.py pipeline/parallel.py
 FORMATS := $(wildcard pipeline/formats/*.py)
 TRAIN_CODE := pipeline/train.py pipeline/trainer.py pipeline/freeze.py pipeline/weights.py
 SAMPLE := data/raw/sample/annotations/test.json
@@ -37,10 +37,10 @@ SOURCE := $(if $(shell grep -s '^ *source: *data/raw/sample *\(\#.*\)\?$$' $(CON
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help setup params sample convert augment train validate inspect export report all test lint bench database clean
+.PHONY: help setup params sample convert augment train validate inspect export report all test lint bench bench-convert bench-augment database clean
 
 help:  ## this page
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  CONFIG=configs/NAME.yaml chooses the experiment (now $(CONFIG)); results go to runs/NAME."
 	@echo "  DEVICE=cpu|0|mps and WORKERS=N say where and how fast; they never change what is made."
@@ -92,7 +92,7 @@ params: $(SOURCE) | $(INSTALLED)
 $(RUN)/dataset/data.yaml: $(RUN)/params/convert.json $(RUN)/params/source.json $(wildcard pipeline/convert/*.py) $(FORMATS) $(SHARED_CODE) $(SOURCE)
 	$(PIPELINE) convert $(OPTIONS)
 
-$(RUN)/augmented/data.yaml: $(RUN)/params/augment.json $(RUN)/dataset/data.yaml pipeline/augment.py $(SHARED_CODE)
+$(RUN)/augmented/data.yaml: $(RUN)/params/augment.json $(RUN)/dataset/data.yaml $(wildcard pipeline/augment/*.py) $(SHARED_CODE)
 	$(PIPELINE) augment $(OPTIONS)
 
 $(RUN)/model.pt: $(RUN)/params/train.json $(RUN)/augmented/data.yaml $(TRAIN_CODE)
@@ -119,6 +119,18 @@ lint: $(INSTALLED)  ## ruff and mypy
 
 bench: $(INSTALLED)  ## the results table of the README, from runs/
 	$(PYTHON) benchmarks/results.py
+
+PEERS := .venv-peers/installed.txt
+$(PEERS): benchmarks/peers.txt
+	python3 -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --disable-pip-version-check --requirement benchmarks/peers.txt
+	touch $@
+
+bench-convert: $(INSTALLED) $(PEERS)  ## conversion beside its peers, into benchmarks/convert.md
+	$(PYTHON) benchmarks/convert.py | tee benchmarks/convert.md
+
+bench-augment: $(INSTALLED)  ## augmentation beside a bare loop, into benchmarks/augment.md
+	$(PYTHON) benchmarks/augment.py | tee benchmarks/augment.md
 
 clean:  ## delete this config's run; other runs, data and .venv stay
 	rm -rf $(RUN)

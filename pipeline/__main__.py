@@ -75,9 +75,10 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--workers",
             type=_natural,
-            default=4,
+            default=4 if stage == "train" else None,
             metavar="N",
-            help="processes that load images on a GPU machine (default 4)",
+            help="processes: for augment that make copies (default: one a core), "
+            "for train that load images on a GPU machine (default 4)",
         )
         if stage == "inspect":
             command.add_argument("--no-app", action="store_true", help="build the data set and leave")
@@ -119,7 +120,7 @@ def _convert(config: configs.Config, run: Run, options: argparse.Namespace) -> s
 def _augment(config: configs.Config, run: Run, options: argparse.Namespace) -> str:
     from pipeline import augment
 
-    return augment.main(config.augment, run, config.seed)
+    return augment.main(config.augment, run, config.seed, options.workers)
 
 
 def _train(config: configs.Config, run: Run, options: argparse.Namespace) -> str:

@@ -102,7 +102,8 @@ def from_yolo_line(line: str, names: Sequence[str], width: int, height: int, id:
         cx, cy, w, h = numbers
         corners = (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)
     else:
-        xs, ys = numbers[0::2], numbers[1::2]
+        # The smallest and largest of numbers among which one is NaN depend on their order.
+        xs, ys = ([math.nan], [math.nan]) if any(map(math.isnan, numbers)) else (numbers[0::2], numbers[1::2])
         corners = (min(xs), min(ys), max(xs), max(ys))
     xmin, ymin, xmax, ymax = corners
     return Box(names[index], xmin * width, ymin * height, xmax * width, ymax * height, id)
@@ -125,7 +126,8 @@ def read_labels(path: Path, names: Sequence[str], width: int, height: int) -> tu
 
 
 def write_labels(path: Path, boxes: Iterable[Box], names: Sequence[str], size: tuple[int, int]) -> None:
-    lines = [yolo_line(box, names.index(box.label), *size) for box in boxes]
+    ids = {name: index for index, name in enumerate(names)}
+    lines = [yolo_line(box, ids[box.label], *size) for box in boxes]
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
-import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from pipeline import files
+from pipeline import database, files
 from pipeline.boxes import YoloDataset
 from pipeline.config import Inspect
 from pipeline.errors import DataError, PipelineError
 from pipeline.run import Run
 
 ADDRESS = "127.0.0.1"  # the App has no password: nobody else is to reach it
-INSTALL_DATABASE = "make database"
-MONGO_PORT = 27017
 CONFIDENT = 0.6
 
 
@@ -31,20 +25,8 @@ def main(config: Inspect, run: Run, port: int | None) -> str:
     """
     if not run.metrics.is_file():
         raise DataError(f"{run.metrics}: not there; `make validate` writes it, and the predictions to look at")
-    os.environ["FIFTYONE_DO_NOT_TRACK"] = "true"
-    os.environ.setdefault("FIFTYONE_DATABASE_VALIDATION", "false")  # or it nags about MongoDB's version at each start
-    os.environ.setdefault("FIFTYONE_LOGGING_LEVEL", "ERROR")  # or it explains ssh to a person who needs none
-    _ensure_database()
-    import fiftyone as fo
-
-    fo.config.show_progress_bars = sys.stderr.isatty()
-    try:
+    with database.fiftyone():
         dataset = _build(config, run)
-    except (fo.core.config.FiftyOneConfigError, ConnectionError) as error:
-        first = " ".join(str(error).split())[:200]
-        raise PipelineError(
-            f"FiftyOne's database does not start ({first}); `{INSTALL_DATABASE}` puts one in place"
-        ) from None
     summary = (
         f"{len(dataset)} images, {dataset.sum('eval_tp')} found, {dataset.sum('eval_fn')} missed, "
         f"{dataset.sum('eval_fp')} invented -> FiftyOne data set {dataset.name!r}"
@@ -52,29 +34,6 @@ def main(config: Inspect, run: Run, port: int | None) -> str:
     if port is not None:
         _serve(dataset, port, summary)
     return summary
-
-
-def _ensure_database() -> None:
-    if uri := os.environ.get("FIFTYONE_DATABASE_URI"):
-        parts = urlsplit(uri)
-        server = f"{parts.hostname}:{parts.port or MONGO_PORT}"
-        try:  # FiftyOne itself waits half a minute for a server that is not there
-            socket.create_connection((parts.hostname or ADDRESS, parts.port or MONGO_PORT), timeout=3).close()
-        except OSError as error:
-            raise PipelineError(
-                f"FIFTYONE_DATABASE_URI: no answer from {server} ({error}); start it, or unset the variable"
-            ) from None
-        return
-    spec = find_spec("fiftyone")
-    assert spec is not None and spec.origin is not None
-    if (Path(spec.origin).parent / "db" / "bin" / "mongod").is_file():
-        return
-    missing = "FiftyOne's own database is missing: its installer could not download it"
-    if sys.stdin.isatty():
-        answer = input(f"{missing}. Run `{INSTALL_DATABASE}` now? [y/N] ").strip().lower()
-        if answer in ("y", "yes") and subprocess.run(INSTALL_DATABASE.split(), check=False).returncode == 0:
-            return
-    raise PipelineError(f"{missing}; `{INSTALL_DATABASE}` installs it, or point FIFTYONE_DATABASE_URI to a MongoDB")
 
 
 def _build(config: Inspect, run: Run) -> Any:

@@ -13,6 +13,19 @@ from pipeline.errors import DataError
 
 Picture = NDArray[Any]
 Colour = tuple[int, int, int]
+DARK = (0, 0, 0)
+# For classes: far from one another, and from the grounds that photographs have.
+PALETTE: tuple[Colour, ...] = (
+    (60, 60, 255),  # red
+    (255, 130, 0),  # blue
+    (60, 230, 60),  # green
+    (0, 220, 255),  # yellow
+    (255, 60, 230),  # magenta
+    (255, 255, 60),  # cyan
+    (0, 130, 255),  # orange
+    (255, 255, 255),
+)
+FONT, TEXT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.5
 
 
 def read(path: Path) -> Picture:
@@ -30,13 +43,28 @@ def fit(picture: Picture, side: int, enlarge: float = 1.0) -> tuple[Picture, flo
     return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), scale
 
 
-def draw_box(picture: Picture, corners: tuple[float, float, float, float], colour: Colour, text: str = "") -> None:
+def draw_box(
+    picture: Picture,
+    corners: tuple[float, float, float, float],
+    colour: Colour,
+    text: str = "",
+    thickness: int = 1,
+) -> None:
     """Draw one box, (xmin, ymin, xmax, ymax) in pixels of this picture, with a text above it."""
     xmin, ymin, xmax, ymax = (round(side) for side in corners)
-    cv2.rectangle(picture, (xmin, ymin), (xmax, ymax), colour, 1)
-    at = (xmin + 1, max(ymin - 3, 10))
-    for ink, thickness in (((0, 0, 0), 3), (colour, 1)):  # a dark rim keeps it readable on any ground
-        cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.38, ink, thickness, cv2.LINE_AA)
+    cv2.rectangle(picture, (xmin, ymin), (xmax, ymax), colour, thickness)
+    write(picture, text, (xmin + 1, max(ymin - 3, 10)), colour, scale=0.38)
+
+
+def write(picture: Picture, text: str, at: tuple[int, int], colour: Colour, scale: float = TEXT_SCALE) -> None:
+    """Write ASCII text; `at` is the left end of its base line."""
+    for ink, thickness in ((DARK, 3), (colour, 1)):  # a dark rim keeps it readable on any ground
+        cv2.putText(picture, text, at, FONT, scale, ink, thickness, cv2.LINE_AA)
+
+
+def text_width(text: str, scale: float = TEXT_SCALE) -> int:
+    width: int = cv2.getTextSize(text, FONT, scale, 1)[0][0]
+    return width
 
 
 def jpeg(picture: Picture, quality: int) -> bytes:

@@ -38,6 +38,11 @@ class Run:
         return self.dataset / "receipt.json"
 
     @property
+    def splits(self) -> Path:
+        """The splits that convert drew: beside the data and for git, as adding images must move no earlier one."""
+        return self.root.parent.parent / "data" / "splits" / f"{self.name}.json"
+
+    @property
     def augmented(self) -> Path:
         return self.root / "augmented"
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,22 @@ COCO_WEIGHTS = ROOT / "data" / "weights" / "yolo26n.pt"
 # Without COCO weights the same model with random ones: what is tested here does not depend on what it knows.
 WEIGHTS = str(COCO_WEIGHTS) if COCO_WEIGHTS.is_file() else "yolo26n.yaml"
 IMGSZ = 64  # two strides of 32, the smallest at which BatchNorm sees more than one value
+
+
+SPEC = find_spec("fiftyone")
+assert SPEC is not None and SPEC.origin is not None
+MONGOD = Path(SPEC.origin).parent / "db" / "bin" / "mongod"
+needs_database = pytest.mark.skipif(
+    not MONGOD.is_file(), reason="FiftyOne has no database here; `make database` installs one"
+)
+
+
+@pytest.fixture(scope="session")
+def own_database(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """FiftyOne's database in a folder of the tests, never the person's own: set before FiftyOne is first imported."""
+    assert "fiftyone" not in sys.modules
+    os.environ["FIFTYONE_DATABASE_DIR"] = str(tmp_path_factory.mktemp("fiftyone"))
+    os.environ.pop("FIFTYONE_DATABASE_URI", None)
 
 
 @pytest.fixture(scope="session")

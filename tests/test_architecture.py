@@ -21,13 +21,18 @@ MAY_IMPORT = {
     "config": {"errors"},
     "boxes": {"errors"},
     "pixels": {"errors"},
-    "formats": {"errors", "run", "boxes", "formats"},
+    "database": {"errors"},
+    "formats": {"errors", "run", "boxes", "database", "formats"},
+    "parallel": set(),
     "params": {"files", "config", "run"},
     "sample": {"files", "pixels", "sample"},
     "weights": {"errors", "files"},
     "freeze": {"errors"},
     "trainer": {"errors", "files", "freeze"},
     **dict.fromkeys(STAGES, SHARED),
+    "inspect": SHARED | {"database"},
+    "convert": SHARED | {"parallel"},
+    "augment": SHARED | {"parallel"},
     "train": SHARED | {"weights", "freeze", "trainer"},
     "validate": SHARED | {"weights"},
     "export": SHARED | {"weights"},
@@ -75,6 +80,13 @@ def test_the_quick_commands_load_no_torch(module: str) -> None:
 def test_every_room_has_its_tests() -> None:
     tests = {path.stem.removeprefix("test_") for path in (ROOT / "tests").glob("test_*.py")}
     # The glue is tested through the command line, and files, pixels and params through all that use them.
-    covered_elsewhere = {"__main__": "cli", "formats": "convert", "trainer": "train", "run": "cli", "errors": "cli"}
+    covered_elsewhere = {
+        "__main__": "cli",
+        "formats": "convert",
+        "trainer": "train",
+        "run": "cli",
+        "errors": "cli",
+        "database": "inspect",
+    }
     rooms = {room(path) for path in FILES} - {"files", "pixels", "params"}
     assert {covered_elsewhere.get(name, name) for name in rooms} <= tests

@@ -8,33 +8,19 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Trained
+from conftest import ROOT, Trained, needs_database
 
-from pipeline import inspect
+from pipeline import database, inspect
 from pipeline.config import Inspect
 from pipeline.errors import DataError, PipelineError
 from pipeline.files import read_json, write_json
 from pipeline.run import Run
 
-SPEC = find_spec("fiftyone")
-assert SPEC is not None and SPEC.origin is not None
-MONGOD = Path(SPEC.origin).parent / "db" / "bin" / "mongod"
-needs_database = pytest.mark.skipif(
-    not MONGOD.is_file(), reason="FiftyOne has no database here; `make database` installs one"
-)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def own_database(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Never the person's own: set before FiftyOne is first imported."""
-    assert "fiftyone" not in sys.modules
-    os.environ["FIFTYONE_DATABASE_DIR"] = str(tmp_path_factory.mktemp("fiftyone"))
-    os.environ.pop("FIFTYONE_DATABASE_URI", None)
+pytestmark = pytest.mark.usefixtures("own_database")
 
 
 @pytest.fixture
@@ -136,7 +122,7 @@ def test_no_database(handmade: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: P
     class Spec:
         origin = str(tmp_path / "fiftyone" / "__init__.py")
 
-    monkeypatch.setattr(inspect, "find_spec", lambda name: Spec)
+    monkeypatch.setattr(database, "find_spec", lambda name: Spec)
     with pytest.raises(PipelineError, match=r"database is missing.*; `make database` installs it"):
         inspect.main(Inspect(), handmade, None)
 

@@ -2,112 +2,79 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import math
-import random
-from collections import Counter, defaultdict
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
 
-from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from pipeline import files, formats
-from pipeline.boxes import Box, Labelled, write_data_yaml, write_labels
-from pipeline.config import Convert, Ratios
-from pipeline.errors import DataError, did_you_mean
+from pipeline import files, formats, parallel
+from pipeline.boxes import Labelled, write_data_yaml, write_labels
+from pipeline.config import Convert
+from pipeline.convert import images, judge, placing, receipt
+from pipeline.convert.judge import Judged
+from pipeline.errors import DataError
 from pipeline.formats.source import Source
 from pipeline.run import SPLITS, Run
 
-EXIF_ORIENTATION = 0x0112
 
-
-@dataclass(frozen=True, slots=True)
-class Pixels:
-    """What a whole decode of an image tells. Sizes are of the upright image."""
-
-    size: tuple[int, int]
-    sha256: str
-    rewrite: str | None  # why the file must be written anew, None where a link will do
-
-
-def main(config: Convert, run: Run, seed: int) -> str:
+def main(config: Convert, run: Run, seed: int, workers: int | None = None) -> str:
     """Write `run.dataset` and say in one line what became of the source.
 
     Raises DataError, before anything is written, where the source cannot be used as it is.
     """
     format_name, source = formats.read(config.source, config.format)
-    _refuse_same_stems(source.images)
+    folder = config.source.resolve()
     _refuse_unlabelled(source.images, config)
-    images = _assign_splits(source, config, seed)
-    names = _class_names(source, config)
-    pixels = _decode_all([item.image for split in images.values() for item in split])
+    placing.check_given(source, config)
+    classes = class_map(source, config)
+    names = tuple(dict.fromkeys(name for name in classes.values() if name is not None))
 
-    problems: list[dict[str, str]] = []
-    kept: dict[str, list[tuple[Labelled, tuple[Box, ...]]]] = {}
-    counts: Counter[str] = Counter()
-    for split, items in images.items():
-        kept[split] = []
-        for item in items:
-            size = pixels[item.image].size
-            _check_declared_size(item, size)
-            boxes = []
-            for box in item.boxes:
-                counts["read"] += 1
-                result, problem = _check_box(box, item, size, names)
-                if problem:
-                    action, reason = problem
-                    counts[action] += 1
-                    file = str((item.annotation or item.image).relative_to(config.source.resolve()))
-                    problems.append(
-                        {"file": file, "id": box.id, "class": box.label, "action": action, "reason": reason}
-                    )
-                if result:
-                    counts["kept"] += 1
-                    boxes.append(result)
-            kept[split].append((item, tuple(boxes)))
-    assert counts["read"] == counts["kept"] + counts["dropped"] + counts["ignored"]
-    if not any(boxes for _, boxes in kept["train"]):
-        raise DataError(f"{config.source}: not one usable box in the training split; nothing can be learnt from it")
-
-    leaks = _exact_leaks({split: [item.image for item, _ in items] for split, items in kept.items()}, pixels)
-    receipt = {
+    judged = _judge_all(source, folder, classes, config, workers)
+    _refuse_problems(judged, config)
+    placed = placing.place([image for image in judged if not image.unused], config, run, seed)
+    judged = [
+        judge.set_aside(image.item, image.name, "left_out", placed.left_out[image.name])
+        if image.name in placed.left_out
+        else image
+        for image in judged
+    ]
+    targets = _file_names([image for image in judged if not image.unused])
+    account = {
         "source": str(config.source),
         "format": format_name,
         "classes": list(names),
-        "images": {
-            "read": len(source.images),
-            "used": sum(map(len, kept.values())),
-            "in_no_split": _unsplit(source, images),
-        },
-        "boxes": {key: counts[key] for key in ("read", "kept", "clipped", "dropped", "ignored")},
-        "splits": {split: _summary(items, names) for split, items in kept.items()},
-        "problems": problems,
+        **receipt.make(judged, placed.split_of, names, folder),
+        "splits_by": "source" if placed.drawing is None else str(run.splits),
         "rewritten": {
-            item.image.name: why for items in kept.values() for item, _ in items if (why := pixels[item.image].rewrite)
+            targets[image.name]: image.checked.rewrite for image in judged if image.checked.rewrite and not image.unused
         },
-        "leaks": {"exact": leaks},
+        "renamed": {name: target for name, target in targets.items() if PurePosixPath(name).name != target},
+        "leaks": placed.leaks,
     }
-    _write(run, kept, names, pixels, receipt)
-    return _last_line(receipt, run)
+    if not account["splits"]["train"]["boxes"]:
+        raise DataError(f"{config.source}: not one usable box in the training split; nothing can be learnt from it")
+    with files.new_folder(run.dataset) as new:
+        _write(new, judged, placed.split_of, targets, names)
+        files.write_json(new / "receipt.json", account)
+        write_data_yaml(new / "data.yaml", {split: f"images/{split}" for split in account["splits"]}, names)
+        if placed.drawing is not None:
+            files.write_json(run.splits, placed.drawing)
+    return receipt.last_line(account, run.dataset)
 
 
-def _refuse_same_stems(images: tuple[Labelled, ...]) -> None:
-    """Two images of one stem would overwrite each other's labels."""
-    first: dict[str, Path] = {}
-    for item in images:
-        earlier = first.setdefault(item.image.stem.lower(), item.image)
-        if earlier != item.image:
-            raise DataError(f"{item.image}: has the stem of {earlier}; rename one image and its annotation")
+def class_map(source: Source, config: Convert) -> dict[str, str | None]:
+    """Our name for each class of the source, in the order of our ids; None for a class to leave out."""
+    if isinstance(config.classes, dict) and config.classes:
+        return dict(config.classes)
+    labels = {box.label for item in source.images for box in item.boxes if box.label and not box.ignore}
+    return {name: name for name in config.classes or source.classes or sorted(labels)}
 
 
-def _refuse_unlabelled(images: tuple[Labelled, ...], config: Convert) -> None:
+def _refuse_unlabelled(items: Sequence[Labelled], config: Convert) -> None:
     if config.unlabelled == "background":
         return
-    for item in images:
+    for item in items:
         if item.annotation is None:
             raise DataError(
                 f"{item.image}: no annotation; label it, or set `convert.unlabelled: background` "
@@ -115,182 +82,79 @@ def _refuse_unlabelled(images: tuple[Labelled, ...], config: Convert) -> None:
             )
 
 
-def _assign_splits(source: Source, config: Convert, seed: int) -> dict[str, list[Labelled]]:
-    images: dict[str, list[Labelled]] = {split: [] for split in SPLITS}
-    if isinstance(config.split, Ratios):
-        shuffled = list(source.images)
-        random.Random(seed).shuffle(shuffled)
-        # At least one image for every split that is asked for; what rounding leaves goes to train.
-        for split in ("val", "test"):
-            ratio = getattr(config.split, split)
-            number = max(1, round(ratio * len(source.images))) if ratio else 0
-            images[split], shuffled = shuffled[:number], shuffled[number:]
-        images["train"] = shuffled
-        images = {split: sorted(items, key=lambda item: item.image) for split, items in images.items()}
-    elif source.has_splits:
-        for item in source.images:
-            if item.split:
-                images[item.split].append(item)
-    else:
-        raise DataError(
-            f"{config.source}: assigns no image to train, val or test; let us do it: "
-            "`convert.split: {train: 0.7, val: 0.15, test: 0.15}`"
-        )
-    for split in ("train", "val"):
-        if not images[split]:
-            raise DataError(f"{config.source}: no image in the {split} split; give ratios in convert.split instead")
-    return {split: items for split, items in images.items() if items}
+def _judge_all(
+    source: Source, folder: Path, classes: Mapping[str, str | None], config: Convert, workers: int | None
+) -> list[Judged]:
+    wanted = [item for item in source.images if config.split != "given" or item.split]
+    checks = parallel.ordered(images.check, [item.image for item in wanted], workers, "convert: reading")
+    judged = [
+        judge.image(item, receipt.relative(item.image, folder), checked, classes, config)
+        for item, checked in zip(wanted, checks, strict=True)
+    ]
+    if len(wanted) < len(source.images):
+        judged += [
+            judge.set_aside(item, receipt.relative(item.image, folder), "in_no_split", "the source puts it in no split")
+            for item in source.images
+            if not item.split
+        ]
+    return judged
 
 
-def _unsplit(source: Source, images: dict[str, list[Labelled]]) -> list[str]:
-    used = {item.image for items in images.values() for item in items}
-    return sorted(item.image.name for item in source.images if item.image not in used)
+def _refuse_problems(judged: Sequence[Judged], config: Convert) -> None:
+    """What `on_problem` does not let pass: the first such thing by name, and how many there are."""
+    if config.on_problem == "drop":
+        return
+    found = []
+    for image in judged:
+        if image.unused == "dropped":
+            labelled_by = f" (its annotation is {image.item.annotation})" if image.item.annotation else ""
+            found.append(f"{image.item.image}: {image.why}{labelled_by}")
+            continue
+        for verdict in image.verdicts:
+            wrong = verdict.needs_person or (config.on_problem == "error" and verdict.action in ("clipped", "dropped"))
+            if wrong:
+                where = f"{verdict.box.id} ({verdict.box.label})" if verdict.box.label else verdict.box.id
+                found.append(f"{image.item.annotation or image.item.image}: {where}: {verdict.reason}")
+    if found:
+        more = f" (and {len(found) - 1} more such; `convert.on_problem: drop` leaves them out and lists them)"
+        raise DataError(found[0] + (more if len(found) > 1 else ""))
 
 
-def _class_names(source: Source, config: Convert) -> tuple[str, ...]:
-    if config.classes:
-        return tuple(config.classes)
-    if source.classes:
-        return source.classes
-    return tuple(sorted({box.label for item in source.images for box in item.boxes}))
-
-
-def _decode_all(paths: list[Path]) -> dict[Path, Pixels]:
-    # Threads, as Pillow lets go of the interpreter while it decodes.
-    with ThreadPoolExecutor() as pool:
-        results = tqdm(
-            pool.map(_decode, paths), "convert: reading", len(paths), unit="image", leave=False, delay=1, disable=None
-        )
-        return dict(zip(paths, results, strict=True))
-
-
-def _decode(path: Path) -> Pixels:
-    data = path.read_bytes()
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            orientation, width, height = image.getexif().get(EXIF_ORIENTATION, 1), *image.size
-            is_jpeg = image.format == "JPEG"
-            image.load()  # all of it: the header of a truncated file is whole
-    except Exception as error:  # damage reaches Pillow's decoders in a dozen ways, struct.error to zlib.error
-        raise DataError(
-            f"{path}: not an image that can be read ({error}); replace it, or remove it and its annotation"
-        ) from None
-    rewrite = None
-    if orientation != 1:
-        rewrite = f"EXIF orientation {orientation}: turned upright"
-        if orientation >= 5:
-            width, height = height, width
-    elif is_jpeg and not data.rstrip(b"\x00").endswith(b"\xff\xd9"):
-        # Ultralytics mends such a file in place, and through a link that would be the source itself.
-        rewrite = "JPEG without an end marker: written anew"
-    return Pixels((width, height), hashlib.sha256(data).hexdigest(), rewrite)
-
-
-def _check_declared_size(item: Labelled, size: tuple[int, int]) -> None:
-    if item.declared_size and item.declared_size != size:
-        says, shows = ("x".join(map(str, pair)) for pair in (item.declared_size, size))
-        raise DataError(
-            f"{item.annotation}: says {item.image.name} is {says}, but it is {shows}: "
-            "its boxes may be of another image or scale; correct the size or the boxes"
-        )
-
-
-def _check_box(
-    box: Box, item: Labelled, size: tuple[int, int], names: tuple[str, ...]
-) -> tuple[Box | None, tuple[str, str] | None]:
-    """The box to keep, if any, and what was done to it with the reason, if anything was.
-
-    Raises DataError for what no rule can mend: a person has to look.
-    """
-    where = f"{item.annotation}: {box.id} ({box.label})"
-    if box.label not in names:
-        raise DataError(
-            f"{where}: class is not in convert.classes{did_you_mean(box.label, names)}; add it or correct the label"
-        )
-    if not box.is_finite:
-        raise DataError(f"{where}: coordinates are not finite numbers; correct them")
-    if box.ignore:
-        return None, ("ignored", box.ignore)
-    width, height = size
-    corners = f"[{box.xmin:g}, {box.ymin:g}, {box.xmax:g}, {box.ymax:g}]"
-    if box.xmax < box.xmin or box.ymax < box.ymin:
-        raise DataError(f"{where}: corners {corners} are swapped; correct them")
-    if not box.width or not box.height:
-        return None, ("dropped", f"zero area: {corners}")
-    if box.xmin >= width or box.ymin >= height or box.xmax <= 0 or box.ymax <= 0:
-        raise DataError(f"{where}: {corners} is outside the image, which is {width}x{height}; correct or remove it")
-    # A label file has six decimals: what they cannot tell from the edge is not outside.
-    tolerance = max(size) * 1e-6
-    clipped = box.clipped(width, height)
-    overhang = max(abs(getattr(box, side) - getattr(clipped, side)) for side in ("xmin", "ymin", "xmax", "ymax"))
-    if overhang > tolerance:
-        return clipped, ("clipped", f"{corners} reaches {math.ceil(overhang)} px beyond the image, {width}x{height}")
-    return clipped, None
-
-
-def _exact_leaks(images: dict[str, list[Path]], pixels: dict[Path, Pixels]) -> list[list[str]]:
-    """Groups of byte-identical images that lie in more than one split, as `split/name`."""
-    groups: dict[str, list[tuple[str, Path]]] = defaultdict(list)
-    for split, paths in images.items():
-        for path in paths:
-            groups[pixels[path].sha256].append((split, path))
-    return sorted(
-        sorted(f"{split}/{path.name}" for split, path in group)
-        for group in groups.values()
-        if len({split for split, _ in group}) > 1
-    )
-
-
-def _summary(items: list[tuple[Labelled, tuple[Box, ...]]], names: tuple[str, ...]) -> dict[str, Any]:
-    per_class = Counter(box.label for _, boxes in items for box in boxes)
-    return {
-        "images": len(items),
-        "background_images": sum(not boxes for _, boxes in items),
-        "boxes": per_class.total(),
-        "boxes_per_class": {name: per_class[name] for name in names},
-    }
+def _file_names(used: Sequence[Judged]) -> dict[str, str]:
+    """The file name of each image in the data set: its own, or with its folders where others have the same stem."""
+    stems = Counter(PurePosixPath(image.name).stem.lower() for image in used)
+    targets: dict[str, str] = {}
+    taken: dict[str, str] = {}
+    for image in used:
+        path = PurePosixPath(image.name)
+        target = path.name if stems[path.stem.lower()] == 1 else "-".join(path.parts)
+        # Two images of one stem would overwrite each other's labels.
+        earlier = taken.setdefault(PurePosixPath(target).stem.lower(), image.name)
+        if earlier != image.name:
+            raise DataError(f"{image.item.image}: has the stem of {earlier}; rename one image and its annotation")
+        targets[image.name] = target
+    return targets
 
 
 def _write(
-    run: Run,
-    kept: dict[str, list[tuple[Labelled, tuple[Box, ...]]]],
-    names: tuple[str, ...],
-    pixels: dict[Path, Pixels],
-    receipt: dict[str, Any],
+    folder: Path,
+    judged: Sequence[Judged],
+    split_of: Mapping[str, str],
+    targets: Mapping[str, str],
+    names: Sequence[str],
 ) -> None:
-    with files.new_folder(run.dataset) as folder:
-        for split, items in kept.items():
+    for split in SPLITS:
+        if split in split_of.values():
             for kind in ("images", "labels"):
                 (folder / kind / split).mkdir(parents=True)
-            for item, boxes in tqdm(
-                items, f"convert: writing {split}", unit="image", leave=False, delay=1, disable=None
-            ):
-                target = folder / "images" / split / item.image.name
-                if pixels[item.image].rewrite:
-                    target.write_bytes(_upright(item.image))
-                else:
-                    files.link_or_copy(item.image, target)
-                labels = folder / "labels" / split / f"{item.image.stem}.txt"
-                write_labels(labels, boxes, names, pixels[item.image].size)
-        files.write_json(folder / "receipt.json", receipt)
-        write_data_yaml(folder / "data.yaml", {split: f"images/{split}" for split in kept}, names)
-
-
-def _upright(path: Path) -> bytes:
-    """The image in its own format, turned as EXIF says. In memory: Pillow does not notice a full disk."""
-    encoded = io.BytesIO()
-    with Image.open(path) as image:
-        ImageOps.exif_transpose(image).save(encoded, image.format, quality=95, subsampling=0)
-    return encoded.getvalue()
-
-
-def _last_line(receipt: dict[str, Any], run: Run) -> str:
-    boxes, per_split = receipt["boxes"], receipt["splits"]
-    splits = ", ".join(f"{split} {summary['images']}" for split, summary in per_split.items())
-    line = f"{receipt['images']['used']} images ({splits}), {boxes['kept']} boxes -> {run.dataset}"
-    notes = [f"{boxes[key]} {key}" for key in ("clipped", "dropped", "ignored") if boxes[key]]
-    if receipt["images"]["in_no_split"]:
-        notes.append(f"{len(receipt['images']['in_no_split'])} images in no split")
-    if receipt["leaks"]["exact"]:
-        notes.append(f"{len(receipt['leaks']['exact'])} images are in two splits")
-    return f"{line} ({', '.join(notes)}: see receipt.json)" if notes else line
+    used = [image for image in judged if not image.unused]
+    bits = images.significant_bits(max((image.checked.peak for image in used), default=0))
+    for image in tqdm(used, "convert: writing", unit="image", leave=False, delay=1, disable=None):
+        split, target, checked = split_of[image.name], targets[image.name], image.checked
+        if checked.rewrite:
+            pixels = images.upright(image.item.image, checked.orientation, bits if checked.peak else None)
+            (folder / "images" / split / target).write_bytes(pixels)
+        else:
+            files.link_or_copy(image.item.image, folder / "images" / split / target)
+        labels = folder / "labels" / split / f"{PurePosixPath(target).stem}.txt"
+        write_labels(labels, image.boxes, names, checked.size)

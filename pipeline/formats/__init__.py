@@ -1,27 +1,53 @@
-"""Annotation formats: one module each, `read(source)` gives every labelled image of a folder.
+"""Annotation formats: one module each, `read(folder)` gives every labelled image of a folder.
 
-A reader keeps every annotation it can parse, bad boxes included: judging them is `convert`'s work,
-and so is the receipt. What it cannot parse, it refuses by name.
+A reader makes one box of every annotation, bad ones included, and judges none: that is `convert`'s work,
+and so is the receipt. A file whose structure is broken it refuses by name.
 """
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.errors import DataError
-from pipeline.formats import coco, voc, yolo
-from pipeline.formats.source import Source
+from pipeline.formats import coco, createml, cvat, kitti, labelme, openimages, table, via_fiftyone, voc, yolo
+from pipeline.formats.source import Source, files_under, read_json
 
-READERS = {"voc": voc.read, "coco": coco.read, "yolo": yolo.read}
-RECOGNISERS = {"voc": voc.recognises, "coco": coco.recognises, "yolo": yolo.recognises}
+READERS: dict[str, Callable[[Path], Source]] = {
+    "voc": voc.read,
+    "coco": coco.read,
+    "yolo": yolo.read,
+    "labelme": labelme.read,
+    "cvat": cvat.read,
+    "kitti": kitti.read,
+    "openimages": openimages.read,
+    "csv": table.read,
+    "createml": createml.read,
+}
+RECOGNISERS: dict[str, Callable[[Path], bool]] = {
+    "voc": voc.recognises,
+    "coco": coco.recognises,
+    "yolo": yolo.recognises,
+    "labelme": labelme.recognises,
+    "cvat": cvat.recognises,
+    "kitti": kitti.recognises,
+    "openimages": openimages.recognises,
+    "csv": table.recognises,
+    "createml": createml.recognises,
+}
+FIFTYONE = "fiftyone:"  # and the name of one of its types: no look at a folder tells which
 
 
 def recognise(folder: Path) -> str:
     found = [name for name, recognises in RECOGNISERS.items() if recognises(folder)]
     if len(found) == 1:
         return found[0]
+    if not found:
+        for path in files_under(folder, {".json"}):
+            read_json(path)  # a broken file is the likelier reason, and says so itself
     what = f"looks like {' and '.join(found)}" if found else "no annotations that we know"
-    raise DataError(f"{folder}: {what}; name one of {', '.join(READERS)} in convert.format")
+    raise DataError(f"{folder}: {what}; name one of {', '.join(READERS)} or {FIFTYONE}TYPE in convert.format")
 
 
 def read(folder: Path, name: str = "auto") -> tuple[str, Source]:
@@ -33,7 +59,21 @@ def read(folder: Path, name: str = "auto") -> tuple[str, Source]:
         raise DataError(f"{folder}: no such folder; put the images and annotations there, or mend convert.source")
     if name == "auto":
         name = recognise(folder)
-    source = READERS[name](folder.resolve())
+    if name.startswith(FIFTYONE):
+        source = via_fiftyone.read(folder.resolve(), name.removeprefix(FIFTYONE))
+    else:
+        source = _without_collection(READERS[name], folder.resolve())
     if not source.images:
         raise DataError(f"{folder}: no {name} images with annotations in it; mend convert.source or convert.format")
     return name, source
+
+
+def _without_collection(reader: Callable[[Path], Source], folder: Path) -> Source:
+    """A reader makes a million objects and no cycles: the collector would walk them all, again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return reader(folder)
+    finally:
+        if enabled:
+            gc.enable()

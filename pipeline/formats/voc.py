@@ -6,129 +6,128 @@ today's labelling tools do not, and a shift of half a pixel is below what anybod
 
 from __future__ import annotations
 
-from pathlib import Path
-from xml.etree.ElementTree import Element, ParseError
-
-from defusedxml import DefusedXmlException
-from defusedxml.ElementTree import parse
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
 
 from pipeline.boxes import Box, Labelled
 from pipeline.errors import DataError
-from pipeline.formats.source import Source, files_under, images_under, inside, read_text, split_of
-from pipeline.run import SPLITS
+from pipeline.formats.pairing import Images, has_image_suffix, split_lists
+from pipeline.formats.source import Source, Tree, damaged, files_under, folder_split, inside
+from pipeline.formats.text import numbers, parse_xml, root_tag, size
+
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+XML_HOMES = {"Annotations": "JPEGImages", "labels": "images"}
 
 
 def recognises(folder: Path) -> bool:
-    return any(path for path in files_under(folder, {".xml"}) if _root_tag(path) == "annotation")
+    return any(root_tag(xml) == "annotation" for xml in files_under(folder, {".xml"}))
 
 
 def read(folder: Path) -> Source:
-    lists = {split: folder / "ImageSets" / "Main" / f"{split}.txt" for split in SPLITS}
-    split_by_stem = _read_lists({split: path for split, path in lists.items() if path.is_file()})
+    tree = Tree(folder)
+    images = Images(tree)
+    roots = {xml: _root(xml) for xml in tree.files({".xml"})}
+    image_by_xml = _images_of(folder, roots, images)
 
-    image_by_key: dict[tuple[str, str | None], Path] = {}
-    images = images_under(folder)
-    for image in images:
-        key = (image.stem, split_of(image.parent.name))
-        if key in image_by_key:
-            raise DataError(f"{image}: has the stem of {image_by_key[key]}; rename one image and its XML")
-        image_by_key[key] = image
+    known = {path.stem for path in [*images.all, *roots]}
+    split_by_stem = split_lists(tree, ("ImageSets", "Main"), known, "XML")
 
-    labelled, annotated = [], set()
-    for xml in files_under(folder, {".xml"}):
-        folder_split = split_of(xml.parent.name)
-        image = _image_of(xml, image_by_key, folder_split, folder)
-        split = split_by_stem.get(xml.stem) if split_by_stem else folder_split
-        boxes, size = _read_xml(xml)
-        annotated.add(image)
-        labelled.append(Labelled(image, boxes, xml, size, split))
-    for image in images:
-        if image not in annotated:
-            split = split_by_stem.get(image.stem) if split_by_stem else split_of(image.parent.name)
-            labelled.append(Labelled(image, (), None, None, split))
+    def split(path: Path) -> str | None:
+        return split_by_stem.get(path.stem) if split_by_stem else folder_split(folder, path)
 
-    missing = sorted(split_by_stem.keys() - {item.image.stem for item in labelled})
-    if missing:
-        name = lists[split_by_stem[missing[0]]]
-        raise DataError(f"{name}: lists {missing[0]!r}, which has neither image nor XML; take the line out")
+    labelled = []
+    for xml, root in roots.items():
+        image = image_by_xml[xml]
+        sides = root.find("size")
+        declared = None if sides is None else size(sides.findtext("width"), sides.findtext("height"))
+        labelled.append(Labelled(image, _boxes(root), xml, declared, split(xml) or split(image)))
+    annotated = set(image_by_xml.values())
+    labelled += [Labelled(image, (), None, None, split(image)) for image in images.all if image not in annotated]
     labelled.sort(key=lambda item: item.image)
     return Source(tuple(labelled), None, has_splits=any(item.split for item in labelled))
 
 
-def _read_lists(lists: dict[str, Path]) -> dict[str, str]:
-    split_by_stem: dict[str, str] = {}
-    for split, path in lists.items():
-        for line in read_text(path).splitlines():
-            if words := line.split():
-                earlier = split_by_stem.setdefault(words[0], split)
-                if earlier != split:
-                    raise DataError(f"{path}: {words[0]!r} is also in {earlier}.txt; take it out of one of them")
-    return split_by_stem
-
-
-def _image_of(
-    xml: Path, image_by_key: dict[tuple[str, str | None], Path], folder_split: str | None, folder: Path
-) -> Path:
-    # By the name of the XML first: the <filename> inside is often the one from before a renaming.
-    for split in (folder_split, None):
-        if image := image_by_key.get((xml.stem, split)):
-            return image
-    named = _parse(xml).findtext("filename", "").strip()
-    if named:
-        image = inside(folder, named, xml.parent, xml)
-        if image.is_file():
-            return image
-    raise DataError(
-        f"{xml}: its image is missing (looked for {xml.stem}.* and {named!r}); restore it or remove the XML"
-    )
-
-
-def _read_xml(xml: Path) -> tuple[tuple[Box, ...], tuple[int, int] | None]:
-    root = _parse(xml)
+def _root(xml: Path) -> Element:
+    root = parse_xml(xml)
     if root.tag != "annotation":
         raise DataError(f"{xml}: <{root.tag}> instead of <annotation>: not Pascal VOC; remove it from the source")
-    boxes = []
-    for number, item in enumerate(root.iter("object"), start=1):
-        label = item.findtext("name", "").strip()
-        if not label:
-            raise DataError(f"{xml}: object {number}: no <name>; name its class")
-        bndbox = item.find("bndbox")
-        xmin, ymin, xmax, ymax = (_number(xml, number, label, bndbox, tag) for tag in ("xmin", "ymin", "xmax", "ymax"))
-        boxes.append(Box(label, xmin, ymin, xmax, ymax, id=f"object {number}"))
-    size = root.find("size")
-    width, height = (_int(size.findtext(tag)) if size is not None else 0 for tag in ("width", "height"))
-    return tuple(boxes), (width, height) if width and height else None
-
-
-def _number(xml: Path, number: int, label: str, bndbox: Element | None, tag: str) -> float:
-    text = None if bndbox is None else bndbox.findtext(tag)
-    try:
-        return float(text or "")
-    except ValueError:
-        raise DataError(f"{xml}: object {number} ({label}): {tag} is {text!r}, not a number; correct it") from None
-
-
-def _int(text: str | None) -> int:
-    try:
-        return int(float(text or 0))
-    except (ValueError, OverflowError):
-        return 0
-
-
-def _parse(xml: Path) -> Element:
-    try:
-        root = parse(xml).getroot()
-    except ParseError as error:
-        raise DataError(f"{xml}: not well-formed XML ({error}); write it again") from None
-    except DefusedXmlException:
-        raise DataError(
-            f"{xml}: defines XML entities, which no annotation needs and which can do harm; remove them"
-        ) from None
-    except (LookupError, ValueError, RecursionError) as error:  # unknown encodings, absurd nesting
-        raise DataError(f"{xml}: cannot be read as XML ({error}); write it again as UTF-8") from None
-    assert root is not None
     return root
 
 
-def _root_tag(xml: Path) -> str:
-    return _parse(xml).tag
+def _images_of(folder: Path, roots: dict[Path, Element], images: Images) -> dict[Path, Path]:
+    """The image of each XML, or the path where it ought to be.
+
+    By the name of the XML first: the <filename> inside is often the one from before a renaming, or from
+    the file that was copied. It counts only for an image that no XML has the name of.
+    """
+    found: dict[Path, Path] = {}
+    for xml, root in roots.items():
+        named = PurePosixPath(_filename(root)).name
+        if image := images.of_stem(xml.stem, xml, folder_split(folder, xml), prefer=named):
+            found[xml] = image
+    free = set(images.all).difference(found.values())
+    for xml in roots.keys() - found.keys():
+        named, split = _filename(roots[xml]), folder_split(folder, xml)
+        image = images.of_stem(PurePosixPath(named).stem, xml, split, free.__contains__) if named else None
+        found[xml] = image or _missing(folder, xml, named)
+
+    described: dict[Path, Path] = {}
+    for xml, image in found.items():
+        earlier = described.setdefault(image, xml)
+        if earlier != xml:
+            raise DataError(f"{xml}: describes {image.name}, and so does {earlier}; keep one of them")
+    return found
+
+
+def _filename(root: Element) -> str:
+    return root.findtext("filename", "").strip().replace("\\", "/")
+
+
+def _missing(folder: Path, xml: Path, named: str) -> Path:
+    inside(folder, named, xml.parent, xml)
+    suffix = PurePosixPath(named).suffix if has_image_suffix(named) else ".jpg"
+    parts = [XML_HOMES.get(part, part) for part in xml.relative_to(folder).parts]
+    return folder.joinpath(*parts).with_name(f"{xml.stem}{suffix}")
+
+
+def _boxes(root: Element) -> tuple[Box, ...]:
+    # Direct children only: an object may have <part>s, a person's head with a box of its own, which are no objects.
+    return tuple(_box(item, f"object {number}") for number, item in enumerate(root.findall("object"), start=1))
+
+
+def _box(item: Element, identity: str) -> Box:
+    label = item.findtext("name", "").strip()
+    if not label:
+        return damaged("no <name>", id=identity)
+    bndbox = item.find("bndbox")
+    try:
+        xmin, ymin, xmax, ymax = numbers({tag: None if bndbox is None else bndbox.findtext(tag) for tag in CORNERS})
+    except ValueError as error:
+        return damaged(str(error), label, identity)
+    return Box(label, xmin, ymin, xmax, ymax, identity)
+
+
+def write(folder: Path, items: Iterable[tuple[str, tuple[int, int], Sequence[Box]]], names: Sequence[str]) -> None:
+    """Write `Annotations/STEM.xml` for each (image file name, (width, height), boxes).
+
+    Folders in a file name are kept: `val/a.jpg` has its XML in `Annotations/val/`, its image belongs into
+    `JPEGImages/val/`. Corners are in pixels, to a thousandth.
+    """
+    for name, (width, height), boxes in items:
+        root = Element("annotation")
+        SubElement(root, "filename").text = PurePosixPath(name).name
+        sides = SubElement(root, "size")
+        for tag, value in (("width", width), ("height", height), ("depth", 3)):
+            SubElement(sides, tag).text = str(value)
+        for box in boxes:
+            assert box.label in names and not box.ignore and not box.damage
+            item = SubElement(root, "object")
+            SubElement(item, "name").text = box.label
+            bndbox = SubElement(item, "bndbox")
+            for tag in CORNERS:
+                SubElement(bndbox, tag).text = f"{getattr(box, tag):.3f}".rstrip("0").rstrip(".")
+        indent(root)
+        path = (folder / "Annotations" / name).with_suffix(".xml")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)

@@ -1,0 +1,281 @@
+"""COCO JSON to YOLO text: ours beside its peers, in turns, each run in a process of its own.
+
+make bench-convert      (installs the peers into .venv-peers: datumaro and supervision want other versions than we do)
+
+The set is generated: as many images and boxes as COCO's val2017. `annotations` is reading the JSON, judging every box
+and writing a label file for each image, which is what the peers do too (they judge nothing). With polygons, which
+nobody needs for boxes, supervision paints a mask for each, minutes long, and is left out.
+What only we do, decoding and hashing every image and looking for near-duplicates, is told apart below.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import math
+import platform
+import random
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+VAL_IMAGES, VAL_BOXES = 5_000, 36_781  # of COCO's val2017
+CLASSES = 80
+ROUNDS = 5
+SIZES = (1_000, 5_000, 20_000, 50_000)
+PICTURES = 50  # different ones; the others are links to them with other names, and count as duplicates of theirs
+REQUIRED = {"ultralytics": 2.0, "datumaro": 4.0, "globox": 1.0, "supervision": 1.0}
+
+
+def generate(folder: Path, images: int, boxes: int, polygons: bool = False, seed: int = 0) -> None:
+    """A COCO source of pictures of 640x480 in COCO's own folders, with polygons of twenty points if asked for."""
+    import cv2
+    import numpy as np
+
+    rng = random.Random(seed)
+    (folder / "images" / "train").mkdir(parents=True)
+    (folder / "annotations").mkdir()
+    noise = np.random.default_rng(seed)
+    pictures = []
+    for number in range(min(PICTURES, images)):
+        coarse = noise.integers(0, 255, (12, 16, 3), dtype=np.uint8)
+        picture = cv2.resize(coarse, (640, 480), interpolation=cv2.INTER_CUBIC)
+        pictures.append(folder / f".picture{number}.jpg")
+        cv2.imwrite(str(pictures[-1]), picture)
+    records = []
+    for number in range(images):
+        name = f"{number:012d}.jpg"
+        (folder / "images" / "train" / name).hardlink_to(pictures[number % len(pictures)])
+        records.append({"id": number, "file_name": name, "width": 640, "height": 480})
+    annotations = []
+    for number in range(boxes):
+        w, h = rng.uniform(8, 200), rng.uniform(8, 200)
+        x, y = rng.uniform(0, 640 - w), rng.uniform(0, 480 - h)
+        outline = [
+            round(coordinate, 2)
+            for angle in range(0, 360, 18)
+            for coordinate in (
+                x + w / 2 * (1 + math.cos(math.radians(angle))),
+                y + h / 2 * (1 + math.sin(math.radians(angle))),
+            )
+        ]
+        annotations.append(
+            {
+                "id": number,
+                "image_id": rng.randrange(images),
+                "category_id": rng.randrange(1, CLASSES + 1),
+                "bbox": [round(side, 2) for side in (x, y, w, h)],
+                "area": round(w * h, 2),
+                "iscrowd": 0,
+            }
+            | ({"segmentation": [outline]} if polygons else {})
+        )
+    categories = [{"id": number, "name": f"class {number}", "supercategory": ""} for number in range(1, CLASSES + 1)]
+    (folder / "annotations" / "instances_train.json").write_text(
+        json.dumps({"images": records, "annotations": annotations, "categories": categories})
+    )
+
+
+# --- One job each: (source, target) -> the seconds of the work itself, imports left out -----------------
+
+
+def ours(source: Path, target: Path) -> float:
+    from pipeline import convert, files, formats
+    from pipeline.boxes import write_labels
+    from pipeline.config import Convert
+    from pipeline.convert import judge, receipt
+    from pipeline.convert.images import Checked
+
+    start = time.perf_counter()
+    config = Convert(source=source, format="coco")
+    _, read = formats.read(source, "coco")
+    classes = convert.class_map(read, config)
+    names = tuple(filter(None, classes.values()))
+    judged = []
+    for item in read.images:
+        size = item.declared_size or (0, 0)
+        name = receipt.relative(item.image, source)
+        judged.append(judge.image(item, name, Checked(None, size, size), classes, config))
+    target.mkdir()
+    for image in judged:
+        write_labels(target / f"{image.item.image.stem}.txt", image.boxes, names, image.checked.size)
+    split_of = {image.name: "train" for image in judged}
+    files.write_json(target / "receipt.json", receipt.make(judged, split_of, names, source))
+    return time.perf_counter() - start
+
+
+def ultralytics(source: Path, target: Path) -> float:
+    from ultralytics.data.converter import convert_coco
+
+    start = time.perf_counter()
+    convert_coco(str(source / "annotations"), str(target), use_segments=False, cls91to80=False)
+    return time.perf_counter() - start
+
+
+def globox(source: Path, target: Path) -> float:
+    from globox import AnnotationSet
+
+    start = time.perf_counter()
+    found = AnnotationSet.from_coco(source / "annotations" / "instances_train.json")
+    label_to_id = {label: number for number, label in enumerate(sorted(found._labels()))}
+    found.save_yolo_v5(target, label_to_id=label_to_id)
+    return time.perf_counter() - start
+
+
+def supervision(source: Path, target: Path) -> float:
+    from supervision import DetectionDataset
+
+    start = time.perf_counter()
+    found = DetectionDataset.from_coco(
+        str(source / "images" / "train"), str(source / "annotations" / "instances_train.json")
+    )
+    found.as_yolo(annotations_directory_path=str(target))
+    return time.perf_counter() - start
+
+
+def datumaro(source: Path, target: Path) -> float:
+    from datumaro import Dataset
+
+    start = time.perf_counter()
+    found = Dataset.import_from(str(source), "coco_instances")
+    found.export(str(target), "yolo", save_media=False)
+    return time.perf_counter() - start
+
+
+def extra(source: Path, target: Path) -> float:
+    """Prints what the checks of the pixels cost; not a peer."""
+    from pipeline import formats, parallel
+    from pipeline.convert import duplicates, images
+
+    paths = [item.image for item in formats.read(source, "coco")[1].images]
+    start = time.perf_counter()
+    checked = list(parallel.ordered(images.check, paths, None, "check"))
+    read = time.perf_counter()
+    duplicates.near_duplicates([item.fingerprint for item in checked if item.fingerprint])
+    done = time.perf_counter()
+    megabytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    print(json.dumps({"check": read - start, "near": done - read, "megabytes": megabytes}), file=sys.stderr)
+    return done - start
+
+
+JOBS: dict[str, Callable[[Path, Path], float]] = {
+    job.__name__: job for job in (ours, ultralytics, globox, supervision, datumaro, extra)
+}
+
+
+# --- Turns ----------------------------------------------------------------------------------------------
+
+
+def run(job: str, source: Path, python: Path) -> tuple[float, dict[str, float]]:
+    with tempfile.TemporaryDirectory(dir=source.parent) as folder:
+        command = [str(python), __file__, "--job", job, "--source", str(source), "--target", f"{folder}/out"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{job}: {done.stderr.strip().splitlines()[-1]}")
+    extra = json.loads(done.stderr.splitlines()[-1]) if job == "extra" else {}
+    return float(done.stdout.splitlines()[-1]), extra
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--job", choices=JOBS)
+    parser.add_argument("--source", type=Path)
+    parser.add_argument("--target", type=Path)
+    parser.add_argument("--peers", type=Path, default=Path(".venv-peers/bin/python"))
+    parser.add_argument("--no-growth", action="store_true", help="leave out the sets up to 50,000 images")
+    options = parser.parse_args()
+    if options.job:
+        print(JOBS[options.job](options.source.resolve(), options.target))
+        return
+    own = Path(sys.executable)
+    pythons = {"ours": own, "ultralytics": own, "globox": own}
+    if options.peers.is_file():
+        pythons |= {"supervision": options.peers, "datumaro": options.peers}
+    work = Path(tempfile.mkdtemp(prefix="bench-convert-"))
+    try:
+        print(machine(options.peers if options.peers.is_file() else own))
+        compare(work / "boxes", pythons, polygons=False)
+        pythons.pop("supervision", None)
+        compare(work / "polygons", pythons, polygons=True)
+        if not options.no_growth:
+            growth(work, own)
+    finally:
+        shutil.rmtree(work)
+
+
+def compare(source: Path, pythons: dict[str, Path], polygons: bool) -> None:
+    generate(source, VAL_IMAGES, VAL_BOXES, polygons)
+    seconds: dict[str, list[float]] = {job: [] for job in pythons}
+    for _ in range(ROUNDS):
+        for job, python in pythons.items():  # in turns, so that a slow minute hits all of them
+            seconds[job].append(run(job, source, python)[0])
+    mine = statistics.median(seconds["ours"])
+    what = f"{VAL_IMAGES:,} images, {VAL_BOXES:,} boxes{', with polygons' if polygons else ''}"
+    print(f"\n{what}, COCO -> YOLO, annotations only, median of {ROUNDS}:\n")
+    print("| | seconds | spread | times ours | required |\n|---|---|---|---|---|")
+    for job, times in seconds.items():
+        needed = f">= {REQUIRED[job]:g}" if job in REQUIRED else ""
+        middle = statistics.median(times)
+        print(f"| {job} | {middle:.2f} | {min(times):.2f}-{max(times):.2f} | {middle / mine:.1f} | {needed} |")
+
+
+def growth(work: Path, python: Path) -> None:
+    rows: list[tuple[int, float, dict[str, float]]] = []
+    for images in SIZES:
+        source = work / str(images)
+        generate(source, images, images * VAL_BOXES // VAL_IMAGES)
+        middle = statistics.median(run("ours", source, python)[0] for _ in range(3))
+        rows.append((images, middle, run("extra", source, python)[1]))
+        shutil.rmtree(source)
+    print("\n| images | annotations, s | decode, hash, fingerprint, s | near-duplicates, s | memory of a process, MB |")
+    print("|---|---|---|---|---|")
+    for images, middle, more in rows:
+        cells = (
+            f"{images:,}",
+            f"{middle:.2f}",
+            f"{more['check']:.1f}",
+            f"{more['near']:.2f}",
+            f"{more['megabytes']:.0f}",
+        )
+        print("| " + " | ".join(cells) + " |")
+    columns: dict[str, list[float]] = {
+        "annotations": [row[1] for row in rows],
+        "images": [row[2]["check"] for row in rows],
+        "near-duplicates": [row[2]["near"] for row in rows],
+    }
+    slopes = {name: slope([row[0] for row in rows], times) for name, times in columns.items()}
+    print("\nlog-log slope: " + ", ".join(f"{name} {value:.2f}" for name, value in slopes.items()))
+
+
+def slope(sizes: list[int], times: list[float]) -> float:
+    xs, ys = [math.log(size) for size in sizes], [math.log(seconds) for seconds in times]
+    return statistics.linear_regression(xs, ys).slope
+
+
+def machine(peers: Path) -> str:
+    code = (
+        "import importlib.metadata as m; print(*[f'{n} {m.version(n)}' for n in ('datumaro', 'supervision')], sep=', ')"
+    )
+    theirs: Any = subprocess.run([str(peers), "-c", code], capture_output=True, text=True, check=False).stdout.strip()
+    own = [f"{name} {importlib.metadata.version(name)}" for name in ("ultralytics-opencv-headless", "globox")]
+    cpu = next(
+        (
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.processor(),
+    )
+    return f"{cpu}, Python {platform.python_version()}, {', '.join(own)}{', ' if theirs else ''}{theirs}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,250 @@
+"""Offline copies of the training images. Validation and test images are referred to, never touched."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import signal
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from multiprocessing import forkserver
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import cv2
+
+from pipeline import files, parallel, pixels
+from pipeline.augment import balance, preview
+from pipeline.boxes import Box, YoloDataset, read_labels, write_data_yaml, write_labels
+from pipeline.config import Augment
+from pipeline.errors import DataError, PipelineError
+from pipeline.run import Run
+
+# `check` and `transforms` are imported late: Albumentations takes two seconds, also where no copy is wanted.
+JPEG_QUALITY = 95  # of copies; originals keep their bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A training image, and how many copies to make of it."""
+
+    image: Path
+    copies: int
+
+    def names(self) -> list[str]:
+        return [f"{self.image.stem}-copy{number}" for number in range(self.copies)]
+
+
+def main(config: Augment, run: Run, seed: int, workers: int | None = None) -> str:
+    """Write `run.augmented`: every training image and its transformed copies, the same for any `workers`.
+
+    Raises ConfigError for transforms that cannot be used, DataError for images that they do not fit.
+    """
+    _refuse_shadowed_albumentations()
+    dataset = YoloDataset.read(run.dataset / "data.yaml")
+    jobs, factors = _jobs(config, dataset, seed)
+    copies = sum(job.copies for job in jobs)
+    if not copies:
+        workers = 0  # links are made faster than processes
+    elif workers not in (0, 1) and len(jobs) >= 2 * parallel.WORTH_A_PROCESS:
+        _start_forkserver()
+    if config.transforms:
+        _check(config, dataset, jobs[0].image)
+    with files.new_folder(run.augmented) as folder:
+        for kind in ("images", "labels"):
+            (folder / kind / "train").mkdir(parents=True)
+        make = Maker(config, dataset.names, seed, folder)
+        try:
+            made = list(parallel.ordered(make, jobs, workers, "augment"))
+        except BrokenProcessPool:
+            raise PipelineError("augment: a process was killed, for want of memory? try `--workers 1`") from None
+        account = _account(made, dataset.names, factors)
+        files.write_json(folder / "augment.json", account)
+        if copies:
+            picture = preview.sheet(folder / "images" / "train", made, dataset.names)
+            (folder / "preview.jpg").write_bytes(pixels.jpeg(picture, JPEG_QUALITY))
+        # Relative, so that the run can be moved as a whole.
+        folders = {"train": "images/train"}
+        folders |= {split: f"../{run.dataset.name}/images/{split}" for split in dataset.images if split != "train"}
+        write_data_yaml(folder / "data.yaml", folders, dataset.names)
+    return _last_line(account, run.augmented)
+
+
+def _refuse_shadowed_albumentations() -> None:
+    try:
+        found = version("albumentationsx")
+    except PackageNotFoundError:
+        return
+    raise PipelineError(
+        f"albumentationsx {found} is installed over albumentations, and differs from it; "
+        "delete .venv and run `make` again, or uninstall both and install albumentations"
+    )
+
+
+def _jobs(config: Augment, dataset: YoloDataset, seed: int) -> tuple[list[Job], dict[str, float]]:
+    """What to do for each training image, and the repeat factors by which `balance` decided."""
+    images = dataset.files("train")
+    factors: dict[str, float] = {}
+    jobs = [Job(image, config.copies) for image in images]
+    if config.balance:
+        classes = [{box.label for box in _labels(dataset.label_file(image), dataset.names)} for image in images]
+        factors = balance.repeat_factors(classes)
+        jobs = [
+            Job(image, balance.copies(held, factors, config.copies, _seed(seed, image.stem, "copies")))
+            for image, held in zip(images, classes, strict=True)
+        ]
+    stems = {image.stem for image in images}
+    for job in jobs:
+        for name in job.names():
+            if name in stems:
+                raise DataError(f"{job.image}: a copy of it would be called {name}, as another image is; rename one")
+    return jobs, factors
+
+
+def _labels(path: Path, names: Sequence[str], width: int = 1, height: int = 1) -> tuple[Box, ...]:
+    return read_labels(path, names, width, height)
+
+
+def _seed(seed: int, stem: str, what: int | str) -> int:
+    """One seed for each image and copy, so that neither order nor other images change its bytes."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{stem}/{what}".encode()).digest()[:4], "big")
+
+
+def _check(config: Augment, dataset: YoloDataset, image: Path) -> None:
+    from pipeline.augment import check
+
+    picture = pixels.read(image)
+    boxes = read_labels(dataset.label_file(image), dataset.names, picture.shape[1], picture.shape[0])
+    check.check(config.transforms, dataset.names, picture, boxes)
+
+
+# --- In one process or many -----------------------------------------------------------------------
+
+
+def _start_forkserver() -> None:
+    """Have Albumentations imported once for all processes, and while this one checks the transforms."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return
+    multiprocessing.set_forkserver_preload(["pipeline.augment.transforms"])
+    # The processes inherit that Ctrl-C is ignored: the one at the keyboard ends them, without their tracebacks.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@lru_cache(maxsize=1)
+def _compose(config: str, names: tuple[str, ...]) -> Any:
+    """The transforms, made once in each process."""
+    from pipeline.augment import transforms
+
+    if multiprocessing.parent_process() is not None:
+        cv2.setNumThreads(1)  # there is a process for every core
+        Thread(target=_end_with_parent, daemon=True).start()
+    return transforms.compose(Augment.model_validate_json(config), names)
+
+
+def _end_with_parent() -> None:
+    """Killed, the parent cannot tell; its processes would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """Puts an image and its copies into the new folder, and tells what became of their boxes."""
+
+    config: Augment
+    names: tuple[str, ...]
+    seed: int
+    folder: Path
+
+    def __call__(self, job: Job) -> dict[str, Any]:
+        """Raises DataError where the image does not go through the transforms."""
+        images, labels = self.folder / "images" / "train", self.folder / "labels" / "train"
+        label_file = YoloDataset.label_file(job.image)
+        files.link_or_copy(job.image, images / job.image.name)
+        files.link_or_copy(label_file, labels / label_file.name)
+        if not job.copies:
+            return {"file": job.image.name, "boxes": _count(_labels(label_file, self.names)), "copies": []}
+        from pipeline.augment import transforms
+
+        picture = pixels.read(job.image)
+        boxes = read_labels(label_file, self.names, picture.shape[1], picture.shape[0])
+        compose = _compose(self.config.model_dump_json(), self.names)
+        copies = []
+        for number, name in enumerate(job.names()):
+            try:
+                done = transforms.apply(compose, picture, boxes, _seed(self.seed, job.image.stem, number))
+                encoded = pixels.jpeg(done.picture, JPEG_QUALITY)
+            except Exception as error:  # Albumentations, OpenCV and NumPy each speak in their own way
+                raise DataError(
+                    f"{job.image}: {transforms.words(error)}; change augment.transforms, or leave the image out"
+                ) from None
+            (images / f"{name}.jpg").write_bytes(encoded)
+            height, width = done.picture.shape[:2]
+            write_labels(labels / f"{name}.txt", done.boxes, self.names, (width, height))
+            lost = [
+                {"box": boxes[index].id, "class": boxes[index].label, "visible": share and round(share, 3)}
+                for index, share in done.lost.items()
+            ]
+            copies.append({"file": f"{name}.jpg", "boxes": _count(done.boxes), "lost": lost})
+        return {"file": job.image.name, "boxes": _count(boxes), "copies": copies}
+
+
+def _count(boxes: Iterable[Box]) -> dict[str, int]:
+    return dict(Counter(box.label for box in boxes))
+
+
+# --- What became of the boxes ---------------------------------------------------------------------
+
+
+def _account(images: list[dict[str, Any]], names: Sequence[str], factors: dict[str, float]) -> dict[str, Any]:
+    """Of the boxes that the copies should have, written = read - lost + added.
+
+    Those added are mirror images (border_mode) and pieces (RandomGridShuffle) of one object.
+    """
+    originals: Counter[str] = Counter()
+    copied: Counter[str] = Counter()
+    holding: Counter[str] = Counter()
+    copies = read = lost = 0
+    for image in images:
+        originals.update(image["boxes"])
+        holding.update(image["boxes"].keys())
+        copies += len(image["copies"])
+        read += sum(image["boxes"].values()) * len(image["copies"])
+        for copy in image["copies"]:
+            copied.update(copy["boxes"])
+            lost += len(copy["lost"])
+    written = copied.total()
+    return {
+        "albumentations": version("albumentations"),
+        "originals": len(images),
+        "copies": copies,
+        "boxes": {"read": read, "lost": lost, "added": written - (read - lost), "written": written},
+        "classes": {
+            name: {
+                "images": holding[name],
+                "repeat": round(factors.get(name, 1.0), 3),
+                "boxes_of_originals": originals[name],
+                "boxes_of_copies": copied[name],
+            }
+            for name in names
+        },
+        "images": images,
+    }
+
+
+def _last_line(account: dict[str, Any], target: Path) -> str:
+    lost, read = account["boxes"]["lost"], account["boxes"]["read"]
+    dropped = f" ({lost} of {read} boxes left the picture or became too small; augment.json lists them)" if lost else ""
+    return f"{account['originals']} training images + {account['copies']} copies -> {target}{dropped}"

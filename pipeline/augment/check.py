@@ -1,0 +1,145 @@
+"""Are the transforms of a config right? Told before work starts, all mistakes at once."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel, Field, ValidationError
+
+from pipeline.augment import transforms
+from pipeline.augment.transforms import COMPOSITIONS
+from pipeline.boxes import Box
+from pipeline.errors import ConfigError, did_you_mean
+from pipeline.pixels import Picture
+
+ALTERNATIVES = ("OneOf", "OneOrOther")
+# The figures are measured by tests/test_augment.py, which tries every transform that moves boxes.
+REFUSED = {
+    "Compose": "the list of transforms is one; write what it holds",
+    "ReplayCompose": "the list of transforms is a Compose; write what it holds",
+    "Lambda": "is Python code, which a YAML cannot hold; leave it out",
+    "Morphological": "puts boxes far from their objects; leave it out",
+    "ThinPlateSpline": "leaves the box behind when an object leaves the picture; ElasticTransform bends as well",
+    "ToTensorV2": "makes tensors, and copies are pictures; leave it out",
+    "ToTensor3D": "makes tensors, and copies are pictures; leave it out",
+}
+
+
+def check(entries: Sequence[Any], names: Sequence[str], picture: Picture, boxes: Sequence[Box]) -> None:
+    """Build every transform and try it, in order and for certain, on a picture (BGR) and its boxes.
+
+    Raises ConfigError with a line for every mistake: unknown names and arguments, wrong values, transforms that
+    need more than a picture with boxes, and those whose result is no 8-bit colour picture with boxes.
+    """
+    if not boxes:
+        height, width = picture.shape[:2]
+        boxes = [Box(names[0], width / 4, height / 4, width * 3 / 4, height * 3 / 4)]
+    trial = _Trial(names, picture, boxes)
+    trial.all(entries, "augment.transforms")
+    if trial.mistakes:
+        raise ConfigError("\n".join(trial.mistakes))
+
+
+class _CompositionArguments(BaseModel):
+    """Albumentations checks the arguments of transforms, but not those of compositions."""
+
+    transforms: list[Any] = Field(min_length=1)
+    p: float = Field(default=1, ge=0, le=1)
+    n: int = Field(default=1, ge=1)
+    replace: bool = False
+
+
+@dataclass(slots=True)
+class _Trial:
+    """Each transform is tried on what the one before made of the picture."""
+
+    names: Sequence[str]
+    picture: Picture
+    boxes: Sequence[Box]
+    mistakes: list[str] = field(default_factory=list)
+
+    def all(self, entries: Sequence[Any], where: str, alternatives: bool = False) -> None:
+        picture, boxes = self.picture, self.boxes
+        for number, entry in enumerate(entries):
+            if alternatives:  # of one another; what comes next meets the last one's result
+                self.picture, self.boxes = picture, boxes
+            self._one(entry, f"{where}.{number}")
+
+    def _one(self, entry: Any, where: str) -> None:
+        if not isinstance(entry, dict) or len(entry) != 1 or not isinstance(next(iter(entry.values())), dict):
+            self.mistakes.append(f"{where}: write one `- Name: {{argument: value}}` a line")
+            return
+        [(name, arguments)] = entry.items()
+        if found := self._find_fault(name, arguments, where):
+            self.mistakes += [f"{where}: {name}{words}" for words in found]
+
+    def _find_fault(self, name: str, arguments: dict[str, Any], where: str) -> list[str]:
+        known = transforms.known()
+        if name in REFUSED:
+            return [f": {REFUSED[name]}"]
+        if name not in known and name not in COMPOSITIONS:
+            return [f" is not an Albumentations transform{did_you_mean(str(name), [*known, *COMPOSITIONS])}"]
+        if unknown := _unknown_arguments(name, arguments):
+            return unknown
+        return self._composition(name, arguments, where) if name in COMPOSITIONS else self._transform(name, arguments)
+
+    def _composition(self, name: str, arguments: dict[str, Any], where: str) -> list[str]:
+        try:
+            _CompositionArguments(**arguments)
+        except ValidationError as error:
+            return _findings(error)
+        before = len(self.mistakes)
+        self.all(arguments["transforms"], f"{where}.{name}.transforms", name in ALTERNATIVES)
+        try:
+            if len(self.mistakes) == before:
+                transforms.make(name, arguments)
+        except Exception as error:  # the weights of OneOf add up to 0, for one
+            return [f": {transforms.words(error)}"]
+        return []
+
+    def _transform(self, name: str, arguments: dict[str, Any]) -> list[str]:
+        try:
+            transform = transforms.make(name, arguments)
+        except Exception as error:  # whatever its validators meet in a value that they did not foresee
+            cause = error.__cause__
+            return _findings(cause) if isinstance(cause, ValidationError) else [f": {transforms.words(error)}"]
+        if needs := transform.targets_as_params:
+            return [f": needs {', '.join(needs)} with every picture, which a YAML cannot hold; leave it out"]
+        if not transforms.handles_boxes(transform):
+            return [": does not move boxes with their pixels; leave it out"]
+        certain = copy.deepcopy(transform)
+        certain.p = 1.0
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", UserWarning)  # in which a transform says that it does nothing
+                with_boxes = transforms.with_boxes([certain], self.names, min_visibility=0)
+                done = transforms.apply(with_boxes, self.picture, self.boxes, seed=0)
+        except transforms.UnwritableError as error:
+            return [f": {error}; leave it out"]
+        except Exception as error:  # Albumentations, OpenCV and NumPy each speak in their own way
+            height, width = self.picture.shape[:2]
+            return [f": {transforms.words(error)} (tried on a picture of {width}x{height})"]
+        self.picture, self.boxes = done.picture, done.boxes
+        return []
+
+
+def _unknown_arguments(name: str, arguments: dict[str, Any]) -> list[str]:
+    accepted = transforms.arguments_of(name)
+    return [
+        f": no argument {key!r}{did_you_mean(str(key), accepted)}; it takes {', '.join(accepted)}"
+        for key in arguments
+        if key not in accepted
+    ]
+
+
+def _findings(error: ValidationError) -> list[str]:
+    """A line for each argument that pydantic finds fault with; the branches of a union share one."""
+    found: dict[str, list[str]] = {}
+    for detail in error.errors():
+        place = f" {detail['loc'][0]}:" if detail["loc"] else ""
+        found.setdefault(place, []).append(detail["msg"].removeprefix("Value error, "))
+    return [f":{place} {' or '.join(dict.fromkeys(said))}" for place, said in found.items()]

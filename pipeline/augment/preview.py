@@ -1,0 +1,99 @@
+"""A contact sheet: originals beside their copies, with boxes in the colours of their classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import pixels
+from pipeline.boxes import Box, YoloDataset, read_labels
+from pipeline.pixels import Picture
+
+ROWS, COLUMNS = 5, 4  # an original and its first three copies a row
+TILE, CAPTION, GAP, LINE, SWATCH = 400, 26, 8, 28, 18  # pixels
+GROUND, INK = (34, 34, 34), (235, 235, 235)
+
+
+def sheet(folder: Path, images: Sequence[dict[str, Any]], names: Sequence[str]) -> Picture:
+    """Draw images and copies of `folder`, spread over all that have boxes and copies; see `Maker` for the records.
+
+    The picture is BGR, four tiles wide, under a legend of the classes that are shown.
+    """
+    copied = [image for image in images if image["copies"]]
+    chosen = _spread([image for image in copied if image["boxes"]] or copied)
+    shown: set[str] = set()
+    rows = [
+        [
+            _tile(folder / image["file"], "original", names, shown),
+            *(_tile(folder / copy["file"], "copy", names, shown) for copy in image["copies"][: COLUMNS - 1]),
+        ]
+        for image in chosen
+    ]
+    width = max(map(len, rows)) * (TILE + GAP) + GAP
+    parts = [_legend([name for name in names if name in shown], names, width)]
+    for row in rows:
+        band = np.full((max(len(tile) for tile in row) + GAP, width, 3), GROUND, np.uint8)
+        for column, tile in enumerate(row):
+            x = GAP + column * (TILE + GAP)
+            band[: len(tile), x : x + TILE] = tile
+        parts.append(band)
+    return np.vstack(parts)
+
+
+def _spread(images: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+    if len(images) <= ROWS:
+        return images
+    return [images[round(row * (len(images) - 1) / (ROWS - 1))] for row in range(ROWS)]
+
+
+def _tile(path: Path, kind: str, names: Sequence[str], shown: set[str]) -> Picture:
+    picture = pixels.read(path)
+    height, width = picture.shape[:2]
+    boxes = read_labels(YoloDataset.label_file(path), names, width, height)
+    shown |= {box.label for box in boxes}
+    small, scale = pixels.fit(picture, TILE, enlarge=4)
+    for box in sorted(boxes, key=_area, reverse=True):  # small boxes over large ones
+        corners = (box.xmin * scale, box.ymin * scale, box.xmax * scale, box.ymax * scale)
+        # The legend says what the colours mean as long as there is one for each class.
+        text = _words(box.label, names) if len(names) > len(pixels.PALETTE) else ""
+        for ink, thickness in ((pixels.DARK, 4), (_colour(box.label, names), 2)):  # a rim is seen on any ground
+            pixels.draw_box(small, corners, ink, text, thickness)
+    tile = np.full((small.shape[0] + CAPTION, TILE, 3), GROUND, np.uint8)
+    left = (TILE - small.shape[1]) // 2
+    tile[CAPTION:, left : left + small.shape[1]] = small
+    pixels.write(tile, f"{kind}: {path.name}", (2, CAPTION - 8), INK)
+    return tile
+
+
+def _area(box: Box) -> float:
+    return box.width * box.height
+
+
+def _legend(shown: Sequence[str], names: Sequence[str], width: int) -> Picture:
+    """A swatch and a name for each class, in as many lines as they take."""
+    places: list[tuple[str, int, int]] = []
+    x, line = GAP, 0
+    for name in shown:
+        needs = SWATCH + 6 + pixels.text_width(_words(name, names)) + 24
+        if x + needs > width and x > GAP:
+            x, line = GAP, line + 1
+        places.append((name, x, line))
+        x += needs
+    legend = np.full(((line + 1) * LINE + GAP, width, 3), GROUND, np.uint8)
+    for name, x, line in places:
+        y = GAP + line * LINE
+        legend[y : y + SWATCH, x : x + SWATCH] = _colour(name, names)
+        pixels.write(legend, _words(name, names), (x + SWATCH + 6, y + SWATCH - 4), INK)
+    return legend
+
+
+def _words(name: str, names: Sequence[str]) -> str:
+    # OpenCV's font has no other letters.
+    return name if name.isascii() else f"class {names.index(name)}"
+
+
+def _colour(name: str, names: Sequence[str]) -> pixels.Colour:
+    return pixels.PALETTE[names.index(name) % len(pixels.PALETTE)]

@@ -1,0 +1,177 @@
+"""Albumentations: from the names in the YAML to transforms, and from a picture with boxes to its copy."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import random
+import sys
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.boxes import Box
+from pipeline.config import Augment
+from pipeline.pixels import Picture
+
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it asks the network for its own version on import
+# It imports torch if it can, for a transform to tensors: four seconds and 500 MB in every process, for nothing.
+torch_is_loaded = "torch" in sys.modules
+if not torch_is_loaded:
+    sys.modules["torch"] = None  # type: ignore[assignment]  # how Python marks what is not to be found
+try:
+    import albumentations as A
+finally:
+    if not torch_is_loaded:
+        del sys.modules["torch"]
+
+COMPOSITIONS = ("OneOf", "OneOrOther", "RandomOrder", "Sequential", "SomeOf")
+# Albumentations keeps corners as 32-bit shares of the picture, which gives the area of a small box to about 1e-4.
+ROUNDING = 1e-3
+MIN_SIDE = 1.0  # pixels; a thinner box shows nothing that could be learnt
+
+
+class UnwritableError(ValueError):
+    """A transform made something else than a picture for a JPEG file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transformed:
+    """A copy: its picture (BGR), its boxes in pixels, and for each lost box, by index, the share still visible.
+
+    A share is None where a transform took the box out itself, because it hides the object.
+    """
+
+    picture: Picture
+    boxes: list[Box]
+    lost: dict[int, float | None]
+
+
+def known() -> dict[str, Any]:
+    """Albumentations' transforms by name, as this version has them."""
+    return {
+        name: value
+        for name, value in vars(A).items()
+        if inspect.isclass(value)
+        and issubclass(value, A.BasicTransform)
+        and value.__module__.startswith("albumentations.augmentations")
+    }
+
+
+def arguments_of(name: str) -> list[str]:
+    accepted = inspect.signature(getattr(A, name)).parameters
+    # OneOrOther takes its transforms in two ways, of which a list is the one that the others have too.
+    return [key for key in accepted if key not in ("self", "first", "second")]
+
+
+def handles_boxes(transform: Any) -> bool:
+    """Whether boxes stay right: it moves them with the pixels, or moves no pixels."""
+    if isinstance(transform, A.ImageOnlyTransform):
+        return True
+    targets = transform._targets if isinstance(transform._targets, tuple) else (transform._targets,)
+    return any(target.name == "BBOXES" for target in targets)
+
+
+def make(name: str, arguments: dict[str, Any]) -> Any:
+    """A transform or a composition. Raises whatever Albumentations raises for wrong arguments."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that there is a newer name for it
+        if name in COMPOSITIONS:
+            return getattr(A, name)(**{**arguments, "transforms": make_all(arguments["transforms"])})
+        found = known()[name]
+        # Not strict, it would take its defaults where one of its validators fails unforeseen. A few constructors
+        # have nothing of their own to validate, and do not know the word.
+        validates = "InitSchema" in vars(next(base for base in found.__mro__ if "__init__" in vars(base)))
+        return found(**arguments, **({"strict": True} if validates else {}))
+
+
+def make_all(entries: Iterable[dict[str, dict[str, Any]]]) -> list[Any]:
+    return [make(name, arguments) for entry in entries for name, arguments in entry.items()]
+
+
+def compose(config: Augment, names: Sequence[str]) -> A.Compose:
+    """The transforms of a config that `check` has found to be right; `names` are the classes of the data set."""
+    return with_boxes(make_all(config.transforms), names, config.min_visibility)
+
+
+def with_boxes(transforms: list[Any], names: Sequence[str], min_visibility: float) -> A.Compose:
+    # Corners in pixels; `min_visibility` is for transforms that hide parts of objects. The values of the first
+    # label field are what ConstrainedCoarseDropout knows as `bbox_labels`.
+    fields = ["labels", "index", "visible"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that no transform moves boxes, which is fine
+        made = A.Compose(
+            transforms, bbox_params=A.BboxParams("pascal_voc", fields, min_visibility=min_visibility, clip=True)
+        )
+    boxes = made.processors["bboxes"]
+    boxes.filter = VisibleBoxes(min_visibility)
+    boxes.label_manager.process_field("bboxes", "labels", list(names))  # else it knows the classes met so far
+    return made
+
+
+class VisibleBoxes:
+    """The box filter of a Compose: clips boxes to the picture and drops those of which too little is left.
+
+    Albumentations' own compares a box with what the transform before left of it: two crops that each keep half
+    of it would pass for half visible. Rows are (xmin, ymin, xmax, ymax) as shares of the picture, then the label's
+    number, the box's index, and the share of the first box's area that is still there.
+    """
+
+    def __init__(self, min_visibility: float) -> None:
+        self.min_visibility = min_visibility
+        self.lost: dict[int, float] = {}
+
+    def __call__(self, rows: NDArray[Any], shape: dict[str, int]) -> NDArray[Any]:
+        if not len(rows):
+            return rows
+        clipped = rows.copy()
+        clipped[:, :4] = rows[:, :4].clip(0, 1)
+        sides, whole = (found[:, 2:4] - found[:, :2] for found in (clipped, rows))
+        clipped[:, 6] *= sides.prod(axis=1) / np.maximum(whole.prod(axis=1), 1e-12)
+        wide = (sides * (shape["width"], shape["height"]) >= MIN_SIDE - ROUNDING).all(axis=1)
+        keep = wide & (clipped[:, 6] >= self.min_visibility - ROUNDING)
+        for row in clipped[~keep]:
+            self.lost[int(row[5])] = float(row[6])
+        kept: NDArray[Any] = clipped[keep]
+        return kept
+
+
+def apply(transform: A.Compose, picture: Picture, boxes: Sequence[Box], seed: int) -> Transformed:
+    """One copy of a picture (BGR), the same for the same seed, whatever was transformed before.
+
+    Raises UnwritableError, and whatever Albumentations raises for a picture that does not fit.
+    """
+    # One source of chance for all: `set_random_seed` would give each transform one of its own that begins alike,
+    # and two of p: 0.5 would always happen together.
+    transform.set_random_state(np.random.default_rng(seed), random.Random(seed))
+    seen = transform.processors["bboxes"].filter
+    seen.lost.clear()
+    result = transform(
+        image=cv2.cvtColor(picture, cv2.COLOR_BGR2RGB),  # which every transform of colours expects
+        bboxes=np.array([(box.xmin, box.ymin, box.xmax, box.ymax) for box in boxes], np.float64).reshape(-1, 4),
+        labels=[box.label for box in boxes],
+        index=np.arange(len(boxes)),
+        visible=np.ones(len(boxes)),
+    )
+    changed = result["image"]
+    if changed.dtype != np.uint8 or changed.ndim != 3 or changed.shape[2] != 3 or not changed.size:
+        channels = 1 if changed.ndim == 2 else changed.shape[-1]
+        raise UnwritableError(f"makes {channels}-channel {changed.dtype} pictures, and copies are 8-bit colour JPEG")
+    indices = [int(index) for index in result["index"]]
+    kept = [
+        replace(boxes[index], xmin=corners[0], ymin=corners[1], xmax=corners[2], ymax=corners[3])
+        for index, corners in zip(indices, np.asarray(result["bboxes"]).tolist(), strict=True)
+    ]
+    lost = {index: seen.lost.get(index) for index in range(len(boxes)) if index not in indices}
+    return Transformed(cv2.cvtColor(changed, cv2.COLOR_RGB2BGR), kept, lost)
+
+
+def words(error: BaseException) -> str:
+    """What an error says, in one line of bearable length."""
+    said = " ".join(str(error).split())[:240]
+    return said if " " in said else f"{type(error).__name__} {said}".strip()  # a KeyError names but the key

@@ -1,0 +1,179 @@
+"""What becomes of each annotation. Every one that was read ends in exactly one verdict.
+
+`kept` as it stands · `clipped`: kept with other corners · `dropped`: something is wrong with it ·
+`ignored`: meant to be left out, by the source (a crowd) or by `convert.classes` (mapped to null).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Literal
+
+from pipeline.boxes import Box, Labelled
+from pipeline.config import Convert
+from pipeline.convert.images import Checked
+from pipeline.errors import did_you_mean
+
+Action = Literal["kept", "clipped", "dropped", "ignored"]
+# A label file has six decimals: what they cannot tell from the edge is not outside.
+EDGE_TOLERANCE = 1e-6  # of the longer side
+NO_SIDE = 1e-6  # pixels: what adding and subtracting a corner can make of a whole number
+ROUNDING = 1.0  # pixels beyond the edge that tools which count pixels from 1, or round up, put there
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`needs_person` marks what no rule can mend: only `on_problem: drop` goes on past it."""
+
+    box: Box
+    action: Action
+    reason: str = ""
+    needs_person: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """An image with a verdict on each of its boxes.
+
+    `unused` says which way an image that is not used went: `dropped` for a problem of its own, `in_no_split`
+    where the source gives it none, `left_out` where any split would leak; `why` puts it in words.
+    """
+
+    item: Labelled
+    name: str  # in the source: its path below the folder, with slashes
+    checked: Checked
+    verdicts: list[Verdict]
+    unused: Literal["", "dropped", "in_no_split", "left_out"] = ""
+    why: str = ""
+
+    @property
+    def boxes(self) -> list[Box]:
+        return [verdict.box for verdict in self.verdicts if verdict.action in ("kept", "clipped")]
+
+
+def image(item: Labelled, name: str, checked: Checked, classes: Mapping[str, str | None], config: Convert) -> Judged:
+    """Judge an image and its boxes, which come out in pixels of the upright image.
+
+    `classes` gives our name for each name of the source, None for a class to leave out.
+    """
+    if problem := _image_problem(item, checked):
+        return Judged(item, name, checked, _all(item, "dropped", problem), "dropped", problem)
+    return Judged(item, name, checked, _boxes(item, checked, classes, config))
+
+
+def set_aside(item: Labelled, name: str, unused: Literal["in_no_split", "left_out"], why: str) -> Judged:
+    """An image that is not used though nothing is wrong with it."""
+    return Judged(item, name, Checked(), _all(item, "ignored", why), unused, why)
+
+
+def _all(item: Labelled, action: Action, why: str) -> list[Verdict]:
+    """One verdict for all boxes of an image that is not used."""
+    return [
+        Verdict(box, "ignored", box.ignore) if box.ignore else Verdict(box, action, f"its image: {why}")
+        for box in item.boxes
+    ]
+
+
+def _image_problem(item: Labelled, checked: Checked) -> str | None:
+    if checked.problem:
+        return checked.problem
+    if item.declared_size and item.declared_size not in (checked.size, checked.stored):
+        says, shows = ("x".join(map(str, pair)) for pair in (item.declared_size, checked.size))
+        return (
+            f"its annotation says it is {says}, but it is {shows}: the boxes may be of another image or scale; "
+            "correct the size or the boxes"
+        )
+    return None
+
+
+def _boxes(item: Labelled, checked: Checked, classes: Mapping[str, str | None], config: Convert) -> list[Verdict]:
+    # A tool that knew nothing of EXIF wrote the size of the picture as stored, and its boxes are in that frame.
+    lying = checked.orientation > 1 and item.declared_size == checked.stored != checked.size
+    verdicts: list[Verdict] = []
+    first: dict[tuple[str, float, float, float, float], str] = {}
+    for box in item.boxes:
+        verdict = _judge(upright(box, checked) if lying else box, checked.size, classes, config)
+        if verdict.action in ("kept", "clipped"):
+            kept = verdict.box
+            key = (kept.label, kept.xmin, kept.ymin, kept.xmax, kept.ymax)
+            if key in first:
+                verdict = Verdict(box, "dropped", f"the same box as {first[key]}")
+            else:
+                first[key] = box.id
+        verdicts.append(verdict)
+    return verdicts
+
+
+def _judge(box: Box, size: tuple[int, int], classes: Mapping[str, str | None], config: Convert) -> Verdict:
+    if box.ignore:
+        return Verdict(box, "ignored", box.ignore)
+    if box.damage:
+        return Verdict(box, "dropped", box.damage, needs_person=True)
+    if box.label not in classes:
+        return Verdict(box, "dropped", _unknown(box.label, tuple(classes)), needs_person=True)
+    name = classes[box.label]
+    if name is None:
+        return Verdict(box, "ignored", "convert.classes leaves this class out")
+    if name != box.label:
+        box = replace(box, label=name)
+    width, height = size
+    reason = ""
+    if not (0 <= box.xmin < box.xmax <= width and 0 <= box.ymin < box.ymax <= height):  # seldom
+        verdict = _mend(box, size, config)
+        if verdict.action == "dropped":
+            return verdict
+        box, reason = verdict.box, verdict.reason
+    if min(box.width, box.height) <= config.min_side + NO_SIDE:
+        sides = f"{box.width:g}x{box.height:g} px"
+        return Verdict(box, "dropped", f"{sides}: a side of {config.min_side:g} px or less (convert.min_side)")
+    return Verdict(box, "clipped" if reason else "kept", reason)
+
+
+@cache  # looking for a similar name takes a millisecond, and a class that is missing is missing ten thousand times
+def _unknown(label: str, classes: tuple[str, ...]) -> str:
+    return f"class is not in convert.classes{did_you_mean(label, classes)}; add it or correct the label"
+
+
+def _mend(box: Box, size: tuple[int, int], config: Convert) -> Verdict:
+    """Put swapped corners right and cut at the image's edge what reaches beyond it."""
+    if not box.is_finite:
+        return Verdict(box, "dropped", "coordinates are not finite numbers; correct them", needs_person=True)
+    corners = f"[{box.xmin:g}, {box.ymin:g}, {box.xmax:g}, {box.ymax:g}]"
+    reasons = []
+    swapped = box.xmax < box.xmin or box.ymax < box.ymin
+    if swapped:
+        reasons.append(f"corners are swapped: {corners}")
+        (xmin, xmax), (ymin, ymax) = sorted((box.xmin, box.xmax)), sorted((box.ymin, box.ymax))
+        box = replace(box, xmin=xmin, ymin=ymin, xmax=xmax, ymax=ymax)
+    if not box.width or not box.height:
+        return Verdict(box, "dropped", f"zero area: {corners}")
+    width, height = size
+    if box.xmin >= width or box.ymin >= height or box.xmax <= 0 or box.ymax <= 0:
+        outside = f"{corners} is outside the image, which is {width}x{height}; correct or remove it"
+        return Verdict(box, "dropped", outside, needs_person=True)
+    clipped = box.clipped(width, height)
+    overhang = max(-box.xmin, -box.ymin, box.xmax - width, box.ymax - height)
+    if overhang > max(size) * EDGE_TOLERANCE:
+        reasons.append(f"{corners} reaches {math.ceil(overhang)} px beyond the image, {width}x{height}")
+    if config.on_problem == "drop" and (swapped or overhang > ROUNDING):
+        return Verdict(box, "dropped", "; ".join(reasons))
+    return Verdict(clipped, "clipped" if reasons else "kept", "; ".join(reasons))
+
+
+def upright(box: Box, checked: Checked) -> Box:
+    """A box of the picture as stored, in the picture as EXIF's orientation turns it.
+
+    Orientations 5 to 8 swap the sides; they are the ones that a declared size can tell from upright.
+    """
+    width, height = checked.stored
+    corners = {
+        5: (box.ymin, box.xmin, box.ymax, box.xmax),  # mirrored along the main diagonal
+        6: (height - box.ymax, box.xmin, height - box.ymin, box.xmax),  # to be turned clockwise
+        7: (height - box.ymax, width - box.xmax, height - box.ymin, width - box.xmin),  # along the other diagonal
+        8: (box.ymin, width - box.xmax, box.ymax, width - box.xmin),  # to be turned counter-clockwise
+    }[checked.orientation]
+    xmin, ymin, xmax, ymax = corners
+    return replace(box, xmin=xmin, ymin=ymin, xmax=xmax, ymax=ymax)

@@ -1,0 +1,128 @@
+"""Which split each image goes to: the source's own, measured for leaks, or ours, which has none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline import files
+from pipeline.config import Convert, Ratios
+from pipeline.convert import duplicates, splits
+from pipeline.convert.judge import Judged
+from pipeline.errors import DataError
+from pipeline.formats.source import Source
+from pipeline.run import SPLITS, Run
+
+DRAWN_BY = ("seed", "split", "group_by", "near_duplicates")
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """`split_of` by the name of an image; `left_out` says why an image is in none.
+
+    `leaks` holds what straddles splits: byte-identical images (`exact`), near-duplicates and those that
+    hang together by them (`near`), and images of one `group_by` (`group`), as lists of `split/name`; and `moved`.
+    `drawing` is what `data/splits/NAME.json` is to say, None for splits that the source gives.
+    """
+
+    split_of: dict[str, str]
+    left_out: dict[str, str] = field(default_factory=dict)
+    leaks: dict[str, Any] = field(default_factory=lambda: {"exact": [], "near": [], "group": [], "moved": {}})
+    drawing: dict[str, Any] | None = None
+
+
+def check_given(source: Source, config: Convert) -> None:
+    """Refuse a source that is to give splits and gives none, before its images are read."""
+    if config.split != "given":
+        return
+    if not source.has_splits:
+        raise DataError(
+            f"{config.source}: assigns no image to train, val or test; let us do it: "
+            "`convert.split: {train: 0.7, val: 0.15, test: 0.15}`"
+        )
+    _refuse_empty({item.split for item in source.images}, config)
+
+
+def place(images: Sequence[Judged], config: Convert, run: Run, seed: int) -> Placed:
+    """Give every usable image its split.
+
+    Raises DataError where `leaks: error` finds some, or where no split can be made without one.
+    """
+    names = [image.name for image in images]
+    ties = {"exact": duplicates.same([image.checked.sha256 for image in images]), "near": [], "group": []}
+    if config.near_duplicates:
+        prints = [image.checked.fingerprint for image in images if image.checked.fingerprint]
+        assert len(prints) == len(images)  # a usable image has one
+        ties["near"] = duplicates.near_duplicates(prints)
+    if config.group_by:
+        ties["group"] = duplicates.same(splits.groups(names, config.group_by))
+    if isinstance(config.split, Ratios):
+        cluster = duplicates.clusters(len(names), [pair for pairs in ties.values() for pair in pairs])
+        return _drawn(images, cluster, config.split, config, run, seed)
+    placed = _given(images, ties, config)
+    _refuse_empty(set(placed.split_of.values()), config)
+    return placed
+
+
+def _drawn(
+    images: Sequence[Judged], cluster: list[int], ratios: Ratios, config: Convert, run: Run, seed: int
+) -> Placed:
+    items = [
+        splits.Item(image.name, frozenset(box.label for box in image.boxes), number)
+        for image, number in zip(images, cluster, strict=True)
+    ]
+    drawing: dict[str, Any] = {"seed": seed, **config.model_dump(mode="json", include=set(DRAWN_BY))}
+    earlier = _earlier(run, drawing)
+    shares = {split: share for split in SPLITS if (share := getattr(ratios, split))}
+    assignment = splits.assign(items, shares, seed, earlier)
+    drawing["images"] = {**earlier, **assignment.split_of}
+    return Placed(assignment.split_of, assignment.left_out, drawing=drawing)
+
+
+def _earlier(run: Run, drawing: Mapping[str, Any]) -> dict[str, str]:
+    """The splits that an earlier conversion drew by the same rules; none where there was none, or other rules."""
+    if not run.splits.is_file():
+        return {}
+    found = files.read_json(run.splits)
+    images = found.get("images") if isinstance(found, dict) else None
+    if not isinstance(images, dict) or not all(split in SPLITS for split in images.values()):
+        raise DataError(f"{run.splits}: is not what convert wrote; restore it, or delete it to draw the splits anew")
+    return images if all(found.get(key) == drawing[key] for key in DRAWN_BY) else {}
+
+
+def _given(images: Sequence[Judged], ties: dict[str, list[tuple[int, int]]], config: Convert) -> Placed:
+    split_of = {image.name: str(image.item.split) for image in images}
+    names = list(split_of)
+
+    places = list(split_of.values())
+
+    def straddling(*kinds: str) -> list[list[str]]:
+        """Images tied together that lie in more than one split, as `split/name`."""
+        cluster = duplicates.clusters(len(names), [pair for kind in kinds for pair in ties[kind]])
+        groups = splits.leaks(places, cluster)
+        return sorted(sorted(f"{places[index]}/{names[index]}" for index in group) for group in groups)
+
+    exact = straddling("exact")
+    # A group of byte-identical images that got no further member is told once, as exact.
+    near = [group for group in straddling("exact", "near") if group not in exact]
+    leaks: dict[str, Any] = {"exact": exact, "near": near, "group": straddling("group"), "moved": {}}
+    found = [*exact, *near, *leaks["group"]]
+    if found and config.leaks == "error":
+        more = f" (and {len(found) - 1} more such groups)" if len(found) > 1 else ""
+        raise DataError(
+            f"{config.source}: {' and '.join(found[0][:2])} show the same{more}; take one out, "
+            "or set `convert.leaks: move` or `report`"
+        )
+    if found and config.leaks == "move":
+        cluster = duplicates.clusters(len(names), [pair for pairs in ties.values() for pair in pairs])
+        moved = splits.move(places, cluster)
+        leaks["moved"] = {names[index]: f"{places[index]} -> {split}" for index, split in moved.items()}
+        split_of |= {names[index]: split for index, split in moved.items()}
+    return Placed(split_of, leaks=leaks)
+
+
+def _refuse_empty(used: set[str | None], config: Convert) -> None:
+    for split in ("train", "val"):
+        if split not in used:
+            raise DataError(f"{config.source}: no image in the {split} split; give ratios in convert.split instead")

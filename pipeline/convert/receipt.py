@@ -1,0 +1,92 @@
+"""The account of a conversion: every annotation that was read, and what became of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.convert.judge import Judged, Verdict
+from pipeline.run import SPLITS
+
+ACTIONS = ("kept", "clipped", "dropped", "ignored")
+
+
+def make(judged: Sequence[Judged], split_of: Mapping[str, str], names: Sequence[str], source: Path) -> dict[str, Any]:
+    """All that the verdicts tell. In each count of boxes, read = kept + clipped + dropped + ignored."""
+    per_file: dict[str, Counter[str]] = {}
+    problems: list[dict[str, str]] = []
+    unused: dict[str, dict[str, str]] = {"dropped": {}, "in_no_split": {}, "left_out": {}}
+    members: dict[str, list[Judged]] = {split: [] for split in SPLITS if split in split_of.values()}
+    for image in judged:
+        file = relative(image.item.annotation or image.item.image, source)
+        counts = per_file.setdefault(file, Counter())
+        counts.update(verdict.action for verdict in image.verdicts)
+        problems += [_problem(verdict, file, image.name) for verdict in image.verdicts if verdict.action != "kept"]
+        if image.unused:
+            unused[image.unused][image.name] = image.why
+        else:
+            members[split_of[image.name]].append(image)
+    used = sum(map(len, members.values()))
+    return {
+        "images": {"read": len(judged), "used": used, **unused},
+        "boxes": _with_total(sum(per_file.values(), Counter())),
+        "files": {file: _with_total(counts) for file, counts in per_file.items()},
+        "problems": problems,
+        "splits": {split: _summary(images, names) for split, images in members.items()},
+    }
+
+
+def _problem(verdict: Verdict, file: str, image: str) -> dict[str, str]:
+    return {
+        "file": file,
+        "image": image,
+        "id": verdict.box.id,
+        "class": verdict.box.label,
+        "action": verdict.action,
+        "reason": verdict.reason,
+    }
+
+
+def _summary(images: Sequence[Judged], names: Sequence[str]) -> dict[str, Any]:
+    per_class = Counter(box.label for image in images for box in image.boxes)
+    return {
+        "images": len(images),
+        "background_images": sum(not image.boxes for image in images),
+        "boxes": per_class.total(),
+        "boxes_per_class": {name: per_class[name] for name in names},
+    }
+
+
+def last_line(receipt: dict[str, Any], target: Path) -> str:
+    """What a person has to know of it, in one line."""
+    boxes, images, leaks = receipt["boxes"], receipt["images"], receipt["leaks"]
+    splits = ", ".join(f"{split} {summary['images']}" for split, summary in receipt["splits"].items())
+    line = f"{images['used']} images ({splits}), {boxes['kept'] + boxes['clipped']} boxes -> {target}"
+    notes = [f"{boxes[action]} {action}" for action in ACTIONS[1:] if boxes[action]]
+    for key, words in (
+        ("dropped", "images dropped"),
+        ("in_no_split", "images in no split"),
+        ("left_out", "images left out, as they would leak"),
+    ):
+        if images[key]:
+            notes.append(f"{len(images[key])} {words}")
+    for key, words in (
+        ("exact", "groups of identical images in more than one split"),
+        ("near", "groups of near-duplicates in more than one split"),
+        ("group", "groups of convert.group_by in more than one split"),
+    ):
+        if leaks[key]:
+            notes.append(f"{len(leaks[key])} {words}")
+    if leaks["moved"]:
+        notes.append(f"{len(leaks['moved'])} images moved to another split")
+    return f"{line} ({', '.join(notes)}: see receipt.json)" if notes else line
+
+
+def relative(path: Path, source: Path) -> str:
+    return path.relative_to(source).as_posix()
+
+
+def _with_total(counts: Counter[str]) -> dict[str, int]:
+    return {"read": counts.total(), **{action: counts[action] for action in ACTIONS}}

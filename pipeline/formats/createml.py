@@ -1,0 +1,79 @@
+"""CreateML JSON: a list of images with their boxes, one file a split, told apart by name as COCO's are.
+
+`coordinates` are the centre and the sides in pixels from the top left, Apple's default. Apple documents
+the keys `imagefilename` and `annotation`; most tools write `image` and `annotations`.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pipeline.boxes import Box, Labelled
+from pipeline.errors import DataError
+from pipeline.formats.source import (
+    Source,
+    Tree,
+    class_name,
+    damaged,
+    folder_split,
+    head,
+    numbers,
+    read_json,
+    show,
+    split_of,
+    with_the_rest,
+)
+
+KEYS = {"image", "imagefilename", "annotations", "annotation"}
+SIGN = re.compile(r'\[\s*\{\s*"(image|imagefilename|annotations?)"\s*:')
+SIDES = ("x", "y", "width", "height")
+
+
+def recognises(folder: Path) -> bool:
+    return any(map(SIGN.match, map(head, Tree(folder).files({".json"}))))
+
+
+def read(folder: Path) -> Source:
+    tree = Tree(folder)
+    described: list[Labelled] = []
+    for path in tree.files({".json"}):
+        data = read_json(path)
+        if isinstance(data, list) and any(isinstance(entry, dict) and KEYS & entry.keys() for entry in data):
+            described += _read_file(tree, path, data)
+    return Source(with_the_rest(tree, described), None, has_splits=any(item.split for item in described))
+
+
+def _read_file(tree: Tree, path: Path, data: list[Any]) -> list[Labelled]:
+    homes, split = tree.homes(path), split_of(path.stem) or folder_split(tree.folder, path)
+    labelled = []
+    for number, entry in enumerate(data, start=1):
+        if not isinstance(entry, dict):
+            raise DataError(f"{path}: entry {number} is {show(entry)}; it is not CreateML as it stands")
+        name = entry.get("image", entry.get("imagefilename"))
+        annotations = entry.get("annotations", entry.get("annotation"))
+        if not isinstance(name, str) or not name:
+            raise DataError(f"{path}: entry {number} has the image {show(name)}; name its file")
+        if not isinstance(annotations, list):
+            raise DataError(f"{path}: entry {number}: `annotations` is not a list; it is not CreateML as it stands")
+        if len(data) == 1 and PurePosixPath(name).stem == path.stem:
+            split = folder_split(tree.folder, path)  # a file an image: `test_0001.json` speaks of no split
+        image = tree.find(name, homes, split, path)
+        boxes = tuple(_box(annotation, f"{name} {index}") for index, annotation in enumerate(annotations, start=1))
+        labelled.append(Labelled(image, boxes, path, None, split or folder_split(tree.folder, image)))
+    return labelled
+
+
+def _box(annotation: Any, identity: str) -> Box:
+    if not isinstance(annotation, dict):
+        return damaged(f"{show(annotation)} instead of an annotation; correct it", id=identity)
+    label, coordinates = class_name(annotation.get("label")), annotation.get("coordinates")
+    if not label:
+        return damaged(f"label is {show(annotation.get('label'))}; name its class", id=identity)
+    sides = numbers([coordinates.get(side) for side in SIDES]) if isinstance(coordinates, dict) else None
+    if not sides:
+        said = show(coordinates)
+        return damaged(f"coordinates {said} are not the numbers x, y, width, height; correct them", label, identity)
+    x, y, width, height = sides
+    return Box(label, x - width / 2, y - height / 2, x + width / 2, y + height / 2, identity)

@@ -1,0 +1,130 @@
+"""LabelMe JSON: one file an image, mostly beside it; folders named after splits.
+
+A box is the one around its shape. Shapes of one label and `group_id` are parts of one object, as in
+LabelMe's own converters: the first of them gets the box around all.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.boxes import Box, Labelled
+from pipeline.errors import DataError
+from pipeline.formats.source import (
+    Source,
+    Tree,
+    class_name,
+    damaged,
+    declared_size,
+    folder_split,
+    head,
+    numbers,
+    read_json,
+    show,
+    with_the_rest,
+)
+
+# `imageData` may come first and be megabytes of Base64.
+SIGNS = re.compile(r'"(shapes|imageData|imagePath)"\s*:')
+NOT_AN_AREA = {"point", "points", "line", "linestrip"}
+# Shapes whose points lie on their outline. X-AnyLabeling writes "rotation" and "quadrilateral".
+FEWEST_POINTS = {
+    **dict.fromkeys(NOT_AN_AREA, 1),
+    **dict.fromkeys(("rectangle", "mask"), 2),
+    **dict.fromkeys(("polygon", "quadrilateral", "rotation", "oriented_rectangle"), 3),
+}
+
+
+def recognises(folder: Path) -> bool:
+    return any(text.startswith("{") and SIGNS.search(text) for text in map(head, Tree(folder).files({".json"})))
+
+
+def read(folder: Path) -> Source:
+    tree = Tree(folder)
+    beside: dict[Path, list[Path]] = {}
+    for image in tree.images():
+        beside.setdefault(image.with_suffix(""), []).append(image)
+    described = []
+    for path in tree.files({".json"}):
+        data = read_json(path)
+        if not isinstance(data, dict) or not ("shapes" in data or "imagePath" in data):
+            continue  # some other JSON
+        shapes = data.get("shapes")
+        if not isinstance(shapes, list):
+            raise DataError(f"{path}: `shapes` is not a list; it is not LabelMe as it stands")
+        image = _image(tree, path, data.get("imagePath"), beside.get(path.with_suffix(""), []))
+        boxes = [_box(shape, f"shape {number}") for number, shape in enumerate(shapes, start=1)]
+        _join_groups(shapes, boxes)
+        size = declared_size(data.get("imageWidth"), data.get("imageHeight"))
+        split = folder_split(folder, path) or folder_split(folder, image)
+        described.append(Labelled(image, tuple(boxes), path, size, split))
+    images = with_the_rest(tree, described)
+    return Source(images, None, has_splits=any(item.split for item in images))
+
+
+def _image(tree: Tree, path: Path, said: Any, beside: list[Path]) -> Path:
+    """The image beside it that bears its name, whatever `imagePath` says: files are renamed, and moved by hand."""
+    name = said.replace("\\", "/") if isinstance(said, str) else ""
+    beside = [image for image in beside if image.name == name.rpartition("/")[2]] or beside
+    if len(beside) > 1:
+        raise DataError(f"{path}: could be of {beside[0].name} or {beside[1].name}; correct its imagePath")
+    if beside:
+        return tree.find(beside[0].name, tree.homes(path), None, path)
+    if not name:
+        raise DataError(f"{path}: no image of its name beside it, and the imagePath {show(said)}; name its image")
+    return tree.find(name, tree.homes(path), folder_split(tree.folder, path), path)
+
+
+def _box(shape: Any, identity: str) -> Box:
+    if not isinstance(shape, dict):
+        return damaged(f"{show(shape)} instead of a shape; correct it", id=identity)
+    label, kind = class_name(shape.get("label")), shape.get("shape_type")
+    if kind is None:
+        kind = "polygon"  # as LabelMe takes it
+    ignore = f"{kind}: it has no area" if isinstance(kind, str) and kind in NOT_AN_AREA else ""
+    if not label:
+        return damaged(f"label is {show(shape.get('label'))}; name its class", "", identity, ignore)
+    try:
+        return Box(label, *_corners(shape.get("points"), kind), identity, ignore)
+    except ValueError as error:
+        return damaged(f"{error}; correct it", label, identity, ignore)
+
+
+def _join_groups(shapes: list[Any], boxes: list[Box]) -> None:
+    first: dict[tuple[str, int], int] = {}
+    for index, (shape, box) in enumerate(zip(shapes, boxes, strict=True)):
+        if box.damage or box.ignore or type(shape.get("group_id")) is not int:
+            continue
+        whole = first.setdefault((box.label, shape["group_id"]), index)
+        if whole != index:
+            boxes[index] = replace(box, ignore=f"part of {boxes[whole].id}, by its group_id")
+            boxes[whole] = replace(
+                boxes[whole],
+                xmin=min(boxes[whole].xmin, box.xmin),
+                ymin=min(boxes[whole].ymin, box.ymin),
+                xmax=max(boxes[whole].xmax, box.xmax),
+                ymax=max(boxes[whole].ymax, box.ymax),
+            )
+
+
+def _corners(points: Any, kind: Any) -> tuple[float, float, float, float]:
+    """The corners of the box around a shape. Raises ValueError that says what is wrong with it."""
+    pairs = isinstance(points, list) and all(isinstance(point, list) and len(point) == 2 for point in points)
+    sides = numbers([side for point in points for side in point]) if pairs else None
+    if not sides or any(map(math.isnan, sides)):
+        raise ValueError(f"points {show(points)} are not [[x, y], ...]")
+    xs, ys = sides[0::2], sides[1::2]
+    if kind == "circle":
+        if len(points) != 2:
+            raise ValueError(f"a circle of {len(points)} points; it has its centre and one on its edge")
+        radius = math.hypot(xs[1] - xs[0], ys[1] - ys[0])
+        return xs[0] - radius, ys[0] - radius, xs[0] + radius, ys[0] + radius
+    if not isinstance(kind, str) or kind not in FEWEST_POINTS:
+        raise ValueError(f"shape_type {show(kind)} is not one that we know")
+    if len(points) < FEWEST_POINTS[kind]:
+        raise ValueError(f"a {kind} of {len(points)} points; it has {FEWEST_POINTS[kind]} or more")
+    return min(xs), min(ys), max(xs), max(ys)

@@ -1,0 +1,131 @@
+"""Text from strangers: numbers, XML, tables and image headers, each read without trusting it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from xml.etree.ElementTree import Element, ParseError
+
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import parse
+from PIL import Image
+
+from pipeline.errors import DataError
+from pipeline.formats.source import head, show
+
+EXIF_ORIENTATION = 0x0112
+DELIMITERS = ",;\t"
+RAGGED = "\n"  # no column has this name
+_FIRST_TAG = re.compile(r"<([A-Za-z_][\w.:-]*)")
+_PNG_EXIF = {"exif", "Raw profile type exif"}  # as Pillow calls what lies before the pixels
+TAIL = 1 << 16  # bytes; EXIF is no longer
+
+
+def numbers(texts: Mapping[str, str | None]) -> list[float]:
+    """The values as numbers, in their order; NaN and infinity count as numbers, for `convert` to judge.
+
+    Raises ValueError naming the first that is none.
+    """
+    found = []
+    for name, text in texts.items():
+        try:
+            if text is None or "_" in text:  # Python reads 1_0 as ten
+                raise ValueError
+            found.append(float(text))
+        except ValueError:
+            raise ValueError(f"{name} is {show(text)}, not a number") from None
+    return found
+
+
+def size(width: str | None, height: str | None) -> tuple[int, int] | None:
+    """A declared size, None where it says nothing: missing, zero, or no number."""
+    try:
+        sides = [int(side) for side in numbers({"width": width, "height": height})]
+    except (ValueError, OverflowError):
+        return None
+    return (sides[0], sides[1]) if min(sides) > 0 else None
+
+
+def parse_xml(path: Path) -> Element:
+    """The root of an XML file. Raises DataError where it is broken, or defines entities."""
+    try:
+        root = parse(path).getroot()
+    except ParseError as error:
+        raise DataError(f"{path}: not well-formed XML ({error}); write it again") from None
+    except DefusedXmlException:
+        raise DataError(
+            f"{path}: defines XML entities, which no annotation needs and which can do harm; remove them"
+        ) from None
+    except (LookupError, ValueError, RecursionError) as error:  # unknown encodings, absurd nesting
+        raise DataError(f"{path}: cannot be read as XML ({error}); write it again as UTF-8") from None
+    assert root is not None
+    return root
+
+
+def root_tag(path: Path) -> str:
+    """The first tag of an XML file, without parsing it: a broken file keeps its looks and is refused by name."""
+    found = _FIRST_TAG.search(head(path))
+    return found[1] if found else ""
+
+
+def columns(text: str) -> tuple[list[str], str]:
+    """The column names of a table and its delimiter: comma, semicolon or tab, whichever its first line has most."""
+    first = text.partition("\n")[0].rstrip("\r")
+    delimiter = max(DELIMITERS, key=first.count)
+    try:
+        return [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])], delimiter
+    except csv.Error:  # a line beyond reason; whoever reads on is told
+        return [], delimiter
+
+
+def rows(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Each row of a table that holds anything, its first line too, with the number of its line.
+
+    Raises DataError where the text is no table.
+    """
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    line = 0
+    try:
+        for row in reader:
+            if reader.line_num != line + 1:  # it would swallow the rows that follow, up to the next quote
+                raise csv.Error("a quote that does not close in its line")
+            line += 1
+            if any(map(str.strip, row)):
+                yield line, row
+    except csv.Error as error:
+        raise DataError(f"{path}: line {line + 1}: not a table ({error}); write it again") from None
+
+
+def records(path: Path, text: str, names: Sequence[str], delimiter: str) -> Iterator[tuple[int, dict[str, str]]]:
+    """Each row of a table below its column names, with its line: the value of each column.
+
+    A row of other values than columns, as a comma in a class name or a cut makes it, says so under `RAGGED`.
+    """
+    table = rows(path, text, delimiter)
+    next(table, None)
+    for number, row in table:
+        record = dict.fromkeys(names, "") | dict(zip(names, map(str.strip, row), strict=False))
+        if len(row) < len(names) or any(map(str.strip, row[len(names) :])):
+            record[RAGGED] = f"{len(row)} values in {len(names)} columns"
+        yield number, record
+
+
+def upright_size(image: Path) -> tuple[int, int] | None:
+    """Width and height as EXIF turns the image, from its header alone; None where it is missing or no image."""
+    try:
+        with Image.open(image) as opened:
+            # Pillow decodes a whole PNG to look for EXIF behind its pixels: first see whether there may be any.
+            if opened.format == "PNG" and not _PNG_EXIF.intersection(opened.info) and b"eXIf" not in _tail(image):
+                return opened.size
+            return opened.size if opened.getexif().get(EXIF_ORIENTATION, 1) not in range(5, 9) else opened.size[::-1]
+    except Exception:  # damage reaches Pillow in a dozen ways; whether it matters is for `convert` to say
+        return None
+
+
+def _tail(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - TAIL))
+        return file.read()

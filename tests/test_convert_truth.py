@@ -1,0 +1,407 @@
+"""What convert makes of doubtful labels and unusual pixels, and by which policy."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from conftest import as_voc, read_coco, write_coco
+from PIL import Image
+from test_convert import do, is_refused, labels
+
+from pipeline.boxes import YoloDataset
+from pipeline.convert.images import EXIF_ORIENTATION
+from pipeline.run import Run
+
+FIRST = "train_0000"
+
+
+def only_boxes(source: Path, *boxes: list[float], **image: Any) -> None:
+    """Give the first training image these boxes of its first class, and nothing else."""
+    data = read_coco(source, "train")
+    record = data["images"][0]
+    record.update(image)
+    data["annotations"] = [a for a in data["annotations"] if a["image_id"] != record["id"]]
+    for number, bbox in enumerate(boxes):
+        data["annotations"].append({"id": 900 + number, "image_id": record["id"], "category_id": 1, "bbox": bbox})
+    write_coco(source, "train", data)
+
+
+def corners(run: Run, stem: str = FIRST) -> list[list[float]]:
+    return [list(box[1:]) for box in labels(run)[stem]]
+
+
+# --- Policies ---------------------------------------------------------------------------------------
+
+# What is wrong with a box -> what fix, drop and error make of it. The image is 320x320.
+TROUBLE: dict[str, tuple[list[float], str, str]] = {
+    "reaches out": ([300, 10, 40, 20], "clipped", "dropped"),
+    "reaches out by a rounding": ([300, 10, 20.9, 20], "clipped", "clipped"),
+    "swapped": ([100, 10, -20, 20], "clipped", "dropped"),
+    "zero area": ([100, 10, 0, 20], "dropped", "dropped"),
+    "one pixel": ([100, 10, 1, 20], "dropped", "dropped"),
+    "a sliver inside": ([319.5, 10, 20, 20], "dropped", "dropped"),
+    "outside": ([330, 10, 20, 20], "refused", "dropped"),
+    "not finite": ([float("nan"), 10, 20, 20], "refused", "dropped"),
+    "no box at all": ([1, 2, 3], "refused", "dropped"),
+}
+
+
+@pytest.mark.parametrize("policy", ["fix", "drop", "error"])
+@pytest.mark.parametrize("trouble", TROUBLE)
+def test_policies(source: Path, run: Run, policy: str, trouble: str) -> None:
+    bbox, fixed, dropped = TROUBLE[trouble]
+    only_boxes(source, [10, 10, 30, 30], bbox)
+    expected = {"fix": fixed, "drop": dropped, "error": "refused"}[policy]
+    if expected == "refused":
+        is_refused(source, run, r"train\.json: .*901", on_problem=policy)
+        return
+    receipt = do(source, run, on_problem=policy)
+    assert [(p["id"], p["action"]) for p in receipt["problems"]] == [("901", expected)]
+    assert receipt["boxes"][expected] == 1
+    assert len(corners(run)) == (2 if expected == "clipped" else 1)
+
+
+def test_fixed_corners(source: Path, run: Run) -> None:
+    only_boxes(source, [300, 10, 40, 20], [100, 10, -20, 20])
+    do(source, run)
+    np.testing.assert_allclose(corners(run), [[300, 10, 320, 30], [80, 10, 100, 30]], atol=0.001)
+
+
+def test_duplicates_are_dropped_once_and_other_classes_stay(source: Path, run: Run) -> None:
+    only_boxes(source, [10, 10, 30, 30], [10, 10, 30, 30], [10, 10, 30, 31])
+    data = read_coco(source, "train")
+    data["annotations"].append({**data["annotations"][-3], "id": 950, "category_id": 2})
+    write_coco(source, "train", data)
+    receipt = do(source, run)
+    assert [(p["id"], p["reason"]) for p in receipt["problems"]] == [("901", "the same box as 900")]
+    assert len(corners(run)) == 3
+
+
+def test_min_side(source: Path, run: Run) -> None:
+    only_boxes(source, [10, 10, 4, 30], [50, 10, 5, 30])
+    receipt = do(source, run, min_side=4)
+    assert [p["reason"] for p in receipt["problems"]] == ["4x30 px: a side of 4 px or less (convert.min_side)"]
+
+
+def test_all_that_is_refused_is_counted(source: Path, run: Run) -> None:
+    only_boxes(source, [330, 10, 20, 20], [400, 10, 20, 20], [1, 2, 3])
+    is_refused(source, run, r"900 .*\(and 2 more such; `convert\.on_problem: drop` leaves them out and lists them\)")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:9000]), "not an image that can be read"),
+        (lambda path: path.unlink(), "image missing"),
+        (lambda path: Image.open(path).resize((100, 100)).save(path), "its annotation says it is 320x320, but it is 100x100"),
+        (lambda path: path.write_bytes(b""), "not an image that can be read"),
+    ],
+    ids=["truncated", "missing", "other size", "empty"],
+)  # fmt: skip
+def test_a_bad_image_is_refused_or_dropped_with_all_its_boxes(source: Path, run: Run, spoil: Any, why: str) -> None:
+    spoil(source / "images" / f"{FIRST}.jpg")
+    is_refused(source, run, rf"{FIRST}\.jpg: {why}")
+    receipt = do(source, run, on_problem="drop")
+    [(name, said)] = receipt["images"]["dropped"].items()
+    assert name.endswith(f"/{FIRST}.jpg") and said.startswith(why)
+    boxes = [a for a in read_coco(source, "train")["annotations"] if a["image_id"] == 0]
+    assert [p["action"] for p in receipt["problems"] if p["image"] == name] == ["dropped"] * len(boxes)
+    assert boxes and FIRST not in labels(run)
+
+
+def test_an_image_that_ultralytics_would_leave_out(source: Path, run: Run) -> None:
+    Image.new("RGB", (9, 50)).save(source / "images" / f"{FIRST}.jpg")
+    only_boxes(source, width=9, height=50)
+    is_refused(source, run, r"9x50 pixels, too small to train on")
+
+
+# --- Classes ----------------------------------------------------------------------------------------
+
+
+def test_a_mapping_renames_merges_drops_and_orders(tiles: Path, run: Run) -> None:
+    mapping = {
+        "spur": "copper",
+        "open": "gap",
+        "short": "copper",
+        "mousebite": "gap",
+        "pin hole": None,
+        "spurious copper": "copper",
+    }
+    receipt = do(tiles, run, classes=mapping)
+    assert receipt["classes"] == ["copper", "gap"]
+    assert YoloDataset.read(run.dataset / "data.yaml").names == ("copper", "gap")
+    count: dict[str | None, int] = {}
+    for split in ("train", "val", "test"):
+        data = read_coco(tiles, split)
+        names = {category["id"]: category["name"] for category in data["categories"]}
+        for annotation in data["annotations"]:
+            ours = mapping[names[annotation["category_id"]]]
+            count[ours] = count.get(ours, 0) + 1
+    found = {
+        name: sum(split["boxes_per_class"][name] for split in receipt["splits"].values()) for name in ("copper", "gap")
+    }
+    assert found == {"copper": count["copper"], "gap": count["gap"]}
+    assert receipt["boxes"]["ignored"] == count[None] == len(receipt["problems"])
+    assert {p["reason"] for p in receipt["problems"]} == {"convert.classes leaves this class out"}
+
+
+def test_an_unknown_class_can_be_dropped(tiles: Path, run: Run) -> None:
+    receipt = do(tiles, run, classes=["open"], on_problem="drop")
+    assert receipt["boxes"]["kept"] + receipt["boxes"]["dropped"] == receipt["boxes"]["read"]
+    assert receipt["boxes"]["dropped"] == len(receipt["problems"]) > 0
+
+
+# --- Pixels -----------------------------------------------------------------------------------------
+
+
+def mark() -> tuple[Image.Image, list[float]]:
+    """A dark picture of 320x200 with one bright rectangle, and its box."""
+    pixels = np.full((200, 320, 3), 60, np.uint8)
+    pixels[20:50, 200:250] = 230
+    return Image.fromarray(pixels), [200, 20, 50, 30]
+
+
+def found_mark(path: Path) -> list[int]:
+    grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    assert grey is not None
+    rows, columns = np.nonzero(grey > 150)
+    return [int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1]
+
+
+UNTURN = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
+@pytest.mark.parametrize("orientation", UNTURN)
+@pytest.mark.parametrize("frame", ["upright", "stored"])
+def test_boxes_frame_their_object_whatever_exif_says(source: Path, run: Run, orientation: int, frame: str) -> None:
+    """Boxes are in the upright frame, unless the annotation declares the size of the picture as stored."""
+    if frame == "stored" and orientation < 5:
+        pytest.skip("both frames have one size, and are taken to be upright")
+    upright, bbox = mark()
+    stored = upright.transpose(UNTURN[orientation])
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = orientation
+    stored.save(source / "images" / f"{FIRST}.jpg", quality=95, exif=exif)
+    if frame == "stored":
+        xmin, ymin, xmax, ymax = found_mark_in(stored)
+        bbox = [xmin, ymin, xmax - xmin, ymax - ymin]
+    size = upright.size if frame == "upright" else stored.size
+    only_boxes(source, bbox, width=size[0], height=size[1])
+    do(source, run)
+    written = run.dataset / "images" / "train" / f"{FIRST}.jpg"
+    # JPEG blurs an edge by a pixel at most.
+    np.testing.assert_allclose(corners(run)[0], found_mark(written), atol=1.01)
+    with Image.open(written) as image:
+        assert image.size == (320, 200) and EXIF_ORIENTATION not in image.getexif()
+
+
+def found_mark_in(image: Image.Image) -> list[int]:
+    rows, columns = np.nonzero(np.asarray(image.convert("L")) > 150)
+    return [int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1]
+
+
+@pytest.mark.parametrize(("suffix", "bits"), [(".png", 12), (".png", 16), (".tif", 12)])
+@pytest.mark.parametrize("colour", [False, True])
+def test_16_bits_become_8_without_turning_black(source: Path, run: Run, suffix: str, bits: int, colour: bool) -> None:
+    """Twelve bits in sixteen, as microscopes write: OpenCV would divide by 256 and show 15 of 255."""
+    ramp = np.linspace(0, 2**bits - 1, 320).astype(np.uint16)
+    pixels = np.broadcast_to(ramp, (200, 320))
+    if colour:
+        pixels = np.stack([pixels, pixels // 2, pixels // 4], axis=2)
+    (source / "images" / f"{FIRST}.jpg").unlink()
+    assert cv2.imwrite(str(source / "images" / f"{FIRST}{suffix}"), pixels)
+    only_boxes(source, [10, 10, 30, 30], file_name=f"{FIRST}{suffix}", width=320, height=200)
+    receipt = do(source, run)
+    assert receipt["rewritten"] == {f"{FIRST}{suffix}": "16 bits: brought to 8"}
+    written = cv2.imread(str(run.dataset / "images" / "train" / f"{FIRST}{suffix}"), cv2.IMREAD_UNCHANGED)
+    assert written is not None and written.dtype == np.uint8
+    np.testing.assert_array_equal(written, (pixels >> (bits - 8)).astype(np.uint8))
+
+
+def test_one_factor_for_all_16_bit_images(source: Path, run: Run) -> None:
+    """Brightness stays comparable: the dim image stays dim beside the bright one."""
+    data = read_coco(source, "train")
+    for number, peak in ((0, 500), (1, 4095)):
+        name = f"train_000{number}"
+        (source / "images" / f"{name}.jpg").unlink()
+        cv2.imwrite(str(source / "images" / f"{name}.png"), np.full((320, 320), peak, np.uint16))
+        data["images"][number]["file_name"] = f"{name}.png"
+    write_coco(source, "train", data)
+    do(source, run)
+    seen = [
+        int(cv2.imread(str(run.dataset / "images" / "train" / f"train_000{n}.png"), cv2.IMREAD_GRAYSCALE)[0, 0])
+        for n in (0, 1)
+    ]  # type: ignore[index]
+    assert seen == [500 >> 4, 4095 >> 4]
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "CMYK", "RGBA", "1", "LA"])
+def test_every_mode_looks_the_same_to_opencv_afterwards(source: Path, run: Run, mode: str) -> None:
+    """OpenCV is what training and the device read with; Pillow is the oracle of what a person sees."""
+    with Image.open(source / "images" / f"{FIRST}.jpg") as image:
+        picture = image.convert("RGB").resize((64, 48)).convert(mode)
+    suffix = ".jpg" if mode == "CMYK" else ".png"
+    (source / "images" / f"{FIRST}.jpg").unlink()
+    path = source / "images" / f"{FIRST}{suffix}"
+    picture.save(path, quality=95)
+    with Image.open(path) as image:
+        assert image.mode == mode
+        shown = np.asarray(image.convert("RGB"), float)
+    only_boxes(source, [10, 10, 30, 30], file_name=path.name, width=64, height=48)
+    receipt = do(source, run)
+    assert bool(receipt["rewritten"]) == (mode == "CMYK")
+    written = cv2.imread(str(run.dataset / "images" / "train" / path.name))
+    assert written is not None
+    # Rewriting a JPEG costs a few grey levels; all else is exact.
+    assert np.abs(written[:, :, ::-1] - shown).mean() <= (4 if mode == "CMYK" else 0)
+
+
+def test_floating_point_pixels_are_refused(source: Path, run: Run) -> None:
+    (source / "images" / f"{FIRST}.jpg").unlink()
+    Image.fromarray(np.zeros((320, 320), np.float32)).save(source / "images" / f"{FIRST}.tif")
+    only_boxes(source, [10, 10, 30, 30], file_name=f"{FIRST}.tif")
+    is_refused(source, run, r"train_0000\.tif: pixels are floating-point numbers; write it as")
+
+
+# --- Names ------------------------------------------------------------------------------------------
+
+
+def test_equal_names_in_different_folders(source: Path, run: Run) -> None:
+    """Frames are called 0001.jpg in every video."""
+    data = read_coco(source, "train")
+    for number, record in enumerate(data["images"]):
+        folder = source / "images" / f"video{number % 2}"
+        folder.mkdir(exist_ok=True)
+        name = f"{folder.name}/{number // 2:04d}.jpg"
+        shutil.move(source / "images" / record["file_name"], source / "images" / name)
+        record["file_name"] = name
+    write_coco(source, "train", data)
+    receipt = do(source, run)
+    assert receipt["renamed"]["images/video0/0001.jpg"] == "images-video0-0001.jpg"
+    assert len(list((run.dataset / "images" / "train").iterdir())) == 8
+    per_image = {record["file_name"]: 0 for record in data["images"]}
+    for annotation in data["annotations"]:
+        per_image[next(r["file_name"] for r in data["images"] if r["id"] == annotation["image_id"])] += 1
+    for name, count in per_image.items():
+        label = run.dataset / "labels" / "train" / f"images-{name.replace('/', '-')}".replace(".jpg", ".txt")
+        assert len(label.read_text().splitlines()) == count
+
+
+# --- Splits and leaks ---------------------------------------------------------------------------------
+
+
+def split_of(run: Run) -> dict[str, str]:
+    dataset = YoloDataset.read(run.dataset / "data.yaml")
+    return {path.stem: split for split in dataset.images for path in dataset.files(split)}
+
+
+RATIOS = {"train": 0.5, "val": 0.25, "test": 0.25}
+
+
+def plant(source: Path, split: str, name: str, picture: Image.Image, like: int) -> None:
+    """Add a picture to a split with the boxes of one of its images."""
+    picture.save(source / "images" / name, quality=60)
+    data = read_coco(source, split)
+    new = 1 + max(record["id"] for record in data["images"])
+    boxes = [a for a in data["annotations"] if a["image_id"] == data["images"][like]["id"]]
+    data["images"].append({"id": new, "file_name": name})
+    data["annotations"] += [
+        {**box, "id": 5000 + 100 * new + n, "image_id": new, "bbox": [5, 5, 20, 20]} for n, box in enumerate(boxes)
+    ]
+    write_coco(source, split, data)
+
+
+def test_planted_leaks_of_a_given_split_are_reported_moved_or_refused(source: Path, run: Run, tmp_path: Path) -> None:
+    with Image.open(source / "images" / f"{FIRST}.jpg") as image:
+        plant(source, "val", "half.jpg", image.resize((160, 160)), 0)
+        plant(source, "test", "turned.jpg", image.transpose(Image.Transpose.ROTATE_90), 0)
+    pair = ["test/images/turned.jpg", f"train/images/{FIRST}.jpg", "val/images/half.jpg"]
+    receipt = do(source, run)
+    assert (receipt["leaks"]["exact"], receipt["leaks"]["near"]) == ([], [pair])
+    assert split_of(run)["half"] == "val"
+    is_refused(
+        source, Run(tmp_path / "runs" / "error"), r"turned\.jpg and .*train_0000\.jpg show the same", leaks="error"
+    )
+    receipt = do(source, run, leaks="move")
+    assert receipt["leaks"]["moved"] == {"images/half.jpg": "val -> train", "images/turned.jpg": "test -> train"}
+    assert {split_of(run)[stem] for stem in ("half", "turned", FIRST)} == {"train"}
+    assert do(source, run, near_duplicates=False)["leaks"]["near"] == []
+
+
+def test_groups_and_near_duplicates_stay_together_in_our_splits(source: Path, tmp_path: Path) -> None:
+    with Image.open(source / "images" / f"{FIRST}.jpg") as image:
+        plant(source, "val", "half.jpg", image.resize((160, 160)).transpose(Image.Transpose.FLIP_LEFT_RIGHT), 0)
+    for seed in range(6):
+        run = Run(tmp_path / "runs" / str(seed))
+        receipt = do(source, run, seed, split=RATIOS, group_by="_000([0-9])")
+        placed = split_of(run)
+        assert placed["half"] == placed[FIRST]
+        for number in range(3):
+            assert len({placed[f"{name}_000{number}"] for name in ("train", "val", "test")}) == 1
+        assert not receipt["leaks"]["near"] and not receipt["leaks"]["group"]
+
+
+def test_adding_images_moves_no_earlier_one(source: Path, run: Run) -> None:
+    data = {split: read_coco(source, split) for split in ("train", "val")}
+    held_back = data["train"]["images"][3:]
+    write_coco(
+        source,
+        "train",
+        {
+            **data["train"],
+            "images": data["train"]["images"][:3],
+            "annotations": [
+                a
+                for a in data["train"]["annotations"]
+                if a["image_id"] in {r["id"] for r in data["train"]["images"][:3]}
+            ],
+        },
+    )
+    apart = source.with_name("apart")
+    apart.mkdir()
+    for record in held_back:
+        (source / "images" / record["file_name"]).rename(apart / record["file_name"])
+    do(source, run, split=RATIOS)
+    before = split_of(run)
+    assert json.loads(run.splits.read_text())["images"].keys() == {f"images/{stem}.jpg" for stem in before}
+    for record in held_back:
+        (apart / record["file_name"]).rename(source / "images" / record["file_name"])
+    write_coco(source, "train", data["train"])
+    do(source, run, split=RATIOS)
+    after = split_of(run)
+    assert len(after) == len(before) + len(held_back)
+    assert before.items() <= after.items()
+    # Other rules draw anew, and say so by another file.
+    do(source, run, 7, split=RATIOS)
+    assert json.loads(run.splits.read_text())["seed"] == 7
+
+
+def test_a_split_file_that_is_not_ours(tiles: Path, run: Run) -> None:
+    run.splits.parent.mkdir(parents=True)
+    run.splits.write_text('{"images": {"a": "trian"}}')
+    is_refused(tiles, run, r"tiny\.json: is not what convert wrote; restore it, or delete it", split=RATIOS)
+
+
+def test_a_group_pattern_that_never_matches(tiles: Path, run: Run) -> None:
+    is_refused(tiles, run, r"group_by", split=RATIOS, group_by="patient_([0-9]+)")
+
+
+def test_voc_and_coco_refuse_alike(tiles: Path, tmp_path: Path, run: Run) -> None:
+    voc = as_voc(tiles, tmp_path / "voc")
+    xml = voc / "Annotations" / "train_0001.xml"
+    xml.write_text(xml.read_text().replace("<width>320", "<width>640"))
+    is_refused(voc, run, r"train_0001\.jpg: its annotation says it is 640x320, but it is 320x320")

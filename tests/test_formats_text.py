@@ -1,0 +1,914 @@
+"""VOC, YOLO, CVAT, KITTI, Open Images, plain CSV and FiftyOne's importers, held against what other libraries write."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from conftest import needs_database, read_coco, write_coco
+from globox import AnnotationSet
+from PIL import Image
+
+from pipeline import database, formats
+from pipeline.boxes import Box
+from pipeline.errors import DataError
+from pipeline.formats import cvat, kitti, openimages, table, via_fiftyone, voc, yolo
+from pipeline.formats.source import Source
+from pipeline.sample import CLASSES
+
+SPLITS = ("train", "val", "test")
+READ: dict[str, Callable[[Path], Source]] = {
+    "voc": voc.read,
+    "yolo": yolo.read,
+    "cvat": cvat.read,
+    "kitti": kitti.read,
+    "openimages": openimages.read,
+    "csv": table.read,
+}
+Corners = tuple[str, float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The drawn tiles as COCO, with corners that are no whole pixels."""
+
+    folder: Path
+    boxes: dict[str, list[Corners]]  # by stem
+    split: dict[str, str]
+
+    def globox(self, split: str) -> AnnotationSet:
+        return AnnotationSet.from_coco(self.folder / "annotations" / f"{split}.json")
+
+    def of_one_word(self) -> Truth:
+        """With classes as KITTI has them, whose columns a space would move."""
+        boxes = {stem: [(label.replace(" ", "_"), *rest) for label, *rest in of] for stem, of in self.boxes.items()}
+        return replace(self, boxes=boxes)
+
+    def copy_images(self, split: str, target: Path) -> None:
+        target.mkdir(parents=True, exist_ok=True)
+        for stem in (stem for stem, of in self.split.items() if of == split):
+            shutil.copy(self.folder / "images" / f"{stem}.jpg", target)
+
+
+@pytest.fixture(scope="module")
+def truth(tiles: Path, tmp_path_factory: pytest.TempPathFactory) -> Truth:
+    folder = Path(shutil.copytree(tiles, tmp_path_factory.mktemp("truth") / "coco"))
+    boxes: dict[str, list[Corners]] = {}
+    split_of = {}
+    for split in SPLITS:
+        data = read_coco(folder, split)
+        names = {category["id"]: category["name"] for category in data["categories"]}
+        stems = {image["id"]: Path(image["file_name"]).stem for image in data["images"]}
+        # One image shows nothing.
+        data["annotations"] = [a for a in data["annotations"] if stems[a["image_id"]] != "train_0001"]
+        for number, annotation in enumerate(data["annotations"]):
+            annotation["bbox"] = [side + (number % 7) / 10 + 0.137 for side in annotation["bbox"]]
+        write_coco(folder, split, data)
+        split_of |= dict.fromkeys(stems.values(), split)
+        boxes |= {stem: [] for stem in stems.values()}
+        for annotation in data["annotations"]:
+            x, y, w, h = annotation["bbox"]
+            boxes[stems[annotation["image_id"]]].append((names[annotation["category_id"]], x, y, x + w, y + h))
+    return Truth(folder, boxes, split_of)
+
+
+def corners(box: Box) -> Corners:
+    return box.label, box.xmin, box.ymin, box.xmax, box.ymax
+
+
+def agree(source: Source, truth: Truth, tolerance: float) -> None:
+    """Every image with its split, every box in its order."""
+    assert {item.image.stem: item.split for item in source.images} == truth.split
+    assert source.has_splits
+    for item in source.images:
+        assert item.image.is_file()
+        assert not any(box.ignore or box.damage for box in item.boxes)
+        assert len({box.id for box in item.boxes}) == len(item.boxes)
+        found, wanted = [corners(box) for box in item.boxes], truth.boxes[item.image.stem]
+        assert [box[0] for box in found] == [box[0] for box in wanted]
+        for ours, theirs in zip(found, wanted, strict=True):
+            np.testing.assert_allclose(ours[1:], theirs[1:], rtol=0, atol=tolerance)
+
+
+# --- Written by others, read by us --------------------------------------------------------------------
+
+
+def globox_voc(truth: Truth, target: Path) -> None:
+    for split in SPLITS:
+        truth.copy_images(split, target / "JPEGImages" / split)
+        (target / "Annotations").mkdir(exist_ok=True)
+        truth.globox(split).save_pascal_voc(target / "Annotations" / split)
+
+
+def globox_yolo(truth: Truth, target: Path) -> None:
+    for split in SPLITS:
+        truth.copy_images(split, target / "images" / split)
+        (target / "labels").mkdir(exist_ok=True)
+        ids = {name: number for number, name in enumerate(CLASSES)}
+        truth.globox(split).save_yolo_darknet(target / "labels" / split, label_to_id=ids)
+    description = {"names": list(CLASSES), "nc": len(CLASSES)} | {split: f"images/{split}" for split in SPLITS}
+    (target / "data.yaml").write_text(yaml.safe_dump(description))
+
+
+def globox_darknet(truth: Truth, target: Path) -> None:
+    """As labelImg lays it out: images, label files and the names all in one folder; here one a split."""
+    for split in SPLITS:
+        truth.copy_images(split, target / split)
+        ids = {name: number for number, name in enumerate(CLASSES)}
+        truth.globox(split).save_yolo_darknet(target / split, label_to_id=ids)
+        (target / split / "classes.txt").write_text("\n".join(CLASSES) + "\n")
+
+
+def globox_cvat(truth: Truth, target: Path) -> None:
+    for split in SPLITS:
+        truth.copy_images(split, target / "images")
+        truth.globox(split).save_cvat(target / f"{split}.xml")
+
+
+def globox_openimages(truth: Truth, target: Path) -> None:
+    ids = {name: f"/m/0{number}" for number, name in enumerate(CLASSES)}
+    for split in SPLITS:
+        truth.copy_images(split, target / split)  # the only word on an image without boxes
+        annotations = truth.globox(split).map_labels(ids)
+        annotations = AnnotationSet(item.with_image_id(Path(item.image_id).stem) for item in annotations)
+        annotations.save_openimage(target / f"{split}-annotations-bbox.csv")
+    rows = [f"{identity},{name}\n" for name, identity in ids.items()]
+    (target / "class-descriptions-boxable.csv").write_text("".join(rows))
+
+
+def pandas_csv(truth: Truth, target: Path, **options: Any) -> None:
+    """The table that TensorFlow's tutorials made common, by pandas."""
+    for split in SPLITS:
+        truth.copy_images(split, target / "images")
+        rows = []
+        for stem in (stem for stem, of in truth.split.items() if of == split):
+            for label, *sides in truth.boxes[stem] or [(None, None, None, None, None)]:
+                rows.append((f"{stem}.jpg", 320, 320, label, *sides))
+        columns = ["filename", "width", "height", "class", "xmin", "ymin", "xmax", "ymax"]
+        pd.DataFrame(rows, columns=columns).to_csv(target / f"{split}_labels.csv", index=False, **options)
+
+
+def hand_kitti(truth: Truth, target: Path) -> None:
+    """KITTI's own layout, by the columns of its development kit; no library here writes it with fractions."""
+    (target / "ImageSets").mkdir(parents=True)
+    (target / "training" / "label_2").mkdir(parents=True)
+    for split in SPLITS:
+        truth.copy_images(split, target / "training" / "image_2")
+        stems = [stem for stem, of in truth.split.items() if of == split]
+        (target / "ImageSets" / f"{split}.txt").write_text("\n".join(stems) + "\n")
+        for stem in stems:
+            lines = [
+                f"{label.replace(' ', '_')} 0.00 0 -0.20 {xmin:.2f} {ymin:.2f} {xmax:.2f} {ymax:.2f} 1.89 0.48 1.20 1.84 1.47 8.41 0.01"
+                for label, xmin, ymin, xmax, ymax in truth.boxes[stem]
+            ]
+            (target / "training" / "label_2" / f"{stem}.txt").write_text("\n".join(lines))
+
+
+WRITTEN: dict[str, tuple[str, Callable[[Truth, Path], None]]] = {
+    "voc": ("voc", globox_voc),
+    "yolo": ("yolo", globox_yolo),
+    "darknet": ("yolo", globox_darknet),
+    "cvat": ("cvat", globox_cvat),
+    "openimages": ("openimages", globox_openimages),
+    "csv": ("csv", pandas_csv),
+    "csv with semicolons": ("csv", lambda truth, target: pandas_csv(truth, target, sep=";", decimal=",")),
+    "csv with tabs": ("csv", lambda truth, target: pandas_csv(truth, target, sep="\t")),
+    "kitti": ("kitti", hand_kitti),
+}
+
+
+@pytest.mark.parametrize("written", WRITTEN)
+def test_what_others_write(written: str, truth: Truth, tmp_path: Path) -> None:
+    name, write = WRITTEN[written]
+    write(truth, tmp_path)
+    assert formats.recognise(tmp_path) == name
+    # 0.01 px: KITTI has two decimals, the others more.
+    agree(READ[name](tmp_path), truth.of_one_word() if name == "kitti" else truth, 0.01)
+
+
+@pytest.mark.parametrize("written", WRITTEN)
+def test_background_and_unlabelled_images_differ(written: str, truth: Truth, tmp_path: Path) -> None:
+    """An image that its annotation leaves empty shows nothing; one that none mentions may show anything."""
+    name, write = WRITTEN[written]
+    write(truth, tmp_path)
+    with Image.open(truth.folder / "images" / "train_0000.jpg") as image:
+        image.save(next(tmp_path.rglob("train_0000.jpg")).with_name("new.jpg"))
+    annotations = {item.image.stem: item.annotation for item in READ[name](tmp_path).images}
+    assert annotations["new"] is None
+    # Open Images has no way to say that an image shows nothing.
+    assert (annotations["train_0001"] is None) == (name == "openimages")
+
+
+@pytest.mark.parametrize("name", ["voc", "yolo"])
+def test_what_we_write(name: str, truth: Truth, tmp_path: Path) -> None:
+    write, images = {"voc": (voc.write, "JPEGImages"), "yolo": (yolo.write, "images")}[name]
+    items = []
+    for split in SPLITS:
+        truth.copy_images(split, tmp_path / images / split)
+        for stem in (stem for stem, of in truth.split.items() if of == split):
+            items.append((f"{split}/{stem}.jpg", (320, 320), [Box(*box) for box in truth.boxes[stem]]))
+    write(tmp_path, items, CLASSES)
+    assert formats.recognise(tmp_path) == name
+    agree(READ[name](tmp_path), truth, 0.01)
+    if name == "voc":
+        theirs = AnnotationSet.from_pascal_voc(tmp_path / "Annotations" / "val")
+        assert {item.image_id for item in theirs} == {f"{s}.jpg" for s, of in truth.split.items() if of == "val"}
+        for item in theirs:
+            assert [(b.label, *b.ltrb) for b in item.boxes] == [
+                (box[0], *map(pytest.approx, box[1:])) for box in truth.boxes[Path(item.image_id).stem]
+            ]
+
+
+def test_what_we_write_is_escaped(tmp_path: Path) -> None:
+    names = ["<b> & 'quote\"", "größe"]
+    Image.new("RGB", (64, 48)).save(tmp_path / "a & b.jpg")
+    voc.write(tmp_path, [("a & b.jpg", (64, 48), [Box(name, 1, 2, 3, 4) for name in names])], names)
+    (item,) = voc.read(tmp_path).images
+    assert [box.label for box in item.boxes] == names
+    assert item.declared_size == (64, 48)
+
+
+# --- FiftyOne: its exporters read by us, its importers behind `fiftyone:TYPE` ---------------------------
+
+
+@pytest.fixture(scope="module")
+def exported(truth: Truth, own_database: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder a type, with a folder a split in it, as FiftyOne's exporters write the tiles."""
+    target = tmp_path_factory.mktemp("exported")
+    with database.fiftyone() as fo:
+        for split in SPLITS:
+            dataset = fo.Dataset()
+            for stem, boxes in truth.boxes.items():
+                if truth.split[stem] != split:
+                    continue
+                detections = [
+                    fo.Detection(label=label, bounding_box=[x1 / 320, y1 / 320, (x2 - x1) / 320, (y2 - y1) / 320])
+                    for label, x1, y1, x2, y2 in boxes
+                ]
+                sample = fo.Sample(filepath=str(truth.folder / "images" / f"{stem}.jpg"), tags=[split])
+                sample["ground_truth"] = fo.Detections(detections=detections)
+                dataset.add_sample(sample)
+            dataset.compute_metadata()
+            for name in ("KITTIDetectionDataset", "CVATImageDataset", "VOCDetectionDataset", "YOLOv4Dataset", "FiftyOneDataset"):  # fmt: skip
+                dataset.export(str(target / name / split), dataset_type=getattr(fo.types, name))
+            folder = str(target / "YOLOv5Dataset")
+            dataset.export(folder, dataset_type=fo.types.YOLOv5Dataset, split=split, classes=list(CLASSES))
+            dataset.delete()
+    return target
+
+
+@needs_database
+@pytest.mark.parametrize(
+    ("kind", "name", "tolerance"),
+    [
+        # FiftyOne rounds KITTI's and CVAT's corners to whole pixels, cuts VOC's, and writes YOLO's to six decimals.
+        ("KITTIDetectionDataset", "kitti", 0.5),
+        ("CVATImageDataset", "cvat", 0.5),
+        ("VOCDetectionDataset", "voc", 1.0),
+        ("YOLOv4Dataset", "yolo", 0.01),
+        ("YOLOv5Dataset", "yolo", 0.01),
+    ],
+)
+def test_what_fiftyone_exports(kind: str, name: str, tolerance: float, exported: Path, truth: Truth) -> None:
+    folder = exported / kind
+    assert formats.recognise(folder) == name
+    agree(READ[name](folder), truth.of_one_word() if name == "kitti" else truth, tolerance + 1e-9)
+
+
+@needs_database
+@pytest.mark.parametrize(("kind", "tolerance"), [("YOLOv5Dataset", 0.01), ("FiftyOneDataset", 0.01), ("VOCDetectionDataset", 1.0)])  # fmt: skip
+def test_what_fiftyone_imports(kind: str, tolerance: float, exported: Path, truth: Truth) -> None:
+    name, source = formats.read(exported / kind, f"fiftyone:{kind}")
+    assert name == f"fiftyone:{kind}"
+    agree(source, truth, tolerance + 1e-9)
+    with database.fiftyone() as fo:
+        assert fo.list_datasets() == []  # nothing of it stays
+
+
+def polygons(folder: Path) -> None:
+    with database.fiftyone() as fo:
+        dataset = fo.Dataset()
+        Image.new("RGB", (200, 100)).save(folder / "a.png")
+        sample = fo.Sample(filepath=str(folder / "a.png"))
+        sample["shapes"] = fo.Polylines(
+            polylines=[
+                fo.Polyline(label="leaf", points=[[(0.1, 0.2), (0.5, 0.1), (0.3, 0.9)]], closed=True),
+                fo.Polyline(label="vein", points=[[(0.1, 0.2), (0.5, 0.1)]]),
+            ]
+        )
+        sample["weather"] = fo.Classification(label="rain")
+        dataset.add_sample(sample)
+        dataset.export(str(folder / "export"), dataset_type=fo.types.FiftyOneDataset)
+        dataset.delete()
+    (folder / "a.png").unlink()
+
+
+@needs_database
+def test_polygons_get_their_frames_and_other_labels_are_counted(own_database: None, tmp_path: Path) -> None:
+    polygons(tmp_path)
+    (item,) = via_fiftyone.read(tmp_path / "export", "FiftyOneDataset").images
+    leaf, vein, rain = item.boxes
+    assert corners(leaf) == ("leaf", *map(pytest.approx, (20, 10, 100, 90)))  # type: ignore[comparison-overlap]
+    assert (vein.ignore, rain.ignore) == ("an open line: it encloses nothing", "a Classification, not a box")
+
+
+@needs_database
+def test_fiftyone_refuses(exported: Path, own_database: None, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no type 'VOCDetektionDataset'; did you mean 'VOCDetectionDataset'\?"):
+        via_fiftyone.read(tmp_path, "VOCDetektionDataset")
+    with pytest.raises(DataError, match=r"FiftyOne has no type 'os'"):
+        via_fiftyone.read(tmp_path, "os")
+    with pytest.raises(DataError, match=r"FiftyOne cannot import it as COCODetectionDataset \(") as error:
+        via_fiftyone.read(tmp_path, "COCODetectionDataset")
+    assert "\n" not in str(error.value)
+    for label in "ab":
+        (tmp_path / "tree" / label).mkdir(parents=True)
+        Image.new("RGB", (32, 32)).save(tmp_path / "tree" / label / f"{label}.png")
+    with pytest.raises(DataError, match=r"tree: FiftyOne reads Classification 'ground_truth' in it, but no boxes"):
+        via_fiftyone.read(tmp_path / "tree", "ImageClassificationDirectoryTree")
+
+    moved = Path(shutil.copytree(exported / "FiftyOneDataset" / "val", tmp_path / "moved"))
+    samples = json.loads((moved / "samples.json").read_text())
+    samples["samples"][0]["filepath"] = "/etc/hostname"
+    (moved / "samples.json").write_text(json.dumps(samples))
+    with pytest.raises(DataError, match=r"moved: names '/etc/hostname', outside"):
+        via_fiftyone.read(moved, "FiftyOneDataset")
+    with database.fiftyone() as fo:
+        assert fo.list_datasets() == []
+
+
+# --- What each format has of its own --------------------------------------------------------------------
+
+
+def lay(folder: Path, images: str, files: dict[str, str]) -> Path:
+    """A source of pictures, 64 x 48, and of text files."""
+    for name in images.split():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (64, 48)).save(folder / name)
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(text.encode())
+    return folder
+
+
+def labels(source: Source, folder: Path) -> dict[str, list[str]]:
+    """What is on each image, by its path in the source."""
+    return {item.image.relative_to(folder).as_posix(): [box.label for box in item.boxes] for item in source.images}
+
+
+def splits(source: Source) -> dict[str, str | None]:
+    return {item.image.name: item.split for item in source.images}
+
+
+def only_box(source: Source) -> Box:
+    (box,) = (box for item in source.images for box in item.boxes)
+    return box
+
+
+def an_object(label: str = "cat", box: tuple[object, ...] = (1, 2, 3, 4), more: str = "") -> str:
+    sides = "".join(f"<{tag}>{side}</{tag}>" for tag, side in zip(voc.CORNERS, box, strict=True))
+    return f"<object><name>{label}</name><bndbox>{sides}</bndbox>{more}</object>"
+
+
+def voc_xml(objects: str = "", filename: str = "") -> str:
+    return f"<annotation><filename>{filename}</filename>{objects}</annotation>"
+
+
+def test_voc_parts_are_no_objects_and_difficult_ones_are(tmp_path: Path) -> None:
+    head = "<part><name>head</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>2</xmax><ymax>2</ymax></bndbox></part>"
+    objects = an_object("person", more=head + f"<extra>{an_object('ring')}</extra>") + an_object(
+        "chair", more="<difficult>1</difficult>"
+    )
+    lay(tmp_path, "a.jpg", {"a.xml": voc_xml(objects)})
+    (item,) = voc.read(tmp_path).images
+    assert [(box.label, box.id, box.ignore) for box in item.boxes] == [
+        ("person", "object 1", ""),
+        ("chair", "object 2", ""),
+    ]
+
+
+def test_voc_finds_images_by_the_name_of_the_xml_first(tmp_path: Path) -> None:
+    lay(
+        tmp_path,
+        "JPEGImages/a.jpg JPEGImages/b.png JPEGImages/old.jpeg JPEGImages/other.jpg twice/c.jpg twice/c.png",
+        {
+            "Annotations/a.xml": voc_xml(an_object("a"), "b.jpg"),  # b is another's by name
+            "Annotations/b.xml": voc_xml(an_object("b"), "b.jpg"),  # the suffix changed
+            "Annotations/new.xml": voc_xml(an_object("new"), "C:\\photos\\old.jpg"),  # only <filename> has the stem
+            "Annotations/copy.xml": voc_xml(an_object("copy"), "a.jpg"),  # of a copied XML, its own image is gone
+            "twice/c.xml": voc_xml(an_object("c"), "c.png"),
+        },
+    )
+    assert labels(voc.read(tmp_path), tmp_path) == {
+        "JPEGImages/a.jpg": ["a"],
+        "JPEGImages/b.png": ["b"],
+        "JPEGImages/copy.jpg": ["copy"],
+        "JPEGImages/old.jpeg": ["new"],
+        "JPEGImages/other.jpg": [],
+        "twice/c.jpg": [],
+        "twice/c.png": ["c"],
+    }
+
+
+def test_voc_pairs_equal_stems_by_their_folders(tmp_path: Path) -> None:
+    files = {f"{split}/Annotations/a.xml": voc_xml(an_object(split)) for split in ("train", "valid")}
+    lay(tmp_path, "train/images/a.jpg valid/images/a.jpg", files)
+    source = voc.read(tmp_path)
+    assert labels(source, tmp_path) == {"train/images/a.jpg": ["train"], "valid/images/a.jpg": ["valid"]}
+    assert [item.split for item in source.images] == ["train", "val"]
+    (tmp_path / "valid" / "images" / "a.jpg").unlink()
+    assert labels(voc.read(tmp_path), tmp_path) == {
+        "train/images/a.jpg": ["train"],
+        "valid/JPEGImages/a.jpg": ["valid"],
+    }
+
+
+def test_voc_lists_may_hold_names_with_spaces_flags_and_suffixes(tmp_path: Path) -> None:
+    lay(
+        tmp_path,
+        "VOC2012/JPEGImages/my_cat.jpg VOC2012/JPEGImages/b.jpg VOC2012/JPEGImages/c.jpg",
+        {
+            "VOC2012/Annotations/my cat.xml": voc_xml(an_object(), "my_cat.jpg"),
+            "VOC2012/ImageSets/Main/train.txt": "my cat\r\n\r\nb  -1\r\n",
+            "VOC2012/ImageSets/Main/val.txt": "c.jpg\n",
+            "VOC2012/ImageSets/Segmentation/val.txt": "b\n",  # of another task
+        },
+    )
+    assert splits(voc.read(tmp_path)) == {"my_cat.jpg": "train", "b.jpg": "train", "c.jpg": "val"}
+
+
+def test_yolo_polygons_and_keypoints(tmp_path: Path) -> None:
+    text = "1 0.25 0.25 0.75 0.25 0.5 1\n0 0.5 0.5 0.25 0.5\n"
+    lay(tmp_path, "images/a.jpg", {"data.yaml": "names: {0: cat, 1: dog}\nnc: 2\n", "labels/a.txt": text})
+    (item,) = yolo.read(tmp_path).images
+    assert [corners(box) for box in item.boxes] == [("dog", 16, 12, 48, 48), ("cat", 24, 12, 40, 36)]
+    # The same count of numbers is a polygon or a box with keypoints: only data.yaml tells.
+    lay(
+        tmp_path,
+        "",
+        {"data.yaml": "names: [cat]\nkpt_shape: [2, 2]\n", "labels/a.txt": "0 0.5 0.5 0.25 0.5 0.9 0.9 0.1 0.9"},
+    )
+    assert corners(only_box(yolo.read(tmp_path))) == ("cat", 24, 12, 40, 36)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+def test_relative_boxes_are_of_the_upright_image(suffix: str, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored lying on its left side
+    for name, options in (("turned", {"exif": exif}), ("plain", {})):
+        Image.new("RGB", (64, 48)).save(tmp_path / f"{name}.{suffix}", **options)
+    for name in ("turned", "plain"):
+        (tmp_path / f"{name}.txt").write_text("0 0.5 0.5 0.25 0.5")
+    (tmp_path / "classes.txt").write_text("cat")
+    found = {item.image.stem: corners(*item.boxes) for item in yolo.read(tmp_path).images}
+    assert found == {"turned": ("cat", 18, 16, 30, 48), "plain": ("cat", 24, 12, 40, 36)}
+    (tmp_path / "boxes.csv").write_text("ImageID,LabelName,XMin,XMax,YMin,YMax\nturned,cat,0.375,0.625,0.25,0.75\n")
+    assert corners(only_box(openimages.read(tmp_path))) == ("cat", 18, 16, 30, 48)
+
+
+def test_a_png_may_hold_exif_behind_its_pixels(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.png", exif=exif)
+    data = (tmp_path / "a.png").read_bytes()
+    start = data.index(b"eXIf") - 4
+    chunk = data[start : start + 12 + int.from_bytes(data[start : start + 4], "big")]
+    end = data.index(b"IEND") - 4
+    (tmp_path / "a.png").write_bytes(data[:start] + data[start + len(chunk) : end] + chunk + data[end:])
+    lay(tmp_path, "", {"data.yaml": "names: [cat]", "a.txt": "0 0.5 0.5 0.25 0.5"})
+    assert corners(only_box(yolo.read(tmp_path))) == ("cat", 18, 16, 30, 48)
+
+
+def test_yolo_lists_of_another_machine(tmp_path: Path) -> None:
+    one = "0 0.5 0.5 0.1 0.1"
+    lay(
+        tmp_path,
+        "images/train/a.jpg images/val/a.jpg images/val/b.jpg images/spare/c.jpg images/spare/d.jpg",
+        {
+            "data.yaml": "path: /content/set\nnames: [cat]\ntrain: /content/set/lists/train.txt\nval: [lists/val.txt, /content/set/images/val]\n",
+            "lists/train.txt": "/content/set/images/train/a.jpg\n",
+            "lists/val.txt": "./../images/val/a.jpg\nimages/val/gone.jpg\nimages/val/a.jpg\n",
+            "labels/train/a.txt": one,
+            "labels/val/a.txt": one,
+            "labels/val/gone.txt": one,
+            "labels/val/lost.txt": one,
+            "labels/spare/c.txt": one,
+        },
+    )
+    source = yolo.read(tmp_path)
+    # c is in no split but labelled, d neither; the images of `gone` and `lost` are for `convert` to miss.
+    assert [(item.image.relative_to(tmp_path).as_posix(), item.split, len(item.boxes)) for item in source.images] == [
+        ("images/spare/c.jpg", None, 1),
+        ("images/train/a.jpg", "train", 1),
+        ("images/val/a.jpg", "val", 1),
+        ("images/val/b.jpg", "val", 0),
+        ("images/val/gone.jpg", "val", 1),
+        ("images/val/lost.jpg", "val", 1),
+    ]
+    assert {box.damage for item in source.images for box in item.boxes} == {"", "image cannot be read"}
+
+
+def test_darknet_lists_of_names_count_for_their_own_folder(tmp_path: Path) -> None:
+    lay(
+        tmp_path,
+        "obj_train_data/a.jpg obj_valid_data/b.jpg",
+        {
+            "obj_train_data/a.txt": "1 0.5 0.5 0.1 0.1",
+            "obj_train_data/classes.txt": "cat\ndog\n",
+            "obj_valid_data/b.txt": "1 0.5 0.5 0.1 0.1",
+            "obj_valid_data/classes.txt": "dog\ncat\n",
+            "notes.txt": "Labelled by hand.",
+        },
+    )
+    source = yolo.read(tmp_path)
+    assert labels(source, tmp_path) == {"obj_train_data/a.jpg": ["dog"], "obj_valid_data/b.jpg": ["cat"]}
+    assert (source.classes, splits(source)) == (("cat", "dog"), {"a.jpg": "train", "b.jpg": "val"})
+
+
+def cvat_xml(shapes: str, attributes: str = 'name="a.jpg" width="64" height="48"', meta: str = "") -> str:
+    return f"<annotations><version>1.1</version>{meta}<image {attributes}>{shapes}</image></annotations>"
+
+
+@pytest.mark.parametrize("rotation", [0, 30, 90, 135.5, 300, -20])
+def test_cvat_rotated_boxes_are_framed_as_opencv_frames_them(rotation: float, tmp_path: Path) -> None:
+    box = f'<box label="cat" xtl="10" ytl="20" xbr="40" ybr="30" rotation="{rotation}"/>'
+    lay(tmp_path, "a.jpg", {"annotations.xml": cvat_xml(box)})
+    points = cv2.boxPoints(((25.0, 25.0), (30.0, 10.0), rotation))
+    frame = (*points.min(axis=0), *points.max(axis=0))
+    # OpenCV's corners are single precision.
+    assert corners(only_box(cvat.read(tmp_path))) == (
+        "cat",
+        *map(lambda side: pytest.approx(float(side), abs=1e-4), frame),
+    )
+
+
+@pytest.mark.parametrize("rotation", [0, 30, 90, 135.5, 300])
+def test_cvat_rotated_ellipses_are_framed_by_their_outline(rotation: float, tmp_path: Path) -> None:
+    lay(
+        tmp_path,
+        "a.jpg",
+        {"a.xml": cvat_xml(f'<ellipse label="cat" cx="30" cy="20" rx="15" ry="5" rotation="{rotation}"/>')},
+    )
+    angle, turn = np.linspace(0, 2 * np.pi, 100_001), np.radians(rotation)
+    x = 30 + 15 * np.cos(angle) * np.cos(turn) - 5 * np.sin(angle) * np.sin(turn)
+    y = 20 + 15 * np.cos(angle) * np.sin(turn) + 5 * np.sin(angle) * np.cos(turn)
+    # The outline's points are 0.001 px apart, and near its extremes far closer than that to them.
+    frame = [pytest.approx(side, abs=1e-6) for side in (x.min(), y.min(), x.max(), y.max())]
+    assert corners(only_box(cvat.read(tmp_path))) == ("cat", *frame)
+
+
+def test_cvat_shapes(tmp_path: Path) -> None:
+    shapes = """
+        <polygon label="a" points="10.5,20.00;30,5;20,40"/>
+        <mask label="b" left="3" top="4" width="10" height="20" rle="1, 2"/>
+        <polyline label="c" points="1,2;3,4"/>
+        <points label="d" points="1,2"/>
+        <tag label="e"/>
+        <skeleton label="f"><points label="joint" points="1,2"/></skeleton>
+        <cuboid label="g" xtl1="1"/>
+        <box label="h" xtl="1" ytl="2" xbr="3" ybr="4"><attribute name="colour">red</attribute></box>"""
+    meta = "<meta><task><labels><label><name>h</name></label><label><name>b</name></label><label><name>f</name><type>skeleton</type></label><label><name>joint</name><type>points</type><parent>f</parent></label></labels></task></meta>"
+    lay(tmp_path, "images/a.jpg", {"annotations.xml": cvat_xml(shapes, meta=meta)})
+    source = cvat.read(tmp_path)
+    (item,) = source.images
+    assert [corners(box) for box in item.boxes if not box.ignore] == [
+        ("a", 10.5, 5, 30, 40),
+        ("b", 3, 4, 13, 24),
+        ("h", 1, 2, 3, 4),
+    ]
+    assert {box.label: box.ignore for box in item.boxes if box.ignore} == {
+        "c": "a polyline: it encloses nothing",
+        "d": "points: they enclose nothing",
+        "e": "a tag of the whole image",
+        "f": "a skeleton, not a box",
+        "g": "a cuboid, not a box",
+    }
+    assert [box.id for box in item.boxes] == [f"a.jpg, shape {number}" for number in range(1, 9)]
+    assert source.classes == ("h", "b", "a")  # the task's order, then what it does not list
+    assert item.declared_size == (64, 48)
+
+
+def test_cvat_subsets_and_folders_give_the_splits(tmp_path: Path) -> None:
+    pictures = [("a.jpg", "Train"), ("val/b.jpg", "default"), ("c.jpg", "Validation"), ("d.jpg", "spare")]
+    xml = "".join(f'<image name="{name}" subset="{subset}" width="64" height="48"/>' for name, subset in pictures)
+    images = "images/Train/a.jpg images/val/b.jpg images/Validation/c.jpg images/spare/d.jpg images/Train/d.jpg"
+    lay(tmp_path, images, {"annotations.xml": f"<annotations>{xml}</annotations>"})
+    found = {
+        (item.image.parent.name, item.image.name): (item.split, item.annotation is not None)
+        for item in cvat.read(tmp_path).images
+    }
+    assert found == {
+        ("Train", "a.jpg"): ("train", True),
+        ("val", "b.jpg"): ("val", True),
+        ("Validation", "c.jpg"): ("val", True),
+        ("spare", "d.jpg"): (None, True),
+        ("Train", "d.jpg"): ("train", False),
+    }
+
+
+# The first object of KITTI's first training image, 000000.
+PEDESTRIAN = "Pedestrian 0.00 0 -0.20 712.40 143.00 810.73 307.92 1.89 0.48 1.20 1.84 1.47 8.41 0.01"
+DONT_CARE = "DontCare -1 -1 -10 503.89 169.71 590.61 190.13 -1 -1 -1 -1000 -1000 -1000 -10"
+
+
+def test_kitti_knows_its_cameras_scores_and_regions_not_to_care_about(tmp_path: Path) -> None:
+    images = (
+        "training/image_2/000000.png training/image_3/000000.png testing/image_2/000000.png testing/image_3/000000.png"
+    )
+    lay(tmp_path, images, {"training/label_2/000000.txt": f"{PEDESTRIAN}\n{DONT_CARE}\n\n{PEDESTRIAN} 0.9\n"})
+    source = kitti.read(tmp_path)
+    assert labels(source, tmp_path) == {
+        "training/image_2/000000.png": ["Pedestrian", "DontCare", "Pedestrian"],
+        "testing/image_2/000000.png": [],
+    }
+    first, second, third = source.images[1].boxes
+    assert corners(first) == corners(third) == ("Pedestrian", 712.40, 143.00, 810.73, 307.92)
+    assert (first.id, third.id) == ("line 1", "line 4")
+    assert (first.ignore, second.ignore) == ("", "DontCare: a region that KITTI does not label")
+    assert [(item.split, item.annotation is None) for item in source.images] == [("test", True), ("train", False)]
+
+
+OPEN_IMAGES = (
+    "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsTruncated,IsGroupOf,IsDepiction,IsInside\n"
+)
+
+
+def test_open_images_groups_and_negatives_are_ignored(tmp_path: Path) -> None:
+    rows = "".join(f"a,xclick,{label},{sure},0.25,0.5,0.5,1,1,1,{group},1,0\n" for label, sure, group in [("/m/01", 1, 0), ("/m/02", 1, 1), ("/m/02", 0, 0), ("Cat", 0.7, -1)])  # fmt: skip
+    lay(
+        tmp_path,
+        "validation/a.png",
+        {
+            "boxes.csv": OPEN_IMAGES + rows,
+            "image-labels.csv": "ImageID,Source,LabelName,Confidence\nz,verification,/m/01,1\n",
+            "classes.csv": 'LabelName,DisplayName\n/m/01,"Cat, big"\n/m/02,Dog\n',
+        },
+    )
+    (item,) = openimages.read(tmp_path).images
+    assert corners(item.boxes[0]) == ("Cat, big", 16, 24, 32, 48)
+    assert [(box.label, box.id, box.ignore.split(":")[0]) for box in item.boxes] == [
+        ("Cat, big", "line 2", ""),
+        ("Dog", "line 3", "IsGroupOf"),
+        ("Dog", "line 4", "Confidence 0"),
+        ("Cat", "line 5", ""),
+    ]
+    assert item.split == "val"
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ("filename,width,height,class,xmin,ymin,xmax,ymax", "a.jpg,64,48,cat,1,2,3,4.5"),
+        ('"ymax","xmax","ymin","xmin","label","image_path"', '"4.5","3","2","1","cat","images/a.jpg"'),
+        ("Image;Class Name;X1;Y1;X2;Y2", "images\\a.jpg;cat;1;2;3;4,5"),
+        ("image_id\tclass_name\tclass_id\tx_min\ty_min\tx_max\ty_max", "a\tcat\t7\t1\t2\t3\t4.5"),
+        (",path,left,top,right,bottom,category,note", "0,/home/me/set/images/a.jpg,1,2,3,4.5,cat,"),
+        ("\ufefffile,xtl,ytl,xbr,ybr,label", "a.jpg,1,2,3,4.5,cat"),
+    ],
+)
+def test_plain_tables_have_many_headers(header: str, row: str, tmp_path: Path) -> None:
+    lay(tmp_path, "images/a.jpg", {"labels.csv": f"{header}\r\n{row}\r\n\r\n"})
+    assert formats.recognise(tmp_path) == "csv"
+    source = table.read(tmp_path)
+    assert labels(source, tmp_path) == {"images/a.jpg": ["cat"]}
+    assert corners(only_box(source)) == ("cat", 1, 2, 3, 4.5)
+
+
+def test_a_tables_splits(tmp_path: Path) -> None:
+    header = "filename,split,class,xmin,ymin,xmax,ymax\n"
+    files = {
+        "labels.csv": header + "a.jpg,validation,cat,1,2,3,4\nb.jpg,,cat,1,2,3,4\n",
+        "test.csv": header + "c.jpg,,,,,,\n",
+        "train/labels.csv": header + "d.jpg,,cat,1,2,3,4\n",
+    }
+    lay(tmp_path, "images/a.jpg train/b.jpg images/c.jpg train/d.jpg images/e.jpg", files)
+    assert splits(table.read(tmp_path)) == {
+        "a.jpg": "val",
+        "b.jpg": "train",
+        "c.jpg": "test",
+        "d.jpg": "train",
+        "e.jpg": None,
+    }
+
+
+# --- Annotations that are wrong: one box each, with the reason ------------------------------------------
+
+NAMED = "names: [cat]\ntrain: images\n"
+TABLE = "filename,class,xmin,ymin,xmax,ymax\n"
+DAMAGED: dict[str, tuple[str, dict[str, str], str, str, str]] = {
+    # format, files, and of the only box its id, label and damage
+    "voc no number": ("voc", {"a.xml": voc_xml(an_object(box=("left", 2, 3, 4)))}, "object 1", "cat", "xmin is 'left', not a number"),
+    "voc underscore": ("voc", {"a.xml": voc_xml(an_object(box=(1, 2, "1_0", 4)))}, "object 1", "cat", "xmax is '1_0', not a number"),
+    "voc no bndbox": ("voc", {"a.xml": voc_xml("<object><name>cat</name></object>")}, "object 1", "cat", "xmin is None, not a number"),
+    "voc no name": ("voc", {"a.xml": voc_xml(an_object(" "))}, "object 1", "", "no <name>"),
+    "yolo class": ("yolo", {"data.yaml": NAMED, "labels/a.txt": "\n1 .5 .5 .1 .1"}, "line 2", "", "class 1, outside the valid range 0..0"),
+    "yolo half class": ("yolo", {"data.yaml": NAMED, "labels/a.txt": "0.5 .5 .5 .1 .1"}, "line 1", "", "class 0.5, outside the valid range 0..0"),
+    "yolo three numbers": ("yolo", {"data.yaml": NAMED, "labels/a.txt": "0 .5 .5 .1"}, "line 1", "", "3 numbers after the class; a box has 4, a polygon 6 or more"),
+    "yolo text": ("yolo", {"data.yaml": NAMED, "labels/a.txt": "cat .5 .5 .1 .1"}, "line 1", "", "not numbers: 'cat .5 .5 .1 .1'"),
+    "cvat no number": ("cvat", {"a.xml": cvat_xml('<box label="cat" xtl="1" ytl="2" xbr="3"/>')}, "a.jpg, shape 1", "cat", "ybr is None, not a number"),
+    "cvat no label": ("cvat", {"a.xml": cvat_xml('<box xtl="1" ytl="2" xbr="3" ybr="4"/>')}, "a.jpg, shape 1", "", "a box without a label"),
+    "cvat rotation": ("cvat", {"a.xml": cvat_xml('<ellipse label="cat" cx="1" cy="2" rx="3" ry="4" rotation="inf"/>')}, "a.jpg, shape 1", "cat", "rotation is inf"),
+    "cvat polygon": ("cvat", {"a.xml": cvat_xml('<polygon label="cat" points="1,2;3"/>')}, "a.jpg, shape 1", "cat", "points are not three or more x,y"),
+    "cvat NaN": ("cvat", {"a.xml": cvat_xml('<polygon label="cat" points="1,2;nan,4;5,6"/>')}, "a.jpg, shape 1", "cat", "points are not finite numbers"),
+    "cvat unknown": ("cvat", {"a.xml": cvat_xml('<blob label="cat"/>')}, "a.jpg, shape 1", "cat", "<blob> is not a shape of CVAT 1.1"),
+    "kitti columns": ("kitti", {"labels/a.txt": f"{PEDESTRIAN} 1 2"}, "line 1", "Pedestrian", "17 columns; KITTI has 15, or 16 with a score"),
+    "kitti number": ("kitti", {"labels/a.txt": PEDESTRIAN.replace("712.40", "wide")}, "line 1", "Pedestrian", "left is 'wide', not a number"),
+    "open images number": ("openimages", {"a.csv": "ImageID,LabelName,XMin,XMax,YMin,YMax\na,cat,0.1,,0.1,0.2\n"}, "line 2", "cat", "XMax is '', not a number"),
+    "open images label": ("openimages", {"a.csv": "ImageID,LabelName,XMin,XMax,YMin,YMax\na,,0,1,0,1\n"}, "line 2", "", "no LabelName"),
+    "open images image": ("openimages", {"a.csv": "ImageID,LabelName,XMin,XMax,YMin,YMax\nb,cat,0,1,0,1\n"}, "line 2", "cat", "image cannot be read"),
+    "csv number": ("csv", {"a.csv": TABLE + "a.jpg,cat,1,2,x,4\n"}, "line 2", "cat", "xmax is 'x', not a number"),
+    "csv comma in a class": ("csv", {"a.csv": TABLE + "a.jpg,cat, big,1,2,3,4\n"}, "line 2", "cat", "7 values in 6 columns"),
+    "csv short row": ("csv", {"a.csv": TABLE + "a.jpg,cat,1,2\n"}, "line 2", "cat", "4 values in 6 columns"),
+    "csv no class": ("csv", {"a.csv": TABLE + "a.jpg,,1,2,3,4\n"}, "line 2", "", "no class"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_a_wrong_annotation_is_one_box_with_the_reason(case: str, tmp_path: Path) -> None:
+    name, files, identity, label, damage = DAMAGED[case]
+    box = only_box(READ[name](lay(tmp_path, "images/a.jpg", files)))
+    assert (box.id, box.label, box.damage) == (identity, label, damage)
+    assert all(map(math.isnan, (box.xmin, box.ymin, box.xmax, box.ymax)))
+
+
+@pytest.mark.parametrize("name", ["yolo", "openimages"])
+def test_boxes_of_a_broken_image_are_counted(name: str, tmp_path: Path) -> None:
+    files = {"data.yaml": "names: [cat]", "a.txt": "0 .5 .5 .1 .1\n9 1 1 1 1", "a.csv": OPEN_IMAGES + "a,x,cat,1,0,1,0,1,0,0,0,0,0\n", "a.jpg": "hello"}  # fmt: skip
+    (item,) = READ[name](lay(tmp_path, "", files)).images
+    assert [box.damage.split(",")[0] for box in item.boxes] == ["image cannot be read", "class 9"][: len(item.boxes)]
+    assert item.boxes[0].label == "cat"
+
+
+def annotations(folder: Path, name: str) -> int:
+    """How many a source holds, by counting lines or tags."""
+    texts = [path.read_text() for suffix in ("*.xml", "*.txt", "*.csv") for path in folder.rglob(suffix)]
+    lines = [line for text in texts for line in text.splitlines()]
+    if name in ("voc", "cvat"):
+        return len(re.findall("<object>|<box ", "".join(texts)))
+    if name in ("yolo", "kitti"):
+        return sum(len(line.split()) > 1 for line in lines)
+    # Rows, but for three headers; ids have names in two columns, and the empty image has a row of its own in one.
+    return sum(line.count(",") > 6 for line in lines) - 3 - (name == "csv")
+
+
+@pytest.mark.parametrize("written", ["voc", "yolo", "cvat", "openimages", "csv", "kitti"])
+def test_no_annotation_vanishes_however_it_is_spoilt(written: str, truth: Truth, tmp_path: Path) -> None:
+    name, write = WRITTEN[written]
+    write(replace(truth.of_one_word(), folder=truth.folder), tmp_path)
+    wanted = annotations(tmp_path, name)
+    assert wanted == sum(map(len, truth.boxes.values()))
+    rng = random.Random(0)
+    damaged = 0
+    pattern = {"voc": r"(?<=<xmin>)[\d.]+", "cvat": r"(?<= xtl=\")[\d.]+"}.get(name, r"\b\d+\.\d+\b")
+    for junk in ("", "x", "nan", "1e400", "-1e400", "0x10", "1_0", "١", "9" * 400):
+        for path in sorted(path for suffix in ("*.xml", "*.txt", "*.csv") for path in tmp_path.rglob(suffix)):
+            parts = re.split(f"({pattern})", path.read_text())  # every second one is a number
+            parts[1::2] = [junk if rng.random() < 0.03 else number for number in parts[1::2]]
+            path.write_text("".join(parts))
+        boxes = [box for item in READ[name](tmp_path).images for box in item.boxes]
+        assert len(boxes) == wanted
+        damaged = sum(bool(box.damage) for box in boxes)
+    assert damaged
+
+
+# --- Files that are wrong: one clear line -------------------------------------------------------------
+
+BOMB = '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY x "ha"><!ENTITY y "&x;&x;&x;&x;">]>'
+OUTSIDE = '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]>'
+REFUSED: dict[str, tuple[str, dict[str, str], str]] = {
+    "voc broken": ("voc", {"a.xml": "<annotation><object>"}, r"a\.xml: not well-formed XML \(no element found.*; write it again"),
+    "voc bomb": ("voc", {"a.xml": BOMB + voc_xml()}, r"a\.xml: defines XML entities, which no annotation needs"),
+    "voc entity of a file": ("voc", {"a.xml": OUTSIDE + voc_xml("&x;")}, r"a\.xml: defines XML entities"),
+    "voc encoding": ("voc", {"a.xml": '<?xml version="1.0" encoding="klingon"?>' + voc_xml()}, r"a\.xml: .*; write it again"),
+    "voc other root": ("voc", {"a.xml": "<html/>"}, r"a\.xml: <html> instead of <annotation>: not Pascal VOC; remove it"),
+    "voc leads out": ("voc", {"b.xml": voc_xml(filename="../../secret.jpg")}, r"b\.xml: names '\.\./\.\./secret\.jpg', outside"),
+    "voc leads out absolutely": ("voc", {"b.xml": voc_xml(filename="/etc/hostname")}, r"b\.xml: names '/etc/hostname', outside"),
+    "voc two of one image": ("voc", {"x/a.xml": voc_xml(), "y/a.xml": voc_xml()}, r"y/a\.xml: describes a\.jpg, and so does .*x/a\.xml; keep one"),
+    "voc list": ("voc", {"ImageSets/Main/val.txt": "ghost\n"}, r"val\.txt: lists 'ghost', which has neither image nor XML; take the line out"),
+    "voc two lists": ("voc", {"ImageSets/Main/val.txt": "a", "ImageSets/Main/train.txt": "a"}, r"val\.txt: 'a' is also in train\.txt; take it out"),
+    "yolo no names": ("yolo", {"labels/a.txt": "0 1 1 1 1"}, r"no data\.yaml in it, and no classes\.txt beside the labels; write a data\.yaml with `names:`"),
+    "yolo nc": ("yolo", {"data.yaml": "names: [a, b]\nnc: 3\n"}, r"data\.yaml: `nc:` says 3 classes, `names:` has 2; correct one"),
+    "yolo gaps": ("yolo", {"data.yaml": "names: {0: a, 2: b}\n"}, r"data\.yaml: `names:` is not a list of class names, or counts with gaps"),
+    "yolo yes": ("yolo", {"data.yaml": "names: [yes]\n"}, r"data\.yaml: `names:` .*quote names such as 'yes'"),
+    "yolo twice": ("yolo", {"data.yaml": "names: [a, a]\n"}, r"data\.yaml: a class name twice in `names:`; rename one"),
+    "yolo python": ("yolo", {"data.yaml": "names: !!python/name:os.system x\n"}, r"data\.yaml: not YAML \(could not determine"),
+    "yolo no keys": ("yolo", {"data.yaml": "- a\n"}, r"data\.yaml: no keys in it; it needs `names:`, `train:` and `val:`"),
+    "yolo folder": ("yolo", {"data.yaml": "names: [a]\ntrain: imges\n"}, r"data\.yaml: 'imges' is not in the source; correct the path"),
+    "yolo leads out": ("yolo", {"data.yaml": "names: [a]\ntrain: ../../../etc\n"}, r"data\.yaml: names '\.\./\.\./\.\./etc', outside"),
+    "yolo list leads out": ("yolo", {"data.yaml": "names: [a]\ntrain: l.txt\n", "l.txt": "../../x.jpg"}, r"l\.txt: names '\.\./\.\./x\.jpg', outside"),
+    "yolo null byte": ("yolo", {"data.yaml": "names: [a]\ntrain: l.txt\n", "l.txt": "a\0.jpg"}, r"l\.txt: names an impossible path"),
+    "yolo number": ("yolo", {"data.yaml": "names: [a]\ntrain: [1]\n"}, r"data\.yaml: 1 instead of a folder or a list file; name one"),
+    "yolo two splits": ("yolo", {"data.yaml": "names: [a]\ntrain: images\nval: images\n"}, r"data\.yaml: a\.jpg is in train and in val; keep it in one"),
+    "yolo two lists of names": ("yolo", {"classes.txt": "a\n", "obj.names": "b\n"}, r"obj\.names: other class names than in the list beside it"),
+    "yolo empty name": ("yolo", {"classes.txt": "a\n\nb\n"}, r"classes\.txt: an empty line, or a class name twice; write one name a line"),
+    "cvat broken": ("cvat", {"a.xml": "<annotations><image>"}, r"a\.xml: not well-formed XML"),
+    "cvat bomb": ("cvat", {"a.xml": BOMB + cvat_xml("")}, r"a\.xml: defines XML entities"),
+    "cvat other root": ("cvat", {"a.xml": voc_xml()}, r"a\.xml: <annotation> instead of <annotations>: not CVAT's; remove it"),
+    "cvat video": ("cvat", {"a.xml": '<annotations><track id="0"/></annotations>'}, r'a\.xml: holds a <track>: a video; export the task from CVAT as "CVAT for images 1\.1"'),
+    "cvat no name": ("cvat", {"a.xml": cvat_xml("", "id='0'")}, r"a\.xml: image 1 has no name; name its file"),
+    "cvat leads out": ("cvat", {"a.xml": cvat_xml("", 'name="../../a.jpg"')}, r"a\.xml: names '\.\./\.\./a\.jpg', outside"),
+    "cvat absolute": ("cvat", {"a.xml": cvat_xml("", 'name="/etc/hostname"')}, r"a\.xml: names '/etc/hostname', outside"),
+    "cvat twice": ("cvat", {"a.xml": cvat_xml(""), "b.xml": cvat_xml("")}, r"b\.xml: a\.jpg is also in .*a\.xml; keep it in one of them"),
+    "kitti list": ("kitti", {"labels/a.txt": PEDESTRIAN, "ImageSets/train.txt": "ghost"}, r"train\.txt: lists 'ghost', which has neither image nor label file"),
+    "kitti two of one image": ("kitti", {"x/labels/a.txt": PEDESTRIAN, "y/labels/a.txt": PEDESTRIAN}, r"y/labels/a\.txt: describes a\.jpg, and so does"),
+    "open images column": ("openimages", {"a.csv": "ImageID,LabelName,XMin,XMax,YMin\na,b,0,1,0\n"}, r"a\.csv: no column YMax; boxes need ImageID, LabelName, XMin"),
+    "open images no id": ("openimages", {"a.csv": OPEN_IMAGES + ",x,cat,1,0,1,0,1,0,0,0,0,0\n"}, r"a\.csv: line 2: no ImageID; name the image"),
+    "open images leads out": ("openimages", {"a.csv": OPEN_IMAGES + "../../a,x,cat,1,0,1,0,1,0,0,0,0,0\n"}, r"a\.csv: names '\.\./\.\./a\.jpg', outside"),
+    "open images names": ("openimages", {"a.csv": "/m/1,a\n/m/1,b\n"}, r"a\.csv: line 2: /m/1 has no name, or a second one; give it one name"),
+    "csv column": ("csv", {"a.csv": "filename,class,xmin,ymin,xmax\na.jpg,cat,1,2,3\n"}, r"a\.csv: no column for ymax; it needs filename, class, xmin, ymin, xmax, ymax"),
+    "csv no class column": ("csv", {"a.csv": "filename,xmin,ymin\n"}, r"a\.csv: no column for class and xmax and ymax; it needs"),
+    "csv no image": ("csv", {"a.csv": TABLE + ",cat,1,2,3,4\n"}, r"a\.csv: line 2: no image; name its file"),
+    "csv leads out": ("csv", {"a.csv": TABLE + "../../a.jpg,cat,1,2,3,4\n"}, r"a\.csv: names '\.\./\.\./a\.jpg', outside"),
+    "csv absolute": ("csv", {"a.csv": TABLE + "/etc/b.jpg,cat,1,2,3,4\n"}, r"a\.csv: names '/etc/b\.jpg', outside"),
+    "csv endless field": ("csv", {"a.csv": TABLE + "a.jpg,\"" + "c" * 200_000}, r"a\.csv: line 2: not a table \(field larger"),
+    "csv quote": ("csv", {"a.csv": TABLE + 'a.jpg,cat,1,2,3,4\na.jpg,"cat,1,2,3,4\na.jpg,cat,1,2,3,4\na.jpg,",1,2,3,4\n'}, r"a\.csv: line 3: not a table \(a quote that does not close in its line\); write it again"),
+    "csv open quote": ("csv", {"a.csv": TABLE + 'a.jpg,"cat,1,2,3,4\na.jpg,cat,1,2,3,4\n'}, r"a\.csv: line 2: not a table"),
+    "csv two sizes": ("csv", {"a.csv": "filename,width,height,class,xmin,ymin,xmax,ymax\na.jpg,64,48,c,1,2,3,4\na.jpg,65,48,c,1,2,3,4\n"}, r"a\.csv: rows of 'a\.jpg' differ in its split or size"),
+    "csv twice": ("csv", {"a.csv": TABLE + "a.jpg,cat,1,2,3,4\n", "b.csv": TABLE + "a.jpg,cat,1,2,3,4\n"}, r"b\.csv: a\.jpg is also in .*a\.csv; keep it in one"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_wrong_file_is_refused(case: str, tmp_path: Path) -> None:
+    name, files, said = REFUSED[case]
+    lay(tmp_path, "images/a.jpg", files)
+    with pytest.raises(DataError, match=said) as error:
+        READ[name](tmp_path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "good"),
+    [
+        ("voc", "a.xml", voc_xml()),
+        ("cvat", "a.xml", cvat_xml("")),
+        ("kitti", "labels/a.txt", PEDESTRIAN),
+        ("openimages", "a.csv", OPEN_IMAGES),
+        ("csv", "a.csv", TABLE),
+        ("yolo", "data.yaml", NAMED),
+        ("yolo", "labels/a.txt", "0 .5 .5 .1 .1"),
+    ],
+)
+def test_bytes_that_are_no_text_are_refused_by_name(name: str, file: str, good: str, tmp_path: Path) -> None:
+    lay(tmp_path, "images/a.jpg", {"data.yaml": NAMED, file: good})
+    (tmp_path / file).write_bytes(good.encode() + b"\xff\xfe\x80")
+    with pytest.raises(DataError, match=rf"{Path(file).name}: .*; write it again") as error:
+        READ[name](tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_xml_nested_beyond_reason_ends_in_peace(tmp_path: Path) -> None:
+    lay(tmp_path, "a.jpg", {"a.xml": voc_xml("<a>" * 1_000_000 + "</a>" * 1_000_000 + an_object())})
+    assert only_box(voc.read(tmp_path)).label == "cat"
+
+
+def test_a_broken_file_is_recognised_all_the_same(tmp_path: Path) -> None:
+    """So that its reader can say what is wrong with it, and not `no annotations that we know`."""
+    for name, files in {"voc": {"a.xml": "<annotation><object>"}, "cvat": {"a.xml": "<?xml version='1.0'?><!-- x --><annotations"}, "csv": {"a.csv": "filename,xmin"}, "openimages": {"a.csv": "ImageID,LabelName,XMin"}, "yolo": {"data.yaml": "names: ["}}.items():  # fmt: skip
+        assert formats.recognise(lay(tmp_path / name, "a.jpg", files)) == name
+        with pytest.raises(DataError, match=next(iter(files))):
+            READ[name](tmp_path / name)
+
+
+# --- Work that does not grow with the square of the source ----------------------------------------------
+
+OPENED: list[str] | None = None
+
+
+def _hook(event: str, arguments: tuple[Any, ...]) -> None:
+    if OPENED is not None and event in ("open", "os.scandir"):
+        OPENED.append(str(arguments[0]))
+
+
+@pytest.fixture(scope="module")
+def opened_files() -> None:
+    sys.addaudithook(_hook)  # there is no way to take it off again: it looks away while OPENED is None
+
+
+@pytest.mark.usefixtures("opened_files")
+@pytest.mark.parametrize("written", ["voc", "yolo", "darknet", "cvat", "openimages", "csv", "kitti"])
+def test_every_folder_is_walked_and_every_file_opened_once(written: str, truth: Truth, tmp_path: Path) -> None:
+    global OPENED
+    name, write = WRITTEN[written]
+    write(truth, tmp_path)
+    OPENED = []
+    try:
+        READ[name](tmp_path)
+        opened = [path for path in OPENED if path.startswith(str(tmp_path))]
+    finally:
+        OPENED = None
+    assert len(opened) > 3
+    assert sorted(opened) == sorted(set(opened))
