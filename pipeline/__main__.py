@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
             type=_natural,
             default=4 if stage == "train" else None,
             metavar="N",
-            help="processes: for augment that make copies (default: one a core), "
+            help="processes: for convert and augment that work on images (default: one a core), "
             "for train that load images on a GPU machine (default 4)",
         )
         if stage == "inspect":
@@ -114,7 +114,7 @@ def _run(options: argparse.Namespace) -> str:
 def _convert(config: configs.Config, run: Run, options: argparse.Namespace) -> str:
     from pipeline import convert
 
-    return convert.main(config.convert, run, config.seed)
+    return convert.main(config.convert, run, config.seed, options.workers)
 
 
 def _augment(config: configs.Config, run: Run, options: argparse.Namespace) -> str:

@@ -1,25 +1,37 @@
 from __future__ import annotations
 
+import math
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from conftest import Trained
+import yaml
+from conftest import ROOT, Trained, pipeline_process
 
-from pipeline import augment
+from pipeline import augment, files, parallel, pixels
+from pipeline.augment import balance, check, preview, transforms
 from pipeline.boxes import Box, YoloDataset, read_labels, write_data_yaml, write_labels
 from pipeline.config import Augment
 from pipeline.errors import ConfigError, DataError
 from pipeline.run import Run
 
 SIZE = (200, 160)  # width, height
+NAMES = ["patch", "decoy"]
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="limits and signals as Linux has them")
 
 
-def painted(run: Run, images: int = 3) -> dict[str, Box]:
-    """A data set of grey pictures with one bright rectangle each, and its exact box."""
+def painted(run: Run, images: int = 3, decoys: int = 0, at_the_edge: bool = False) -> dict[str, Box]:
+    """A data set of grey pictures with one bright rectangle each, its exact box, and boxes around nothing."""
     rng = np.random.default_rng(0)
     boxes = {}
     for split in ("train", "val"):
@@ -28,14 +40,20 @@ def painted(run: Run, images: int = 3) -> dict[str, Box]:
         for index in range(images):
             width, height = SIZE
             x, y = int(rng.integers(60, 100)), int(rng.integers(50, 80))
+            if at_the_edge:
+                x, y = int(rng.choice([2, width - 42])), int(rng.integers(2, height - 32))
             box = Box("patch", x, y, x + 40, y + 30)
             picture = np.full((height, width, 3), 90, np.uint8)
             picture[y : y + 30, x : x + 40] = 250
             name = f"{split}{index}"
             cv2.imwrite(str(run.dataset / "images" / split / f"{name}.png"), picture)
-            write_labels(run.dataset / "labels" / split / f"{name}.txt", [box], ["patch"], SIZE)
+            others = []
+            for _ in range(decoys):
+                left, top = int(rng.integers(0, 150)), int(rng.integers(0, 120))
+                others.append(Box("decoy", left, top, left + int(rng.integers(5, 50)), top + int(rng.integers(5, 40))))
+            write_labels(run.dataset / "labels" / split / f"{name}.txt", [box, *others], NAMES, SIZE)
             boxes[name] = box
-    write_data_yaml(run.dataset / "data.yaml", {"train": "images/train", "val": "images/val"}, ["patch"])
+    write_data_yaml(run.dataset / "data.yaml", {"train": "images/train", "val": "images/val"}, NAMES)
     return boxes
 
 
@@ -48,38 +66,181 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-GEOMETRIC: list[dict[str, Any]] = [
-    {"HorizontalFlip": {"p": 1.0}},
-    {"VerticalFlip": {"p": 1.0}},
-    {"RandomRotate90": {"p": 1.0}},
-    {"Affine": {"scale": [0.7, 1.2], "translate_percent": 0.1, "p": 1.0}},
-    {"RandomResizedCrop": {"size": [160, 200], "scale": [0.7, 1.0], "p": 1.0}},
-    {"Perspective": {"scale": 0.04, "p": 1.0}},
-]
+def corners(box: Box) -> tuple[float, float, float, float]:
+    return box.xmin, box.ymin, box.xmax, box.ymax
 
 
-@pytest.mark.parametrize("transform", GEOMETRIC, ids=lambda transform: next(iter(transform)))
-def test_boxes_follow_the_pixels(run: Run, transform: dict[str, Any]) -> None:
+def iou(a: tuple[float, ...], b: tuple[float, ...]) -> float:
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    overlap = max(width, 0.0) * max(height, 0.0)
+    return overlap / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - overlap)
+
+
+def bright_part(picture: Path) -> tuple[float, float, float, float] | None:
+    """The frame of the painted object, found by its brightness; None where nothing of it is left."""
+    rows, columns = np.nonzero(cv2.imread(str(picture), cv2.IMREAD_GRAYSCALE) > 170)  # type: ignore[operator]
+    return (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) if len(rows) else None
+
+
+def boxes_of(dataset: YoloDataset, image: Path, label: str = "patch") -> list[Box]:
+    height, width = cv2.imread(str(image)).shape[:2]  # type: ignore[union-attr]
+    boxes = read_labels(dataset.label_file(image), dataset.names, width, height)
+    return [box for box in boxes if box.label == label]
+
+
+def copies_in(dataset: YoloDataset) -> list[Path]:
+    return [path for path in dataset.files("train") if "-copy" in path.name]
+
+
+# Pixels by which a side of a box may be off, and why. Least that was seen to be needed: 0.5, 1.4, 2, 1.
+EXACT = 1.0  # a picture is scaled to whole pixels, its boxes are not
+TURNED = 2.0  # the corners of a turned rectangle pale by interpolation
+WARPED = 2.5  # boxes go through a mask of whole pixels, to it and back
+HIDDEN = 1.5  # boxes are cut to whole pixels, sometimes one too far
+FRAMES: dict[str, tuple[dict[str, Any], float]] = {
+    "Affine": ({"scale": [0.7, 1.3], "rotate": [-20, 20], "shear": [-8, 8], "translate_percent": 0.1}, TURNED),
+    "AtLeastOneBBoxRandomCrop": ({"height": 110, "width": 140}, EXACT),
+    "BBoxSafeRandomCrop": ({}, EXACT),
+    "CenterCrop": ({"height": 70, "width": 90}, EXACT),
+    "CoarseDropout": ({}, HIDDEN),
+    "ConstrainedCoarseDropout": ({"bbox_labels": ["patch"], "hole_height_range": [0.4, 0.6]}, HIDDEN),
+    "Crop": ({"x_min": 20, "y_min": 10, "x_max": 125, "y_max": 95}, EXACT),
+    "CropAndPad": ({"percent": [-0.2, 0.2]}, EXACT),
+    "D4": ({}, EXACT),
+    "ElasticTransform": ({"alpha": 120, "sigma": 6}, WARPED),
+    "Erasing": ({}, HIDDEN),
+    "FrequencyMasking": ({}, HIDDEN),
+    "GridDistortion": ({"distort_limit": 0.6}, WARPED),
+    "GridDropout": ({}, HIDDEN),
+    "GridElasticDeform": ({"num_grid_xy": [4, 4], "magnitude": 10}, WARPED),
+    "HorizontalFlip": ({}, EXACT),
+    "LongestMaxSize": ({"max_size": 128}, EXACT),
+    "OpticalDistortion": ({"distort_limit": [-0.6, 0.6]}, WARPED),
+    "Pad": ({"padding": 20}, EXACT),
+    "PadIfNeeded": ({"min_height": 240, "min_width": 260}, EXACT),
+    "Perspective": ({}, TURNED),
+    "PiecewiseAffine": ({}, WARPED),
+    "PixelDropout": ({}, EXACT),
+    "RandomCrop": ({"height": 110, "width": 140}, EXACT),
+    "RandomCropFromBorders": ({}, EXACT),
+    "RandomResizedCrop": ({"size": [160, 200], "scale": [0.5, 1.0]}, EXACT),
+    "RandomRotate90": ({}, EXACT),
+    "RandomScale": ({"scale_limit": 0.5}, EXACT),
+    "RandomSizedBBoxSafeCrop": ({"height": 110, "width": 140}, EXACT),
+    "RandomSizedCrop": ({"min_max_height": [90, 140], "size": [110, 140]}, EXACT),
+    "Resize": ({"height": 120, "width": 220}, EXACT),
+    "Rotate": ({"limit": 45}, TURNED),
+    "SafeRotate": ({}, TURNED),
+    "ShiftScaleRotate": ({}, TURNED),
+    "SmallestMaxSize": ({"max_size": 128}, EXACT),
+    "SquareSymmetry": ({}, EXACT),
+    "TimeMasking": ({}, HIDDEN),
+    "TimeReverse": ({}, EXACT),
+    "Transpose": ({}, EXACT),
+    "VerticalFlip": ({}, EXACT),
+    "XYMasking": ({"num_masks_x": 1, "num_masks_y": 1, "mask_x_length": 30, "mask_y_length": 30}, HIDDEN),
+}
+IN_PIECES = {"RandomGridShuffle"}  # has a test of its own
+UNUSABLE = {
+    "CropNonEmptyMaskIfExists",
+    "Lambda",
+    "MaskDropout",
+    "Morphological",
+    "Mosaic",
+    "RandomCropNearBBox",
+    "ThinPlateSpline",
+}
+
+
+def test_no_transform_that_moves_boxes_slips_by() -> None:
+    moving = {
+        name
+        for name, transform in transforms.known().items()
+        if issubclass(transform, transforms.A.DualTransform) and transforms.handles_boxes(transform)
+    }
+    assert moving == FRAMES.keys() | IN_PIECES | UNUSABLE
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_a_box_still_frames_its_object(run: Run, name: str) -> None:
+    arguments, tolerance = FRAMES[name]
+    painted(run, decoys=5)  # some transforms go through all boxes at once
+    copies = 1 if name == "PiecewiseAffine" else 4  # it takes most of a second for each
+    dataset = do(run, copies=copies, transforms=[{name: {**arguments, "p": 1.0}}], min_visibility=0.0)
+    changed = 0
+    for path in copies_in(dataset):
+        seen, boxes = bright_part(path), boxes_of(dataset, path)
+        if seen is None:
+            assert not boxes
+            continue
+        assert len(boxes) == 1
+        np.testing.assert_allclose(corners(boxes[0]), seen, atol=tolerance)
+        changed += path.read_bytes() != untransformed(run, path)
+    assert changed
+
+
+def untransformed(run: Run, copy: Path) -> bytes:
+    """What the copy would be if nothing had been transformed."""
+    picture = cv2.imread(str(run.dataset / "images" / "train" / f"{copy.stem.split('-copy')[0]}.png"))
+    assert picture is not None
+    return pixels.jpeg(picture, augment.JPEG_QUALITY)
+
+
+@pytest.mark.parametrize("name", ["Affine", "Perspective", "Rotate", "ShiftScaleRotate"])
+def test_a_turned_box_at_the_edge_is_loose_but_holds_its_object(run: Run, name: str) -> None:
+    """Such a box frames the whole turned rectangle, also the corner that is outside, and is then clipped."""
+    painted(run, images=20, at_the_edge=True)
+    dataset = do(run, copies=4, transforms=[{name: {**FRAMES.get(name, ({}, 0))[0], "p": 1.0}}], min_visibility=0.3)
+    overlaps = []
+    for path in copies_in(dataset):
+        seen, boxes = bright_part(path), boxes_of(dataset, path)
+        if seen is not None and boxes:
+            xmin, ymin, xmax, ymax = corners(boxes[0])
+            assert xmin <= seen[0] + TURNED and ymin <= seen[1] + TURNED
+            assert xmax >= seen[2] - TURNED and ymax >= seen[3] - TURNED
+            overlaps.append(iou(corners(boxes[0]), seen))
+    assert len(overlaps) > 50
+    # Of 200 boxes the worst had 0.62. `min_visibility` keeps slivers out: at 0 it was 0.36.
+    assert min(overlaps) > 0.5 and np.median(overlaps) > 0.9
+
+
+def test_pieces_and_mirror_images_of_an_object_have_their_boxes(run: Run) -> None:
     painted(run)
-    dataset = do(run, copies=4, transforms=[transform], min_visibility=0.0)
-    copies = [path for path in dataset.files("train") if "-copy" in path.name]
-    assert len(copies) == 12
-    moved = 0
-    for path in copies:
-        picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-        assert picture is not None
-        height, width = picture.shape
-        boxes = read_labels(dataset.label_file(path), dataset.names, width, height)
-        rows, columns = np.nonzero(picture > 170)
-        assert len(boxes) == 1 and len(rows)
-        seen = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
-        # Interpolation and JPEG blur an edge by one pixel; a perspective box is drawn around a quadrangle.
-        np.testing.assert_allclose((boxes[0].xmin, boxes[0].ymin, boxes[0].xmax, boxes[0].ymax), seen, atol=2.5)
-        original = read_labels(
-            dataset.label_file(path.with_name(path.name.split("-copy")[0] + ".png")), dataset.names, *SIZE
-        )
-        moved += boxes[0].xmin != original[0].xmin or boxes[0].ymin != original[0].ymin
-    assert moved
+    for transform in (
+        {"RandomGridShuffle": {"grid": [2, 2], "p": 1.0}},
+        {"PadIfNeeded": {"min_height": 360, "min_width": 400, "border_mode": 4, "p": 1.0}},
+    ):
+        dataset = do(run, copies=3, transforms=[transform], min_visibility=0.0)
+        account = files.read_json(run.augmented / "augment.json")["boxes"]
+        assert account["written"] == sum(len(boxes_of(dataset, path)) for path in copies_in(dataset))
+        assert account["lost"] == 0 and account["added"] == account["written"] - 9 > 0
+        for path in copies_in(dataset):
+            bright = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) > 170  # type: ignore[operator]
+            framed = np.zeros_like(bright)
+            for box in boxes_of(dataset, path):
+                part = slice(round(box.ymin), round(box.ymax)), slice(round(box.xmin), round(box.xmax))
+                framed[part] = True
+                # A side may be a pixel off, of pieces that may be a few pixels thin.
+                assert bright[part].mean() > 0.7 or min(box.width, box.height) < 4
+            assert (bright & ~framed).sum() < 0.1 * bright.sum()
+
+
+@pytest.mark.parametrize("name", ["Morphological", "ThinPlateSpline"])
+def test_what_is_refused_is_still_wrong(run: Run, name: str) -> None:
+    """When a release mends one, this fails, and `check.REFUSED` can let it go."""
+    painted(run, images=40, decoys=5, at_the_edge=True)
+    dataset = YoloDataset.read(run.dataset / "data.yaml")
+    transform = transforms.with_boxes([transforms.make(name, {"p": 1.0})], NAMES, 0.0)
+    worst = 1.0
+    for seed, path in enumerate(dataset.files("train")):
+        boxes = read_labels(dataset.label_file(path), NAMES, *SIZE)
+        done = transforms.apply(transform, pixels.read(path), boxes, seed)
+        rows, columns = np.nonzero(done.picture[..., 0] > 170)
+        for box in done.boxes:
+            if box.label == "patch":
+                seen = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) if len(rows) else (0, 0, 0, 0)
+                worst = min(worst, iou(corners(box), seen))
+    assert worst < 0.3
 
 
 def test_originals_keep_their_bytes_and_val_is_only_referred_to(run: Run) -> None:
@@ -96,19 +257,19 @@ def test_originals_keep_their_bytes_and_val_is_only_referred_to(run: Run) -> Non
 
 
 def test_same_seed_same_bytes_whatever_else_is_there(run: Run, tmp_path: Path) -> None:
-    transforms = [{"RandomRotate90": {"p": 1.0}}, {"RandomBrightnessContrast": {"p": 1.0}}, {"GaussNoise": {"p": 1.0}}]
+    chain = [{"RandomRotate90": {"p": 1.0}}, {"RandomBrightnessContrast": {"p": 1.0}}, {"GaussNoise": {"p": 1.0}}]
     other = Run(tmp_path / "runs" / "more")
     painted(run)
     painted(other, images=5)
-    do(run, copies=2, transforms=transforms)
+    do(run, copies=2, transforms=chain)
     first = tree(run.augmented / "images")
-    do(run, copies=2, transforms=transforms)
+    do(run, copies=2, transforms=chain)
     assert tree(run.augmented / "images") == first
-    do(run, seed=1, copies=2, transforms=transforms)
+    do(run, seed=1, copies=2, transforms=chain)
     changed = tree(run.augmented / "images")
     assert all(changed[name] != first[name] for name in first if "copy" in name)
     assert first["train/train0-copy0.jpg"] != first["train/train0-copy1.jpg"]
-    do(other, copies=2, transforms=transforms)
+    do(other, copies=2, transforms=chain)
     more = tree(other.augmented / "images")
     assert more["train/train0-copy1.jpg"] == first["train/train0-copy1.jpg"]
 
@@ -116,8 +277,30 @@ def test_same_seed_same_bytes_whatever_else_is_there(run: Run, tmp_path: Path) -
 def test_each_image_has_its_own_dice(run: Run) -> None:
     painted(run, images=6)
     dataset = do(run, copies=1, transforms=[{"RandomBrightnessContrast": {"p": 1.0}}])
-    corners = {int(cv2.imread(str(path))[0, 0, 0]) for path in dataset.files("train") if "-copy" in path.name}  # type: ignore[index]
-    assert len(corners) > 2
+    grounds = {int(cv2.imread(str(path))[0, 0, 0]) for path in copies_in(dataset)}  # type: ignore[index]
+    assert len(grounds) > 2
+
+
+def test_each_transform_has_its_own_dice(run: Run) -> None:
+    """Albumentations' own seed begins every transform's dice alike: both flips or none, never one."""
+    painted(run, images=10, at_the_edge=True)  # in the middle, a flip may change nothing
+    dataset = do(run, copies=4, transforms=[{"HorizontalFlip": {"p": 0.5}}, {"VerticalFlip": {"p": 0.5}}])
+    seen = set()
+    for path in copies_in(dataset):
+        [box], [before] = boxes_of(dataset, path), boxes_of(dataset, original_of(path))
+        seen.add((abs(box.xmin - before.xmin) > 1, abs(box.ymin - before.ymin) > 1))
+    assert seen == {(False, False), (False, True), (True, False), (True, True)}  # missed by chance once in 30,000
+
+
+def original_of(copy: Path) -> Path:
+    return copy.with_name(f"{copy.stem.split('-copy')[0]}.png")
+
+
+def test_colours_are_what_the_transform_means(run: Run) -> None:
+    painted(run)
+    dataset = do(run, copies=1, transforms=[{"ToSepia": {"p": 1.0}}])
+    blue, green, red = cv2.imread(str(copies_in(dataset)[0]))[0, 0]  # type: ignore[index]
+    assert red > green > blue
 
 
 def test_no_copies(run: Run) -> None:
@@ -125,33 +308,411 @@ def test_no_copies(run: Run) -> None:
     dataset = do(run, copies=0)
     assert [path.name for path in dataset.files("train")] == ["train0.png", "train1.png", "train2.png"]
     assert not (run.augmented / "preview.jpg").exists()
+    account = files.read_json(run.augmented / "augment.json")
+    assert (account["originals"], account["copies"], account["boxes"]["read"]) == (3, 0, 0)
+    assert account["classes"]["patch"]["boxes_of_originals"] == 3
 
 
-def test_a_box_that_leaves_the_picture_is_counted(run: Run) -> None:
-    painted(run)
+# --- Boxes that get lost ---------------------------------------------------------------------------
+
+
+def test_a_box_that_leaves_the_picture_is_counted_and_listed(run: Run) -> None:
+    boxes = painted(run)
     settings = Augment.model_validate(
-        {"copies": 1, "transforms": [{"Crop": {"x_min": 0, "y_min": 0, "x_max": 30, "y_max": 30, "p": 1.0}}]}
+        {"copies": 1, "transforms": [{"Crop": {"x_min": 0, "y_min": 0, "x_max": 100, "y_max": 160, "p": 1.0}}]}
     )
-    assert "(3 boxes left the picture or became too small to see)" in augment.main(settings, run, 0)
-    assert (run.augmented / "labels" / "train" / "train0-copy0.txt").read_text() == ""
+    said = augment.main(settings, run, 0)
+    share = {name: min(max((100 - box.xmin) / 40, 0), 1) for name, box in boxes.items() if name.startswith("train")}
+    gone = [name for name in share if share[name] < 0.3]  # the default of min_visibility
+    assert 0 < len(gone) < 3, "the painted boxes are to differ in this"
+    assert f"({len(gone)} of 3 boxes left the picture or became too small; augment.json lists them)" in said
+
+    account = files.read_json(run.augmented / "augment.json")
+    assert account["boxes"] == {"read": 3, "lost": len(gone), "added": 0, "written": 3 - len(gone)}
+    for image in account["images"]:
+        [copy] = image["copies"]
+        name = Path(image["file"]).stem
+        assert copy["file"] == f"{name}-copy0.jpg"
+        label = run.augmented / "labels" / "train" / f"{name}-copy0.txt"
+        if name in gone:
+            # Three decimals in the file.
+            visible = pytest.approx(share[name], abs=0.0006)
+            assert copy["lost"] == [{"box": "line 1", "class": "patch", "visible": visible}]
+            assert copy["boxes"] == {} and label.read_text() == ""
+        else:
+            assert copy["lost"] == [] and copy["boxes"] == {"patch": 1} and len(label.read_text().splitlines()) == 1
 
 
-@pytest.mark.parametrize(
-    ("transforms", "said"),
-    [
-        ([{"HorizontalFlp": {}}], r"transforms\.0: HorizontalFlp is not an Albumentations transform; did you mean 'HorizontalFlip'\?"),
-        ([{"Compose": {}}], r"transforms\.0: Compose is not an Albumentations transform"),
-        ([{"HorizontalFlip": {}}, {"Blur": {"blur_limits": 3}}], r"transforms\.1: Blur: no argument 'blur_limits'; did you mean 'blur_limit'\?"),
-        ([{"HorizontalFlip": {"p": 2}}], r"transforms\.0: HorizontalFlip: p:.*less than or equal to 1"),
-        ([{"RandomCrop": {}}], r"transforms\.0: RandomCrop: "),
-    ],
-)  # fmt: skip
-def test_a_wrong_transform_is_refused_before_work_starts(run: Run, transforms: list[Any], said: str) -> None:
+@pytest.mark.parametrize(("min_visibility", "kept"), [(0.0, True), (0.3, True), (0.35, False), (0.5, False)])
+def test_min_visibility_is_of_the_whole_box_not_of_what_the_last_crop_left(
+    run: Run, min_visibility: float, kept: bool
+) -> None:
+    boxes = painted(run, images=1)
+    box = boxes["train0"]
+    # Each crop leaves 24 of 40 and 24 of 40 columns: 0.6, then 0.55 of that, 0.33 in all.
+    crops = [
+        {"Crop": {"x_min": 0, "y_min": 0, "x_max": int(box.xmin) + 24, "y_max": 160, "p": 1.0}},
+        {"Sequential": {"transforms": [{"Crop": {"x_min": 0, "y_min": 0, "x_max": int(box.xmin) + 13, "y_max": 160, "p": 1.0}}], "p": 1}},
+    ]  # fmt: skip
+    dataset = do(run, copies=1, transforms=crops, min_visibility=min_visibility)
+    found = boxes_of(dataset, copies_in(dataset)[0])
+    assert len(found) == kept
+    if kept:
+        np.testing.assert_allclose(corners(found[0]), (box.xmin, box.ymin, box.xmin + 13, box.ymax), atol=0.01)
+
+
+def test_a_hidden_box_is_lost_too(run: Run) -> None:
     painted(run)
-    with pytest.raises(ConfigError, match=said) as error:
-        do(run, copies=1, transforms=transforms)
+    hide = {"ConstrainedCoarseDropout": {"bbox_labels": ["patch"], "hole_height_range": [1, 1], "hole_width_range": [1, 1], "num_holes_range": [40, 40], "p": 1.0}}  # fmt: skip
+    do(run, copies=1, transforms=[hide], min_visibility=0.5)
+    account = files.read_json(run.augmented / "augment.json")
+    assert account["boxes"]["lost"] == 3
+    assert account["images"][0]["copies"][0]["lost"] == [{"box": "line 1", "class": "patch", "visible": None}]
+
+
+# --- Balance ---------------------------------------------------------------------------------------
+
+
+def test_repeat_factors() -> None:
+    images = [{"common"}] * 60 + [{"common", "rare"}] * 40 + [{"rarest", "rare"}] + [set()] * 50
+    factors = balance.repeat_factors(images)
+    # By hand: 100, 41 and 1 images hold the classes; the last is cut at 10, which is sqrt(100) anyway.
+    assert factors == pytest.approx({"common": 1.0, "rare": math.sqrt(100 / 41), "rarest": 10.0})
+    assert balance.repeat_factors([{"a"}] * 1000 + [{"b"}])["b"] == balance.MAX_REPEAT
+    assert balance.repeat_factors([set()]) == {}
+
+
+def test_copies_are_right_on_average() -> None:
+    factors = {"common": 1.0, "rare": 1.55}
+    draws = [balance.copies({"common", "rare"}, factors, each=1, seed=seed) for seed in range(2000)]
+    assert set(draws) == {2, 3}  # 1.55 * 2 - 1 = 2.1
+    # One in ten: the mean of 2,000 draws has a standard deviation of 0.007.
+    assert np.mean(draws) == pytest.approx(2.1, abs=0.03)
+    for each in (0, 1, 3):
+        assert {
+            balance.copies(classes, factors, each, seed) for classes in ({"common"}, set()) for seed in range(50)
+        } == {each}
+
+
+def test_balance_shows_the_rare_class_more_often(run: Run) -> None:
+    painted(run, images=60)
+    folder = run.dataset / "labels" / "train"
+    paths = sorted(folder.glob("*.txt"))
+    for index, path in enumerate(paths):
+        if index % 4 == 0:  # 15 images hold the decoy, 40 the patch, 5 are background
+            path.write_text(path.read_text() + "1 0.1 0.1 0.1 0.1\n")
+        elif index % 12 == 1:
+            path.write_text("")
+    said = {}
+    for balanced in (False, True):
+        said[balanced] = do(run, copies=1, balance=balanced, transforms=[{"RandomGamma": {"p": 1.0}}])
+        account = files.read_json(run.augmented / "augment.json")
+        copies = {Path(image["file"]).stem: len(image["copies"]) for image in account["images"]}
+        if not balanced:
+            assert set(copies.values()) == {1}
+    assert account["classes"]["patch"]["images"] == 55 and account["classes"]["decoy"]["images"] == 15
+    factor = math.sqrt(55 / 15)
+    assert account["classes"]["decoy"]["repeat"] == pytest.approx(factor, abs=0.001)
+    assert account["classes"]["patch"]["repeat"] == 1.0
+    for path in paths:
+        rare = "\n1 " in path.read_text()
+        assert copies[path.stem] in ({2, 3} if rare else {1})  # 1.91 * 2 - 1 = 2.83
+    # Before 15 of 60 images held it; now 15 * (1 + 2.83) of those and 45 * 2 others, but for the rounding's chance.
+    share = account["classes"]["decoy"]["boxes_of_copies"] + 15
+    assert share / (60 + account["copies"]) == pytest.approx(57.4 / (57.4 + 90), abs=0.04)
+    assert account["boxes"]["written"] == sum(
+        len(path.read_text().splitlines()) for path in (run.augmented / "labels" / "train").glob("*-copy*.txt")
+    )
+
+
+# --- What the YAML may say -------------------------------------------------------------------------
+
+
+PICTURE = cv2.resize(np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8), SIZE)
+LABELLED = [Box("patch", 60, 50, 100, 90), Box("decoy", 20, 30, 190, 150)]
+USABLE = sorted(transforms.known().keys() - UNUSABLE - {
+    "CenterCrop3D", "CoarseDropout3D", "CubicSymmetry", "FDA", "FromFloat", "HistogramMatching", "Normalize", "OverlayElements", "Pad3D",
+    "PadIfNeeded3D", "PixelDistributionAdaptation", "RandomCrop3D", "TextImage", "ToFloat", "ToRGB",
+})  # fmt: skip
+
+
+@pytest.mark.parametrize("name", USABLE)
+def test_every_other_transform_makes_the_same_copy_again(name: str) -> None:
+    entry = {name: {**FRAMES.get(name, ({}, 0))[0], "p": 1.0}}
+    check.check([entry], NAMES, PICTURE, LABELLED)
+    first, second = (transforms.compose(Augment(transforms=(entry,)), NAMES) for _ in range(2))
+    transforms.apply(second, PICTURE, [], seed=3)  # a background image, and another throw of the dice
+    one, two = (transforms.apply(made, PICTURE, LABELLED, seed=1) for made in (first, second))
+    np.testing.assert_array_equal(one.picture, two.picture)
+    assert one.boxes == two.boxes and one.lost == two.lost
+    assert one.picture.dtype == np.uint8 and one.picture.ndim == 3
+
+
+REFUSALS: list[tuple[str, dict[str, Any], str]] = [
+    # No such thing.
+    ("HorizontalFlp", {}, r" is not an Albumentations transform; did you mean 'HorizontalFlip'\?"),
+    ("BasicTransform", {}, " is not an Albumentations transform"),
+    ("Blur", {"blur_limits": 3}, ": no argument 'blur_limits'; did you mean 'blur_limit'\\?; it takes blur_limit, p"),
+    # Wrong values.
+    ("HorizontalFlip", {"p": 2}, ": p: Input should be less than or equal to 1"),
+    ("RandomRotate90", {"p": "often"}, ": p: Input should be a valid number"),
+    ("Affine", {"scale": "big"}, ": scale: Input should be a valid tuple or Input should be a valid number"),
+    ("CropAndPad", {}, ": Both px and percent parameters cannot be None"),
+    ("RandomCrop", {"height": 500, "width": 50}, r": Crop size .* \(tried on a picture of 200x160\)"),
+    ("ConstrainedCoarseDropout", {"bbox_labels": ["pach"]}, ": KeyError 'pach'"),
+    ("ConstrainedCoarseDropout", {}, ": Neither valid mask nor bboxes provided"),
+    # More than a picture and its boxes.
+    ("FDA", {}, ": needs fda_metadata with every picture, which a YAML cannot hold; leave it out"),
+    ("Mosaic", {}, ": needs mosaic_metadata with every picture"),
+    ("MaskDropout", {}, ": needs mask with every picture"),
+    ("OverlayElements", {}, ": needs overlay_metadata"),
+    ("RandomCropNearBBox", {}, ": needs cropping_bbox"),
+    ("HistogramMatching", {}, ": needs hm_metadata"),
+    ("PixelDistributionAdaptation", {}, ": needs pda_metadata"),
+    ("TextImage", {"font_path": "font.ttf"}, ": needs textimage_metadata"),
+    ("CropNonEmptyMaskIfExists", {"height": 50, "width": 50}, ": Can not find mask"),
+    # Something else than pictures with boxes.
+    ("Normalize", {}, ": makes 3-channel float32 pictures, and copies are 8-bit colour JPEG; leave it out"),
+    ("ToFloat", {}, ": makes 3-channel float32 pictures"),
+    ("FromFloat", {}, ": makes 3-channel float16 pictures"),
+    ("ToGray", {"num_output_channels": 1}, ": makes 1-channel uint8 pictures"),
+    ("ToRGB", {}, ": The image is already an RGB"),
+    ("ToTensorV2", {}, ": makes tensors, and copies are pictures; leave it out"),
+    ("Lambda", {}, ": is Python code, which a YAML cannot hold; leave it out"),
+    ("Morphological", {}, ": puts boxes far from their objects; leave it out"),
+    ("ThinPlateSpline", {}, ": leaves the box behind"),
+    ("CenterCrop3D", {"size": [4, 4, 4]}, ": does not move boxes with their pixels; leave it out"),
+    ("CoarseDropout3D", {}, ": does not move boxes"),
+    ("CubicSymmetry", {}, ": does not move boxes"),
+    ("Pad3D", {"padding": 3}, ": does not move boxes"),
+    ("PadIfNeeded3D", {"min_zyx": [4, 4, 4]}, ": does not move boxes"),
+    ("RandomCrop3D", {"size": [4, 4, 4]}, ": does not move boxes"),
+    # Compositions.
+    ("Compose", {"transforms": []}, ": the list of transforms is one; write what it holds"),
+    ("OneOf", {}, ": transforms: Field required"),
+    ("OneOf", {"transforms": []}, ": transforms: List should have at least 1 item"),
+    ("OneOf", {"transforms": "Blur"}, ": transforms: Input should be a valid list"),
+    ("OneOf", {"transforms": [{"Blur": {}}], "p": 1.5}, ": p: Input should be less than or equal to 1"),
+    ("OneOf", {"transforms": [{"Blur": {}}], "n": 2}, ": no argument 'n'; it takes transforms, p"),
+    ("OneOf", {"transforms": [{"Blur": {"p": 0}}]}, ": float division by zero"),
+    ("SomeOf", {"transforms": [{"Blur": {}}], "n": "all"}, ": n: Input should be a valid integer"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "arguments", "said"), REFUSALS)
+def test_what_a_yaml_cannot_do(name: str, arguments: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^augment\.transforms\.1: {name}{said}") as error:
+        check.check([{"HorizontalFlip": {}}, {name: arguments}], NAMES, PICTURE, LABELLED)
     assert "\n" not in str(error.value)
-    assert not run.augmented.exists()
+
+
+def test_all_mistakes_at_once_before_work_starts(run: Run) -> None:
+    painted(run)
+    inner = [{"HorizontalFlip": {"p": 3}}, {"Sequential": {"transforms": [{"Blr": {}}, "Blur"]}}]
+    wrong = [{"RandomCrop": {}}, {"Normalize": {}}, {"OneOf": {"transforms": inner}}, {"Blur": {"a": 1, "b": 2}}]
+    with pytest.raises(ConfigError) as error:
+        do(run, copies=1, transforms=wrong)
+    assert [line.removeprefix("augment.transforms.") for line in str(error.value).splitlines()] == [
+        "0: RandomCrop: height: Field required",
+        "0: RandomCrop: width: Field required",
+        "1: Normalize: makes 3-channel float32 pictures, and copies are 8-bit colour JPEG; leave it out",
+        "2.OneOf.transforms.0: HorizontalFlip: p: Input should be less than or equal to 1",
+        "2.OneOf.transforms.1.Sequential.transforms.0: Blr is not an Albumentations transform; did you mean 'Blur'?",
+        "2.OneOf.transforms.1.Sequential.transforms.1: write one `- Name: {argument: value}` a line",
+        "3: Blur: no argument 'a'; it takes blur_limit, p",
+        "3: Blur: no argument 'b'; it takes blur_limit, p",
+    ]
+    assert not run.root.joinpath("augmented").exists() and not list(run.root.glob(".augmented*"))
+
+
+def test_a_transform_is_tried_on_what_the_one_before_made() -> None:
+    grow = {"PadIfNeeded": {"min_height": 400, "min_width": 400}}
+    crop = {"RandomCrop": {"height": 300, "width": 300}}
+    check.check([grow, crop], NAMES, PICTURE, LABELLED)
+    with pytest.raises(ConfigError, match="tried on a picture of 200x160"):
+        check.check([crop, grow], NAMES, PICTURE, LABELLED)
+    with pytest.raises(ConfigError, match=r"OneOf\.transforms\.1: RandomCrop: .*tried on a picture of 200x160"):
+        check.check([{"OneOf": {"transforms": [grow, crop]}}], NAMES, PICTURE, LABELLED)
+
+
+def test_one_of(run: Run) -> None:
+    painted(run, images=10, at_the_edge=True)  # in the middle, a flip may change nothing
+    either = {"OneOf": {"transforms": [{"HorizontalFlip": {}}, {"VerticalFlip": {}}], "p": 1.0}}
+    dataset = do(run, copies=2, transforms=[either])
+    seen = set()
+    for path in copies_in(dataset):
+        [box], [before] = boxes_of(dataset, path), boxes_of(dataset, original_of(path))
+        seen.add((abs(box.xmin - before.xmin) > 1, abs(box.ymin - before.ymin) > 1))
+    assert seen == {(False, True), (True, False)}
+
+
+def test_an_image_that_the_transforms_do_not_fit(run: Run) -> None:
+    painted(run)
+    small = run.dataset / "images" / "train" / "train1.png"
+    cv2.imwrite(str(small), np.zeros((40, 40, 3), np.uint8))
+    with pytest.raises(
+        DataError, match=r"train1\.png: Crop size .*; change augment\.transforms, or leave the image out"
+    ):
+        do(run, copies=1, transforms=[{"RandomCrop": {"height": 100, "width": 100, "p": 1.0}}])
+    assert not list(run.root.glob("*augmented*"))
+
+
+# --- Processes -------------------------------------------------------------------------------------
+
+
+CHAIN: list[dict[str, Any]] = [
+    {"Affine": {"rotate": [-20, 20], "p": 0.7}},
+    {"OneOf": {"transforms": [{"GaussNoise": {}}, {"Blur": {}}], "p": 0.5}},
+    {"CoarseDropout": {"p": 0.5}},
+]
+PLENTY = 3 * parallel.WORTH_A_PROCESS  # images, for which three processes are started if so many are wanted
+
+
+def many(dataset: Path) -> None:
+    """So many small pictures of noise that several processes work on them."""
+    rng = np.random.default_rng(0)
+    for kind in ("images", "labels"):
+        (dataset / kind / "train").mkdir(parents=True)
+    for index in range(PLENTY):
+        picture = rng.integers(0, 256, (48, 64, 3), np.uint8)
+        (dataset / "images" / "train" / f"{index:03}.png").write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+        boxes = [Box("patch", 10, 10, 10 + index % 40, 30), Box("decoy", 40, 5, 64, 48)][index % 3 :]
+        write_labels(dataset / "labels" / "train" / f"{index:03}.txt", boxes, NAMES, (64, 48))
+    write_data_yaml(dataset / "data.yaml", {"train": "images/train"}, NAMES)
+
+
+def test_any_number_of_processes_makes_the_same_bytes(run: Run) -> None:
+    many(run.dataset)
+    config = Augment.model_validate({"copies": 1, "balance": True, "transforms": CHAIN})
+    trees = []
+    for workers in (0, 1, 2, 3):
+        augment.main(config, run, 0, workers)
+        trees.append(tree(run.augmented))
+    assert len(trees[0]) > 4 * PLENTY
+    assert trees[1] == trees[0] and trees[2] == trees[0] and trees[3] == trees[0]
+
+
+def test_a_mistake_in_a_process_is_told_as_one_in_ours(run: Run) -> None:
+    many(run.dataset)
+    (run.dataset / "images" / "train" / "100.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"100\.png: OpenCV cannot decode it; convert it to JPEG or PNG$"):
+        augment.main(Augment.model_validate({"copies": 1, "transforms": CHAIN}), run, 0, 2)
+    assert not list(run.root.glob("*augmented*"))
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A folder with a config and the data set that convert would have made of it."""
+    many(tmp_path / "runs" / "many" / "dataset")
+    config = {"convert": {"source": "nowhere"}, "augment": {"copies": 2, "transforms": CHAIN}}
+    (tmp_path / "many.yaml").write_text(yaml.safe_dump(config))
+    return tmp_path
+
+
+AUGMENT = ("augment", "--config", "many.yaml", "--workers", "2")
+
+
+@linux_only
+def test_no_room_on_the_disk_of_a_process(project: Path) -> None:
+    done = pipeline_process(*AUGMENT, cwd=project, preexec_fn=little_room)
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: \S+: File too large; make room on the disk, .*\n", done.stderr)
+    assert [path.name for path in (project / "runs" / "many").iterdir()] == ["dataset"]
+
+
+def little_room() -> None:
+    """No file over 2 kB, which a copy is."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+
+
+@linux_only
+@pytest.mark.parametrize(("blow", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+def test_stopped_or_killed_it_leaves_no_process_behind(project: Path, blow: signal.Signals, status: int) -> None:
+    fifo = project / "runs" / "many" / "dataset" / "images" / "train" / "050.png"
+    fifo.unlink()
+    os.mkfifo(fifo)  # whoever reads this image waits for us: a moment in the middle of the work
+    running = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", *AUGMENT],
+        cwd=project, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, start_new_session=True, text=True,
+    )  # fmt: skip
+
+    def end_the_wait() -> None:
+        running.wait()
+        os.close(os.open(fifo, os.O_RDONLY | os.O_NONBLOCK))
+
+    Thread(target=end_the_wait, daemon=True).start()  # if it ends before it comes to that image
+    with fifo.open("wb"):  # returns when a process has opened it to read
+        assert running.poll() is None
+        if blow == signal.SIGINT:
+            os.killpg(running.pid, blow)  # as a terminal does, to all of them
+        else:
+            running.kill()
+    # The end of the pipe comes when the last process that holds it is gone, and not before.
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == status
+    if blow == signal.SIGINT:
+        assert said == "\nstopped; the next `make` goes on from here\n"
+        assert [path.name for path in (project / "runs" / "many").iterdir()] == ["dataset"]
+
+
+def test_albumentationsx_would_shadow_albumentations(project: Path) -> None:
+    """What pip leaves of it is what Python goes by: the folder of its metadata, beside one `albumentations`."""
+    (project / "site" / "albumentationsx-2.5.1.dist-info").mkdir(parents=True)
+    (project / "site" / "albumentationsx-2.5.1.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.4\nName: albumentationsx\nVersion: 2.5.1\n"
+    )
+    done = pipeline_process(*AUGMENT, cwd=project, env={"PYTHONPATH": f"{ROOT}{os.pathsep}{project / 'site'}"})
+    assert done.returncode == 1
+    assert done.stderr.startswith(
+        "error: albumentationsx 2.5.1 is installed over albumentations, and differs from it; "
+    )
+    assert done.stderr.count("\n") == 1
+
+
+def test_torch_is_not_imported_for_it() -> None:
+    code = (
+        "import sys, pipeline.augment; print('albumentations' in sys.modules); "
+        "import pipeline.augment.check; print('albumentations' in sys.modules, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True", "False"]
+
+
+# --- The rest --------------------------------------------------------------------------------------
+
+
+def test_preview_shows_originals_beside_their_copies(run: Run) -> None:
+    painted(run)
+    do(run, copies=2, transforms=[{"InvertImg": {"p": 1.0}}])
+    sheet = cv2.imread(str(run.augmented / "preview.jpg"))
+    assert sheet is not None
+    step = preview.TILE + preview.GAP
+    assert sheet.shape[1] == 3 * step + preview.GAP  # an original and two copies a row
+    legend = preview.GAP + preview.LINE
+    tile_height = preview.TILE * SIZE[1] // SIZE[0]
+    for row in range(3):
+        y = legend + row * (tile_height + preview.CAPTION + preview.GAP) + preview.CAPTION + tile_height - 5
+        grounds = [int(sheet[y, preview.GAP + column * step + 5].mean()) for column in range(3)]
+        np.testing.assert_allclose(grounds, (90, 165, 165), atol=6)  # JPEG
+    # The box is drawn in the colour of its class, around the patch of 40x30 at a scale of 2.
+    red = (np.abs(sheet.astype(int) - pixels.PALETTE[0]) < 60).all(axis=2)
+    assert red[legend:].sum() > 9 * 2 * (40 + 30) * 2
+
+
+def test_preview_of_many_classes_and_of_letters_that_opencv_cannot_draw(run: Run) -> None:
+    painted(run)
+    names = ["猫", *(f"class of a rather long name {number}" for number in range(20))]
+    for split in ("train", "val"):
+        for path in (run.dataset / "labels" / split).iterdir():
+            path.write_text(
+                "".join(f"{number} 0.5 0.5 {0.9 - number / 40} {0.9 - number / 40}\n" for number in range(21))
+            )
+    write_data_yaml(run.dataset / "data.yaml", {"train": "images/train", "val": "images/val"}, names)
+    do(run, copies=5, transforms=[{"RandomGamma": {}}])
+    sheet = cv2.imread(str(run.augmented / "preview.jpg"))
+    assert sheet is not None
+    assert sheet.shape[1] == preview.COLUMNS * (preview.TILE + preview.GAP) + preview.GAP
+    assert files.read_json(run.augmented / "augment.json")["classes"]["猫"]["boxes_of_copies"] == 15
 
 
 def test_a_copy_that_would_overwrite_an_image(run: Run) -> None:

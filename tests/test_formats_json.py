@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import math
 import random
@@ -742,6 +743,16 @@ def test_labelme_splits_by_folder(tiles: Path, tmp_path: Path, truth: dict[str, 
     same(found_in(found), truth)
 
 
+def test_labelme_files_apart_from_their_images_tell_the_split(tmp_path: Path) -> None:
+    for number, split in enumerate(SPLITS):
+        (tmp_path / "json" / split).mkdir(parents=True)
+        (tmp_path / f"{number}.jpg").touch()
+        data = {"imagePath": f"..\\..\\{number}.jpg", "shapes": []}
+        (tmp_path / "json" / split / "a.json").write_text(json.dumps(data))
+    found = {item.image.name: item.split for item in labelme.read(tmp_path).images}
+    assert found == {f"{number}.jpg": split for number, split in enumerate(SPLITS)}
+
+
 # --- CreateML -----------------------------------------------------------------------------------------
 
 
@@ -846,9 +857,18 @@ def test_a_file_is_parsed_once(tiles: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """Also with `format: auto`: the files of a large set take seconds."""
     parsed: Counter[int] = Counter()
     loads = json.loads
-    monkeypatch.setattr("pipeline.formats.source.json.loads", lambda text: parsed.update([hash(text)]) or loads(text))
+    monkeypatch.setattr("pipeline.formats.values.json.loads", lambda text: parsed.update([hash(text)]) or loads(text))
     formats.read(tiles)
     assert sorted(parsed.values()) == [1, 1, 1]
+
+
+def test_the_collector_runs_again_after_a_read(tiles: Path, tmp_path: Path) -> None:
+    formats.read(tiles)
+    assert gc.isenabled()
+    (tmp_path / "a.json").write_text('{"images": [')
+    with pytest.raises(DataError):
+        formats.read(tmp_path, "coco")
+    assert gc.isenabled()
 
 
 # --- Nothing is lost ----------------------------------------------------------------------------------

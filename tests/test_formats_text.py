@@ -239,6 +239,7 @@ def test_what_we_write_is_escaped(tmp_path: Path) -> None:
     (item,) = voc.read(tmp_path).images
     assert [box.label for box in item.boxes] == names
     assert item.declared_size == (64, 48)
+    assert "<xmin>1</xmin>" in item.annotation.read_text()  # not 1.000: many readers take whole numbers only
 
 
 # --- FiftyOne: its exporters read by us, its importers behind `fiftyone:TYPE` ---------------------------
@@ -496,7 +497,7 @@ def test_yolo_lists_of_another_machine(tmp_path: Path) -> None:
     one = "0 0.5 0.5 0.1 0.1"
     lay(
         tmp_path,
-        "images/train/a.jpg images/val/a.jpg images/val/b.jpg images/spare/c.jpg images/spare/d.jpg",
+        "images/train/a.jpg images/val/a.jpg images/val/b.jpg images/spare/c.png images/spare/d.jpg",
         {
             "data.yaml": "path: /content/set\nnames: [cat]\ntrain: /content/set/lists/train.txt\nval: [lists/val.txt, /content/set/images/val]\n",
             "lists/train.txt": "/content/set/images/train/a.jpg\n",
@@ -511,7 +512,7 @@ def test_yolo_lists_of_another_machine(tmp_path: Path) -> None:
     source = yolo.read(tmp_path)
     # c is in no split but labelled, d neither; the images of `gone` and `lost` are for `convert` to miss.
     assert [(item.image.relative_to(tmp_path).as_posix(), item.split, len(item.boxes)) for item in source.images] == [
-        ("images/spare/c.jpg", None, 1),
+        ("images/spare/c.png", None, 1),
         ("images/train/a.jpg", "train", 1),
         ("images/val/a.jpg", "val", 1),
         ("images/val/b.jpg", "val", 0),
@@ -530,12 +531,23 @@ def test_darknet_lists_of_names_count_for_their_own_folder(tmp_path: Path) -> No
             "obj_train_data/classes.txt": "cat\ndog\n",
             "obj_valid_data/b.txt": "1 0.5 0.5 0.1 0.1",
             "obj_valid_data/classes.txt": "dog\ncat\n",
+            "obj_valid_data/lost.txt": "0 0.5 0.5 0.1 0.1",
             "notes.txt": "Labelled by hand.",
         },
     )
     source = yolo.read(tmp_path)
-    assert labels(source, tmp_path) == {"obj_train_data/a.jpg": ["dog"], "obj_valid_data/b.jpg": ["cat"]}
-    assert (source.classes, splits(source)) == (("cat", "dog"), {"a.jpg": "train", "b.jpg": "val"})
+    assert labels(source, tmp_path) == {
+        "obj_train_data/a.jpg": ["dog"],
+        "obj_valid_data/b.jpg": ["cat"],
+        "obj_valid_data/lost.jpg": ["dog"],
+    }
+    assert (source.classes, splits(source)) == (("cat", "dog"), {"a.jpg": "train", "b.jpg": "val", "lost.jpg": "val"})
+
+
+def test_yolo_labels_may_lie_beside_images_in_a_folder_of_that_name(tmp_path: Path) -> None:
+    lay(tmp_path, "images/a.jpg", {"classes.txt": "cat", "images/a.txt": "0 0.5 0.5 0.1 0.1"})
+    assert formats.recognise(tmp_path) == "yolo"
+    assert labels(yolo.read(tmp_path), tmp_path) == {"images/a.jpg": ["cat"]}
 
 
 def cvat_xml(shapes: str, attributes: str = 'name="a.jpg" width="64" height="48"', meta: str = "") -> str:
@@ -602,9 +614,17 @@ def test_cvat_shapes(tmp_path: Path) -> None:
 
 
 def test_cvat_subsets_and_folders_give_the_splits(tmp_path: Path) -> None:
-    pictures = [("a.jpg", "Train"), ("val/b.jpg", "default"), ("c.jpg", "Validation"), ("d.jpg", "spare")]
+    pictures = [
+        ("a.jpg", "Train"),
+        ("val/b.jpg", "default"),
+        ("c.jpg", "Validation"),
+        ("d.jpg", "spare"),
+        ("e.jpg", "test"),
+    ]
     xml = "".join(f'<image name="{name}" subset="{subset}" width="64" height="48"/>' for name, subset in pictures)
-    images = "images/Train/a.jpg images/val/b.jpg images/Validation/c.jpg images/spare/d.jpg images/Train/d.jpg"
+    images = (
+        "images/Train/a.jpg images/val/b.jpg images/Validation/c.jpg images/spare/d.jpg images/Train/d.jpg images/e.jpg"
+    )
     lay(tmp_path, images, {"annotations.xml": f"<annotations>{xml}</annotations>"})
     found = {
         (item.image.parent.name, item.image.name): (item.split, item.annotation is not None)
@@ -615,6 +635,7 @@ def test_cvat_subsets_and_folders_give_the_splits(tmp_path: Path) -> None:
         ("val", "b.jpg"): ("val", True),
         ("Validation", "c.jpg"): ("val", True),
         ("spare", "d.jpg"): (None, True),
+        ("images", "e.jpg"): ("test", True),
         ("Train", "d.jpg"): ("train", False),
     }
 

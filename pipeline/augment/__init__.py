@@ -27,7 +27,7 @@ from pipeline.errors import DataError, PipelineError
 from pipeline.run import Run
 
 # `check` and `transforms` are imported late: Albumentations takes two seconds, also where no copy is wanted.
-JPEG_QUALITY = 95  # of copies; originals keep their bytes
+JPEG_QUALITY, PREVIEW_QUALITY = 95, 88  # of copies, for which originals keep their bytes, and of the preview
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def main(config: Augment, run: Run, seed: int, workers: int | None = None) -> st
         files.write_json(folder / "augment.json", account)
         if copies:
             picture = preview.sheet(folder / "images" / "train", made, dataset.names)
-            (folder / "preview.jpg").write_bytes(pixels.jpeg(picture, JPEG_QUALITY))
+            (folder / "preview.jpg").write_bytes(pixels.jpeg(picture, PREVIEW_QUALITY))
         # Relative, so that the run can be moved as a whole.
         folders = {"train": "images/train"}
         folders |= {split: f"../{run.dataset.name}/images/{split}" for split in dataset.images if split != "train"}

@@ -8,7 +8,7 @@ import random
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -110,6 +110,7 @@ def with_boxes(transforms: list[Any], names: Sequence[str], min_visibility: floa
         )
     boxes = made.processors["bboxes"]
     boxes.filter = VisibleBoxes(min_visibility)
+    boxes.check = lambda rows, shape: None  # of what the filter cannot leave, slower than the filter itself
     boxes.label_manager.process_field("bboxes", "labels", list(names))  # else it knows the classes met so far
     return made
 
@@ -164,7 +165,7 @@ def apply(transform: A.Compose, picture: Picture, boxes: Sequence[Box], seed: in
         raise UnwritableError(f"makes {channels}-channel {changed.dtype} pictures, and copies are 8-bit colour JPEG")
     indices = [int(index) for index in result["index"]]
     kept = [
-        replace(boxes[index], xmin=corners[0], ymin=corners[1], xmax=corners[2], ymax=corners[3])
+        boxes[index]._replace(xmin=corners[0], ymin=corners[1], xmax=corners[2], ymax=corners[3])
         for index, corners in zip(indices, np.asarray(result["bboxes"]).tolist(), strict=True)
     ]
     lost = {index: seen.lost.get(index) for index in range(len(boxes)) if index not in indices}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from tqdm import tqdm
 
@@ -12,6 +12,7 @@ from pipeline import files, formats, parallel
 from pipeline.boxes import Labelled, write_data_yaml, write_labels
 from pipeline.config import Convert
 from pipeline.convert import images, judge, placing, receipt
+from pipeline.convert.images import Checked
 from pipeline.convert.judge import Judged
 from pipeline.errors import DataError
 from pipeline.formats.source import Source
@@ -27,39 +28,38 @@ def main(config: Convert, run: Run, seed: int, workers: int | None = None) -> st
     folder = config.source.resolve()
     _refuse_unlabelled(source.images, config)
     placing.check_given(source, config)
-    classes = class_map(source, config)
-    names = tuple(dict.fromkeys(name for name in classes.values() if name is not None))
-
-    judged = _judge_all(source, folder, classes, config, workers)
-    _refuse_problems(judged, config)
-    placed = placing.place([image for image in judged if not image.unused], config, run, seed)
-    judged = [
-        judge.set_aside(image.item, image.name, "left_out", placed.left_out[image.name])
-        if image.name in placed.left_out
-        else image
-        for image in judged
-    ]
-    targets = _file_names([image for image in judged if not image.unused])
-    account = {
-        "source": str(config.source),
-        "format": format_name,
-        "classes": list(names),
-        **receipt.make(judged, placed.split_of, names, folder),
-        "splits_by": "source" if placed.drawing is None else str(run.splits),
-        "rewritten": {
-            targets[image.name]: image.checked.rewrite for image in judged if image.checked.rewrite and not image.unused
-        },
-        "renamed": {name: target for name, target in targets.items() if PurePosixPath(name).name != target},
-        "leaks": placed.leaks,
-    }
-    if not account["splits"]["train"]["boxes"]:
-        raise DataError(f"{config.source}: not one usable box in the training split; nothing can be learnt from it")
-    with files.new_folder(run.dataset) as new:
-        _write(new, judged, placed.split_of, targets, names)
-        files.write_json(new / "receipt.json", account)
-        write_data_yaml(new / "data.yaml", {split: f"images/{split}" for split in account["splits"]}, names)
-        if placed.drawing is not None:
-            files.write_json(run.splits, placed.drawing)
+    wanted = [item.image for item in source.images if config.split != "given" or item.split]
+    checked = dict(zip(wanted, parallel.ordered(images.check, wanted, workers, "convert: reading"), strict=True))
+    with formats.without_collection():
+        classes = class_map(source, config)
+        names = tuple(dict.fromkeys(name for name in classes.values() if name is not None))
+        judged = judge_all(source, checked, classes, config)
+        _refuse_problems(judged, config)
+        placed = placing.place([image for image in judged if not image.unused], config, run, seed)
+        judged = [_left_out(image, placed.left_out) for image in judged]
+        targets = _file_names([image for image in judged if not image.unused])
+        account = {
+            "source": str(config.source),
+            "format": format_name,
+            "classes": list(names),
+            **receipt.make(judged, placed.split_of, names, folder),
+            "splits_by": "source" if placed.drawing is None else str(run.splits),
+            "rewritten": {
+                targets[image.name]: image.checked.rewrite
+                for image in judged
+                if image.checked.rewrite and not image.unused
+            },
+            "renamed": {name: target for name, target in targets.items() if name.rpartition("/")[2] != target},
+            "leaks": placed.leaks,
+        }
+        if not account["splits"]["train"]["boxes"]:
+            raise DataError(f"{config.source}: not one usable box in the training split; nothing can be learnt from it")
+        with files.new_folder(run.dataset) as new:
+            _write(new, judged, placed.split_of, targets, names)
+            files.write_json(new / "receipt.json", account)
+            write_data_yaml(new / "data.yaml", {split: f"images/{split}" for split in account["splits"]}, names)
+            if placed.drawing is not None:
+                files.write_json(run.splits, placed.drawing)
     return receipt.last_line(account, run.dataset)
 
 
@@ -82,22 +82,25 @@ def _refuse_unlabelled(items: Sequence[Labelled], config: Convert) -> None:
             )
 
 
-def _judge_all(
-    source: Source, folder: Path, classes: Mapping[str, str | None], config: Convert, workers: int | None
+def judge_all(
+    source: Source, checked: Mapping[Path, Checked], classes: Mapping[str, str | None], config: Convert
 ) -> list[Judged]:
-    wanted = [item for item in source.images if config.split != "given" or item.split]
-    checks = parallel.ordered(images.check, [item.image for item in wanted], workers, "convert: reading")
-    judged = [
-        judge.image(item, receipt.relative(item.image, folder), checked, classes, config)
-        for item, checked in zip(wanted, checks, strict=True)
-    ]
-    if len(wanted) < len(source.images):
-        judged += [
-            judge.set_aside(item, receipt.relative(item.image, folder), "in_no_split", "the source puts it in no split")
-            for item in source.images
-            if not item.split
-        ]
+    """Every image of the source with its verdicts; those that were not checked are in no split."""
+    folder = config.source.resolve()
+    judged = []
+    for item in source.images:
+        name = receipt.relative(item.image, folder)
+        if item.image in checked:
+            judged.append(judge.image(item, name, checked[item.image], classes, config))
+        else:
+            judged.append(judge.set_aside(item, name, "in_no_split", "the source puts it in no split"))
     return judged
+
+
+def _left_out(image: Judged, reasons: Mapping[str, str]) -> Judged:
+    if image.name not in reasons:
+        return image
+    return judge.set_aside(image.item, image.name, "left_out", reasons[image.name])
 
 
 def _refuse_problems(judged: Sequence[Judged], config: Convert) -> None:
@@ -122,18 +125,22 @@ def _refuse_problems(judged: Sequence[Judged], config: Convert) -> None:
 
 def _file_names(used: Sequence[Judged]) -> dict[str, str]:
     """The file name of each image in the data set: its own, or with its folders where others have the same stem."""
-    stems = Counter(PurePosixPath(image.name).stem.lower() for image in used)
+    stems = Counter(_stem(image.name).lower() for image in used)
     targets: dict[str, str] = {}
     taken: dict[str, str] = {}
     for image in used:
-        path = PurePosixPath(image.name)
-        target = path.name if stems[path.stem.lower()] == 1 else "-".join(path.parts)
+        name = image.name.rpartition("/")[2]
+        target = name if stems[_stem(name).lower()] == 1 else image.name.replace("/", "-")
         # Two images of one stem would overwrite each other's labels.
-        earlier = taken.setdefault(PurePosixPath(target).stem.lower(), image.name)
+        earlier = taken.setdefault(_stem(target).lower(), image.name)
         if earlier != image.name:
             raise DataError(f"{image.item.image}: has the stem of {earlier}; rename one image and its annotation")
         targets[image.name] = target
     return targets
+
+
+def _stem(name: str) -> str:
+    return name.rpartition("/")[2].rpartition(".")[0]
 
 
 def _write(
@@ -156,5 +163,4 @@ def _write(
             (folder / "images" / split / target).write_bytes(pixels)
         else:
             files.link_or_copy(image.item.image, folder / "images" / split / target)
-        labels = folder / "labels" / split / f"{PurePosixPath(target).stem}.txt"
-        write_labels(labels, image.boxes, names, checked.size)
+        write_labels(f"{folder}/labels/{split}/{_stem(target)}.txt", image.boxes, names, checked.size)

@@ -57,7 +57,8 @@ def fingerprint(gray: NDArray[np.uint8]) -> Fingerprint:
     power = table**2
     if contrast < CONTRAST or power.sum() ** 2 < SPREAD * (power**2).sum():
         return bytes(np.float16().itemsize * table.size)
-    return (table / np.linalg.norm(table)).astype(np.float16).tobytes()
+    packed: Fingerprint = (table / np.linalg.norm(table)).astype(np.float16).tobytes()
+    return packed
 
 
 def near_duplicates(fingerprints: Sequence[Fingerprint]) -> list[tuple[int, int]]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -23,8 +22,7 @@ FINGERPRINT_SIDE = 128  # a JPEG is decoded at 1/2, 1/4 or 1/8 while both of its
 JPEG_QUALITY = 95
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(NamedTuple):
     """`size` is (width, height) of the upright image, `stored` as the file has it: EXIF may turn it.
 
     `problem` says why the image cannot be used; then nothing else is known. `rewrite` says why its

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pipeline.boxes import Box, Labelled
 from pipeline.config import Convert
@@ -24,8 +24,7 @@ NO_SIDE = 1e-6  # pixels: what adding and subtracting a corner can make of a who
 ROUNDING = 1.0  # pixels beyond the edge that tools which count pixels from 1, or round up, put there
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """`needs_person` marks what no rule can mend: only `on_problem: drop` goes on past it."""
 
     box: Box
@@ -93,12 +92,11 @@ def _boxes(item: Labelled, checked: Checked, classes: Mapping[str, str | None], 
     # A tool that knew nothing of EXIF wrote the size of the picture as stored, and its boxes are in that frame.
     lying = checked.orientation > 1 and item.declared_size == checked.stored != checked.size
     verdicts: list[Verdict] = []
-    first: dict[tuple[str, float, float, float, float], str] = {}
+    first: dict[tuple[object, ...], str] = {}
     for box in item.boxes:
         verdict = _judge(upright(box, checked) if lying else box, checked.size, classes, config)
         if verdict.action in ("kept", "clipped"):
-            kept = verdict.box
-            key = (kept.label, kept.xmin, kept.ymin, kept.xmax, kept.ymax)
+            key = verdict.box[:5]  # label and corners
             if key in first:
                 verdict = Verdict(box, "dropped", f"the same box as {first[key]}")
             else:
@@ -108,25 +106,26 @@ def _boxes(item: Labelled, checked: Checked, classes: Mapping[str, str | None], 
 
 
 def _judge(box: Box, size: tuple[int, int], classes: Mapping[str, str | None], config: Convert) -> Verdict:
-    if box.ignore:
-        return Verdict(box, "ignored", box.ignore)
-    if box.damage:
-        return Verdict(box, "dropped", box.damage, needs_person=True)
-    if box.label not in classes:
-        return Verdict(box, "dropped", _unknown(box.label, tuple(classes)), needs_person=True)
-    name = classes[box.label]
+    label, xmin, ymin, xmax, ymax, _, ignore, damage = box
+    if ignore:
+        return Verdict(box, "ignored", ignore)
+    if damage:
+        return Verdict(box, "dropped", damage, needs_person=True)
+    if label not in classes:
+        return Verdict(box, "dropped", _unknown(label, tuple(classes)), needs_person=True)
+    name = classes[label]
     if name is None:
         return Verdict(box, "ignored", "convert.classes leaves this class out")
-    if name != box.label:
-        box = replace(box, label=name)
+    if name != label:
+        box = box._replace(label=name)
     width, height = size
     reason = ""
-    if not (0 <= box.xmin < box.xmax <= width and 0 <= box.ymin < box.ymax <= height):  # seldom
+    if not (0 <= xmin < xmax <= width and 0 <= ymin < ymax <= height):  # seldom
         verdict = _mend(box, size, config)
         if verdict.action == "dropped":
             return verdict
         box, reason = verdict.box, verdict.reason
-    if min(box.width, box.height) <= config.min_side + NO_SIDE:
+    if min(box.xmax - box.xmin, box.ymax - box.ymin) <= config.min_side + NO_SIDE:
         sides = f"{box.width:g}x{box.height:g} px"
         return Verdict(box, "dropped", f"{sides}: a side of {config.min_side:g} px or less (convert.min_side)")
     return Verdict(box, "clipped" if reason else "kept", reason)
@@ -147,7 +146,7 @@ def _mend(box: Box, size: tuple[int, int], config: Convert) -> Verdict:
     if swapped:
         reasons.append(f"corners are swapped: {corners}")
         (xmin, xmax), (ymin, ymax) = sorted((box.xmin, box.xmax)), sorted((box.ymin, box.ymax))
-        box = replace(box, xmin=xmin, ymin=ymin, xmax=xmax, ymax=ymax)
+        box = box._replace(xmin=xmin, ymin=ymin, xmax=xmax, ymax=ymax)
     if not box.width or not box.height:
         return Verdict(box, "dropped", f"zero area: {corners}")
     width, height = size
@@ -176,4 +175,4 @@ def upright(box: Box, checked: Checked) -> Box:
         8: (box.ymin, width - box.xmax, box.ymax, width - box.xmin),  # to be turned counter-clockwise
     }[checked.orientation]
     xmin, ymin, xmax, ymax = corners
-    return replace(box, xmin=xmin, ymin=ymin, xmax=xmax, ymax=ymax)
+    return box._replace(xmin=xmin, ymin=ymin, xmax=xmax, ymax=ymax)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -65,27 +66,24 @@ def last_line(receipt: dict[str, Any], target: Path) -> str:
     splits = ", ".join(f"{split} {summary['images']}" for split, summary in receipt["splits"].items())
     line = f"{images['used']} images ({splits}), {boxes['kept'] + boxes['clipped']} boxes -> {target}"
     notes = [f"{boxes[action]} {action}" for action in ACTIONS[1:] if boxes[action]]
-    for key, words in (
-        ("dropped", "images dropped"),
-        ("in_no_split", "images in no split"),
-        ("left_out", "images left out, as they would leak"),
-    ):
-        if images[key]:
-            notes.append(f"{len(images[key])} {words}")
-    for key, words in (
-        ("exact", "groups of identical images in more than one split"),
-        ("near", "groups of near-duplicates in more than one split"),
-        ("group", "groups of convert.group_by in more than one split"),
-    ):
-        if leaks[key]:
-            notes.append(f"{len(leaks[key])} {words}")
-    if leaks["moved"]:
-        notes.append(f"{len(leaks['moved'])} images moved to another split")
+    counted = (
+        (images["dropped"], "image", "dropped"),
+        (images["in_no_split"], "image", "in no split"),
+        (images["left_out"], "image", "left out, or they would leak"),
+        (leaks["exact"], "identical image", "in more than one split"),
+        (leaks["near"], "near-duplicate", "in more than one split"),
+        (leaks["group"], "convert.group_by group", "in more than one split"),
+        (leaks["moved"], "image", "moved to another split"),
+    )
+    for found, one, words in counted:
+        if found:
+            notes.append(f"{len(found)} {one}{'s' if len(found) > 1 else ''} {words}")
     return f"{line} ({', '.join(notes)}: see receipt.json)" if notes else line
 
 
 def relative(path: Path, source: Path) -> str:
-    return path.relative_to(source).as_posix()
+    """The path below the source, with slashes. By text: `Path.relative_to` takes ten times as long."""
+    return str(path)[len(str(source)) + 1 :].replace(os.sep, "/")
 
 
 def _with_total(counts: Counter[str]) -> dict[str, int]:

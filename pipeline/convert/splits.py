@@ -1,23 +1,25 @@
 """Train, val and test that do not leak, keep every class's share, and stay as they are when images are added.
 
 Images that belong together, be it as near-duplicates or by `group_by`, are a cluster, and only whole clusters are
-placed. The order is that of iterative stratification (Sechidis, Tsoumakas, Vlahavas 2011, "On the
-stratification of multi-label data"): whoever has the rarest class first, as it leaves the fewest choices,
-and into the split that wants that class most. Two things are ours: large clusters come before small ones, which
-can even out what those leave; and a split that is full takes no more, so that sizes come out right, too.
+placed. What is scarce goes first, as it leaves the fewest choices: that is iterative stratification (Sechidis,
+Tsoumakas, Vlahavas 2011, "On the stratification of multi-label data"), here for clusters, which come by how much they
+hold of each class. Each goes into the split that it brings closest to its share of every class, by least squares as
+in scikit-learn's StratifiedGroupKFold. Sizes come out right, too: a split that is full takes no more.
 """
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.errors import DataError
 from pipeline.run import SPLITS
 
+EVERY = ""  # the class of all images: a split is to have its share of that one, too
 LONGEST_NAME = 255  # characters, what file systems allow a name
 
 
@@ -39,21 +41,22 @@ class Assignment:
 
 
 class _Split:
-    """What a split has, and what it still wants: images, and images of each class. Below 0 if it has too many."""
+    """What a split has, and how many images of each class it still wants; below 0 if it has too many."""
 
-    def __init__(self, share: float, items: int, classes: Mapping[str, int]) -> None:
-        self.room = max(1.0, share * items)
-        self.wants = {name: share * count for name, count in classes.items()}
+    def __init__(self, share: float, count_of: Counter[str]) -> None:
+        self.share = share
+        self.wants = {name: share * count for name, count in count_of.items()}
+        self.wants[EVERY] = max(1.0, share * count_of[EVERY])
         self.has: set[str] = set()
-        self.is_empty = True
 
-    def add(self, block: Sequence[Item]) -> None:
-        self.is_empty = False
-        self.room -= len(block)
-        for item in block:
-            self.has |= item.classes
-            for name in item.classes:
-                self.wants[name] -= 1
+    @property
+    def room(self) -> float:
+        return self.wants[EVERY]
+
+    def add(self, counts: Mapping[str, int]) -> None:
+        self.has.update(counts)
+        for name, count in counts.items():
+            self.wants[name] -= count
 
 
 def assign(items: Sequence[Item], ratios: Mapping[str, float], seed: int, earlier: Mapping[str, str]) -> Assignment:
@@ -80,43 +83,59 @@ def assign(items: Sequence[Item], ratios: Mapping[str, float], seed: int, earlie
                 result.left_out[item.name] = f"belongs with images of {' and '.join(known)}; in either it would leak"
 
     used = [item for item in items if item.name not in result.left_out]
-    count_of = Counter(name for item in used for name in item.classes)
-    splits = {split: _Split(share, len(used), count_of) for split, share in ratios.items() if share > 0}
+    count_of = _counts(used)
+    splits = {split: _Split(share, count_of) for split, share in ratios.items() if share > 0}
     for item in used:
         if result.split_of.get(item.name) in splits:  # an earlier split may be one that is no longer asked for
-            splits[result.split_of[item.name]].add([item])
-    empty = [name for name, split in splits.items() if split.is_empty]
+            splits[result.split_of[item.name]].add(_counts([item]))
+    empty = [name for name, split in splits.items() if not split.has]
     if len(free) < len(empty):
         raise _too_few(list(clusters.values()), empty[len(free) :], earlier)
 
     draw = random.Random(seed)
     draw.shuffle(free)
-    rank = {name: number for number, name in enumerate(sorted(count_of, key=lambda name: (count_of[name], name)))}
-    rarest = [
-        min((name for item in block for name in item.classes), key=rank.__getitem__, default="") for block in free
-    ]
-    # Sizes by the power of two, or no two clusters of a video data set would be compared by what they show.
-    order = sorted(range(len(free)), key=lambda i: (-len(free[i]).bit_length(), rank.get(rarest[i], len(rank))))
-    for number, index in enumerate(order):
-        name = _choose(splits, len(free[index]), rarest[index], len(free) - number, draw)
-        splits[name].add(free[index])
-        result.split_of.update((item.name, name) for item in free[index])
+    smallest = min(split.room for split in splits.values())
+
+    def turn(block_and_counts: tuple[list[Item], Counter[str]]) -> tuple[int, int]:
+        # A cluster that fills a split leaves no choice at all; then by how much is scarce in it. That only by
+        # powers of two, within which the seed decides: no two clusters of several images hold quite the same.
+        block, counts = block_and_counts
+        scarce = sum(count / count_of[name] for name, count in counts.items())
+        return -len(block) if len(block) > smallest else 0, -math.frexp(scarce)[1]
+
+    waiting = sorted(((block, _counts(block)) for block in free), key=turn)
+    for number, (block, counts) in enumerate(waiting):
+        name = _choose(splits, counts, count_of, len(waiting) - number, draw)
+        splits[name].add(counts)
+        result.split_of.update((item.name, name) for item in block)
     return result
 
 
-def _choose(splits: Mapping[str, _Split], size: int, rare: str, left: int, draw: random.Random) -> str:
-    """The split for a cluster of `size` images whose rarest class is `rare`, with `left` clusters yet to place."""
-    options = [name for name, split in splits.items() if split.is_empty]
+def _counts(items: Iterable[Item]) -> Counter[str]:
+    """How many of these images show each class, EVERY among them."""
+    # Sorted, as sums of fractions depend on the order, and that of a set is another one in every process.
+    return Counter(name for item in items for name in (EVERY, *item.classes))
+
+
+def _choose(
+    splits: Mapping[str, _Split], counts: Mapping[str, int], count_of: Mapping[str, int], left: int, draw: random.Random
+) -> str:
+    """The split for a cluster that holds `counts`, when `left` clusters are yet to be placed."""
+    options = [name for name, split in splits.items() if not split.has]
     if left > len(options):
         most = max(split.room for split in splits.values())
-        options = [name for name, split in splits.items() if split.room >= min(size, most) - 1e-9]
+        options = [name for name, split in splits.items() if split.room >= min(counts[EVERY], most) - 1e-9]
     if len(options) == 1:
         return options[0]
+    rarest = min(counts, key=lambda name: (count_of[name], name))
 
-    def need(name: str) -> tuple[bool, float, float, float]:
+    def need(name: str) -> tuple[float, float, float]:
         split = splits[name]
-        # One for every split first: a class that val lacks cannot be measured at all.
-        return bool(rare) and rare not in split.has, split.wants.get(rare, 0.0), split.room, draw.random()
+        # One for every split first, and the largest first of all: without it nothing is learnt, or nothing measured.
+        missing = 0.0 if rarest in split.has else split.share
+        # By how much the sum of (wanted / all there are)^2 / share over all classes falls.
+        gain = sum(n * (2 * split.wants[name] - n) / count_of[name] ** 2 for name, n in counts.items()) / split.share
+        return missing, gain, draw.random()
 
     return max(options, key=need)
 
@@ -131,10 +150,10 @@ def _too_few(clusters: Sequence[Sequence[Item]], empty: Sequence[str], earlier: 
         )
     if earlier:
         return DataError(
-            f"convert.split: {images} images keep the splits of an earlier run, {none_left}; "
+            f"convert.split: all images ({images}) keep the splits of an earlier run, {none_left}; "
             "add images, or delete the file that keeps those splits"
         )
-    return DataError(f"convert.split: there are {images} images, {none_left}; add images, or ask for fewer splits")
+    return DataError(f"convert.split: too few images ({images}), {none_left}; add some, or ask for fewer splits")
 
 
 def groups(names: Sequence[str], pattern: str) -> list[str | None]:

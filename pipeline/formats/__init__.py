@@ -7,12 +7,14 @@ and so is the receipt. A file whose structure is broken it refuses by name.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.errors import DataError
 from pipeline.formats import coco, createml, cvat, kitti, labelme, openimages, table, via_fiftyone, voc, yolo
-from pipeline.formats.source import Source, files_under, read_json
+from pipeline.formats.source import Source, files_under
+from pipeline.formats.values import read_json
 
 READERS: dict[str, Callable[[Path], Source]] = {
     "voc": voc.read,
@@ -62,18 +64,20 @@ def read(folder: Path, name: str = "auto") -> tuple[str, Source]:
     if name.startswith(FIFTYONE):
         source = via_fiftyone.read(folder.resolve(), name.removeprefix(FIFTYONE))
     else:
-        source = _without_collection(READERS[name], folder.resolve())
+        with without_collection():
+            source = READERS[name](folder.resolve())
     if not source.images:
         raise DataError(f"{folder}: no {name} images with annotations in it; mend convert.source or convert.format")
     return name, source
 
 
-def _without_collection(reader: Callable[[Path], Source], folder: Path) -> Source:
-    """A reader makes a million objects and no cycles: the collector would walk them all, again and again."""
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """For work that makes a million objects and no cycles: the collector would walk them all, again and again."""
     enabled = gc.isenabled()
     gc.disable()
     try:
-        return reader(folder)
+        yield
     finally:
         if enabled:
             gc.enable()

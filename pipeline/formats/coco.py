@@ -16,25 +16,15 @@ from typing import Any
 
 from pipeline.boxes import Box, Labelled
 from pipeline.errors import DataError
-from pipeline.formats.source import (
-    Source,
-    Tree,
-    class_name,
-    damaged,
-    declared_size,
-    folder_split,
-    head,
-    numbers,
-    read_json,
-    show,
-    split_of,
-    with_the_rest,
-)
+from pipeline.formats.source import Source, Tree, damaged, folder_split, head, show, split_of, with_the_rest
+from pipeline.formats.values import NUMBERS, class_name, declared_size, numbers, read_json
 
 CROWD = "iscrowd: a region of many objects, not a box of one"
 LEFT_OUT = "ignore: marked so in the source"
 # What no other JSON format has. `"categories": [` may lie beyond megabytes of annotations.
 SIGNS = re.compile(r'"images"\s*:\s*\[|"categories"\s*:\s*\[\s*\{|"category_id"\s*:')
+
+FAR = 1e9  # pixels: below, nothing overflows
 
 Corners = tuple[float, float, float, float]
 Size = tuple[int, int]
@@ -145,6 +135,8 @@ def _categories(path: Path, data: dict[str, Any]) -> tuple[dict[int | str, str],
 
 
 def _box(record: dict[str, Any], identity: str, names: dict[int | str, str], size: Size | None) -> Box:
+    if plain := _plain_box(record, identity, names):
+        return plain
     ignore = CROWD if record.get("iscrowd") in (1, "1") else LEFT_OUT if record.get("ignore") in (1, "1") else ""
     category = _key(record.get("category_id"))
     label = "" if category is None else names.get(category, "")
@@ -154,6 +146,23 @@ def _box(record: dict[str, Any], identity: str, names: dict[int | str, str], siz
         return Box(label, *_corners(record, size), identity, ignore)
     except ValueError as error:
         return damaged(f"{error}; correct it", label, identity, ignore)
+
+
+def _plain_box(record: dict[str, Any], identity: str, names: dict[int | str, str]) -> Box | None:
+    """The box of an annotation as nearly all are: a known category, four ordinary numbers, nothing special."""
+    try:
+        category, (x, y, width, height) = record["category_id"], record["bbox"]
+        label = names[category]
+        is_plain = (
+            type(category) is int  # true is 1 to a dict
+            and {type(x), type(y), type(width), type(height)} <= NUMBERS
+            and abs(x) + abs(y) + abs(width) + abs(height) < FAR
+        )
+    except (KeyError, OverflowError, TypeError, ValueError):
+        return None
+    if not is_plain or record.get("iscrowd") or record.get("ignore"):
+        return None
+    return Box(label, float(x), float(y), float(x + width), float(y + height), identity)
 
 
 def _corners(record: dict[str, Any], size: Size | None) -> Corners:

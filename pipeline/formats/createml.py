@@ -12,19 +12,8 @@ from typing import Any
 
 from pipeline.boxes import Box, Labelled
 from pipeline.errors import DataError
-from pipeline.formats.source import (
-    Source,
-    Tree,
-    class_name,
-    damaged,
-    folder_split,
-    head,
-    numbers,
-    read_json,
-    show,
-    split_of,
-    with_the_rest,
-)
+from pipeline.formats.source import Source, Tree, damaged, folder_split, head, show, split_of, with_the_rest
+from pipeline.formats.values import class_name, numbers, read_json
 
 KEYS = {"image", "imagefilename", "annotations", "annotation"}
 SIGN = re.compile(r'\[\s*\{\s*"(image|imagefilename|annotations?)"\s*:')

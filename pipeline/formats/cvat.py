@@ -51,7 +51,7 @@ def read(folder: Path) -> Source:
 
 def _classes(root: Element) -> list[str]:
     """The labels of the task in its order, but for those that name no boxes: parts of skeletons, tags, lines."""
-    labels = [label for label in root.iterfind("meta//label") if label.find("parent") is None]
+    labels = root.iterfind("meta//label")
     names = [label.findtext("name", "").strip() for label in labels if label.findtext("type", "") not in NO_BOXES]
     return [name for name in names if name]
 

@@ -8,25 +8,13 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pipeline.boxes import Box, Labelled
 from pipeline.errors import DataError
-from pipeline.formats.source import (
-    Source,
-    Tree,
-    class_name,
-    damaged,
-    declared_size,
-    folder_split,
-    head,
-    numbers,
-    read_json,
-    show,
-    with_the_rest,
-)
+from pipeline.formats.source import Source, Tree, damaged, folder_split, head, show, with_the_rest
+from pipeline.formats.values import class_name, declared_size, numbers, read_json
 
 # `imageData` may come first and be megabytes of Base64.
 SIGNS = re.compile(r'"(shapes|imageData|imagePath)"\s*:')
@@ -101,9 +89,8 @@ def _join_groups(shapes: list[Any], boxes: list[Box]) -> None:
             continue
         whole = first.setdefault((box.label, shape["group_id"]), index)
         if whole != index:
-            boxes[index] = replace(box, ignore=f"part of {boxes[whole].id}, by its group_id")
-            boxes[whole] = replace(
-                boxes[whole],
+            boxes[index] = box._replace(ignore=f"part of {boxes[whole].id}, by its group_id")
+            boxes[whole] = boxes[whole]._replace(
                 xmin=min(boxes[whole].xmin, box.xmin),
                 ymin=min(boxes[whole].ymin, box.ymin),
                 xmax=max(boxes[whole].xmax, box.xmax),

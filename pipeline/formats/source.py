@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import posixpath
@@ -18,7 +17,6 @@ from pipeline.errors import DataError
 
 NAN = math.nan
 LONGEST_NAME = 255  # bytes of one part of a path, on every file system in use
-NUMBERS = frozenset({int, float})
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +162,7 @@ def _walk(folder: str, prefix: str) -> Iterator[tuple[str, bool]]:
             if entry.is_dir(follow_symlinks=False):
                 yield from _walk(entry.path, f"{prefix}{entry.name}/")
             elif entry.is_symlink():
-                if os.path.isfile(entry.path):  # links that lead nowhere, or round in a circle, do not
+                if Path(entry.path).is_file():  # links that lead nowhere, or round in a circle, do not
                     yield f"{prefix}{entry.name}", True
             elif entry.is_file():
                 yield f"{prefix}{entry.name}", False
@@ -173,10 +171,6 @@ def _walk(folder: str, prefix: str) -> Iterator[tuple[str, bool]]:
 def files_under(folder: Path, suffixes: Iterable[str]) -> list[Path]:
     """Files by suffix anywhere below, hidden ones left out, in the order of their names."""
     return Tree(folder).files(suffixes)
-
-
-def images_under(folder: Path) -> list[Path]:
-    return Tree(folder).images()
 
 
 def inside(source: Path, name: str, relative_to: Path, named_by: Path) -> Path:
@@ -200,16 +194,6 @@ def read_text(path: Path) -> str:
         raise DataError(f"{path}: not UTF-8 text ({error.reason}); write it again as UTF-8") from None
 
 
-def read_json(path: Path) -> Any:
-    """The value in a JSON file. Raises DataError where it is not JSON, or nested or numbered beyond reason."""
-    try:
-        return json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}: not JSON ({error}); write it again") from None
-    except (RecursionError, ValueError):  # nesting or a number beyond all reason
-        raise DataError(f"{path}: nested or numbered beyond reason; write it again") from None
-
-
 def head(path: Path) -> str:
     """The first 64 KiB of a file, readable whatever its encoding: enough to tell one JSON format from another.
 
@@ -219,37 +203,6 @@ def head(path: Path) -> str:
         data = file.read(1 << 16)
     # UTF-16 is refused when it is read; here its letters are enough.
     return data.replace(b"\0", b"").decode("utf-8", errors="replace").lstrip("\ufeff\ufffd \t\r\n")
-
-
-def numbers(values: Sequence[Any]) -> list[float] | None:
-    """JSON values as coordinates; None unless all are finite numbers or NaN, which is `convert`'s to judge."""
-    if not NUMBERS.issuperset(map(type, values)):  # `type`, as true is an int to isinstance
-        return None
-    try:
-        found = list(map(float, values))
-    except OverflowError:  # 1 with 400 zeros
-        return None
-    # The sum tells at once for nearly all.
-    return None if not math.isfinite(sum(found)) and any(map(math.isinf, found)) else found
-
-
-def declared_size(width: Any, height: Any) -> tuple[int, int] | None:
-    """The size of an image as an annotation declares it, None unless both sides are whole numbers of pixels."""
-    sides = numbers((width, height))
-    if not sides or not all(1 <= side < 2**31 and side.is_integer() for side in sides):
-        return None
-    return int(sides[0]), int(sides[1])
-
-
-def class_name(value: Any) -> str:
-    """The name of a class without space around it; "" for what is none: no text, or text that no file can hold."""
-    if not isinstance(value, str):
-        return ""
-    try:
-        value.encode()
-    except UnicodeEncodeError:  # half a surrogate pair
-        return ""
-    return value.strip()
 
 
 def damaged(reason: str, label: str = "", id: str = "", ignore: str = "") -> Box:

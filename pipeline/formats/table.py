@@ -95,7 +95,7 @@ def _image(
 ) -> Labelled:
     splits = {split_of(values.get("split", "")) for _, values in numbered}
     sizes = {size(values.get("width"), values.get("height")) for _, values in numbered}
-    if len(splits) > 1 or len(sizes) > 1:
+    if len(splits) > 1 or len(sizes - {None}) > 1:
         raise DataError(f"{path}: rows of {show(name)} differ in its split or size; make them the same")
     split = splits.pop() or split_of(path.stem) or folder_split(tree.folder, path)
     if not has_image_suffix(name):
@@ -105,11 +105,11 @@ def _image(
     # A row of nothing but the name says that the image is background; beside others it is a row that lost its box.
     is_background = len(numbered) == 1 and _is_background(numbered[0][1])
     boxes = () if is_background else tuple(_box(values, f"line {number}", delimiter) for number, values in numbered)
-    return Labelled(image, boxes, path, sizes.pop(), split or folder_split(tree.folder, image))
+    return Labelled(image, boxes, path, next(filter(None, sizes), None), split or folder_split(tree.folder, image))
 
 
 def _is_background(values: Mapping[str, str]) -> bool:
-    return not any(values[column] for column in ("class", *CORNERS))
+    return RAGGED not in values and not any(values[column] for column in ("class", *CORNERS))
 
 
 def _box(values: Mapping[str, str], identity: str, delimiter: str) -> Box:
