@@ -67,7 +67,9 @@ def main() -> None:
                 seconds[name].append(time.perf_counter() - start)
             order.append(order.pop(0))
     print(f"{machine()}\n")
-    print(f"{IMAGES} images of {WIDTH}x{HEIGHT}, {BOXES} boxes each, {COPIES} copies; median of {ROUNDS} (least - most)\n")
+    print(
+        f"{IMAGES} images of {WIDTH}x{HEIGHT}, {BOXES} boxes each, {COPIES} copies; median of {ROUNDS} (least - most)\n"
+    )
     print("| | seconds | copies/s |\n|---|---|---|")
     for name, taken in seconds.items():
         median = statistics.median(taken)

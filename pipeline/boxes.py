@@ -63,8 +63,7 @@ class Box(NamedTuple):  # a frozen dataclass takes four times as long to make, a
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Labelled:
+class Labelled(NamedTuple):
     """An image and its boxes as a source gives them, not yet checked.
 
     `declared_size` is (width, height) as the annotation has it, None where it says nothing.
@@ -132,10 +131,10 @@ def _ids(names: tuple[str, ...]) -> dict[str, int]:
 
 
 def write_labels(path: Path | str, boxes: Iterable[Box], names: Sequence[str], size: tuple[int, int]) -> None:
-    ids = _ids(tuple(names))
-    lines = [f"{yolo_line(box, ids[box.label], *size)}\n" for box in boxes]
+    (width, height), ids = size, _ids(tuple(names))
+    lines = [yolo_line(box, ids[box.label], width, height) for box in boxes]
     with open(path, "wb") as file:  # noqa: PTH123  # making a Path of each name would cost as much as the file
-        file.write("".join(lines).encode())
+        file.write("\n".join([*lines, ""]).encode())
 
 
 def write_data_yaml(path: Path, folders: dict[str, str], names: Sequence[str]) -> None:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
+from multiprocessing import forkserver
+from threading import Thread
 from typing import TypeVar
 
+import cv2
 from tqdm import tqdm
+
+from pipeline.errors import PipelineError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -41,10 +48,26 @@ def ordered(
             yield result
 
 
+def start(preload: Sequence[str] = ()) -> None:
+    """Have these modules imported once for all processes, in the background; to be called before much else is done.
+
+    Without it `ordered` starts its processes by itself, when it needs them.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return
+    multiprocessing.set_forkserver_preload(list(preload))
+    # The processes inherit that Ctrl-C is ignored: the one at the keyboard ends them, without their tracebacks.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _by_processes(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
     # Not `fork`: by now there may be threads, of which a fork would copy the locks but not the holders.
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context(method))
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context(method), initializer=_begin)
     chunks = (items[first : first + CHUNK] for first in range(0, len(items), CHUNK))
     waiting: deque[Future[list[Result]]] = deque()
     try:
@@ -54,8 +77,25 @@ def _by_processes(function: Callable[[Item], Result], items: Sequence[Item], wor
             yield from waiting.popleft().result()
             for chunk in islice(chunks, 1):
                 waiting.append(pool.submit(_all, function, chunk))
+    except BrokenProcessPool:
+        raise PipelineError("a process was killed, for want of memory? try `--workers 1`") from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _begin() -> None:
+    """In each process, before its first item."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(1)  # there is a process for every core
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Killed, the parent cannot tell; its processes would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _all(function: Callable[[Item], Result], chunk: Sequence[Item]) -> list[Result]:

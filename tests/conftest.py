@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,11 +37,27 @@ needs_database = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="session")
-def own_database(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """FiftyOne's database in a folder of the tests, never the person's own: set before FiftyOne is first imported."""
+def own_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A MongoDB of the tests alone, set before FiftyOne is first imported.
+
+    A database folder of our own would not do: FiftyOne joins any database of its that runs on the machine, the
+    person's too.
+    """
     assert "fiftyone" not in sys.modules
-    os.environ["FIFTYONE_DATABASE_DIR"] = str(tmp_path_factory.mktemp("fiftyone"))
     os.environ.pop("FIFTYONE_DATABASE_URI", None)
+    if not MONGOD.is_file():
+        yield
+        return
+    folder = tmp_path_factory.mktemp("mongo")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [MONGOD, "--fork", "--bind_ip", "127.0.0.1", "--port", str(port)]  # the fork is back when it answers
+    command += ["--dbpath", folder, "--logpath", folder / "log", "--pidfilepath", folder / "pid"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    os.environ["FIFTYONE_DATABASE_URI"] = f"mongodb://127.0.0.1:{port}"
+    yield
+    os.kill(int((folder / "pid").read_text()), signal.SIGTERM)
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "pixels": {"errors"},
     "database": {"errors"},
     "formats": {"errors", "run", "boxes", "database", "formats"},
-    "parallel": set(),
+    "parallel": {"errors"},
     "params": {"files", "config", "run"},
     "sample": {"files", "pixels", "sample"},
     "weights": {"errors", "files"},

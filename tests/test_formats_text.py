@@ -299,6 +299,34 @@ def test_what_fiftyone_imports(kind: str, tolerance: float, exported: Path, trut
         assert fo.list_datasets() == []  # nothing of it stays
 
 
+@needs_database
+def test_fiftyone_counts_each_coco_object_once(truth: Truth, own_database: None, tmp_path: Path) -> None:
+    """Its importer gives an object with an outline twice: as detection, and as mask."""
+    data = read_coco(truth.folder, "val")
+    truth.copy_images("val", tmp_path / "data")
+    for annotation in data["annotations"]:
+        x, y, w, h = annotation["bbox"]
+        annotation |= {"segmentation": [[x, y, x + w, y, x + w, y + h]], "iscrowd": 0}
+    data["annotations"][0]["iscrowd"] = 1
+    (tmp_path / "labels.json").write_text(json.dumps(data))
+    boxes = [box for item in via_fiftyone.read(tmp_path, "COCODetectionDataset").images for box in item.boxes]
+    assert len(boxes) == len(data["annotations"])
+    assert [box.ignore for box in boxes if box.ignore] == ["iscrowd: many objects in one box"]
+
+
+@needs_database
+def test_fiftyone_reads_images_without_labels_too(exported: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(exported / "KITTIDetectionDataset" / "val", tmp_path / "kitti"))
+    (folder / "labels" / "val_0000.txt").unlink()
+    (folder / "labels" / "val_0001.txt").write_text("")
+    items = via_fiftyone.read(folder, "KITTIDetectionDataset").images
+    assert [(item.image.name, item.annotation is None) for item in items] == [
+        ("val_0000.jpg", True),
+        ("val_0001.jpg", False),
+        ("val_0002.jpg", False),
+    ]
+
+
 def polygons(folder: Path) -> None:
     with database.fiftyone() as fo:
         dataset = fo.Dataset()
@@ -435,6 +463,20 @@ def test_voc_pairs_equal_stems_by_their_folders(tmp_path: Path) -> None:
         "train/images/a.jpg": ["train"],
         "valid/JPEGImages/a.jpg": ["valid"],
     }
+
+
+def test_voc_pairs_equal_stems_by_folders_of_any_name(tmp_path: Path) -> None:
+    files = {f"{camera}/Annotations/a.xml": voc_xml(an_object(camera)) for camera in ("left", "right")}
+    lay(tmp_path, "left/JPEGImages/a.jpg right/JPEGImages/a.jpg", files)
+    assert labels(voc.read(tmp_path), tmp_path) == {
+        "left/JPEGImages/a.jpg": ["left"],
+        "right/JPEGImages/a.jpg": ["right"],
+    }
+    (tmp_path / "left" / "JPEGImages" / "a.png").write_bytes(b"")
+    with pytest.raises(
+        DataError, match=r"left/Annotations/a\.xml: 'a' could be .*/left/JPEGImages/a\.jpg or .*/a\.png; rename one"
+    ):
+        voc.read(tmp_path)
 
 
 def test_voc_lists_may_hold_names_with_spaces_flags_and_suffixes(tmp_path: Path) -> None:
@@ -671,9 +713,9 @@ def test_open_images_groups_and_negatives_are_ignored(tmp_path: Path) -> None:
     rows = "".join(f"a,xclick,{label},{sure},0.25,0.5,0.5,1,1,1,{group},1,0\n" for label, sure, group in [("/m/01", 1, 0), ("/m/02", 1, 1), ("/m/02", 0, 0), ("Cat", 0.7, -1)])  # fmt: skip
     lay(
         tmp_path,
-        "validation/a.png",
+        "images/a.png",
         {
-            "boxes.csv": OPEN_IMAGES + rows,
+            "oidv6-validation-annotations-bbox.csv": OPEN_IMAGES + rows,
             "image-labels.csv": "ImageID,Source,LabelName,Confidence\nz,verification,/m/01,1\n",
             "classes.csv": 'LabelName,DisplayName\n/m/01,"Cat, big"\n/m/02,Dog\n',
         },
@@ -725,6 +767,12 @@ def test_a_tables_splits(tmp_path: Path) -> None:
     }
 
 
+def test_an_empty_row_beside_others_is_one_that_lost_its_box(tmp_path: Path) -> None:
+    lay(tmp_path, "a.jpg", {"labels.csv": "filename,class,xmin,ymin,xmax,ymax\na.jpg,,,,,\na.jpg,cat,1,2,3,4\n"})
+    (item,) = table.read(tmp_path).images
+    assert [(box.id, box.damage) for box in item.boxes] == [("line 2", "no class"), ("line 3", "")]
+
+
 # --- Annotations that are wrong: one box each, with the reason ------------------------------------------
 
 NAMED = "names: [cat]\ntrain: images\n"
@@ -753,6 +801,7 @@ DAMAGED: dict[str, tuple[str, dict[str, str], str, str, str]] = {
     "csv number": ("csv", {"a.csv": TABLE + "a.jpg,cat,1,2,x,4\n"}, "line 2", "cat", "xmax is 'x', not a number"),
     "csv comma in a class": ("csv", {"a.csv": TABLE + "a.jpg,cat, big,1,2,3,4\n"}, "line 2", "cat", "7 values in 6 columns"),
     "csv short row": ("csv", {"a.csv": TABLE + "a.jpg,cat,1,2\n"}, "line 2", "cat", "4 values in 6 columns"),
+    "csv name alone": ("csv", {"a.csv": TABLE + "a.jpg\n"}, "line 2", "", "1 values in 6 columns"),
     "csv no class": ("csv", {"a.csv": TABLE + "a.jpg,,1,2,3,4\n"}, "line 2", "", "no class"),
 }  # fmt: skip
 

@@ -122,6 +122,7 @@ def test_no_database(handmade: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: P
     class Spec:
         origin = str(tmp_path / "fiftyone" / "__init__.py")
 
+    monkeypatch.delenv("FIFTYONE_DATABASE_URI", raising=False)
     monkeypatch.setattr(database, "find_spec", lambda name: Spec)
     with pytest.raises(PipelineError, match=r"database is missing.*; `make database` installs it"):
         inspect.main(Inspect(), handmade, None)

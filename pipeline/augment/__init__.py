@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
-import os
-import signal
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
-from multiprocessing import forkserver
 from pathlib import Path
-from threading import Thread
 from typing import Any
-
-import cv2
 
 from pipeline import files, parallel, pixels
 from pipeline.augment import balance, preview
@@ -53,17 +45,14 @@ def main(config: Augment, run: Run, seed: int, workers: int | None = None) -> st
     if not copies:
         workers = 0  # links are made faster than processes
     elif workers not in (0, 1) and len(jobs) >= 2 * parallel.WORTH_A_PROCESS:
-        _start_forkserver()
+        parallel.start(preload=["pipeline.augment.transforms"])
     if config.transforms:
         _check(config, dataset, jobs[0].image)
     with files.new_folder(run.augmented) as folder:
         for kind in ("images", "labels"):
             (folder / kind / "train").mkdir(parents=True)
         make = Maker(config, dataset.names, seed, folder)
-        try:
-            made = list(parallel.ordered(make, jobs, workers, "augment"))
-        except BrokenProcessPool:
-            raise PipelineError("augment: a process was killed, for want of memory? try `--workers 1`") from None
+        made = list(parallel.ordered(make, jobs, workers, "augment"))
         account = _account(made, dataset.names, factors)
         files.write_json(folder / "augment.json", account)
         if copies:
@@ -127,36 +116,12 @@ def _check(config: Augment, dataset: YoloDataset, image: Path) -> None:
 # --- In one process or many -----------------------------------------------------------------------
 
 
-def _start_forkserver() -> None:
-    """Have Albumentations imported once for all processes, and while this one checks the transforms."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return
-    multiprocessing.set_forkserver_preload(["pipeline.augment.transforms"])
-    # The processes inherit that Ctrl-C is ignored: the one at the keyboard ends them, without their tracebacks.
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        forkserver.ensure_running()
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 @lru_cache(maxsize=1)
 def _compose(config: str, names: tuple[str, ...]) -> Any:
     """The transforms, made once in each process."""
     from pipeline.augment import transforms
 
-    if multiprocessing.parent_process() is not None:
-        cv2.setNumThreads(1)  # there is a process for every core
-        Thread(target=_end_with_parent, daemon=True).start()
     return transforms.compose(Augment.model_validate_json(config), names)
-
-
-def _end_with_parent() -> None:
-    """Killed, the parent cannot tell; its processes would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 @dataclass(frozen=True, slots=True)

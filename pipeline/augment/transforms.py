@@ -40,6 +40,22 @@ class UnwritableError(ValueError):
     """A transform made something else than a picture for a JPEG file."""
 
 
+def _boxes_of_masks(masks: NDArray[Any], boxes: NDArray[Any]) -> NDArray[Any]:
+    """The frames of objects (masks are height x width x boxes) after a distortion.
+
+    In the place of Albumentations' own, which gives an object that has left the picture its old box back. Here
+    its box gets no size, and is lost to the filter.
+    """
+    framed = boxes.copy()
+    for index in range(len(boxes)):
+        rows, columns = (np.flatnonzero(masks[:, :, index].any(axis=axis)) for axis in (1, 0))
+        framed[index, :4] = (columns[0], rows[0], columns[-1], rows[-1]) if len(rows) else 0
+    return framed
+
+
+A.augmentations.geometric.functional.mask_to_bboxes = _boxes_of_masks
+
+
 @dataclass(frozen=True, slots=True)
 class Transformed:
     """A copy: its picture (BGR), its boxes in pixels, and for each lost box, by index, the share still visible.

@@ -26,6 +26,8 @@ def main(config: Convert, run: Run, seed: int, workers: int | None = None) -> st
     """
     format_name, source = formats.read(config.source, config.format)
     folder = config.source.resolve()
+    if workers not in (0, 1) and len(source.images) >= 2 * parallel.WORTH_A_PROCESS:
+        parallel.start(preload=["pipeline.convert.images"])
     _refuse_unlabelled(source.images, config)
     placing.check_given(source, config)
     wanted = [item.image for item in source.images if config.split != "given" or item.split]

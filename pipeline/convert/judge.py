@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import Literal, NamedTuple
 
@@ -33,8 +32,7 @@ class Verdict(NamedTuple):
     needs_person: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
+class Judged(NamedTuple):
     """An image with a verdict on each of its boxes.
 
     `unused` says which way an image that is not used went: `dropped` for a problem of its own, `in_no_split`
@@ -50,7 +48,7 @@ class Judged:
 
     @property
     def boxes(self) -> list[Box]:
-        return [verdict.box for verdict in self.verdicts if verdict.action in ("kept", "clipped")]
+        return [box for box, action, _, _ in self.verdicts if action == "kept" or action == "clipped"]
 
 
 def image(item: Labelled, name: str, checked: Checked, classes: Mapping[str, str | None], config: Convert) -> Judged:
@@ -95,8 +93,9 @@ def _boxes(item: Labelled, checked: Checked, classes: Mapping[str, str | None], 
     first: dict[tuple[object, ...], str] = {}
     for box in item.boxes:
         verdict = _judge(upright(box, checked) if lying else box, checked.size, classes, config)
-        if verdict.action in ("kept", "clipped"):
-            key = verdict.box[:5]  # label and corners
+        result, action, _, _ = verdict
+        if action == "kept" or action == "clipped":
+            key = result[:5]  # label and corners
             if key in first:
                 verdict = Verdict(box, "dropped", f"the same box as {first[key]}")
             else:
@@ -119,13 +118,14 @@ def _judge(box: Box, size: tuple[int, int], classes: Mapping[str, str | None], c
     if name != label:
         box = box._replace(label=name)
     width, height = size
-    reason = ""
-    if not (0 <= xmin < xmax <= width and 0 <= ymin < ymax <= height):  # seldom
-        verdict = _mend(box, size, config)
-        if verdict.action == "dropped":
-            return verdict
-        box, reason = verdict.box, verdict.reason
-    if min(box.xmax - box.xmin, box.ymax - box.ymin) <= config.min_side + NO_SIDE:
+    smallest = config.min_side + NO_SIDE
+    if xmin >= 0 and xmin + smallest < xmax <= width and ymin >= 0 and ymin + smallest < ymax <= height:
+        return Verdict(box, "kept")  # nearly all
+    verdict = _mend(box, size, config)
+    if verdict.action == "dropped":
+        return verdict
+    box, reason = verdict.box, verdict.reason
+    if min(box.width, box.height) <= smallest:
         sides = f"{box.width:g}x{box.height:g} px"
         return Verdict(box, "dropped", f"{sides}: a side of {config.min_side:g} px or less (convert.min_side)")
     return Verdict(box, "clipped" if reason else "kept", reason)

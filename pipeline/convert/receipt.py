@@ -23,8 +23,12 @@ def make(judged: Sequence[Judged], split_of: Mapping[str, str], names: Sequence[
     for image in judged:
         file = relative(image.item.annotation or image.item.image, source)
         counts = per_file.setdefault(file, Counter())
-        counts.update(verdict.action for verdict in image.verdicts)
-        problems += [_problem(verdict, file, image.name) for verdict in image.verdicts if verdict.action != "kept"]
+        actions = [action for _, action, _, _ in image.verdicts]
+        kept = actions.count("kept")
+        counts["kept"] += kept
+        if kept < len(actions):
+            counts.update(action for action in actions if action != "kept")
+            problems += [_problem(verdict, file, image.name) for verdict in image.verdicts if verdict.action != "kept"]
         if image.unused:
             unused[image.unused][image.name] = image.why
         else:

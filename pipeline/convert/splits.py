@@ -114,7 +114,7 @@ def assign(items: Sequence[Item], ratios: Mapping[str, float], seed: int, earlie
 def _counts(items: Iterable[Item]) -> Counter[str]:
     """How many of these images show each class, EVERY among them."""
     # Sorted, as sums of fractions depend on the order, and that of a set is another one in every process.
-    return Counter(name for item in items for name in (EVERY, *item.classes))
+    return Counter(name for item in items for name in (EVERY, *sorted(item.classes)))
 
 
 def _choose(

@@ -64,15 +64,19 @@ def _read_file(tree: Tree, path: Path, data: dict[str, Any], names: dict[int | s
         sizes[identity] = declared_size(record.get("width"), record.get("height"))
     boxes: dict[int | str, list[Box]] = {identity: [] for identity in sizes}
     for number, record in enumerate(annotations, start=1):
-        image_id = _key(record.get("image_id"))
-        known = _key(record.get("id"))
+        image_id, known = record.get("image_id"), record.get("id")
+        if type(image_id) is not int:
+            image_id = _key(image_id)
+        if type(known) is not int:
+            known = _key(known)
         identity = f"number {number}" if known is None else str(known)
         if image_id is None or image_id not in boxes:
             raise DataError(
                 f"{path}: annotation {identity} is of image {show(record.get('image_id'))}, "
                 "which is not in `images`; remove it"
             )
-        boxes[image_id].append(_box(record, identity, names, sizes[image_id]))
+        box = _plain_box(record, identity, names) or _box(record, identity, names, sizes[image_id])
+        boxes[image_id].append(box)
     split, homes = split_of(path.stem) or folder_split(tree.folder, path), tree.homes(path)
     labelled = []
     for record, (identity, size) in zip(images, sizes.items(), strict=True):
@@ -135,8 +139,6 @@ def _categories(path: Path, data: dict[str, Any]) -> tuple[dict[int | str, str],
 
 
 def _box(record: dict[str, Any], identity: str, names: dict[int | str, str], size: Size | None) -> Box:
-    if plain := _plain_box(record, identity, names):
-        return plain
     ignore = CROWD if record.get("iscrowd") in (1, "1") else LEFT_OUT if record.get("ignore") in (1, "1") else ""
     category = _key(record.get("category_id"))
     label = "" if category is None else names.get(category, "")
