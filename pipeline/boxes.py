@@ -97,7 +97,7 @@ def from_yolo_line(line: str, names: Sequence[str], width: int, height: int, id:
     if len(numbers) != 4 and (len(numbers) < 6 or len(numbers) % 2):
         raise ValueError(f"{len(numbers)} numbers after the class; a box has 4, a polygon 6 or more")
     if not 0 <= index < len(names) or index != float(first):
-        raise ValueError(f"class {first}, outside the valid range 0..{len(names) - 1}")
+        raise ValueError(f"class {first[:20]}, outside the valid range 0..{len(names) - 1}")
     if len(numbers) == 4:
         cx, cy, w, h = numbers
         corners = (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)

@@ -92,10 +92,10 @@ def copies_in(dataset: YoloDataset) -> list[Path]:
     return [path for path in dataset.files("train") if "-copy" in path.name]
 
 
-# Pixels by which a side of a box may be off, and why. Least that was seen to be needed: 0.5, 1.4, 2, 1.
+# Pixels by which a side of a box may be off, and why. The most that was seen: 0.5, 1.4, 3, 1.
 EXACT = 1.0  # a picture is scaled to whole pixels, its boxes are not
 TURNED = 2.0  # the corners of a turned rectangle pale by interpolation
-WARPED = 2.5  # boxes go through a mask of whole pixels, to it and back
+WARPED = 3.2  # boxes go through a mask of whole pixels, to it and back
 HIDDEN = 1.5  # boxes are cut to whole pixels, sometimes one too far
 FRAMES: dict[str, tuple[dict[str, Any], float]] = {
     "Affine": ({"scale": [0.7, 1.3], "rotate": [-20, 20], "shear": [-8, 8], "translate_percent": 0.1}, TURNED),
@@ -134,7 +134,6 @@ FRAMES: dict[str, tuple[dict[str, Any], float]] = {
     "ShiftScaleRotate": ({}, TURNED),
     "SmallestMaxSize": ({"max_size": 128}, EXACT),
     "SquareSymmetry": ({}, EXACT),
-    "ThinPlateSpline": ({}, WARPED),
     "TimeMasking": ({}, HIDDEN),
     "TimeReverse": ({}, EXACT),
     "Transpose": ({}, EXACT),
@@ -149,6 +148,7 @@ UNUSABLE = {
     "Morphological",
     "Mosaic",
     "RandomCropNearBBox",
+    "ThinPlateSpline",
 }
 
 
@@ -235,7 +235,6 @@ IN_THE_CORNER = [Box("patch", 2, 2, 8, 8), Box("decoy", 20, 20, 60, 40)]
     [
         ("ElasticTransform", {"alpha": 120, "sigma": 6}),
         ("OpticalDistortion", {"distort_limit": [-0.6, 0.6]}),
-        ("ThinPlateSpline", {}),
     ],
 )
 def test_an_object_that_is_bent_out_of_the_picture_takes_its_box_along(name: str, arguments: dict[str, Any]) -> None:
@@ -251,12 +250,19 @@ def test_an_object_that_is_bent_out_of_the_picture_takes_its_box_along(name: str
     assert gone
 
 
-def test_what_is_refused_is_still_wrong() -> None:
-    """When a release mends it, this fails, and `check.REFUSED` can let it go."""
-    transform = transforms.with_boxes([transforms.make("Morphological", {"p": 1.0})], NAMES, 0.0)
-    for seed in range(10):
-        [box] = [box for box in transforms.apply(transform, CORNER, IN_THE_CORNER, seed).boxes if box.label == "patch"]
-        assert iou(corners(box), (2, 2, 8, 8)) < 0.3  # it grows or shrinks by a pixel or two
+@pytest.mark.parametrize("name", ["Morphological", "ThinPlateSpline"])
+def test_what_is_refused_is_still_wrong(name: str) -> None:
+    """When a release mends one, this fails, and `check.REFUSED` can let it go."""
+    transform = transforms.with_boxes([transforms.make(name, {"p": 1.0})], NAMES, 0.0)
+    picture = np.full((80, 100, 3), 90, np.uint8)
+    picture[30:50, 35:65] = 250
+    off = 0.0
+    for seed in range(300):
+        done = transforms.apply(transform, picture, [Box("patch", 35, 30, 65, 50), Box("decoy", 5, 5, 90, 70)], seed)
+        rows, columns = np.nonzero(done.picture[..., 0] > 170)
+        seen = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+        off = max(off, *(np.abs(np.subtract(corners(box), seen)).max() for box in done.boxes if box.label == "patch"))
+    assert off > 10
 
 
 def test_originals_keep_their_bytes_and_val_is_only_referred_to(run: Run) -> None:
@@ -498,6 +504,7 @@ REFUSALS: list[tuple[str, dict[str, Any], str]] = [
     ("ToTensorV2", {}, ": makes tensors, and copies are pictures; leave it out"),
     ("Lambda", {}, ": is Python code, which a YAML cannot hold; leave it out"),
     ("Morphological", {}, ": puts boxes far from their objects; leave it out"),
+    ("ThinPlateSpline", {}, ": misses some objects by tens of pixels; ElasticTransform bends without that"),
     ("CenterCrop3D", {"size": [4, 4, 4]}, ": does not move boxes with their pixels; leave it out"),
     ("CoarseDropout3D", {}, ": does not move boxes"),
     ("CubicSymmetry", {}, ": does not move boxes"),
@@ -680,7 +687,7 @@ def test_stopped_or_killed_it_leaves_no_process_behind(project: Path, blow: sign
         else:
             running.kill()
     # The end of the pipe comes when the last process that holds it is gone, and not before.
-    _, said = running.communicate(timeout=60)
+    _, said = running.communicate(timeout=300)
     assert running.returncode == status
     if blow == signal.SIGINT:
         assert said == "\nstopped; the next `make` goes on from here\n"

@@ -82,7 +82,7 @@ def _jobs(config: Augment, dataset: YoloDataset, seed: int) -> tuple[list[Job], 
     factors: dict[str, float] = {}
     jobs = [Job(image, config.copies) for image in images]
     if config.balance:
-        classes = [{box.label for box in _labels(dataset.label_file(image), dataset.names)} for image in images]
+        classes = [set(_labels(dataset.label_file(image), dataset.names)) for image in images]
         factors = balance.repeat_factors(classes)
         jobs = [
             Job(image, balance.copies(held, factors, config.copies, _seed(seed, image.stem, "copies")))
@@ -96,8 +96,9 @@ def _jobs(config: Augment, dataset: YoloDataset, seed: int) -> tuple[list[Job], 
     return jobs, factors
 
 
-def _labels(path: Path, names: Sequence[str], width: int = 1, height: int = 1) -> tuple[Box, ...]:
-    return read_labels(path, names, width, height)
+def _labels(path: Path, names: Sequence[str]) -> dict[str, int]:
+    """How many boxes of each class a label file has; without the picture, whose size it does not take."""
+    return _count(read_labels(path, names, width=1, height=1))
 
 
 def _seed(seed: int, stem: str, what: int | str) -> int:
@@ -113,7 +114,7 @@ def _check(config: Augment, dataset: YoloDataset, image: Path) -> None:
     check.check(config.transforms, dataset.names, picture, boxes)
 
 
-# --- In one process or many -----------------------------------------------------------------------
+# --- One image ------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=1)
@@ -140,7 +141,7 @@ class Maker:
         files.link_or_copy(job.image, images / job.image.name)
         files.link_or_copy(label_file, labels / label_file.name)
         if not job.copies:
-            return {"file": job.image.name, "boxes": _count(_labels(label_file, self.names)), "copies": []}
+            return {"file": job.image.name, "boxes": _labels(label_file, self.names), "copies": []}
         from pipeline.augment import transforms
 
         picture = pixels.read(job.image)

@@ -20,6 +20,7 @@ from pipeline.formats.source import (
     folder_split,
     head,
     read_text,
+    show,
     split_of,
     with_the_rest,
 )
@@ -62,7 +63,9 @@ def _class_names(texts: Mapping[Path, str]) -> dict[str, str]:
         for number, row in rows(path, text, ","):
             identity, name = row[0].strip(), row[1].strip() if len(row) == 2 else ""
             if identity.startswith(MACHINE_IDS) and (not name or names.setdefault(identity, name) != name):
-                raise DataError(f"{path}: line {number}: {identity} has no name, or a second one; give it one name")
+                raise DataError(
+                    f"{path}: line {number}: {show(identity)} has no name, or a second one; give it one name"
+                )
     return names
 
 

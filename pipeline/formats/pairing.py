@@ -8,7 +8,7 @@ from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 
 from pipeline.boxes import IMAGE_SUFFIXES
 from pipeline.errors import DataError
-from pipeline.formats.source import Tree, folder_split, inside, read_text
+from pipeline.formats.source import Tree, folder_split, inside, read_text, show
 from pipeline.run import SPLITS
 
 
@@ -41,7 +41,7 @@ class Images:
             alike = [len(folders.intersection(image.parent.parts)) for image in found]
             found = [image for image, number in zip(found, alike, strict=True) if number == max(alike)]
         if len(found) > 1:
-            raise DataError(f"{annotation}: {stem!r} could be {found[0]} or {found[1]}; rename one of them")
+            raise DataError(f"{annotation}: {show(stem)} could be {found[0]} or {found[1]}; rename one of them")
         return found[0] if found else None
 
     def called(self, name: str, annotation: Path, split: str | None) -> Path:
@@ -84,7 +84,7 @@ def split_lists(tree: Tree, home: Sequence[str], known: Collection[str], annotat
             stem = next((word for word in words if word in known), None)
             if stem is None:
                 raise DataError(
-                    f"{path}: lists {words[0]!r}, which has neither image nor {annotation}; take the line out"
+                    f"{path}: lists {show(words[0])}, which has neither image nor {annotation}; take the line out"
                 )
             earlier = split_by_stem.setdefault(stem, path.stem)
             if earlier != path.stem:

@@ -46,7 +46,7 @@ def size(width: str | None, height: str | None) -> tuple[int, int] | None:
         sides = [int(side) for side in numbers({"width": width, "height": height})]
     except (ValueError, OverflowError):
         return None
-    return (sides[0], sides[1]) if min(sides) > 0 else None
+    return (sides[0], sides[1]) if all(0 < side < 2**31 for side in sides) else None
 
 
 def parse_xml(path: Path) -> Element:

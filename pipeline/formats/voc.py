@@ -67,7 +67,7 @@ def _images_of(folder: Path, roots: dict[Path, Element], images: Images) -> dict
         if image := images.of_stem(xml.stem, xml, folder_split(folder, xml), prefer=named):
             found[xml] = image
     free = set(images.all).difference(found.values())
-    for xml in roots.keys() - found.keys():
+    for xml in [xml for xml in roots if xml not in found]:
         named, split = _filename(roots[xml]), folder_split(folder, xml)
         image = images.of_stem(PurePosixPath(named).stem, xml, split, free.__contains__) if named else None
         found[xml] = image or _missing(folder, xml, named)

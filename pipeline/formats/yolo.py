@@ -19,6 +19,7 @@ from pipeline.errors import DataError
 from pipeline.formats.pairing import Images, ends
 from pipeline.formats.source import Source, Tree, damaged, folder_split, head, inside, read_text, show
 from pipeline.formats.text import upright_size
+from pipeline.formats.values import class_name
 from pipeline.run import SPLITS
 
 DESCRIPTIONS = ("data.yaml", "data.yml", "dataset.yaml")
@@ -77,7 +78,7 @@ def _load(path: Path) -> dict[str, Any]:
     try:
         data = yaml.safe_load(read_text(path))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not YAML ({str(error).splitlines()[0]}); write it again") from None
+        raise DataError(f"{path}: not YAML ({' '.join(str(error).split())[:200]}); write it again") from None
     if not isinstance(data, dict):
         raise DataError(f"{path}: no keys in it; it needs `names:`, `train:` and `val:`")
     return data
@@ -87,10 +88,11 @@ def _names(path: Path, data: dict[str, Any]) -> tuple[str, ...]:
     names = data.get("names")
     if isinstance(names, dict) and sorted(names, key=str) == sorted(range(len(names)), key=str):
         names = [names[index] for index in range(len(names))]
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+    if not isinstance(names, list) or not names or not all(map(class_name, names)):
         raise DataError(
             f"{path}: `names:` is not a list of class names, or counts with gaps; quote names such as 'yes'"
         )
+    names = [class_name(name) for name in names]
     if len(set(names)) < len(names):
         raise DataError(f"{path}: a class name twice in `names:`; rename one")
     if "nc" in data and data["nc"] != len(names):
@@ -160,9 +162,12 @@ def _place(folder: Path, path: Path, root: Any, entry: str) -> Path:
     if isinstance(root, str):
         candidates.insert(0, folder / root / entry)
     for candidate in candidates:
-        resolved = candidate.resolve()
-        if resolved.is_relative_to(folder) and resolved.exists():
-            return resolved
+        try:
+            resolved = candidate.resolve()
+            if resolved.is_relative_to(folder) and (resolved.is_dir() or resolved.is_file()):
+                return resolved
+        except (OSError, RuntimeError, ValueError):  # `inside` has the words for an impossible path
+            break
     inside(folder, entry, folder, path)
     raise DataError(f"{path}: {show(entry)} is not in the source; correct the path")
 
