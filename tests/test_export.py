@@ -21,8 +21,9 @@ from pipeline import export
 from pipeline.boxes import YoloDataset
 from pipeline.config import Export, Limits8, Limits16, Limits32
 from pipeline.errors import DataError, ExportError
-from pipeline.export import ap, runner, targets
-from pipeline.export.gate import Gate, compare
+from pipeline.export import ap, make, runner, targets
+from pipeline.export.gate import Gate
+from pipeline.export.parity import compare
 from pipeline.export.runner import Found
 from pipeline.files import read_json, sha256
 from pipeline.run import Run
@@ -257,7 +258,7 @@ def test_tensorrt_takes_the_onnx_models(trained: Trained, tmp_path: Path) -> Non
     source = trained.run.export / "tiny.onnx"
     random = np.random.default_rng(0)
     calibration = [random.random((1, 3, 64, 64), np.float32) for _ in range(2)]
-    for recipe in export.RECIPES["onnx"]:
+    for recipe in make.RECIPES["onnx"]:
         quantised = tmp_path / f"{len(recipe)}.onnx"
         int8.quantise_onnx(source, quantised, calibration, recipe)
         checked = tensorrt.preflight(quantised, None)

@@ -46,9 +46,8 @@ ENGINE = """This is what an engine is built from, since it runs only on the kind
 """
 
 
-def golden(model: runner.Model | None, images: list[Path], spec: dict[str, Any], folder: Path) -> None:
+def golden(model: runner.Model, images: list[Path], folder: Path) -> None:
     """Golden images, those with most to see, as PNG: no decoder differs on it. And what the model finds in them."""
-    assert model is not None
     folder.mkdir()
     expected = []
     for number, path in enumerate(images[:GOLDEN_IMAGES], start=1):
@@ -71,7 +70,7 @@ def golden(model: runner.Model | None, images: list[Path], spec: dict[str, Any],
 
 
 def most_to_see(found: list[Found], images: list[Path], conf: float) -> list[Path]:
-    """Images with the most boxes first, so that a golden test says much; at least one with few stays out."""
+    """Images with the most boxes first, so that a golden test says much."""
     counts = [int((seen.scores >= conf).sum()) for seen in found]
     order = sorted(range(len(images)), key=lambda index: (-counts[index], images[index].name))
     return [images[index] for index in order]

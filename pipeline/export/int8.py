@@ -182,15 +182,13 @@ def _watcher(images: list[Path], dataset: YoloDataset, spec: dict[str, Any]) -> 
     """NNCF's validation function: mAP50-95 of a compiled model on these images, by number."""
     labelled = ap.truth(dataset, images)
     pictures = [runner.read_image(path) for path in images]
-    model = runner.Model.__new__(runner.Model)  # only to read outputs; NNCF brings the compiled model itself
-    model.spec, model.size = spec, spec["input"]["size"]
 
     def validate(compiled: Any, numbers: Any) -> tuple[float, None]:
         seen: dict[int, Found] = {}
         for number in numbers:
             picture = pictures[number]
             raw = next(iter(compiled(runner.prepare(picture, spec["input"])).values()))
-            seen[number] = model.read(raw, picture.shape, 0.001, every_label=True)
+            seen[number] = runner.read_output(raw, spec, picture.shape, 0.001, every_label=True)
         matches = ap.match([labelled[n] for n in seen], list(seen.values()), len(dataset.names))
         return float(ap.figures(matches, list(dataset.names))["map50_95"] or 0.0), None
 

@@ -74,18 +74,24 @@ class Model:
         return self.read(self.forward(prepare(picture, self.spec["input"])), picture.shape, lowest, every_label)
 
     def read(self, raw: Any, shape: tuple[int, ...], lowest: float, every_label: bool = False) -> Found:
-        """Objects in the model's output, in pixels of an original picture of this shape."""
-        output = self.spec["output"]
-        if output["layout"] == "rows":  # (1, n, 6): the graph has chosen already; corners, score, class
-            rows = raw[0][raw[0][:, 4] > lowest]
-            corners, scores, classes = rows[:, :4], rows[:, 4], rows[:, 5].astype(int)
-        else:  # "columns", (1, 4 + classes, n): centre, width, height, and a score per class
-            corners, scores, classes = _candidates(raw[0], lowest, every_label)
-            if output["normalised"]:
-                corners = corners * self.size
-            keep = _suppress(corners, scores, classes, output["iou"], output["max_det"])
-            corners, scores, classes = corners[keep], scores[keep], classes[keep]
-        return Found(_to_original(corners, shape, self.size, self.spec["input"]["fit"]), scores, classes)
+        return read_output(raw, self.spec, shape, lowest, every_label)
+
+
+def read_output(
+    raw: Any, spec: dict[str, Any], shape: tuple[int, ...], lowest: float, every_label: bool = False
+) -> Found:
+    """Objects in a model's output, in pixels of the original picture of this shape, from one score up."""
+    output, size = spec["output"], spec["input"]["size"]
+    if output["layout"] == "rows":  # (1, n, 6): the graph has chosen already; corners, score, class
+        rows = raw[0][raw[0][:, 4] > lowest]
+        corners, scores, classes = rows[:, :4], rows[:, 4], rows[:, 5].astype(int)
+    else:  # "columns", (1, 4 + classes, n): centre, width, height, and a score per class
+        corners, scores, classes = _candidates(raw[0], lowest, every_label)
+        if output["normalised"]:
+            corners = corners * size
+        keep = _suppress(corners, scores, classes, output["iou"], output["max_det"])
+        corners, scores, classes = corners[keep], scores[keep], classes[keep]
+    return Found(_to_original(corners, shape, size, spec["input"]["fit"]), scores, classes)
 
 
 def prepare(picture: Any, spec: dict[str, Any]) -> Any:

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from pipeline.boxes import write_data_yaml
 from pipeline.config import Target
 from pipeline.errors import ExportError
 from pipeline.export import gate
@@ -106,7 +107,9 @@ def spec(
     }
 
 
-def write(target: Target, model: Path, folder: Path, imgsz: int, calibration: list[Path]) -> Path:
+def write(
+    target: Target, model: Path, folder: Path, imgsz: int, names: tuple[str, ...], calibration: list[Path]
+) -> Path:
     """The artefact, in `folder` under Ultralytics' name for it.
 
     Of 8-bit formats this is the 32-bit original that is quantised afterwards, but for LiteRT, whose converter does
@@ -131,7 +134,7 @@ def write(target: Target, model: Path, folder: Path, imgsz: int, calibration: li
         settings |= {"simplify": target.simplify, "dynamic": target.dynamic, "opset": target.opset}
     try:
         if target.format == "litert":
-            return _write_litert(target, checkpoint, settings, calibration)
+            return _write_litert(target, checkpoint, settings, names, calibration)
         from ultralytics import YOLO
 
         with _spoken_errors(target):
@@ -155,20 +158,16 @@ def _spoken_errors(target: Target) -> Iterator[None]:
         raise ExportError(f"export.targets: {target.format}: {said}; take the target out, or change it") from None
 
 
-def _write_litert(target: Target, checkpoint: Path, settings: dict[str, Any], calibration: list[Path]) -> Path:
+def _write_litert(
+    target: Target, checkpoint: Path, settings: dict[str, Any], names: tuple[str, ...], calibration: list[Path]
+) -> Path:
     """In the other environment, by a script that is run and not imported."""
     settings["quantize"] = target.quantize
     folder = checkpoint.parent
     if target.quantize == 8:
-        import yaml
-
-        (folder / "calibration.txt").write_text("".join(f"{path.resolve()}\n" for path in calibration))
-        data = {"path": str(folder.resolve()), "train": "calibration.txt", "val": "calibration.txt"}
-        # Names do not matter here, their number does not either: no label is read for calibration.
-        from pipeline import weights
-
-        names = weights.load(checkpoint)[0].names
-        (folder / "data.yaml").write_text(yaml.safe_dump({**data, "names": dict(names)}))
+        listing = folder / "calibration.txt"
+        listing.write_text("".join(f"{path.resolve()}\n" for path in calibration), encoding="utf-8")
+        write_data_yaml(folder / "data.yaml", dict.fromkeys(("train", "val"), listing.name), names)
         settings |= {"data": str(folder / "data.yaml"), "split": "train", "batch": 1}
     script = Path(__file__).with_name("litert_convert.py")
     command = [str(LITERT_PYTHON), str(script), str(checkpoint), json.dumps(settings)]
