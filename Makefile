@@ -1,8 +1,8 @@
 # The graph: what is made from what. `make` alone prints help.
 #
-#   data/raw ─ convert ─ augment ─ train ─┬─ validate ─┬─ inspect
-#                                         │            └─ report
-#                                         └─ export
+#   data/raw ─ convert ─ augment ─ train ─ validate ─┬─ inspect
+#                                                    ├─ report
+#                                                    └─ export ─ bench-export
 #
 # A stage runs again only when its own slice of the config, its code or its input changed. Targets are real
 # files that a stage writes last, so whatever exists is finished. Limits: package versions are not watched,
@@ -37,7 +37,7 @@ SOURCE := $(if $(shell grep -s '^ *source: *data/raw/sample *\(\#.*\)\?$$' $(CON
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help setup params sample convert augment train validate inspect export report all test lint bench bench-convert bench-augment database clean
+.PHONY: help setup params sample convert augment train validate inspect export report all test lint bench bench-convert bench-augment bench-export litert database clean
 
 help:  ## this page
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,13 +64,29 @@ endif
 database: $(INSTALLED)  ## give FiftyOne its database where its own installer could not download it
 	$(PYTHON) -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev,database]'
 
+# LiteRT's converter wants an older torch than ours and a `typing-extensions` that FiftyOne refuses. Only the
+# converter runs there; the result is judged here.
+LITERT := .venv-litert
+LITERT_PACKAGES := 'ultralytics-opencv-headless>=8.4.190,<8.5' 'litert-torch>=0.10' 'ai-edge-litert>=2.3' 'ai-edge-quantizer>=0.10'
+litert: $(LITERT)/installed.txt  ## the environment that converts to LiteRT (a few GB)
+$(LITERT)/installed.txt: | $(INSTALLED)
+ifneq ($(UV),)
+	test -x $(LITERT)/bin/python || "$(UV)" venv --quiet --seed --no-python-downloads --python $(PYTHON) $(LITERT)
+	"$(UV)" pip install --python $(LITERT)/bin/python $(LITERT_PACKAGES)
+else
+	test -x $(LITERT)/bin/python || $(PYTHON) -m venv $(LITERT)
+	$(LITERT)/bin/python -m pip install --disable-pip-version-check $(LITERT_PACKAGES)
+endif
+	$(LITERT)/bin/python -m pip freeze --disable-pip-version-check > $@.partial
+	mv $@.partial $@
+
 # --- Stages ---------------------------------------------------------------------------------------
 
 convert: $(RUN)/dataset/data.yaml  ## annotations -> an Ultralytics data set, with a receipt
 augment: $(RUN)/augmented/data.yaml  ## more training images by transforming the ones there are
 train: $(RUN)/model.pt  ## fine-tune in phases, frozen layers first
 validate: $(RUN)/metrics.json  ## COCO figures of val and test
-export: $(RUN)/export/manifest.json  ## files for the device, proven equal to the model
+export: $(RUN)/export/manifest.json  ## bundles for the device, proven against the model on real images
 report: $(RUN)/report/index.html  ## the run on one page
 all: validate export report  ## every stage but the App
 convert augment train validate export report:
@@ -78,6 +94,10 @@ convert augment train validate export report:
 
 inspect: $(RUN)/metrics.json $(RUN)/params/inspect.json  ## see the mistakes in FiftyOne
 	$(PIPELINE) inspect $(OPTIONS)
+
+bench-export: $(RUN)/export/manifest.json $(RUN)/report/index.html  ## how fast each artefact is; the table goes into the report
+	$(PIPELINE) export $(OPTIONS) --bench
+	$(PIPELINE) report $(OPTIONS)
 
 sample: $(SAMPLE)  ## draw the sample data set (done by itself when a config needs it)
 $(SAMPLE): $(wildcard pipeline/sample/*.py) | $(INSTALLED)
@@ -101,7 +121,8 @@ $(RUN)/model.pt: $(RUN)/params/train.json $(RUN)/augmented/data.yaml $(TRAIN_COD
 $(RUN)/metrics.json: $(RUN)/params/validate.json $(RUN)/model.pt $(RUN)/dataset/data.yaml pipeline/validate.py
 	$(PIPELINE) validate $(OPTIONS)
 
-$(RUN)/export/manifest.json: $(RUN)/params/export.json $(RUN)/model.pt $(RUN)/dataset/data.yaml pipeline/export.py
+# After metrics.json, as the bundle carries the thresholds that validation chose.
+$(RUN)/export/manifest.json: $(RUN)/params/export.json $(RUN)/metrics.json $(RUN)/model.pt $(RUN)/dataset/data.yaml $(wildcard pipeline/export/*.py)
 	$(PIPELINE) export $(OPTIONS)
 
 $(RUN)/report/index.html: $(RUN)/params/report.json $(RUN)/metrics.json pipeline/report.py pipeline/report.html.jinja

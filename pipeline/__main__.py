@@ -18,7 +18,7 @@ STAGES = {
     "train": "fine-tune from COCO weights, in phases, with frozen layers",
     "validate": "COCO figures per split and class, and the predictions behind them",
     "inspect": "the run as a FiftyOne data set, in the App on 127.0.0.1",
-    "export": "ONNX or TensorRT, compared with the model box by box",
+    "export": "files for the device, each compared with the model on real images, in a bundle that tests itself",
     "report": "one page for people",
 }
 # Mistakes of the machine, not of the program: said in a line.
@@ -83,6 +83,8 @@ def _parser() -> argparse.ArgumentParser:
         if stage == "inspect":
             command.add_argument("--no-app", action="store_true", help="build the data set and leave")
             command.add_argument("--port", type=_natural, default=5151, help="of the App (default 5151)")
+        if stage == "export":
+            command.add_argument("--bench", action="store_true", help="measure the speed of what is there")
     params = commands.add_parser("params", help="write runs/NAME/params, by which make sees what changed")
     params.add_argument("--config", type=Path, required=True, metavar="FILE")
     commands.add_parser("sample", help="draw the sample data set into data/raw/sample")
@@ -142,9 +144,13 @@ def _inspect(config: configs.Config, run: Run, options: argparse.Namespace) -> s
 
 
 def _export(config: configs.Config, run: Run, options: argparse.Namespace) -> str:
+    if options.bench:
+        from pipeline.export import bench
+
+        return bench.main(run)
     from pipeline import export
 
-    return export.main(config.export, run, options.device)
+    return export.main(config.export, run, config.seed, options.device)
 
 
 def _report(config: configs.Config, run: Run, options: argparse.Namespace) -> str:

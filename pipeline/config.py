@@ -154,23 +154,111 @@ class Report(Section):
     worst: int = Field(default=12, ge=0, le=200)
 
 
-class Target(Section):
-    """One artefact. `quantize` is Ultralytics' word: 16 for half precision. Limits default by precision."""
+Precision = Literal["fp32", "fp16", "int8"]
+# What `quantize` may be: None for 32 bits, or Ultralytics' 16 and 8.
+QUANTIZE: dict[str, tuple[int | None, ...]] = {
+    "onnx": (None, 16, 8),
+    "openvino": (None, 16, 8),
+    "ncnn": (None, 16),
+    "torchscript": (None,),
+    "litert": (None, 8),
+    "engine": (None, 16, 8),
+}
+FORMATS_WITH = {"dynamic": ("onnx", "engine"), "opset": ("onnx", "engine"), "nms": ("onnx", "openvino", "torchscript")}
 
-    format: Literal["onnx", "engine"]
-    quantize: Literal[16] | None = None
+
+class Target(Section):
+    """One artefact, in Ultralytics' words."""
+
+    format: Literal["onnx", "openvino", "ncnn", "torchscript", "litert", "engine"]
+    quantize: int | None = None
+    nms: bool | None = None
+    imgsz: int | None = Field(default=None, ge=32, multiple_of=32)
+    dynamic: bool = False
+    opset: int | None = Field(default=None, ge=13, le=20)
+    simplify: bool = True
+    recipe: Literal["auto", "naive"] = "auto"
+
+    @model_validator(mode="after")
+    def _possible(self) -> Target:
+        if self.quantize not in QUANTIZE[self.format]:
+            known = ", ".join("none" if bits is None else str(bits) for bits in QUANTIZE[self.format])
+            raise ValueError(f"{self.format} has no `quantize: {self.quantize}`; it takes {known}")
+        for key, formats in FORMATS_WITH.items():
+            if getattr(self, key) not in (None, False) and self.format not in formats:
+                raise ValueError(f"{self.format} takes no `{key}`; {', '.join(formats)} do")
+        if self.nms is False and self.format in ("ncnn", "litert", "engine"):
+            raise ValueError(f"{self.format} takes no `nms`; {', '.join(FORMATS_WITH['nms'])} do")
+        if self.recipe == "naive" and (self.quantize != 8 or self.format not in ("onnx", "openvino")):
+            raise ValueError("`recipe` is for onnx and openvino with `quantize: 8`")
+        return self
+
+    @property
+    def precision(self) -> Precision:
+        return "int8" if self.quantize == 8 else "fp16" if self.quantize == 16 else "fp32"
+
+    @property
+    def variant(self) -> str:
+        """What tells this artefact from a plain one of its format and precision; for its name."""
+        head = {None: "", False: "-nmsfree", True: "-nms"}[self.nms]
+        opset = f"-opset{self.opset}" if self.opset else ""
+        size = f"-{self.imgsz}" if self.imgsz else ""
+        plain = "" if self.simplify else "-unsimplified"
+        return f"{head}{size}{'-dynamic' * self.dynamic}{opset}{plain}{'-naive' * (self.recipe == 'naive')}"
+
+
+class Limits(Section):
+    """How far an artefact may be from its model; None is not judged."""
+
     max_box_px: float | None = Field(default=None, gt=0)
     max_score: float | None = Field(default=None, gt=0)
+    max_changed: float | None = Field(default=None, ge=0, le=1)
+    max_score_shift: float | None = Field(default=None, gt=0, le=1)
+    max_ap_drop: float | None = Field(default=None, ge=0, le=100)
+
+
+class Limits32(Limits):
+    max_box_px: float | None = Field(default=0.5, gt=0)
+    max_score: float | None = Field(default=1e-3, gt=0)
+    max_changed: float | None = Field(default=0.0, ge=0, le=1)
+    max_ap_drop: float | None = Field(default=0.1, ge=0, le=100)
+
+
+class Limits16(Limits):
+    max_changed: float | None = Field(default=0.05, ge=0, le=1)
+    max_score_shift: float | None = Field(default=0.01, gt=0, le=1)
+    max_ap_drop: float | None = Field(default=0.2, ge=0, le=100)
+
+
+class Limits8(Limits):
+    max_score_shift: float | None = Field(default=0.1, gt=0, le=1)
+    max_ap_drop: float | None = Field(default=1.5, ge=0, le=100)
+
+
+class LimitsByPrecision(Section):
+    fp32: Limits32 = Limits32()
+    fp16: Limits16 = Limits16()
+    int8: Limits8 = Limits8()
+
+
+class Calibration(Section):
+    """The training images that the ranges of 8-bit numbers are measured on."""
+
+    images: int = Field(default=128, ge=1)
+    per_class: int = Field(default=5, ge=1)
+    draws: int = Field(default=3, ge=1, le=10)
 
 
 class Export(Section):
     targets: tuple[Target, ...] = Field(default=(Target(format="onnx"),), min_length=1)
-    images: int = Field(default=32, ge=1)
+    images: int = Field(default=300, ge=1)
     conf: float = Field(default=0.25, gt=0, lt=1)
+    limits: LimitsByPrecision = LimitsByPrecision()
+    calibration: Calibration = Calibration()
 
     @model_validator(mode="after")
     def _targets_once(self) -> Export:
-        kinds = [(target.format, target.quantize) for target in self.targets]
+        kinds = [(target.format, target.quantize, target.variant) for target in self.targets]
         if len(set(kinds)) < len(kinds):
             raise ValueError("targets: the same format and precision twice; keep one")
         return self
@@ -296,4 +384,9 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "report": Report,
     "export": Export,
     "targets": Target,
+    "limits": LimitsByPrecision,
+    "fp32": Limits,
+    "fp16": Limits,
+    "int8": Limits,
+    "calibration": Calibration,
 }

@@ -46,11 +46,19 @@ def main(config: Report, run: Run) -> str:
         receipt=receipt,
         curves=_curves(run),
         worst=_worst_images(run, split, config.worst),
+        exported=files.read_json(run.manifest) if run.manifest.is_file() else None,
+        benchmark=_benchmark(run),
         shown_score=SHOWN_SCORE,
     )
     with files.new_folder(run.report) as folder:
         (folder / "index.html").write_text(html, encoding="utf-8")
     return f"{split} split, {len(html) / 1e6:.1f} MB -> {run.report / 'index.html'}"
+
+
+def _benchmark(run: Run) -> str | None:
+    """Accuracy against latency, as `make bench-export` left it."""
+    plot = run.export / "benchmark.svg"
+    return plot.read_text(encoding="utf-8") if plot.is_file() else None
 
 
 def _curves(run: Run) -> str | None:

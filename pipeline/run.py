@@ -85,3 +85,8 @@ class Run:
     @property
     def manifest(self) -> Path:
         return self.export / "manifest.json"
+
+    @property
+    def export_refused(self) -> Path:
+        """The manifest of an export that was refused, with all its figures."""
+        return self.root / "export_refused.json"

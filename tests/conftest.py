@@ -117,7 +117,7 @@ def trained(tiles: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
         "augment": augment.main(config.augment, run, config.seed),
         "train": train.main(config.train, run, config.seed, "cpu", 0),
         "validate": validate.main(config.validate_, run, "cpu"),
-        "export": export.main(config.export, run, "cpu"),
+        "export": export.main(config.export, run, config.seed, "cpu"),
         "report": report.main(config.report, run),
     }
     return Trained(config, run, said)

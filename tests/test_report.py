@@ -103,3 +103,13 @@ def test_an_unfinished_run(trained: Trained, copy_of: Callable[[Run], Run]) -> N
     run.metrics.unlink()
     with pytest.raises(DataError, match=r"metrics\.json: not there; `make validate` writes it"):
         report.main(Report(), run)
+
+
+def test_it_shows_what_was_exported(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
+    shown = page(trained.run).text
+    [entry] = read_json(trained.run.manifest)["artefacts"]
+    assert "For the device" in shown and "tiny.onnx" in shown and str(entry["parity"]["boxes"]) in shown
+    run = copy_of(trained.run)
+    run.manifest.unlink()  # an export that has not run, or was refused
+    report.main(Report(), run)
+    assert "For the device" not in page(run).text

@@ -1,0 +1,76 @@
+"""Artefacts for a device, each run on real images and compared with the model that was validated."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import files, weights
+from pipeline.boxes import YoloDataset
+from pipeline.config import Export
+from pipeline.errors import DataError, ExportError
+from pipeline.export import targets
+from pipeline.export.gate import Gate
+from pipeline.export.make import Maker
+from pipeline.run import Run
+
+
+def main(config: Export, run: Run, seed: int, device: str) -> str:
+    """Write every target with its bundle into `run.export`, and the manifest last.
+
+    Raises ExportError, and leaves `run.export` as it was, where a target cannot be made here or breaches its
+    limits; all figures are then in `run.export_refused`.
+    """
+    weights.prepare()
+    weights.check_device(device)
+    dataset = YoloDataset.read(run.dataset / "data.yaml")
+    images = _spread(dataset.files("val"), config.images)
+    if not images:
+        raise DataError(f"{run.dataset}: no validation images to compare on; give the val split some")
+    imgsz = weights.imgsz_of(run.model)
+    targets.refuse_impossible(config.targets, run.model, run.root)
+    with files.new_folder(run.export) as folder:
+        judge = Gate(run.model, dataset, images, config.conf, device)
+        maker = Maker(config, run, seed, folder, dataset, judge, _thresholds(run, dataset, config.conf), imgsz)
+        entries, said, refused = [], [], []
+        for target in config.targets:
+            entry, verdict = maker.make(target)
+            entries.append(entry)
+            if verdict.breaches:
+                refused.append(f"{entry['file']}: differs from {run.model}: {verdict.in_a_line()}")
+            else:
+                said.append(_in_words(entry))
+        shutil.rmtree(maker.workshop, ignore_errors=True)
+        manifest = maker.manifest(entries)
+        if refused:
+            files.write_json(run.export_refused, manifest)
+            raise ExportError("\n".join(f"{line}; all figures are in {run.export_refused}" for line in refused))
+        files.write_json(folder / "manifest.json", manifest)
+    run.export_refused.unlink(missing_ok=True)
+    return f"{', '.join(said)} -> {run.export}"
+
+
+def _spread(images: list[Path], number: int) -> list[Path]:
+    """`number` images from all over the list, always the same ones."""
+    if len(images) <= number:
+        return images
+    return [images[int(index)] for index in np.linspace(0, len(images) - 1, number)]
+
+
+def _thresholds(run: Run, dataset: YoloDataset, conf: float) -> dict[str, float]:
+    """The operating point that validation chose per class; `export.conf` where it chose none."""
+    chosen: dict[str, float] = {}
+    if run.metrics.is_file():
+        chosen = (files.read_json(run.metrics).get("operating_point") or {}).get("thresholds", {})
+    return {name: float(chosen.get(name, conf)) for name in dataset.names}
+
+
+def _in_words(entry: dict[str, Any]) -> str:
+    parity, drop = entry["parity"], entry["ap"]["drop"]["points"]
+    if entry["precision"] == "fp32":
+        px, score = parity["max_box_px"], parity["max_score"]
+        return f"{entry['file']} equal on {parity['boxes']} boxes (to {px:.2g} px, {score:.1g})"
+    return f"{entry['file']} within {'–' if drop is None else f'{drop:.2f}'} points of mAP50-95"

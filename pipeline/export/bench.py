@@ -1,0 +1,154 @@
+"""How fast every artefact is, measured by its own bundle in a process of its own: `make bench-export`."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from pipeline import files, weights
+from pipeline.boxes import YoloDataset
+from pipeline.errors import ExportError
+from pipeline.export import bundle
+from pipeline.run import Run
+
+RUNS = 50
+IMAGES = 40
+THREADS = (1, 2)
+# Ultralytics' own command on the same file: the whole way from files to boxes.
+PREDICT = """
+import json, os, sys, time
+files, model, imgsz, threads, runs = json.loads(sys.argv[1])
+os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+import torch; torch.set_num_threads(threads)
+from ultralytics import YOLO
+model = YOLO(model, task="detect")
+settings = dict(imgsz=imgsz, rect=False, verbose=False, device="cpu")
+model.predict(files[:3], **settings)
+start, images = time.perf_counter(), 0
+while images < runs:
+    for _ in model.predict(files, stream=True, **settings):
+        images += 1
+print(json.dumps({"images_per_s": round(images / (time.perf_counter() - start), 2), "images": images}))
+"""
+
+
+def main(run: Run) -> str:
+    """Measure what the manifest lists, and write the figures into it and beside it as an SVG.
+
+    Raises ExportError where an artefact is not the one that was proven.
+    """
+    weights.prepare()
+    manifest = files.read_json(run.manifest)
+    images = YoloDataset.read(run.dataset / "data.yaml").files("val")[:IMAGES]
+    entries = [entry for entry in manifest["artefacts"] if entry["format"] != "engine"]
+    for entry in entries:
+        artefact = run.export / entry["file"]
+        if not artefact.exists() or bundle.sha256(artefact) != entry["sha256"]:
+            raise ExportError(f"{artefact}: not the file that was proven (its sha256 differs); `make export` again")
+        if not (run.export / entry["bundle"]).is_file():
+            raise ExportError(f"{run.export / entry['bundle']}: not there; `make export` again")
+    threads = [number for number in THREADS if number <= len(os.sched_getaffinity(0))]
+    rows = []
+    with tempfile.TemporaryDirectory() as place:
+        for entry in tqdm(entries, "bench-export", unit="artefact", leave=False, delay=1, disable=None):
+            folder = bundle.unpack(run.export / entry["bundle"], Path(place))
+            for number in threads:
+                rows.append(_measure(entry, folder, images, number, run.export))
+    manifest["benchmark"] = {"machine": _machine(), "images": len(images), "rows": rows}
+    files.write_text(run.export / "benchmark.svg", _plot(rows))
+    files.write_json(run.manifest, manifest)
+    return f"{table(rows)}\n-> {run.manifest}"
+
+
+def _measure(entry: dict[str, Any], folder: Path, images: list[Path], threads: int, export: Path) -> dict[str, Any]:
+    paths = [str(path.resolve()) for path in images]
+    command = [sys.executable, str(folder / "run.py"), *paths, "--threads", str(threads), "--bench", str(RUNS)]
+    measured = _json_of(command, threads, entry["file"])
+    predicted = None
+    if entry["format"] == "onnx" and entry["precision"] == "fp32" and entry["target"]["nms"] is None:
+        arguments = json.dumps([paths, str(export / entry["file"]), entry["imgsz"], threads, RUNS])
+        predicted = _json_of([sys.executable, "-c", PREDICT, arguments], threads, "yolo predict")["images_per_s"]
+    return {
+        "file": entry["file"],
+        "format": entry["format"],
+        "precision": entry["precision"],
+        "bytes": entry["bytes"],
+        "map50_95": entry["ap"]["artefact"]["map50_95"],
+        **measured,
+        "ultralytics_images_per_s": predicted,
+    }
+
+
+def _json_of(command: list[str], threads: int, what: str) -> Any:
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode:
+        raise ExportError(f"{what}: {(done.stderr.strip() or 'no word from it').splitlines()[-1]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _machine() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else 'unknown processor'}, {len(os.sched_getaffinity(0))} cores"
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown, for people and for the README."""
+    lines = [
+        "| artefact | MB | threads | load ms | p50 ms | p95 ms | images/s | yolo predict images/s | mAP50-95 |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        other = row["ultralytics_images_per_s"]
+        score = row["map50_95"]
+        lines.append(
+            f"| {row['file']} | {row['bytes'] / 1e6:.1f} | {row['threads']} | {row['load_ms']:.0f} | "
+            f"{row['latency_ms']['p50']:.1f} | {row['latency_ms']['p95']:.1f} | {row['images_per_s']:.1f} | "
+            f"{'' if other is None else f'{other:.1f}'} | {'–' if score is None else f'{score:.3f}'} |"
+        )
+    return "\n".join(lines)
+
+
+def _plot(rows: list[dict[str, Any]]) -> str:
+    """Accuracy against latency, as SVG text."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(8, 3.5), layout="constrained")
+    for marker, threads in zip("os", sorted({row["threads"] for row in rows}), strict=False):
+        of_threads = [row for row in rows if row["threads"] == threads and row["map50_95"] is not None]
+        axes.scatter(
+            [row["latency_ms"]["p50"] for row in of_threads],
+            [row["map50_95"] for row in of_threads],
+            marker=marker,
+            label=f"{threads} thread{'s' * (threads > 1)}",
+        )
+        for row in of_threads:
+            axes.annotate(
+                f"{row['format']} {row['precision']}",
+                (row["latency_ms"]["p50"], row["map50_95"]),
+                xytext=(4, 4),
+                textcoords="offset points",
+                fontsize=7,
+            )
+    axes.set(xlabel="latency, p50, ms", ylabel="val mAP50-95")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None})
+    plt.close(figure)
+    return text.getvalue()[text.getvalue().index("<svg") :]

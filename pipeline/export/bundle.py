@@ -1,0 +1,152 @@
+"""One zip that a device can check by itself: model, model.json, runner, golden images with what was found in them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from pipeline import files, pixels
+from pipeline.export import runner
+from pipeline.export.runner import Found
+
+RUNNER = Path(runner.__file__)
+GOLDEN_IMAGES = 3
+GOLDEN_PIXELS = 1280  # longer side of a golden image, at most: they are stored without loss
+# Another processor adds up in another order, and rounds 8-bit numbers by other instructions.
+SELFTEST = {
+    "fp32": {"max_box_px": 1.0, "max_score": 5e-3},
+    "fp16": {"max_box_px": 2.0, "max_score": 2e-2},
+    "int8": {"max_box_px": 4.0, "max_score": 5e-2},
+}
+PACKAGE = {name: package for name, (_, package) in runner.RUNTIMES.items()}
+LICENCES = {
+    "model": "AGPL-3.0-only: weights trained with Ultralytics",
+    "run.py": "AGPL-3.0-only",
+    "golden images": "that of the data set they come from",
+}
+EPOCH = (1980, 1, 1, 0, 0, 0)  # zip's first date: equal content gives equal archives
+README = """Object detector {name}: {format}, {precision}.
+
+    pip install numpy opencv-python-headless {package}     (pillow instead of OpenCV does for images)
+    python run.py --selftest                               does this device find what was found where it was made?
+    python run.py photo.jpg folder/ film.mp4               python run.py --help tells the rest
+
+{engine}SHA256SUMS lists every file (`sha256sum -c SHA256SUMS`); model.json says what the model expects and gives.
+"""
+ENGINE = """This is what an engine is built from, since it runs only on the kind of GPU it was built on. On the device:
+
+    python build.py        (with TensorRT's Python package)      or      sh build.sh      (with trtexec)
+
+"""
+
+
+def golden(model: runner.Model, images: list[Path], folder: Path) -> None:
+    """Golden images, those with most to see, as PNG: no decoder differs on it. And what the model finds in them."""
+    folder.mkdir()
+    expected = []
+    for number, path in enumerate(images[:GOLDEN_IMAGES], start=1):
+        picture = runner.read_image(path)
+        if max(picture.shape[:2]) > GOLDEN_PIXELS:
+            picture, _ = pixels.fit(picture, GOLDEN_PIXELS)
+        name = f"{number}.png"
+        (folder / name).write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+        found = model.detect_all(picture, float(model.thresholds.min()))
+        expected.append(
+            {
+                "file": name,
+                "lowest": float(model.thresholds.min()),
+                "corners": np.round(found.corners, 3).tolist(),
+                "scores": np.round(found.scores.astype(float), 6).tolist(),
+                "classes": found.classes.tolist(),
+            }
+        )
+    (folder / "expected.json").write_text(json.dumps(expected), encoding="utf-8")
+
+
+def most_to_see(found: list[Found], images: list[Path], conf: float) -> list[Path]:
+    """Images with the most boxes first, so that a golden test says much."""
+    counts = [int((seen.scores >= conf).sum()) for seen in found]
+    order = sorted(range(len(images)), key=lambda index: (-counts[index], images[index].name))
+    return [images[index] for index in order]
+
+
+def write(
+    target: Path,
+    artefact: Path,
+    spec: dict[str, Any],
+    provenance: dict[str, Any],
+    goldens: Path,
+    extra: dict[str, str] | None = None,
+) -> None:
+    """Zip everything as `target`. `extra` are further text files by name."""
+    folder = target.with_suffix("")
+    folder.mkdir()
+    try:
+        model = {
+            **spec,
+            **provenance,
+            "selftest": SELFTEST[spec["precision"]],
+            "licences": LICENCES,
+            "needs": ["numpy", "opencv-python-headless or pillow", PACKAGE[spec["format"]]],
+        }
+        (folder / "model.json").write_text(files.to_json(model), encoding="utf-8")
+        shutil.copyfile(RUNNER, folder / "run.py")
+        text = README.format(
+            name=provenance["run"],
+            format=spec["format"],
+            precision=spec["precision"],
+            package=PACKAGE[spec["format"]],
+            engine=ENGINE if spec["format"] == "engine" else "",
+        )
+        for name, content in {"README.txt": text, **(extra or {})}.items():
+            (folder / name).write_text(content, encoding="utf-8")
+        _link(artefact, folder / artefact.name)
+        _link(goldens, folder / "golden")
+        listed = sorted(path for path in folder.rglob("*") if path.is_file())
+        sums = "".join(f"{files.sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in listed)
+        (folder / "SHA256SUMS").write_text(sums, encoding="utf-8")
+        with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+            for path in [*listed, folder / "SHA256SUMS"]:
+                name = f"{folder.name}/{path.relative_to(folder).as_posix()}"
+                archive.writestr(zipfile.ZipInfo(name, EPOCH), path.read_bytes(), zipfile.ZIP_DEFLATED)
+    finally:
+        shutil.rmtree(folder)
+
+
+def _link(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target, copy_function=lambda old, new: files.link_or_copy(Path(old), Path(new)))
+    else:
+        files.link_or_copy(source, target)
+
+
+def unpack(archive: Path, folder: Path) -> Path:
+    """The bundle's own folder inside `folder`."""
+    with zipfile.ZipFile(archive) as opened:
+        opened.extractall(folder)
+    return folder / archive.stem
+
+
+def sha256(artefact: Path) -> str:
+    """Of a file; of a folder, of its `sha256sum` listing."""
+    if artefact.is_file():
+        return files.sha256(artefact)
+    import hashlib
+
+    listing = "".join(
+        f"{files.sha256(path)}  {path.relative_to(artefact).as_posix()}\n"
+        for path in sorted(artefact.rglob("*"))
+        if path.is_file()
+    )
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def size(artefact: Path) -> int:
+    paths = [artefact] if artefact.is_file() else [path for path in artefact.rglob("*") if path.is_file()]
+    return sum(path.stat().st_size for path in paths)

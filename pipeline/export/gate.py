@@ -1,0 +1,189 @@
+"""Does an artefact do what the validated model does? Both are run on real validation images.
+
+The model goes through Ultralytics' own predictor, as in validation; the artefact through the very runner that is
+put into its bundle. So a mistake of the runner (colour order, letterbox, scale) is a difference, and is seen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from pipeline.boxes import YoloDataset
+from pipeline.config import Limits
+from pipeline.export import ap, runner
+from pipeline.export.parity import compare
+from pipeline.export.runner import Found
+
+# As in validation: average precision needs the long tail of scores.
+LOWEST, IOU, MAX_DET = 0.001, 0.7, 300
+RAW_IMAGES = 8  # enough to see a wrong weight; every one is a few megabytes
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one side finds in all images: one class a box, and (for average precision) every class of a box."""
+
+    single: list[Found]
+    every: list[Found]
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """The model on all images. `raw` holds input and output tensors of the first images."""
+
+    seen: Seen
+    matches: list[ap.Matches]
+    spread: ap.Spread
+    raw: list[tuple[NDArray[np.float32], NDArray[np.float32]]]
+
+
+@dataclass(slots=True)
+class Gate:
+    """The validation images, their labels, and the model's findings on them, once per head and size."""
+
+    model: Path
+    dataset: YoloDataset
+    images: list[Path]
+    conf: float
+    device: str
+    labelled: list[Found] = field(init=False)
+    references: dict[tuple[bool, int], Reference] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.labelled = ap.truth(self.dataset, self.images)
+
+    def reference(self, nms: bool | None, imgsz: int) -> Reference:
+        key = (nms is False, imgsz)
+        if key not in self.references:
+            seen, raw = _predict(self.model, self.images, imgsz, nms is False, self.device)
+            matches = self.match(seen)
+            self.references[key] = Reference(seen, matches, ap.spread(matches), raw)
+        return self.references[key]
+
+    def match(self, seen: Seen) -> list[ap.Matches]:
+        return ap.match(self.labelled, seen.every, len(self.dataset.names))
+
+    def figures(self, matches: list[ap.Matches]) -> dict[str, Any]:
+        return ap.figures(matches, list(self.dataset.names))
+
+    def see(self, model: runner.Model, description: str) -> Seen:
+        """Every image through the runner."""
+        seen = Seen([], [])
+        for path in tqdm(self.images, description, unit="image", leave=False, delay=1, disable=None):
+            picture = runner.read_image(path)
+            raw = model.forward(runner.prepare(picture, model.spec["input"]))
+            seen.single.append(model.read(raw, picture.shape, LOWEST))
+            seen.every.append(model.read(raw, picture.shape, LOWEST, every_label=True))
+        return seen
+
+    def judge(self, model: runner.Model, nms: bool | None, limits: Limits, description: str) -> tuple[Verdict, Seen]:
+        reference = self.reference(nms, model.size)
+        seen = self.see(model, description)
+        parity = compare(reference.seen.single, seen.single, self.conf, [path.name for path in self.images])
+        matches = self.match(seen)
+        names = list(self.dataset.names)
+        drop = ap.drop(reference.spread, ap.spread(matches))
+        figures = {
+            "parity": parity.as_json(),
+            "raw": _raw(reference.raw, model) if model.spec["output"]["layout"] == "columns" and nms is None else None,
+            "ap": {
+                "model": self.figures(reference.matches),
+                "artefact": self.figures(matches),
+                "drop": drop,
+            },
+            "score_shift": {name: parity.shift_of(index) for index, name in enumerate(names)},
+            "limits": limits.model_dump(exclude_none=True),
+        }
+        return Verdict(parity.breaches(limits) + _ap_breaches(drop, limits), figures, parity.worst), seen
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`breaches` in words, empty where the artefact passed; `figures` for the manifest; `worst` images by name."""
+
+    breaches: list[str]
+    figures: dict[str, Any]
+    worst: list[str]
+
+    def in_a_line(self) -> str:
+        worst = f"; worst images {', '.join(self.worst)}" if self.worst else ""
+        return f"{', '.join(self.breaches)}{worst}"
+
+
+def _ap_breaches(drop: dict[str, Any], limits: Limits) -> list[str]:
+    if limits.max_ap_drop is None or drop["points"] is None or drop["points"] <= limits.max_ap_drop:
+        return []
+    low, high = drop["interval"] or (drop["points"], drop["points"])
+    return [f"mAP50-95 {drop['points']:.2f} points lower ({low:.2f} to {high:.2f}), {limits.max_ap_drop:g} allowed"]
+
+
+def _raw(references: list[tuple[Any, Any]], model: runner.Model) -> dict[str, Any]:
+    """Output tensors on the very input tensors that the model had: boxes of the anchors that see something."""
+    box = score = 0.0
+    for tensor, expected in references:
+        given = model.forward(tensor)
+        if model.spec["output"]["normalised"]:
+            given = np.concatenate([given[:, :4] * model.size, given[:, 4:]], axis=1)
+        likely = expected[0, 4:].max(axis=0) > 0.05
+        score = max(score, float(np.abs(given[0, 4:] - expected[0, 4:]).max()))
+        if likely.any():
+            box = max(box, float(np.abs(given[0, :4, likely] - expected[0, :4, likely]).max()))
+    return {"images": len(references), "max_box_px": round(box, 6), "max_score": round(score, 8), "from_score": 0.05}
+
+
+def _predict(
+    model_file: Path, images: list[Path], imgsz: int, nms_free: bool, device: str
+) -> tuple[Seen, list[tuple[Any, Any]]]:
+    """The model through Ultralytics' predictor, one square image at a time as a device does."""
+    from ultralytics import YOLO
+
+    model = YOLO(str(model_file), task="detect")
+    seen = Seen([], [])
+    raw: list[tuple[Any, Any]] = []
+    settings = {"imgsz": imgsz, "conf": LOWEST, "iou": IOU, "max_det": MAX_DET, **({"nms": False} if nms_free else {})}
+    predictor = _predictor()
+    for path in tqdm(images, "export: model", unit="image", leave=False, delay=1, disable=None):
+        [single] = model.predict(
+            str(path), predictor=predictor, rect=False, device=device or None, verbose=False, **settings
+        )
+        [every] = model.predictor.every
+        seen.single.append(_found(single.boxes))
+        seen.every.append(_found(every.boxes))
+        if len(raw) < RAW_IMAGES and not nms_free:
+            raw.append(model.predictor.raw)
+    return seen, raw
+
+
+def _found(boxes: Any) -> Found:
+    boxes = boxes.cpu().numpy()
+    return Found(boxes.xyxy.astype(float), boxes.conf.astype(float), boxes.cls.astype(int))
+
+
+def _predictor() -> Any:
+    from ultralytics.models.yolo.detect import DetectionPredictor
+    from ultralytics.utils.nms import non_max_suppression
+
+    class BothPredictor(DetectionPredictor):  # type: ignore[misc]  # Ultralytics has no types
+        """Keeps the tensors, and the boxes with every class they may have."""
+
+        def postprocess(self, preds: Any, img: Any, orig_imgs: Any, **kwargs: Any) -> Any:
+            output = preds[0] if isinstance(preds, (list, tuple)) else preds
+            self.raw = img.float().cpu().numpy(), output.float().cpu().numpy().copy()
+            found = non_max_suppression(
+                output.clone(),
+                self.args.conf,
+                self.args.iou,
+                multi_label=True,
+                max_det=self.args.max_det,
+                end2end=output.shape[-1] == 6,
+            )
+            self.every = self.construct_results(found, img, orig_imgs, **kwargs)
+            return super().postprocess(preds, img, orig_imgs, **kwargs)
+
+    return BothPredictor

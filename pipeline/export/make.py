@@ -1,0 +1,257 @@
+"""One target from the checkpoint to its bundle: write, quantise, judge, pack."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from pipeline import files
+from pipeline.boxes import YoloDataset
+from pipeline.config import Export, Limits, Target
+from pipeline.errors import ExportError
+from pipeline.export import bundle, int8, runner, targets, tensorrt
+from pipeline.export.gate import Gate, Seen, Verdict
+from pipeline.run import Run
+
+VERSIONS = (
+    "ultralytics-opencv-headless",
+    "torch",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "nncf",
+    "ncnn",
+    "pnnx",
+    "ai-edge-litert",
+    "tensorrt-rtx-cu13",
+)
+# In the order in which they are tried; the first one that passes its gate is taken.
+RECIPES = {
+    "onnx": ("head in float, a scale per channel", "head in float, a scale per tensor"),
+    "engine": ("head in float, a scale per channel", "head in float, a scale per tensor"),
+    "openvino": ("plain", "accuracy-aware"),
+    "litert": ("static",),
+}
+
+
+@dataclass(slots=True)
+class Maker:
+    """What all targets of one export share."""
+
+    config: Export
+    run: Run
+    seed: int
+    folder: Path
+    dataset: YoloDataset
+    judge: Gate
+    thresholds: dict[str, float]
+    imgsz: int
+    calibration: dict[str, Any] | None = None
+    draws: dict[int, list[Path]] = field(default_factory=dict)
+
+    @property
+    def workshop(self) -> Path:
+        return self.folder / ".workshop"
+
+    def make(self, target: Target) -> tuple[dict[str, Any], Verdict]:
+        """Write, quantise, judge and bundle one target: its entry in the manifest, and the verdict."""
+        imgsz = target.imgsz or self.imgsz
+        limits: Limits = getattr(self.config.limits, target.precision)
+        shutil.rmtree(self.workshop, ignore_errors=True)
+        calibrating = self.calibration_images(0) if target.quantize == 8 else []
+        names = self.dataset.names
+        source = targets.write(target, self.run.model, self.workshop / "source", imgsz, names, calibrating)
+        artefact = self.folder / targets.file_name(self.run.name, target)
+        if target.quantize == 8:
+            verdict, seen, tried, spec = self._eight_bits(target, source, artefact, imgsz, limits)
+        else:
+            os.replace(source, artefact)
+            spec, tried = self._spec(target, artefact, imgsz), []
+            verdict, seen = self._judge(target, spec, limits)
+        entry = {
+            "file": artefact.name,
+            "sha256": bundle.sha256(artefact),
+            "bytes": bundle.size(artefact),
+            "format": target.format,
+            "precision": target.precision,
+            "imgsz": imgsz,
+            "target": target.model_dump(mode="json"),
+            "verdict": "passed" if not verdict.breaches else "refused",
+            "breaches": verdict.breaches,
+            **verdict.figures,
+            "thresholds": {"model": self.thresholds, "artefact": spec["thresholds"]},
+            **({"tried": tried, "calibration": self._sensitivity(target, source, spec, tried[0])} if tried else {}),
+        }
+        if target.nms is False:
+            validated = self.judge.figures(self.judge.reference(None, imgsz).matches)
+            entry["other_head"] = {"validated": validated["map50_95"], "nms_free": entry["ap"]["model"]["map50_95"]}
+        if not verdict.breaches:
+            entry |= self._bundle(target, artefact, spec, seen, entry)
+        return entry, verdict
+
+    def _spec(self, target: Target, artefact: Path, imgsz: int) -> dict[str, Any]:
+        return targets.spec(target, artefact, self.folder, self.dataset.names, imgsz, self.thresholds)
+
+    def _judge(self, target: Target, spec: dict[str, Any], limits: Limits) -> tuple[Verdict, Seen]:
+        return self.judge.judge(self._model(spec), target.nms, limits, f"export: {spec['model']}")
+
+    def _model(self, spec: dict[str, Any]) -> runner.Model:
+        # An engine's ONNX model is judged through onnxruntime; the engine itself is built later, elsewhere.
+        through = {**spec, "format": "onnx"} if spec["format"] == "engine" else spec
+        try:
+            # Half of the cores: runtimes wait actively, and beside other work all of them stand in each other's way.
+            return runner.Model(self.folder, through, max(1, len(os.sched_getaffinity(0)) // 2))
+        except runner.Trouble as error:
+            raise ExportError(str(error)) from None
+
+    # --- Eight bits ---
+
+    def calibration_images(self, draw: int) -> list[Path]:
+        """Of a numbered draw; proven to be in neither val nor test."""
+        if draw not in self.draws:
+            chosen = int8.choose(self.dataset, self.config.calibration, self.seed + draw)
+            proof = int8.prove_disjoint(chosen, self.dataset)
+            self.calibration = self.calibration or proof
+            self.draws[draw] = chosen
+        return self.draws[draw]
+
+    def _eight_bits(
+        self, target: Target, source: Path, artefact: Path, imgsz: int, limits: Limits
+    ) -> tuple[Verdict, Seen, list[dict[str, Any]], dict[str, Any]]:
+        """Recipes in turn until one passes; the best of them where none does."""
+        recipes = ("naive",) if target.recipe == "naive" else RECIPES[target.format]
+        tried, attempts = [], []
+        for number, recipe in enumerate(recipes):
+            candidate = self.folder / f".{number}" / artefact.name
+            candidate.parent.mkdir()
+            spec = self._quantise(target, source, candidate, recipe, 0, imgsz)
+            verdict, seen = self._judge(target, spec, limits)
+            drop = verdict.figures["ap"]["drop"]
+            after = verdict.figures["ap"]["artefact"]["map50_95"]
+            tried.append({"recipe": recipe, "breaches": verdict.breaches, "map50_95": after, "ap_drop": drop})
+            points = drop["points"] if drop["points"] is not None else 100.0
+            attempts.append((bool(verdict.breaches), points, candidate, verdict, seen))
+            if not verdict.breaches:
+                break
+        _, _, candidate, verdict, seen = min(attempts, key=lambda attempt: attempt[:2])
+        os.replace(candidate, artefact)
+        for number in range(len(attempts)):
+            shutil.rmtree(self.folder / f".{number}")
+        spec = self._spec(target, artefact, imgsz)
+        reference = self.judge.reference(target.nms, imgsz)
+        spec["thresholds"] = int8.refit(reference.seen.single, seen.single, self.thresholds)
+        return verdict, seen, tried, spec
+
+    def _quantise(
+        self, target: Target, source: Path, artefact: Path, recipe: str, draw: int, imgsz: int
+    ) -> dict[str, Any]:
+        spec = self._spec(target, artefact, imgsz)
+        chosen = self.calibration_images(draw)
+        if target.format == "litert":
+            shutil.copyfile(source, artefact)  # quantised already: its converter does both
+        elif target.format == "openvino":
+            # Half of what the gate allows, on training images: they were learned, and drop less.
+            allowed = (self.config.limits.int8.max_ap_drop or 1.0) / 2
+            watch = (int8.watched(self.dataset, chosen), self.dataset, spec)
+            int8.quantise_openvino(source, artefact, int8.tensors(chosen, spec), recipe, watch, allowed)
+        else:
+            int8.quantise_onnx(source, artefact, int8.tensors(chosen, spec), recipe)
+        return spec
+
+    def _sensitivity(self, target: Target, source: Path, spec: dict[str, Any], first: dict[str, Any]) -> dict[str, Any]:
+        """Average precision with other draws of calibration images, by the recipe that came first."""
+        before = self.judge.figures(self.judge.reference(target.nms, spec["input"]["size"]).matches)["map50_95"]
+        found = [first["map50_95"]]
+        # LiteRT's converter would need a minute for each.
+        for draw in range(1, self.config.calibration.draws if target.format != "litert" else 1):
+            folder = self.folder / ".draw"
+            folder.mkdir()
+            try:
+                artefact = folder / targets.file_name(self.run.name, target)
+                other = self._quantise(target, source, artefact, first["recipe"], draw, spec["input"]["size"])
+                seen = self.judge.see(self._model(other), f"export: draw {draw + 1}")
+            finally:
+                shutil.rmtree(folder)
+            found.append(self.judge.figures(self.judge.match(seen))["map50_95"])
+        draws = [
+            {
+                "seed": self.seed + draw,
+                "map50_95": after,
+                "ap_drop": None if before is None or after is None else round(100 * (before - after), 4),
+            }
+            for draw, after in enumerate(found)
+        ]
+        return {"seed": self.seed, "recipe": first["recipe"], "draws": draws}
+
+    # --- What is handed out ---
+
+    def _bundle(
+        self, target: Target, artefact: Path, spec: dict[str, Any], seen: Seen, entry: dict[str, Any]
+    ) -> dict[str, Any]:
+        goldens = self.workshop / "golden"
+        images = bundle.most_to_see(seen.single, self.judge.images, self.config.conf)
+        bundle.golden(self._model(spec), images, goldens)
+        name = f"{self.run.name}-{target.format}-{target.precision}{target.variant}.zip"
+        more: dict[str, Any] = {}
+        extra: dict[str, str] = {}
+        if target.format == "engine":
+            more, extra, spec = self._engine(target, artefact, spec)
+        provenance = {
+            "run": self.run.name,
+            "source": {"file": self.run.model.name, "sha256": files.sha256(self.run.model)},
+            "artefact_sha256": entry["sha256"],
+            "proven": {
+                "images": entry["parity"]["images"],
+                "map50_95": entry["ap"]["artefact"]["map50_95"],
+                "map50_95_of_model": entry["ap"]["model"]["map50_95"],
+            },
+            "versions": versions(),
+        }
+        bundle.write(self.folder / name, artefact, spec, provenance, goldens, extra)
+        return {"bundle": name, "bundle_bytes": (self.folder / name).stat().st_size, **more}
+
+    def _engine(
+        self, target: Target, onnx: Path, spec: dict[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, str], dict[str, Any]]:
+        """Pre-flight, and what the device needs. With a GPU and TensorRT here, the engine is built and judged too."""
+        shapes = tensorrt.profile(spec["input"]["size"], target.dynamic)
+        checked = tensorrt.preflight(onnx, shapes)
+        engine = f"{onnx.stem}.engine"
+        more: dict[str, Any] = {"preflight": checked, "built": "on the device, by the bundle's build.py or build.sh"}
+        if tensorrt.can_build_here():
+            tensorrt.build_here(onnx, self.folder / engine, shapes)
+            built = {**spec, "model": engine}
+            limits: Limits = getattr(self.config.limits, target.precision)
+            model = runner.Model(self.folder, built)
+            verdict, _ = self.judge.judge(model, target.nms, limits, f"export: {engine}")
+            if verdict.breaches:
+                raise ExportError(f"{engine}: differs from {self.run.model}: {verdict.in_a_line()}")
+            more["built"] = {"file": engine, "sha256": files.sha256(self.folder / engine), **verdict.figures}
+        spec = {**spec, "model": engine, "engine": tensorrt.facts(onnx, shapes, checked)}
+        return more, tensorrt.device_files(onnx, engine, shapes, checked), spec
+
+    def manifest(self, entries: list[dict[str, Any]]) -> dict[str, Any]:
+        return {
+            "model": {"file": self.run.model.name, "sha256": files.sha256(self.run.model)},
+            "classes": list(self.dataset.names),
+            "imgsz": self.imgsz,
+            "letterbox": "square, grey 114, centred; RGB, 0..1",
+            "compared_on": {"split": "val", "images": [path.name for path in self.judge.images]},
+            "calibration": self.calibration,
+            "artefacts": entries,
+            "versions": versions(),
+        }
+
+
+def versions() -> dict[str, str]:
+    found = {}
+    for name in VERSIONS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

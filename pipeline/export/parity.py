@@ -1,0 +1,137 @@
+"""How far the boxes of an artefact are from those of its model, pair by pair."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pipeline.config import Limits
+from pipeline.export import ap, runner
+from pipeline.export.runner import Found
+
+WORST = 3  # images named
+
+
+@dataclass(slots=True)
+class Parity:
+    """How far an artefact is from the model over all images. Shifts are artefact less model, of paired boxes."""
+
+    images: int = 0
+    boxes: int = 0
+    lost: int = 0
+    extra: int = 0
+    flipped: int = 0
+    min_iou: float = 1.0
+    max_box_px: float = 0.0
+    max_score: float = 0.0
+    shifts: list[float] = field(default_factory=list)
+    kinds: list[int] = field(default_factory=list)
+    badness: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def changed(self) -> float:
+        return (self.lost + self.extra + self.flipped) / self.boxes if self.boxes else 0.0
+
+    @property
+    def mean_shift(self) -> float:
+        return float(np.mean(self.shifts)) if self.shifts else 0.0
+
+    @property
+    def worst(self) -> list[str]:
+        return [name for name, bad in sorted(self.badness.items(), key=lambda item: -item[1])[:WORST] if bad > 0]
+
+    def shift_of(self, kind: int) -> float | None:
+        of_class = [shift for shift, other in zip(self.shifts, self.kinds, strict=True) if other == kind]
+        return round(float(np.mean(of_class)), 6) if of_class else None
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "images": self.images,
+            "boxes": self.boxes,
+            "lost": self.lost,
+            "extra": self.extra,
+            "flipped": self.flipped,
+            "changed": round(self.changed, 6),
+            "min_iou": round(self.min_iou, 6),
+            "max_box_px": round(self.max_box_px, 6),
+            "max_score": round(self.max_score, 8),
+            "mean_score_shift": round(self.mean_shift, 8),
+            "worst": self.worst,
+        }
+
+    def breaches(self, limits: Limits) -> list[str]:
+        said = []
+        if not self.boxes:
+            said.append("the model found nothing to compare, so nothing is proven; train longer or lower export.conf")
+        if limits.max_changed is not None and self.changed > limits.max_changed:
+            said.append(
+                f"{self.lost} boxes lost, {self.extra} invented and {self.flipped} of another class of {self.boxes}"
+            )
+        if limits.max_box_px is not None and self.max_box_px > limits.max_box_px:
+            said.append(f"boxes up to {self.max_box_px:.3g} px apart, {limits.max_box_px:g} allowed")
+        if limits.max_score is not None and self.max_score > limits.max_score:
+            said.append(f"scores up to {self.max_score:.3g} apart, {limits.max_score:g} allowed")
+        if limits.max_score_shift is not None and abs(self.mean_shift) > limits.max_score_shift:
+            said.append(f"scores shifted by {self.mean_shift:+.3g} on average, {limits.max_score_shift:g} allowed")
+        return said
+
+
+def compare(reference: list[Found], found: list[Found], conf: float, names: list[str]) -> Parity:
+    """Pair the boxes of both sides, image by image.
+
+    A box counts from `conf` upwards; its partner on the other side may lie a tenth below. Each box takes the
+    nearest free one of its class; what is left over takes one of another class, and is then flipped; pairs further
+    apart than any rounding (IoU below 0.5) are not pairs.
+    """
+    parity = Parity(images=len(names))
+    for ours, theirs, name in zip(reference, found, names, strict=True):
+        ours, theirs = _above(ours, 0.9 * conf), _above(theirs, 0.9 * conf)
+        pairs, flips = _pairs(ours, theirs)
+        there = {i for i, _ in pairs + flips}
+        partnered = {j for _, j in pairs + flips}
+        lost = sum(ours.scores[i] >= conf and i not in there for i in range(len(ours)))
+        extra = sum(theirs.scores[j] >= conf and j not in partnered for j in range(len(theirs)))
+        flipped = sum(max(ours.scores[i], theirs.scores[j]) >= conf for i, j in flips)
+        pairs = [(i, j) for i, j in pairs if max(ours.scores[i], theirs.scores[j]) >= conf]
+        box_px = max((float(np.abs(ours.corners[i] - theirs.corners[j]).max()) for i, j in pairs), default=0.0)
+        shifts = [float(theirs.scores[j] - ours.scores[i]) for i, j in pairs]
+        score = max(map(abs, shifts), default=0.0)
+        parity.boxes += int((ours.scores >= conf).sum())
+        parity.lost, parity.extra, parity.flipped = parity.lost + lost, parity.extra + extra, parity.flipped + flipped
+        parity.max_box_px, parity.max_score = max(parity.max_box_px, box_px), max(parity.max_score, score)
+        parity.min_iou = min([parity.min_iou, *(runner.overlap(ours.corners[i], theirs.corners[j]) for i, j in pairs)])
+        parity.shifts += shifts
+        parity.kinds += [int(ours.classes[i]) for i, _ in pairs]
+        parity.badness[name] = 1e3 * (lost + extra + flipped) + box_px + 100 * score
+    return parity
+
+
+def _above(found: Found, score: float) -> Found:
+    keep = found.scores >= score
+    return Found(found.corners[keep], found.scores[keep], found.classes[keep])
+
+
+def _pairs(ours: Found, theirs: Found) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Pairs of the same class, and pairs of different ones among what is left."""
+    iou = ap.overlaps(ours.corners, theirs.corners)
+    free = np.ones(len(theirs), bool)
+    same: list[tuple[int, int]] = []
+    flipped: list[tuple[int, int]] = []
+    taken: set[int] = set()
+    for pairs in (same, flipped):
+        for i in np.argsort(-ours.scores, kind="stable"):
+            if int(i) in taken:
+                continue
+            near = free & (iou[i] >= 0.5)
+            if pairs is same:
+                near &= theirs.classes == ours.classes[i]
+            if near.any():
+                # By corners and score together: overlapping objects may lie equally near.
+                far = np.abs(theirs.corners - ours.corners[i]).max(axis=1) + 10 * np.abs(theirs.scores - ours.scores[i])
+                j = int(np.where(near, far, np.inf).argmin())
+                pairs.append((int(i), j))
+                taken.add(int(i))
+                free[j] = False
+    return same, flipped

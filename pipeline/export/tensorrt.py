@@ -1,0 +1,121 @@
+"""TensorRT: an engine runs only on the kind of GPU it was built on, so this makes what a device builds one from.
+
+The ONNX model is shown to TensorRT's own parser and builder first, on the CPU (`tensorrt-rtx-cu13` needs no GPU):
+what that builder refuses, the device's refuses too.
+"""
+
+from __future__ import annotations
+
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from pipeline import files
+from pipeline.errors import ExportError
+from pipeline.export import build_engine
+
+PACKAGE = "tensorrt-rtx-cu13"
+WORKSPACE_MB = 2048
+BUILD_SH = """#!/bin/sh
+# Build the engine with trtexec, on the device that will run it. Checked with: {checked}.
+set -eu
+cd "$(dirname "$0")"
+command -v trtexec >/dev/null || PATH="$PATH:/usr/src/tensorrt/bin"
+command -v trtexec >/dev/null || {{
+    echo "error: no trtexec on this machine; it comes with TensorRT, on a Jetson in /usr/src/tensorrt/bin" >&2
+    exit 1
+}}
+# Precisions are those of the ONNX file. TensorRT 11 knows no other way and no such option any more.
+typed=$(trtexec --help 2>/dev/null | grep -o -m1 -e '--stronglyTyped' || true)
+trtexec --onnx={onnx} --saveEngine=.partial.engine $typed{shapes}
+mv .partial.engine {engine}
+echo "{engine}: built; now: python run.py --selftest"
+"""
+
+
+def can_build_here() -> bool:
+    """A GPU, and TensorRT proper."""
+    if find_spec("tensorrt") is None:
+        return False
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
+def profile(imgsz: int, dynamic: bool) -> dict[str, Any] | None:
+    """Shapes of a dynamic model: batches of 1 to 8 and sizes of half to twice as the engine's range."""
+    if not dynamic:
+        return None
+    small, large = max(32, imgsz // 64 * 32), imgsz * 2
+    return {
+        "input": "images",
+        "min": [1, 3, small, small],
+        "opt": [1, 3, imgsz, imgsz],
+        "max": [8, 3, large, large],
+    }
+
+
+def preflight(onnx: Path, shapes: dict[str, Any] | None) -> dict[str, Any]:
+    """What TensorRT's parser and builder say to the model, without a GPU.
+
+    Raises ExportError where they refuse it. Where the package is not there, says so instead.
+    """
+    if find_spec("tensorrt_rtx") is None:
+        return {"skipped": f"{PACKAGE} is not installed (proprietary, x86-64 only): pip install -e '.[tensorrt]'"}
+    import tensorrt_rtx
+
+    def for_ada(config: Any) -> None:
+        # Without a GPU the builder has to be told for which one: Ada, which it supports. Nothing runs here.
+        config.num_compute_capabilities = 1
+        config.set_compute_capability(tensorrt_rtx.ComputeCapability.SM89, 0)
+
+    start = time.perf_counter()
+    try:
+        plan, layers = build_engine.build(tensorrt_rtx, onnx.read_bytes(), shapes, WORKSPACE_MB, for_ada)
+    except build_engine.Trouble as error:
+        raise ExportError(f"{onnx.name}: {error}; change the target's opset, nms or quantize") from None
+    return {
+        "builder": f"TensorRT for RTX {tensorrt_rtx.__version__}",
+        "layers": layers,
+        "plan_bytes": plan.nbytes,
+        "seconds": round(time.perf_counter() - start, 2),
+    }
+
+
+def build_here(onnx: Path, engine: Path, shapes: dict[str, Any] | None) -> None:
+    """The engine for this machine's GPU."""
+    import tensorrt
+
+    try:
+        plan, _ = build_engine.build(tensorrt, onnx.read_bytes(), shapes, WORKSPACE_MB)
+    except build_engine.Trouble as error:
+        raise ExportError(f"{onnx.name}: {error}") from None
+    engine.write_bytes(plan)
+
+
+def device_files(onnx: Path, engine: str, shapes: dict[str, Any] | None, checked: dict[str, Any]) -> dict[str, str]:
+    """build.py and build.sh of the bundle."""
+    options = ""
+    if shapes:
+        options = "".join(
+            f" --{key}Shapes={shapes['input']}:{'x'.join(map(str, shapes[key]))}" for key in ("min", "opt", "max")
+        )
+    said = checked.get("builder", "no TensorRT at hand")
+    return {
+        "build.py": Path(build_engine.__file__).read_text(encoding="utf-8"),
+        "build.sh": BUILD_SH.format(checked=said, onnx=onnx.name, engine=engine, shapes=options),
+    }
+
+
+def facts(onnx: Path, shapes: dict[str, Any] | None, checked: dict[str, Any]) -> dict[str, Any]:
+    """For model.json: what build.py reads, and what the model was checked with."""
+    import onnx as library
+
+    return {
+        "onnx": onnx.name,
+        "onnx_sha256": files.sha256(onnx),
+        "opset": int(library.load(str(onnx), load_external_data=False).opset_import[0].version),
+        "profile": shapes,
+        "checked_with": checked,
+    }

@@ -1,0 +1,175 @@
+"""Eight bits: where the calibration images come from, and what quantising everything loses."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from conftest import Trained
+
+from pipeline import export
+from pipeline.boxes import YoloDataset
+from pipeline.config import Calibration, Export
+from pipeline.errors import DataError, ExportError
+from pipeline.export import int8
+from pipeline.export.runner import Found
+from pipeline.files import read_json, sha256
+from pipeline.run import Run
+
+CONF = 0.002
+
+
+def config(target: dict[str, Any], **more: Any) -> Export:
+    calibration = {"images": 6, "per_class": 1, "draws": 2}
+    return Export.model_validate({"targets": [target], "conf": CONF, "images": 3, "calibration": calibration, **more})
+
+
+def dataset_of(run: Run) -> YoloDataset:
+    return YoloDataset.read(run.dataset / "data.yaml")
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> YoloDataset:
+    """200 training images, the last class in five of them alone."""
+    for split, number in (("train", 200), ("val", 4)):
+        (tmp_path / "images" / split).mkdir(parents=True)
+        (tmp_path / "labels" / split).mkdir(parents=True)
+        for index in range(number):
+            (tmp_path / "images" / split / f"{index:03d}.jpg").touch()
+            kinds = [0, *([1] if index % 3 == 0 else []), *([2] if index % 40 == 7 else [])]
+            lines = "".join(f"{kind} 0.5 0.5 0.1 0.1\n" for kind in kinds)
+            (tmp_path / "labels" / split / f"{index:03d}.txt").write_text(lines)
+    return YoloDataset(("often", "third", "rare"), {split: tmp_path / "images" / split for split in ("train", "val")})
+
+
+def test_calibration_shows_every_class_and_is_seeded(many: YoloDataset) -> None:
+    settings = Calibration(images=30)
+    chosen = int8.choose(many, settings, 0)
+    assert len(chosen) == len(set(chosen)) == 30
+    assert {path.parent.name for path in chosen} == {"train"}
+    kinds = Counter(line[0] for path in chosen for line in many.label_file(path).read_text().splitlines())
+    # Drawn blindly, 30 of 200 would show 0.75 of the rare ones on average.
+    assert kinds["2"] == 5 and kinds["1"] >= 10
+    assert int8.choose(many, settings, 0) == chosen != int8.choose(many, settings, 1)
+
+
+def test_too_few_images_of_a_class(many: YoloDataset) -> None:
+    with pytest.raises(DataError, match=r"5 training images show 'rare', too few .*per_class: 6\)"):
+        int8.choose(many, Calibration(per_class=6), 0)
+
+
+def test_no_training_images(many: YoloDataset) -> None:
+    for path in many.files("train"):
+        path.unlink()
+    with pytest.raises(DataError, match="no training images to calibrate"):
+        int8.choose(many, Calibration(), 0)
+
+
+def test_a_planted_overlap_is_refused(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
+    """A test image among the training images, under another name and as another kind of file."""
+    from PIL import Image
+
+    run = copy_of(trained.run)
+    dataset = dataset_of(run)
+    twin, spied = dataset.files("train")[0], dataset.files("test")[1]
+    twin.unlink()
+    with Image.open(spied) as image:
+        image.save(twin.with_suffix(".png"))
+    shutil.move(dataset.label_file(twin), dataset.label_file(twin.with_suffix(".png")))
+    before = read_json(run.manifest)
+    with pytest.raises(
+        DataError, match=rf"{twin.stem}\.png: would calibrate, and is the same picture as .*{spied.name}"
+    ):
+        export.main(config({"format": "onnx", "quantize": 8}, calibration={"per_class": 1}), run, 0, "cpu")
+    assert read_json(run.manifest) == before and not list(run.root.glob(".export*"))
+
+
+def test_onnx_with_the_head_in_float(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
+    run = copy_of(trained.run)
+    export.main(config({"format": "onnx", "quantize": 8}), run, 3, "cpu")
+    manifest = read_json(run.manifest)
+    [entry] = manifest["artefacts"]
+    assert entry["file"] == "tiny-int8.onnx" and entry["verdict"] == "passed"
+    assert entry["bytes"] < 0.5 * read_json(trained.run.manifest)["artefacts"][0]["bytes"]
+    assert [tried["recipe"] for tried in entry["tried"]] == ["head in float, a scale per channel"]
+    assert [draw["seed"] for draw in entry["calibration"]["draws"]] == [3, 4]
+    # Listed with their hashes, and all from the training split.
+    dataset = dataset_of(run)
+    listed = {image["file"]: image["sha256"] for image in manifest["calibration"]["images"]}
+    assert len(listed) == 6
+    assert listed.items() <= {path.name: sha256(path) for path in dataset.files("train")}.items()
+    model = onnx.load(str(run.export / "tiny-int8.onnx"))
+    # TensorRT's rules: zero points are zero, and no bias goes through a DequantizeLinear.
+    tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    scaled = [node for node in model.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    assert len(scaled) > 100
+    assert not any(tensors[node.input[2]].any() for node in scaled)
+    assert not [
+        node
+        for node in scaled
+        if node.op_type == "DequantizeLinear" and tensors.get(node.input[0], np.int8(0)).dtype == np.int32
+    ]
+    # No node of the head reads what a DequantizeLinear of a weight gives.
+    weights = {node.output[0] for node in scaled if node.input[0] in tensors}
+    assert not [
+        node.name
+        for node in model.graph.node
+        if "/model.23/" in node.name and node.op_type == "Conv" and set(node.input) & weights
+    ]
+
+
+def test_openvino_through_nncf(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
+    run = copy_of(trained.run)
+    export.main(config({"format": "openvino", "quantize": 8}), run, 0, "cpu")
+    [entry] = read_json(run.manifest)["artefacts"]
+    assert entry["file"] == "tiny-int8_openvino_model" and entry["verdict"] == "passed"
+    assert "FakeQuantize" in (run.export / entry["file"] / "model.xml").read_text()
+    assert entry["tried"][0]["recipe"] == "plain" and entry["calibration"]["recipe"] == "plain"
+
+
+def test_accuracy_aware_where_plain_drops_too_much(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
+    """Limits that nothing in 8 bits can keep: both recipes are tried, and the figures of both are told."""
+    run = copy_of(trained.run)
+    limits = {"int8": {"max_box_px": 1e-9}}
+    with pytest.raises(ExportError, match=r"boxes up to .* px apart"):
+        export.main(config({"format": "openvino", "quantize": 8}, limits=limits), run, 0, "cpu")
+    [entry] = read_json(run.export_refused)["artefacts"]
+    assert [tried["recipe"] for tried in entry["tried"]] == ["plain", "accuracy-aware"]
+    assert all(tried["breaches"] for tried in entry["tried"])
+
+
+def test_the_naive_recipe_loses_everything(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
+    run = copy_of(trained.run)
+    before = read_json(run.manifest)
+    # A hardly trained model has no precision to lose: the boxes that vanish have to tell.
+    limits = {"int8": {"max_changed": 0.5}}
+    with pytest.raises(ExportError, match=r"tiny-int8-naive\.onnx: differs from .* boxes lost"):
+        export.main(config({"format": "onnx", "quantize": 8, "recipe": "naive"}, limits=limits), run, 0, "cpu")
+    [entry] = read_json(run.export_refused)["artefacts"]
+    assert entry["parity"]["lost"] == entry["parity"]["boxes"] > 0
+    assert read_json(run.manifest) == before
+
+
+def test_thresholds_follow_the_scores() -> None:
+    random = np.random.default_rng(0)
+
+    def one_image(scores: np.ndarray) -> Found:
+        return Found(np.zeros((len(scores), 4)), scores, np.arange(len(scores)) % 2)
+
+    scores = random.random(200)
+    fitted = int8.refit([one_image(scores)], [one_image(scores * 0.8)], {"a": 0.5, "b": 0.3, "c": 0.4})
+    for kind, (name, threshold) in enumerate((("a", 0.5), ("b", 0.3))):
+        of_class = scores[np.arange(200) % 2 == kind]
+        assert (of_class * 0.8 >= fitted[name]).sum() == (of_class >= threshold).sum()
+    assert fitted["c"] == 0.4  # the model shows none of it
+
+
+def test_the_head_is_the_last_layer() -> None:
+    names = ["/model.22/cv1/Conv", "/model.23/cv2.0/Conv", "__module.model.23.cv3/Add", "/model.2/Conv", "Concat_7"]
+    assert int8.in_head(names) == ["/model.23/cv2.0/Conv", "__module.model.23.cv3/Add"]
