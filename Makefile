@@ -12,6 +12,7 @@
 CONFIG ?= configs/sample.yaml
 DEVICE ?=
 WORKERS ?=
+AGAINST ?=
 
 NAME := $(basename $(notdir $(CONFIG)))
 RUN := runs/$(NAME)
@@ -44,6 +45,7 @@ help:  ## this page
 	@echo
 	@echo "  CONFIG=configs/NAME.yaml chooses the experiment (now $(CONFIG)); results go to runs/NAME."
 	@echo "  DEVICE=cpu|0|mps and WORKERS=N say where and how fast; they never change what is made."
+	@echo "  AGAINST=runs/OTHER has validate say whether this run is better than that one, or inside noise."
 
 # --- Installation ---------------------------------------------------------------------------------
 
@@ -69,15 +71,15 @@ database: $(INSTALLED)  ## give FiftyOne its database where its own installer co
 convert: $(RUN)/dataset/data.yaml  ## annotations -> an Ultralytics data set, with a receipt
 augment: $(RUN)/augmented/data.yaml  ## more training images by transforming the ones there are
 train: $(RUN)/model.pt  ## fine-tune in phases, frozen layers first
-validate: $(RUN)/metrics.json  ## COCO figures of val and test
+validate: $(RUN)/metrics.json $(if $(AGAINST),$(RUN)/comparison.json)  ## COCO figures of val and test, with error bars
 export: $(RUN)/export/manifest.json  ## files for the device, proven equal to the model
 report: $(RUN)/report/index.html  ## the run on one page
 all: validate export report  ## every stage but the App
 convert augment train validate export report:
 	@echo "$@: up to date in $(RUN)"
 
-inspect: $(RUN)/metrics.json $(RUN)/params/inspect.json  ## see the mistakes in FiftyOne
-	$(PIPELINE) inspect $(OPTIONS)
+inspect: $(RUN)/metrics.json $(RUN)/params/inspect.json  ## see the mistakes in FiftyOne, tag what to correct
+	$(PIPELINE) inspect $(OPTIONS) $(if $(AGAINST),--against $(AGAINST))
 
 sample: $(SAMPLE)  ## draw the sample data set (done by itself when a config needs it)
 $(SAMPLE): $(wildcard pipeline/sample/*.py) | $(INSTALLED)
@@ -98,13 +100,17 @@ $(RUN)/augmented/data.yaml: $(RUN)/params/augment.json $(RUN)/dataset/data.yaml 
 $(RUN)/model.pt: $(RUN)/params/train.json $(RUN)/augmented/data.yaml $(TRAIN_CODE)
 	$(PIPELINE) train $(OPTIONS)
 
-$(RUN)/metrics.json: $(RUN)/params/validate.json $(RUN)/model.pt $(RUN)/dataset/data.yaml pipeline/validate.py
+$(RUN)/metrics.json: $(RUN)/params/validate.json $(RUN)/model.pt $(RUN)/dataset/data.yaml $(wildcard pipeline/validate/*.py)
 	$(PIPELINE) validate $(OPTIONS)
+
+# Always made anew (`params` is phony): AGAINST may name another run, and it takes seconds.
+$(RUN)/comparison.json: $(RUN)/metrics.json params
+	$(PIPELINE) validate $(OPTIONS) --against $(AGAINST)
 
 $(RUN)/export/manifest.json: $(RUN)/params/export.json $(RUN)/model.pt $(RUN)/dataset/data.yaml pipeline/export.py
 	$(PIPELINE) export $(OPTIONS)
 
-$(RUN)/report/index.html: $(RUN)/params/report.json $(RUN)/metrics.json pipeline/report.py pipeline/report.html.jinja
+$(RUN)/report/index.html: $(RUN)/params/report.json $(RUN)/metrics.json $(if $(AGAINST),$(RUN)/comparison.json) pipeline/report.py pipeline/report.html.jinja
 	$(PIPELINE) report $(OPTIONS)
 
 # --- Upkeep ---------------------------------------------------------------------------------------

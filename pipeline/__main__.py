@@ -79,9 +79,22 @@ def _parser() -> argparse.ArgumentParser:
             metavar="N",
             help="processes that load images on a GPU machine (default 4)",
         )
+        if stage == "validate":
+            command.add_argument(
+                "--against",
+                type=Path,
+                metavar="RUN",
+                help="compare with runs/OTHER, on the predictions that both have; predicts only where there are none",
+            )
         if stage == "inspect":
             command.add_argument("--no-app", action="store_true", help="build the data set and leave")
             command.add_argument("--port", type=_natural, default=5151, help="of the App (default 5151)")
+            command.add_argument(
+                "--against", type=Path, metavar="RUN", help="show the predictions of runs/OTHER, on the same images, too"
+            )
+            command.add_argument(
+                "--save-fixes", action="store_true", help="write what was tagged in the App to data/fixes/NAME.yaml"
+            )
     params = commands.add_parser("params", help="write runs/NAME/params, by which make sees what changed")
     params.add_argument("--config", type=Path, required=True, metavar="FILE")
     commands.add_parser("sample", help="draw the sample data set into data/raw/sample")
@@ -131,13 +144,15 @@ def _train(config: configs.Config, run: Run, options: argparse.Namespace) -> str
 def _validate(config: configs.Config, run: Run, options: argparse.Namespace) -> str:
     from pipeline import validate
 
-    return validate.main(config.validate_, run, options.device)
+    return validate.main(config.validate_, run, options.device, options.against)
 
 
 def _inspect(config: configs.Config, run: Run, options: argparse.Namespace) -> str:
     from pipeline import inspect
 
-    return inspect.main(config.inspect, run, None if options.no_app else options.port)
+    if options.save_fixes:
+        return inspect.save_fixes(run)
+    return inspect.main(config.inspect, run, options.device, None if options.no_app else options.port, options.against)
 
 
 def _export(config: configs.Config, run: Run, options: argparse.Namespace) -> str:
