@@ -12,6 +12,7 @@
 CONFIG ?= configs/sample.yaml
 DEVICE ?=
 WORKERS ?=
+AGAINST ?=
 
 NAME := $(basename $(notdir $(CONFIG)))
 RUN := runs/$(NAME)
@@ -44,6 +45,7 @@ help:  ## this page
 	@echo
 	@echo "  CONFIG=configs/NAME.yaml chooses the experiment (now $(CONFIG)); results go to runs/NAME."
 	@echo "  DEVICE=cpu|0|mps and WORKERS=N say where and how fast; they never change what is made."
+	@echo "  AGAINST=runs/OTHER has validate say whether this run is better than that one, or inside noise."
 
 # --- Installation ---------------------------------------------------------------------------------
 
@@ -85,15 +87,15 @@ endif
 convert: $(RUN)/dataset/data.yaml  ## annotations -> an Ultralytics data set, with a receipt
 augment: $(RUN)/augmented/data.yaml  ## more training images by transforming the ones there are
 train: $(RUN)/model.pt  ## fine-tune in phases, frozen layers first
-validate: $(RUN)/metrics.json  ## COCO figures of val and test
+validate: $(RUN)/metrics.json $(if $(AGAINST),$(RUN)/comparison.json)  ## COCO figures of val and test, with error bars
 export: $(RUN)/export/manifest.json  ## bundles for the device, proven against the model on real images
 report: $(RUN)/report/index.html  ## the run on one page
 all: validate export report  ## every stage but the App
 convert augment train validate export report:
 	@echo "$@: up to date in $(RUN)"
 
-inspect: $(RUN)/metrics.json $(RUN)/params/inspect.json  ## see the mistakes in FiftyOne
-	$(PIPELINE) inspect $(OPTIONS)
+inspect: $(RUN)/metrics.json $(RUN)/params/inspect.json  ## see the mistakes in FiftyOne, tag what to correct
+	$(PIPELINE) inspect $(OPTIONS) $(if $(AGAINST),--against $(AGAINST))
 
 bench-export: $(RUN)/export/manifest.json $(RUN)/report/index.html  ## how fast each artefact is; the table goes into the report
 	$(PIPELINE) export $(OPTIONS) --bench
@@ -118,14 +120,18 @@ $(RUN)/augmented/data.yaml: $(RUN)/params/augment.json $(RUN)/dataset/data.yaml 
 $(RUN)/model.pt: $(RUN)/params/train.json $(RUN)/augmented/data.yaml $(TRAIN_CODE)
 	$(PIPELINE) train $(OPTIONS)
 
-$(RUN)/metrics.json: $(RUN)/params/validate.json $(RUN)/model.pt $(RUN)/dataset/data.yaml pipeline/validate.py
+$(RUN)/metrics.json: $(RUN)/params/validate.json $(RUN)/model.pt $(RUN)/dataset/data.yaml $(wildcard pipeline/validate/*.py)
 	$(PIPELINE) validate $(OPTIONS)
+
+# Always made anew (`params` is phony): AGAINST may name another run, and it takes seconds.
+$(RUN)/comparison.json: $(RUN)/metrics.json params
+	$(PIPELINE) validate $(OPTIONS) --against $(AGAINST)
 
 # After metrics.json, as the bundle carries the thresholds that validation chose.
 $(RUN)/export/manifest.json: $(RUN)/params/export.json $(RUN)/metrics.json $(RUN)/model.pt $(RUN)/dataset/data.yaml $(wildcard pipeline/export/*.py)
 	$(PIPELINE) export $(OPTIONS)
 
-$(RUN)/report/index.html: $(RUN)/params/report.json $(RUN)/metrics.json pipeline/report.py pipeline/report.html.jinja
+$(RUN)/report/index.html: $(RUN)/params/report.json $(RUN)/metrics.json $(if $(AGAINST),$(RUN)/comparison.json) pipeline/report.py pipeline/report.html.jinja
 	$(PIPELINE) report $(OPTIONS)
 
 # --- Upkeep ---------------------------------------------------------------------------------------

@@ -80,9 +80,22 @@ def _parser() -> argparse.ArgumentParser:
             help="processes: for convert and augment that work on images (default: one a core), "
             "for train that load images on a GPU machine (default 4)",
         )
+        if stage == "validate":
+            command.add_argument(
+                "--against",
+                type=Path,
+                metavar="RUN",
+                help="compare with runs/OTHER, on the predictions that both have; predicts only where there are none",
+            )
         if stage == "inspect":
             command.add_argument("--no-app", action="store_true", help="build the data set and leave")
             command.add_argument("--port", type=_natural, default=5151, help="of the App (default 5151)")
+            command.add_argument(
+                "--against", type=Path, metavar="RUN", help="show the predictions of runs/OTHER, on the same images, too"
+            )
+            command.add_argument(
+                "--save-fixes", action="store_true", help="write what was tagged in the App to data/fixes/NAME.yaml"
+            )
         if stage == "export":
             command.add_argument("--bench", action="store_true", help="measure the speed of what is there")
     params = commands.add_parser("params", help="write runs/NAME/params, by which make sees what changed")
@@ -134,13 +147,15 @@ def _train(config: configs.Config, run: Run, options: argparse.Namespace) -> str
 def _validate(config: configs.Config, run: Run, options: argparse.Namespace) -> str:
     from pipeline import validate
 
-    return validate.main(config.validate_, run, options.device)
+    return validate.main(config.validate_, run, options.device, options.against)
 
 
 def _inspect(config: configs.Config, run: Run, options: argparse.Namespace) -> str:
     from pipeline import inspect
 
-    return inspect.main(config.inspect, run, None if options.no_app else options.port)
+    if options.save_fixes:
+        return inspect.save_fixes(run)
+    return inspect.main(config.inspect, run, options.device, None if options.no_app else options.port, options.against)
 
 
 def _export(config: configs.Config, run: Run, options: argparse.Namespace) -> str:

@@ -139,15 +139,31 @@ class Train(Section):
     args: dict[str, Any] = {}
 
 
+class Wanted(Section):
+    """What the thresholds are chosen for, in place of the best F1."""
+
+    precision: float | None = Field(default=None, gt=0, le=1)
+    recall: float | None = Field(default=None, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Wanted:
+        if (self.precision is None) == (self.recall is None):
+            raise ValueError("name one, precision or recall; a threshold cannot promise both")
+        return self
+
+
 class Validate(Section):
     conf: float = Field(default=0.001, ge=0, lt=1)
     iou: float = Field(default=0.7, gt=0, le=1)
     max_det: int = Field(default=300, ge=1)
+    wanted: Wanted | None = None
+    retention: Path | None = None
+    fiftyone: bool = False
 
 
 class Inspect(Section):
-    iou: float = Field(default=0.5, gt=0, le=1)
-    conf: float = Field(default=0.25, ge=0, lt=1)
+    confident: float = Field(default=0.6, gt=0, le=1)
+    near_duplicate: float = Field(default=0.95, gt=0, le=1)
 
 
 class Report(Section):
@@ -297,7 +313,7 @@ def load(path: Path) -> Config:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error}); write it as UTF-8 text") from None
     try:
-        data = yaml.load(text, Loader=_NoDuplicates)
+        data = yaml.load(text, Loader=NoDuplicates)
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"{path}: not YAML: {_one_line(error)}") from None
     except ValueError as error:  # 2026-13-45 looks like a date
@@ -313,7 +329,7 @@ def load(path: Path) -> Config:
         raise ConfigError("\n".join(lines)) from None
 
 
-class _NoDuplicates(yaml.SafeLoader):
+class NoDuplicates(yaml.SafeLoader):
     """YAML takes the last of two equal keys and says nothing; a person wrote the first one too."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -380,6 +396,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "train": Train,
     "phases": Phase,
     "validate": Validate,
+    "wanted": Wanted,
     "inspect": Inspect,
     "report": Report,
     "export": Export,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import socket
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,13 +11,11 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from pipeline.errors import PipelineError
 
 INSTALL_DATABASE = "make database"
-MONGO_HOST = "127.0.0.1"
-MONGO_PORT = 27017
+PROBE_SECONDS = 3
 
 
 @contextmanager
@@ -31,27 +29,25 @@ def fiftyone() -> Iterator[Any]:
     os.environ.setdefault("FIFTYONE_LOGGING_LEVEL", "ERROR")  # or it explains ssh to a person who needs none
     _ensure()
     import fiftyone as fo
+    from pymongo.errors import PyMongoError
 
     fo.config.show_progress_bars = sys.stderr.isatty()
     try:
-        yield fo
-    except (fo.core.config.FiftyOneConfigError, ConnectionError) as error:
-        first = " ".join(str(error).split())[:200]
+        fo.list_datasets()  # starts it
+    except Exception as error:  # FiftyOne's own kinds, the operating system's without a number, the driver's
         raise PipelineError(
-            f"FiftyOne's database does not start ({first}); `{INSTALL_DATABASE}` puts one in place"
+            f"FiftyOne's database does not start ({_first(error)}); `{INSTALL_DATABASE}` puts one in place, and "
+            "FIFTYONE_DATABASE_DIR=FOLDER gives it another place for its data"
         ) from None
+    try:
+        yield fo
+    except PyMongoError as error:
+        raise PipelineError(f"FiftyOne's database failed ({_first(error)}); try again") from None
 
 
 def _ensure() -> None:
     if uri := os.environ.get("FIFTYONE_DATABASE_URI"):
-        parts = urlsplit(uri)
-        server = f"{parts.hostname}:{parts.port or MONGO_PORT}"
-        try:  # FiftyOne itself waits half a minute for a server that is not there
-            socket.create_connection((parts.hostname or MONGO_HOST, parts.port or MONGO_PORT), timeout=3).close()
-        except OSError as error:
-            raise PipelineError(
-                f"FIFTYONE_DATABASE_URI: no answer from {server} ({error}); start it, or unset the variable"
-            ) from None
+        _reach(uri)
         return
     spec = find_spec("fiftyone")
     assert spec is not None and spec.origin is not None
@@ -63,3 +59,23 @@ def _ensure() -> None:
         if answer in ("y", "yes") and subprocess.run(INSTALL_DATABASE.split(), check=False).returncode == 0:
             return
     raise PipelineError(f"{missing}; `{INSTALL_DATABASE}` installs it, or point FIFTYONE_DATABASE_URI to a MongoDB")
+
+
+def _reach(uri: str) -> None:
+    """FiftyOne itself would wait half a minute for a server that is not there."""
+    from pymongo import MongoClient
+    from pymongo.errors import PyMongoError
+
+    try:
+        with MongoClient[Any](uri, serverSelectionTimeoutMS=1000 * PROBE_SECONDS) as client:
+            client.admin.command("ping")
+    except (PyMongoError, ValueError) as error:
+        server = re.sub(r"^\w+(\+srv)?://([^/@]*@)?|[/?].*", "", uri)  # nobody's password on the screen
+        raise PipelineError(
+            f"FIFTYONE_DATABASE_URI: no answer from {server} ({_first(error)}); start it, or unset the variable"
+        ) from None
+
+
+def _first(error: Exception) -> str:
+    """The beginning of it: the driver goes on to describe its whole topology."""
+    return " ".join(str(error).split()).split(" (configured")[0].split(", Timeout:")[0][:200]

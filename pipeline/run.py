@@ -63,12 +63,25 @@ class Run:
         return self.root / "metrics.json"
 
     @property
+    def comparison(self) -> Path:
+        """Of the figures with those of another run."""
+        return self.root / "comparison.json"
+
+    @property
     def predictions_folder(self) -> Path:
         return self.root / "predictions"
 
     def predictions(self, split: str) -> Path:
-        """COCO results of a split."""
+        """COCO results of a split, a box with every class it may be: for average precision."""
         return self.predictions_folder / f"{split}.json"
+
+    def single_label(self, split: str) -> Path:
+        """COCO results of a split, one class a box: what a device gives."""
+        return self.predictions_folder / f"{split}_single_label.json"
+
+    def errors(self, split: str) -> Path:
+        """What kind of mistake each prediction is, and what became of each object."""
+        return self.predictions_folder / f"{split}_errors.json"
 
     def ground_truth(self, split: str) -> Path:
         """The COCO data set that `predictions(split)` refers to."""

@@ -115,6 +115,14 @@ def test_an_edit_of_a_section(project: Project, change: dict[str, object], stage
     assert project.played() == stages
 
 
+def test_against_another_run_is_compared_every_time(project: Project) -> None:
+    for _ in range(2):
+        assert project.make("validate", "AGAINST=runs/other").returncode == 0
+        assert project.played() == ["validate"]
+    assert project.make("validate").returncode == 0
+    assert project.played() == []
+
+
 def test_a_comment_changes_nothing(project: Project) -> None:
     project.config.write_text("# a note\n" + project.config.read_text() + "\n# another\n")
     assert project.make("all").returncode == 0
@@ -131,7 +139,7 @@ def test_a_comment_changes_nothing(project: Project) -> None:
         ("pipeline/train.py", ALL[2:]),
         ("pipeline/trainer.py", ALL[2:]),
         ("pipeline/freeze.py", ALL[2:]),
-        ("pipeline/validate.py", ["validate", "export", "report"]),
+        ("pipeline/validate/coco.py", ["validate", "export", "report"]),
         ("pipeline/export/runner.py", ["export"]),
         ("pipeline/report.html.jinja", ["report"]),
         ("pipeline/inspect.py", []),

@@ -1,0 +1,255 @@
+"""Corrections of the labels, in a small text file for people to review: `data/fixes/NAME.yaml`.
+
+`inspect --save-fixes` writes it from what was tagged in the App, and the next `convert` applies it:
+
+    images:
+      a.jpg: drop            # the image is left out
+      b.jpg: relabel         # somebody has to label it again; until then a line in the receipt, nothing else
+    boxes:
+    - {image: c.jpg, action: remove, class: RBC, bbox: [10.0, 20.0, 30.0, 40.0]}
+    - {image: c.jpg, action: add, class: WBC, bbox: [50.0, 60.0, 30.0, 40.0]}
+
+An image goes by its path below the source, or by its file name alone where no other has the same. A box
+goes by class and `[x, y, width, height]` in pixels of the upright image, not by an id, so that the file
+outlives a new conversion and a new numbering. Classes are those of the data set, after `convert.classes`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
+
+from pipeline import files
+from pipeline.boxes import Box
+from pipeline.config import NoDuplicates
+from pipeline.errors import ConfigError, did_you_mean
+from pipeline.run import Run
+
+SAME_BOX = 0.99  # IoU from which two boxes of a class are one: the file has three decimals, label files have six
+HEADER = """\
+# Corrections of the labels, applied by the next `convert`. Saved from FiftyOne by
+# `python -m pipeline inspect --save-fixes`; strike what you do not agree with.
+"""
+
+
+class _Checked(BaseModel):
+    # Strict: a bare 123 or `no` for a file name is a mistake, and converting it would hide that.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+
+
+class BoxFix(_Checked):
+    """One box to remove or to add; `bbox` is [x, y, width, height] in pixels of the upright image."""
+
+    image: str
+    action: Literal["remove", "add"]
+    label: str = Field(alias="class", min_length=1)
+    bbox: tuple[float, float, float, float] = Field(strict=False)
+
+    @field_validator("image")
+    @classmethod
+    def _image_inside(cls, name: str) -> str:
+        return _inside(name)
+
+    @field_validator("bbox")
+    @classmethod
+    def _has_sides(cls, bbox: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+        if bbox[2] <= 0 or bbox[3] <= 0:
+            raise ValueError(f"width and height of {list(bbox)} are not above 0")
+        return bbox
+
+    def box(self, id: str = "") -> Box:
+        x, y, width, height = self.bbox
+        return Box(self.label, x, y, x + width, y + height, id)
+
+    def is_of(self, box: Box) -> bool:
+        return self.label == box.label and _iou(self.box(), box) > SAME_BOX
+
+
+class Fixes(_Checked):
+    """What the file says. Empty where there is none."""
+
+    images: dict[str, Literal["drop", "relabel"]] = {}
+    boxes: tuple[BoxFix, ...] = Field(default=(), strict=False)
+
+    @field_validator("images")
+    @classmethod
+    def _images_inside(cls, images: dict[str, str]) -> dict[str, str]:
+        for name in images:
+            _inside(name)
+        return images
+
+    def __len__(self) -> int:
+        return len(self.images) + len(self.boxes)
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What became of one fix, for the receipt. `stale` ones did nothing: the labels have changed meanwhile."""
+
+    image: str
+    action: Literal["remove", "add", "relabel"]
+    reason: str
+    box: Box | None = None
+    stale: bool = False
+
+
+def file_of(run: Run) -> Path:
+    """Beside the data and for git, as the corrections outlive the run."""
+    return run.root.parent.parent / "data" / "fixes" / f"{run.name}.yaml"
+
+
+def load(path: Path) -> Fixes:
+    """Read a file of fixes; no file, no fixes. Raises ConfigError with one line for every mistake in it."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        return Fixes()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}); write it as UTF-8 text") from None
+    try:
+        data = yaml.load(text, Loader=NoDuplicates)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        said = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ConfigError(f"{path}: not YAML: {said}") from None
+    try:
+        return Fixes.model_validate({} if data is None else data)
+    except ValidationError as error:
+        raise ConfigError("\n".join(dict.fromkeys(f"{path}: {_in_words(one)}" for one in error.errors()))) from None
+
+
+def save(path: Path, fixes: Fixes) -> None:
+    """Write the file, a line for each fix and sorted, so that a review sees what changed."""
+    lines = [HEADER]
+    if fixes.images:
+        lines.append("images:\n")
+        lines += [f"  {_flow(name)}: {fixes.images[name]}\n" for name in sorted(fixes.images)]
+    if fixes.boxes:
+        lines.append("boxes:\n")
+        for fix in sorted(fixes.boxes, key=lambda fix: (fix.image, fix.action, fix.label, fix.bbox)):
+            lines.append(f"- {_flow(fix.model_dump(mode='json', by_alias=True))}\n")
+    files.write_text(path, "".join(lines))
+
+
+def merge(earlier: Fixes, new: Fixes) -> Fixes:
+    """Both, each fix once.
+
+    An earlier fix and a new one that undoes it cancel out: a box that an earlier fix added, and that is now
+    called wrong, is in no source to be removed from. Of two words on an image the new one counts.
+    """
+    boxes = list(earlier.boxes)
+    for fix in new.boxes:
+        same = [other for other in boxes if other.image == fix.image and other.is_of(fix.box())]
+        if not same:
+            boxes.append(fix)
+        elif all(other.action != fix.action for other in same):
+            boxes = [other for other in boxes if other not in same]
+    return Fixes(images={**earlier.images, **new.images}, boxes=tuple(boxes))
+
+
+def resolve(fixes: Fixes, names: Iterable[str]) -> tuple[Fixes, list[Note]]:
+    """The fixes with every image under its name in `names` (paths below the source), and notes on the others.
+
+    A file name alone will do where it is of one image only.
+    """
+    known = set(names)
+    by_file_name: dict[str, list[str]] = {}
+    for name in known:
+        by_file_name.setdefault(PurePosixPath(name).name, []).append(name)
+    notes: list[Note] = []
+
+    def full(name: str, action: Literal["remove", "add", "relabel"]) -> str | None:
+        if name in known:
+            return name
+        found = by_file_name.get(name, [])
+        if len(found) == 1:
+            return found[0]
+        why = f"is of {len(found)} images; give its path" if found else "is not in the source any more"
+        notes.append(Note(name, action, why, stale=True))
+        return None
+
+    images = {
+        whole: word
+        for name, word in fixes.images.items()
+        if (whole := full(name, "remove" if word == "drop" else "relabel"))
+    }
+    boxes = [fix.model_copy(update={"image": whole}) for fix in fixes.boxes if (whole := full(fix.image, fix.action))]
+    return Fixes(images=images, boxes=tuple(boxes)), notes
+
+
+def apply(fixes: Fixes, image: str, boxes: Sequence[Box]) -> tuple[tuple[Box, ...], list[Note]]:
+    """The boxes of one image, in pixels, after its fixes, and what became of each of them.
+
+    `image` is its name as in `fixes`. Removed boxes are in the notes, as they were; added ones come last.
+    A fix that finds nothing to do is noted as stale.
+    """
+    kept, notes = list(boxes), []
+    if fixes.images.get(image) == "relabel":
+        notes.append(Note(image, "relabel", "marked for labelling again"))
+    mine = [(number, fix) for number, fix in enumerate(fixes.boxes, start=1) if fix.image == image]
+    # First all removals: a corrected box is one removed and one added, and the two may overlap.
+    for number, fix in sorted(mine, key=lambda item: item[1].action == "add"):
+        same = [box for box in kept if fix.is_of(box)]
+        if fix.action == "remove" and same:
+            closest = max(same, key=lambda box: _iou(fix.box(), box))
+            kept.remove(closest)
+            notes.append(Note(image, "remove", "marked wrong", closest))
+        elif fix.action == "remove":
+            notes.append(Note(image, "remove", "there is no such box any more", fix.box(), stale=True))
+        elif same:
+            notes.append(Note(image, "add", "there is such a box already", fix.box(), stale=True))
+        else:
+            kept.append(fix.box(id=f"fix {number}"))
+            notes.append(Note(image, "add", "was missing", kept[-1]))
+    return tuple(kept), notes
+
+
+def _inside(name: str) -> str:
+    path = PurePosixPath(name)
+    if not path.name or path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
+        raise ValueError(f"{name[:80]!r} is not the path of an image below the source")
+    return name
+
+
+def _iou(one: Box, other: Box) -> float:
+    width = min(one.xmax, other.xmax) - max(one.xmin, other.xmin)
+    height = min(one.ymax, other.ymax) - max(one.ymin, other.ymin)
+    if width <= 0 or height <= 0:
+        return 0.0
+    shared = width * height
+    return shared / (one.width * one.height + other.width * other.height - shared)
+
+
+def _flow(value: Any) -> str:
+    """YAML on one line, however long; a bare word of it ends in `...`, which is cut off."""
+    text: str = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=math.inf)
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
+def _in_words(detail: ErrorDetails) -> str:
+    place = list(detail["loc"])
+    if place and place[-1] == "[key]":
+        place = place[:-2]
+    where = ".".join(f"{part + 1}" if isinstance(part, int) else part for part in place)
+    keys = ("image", "action", "class", "bbox") if len(place) > 1 else ("images", "boxes")
+    prefix = f"{where}: " if where else ""
+    match detail["type"]:
+        case "extra_forbidden":
+            return f"{prefix}unknown key{did_you_mean(str(place[-1]), keys)}"
+        case "missing":
+            return f"{prefix}missing"
+        case "value_error":
+            return f"{prefix}{detail['msg'].removeprefix('Value error, ')}"
+        case "string_type":
+            return f"{prefix}YAML reads {detail['input']!r} here, not text; put it in quotes"
+        case "dict_type" | "model_type":
+            return f"{prefix}is not `key: value` lines"
+        case "tuple_type":
+            return f"{prefix}is not a list"
+    return f"{prefix}{detail['msg'][0].lower()}{detail['msg'][1:]}, got {str(detail['input'])[:80]!r}"

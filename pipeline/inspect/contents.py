@@ -1,0 +1,221 @@
+"""What there is to see: every image of a run with its labels and, where it was validated, what the model made of it.
+
+All of it is read from what `validate` wrote; nothing is matched anew here, so the App, the report and
+`metrics.json` tell the same. Nothing of FiftyOne is known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+
+from pipeline import files
+from pipeline.boxes import YoloDataset, read_labels
+from pipeline.errors import DataError
+from pipeline.run import Run
+
+ORDER = ("test", "val", "train")  # mistakes first
+
+
+@dataclass(slots=True)
+class Label:
+    """One labelled object: `bbox` is [x, y, width, height] in pixels."""
+
+    name: str
+    bbox: tuple[float, float, float, float]
+
+
+@dataclass(slots=True)
+class Prediction:
+    """One predicted object, with what TIDE calls it; `about` is the number of the label it is about."""
+
+    name: str
+    bbox: tuple[float, float, float, float]
+    score: float
+    type: str  # tp, classification, localisation, both, duplicate, background
+    about: int | None
+    iou: float
+
+
+@dataclass(slots=True)
+class Fate:
+    """What became of one label: `found_by` is the number of the prediction that found it, or is wrong about it."""
+
+    type: str  # tp, classification, localisation, missed
+    found_by: int | None
+
+
+@dataclass(slots=True)
+class Judged:
+    """What one model made of an image: its predictions, and the fate of each label, in the order of the labels."""
+
+    predictions: list[Prediction]
+    fates: list[Fate]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Objects found, predictions that are wrong, objects not found."""
+        found = sum(prediction.type == "tp" for prediction in self.predictions)
+        return {"tp": found, "fp": len(self.predictions) - found, "fn": len(self.fates) - found}
+
+
+@dataclass(slots=True)
+class Picture:
+    """An image of the run. `judged` by its model, then by the one compared with; empty where none was validated."""
+
+    split: str
+    path: Path
+    size: tuple[int, int]
+    labels: list[Label]
+    judged: list[Judged] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+
+def read(run: Run, against: Run | None = None) -> list[Picture]:
+    """Every image of the run, validated ones first; with those of `against` judged by its model too.
+
+    Raises DataError where the run is not validated, its files do not fit together, or `against` was
+    validated on other images or labels.
+    """
+    source = YoloDataset.read(run.dataset / "data.yaml")
+    validated = _splits(run)
+    if stray := [split for split in validated if split not in source.images]:
+        raise DataError(
+            f"{run.metrics}: has figures of the {stray[0]} split, but {run.dataset} has no such split; "
+            "`make validate` again"
+        )
+    pictures: list[Picture] = []
+    for split in (split for split in ORDER if split in source.images):
+        if split not in validated:
+            pictures += _labelled(source, split)
+            continue
+        found = _validated(run, split, source.images[split])
+        if others := {path.name for path in source.files(split)} ^ {picture.name for picture in found}:
+            raise DataError(
+                f"{run.ground_truth(split)}: is of other images than the {split} split now has, {min(others)} for "
+                "one; `make validate` again"
+            )
+        pictures += found
+    if against is not None:
+        _add(pictures, run, against, validated)
+    return pictures
+
+
+def class_names(run: Run) -> tuple[str, ...]:
+    return YoloDataset.read(run.dataset / "data.yaml").names
+
+
+def foreground(run: Run) -> float:
+    """The IoU from which a prediction has found a label."""
+    [split, *_] = _splits(run)
+    with _as_validate_writes(run.errors(split)):
+        return float(files.read_json(run.errors(split))["iou"]["foreground"])
+
+
+def _splits(run: Run) -> list[str]:
+    if not run.metrics.is_file():
+        raise DataError(f"{run.metrics}: not there; `make validate` writes it, and the predictions to look at")
+    with _as_validate_writes(run.metrics):
+        splits = list(files.read_json(run.metrics)["splits"])
+    if not splits:
+        raise DataError(f"{run.metrics}: has figures of no split; `make validate` again")
+    return splits
+
+
+def _labelled(source: YoloDataset, split: str) -> Iterator[Picture]:
+    for path in source.files(split):
+        try:
+            with Image.open(path) as image:
+                size = image.size
+        except OSError as error:
+            raise DataError(f"{path}: not an image that can be read ({error}); `make convert` again") from None
+        boxes = read_labels(source.label_file(path), source.names, *size)
+        labels = [Label(box.label, (box.xmin, box.ymin, box.width, box.height)) for box in boxes]
+        yield Picture(split, path, size, labels)
+
+
+def _validated(run: Run, split: str, folder: Path) -> list[Picture]:
+    """The images of a split with their labels, as the model was judged by them, and with its predictions."""
+    with _as_validate_writes(run.ground_truth(split)):
+        truth = files.read_json(run.ground_truth(split))
+        names = {category["id"]: category["name"] for category in truth["categories"]}
+        pictures = {
+            image["id"]: Picture(split, folder / image["file_name"], (image["width"], image["height"]), [])
+            for image in truth["images"]
+        }
+        number_of: dict[int, int] = {}  # of an annotation among the labels of its image
+        for annotation in truth["annotations"]:
+            labels = pictures[annotation["image_id"]].labels
+            number_of[annotation["id"]] = len(labels)
+            labels.append(Label(names[annotation["category_id"]], tuple(annotation["bbox"])))
+    with _as_validate_writes(run.errors(split)):
+        errors = files.read_json(run.errors(split))
+        judged = {
+            image: Judged([], [Fate("missed", None) for _ in picture.labels]) for image, picture in pictures.items()
+        }
+        predicted: dict[int, int] = {}  # number of a prediction among those of its image
+        for found in errors["predictions"]:
+            image = found["image_id"]
+            if image not in judged:
+                raise DataError(
+                    f"{run.errors(split)}: predicts image {image}, which is not in the split; "
+                    "delete metrics.json and `make validate` again"
+                )
+            about = None if found["annotation_id"] is None else number_of[found["annotation_id"]]
+            predicted[found["id"]] = len(judged[image].predictions)
+            judged[image].predictions.append(
+                Prediction(
+                    names[found["category_id"]],
+                    tuple(found["bbox"]),
+                    found["score"],
+                    found["type"],
+                    about,
+                    found["iou"],
+                )
+            )
+        for thing in errors["objects"]:
+            by = None if thing["prediction_id"] is None else predicted[thing["prediction_id"]]
+            judged[thing["image_id"]].fates[number_of[thing["annotation_id"]]] = Fate(thing["type"], by)
+    for image, picture in pictures.items():
+        picture.judged.append(judged[image])
+    return list(pictures.values())
+
+
+def _add(pictures: list[Picture], run: Run, against: Run, validated: list[str]) -> None:
+    """Let the other run's model judge the same images."""
+    theirs = _splits(against)
+    for split in validated:
+        if split not in theirs:
+            raise DataError(f"{against.metrics}: has no figures of the {split} split, which {run.root} has")
+        mine = {picture.name: picture for picture in pictures if picture.split == split}
+        others = {picture.name: picture for picture in _validated(against, split, Path())}
+        for name in sorted({*mine, *others}):
+            if name not in others or name not in mine or not _same_labels(mine[name], others[name]):
+                raise DataError(
+                    f"{against.root}: validated on other images or labels of the {split} split than {run.root}, "
+                    f"{name} for one; convert both from the same source and validate them again"
+                )
+            mine[name].judged += others[name].judged
+
+
+def _same_labels(one: Picture, other: Picture) -> bool:
+    return one.size == other.size and one.labels == other.labels
+
+
+@contextmanager
+def _as_validate_writes(path: Path) -> Iterator[None]:
+    """Turns what a damaged or foreign file does to its reader into a line about the file."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{path}: not as `validate` writes it ({type(error).__name__}: {error}); "
+            "delete metrics.json and `make validate` again"
+        ) from None

@@ -1,0 +1,131 @@
+"""Saved views, in the order in which a person needs them, and the App's colours and sidebar."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.inspect.dataset import TRUTH, Model
+
+PATCHES = "evaluation-patches"
+# On pictures of any colour: what is right stays calm, what is wrong does not.
+RIGHT_LABEL, RIGHT_PREDICTION = "#2e9e5b", "#7fd6a2"
+MISSED, INVENTED, NOT_JUDGED = "#ff9f1c", "#ff3b5c", "#4ea8de"
+
+
+def save(dataset: Any, splits: Sequence[str], confident: float) -> None:
+    """Save the views. `splits` are those that were validated."""
+    from fiftyone import ViewField as F
+
+    own = Model()
+    labels, predictions = F(f"{TRUTH}.detections"), F(f"{own.predictions}.detections")
+    invented = F(own.eval) == "fp"
+    sure = invented & (F("confidence") >= confident)
+    other_class = F(own.error).is_in(["classification", "both"])
+    doubtful = (1 + confident) / 2  # what a measure of doubt is for a prediction of this score
+    in_doubt = (
+        (F("mistakenness") >= doubtful) | (F("mistakenness_loc") >= doubtful) | F("possible_spurious").is_in([True])
+    )
+    doubted = dataset.filter_labels(TRUTH, in_doubt, only_matches=False).filter_labels(
+        own.predictions, F("possible_missing").is_in([True]), only_matches=False
+    )
+    for name, description, view in (
+        (
+            "most-false-positives",
+            "images by the number of predictions that are wrong",
+            dataset.match(F(f"{own.eval}_fp") > 0).sort_by(f"{own.eval}_fp", reverse=True),
+        ),
+        (
+            "confident-false-positives",
+            f"wrong predictions with a score of {confident:g} or more, the surest first",
+            dataset.filter_labels(own.predictions, sure).sort_by(predictions.map(F("confidence")).max(), reverse=True),
+        ),
+        (
+            "missed-objects",
+            "labels that no prediction is about",
+            dataset.filter_labels(TRUTH, F(own.error) == "missed").sort_by(labels.length(), reverse=True),
+        ),
+        (
+            "wrong-class",
+            "predictions that lie on an object and call it something else",
+            dataset.filter_labels(own.predictions, other_class).sort_by(predictions.length(), reverse=True),
+        ),
+        (
+            "badly-placed",
+            "predictions of the right class that lie beside their object",
+            dataset.filter_labels(own.predictions, F(own.error) == "localisation").sort_by(
+                predictions.length(), reverse=True
+            ),
+        ),
+        (
+            "possible-label-errors",
+            "where the label may be what is wrong; tag what is: wrong, missing, drop, relabel",
+            doubted.match((labels.length() > 0) | (predictions.length() > 0)).sort_by("mistakenness", reverse=True),
+        ),
+        (
+            "hardest-images",
+            "validated images by the share of objects that are not found, or not there",
+            dataset.match(F("hardness") > 0).sort_by([("hardness", -1), (f"{own.eval}_fn", -1)]),
+        ),
+        (
+            "near-duplicates-across-splits",
+            "images that the model can hardly tell apart, group by group, where one is in training and one is not",
+            dataset.match(F("leak").is_in([True])).sort_by([("near_duplicate", 1), ("filepath", 1)]),
+        ),
+        (
+            PATCHES,
+            "every object on its own: found, wrong, missed",
+            dataset.match_tags(list(splits)).to_evaluation_patches(own.eval).sort_by("type"),  # fn, fp, tp
+        ),
+    ):
+        dataset.save_view(name, view, description=description)
+
+
+def arrange(dataset: Any, models: Sequence[Model]) -> None:
+    """Colours by what became of each object, and a sidebar that begins with what is asked first."""
+    import fiftyone as fo
+
+    fields = [
+        {
+            "path": TRUTH,
+            "fieldColor": NOT_JUDGED,
+            "colorByAttribute": models[0].eval,
+            "valueColors": [
+                {"value": "tp", "color": RIGHT_LABEL},
+                {"value": "fn", "color": MISSED},
+                {"value": "None", "color": NOT_JUDGED},
+            ],
+        }
+    ]
+    fields += [
+        {
+            "path": model.predictions,
+            "fieldColor": RIGHT_PREDICTION,
+            "colorByAttribute": model.eval,
+            "valueColors": [{"value": "tp", "color": RIGHT_PREDICTION}, {"value": "fp", "color": INVENTED}],
+        }
+        for model in models
+    ]
+    dataset.app_config.color_scheme = fo.ColorScheme(color_by="value", fields=fields)
+    groups = [
+        fo.SidebarGroupDocument(name="tags", expanded=True),
+        fo.SidebarGroupDocument(name="labels", paths=[TRUTH, *(model.predictions for model in models)], expanded=True),
+        *(
+            fo.SidebarGroupDocument(
+                name=f"counts of {model.predictions}",
+                paths=[f"{model.eval}_{kind}" for kind in ("fp", "fn", "tp")],
+                expanded=model is models[0],
+            )
+            for model in models
+        ),
+        fo.SidebarGroupDocument(
+            name="labels in doubt", paths=["mistakenness", "possible_missing", "possible_spurious"], expanded=True
+        ),
+        fo.SidebarGroupDocument(
+            name="images", paths=["hardness", "uniqueness", "near_duplicate", "leak"], expanded=True
+        ),
+        fo.SidebarGroupDocument(name="metadata", expanded=False),
+        fo.SidebarGroupDocument(name="other", expanded=False),
+    ]
+    dataset.app_config.sidebar_groups = groups
+    dataset.save()

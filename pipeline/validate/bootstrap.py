@@ -1,0 +1,112 @@
+"""How far figures move by chance: image-level bootstrap.
+
+Images are drawn again with replacement, a thousand times, and every figure computed anew. Matching is a matter
+within an image, so it is done once; a drawn image counts as often as it was drawn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.validate.matching import IOU_THRESHOLDS, ClassMatches, average_precision
+
+LEVEL = 0.95
+RESAMPLES = 1000
+# The same draws for every run of the same images: what differs between two runs is then the runs.
+SEED = 0
+# Fewer images with a class than this, and drawing them again says little about others like them.
+MIN_IMAGES = 5
+BLOCK_BYTES = 32e6  # of one array of [resamples, predictions]
+AT_75 = int(np.flatnonzero(np.isclose(IOU_THRESHOLDS, 0.75))[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Per resample, class and overlap: average precision and recall. NaN where a resample lacks the class."""
+
+    precision: NDArray[np.float64]  # [resamples, classes, thresholds]
+    recall: NDArray[np.float64]  # the same
+
+    def overall(self) -> dict[str, NDArray[np.float64]]:
+        """COCO's means over classes, of 100 detections: [resamples] each."""
+        return {
+            "map50_95": _mean(self.precision, (1, 2)),
+            "map50": _mean(self.precision[:, :, 0], 1),
+            "map75": _mean(self.precision[:, :, AT_75], 1),
+            "ar100": _mean(self.recall, (1, 2)),
+        }
+
+    def of_class(self, index: int) -> dict[str, NDArray[np.float64]]:
+        return {
+            "map50_95": self.precision[:, index].mean(axis=1),
+            "map50": self.precision[:, index, 0],
+            "ar100": self.recall[:, index].mean(axis=1),
+        }
+
+
+def figures(classes: list[ClassMatches], draws: NDArray[np.int64]) -> Figures:
+    """Every figure of every resample; `draws` [resamples, images] says how often each image is in it."""
+    shape = (len(draws), len(classes), len(IOU_THRESHOLDS))
+    precision, recall = np.full(shape, np.nan), np.full(shape, np.nan)
+    for column, matches in enumerate(classes):
+        # After the last hit nothing changes.
+        last = int(np.flatnonzero(matches.hits.any(axis=0)).max(initial=-1)) + 1
+        step = max(1, int(BLOCK_BYTES / (8 * max(last, 1))))
+        for first in range(0, len(draws), step):
+            block = slice(first, first + step)
+            objects = draws[block] @ matches.objects
+            weights = draws[block][:, matches.images[:last]]
+            ranks = np.cumsum(weights, axis=1)
+            for row, hits in enumerate(matches.hits[:, :last]):
+                found = weights[:, hits]
+                precision[block, column, row] = average_precision(ranks[:, hits], found, objects)
+                with np.errstate(invalid="ignore"):
+                    recall[block, column, row] = found.sum(axis=1) / objects
+    return Figures(precision, recall)
+
+
+def draws(images: int, resamples: int = RESAMPLES, seed: int = SEED) -> NDArray[np.int64]:
+    """How often each image is drawn: [resamples, images], `images` draws a resample."""
+    return np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=resamples)
+
+
+def intervals(classes: list[ClassMatches], names: list[str]) -> dict[str, Any]:
+    """The middle 95 % of the resampled figures, [low, high]; None where fewer than MIN_IMAGES images tell.
+
+    Plain percentiles: in simulations of 50 to 200 images they covered the true figure in 92 to 95 % of cases,
+    and neither basic nor bias-corrected intervals did better.
+    """
+    images = len(classes[0].objects)
+    resampled = figures(classes, draws(images))
+    return {
+        "level": LEVEL,
+        "resamples": RESAMPLES,
+        **{name: interval(values, images) for name, values in resampled.overall().items()},
+        "per_class": {
+            name: {
+                figure: interval(values, int((classes[index].objects > 0).sum()))
+                for figure, values in resampled.of_class(index).items()
+            }
+            for index, name in enumerate(names)
+        },
+    }
+
+
+def interval(values: NDArray[np.float64], images: int) -> list[float] | None:
+    """Of the resampled values of a figure that `images` images tell about."""
+    values = values[~np.isnan(values)]
+    if images < MIN_IMAGES or not len(values):
+        return None
+    tail = 50 * (1 - LEVEL)
+    return [round(float(end), 6) for end in np.percentile(values, (tail, 100 - tail))]
+
+
+def _mean(values: NDArray[np.float64], axes: int | tuple[int, ...]) -> NDArray[np.float64]:
+    """Over what there is; NaN where there is nothing."""
+    there = ~np.isnan(values)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(there, values, 0).sum(axis=axes) / there.sum(axis=axes))

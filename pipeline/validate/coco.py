@@ -1,0 +1,123 @@
+"""COCO's figures, through faster-coco-eval; and whether a file of predictions can be evaluated at all."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from pipeline import files
+from pipeline.errors import DataError
+from pipeline.run import Run
+
+# Names of COCOeval's twelve figures, in its order; the three of size bins are grouped below.
+STATS = (
+    "map50_95",
+    "map50",
+    "map75",
+    "ap_small",
+    "ap_medium",
+    "ap_large",
+    "ar1",
+    "ar10",
+    "ar100",
+    "ar_small",
+    "ar_medium",
+    "ar_large",
+)
+
+
+def evaluate(truth: dict[str, Any], predictions: list[dict[str, Any]]) -> dict[str, Any]:
+    """COCO average precision and recall, 0..1; None where a class or size has no labelled object."""
+    from faster_coco_eval import COCO, COCOeval_faster
+
+    names = {category["id"]: category["name"] for category in truth["categories"]}
+    objects = {index: 0 for index in names}
+    for annotation in truth["annotations"]:
+        objects[annotation["category_id"]] += 1
+    coco = COCO(truth)
+    evaluator = COCOeval_faster(coco, coco.loadRes(predictions or [_nothing(truth)]), "bbox", print_function=_silent)
+    evaluator.run()
+    figure = dict(zip(STATS, map(float, evaluator.stats), strict=False))
+    # [IoU threshold 0.5:0.95, recall, class, area (0: all), detections per image (2: 100)]
+    precision, recall = evaluator.eval["precision"][:, :, :, 0, 2], evaluator.eval["recall"][:, :, 0, 2]
+    per_class = {
+        index: (_mean(precision[:, :, column]), _mean(precision[0, :, column]), _mean(recall[:, column]))
+        for column, index in enumerate(evaluator.params.catIds)
+    }
+    return {
+        **{name: _or_none(figure[name]) for name in ("map50_95", "map50", "map75", "ar1", "ar10", "ar100")},
+        "per_size": {
+            size: {"ap": _or_none(figure[f"ap_{size}"]), "ar": _or_none(figure[f"ar_{size}"])}
+            for size in ("small", "medium", "large")
+        },
+        "per_class": {
+            names[index]: {
+                "map50_95": _or_none(both) if objects[index] else None,
+                "map50": _or_none(half) if objects[index] else None,
+                "ar100": _or_none(found) if objects[index] else None,
+                "objects": objects[index],
+            }
+            for index, (both, half, found) in per_class.items()
+        },
+        "images": len(truth["images"]),
+        "objects": len(truth["annotations"]),
+        "predictions": len(predictions),
+    }
+
+
+def _nothing(truth: dict[str, Any]) -> dict[str, Any]:
+    """A prediction that finds nothing: the evaluator refuses an empty list, though the answer is plain."""
+    image, category = truth["images"][0]["id"], truth["categories"][0]["id"]
+    return {"image_id": image, "category_id": category, "bbox": [0, 0, 0, 0], "score": 0.0}
+
+
+def _silent(*words: object) -> None:
+    pass
+
+
+def _mean(values: Any) -> float:
+    """COCO's mean leaves out the entries of -1: classes without objects."""
+    valid = values[values > -1]
+    return float(np.mean(valid)) if valid.size else -1.0
+
+
+def _or_none(figure: float) -> float | None:
+    return None if figure < 0 else round(figure, 6)
+
+
+def read(run: Run, split: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Ground truth and every-label predictions that `validate` left in `run`.
+
+    Raises DataError where a file is missing or damaged, or the predictions cannot belong to the ground truth.
+    """
+    truth, predictions = files.read_json(run.ground_truth(split)), files.read_json(run.predictions(split))
+    mend = "delete metrics.json and `make validate` again"
+    if not isinstance(truth, dict) or not all(isinstance(truth.get(key), list) for key in _TRUTH_KEYS):
+        raise DataError(f"{run.ground_truth(split)}: not a COCO data set; {mend}")
+    if wrong := unfit(truth, predictions):
+        raise DataError(f"{run.predictions(split)}: {wrong}; {mend}")
+    return truth, predictions
+
+
+_TRUTH_KEYS = ("images", "annotations", "categories")
+
+
+def unfit(truth: dict[str, Any], predictions: Any) -> str:
+    """What is wrong with the first bad prediction, in words; empty where all can be evaluated."""
+    images = {image["id"] for image in truth["images"]}
+    categories = {category["id"] for category in truth["categories"]}
+    if not isinstance(predictions, list):
+        return "not a list of COCO results"
+    for number, record in enumerate(predictions, start=1):
+        if not isinstance(record, dict) or not {"image_id", "category_id", "bbox", "score"} <= record.keys():
+            return f"prediction {number} is not a COCO result"
+        if record["image_id"] not in images:
+            return f"prediction {number} is of image {record['image_id']!r}, which is not in the split"
+        if record["category_id"] not in categories:
+            return f"prediction {number} is of class {record['category_id']!r}, which is not in the data set"
+        numbers = [record["score"], *(record["bbox"] if isinstance(record["bbox"], list) else [])]
+        if len(numbers) != 5 or not all(isinstance(n, (int, float)) and math.isfinite(n) for n in numbers):
+            return f"prediction {number} has a score or box that is not a number"
+    return ""

@@ -1,0 +1,140 @@
+"""Is this run better than that one, or is it noise? Paired: both runs on the same draws of the same images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import files
+from pipeline.errors import DataError
+from pipeline.run import Run
+from pipeline.validate import bootstrap, coco
+from pipeline.validate.matching import match
+
+SPLITS = ("val", "test")
+Resampled = NDArray[np.float64]  # [1 + resamples]: a figure of the split itself, then of every draw
+
+
+def main(run: Run, other: Run) -> str:
+    """Write `run.comparison` from the predictions that both runs have on disk.
+
+    Raises DataError where one has none, or the two were not measured on the same images and labels. A verdict
+    is about one figure; of twenty figures of equal runs, one will leave its 95 % interval by chance.
+    """
+    if other.root.resolve() == run.root.resolve():
+        raise DataError(f"--against {other.root}: is the run itself; name another one")
+    for one in (run, other):
+        if not one.metrics.is_file():
+            raise DataError(
+                f"{one.metrics}: not there; `make validate CONFIG=configs/{one.name}.yaml` writes it, "
+                "and the predictions to compare"
+            )
+    splits = {}
+    for split in _splits(run, other):
+        (truth, ours), (their_truth, theirs) = coco.read(run, split), coco.read(other, split)
+        if _content(truth) != _content(their_truth):
+            raise DataError(
+                f"--against {other.root}: its {split} split has other images or labels than {run.root}; "
+                "figures of different data cannot be compared"
+            )
+        splits[split] = differences(truth, ours, _as_in(truth, their_truth, theirs))
+    files.write_json(
+        run.comparison,
+        {
+            "run": str(run.root),
+            "against": str(other.root),
+            "level": bootstrap.LEVEL,
+            "resamples": bootstrap.RESAMPLES,
+            "splits": splits,
+        },
+    )
+    said = ", ".join(f"{split} mAP50-95 {_in_words(splits[split]['figures']['map50_95'])}" for split in splits)
+    return f"against {other.root}: {said} -> {run.comparison}"
+
+
+def _in_words(figure: dict[str, Any]) -> str:
+    if figure["interval"] is None:
+        return f"cannot be told apart, fewer than {bootstrap.MIN_IMAGES} images"
+    low, high = figure["interval"]
+    return f"{figure['difference']:+.3f} ({low:+.3f} to {high:+.3f}), {figure['verdict']}"
+
+
+def _splits(run: Run, other: Run) -> list[str]:
+    ours, theirs = ([split for split in SPLITS if one.ground_truth(split).is_file()] for one in (run, other))
+    if ours != theirs:
+        raise DataError(
+            f"--against {other.root}: was measured on {' and '.join(theirs) or 'nothing'}, {run.root} on "
+            f"{' and '.join(ours) or 'nothing'}; give both the same splits"
+        )
+    return ours
+
+
+def _content(truth: dict[str, Any]) -> Any:
+    """Images and labels by name: ids count anew in every run."""
+    names = {category["id"]: category["name"] for category in truth["categories"]}
+    boxes: dict[int, list[Any]] = {image["id"]: [] for image in truth["images"]}
+    for record in truth["annotations"]:
+        boxes[record["image_id"]].append((names[record["category_id"]], *record["bbox"]))
+    images = {
+        image["file_name"]: (image["width"], image["height"], sorted(boxes[image["id"]])) for image in truth["images"]
+    }
+    return images, sorted(names.values())
+
+
+def _as_in(
+    truth: dict[str, Any], their_truth: dict[str, Any], predictions: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Predictions with the image and category ids of `truth`."""
+    images = _ids(truth["images"], their_truth["images"], "file_name")
+    categories = _ids(truth["categories"], their_truth["categories"], "name")
+    return [
+        {**record, "image_id": images[record["image_id"]], "category_id": categories[record["category_id"]]}
+        for record in predictions
+    ]
+
+
+def _ids(ours: list[dict[str, Any]], theirs: list[dict[str, Any]], key: str) -> dict[int, int]:
+    known = {record[key]: record["id"] for record in ours}
+    return {record["id"]: known[record[key]] for record in theirs}
+
+
+def differences(truth: dict[str, Any], ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Figures of both, the difference, its interval and the verdict, overall and per class."""
+    images = len(truth["images"])
+    # The first row is the split itself, each image once; then come the draws.
+    drawn = np.concatenate([np.ones((1, images), dtype=np.int64), bootstrap.draws(images)])
+    matches, other_matches = match(truth, ours), match(truth, theirs)
+    run, against = bootstrap.figures(matches, drawn), bootstrap.figures(other_matches, drawn)
+    return {
+        "images": images,
+        "figures": _compared(run.overall(), against.overall(), images),
+        "per_class": {
+            category["name"]: _compared(
+                run.of_class(index), against.of_class(index), int((matches[index].objects > 0).sum())
+            )
+            for index, category in enumerate(truth["categories"])
+        },
+    }
+
+
+def _compared(ours: dict[str, Resampled], theirs: dict[str, Resampled], images: int) -> dict[str, Any]:
+    return {name: _difference(ours[name], theirs[name], images) for name in ours}
+
+
+def _difference(ours: Resampled, theirs: Resampled, images: int) -> dict[str, Any]:
+    interval = bootstrap.interval((ours - theirs)[1:], images)
+    verdict = "inside noise"
+    if interval and interval[0] > 0:
+        verdict = "better"
+    if interval and interval[1] < 0:
+        verdict = "worse"
+    run, against = (None if np.isnan(figures[0]) else round(float(figures[0]), 6) for figures in (ours, theirs))
+    return {
+        "run": run,
+        "against": against,
+        "difference": None if run is None or against is None else round(run - against, 6),
+        "interval": interval,
+        "verdict": verdict,
+    }

@@ -1,0 +1,53 @@
+"""What the model costs to run: parameters, arithmetic, and time on this machine."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import pixels
+
+WARM_UP, RUNS = 3, 30
+
+
+def measure(model: Any, images: list[Path], imgsz: int, device: str) -> dict[str, Any]:
+    """Parameters and GFLOPs of the fused network, as Ultralytics counts them, and milliseconds an image.
+
+    Fused, since that is what predicts and is exported: BatchNorm folded into convolutions, the head that only
+    training needs left out. The time is that of `model.predict` on one decoded image after the other: letterbox,
+    network and non-maximum suppression, without reading the file.
+    """
+    from ultralytics.utils.torch_utils import get_flops, get_num_params
+
+    model.predictor = None  # Ultralytics' own, not the one that keeps every label
+    milliseconds = []
+    for number in range(WARM_UP + RUNS):
+        image = pixels.read(images[number % len(images)])
+        [result] = model.predict(image, imgsz=imgsz, rect=False, device=device or None, verbose=False)
+        if number >= WARM_UP:
+            milliseconds.append(sum(result.speed.values()))
+    network = copy.deepcopy(model.model).fuse(verbose=False)
+    gflops = float(get_flops(network, imgsz))
+    return {
+        "parameters": int(get_num_params(network)),
+        "gflops": round(gflops, 3) if gflops else None,  # Ultralytics gives 0 where it cannot count
+        "imgsz": imgsz,
+        "latency": {
+            "device": _device_name(device),
+            "batch": 1,
+            "runs": RUNS,
+            "median_ms": round(float(np.median(milliseconds)), 2),
+            "p95_ms": round(float(np.percentile(milliseconds, 95)), 2),
+        },
+    }
+
+
+def _device_name(device: str) -> str:
+    import torch
+    from ultralytics.utils.torch_utils import get_cpu_info, select_device
+
+    chosen = select_device(device, verbose=False)
+    return str(torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else get_cpu_info())

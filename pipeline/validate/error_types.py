@@ -1,0 +1,235 @@
+"""What kind of mistake each prediction is, and the average precision that each kind costs.
+
+The six kinds, their order of precedence and the way their costs are counted are TIDE's (Bolya et al., "TIDE: A
+General Toolbox for Identifying Object Detection Errors", ECCV 2020), at its two overlaps:
+
+    classification  overlaps an object of another class by 0.5
+    localisation    overlaps an object of its class by 0.1 to 0.5
+    both            neither class nor place: all that is none of the others
+    duplicate       overlaps an object of its class by 0.5 that a better scored prediction has found
+    background      overlaps nothing by more than 0.1
+    missed          an object not found, about which there is no classification or localisation error either
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.validate.matching import average_precision_of, boxes, greedy, overlaps
+
+FOREGROUND, BACKGROUND = 0.5, 0.1
+MISTAKES = ("classification", "localisation", "both", "duplicate", "background")
+KINDS = (*MISTAKES, "missed")
+MAX_DETECTIONS = 100  # of an image, all classes together: TIDE's own limit
+FIXABLE = ("classification", "localisation")  # the mistakes that, mended, find an object
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A prediction, what it is ("tp" or one of MISTAKES), and the object it is about, None for background."""
+
+    prediction: dict[str, Any]
+    kind: str
+    annotation: dict[str, Any] | None
+    iou: float
+
+
+def judge(truth: dict[str, Any], predictions: list[dict[str, Any]], max_detections: int | None = None) -> list[Judged]:
+    """Every prediction with its kind, image by image, best score first."""
+    judged = []
+    for labelled, found in _by_image(truth, predictions):
+        judged += _judge_image(labelled, found[:max_detections])
+    return judged
+
+
+def _by_image(
+    truth: dict[str, Any], predictions: list[dict[str, Any]]
+) -> list[tuple[list[dict[str, Any]], list[dict[str, Any]]]]:
+    """Annotations and predictions of each image, these best first."""
+    images: dict[int, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {
+        image["id"]: ([], []) for image in truth["images"]
+    }
+    for annotation in truth["annotations"]:
+        images[annotation["image_id"]][0].append(annotation)
+    for prediction in sorted(predictions, key=lambda record: -record["score"]):
+        images[prediction["image_id"]][1].append(prediction)
+    return list(images.values())
+
+
+def _judge_image(labelled: list[dict[str, Any]], found: list[dict[str, Any]]) -> list[Judged]:
+    if not labelled:
+        return [Judged(prediction, "background", None, 0.0) for prediction in found]
+    iou, same = overlaps(boxes(found), boxes(labelled)), _same_class(found, labelled)
+    own, other = iou * same, iou * ~same
+    takes = greedy(own, np.array([FOREGROUND]))[0]
+    taken = np.isin(np.arange(len(labelled)), takes)
+    judged = []
+    for index, prediction in enumerate(found):
+        kind, about = _kind(iou[index], own[index], other[index], int(takes[index]), taken)
+        annotation = None if kind == "background" else labelled[about]
+        judged.append(Judged(prediction, kind, annotation, float(iou[index, about])))
+    return judged
+
+
+def _kind(iou: Any, own: Any, other: Any, takes: int, taken: Any) -> tuple[str, int]:
+    """Kind and position of the object. The order is TIDE's: a box too far off is that, whatever else overlaps."""
+    if takes >= 0:
+        return "tp", takes
+    if BACKGROUND <= own.max() <= FOREGROUND:
+        return "localisation", int(own.argmax())
+    if other.max() >= FOREGROUND:
+        return "classification", int(other.argmax())
+    if (own * taken).max() >= FOREGROUND:
+        return "duplicate", int((own * taken).argmax())
+    return ("background" if iou.max() <= BACKGROUND else "both"), int(iou.argmax())
+
+
+def _same_class(found: list[dict[str, Any]], labelled: list[dict[str, Any]]) -> Any:
+    """[predictions, objects]"""
+    ours, theirs = ([record["category_id"] for record in records] for records in (found, labelled))
+    return np.array(ours, dtype=int)[:, None] == np.array(theirs, dtype=int)[None, :]
+
+
+def objects(truth: dict[str, Any], judged: list[Judged]) -> dict[int, tuple[str, Judged | None]]:
+    """What became of each object, by annotation id: "tp", a FIXABLE mistake, or "missed", and by which prediction.
+
+    Of several mistakes about an object that was not found, the best scored one counts.
+    """
+    became: dict[int, tuple[str, Judged | None]] = {record["id"]: ("missed", None) for record in truth["annotations"]}
+    for one in sorted(judged, key=lambda one: (one.kind != "tp", -one.prediction["score"])):
+        if one.annotation and one.kind in ("tp", *FIXABLE) and became[one.annotation["id"]][1] is None:
+            became[one.annotation["id"]] = (one.kind, one)
+    return became
+
+
+def count(judged: list[Judged], became: dict[int, tuple[str, Judged | None]]) -> dict[str, int]:
+    counts = dict.fromkeys(("tp", *MISTAKES), 0)
+    for one in judged:
+        counts[one.kind] += 1
+    return {**counts, "missed": sum(kind == "missed" for kind, _ in became.values())}
+
+
+def costs(truth: dict[str, Any], predictions: list[dict[str, Any]]) -> dict[str, float | None]:
+    """Points of AP50, 0..1, that mending all mistakes of one kind would bring; the others stay as they are.
+
+    A classification or localisation error about an object that was not found becomes its hit (the best scored
+    one; the rest vanish), all other mistakes vanish, missed objects are no longer asked for. None
+    where nothing is asked for.
+    """
+    judged = judge(truth, predictions, MAX_DETECTIONS)
+    became = objects(truth, judged)
+    classes = [category["id"] for category in truth["categories"]]
+    labelled = {index: 0 for index in classes}
+    missed = {index: 0 for index in classes}
+    for annotation in truth["annotations"]:
+        labelled[annotation["category_id"]] += 1
+        missed[annotation["category_id"]] += became[annotation["id"]][0] == "missed"
+    points = [(one, one.prediction["category_id"], one.kind == "tp") for one in judged]
+    before = _map50(points, labelled, labelled)
+    if before is None:
+        return dict.fromkeys(KINDS)
+    cost: dict[str, float | None] = {}
+    for kind in KINDS:
+        if kind == "missed":
+            asked = {index: labelled[index] - missed[index] for index in classes}
+            after = _map50(points, labelled, asked)
+        else:
+            after = _map50([_mended(one, became) if one[0].kind == kind else one for one in points], labelled, labelled)
+        # Fewer points on the curve may round a recall differently; mending never costs.
+        cost[kind] = None if after is None else round(max(after - before, 0.0), 6)
+    return cost
+
+
+Point = tuple[Judged, int, bool]  # as judged, the class it counts for, whether it is a hit
+
+
+def _mended(point: Point, became: dict[int, tuple[str, Judged | None]]) -> Point | None:
+    one = point[0]
+    if one.kind in FIXABLE and one.annotation and became[one.annotation["id"]][1] is one:
+        return one, one.annotation["category_id"], True
+    return None
+
+
+def _map50(points: Any, labelled: dict[int, int], asked: dict[int, int]) -> float | None:
+    """Mean AP over classes with objects. `asked` are the objects that recall is a share of.
+
+    As in COCO, and unlike in TIDE's own code, a class without any object does not count, as nothing can be found.
+    """
+    of_class: dict[int, list[tuple[float, bool]]] = {index: [] for index, number in labelled.items() if number}
+    for point in points:
+        if point is not None and point[1] in of_class:
+            of_class[point[1]].append((point[0].prediction["score"], point[2]))
+    figures = []
+    for index, found in of_class.items():
+        if not asked[index]:
+            if found:  # nothing left to find, and something said all the same
+                figures.append(0.0)
+            continue
+        found.sort(key=lambda pair: -pair[0])
+        figures.append(average_precision_of(np.array([hit for _, hit in found], dtype=bool), asked[index]))
+    return float(np.mean(figures)) if figures else None
+
+
+def confusion(truth: dict[str, Any], predictions: list[dict[str, Any]]) -> dict[str, Any]:
+    """Labelled classes (rows) against predicted ones (columns), background last in both.
+
+    Each object and each prediction counts once: first hits, then, best score first, what is left over and overlaps
+    by 0.5 in another class; the rest is taken for, or is, background.
+    """
+    index_of = {category["id"]: index for index, category in enumerate(truth["categories"])}
+    background = len(index_of)
+    matrix = np.zeros((background + 1, background + 1), dtype=int)
+    for labelled, found in _by_image(truth, predictions):
+        rows = [index_of[record["category_id"]] for record in labelled]
+        columns = [index_of[record["category_id"]] for record in found]
+        iou, same = overlaps(boxes(found), boxes(labelled)), _same_class(found, labelled)
+        takes = greedy(iou * same, np.array([FOREGROUND]))[0]
+        free = ~np.isin(np.arange(len(labelled)), takes)
+        rest = greedy(iou * free * (takes < 0)[:, None], np.array([FOREGROUND]))[0]
+        takes = np.where(takes < 0, rest, takes)
+        for position, column in enumerate(columns):
+            matrix[rows[takes[position]] if takes[position] >= 0 else background, column] += 1
+        for position in set(range(len(labelled))) - set(takes.tolist()):
+            matrix[rows[position], background] += 1
+    names = [category["name"] for category in truth["categories"]]
+    return {"labels": [*names, "background"], "matrix": matrix.tolist()}
+
+
+def kept(predictions: list[dict[str, Any]], thresholds: list[float]) -> list[dict[str, Any]]:
+    """Those from the threshold of their class up."""
+    return [record for record in predictions if record["score"] >= thresholds[record["category_id"]]]
+
+
+def record(truth: dict[str, Any], predictions: list[dict[str, Any]], thresholds: dict[str, float]) -> dict[str, Any]:
+    """The errors file of a split: every prediction with its kind, every object with what became of it."""
+    judged = judge(truth, predictions)
+    became = objects(truth, judged)
+    number = {id(one): position for position, one in enumerate(judged, start=1)}
+    return {
+        "iou": {"foreground": FOREGROUND, "background": BACKGROUND},
+        "thresholds": thresholds,
+        "predictions": [
+            {
+                "id": number[id(one)],
+                **one.prediction,
+                "type": one.kind,
+                "annotation_id": one.annotation["id"] if one.annotation else None,
+                "iou": round(one.iou, 6),
+            }
+            for one in judged
+        ],
+        "objects": [
+            {
+                "annotation_id": annotation["id"],
+                "image_id": annotation["image_id"],
+                "type": became[annotation["id"]][0],
+                "prediction_id": number.get(id(became[annotation["id"]][1])),
+            }
+            for annotation in truth["annotations"]
+        ],
+        "missed": [index for index, (kind, _) in became.items() if kind == "missed"],
+        "counts": count(judged, became),
+    }

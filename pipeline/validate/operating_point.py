@@ -1,0 +1,118 @@
+"""From which score on to believe a prediction: chosen per class on val, judged on every split.
+
+Everything here is about single-label predictions, since that is what a device makes, at an overlap of 0.5.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pipeline.config import Wanted
+from pipeline.validate.matching import ClassMatches
+
+IOU = 0.5
+# Where val says nothing about a class: the score from which Ultralytics' predict shows a box.
+DEFAULT_SCORE = 0.25
+# Predictions below it are hundreds an image, never shown, and rightly near zero: they would make any ECE small.
+CALIBRATION_SCORE = 0.05
+BINS = 10
+
+
+def choose(matches: list[ClassMatches], names: list[str], wanted: Wanted | None) -> dict[str, Any]:
+    """The threshold of each class: of best F1, or the one that reaches the wanted precision or recall best.
+
+    With a wanted precision, the cut of highest recall among those that reach it; with a wanted recall, the cut of
+    highest precision. A threshold lies halfway between the last score kept and the next one, so that an exported
+    model's last digit does not change what is kept.
+    """
+    goal = wanted.model_dump(exclude_none=True) if wanted else {"best": "f1"}
+    thresholds, per_class = {}, {}
+    for name, of_class in zip(names, matches, strict=True):
+        objects = int(of_class.objects.sum())
+        thresholds[name], why = _choose(of_class, objects, wanted)
+        per_class[name] = {"why": why, "objects": objects}
+    return {"chosen_on": "val", "wanted": goal, "iou": IOU, "thresholds": thresholds, "per_class": per_class}
+
+
+def _choose(matches: ClassMatches, objects: int, wanted: Wanted | None) -> tuple[float, str]:
+    if not objects:
+        return DEFAULT_SCORE, "no labelled object in val, Ultralytics' default"
+    if not matches.hits[0].any():
+        return DEFAULT_SCORE, "no object found in val, Ultralytics' default"
+    scores, found = matches.scores, np.cumsum(matches.hits[0])
+    # Equal scores are kept or left together.
+    ends = np.flatnonzero(np.append(scores[1:] < scores[:-1], True))
+    precision, recall = found[ends] / (ends + 1), found[ends] / objects
+    f1 = 2 * found[ends] / (ends + 1 + objects)
+    best, why = int(f1.argmax()), "best F1"
+    if wanted:
+        [(figure, level)] = wanted.model_dump(exclude_none=True).items()
+        reached, other = (precision, recall) if figure == "precision" else (recall, precision)
+        if (reached >= level).any():
+            best, why = int(np.where(reached >= level, other, -1).argmax()), f"{figure} {level:g}"
+        else:
+            why = f"{figure} {level:g} is out of reach, best F1 instead"
+    last = ends[best]
+    below = scores[last + 1] if last + 1 < len(scores) else 0.0
+    # Scores have six decimals, so halves of their sums have seven; rounding to fewer could let the next one in.
+    return round(float(scores[last] + below) / 2, 7), why
+
+
+def judge(matches: list[ClassMatches], names: list[str], thresholds: dict[str, float]) -> dict[str, Any]:
+    """Precision, recall and F1 of the predictions from the threshold of their class up."""
+    per_class, total = {}, np.zeros(3, dtype=int)
+    for name, of_class in zip(names, matches, strict=True):
+        kept = of_class.hits[0][of_class.scores >= thresholds[name]]
+        found = int(kept.sum())
+        counts = np.array([found, len(kept) - found, int(of_class.objects.sum()) - found])
+        total += counts
+        per_class[name] = {"threshold": thresholds[name], **_rates(*counts.tolist()), **_counts(*counts.tolist())}
+    return {**_rates(*total.tolist()), **_counts(*total.tolist()), "per_class": per_class}
+
+
+def _rates(tp: int, fp: int, fn: int) -> dict[str, float | None]:
+    return {
+        "precision": round(tp / (tp + fp), 6) if tp + fp else None,
+        "recall": round(tp / (tp + fn), 6) if tp + fn else None,
+        "f1": round(2 * tp / (2 * tp + fp + fn), 6) if tp + fp + fn else None,
+    }
+
+
+def _counts(tp: int, fp: int, fn: int) -> dict[str, int]:
+    return {"tp": tp, "fp": fp, "fn": fn}
+
+
+def calibration(matches: list[ClassMatches]) -> dict[str, Any]:
+    """Does a score of 0.7 mean right seven times in ten? A reliability diagram and its expected error.
+
+    The expected calibration error (Naeini et al. 2015, for detections Küppers et al. 2020) is the gap between
+    mean score and share of hits, weighted by the predictions of each of ten bins of equal width.
+    """
+    scores = np.concatenate([of_class.scores for of_class in matches])
+    hits = np.concatenate([of_class.hits[0] for of_class in matches])
+    scores, hits = scores[scores >= CALIBRATION_SCORE], hits[scores >= CALIBRATION_SCORE]
+    bin_of = np.minimum((scores * BINS).astype(int), BINS - 1)
+    bins, error = [], 0.0
+    for index in range(BINS):
+        inside = bin_of == index
+        number = int(inside.sum())
+        score, precision = (float(scores[inside].mean()), float(hits[inside].mean())) if number else (None, None)
+        if score is not None and precision is not None:
+            error += number / len(scores) * abs(score - precision)
+        bins.append(
+            {
+                "from": index / BINS,
+                "to": (index + 1) / BINS,
+                "predictions": number,
+                "score": None if score is None else round(score, 6),
+                "precision": None if precision is None else round(precision, 6),
+            }
+        )
+    return {
+        "from_score": CALIBRATION_SCORE,
+        "ece": round(error, 6) if len(scores) else None,
+        "predictions": len(scores),
+        "bins": bins,
+    }

@@ -1,0 +1,199 @@
+"""The same predictions through other tools' metrics, and where the differences come from.
+
+Three tools, three figures called mAP. Each difference to COCO's is taken apart into steps: one setting after the
+other is made theirs, and what each step changes is measured, not guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.validate import coco
+from pipeline.validate.matching import IOU_THRESHOLDS, ClassMatches, average_precision_of, match
+
+Pair = tuple[float, float]  # mAP50-95, mAP50
+SHOWN_SCORE = 0.25  # from which Ultralytics' predict shows a box
+# FiftyOne takes about 3 s for 1,000 boxes, and is meant for predictions that people look at.
+FIFTYONE_SCORE = 0.05
+
+
+def measure(
+    truth: dict[str, Any],
+    every_label: list[dict[str, Any]],
+    single_label: list[dict[str, Any]],
+    figures: dict[str, Any],
+    with_fiftyone: bool,
+) -> dict[str, Any]:
+    """`figures` are COCO's of `every_label`. Needs at least one labelled object."""
+    start: Pair = (figures["map50_95"], figures["map50"])
+    everything = match(truth, every_label, max_detections=None)
+    unlimited, joined_up = _mean(everything, average_precision_of), _mean(everything, _ultralytics_ap)
+    ultralytics = by_ultralytics(truth, every_label)
+    single = _by_coco(truth, single_label)
+    shown = _by_coco(truth, [record for record in single_label if record["score"] >= SHOWN_SCORE])
+    steps = [
+        _step("ultralytics", "counts all predictions of an image, COCO the best 100 of each class", start, unlimited),
+        _step(
+            "ultralytics",
+            "joins the 101 points of the precision-recall curve by lines and takes the area, COCO the mean of steps",
+            unlimited,
+            joined_up,
+        ),
+        _step("model.predict", "keeps one class a box, where validation counts every class it may be", start, single),
+        _step("model.predict", f"keeps scores from {SHOWN_SCORE:g} up; AP asks for the whole curve", single, shown),
+    ]
+    remaining: dict[str, Any] = {"ultralytics": _difference(joined_up, ultralytics), "fiftyone": None}
+    notes = ["Crowd regions: none, convert leaves them out of the labels."]
+    fiftyone = None
+    if with_fiftyone:
+        looked_at = [record for record in every_label if record["score"] >= FIFTYONE_SCORE]
+        cut = _by_coco(truth, looked_at)
+        fiftyone = by_fiftyone(truth, looked_at)
+        steps.append(
+            _step("fiftyone", f"was given scores from {FIFTYONE_SCORE:g} up, as it is slow with thousands", start, cut)
+        )
+        remaining["fiftyone"] = _difference(cut, fiftyone)
+    else:
+        notes.append(
+            "FiftyOne: not compared; `fiftyone: true` in the validate section does it, in about 3 s for 1,000 boxes."
+        )
+    return {
+        "figures": {
+            "coco": _named(start),
+            "ultralytics": _named(ultralytics),
+            "fiftyone": _named(fiftyone) if fiftyone else None,
+        },
+        "steps": steps,
+        "remaining": remaining,
+        "notes": notes,
+    }
+
+
+def _named(pair: Pair) -> dict[str, float]:
+    return {"map50_95": round(pair[0], 6), "map50": round(pair[1], 6)}
+
+
+def _difference(before: Pair, after: Pair) -> dict[str, float]:
+    return _named((after[0] - before[0], after[1] - before[1]))
+
+
+def _step(tool: str, cause: str, before: Pair, after: Pair) -> dict[str, Any]:
+    return {"tool": tool, "cause": cause, **_difference(before, after)}
+
+
+def _by_coco(truth: dict[str, Any], predictions: list[dict[str, Any]]) -> Pair:
+    figures = coco.evaluate(truth, predictions)
+    return figures["map50_95"], figures["map50"]
+
+
+def _mean(matches: list[ClassMatches], area: Callable[[NDArray[np.bool_], int], float]) -> Pair:
+    """Over classes with objects and COCO's ten overlaps, of whichever area under the curve."""
+    table = np.array(
+        [
+            [area(hits, int(of_class.objects.sum())) for hits in of_class.hits]
+            for of_class in matches
+            if of_class.objects.any()
+        ]
+    )
+    return float(table.mean()), float(table[:, 0].mean())
+
+
+def _ultralytics_ap(hits: NDArray[np.bool_], objects: int) -> float:
+    from ultralytics.utils.metrics import compute_ap
+
+    if not len(hits):
+        return 0.0
+    found = np.cumsum(hits)
+    return float(compute_ap(found / objects, found / np.arange(1, len(hits) + 1))[0])
+
+
+def by_ultralytics(truth: dict[str, Any], predictions: list[dict[str, Any]]) -> Pair:
+    """mAP50-95 and mAP50 as Ultralytics' validation computes them: its overlaps, its matching, its area."""
+    import torch
+    from ultralytics.engine.validator import BaseValidator
+    from ultralytics.utils.metrics import DetMetrics, box_iou
+
+    # `match_predictions` looks at nothing of a validator but its overlaps.
+    validator = SimpleNamespace(iouv=torch.linspace(0.5, 0.95, len(IOU_THRESHOLDS)))
+    metrics = DetMetrics({category["id"]: category["name"] for category in truth["categories"]})
+    images: dict[int, tuple[list[Any], list[Any]]] = {image["id"]: ([], []) for image in truth["images"]}
+    for annotation in truth["annotations"]:
+        images[annotation["image_id"]][0].append(annotation)
+    for prediction in sorted(predictions, key=lambda record: -record["score"]):
+        images[prediction["image_id"]][1].append(prediction)
+    for name, (labelled, found) in images.items():
+        theirs, ours = (
+            torch.tensor([record["category_id"] for record in records], dtype=torch.float32)
+            for records in (labelled, found)
+        )
+        if labelled and found:
+            iou = box_iou(_corners(labelled), _corners(found))
+            hits = BaseValidator.match_predictions(validator, ours, theirs, iou).numpy()
+        else:
+            hits = np.zeros((len(found), len(IOU_THRESHOLDS)), dtype=bool)
+        metrics.update_stats(
+            {
+                "tp": hits,
+                "conf": np.array([record["score"] for record in found], dtype=np.float32),
+                "pred_cls": ours.numpy(),
+                "target_cls": theirs.numpy(),
+                "target_img": np.unique(theirs.numpy()),
+                "im_name": str(name),
+            }
+        )
+    metrics.process()
+    return float(metrics.box.map), float(metrics.box.map50)
+
+
+def _corners(records: list[dict[str, Any]]) -> Any:
+    import torch
+
+    boxes = torch.tensor([record["bbox"] for record in records], dtype=torch.float32)
+    boxes[:, 2:] += boxes[:, :2]
+    return boxes
+
+
+def by_fiftyone(truth: dict[str, Any], predictions: list[dict[str, Any]]) -> Pair:
+    """mAP50-95 and mAP50 as FiftyOne's COCO evaluation computes them; without its database, which is not needed."""
+    from fiftyone.core.labels import Detection, Detections
+    from fiftyone.utils.eval.coco import COCOEvaluationConfig, _compute_pr_curves
+
+    names = {category["id"]: category["name"] for category in truth["categories"]}
+    sizes = {image["id"]: (image["width"], image["height"]) for image in truth["images"]}
+    samples: dict[int, dict[str, list[Any]]] = {image: {"truth": [], "found": []} for image in sizes}
+    for field, records in (("truth", truth["annotations"]), ("found", predictions)):
+        for record in records:
+            width, height = sizes[record["image_id"]]
+            x, y, w, h = record["bbox"]
+            samples[record["image_id"]][field].append(
+                Detection(
+                    label=names[record["category_id"]],
+                    bounding_box=[x / width, y / height, w / width, h / height],
+                    confidence=record.get("score"),
+                )
+            )
+    view = _View(
+        {field: Detections(detections=found) for field, found in fields.items()} for fields in samples.values()
+    )
+    config = COCOEvaluationConfig("found", "truth", iou=0.5, classwise=True, compute_mAP=True)
+    precision = _compute_pr_curves(view, config, classes=list(names.values()))[0]  # [overlap, class, recall]
+    counted = precision[:, (precision > -1).all(axis=(0, 2))]
+    return float(counted.mean()), float(counted[0].mean())
+
+
+class _View(list[dict[str, Any]]):
+    """As much of a FiftyOne view as its evaluation asks for, over labels in memory."""
+
+    def select_fields(self, fields: list[str]) -> _View:
+        return self
+
+    def _handle_frame_field(self, field: str) -> tuple[str, bool]:
+        return field, False
+
+    def iter_samples(self, progress: Any = None) -> _View:
+        return self

@@ -1,0 +1,138 @@
+"""What the model still knows: average precision on classes of the source model, before and after fine-tuning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline import files, weights
+from pipeline.config import Validate
+from pipeline.errors import DataError
+from pipeline.formats import yolo
+from pipeline.run import Run
+from pipeline.validate import coco
+from pipeline.validate.predict import as_coco, predict
+
+Measured = tuple[dict[str, Any], list[Path], list[dict[str, Any]]]  # ground truth, images, our predictions
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What to compare with: the source model, and the labelled set of its classes that the config names, if any."""
+
+    file: Path
+    model: Any
+    names: list[str]
+    labelled: tuple[dict[str, Any], list[Path]] | None  # ground truth and images
+
+
+def baseline(config: Validate, run: Run) -> Baseline | str | None:
+    """Look for the source weights of the run; why they cannot be had, or None where they were random.
+
+    Raises DataError where the labelled set is not there or holds nothing that the source model knows, before
+    anything has been predicted.
+    """
+    recorded = files.read_json(run.train_record)["weights"]
+    if recorded["sha256"] is None:
+        return None
+    candidates = [weights.HOME / recorded["name"]]
+    if run.params("train").is_file():  # says where they were
+        candidates.insert(0, Path(files.read_json(run.params("train"))["train"]["weights"]))
+    for path in candidates:
+        if path.is_file() and files.sha256(path) == recorded["sha256"]:
+            break
+    else:
+        return f"the source weights {recorded['name']} are not in {weights.HOME} any more, or are others now"
+    from ultralytics import YOLO
+
+    model = YOLO(str(path), task="detect")
+    names = list(model.names.values())
+    if config.retention is None:
+        return Baseline(path, model, names, None)
+    truth, images = _labelled_set(config.retention)
+    if not _labelled_classes(truth) & set(names):
+        raise DataError(
+            f"validate.retention: {config.retention}: no labelled object of a class that {path.name} knows; "
+            "name a set with its classes, or null"
+        )
+    return Baseline(path, model, names, (truth, images))
+
+
+def _labelled_set(path: Path) -> tuple[dict[str, Any], list[Path]]:
+    """The val images of a YOLO data set, else its test images, else all of them."""
+    if not path.exists():
+        raise DataError(f"validate.retention: {path}: not there; name the data.yaml of a labelled set, or null")
+    source = yolo.read((path if path.is_dir() else path.parent).resolve())
+    splits = {item.split for item in source.images}
+    split = next((split for split in ("val", "test") if split in splits), None)
+    chosen = [item for item in source.images if split is None or item.split == split]
+    if not chosen or source.classes is None:
+        raise DataError(f"validate.retention: {path}: no images in it; name a set that has some, or null")
+    return as_coco(source.classes, ((item.image, item.boxes) for item in chosen)), [item.image for item in chosen]
+
+
+def measure(
+    config: Validate, start: Baseline | str | None, model: Any, imgsz: int, device: str, measured: dict[str, Measured]
+) -> dict[str, Any] | None:
+    """Average precision of the source model and of `model`, class by class, where their names are the same.
+
+    None where there is nothing to retain: random source weights, or no class in common and no `retention` set.
+    """
+    if start is None or isinstance(start, str):
+        return {"skipped": start} if start else None
+    ours = list(model.names.values())
+
+    def found_by(network: Any, names: list[str], truth: dict[str, Any], images: list[Path]) -> list[dict[str, Any]]:
+        found = predict(network, images, imgsz, config, device, "validate: retention").every_label
+        return _renamed(found, names, truth)
+
+    sets = []
+    for split, (truth, images, after) in measured.items():
+        if _labelled_classes(truth) & set(start.names):
+            before = found_by(start.model, start.names, truth, images)
+            sets.append(_compare(split, truth, before, after, start.names, ours))
+    if start.labelled:
+        truth, images = start.labelled
+        before, after = found_by(start.model, start.names, truth, images), found_by(model, ours, truth, images)
+        sets.append(_compare(str(config.retention), truth, before, after, start.names, ours))
+    return {"source": start.file.name, "sets": sets} if sets else None
+
+
+def _labelled_classes(truth: dict[str, Any]) -> set[str]:
+    names = {category["id"]: category["name"] for category in truth["categories"]}
+    return {names[record["category_id"]] for record in truth["annotations"]}
+
+
+def _renamed(found: list[dict[str, Any]], names: list[str], truth: dict[str, Any]) -> list[dict[str, Any]]:
+    """Predictions with the category ids of `truth`; those of classes that it does not have are left out."""
+    ids = {category["name"]: category["id"] for category in truth["categories"]}
+    return [
+        {**record, "category_id": ids[names[record["category_id"]]]}
+        for record in found
+        if names[record["category_id"]] in ids
+    ]
+
+
+def _compare(
+    images_of: str,
+    truth: dict[str, Any],
+    before: list[dict[str, Any]],
+    after: list[dict[str, Any]],
+    known: list[str],
+    ours: list[str],
+) -> dict[str, Any]:
+    old, new = (coco.evaluate(truth, predictions)["per_class"] for predictions in (before, after))
+    return {
+        "images_of": images_of,
+        "images": len(truth["images"]),
+        "classes": {
+            name: {
+                "before": old[name]["map50_95"],
+                # A class that the new model no longer has is forgotten by construction, not by training.
+                "after": new[name]["map50_95"] if name in ours else None,
+                "objects": old[name]["objects"],
+            }
+            for name in sorted(_labelled_classes(truth) & set(known))
+        },
+    }
