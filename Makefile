@@ -111,7 +111,10 @@ $(RUN)/params/%.json: params ;
 params: $(SOURCE) | $(INSTALLED)
 	@$(PIPELINE) params --config $(CONFIG)
 
-$(RUN)/dataset/data.yaml: $(RUN)/params/convert.json $(RUN)/params/source.json $(wildcard pipeline/convert/*.py) $(FORMATS) $(SHARED_CODE) $(SOURCE)
+# What people wrote beside the data: corrections from the App, and the splits that are to stay.
+BESIDE := $(wildcard data/fixes/$(NAME).yaml data/splits/$(NAME).json)
+
+$(RUN)/dataset/data.yaml: $(RUN)/params/convert.json $(RUN)/params/source.json $(BESIDE) pipeline/fixes.py $(wildcard pipeline/convert/*.py) $(FORMATS) $(SHARED_CODE) $(SOURCE)
 	$(PIPELINE) convert $(OPTIONS)
 
 $(RUN)/augmented/data.yaml: $(RUN)/params/augment.json $(RUN)/dataset/data.yaml $(wildcard pipeline/augment/*.py) $(SHARED_CODE)

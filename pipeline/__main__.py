@@ -91,7 +91,10 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--no-app", action="store_true", help="build the data set and leave")
             command.add_argument("--port", type=_natural, default=5151, help="of the App (default 5151)")
             command.add_argument(
-                "--against", type=Path, metavar="RUN", help="show the predictions of runs/OTHER, on the same images, too"
+                "--against",
+                type=Path,
+                metavar="RUN",
+                help="show the predictions of runs/OTHER, on the same images, too",
             )
             command.add_argument(
                 "--save-fixes", action="store_true", help="write what was tagged in the App to data/fixes/NAME.yaml"

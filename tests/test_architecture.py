@@ -30,15 +30,17 @@ MAY_IMPORT = {
     "freeze": {"errors"},
     "trainer": {"errors", "files", "freeze"},
     **dict.fromkeys(STAGES, SHARED),
-    "inspect": SHARED | {"database"},
-    "convert": SHARED | {"parallel"},
+    "fixes": {"files", "boxes", "config", "errors", "run"},
+    "embeddings": {"files", "pixels", "weights"},
+    "inspect": SHARED | {"database", "embeddings", "fixes"},
+    "convert": SHARED | {"parallel", "fixes"},
     "augment": SHARED | {"parallel"},
     "train": SHARED | {"weights", "freeze", "trainer"},
     "validate": SHARED | {"weights"},
     "export": SHARED | {"weights"},
     "__main__": {"config", "errors", "run", "params", "sample"} | STAGES,
 }
-USES_ULTRALYTICS = {"train", "trainer", "weights", "validate", "export"}
+USES_ULTRALYTICS = {"train", "trainer", "weights", "validate", "export", "embeddings"}
 
 
 def room(path: Path) -> str:

@@ -14,6 +14,7 @@ from conftest import as_voc, read_coco, write_coco
 from PIL import Image
 from test_convert import do, is_refused, labels
 
+from pipeline import fixes
 from pipeline.boxes import YoloDataset
 from pipeline.convert.images import EXIF_ORIENTATION
 from pipeline.run import Run
@@ -406,3 +407,58 @@ def test_voc_and_coco_refuse_alike(tiles: Path, tmp_path: Path, run: Run) -> Non
     xml = voc / "Annotations" / "train_0001.xml"
     xml.write_text(xml.read_text().replace("<width>320", "<width>640"))
     is_refused(voc, run, r"train_0001\.jpg: its annotation says it is 640x320, but it is 320x320")
+
+
+# --- Corrections that a person made ---------------------------------------------------------------------
+
+
+def write_fixes(run: Run, text: str) -> None:
+    path = fixes.file_of(run)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def test_fixes_are_applied_each_with_its_line_in_the_receipt(source: Path, run: Run) -> None:
+    only_boxes(source, [10, 10, 30, 30], [100, 100, 40, 20])
+    do(source, run)
+    before = labels(run)
+    name = before[FIRST][0][0]
+    write_fixes(
+        run,
+        f"""
+images: {{train_0001.jpg: drop, images/train_0002.jpg: relabel, gone.jpg: drop}}
+boxes:
+- {{image: {FIRST}.jpg, action: remove, class: {name}, bbox: [10, 10, 30, 30]}}
+- {{image: {FIRST}.jpg, action: add, class: short, bbox: [200, 50.5, 20, 30]}}
+- {{image: {FIRST}.jpg, action: remove, class: {name}, bbox: [250, 250, 30, 30]}}
+""",
+    )
+    receipt = do(source, run)
+    assert [(line["image"], line["action"], line["applied"]) for line in receipt["fixes"]] == [
+        ("gone.jpg", "remove", False),
+        (f"images/{FIRST}.jpg", "remove", True),
+        (f"images/{FIRST}.jpg", "remove", False),
+        (f"images/{FIRST}.jpg", "add", True),
+        ("images/train_0001.jpg", "remove", True),
+        ("images/train_0002.jpg", "relabel", True),
+    ]
+    after = labels(run)
+    assert "train_0001" not in after and after["train_0002"] == before["train_0002"]
+    np.testing.assert_allclose(corners(run), [[100, 100, 140, 120], [200, 50.5, 220, 80.5]], atol=0.001)
+    for counts in (receipt["boxes"], *receipt["files"].values()):
+        assert counts["read"] == counts["kept"] + counts["clipped"] + counts["dropped"] + counts["ignored"]
+    assert receipt["boxes"]["read"] == sum(len(read_coco(source, split)["annotations"]) for split in ("train", "val", "test"))
+    written = sum(len(boxes) for boxes in after.values())
+    assert written == receipt["boxes"]["kept"] + 1 == sum(split["boxes"] for split in receipt["splits"].values())
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("boxes: [{image: train_0000.jpg, action: add, class: shrt, bbox: [1, 1, 9, 9]}]", r"'shrt' is not one of .*; correct the class"),
+        ("boxes: [{image: train_0000.jpg, action: add, class: short, bbox: [310, 1, 90, 9]}]", r"the short to add reaches beyond the image, 320x320"),
+    ],
+)  # fmt: skip
+def test_a_fix_that_cannot_be_applied(source: Path, run: Run, text: str, said: str) -> None:
+    write_fixes(run, text)
+    is_refused(source, run, said)

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from pipeline import files, formats, parallel
 from pipeline.boxes import Labelled, write_data_yaml, write_labels
 from pipeline.config import Convert
-from pipeline.convert import images, judge, placing, receipt
+from pipeline.convert import corrections, images, judge, placing, receipt
 from pipeline.convert.images import Checked
 from pipeline.convert.judge import Judged
 from pipeline.errors import DataError
@@ -37,6 +37,8 @@ def main(config: Convert, run: Run, seed: int, workers: int | None = None) -> st
         names = tuple(dict.fromkeys(name for name in classes.values() if name is not None))
         judged = judge_all(source, checked, classes, config)
         _refuse_problems(judged, config)
+        corrected = corrections.correct(judged, run, names)
+        judged = corrected.judged
         placed = placing.place([image for image in judged if not image.unused], config, run, seed)
         judged = [_left_out(image, placed.left_out) for image in judged]
         targets = _file_names([image for image in judged if not image.unused])
@@ -53,6 +55,7 @@ def main(config: Convert, run: Run, seed: int, workers: int | None = None) -> st
             },
             "renamed": {name: target for name, target in targets.items() if name.rpartition("/")[2] != target},
             "leaks": placed.leaks,
+            "fixes": corrected.lines,
         }
         if not account["splits"]["train"]["boxes"]:
             raise DataError(f"{config.source}: not one usable box in the training split; nothing can be learnt from it")

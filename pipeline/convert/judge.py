@@ -1,7 +1,8 @@
 """What becomes of each annotation. Every one that was read ends in exactly one verdict.
 
 `kept` as it stands · `clipped`: kept with other corners · `dropped`: something is wrong with it ·
-`ignored`: meant to be left out, by the source (a crowd) or by `convert.classes` (mapped to null).
+`ignored`: meant to be left out, by the source (a crowd) or by `convert.classes` (mapped to null). Boxes that a
+person's fixes add were not read, and are `added`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pipeline.config import Convert
 from pipeline.convert.images import Checked
 from pipeline.errors import did_you_mean
 
-Action = Literal["kept", "clipped", "dropped", "ignored"]
+Action = Literal["kept", "clipped", "dropped", "ignored", "added"]
 # A label file has six decimals: what they cannot tell from the edge is not outside.
 EDGE_TOLERANCE = 1e-6  # of the longer side
 NO_SIDE = 1e-6  # pixels: what adding and subtracting a corner can make of a whole number
@@ -48,7 +49,7 @@ class Judged(NamedTuple):
 
     @property
     def boxes(self) -> list[Box]:
-        return [box for box, action, _, _ in self.verdicts if action == "kept" or action == "clipped"]
+        return [box for box, action, _, _ in self.verdicts if action in ("kept", "clipped", "added")]
 
 
 def image(item: Labelled, name: str, checked: Checked, classes: Mapping[str, str | None], config: Convert) -> Judged:
@@ -61,7 +62,7 @@ def image(item: Labelled, name: str, checked: Checked, classes: Mapping[str, str
     return Judged(item, name, checked, _boxes(item, checked, classes, config))
 
 
-def set_aside(item: Labelled, name: str, unused: Literal["in_no_split", "left_out"], why: str) -> Judged:
+def set_aside(item: Labelled, name: str, unused: Literal["dropped", "in_no_split", "left_out"], why: str) -> Judged:
     """An image that is not used though nothing is wrong with it."""
     return Judged(item, name, Checked(), _all(item, "ignored", why), unused, why)
 

@@ -28,7 +28,8 @@ def make(judged: Sequence[Judged], split_of: Mapping[str, str], names: Sequence[
         counts["kept"] += kept
         if kept < len(actions):
             counts.update(action for action in actions if action != "kept")
-            problems += [_problem(verdict, file, image.name) for verdict in image.verdicts if verdict.action != "kept"]
+            others = [verdict for verdict in image.verdicts if verdict.action not in ("kept", "added")]
+            problems += [_problem(verdict, file, image.name) for verdict in others]
         if image.unused:
             unused[image.unused][image.name] = image.why
         else:
@@ -68,7 +69,8 @@ def last_line(receipt: dict[str, Any], target: Path) -> str:
     """What a person has to know of it, in one line."""
     boxes, images, leaks = receipt["boxes"], receipt["images"], receipt["leaks"]
     splits = ", ".join(f"{split} {summary['images']}" for split, summary in receipt["splits"].items())
-    line = f"{images['used']} images ({splits}), {boxes['kept'] + boxes['clipped']} boxes -> {target}"
+    written = sum(summary["boxes"] for summary in receipt["splits"].values())
+    line = f"{images['used']} images ({splits}), {written} boxes -> {target}"
     notes = [f"{boxes[action]} {action}" for action in ACTIONS[1:] if boxes[action]]
     counted = (
         (images["dropped"], "image", "dropped"),
@@ -78,10 +80,12 @@ def last_line(receipt: dict[str, Any], target: Path) -> str:
         (leaks["near"], "near-duplicate", "in more than one split"),
         (leaks["group"], "convert.group_by group", "in more than one split"),
         (leaks["moved"], "image", "moved to another split"),
+        ([line for line in receipt["fixes"] if line["applied"]], "fix", "applied"),
+        ([line for line in receipt["fixes"] if not line["applied"]], "fix", "that found nothing to do"),
     )
     for found, one, words in counted:
         if found:
-            notes.append(f"{len(found)} {one}{'s' if len(found) > 1 else ''} {words}")
+            notes.append(f"{len(found)} {one}{('es' if one.endswith('x') else 's') if len(found) > 1 else ''} {words}")
     return f"{line} ({', '.join(notes)}: see receipt.json)" if notes else line
 
 
@@ -91,4 +95,4 @@ def relative(path: Path, source: Path) -> str:
 
 
 def _with_total(counts: Counter[str]) -> dict[str, int]:
-    return {"read": counts.total(), **{action: counts[action] for action in ACTIONS}}
+    return {"read": sum(counts[action] for action in ACTIONS), **{action: counts[action] for action in ACTIONS}}
