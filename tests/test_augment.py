@@ -392,6 +392,19 @@ def test_a_hidden_box_is_lost_too(run: Run) -> None:
     assert account["images"][0]["copies"][0]["lost"] == [{"box": "line 1", "class": "patch", "visible": None}]
 
 
+def test_why_a_box_is_lost_does_not_depend_on_the_copy_before() -> None:
+    hide = {"ConstrainedCoarseDropout": {"bbox_labels": ["patch"], "hole_height_range": [1, 1], "hole_width_range": [1, 1], "num_holes_range": [40, 40]}}  # fmt: skip
+    crop = {"Crop": {"x_min": 0, "y_min": 0, "x_max": 65, "y_max": 160}}
+    config = Augment(transforms=({"OneOf": {"transforms": [hide, crop], "p": 1.0}},), min_visibility=0.5)
+    made, seen = transforms.compose(config, NAMES), set()
+    for seed in range(10):
+        lost = transforms.apply(made, PICTURE, LABELLED, seed).lost
+        assert lost == transforms.apply(transforms.compose(config, NAMES), PICTURE, LABELLED, seed).lost
+        seen.add(lost[0])
+    # Hidden, or 5 of 40 columns left, to the precision of Albumentations.
+    assert {share and round(share, 3) for share in seen} == {None, 0.125}
+
+
 # --- Balance ---------------------------------------------------------------------------------------
 
 

@@ -397,7 +397,9 @@ def test_two_images_of_one_stem_would_share_their_labels(source: Path, run: Run)
     (source / "images" / "train" / "train_0000.png").rename(source / "images" / "train" / "train_0001.jpeg")
     shutil.copy(source / "images" / "train" / "train_0001.jpeg", source / "images" / "train" / "train_0001.webp")
     fresh = Run(run.root.with_name("fresh"))
-    is_refused(source, fresh, r"train_0001\.webp: has the stem of .*train_0001\.jpeg; rename one", unlabelled="background")
+    is_refused(
+        source, fresh, r"train_0001\.webp: has the stem of .*train_0001\.jpeg; rename one", unlabelled="background"
+    )
 
 
 def test_unlabelled_images_can_be_declared_background(tiles: Path, tmp_path: Path, run: Run) -> None:

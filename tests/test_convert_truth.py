@@ -447,7 +447,9 @@ boxes:
     np.testing.assert_allclose(corners(run), [[100, 100, 140, 120], [200, 50.5, 220, 80.5]], atol=0.001)
     for counts in (receipt["boxes"], *receipt["files"].values()):
         assert counts["read"] == counts["kept"] + counts["clipped"] + counts["dropped"] + counts["ignored"]
-    assert receipt["boxes"]["read"] == sum(len(read_coco(source, split)["annotations"]) for split in ("train", "val", "test"))
+    assert receipt["boxes"]["read"] == sum(
+        len(read_coco(source, split)["annotations"]) for split in ("train", "val", "test")
+    )
     written = sum(len(boxes) for boxes in after.values())
     assert written == receipt["boxes"]["kept"] + 1 == sum(split["boxes"] for split in receipt["splits"].values())
 

@@ -231,7 +231,7 @@ def test_few_images() -> None:
 
 
 def test_a_picture_that_is_its_own_mirror_image_is_no_pair_of_itself() -> None:
-    tile = list(pictures("tiles").values())[0]
+    tile = next(iter(pictures("tiles").values()))
     symmetric = np.hstack([tile, tile[:, ::-1]])
     assert near_duplicates([fingerprint(symmetric), fingerprint(tile)]) == []
     assert near_duplicates([fingerprint(symmetric), fingerprint(tile), fingerprint(symmetric[::-1])]) == [(0, 2)]

@@ -157,9 +157,21 @@ def write_openimages(tiles: Path, target: Path) -> Path:
     with (target / "annotations-bbox.csv").open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(
-            "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsTruncated,IsGroupOf,IsDepiction,IsInside".split(
-                ","
-            )
+            [
+                "ImageID",
+                "Source",
+                "LabelName",
+                "Confidence",
+                "XMin",
+                "XMax",
+                "YMin",
+                "YMax",
+                "IsOccluded",
+                "IsTruncated",
+                "IsGroupOf",
+                "IsDepiction",
+                "IsInside",
+            ]
         )
         for picture in pictures(tiles):
             w, h = picture.width, picture.height
@@ -174,7 +186,7 @@ def write_csv(tiles: Path, target: Path) -> Path:
     images_to(tiles, target / "images")
     with (target / "labels.csv").open("w", newline="") as file:
         table = csv.writer(file)
-        table.writerow("filename,width,height,class,xmin,ymin,xmax,ymax".split(","))
+        table.writerow(["filename", "width", "height", "class", "xmin", "ymin", "xmax", "ymax"])
         for picture in pictures(tiles):
             for label, *corners in picture.boxes:
                 table.writerow([picture.name, picture.width, picture.height, label, *corners])

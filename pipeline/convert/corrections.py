@@ -23,7 +23,7 @@ class Corrected:
 
 
 def correct(judged: list[Judged], run: Run, classes: Sequence[str]) -> Corrected:
-    """Raises ConfigError for a bad file, DataError for a fix that adds a box of no class of ours or beyond its image."""
+    """Raises ConfigError for a bad file, DataError for a box to add of no class of ours or beyond its image."""
     path = fixes.file_of(run)
     said = fixes.load(path)
     if not len(said):

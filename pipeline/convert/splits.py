@@ -67,6 +67,7 @@ def assign(items: Sequence[Item], ratios: Mapping[str, float], seed: int, earlie
 
     Raises DataError where a split that is asked for would stay empty.
     """
+    assert len({item.name for item in items}) == len(items)
     clusters: dict[int, list[Item]] = defaultdict(list)
     for item in sorted(items, key=lambda item: item.name):
         clusters[item.cluster].append(item)
