@@ -290,6 +290,15 @@ def test_litert_without_its_environment(
     assert read_json(run.manifest) == before
 
 
+def test_a_missing_package_is_answered_with_the_command_that_adds_it(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ncnn", None)  # as if it were not installed
+    config = Export.model_validate({"targets": [{"format": "ncnn"}]})
+    with pytest.raises(ExportError, match=r"add them with `.*python.* -m pip install -c constraints\.txt ncnn`"):
+        export.main(config, trained.run, 0, "cpu")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no limit on file sizes there")
 def test_a_full_disk(trained: Trained, tmp_path: Path) -> None:
     """No file may grow beyond a megabyte: the export says so in a line, and what was there stays."""
@@ -298,7 +307,12 @@ def test_a_full_disk(trained: Trained, tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(
         json.dumps({"convert": {"source": "x"}, "export": {"conf": CONF, "images": 2, "targets": [{"format": "onnx"}]}})
     )
-    limit = lambda: __import__("resource").setrlimit(__import__("resource").RLIMIT_FSIZE, (10**6, 10**6))  # noqa: E731
+
+    def limit() -> None:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, 10**6))
+
     done = pipeline_process("export", "--config", "tiny.yaml", "--device", "cpu", cwd=tmp_path, preexec_fn=limit)
     assert done.returncode == 1
     errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]

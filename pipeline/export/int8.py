@@ -24,6 +24,7 @@ from pipeline.config import Calibration
 from pipeline.errors import DataError
 from pipeline.export import ap, runner
 from pipeline.export.runner import Found
+from pipeline.export.targets import no_telemetry
 
 # Accuracy-aware quantisation watches average precision on so many training images that did not calibrate.
 WATCHED_IMAGES = 64
@@ -150,7 +151,7 @@ def quantise_openvino(
     max_drop: float,
 ) -> None:
     """Through NNCF, into the folder `target`. `max_drop` is in points of mAP50-95 on the images that are watched."""
-    with _quiet_nncf():
+    with _quiet_nncf(), no_telemetry():
         import nncf
         import openvino
 

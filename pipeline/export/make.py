@@ -243,6 +243,7 @@ class Maker:
             "compared_on": {"split": "val", "images": [path.name for path in self.judge.images]},
             "calibration": self.calibration,
             "artefacts": entries,
+            "benchmark": None,  # `make bench-export` measures it
             "versions": versions(),
         }
 

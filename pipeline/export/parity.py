@@ -91,9 +91,9 @@ def compare(reference: list[Found], found: list[Found], conf: float, names: list
         pairs, flips = _pairs(ours, theirs)
         there = {i for i, _ in pairs + flips}
         partnered = {j for _, j in pairs + flips}
-        lost = sum(ours.scores[i] >= conf and i not in there for i in range(len(ours)))
-        extra = sum(theirs.scores[j] >= conf and j not in partnered for j in range(len(theirs)))
-        flipped = sum(max(ours.scores[i], theirs.scores[j]) >= conf for i, j in flips)
+        lost = sum(bool(ours.scores[i] >= conf) and i not in there for i in range(len(ours)))
+        extra = sum(bool(theirs.scores[j] >= conf) and j not in partnered for j in range(len(theirs)))
+        flipped = sum(bool(max(ours.scores[i], theirs.scores[j]) >= conf) for i, j in flips)
         pairs = [(i, j) for i, j in pairs if max(ours.scores[i], theirs.scores[j]) >= conf]
         box_px = max((float(np.abs(ours.corners[i] - theirs.corners[j]).max()) for i, j in pairs), default=0.0)
         shifts = [float(theirs.scores[j] - ours.scores[i]) for i, j in pairs]

@@ -17,6 +17,7 @@ import json
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -235,7 +236,9 @@ def _torchscript(path: Path, spec: dict[str, Any], threads: int) -> Forward:
     import torch
 
     torch.set_num_threads(threads)
-    module = torch.jit.load(str(path), map_location="cpu").eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # that TorchScript will go one day
+        module = torch.jit.load(str(path), map_location="cpu").eval()
 
     def forward(tensor: Any) -> Any:
         with torch.inference_mode():
