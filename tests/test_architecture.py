@@ -89,6 +89,8 @@ def test_every_room_has_its_tests() -> None:
         "run": "cli",
         "errors": "cli",
         "database": "inspect",
+        "embeddings": "inspect",
+        "fixes": "inspect",
     }
     rooms = {room(path) for path in FILES} - {"files", "pixels", "params"}
     assert {covered_elsewhere.get(name, name) for name in rooms} <= tests
