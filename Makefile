@@ -110,8 +110,8 @@ $(RUN)/comparison.json: $(RUN)/metrics.json params
 $(RUN)/export/manifest.json: $(RUN)/params/export.json $(RUN)/model.pt $(RUN)/dataset/data.yaml pipeline/export.py
 	$(PIPELINE) export $(OPTIONS)
 
-$(RUN)/report/index.html: $(RUN)/params/report.json $(RUN)/metrics.json $(if $(AGAINST),$(RUN)/comparison.json) pipeline/report.py pipeline/report.html.jinja
-	$(PIPELINE) report $(OPTIONS)
+$(RUN)/report/index.html: $(RUN)/params/report.json $(RUN)/metrics.json $(if $(AGAINST),$(RUN)/comparison.json) $(wildcard pipeline/report/*.py) pipeline/report.html.jinja
+	$(PIPELINE) report $(OPTIONS) $(if $(AGAINST),--against $(AGAINST))
 
 # --- Upkeep ---------------------------------------------------------------------------------------
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,38 @@ COCO_WEIGHTS = ROOT / "data" / "weights" / "yolo26n.pt"
 # Without COCO weights the same model with random ones: what is tested here does not depend on what it knows.
 WEIGHTS = str(COCO_WEIGHTS) if COCO_WEIGHTS.is_file() else "yolo26n.yaml"
 IMGSZ = 64  # two strides of 32, the smallest at which BatchNorm sees more than one value
+
+
+SPEC = find_spec("fiftyone")
+assert SPEC is not None and SPEC.origin is not None
+MONGOD = Path(SPEC.origin).parent / "db" / "bin" / "mongod"
+needs_database = pytest.mark.skipif(
+    not MONGOD.is_file(), reason="FiftyOne has no database here; `make database` installs one"
+)
+
+
+@pytest.fixture(scope="session")
+def own_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A MongoDB of the tests alone, set before FiftyOne is first imported.
+
+    A database folder of our own would not do: FiftyOne joins any database of its that runs on the machine, the
+    person's too.
+    """
+    assert "fiftyone" not in sys.modules
+    os.environ.pop("FIFTYONE_DATABASE_URI", None)
+    if not MONGOD.is_file():
+        yield
+        return
+    folder = tmp_path_factory.mktemp("mongo")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [MONGOD, "--fork", "--bind_ip", "127.0.0.1", "--port", str(port)]  # the fork is back when it answers
+    command += ["--dbpath", folder, "--logpath", folder / "log", "--pidfilepath", folder / "pid"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    os.environ["FIFTYONE_DATABASE_URI"] = f"mongodb://127.0.0.1:{port}"
+    yield
+    os.kill(int((folder / "pid").read_text()), signal.SIGTERM)
 
 
 @pytest.fixture(scope="session")

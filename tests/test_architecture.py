@@ -21,6 +21,9 @@ MAY_IMPORT = {
     "config": {"errors"},
     "boxes": {"errors"},
     "pixels": {"errors"},
+    "database": {"errors"},
+    "embeddings": {"files", "pixels", "weights"},
+    "fixes": {"errors", "run", "files", "config", "boxes"},
     "formats": {"errors", "run", "boxes", "formats"},
     "params": {"files", "config", "run"},
     "sample": {"files", "pixels", "sample"},
@@ -28,12 +31,13 @@ MAY_IMPORT = {
     "freeze": {"errors"},
     "trainer": {"errors", "files", "freeze"},
     **dict.fromkeys(STAGES, SHARED),
+    "inspect": SHARED | {"database", "embeddings", "fixes"},
     "train": SHARED | {"weights", "freeze", "trainer"},
     "validate": SHARED | {"weights"},
     "export": SHARED | {"weights"},
     "__main__": {"config", "errors", "run", "params", "sample"} | STAGES,
 }
-USES_ULTRALYTICS = {"train", "trainer", "weights", "validate", "export"}
+USES_ULTRALYTICS = {"train", "trainer", "weights", "validate", "export", "embeddings"}
 
 
 def room(path: Path) -> str:
@@ -75,6 +79,15 @@ def test_the_quick_commands_load_no_torch(module: str) -> None:
 def test_every_room_has_its_tests() -> None:
     tests = {path.stem.removeprefix("test_") for path in (ROOT / "tests").glob("test_*.py")}
     # The glue is tested through the command line, and files, pixels and params through all that use them.
-    covered_elsewhere = {"__main__": "cli", "formats": "convert", "trainer": "train", "run": "cli", "errors": "cli"}
+    covered_elsewhere = {
+        "__main__": "cli",
+        "formats": "convert",
+        "trainer": "train",
+        "run": "cli",
+        "errors": "cli",
+        "database": "inspect",
+        "embeddings": "inspect_embeddings",
+        "fixes": "inspect_fixes",
+    }
     rooms = {room(path) for path in FILES} - {"files", "pixels", "params"}
     assert {covered_elsewhere.get(name, name) for name in rooms} <= tests
