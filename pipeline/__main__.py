@@ -16,7 +16,7 @@ STAGES = {
     "convert": "annotations of any known format -> an Ultralytics data set with a receipt",
     "augment": "more training images by transforming the ones there are",
     "train": "fine-tune from COCO weights, in phases, with frozen layers",
-    "validate": "COCO figures per split and class, and the predictions behind them",
+    "validate": "COCO figures with error bars, kinds of mistakes, thresholds, and the predictions behind them",
     "inspect": "the run as a FiftyOne data set, in the App on 127.0.0.1",
     "export": "files for the device, each compared with the model on real images, in a bundle that tests itself",
     "report": "one page for people",
@@ -86,6 +86,10 @@ def _parser() -> argparse.ArgumentParser:
                 type=Path,
                 metavar="RUN",
                 help="compare with runs/OTHER, on the predictions that both have; predicts only where there are none",
+            )
+        if stage == "report":
+            command.add_argument(
+                "--against", type=Path, metavar="RUN", help="show what `validate --against` said of runs/OTHER, too"
             )
         if stage == "inspect":
             command.add_argument("--no-app", action="store_true", help="build the data set and leave")
@@ -174,7 +178,7 @@ def _export(config: configs.Config, run: Run, options: argparse.Namespace) -> st
 def _report(config: configs.Config, run: Run, options: argparse.Namespace) -> str:
     from pipeline import report
 
-    return report.main(config.report, run)
+    return report.main(config.report, run, options.against)
 
 
 STAGE_CALLS: dict[str, Callable[[configs.Config, Run, argparse.Namespace], str]] = {

@@ -167,7 +167,7 @@ class Inspect(Section):
 
 
 class Report(Section):
-    worst: int = Field(default=12, ge=0, le=200)
+    worst: int = Field(default=24, ge=0, le=200)
 
 
 Precision = Literal["fp32", "fp16", "int8"]

@@ -72,6 +72,8 @@ def standardised(vectors: Vectors) -> Vectors:
     As they come, all vectors of one data set point the same way: unrelated blood smears have a cosine
     of 0.98. What they have in common is taken off first.
     """
+    if not len(vectors):
+        return vectors
     centred = vectors - vectors.mean(axis=0)
     deviation = centred.std(axis=0)
     centred /= np.where(deviation > 0, deviation, 1)
@@ -102,7 +104,8 @@ def neighbours(vectors: Vectors) -> tuple[NDArray[np.intp], Vectors]:
 def uniqueness(distances: Vectors) -> list[float]:
     """0..1 for each row of `neighbours`: how far its three nearest are, the nearest weighing most.
 
-    Weights and scale are those of FiftyOne's `compute_uniqueness`; of three or fewer images each is unique.
+    Weights and scale are those of FiftyOne's `compute_uniqueness`, which however passes over the nearest, so
+    that one of two copies looks unique. Of three or fewer images each is.
     """
     if distances.shape[1] < len(UNIQUENESS_WEIGHTS):
         return [1.0] * len(distances)

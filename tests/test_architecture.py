@@ -89,8 +89,8 @@ def test_every_room_has_its_tests() -> None:
         "run": "cli",
         "errors": "cli",
         "database": "inspect",
-        "embeddings": "inspect",
-        "fixes": "inspect",
+        "embeddings": "inspect_embeddings",
+        "fixes": "convert_truth",
     }
     rooms = {room(path) for path in FILES} - {"files", "pixels", "params"}
     assert {covered_elsewhere.get(name, name) for name in rooms} <= tests

@@ -105,7 +105,7 @@ def test_nothing_changed(project: Project) -> None:
         ({"validate": {"iou": 0.6}}, ["validate", "export", "report"]),  # bundles carry its thresholds
         ({"export": {"images": 8}}, ["export"]),
         ({"report": {"worst": 3}}, ["report"]),
-        ({"inspect": {"iou": 0.4}}, []),
+        ({"inspect": {"confident": 0.4}}, []),
     ],
     ids=lambda value: "+".join(value) if isinstance(value, dict) else "",
 )
@@ -142,7 +142,7 @@ def test_a_comment_changes_nothing(project: Project) -> None:
         ("pipeline/validate/coco.py", ["validate", "export", "report"]),
         ("pipeline/export/runner.py", ["export"]),
         ("pipeline/report.html.jinja", ["report"]),
-        ("pipeline/inspect.py", []),
+        ("pipeline/inspect/views.py", []),
         ("README.md", []),
     ],
 )

@@ -248,4 +248,4 @@ def plot(dataset: Any, vectors: Vectors) -> None:
         brain.compute_visualization(
             dataset, embeddings=vectors, method="pca", num_dims=2, brain_key=PLOT, verbose=False
         )
-        brain.compute_similarity(dataset, embeddings=vectors, backend="sklearn", brain_key=SIMILARITY)
+        brain.compute_similarity(dataset, embeddings=vectors.copy(), backend="sklearn", brain_key=SIMILARITY)

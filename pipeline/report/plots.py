@@ -1,0 +1,156 @@
+"""Curves as SVG to stand inside the page: text stays text, and takes the page's colour, light or dark."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from pipeline.report.curves import Curve
+
+# Contrast 3:1 and more with white and with the dark ground of the page; dashes for who sees no colours.
+COLOURS = ("#2f80d0", "#c76a12", "#198f60", "#c2539a", "#8465d8", "#9a7030", "#d8504d", "#2a8fa3")
+DASHES = ("", "6 2", "2 2", "8 2 2 2", "10 3", "4 4", "1 2", "8 2 2 2 2 2")
+INK = "#010203"  # stands for the page's text colour until the SVG is written
+SIZE = (5.0, 3.3)  # inches; shown as wide as half the page or a phone
+STYLE: dict[str, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "report",  # the same ids every time
+    "text.parse_math": False,
+    "font.size": 10,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": INK,
+    "grid.alpha": 0.15,
+    "lines.linewidth": 1.6,
+}
+Epochs = Sequence[dict[str, float | None]]
+
+
+def losses(epochs: Epochs, borders: Sequence[float]) -> Markup | None:
+    """Training losses as solid lines, validation losses as dashed ones; phases end at `borders`."""
+    lines = [
+        (f"{part}/{loss}_loss", colour, dash, f"{loss}, {part}")
+        for loss, colour in zip(("box", "cls"), COLOURS, strict=False)
+        for part, dash in (("train", "-"), ("val", "--"))
+    ]
+    return _over_epochs(epochs, borders, lines, "loss")
+
+
+def validation(epochs: Epochs, borders: Sequence[float]) -> Markup | None:
+    """mAP on val as Ultralytics measured it after each epoch; it differs from COCO's in the third decimal."""
+    lines = [
+        ("metrics/mAP50(B)", COLOURS[0], "-", "mAP50"),
+        ("metrics/mAP50-95(B)", COLOURS[1], "--", "mAP50-95"),
+    ]
+    return _over_epochs(epochs, borders, lines, "val mAP", top=1.0)
+
+
+def _over_epochs(
+    epochs: Epochs,
+    borders: Sequence[float],
+    lines: list[tuple[str, str, str, str]],
+    label: str,
+    top: float | None = None,
+) -> Markup | None:
+    if not epochs:
+        return None
+
+    def draw(axes: Any) -> None:
+        for column, colour, dash, name in lines:
+            values = [row.get(column) for row in epochs]
+            # Zero throughout where a phase was not validated.
+            points = [(number, value) for number, value in enumerate(values, start=1) if value]
+            if points:
+                marker = "o" if len(points) < 30 else None
+                axes.plot(*zip(*points, strict=True), dash, color=colour, marker=marker, markersize=3, label=name)
+        for border in borders:
+            axes.axvline(border, color=INK, linewidth=0.9, linestyle=":")
+        axes.set(xlabel="epoch", ylabel=label, xlim=(0.5, len(epochs) + 0.5), ylim=(0, top))
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        if axes.lines[len(borders) :]:
+            axes.legend(frameon=False, fontsize=9)
+
+    return _svg(draw)
+
+
+def precision_recall(curves: Sequence[Curve]) -> Markup:
+    def draw(axes: Any) -> None:
+        for curve, colour, dash in zip(curves, COLOURS, DASHES, strict=False):
+            axes.plot(curve.recall, curve.precision, color=colour, linestyle=_linestyle(dash))
+        axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.02))
+
+    return _svg(draw)
+
+
+def f1(curves: Sequence[Curve], thresholds: dict[str, float]) -> Markup:
+    """With a dot where the operating threshold of the class is."""
+
+    def draw(axes: Any) -> None:
+        for curve, colour, dash in zip(curves, COLOURS, DASHES, strict=False):
+            axes.plot(curve.scores, curve.f1, color=colour, linestyle=_linestyle(dash))
+            kept = (curve.scores >= thresholds[curve.name]).nonzero()[0]
+            if kept.size:
+                axes.plot(thresholds[curve.name], curve.f1[kept[-1]], "o", color=colour, markersize=6)
+        axes.set(xlabel="score from which predictions count", ylabel="F1", xlim=(0, 1), ylim=(0, 1.02))
+
+    return _svg(draw)
+
+
+def reliability(bins: Sequence[dict[str, Any]]) -> Markup:
+    """Share of right predictions against their score, in tenths; on the diagonal the score is the probability."""
+
+    def draw(axes: Any) -> None:
+        full = [bin for bin in bins if bin["predictions"]]
+        axes.plot([0, 1], [0, 1], ":", color=INK, linewidth=1)
+        # Fewer than ten predictions say little: paler.
+        for bin in full:
+            axes.bar(
+                (bin["from"] + bin["to"]) / 2,
+                bin["precision"],
+                width=0.09,
+                color=COLOURS[0],
+                alpha=0.55 if bin["predictions"] >= 10 else 0.2,
+            )
+        axes.plot(
+            [bin["score"] for bin in full], [bin["precision"] for bin in full], "o", color=COLOURS[1], markersize=5
+        )
+        axes.set(xlabel="score", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1.02))
+
+    return _svg(draw)
+
+
+def _linestyle(dash: str) -> Any:
+    return (0, tuple(float(length) for length in dash.split())) if dash else "-"
+
+
+def _svg(draw: Any) -> Markup:
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context(STYLE):
+        figure = Figure(figsize=SIZE, layout="constrained")
+        draw(figure.add_subplot())
+        file = io.StringIO()
+        figure.savefig(
+            file,
+            format="svg",
+            transparent=True,
+            metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")),
+        )
+    svg = file.getvalue()[file.getvalue().index("<svg") :]
+    # Inside HTML no namespaces are declared, and the size is the page's. Ids that nothing refers to would be
+    # there once in every plot.
+    svg = re.sub(r'<metadata>.*?</metadata>\s*| xmlns(:xlink)?="[^"]*"| (width|height)="[\d.]+pt"', "", svg, flags=re.S)
+    used = set(re.findall(r'(?:url\(|href=")#([^")]+)', svg))
+    svg = re.sub(r' id="([^"]*)"', lambda match: match[0] if match[1] in used else "", svg)
+    return Markup(svg.replace(INK, "currentColor").replace("<svg", '<svg aria-hidden="true"', 1))
