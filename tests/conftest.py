@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pymongo import MongoClient
 
 from pipeline import augment, convert, export, params, report, sample, train, validate
 from pipeline.config import Config
@@ -35,6 +35,9 @@ needs_database = pytest.mark.skipif(
     not MONGOD.is_file(), reason="FiftyOne has no database here; `make database` installs one"
 )
 
+# Ends the server when the tests end, however they end: then the pipe closes.
+KEEPER = "import subprocess, sys; server = subprocess.Popen(sys.argv[1:]); sys.stdin.read(); server.terminate(); server.wait()"
+
 
 @pytest.fixture(scope="session")
 def own_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
@@ -52,12 +55,13 @@ def own_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [MONGOD, "--fork", "--bind_ip", "127.0.0.1", "--port", str(port)]  # the fork is back when it answers
-    command += ["--dbpath", folder, "--logpath", folder / "log", "--pidfilepath", folder / "pid"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    os.environ["FIFTYONE_DATABASE_URI"] = f"mongodb://127.0.0.1:{port}"
-    yield
-    os.kill(int((folder / "pid").read_text()), signal.SIGTERM)
+    command = [MONGOD, "--bind_ip", "127.0.0.1", "--port", str(port), "--dbpath", folder]
+    keeper = [sys.executable, "-c", KEEPER, *command]
+    with subprocess.Popen(keeper, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True):
+        os.environ["FIFTYONE_DATABASE_URI"] = f"mongodb://127.0.0.1:{port}"
+        with MongoClient[Any](os.environ["FIFTYONE_DATABASE_URI"], serverSelectionTimeoutMS=60_000) as client:
+            client.admin.command("ping")  # waits for the server
+        yield
 
 
 @pytest.fixture(scope="session")

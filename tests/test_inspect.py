@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 from conftest import ROOT, Trained, needs_database
 
-from pipeline import database, inspect
+from pipeline import convert, database, fixes, inspect
 from pipeline.config import Inspect
 from pipeline.errors import DataError, PipelineError
 from pipeline.files import read_json, write_json
 from pipeline.run import Run
+from pipeline.validate import error_types
 
 pytestmark = pytest.mark.usefixtures("own_database")
 
@@ -41,11 +42,17 @@ def handmade(trained: Trained, copy_of: Callable[[Run], Run]) -> Run:
         ],
     )
     write_json(run.predictions("val"), [])
+    for split in ("val", "test"):  # what validate would have made of them
+        truth, found = read_json(run.ground_truth(split)), read_json(run.predictions(split))
+        thresholds = {category["name"]: 0.25 for category in truth["categories"]}
+        write_json(run.single_label(split), found)
+        kept = error_types.kept(found, list(thresholds.values()))
+        write_json(run.errors(split), error_types.record(truth, kept, thresholds))
     return run
 
 
 def build(run: Run) -> Any:
-    inspect.main(Inspect(), run, None)
+    inspect.main(Inspect(), run)
     import fiftyone as fo
 
     return fo.load_dataset(run.name)
@@ -72,8 +79,18 @@ def test_every_object_is_there_and_judged(handmade: Run) -> None:
 @needs_database
 def test_saved_views_lead_to_the_mistakes(handmade: Run) -> None:
     dataset = build(handmade)
-    assert dataset.list_saved_views() == ["most-invented", "confident-but-wrong", "most-missed", "missed-objects"]
-    confident = dataset.load_saved_view("confident-but-wrong").match_tags("test")
+    assert dataset.list_saved_views() == [
+        "most-false-positives",
+        "confident-false-positives",
+        "missed-objects",
+        "wrong-class",
+        "badly-placed",
+        "possible-label-errors",
+        "hardest-images",
+        "near-duplicates-across-splits",
+        "evaluation-patches",
+    ]
+    confident = dataset.load_saved_view("confident-false-positives").match_tags("test")
     assert confident.count("predictions.detections") == 1
     assert dataset.load_saved_view("missed-objects").match_tags("test").count("ground_truth.detections") == 1
 
@@ -88,10 +105,43 @@ def test_a_second_build_replaces_the_first(handmade: Run) -> None:
 
 
 @needs_database
+def test_corrections_come_back_and_are_converted(handmade: Run, trained: Trained) -> None:
+    """Tagged in the App, saved as text, applied by the next convert, each with its line in the receipt."""
+    dataset = build(handmade)
+    train = dataset.match_tags("train").sort_by("filepath")
+    wrong, dropped = train.skip(1).first(), train.first()
+    dropped.tags.append("drop")
+    dropped.save()
+    wrong.ground_truth.detections[0].tags.append("wrong")
+    wrong.save()
+    missing = next(
+        sample for sample in dataset.match_tags("test") if len(sample.predictions.detections) and not sample.eval_tp
+    )
+    missing.predictions.detections[0].tags.append("missing")
+    missing.save()
+    assert "3 corrections ->" in inspect.save_fixes(handmade)
+    saved = fixes.load(fixes.file_of(handmade))
+    assert saved.images == {Path(dropped.filepath).name: "drop"}
+    assert {(fix.image, fix.action, fix.label) for fix in saved.boxes} == {
+        (Path(wrong.filepath).name, "remove", wrong.ground_truth.detections[0].label),
+        (Path(missing.filepath).name, "add", missing.predictions.detections[0].label),
+    }
+    before = read_json(handmade.receipt)
+    convert.main(trained.config.convert, handmade, trained.config.seed)
+    after = read_json(handmade.receipt)
+    assert all(line["applied"] for line in after["fixes"]) and len(after["fixes"]) == 3
+    assert after["splits"]["train"]["images"] == before["splits"]["train"]["images"] - 1
+    assert after["splits"]["test"]["boxes"] == before["splits"]["test"]["boxes"] + 1
+    assert "nothing new to save" in inspect.save_fixes(handmade)
+
+
+@needs_database
 def test_predictions_of_an_unknown_image(handmade: Run) -> None:
-    write_json(handmade.predictions("test"), [{"image_id": 99, "category_id": 0, "bbox": [1, 1, 2, 2], "score": 0.9}])
-    with pytest.raises(DataError, match="predicts image 99, which is not in the split"):
-        inspect.main(Inspect(), handmade, None)
+    errors = read_json(handmade.errors("test"))
+    errors["predictions"][0]["image_id"] = 99
+    write_json(handmade.errors("test"), errors)
+    with pytest.raises(DataError, match=r"test_errors\.json: .*`make validate` again"):
+        inspect.main(Inspect(), handmade)
 
 
 @needs_database
@@ -125,15 +175,15 @@ def test_no_database(handmade: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.delenv("FIFTYONE_DATABASE_URI", raising=False)
     monkeypatch.setattr(database, "find_spec", lambda name: Spec)
     with pytest.raises(PipelineError, match=r"database is missing.*; `make database` installs it"):
-        inspect.main(Inspect(), handmade, None)
+        inspect.main(Inspect(), handmade)
 
 
 def test_a_shared_database_that_does_not_answer(handmade: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FIFTYONE_DATABASE_URI", "mongodb://127.0.0.1:9")
     with pytest.raises(PipelineError, match=r"FIFTYONE_DATABASE_URI: no answer from 127\.0\.0\.1:9"):
-        inspect.main(Inspect(), handmade, None)
+        inspect.main(Inspect(), handmade)
 
 
 def test_nothing_to_inspect(run: Run) -> None:
-    with pytest.raises(DataError, match=r"metrics\.json: not there; `make validate` writes it"):
-        inspect.main(Inspect(), run, None)
+    with pytest.raises(DataError, match=r"data\.yaml: not there; `make` runs the stage that writes it"):
+        inspect.main(Inspect(), run)

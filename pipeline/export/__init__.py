@@ -62,10 +62,11 @@ def _spread(images: list[Path], number: int) -> list[Path]:
 
 def _thresholds(run: Run, dataset: YoloDataset, conf: float) -> dict[str, float]:
     """The operating point that validation chose per class; `export.conf` where it chose none."""
-    chosen: dict[str, float] = {}
-    if run.metrics.is_file():
-        chosen = (files.read_json(run.metrics).get("operating_point") or {}).get("thresholds", {})
-    return {name: float(chosen.get(name, conf)) for name in dataset.names}
+    point = (files.read_json(run.metrics).get("operating_point") or {}) if run.metrics.is_file() else {}
+    chosen, per_class = point.get("thresholds", {}), point.get("per_class", {})
+    # Where val had nothing to choose by, validation gives Ultralytics' default; ours is what the config says.
+    untold = {name for name, why in per_class.items() if why["why"].startswith("no ")}
+    return {name: conf if name in untold else float(chosen.get(name, conf)) for name in dataset.names}
 
 
 def _in_words(entry: dict[str, Any]) -> str:
