@@ -19,6 +19,7 @@ from pipeline.files import read_json, write_json
 from pipeline.report.curves import curves
 from pipeline.run import Run
 from pipeline.validate import compare
+from pipeline.validate.matching import match
 
 Copy = Callable[[Run], Run]
 HOSTILE = "</text><script>alert(1)</script> $x_ 缺口 \"'&amp;"
@@ -267,7 +268,7 @@ def test_figures_of_an_older_version(trained: Trained, copy_of: Copy) -> None:
 
 
 def test_curves_of_a_case_done_by_hand() -> None:
-    """Two objects; by score: a hit, a wrong one, then a hit and a duplicate of equal score."""
+    """Two objects; by score: a hit at IoU 0.6, a miss at 0.45, then a hit and a duplicate of equal score."""
     truth = {
         "images": [{"id": 1, "width": 200, "height": 200, "file_name": "a"}],
         "categories": [{"id": 0, "name": "hole"}, {"id": 1, "name": "never"}],
@@ -276,7 +277,7 @@ def test_curves_of_a_case_done_by_hand() -> None:
             {"id": 2, "image_id": 1, "category_id": 0, "bbox": [100, 0, 20, 20], "area": 400, "iscrowd": 0},
         ],
     }
-    found = [(0.5, [100, 0, 20, 20]), (0.9, [0, 0, 20, 20]), (0.7, [50, 50, 20, 20]), (0.5, [100, 0, 20, 20])]
+    found = [(0.5, [100, 0, 20, 20]), (0.9, [0, 0, 20, 12]), (0.7, [100, 0, 20, 9]), (0.5, [100, 0, 20, 20])]
     predictions = [{"image_id": 1, "category_id": 0, "bbox": bbox, "score": score} for score, bbox in found]
     hole, never = curves(truth, predictions)
     assert (hole.name, hole.objects, hole.scores.tolist()) == ("hole", 2, [0.9, 0.7, 0.5])
@@ -287,19 +288,27 @@ def test_curves_of_a_case_done_by_hand() -> None:
     assert [curve.scores.size for curve in curves(truth, [])] == [0, 0]
 
 
-def test_curves_go_through_the_operating_points(trained: Trained) -> None:
-    """`validate` matches by itself, the report by faster-coco-eval: where both count, they count the same."""
-    points = read_json(trained.run.metrics)["splits"]["test"]["operating_point"]["per_class"]
-    found = curves(read_json(trained.run.ground_truth("test")), read_json(trained.run.single_label("test")))
-    compared = 0
-    for curve in found:
-        kept = (curve.scores >= points[curve.name]["threshold"]).nonzero()[0]
-        if curve.objects and kept.size:
-            # Six decimals are in the file.
-            assert curve.precision[kept[-1]] == pytest.approx(points[curve.name]["precision"], abs=1e-6)
-            assert curve.recall[kept[-1]] == pytest.approx(points[curve.name]["recall"], abs=1e-6)
-            compared += 1
-    assert compared
+def test_curves_count_as_validate_does(trained: Trained) -> None:
+    """`validate` matches by itself, the report by faster-coco-eval. Boxes shifted by up to their own side: hits,
+    misses and duplicates at all scores."""
+    truth = read_json(trained.run.ground_truth("test"))
+    random = np.random.default_rng(0)
+    predictions = []
+    for number, record in enumerate(truth["annotations"] * 3):
+        x, y, width, height = record["bbox"]
+        bbox = [x + width * random.normal(0, 0.2), y + height * random.normal(0, 0.2), width, height]
+        predictions.append({**record, "bbox": bbox, "score": float(random.permutation(1000)[number % 1000]) / 1000})
+    names = [category["name"] for category in truth["categories"]]
+    theirs = dict(zip(names, match(truth, predictions), strict=True))
+    drawn = [curve for curve in curves(truth, predictions) if curve.objects]
+    assert drawn
+    for curve in drawn:
+        matched = theirs[curve.name]
+        for score, precision, recall in zip(curve.scores, curve.precision, curve.recall, strict=True):
+            kept = matched.scores >= score
+            right = int(matched.hits[0][kept].sum())
+            assert (precision, recall) == pytest.approx((right / kept.sum(), right / curve.objects))
+    assert any(0 < curve.precision[-1] < 1 for curve in drawn)
 
 
 def test_it_shows_what_was_exported(trained: Trained, copy_of: Callable[[Run], Run]) -> None:

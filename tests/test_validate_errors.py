@@ -50,6 +50,13 @@ def test_a_duplicate_is_the_second_on_a_found_object() -> None:
     assert worse.annotation == truth["annotations"][0]
 
 
+def test_a_box_too_far_off_is_that_whatever_else_it_overlaps() -> None:
+    """TIDE's precedence: 0.33 of an object of its own class comes before 0.6 of another one's."""
+    truth = scene([("a", OBJECT), ("b", shifted(75))])
+    [one] = judge(truth, [seen(1, "a", shifted(50), 0.5)])
+    assert (one.kind, one.annotation) == ("localisation", truth["annotations"][0])
+
+
 def test_without_objects_all_is_background() -> None:
     assert [one.kind for one in judge(scene([]), [seen(1, "a", OBJECT, 0.5)])] == ["background"]
 

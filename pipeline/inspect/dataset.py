@@ -248,4 +248,5 @@ def plot(dataset: Any, vectors: Vectors) -> None:
         brain.compute_visualization(
             dataset, embeddings=vectors, method="pca", num_dims=2, brain_key=PLOT, verbose=False
         )
+        # A copy, as it takes the mean off what it is given, in place.
         brain.compute_similarity(dataset, embeddings=vectors.copy(), backend="sklearn", brain_key=SIMILARITY)

@@ -1,0 +1,173 @@
+"""Corrections: the file, what it does to boxes, and the way there from tags in a real FiftyOne."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import fixes
+from pipeline.boxes import Box
+from pipeline.errors import ConfigError
+from pipeline.fixes import Fixes
+from pipeline.run import Run
+
+
+def made(**content: Any) -> Fixes:
+    return Fixes.model_validate(content)
+
+
+def fix(image: str, action: str, label: str, *bbox: float) -> dict[str, Any]:
+    return {"image": image, "action": action, "class": label, "bbox": list(bbox)}
+
+
+def test_where_the_file_is() -> None:
+    assert fixes.file_of(Run(Path("runs/bccd"))) == Path("data/fixes/bccd.yaml")
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    """Names that YAML would take for something else included."""
+    written = made(
+        images={"no": "drop", "it's: a.jpg": "relabel", "1.5": "drop", "sub/ü .jpg": "drop"},
+        boxes=[fix("a, {b}.jpg", "add", "null", 1, 2.125, 3.5, 1e-3), fix("123", "remove", "# x", 0, 0, 12345.678, 1)],
+    )
+    path = tmp_path / "data" / "fixes" / "mine.yaml"
+    fixes.save(path, written)
+    read = fixes.load(path)
+    assert read.images == written.images
+    assert sorted(read.boxes, key=str) == sorted(written.boxes, key=str)
+    lines = path.read_text().splitlines()
+    assert len([line for line in lines if not line.startswith("#")]) == 2 + len(written)  # one a line, and two heads
+    fixes.save(path, Fixes(images=dict(reversed(read.images.items())), boxes=tuple(reversed(read.boxes))))
+    assert path.read_text().splitlines() == lines  # in one order, so that a review sees what changed
+
+
+def test_no_file_and_an_empty_file(tmp_path: Path) -> None:
+    assert len(fixes.load(tmp_path / "none.yaml")) == 0
+    (tmp_path / "empty.yaml").write_text("# nothing left\n")
+    assert len(fixes.load(tmp_path / "empty.yaml")) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("images: {a.jpg: drop", ["not YAML: while parsing a flow mapping"]),
+        ("- a", ["is not `key: value` lines"]),
+        ("images: []\nboxes: {}", ["images: is not `key: value` lines", "boxes: is not a list"]),
+        ("image: {a.jpg: drop}", ["image: unknown key; did you mean 'images'?"]),
+        ("images: {a.jpg: drop}\nimages: {b.jpg: drop}", ["not YAML: key 'images' is there twice"]),
+        ("images: {a.jpg: dropp}", ["images.a.jpg: input should be 'drop' or 'relabel', got 'dropp'"]),
+        ("images: {7: drop}", ["images: YAML reads 7 here, not text; put it in quotes"]),
+        ("images: {/etc/passwd: drop}", ["images: '/etc/passwd' is not the path of an image below the source"]),
+        ("images: {..: drop}", ["images: '..' is not the path of an image below the source"]),
+        ("boxes: [{image: ../a, action: add, class: x, bbox: [1, 1, 2, 2]}]", ["boxes.1.image: '../a' is not the path of an image below the source"]),
+        ("boxes: [{image: 'a\\..\\b', action: add, class: x, bbox: [1, 1, 2, 2]}]", ["boxes.1.image: 'a\\\\..\\\\b' is not the path of an image below the source"]),
+        ("boxes: [{image: a, action: delete, class: x, bbox: [1, 1, 2, 2]}]", ["boxes.1.action: input should be 'remove' or 'add', got 'delete'"]),
+        ("boxes: [{image: a, action: add, class: no, bbox: [1, 1, 2, 2]}]", ["boxes.1.class: YAML reads False here, not text; put it in quotes"]),
+        ("boxes: [{image: a, action: add, klass: x, bbox: [1, 1, 2]}]", ["boxes.1.class: missing", "boxes.1.bbox.4: missing", "boxes.1.klass: unknown key; did you mean 'class'?"]),
+        ("boxes: [{image: a, action: add, class: x, bbox: [1, 1, 2, .nan]}]", ["boxes.1.bbox.4: input should be a finite number, got 'nan'"]),
+        ("boxes: [{image: a, action: add, class: x, bbox: [1, 1, 2, 1e400]}]", ["boxes.1.bbox.4: input should be a valid number, got '1e400'"]),
+        ("boxes: [{image: a, action: add, class: x, bbox: [1, 1, 0, 5]}]", ["boxes.1.bbox: width and height of [1.0, 1.0, 0.0, 5.0] are not above 0"]),
+        ("a: " + "[" * 5_000, ["not YAML: maximum recursion depth exceeded"]),
+        ("a: 2026-13-45", ["not YAML: month must be in 1..12"]),
+    ],
+    ids=lambda value: value[:40] if isinstance(value, str) else "",
+)  # fmt: skip
+def test_mistakes_in_the_file(text: str, lines: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        fixes.load(path)
+    said = str(caught.value).splitlines()
+    assert len(said) == len(lines), said
+    assert [found for found, line in zip(said, lines, strict=True) if not found.startswith(f"{path}: {line}")] == []
+
+
+def test_a_file_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match=r"mine\.yaml: cannot be read .*write it as UTF-8 text"):
+        fixes.load(tmp_path / "mine.yaml")
+
+
+RBC, WBC = Box("RBC", 10, 20, 40, 60, "line 1"), Box("WBC", 10, 20, 40, 60, "line 2")
+
+
+def test_boxes_are_removed_and_added() -> None:
+    removed, added = fix("a.jpg", "remove", "RBC", 10, 20, 30, 40), fix("a.jpg", "add", "WBC", 50.5, 60, 5, 6)
+    given = made(boxes=[removed, added, fix("b.jpg", "remove", "WBC", 10, 20, 30, 40)])
+    boxes, notes = fixes.apply(given, "a.jpg", [RBC, WBC])
+    assert boxes == (WBC, Box("WBC", 50.5, 60, 55.5, 66, "fix 2"))  # the RBC went, the WBC at the same place stayed
+    assert [(note.action, note.reason, note.box, note.stale) for note in notes] == [
+        ("remove", "marked wrong", RBC, False),
+        ("add", "was missing", boxes[1], False),
+    ]
+    assert fixes.apply(given, "c.jpg", [RBC]) == ((RBC,), [])
+
+
+def test_a_box_is_known_by_its_place_not_to_the_last_digit() -> None:
+    """A label file has six decimals of the image's side: 0.004 px in an image of 4,000."""
+    near, far = (made(boxes=[fix("a", "remove", "RBC", 10 + shift, 20, 30, 40)]) for shift in (0.05, 0.5))
+    assert fixes.apply(near, "a", [RBC])[0] == ()
+    boxes, [note] = fixes.apply(far, "a", [RBC])
+    assert boxes == (RBC,)
+    assert (note.stale, note.reason) == (True, "there is no such box any more")
+
+
+def test_the_closest_of_two_goes() -> None:
+    other = Box("RBC", 10.05, 20, 40, 60)
+    boxes, _ = fixes.apply(made(boxes=[fix("a", "remove", "RBC", 10, 20, 30, 40)]), "a", [other, RBC])
+    assert boxes == (other,)
+
+
+def test_a_class_is_corrected_by_one_removed_and_one_added() -> None:
+    given = made(boxes=[fix("a", "add", "WBC", 10, 20, 30, 40), fix("a", "remove", "RBC", 10, 20, 30, 40)])
+    boxes, notes = fixes.apply(given, "a", [RBC])
+    assert [box.label for box in boxes] == ["WBC"]
+    assert [note.action for note in notes] == ["remove", "add"]
+
+
+def test_a_box_drawn_anew_in_almost_the_same_place() -> None:
+    """Removed first: the new one would else be taken for the old one, and not added."""
+    given = made(boxes=[fix("a", "add", "RBC", 10, 20, 30.1, 40), fix("a", "remove", "RBC", 10, 20, 30, 40)])
+    [box], notes = fixes.apply(given, "a", [RBC])
+    assert box.xmax == pytest.approx(40.1) and not any(note.stale for note in notes)
+
+
+def test_what_the_source_has_meanwhile_is_not_added_twice() -> None:
+    boxes, [note] = fixes.apply(made(boxes=[fix("a", "add", "RBC", 10, 20, 30, 40)]), "a", [RBC])
+    assert boxes == (RBC,)
+    assert (note.stale, note.reason) == (True, "there is such a box already")
+
+
+def test_an_image_to_label_again_is_noted() -> None:
+    boxes, [note] = fixes.apply(made(images={"a": "relabel"}), "a", [RBC])
+    assert (boxes, note.action, note.reason, note.stale) == ((RBC,), "relabel", "marked for labelling again", False)
+
+
+def test_names_are_those_of_the_source() -> None:
+    given = made(
+        images={"b.jpg": "drop", "gone.jpg": "drop", "one/a.jpg": "relabel"},
+        boxes=[fix("a.jpg", "remove", "RBC", 1, 1, 2, 2), fix("b.jpg", "add", "RBC", 1, 1, 2, 2)],
+    )
+    found, notes = fixes.resolve(given, ["one/a.jpg", "two/a.jpg", "two/b.jpg"])
+    assert found.images == {"two/b.jpg": "drop", "one/a.jpg": "relabel"}
+    assert [fix.image for fix in found.boxes] == ["two/b.jpg"]
+    assert [(note.image, note.reason, note.stale) for note in notes] == [
+        ("gone.jpg", "is not in the source any more", True),
+        ("a.jpg", "is of 2 images; give its path", True),
+    ]
+
+
+def test_merging() -> None:
+    earlier = made(
+        images={"a": "drop", "b": "relabel"},
+        boxes=[fix("a", "remove", "RBC", 1, 1, 9, 9), fix("a", "add", "WBC", 50, 50, 9, 9)],
+    )
+    assert fixes.merge(earlier, earlier) == earlier
+    more = fixes.merge(earlier, made(images={"b": "drop"}, boxes=[fix("a", "remove", "WBC", 1, 1, 9, 9)]))
+    assert more.images == {"a": "drop", "b": "drop"}
+    assert len(more.boxes) == 3
+    # The box that was added is called wrong: it is in no source, so both fixes go.
+    undone = fixes.merge(earlier, made(boxes=[fix("a", "remove", "WBC", 50.01, 50, 9, 9)]))
+    assert undone.boxes == earlier.boxes[:1]
