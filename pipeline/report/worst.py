@@ -33,8 +33,8 @@ def worst_images(truth: dict[str, Any], errors: dict[str, Any], folder: Path, nu
             wrong[record["image_id"]].append(record)
 
     def mistakes(image: dict[str, Any]) -> int:
-        image_id: int = image["id"]
-        return len(wrong[image_id]) + sum(record["type"] == "missed" for record in objects[image_id])
+        missed = [record for record in objects[image["id"]] if record["type"] == "missed"]
+        return len(wrong[image["id"]]) + len(missed)
 
     images = sorted(truth["images"], key=lambda image: (-mistakes(image), image["file_name"]))
     shown = [image for image in images[:number] if mistakes(image)]
