@@ -68,8 +68,9 @@ def test_raw_outputs_equal_the_model_without_any_of_our_code(trained: Trained) -
         theirs = model.fuse(verbose=False)(torch.from_numpy(batch))
     theirs = (theirs[0] if isinstance(theirs, tuple) else theirs).numpy()
     assert ours.shape == theirs.shape == (1, 10, 84)
-    # Boxes in pixels of 64, scores of 0..1; float32 rounding through 200 layers, seen 2e-4.
-    np.testing.assert_allclose(ours, theirs, atol=5e-3)
+    # Boxes in pixels of 64, scores of 0..1; float32 rounding through 200 layers, seen 2e-4. Noise is nothing the model
+    # knows: with random weights some boxes are hundreds of pixels wide, and as much less exact (seen 6e-5 of it).
+    np.testing.assert_allclose(ours, theirs, atol=5e-3, rtol=2e-4)
 
 
 def test_the_runner_finds_what_ultralytics_finds(trained: Trained) -> None:
@@ -84,7 +85,7 @@ def test_the_runner_finds_what_ultralytics_finds(trained: Trained) -> None:
         boxes = expected.boxes.cpu().numpy()
         found = model.detect_all(runner.read_image(path), CONF)
         assert len(found) == len(boxes) > 0
-        np.testing.assert_allclose(found.scores, boxes.conf, atol=1e-5)
+        np.testing.assert_allclose(found.scores, boxes.conf, atol=5e-5)  # a rounded pixel apart, seen 1e-5
         np.testing.assert_array_equal(found.classes, boxes.cls)
         np.testing.assert_allclose(found.corners, boxes.xyxy, atol=1e-2)  # float32 pixels of a 320 px image
 

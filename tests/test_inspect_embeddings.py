@@ -15,32 +15,19 @@ from pipeline.errors import DataError
 BCCD = ROOT / "data" / "raw" / "bccd" / "JPEGImages"
 
 
-@pytest.fixture(scope="session")
-def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """COCO weights where they are, else random ones."""
-    if COCO_WEIGHTS.is_file():
-        return COCO_WEIGHTS
-    weights.prepare()
-    from ultralytics import YOLO
-
-    path = tmp_path_factory.mktemp("model") / "model.pt"
-    YOLO("yolo26n.yaml", task="detect").save(path)
-    return path
-
-
 @pytest.fixture
 def images(tiles: Path) -> list[Path]:
     return sorted((tiles / "images").iterdir())
 
 
 def test_a_vector_is_the_mean_of_the_last_layer_of_the_backbone(
-    images: list[Path], model_file: Path, tmp_path: Path
+    images: list[Path], start: Path, tmp_path: Path
 ) -> None:
     """Against a forward hook on Ultralytics' own run of the whole model, on the same pixels."""
-    found = embeddings.of(images[:3], model_file, "cpu", tmp_path / "cache.npz")
+    found = embeddings.of(images[:3], start, "cpu", tmp_path / "cache.npz")
     import torch
 
-    model, _ = weights.load(model_file)
+    model, _ = weights.load(start)
     seen = []
     model.model[len(model.yaml["backbone"]) - 1].register_forward_hook(lambda *given: seen.append(given[2]))
     for path in images[:3]:
@@ -53,7 +40,7 @@ def test_a_vector_is_the_mean_of_the_last_layer_of_the_backbone(
     assert np.ptp(found, axis=0).max() > 1e-3  # not three times the same
 
 
-def test_an_oblong_image_is_padded_not_stretched(model_file: Path, tmp_path: Path) -> None:
+def test_an_oblong_image_is_padded_not_stretched(start: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     oblong = rng.integers(0, 255, (40, 160, 3), dtype=np.uint8)
     square = np.full((160, 160, 3), embeddings.GREY, np.uint8)
@@ -61,32 +48,32 @@ def test_an_oblong_image_is_padded_not_stretched(model_file: Path, tmp_path: Pat
     for name, picture in (("oblong", oblong), ("square", square), ("thin", oblong[:1, :])):
         cv2.imwrite(str(tmp_path / f"{name}.png"), picture)
     paths = [tmp_path / "oblong.png", tmp_path / "square.png", tmp_path / "thin.png"]
-    found = embeddings.of(paths, model_file, "cpu", tmp_path / "cache.npz")
+    found = embeddings.of(paths, start, "cpu", tmp_path / "cache.npz")
     assert found[0] == pytest.approx(found[1], abs=1e-5)
     assert np.isfinite(found).all()
 
 
-def test_kept_until_an_image_or_the_model_changes(images: list[Path], model_file: Path, tmp_path: Path) -> None:
+def test_kept_until_an_image_or_the_model_changes(images: list[Path], start: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache.npz"
     copies = [tmp_path / path.name for path in images[:2]]
     for path, copy in zip(images, copies, strict=False):
         copy.write_bytes(path.read_bytes())
-    first = embeddings.of(copies, model_file, "cpu", cache)
+    first = embeddings.of(copies, start, "cpu", cache)
     written = cache.stat().st_mtime_ns
-    assert np.array_equal(embeddings.of(copies, model_file, "cpu", cache), first)
+    assert np.array_equal(embeddings.of(copies, start, "cpu", cache), first)
     assert cache.stat().st_mtime_ns == written
     copies[1].write_bytes(images[2].read_bytes())
-    second = embeddings.of(copies, model_file, "cpu", cache)
+    second = embeddings.of(copies, start, "cpu", cache)
     assert np.array_equal(second[0], first[0]) and not np.array_equal(second[1], first[1])
     cache.write_bytes(b"damaged")
-    assert np.array_equal(embeddings.of(copies, model_file, "cpu", cache), second)
+    assert np.array_equal(embeddings.of(copies, start, "cpu", cache), second)
     assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
 
 
-def test_an_image_that_is_none(model_file: Path, tmp_path: Path) -> None:
+def test_an_image_that_is_none(start: Path, tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"a\.jpg: OpenCV cannot decode it"):
-        embeddings.of([tmp_path / "a.jpg"], model_file, "cpu", tmp_path / "cache.npz")
+        embeddings.of([tmp_path / "a.jpg"], start, "cpu", tmp_path / "cache.npz")
     assert not (tmp_path / "cache.npz").exists()
 
 
