@@ -37,7 +37,7 @@ SOURCE := $(if $(shell grep -s '^ *source: *data/raw/sample *\(\#.*\)\?$$' $(CON
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help setup params sample convert augment train validate inspect export report all bench-export litert test lint bench database clean
+.PHONY: help setup params sample convert augment train validate inspect export report all bench-export litert tensorrt test lint bench database clean
 
 help:  ## this page
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,9 @@ else
 endif
 	$(LITERT)/bin/python -m pip freeze --disable-pip-version-check > $@.partial
 	mv $@.partial $@
+
+tensorrt: $(INSTALLED)  ## NVIDIA's parser and builder, to show it ONNX models without a GPU (its licence; x86-64)
+	$(PYTHON) -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev,tensorrt]'
 
 # --- Stages ---------------------------------------------------------------------------------------
 
