@@ -38,7 +38,7 @@ SOURCE := $(if $(shell grep -s '^ *source: *data/raw/sample *\(\#.*\)\?$$' $(CON
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help setup params sample convert augment train validate inspect export report all test lint bench bench-convert bench-augment bench-export litert database clean
+.PHONY: help setup params sample convert augment train validate inspect export report all test lint bench bench-convert bench-augment bench-export litert tensorrt database clean
 
 help:  ## this page
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,9 @@ else
 endif
 	$(LITERT)/bin/python -m pip freeze --disable-pip-version-check > $@.partial
 	mv $@.partial $@
+
+tensorrt: $(INSTALLED)  ## NVIDIA's parser and builder, to show it ONNX models without a GPU (its licence; x86-64)
+	$(PYTHON) -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev,tensorrt]'
 
 # --- Stages ---------------------------------------------------------------------------------------
 

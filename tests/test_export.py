@@ -253,7 +253,9 @@ def test_no_engine_without_a_gpu_but_what_to_build_it_from(trained: Trained, cop
 
 def test_tensorrt_takes_the_onnx_models(trained: Trained, tmp_path: Path) -> None:
     """TensorRT for RTX's own parser and builder, on the CPU: plans are built from ONNX and from Q/DQ ONNX."""
-    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx-cu13 is not installed: pip install -e '.[tensorrt]'")
+    pytest.importorskip(
+        "tensorrt_rtx", reason="tensorrt-rtx-cu13 is not installed; `make tensorrt` adds it where there is a wheel"
+    )
     from pipeline.export import int8, tensorrt
 
     source = trained.run.export / "tiny.onnx"

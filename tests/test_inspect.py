@@ -1,151 +1,654 @@
-"""The run in a real FiftyOne with its real database, in a folder of its own."""
+"""The run in a real FiftyOne with its real database, which is the tests' own."""
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import detections
+import numpy as np
 import pytest
-from conftest import ROOT, Trained, needs_database
+from conftest import COCO_WEIGHTS, MONGOD, ROOT, Trained, needs_database
 
-from pipeline import convert, database, fixes, inspect
-from pipeline.config import Inspect
+from pipeline import convert, database, fixes, inspect, pixels, weights
+from pipeline.boxes import YoloDataset, read_labels
+from pipeline.config import Convert, Inspect
 from pipeline.errors import DataError, PipelineError
 from pipeline.files import read_json, write_json
+from pipeline.inspect import contents, corrections, doubts
+from pipeline.inspect import dataset as datasets
 from pipeline.run import Run
-from pipeline.validate import error_types
+from pipeline.validate import error_types, predict
 
 pytestmark = pytest.mark.usefixtures("own_database")
 
+THRESHOLDS = dict.fromkeys(("open", "short"), 0.3)
+VIEWS = [
+    "most-false-positives",
+    "confident-false-positives",
+    "missed-objects",
+    "wrong-class",
+    "badly-placed",
+    "possible-label-errors",
+    "hardest-images",
+    "near-duplicates-across-splits",
+    "evaluation-patches",
+]
+
+
+@pytest.fixture(scope="session")
+def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if COCO_WEIGHTS.is_file():
+        return COCO_WEIGHTS
+    weights.prepare()
+    from ultralytics import YOLO
+
+    path = tmp_path_factory.mktemp("model") / "model.pt"
+    YOLO("yolo26n.yaml", task="detect").save(path)
+    return path
+
 
 @pytest.fixture
-def handmade(trained: Trained, copy_of: Callable[[Run], Run]) -> Run:
-    """Test predictions made by hand: a hit, a miss, one invented with confidence, and a hint of one below the floor."""
-    run = copy_of(trained.run)
-    truth = read_json(run.ground_truth("test"))
+def validated(source: Path, run: Run, model_file: Path) -> Iterator[Run]:
+    """The tiles, converted, and as if validated: test has two objects and predictions set by hand, val has no finds.
+
+    Test image 1: a hit. Image 2: the object is called something else. Image 3: a sure invention, and a label far
+    from anything; its other labels are gone.
+    """
+    convert.main(Convert(source=source), run, 0)
+    run.model.write_bytes(model_file.read_bytes())
+    data = YoloDataset.read(run.dataset / "data.yaml")
+    truth = predict.ground_truth(data, data.files("test"))
     truth["annotations"] = [
-        {"id": i, "image_id": i, "category_id": 0, "bbox": [32, 64, 80, 40], "area": 3200, "iscrowd": 0} for i in (1, 2)
+        {"id": i, "image_id": i, "category_id": 0, "bbox": [32, 64, 80, 40], "area": 3200, "iscrowd": 0}
+        for i in (1, 2, 3)
     ]
-    write_json(run.ground_truth("test"), truth)
-    write_json(
-        run.predictions("test"),
-        [
-            {"image_id": 1, "category_id": 0, "bbox": [32, 64, 80, 40], "score": 0.9},
-            {"image_id": 3, "category_id": 1, "bbox": [10, 10, 20, 20], "score": 0.8},
-            {"image_id": 3, "category_id": 1, "bbox": [90, 90, 20, 20], "score": 0.01},
-        ],
-    )
-    write_json(run.predictions("val"), [])
-    for split in ("val", "test"):  # what validate would have made of them
-        truth, found = read_json(run.ground_truth(split)), read_json(run.predictions(split))
-        thresholds = {category["name"]: 0.25 for category in truth["categories"]}
-        write_json(run.single_label(split), found)
-        kept = error_types.kept(found, list(thresholds.values()))
-        write_json(run.errors(split), error_types.record(truth, kept, thresholds))
-    return run
+    judge(run, "test", truth, [
+        {"image_id": 1, "category_id": 0, "bbox": [32, 64, 80, 36], "score": 0.9},
+        {"image_id": 2, "category_id": 1, "bbox": [32, 64, 80, 40], "score": 0.7},
+        {"image_id": 3, "category_id": 1, "bbox": [200, 200, 20, 20], "score": 0.8},
+        {"image_id": 3, "category_id": 0, "bbox": [200, 100, 40, 20], "score": 0.4},
+    ])  # fmt: skip
+    judge(run, "val", predict.ground_truth(data, data.files("val")), [])
+    write_json(run.metrics, {"splits": {split: {"map50_95": 0.25, "map50": 0.5} for split in ("test", "val")}})
+    yield run
+    if MONGOD.is_file() and "fiftyone" in sys.modules:
+        import fiftyone as fo
+
+        fo.delete_datasets(f"{run.name}*")  # with its tags: the next test has a run of the same name
 
 
-def build(run: Run) -> Any:
-    inspect.main(Inspect(), run)
+def judge(run: Run, split: str, truth: dict[str, Any], predictions: list[dict[str, Any]]) -> None:
+    """What validate writes of a split, by its own hand."""
+    write_json(run.ground_truth(split), truth)
+    write_json(run.errors(split), error_types.record(truth, predictions, THRESHOLDS))
+
+
+def build(run: Run, config: Inspect | None = None, against: Run | None = None) -> Any:
+    inspect.main(config or Inspect(), run, "cpu", against=against and against.root)
     import fiftyone as fo
 
     return fo.load_dataset(run.name)
 
 
+def in_test(dataset: Any) -> Any:
+    return dataset.match_tags("test").sort_by("filepath")
+
+
 @needs_database
-def test_every_object_is_there_and_judged(handmade: Run) -> None:
-    dataset = build(handmade)
+def test_every_object_is_there_and_judged(validated: Run) -> None:
+    dataset = build(validated)
     assert dataset.persistent
     assert dataset.count_sample_tags() == {"train": 8, "val": 3, "test": 3}
-    receipt = read_json(handmade.receipt)
-    assert dataset.match_tags("train").count("ground_truth.detections") == receipt["splits"]["train"]["boxes"]
-    test = dataset.match_tags("test").sort_by("filepath")
-    assert test.values("eval_tp") == [1, 0, 0]
-    assert test.values("eval_fn") == [0, 1, 0]
-    assert test.values("eval_fp") == [0, 0, 1]
+    receipt = read_json(validated.receipt)
+    for split in ("train", "val"):
+        labels = dataset.match_tags(split).count("ground_truth.detections")
+        assert labels == receipt["splits"][split]["boxes"] > 0
+    test = in_test(dataset)
+    assert [test.values(f"eval_{kind}") for kind in ("tp", "fp", "fn")] == [[1, 0, 0], [0, 1, 2], [0, 1, 1]]
+    assert test.values("ground_truth.detections.eval", unwind=True) == ["tp", "fn", "fn"]
+    assert test.values("ground_truth.detections.error", unwind=True) == [None, "classification", "missed"]
+    assert test.values("predictions.detections.eval", unwind=True) == ["tp", "fp", "fp", "fp"]
+    errors = test.values("predictions.detections.error", unwind=True)
+    assert errors == [None, "classification", "background", "background"]
+    assert test.values("predictions.detections.eval_iou", unwind=True) == pytest.approx([0.9, 1, 0, 0])
+    hit = test.first()
     # Relative [x, y, width, height] of 320 px.
-    assert test.first().ground_truth.detections[0].bounding_box == pytest.approx([0.1, 0.2, 0.25, 0.125])
-    assert test.first().predictions.detections[0].confidence == pytest.approx(0.9)
-    assert test.first().ground_truth.detections[0].label == "open"
-    assert Path(test.first().filepath).is_file()
+    assert hit.ground_truth.detections[0].bounding_box == pytest.approx([0.1, 0.2, 0.25, 0.125])
+    assert hit.predictions.detections[0].confidence == pytest.approx(0.9)
+    assert hit.ground_truth.detections[0].label == "open"
+    assert hit.ground_truth.detections[0].eval_id == hit.predictions.detections[0].id
+    assert hit.predictions.detections[0].eval_id == hit.ground_truth.detections[0].id
+    assert Path(hit.filepath).is_file() and (hit.metadata.width, hit.metadata.height) == (320, 320)
+    # What was not validated is not judged.
+    assert set(dataset.match_tags("train").values("eval_fn")) == {None}
+    assert set(dataset.match_tags("train").values("ground_truth.detections.eval", unwind=True)) == {None}
 
 
 @needs_database
-def test_saved_views_lead_to_the_mistakes(handmade: Run) -> None:
-    dataset = build(handmade)
-    assert dataset.list_saved_views() == [
-        "most-false-positives",
-        "confident-false-positives",
-        "missed-objects",
-        "wrong-class",
-        "badly-placed",
-        "possible-label-errors",
-        "hardest-images",
-        "near-duplicates-across-splits",
-        "evaluation-patches",
-    ]
-    confident = dataset.load_saved_view("confident-false-positives").match_tags("test")
-    assert confident.count("predictions.detections") == 1
-    assert dataset.load_saved_view("missed-objects").match_tags("test").count("ground_truth.detections") == 1
+def test_the_app_tells_what_validate_wrote(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
+    run = copy_of(trained.run)
+    dataset = build(run)
+    for split in ("val", "test"):
+        counts = read_json(run.errors(split))["counts"]
+        view = dataset.match_tags(split)
+        found = view.count_values("predictions.detections.error")
+        assert view.sum("eval_tp") == counts["tp"] == found.pop(None, 0)
+        assert found == {kind: counts[kind] for kind in error_types.MISTAKES if counts[kind]}
+        assert view.count_values("ground_truth.detections.error").get("missed", 0) == counts["missed"]
 
 
 @needs_database
-def test_a_second_build_replaces_the_first(handmade: Run) -> None:
+def test_documents_are_what_fiftyone_would_write(validated: Run) -> None:
     import fiftyone as fo
 
-    first = len(build(handmade))
-    assert len(build(handmade)) == first
-    assert fo.list_datasets().count(handmade.name) == 1
+    ours = in_test(build(validated)).first()
+    fields = {name: ours[name] for name in ours.field_names if name not in ("id", "created_at", "last_modified_at")}
+    theirs = fo.Dataset()
+    theirs.add_sample(fo.Sample(**{key: value for key, value in fields.items() if value is not None}))
+    [document] = theirs._sample_collection.find()
+    [same] = ours.dataset._sample_collection.find({"_id": ours._id})
+    of_itself = ("_id", "_dataset_id", "_rand", "created_at", "last_modified_at")
+    assert {key: type(value) for key, value in document.items()} == {key: type(value) for key, value in same.items()}
+    assert [key for key in document if key not in of_itself and document[key] != same[key]] == []
+    schema = ours.dataset.get_field_schema(flat=True)
+    for path in ("ground_truth", "predictions"):
+        written = {key for thing in same[path]["detections"] for key in thing} - {"_id", "_cls"}
+        assert {f"{path}.detections.{key}" for key in written} <= set(schema)  # or the App would not show them
 
 
 @needs_database
-def test_corrections_come_back_and_are_converted(handmade: Run, trained: Trained) -> None:
-    """Tagged in the App, saved as text, applied by the next convert, each with its line in the receipt."""
-    dataset = build(handmade)
-    train = dataset.match_tags("train").sort_by("filepath")
-    wrong, dropped = train.skip(1).first(), train.first()
-    dropped.tags.append("drop")
-    dropped.save()
-    wrong.ground_truth.detections[0].tags.append("wrong")
-    wrong.save()
-    missing = next(
-        sample for sample in dataset.match_tags("test") if len(sample.predictions.detections) and not sample.eval_tp
+def test_the_same_as_fiftyones_own_evaluation(validated: Run) -> None:
+    """Which would take a second for a thousand boxes. On boxes drawn at random, so that no two overlap equally."""
+    truth, predictions = detections.noisy(seed=152, images=3, classes=2)
+    predictions = [dict(one, score=one["score"] / 2 + 0.5) for one in predictions]
+    names = read_json(validated.ground_truth("test"))
+    truth["categories"], truth["images"] = names["categories"], names["images"]
+    scale(truth["annotations"] + predictions)
+    judge(validated, "test", truth, predictions)
+    dataset = build(validated)
+    dataset.match_tags("test").evaluate_detections("predictions", eval_key="theirs", iou=0.5, progress=False)
+    test = dataset.match_tags("test")
+    assert test.count("predictions.detections") == len(predictions) == 40
+    for path in ("ground_truth.detections", "predictions.detections"):
+        assert test.values(f"{path}.eval") == test.values(f"{path}.theirs")
+        ours, theirs, verdicts = (
+            test.values(f"{path}.{key}", unwind=True) for key in ("eval_iou", "theirs_iou", "eval")
+        )
+        hits = [position for position, verdict in enumerate(verdicts) if verdict == "tp"]
+        assert len(hits) > 10
+        # validate rounds to six decimals
+        assert [ours[hit] for hit in hits] == pytest.approx([theirs[hit] for hit in hits], abs=1e-6)
+    for kind in ("tp", "fp", "fn"):
+        assert test.values(f"eval_{kind}") == test.values(f"theirs_{kind}")
+
+
+def scale(records: list[dict[str, Any]]) -> None:
+    """From 640 x 480 to 320 x 320, which the tiles have; overlaps stay as they are."""
+    for record in records:
+        x, y, width, height = record["bbox"]
+        record["bbox"] = [x / 2, y / 1.5, width / 2, height / 1.5]
+
+
+@needs_database
+def test_the_panel_has_the_evaluation(validated: Run) -> None:
+    dataset = build(validated)
+    assert dataset.list_evaluations() == ["eval"]
+    assert len(dataset.load_evaluation_view("eval")) == 6  # val and test; not train, which was not validated
+    results = dataset.load_evaluation_results("eval", cache=False)
+    objects = 3 + dataset.match_tags("val").count("ground_truth.detections")
+    metrics = results.metrics()
+    assert (metrics["precision"], metrics["recall"]) == pytest.approx((1 / 4, 1 / objects))
+    assert metrics["mAP50-95 of test"] == 0.25 and metrics["mAP50 of val"] == 0.5
+    matrix = results.confusion_matrix(classes=["open", "short"])
+    assert matrix.tolist() == [[1, 1], [0, 0]]  # labelled open: one found, one called short
+
+
+@needs_database
+def test_saved_views_lead_to_the_mistakes(validated: Run) -> None:
+    dataset = build(validated)
+    assert dataset.list_saved_views() == VIEWS
+    assert all(dataset.get_saved_view_info(name)["description"] for name in VIEWS)
+    shown = {name: dataset.load_saved_view(name) for name in VIEWS}
+    names = [Path(path).name for path in in_test(dataset).values("filepath")]
+
+    def images(name: str) -> list[str]:
+        return [Path(path).name for path in shown[name].match_tags("test").values("filepath")]
+
+    assert images("most-false-positives") == [names[2], names[1]]
+    assert images("confident-false-positives") == [names[2], names[1]]  # the surest first
+    assert shown["confident-false-positives"].values("predictions.detections.confidence") == [[0.8], [0.7]]
+    assert images("missed-objects") == [names[2]]
+    assert images("wrong-class") == [names[1]]
+    assert images("badly-placed") == []
+    assert images("possible-label-errors") == [names[2], names[1]]  # 0.9 for the invention, 0.85 for the other class
+    in_doubt = shown["possible-label-errors"].match_tags("test")
+    assert in_doubt.values("predictions.detections.confidence") == [[0.8], []]
+    # Image 1 has no mistake; of image 3 nothing was found, and there is more to it.
+    assert images("hardest-images") == [names[1], names[2]] or images("hardest-images") == [names[2], names[1]]
+    assert len(shown["near-duplicates-across-splits"]) == 0
+    patches = shown["evaluation-patches"]
+    val = dataset.match_tags("val").count("ground_truth.detections")
+    assert patches.count_values("type") == {"tp": 1, "fn": 2 + val, "fp": 2}  # one fp lies on its fn, in one patch
+    assert patches.values("type") == sorted(patches.values("type"))
+
+
+@needs_database
+def test_badly_placed(validated: Run) -> None:
+    truth = read_json(validated.ground_truth("test"))
+    beside = {"image_id": 1, "category_id": 0, "bbox": [72, 64, 80, 40], "score": 0.9}  # a third of the two together
+    judge(validated, "test", truth, [beside])
+    dataset = build(validated)
+    view = dataset.load_saved_view("badly-placed")
+    assert view.values("predictions.detections.error") == [["localisation"]]
+    first = in_test(dataset).limit(1)
+    values = first.values([f"ground_truth.detections.{key}" for key in ("eval", "error", "mistakenness")], unwind=True)
+    assert values == [["fn"], ["localisation"], [None]]
+    assert first.values("ground_truth.detections.mistakenness_loc") == [[pytest.approx((1 + 0.9) / 2)]]
+    assert in_test(dataset).first().id in dataset.load_saved_view("possible-label-errors").values("id")
+
+
+@needs_database
+def test_mistakenness_is_fiftyones(validated: Run) -> None:
+    import fiftyone.brain as brain
+
+    truth = read_json(validated.ground_truth("test"))
+    judge(validated, "test", truth, [
+        {"image_id": 1, "category_id": 0, "bbox": [32, 64, 80, 30], "score": 0.9},
+        {"image_id": 2, "category_id": 1, "bbox": [32, 64, 80, 36], "score": 0.7},
+        {"image_id": 3, "category_id": 1, "bbox": [200, 200, 20, 20], "score": 0.96},
+    ])  # fmt: skip
+    dataset = build(validated, Inspect(confident=0.95))  # FiftyOne's own limit for a missing label
+    test = in_test(dataset)
+    path = "ground_truth.detections"
+    ours = {key: test.values(f"{path}.{key}") for key in ("mistakenness", "mistakenness_loc", "possible_spurious")}
+    missing, counts = test.values("predictions.detections.possible_missing"), test.values("possible_missing")
+    brain.compute_mistakenness(
+        test, "predictions", "ground_truth", mistakenness_field="theirs", missing_field="their_missing", spurious_field="their_spurious", progress=False
+    )  # fmt: skip
+    test.reload()
+    for key, values in zip(("theirs", "theirs_loc", "their_spurious"), ours.values(), strict=True):
+        assert values == [pytest.approx(theirs) for theirs in test.values(f"{path}.{key}")], key
+    assert ours["mistakenness"] == [[pytest.approx(0.05)], [pytest.approx(0.85)], [None]]
+    assert missing == test.values("predictions.detections.their_missing") == [[None], [None], [True]]
+    assert counts == test.values("their_missing") == [0, 0, 1]
+
+
+@pytest.mark.parametrize(("score", "iou", "placing"), [(1, 1, 0), (1, 0.5, 1), (1, 0.2, 1), (0, 0.7, 0.5), (0.8, 0.75, 0.5)])
+def test_doubt_about_placing(score: float, iou: float, placing: float) -> None:
+    assert doubts.of_placing(score, iou) == pytest.approx(placing)
+
+
+@needs_database
+def test_a_copy_across_splits_is_seen(validated: Run) -> None:
+    """Saved again at another quality, as a leak would be."""
+    data = YoloDataset.read(validated.dataset / "data.yaml")
+    train, test = data.files("train")[0], data.files("test")[1]
+    test.unlink()  # it may be a link into the source
+    test.write_bytes(pixels.jpeg(pixels.read(train), 90))
+    dataset = build(validated, Inspect(near_duplicate=0.9))
+    view = dataset.load_saved_view("near-duplicates-across-splits")
+    assert {str(train.resolve()), str(test.resolve())} <= set(view.values("filepath"))
+    groups = dict(zip(dataset.values("filepath"), dataset.values("near_duplicate"), strict=True))
+    assert groups[str(train.resolve())] == groups[str(test.resolve())]
+    stricter = build(validated, Inspect(near_duplicate=1))
+    assert len(stricter.load_saved_view("near-duplicates-across-splits")) == 0
+
+
+@needs_database
+def test_embeddings_are_for_the_app_to_plot_and_search(validated: Run) -> None:
+    dataset = build(validated)
+    points = dataset.load_brain_results("embeddings").points
+    assert points.shape == (14, 2) and np.ptp(points, axis=0).min() > 0
+    index = dataset.load_brain_results("similarity")
+    first = dataset.first()
+    vectors, ids, _ = index.get_embeddings(sample_ids=[first.id]), [first.id], None
+    assert dataset.sort_by_similarity(first.id, k=1, brain_key="similarity").first().id == first.id
+    assert len(vectors[0][0]) == 256 and list(ids) == [first.id]
+    assert dataset.max("uniqueness") == pytest.approx(1)
+
+
+@needs_database
+def test_nothing_is_made_anew_where_nothing_changed(validated: Run) -> None:
+    first = build(validated)
+    assert build(validated)._doc.id == first._doc.id
+    other = build(validated, Inspect(confident=0.5))
+    assert other._doc.id != first._doc.id
+    import fiftyone as fo
+
+    assert [name for name in fo.list_datasets() if name.startswith(validated.name)] == [validated.name]
+    assert len(other) == 14
+    # A label of the training split is shown too.
+    data = YoloDataset.read(validated.dataset / "data.yaml")
+    data.label_file(data.files("train")[0]).write_text("0 0.5 0.5 0.1 0.1\n")
+    changed = build(validated, Inspect(confident=0.5))
+    assert changed.match_tags("train").sort_by("filepath").first().ground_truth.detections[0].label == "open"
+
+
+@pytest.fixture
+def other(validated: Run, tmp_path: Path) -> Run:
+    """Another model on the same images, which finds nothing but image 2's object."""
+    import shutil
+
+    run = Run(Path(shutil.copytree(validated.root, tmp_path / "runs" / "second-try")))
+    found = [{"image_id": 2, "category_id": 0, "bbox": [32, 64, 80, 40], "score": 0.6}]
+    judge(run, "test", read_json(run.ground_truth("test")), found)
+    write_json(run.metrics, {"splits": {split: {"map50_95": 0.125, "map50": None} for split in ("test", "val")}})
+    return run
+
+
+@needs_database
+def test_another_run_beside_it(validated: Run, other: Run) -> None:
+    dataset = build(validated, against=other)
+    test = in_test(dataset)
+    assert test.values("eval_tp") == [1, 0, 0] and test.values("eval_second_try_tp") == [0, 1, 0]
+    assert test.values("predictions_second_try.detections.eval_second_try") == [[], ["tp"], []]
+    assert test.values("ground_truth.detections.error_second_try", unwind=True) == ["missed", None, "missed"]
+    assert dataset.list_evaluations() == ["eval", "eval_second_try"]
+    theirs = dataset.load_evaluation_results("eval_second_try", cache=False)
+    assert theirs.config.pred_field == "predictions_second_try"
+    assert theirs.metrics()["mAP50-95 of test"] == 0.125 and "mAP50 of test" not in theirs.metrics()
+    assert build(validated).list_evaluations() == ["eval"]  # without it again
+
+
+def test_another_run_on_other_labels(validated: Run, other: Run) -> None:
+    truth = read_json(other.ground_truth("test"))
+    truth["annotations"][1]["bbox"][0] += 5
+    judge(other, "test", truth, [])
+    with pytest.raises(DataError, match=r"second-try: validated on other images or labels of the test split than"):
+        inspect.main(Inspect(), validated, "cpu", against=other.root)
+
+
+def test_another_run_without_a_split(validated: Run, other: Run) -> None:
+    write_json(other.metrics, {"splits": {"val": {}}})
+    with pytest.raises(DataError, match=r"second-try/metrics\.json: has no figures of the test split, which .*tiny has"):
+        inspect.main(Inspect(), validated, "cpu", against=other.root)
+
+
+def test_another_run_that_is_none(validated: Run, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nowhere/metrics\.json: not there; `make validate` writes it"):
+        inspect.main(Inspect(), validated, "cpu", against=tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"--against .*tiny: is the run itself; name another one"):
+        inspect.main(Inspect(), validated, "cpu", against=validated.root)
+
+
+# --- The way back --------------------------------------------------------------------------------
+
+
+def names_of(run: Run) -> list[str]:
+    return [path.name for path in YoloDataset.read(run.dataset / "data.yaml").files("test")]
+
+
+def tag_all(dataset: Any) -> None:
+    """As a person would in the App: labels in the patches, images in the grid."""
+    patches = dataset.load_saved_view("evaluation-patches")
+    patches.match_tags("test").filter_labels("ground_truth", {"$eq": ["$$this.error", "classification"]}).tag_labels(
+        "wrong", label_fields="ground_truth"
     )
-    missing.predictions.detections[0].tags.append("missing")
-    missing.save()
-    assert "3 corrections ->" in inspect.save_fixes(handmade)
-    saved = fixes.load(fixes.file_of(handmade))
-    assert saved.images == {Path(dropped.filepath).name: "drop"}
-    assert {(fix.image, fix.action, fix.label) for fix in saved.boxes} == {
-        (Path(wrong.filepath).name, "remove", wrong.ground_truth.detections[0].label),
-        (Path(missing.filepath).name, "add", missing.predictions.detections[0].label),
-    }
-    before = read_json(handmade.receipt)
-    convert.main(trained.config.convert, handmade, trained.config.seed)
-    after = read_json(handmade.receipt)
-    assert all(line["applied"] for line in after["fixes"]) and len(after["fixes"]) == 3
-    assert after["splits"]["train"]["images"] == before["splits"]["train"]["images"] - 1
-    assert after["splits"]["test"]["boxes"] == before["splits"]["test"]["boxes"] + 1
-    assert "nothing new to save" in inspect.save_fixes(handmade)
+    dataset.filter_labels("predictions", {"$eq": ["$$this.confidence", 0.7]}).tag_labels(
+        "missing", label_fields="predictions"
+    )
+    first, _, last = in_test(dataset)
+    first.tags.append("relabel")
+    first.save()
+    last.tags += ["relabel", "drop"]
+    last.save()
 
 
 @needs_database
-def test_predictions_of_an_unknown_image(handmade: Run) -> None:
-    errors = read_json(handmade.errors("test"))
-    errors["predictions"][0]["image_id"] = 99
-    write_json(handmade.errors("test"), errors)
-    with pytest.raises(DataError, match=r"test_errors\.json: .*`make validate` again"):
-        inspect.main(Inspect(), handmade)
+def test_what_is_tagged_comes_back(validated: Run) -> None:
+    dataset = build(validated)
+    tag_all(dataset)
+    said = inspect.save_fixes(validated)
+    path = fixes.file_of(validated)
+    assert said == f"4 corrections -> {path}; review it, and the next `make` converts with them"
+    first, second, third = names_of(validated)
+    saved = fixes.load(path)
+    assert saved.images == {first: "relabel", third: "drop"}
+    assert sorted((fix.image, fix.action, fix.label, fix.bbox) for fix in saved.boxes) == [
+        (second, "add", "short", (32, 64, 80, 40)),
+        (second, "remove", "open", (32, 64, 80, 40)),
+    ]
 
 
 @needs_database
-def test_the_app_answers_on_this_machine_alone_and_ends(handmade: Run, tmp_path: Path) -> None:
+def test_a_fix_fits_the_label_it_came_from(validated: Run) -> None:
+    """From the label file through the database, where boxes are shares of the image, and back to pixels."""
+    dataset = build(validated)
+    view = dataset.match_tags("train").sort_by("filepath").limit(1)
+    view.tag_labels("wrong", label_fields="ground_truth")
+    inspect.save_fixes(validated)
+    data = YoloDataset.read(validated.dataset / "data.yaml")
+    image = data.files("train")[0]
+    labels = read_labels(data.label_file(image), data.names, 320, 320)
+    assert labels
+    kept, notes = fixes.apply(fixes.load(fixes.file_of(validated)), image.name, labels)
+    assert kept == () and len(notes) == len(labels) and not any(note.stale for note in notes)
+
+
+@needs_database
+def test_saving_twice_and_after_a_new_build(validated: Run) -> None:
+    dataset = build(validated)
+    tag_all(dataset)
+    inspect.save_fixes(validated)
+    path = fixes.file_of(validated)
+    text = path.read_text()
+    said = inspect.save_fixes(validated)
+    assert said == f"nothing new to save: 4 corrections are tagged, 4 in {path}" and path.read_text() == text
+    # Anew, without the tags: what was saved stays, and more is added to it.
+    dataset = build(validated, Inspect(confident=0.5))
+    assert corrections.unsaved(dataset) == 0
+    in_test(dataset).skip(1).limit(1).tag_samples("drop")
+    assert inspect.save_fixes(validated).startswith("1 corrections -> ")
+    saved = fixes.load(path)
+    assert len(saved) == 5 and saved.images[names_of(validated)[1]] == "drop"
+
+
+@needs_database
+def test_a_fix_struck_from_the_file_stays_struck(validated: Run) -> None:
+    dataset = build(validated)
+    tag_all(dataset)
+    inspect.save_fixes(validated)
+    path = fixes.file_of(validated)
+    path.write_text("\n".join(line for line in path.read_text().splitlines() if "action: add" not in line))
+    in_test(dataset).skip(1).limit(1).tag_samples("drop")
+    inspect.save_fixes(validated)
+    assert [fix.action for fix in fixes.load(path).boxes] == ["remove"]
+
+
+@needs_database
+def test_unsaved_tags_are_not_thrown_away(validated: Run) -> None:
+    dataset = build(validated)
+    tag_all(dataset)
+    with pytest.raises(PipelineError, match=r"has to be made anew, and 4 corrections tagged in it are not saved; `python"):
+        build(validated, Inspect(confident=0.5))
+    assert build(validated).match_tags("drop").count() == 1  # where nothing changed, there they are
+    inspect.save_fixes(validated)
+    assert build(validated, Inspect(confident=0.5)).match_tags("drop").count() == 0
+
+
+@needs_database
+def test_tags_that_mean_nothing_are_told(validated: Run) -> None:
+    dataset = build(validated)
+    dataset.match_tags("test").tag_labels("wrong", label_fields="predictions")
+    dataset.match_tags("test").limit(1).tag_samples("missing")
+    assert corrections.unsaved(dataset) == 0
+    said = inspect.save_fixes(validated)
+    assert said.startswith("nothing new to save: 0 corrections are tagged")
+    assert "ignored where they mean nothing: tags missing, wrong (`wrong` is for labels of ground_truth" in said
+    assert not fixes.file_of(validated).exists()
+
+
+@needs_database
+def test_an_image_that_convert_renamed_goes_by_its_name_in_the_source(validated: Run) -> None:
+    receipt = read_json(validated.receipt)
+    first, *_ = names_of(validated)
+    write_json(validated.receipt, {**receipt, "renamed": {f"north/{first}": first}})
+    in_test(build(validated)).limit(1).tag_samples("drop")
+    inspect.save_fixes(validated)
+    assert fixes.load(fixes.file_of(validated)).images == {f"north/{first}": "drop"}
+
+
+@needs_database
+def test_a_damaged_file_of_fixes_is_not_overwritten(validated: Run) -> None:
+    in_test(build(validated)).limit(1).tag_samples("drop")
+    path = fixes.file_of(validated)
+    path.parent.mkdir(parents=True)
+    path.write_text("images: [")
+    with pytest.raises(PipelineError, match="not YAML"):
+        inspect.save_fixes(validated)
+    assert path.read_text() == "images: ["
+
+
+@needs_database
+def test_no_data_set_to_save_from(run: Run) -> None:
+    import fiftyone as fo
+
+    if fo.dataset_exists(run.name):
+        fo.delete_dataset(run.name)
+    with pytest.raises(DataError, match=r"FiftyOne has no data set 'tiny'; `make inspect` makes it"):
+        inspect.save_fixes(run)
+    fo.Dataset("tiny")
+    with pytest.raises(DataError, match=r"FiftyOne's data set 'tiny' shows something else, not "):
+        inspect.save_fixes(run)
+
+
+@needs_database
+def test_a_data_set_of_somebody_else_is_left_alone(validated: Run) -> None:
+    import fiftyone as fo
+
+    if fo.dataset_exists(validated.name):
+        fo.delete_dataset(validated.name)
+    fo.Dataset(validated.name).add_sample(fo.Sample(filepath="/mine.jpg"))
+    with pytest.raises(PipelineError, match=r"FiftyOne has a data set 'tiny' that is not of this pipeline; rename it"):
+        inspect.main(Inspect(), validated, "cpu")
+    assert len(fo.load_dataset(validated.name)) == 1
+    fo.delete_dataset(validated.name)
+
+
+# --- Bad input -----------------------------------------------------------------------------------
+
+
+def change(path: Path, edit: Callable[[Any], Any]) -> None:
+    value = read_json(path)
+    write_json(path, edit(value) or value)
+
+
+@pytest.mark.parametrize(
+    ("edit", "line"),
+    [
+        (lambda errors: errors["predictions"][0].update(image_id=99), r"predicts image 99, which is not in the split; delete metrics\.json"),
+        (lambda errors: errors["predictions"][0].update(annotation_id=99), r"not as `validate` writes it \(KeyError: 99\)"),
+        (lambda errors: errors["predictions"][0].pop("type"), r"not as `validate` writes it \(KeyError: 'type'\)"),
+        (lambda errors: errors["objects"][0].update(prediction_id="x"), r"not as `validate` writes it \(KeyError: 'x'\)"),
+        (lambda errors: [1], r"not as `validate` writes it \(TypeError"),
+    ],
+    ids=["image", "object", "key", "prediction", "list"],
+)  # fmt: skip
+def test_errors_that_do_not_fit(validated: Run, edit: Callable[[Any], Any], line: str) -> None:
+    change(validated.errors("test"), lambda errors: edit(errors) if isinstance(edit(errors), list) else None)
+    with pytest.raises(DataError, match=rf"test_errors\.json: {line}"):
+        contents.read(validated)
+
+
+def test_a_split_that_went_missing(validated: Run) -> None:
+    validated.errors("test").unlink()
+    with pytest.raises(DataError, match=r"test_errors\.json: not there; `make` runs the stage that writes it"):
+        contents.read(validated)
+
+
+def test_a_split_that_the_data_set_has_not(validated: Run) -> None:
+    data_yaml = validated.dataset / "data.yaml"
+    data_yaml.write_text(data_yaml.read_text().replace("test: images/test\n", ""))
+    with pytest.raises(DataError, match=r"metrics\.json: has figures of the test split, but .*dataset has no such split"):
+        contents.read(validated)
+
+
+def test_images_that_came_after_validation(validated: Run) -> None:
+    data = YoloDataset.read(validated.dataset / "data.yaml")
+    (data.images["test"] / "another.jpg").write_bytes(data.files("test")[0].read_bytes())
+    with pytest.raises(DataError, match=r"test_ground_truth\.json: is of other images .*, another\.jpg for one"):
+        contents.read(validated)
+
+
+def test_nothing_to_inspect(run: Run, validated: Run) -> None:
+    validated.metrics.unlink()
+    with pytest.raises(DataError, match=r"metrics\.json: not there; `make validate` writes it"):
+        inspect.main(Inspect(), run)
+    write_json(validated.metrics, {"splits": {}})
+    with pytest.raises(DataError, match=r"metrics\.json: has figures of no split"):
+        inspect.main(Inspect(), validated)
+
+
+def test_no_database(validated: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """FiftyOne's installer leaves none, and says nothing, where it could not download it."""
+
+    class Spec:
+        origin = str(tmp_path / "fiftyone" / "__init__.py")
+
+    monkeypatch.delenv("FIFTYONE_DATABASE_URI", raising=False)
+    monkeypatch.setattr(database, "find_spec", lambda name: Spec)
+    with pytest.raises(PipelineError, match=r"database is missing.*; `make database` installs it"):
+        inspect.main(Inspect(), validated)
+
+
+@pytest.mark.parametrize(
+    ("uri", "line"),
+    [
+        ("mongodb://127.0.0.1:9", r"no answer from 127\.0\.0\.1:9 \(127\.0\.0\.1:9: .*Connection refused\); start it"),
+        ("mongodb://me:secret@127.0.0.1:9/db", r"no answer from 127\.0\.0\.1:9 \("),
+        ("mongodb://127.0.0.1:99999", r"no answer from 127\.0\.0\.1:99999 \(Port must be an integer"),
+        ("http://127.0.0.1", r"no answer from 127\.0\.0\.1 \(Invalid URI scheme"),
+    ],
+)  # fmt: skip
+def test_a_shared_database_that_does_not_answer(
+    validated: Run, monkeypatch: pytest.MonkeyPatch, uri: str, line: str
+) -> None:
+    monkeypatch.setenv("FIFTYONE_DATABASE_URI", uri)
+    with pytest.raises(PipelineError, match=f"FIFTYONE_DATABASE_URI: {line}") as caught:
+        inspect.main(Inspect(), validated)
+    assert "secret" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+@needs_database
+def test_a_database_that_does_not_start(validated: Run, tmp_path: Path) -> None:
+    """Its folder is a file. In a process of its own, which has no database yet, nor finds a running one."""
+    (tmp_path / "taken").write_text("")
+    code = (
+        "from pathlib import Path\nfrom pipeline import inspect\nfrom pipeline.config import Inspect\n"
+        "from pipeline.errors import PipelineError\nfrom pipeline.run import Run\n"
+        "import fiftyone.core.service as service\nservice.fosu.find_processes_by_args = lambda arguments: []\n"
+        f"try:\n    inspect.main(Inspect(), Run(Path({str(validated.root)!r})))\n"
+        "except PipelineError as error:\n    print(error)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "FIFTYONE_DATABASE_DIR": str(tmp_path / "taken")}
+    del environment["FIFTYONE_DATABASE_URI"]
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    [line] = done.stdout.splitlines()
+    assert line.startswith(f"FiftyOne's database does not start (Database directory `{tmp_path}/taken` cannot be")
+    assert line.endswith("`make database` puts one in place, and FIFTYONE_DATABASE_DIR=FOLDER gives it another place for its data")
+
+
+def test_a_port_that_is_taken(validated: Run) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(PipelineError, match=f"--port {port}: something listens there already"):
+            inspect.main(Inspect(), validated, port=port)
+    with pytest.raises(PipelineError, match="--port 70000: ports are 1 to 65535"):
+        inspect.main(Inspect(), validated, port=70000)
+
+
+@needs_database
+def test_the_app_answers_on_this_machine_alone_and_ends(validated: Run, tmp_path: Path) -> None:
     config = tmp_path / "tiny.yaml"
     config.write_text("convert: {source: nowhere}\n")
     command = [sys.executable, "-m", "pipeline", "inspect", "--config", str(config), "--port", "5163"]
@@ -164,26 +667,3 @@ def test_the_app_answers_on_this_machine_alone_and_ends(handmade: Run, tmp_path:
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=60) == 0
-
-
-def test_no_database(handmade: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """FiftyOne's installer leaves none, and says nothing, where it could not download it."""
-
-    class Spec:
-        origin = str(tmp_path / "fiftyone" / "__init__.py")
-
-    monkeypatch.delenv("FIFTYONE_DATABASE_URI", raising=False)
-    monkeypatch.setattr(database, "find_spec", lambda name: Spec)
-    with pytest.raises(PipelineError, match=r"database is missing.*; `make database` installs it"):
-        inspect.main(Inspect(), handmade)
-
-
-def test_a_shared_database_that_does_not_answer(handmade: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FIFTYONE_DATABASE_URI", "mongodb://127.0.0.1:9")
-    with pytest.raises(PipelineError, match=r"FIFTYONE_DATABASE_URI: no answer from 127\.0\.0\.1:9"):
-        inspect.main(Inspect(), handmade)
-
-
-def test_nothing_to_inspect(run: Run) -> None:
-    with pytest.raises(DataError, match=r"data\.yaml: not there; `make` runs the stage that writes it"):
-        inspect.main(Inspect(), run)

@@ -83,6 +83,11 @@ def test_what_became_of_the_objects() -> None:
     assert said["counts"] == {"tp": 1, "classification": 2, "localisation": 1, "both": 0, "duplicate": 0, "background": 0, "missed": 1}  # fmt: skip
 
 
+def test_a_prediction_at_its_threshold_is_kept() -> None:
+    found = [seen(1, "a", OBJECT, 0.3), seen(1, "b", OBJECT, 0.3), seen(1, "b", OBJECT, 0.4)]
+    assert error_types.kept(found, [0.3, 0.4]) == [found[0], found[2]]
+
+
 def test_the_record_is_whole() -> None:
     truth, predictions = noisy(0)
     said = record(truth, predictions, {"a": 0.0, "b": 0.0, "c": 0.0})

@@ -53,15 +53,20 @@ class Gate:
     conf: float
     device: str
     labelled: list[Found] = field(init=False)
-    references: dict[tuple[bool, int], Reference] = field(default_factory=dict)
+    references: dict[tuple[bool | None, int], Reference] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.labelled = ap.truth(self.dataset, self.images)
 
     def reference(self, nms: bool | None, imgsz: int) -> Reference:
-        key = (nms is False, imgsz)
+        """The model with the head that `nms` names. A graph that sorts out its boxes itself gives one class a box."""
+        key = (nms, imgsz)
         if key not in self.references:
-            seen, raw = _predict(self.model, self.images, imgsz, nms is False, self.device)
+            if nms is True:
+                plain = self.reference(None, imgsz)
+                seen, raw = Seen(plain.seen.single, plain.seen.single), plain.raw
+            else:
+                seen, raw = _predict(self.model, self.images, imgsz, nms is False, self.device)
             matches = self.match(seen)
             self.references[key] = Reference(seen, matches, ap.spread(matches), raw)
         return self.references[key]
@@ -91,7 +96,7 @@ class Gate:
         drop = ap.drop(reference.spread, ap.spread(matches))
         figures = {
             "parity": parity.as_json(),
-            "raw": _raw(reference.raw, model) if model.spec["output"]["layout"] == "columns" and nms is None else None,
+            "raw": _raw(reference.raw, model) if model.spec["output"]["layout"] == "columns" else None,
             "ap": {
                 "model": self.figures(reference.matches),
                 "artefact": self.figures(matches),

@@ -62,7 +62,7 @@ def preflight(onnx: Path, shapes: dict[str, Any] | None) -> dict[str, Any]:
     Raises ExportError where they refuse it. Where the package is not there, says so instead.
     """
     if find_spec("tensorrt_rtx") is None:
-        return {"skipped": f"{PACKAGE} is not installed (proprietary, x86-64 only): pip install -e '.[tensorrt]'"}
+        return {"skipped": f"{PACKAGE} is not installed (proprietary, x86-64 only); `make tensorrt` adds it"}
     import tensorrt_rtx
 
     def for_ada(config: Any) -> None:
