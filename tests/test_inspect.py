@@ -23,7 +23,6 @@ from pipeline.config import Convert, Inspect
 from pipeline.errors import DataError, PipelineError
 from pipeline.files import read_json, write_json
 from pipeline.inspect import contents, corrections, doubts
-from pipeline.inspect import dataset as datasets
 from pipeline.run import Run
 from pipeline.validate import error_types, predict
 
@@ -250,7 +249,7 @@ def test_badly_placed(validated: Run) -> None:
     assert view.values("predictions.detections.error") == [["localisation"]]
     first = in_test(dataset).limit(1)
     values = first.values([f"ground_truth.detections.{key}" for key in ("eval", "error", "mistakenness")], unwind=True)
-    assert values == [["fn"], ["localisation"], [None]]
+    assert list(values) == [["fn"], ["localisation"], [None]]
     assert first.values("ground_truth.detections.mistakenness_loc") == [[pytest.approx((1 + 0.9) / 2)]]
     assert in_test(dataset).first().id in dataset.load_saved_view("possible-label-errors").values("id")
 
@@ -281,7 +280,9 @@ def test_mistakenness_is_fiftyones(validated: Run) -> None:
     assert counts == test.values("their_missing") == [0, 0, 1]
 
 
-@pytest.mark.parametrize(("score", "iou", "placing"), [(1, 1, 0), (1, 0.5, 1), (1, 0.2, 1), (0, 0.7, 0.5), (0.8, 0.75, 0.5)])
+@pytest.mark.parametrize(
+    ("score", "iou", "placing"), [(1, 1, 0), (1, 0.5, 1), (1, 0.2, 1), (0, 0.7, 0.5), (0.8, 0.75, 0.5)]
+)
 def test_doubt_about_placing(score: float, iou: float, placing: float) -> None:
     assert doubts.of_placing(score, iou) == pytest.approx(placing)
 
@@ -368,7 +369,9 @@ def test_another_run_on_other_labels(validated: Run, other: Run) -> None:
 
 def test_another_run_without_a_split(validated: Run, other: Run) -> None:
     write_json(other.metrics, {"splits": {"val": {}}})
-    with pytest.raises(DataError, match=r"second-try/metrics\.json: has no figures of the test split, which .*tiny has"):
+    with pytest.raises(
+        DataError, match=r"second-try/metrics\.json: has no figures of the test split, which .*tiny has"
+    ):
         inspect.main(Inspect(), validated, "cpu", against=other.root)
 
 
@@ -416,6 +419,36 @@ def test_what_is_tagged_comes_back(validated: Run) -> None:
         (second, "add", "short", (32, 64, 80, 40)),
         (second, "remove", "open", (32, 64, 80, 40)),
     ]
+
+
+@needs_database
+def test_corrections_are_converted(validated: Run, source: Path) -> None:
+    """Tagged in the App, saved as text, applied by the next convert, each with its line in the receipt."""
+    dataset = build(validated)
+    before = read_json(validated.receipt)
+    dropped, wrong = dataset.match_tags("train").sort_by("filepath").limit(2)
+    dropped.tags.append("drop")
+    dropped.save()
+    wrong.ground_truth.detections[0].tags.append("wrong")
+    wrong.save()
+    invented = in_test(dataset).last()
+    invented.predictions.detections[0].tags.append("missing")
+    invented.save()
+    assert "3 corrections ->" in inspect.save_fixes(validated)
+    convert.main(Convert(source=source), validated, 0)
+    after = read_json(validated.receipt)
+    assert [line["applied"] for line in after["fixes"]] == [True] * 3
+    images, boxes = ({split: part[key] for split, part in before["splits"].items()} for key in ("images", "boxes"))
+    assert {split: part["images"] for split, part in after["splits"].items()} == {
+        **images,
+        "train": images["train"] - 1,
+    }
+    taken = len(dropped.ground_truth.detections) + 1
+    assert {split: part["boxes"] for split, part in after["splits"].items()} == {
+        "train": boxes["train"] - taken,
+        "val": boxes["val"],
+        "test": boxes["test"] + 1,
+    }
 
 
 @needs_database
@@ -467,7 +500,9 @@ def test_a_fix_struck_from_the_file_stays_struck(validated: Run) -> None:
 def test_unsaved_tags_are_not_thrown_away(validated: Run) -> None:
     dataset = build(validated)
     tag_all(dataset)
-    with pytest.raises(PipelineError, match=r"has to be made anew, and 4 corrections tagged in it are not saved; `python"):
+    with pytest.raises(
+        PipelineError, match=r"has to be made anew, and 4 corrections tagged in it are not saved; `python"
+    ):
         build(validated, Inspect(confident=0.5))
     assert build(validated).match_tags("drop").count() == 1  # where nothing changed, there they are
     inspect.save_fixes(validated)
@@ -567,7 +602,9 @@ def test_a_split_that_went_missing(validated: Run) -> None:
 def test_a_split_that_the_data_set_has_not(validated: Run) -> None:
     data_yaml = validated.dataset / "data.yaml"
     data_yaml.write_text(data_yaml.read_text().replace("test: images/test\n", ""))
-    with pytest.raises(DataError, match=r"metrics\.json: has figures of the test split, but .*dataset has no such split"):
+    with pytest.raises(
+        DataError, match=r"metrics\.json: has figures of the test split, but .*dataset has no such split"
+    ):
         contents.read(validated)
 
 
@@ -633,7 +670,9 @@ def test_a_database_that_does_not_start(validated: Run, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     [line] = done.stdout.splitlines()
     assert line.startswith(f"FiftyOne's database does not start (Database directory `{tmp_path}/taken` cannot be")
-    assert line.endswith("`make database` puts one in place, and FIFTYONE_DATABASE_DIR=FOLDER gives it another place for its data")
+    assert line.endswith(
+        "`make database` puts one in place, and FIFTYONE_DATABASE_DIR=FOLDER gives it another place for its data"
+    )
 
 
 def test_a_port_that_is_taken(validated: Run) -> None:
