@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from pipeline.errors import ConfigError, did_you_mean
@@ -21,6 +21,18 @@ from pipeline.errors import ConfigError, did_you_mean
 class Section(BaseModel):
     # Not strict: PyYAML reads 1e-3 as text, and a person means a number.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _without_nan(value: Any) -> Any:
+    """Values of other people's arguments, which no field of ours judges, are to be numbers all the same."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} is no number to set something to")
+    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _without_nan(part)
+    return value
+
+
+Argument = Annotated[Any, AfterValidator(_without_nan)]
 
 
 class Ratios(Section):
@@ -105,7 +117,7 @@ class Convert(Section):
 class Augment(Section):
     copies: int = Field(default=0, ge=0, le=100)
     balance: bool = False
-    transforms: tuple[dict[str, dict[str, Any]], ...] = ()
+    transforms: tuple[dict[str, dict[str, Argument]], ...] = ()
     min_visibility: float = Field(default=0.3, ge=0, le=1)
 
     @model_validator(mode="after")
@@ -136,7 +148,7 @@ class Train(Section):
     phases: tuple[Phase, ...] = Field(
         default=(Phase(epochs=2, freeze="backbone"), Phase(epochs=8, lr=0.7)), min_length=1
     )
-    args: dict[str, Any] = {}
+    args: dict[str, Argument] = {}
 
 
 class Wanted(Section):

@@ -92,6 +92,8 @@ validate: {conf: 2}
         ("", "no keys in it; configs/sample.yaml shows what a config holds"),
         ("- a", "no keys in it; configs/sample.yaml shows what a config holds"),
         ("convert: {source: x", "not YAML: line 1: expected ',' or '}', but got '<stream end>'"),
+        ("convert: {source: x}\naugment: {copies: 1, transforms: [{Pad: {value: [1, .nan]}}]}", "augment.transforms.0.Pad.value: nan is no number to set something to"),
+        ("convert: {source: x}\ntrain: {args: {lrf: -.inf}}", "train.args.lrf: -inf is no number to set something to"),
         ("seed: 1\nconvert: {source: x}\nseed: 2", "not YAML: line 3: key 'seed' is there twice"),
         ("convert: {source: x, classes: [yes, no]}", "convert.classes: YAML reads a class as True, not as text; put it in quotes"),
         ("convert: {source: x, classes: {no: a}}", "convert.classes: YAML reads a class as False, not as text; put it in quotes"),

@@ -344,6 +344,12 @@ def test_planted_leaks_of_a_given_split_are_reported_moved_or_refused(source: Pa
     assert do(source, run, near_duplicates=False)["leaks"]["near"] == []
 
 
+def test_moving_may_not_empty_a_split(source: Path, run: Run) -> None:
+    """The three tiles of val and of test are each of a group with one of train, to which both would go."""
+    line = r"`convert\.leaks: move` leaves no image in the test and val split; take the copies out by hand"
+    is_refused(source, run, line, leaks="move", group_by="_000([0-9])")
+
+
 def test_groups_and_near_duplicates_stay_together_in_our_splits(source: Path, tmp_path: Path) -> None:
     with Image.open(source / "images" / f"{FIRST}.jpg") as image:
         plant(source, "val", "half.jpg", image.resize((160, 160)).transpose(Image.Transpose.FLIP_LEFT_RIGHT), 0)

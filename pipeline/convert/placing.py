@@ -61,6 +61,11 @@ def place(images: Sequence[Judged], config: Convert, run: Run, seed: int) -> Pla
         cluster = duplicates.clusters(len(names), [pair for pairs in ties.values() for pair in pairs])
         return _drawn(images, cluster, config.split, config, run, seed)
     placed = _given(images, ties, config)
+    if emptied := {str(image.item.split) for image in images} - set(placed.split_of.values()):
+        raise DataError(
+            f"{config.source}: `convert.leaks: move` leaves no image in the {' and '.join(sorted(emptied))} split; "
+            "take the copies out by hand, or give ratios in convert.split"
+        )
     _refuse_empty(set(placed.split_of.values()), config)
     return placed
 
