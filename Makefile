@@ -160,7 +160,8 @@ $(PEERS): benchmarks/peers.txt
 	touch $@
 
 bench-convert: $(INSTALLED) $(PEERS)  ## conversion beside its peers, into benchmarks/convert.md
-	$(PYTHON) benchmarks/convert.py | tee benchmarks/convert.md
+	@# On a disk in memory: others take longer, and now one time, now another, to make a file than we to fill it.
+	TMPDIR=$(or $(wildcard /dev/shm),$(TMPDIR)) $(PYTHON) benchmarks/convert.py | tee benchmarks/convert.md
 
 bench-augment: $(INSTALLED)  ## augmentation beside a bare loop, into benchmarks/augment.md
 	$(PYTHON) benchmarks/augment.py | tee benchmarks/augment.md

@@ -11,8 +11,10 @@ the upright image, continuous, with the origin at the outer corner of the top-le
 
 from __future__ import annotations
 
+import errno
 import math
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -77,11 +79,21 @@ class Labelled(NamedTuple):
     split: str | None = None
 
 
-def yolo_line(box: Box, class_id: int, width: int, height: int) -> str:
-    """`class cx cy w h`, relative to the image. Six decimals: 0.002 px in an image of 4,000."""
-    _, xmin, ymin, xmax, ymax, *_ = box
-    cx, cy, w, h = (xmin + xmax) / 2 / width, (ymin + ymax) / 2 / height, (xmax - xmin) / width, (ymax - ymin) / height
-    return "%d %.6f %.6f %.6f %.6f" % (class_id, cx, cy, w, h)  # noqa: UP031  # a quarter faster than an f-string
+def yolo_text(boxes: Sequence[Box], ids: Mapping[str, int], width: int, height: int) -> str:
+    """A line `class cx cy w h` a box, relative to the image. Six decimals: 0.002 px in an image of 4,000.
+
+    `ids` gives the class id for each label.
+    """
+    numbers: list[float] = []
+    for label, xmin, ymin, xmax, ymax, *_ in boxes:
+        numbers += (
+            ids[label],
+            (xmin + xmax) / 2 / width,
+            (ymin + ymax) / 2 / height,
+            (xmax - xmin) / width,
+            (ymax - ymin) / height,
+        )
+    return "%d %.6f %.6f %.6f %.6f\n" * len(boxes) % tuple(numbers)  # twice as fast as f-strings
 
 
 def from_yolo_line(line: str, names: Sequence[str], width: int, height: int, id: str = "") -> Box:
@@ -130,11 +142,18 @@ def _ids(names: tuple[str, ...]) -> dict[str, int]:
     return {name: index for index, name in enumerate(names)}
 
 
-def write_labels(path: Path | str, boxes: Iterable[Box], names: Sequence[str], size: tuple[int, int]) -> None:
-    (width, height), ids = size, _ids(tuple(names))
-    lines = [yolo_line(box, ids[box.label], width, height) for box in boxes]
-    with open(path, "wb") as file:  # noqa: PTH123  # making a Path of each name would cost as much as the file
-        file.write("\n".join([*lines, ""]).encode())
+def write_labels(path: Path | str, boxes: Sequence[Box], names: Sequence[str], size: tuple[int, int]) -> None:
+    _write(str(path), yolo_text(boxes, _ids(tuple(names)), *size).encode())
+
+
+def _write(path: str, data: bytes) -> None:
+    """A small file, by the calls of the system itself: `open` takes twice as long, and there are thousands."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o666)
+    try:
+        if os.write(file, data) < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+    finally:
+        os.close(file)
 
 
 def write_data_yaml(path: Path, folders: dict[str, str], names: Sequence[str]) -> None:

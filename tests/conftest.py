@@ -34,6 +34,10 @@ needs_database = pytest.mark.skipif(
     not MONGOD.is_file(), reason="FiftyOne has no database here; `make database` installs one"
 )
 
+# Playwright's own is a download.
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH to look with; Debian has one")
+
 # Ends the server when the tests end, however they end: then the pipe closes.
 KEEPER = "import subprocess, sys; server = subprocess.Popen(sys.argv[1:]); sys.stdin.read(); server.terminate(); server.wait()"
 
@@ -61,6 +65,17 @@ def own_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         with MongoClient[Any](os.environ["FIFTYONE_DATABASE_URI"], serverSelectionTimeoutMS=60_000) as client:
             client.admin.command("ping")  # waits for the server
         yield
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A Chromium; marked tests have one."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as started:
+        found = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield found
+        found.close()
 
 
 @pytest.fixture(scope="session")

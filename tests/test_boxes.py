@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.boxes import Box, YoloDataset, from_yolo_line, read_labels, write_data_yaml, write_labels, yolo_line
+from pipeline.boxes import Box, YoloDataset, from_yolo_line, read_labels, write_data_yaml, write_labels, yolo_text
 from pipeline.errors import DataError
 
 NAMES = ("cat", "dog")
@@ -17,7 +17,7 @@ def test_pixels_survive_yolo_text() -> None:
         width, height = generator.randint(20, 4000), generator.randint(20, 4000)
         x, y = sorted(generator.uniform(0, width) for _ in "ab"), sorted(generator.uniform(0, height) for _ in "ab")
         box = Box("dog", x[0], y[0], x[1], y[1])
-        again = from_yolo_line(yolo_line(box, 1, width, height), NAMES, width, height)
+        again = from_yolo_line(yolo_text([box], {"dog": 1}, width, height), NAMES, width, height)
         assert again.label == "dog"
         # Six decimals: half a unit of the last for the centre and a quarter for half the size.
         tolerance = 0.75e-6 * max(width, height) + 1e-9

@@ -25,46 +25,50 @@ def main(config: Convert, run: Run, seed: int, workers: int | None = None) -> st
     Raises DataError, before anything is written, where the source cannot be used as it is.
     """
     format_name, source = formats.read(config.source, config.format)
-    folder = config.source.resolve()
     if workers not in (0, 1) and len(source.images) >= 2 * parallel.WORTH_A_PROCESS:
         parallel.start(preload=["pipeline.convert.images"])
     _refuse_unlabelled(source.images, config)
     placing.check_given(source, config)
     wanted = [item.image for item in source.images if config.split != "given" or item.split]
     checked = dict(zip(wanted, parallel.ordered(images.check, wanted, workers, "convert: reading"), strict=True))
-    with formats.without_collection():
-        classes = class_map(source, config)
-        names = tuple(dict.fromkeys(name for name in classes.values() if name is not None))
-        judged = judge_all(source, checked, classes, config)
-        _refuse_problems(judged, config)
-        corrected = corrections.correct(judged, run, names)
-        judged = corrected.judged
-        placed = placing.place([image for image in judged if not image.unused], config, run, seed)
-        judged = [_left_out(image, placed.left_out) for image in judged]
-        targets = _file_names([image for image in judged if not image.unused])
-        account = {
-            "source": str(config.source),
-            "format": format_name,
-            "classes": list(names),
-            **receipt.make(judged, placed.split_of, names, folder),
-            "splits_by": "source" if placed.drawing is None else str(run.splits),
-            "rewritten": {
-                targets[image.name]: image.checked.rewrite
-                for image in judged
-                if image.checked.rewrite and not image.unused
-            },
-            "renamed": {name: target for name, target in targets.items() if name.rpartition("/")[2] != target},
-            "leaks": placed.leaks,
-            "fixes": corrected.lines,
-        }
-        if not account["splits"]["train"]["boxes"]:
-            raise DataError(f"{config.source}: not one usable box in the training split; nothing can be learnt from it")
-        with files.new_folder(run.dataset) as new:
-            _write(new, judged, placed.split_of, targets, names)
-            files.write_json(new / "receipt.json", account)
-            write_data_yaml(new / "data.yaml", {split: f"images/{split}" for split in account["splits"]}, names)
-            if placed.drawing is not None:
-                files.write_json(run.splits, placed.drawing)
+    return _convert(config, run, seed, format_name, source, checked)
+
+
+@formats.without_collection()  # to the very end: switched on with all of it there, the collector would walk it
+def _convert(
+    config: Convert, run: Run, seed: int, format_name: str, source: Source, checked: Mapping[Path, Checked]
+) -> str:
+    folder = config.source.resolve()
+    classes = class_map(source, config)
+    names = tuple(dict.fromkeys(name for name in classes.values() if name is not None))
+    judged = judge_all(source, checked, classes, config)
+    _refuse_problems(judged, config)
+    corrected = corrections.correct(judged, run, names)
+    judged = corrected.judged
+    placed = placing.place([image for image in judged if not image.unused], config, run, seed)
+    judged = [_left_out(image, placed.left_out) for image in judged]
+    targets = _file_names([image for image in judged if not image.unused])
+    account = {
+        "source": str(config.source),
+        "format": format_name,
+        "classes": list(names),
+        **receipt.make(judged, placed.split_of, names, folder),
+        "splits_by": "source" if placed.drawing is None else str(run.splits),
+        "rewritten": {
+            targets[image.name]: image.checked.rewrite for image in judged if image.checked.rewrite and not image.unused
+        },
+        "renamed": {name: target for name, target in targets.items() if name.rpartition("/")[2] != target},
+        "leaks": placed.leaks,
+        "fixes": corrected.lines,
+    }
+    if not account["splits"]["train"]["boxes"]:
+        raise DataError(f"{config.source}: not one usable box in the training split; nothing can be learnt from it")
+    with files.new_folder(run.dataset) as new:
+        _write(new, judged, placed.split_of, targets, names)
+        files.write_json(new / "receipt.json", account)
+        write_data_yaml(new / "data.yaml", {split: f"images/{split}" for split in account["splits"]}, names)
+        if placed.drawing is not None:
+            files.write_json(run.splits, placed.drawing)
     return receipt.last_line(account, run.dataset)
 
 
@@ -72,8 +76,10 @@ def class_map(source: Source, config: Convert) -> dict[str, str | None]:
     """Our name for each class of the source, in the order of our ids; None for a class to leave out."""
     if isinstance(config.classes, dict) and config.classes:
         return dict(config.classes)
+    if listed := config.classes or source.classes:
+        return {name: name for name in listed}
     labels = {box.label for item in source.images for box in item.boxes if box.label and not box.ignore}
-    return {name: name for name in config.classes or source.classes or sorted(labels)}
+    return {name: name for name in sorted(labels)}
 
 
 def _refuse_unlabelled(items: Sequence[Labelled], config: Convert) -> None:

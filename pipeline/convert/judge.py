@@ -90,43 +90,46 @@ def _image_problem(item: Labelled, checked: Checked) -> str | None:
 def _boxes(item: Labelled, checked: Checked, classes: Mapping[str, str | None], config: Convert) -> list[Verdict]:
     # A tool that knew nothing of EXIF wrote the size of the picture as stored, and its boxes are in that frame.
     lying = checked.orientation > 1 and item.declared_size == checked.stored != checked.size
+    width, height = checked.size
+    smallest = config.min_side + NO_SIDE
     verdicts: list[Verdict] = []
     first: dict[tuple[object, ...], str] = {}
     for box in item.boxes:
-        verdict = _judge(upright(box, checked) if lying else box, checked.size, classes, config)
+        if lying:
+            box = upright(box, checked)
+        label, xmin, ymin, xmax, ymax, _, ignore, damage = box
+        fits = 0 <= xmin < xmax - smallest and xmax <= width and 0 <= ymin < ymax - smallest and ymax <= height
+        if fits and classes.get(label) == label and not ignore and not damage:
+            verdict = Verdict(box, "kept")  # nearly all
+        else:
+            verdict = _judge(box, checked.size, classes, config)
         result, action, _, _ = verdict
         if action == "kept" or action == "clipped":
-            key = result[:5]  # label and corners
-            if key in first:
-                verdict = Verdict(box, "dropped", f"the same box as {first[key]}")
-            else:
-                first[key] = box.id
+            before = len(first)
+            earlier = first.setdefault(result[:5], box.id)  # by label and corners
+            if len(first) == before:
+                verdict = Verdict(box, "dropped", f"the same box as {earlier}")
         verdicts.append(verdict)
     return verdicts
 
 
 def _judge(box: Box, size: tuple[int, int], classes: Mapping[str, str | None], config: Convert) -> Verdict:
-    label, xmin, ymin, xmax, ymax, _, ignore, damage = box
-    if ignore:
-        return Verdict(box, "ignored", ignore)
-    if damage:
-        return Verdict(box, "dropped", damage, needs_person=True)
-    if label not in classes:
-        return Verdict(box, "dropped", _unknown(label, tuple(classes)), needs_person=True)
-    name = classes[label]
+    if box.ignore:
+        return Verdict(box, "ignored", box.ignore)
+    if box.damage:
+        return Verdict(box, "dropped", box.damage, needs_person=True)
+    if box.label not in classes:
+        return Verdict(box, "dropped", _unknown(box.label, tuple(classes)), needs_person=True)
+    name = classes[box.label]
     if name is None:
         return Verdict(box, "ignored", "convert.classes leaves this class out")
-    if name != label:
+    if name != box.label:
         box = box._replace(label=name)
-    width, height = size
-    smallest = config.min_side + NO_SIDE
-    if xmin >= 0 and xmin + smallest < xmax <= width and ymin >= 0 and ymin + smallest < ymax <= height:
-        return Verdict(box, "kept")  # nearly all
     verdict = _mend(box, size, config)
     if verdict.action == "dropped":
         return verdict
     box, reason = verdict.box, verdict.reason
-    if min(box.width, box.height) <= smallest:
+    if min(box.width, box.height) <= config.min_side + NO_SIDE:
         sides = f"{box.width:g}x{box.height:g} px"
         return Verdict(box, "dropped", f"{sides}: a side of {config.min_side:g} px or less (convert.min_side)")
     return Verdict(box, "clipped" if reason else "kept", reason)

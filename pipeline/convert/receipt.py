@@ -20,9 +20,12 @@ def make(judged: Sequence[Judged], split_of: Mapping[str, str], names: Sequence[
     problems: list[dict[str, str]] = []
     unused: dict[str, dict[str, str]] = {"dropped": {}, "in_no_split": {}, "left_out": {}}
     members: dict[str, list[Judged]] = {split: [] for split in SPLITS if split in split_of.values()}
+    previous, file, counts = None, "", Counter[str]()
     for image in judged:
-        file = relative(image.item.annotation or image.item.image, source)
-        counts = per_file.setdefault(file, Counter())
+        labelled_by = image.item.annotation or image.item.image
+        if labelled_by is not previous:  # one file may describe all images
+            previous, file = labelled_by, relative(labelled_by, source)
+            counts = per_file.setdefault(file, Counter())
         actions = [action for _, action, _, _ in image.verdicts]
         kept = actions.count("kept")
         counts["kept"] += kept
@@ -56,10 +59,11 @@ def _problem(verdict: Verdict, file: str, image: str) -> dict[str, str]:
 
 
 def _summary(images: Sequence[Judged], names: Sequence[str]) -> dict[str, Any]:
-    per_class = Counter(box.label for image in images for box in image.boxes)
+    boxes = [image.boxes for image in images]
+    per_class = Counter(box.label for found in boxes for box in found)
     return {
         "images": len(images),
-        "background_images": sum(not image.boxes for image in images),
+        "background_images": sum(not found for found in boxes),
         "boxes": per_class.total(),
         "boxes_per_class": {name: per_class[name] for name in names},
     }

@@ -73,11 +73,16 @@ def read(folder: Path, name: str = "auto") -> tuple[str, Source]:
 
 @contextmanager
 def without_collection() -> Iterator[None]:
-    """For work that makes a million objects and no cycles: the collector would walk them all, again and again."""
+    """For work that makes a million objects and no cycles: the collector would walk them all, again and again.
+
+    What is there at the end it leaves alone until the next such work.
+    """
     enabled = gc.isenabled()
     gc.disable()
+    gc.unfreeze()
     try:
         yield
     finally:
         if enabled:
+            gc.freeze()
             gc.enable()

@@ -154,17 +154,18 @@ def _plain_box(record: dict[str, Any], identity: str, names: dict[int | str, str
     """The box of an annotation as nearly all are: a known category, four ordinary numbers, nothing special."""
     try:
         category, (x, y, width, height) = record["category_id"], record["bbox"]
-        label = names[category]
         is_plain = (
             type(category) is int  # true is 1 to a dict
-            and {type(x), type(y), type(width), type(height)} <= NUMBERS
-            and abs(x) + abs(y) + abs(width) + abs(height) < FAR
+            and (type(x) in NUMBERS and type(y) in NUMBERS and type(width) in NUMBERS and type(height) in NUMBERS)
+            and (-FAR < x < FAR and -FAR < y < FAR and -FAR < width < FAR and -FAR < height < FAR)
+            and not record.get("iscrowd")
+            and not record.get("ignore")
         )
-    except (KeyError, OverflowError, TypeError, ValueError):
-        return None
-    if not is_plain or record.get("iscrowd") or record.get("ignore"):
-        return None
-    return Box(label, float(x), float(y), float(x + width), float(y + height), identity)
+        if is_plain:
+            return Box(names[category], float(x), float(y), float(x + width), float(y + height), identity)
+    except (KeyError, TypeError, ValueError):
+        pass
+    return None
 
 
 def _corners(record: dict[str, Any], size: Size | None) -> Corners:
