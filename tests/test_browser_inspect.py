@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import ROOT, Trained, needs_browser, needs_database
+from PIL import Image
+
+from pipeline.files import read_json
 
 pytestmark = [needs_browser, needs_database, pytest.mark.usefixtures("own_database")]
 
@@ -30,9 +34,63 @@ def address(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Itera
         process.send_signal(signal.SIGTERM)
 
 
-def test_look(address: str, browser: Any) -> None:
+@pytest.fixture
+def page(address: str, browser: Any) -> Iterator[Any]:
     page = browser.new_page(viewport={"width": 1400, "height": 900})
+    page.set_default_timeout(120_000)  # of a busy machine
     page.goto(address)
-    page.wait_for_timeout(15000)
-    page.screenshot(path="/tmp/app1.png")
-    Path("/tmp/app.html").write_text(page.content())
+    shown(page)
+    yield page
+    page.close()
+
+
+def shown(page: Any) -> None:
+    """Wait until pictures are there; close what FiftyOne has to say to newcomers."""
+    page.wait_for_selector("canvas")
+    hint = page.get_by_text("Dismiss").first
+    if hint.is_visible():
+        hint.click()
+
+
+def grid(page: Any) -> Any:
+    return page.locator('[data-cy="panel-content-Samples"]')
+
+
+def colours(page: Any) -> int:
+    """How many colours the grid shows once it changes no more: the tiles have theirs, boxes bring others."""
+    before, now = b"", grid(page).screenshot()
+    for _ in range(100):
+        if before == now:
+            break
+        before, now = now, grid(page).screenshot()
+    picture = Image.open(io.BytesIO(now)).convert("RGB")
+    return len(np.unique(np.asarray(picture).reshape(-1, 3), axis=0))
+
+
+def test_the_grid_has_every_image_with_its_boxes(trained: Trained, page: Any) -> None:
+    images = sum(part["images"] for part in read_json(trained.run.receipt)["splits"].values())
+    page.get_by_text(f"{images} samples").wait_for()
+    with_boxes = colours(page)
+    for field in ("ground_truth", "predictions"):
+        page.locator(f'[data-cy="checkbox-{field}"]').click()
+    assert colours(page) < with_boxes
+
+
+def test_a_saved_view_is_chosen_from_the_list(address: str, page: Any) -> None:
+    import fiftyone as fo
+
+    missed = len(fo.load_dataset("tiny").load_saved_view("missed-objects"))
+    assert missed
+    page.locator('[data-cy="saved-views-selection"]').click()
+    page.get_by_text("missed-objects").click()
+    page.wait_for_url("**view=missed-objects")
+    page.get_by_text(f"{missed} samples").wait_for()
+
+
+def test_the_panel_has_the_figures(trained: Trained, page: Any) -> None:
+    hits = sum(read_json(trained.run.errors(split))["counts"]["tp"] for split in ("val", "test"))
+    page.locator('[data-cy="new-panel-btn"]').first.click()
+    page.locator('[data-cy="new-panel-option-model_evaluation_panel_builtin"]').click()
+    page.get_by_text("eval", exact=True).click()
+    row = page.get_by_role("row").filter(has_text="True Positives")
+    row.get_by_text(str(hits), exact=True).wait_for()
