@@ -97,7 +97,7 @@ def test_onnx_with_the_head_in_float(trained: Trained, copy_of: Callable[[Run], 
     [entry] = manifest["artefacts"]
     assert entry["file"] == "tiny-int8.onnx" and entry["verdict"] == "passed"
     assert entry["bytes"] < 0.5 * read_json(trained.run.manifest)["artefacts"][0]["bytes"]
-    assert [tried["recipe"] for tried in entry["tried"]] == ["head in float, a scale per channel"]
+    assert [tried["recipe"] for tried in entry["tried"]] == [int8.PLAIN]
     assert [draw["seed"] for draw in entry["calibration"]["draws"]] == [3, 4]
     # Listed with their hashes, and all from the training split.
     dataset = dataset_of(run)
@@ -122,6 +122,19 @@ def test_onnx_with_the_head_in_float(trained: Trained, copy_of: Callable[[Run], 
         for node in model.graph.node
         if "/model.23/" in node.name and node.op_type == "Conv" and set(node.input) & weights
     ]
+
+
+def test_the_careful_recipe_leaves_the_first_layers_in_float(trained: Trained, tmp_path: Path) -> None:
+    source = trained.run.export / "tiny.onnx"
+    pictures = [np.random.default_rng(seed).random((1, 3, 64, 64), np.float32) for seed in range(4)]
+    in_float: dict[str, set[int]] = {}
+    for recipe in (int8.PLAIN, int8.CAREFUL):
+        int8.quantise_onnx(source, tmp_path / "int8.onnx", pictures, recipe)
+        graph = onnx.load(str(tmp_path / "int8.onnx")).graph
+        stored = {tensor.name for tensor in graph.initializer}
+        convs = [node for node in graph.node if node.op_type == "Conv"]
+        in_float[recipe] = {int(node.name.split(".")[1].split("/")[0]) for node in convs if node.input[1] in stored}
+    assert in_float == {int8.PLAIN: {23}, int8.CAREFUL: {0, 1, 23}}
 
 
 def test_openvino_through_nncf(trained: Trained, copy_of: Callable[[Run], Run]) -> None:

@@ -31,8 +31,8 @@ VERSIONS = (
 )
 # In the order in which they are tried; the first one that passes its gate is taken.
 RECIPES = {
-    "onnx": ("head in float, a scale per channel", "head in float, a scale per tensor"),
-    "engine": ("head in float, a scale per channel", "head in float, a scale per tensor"),
+    "onnx": (int8.PLAIN, int8.CAREFUL),
+    "engine": (int8.PLAIN, int8.CAREFUL),
     "openvino": ("plain", "accuracy-aware"),
     "litert": ("static",),
 }
