@@ -32,6 +32,9 @@ def address(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Itera
         assert process.stdout is not None
         yield next(line for line in process.stdout if line.startswith("inspect: http")).split()[1]
         process.send_signal(signal.SIGTERM)
+    import fiftyone as fo
+
+    fo.delete_dataset("tiny")  # the database is that of all tests
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """From a validated run to the App that answers: how long a person waits for `make inspect`, and how that grows.
 
-python benchmarks/inspect.py > benchmarks/inspect.md      (with data/weights/yolo26n.pt, on a quiet machine)
+python benchmarks/open_app.py > benchmarks/open_app.md      (with data/weights/yolo26n.pt, on a quiet machine)
 
 The run is drawn: pictures of 640x480 with 20 boxes each, and as many predictions, of which some miss, some are
 misplaced, some of another class, some invented. Each size is a process of its own and a data set of its own, from
@@ -112,7 +112,7 @@ def main() -> None:
             draw(Run(folder / "runs" / name), images)
             rows.append((images, seconds(folder, name), seconds(folder, name)))
     packages = ", ".join(f"{name} {version(name)}" for name in ("fiftyone", "torch"))
-    print("# `make inspect`, timed\n\nWritten by `python benchmarks/inspect.py`.\n")
+    print("# `make inspect`, timed\n\nWritten by `python benchmarks/open_app.py`.\n")
     print(f"{os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}, {packages}.\n")
     print("| images | objects | first time, s | again, nothing changed, s |\n|---|---|---|---|")
     for images, first, again in rows:
