@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -206,6 +208,21 @@ def pipeline_process(*arguments: str, cwd: Path, **options: Any) -> subprocess.C
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **options.pop("env", {})}
     command = [sys.executable, "-m", "pipeline", *arguments]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False, **options)
+
+
+@contextmanager
+def app(folder: Path, port: int) -> Iterator[str]:
+    """The address of the App that `inspect` opens for `folder/runs/tiny`, until the block ends; it has to end well."""
+    (folder / "tiny.yaml").write_text("convert: {source: nowhere}\n")
+    command = [sys.executable, "-m", "pipeline", "inspect", "--config", "tiny.yaml", "--port", str(port)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        yield next(line for line in process.stdout if line.startswith("inspect: http")).split()[1]
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 0
 
 
 def read_coco(source: Path, split: str) -> dict[str, Any]:

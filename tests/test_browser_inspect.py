@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import io
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ROOT, Trained, needs_browser, needs_database
+from conftest import Trained, app, needs_browser, needs_database
 from PIL import Image
 
 from pipeline.files import read_json
@@ -25,13 +21,8 @@ def address(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """The App with the trained run, until the tests are done."""
     folder = tmp_path_factory.mktemp("app")
     (folder / "runs").symlink_to(trained.run.root.parent)
-    (folder / "tiny.yaml").write_text("convert: {source: nowhere}\n")
-    command = [sys.executable, "-m", "pipeline", "inspect", "--config", "tiny.yaml", "--port", "5164"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        yield next(line for line in process.stdout if line.startswith("inspect: http")).split()[1]
-        process.send_signal(signal.SIGTERM)
+    with app(folder, 5164) as found:
+        yield found
     import fiftyone as fo
 
     fo.delete_dataset("tiny")  # the database is that of all tests
@@ -42,17 +33,12 @@ def page(address: str, browser: Any) -> Iterator[Any]:
     page = browser.new_page(viewport={"width": 1400, "height": 900})
     page.set_default_timeout(120_000)  # of a busy machine
     page.goto(address)
-    shown(page)
-    yield page
-    page.close()
-
-
-def shown(page: Any) -> None:
-    """Wait until pictures are there; close what FiftyOne has to say to newcomers."""
     page.wait_for_selector("canvas")
-    hint = page.get_by_text("Dismiss").first
+    hint = page.get_by_text("Dismiss").first  # what FiftyOne has to say to newcomers
     if hint.is_visible():
         hint.click()
+    yield page
+    page.close()
 
 
 def grid(page: Any) -> Any:
@@ -79,7 +65,7 @@ def test_the_grid_has_every_image_with_its_boxes(trained: Trained, page: Any) ->
     assert colours(page) < with_boxes
 
 
-def test_a_saved_view_is_chosen_from_the_list(address: str, page: Any) -> None:
+def test_a_saved_view_is_chosen_from_the_list(page: Any) -> None:
     import fiftyone as fo
 
     missed = len(fo.load_dataset("tiny").load_saved_view("missed-objects"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -15,9 +14,9 @@ from typing import Any
 import detections
 import numpy as np
 import pytest
-from conftest import COCO_WEIGHTS, MONGOD, ROOT, Trained, needs_database
+from conftest import MONGOD, ROOT, Trained, app, needs_database
 
-from pipeline import convert, database, fixes, inspect, pixels, weights
+from pipeline import convert, database, fixes, inspect, pixels
 from pipeline.boxes import YoloDataset, read_labels
 from pipeline.config import Convert, Inspect
 from pipeline.errors import DataError, PipelineError
@@ -42,27 +41,15 @@ VIEWS = [
 ]
 
 
-@pytest.fixture(scope="session")
-def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if COCO_WEIGHTS.is_file():
-        return COCO_WEIGHTS
-    weights.prepare()
-    from ultralytics import YOLO
-
-    path = tmp_path_factory.mktemp("model") / "model.pt"
-    YOLO("yolo26n.yaml", task="detect").save(path)
-    return path
-
-
 @pytest.fixture
-def validated(source: Path, run: Run, model_file: Path) -> Iterator[Run]:
+def validated(source: Path, run: Run, start: Path) -> Iterator[Run]:
     """The tiles, converted, and as if validated: test has two objects and predictions set by hand, val has no finds.
 
     Test image 1: a hit. Image 2: the object is called something else. Image 3: a sure invention, and a label far
     from anything; its other labels are gone.
     """
     convert.main(Convert(source=source), run, 0)
-    run.model.write_bytes(model_file.read_bytes())
+    run.model.write_bytes(start.read_bytes())
     data = YoloDataset.read(run.dataset / "data.yaml")
     truth = predict.ground_truth(data, data.files("test"))
     truth["annotations"] = [
@@ -405,6 +392,13 @@ def tag_all(dataset: Any) -> None:
     last.save()
 
 
+def tagged_and_saved(run: Run) -> tuple[Any, Path]:
+    dataset = build(run)
+    tag_all(dataset)
+    inspect.save_fixes(run)
+    return dataset, fixes.file_of(run)
+
+
 @needs_database
 def test_what_is_tagged_comes_back(validated: Run) -> None:
     dataset = build(validated)
@@ -468,10 +462,7 @@ def test_a_fix_fits_the_label_it_came_from(validated: Run) -> None:
 
 @needs_database
 def test_saving_twice_and_after_a_new_build(validated: Run) -> None:
-    dataset = build(validated)
-    tag_all(dataset)
-    inspect.save_fixes(validated)
-    path = fixes.file_of(validated)
+    dataset, path = tagged_and_saved(validated)
     text = path.read_text()
     said = inspect.save_fixes(validated)
     assert said == f"nothing new to save: 4 corrections are tagged, 4 in {path}" and path.read_text() == text
@@ -486,10 +477,7 @@ def test_saving_twice_and_after_a_new_build(validated: Run) -> None:
 
 @needs_database
 def test_a_fix_struck_from_the_file_stays_struck(validated: Run) -> None:
-    dataset = build(validated)
-    tag_all(dataset)
-    inspect.save_fixes(validated)
-    path = fixes.file_of(validated)
+    dataset, path = tagged_and_saved(validated)
     path.write_text("\n".join(line for line in path.read_text().splitlines() if "action: add" not in line))
     in_test(dataset).skip(1).limit(1).tag_samples("drop")
     inspect.save_fixes(validated)
@@ -688,14 +676,7 @@ def test_a_port_that_is_taken(validated: Run) -> None:
 
 @needs_database
 def test_the_app_answers_on_this_machine_alone_and_ends(validated: Run, tmp_path: Path) -> None:
-    config = tmp_path / "tiny.yaml"
-    config.write_text("convert: {source: nowhere}\n")
-    command = [sys.executable, "-m", "pipeline", "inspect", "--config", str(config), "--port", "5163"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        address = next(line for line in process.stdout if line.startswith("inspect: http")).split()[1]
+    with app(tmp_path, 5163) as address:
         assert address == "http://127.0.0.1:5163/datasets/tiny"
         with urllib.request.urlopen(address, timeout=30) as page:
             assert b"FiftyOne" in page.read()
@@ -703,6 +684,3 @@ def test_the_app_answers_on_this_machine_alone_and_ends(validated: Run, tmp_path
         if listening.is_file():  # local address in hex, state 0A: listening
             rows = [row.split() for row in listening.read_text().splitlines()[1:]]
             assert [row[1] for row in rows if row[3] == "0A" and row[1].endswith(":142B")] == ["0100007F:142B"]
-    finally:
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=60) == 0
