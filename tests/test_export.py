@@ -23,7 +23,7 @@ from pipeline.config import Export, Limits8, Limits16, Limits32
 from pipeline.errors import DataError, ExportError
 from pipeline.export import ap, make, runner, targets
 from pipeline.export.gate import Gate
-from pipeline.export.parity import compare
+from pipeline.export.parity import Parity, compare
 from pipeline.export.runner import Found
 from pipeline.files import read_json, sha256
 from pipeline.run import Run
@@ -489,12 +489,17 @@ def found(*rows: tuple[float, float, float, float, float, int]) -> Found:
     return Found(table[:, :4], table[:, 4], table[:, 5].astype(int))
 
 
+def compared(reference: list[Found], theirs: list[Found], names: list[str], *rivals: tuple[float, ...]) -> Parity:
+    """`rivals` are what the model's NMS left out of each image."""
+    return compare(reference, theirs, [found(*rivals)] * len(names), 0.25, names)
+
+
 ONE = (10.0, 10.0, 50.0, 50.0, 0.9, 0)
 TWO = (100.0, 100.0, 150.0, 150.0, 0.6, 1)
 
 
 def test_equal_detections_in_another_order() -> None:
-    parity = compare([found(ONE, TWO)], [found(TWO, ONE)], 0.25, ["a"])
+    parity = compared([found(ONE, TWO)], [found(TWO, ONE)], ["a"])
     assert (parity.boxes, parity.lost, parity.extra, parity.max_box_px, parity.max_score) == (2, 0, 0, 0, 0)
     assert parity.breaches(Limits32()) == [] and parity.worst == []
 
@@ -511,7 +516,7 @@ def test_equal_detections_in_another_order() -> None:
 )
 def test_each_kind_of_difference_is_told(theirs: Found, said: str) -> None:
     same = found(ONE)
-    parity = compare([same, found(ONE, TWO)], [same, theirs], 0.25, ["first", "second"])
+    parity = compared([same, found(ONE, TWO)], [same, theirs], ["first", "second"])
     assert parity.breaches(Limits32()) == [said]
     assert parity.worst == ["second"]
 
@@ -519,7 +524,7 @@ def test_each_kind_of_difference_is_told(theirs: Found, said: str) -> None:
 def test_scores_that_all_sink_are_told_though_order_and_so_precision_stay() -> None:
     """The 0.85 -> 0.45 of 8-bit models: average precision sees nothing, the limit on the shift does."""
     low = [(*row[:4], row[4] * 0.6, row[5]) for row in (ONE, TWO)]
-    parity = compare([found(ONE, TWO)], [found(*low)], 0.25, ["a"])
+    parity = compared([found(ONE, TWO)], [found(*low)], ["a"])
     assert parity.lost == parity.extra == 0
     assert parity.breaches(Limits8()) == ["scores shifted by -0.3 on average, 0.1 allowed"]
     assert parity.shift_of(0) == pytest.approx(-0.36) and parity.shift_of(1) == pytest.approx(-0.24)
@@ -528,18 +533,28 @@ def test_scores_that_all_sink_are_told_though_order_and_so_precision_stay() -> N
 def test_a_box_on_the_threshold_is_neither_lost_nor_invented() -> None:
     above, below = (*ONE[:4], 0.2501, 0), (*ONE[:4], 0.2499, 0)
     for ours, theirs in ((above, below), (below, above)):
-        parity = compare([found(ours, TWO)], [found(theirs, TWO)], 0.25, ["a"])
+        parity = compared([found(ours, TWO)], [found(theirs, TWO)], ["a"])
         assert parity.breaches(Limits32()) == []
 
 
 def test_twins_are_paired_each_with_its_own() -> None:
     left, right = (10.0, 10.0, 50.0, 50.0, 0.9, 0), (14.0, 10.0, 54.0, 50.0, 0.8, 0)
-    parity = compare([found(left, right)], [found(right, left)], 0.25, ["a"])
+    parity = compared([found(left, right)], [found(right, left)], ["a"])
     assert parity.breaches(Limits32()) == []
 
 
+def test_of_two_boxes_with_one_score_either_may_be_kept() -> None:
+    """Rounding decides which of them NMS meets first. A rival that scores otherwise is no excuse, nor one elsewhere."""
+    rival = (12.0, 10.0, 52.0, 50.0, 0.9, 0)
+    parity = compared([found(ONE)], [found(rival)], ["a"], (*rival[:4], 0.90005, 0))
+    assert parity.breaches(Limits32()) == [] and parity.ties == 1 and parity.max_box_px == 0
+    for other in ((*rival[:4], 0.899, 0), (*rival[:4], 0.9, 1), (16.0, 10.0, 56.0, 50.0, 0.9, 0)):
+        parity = compared([found(ONE)], [found(rival)], ["a"], other)
+        assert parity.breaches(Limits32()) == ["boxes up to 2 px apart, 0.5 allowed"] and parity.ties == 0
+
+
 def test_nothing_found_proves_nothing() -> None:
-    parity = compare([found()], [found()], 0.25, ["a"])
+    parity = compared([found()], [found()], ["a"])
     for limits in (Limits32(), Limits16(), Limits8()):
         assert "nothing is proven" in parity.breaches(limits)[0]
 
