@@ -35,13 +35,15 @@ def main(config: Inspect, run: Run, device: str = "", port: int | None = None, a
         raise DataError(f"--against {against}: is the run itself; name another one")
     pictures = contents.read(run, other)
     with database.fiftyone():
+        if port is None:
+            return _summary(_up_to_date(config, run, other, pictures, device), pictures)
+        answers = app.server(port)
         dataset = _up_to_date(config, run, other, pictures, device)
         summary = _summary(dataset, pictures)
-        if port is not None:
-            app.serve(dataset, port, summary)
-            dataset.reload()
-            if count := corrections.unsaved(dataset):
-                summary += f"; {count} corrections are tagged and not saved yet: `{SAVE_FIXES}` writes them"
+        app.serve(dataset, port, summary, answers)
+        dataset.reload()
+        if count := corrections.unsaved(dataset):
+            summary += f"; {count} corrections are tagged and not saved yet: `{SAVE_FIXES}` writes them"
     return summary
 
 
