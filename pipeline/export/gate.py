@@ -27,14 +27,10 @@ RAW_IMAGES = 8  # enough to see a wrong weight; every one is a few megabytes
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What one side finds in all images: one class a box, and (for average precision) every class of a box.
-
-    Of the model also what it found before NMS, from `Gate.conf` less a tenth upwards.
-    """
+    """What one side finds in all images: one class a box, and (for average precision) every class of a box."""
 
     single: list[Found]
     every: list[Found]
-    candidates: list[Found] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +64,9 @@ class Gate:
         if key not in self.references:
             if nms is True:
                 plain = self.reference(None, imgsz)
-                seen, raw = Seen(plain.seen.single, plain.seen.single, plain.seen.candidates), plain.raw
+                seen, raw = Seen(plain.seen.single, plain.seen.single), plain.raw
             else:
-                seen, raw = _predict(self, imgsz, nms_free=nms is False)
+                seen, raw = _predict(self.model, self.images, imgsz, nms is False, self.device)
             matches = self.match(seen)
             self.references[key] = Reference(seen, matches, ap.spread(matches), raw)
         return self.references[key]
@@ -94,8 +90,7 @@ class Gate:
     def judge(self, model: runner.Model, nms: bool | None, limits: Limits, description: str) -> tuple[Verdict, Seen]:
         reference = self.reference(nms, model.size)
         seen = self.see(model, description)
-        image_names = [path.name for path in self.images]
-        parity = compare(reference.seen.single, seen.single, reference.seen.candidates, self.conf, image_names)
+        parity = compare(reference.seen.single, seen.single, self.conf, [path.name for path in self.images])
         matches = self.match(seen)
         names = list(self.dataset.names)
         drop = ap.drop(reference.spread, ap.spread(matches))
@@ -147,23 +142,24 @@ def _raw(references: list[tuple[Any, Any]], model: runner.Model) -> dict[str, An
     return {"images": len(references), "max_box_px": round(box, 6), "max_score": round(score, 8), "from_score": 0.05}
 
 
-def _predict(gate: Gate, imgsz: int, nms_free: bool) -> tuple[Seen, list[tuple[Any, Any]]]:
+def _predict(
+    model_file: Path, images: list[Path], imgsz: int, nms_free: bool, device: str
+) -> tuple[Seen, list[tuple[Any, Any]]]:
     """The model through Ultralytics' predictor, one square image at a time as a device does."""
     from ultralytics import YOLO
 
-    model = YOLO(str(gate.model), task="detect")
+    model = YOLO(str(model_file), task="detect")
     seen = Seen([], [])
     raw: list[tuple[Any, Any]] = []
     settings = {"imgsz": imgsz, "conf": LOWEST, "iou": IOU, "max_det": MAX_DET, **({"nms": False} if nms_free else {})}
-    predictor = _predictor(0.9 * gate.conf)
-    for path in tqdm(gate.images, "export: model", unit="image", leave=False, delay=1, disable=None):
+    predictor = _predictor()
+    for path in tqdm(images, "export: model", unit="image", leave=False, delay=1, disable=None):
         [single] = model.predict(
-            str(path), predictor=predictor, rect=False, device=gate.device or None, verbose=False, **settings
+            str(path), predictor=predictor, rect=False, device=device or None, verbose=False, **settings
         )
-        [every], [candidates] = model.predictor.every, model.predictor.candidates
+        [every] = model.predictor.every
         seen.single.append(_found(single.boxes))
         seen.every.append(_found(every.boxes))
-        seen.candidates.append(_found(candidates.boxes))
         if len(raw) < RAW_IMAGES and not nms_free:
             raw.append(model.predictor.raw)
     return seen, raw
@@ -174,22 +170,25 @@ def _found(boxes: Any) -> Found:
     return Found(boxes.xyxy.astype(float), boxes.conf.astype(float), boxes.cls.astype(int))
 
 
-def _predictor(conf: float) -> Any:
+def _predictor() -> Any:
     from ultralytics.models.yolo.detect import DetectionPredictor
     from ultralytics.utils.nms import non_max_suppression
 
     class BothPredictor(DetectionPredictor):  # type: ignore[misc]  # Ultralytics has no types
-        """Keeps the tensors, the boxes with every class they may have, and those from `conf` on before NMS."""
+        """Keeps the tensors, and the boxes with every class they may have."""
 
         def postprocess(self, preds: Any, img: Any, orig_imgs: Any, **kwargs: Any) -> Any:
             output = preds[0] if isinstance(preds, (list, tuple)) else preds
             self.raw = img.float().cpu().numpy(), output.float().cpu().numpy().copy()
-            settings = {"max_det": self.args.max_det, "end2end": output.shape[-1] == 6}
-            found = non_max_suppression(output.clone(), self.args.conf, self.args.iou, multi_label=True, **settings)
+            found = non_max_suppression(
+                output.clone(),
+                self.args.conf,
+                self.args.iou,
+                multi_label=True,
+                max_det=self.args.max_det,
+                end2end=output.shape[-1] == 6,
+            )
             self.every = self.construct_results(found, img, orig_imgs, **kwargs)
-            everything = {**settings, "max_det": max(output.shape)}
-            found = non_max_suppression(output.clone(), conf, 1.0, **everything)
-            self.candidates = self.construct_results(found, img, orig_imgs, **kwargs)
             return super().postprocess(preds, img, orig_imgs, **kwargs)
 
     return BothPredictor

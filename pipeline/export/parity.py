@@ -12,8 +12,6 @@ from pipeline.export import ap, runner
 from pipeline.export.runner import Found
 
 WORST = 3  # images named
-PAIR = 0.5  # IoU; no rounding moves a box further
-TIE = 1e-4  # scores this near are equal to all but rounding, and rounding decides which box NMS keeps
 
 
 @dataclass(slots=True)
@@ -28,7 +26,6 @@ class Parity:
     min_iou: float = 1.0
     max_box_px: float = 0.0
     max_score: float = 0.0
-    ties: int = 0
     shifts: list[float] = field(default_factory=list)
     kinds: list[int] = field(default_factory=list)
     badness: dict[str, float] = field(default_factory=dict)
@@ -60,7 +57,6 @@ class Parity:
             "min_iou": round(self.min_iou, 6),
             "max_box_px": round(self.max_box_px, 6),
             "max_score": round(self.max_score, 8),
-            "ties": self.ties,
             "mean_score_shift": round(self.mean_shift, 8),
             "worst": self.worst,
         }
@@ -82,20 +78,15 @@ class Parity:
         return said
 
 
-def compare(
-    reference: list[Found], found: list[Found], candidates: list[Found], conf: float, names: list[str]
-) -> Parity:
+def compare(reference: list[Found], found: list[Found], conf: float, names: list[str]) -> Parity:
     """Pair the boxes of both sides, image by image.
 
     A box counts from `conf` upwards; its partner on the other side may lie a tenth below. Each box takes the
     nearest free one of its class; what is left over takes one of another class, and is then flipped; pairs further
-    apart than any rounding are not pairs.
-
-    `candidates` are the boxes of the reference before NMS. Where two of them have one score, either may be kept:
-    the other side's box is measured against the nearer one, and counted as a tie.
+    apart than any rounding (IoU below 0.5) are not pairs.
     """
     parity = Parity(images=len(names))
-    for ours, theirs, before, name in zip(reference, found, candidates, names, strict=True):
+    for ours, theirs, name in zip(reference, found, names, strict=True):
         ours, theirs = _above(ours, 0.9 * conf), _above(theirs, 0.9 * conf)
         pairs, flips = _pairs(ours, theirs)
         there = {i for i, _ in pairs + flips}
@@ -104,10 +95,7 @@ def compare(
         extra = sum(bool(theirs.scores[j] >= conf) and j not in partnered for j in range(len(theirs)))
         flipped = sum(bool(max(ours.scores[i], theirs.scores[j]) >= conf) for i, j in flips)
         pairs = [(i, j) for i, j in pairs if max(ours.scores[i], theirs.scores[j]) >= conf]
-        apart = [float(np.abs(ours.corners[i] - theirs.corners[j]).max()) for i, j in pairs]
-        tied = [_from_tied(ours, i, theirs, j, before) for i, j in pairs]
-        parity.ties += sum(other < kept for other, kept in zip(tied, apart, strict=True))
-        box_px = max(map(min, tied, apart), default=0.0)
+        box_px = max((float(np.abs(ours.corners[i] - theirs.corners[j]).max()) for i, j in pairs), default=0.0)
         shifts = [float(theirs.scores[j] - ours.scores[i]) for i, j in pairs]
         score = max(map(abs, shifts), default=0.0)
         parity.boxes += int((ours.scores >= conf).sum())
@@ -118,14 +106,6 @@ def compare(
         parity.kinds += [int(ours.classes[i]) for i, _ in pairs]
         parity.badness[name] = 1e3 * (lost + extra + flipped) + box_px + 100 * score
     return parity
-
-
-def _from_tied(ours: Found, i: int, theirs: Found, j: int, before: Found) -> float:
-    """Pixels from box j to the nearest candidate that box i suppressed by no more than rounding."""
-    equal = (before.classes == ours.classes[i]) & (np.abs(before.scores - ours.scores[i]) <= TIE)
-    corners = before.corners[equal]
-    rivals = corners[ap.overlaps(ours.corners[i : i + 1], corners)[0] >= PAIR]
-    return float(np.abs(rivals - theirs.corners[j]).max(axis=1).min()) if len(rivals) else np.inf
 
 
 def _above(found: Found, score: float) -> Found:
@@ -144,7 +124,7 @@ def _pairs(ours: Found, theirs: Found) -> tuple[list[tuple[int, int]], list[tupl
         for i in np.argsort(-ours.scores, kind="stable"):
             if int(i) in taken:
                 continue
-            near = free & (iou[i] >= PAIR)
+            near = free & (iou[i] >= 0.5)
             if pairs is same:
                 near &= theirs.classes == ours.classes[i]
             if near.any():

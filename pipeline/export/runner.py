@@ -98,13 +98,7 @@ def read_output(
 def prepare(picture: Any, spec: dict[str, Any]) -> Any:
     """Picture (height, width, 3; uint8, BGR) -> (1, 3, size, size) float32, as the model was trained to see it."""
     size = spec["size"]
-    height, width = picture.shape[:2]
-    if spec["fit"] == "letterbox":
-        gain = min(size / height, size / width)
-        new_width, new_height = round(width * gain), round(height * gain)
-        left, top = round((size - new_width) / 2 - 0.1), round((size - new_height) / 2 - 0.1)
-    else:  # "stretch"
-        new_width, new_height, left, top = size, size, 0, 0
+    new_width, new_height, left, top = _fitted(picture.shape, size, spec["fit"])
     if picture.shape[:2] != (new_height, new_width):
         picture = _resize(picture, new_width, new_height)
     square = np.full((size, size, 3), spec["pad"], np.uint8)
@@ -113,6 +107,16 @@ def prepare(picture: Any, spec: dict[str, Any]) -> Any:
         square = square[:, :, ::-1]
     planes = np.ascontiguousarray(square.transpose(2, 0, 1)[None])
     return np.multiply(planes, np.float32(spec["scale"]), dtype=np.float32)
+
+
+def _fitted(shape: tuple[int, ...], size: int, fit: str) -> tuple[int, int, int, int]:
+    """Width and height of a picture in the model's square, and where its left and top edges are."""
+    if fit == "stretch":
+        return size, size, 0, 0
+    height, width = shape[:2]
+    gain = min(size / height, size / width)
+    new_width, new_height = max(round(width * gain), 1), max(round(height * gain), 1)
+    return new_width, new_height, round((size - new_width) / 2 - 0.1), round((size - new_height) / 2 - 0.1)
 
 
 def _resize(picture: Any, width: int, height: int) -> Any:
@@ -164,14 +168,11 @@ def _suppress(corners: Any, scores: Any, classes: Any, iou: float, most: int) ->
 
 
 def _to_original(corners: Any, shape: tuple[int, ...], size: int, fit: str) -> Any:
+    """Each side by its own factor: whole pixels make one a little more than the other."""
     height, width = shape[:2]
-    corners = corners.astype(np.float64)
-    if fit == "letterbox":
-        gain = min(size / height, size / width)
-        left, top = round((size - round(width * gain)) / 2 - 0.1), round((size - round(height * gain)) / 2 - 0.1)
-        corners = (corners - [left, top, left, top]) / gain
-    else:
-        corners = corners * [width / size, height / size, width / size, height / size]
+    new_width, new_height, left, top = _fitted(shape, size, fit)
+    gain = np.array([new_width / width, new_height / height])
+    corners = (corners.astype(np.float64) - [left, top, left, top]) / [*gain, *gain]
     return np.clip(corners, 0, [width, height, width, height])
 
 
