@@ -34,7 +34,7 @@ RECIPES = {
     "onnx": (int8.PLAIN, int8.CAREFUL),
     "engine": (int8.PLAIN, int8.CAREFUL),
     "openvino": ("plain", "accuracy-aware"),
-    "litert": ("static",),
+    "litert": tuple(targets.LITERT_RECIPES),
 }
 
 
@@ -152,7 +152,11 @@ class Maker:
         spec = self._spec(target, artefact, imgsz)
         chosen = self.calibration_images(draw)
         if target.format == "litert":
-            shutil.copyfile(source, artefact)  # quantised already: its converter does both
+            if recipe != "static":  # which `source` is already: its converter does both
+                place = self.workshop / recipe
+                names = self.dataset.names
+                source = targets.write(target, self.run.model, place, imgsz, names, chosen, recipe)
+            shutil.copyfile(source, artefact)
         elif target.format == "openvino":
             # Half of what the gate allows, on training images: they were learned, and drop less.
             allowed = (self.config.limits.int8.max_ap_drop or 1.0) / 2

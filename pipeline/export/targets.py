@@ -27,6 +27,8 @@ NEEDS = {
     "torchscript": (),
 }
 # Its converter wants an older torch than ours and a `typing-extensions` that FiftyOne refuses.
+# Weights and values in 8 bits, or weights alone: as small, and as slow as 32 bits.
+LITERT_RECIPES = {"static": 8, "weights": "w8a32"}
 LITERT_PYTHON = Path(".venv-litert/bin/python")
 # Beside the artefacts there are the 32-bit original, bundles and Ultralytics' own intermediate files.
 ROOM_PER_TARGET = 12
@@ -108,7 +110,13 @@ def spec(
 
 
 def write(
-    target: Target, model: Path, folder: Path, imgsz: int, names: tuple[str, ...], calibration: list[Path]
+    target: Target,
+    model: Path,
+    folder: Path,
+    imgsz: int,
+    names: tuple[str, ...],
+    calibration: list[Path],
+    litert_recipe: str = "static",
 ) -> Path:
     """The artefact, in `folder` under Ultralytics' name for it.
 
@@ -134,7 +142,7 @@ def write(
         settings |= {"simplify": target.simplify, "dynamic": target.dynamic, "opset": target.opset}
     try:
         if target.format == "litert":
-            return _write_litert(target, checkpoint, settings, names, calibration)
+            return _write_litert(target, checkpoint, settings, names, calibration, litert_recipe)
         from ultralytics import YOLO
 
         with _spoken_errors(target), no_telemetry():
@@ -174,10 +182,15 @@ def _spoken_errors(target: Target) -> Iterator[None]:
 
 
 def _write_litert(
-    target: Target, checkpoint: Path, settings: dict[str, Any], names: tuple[str, ...], calibration: list[Path]
+    target: Target,
+    checkpoint: Path,
+    settings: dict[str, Any],
+    names: tuple[str, ...],
+    calibration: list[Path],
+    recipe: str,
 ) -> Path:
     """In the other environment, by a script that is run and not imported."""
-    settings["quantize"] = target.quantize
+    settings["quantize"] = LITERT_RECIPES[recipe] if target.quantize == 8 else None
     folder = checkpoint.parent
     if target.quantize == 8:
         listing = folder / "calibration.txt"
