@@ -8,6 +8,7 @@ zero. So calibration images come from the training split alone, and the detectio
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -110,6 +111,15 @@ def quantise_onnx(source: Path, target: Path, calibration: list[NDArray[np.float
     TensorRT's rules: symmetric ranges (zero point 0), and biases as floats, not as an int32 DequantizeLinear.
     `recipe` "naive" is onnxruntime's default, everything quantised: kept to show what it loses.
     """
+    # onnxruntime advises a pre-processing that Ultralytics' exporter has done, each time anew.
+    logging.disable(logging.WARNING)
+    try:
+        _quantise_onnx(source, target, calibration, recipe)
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _quantise_onnx(source: Path, target: Path, calibration: list[NDArray[np.float32]], recipe: str) -> None:
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType, quantize_static
 
