@@ -30,7 +30,7 @@ OPTIONS := --config $(CONFIG) $(if $(DEVICE),--device $(DEVICE)) $(if $(WORKERS)
 
 SHARED_CODE := pipeline/boxes.py pipeline/files.py pipeline/parallel.py
 FORMATS := $(wildcard pipeline/formats/*.py)
-TRAIN_CODE := pipeline/train.py pipeline/trainer.py pipeline/freeze.py pipeline/weights.py
+TRAIN_CODE := $(wildcard pipeline/train/*.py) pipeline/weights.py
 SAMPLE := data/raw/sample/annotations/test.json
 # The sample is drawn for the configs that use it, and for no other.
 SOURCE := $(if $(shell grep -s '^ *source: *data/raw/sample *\(\#.*\)\?$$' $(CONFIG)),$(SAMPLE))

@@ -132,22 +132,52 @@ class Augment(Section):
         return self
 
 
+class LrGroups(Section):
+    """Factors of a phase's rate, by part of the model."""
+
+    backbone: float = Field(default=1.0, gt=0)
+    neck: float = Field(default=1.0, gt=0)
+    head: float = Field(default=1.0, gt=0)
+
+
+class BatchNorm(Section):
+    """Layers in `train` measure the new images, those in `eval` keep the mean and variance they have."""
+
+    frozen: Literal["eval", "train"] = "eval"
+    trainable: Literal["eval", "train"] = "train"
+
+
 class Phase(Section):
-    """A stretch of training with one set of frozen layers. `lr` multiplies the base rate."""
+    """A stretch of training with one set of frozen layers. `lr` multiplies the base rate, `lr0` replaces it."""
 
     epochs: int = Field(ge=1)
-    freeze: Literal["backbone", "none"] | Annotated[int, Field(ge=0)] | tuple[int | str, ...] = "none"
+    freeze: (
+        Literal["backbone", "all-but-head", "none"]
+        | Annotated[int, Field(ge=0)]
+        | Annotated[tuple[int | str, ...], Field(min_length=1)]
+    ) = "none"
     lr: float = Field(default=1.0, gt=0)
+    lr0: float | None = Field(default=None, gt=0)
+    lr_groups: LrGroups = LrGroups()
+    batchnorm: BatchNorm = BatchNorm()
+    patience: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _one_rate(self) -> Phase:
+        if self.lr0 is not None and "lr" in self.model_fields_set:
+            raise ValueError("`lr` multiplies the base rate and `lr0` replaces it; keep one of them")
+        return self
 
 
 class Train(Section):
     weights: str = Field(default="yolo26n.pt", min_length=1)
     imgsz: int = Field(default=640, ge=32, multiple_of=32)
-    batch: int = Field(default=4, ge=1)
+    recipe: Literal["auto", "ultralytics"] = "auto"
+    batch: int | None = Field(default=None, ge=1)
     lr0: float | None = Field(default=None, gt=0)
-    phases: tuple[Phase, ...] = Field(
-        default=(Phase(epochs=2, freeze="backbone"), Phase(epochs=8, lr=0.7)), min_length=1
-    )
+    phases: Annotated[tuple[Phase, ...], Field(min_length=1)] | None = None
+    cache_features: Literal["auto"] | bool = "auto"
+    l2_sp: float = Field(default=0.0, ge=0)
     args: dict[str, Argument] = {}
 
 
@@ -385,7 +415,7 @@ def _in_words(detail: ErrorDetails) -> str:
     return f"{where}: {detail['msg'][0].lower()}{detail['msg'][1:]}, got {detail['input']!r}"
 
 
-_UNION_BRANCHES = frozenset({"Ratios", "int", "str", "float", "constrained-int"})
+_UNION_BRANCHES = frozenset({"Ratios", "int", "str", "float", "bool", "constrained-int"})
 
 
 def _keys_of(place: list[str]) -> list[str]:
@@ -407,6 +437,8 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "augment": Augment,
     "train": Train,
     "phases": Phase,
+    "lr_groups": LrGroups,
+    "batchnorm": BatchNorm,
     "validate": Validate,
     "wanted": Wanted,
     "inspect": Inspect,

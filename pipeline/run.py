@@ -51,6 +51,11 @@ class Run:
         return self.root / "train"
 
     @property
+    def features(self) -> Path:
+        """What frozen layers made of each image; for speed alone, and may be deleted."""
+        return self.root / "features"
+
+    @property
     def train_record(self) -> Path:
         return self.root / "train.json"
 

@@ -27,20 +27,20 @@ MAY_IMPORT = {
     "params": {"files", "config", "run"},
     "sample": {"files", "pixels", "sample"},
     "weights": {"errors", "files"},
-    "freeze": {"errors"},
-    "trainer": {"errors", "files", "freeze"},
+    "history": set(),
     **dict.fromkeys(STAGES, SHARED),
     "fixes": {"files", "boxes", "config", "errors", "run"},
     "embeddings": {"files", "pixels", "weights"},
     "inspect": SHARED | {"database", "embeddings", "fixes"},
     "convert": SHARED | {"parallel", "fixes"},
     "augment": SHARED | {"parallel"},
-    "train": SHARED | {"weights", "freeze", "trainer"},
+    "train": SHARED | {"weights", "history"},
+    "report": SHARED | {"history"},
     "validate": SHARED | {"weights"},
     "export": SHARED | {"weights"},
     "__main__": {"config", "errors", "run", "params", "sample"} | STAGES,
 }
-USES_ULTRALYTICS = {"train", "trainer", "weights", "validate", "export", "embeddings"}
+USES_ULTRALYTICS = {"train", "weights", "validate", "export", "embeddings"}
 
 
 def room(path: Path) -> str:
@@ -85,7 +85,7 @@ def test_every_room_has_its_tests() -> None:
     covered_elsewhere = {
         "__main__": "cli",
         "formats": "convert",
-        "trainer": "train",
+        "history": "report",
         "run": "cli",
         "errors": "cli",
         "database": "inspect",

@@ -6,14 +6,13 @@ worst     the images with most mistakes                 ../report.html.jinja   t
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import yaml
 
-from pipeline import files
+from pipeline import files, history
 from pipeline.boxes import YoloDataset
 from pipeline.config import Report
 from pipeline.errors import DataError
@@ -25,7 +24,6 @@ from pipeline.run import SPLITS, Run
 TEMPLATE = Path(__file__).parents[1] / "report.html.jinja"
 STAGES = ("convert", "augment", "train", "validate", "report", "export")
 COLOURED = len(plots.COLOURS)  # more curves than colours cannot be told apart
-Epochs = list[dict[str, float | None]]
 
 
 def main(config: Report, run: Run, against: Path | None = None) -> str:
@@ -48,7 +46,7 @@ def main(config: Report, run: Run, against: Path | None = None) -> str:
     truth, errors = files.read_json(run.ground_truth(split)), files.read_json(run.errors(split))
     folder = YoloDataset.read(run.dataset / "data.yaml").images[split]
     found = curves(truth, files.read_json(run.single_label(split)))
-    epochs, borders = _epochs(run)
+    epochs, borders = history.read(run.train)
     html = (
         _environment()
         .get_template(TEMPLATE.name)
@@ -130,23 +128,3 @@ def _flat(value: Any, name: str = "") -> dict[str, str]:
     for key, inner in value.items():
         flat |= _flat(inner, f"{name}.{key}" if name else str(key))
     return flat
-
-
-def _epochs(run: Run) -> tuple[Epochs, list[float]]:
-    """The rows of Ultralytics' results.csv, all phases in a row, and where between two epochs a phase ends."""
-    rows: Epochs = []
-    ends = []
-    # By number: phase10 comes after phase9.
-    for path in sorted(run.train.glob("phase*/results.csv"), key=lambda path: (len(path.parent.name), path)):
-        with path.open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                rows.append({key.strip(): _number(value) for key, value in row.items() if key is not None})
-        ends.append(len(rows) + 0.5)
-    return rows, ends[:-1]
-
-
-def _number(text: Any) -> float | None:
-    try:
-        return float(text)
-    except (TypeError, ValueError):  # a column that only some epochs have
-        return None

@@ -8,7 +8,7 @@ here, before training, and every frozen tensor is compared after it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from pipeline.errors import ConfigError, PipelineError, did_you_mean
@@ -16,35 +16,74 @@ from pipeline.errors import ConfigError, PipelineError, did_you_mean
 Freeze = str | int | tuple[int | str, ...]
 
 
+WORDS = ("backbone", "all-but-head", "none")
+
+
 def resolve(freeze: Freeze, model: Any, where: str) -> list[int | str]:
     """`freeze:` of a phase as the list that Ultralytics takes.
 
     `model` is a DetectionModel; `where` names the phase for the error. Raises ConfigError for an item
-    that names no layer, and for a list that leaves nothing to train.
+    that names no layer or one that is named already, and for a list that leaves nothing to train.
     """
     layers = len(model.model)
-    if freeze == "none":
-        return []
-    if freeze == "backbone":
-        items: list[int | str] = list(range(len(model.yaml["backbone"])))
-    elif isinstance(freeze, int):
-        items = list(range(freeze))
-        if freeze > layers:
-            raise ConfigError(f"{where}: {freeze} layers, but the model has {layers} (0 to {layers - 1})")
-    else:
-        assert isinstance(freeze, tuple)
-        items = [item if isinstance(item, int) else item.strip(".").removeprefix("model.") for item in freeze]
-        known = [name.removeprefix("model.") for name, _ in model.named_modules() if name.startswith("model.")]
-        for given, item in zip(freeze, items, strict=True):
-            if str(item) not in known:
-                tops = "; layers are 0 to " + str(layers - 1) + ", parts of them are such as '23.cv3'"
-                raise ConfigError(f"{where}: {given!r} is not in the model{did_you_mean(str(item), known)}{tops}")
-            if not frozen_names([item], (name for name, _ in model.named_parameters())):
-                raise ConfigError(f"{where}: {given!r} has no weights to freeze; take it out")
+    items: list[int | str] = []
+    for given in freeze if isinstance(freeze, tuple) else (freeze,):
+        if given == "none" and isinstance(freeze, tuple):
+            raise ConfigError(f"{where}: 'none' beside other layers; write the layers, or none alone")
+        if given == "backbone":
+            items += range(len(model.yaml["backbone"]))
+        elif given == "all-but-head":
+            items += range(layers - 1)
+        elif isinstance(freeze, int):
+            if freeze > layers:
+                raise ConfigError(f"{where}: {freeze} layers, but the model has {layers} (0 to {layers - 1})")
+            items += range(freeze)
+        elif given != "none":
+            items.append(_item(given, model, where))
+    _check_once(items, where)
     names = [name for name, _ in model.named_parameters()]
     if len(frozen_names(items, names)) == len(names):
         raise ConfigError(f"{where}: freezes the whole model, so there is nothing to train; freeze fewer layers")
     return items
+
+
+def _item(given: int | str, model: Any, where: str) -> int | str:
+    """A layer by its number, or a part of one by its name."""
+    item = given if isinstance(given, int) else given.strip(".").removeprefix("model.")
+    item = int(item) if isinstance(item, str) and item.isdecimal() else item
+    known = [name.removeprefix("model.") for name, _ in model.named_modules() if name.startswith("model.")]
+    if str(item) not in known:
+        hint = did_you_mean(str(item), [*WORDS, *known])
+        raise ConfigError(
+            f"{where}: {given!r} is not in the model{hint}; layers are 0 to {len(model.model) - 1}, "
+            "parts of them are such as '23.cv3', and groups are backbone and all-but-head"
+        )
+    if not frozen_names([item], (name for name, _ in model.named_parameters())):
+        raise ConfigError(f"{where}: {given!r} has no weights to freeze; take it out")
+    return item
+
+
+def _check_once(items: list[int | str], where: str) -> None:
+    for number, item in enumerate(items):
+        for other in items[:number] + items[number + 1 :]:
+            if f"{item}.".startswith(f"{other}.") and (item != other or items.index(item) != number):
+                raise ConfigError(f"{where}: {item!r} is in {other!r}, which is frozen anyway; keep one of them")
+
+
+def cut(items: Collection[int | str]) -> int:
+    """How many of the first layers are frozen as a whole, without a gap."""
+    number = 0
+    while number in items:
+        number += 1
+    return number
+
+
+def part_of(name: str, model: Any) -> str:
+    """`backbone`, `neck` or `head`: where a parameter such as `model.16.conv.weight` belongs."""
+    layer = int(name.split(".")[1])
+    if layer < len(model.yaml["backbone"]):
+        return "backbone"
+    return "head" if layer == len(model.model) - 1 else "neck"
 
 
 def frozen_names(items: Iterable[int | str], names: Iterable[str]) -> list[str]:
@@ -68,9 +107,9 @@ def _half(tensor: Any) -> Any:
     return (tensor.half() if tensor.is_floating_point() else tensor).contiguous().numpy()
 
 
-def snapshot(model: Any, items: Iterable[int | str]) -> dict[str, Any]:
-    """Copies of all frozen tensors, BatchNorm's running statistics included, at full precision."""
-    state = model.state_dict()
+def snapshot(model: Any, items: Iterable[int | str], buffers: bool = True) -> dict[str, Any]:
+    """Copies of all frozen tensors at full precision, BatchNorm's running statistics among them if `buffers`."""
+    state = model.state_dict() if buffers else dict(model.named_parameters())
     return {name: state[name].detach().clone() for name in frozen_names(items, state.keys())}
 
 

@@ -6,18 +6,23 @@ import hashlib
 import os
 import platform
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from pipeline import files, freeze, weights
+from pipeline import files, weights
 from pipeline.boxes import YoloDataset
 from pipeline.config import Phase, Train
 from pipeline.errors import ConfigError, PipelineError, did_you_mean
 from pipeline.run import Run
+from pipeline.train import curves, freeze
+from pipeline.train.recipe import Recipe, choose
 
-CODE = ("train.py", "trainer.py", "freeze.py", "weights.py")  # as in the Makefile's TRAIN_CODE
+# As in the Makefile's TRAIN_CODE.
+CODE = (*sorted(Path(__file__).parent.glob("*.py")), Path(weights.__file__))
 # What this stage decides itself; `train.args` may hold anything else that Ultralytics knows.
 OURS = {
     "model": "train.weights",
@@ -27,6 +32,7 @@ OURS = {
     "lr0": "train.lr0",
     "epochs": "train.phases",
     "freeze": "train.phases",
+    "patience": "train.phases",
     "seed": "seed",
     "data": "convert.source",
     "device": "--device",
@@ -46,8 +52,8 @@ class Context:
     seed: int
     device: str
     workers: int
-    lr0: float
-    args: dict[str, Any]
+    recipe: Recipe
+    source: Path
 
 
 def main(config: Train, run: Run, seed: int, device: str, workers: int) -> str:
@@ -57,30 +63,29 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int) -> str:
     Raises ConfigError, WeightsError or DataError before the first step where it cannot be done.
     """
     _check_args(config.args)
-    if "," in device:
-        raise PipelineError(f"--device {device}: training uses one device; name one, such as --device 0")
-    weights.check_device(device)
+    _check_device(device)
     data = YoloDataset.read(run.augmented / "data.yaml")
     source = weights.find(config.weights)
+    recipe = choose(config, len(data.files("train")), len(data.names))
     model = _source_model(source)
     items = [
         freeze.resolve(phase.freeze, model, f"train.phases.{number}.freeze")
-        for number, phase in enumerate(config.phases)
+        for number, phase in enumerate(recipe.phases)
     ]
-    lr0 = config.lr0 or round(0.002 * 5 / (4 + len(data.names)), 6)  # Ultralytics' own rule for AdamW
-    context = Context(config, run, seed, device, workers, lr0, _recipe(config))
+    _check_phases(config, recipe, items, model)
+    context = Context(config, run, seed, device, workers, recipe, source)
     beginning = {
         "train": config.model_dump(mode="json"),
         "seed": seed,
         "weights": {"name": source.name, "sha256": files.sha256(source) if source.suffix == ".pt" else None},
         "data_sha256": _data_digest(data),
-        "code_sha256": [files.sha256(Path(__file__).with_name(name)) for name in CODE],
+        "code_sha256": [files.sha256(path) for path in CODE],
     }
     _continue_or_clear(run, beginning)
 
     records: list[dict[str, Any]] = []
-    start: Path = source
-    for number, phase in enumerate(config.phases, start=1):
+    start = source
+    for number, phase in enumerate(recipe.phases, start=1):
         folder = run.train / f"phase{number}"
         record_file = folder / "phase.json"
         if not record_file.is_file():
@@ -92,9 +97,13 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int) -> str:
 
     # The best of all phases, by the validation split; on a tie the later one, which has seen more.
     best = max(range(len(records)), key=lambda index: (records[index]["best_fitness"], index))
-    files.write_json(run.train_record, _record(beginning, context, records, best))
+    record = _record(beginning, context, records, best)
+    record["classes_kept"] = _known_classes(model, data.names)
+    curves.draw(run.train)
+    files.write_json(run.train_record, record)
     files.copy(run.train / f"phase{best + 1}" / "model.pt", run.model)
     _unfinished(run).unlink()
+    _drop_features(run, records)
     seconds = sum(record["seconds"] for record in records)
     frozen = max(record["proof"]["frozen_tensors"] for record in records)
     return (
@@ -134,15 +143,58 @@ def _source_model(source: Path) -> Any:
     return weights.load(source)[0]
 
 
-def _recipe(config: Train) -> dict[str, Any]:
-    """Ultralytics arguments for a few hundred images; `train.args` has the last word.
+def _check_device(device: str) -> None:
+    if "," in device and find_spec("cloudpickle") is None:
+        raise PipelineError(
+            f"--device {device}: Ultralytics trains on several devices with cloudpickle, which is not installed; "
+            ".venv/bin/python -m pip install cloudpickle"
+        )
+    weights.check_device(device)
 
-    Stock `nbs=64` saves gradients up until 64 images have gone by: three optimizer steps an epoch for 200
-    images. Here every batch is a step. AdamW with momentum 0.9 and no bias warm-up is what Ultralytics'
-    `optimizer=auto` takes for short runs; named here because `auto` would ignore the rate of a phase.
+
+def _check_phases(config: Train, recipe: Recipe, items: list[list[int | str]], model: Any) -> None:
+    """Raises ConfigError for a rate of what is frozen or beyond 1, and for features that no phase could keep."""
+    parameters = [name for name, _ in model.named_parameters()]
+    phases, lr0, kept = recipe.phases, recipe.lr0, 0
+    for number, (phase, own) in enumerate(zip(phases, items, strict=True)):
+        trainable = set(parameters) - set(freeze.frozen_names(own, parameters))
+        for part in phase.lr_groups.model_fields_set - {freeze.part_of(name, model) for name in trainable}:
+            raise ConfigError(
+                f"train.phases.{number}.lr_groups.{part}: `freeze` leaves nothing of the {part} to train; drop one"
+            )
+        if (phase.lr0 or lr0 * phase.lr) > 1:
+            raise ConfigError(f"train.phases.{number}: a rate of {phase.lr0 or lr0 * phase.lr:g}; 1 is the most")
+        kept = kept or _kept_layers(config, phase, own)
+    if config.cache_features is True and not kept:
+        raise ConfigError(
+            "train.cache_features: no phase keeps its first layers frozen, so there is nothing to compute once; "
+            "freeze the backbone in one, or write auto"
+        )
+
+
+def _kept_layers(config: Train, phase: Phase, items: list[int | str]) -> int:
+    """How many of the first layers a phase computes once, which also means without augmentation in each epoch.
+
+    That goes by the config alone, never by what this machine measures: it changes the model.
     """
-    recipe = {"nbs": config.batch, "optimizer": "AdamW", "momentum": 0.9, "warmup_bias_lr": 0.0, "warmup_epochs": 0.5}
-    return {**recipe, **config.args}
+    if phase.batchnorm.frozen == "train" or not config.cache_features:
+        return 0
+    return freeze.cut(items) if config.cache_features is True or phase.epochs > 1 else 0
+
+
+def _known_classes(model: Any, names: Sequence[str]) -> list[str]:
+    """Classes whose rows of the source's head are kept: those it knows by name (Ultralytics' `cls_remap`)."""
+    known = {str(name).strip().lower() for name in getattr(model, "names", {}).values()}
+    return [name for name in names if name.strip().lower() in known]
+
+
+def _drop_features(run: Run, records: list[dict[str, Any]]) -> None:
+    """Delete what this training did not use: features of other images, sizes or weights."""
+    splits = [split for record in records for split in (record["features"] or {}).values()]
+    used = {Path(split["file"]).stem for split in splits if split["cached"]}
+    for path in run.features.glob("*"):
+        if path.stem not in used:
+            path.unlink()
 
 
 def _unfinished(run: Run) -> Path:
@@ -174,10 +226,16 @@ def _train_phase(context: Context, phase: Phase, items: list[int | str], number:
     from ultralytics import YOLO
     from ultralytics.utils.torch_utils import strip_optimizer
 
-    from pipeline.trainer import Witness, trainer_class
+    from pipeline.train.features import Wanted
+    from pipeline.train.trainer import Witness, trainer_class
 
+    config, recipe = context.config, context.recipe
     folder = context.run.train / f"phase{number}"
-    witness = Witness(folder, items, is_last_phase=number == len(context.config.phases))
+    wanted = None
+    if cut := _kept_layers(config, phase, items):
+        wanted = Wanted(cut, config.cache_features, phase.epochs, context.run.features.resolve())
+    is_last = number == len(recipe.phases)
+    witness = Witness(folder, phase, items, is_last, wanted, context.source, config.l2_sp)
     resumed = witness.can_resume
     if resumed:
         witness.earlier_seconds = files.read_json(witness.clock)
@@ -185,6 +243,7 @@ def _train_phase(context: Context, phase: Phase, items: list[int | str], number:
         shutil.rmtree(folder, ignore_errors=True)
 
     model = YOLO(str(witness.last_epoch if resumed else start), task="detect")
+    lr0 = phase.lr0 or recipe.lr0 * phase.lr
     # Paths are absolute and given again on resuming: a run may have been moved meanwhile.
     where: dict[str, Any] = {
         "data": str((context.run.augmented / "data.yaml").resolve()),
@@ -196,16 +255,17 @@ def _train_phase(context: Context, phase: Phase, items: list[int | str], number:
         settings = {
             "epochs": phase.epochs,
             "freeze": items or None,
-            "lr0": context.lr0 * phase.lr,
-            "imgsz": context.config.imgsz,
-            "batch": context.config.batch,
+            "lr0": lr0,
+            "imgsz": config.imgsz,
+            "batch": recipe.batch,
             "seed": context.seed,
-            # Between phases one look at the end is enough: the next phase goes on from there.
-            "val": witness.is_last_phase,
-            "plots": witness.is_last_phase,
+            # Between phases one look at the end is enough, unless it may come early: the next goes on from there.
+            "val": is_last or phase.patience is not None,
+            "plots": is_last,
             "exist_ok": True,
+            **({} if phase.patience is None else {"patience": phase.patience}),
         }
-        model.train(trainer_class(witness), **{**settings, **context.args}, **where)
+        model.train(trainer_class(witness), **{**settings, **recipe.args}, **where)
     elif model.ckpt["epoch"] + 1 < phase.epochs:  # else it was killed after its last epoch
         model.train(trainer_class(witness), resume=True, **where)
 
@@ -222,7 +282,11 @@ def _train_phase(context: Context, phase: Phase, items: list[int | str], number:
         "best_epoch": checkpoint["stopper"]["best_epoch"],
         "best_fitness": round(float(checkpoint["best_fitness"]), 6),
         "freeze": list(items),
-        "lr0": context.lr0 * phase.lr,
+        "lr0": lr0,
+        "lr_groups": phase.lr_groups.model_dump(),
+        "batchnorm": phase.batchnorm.model_dump(),
+        "batch": checkpoint["train_args"]["batch"],
+        "features": files.read_json(witness.decisions) if witness.decisions.is_file() else None,
         "parameters": sum(tensor.numel() for tensor in saved.parameters()),
         "trainable_parameters": _count(saved, files.read_json(witness.digests)["trainable"]),
         "proof": proof,
@@ -242,9 +306,10 @@ def _record(beginning: dict[str, Any], context: Context, records: list[dict[str,
         "weights": beginning["weights"],
         "phases": records,
         "best_phase": best + 1,
-        "args": context.args,
+        "args": context.recipe.args,
+        "recipe": context.recipe.reasons,
         "imgsz": context.config.imgsz,
-        "batch": context.config.batch,
+        "batch": context.recipe.batch,
         "seed": context.seed,
         "seconds": round(sum(record["seconds"] for record in records), 1),
         "device": _device_name(context.device),

@@ -1,0 +1,98 @@
+"""Kill a phased training with SIGKILL at random moments, take it up again each time, and see what it comes to.
+
+python benchmarks/kill.py --kills 20 > benchmarks/kill.md      (minutes; with data/weights/yolo26n.pt)
+
+The training is of the drawn sample, a frozen phase on cached features and a free one. Its uninterrupted twin comes
+first: the killed one has to end with as many epochs, frozen tensors unchanged, nothing half-written beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline import sample
+from pipeline.files import read_json
+from pipeline.run import Run
+
+ROOT = Path(__file__).resolve().parents[1]
+PHASES = [{"epochs": 3, "freeze": "backbone"}, {"epochs": 3, "lr": 0.7}]
+
+
+def start(stage: str, folder: Path, name: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "pipeline", stage, "--config", f"{name}.yaml"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    log = (folder / f"{name}.log").open("ab")
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT)
+
+
+def prepared(folder: Path, name: str) -> Run:
+    train = {"weights": str(ROOT / "data/weights/yolo26n.pt"), "imgsz": 160, "phases": PHASES, "cache_features": True}
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump({"convert": {"source": "raw"}, "train": train}))
+    for stage in ("convert", "augment"):
+        assert start(stage, folder, name).wait() == 0, (folder / f"{name}.log").read_text()
+    return Run(folder / "runs" / name)
+
+
+def finished(run: Run) -> dict[str, Any]:
+    """What the training came to; fails where it is not whole."""
+    record = read_json(run.train_record)
+    assert [phase["epochs"] for phase in record["phases"]] == [phase["epochs"] for phase in PHASES]
+    assert all(phase["proof"]["frozen_unchanged"] for phase in record["phases"])
+    for number, phase in enumerate(PHASES, start=1):  # each epoch once
+        with (run.train / f"phase{number}" / "results.csv").open() as file:
+            assert [int(row["epoch"]) for row in csv.DictReader(file)] == list(range(1, phase["epochs"] + 1))
+    leftovers = [path for path in run.root.rglob("*") if "partial" in path.name or path.name.startswith("resume")]
+    assert not leftovers, leftovers
+    return dict(record)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    rng = random.Random(options.seed)
+    with tempfile.TemporaryDirectory() as text:
+        folder = Path(text)
+        sample.main(seed=0, folder=folder / "raw", splits={"train": 24, "val": 8, "test": 2})
+        whole = prepared(folder, "whole")
+        began = time.perf_counter()
+        assert start("train", folder, "whole").wait() == 0, (folder / "whole.log").read_text()
+        seconds = time.perf_counter() - began
+        expected = max(phase["best_fitness"] for phase in finished(whole)["phases"])
+        kills, trainings, ends = 0, 0, []
+        while kills < options.kills:
+            trainings += 1
+            run = prepared(folder, f"killed{trainings}")
+            while not run.model.is_file():
+                process = start("train", folder, run.name)
+                try:
+                    # Long enough to get an epoch further now and then, short enough to be killed in each place.
+                    process.wait(rng.uniform(0.1, 0.9) * seconds if kills < options.kills else None)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+                    kills += 1
+                    known = sorted(str(path.relative_to(run.train)) for path in run.train.rglob("*.pt"))
+                    print(f"kill {kills}: {known[-3:]}", file=sys.stderr, flush=True)
+                else:
+                    assert process.returncode == 0, (folder / f"{run.name}.log").read_text()[-3000:]
+            ends.append(max(phase["best_fitness"] for phase in finished(run)["phases"]))
+    print(f"# Killed and taken up\n\nWritten by `python benchmarks/kill.py {' '.join(sys.argv[1:])}`.\n")
+    print(f"{kills} kills in {trainings} trainings, each finished with all its epochs, its proof and no leftovers.\n")
+    print(f"Val mAP50-95: uninterrupted {expected:.3f}; killed {', '.join(f'{end:.3f}' for end in ends)}.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""Time and accuracy of our training beside plain Ultralytics', on the data sets of the configs.
+
+python benchmarks/train.py bccd facemask > benchmarks/train.md      (hours; after `make augment` of both configs)
+
+Same weights, images, image size and machine; each training is a process of its own, from the start of Python to the
+last file, and they take turns. What each comes to is kept in runs/bench-train, so that a benchmark that was stopped
+goes on where it was. All are measured by our evaluation, on the test split, or on val where there is no test.
+
+  stock      `yolo train` with all defaults, 15 epochs
+  ours       the config as it is: as little time as it takes to be as good
+  equal      our phases stretched to 15 epochs
+  scratch, full, backbone, all-but-head, phased    the same recipe and epochs, by where it starts and what is frozen
+  cached, online    all-but-head again, features computed once against augmentation in every epoch
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.boxes import YoloDataset
+from pipeline.files import read_json, write_json
+from pipeline.run import Run
+
+EPOCHS = 15
+SEEDS = (0, 1, 2)
+ROOT = Path(__file__).resolve().parents[1]
+OUT = Path("runs/bench-train")
+STOCK = """
+import sys
+from ultralytics import YOLO
+weights, data, imgsz, epochs, seed, folder = sys.argv[1:]
+YOLO(weights).train(data=data, imgsz=int(imgsz), epochs=int(epochs), seed=int(seed), save_dir=folder, exist_ok=True)
+"""
+
+
+def phases(config: dict[str, Any], what: str) -> dict[str, Any]:
+    """The `train` section of the config for one row of the tables."""
+    train = dict(config["train"])
+    few = sum(phase["epochs"] for phase in train["phases"])
+    if what == "equal":
+        train["phases"] = [{"epochs": 3, "freeze": "backbone"}, {"epochs": EPOCHS - 3, "lr": 0.7}]
+    elif what == "scratch":
+        train |= {"weights": "yolo26n.yaml", "phases": [{"epochs": few}]}
+    elif what == "full":
+        train["phases"] = [{"epochs": few, "lr": 0.7}]
+    elif what in ("backbone", "all-but-head"):
+        train |= {"phases": [{"epochs": few, "freeze": what}], "cache_features": False}
+    elif what in ("cached", "online"):
+        train |= {"phases": [{"epochs": few, "freeze": "all-but-head"}], "cache_features": what == "cached"}
+    return train
+
+
+def command(name: str, config: dict[str, Any], what: str, seed: int, folder: Path) -> tuple[list[str], Path]:
+    """What trains, and the model it leaves."""
+    given, run = Run(Path("runs") / name), Run(folder)
+    if what == "stock":
+        data = [str(given.dataset / "data.yaml"), str(config["train"]["imgsz"]), str(EPOCHS), str(seed)]
+        weights = "data/weights/yolo26n.pt"
+        return [sys.executable, "-c", STOCK, weights, *data, str(run.train.resolve())], run.train / "weights/best.pt"
+    for link, target in ((run.dataset, given.dataset), (run.augmented, given.augmented)):
+        if not link.is_symlink():
+            link.symlink_to(target.resolve())
+    written = folder / f"{folder.name}.yaml"
+    written.write_text(yaml.safe_dump({**config, "seed": seed, "train": phases(config, what)}))
+    code = (
+        "import sys; from pathlib import Path; from pipeline import config, run, train\n"
+        "c = config.load(Path(sys.argv[1])); print(train.main(c.train, run.Run(Path(sys.argv[2])), c.seed, '', 0))"
+    )
+    return [sys.executable, "-c", code, str(written), str(folder)], run.model
+
+
+def accuracy(name: str, model: Path, imgsz: int) -> dict[str, float]:
+    from pipeline import weights
+
+    weights.prepare()
+    from ultralytics import YOLO
+
+    from pipeline.config import Validate
+    from pipeline.validate import evaluate, predict
+
+    data = YoloDataset.read(Run(Path("runs") / name).dataset / "data.yaml")
+    images = data.files("test") or data.files("val")
+    found = predict.predict(YOLO(str(model), task="detect"), images, imgsz, Validate(), "", "benchmark")
+    figures = evaluate(predict.ground_truth(data, images), found.every_label)
+    return {key: figures[key] for key in ("map50_95", "map50")}
+
+
+def measure(name: str, what: str, seed: int) -> dict[str, Any]:
+    """One training and what it comes to; read back if it is known."""
+    folder = OUT / f"{name}-{what}-{seed}"
+    known = folder / "result.json"
+    if known.is_file():
+        return dict(read_json(known))
+    folder.mkdir(parents=True, exist_ok=True)
+    config = yaml.safe_load(Path(f"configs/{name}.yaml").read_text())
+    line, model = command(name, config, what, seed, folder)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false"}
+    start = time.perf_counter()
+    with (folder / "log.txt").open("w") as log:
+        subprocess.run(line, env=environment, stdout=log, stderr=subprocess.STDOUT, check=True)
+    seconds = time.perf_counter() - start
+    result = {"seconds": round(seconds, 1), **accuracy(name, model, config["train"]["imgsz"])}
+    write_json(known, result)
+    print(f"{name} {what} seed {seed}: {result}", file=sys.stderr, flush=True)
+    return result
+
+
+def spread(values: list[float], digits: int) -> str:
+    middle = statistics.mean(values)
+    return f"{middle:.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="+", metavar="CONFIG", help="bccd, facemask or another config's name")
+    parser.add_argument("--rows", nargs="+", default=["stock", "ours"], help="which of the trainings above")
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    options = parser.parse_args()
+    packages = ", ".join(f"{name} {version(name)}" for name in ("ultralytics-opencv-headless", "torch"))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    print(f"# Training, timed\n\nWritten by `python benchmarks/train.py {' '.join(sys.argv[1:])}`: means over seeds ")
+    print(f"{', '.join(map(str, options.seeds))}, and (least to most).\n")
+    print(f"{cores} cores ({platform.machine()}), Python {platform.python_version()}, {packages}.")
+    for name in options.names:
+        results: dict[str, list[dict[str, Any]]] = {row: [] for row in options.rows}
+        for seed in options.seeds:
+            for row in options.rows:
+                results[row].append(measure(name, row, seed))
+        print(
+            f"\n## {name}\n\n| training | seconds | mAP50-95 | mAP50 | times faster than stock |\n|---|---|---|---|---|"
+        )
+        for row, found in results.items():
+            columns = [spread([one["seconds"] for one in found], 0)]
+            columns += [spread([one[key] for one in found], 3) for key in ("map50_95", "map50")]
+            pairs = zip(results.get("stock", []), found, strict=False)
+            columns.append(
+                spread([one["seconds"] / other["seconds"] for one, other in pairs], 1) if "stock" in results else ""
+            )
+            print(f"| {row} | {' | '.join(columns)} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""Learning rates by part of the model, and the pull towards the weights it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from pipeline.train.freeze import part_of
+
+
+def split(optimizer: torch.optim.Optimizer, model: Any, factors: Mapping[str, float]) -> None:
+    """Split each of Ultralytics' parameter groups by part of the model; a part's rate is multiplied by its factor.
+
+    Before the scheduler is made, as that takes each group's rate for its initial one.
+    """
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    groups = []
+    for group in optimizer.param_groups:
+        for part, factor in factors.items():
+            own = [parameter for parameter in group["params"] if part_of(names[parameter], model) == part]
+            if own:
+                groups.append({**group, "params": own, "lr": group["lr"] * factor, "part": part})
+    optimizer.param_groups = groups
+
+
+def pull(optimizer: torch.optim.Optimizer, model: Any, source: Mapping[str, torch.Tensor], strength: float) -> int:
+    """L2-SP (Li et al. 2018, arXiv:1802.01483): keep what is trained near `source`; gives the number of tensors.
+
+    The penalty strength / 2 * |w - source|^2 is not added to the gradient, where Adam would scale it away, but
+    applied after each step as its proximal map, w <- source + (w - source) / (1 + lr * strength); decoupled like
+    AdamW's decay (Loshchilov & Hutter 2019). No strength overshoots; an endless one gives the source back. The head
+    is left out, as its classes are new, and so is whatever has no equal in the source.
+    """
+    anchors = {
+        parameter: source[name].to(parameter.device, parameter.dtype)
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and part_of(name, model) != "head" and name in source
+        if source[name].shape == parameter.shape
+    }
+
+    def towards_source(stepped: torch.optim.Optimizer, *_: Any) -> None:
+        with torch.no_grad():
+            for group in stepped.param_groups:
+                share = 1 - 1 / (1 + group["lr"] * strength)
+                for parameter in group["params"]:
+                    if parameter in anchors:
+                        parameter.lerp_(anchors[parameter], share)
+
+    optimizer.register_step_post_hook(towards_source)
+    return len(anchors)

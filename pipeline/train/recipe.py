@@ -1,0 +1,81 @@
+"""What a training is given where the config says nothing: for a few hundred images, each choice with its reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.config import Phase, Train
+from pipeline.errors import ConfigError
+
+GIVEN = "given in the config"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """`args` are Ultralytics' own; `reasons` say of every key where its value comes from, for `train.json`."""
+
+    phases: tuple[Phase, ...]
+    batch: int
+    lr0: float
+    args: dict[str, Any]
+    reasons: dict[str, dict[str, Any]]
+
+
+def choose(config: Train, images: int, classes: int) -> Recipe:
+    """The recipe for so many training images and classes.
+
+    It does not look at the device: the same config is to give the same model wherever it is trained. Raises
+    ConfigError where Ultralytics' own recipe is asked for together with a rate that it would ignore.
+    """
+    if config.recipe == "ultralytics":
+        return _ultralytics(config)
+    frozen, free = _epochs(images)
+    batch = config.batch or _batch(images)
+    # Ultralytics' own rule for AdamW (engine/trainer.py, `build_optimizer`).
+    lr0 = config.lr0 or round(0.002 * 5 / (4 + classes), 6)
+    phases = config.phases or (Phase(epochs=frozen, freeze="backbone"), Phase(epochs=free, lr=0.7))
+    reasons = {
+        "phases": _choice(
+            config.phases, [phase.model_dump(mode="json") for phase in phases], f"from {images} images: {_EPOCHS}"
+        ),
+        "batch": _choice(config.batch, batch, f"from {images} images: {_BATCH}"),
+        "lr0": _choice(config.lr0, lr0, f"Ultralytics' rule for AdamW and {classes} classes"),
+    }
+    ours: dict[str, tuple[Any, str]] = {
+        "nbs": (batch, "every batch is a step; stock gradients wait for 64 images, three steps an epoch for 200"),
+        "optimizer": ("AdamW", "what `auto` takes for short trainings; `auto` itself would ignore the rate of a phase"),
+        "momentum": (0.9, "what `auto` takes with AdamW"),
+        "warmup_epochs": (0.5, "steps are few; the default of 3 epochs would be most of a phase"),
+        "warmup_bias_lr": (0.0, "what `auto` takes with AdamW; biases that begin at 0.1 lose what they know"),
+    }
+    for key, (value, reason) in ours.items():
+        reasons[key] = _choice(config.args.get(key), config.args.get(key, value), reason)
+    reasons |= {key: {"value": value, "reason": GIVEN} for key, value in config.args.items() if key not in ours}
+    return Recipe(phases, batch, lr0, {**{key: value for key, (value, _) in ours.items()}, **config.args}, reasons)
+
+
+def _choice(given: Any, value: Any, reason: str) -> dict[str, Any]:
+    return {"value": value, "reason": reason if given is None else GIVEN}
+
+
+_EPOCHS = "about 2,000 images seen unfrozen, 5 epochs at least, and a quarter as many frozen before"
+_BATCH = "4 below 1,500, 8 below 5,000, then 16; few images need many steps"
+
+
+def _epochs(images: int) -> tuple[int, int]:
+    free = min(max(5, round(2000 / max(images, 1))), 60)
+    return max(1, round(free / 4)), free
+
+
+def _batch(images: int) -> int:
+    return 4 if images < 1500 else 8 if images < 5000 else 16
+
+
+def _ultralytics(config: Train) -> Recipe:
+    phases = config.phases or (Phase(epochs=100),)
+    rates = config.lr0 or any(phase.lr != 1 or phase.lr0 for phase in phases)
+    if rates and config.args.get("optimizer", "auto") == "auto":
+        raise ConfigError("train.recipe: Ultralytics' own optimizer sets its own rate; name train.args.optimizer")
+    reasons = {key: {"value": value, "reason": GIVEN} for key, value in config.args.items()}
+    return Recipe(phases, config.batch or 16, config.lr0 or 0.01, dict(config.args), reasons)

@@ -1,0 +1,198 @@
+"""Features computed once: the same training, faster."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Trained
+
+from pipeline import pixels, train, weights
+from pipeline.boxes import YoloDataset
+from pipeline.config import Train
+from pipeline.errors import ConfigError, PipelineError
+from pipeline.files import read_json
+from pipeline.run import Run
+
+PHASE = {"epochs": 2, "freeze": "backbone"}
+
+
+@pytest.fixture
+def features() -> Any:
+    weights.prepare()
+    from pipeline.train import features
+
+    return features
+
+
+@pytest.fixture
+def model(start: Path) -> Any:
+    return weights.load(start)[0].float()
+
+
+def do(run: Run, start: Path, **settings: Any) -> dict[str, Any]:
+    base = {"weights": str(start), "imgsz": 64, "phases": [PHASE], "args": {"plots": False}}  # plots take longest
+    train.main(Train.model_validate({**base, **settings}), run, 0, "cpu", 0)
+    record: dict[str, Any] = read_json(run.train_record)
+    return record
+
+
+def rows(run: Run) -> list[dict[str, float]]:
+    """What each epoch came to; how long it took is left out."""
+    with (run.train / "phase1" / "results.csv").open() as file:
+        return [{key: float(value) for key, value in row.items() if key != "time"} for row in csv.DictReader(file)]
+
+
+@pytest.mark.parametrize(("cut", "layers"), [(1, [0]), (11, [4, 6, 10]), (12, [4, 6, 10, 11]), (23, [16, 19, 22])])
+def test_a_model_that_begins_behind_the_cut_says_the_same(
+    features: Any, model: Any, cut: int, layers: list[int]
+) -> None:
+    import torch
+
+    assert features.needed(model, cut) == layers
+    images = torch.rand(2, 3, 64, 96)
+    model.eval()
+    with torch.no_grad():
+        expected = model(images)[0]
+        known = features.prefix(model, images, cut)
+        assert list(known) == layers
+        model.__class__ = features.Shortened
+        assert torch.equal(model(images)[0], expected)
+        blank = torch.zeros_like(images)
+        assert not torch.equal(model(blank)[0], expected)
+        blank.features = cut, known
+        assert torch.equal(model(blank)[0], expected)
+
+
+@pytest.mark.parametrize("freeze", ["backbone", "all-but-head"])
+def test_losses_and_figures_are_those_of_computing_every_time(
+    trained: Trained,
+    copy_of: Callable[[Run], Run],
+    start: Path,
+    freeze: str,
+    features: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Bit by bit, with features of full precision; half of it is the matter of the next test."""
+    run, phases = copy_of(trained.run), [{"epochs": 2, "freeze": freeze, "patience": 9}]
+    with monkeypatch.context() as patch:
+        patch.setattr(features, "_reading", lambda *_: 1e9)
+        record = do(run, start, phases=phases)
+    decisions = record["phases"][0]["features"]
+    assert not decisions["train"]["cached"] and "not worth it over 2 epochs" in decisions["train"]["reason"]
+    computed = rows(run)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(features, "DTYPE", np.dtype(np.float32))
+        record = do(run, start, phases=phases, cache_features=True)
+    assert all(split["cached"] for split in record["phases"][0]["features"].values())
+    assert rows(run) == computed
+
+
+@pytest.mark.parametrize("cut", [11, 23])
+def test_half_precision_changes_a_loss_by_less_than_a_thousandth(
+    trained: Trained, features: Any, model: Any, cut: int
+) -> None:
+    """11 bits of each value are kept, and errors of both signs add up to little."""
+    import torch
+    from ultralytics.cfg import get_cfg
+
+    data = YoloDataset.read(trained.run.augmented / "data.yaml")
+    images = [pixels.read(path) for path in data.files("train")[:4]]
+    batch = {
+        "img": torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)[:, :, :256, :256].float() / 255,
+        "batch_idx": torch.arange(4).repeat_interleave(2).float(),
+        "cls": torch.tensor([[0.0], [1.0]] * 4),
+        "bboxes": torch.tensor([[0.3, 0.3, 0.2, 0.1], [0.6, 0.7, 0.3, 0.3]] * 4),
+    }
+    model.args = get_cfg()
+    model.eval()  # as frozen layers are; the losses are those of training all the same
+    losses = []
+    with torch.no_grad():
+        known = features.prefix(model, batch["img"], cut)
+        model.__class__ = features.Shortened
+        for dtype in (torch.float32, torch.float16):
+            batch["img"].features = cut, {layer: tensor.to(dtype).float() for layer, tensor in known.items()}
+            model.train()
+            for module in model.modules():
+                if isinstance(module, torch.nn.BatchNorm2d):
+                    module.eval()
+            losses.append(float(model.loss(batch)[0].sum()))
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3) and losses[0] > 0
+
+
+def test_the_model_is_an_ordinary_one_and_the_pictures_show_images(
+    trained: Trained, copy_of: Callable[[Run], Run], start: Path
+) -> None:
+    from PIL import Image
+    from ultralytics import YOLO
+    from ultralytics.nn.tasks import DetectionModel
+
+    run = copy_of(trained.run)
+    do(run, start, cache_features=True, args={})
+    assert type(YOLO(str(run.model)).model) is DetectionModel
+    for name in ("train_batch0.jpg", "val_batch0_pred.jpg"):
+        assert np.asarray(Image.open(run.train / "phase1" / name)).std() > 20  # blank ones have next to none
+
+
+def test_known_features_are_used_again_and_only_where_nothing_changed(
+    trained: Trained, copy_of: Callable[[Run], Run], start: Path
+) -> None:
+    run = copy_of(trained.run)
+    first = do(run, start, cache_features=True)["phases"][0]["features"]
+    assert sorted(path.name for path in run.features.glob("*.bin")) == sorted(split["file"] for split in first.values())
+    again = do(run, start, cache_features=True, lr0=0.001)["phases"][0]["features"]
+    assert {split["reason"] for split in again.values()} == {"known from an earlier training"}
+    image = next((run.augmented / "images" / "train").iterdir())
+    other = sorted((run.augmented / "images" / "train").iterdir())[-1].read_bytes()
+    image.unlink()  # it may be a link
+    image.write_bytes(other)
+    third = do(run, start, cache_features=True)["phases"][0]["features"]
+    assert third["train"]["file"] != first["train"]["file"] and third["val"] == again["val"]
+    assert not (run.features / first["train"]["file"]).exists()
+    larger = do(run, start, cache_features=True, imgsz=96)["phases"][0]["features"]
+    assert not {split["file"] for split in larger.values()} & {split["file"] for split in third.values()}
+
+
+def test_no_room(trained: Trained, copy_of: Callable[[Run], Run], start: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = copy_of(trained.run)
+    usage = shutil.disk_usage(run.root)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=150 * 2**20))
+    record = do(run, start)
+    assert "0.2 GB free" in record["phases"][0]["features"]["train"]["reason"]
+    with pytest.raises(
+        PipelineError, match=r"train\.cache_features: features of train need .* GB free; make room"
+    ) as e:
+        do(run, start, cache_features=True)
+    assert "\n" not in str(e.value) and not list(run.features.iterdir())
+
+
+def test_nothing_to_keep(trained: Trained, copy_of: Callable[[Run], Run], start: Path) -> None:
+    run = copy_of(trained.run)
+    adapting = {**PHASE, "batchnorm": {"frozen": "train"}}
+    for phase in ({"epochs": 2}, {"epochs": 2, "freeze": ["23.cv3"]}, adapting):
+        with pytest.raises(ConfigError, match=r"train\.cache_features: no phase keeps its first layers frozen"):
+            do(run, start, phases=[phase], cache_features=True)
+    assert do(run, start, cache_features=False)["phases"][0]["features"] is None
+    assert not run.features.exists()
+
+
+@pytest.mark.parametrize(
+    ("cache", "phase", "layers"),
+    [
+        ("auto", {"epochs": 2}, 11),
+        ("auto", {"epochs": 1}, 0),  # nothing to use again, so better augmented
+        (True, {"epochs": 1}, 11),
+        (False, {"epochs": 2}, 0),
+        ("auto", {"epochs": 2, "batchnorm": {"frozen": "train"}}, 0),
+    ],
+)
+def test_what_is_kept_goes_by_the_config_alone(cache: Any, phase: Any, layers: int) -> None:
+    config = Train.model_validate({"cache_features": cache, "phases": [{"freeze": "backbone", **phase}]})
+    assert config.phases is not None
+    assert train._kept_layers(config, config.phases[0], list(range(11))) == layers

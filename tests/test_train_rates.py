@@ -1,0 +1,229 @@
+"""Rates by part, the pull to the source, BatchNorm, and what stops a training."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import Trained
+
+from pipeline import history, train, weights
+from pipeline.config import Train
+from pipeline.errors import ConfigError, PipelineError
+from pipeline.files import read_json
+from pipeline.run import Run
+from pipeline.train import freeze
+
+
+def do(run: Run, start: Path, *phases: dict[str, Any], **settings: Any) -> dict[str, Any]:
+    base = {"weights": str(start), "imgsz": 64, "phases": phases or [{"epochs": 1}], "args": {"plots": False}}
+    train.main(Train.model_validate({**base, **settings}), run, 0, "cpu", 0)
+    record: dict[str, Any] = read_json(run.train_record)
+    return record
+
+
+@pytest.fixture
+def fresh(trained: Trained, copy_of: Callable[[Run], Run]) -> Run:
+    return copy_of(trained.run)
+
+
+def tensors(path: Path) -> dict[str, Any]:
+    state: dict[str, Any] = weights.load(path)[0].half().state_dict()
+    return state
+
+
+def different(path: Path, other: Path, among: Callable[[str], bool] = lambda name: True) -> Iterator[str]:
+    """Names of the tensors that both files hold in one shape and not alike."""
+    import torch
+
+    ours, theirs = tensors(path), tensors(other)
+    for name, tensor in ours.items():
+        comparable = "num_batches" not in name and among(name) and tensor.shape == theirs[name].shape
+        if comparable and not torch.equal(tensor, theirs[name]):
+            yield name
+
+
+def test_each_part_has_its_rate(fresh: Run, start: Path) -> None:
+    record = do(fresh, start, {"epochs": 2, "lr0": 0.001, "lr_groups": {"backbone": 0.1, "neck": 0.5}})
+    assert record["phases"][0]["lr0"] == 0.001
+    assert record["phases"][0]["lr_groups"] == {"backbone": 0.1, "neck": 0.5, "head": 1}
+    with (fresh.train / "phase1" / "results.csv").open() as file:
+        first, _ = [{k: float(v) for k, v in row.items() if k.startswith("lr/")} for row in csv.DictReader(file)]
+    # Ultralytics' three groups (weights, BatchNorm, biases), each of them in backbone, neck and head.
+    assert sorted(first.values()) == pytest.approx(sorted([0.0001, 0.0005, 0.001] * 3), rel=1e-3)
+
+
+def test_parts_are_split_without_loss(start: Path) -> None:
+    weights.prepare()
+    import torch
+
+    from pipeline.train import rates
+
+    model = weights.load(start)[0]
+    decayed = [p for name, p in model.named_parameters() if "bias" not in name]
+    biases = [p for name, p in model.named_parameters() if "bias" in name]
+    groups = [{"params": decayed, "weight_decay": 0.1}, {"params": biases}]
+    optimizer = torch.optim.AdamW(groups, lr=1.0, weight_decay=0.0)
+    rates.split(optimizer, model, {"backbone": 0.1, "neck": 0.5, "head": 1.0})
+    inside = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    assert len(inside) == len(set(inside)) == len(list(model.parameters()))
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    for group in optimizer.param_groups:
+        layers = {int(names[parameter].split(".")[1]) for parameter in group["params"]}
+        expected = {0.1: range(11), 0.5: range(11, 23), 1.0: range(23, 24)}[group["lr"]]
+        assert layers <= set(expected)
+        assert group["weight_decay"] == (0.1 if group["params"][0] in set(decayed) else 0.0)
+
+
+def test_the_pull_at_nothing_and_without_end(fresh: Run, start: Path) -> None:
+    phases = [{"epochs": 1}, {"epochs": 1}]
+    do(fresh, start, *phases)
+    plain = fresh.model.rename(fresh.root / "plain.pt")
+    free = len(list(different(plain, start)))
+    do(fresh, start, *phases, l2_sp=0)
+    assert not list(different(fresh.model, plain))
+    do(fresh, start, *phases, l2_sp=1e30)
+    body = [name for name, _ in weights.load(start)[0].named_parameters() if not name.startswith("model.23.")]
+    assert not list(different(fresh.model, start, lambda name: name in body))
+    assert list(different(fresh.model, start, lambda name: name.startswith("model.23.")))
+    assert free > len(body) / 2
+
+
+def test_a_pull_in_between_keeps_weights_nearer(fresh: Run, start: Path) -> None:
+    def distance() -> float:
+        ours, theirs = tensors(fresh.model), tensors(start)
+        names = [name for name in ours if name.startswith("model.16.") and name.endswith("weight")]
+        return float(sum((ours[name].float() - theirs[name].float()).norm() for name in names))
+
+    do(fresh, start)
+    free = distance()
+    do(fresh, start, l2_sp=300)
+    assert 0 < distance() < 0.9 * free
+
+
+def test_batchnorm_that_measures_the_new_images(fresh: Run, start: Path) -> None:
+    """Frozen layers keep their weights and may still take up mean and variance; the proof is then of the weights."""
+    frozen = {"epochs": 1, "freeze": "backbone"}
+    record = do(fresh, start, {**frozen, "batchnorm": {"frozen": "train"}})
+    changed = list(different(fresh.model, start, lambda name: int(name.split(".")[1]) < 11))
+    assert changed and all("running" in name for name in changed)
+    fewer = record["phases"][0]["proof"]["frozen_tensors"]
+    more = do(fresh, start, frozen)["phases"][0]["proof"]["frozen_tensors"]
+    assert fewer < more and not list(different(fresh.model, start, lambda name: int(name.split(".")[1]) < 11))
+
+
+def test_batchnorm_that_keeps_what_it_knows(fresh: Run, start: Path) -> None:
+    do(fresh, start, {"epochs": 1, "batchnorm": {"trainable": "eval"}})
+    assert not list(different(fresh.model, start, lambda name: "running" in name))
+    do(fresh, start)
+    assert list(different(fresh.model, start, lambda name: "running" in name))
+
+
+def test_a_rate_for_what_is_frozen_is_refused(fresh: Run, start: Path) -> None:
+    with pytest.raises(ConfigError, match=r"train\.phases\.0\.lr_groups\.neck: `freeze` leaves nothing of the neck"):
+        do(fresh, start, {"epochs": 1, "freeze": "all-but-head", "lr_groups": {"neck": 0.5}})
+
+
+def test_patience_has_a_phase_validated_after_every_epoch(fresh: Run, start: Path) -> None:
+    """That Ultralytics then stops is its own matter; sixteen images teach nothing that could stop getting better."""
+    do(fresh, start, {"epochs": 2, "patience": 1}, {"epochs": 1})
+    first, second = (yaml.safe_load((fresh.train / f"phase{n}" / "args.yaml").read_text()) for n in (1, 2))
+    assert (first["patience"], first["val"]) == (1, True) and second["patience"] == 100
+    epochs, _ = history.read(fresh.train)
+    assert all(row["val/cls_loss"] for row in epochs)
+
+
+@pytest.mark.parametrize(("epoch", "kept"), [(0, r"none is kept"), (1, r"the last good weights are .*resume\.pt")])
+def test_a_loss_that_is_no_number_stops_and_keeps_what_was_good(
+    fresh: Run, start: Path, monkeypatch: pytest.MonkeyPatch, epoch: int, kept: str
+) -> None:
+    weights.prepare()
+    from ultralytics.models.yolo.detect import DetectionTrainer
+
+    preprocess = DetectionTrainer.preprocess_batch
+
+    def damaged(self: Any, batch: Any) -> Any:
+        batch = preprocess(self, batch)
+        if self.epoch == epoch:
+            batch["img"][0, 0, 0, 0] = float("nan")
+        return batch
+
+    monkeypatch.setattr(DetectionTrainer, "preprocess_batch", damaged)
+    said = rf"phase1: the loss is no number any more in epoch {epoch + 1}; lower train\.lr0 .*; {kept}"
+    with pytest.raises(PipelineError, match=said) as error:
+        do(fresh, start, {"epochs": 2})
+    assert "\n" not in str(error.value)
+    if epoch:
+        state = tensors(fresh.train / "phase1" / "resume.pt")
+        assert all(bool(tensor.isfinite().all()) for tensor in state.values())
+
+
+def test_a_rate_beyond_one_is_refused(fresh: Run, start: Path) -> None:
+    with pytest.raises(ConfigError, match=r"train\.phases\.0: a rate of 50; 1 is the most"):
+        do(fresh, start, {"epochs": 1, "lr": 100}, lr0=0.5)
+
+
+def test_out_of_memory_halves_the_batch_and_keeps_the_steps(
+    fresh: Run, start: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights.prepare()
+    import torch
+    from ultralytics.models.yolo.detect import DetectionTrainer
+
+    steps, batches = [], []
+    preprocess, step = DetectionTrainer.preprocess_batch, DetectionTrainer.optimizer_step
+
+    def first_is_too_large(self: Any, batch: Any) -> Any:
+        batches.append(len(batch["img"]))
+        if len(batch["img"]) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        return preprocess(self, batch)
+
+    def counted(self: Any) -> None:
+        steps.append(self.epoch)
+        step(self)
+
+    monkeypatch.setattr(DetectionTrainer, "preprocess_batch", first_is_too_large)
+    monkeypatch.setattr(DetectionTrainer, "optimizer_step", counted)
+    record = do(fresh, start, {"epochs": 2}, batch=4)
+    assert batches[:2] == [4, 2] and record["phases"][0]["batch"] == 2
+    assert steps.count(1) == 4  # sixteen images, four to a step, as the recipe has it
+
+
+def test_classes_that_the_source_knows_keep_their_rows(fresh: Run, start: Path) -> None:
+    model = weights.load(start)[0]
+    model.names = {**model.names, 0: " Spur"}
+    assert train._known_classes(model, ["open", "spur"]) == ["spur"]
+    assert do(fresh, start)["classes_kept"] == []
+
+
+def test_the_figure_of_a_training(trained: Trained) -> None:
+    import numpy as np
+    from PIL import Image
+
+    assert np.asarray(Image.open(trained.run.train / "curves.png")).std() > 10
+
+
+def test_several_devices_need_cloudpickle(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "find_spec", lambda _: None)
+    with pytest.raises(PipelineError, match=r"--device 0,1: .* cloudpickle, which is not installed"):
+        train.main(Train(), run, 0, "0,1", 0)
+
+
+def test_words_and_contradictions(start: Path) -> None:
+    model = weights.load(start)[0]
+    assert freeze.resolve("all-but-head", model, "x") == list(range(23))
+    assert freeze.resolve(("backbone", "23.cv3"), model, "x") == [*range(11), "23.cv3"]
+    assert freeze.cut([*range(11), 12, "23.cv3"]) == 11 and freeze.cut(["0.conv"]) == freeze.cut([]) == 0
+    for given, said in (
+        (("backbone", "none"), "'none' beside other layers"),
+        (("backbone", 3), "3 is in 3, which is frozen anyway"),
+        (("23", "23.cv3"), "'23.cv3' is in 23, which is frozen anyway"),
+        (("backbon",), "did you mean 'backbone'"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            freeze.resolve(given, model, "x")

@@ -1,0 +1,73 @@
+"""What a training is given where the config says nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from conftest import Trained
+
+from pipeline.config import Phase, Train
+from pipeline.errors import ConfigError
+from pipeline.files import read_json
+from pipeline.train.recipe import GIVEN, choose
+
+
+def recipe(images: int = 205, **settings: Any) -> Any:
+    return choose(Train.model_validate(settings), images, 3)
+
+
+def test_fewer_images_get_more_epochs_and_smaller_batches() -> None:
+    sizes = (20, 100, 205, 700, 3000, 20_000)
+    found = [recipe(images) for images in sizes]
+    frozen, free = zip(*([phase.epochs for phase in one.phases] for one in found), strict=True)
+    assert list(free) == sorted(free, reverse=True) and list(frozen) == sorted(frozen, reverse=True)
+    assert all(one.phases[0].freeze == "backbone" and one.phases[1].freeze == "none" for one in found)
+    assert [one.batch for one in found] == sorted(one.batch for one in found)
+    assert all(one.args["nbs"] == one.batch for one in found)  # every batch is a step
+    assert min(frozen) >= 1 and min(free) >= 5
+
+
+def test_every_choice_has_its_reason() -> None:
+    found = recipe()
+    assert set(found.reasons) == {"phases", "batch", "lr0", *found.args}
+    assert all(choice["reason"] and choice["reason"] != GIVEN for choice in found.reasons.values())
+    assert found.lr0 == pytest.approx(0.002 * 5 / 7, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "key", "value"),
+    [
+        ({"batch": 7}, "batch", 7),
+        ({"lr0": 0.5}, "lr0", 0.5),
+        ({"args": {"warmup_epochs": 0}}, "warmup_epochs", 0),
+        ({"args": {"optimizer": "SGD"}}, "optimizer", "SGD"),
+        ({"args": {"mosaic": 0.0}}, "mosaic", 0.0),
+    ],
+)
+def test_each_key_can_be_given(settings: Any, key: str, value: Any) -> None:
+    found, untouched = recipe(**settings), recipe()
+    assert found.reasons[key] == {"value": value, "reason": GIVEN}
+    assert {"batch": found.batch, "lr0": found.lr0, **found.args}[key] == value
+    others = set(untouched.reasons) - {key, "nbs"}
+    assert {name: found.reasons[name] for name in others} == {name: untouched.reasons[name] for name in others}
+
+
+def test_phases_that_are_given_stay() -> None:
+    found = recipe(phases=[{"epochs": 3}])
+    assert found.phases == (Phase(epochs=3),) and found.reasons["phases"]["reason"] == GIVEN
+
+
+def test_ultralytics_own_recipe() -> None:
+    found = recipe(recipe="ultralytics", args={"cos_lr": True})
+    assert found.args == {"cos_lr": True} and found.batch == 16
+    with pytest.raises(ConfigError, match=r"train\.recipe: Ultralytics' own optimizer sets its own rate"):
+        recipe(recipe="ultralytics", lr0=0.1)
+    assert recipe(recipe="ultralytics", lr0=0.1, args={"optimizer": "SGD"}).lr0 == 0.1
+
+
+def test_the_record_says_why(trained: Trained) -> None:
+    record = read_json(trained.run.train_record)
+    assert record["recipe"]["phases"]["reason"] == GIVEN
+    assert "few images need many steps" in record["recipe"]["batch"]["reason"]
+    assert record["args"]["nbs"] == record["batch"] == 4
