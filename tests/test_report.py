@@ -259,6 +259,33 @@ def test_an_unfinished_run(trained: Trained, copy_of: Copy, missing: str) -> Non
     assert re.fullmatch(rf"{re.escape(str(path))}: not there; `make.*` .*writes it", str(raised.value))
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"image_id": 4711}, r"test_single_label\.json: prediction 1 is of image 4711, which is not in the split"),
+        ({"score": float("nan")}, r"test_single_label\.json: prediction 1 has a score or box that is not a number"),
+        ({"category_id": 99}, r"test_single_label\.json: prediction 1 is of class 99, which is not in the data set"),
+    ],
+)
+def test_predictions_that_cannot_be(trained: Trained, copy_of: Copy, change: dict[str, Any], said: str) -> None:
+    run = copy_of(trained.run)
+    predictions = read_json(run.single_label("test"))
+    predictions[0] |= change
+    run.single_label("test").write_text(json.dumps(predictions))
+    with pytest.raises(DataError, match=said) as error:
+        report.main(Report(), run)
+    assert "\n" not in str(error.value)
+
+
+def test_mistakes_of_other_images(trained: Trained, copy_of: Copy) -> None:
+    run = copy_of(trained.run)
+    errors = read_json(run.errors("test"))
+    errors["objects"][0]["image_id"] = 4711
+    write_json(run.errors("test"), errors)
+    with pytest.raises(DataError, match=r"test_errors\.json: not as `validate` writes it \(KeyError: 4711\); delete"):
+        report.main(Report(), run)
+
+
 def test_figures_of_an_older_version(trained: Trained, copy_of: Copy) -> None:
     run = copy_of(trained.run)
     metrics = read_json(run.metrics)

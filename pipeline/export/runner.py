@@ -18,9 +18,11 @@ import os
 import sys
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from queue import Queue
 from typing import Any
 
 import numpy as np
@@ -344,26 +346,55 @@ def read_image(path: Path) -> Any:
         raise Trouble(f"{path}: not an image that Pillow can read") from None
 
 
-def pictures(sources: list[str]) -> Iterator[tuple[str, int | None, Any]]:
-    """Name, number of the frame (None for an image), picture; images are read one ahead, while the model works."""
-    with ThreadPoolExecutor(1) as reader:
-        waiting: list[tuple[str, Any]] = []
-        for path in _expanded(sources):
-            if isinstance(path, int) or path.suffix.lower() in VIDEOS:
-                while waiting:
-                    yield _next(waiting)
-                yield from _frames(path)
-                continue
-            waiting.append((str(path), reader.submit(read_image, path)))
-            if len(waiting) > 2:
-                yield _next(waiting)
-        while waiting:
-            yield _next(waiting)
+class Crew:
+    """As many models as images can be worked on at once, one thread each: more a second than all threads on one image.
+
+    Frames of a video or a camera come one by one, and soon is better than many: they go to one model.
+    """
+
+    def __init__(self, folder: Path, spec: dict[str, Any], sources: list[str], threads: int = 0) -> None:
+        threads = threads or len(_cores())
+        self.sources = _expanded(sources)
+        images = sum(not _moves(source) for source in self.sources)
+        # Frames are in a hurry, a GPU is one for all, and a single image has all threads to itself.
+        alone = images < len(self.sources) or spec["format"] == "engine"
+        self.size = 1 if alone else max(1, min(threads, images))
+        self.classes = spec["classes"]
+        self.models: Queue[Model] = Queue()
+        for _ in range(self.size):
+            self.models.put(Model(folder, spec, threads // self.size))
+
+    def each(self) -> Iterator[tuple[str, int | None, Any, Found]]:
+        """Name, number of the frame (None for an image), picture and what is in it, in the order of the sources."""
+        with ThreadPoolExecutor(self.size) as pool:
+            waiting: deque[Future[tuple[str, int | None, Any, Found]]] = deque()
+            for source in self.sources:
+                if _moves(source):
+                    while waiting:
+                        yield waiting.popleft().result()
+                    for name, number, frame in _frames(source):
+                        yield name, number, frame, self._detect(frame)
+                    continue
+                waiting.append(pool.submit(self._image, Path(str(source))))
+                if len(waiting) > 2 * self.size:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+
+    def _image(self, path: Path) -> tuple[str, None, Any, Found]:
+        picture = read_image(path)
+        return str(path), None, picture, self._detect(picture)
+
+    def _detect(self, picture: Any) -> Found:
+        model = self.models.get()
+        try:
+            return model.detect(picture)
+        finally:
+            self.models.put(model)
 
 
-def _next(waiting: list[tuple[str, Any]]) -> tuple[str, None, Any]:
-    name, picture = waiting.pop(0)
-    return name, None, picture.result()
+def _moves(source: Path | int) -> bool:
+    return isinstance(source, int) or source.suffix.lower() in VIDEOS
 
 
 def _expanded(sources: list[str]) -> list[Path | int]:
@@ -448,8 +479,8 @@ def _write_jpeg(path: Path, picture: Any) -> None:
         Image.fromarray(np.ascontiguousarray(picture[:, :, ::-1])).save(path, quality=95)
 
 
-def run(model: Model, options: argparse.Namespace) -> None:
-    classes = model.spec["classes"]
+def run(crew: Crew, options: argparse.Namespace) -> None:
+    classes = crew.classes
     if options.show and cv2 is None:
         raise Trouble("--show: a window needs OpenCV; pip install opencv-python")
     if options.draw:
@@ -457,8 +488,7 @@ def run(model: Model, options: argparse.Namespace) -> None:
     partial = options.json.with_name(f".{options.json.name}.partial") if options.json else None
     lines = partial.open("w", encoding="utf-8") if partial else sys.stdout
     try:
-        for count, (name, frame, picture) in enumerate(pictures(options.sources)):
-            found = model.detect(picture)
+        for count, (name, frame, picture, found) in enumerate(crew.each()):
             print(json.dumps(as_json(name, frame, picture, found, classes), ensure_ascii=False), file=lines)
             if options.draw or options.show:
                 drawn = draw(picture, found, classes)
@@ -574,7 +604,8 @@ def bench(folder: Path, spec: dict[str, Any], sources: list[str], threads: int, 
     start = time.perf_counter()
     model = Model(folder, spec, threads)
     load_ms = (time.perf_counter() - start) * 1e3
-    first = next(picture for _, _, picture in pictures(sources))
+    crew = Crew(folder, spec, sources, threads)
+    first = next(picture for _, _, picture, _ in crew.each())
     tensor = prepare(first, spec["input"])
     for _ in range(max(3, runs // 5)):
         model.forward(tensor)
@@ -583,11 +614,11 @@ def bench(folder: Path, spec: dict[str, Any], sources: list[str], threads: int, 
         start = time.perf_counter()
         model.forward(tensor)
         times.append((time.perf_counter() - start) * 1e3)
+    for _ in crew.each():  # every model of it is warm then
+        pass
     start, images = time.perf_counter(), 0
     while images < runs:
-        for _, _, picture in pictures(sources):
-            model.detect(picture)
-            images += 1
+        images += sum(1 for _ in crew.each())
     seconds = time.perf_counter() - start
     return {
         "threads": threads or len(_cores()),
@@ -632,7 +663,7 @@ def main(arguments: list[str] | None = None) -> int:
         elif options.bench:
             print(json.dumps(bench(folder, spec, options.sources, options.threads, options.bench)))
         else:
-            run(Model(folder, spec, options.threads), options)
+            run(Crew(folder, spec, options.sources, options.threads), options)
     except Trouble as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -7,13 +7,12 @@ All of it is read from what `validate` wrote; nothing is matched anew here, so t
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image
 
-from pipeline import files
+from pipeline import files, results
 from pipeline.boxes import YoloDataset, read_labels
 from pipeline.errors import DataError
 from pipeline.run import Run
@@ -115,14 +114,14 @@ def class_names(run: Run) -> tuple[str, ...]:
 def foreground(run: Run) -> float:
     """The IoU from which a prediction has found a label."""
     [split, *_] = _splits(run)
-    with _as_validate_writes(run.errors(split)):
+    with results.as_validate_writes(run.errors(split)):
         return float(files.read_json(run.errors(split))["iou"]["foreground"])
 
 
 def _splits(run: Run) -> list[str]:
     if not run.metrics.is_file():
         raise DataError(f"{run.metrics}: not there; `make validate` writes it, and the predictions to look at")
-    with _as_validate_writes(run.metrics):
+    with results.as_validate_writes(run.metrics):
         splits = list(files.read_json(run.metrics)["splits"])
     if not splits:
         raise DataError(f"{run.metrics}: has figures of no split; `make validate` again")
@@ -143,7 +142,7 @@ def _labelled(source: YoloDataset, split: str) -> Iterator[Picture]:
 
 def _validated(run: Run, split: str, folder: Path) -> list[Picture]:
     """The images of a split with their labels, as the model was judged by them, and with its predictions."""
-    with _as_validate_writes(run.ground_truth(split)):
+    with results.as_validate_writes(run.ground_truth(split)):
         truth = files.read_json(run.ground_truth(split))
         names = {category["id"]: category["name"] for category in truth["categories"]}
         pictures = {
@@ -155,7 +154,7 @@ def _validated(run: Run, split: str, folder: Path) -> list[Picture]:
             labels = pictures[annotation["image_id"]].labels
             number_of[annotation["id"]] = len(labels)
             labels.append(Label(names[annotation["category_id"]], tuple(annotation["bbox"])))
-    with _as_validate_writes(run.errors(split)):
+    with results.as_validate_writes(run.errors(split)):
         errors = files.read_json(run.errors(split))
         judged = {
             image: Judged([], [Fate("missed", None) for _ in picture.labels]) for image, picture in pictures.items()
@@ -207,15 +206,3 @@ def _add(pictures: list[Picture], run: Run, against: Run, validated: list[str]) 
 
 def _same_labels(one: Picture, other: Picture) -> bool:
     return one.size == other.size and one.labels == other.labels
-
-
-@contextmanager
-def _as_validate_writes(path: Path) -> Iterator[None]:
-    """Turns what a damaged or foreign file does to its reader into a line about the file."""
-    try:
-        yield
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise DataError(
-            f"{path}: not as `validate` writes it ({type(error).__name__}: {error}); "
-            "delete metrics.json and `make validate` again"
-        ) from None

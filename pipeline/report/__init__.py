@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 import yaml
 
-from pipeline import files, history
+from pipeline import files, history, results
 from pipeline.boxes import YoloDataset
 from pipeline.config import Report
 from pipeline.errors import DataError
@@ -43,9 +43,12 @@ def main(config: Report, run: Run, against: Path | None = None) -> str:
     split = "test" if "test" in metrics["splits"] else "val"
     if "error_costs" not in metrics["splits"][split]:
         raise DataError(f"{run.metrics}: of an older version; delete it and `make validate` again")
-    truth, errors = files.read_json(run.ground_truth(split)), files.read_json(run.errors(split))
+    truth, predictions = results.read(run, split, single_label=True)
+    errors = files.read_json(run.errors(split))
     folder = YoloDataset.read(run.dataset / "data.yaml").images[split]
-    found = curves(truth, files.read_json(run.single_label(split)))
+    found = curves(truth, predictions)
+    with results.as_validate_writes(run.errors(split)):
+        worst = worst_images(truth, errors, folder, config.worst)
     epochs, borders = history.read(run.train)
     html = (
         _environment()
@@ -66,7 +69,7 @@ def main(config: Report, run: Run, against: Path | None = None) -> str:
             reliability=plots.reliability(metrics["splits"][split]["calibration"]["bins"]),
             exported=files.read_json(run.manifest) if run.manifest.is_file() else None,
             benchmark=_benchmark(run),
-            worst=worst_images(truth, errors, folder, config.worst),
+            worst=worst,
             settings=yaml.safe_dump(_settings(run), sort_keys=False, allow_unicode=True),
             command=f"make all CONFIG=configs/{run.name}.yaml" + (f" AGAINST={against}" if against else ""),
         )

@@ -1,15 +1,10 @@
-"""COCO's figures, through faster-coco-eval; and whether a file of predictions can be evaluated at all."""
+"""COCO's figures, through faster-coco-eval."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
-
-from pipeline import files
-from pipeline.errors import DataError
-from pipeline.run import Run
 
 # Names of COCOeval's twelve figures, in its order; the three of size bins are grouped below.
 STATS = (
@@ -85,39 +80,3 @@ def _mean(values: Any) -> float:
 
 def _or_none(figure: float) -> float | None:
     return None if figure < 0 else round(figure, 6)
-
-
-def read(run: Run, split: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Ground truth and every-label predictions that `validate` left in `run`.
-
-    Raises DataError where a file is missing or damaged, or the predictions cannot belong to the ground truth.
-    """
-    truth, predictions = files.read_json(run.ground_truth(split)), files.read_json(run.predictions(split))
-    mend = "delete metrics.json and `make validate` again"
-    if not isinstance(truth, dict) or not all(isinstance(truth.get(key), list) for key in _TRUTH_KEYS):
-        raise DataError(f"{run.ground_truth(split)}: not a COCO data set; {mend}")
-    if wrong := unfit(truth, predictions):
-        raise DataError(f"{run.predictions(split)}: {wrong}; {mend}")
-    return truth, predictions
-
-
-_TRUTH_KEYS = ("images", "annotations", "categories")
-
-
-def unfit(truth: dict[str, Any], predictions: Any) -> str:
-    """What is wrong with the first bad prediction, in words; empty where all can be evaluated."""
-    images = {image["id"] for image in truth["images"]}
-    categories = {category["id"] for category in truth["categories"]}
-    if not isinstance(predictions, list):
-        return "not a list of COCO results"
-    for number, record in enumerate(predictions, start=1):
-        if not isinstance(record, dict) or not {"image_id", "category_id", "bbox", "score"} <= record.keys():
-            return f"prediction {number} is not a COCO result"
-        if record["image_id"] not in images:
-            return f"prediction {number} is of image {record['image_id']!r}, which is not in the split"
-        if record["category_id"] not in categories:
-            return f"prediction {number} is of class {record['category_id']!r}, which is not in the data set"
-        numbers = [record["score"], *(record["bbox"] if isinstance(record["bbox"], list) else [])]
-        if len(numbers) != 5 or not all(isinstance(n, (int, float)) and math.isfinite(n) for n in numbers):
-            return f"prediction {number} has a score or box that is not a number"
-    return ""

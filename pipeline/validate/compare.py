@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import files
+from pipeline import files, results
 from pipeline.errors import DataError
 from pipeline.run import Run
-from pipeline.validate import bootstrap, coco
+from pipeline.validate import bootstrap
 from pipeline.validate.matching import match
 
 SPLITS = ("val", "test")
@@ -33,7 +33,7 @@ def main(run: Run, other: Run) -> str:
             )
     splits = {}
     for split in _splits(run, other):
-        (truth, ours), (their_truth, theirs) = coco.read(run, split), coco.read(other, split)
+        (truth, ours), (their_truth, theirs) = results.read(run, split), results.read(other, split)
         if _content(truth) != _content(their_truth):
             raise DataError(
                 f"--against {other.root}: its {split} split has other images or labels than {run.root}; "
