@@ -186,13 +186,17 @@ def test_nothing_to_keep(trained: Trained, copy_of: Callable[[Run], Run], start:
     ("cache", "phase", "layers"),
     [
         ("auto", {"epochs": 2}, 11),
+        ("auto", {"epochs": 2, "args": {"multi_scale": 0.5}}, 0),
+        (True, {"epochs": 2, "args": {"compile": True}}, 0),
         ("auto", {"epochs": 1}, 0),  # nothing to use again, so better augmented
         (True, {"epochs": 1}, 11),
         (False, {"epochs": 2}, 0),
         ("auto", {"epochs": 2, "batchnorm": {"frozen": "train"}}, 0),
     ],
 )
-def test_what_is_kept_goes_by_the_config_alone(cache: Any, phase: Any, layers: int) -> None:
-    config = Train.model_validate({"cache_features": cache, "phases": [{"freeze": "backbone", **phase}]})
+def test_what_is_kept_goes_by_the_config_alone(cache: Any, phase: dict[str, Any], layers: int) -> None:
+    phase = dict(phase)
+    args = phase.pop("args", {})
+    config = Train.model_validate({"cache_features": cache, "phases": [{"freeze": "backbone", **phase}], "args": args})
     assert config.phases is not None
     assert train._kept_layers(config, config.phases[0], list(range(11))) == layers

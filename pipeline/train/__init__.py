@@ -43,6 +43,10 @@ OURS = {
 }
 
 
+# Arguments with which a step needs the images themselves.
+NEED_IMAGES = ("multi_scale", "compile")
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What every phase of one training shares."""
@@ -121,6 +125,8 @@ def _check_args(args: dict[str, Any]) -> None:
     for key in args:
         if key in OURS:
             mistakes.append(f"train.args.{key}: is ours; set {OURS[key]} instead")
+        elif key == "distill_model":  # its checkpoints hold another kind of model, which nothing here reads
+            mistakes.append(f"train.args.{key}: phases cannot distil yet; take it out")
         elif key not in DEFAULT_CFG_DICT and key != "augmentations":
             mistakes.append(f"train.args.{key}: not an Ultralytics argument{did_you_mean(key, DEFAULT_CFG_DICT)}")
     if not mistakes:
@@ -168,7 +174,7 @@ def _check_phases(config: Train, recipe: Recipe, items: list[list[int | str]], m
     if config.cache_features is True and not kept:
         raise ConfigError(
             "train.cache_features: no phase keeps its first layers frozen, so there is nothing to compute once; "
-            "freeze the backbone in one, or write auto"
+            f"freeze the backbone in one without train.args.{' or '.join(NEED_IMAGES)}, or write auto"
         )
 
 
@@ -177,7 +183,8 @@ def _kept_layers(config: Train, phase: Phase, items: list[int | str]) -> int:
 
     That goes by the config alone, never by what this machine measures: it changes the model.
     """
-    if phase.batchnorm.frozen == "train" or not config.cache_features:
+    needs_images = any(config.args.get(key) for key in NEED_IMAGES)
+    if phase.batchnorm.frozen == "train" or not config.cache_features or needs_images:
         return 0
     return freeze.cut(items) if config.cache_features is True or phase.epochs > 1 else 0
 

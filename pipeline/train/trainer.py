@@ -171,11 +171,13 @@ def trainer_class(witness: Witness) -> type[DetectionTrainer]:
             if changed := freeze.moved(self.frozen_before, unwrap_model(self.model)):
                 raise PipelineError(f"{witness.folder}: {freeze.complaint(changed)}")
             model = self.ema.ema
-            kept, model.__class__ = model.__class__, DetectionModel  # what is saved is an ordinary checkpoint
+            if witness.wanted:  # what is saved is an ordinary checkpoint
+                model.__class__ = DetectionModel
             try:
                 saved = super().save_model()
             finally:
-                model.__class__ = kept
+                if witness.wanted:
+                    model.__class__ = features.Shortened
             if self.best_fitness == self.fitness:
                 files.copy(self.last, witness.best_epoch)
             files.copy(self.last, witness.last_epoch)
