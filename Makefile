@@ -137,7 +137,7 @@ $(RUN)/comparison.json: $(RUN)/metrics.json params
 $(RUN)/export/manifest.json: $(RUN)/params/export.json $(RUN)/metrics.json $(RUN)/model.pt $(RUN)/dataset/data.yaml $(wildcard pipeline/export/*.py)
 	$(PIPELINE) export $(OPTIONS)
 
-$(RUN)/report/index.html: $(RUN)/params/report.json $(RUN)/metrics.json $(if $(AGAINST),$(RUN)/comparison.json) $(wildcard pipeline/report/*.py) pipeline/report.html.jinja
+$(RUN)/report/index.html: $(RUN)/params/report.json $(RUN)/metrics.json $(if $(AGAINST),$(RUN)/comparison.json) $(wildcard pipeline/report/*.py) pipeline/report.html.jinja pipeline/history.py pipeline/results.py
 	$(PIPELINE) report $(OPTIONS) $(if $(AGAINST),--against $(AGAINST))
 
 # --- Upkeep ---------------------------------------------------------------------------------------
