@@ -9,7 +9,6 @@ first: the killed one has to end with as many epochs, frozen tensors unchanged, 
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import random
 import subprocess
@@ -21,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from pipeline import sample
+from pipeline import history, sample
 from pipeline.files import read_json
 from pipeline.run import Run
 
@@ -49,9 +48,8 @@ def finished(run: Run) -> dict[str, Any]:
     record = read_json(run.train_record)
     assert [phase["epochs"] for phase in record["phases"]] == [phase["epochs"] for phase in PHASES]
     assert all(phase["proof"]["frozen_unchanged"] for phase in record["phases"])
-    for number, phase in enumerate(PHASES, start=1):  # each epoch once
-        with (run.train / f"phase{number}" / "results.csv").open() as file:
-            assert [int(row["epoch"]) for row in csv.DictReader(file)] == list(range(1, phase["epochs"] + 1))
+    epochs, _ = history.read(run.train)  # each of them once
+    assert [row["epoch"] for row in epochs] == [n for phase in PHASES for n in range(1, phase["epochs"] + 1)]
     leftovers = [path for path in run.root.rglob("*") if "partial" in path.name or path.name.startswith("resume")]
     assert not leftovers, leftovers
     return dict(record)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,12 @@ def read(folder: Path) -> tuple[Epochs, list[float]]:
                 rows.append({key.strip(): _number(value) for key, value in row.items() if key is not None})
         ends.append(len(rows) + 0.5)
     return rows, ends[:-1]
+
+
+def points(epochs: Sequence[dict[str, float | None]], column: str) -> list[tuple[int, float]]:
+    """Number and value of the epochs that have one; a phase that was not validated has zero throughout."""
+    values = [row.get(column) for row in epochs]
+    return [(number, value) for number, value in enumerate(values, start=1) if value]
 
 
 def _number(text: Any) -> float | None:

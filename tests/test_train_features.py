@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import Trained
 
-from pipeline import pixels, train, weights
+from pipeline import history, pixels, train, weights
 from pipeline.boxes import YoloDataset
 from pipeline.config import Train
 from pipeline.errors import ConfigError, PipelineError
@@ -42,10 +41,11 @@ def do(run: Run, start: Path, **settings: Any) -> dict[str, Any]:
     return record
 
 
-def rows(run: Run) -> list[dict[str, float]]:
+def rows(run: Run) -> list[dict[str, float | None]]:
     """What each epoch came to; how long it took is left out."""
-    with (run.train / "phase1" / "results.csv").open() as file:
-        return [{key: float(value) for key, value in row.items() if key != "time"} for row in csv.DictReader(file)]
+    epochs, _ = history.read(run.train)
+    assert epochs and all(value is not None for row in epochs for value in row.values())
+    return [{key: value for key, value in row.items() if key != "time"} for row in epochs]
 
 
 @pytest.mark.parametrize(("cut", "layers"), [(1, [0]), (11, [4, 6, 10]), (12, [4, 6, 10, 11]), (23, [16, 19, 22])])
@@ -148,10 +148,9 @@ def test_known_features_are_used_again_and_only_where_nothing_changed(
     assert sorted(path.name for path in run.features.glob("*.bin")) == sorted(split["file"] for split in first.values())
     again = do(run, start, cache_features=True, lr0=0.001)["phases"][0]["features"]
     assert {split["reason"] for split in again.values()} == {"known from an earlier training"}
-    image = next((run.augmented / "images" / "train").iterdir())
-    other = sorted((run.augmented / "images" / "train").iterdir())[-1].read_bytes()
+    image, *_, other = sorted((run.augmented / "images" / "train").iterdir())
     image.unlink()  # it may be a link
-    image.write_bytes(other)
+    image.write_bytes(other.read_bytes())
     third = do(run, start, cache_features=True)["phases"][0]["features"]
     assert third["train"]["file"] != first["train"]["file"] and third["val"] == again["val"]
     assert not (run.features / first["train"]["file"]).exists()

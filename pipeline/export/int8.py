@@ -230,8 +230,6 @@ def _watcher(images: list[Path], dataset: YoloDataset, spec: dict[str, Any]) -> 
 
 @contextmanager
 def _quiet_nncf() -> Iterator[None]:
-    import logging
-
     logger = logging.getLogger("nncf")
     before = logger.level
     logger.setLevel(logging.ERROR)

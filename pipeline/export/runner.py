@@ -375,7 +375,8 @@ class Crew:
                     for name, number, frame in _frames(source):
                         yield name, number, frame, self._detect(frame)
                     continue
-                waiting.append(pool.submit(self._image, Path(str(source))))
+                assert isinstance(source, Path)
+                waiting.append(pool.submit(self._image, source))
                 if len(waiting) > 2 * self.size:
                     yield waiting.popleft().result()
             while waiting:
@@ -605,8 +606,8 @@ def bench(folder: Path, spec: dict[str, Any], sources: list[str], threads: int, 
     model = Model(folder, spec, threads)
     load_ms = (time.perf_counter() - start) * 1e3
     crew = Crew(folder, spec, sources, threads)
-    first = next(picture for _, _, picture, _ in crew.each())
-    tensor = prepare(first, spec["input"])
+    (_, _, picture, _), *_ = crew.each()  # every model of it is warm then
+    tensor = prepare(picture, spec["input"])
     for _ in range(max(3, runs // 5)):
         model.forward(tensor)
     times = []
@@ -614,8 +615,6 @@ def bench(folder: Path, spec: dict[str, Any], sources: list[str], threads: int, 
         start = time.perf_counter()
         model.forward(tensor)
         times.append((time.perf_counter() - start) * 1e3)
-    for _ in crew.each():  # every model of it is warm then
-        pass
     start, images = time.perf_counter(), 0
     while images < runs:
         images += sum(1 for _ in crew.each())

@@ -9,6 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from pipeline import history
 from pipeline.report.curves import Curve
 
 # Contrast 3:1 and more with white and with the dark ground of the page; dashes for who sees no colours.
@@ -67,10 +68,7 @@ def _over_epochs(
 
     def draw(axes: Any) -> None:
         for column, colour, dash, name in lines:
-            values = [row.get(column) for row in epochs]
-            # Zero throughout where a phase was not validated.
-            points = [(number, value) for number, value in enumerate(values, start=1) if value]
-            if points:
+            if points := history.points(epochs, column):
                 marker = "o" if len(points) < 30 else None
                 axes.plot(*zip(*points, strict=True), dash, color=colour, marker=marker, markersize=3, label=name)
         for border in borders:

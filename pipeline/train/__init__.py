@@ -161,15 +161,15 @@ def _check_device(device: str) -> None:
 def _check_phases(config: Train, recipe: Recipe, items: list[list[int | str]], model: Any) -> None:
     """Raises ConfigError for a rate of what is frozen or beyond 1, and for features that no phase could keep."""
     parameters = [name for name, _ in model.named_parameters()]
-    phases, lr0, kept = recipe.phases, recipe.lr0, 0
-    for number, (phase, own) in enumerate(zip(phases, items, strict=True)):
+    kept = 0
+    for number, (phase, own) in enumerate(zip(recipe.phases, items, strict=True)):
         trainable = set(parameters) - set(freeze.frozen_names(own, parameters))
         for part in phase.lr_groups.model_fields_set - {freeze.part_of(name, model) for name in trainable}:
             raise ConfigError(
                 f"train.phases.{number}.lr_groups.{part}: `freeze` leaves nothing of the {part} to train; drop one"
             )
-        if (phase.lr0 or lr0 * phase.lr) > 1:
-            raise ConfigError(f"train.phases.{number}: a rate of {phase.lr0 or lr0 * phase.lr:g}; 1 is the most")
+        if recipe.rate(phase) > 1:
+            raise ConfigError(f"train.phases.{number}: a rate of {recipe.rate(phase):g}; 1 is the most")
         kept = kept or _kept_layers(config, phase, own)
     if config.cache_features is True and not kept:
         raise ConfigError(
@@ -250,7 +250,6 @@ def _train_phase(context: Context, phase: Phase, items: list[int | str], number:
         shutil.rmtree(folder, ignore_errors=True)
 
     model = YOLO(str(witness.last_epoch if resumed else start), task="detect")
-    lr0 = phase.lr0 or recipe.lr0 * phase.lr
     # Paths are absolute and given again on resuming: a run may have been moved meanwhile.
     where: dict[str, Any] = {
         "data": str((context.run.augmented / "data.yaml").resolve()),
@@ -262,7 +261,7 @@ def _train_phase(context: Context, phase: Phase, items: list[int | str], number:
         settings = {
             "epochs": phase.epochs,
             "freeze": items or None,
-            "lr0": lr0,
+            "lr0": recipe.rate(phase),
             "imgsz": config.imgsz,
             "batch": recipe.batch,
             "seed": context.seed,
@@ -289,7 +288,7 @@ def _train_phase(context: Context, phase: Phase, items: list[int | str], number:
         "best_epoch": checkpoint["stopper"]["best_epoch"],
         "best_fitness": round(float(checkpoint["best_fitness"]), 6),
         "freeze": list(items),
-        "lr0": lr0,
+        "lr0": recipe.rate(phase),
         "lr_groups": phase.lr_groups.model_dump(),
         "batchnorm": phase.batchnorm.model_dump(),
         "batch": checkpoint["train_args"]["batch"],

@@ -24,9 +24,7 @@ def draw(folder: Path) -> None:
     for axes, (label, starts) in zip(figure.subplots(len(PANELS), sharex=True), PANELS.items(), strict=True):
         columns = dict.fromkeys(key for row in epochs for key in row if key.startswith(starts))
         for column in columns:
-            # Zero throughout where an epoch was not validated.
-            points = [(number, row[column]) for number, row in enumerate(epochs, start=1) if row.get(column)]
-            if points:
+            if points := history.points(epochs, column):
                 dash = "--" if column.startswith("val/") else "-"
                 name = column.removeprefix("metrics/").removesuffix("(B)")
                 axes.plot(*zip(*points, strict=True), dash, marker="o", markersize=3, label=name)

@@ -21,6 +21,9 @@ class Recipe:
     args: dict[str, Any]
     reasons: dict[str, dict[str, Any]]
 
+    def rate(self, phase: Phase) -> float:
+        return phase.lr0 or self.lr0 * phase.lr
+
 
 def choose(config: Train, images: int, classes: int) -> Recipe:
     """The recipe for so many training images and classes.
