@@ -7,7 +7,8 @@ last file, and they take turns. What each comes to is kept in runs/bench-train, 
 goes on where it was. All are measured by our evaluation, on the test split, or on val where there is no test.
 
   stock      `yolo train` with all defaults, 15 epochs
-  ours       the config as it is: as little time as it takes to be as good
+  ours       the config as it is
+  quick      as little time as it takes to be as good: the first five layers frozen, no validation between epochs
   equal      our phases stretched to 15 epochs
   scratch, full, backbone, all-but-head, phased    the same recipe and epochs, by where it starts and what is frozen
   cached, online    all-but-head again, features computed once against augmentation in every epoch
@@ -48,7 +49,9 @@ def phases(config: dict[str, Any], what: str) -> dict[str, Any]:
     """The `train` section of the config for one row of the tables."""
     train = dict(config["train"])
     few = sum(phase["epochs"] for phase in train["phases"])
-    if what == "equal":
+    if what == "quick":
+        train |= {"phases": [{"epochs": 3, "freeze": 5}], "args": {**train.get("args", {}), "val": False}}
+    elif what == "equal":
         train["phases"] = [{"epochs": 3, "freeze": "backbone"}, {"epochs": EPOCHS - 3, "lr": 0.7}]
     elif what == "scratch":
         train |= {"weights": "yolo26n.yaml", "phases": [{"epochs": few}]}

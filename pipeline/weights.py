@@ -124,11 +124,12 @@ def load(path: Path) -> tuple[Any, dict[str, Any]]:
     Raises WeightsError where the file is not one, or asks for anything that is not on the allow-list:
     nothing of it has been executed then.
     """
-    from ultralytics.nn.tasks import DetectionModel, load_checkpoint, torch_safe_load
+    from ultralytics.nn.tasks import SAFE_LOAD, DetectionModel, load_checkpoint
 
+    if not SAFE_LOAD:
+        raise RuntimeError("weights.prepare() has to come before the first import of Ultralytics")
     way_out = "get it again from where you trust it"
     try:
-        torch_safe_load(path, safe_only=True)
         model, checkpoint = load_checkpoint(path)
     except Exception as error:  # damage comes in a dozen ways, a refused class as Ultralytics' TypeError
         first = " ".join(str(error).split())[:160] or type(error).__name__

@@ -136,8 +136,9 @@ def test_the_model_is_an_ordinary_one_and_the_pictures_show_images(
     run = copy_of(trained.run)
     do(run, start, cache_features=True, args={})
     assert type(YOLO(str(run.model)).model) is DetectionModel
-    for name in ("train_batch0.jpg", "val_batch0_pred.jpg"):
+    for name in ("train_batch0.jpg", "val_batch0_labels.jpg", "val_batch0_pred.jpg"):
         assert np.asarray(Image.open(run.train / "phase1" / name)).std() > 20  # blank ones have next to none
+    assert (run.train / "phase1" / "confusion_matrix.png").is_file()
 
 
 def test_known_features_are_used_again_and_only_where_nothing_changed(

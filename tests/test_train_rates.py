@@ -53,7 +53,61 @@ def test_each_part_has_its_rate(fresh: Run, start: Path) -> None:
     (epoch, _), _ = history.read(fresh.train)
     first = [value for key, value in epoch.items() if key.startswith("lr/") and value is not None]
     # Ultralytics' three groups (weights, BatchNorm, biases), each of them in backbone, neck and head.
-    assert sorted(first) == pytest.approx(sorted([0.0001, 0.0005, 0.001] * 3), rel=1e-3)
+    parts = sorted([0.0001, 0.0005, 0.001] * 3)
+    # The fourth and last step of the first of two epochs: 3/8 of the way from the whole rate to a hundredth of it.
+    assert sorted(first) == pytest.approx([rate * (1 - 0.99 * 3 / 8) for rate in parts], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "rates", "gains"),
+    [
+        ({"args": {"plots": False, "warmup_epochs": 0}}, [1 - 0.99 * step / 12 for step in range(12)], {(0.5, 0.5)}),
+        # An epoch has one rate, and the weight of the two heads moves from the first to the second.
+        (
+            {"recipe": "ultralytics", "batch": 4, "args": {"plots": False, "warmup_epochs": 0, "optimizer": "SGD"}},
+            [1.0] * 4 + [0.67] * 4 + [0.34] * 4,
+            {(0.8, 0.2), (0.45, 0.55), (0.1, 0.9)},
+        ),
+    ],
+)
+def test_the_rate_falls_with_every_step_and_both_heads_count_alike(
+    fresh: Run, start: Path, monkeypatch: pytest.MonkeyPatch, settings: Any, rates: list[float], gains: Any
+) -> None:
+    weights.prepare()
+    import torch
+    from ultralytics.models.yolo.detect import DetectionTrainer
+    from ultralytics.utils.loss import E2ELoss
+
+    seen, heads = [], set()
+    preprocess, loss = DetectionTrainer.preprocess_batch, E2ELoss.__call__
+
+    def watched(self: Any, batch: Any) -> Any:
+        seen.append(self.optimizer.param_groups[0]["lr"])
+        return preprocess(self, batch)
+
+    def weighed(self: Any, *args: Any) -> Any:
+        if torch.is_grad_enabled():  # not of validation, which trains neither
+            heads.add((round(self.o2m, 3), round(self.o2o, 3)))
+        return loss(self, *args)
+
+    monkeypatch.setattr(DetectionTrainer, "preprocess_batch", watched)
+    monkeypatch.setattr(E2ELoss, "__call__", weighed)
+    do(fresh, start, {"epochs": 3}, lr0=0.001, **settings)
+    assert seen == pytest.approx([0.001 * rate for rate in rates], rel=1e-6) and heads == gains
+
+
+def test_loading_ahead_changes_no_batch(trained: Trained) -> None:
+    weights.prepare()
+    import torch
+    from ultralytics.data.build import InfiniteDataLoader
+
+    from pipeline.train.trainer import Ahead
+
+    def epochs(kind: Any) -> list[list[list[int]]]:
+        loader = kind(list(range(10)), batch_size=4, shuffle=True, generator=torch.Generator().manual_seed(3))
+        return [[batch.tolist() for batch in loader] for _ in range(3)]
+
+    assert epochs(Ahead) == epochs(InfiniteDataLoader)
 
 
 def test_parts_are_split_without_loss(start: Path) -> None:

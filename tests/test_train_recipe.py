@@ -30,7 +30,7 @@ def test_fewer_images_get_more_epochs_and_smaller_batches() -> None:
 
 def test_every_choice_has_its_reason() -> None:
     found = recipe()
-    assert set(found.reasons) == {"phases", "batch", "lr0", *found.args}
+    assert set(found.reasons) == {"phases", "batch", "lr0", "rate", "heads", *found.args}
     assert all(choice["reason"] and choice["reason"] != GIVEN for choice in found.reasons.values())
     assert found.lr0 == pytest.approx(0.002 * 5 / 7, abs=1e-6)
 
@@ -49,6 +49,7 @@ def test_each_key_can_be_given(settings: Any, key: str, value: Any) -> None:
     found, untouched = recipe(**settings), recipe()
     assert found.reasons[key] == {"value": value, "reason": GIVEN}
     assert {"batch": found.batch, "lr0": found.lr0, **found.args}[key] == value
+    assert found.few_steps
     others = set(untouched.reasons) - {key, "nbs"}
     assert {name: found.reasons[name] for name in others} == {name: untouched.reasons[name] for name in others}
 
@@ -60,7 +61,7 @@ def test_phases_that_are_given_stay() -> None:
 
 def test_ultralytics_own_recipe() -> None:
     found = recipe(recipe="ultralytics", args={"cos_lr": True})
-    assert found.args == {"cos_lr": True} and found.batch == 16
+    assert found.args == {"cos_lr": True} and found.batch == 16 and not found.few_steps
     with pytest.raises(ConfigError, match=r"train\.recipe: Ultralytics' own optimizer sets its own rate"):
         recipe(recipe="ultralytics", lr0=0.1)
     assert recipe(recipe="ultralytics", lr0=0.1, args={"optimizer": "SGD"}).lr0 == 0.1

@@ -242,10 +242,10 @@ def _train_phase(context: Context, phase: Phase, items: list[int | str], number:
     if cut := _kept_layers(config, phase, items):
         wanted = Wanted(cut, config.cache_features, phase.epochs, context.run.features.resolve())
     is_last = number == len(recipe.phases)
-    witness = Witness(folder, phase, items, is_last, wanted, context.source, config.l2_sp)
+    witness = Witness(folder, phase, items, is_last, wanted, context.source, config.l2_sp, recipe.few_steps)
     resumed = witness.can_resume
     if resumed:
-        witness.earlier_seconds = files.read_json(witness.clock)
+        witness.earlier_seconds = files.read_json(witness.progress)["seconds"]
     else:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -275,7 +275,7 @@ def _train_phase(context: Context, phase: Phase, items: list[int | str], number:
     elif model.ckpt["epoch"] + 1 < phase.epochs:  # else it was killed after its last epoch
         model.train(trainer_class(witness), resume=True, **where)
 
-    _, checkpoint = weights.load(witness.last_epoch)
+    progress = files.read_json(witness.progress)
     partial = files.aside(folder / "model.pt")
     strip_optimizer(witness.best_epoch, s=str(partial))
     saved, _ = weights.load(partial)
@@ -284,14 +284,14 @@ def _train_phase(context: Context, phase: Phase, items: list[int | str], number:
     return {
         "phase": number,
         "started_from": start.name if number == 1 else f"phase {number - 1}",
-        "epochs": checkpoint["epoch"] + 1,
-        "best_epoch": checkpoint["stopper"]["best_epoch"],
-        "best_fitness": round(float(checkpoint["best_fitness"]), 6),
+        "epochs": progress["epochs"],
+        "best_epoch": progress["best_epoch"],
+        "best_fitness": progress["best_fitness"],
         "freeze": list(items),
         "lr0": recipe.rate(phase),
         "lr_groups": phase.lr_groups.model_dump(),
         "batchnorm": phase.batchnorm.model_dump(),
-        "batch": checkpoint["train_args"]["batch"],
+        "batch": progress["batch"],
         "features": files.read_json(witness.decisions) if witness.decisions.is_file() else None,
         "parameters": sum(tensor.numel() for tensor in saved.parameters()),
         "trainable_parameters": _count(saved, files.read_json(witness.digests)["trainable"]),

@@ -129,6 +129,12 @@ class FixedValidator(DetectionValidator):  # type: ignore[misc]
     def preprocess(self, batch: dict[str, Any]) -> dict[str, Any]:
         return with_features(super().preprocess(batch), self.dataloader.dataset)
 
+    def plot_val_samples(self, batch: dict[str, Any], ni: int) -> None:
+        super().plot_val_samples(with_pictures(batch, self.dataloader.dataset), ni)
+
+    def plot_predictions(self, batch: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        super().plot_predictions(with_pictures(batch, self.dataloader.dataset), *args, **kwargs)
+
 
 def with_features(batch: dict[str, Any], dataset: FixedDataset) -> dict[str, Any]:
     """The batch, with the features of its images as an attribute of its image tensor."""
@@ -136,6 +142,11 @@ def with_features(batch: dict[str, Any], dataset: FixedDataset) -> dict[str, Any
         images = batch["img"]
         images.features = dataset.features.cut, dataset.features.of(batch["index"], images.device, images.dtype)
     return batch
+
+
+def with_pictures(batch: dict[str, Any], dataset: FixedDataset) -> dict[str, Any]:
+    """The batch, with the images that its features came from, for people."""
+    return {**batch, "img": torch.stack([dataset.picture(index) for index in batch["index"]]) / 255}
 
 
 @dataclass(frozen=True)

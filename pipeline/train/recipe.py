@@ -13,13 +13,17 @@ GIVEN = "given in the config"
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """`args` are Ultralytics' own; `reasons` say of every key where its value comes from, for `train.json`."""
+    """`args` are Ultralytics' own; `reasons` say of every key where its value comes from, for `train.json`.
+
+    `few_steps`: the rate falls with every step, and the loss weighs both heads alike all the time.
+    """
 
     phases: tuple[Phase, ...]
     batch: int
     lr0: float
     args: dict[str, Any]
     reasons: dict[str, dict[str, Any]]
+    few_steps: bool
 
     def rate(self, phase: Phase) -> float:
         return phase.lr0 or self.lr0 * phase.lr
@@ -55,7 +59,9 @@ def choose(config: Train, images: int, classes: int) -> Recipe:
     for key, (value, reason) in ours.items():
         reasons[key] = _choice(config.args.get(key), config.args.get(key, value), reason)
     reasons |= {key: {"value": value, "reason": GIVEN} for key, value in config.args.items() if key not in ours}
-    return Recipe(phases, batch, lr0, {**{key: value for key, (value, _) in ours.items()}, **config.args}, reasons)
+    reasons |= {key: _choice(None, value, reason) for key, (value, reason) in _FEW_STEPS.items()}
+    args = {**{key: value for key, (value, _) in ours.items()}, **config.args}
+    return Recipe(phases, batch, lr0, args, reasons, few_steps=True)
 
 
 def _choice(given: Any, value: Any, reason: str) -> dict[str, Any]:
@@ -64,6 +70,15 @@ def _choice(given: Any, value: Any, reason: str) -> dict[str, Any]:
 
 _EPOCHS = "about 2,000 images seen unfrozen, 5 epochs at least, and a quarter as many frozen before"
 _BATCH = "4 below 1,500, 8 below 5,000, then 16; few images need many steps"
+
+_FEW_STEPS = {
+    "rate": ("falls with every step", "epochs are few; by epoch, the last of two would still have half the rate"),
+    "heads": (
+        "alike",
+        "Ultralytics moves the loss from the one-to-many head to the one-to-one, from 0.8 and 0.2 to 0.1 and 0.9; "
+        "AdamW steps by a gradient's recent size, so backbone, neck and the first head would stand still at the end",
+    ),
+}
 
 
 def _epochs(images: int) -> tuple[int, int]:
@@ -81,4 +96,4 @@ def _ultralytics(config: Train) -> Recipe:
     if rates and config.args.get("optimizer", "auto") == "auto":
         raise ConfigError("train.recipe: Ultralytics' own optimizer sets its own rate; name train.args.optimizer")
     reasons = {key: {"value": value, "reason": GIVEN} for key, value in config.args.items()}
-    return Recipe(phases, config.batch or 16, config.lr0 or 0.01, dict(config.args), reasons)
+    return Recipe(phases, config.batch or 16, config.lr0 or 0.01, dict(config.args), reasons, few_steps=False)

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from ultralytics.data import build_yolo_dataset
+from ultralytics.data.build import InfiniteDataLoader
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import RANK
+from ultralytics.utils.loss import E2ELoss
 from ultralytics.utils.torch_utils import unwrap_model
 
 from pipeline import files, weights
@@ -40,6 +43,7 @@ class Witness:
     wanted: features.Wanted | None
     source: Path
     l2_sp: float
+    few_steps: bool
     earlier_seconds: float = 0.0
     began: float = field(default_factory=time.perf_counter)
 
@@ -62,17 +66,32 @@ class Witness:
         return self.folder / "features.json"
 
     @property
-    def clock(self) -> Path:
-        """Seconds up to the last finished epoch, all attempts together."""
-        return self.folder / "seconds.json"
+    def progress(self) -> Path:
+        """What the epochs so far came to; its `seconds` are those of all attempts together."""
+        return self.folder / "progress.json"
 
     @property
     def can_resume(self) -> bool:
-        return all(path.is_file() for path in (self.last_epoch, self.best_epoch, self.digests, self.clock))
+        return all(path.is_file() for path in (self.last_epoch, self.best_epoch, self.digests, self.progress))
 
     @property
     def seconds(self) -> float:
         return round(self.earlier_seconds + time.perf_counter() - self.began, 1)
+
+
+class Ahead(InfiniteDataLoader):  # type: ignore[misc]  # Ultralytics has no types
+    """A loader without workers, such as Ultralytics takes on a CPU, that loads the next batch beside the training.
+
+    In one thread, which alone draws random numbers meanwhile: batches are those of the loader itself.
+    """
+
+    def __iter__(self) -> Iterator[Any]:
+        batches = super().__iter__()
+        with ThreadPoolExecutor(1) as thread:
+            coming = thread.submit(next, batches, None)
+            while (batch := coming.result()) is not None:
+                coming = thread.submit(next, batches, None)
+                yield batch
 
 
 def trainer_class(witness: Witness) -> type[DetectionTrainer]:
@@ -81,6 +100,8 @@ def trainer_class(witness: Witness) -> type[DetectionTrainer]:
     factors = phase.lr_groups.model_dump()
 
     class PhaseTrainer(DetectionTrainer):  # type: ignore[misc]  # Ultralytics has no types
+        lf: Callable[[float], float]  # epoch -> factor of the rate
+
         def get_model(self, *args: Any, **kwargs: Any) -> DetectionModel:
             model = super().get_model(*args, **kwargs)
             if witness.wanted:
@@ -102,6 +123,12 @@ def trainer_class(witness: Witness) -> type[DetectionTrainer]:
             files.write_json(witness.decisions, {**known, mode: decision})
             return dataset
 
+        def get_dataloader(self, *args: Any, **kwargs: Any) -> Any:
+            loader = super().get_dataloader(*args, **kwargs)
+            if not loader.num_workers:
+                loader.__class__ = Ahead
+            return loader
+
         def _build_train_pipeline(self) -> None:
             if self.device.type == "cpu":
                 # Convolutions run a fifth faster on this layout; Ultralytics takes it for CUDA only.
@@ -121,9 +148,33 @@ def trainer_class(witness: Witness) -> type[DetectionTrainer]:
                     group["fused"], group["foreach"] = True, False
             return optimizer
 
+        def _setup_scheduler(self) -> None:
+            super()._setup_scheduler()
+            if not witness.few_steps:
+                return
+            by_epoch, begun = self.lf, 0.0  # begun: the share of an epoch that is behind us
+
+            def rest(trainer: DetectionTrainer) -> None:
+                nonlocal begun
+                begun = 0.0
+
+            def follow(trainer: DetectionTrainer) -> None:
+                nonlocal begun
+                for group in trainer.optimizer.param_groups:
+                    group["lr"] = group["initial_lr"] * trainer.lf(trainer.epoch)
+                begun += 1 / len(trainer.train_loader)
+
+            self.lf = lambda epoch: by_epoch(epoch + begun)
+            self.add_callback("on_train_epoch_start", rest)
+            self.add_callback("on_train_batch_start", follow)
+
         def _setup_train(self) -> None:
             super()._setup_train()
             model = unwrap_model(self.model)
+            loss = model.init_criterion()
+            if witness.few_steps and isinstance(loss, E2ELoss):
+                loss.o2m = loss.o2o = loss.o2m_copy = loss.final_o2m = 0.5
+                model.criterion = loss
             self.frozen_before = freeze.snapshot(model, witness.items, buffers=phase.batchnorm.frozen == "eval")
             if RANK in {-1, 0} and not self.resume:
                 trainable = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
@@ -152,8 +203,7 @@ def trainer_class(witness: Witness) -> type[DetectionTrainer]:
 
         def plot_training_samples(self, batch: dict[str, Any], ni: int) -> None:
             if witness.wanted:
-                dataset = self.train_loader.dataset
-                batch = {**batch, "img": torch.stack([dataset.picture(index) for index in batch["index"]]) / 255}
+                batch = features.with_pictures(batch, self.train_loader.dataset)
             super().plot_training_samples(batch, ni)
 
         def _handle_nan_recovery(self, epoch: int) -> bool:
@@ -165,6 +215,10 @@ def trainer_class(witness: Witness) -> type[DetectionTrainer]:
                 f"{witness.folder.name}: the loss is no number any more in epoch {epoch + 1}; "
                 f"lower train.lr0 (this phase's is {self.args.lr0:g}); {kept}"
             )
+
+        def validate(self) -> Any:
+            self.validator.args.plots = self.args.plots  # or it would remember the epochs that it drew nothing for
+            return super().validate()
 
         def save_model(self) -> bool:
             # In memory the comparison is exact to the last bit; on disk it is to half precision.
@@ -180,13 +234,21 @@ def trainer_class(witness: Witness) -> type[DetectionTrainer]:
                     model.__class__ = features.Shortened
             if self.best_fitness == self.fitness:
                 files.copy(self.last, witness.best_epoch)
-            files.copy(self.last, witness.last_epoch)
-            files.write_json(witness.clock, witness.seconds)
+            progress = {
+                "epochs": self.epoch + 1,
+                "best_epoch": self.stopper.best_epoch,
+                "best_fitness": round(float(self.best_fitness or 0), 6),
+                "batch": self.args.batch,
+                "seconds": witness.seconds,
+            }
+            files.write_json(witness.progress, progress)
+            files.copy(self.last, witness.last_epoch)  # at the end: it is what says that the epoch is done
             return bool(saved)
 
         def final_eval(self) -> None:
-            # Between phases nobody reads Ultralytics' plots, and figures are the validate stage's work.
-            if witness.is_last_phase:
+            # Between phases nobody reads Ultralytics' plots, and figures are the validate stage's work. The last
+            # epoch drew its own; where it is the best, Ultralytics would validate it and draw them once more.
+            if witness.is_last_phase and self.best_fitness != self.fitness:
                 if witness.wanted:
                     self.test_loader.dataset.features = None  # best.pt is read anew, and is asked about images
                 super().final_eval()
