@@ -214,6 +214,23 @@ def test_every_format_is_equal_to_the_model(
         model = onnx.load(str(run.export / name))
         assert model.opset_import[0].version == 17
         assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+    several_at_once_are_each_as_if_alone(run, entry)
+
+
+def several_at_once_are_each_as_if_alone(run: Run, entry: dict[str, Any]) -> None:
+    spec = read_json(unpacked(run, entry["bundle"]) / "model.json")
+    spec["thresholds"] = dict.fromkeys(spec["thresholds"], CONF)
+    alone = runner.Model(run.export, spec, 1)
+    images = [str(path) for path in YoloDataset.read(run.dataset / "data.yaml").files("train")]
+    crew = runner.Crew(run.export, spec, images, 2)
+    assert crew.size == 2
+    for path, (name, _, picture, found) in zip(images, crew.each(), strict=True):
+        expected = alone.detect(runner.read_image(Path(path)))
+        assert name == path and picture.shape == runner.read_image(Path(path)).shape
+        np.testing.assert_array_equal(found.classes, expected.classes)
+        # One thread each, so the same sums; a runtime may choose another kernel where it has streams. Seen 0.
+        np.testing.assert_allclose(found.corners, expected.corners, atol=1e-3)
+        np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
 
 
 def test_half_precision(trained: Trained, copy_of: Callable[[Run], Run]) -> None:

@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from queue import Queue
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -58,13 +58,13 @@ class Found:
 class Model:
     """The model that `spec`, the content of model.json, describes; its file lies in `folder`."""
 
-    def __init__(self, folder: Path, spec: dict[str, Any], threads: int = 0) -> None:
+    def __init__(self, folder: Path, spec: dict[str, Any], threads: int = 0, at_once: int = 1) -> None:
         path = folder / spec["model"]
         if not path.exists():
             raise Trouble(f"{path}: not there; unpack the whole bundle again")
         self.spec, self.size = spec, spec["input"]["size"]
         self.thresholds = np.array([spec["thresholds"][name] for name in spec["classes"]])
-        self.forward = _loaded(path, spec, threads or len(_cores()))
+        self.forward = _loaded(path, spec, threads or len(_cores()), at_once)
 
     def detect(self, picture: Any) -> Found:
         """Objects in a picture (height, width, 3; uint8, BGR), from the threshold of their class up."""
@@ -179,12 +179,13 @@ def _to_original(corners: Any, shape: tuple[int, ...], size: int, fit: str) -> A
 
 
 # --- Runtimes: each gives a function from the input tensor to the output tensor -------------------
+# It has `threads` for an image, and may be called `at_once` times at the same time.
 
 
-def _loaded(path: Path, spec: dict[str, Any], threads: int) -> Forward:
+def _loaded(path: Path, spec: dict[str, Any], threads: int, at_once: int) -> Forward:
     load, package = RUNTIMES[spec["format"]]
     try:
-        return load(path, spec, threads)
+        return load(path, spec, threads, at_once)
     except ImportError as error:
         raise Trouble(f"{path.name}: needs the Python package {package} ({error}); pip install {package}") from None
     except Trouble:
@@ -193,7 +194,23 @@ def _loaded(path: Path, spec: dict[str, Any], threads: int) -> Forward:
         raise Trouble(f"{path.name}: {package} cannot load it: {' '.join(str(error).split())[:200]}") from None
 
 
-def _onnx(path: Path, spec: dict[str, Any], threads: int) -> Forward:
+def _in_turns(workers: list[Forward]) -> Forward:
+    """One function of several, each of which serves one caller at a time."""
+    free: SimpleQueue[Forward] = SimpleQueue()
+    for worker in workers:
+        free.put(worker)
+
+    def forward(tensor: Any) -> Any:
+        worker = free.get()
+        try:
+            return worker(tensor)
+        finally:
+            free.put(worker)
+
+    return forward
+
+
+def _onnx(path: Path, spec: dict[str, Any], threads: int, at_once: int) -> Forward:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -204,17 +221,22 @@ def _onnx(path: Path, spec: dict[str, Any], threads: int) -> Forward:
     return lambda tensor: session.run(None, {name: tensor})[0]
 
 
-def _openvino(path: Path, spec: dict[str, Any], threads: int) -> Forward:
+def _openvino(path: Path, spec: dict[str, Any], threads: int, at_once: int) -> Forward:
     import openvino
 
     # f32: where the processor can, OpenVINO computes in bfloat16 by itself, which moves boxes by pixels.
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
+    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    # Streams of one model: two models would sit on one core, and wait for each other for ever now and then.
+    settings |= {"NUM_STREAMS": at_once, "INFERENCE_NUM_THREADS": threads * at_once}
     compiled = openvino.Core().compile_model(str(path), "CPU", settings)
-    request = compiled.create_infer_request()
-    return lambda tensor: next(iter(request.infer(tensor, share_inputs=True).values()))
+
+    def worker(request: Any) -> Forward:
+        return lambda tensor: next(iter(request.infer(tensor, share_inputs=True).values()))
+
+    return _in_turns([worker(compiled.create_infer_request()) for _ in range(at_once)])
 
 
-def _ncnn(path: Path, spec: dict[str, Any], threads: int) -> Forward:
+def _ncnn(path: Path, spec: dict[str, Any], threads: int, at_once: int) -> Forward:
     import ncnn
 
     net = ncnn.Net()
@@ -235,7 +257,7 @@ def _ncnn(path: Path, spec: dict[str, Any], threads: int) -> Forward:
     return forward
 
 
-def _torchscript(path: Path, spec: dict[str, Any], threads: int) -> Forward:
+def _torchscript(path: Path, spec: dict[str, Any], threads: int, at_once: int) -> Forward:
     import torch
 
     torch.set_num_threads(threads)
@@ -251,22 +273,25 @@ def _torchscript(path: Path, spec: dict[str, Any], threads: int) -> Forward:
     return forward
 
 
-def _litert(path: Path, spec: dict[str, Any], threads: int) -> Forward:
+def _litert(path: Path, spec: dict[str, Any], threads: int, at_once: int) -> Forward:
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(str(path), num_threads=threads)
-    interpreter.allocate_tensors()
-    [entry], end = interpreter.get_input_details(), interpreter.get_output_details()[0]
+    def worker() -> Forward:
+        interpreter = Interpreter(str(path), num_threads=threads)
+        interpreter.allocate_tensors()
+        [entry], end = interpreter.get_input_details(), interpreter.get_output_details()[0]
 
-    def forward(tensor: Any) -> Any:
-        interpreter.set_tensor(entry["index"], tensor)
-        interpreter.invoke()
-        return interpreter.get_tensor(end["index"])
+        def forward(tensor: Any) -> Any:
+            interpreter.set_tensor(entry["index"], tensor)
+            interpreter.invoke()
+            return interpreter.get_tensor(end["index"])
 
-    return forward
+        return forward
+
+    return _in_turns([worker() for _ in range(at_once)])
 
 
-def _tensorrt(path: Path, spec: dict[str, Any], threads: int) -> Forward:
+def _tensorrt(path: Path, spec: dict[str, Any], threads: int, at_once: int) -> Forward:
     """Through the CUDA runtime library itself, so that TensorRT is all that has to be installed."""
     import ctypes
     import ctypes.util
@@ -311,7 +336,7 @@ def _tensorrt(path: Path, spec: dict[str, Any], threads: int) -> Forward:
     return forward
 
 
-RUNTIMES: dict[str, tuple[Callable[[Path, dict[str, Any], int], Forward], str]] = {
+RUNTIMES: dict[str, tuple[Callable[[Path, dict[str, Any], int, int], Forward], str]] = {
     "onnx": (_onnx, "onnxruntime"),
     "openvino": (_openvino, "openvino"),
     "ncnn": (_ncnn, "ncnn"),
@@ -347,9 +372,9 @@ def read_image(path: Path) -> Any:
 
 
 class Crew:
-    """As many models as images can be worked on at once, one thread each: more a second than all threads on one image.
+    """A model that works on as many images at once as there are threads: more a second than all threads on one image.
 
-    Frames of a video or a camera come one by one, and soon is better than many: they go to one model.
+    Frames of a video or a camera come one by one, and soon is better than many: they have all threads.
     """
 
     def __init__(self, folder: Path, spec: dict[str, Any], sources: list[str], threads: int = 0) -> None:
@@ -360,9 +385,7 @@ class Crew:
         alone = images < len(self.sources) or spec["format"] == "engine"
         self.size = 1 if alone else max(1, min(threads, images))
         self.classes = spec["classes"]
-        self.models: Queue[Model] = Queue()
-        for _ in range(self.size):
-            self.models.put(Model(folder, spec, threads // self.size))
+        self.model = Model(folder, spec, threads // self.size, self.size)
 
     def each(self) -> Iterator[tuple[str, int | None, Any, Found]]:
         """Name, number of the frame (None for an image), picture and what is in it, in the order of the sources."""
@@ -373,7 +396,7 @@ class Crew:
                     while waiting:
                         yield waiting.popleft().result()
                     for name, number, frame in _frames(source):
-                        yield name, number, frame, self._detect(frame)
+                        yield name, number, frame, self.model.detect(frame)
                     continue
                 assert isinstance(source, Path)
                 waiting.append(pool.submit(self._image, source))
@@ -384,14 +407,7 @@ class Crew:
 
     def _image(self, path: Path) -> tuple[str, None, Any, Found]:
         picture = read_image(path)
-        return str(path), None, picture, self._detect(picture)
-
-    def _detect(self, picture: Any) -> Found:
-        model = self.models.get()
-        try:
-            return model.detect(picture)
-        finally:
-            self.models.put(model)
+        return str(path), None, picture, self.model.detect(picture)
 
 
 def _moves(source: Path | int) -> bool:
@@ -589,6 +605,8 @@ def overlap(a: Any, b: Any) -> float:
 
 # --- How fast -------------------------------------------------------------------------------------
 
+BENCH_SECONDS = 2.0  # at least, of whole images: starting and stopping threads would tell otherwise
+
 
 def _cores() -> list[int]:
     if hasattr(os, "sched_getaffinity"):
@@ -606,7 +624,7 @@ def bench(folder: Path, spec: dict[str, Any], sources: list[str], threads: int, 
     model = Model(folder, spec, threads)
     load_ms = (time.perf_counter() - start) * 1e3
     crew = Crew(folder, spec, sources, threads)
-    (_, _, picture, _), *_ = crew.each()  # every model of it is warm then
+    (_, _, picture, _), *_ = crew.each()  # it is warm then
     tensor = prepare(picture, spec["input"])
     for _ in range(max(3, runs // 5)):
         model.forward(tensor)
@@ -615,10 +633,11 @@ def bench(folder: Path, spec: dict[str, Any], sources: list[str], threads: int, 
         start = time.perf_counter()
         model.forward(tensor)
         times.append((time.perf_counter() - start) * 1e3)
-    start, images = time.perf_counter(), 0
-    while images < runs:
+    del model  # or its threads would wait busily beside the others
+    start, images, seconds = time.perf_counter(), 0, 0.0
+    while images < runs or seconds < BENCH_SECONDS:
         images += sum(1 for _ in crew.each())
-    seconds = time.perf_counter() - start
+        seconds = time.perf_counter() - start
     return {
         "threads": threads or len(_cores()),
         "load_ms": round(load_ms, 1),
