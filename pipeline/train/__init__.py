@@ -94,8 +94,9 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int) -> str:
         record_file = folder / "phase.json"
         if not record_file.is_file():
             files.write_json(record_file, _train_phase(context, phase, items[number - 1], number, start))
-            for leftover in folder.glob("resume*.pt"):
-                leftover.unlink()
+        for leftover in folder.glob("resume*.pt"):
+            leftover.unlink()
+        shutil.rmtree(folder / "weights", ignore_errors=True)  # Ultralytics' own; the best of them is model.pt
         records.append(files.read_json(record_file))
         start = folder / "model.pt"
 
