@@ -9,13 +9,15 @@ from pipeline.config import Phase, Train
 from pipeline.errors import ConfigError
 
 GIVEN = "given in the config"
+FEW = 3  # epochs; at four and more the configs scored no better for it (benchmarks/recipe.md)
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """`args` are Ultralytics' own; `reasons` say of every key where its value comes from, for `train.json`.
 
-    `few_steps`: the rate falls with every step, and the loss weighs both heads alike all the time.
+    `few_steps`: in a last phase of FEW epochs or fewer the rate falls with every step, and the loss weighs both heads
+    alike all the time.
     """
 
     phases: tuple[Phase, ...]
@@ -72,9 +74,12 @@ _EPOCHS = "about 2,000 images seen unfrozen, 5 epochs at least, and a quarter as
 _BATCH = "4 below 1,500, 8 below 5,000, then 16; few images need many steps"
 
 _FEW_STEPS = {
-    "rate": ("falls with every step", "epochs are few; by epoch, the last of two would still have half the rate"),
+    "rate": (
+        f"falls with every step in a last phase of {FEW} epochs or fewer",
+        "by epoch, the last of two would still have half the rate",
+    ),
     "heads": (
-        "alike",
+        f"alike in a last phase of {FEW} epochs or fewer",
         "Ultralytics moves the loss from the one-to-many head to the one-to-one, from 0.8 and 0.2 to 0.1 and 0.9; "
         "AdamW steps by a gradient's recent size, so backbone, neck and the first head would stand still at the end",
     ),
