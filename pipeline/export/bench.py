@@ -18,6 +18,7 @@ from pipeline import files, weights
 from pipeline.boxes import YoloDataset
 from pipeline.errors import ExportError
 from pipeline.export import bundle
+from pipeline.export.runner import BENCH_SECONDS
 from pipeline.run import Run
 
 ROUNDS = 5  # all artefacts take turns, so that a busy minute of the machine is not one artefact's alone
@@ -27,7 +28,7 @@ THREADS = (1, 2)
 # Ultralytics' own command on the same file: the whole way from files to boxes.
 PREDICT = """
 import json, os, sys, time
-files, model, imgsz, threads, runs = json.loads(sys.argv[1])
+files, model, imgsz, threads, runs, least = json.loads(sys.argv[1])
 os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
 import onnxruntime, torch; torch.set_num_threads(threads)
 plain = onnxruntime.SessionOptions
@@ -41,7 +42,7 @@ model = YOLO(model, task="detect")
 settings = dict(imgsz=imgsz, rect=False, verbose=False, device="cpu")
 model.predict(files[:3], **settings)
 start, images, seconds = time.perf_counter(), 0, 0.0
-while images < runs or seconds < 2:
+while images < runs or seconds < least:
     for _ in model.predict(files, stream=True, **settings):
         images += 1
     seconds = time.perf_counter() - start
@@ -93,7 +94,7 @@ def _measure(entry: dict[str, Any], folder: Path, images: list[Path], threads: i
     command = [sys.executable, str(folder / "run.py"), *paths, "--threads", str(threads), "--bench", str(RUNS)]
     measured = dict(_json_of(command, threads, entry["file"]))
     if _is_plain_onnx(entry):
-        arguments = json.dumps([paths, str(export / entry["file"]), entry["imgsz"], threads, RUNS])
+        arguments = json.dumps([paths, str(export / entry["file"]), entry["imgsz"], threads, RUNS, BENCH_SECONDS])
         predicted = _json_of([sys.executable, "-c", PREDICT, arguments], threads, "yolo predict")
         measured["ultralytics_images_per_s"] = predicted["images_per_s"]
     return measured

@@ -171,8 +171,7 @@ def trainer_class(witness: Witness) -> type[DetectionTrainer]:
         def _setup_train(self) -> None:
             super()._setup_train()
             model = unwrap_model(self.model)
-            loss = model.init_criterion()
-            if witness.few_steps and isinstance(loss, E2ELoss):
+            if witness.few_steps and isinstance(loss := model.init_criterion(), E2ELoss):
                 loss.o2m = loss.o2o = loss.o2m_copy = loss.final_o2m = 0.5
                 model.criterion = loss
             self.frozen_before = freeze.snapshot(model, witness.items, buffers=phase.batchnorm.frozen == "eval")
