@@ -38,7 +38,7 @@ SOURCE := $(if $(shell grep -s '^ *source: *data/raw/sample *\(\#.*\)\?$$' $(CON
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help setup params sample convert augment train validate inspect export report all test lint bench bench-convert bench-augment bench-export litert tensorrt database clean
+.PHONY: help setup params sample convert augment train validate inspect export report all test lint bench bench-convert bench-augment bench-export starter-weights litert tensorrt database clean
 
 help:  ## this page
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -108,6 +108,9 @@ sample: $(SAMPLE)  ## draw the sample data set (done by itself when a config nee
 $(SAMPLE): $(wildcard pipeline/sample/*.py) | $(INSTALLED)
 	$(PIPELINE) sample
 
+starter-weights: $(INSTALLED)  ## train data/weights/starter-yolo26n.pt anew, on drawn scenes (hours)
+	$(PIPELINE) starter-weights $(if $(DEVICE),--device $(DEVICE)) $(if $(WORKERS),--workers $(WORKERS))
+
 # A stage depends on its slice of the config, not on the whole file. `params` rewrites only the slices that
 # changed; the empty recipe makes make look at their dates again.
 $(RUN)/params/%.json: params ;
@@ -123,7 +126,9 @@ $(RUN)/dataset/data.yaml: $(RUN)/params/convert.json $(RUN)/params/source.json $
 $(RUN)/augmented/data.yaml: $(RUN)/params/augment.json $(RUN)/dataset/data.yaml $(wildcard pipeline/augment/*.py) $(SHARED_CODE)
 	$(PIPELINE) augment $(OPTIONS)
 
-$(RUN)/model.pt: $(RUN)/params/train.json $(RUN)/augmented/data.yaml $(TRAIN_CODE)
+# What began from the starter weights begins again once those are there that they stood in for.
+BETTER := $(if $(wildcard data/weights/yolo26n.pt),$(shell grep -ls '"instead_of": "yolo26n.pt"' $(RUN)/train.json))
+$(RUN)/model.pt: $(RUN)/params/train.json $(RUN)/augmented/data.yaml $(TRAIN_CODE) $(if $(BETTER),params)
 	$(PIPELINE) train $(OPTIONS)
 
 $(RUN)/metrics.json: $(RUN)/params/validate.json $(RUN)/model.pt $(RUN)/dataset/data.yaml $(wildcard pipeline/validate/*.py)

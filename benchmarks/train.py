@@ -12,6 +12,10 @@ goes on where it was. All are measured by our evaluation, on the test split, or 
   equal      our phases stretched to 15 epochs
   scratch, full, backbone, all-but-head, phased    the same recipe and epochs, by where it starts and what is frozen
   cached, online    all-but-head again, features computed once against augmentation in every epoch
+  random, starter, coco                            our recipe from random, starter and COCO weights, to the last epoch
+  random-frozen, starter-frozen, coco-frozen       the same with the backbone frozen all the time
+
+`--share 0.1` takes every tenth training image, in the order of their names, and as many more epochs as the recipe says.
 """
 
 from __future__ import annotations
@@ -32,6 +36,7 @@ import yaml
 from pipeline.boxes import YoloDataset
 from pipeline.files import read_json, write_json
 from pipeline.run import Run
+from pipeline.train import recipe
 
 EPOCHS = 15
 SEEDS = (0, 1, 2)
@@ -45,11 +50,21 @@ YOLO(weights).train(data=data, imgsz=int(imgsz), epochs=int(epochs), seed=int(se
 """
 
 
-def phases(config: dict[str, Any], what: str) -> dict[str, Any]:
+START = {"random": "yolo26n.yaml", "starter": "data/weights/starter-yolo26n.pt", "coco": "data/weights/yolo26n.pt"}
+
+
+def phases(config: dict[str, Any], what: str, images: int) -> dict[str, Any]:
     """The `train` section of the config for one row of the tables."""
     train = dict(config["train"])
     few = sum(phase["epochs"] for phase in train["phases"])
-    if what == "quick":
+    if (start := what.removesuffix("-frozen")) in START:
+        frozen, free = recipe.epochs(images)
+        given = [{"epochs": frozen, "freeze": "backbone"}, {"epochs": free, "lr": 0.7}]
+        if what != start:
+            given = [{"epochs": frozen + free, "freeze": "backbone"}]
+        args = {**train.get("args", {}), "val": False}
+        train |= {"weights": START[start], "phases": given, "cache_features": False, "args": args}
+    elif what == "quick":
         train |= {"phases": [{"epochs": 3, "freeze": 5}], "args": {**train.get("args", {}), "val": False}}
     elif what == "equal":
         train["phases"] = [{"epochs": 3, "freeze": "backbone"}, {"epochs": EPOCHS - 3, "lr": 0.7}]
@@ -64,18 +79,37 @@ def phases(config: dict[str, Any], what: str) -> dict[str, Any]:
     return train
 
 
-def command(name: str, config: dict[str, Any], what: str, seed: int, folder: Path) -> tuple[list[str], Path]:
+def share_of(augmented: Path, share: float, target: Path) -> Path:
+    """An Ultralytics data set with that share of the training images, every so-manieth of them."""
+    data = YoloDataset.read(augmented / "data.yaml")
+    for image in data.files("train")[:: round(1 / share)]:
+        for path, kind in ((image, "images"), (data.label_file(image), "labels")):
+            link = target / kind / "train" / path.name
+            link.parent.mkdir(parents=True, exist_ok=True)
+            if not link.is_symlink():
+                link.symlink_to(path.resolve())
+    val = str(data.images["val"].resolve())
+    content = {"train": "images/train", "val": val, "names": dict(enumerate(data.names))}
+    (target / "data.yaml").write_text(yaml.safe_dump(content))
+    return target
+
+
+def command(
+    name: str, config: dict[str, Any], what: str, seed: int, folder: Path, share: float
+) -> tuple[list[str], Path]:
     """What trains, and the model it leaves."""
     given, run = Run(Path("runs") / name), Run(folder)
     if what == "stock":
         data = [str(given.dataset / "data.yaml"), str(config["train"]["imgsz"]), str(EPOCHS), str(seed)]
         weights = "data/weights/yolo26n.pt"
         return [sys.executable, "-c", STOCK, weights, *data, str(run.train.resolve())], run.train / "weights/best.pt"
-    for link, target in ((run.dataset, given.dataset), (run.augmented, given.augmented)):
+    augmented = given.augmented if share == 1 else share_of(given.augmented, share, OUT / f"{name}-{share:g}")
+    for link, target in ((run.dataset, given.dataset), (run.augmented, augmented)):
         if not link.is_symlink():
             link.symlink_to(target.resolve())
+    images = len(YoloDataset.read(augmented / "data.yaml").files("train"))
     written = folder / f"{folder.name}.yaml"
-    written.write_text(yaml.safe_dump({**config, "seed": seed, "train": phases(config, what)}))
+    written.write_text(yaml.safe_dump({**config, "seed": seed, "train": phases(config, what, images)}))
     code = (
         "import sys; from pathlib import Path; from pipeline import config, run, train\n"
         "c = config.load(Path(sys.argv[1])); print(train.main(c.train, run.Run(Path(sys.argv[2])), c.seed, '', 0))"
@@ -99,15 +133,15 @@ def accuracy(name: str, model: Path, imgsz: int) -> dict[str, float]:
     return {key: figures[key] for key in ("map50_95", "map50")}
 
 
-def measure(name: str, what: str, seed: int) -> dict[str, Any]:
+def measure(name: str, what: str, seed: int, share: float) -> dict[str, Any]:
     """One training and what it comes to; read back if it is known."""
-    folder = OUT / f"{name}-{what}-{seed}"
+    folder = OUT / (f"{name}-{what}-{seed}" if share == 1 else f"{name}-{share:g}-{what}-{seed}")
     known = folder / "result.json"
     if known.is_file():
         return dict(read_json(known))
     folder.mkdir(parents=True, exist_ok=True)
     config = yaml.safe_load(Path(f"configs/{name}.yaml").read_text())
-    line, model = command(name, config, what, seed, folder)
+    line, model = command(name, config, what, seed, folder, share)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false"}
     start = time.perf_counter()
     with (folder / "log.txt").open("w") as log:
@@ -129,6 +163,7 @@ def main() -> None:
     parser.add_argument("names", nargs="+", metavar="CONFIG", help="bccd, facemask or another config's name")
     parser.add_argument("--rows", nargs="+", default=["stock", "ours"], help="which of the trainings above")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--share", type=float, default=1, help="of the training images (default 1)")
     options = parser.parse_args()
     packages = ", ".join(f"{name} {version(name)}" for name in ("ultralytics-opencv-headless", "torch"))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -139,10 +174,10 @@ def main() -> None:
         results: dict[str, list[dict[str, Any]]] = {row: [] for row in options.rows}
         for seed in options.seeds:
             for row in options.rows:
-                results[row].append(measure(name, row, seed))
-        print(
-            f"\n## {name}\n\n| training | seconds | mAP50-95 | mAP50 | times faster than stock |\n|---|---|---|---|---|"
-        )
+                results[row].append(measure(name, row, seed, options.share))
+        images = "" if options.share == 1 else f", {options.share:.0%} of the training images"
+        print(f"\n## {name}{images}\n\n| training | seconds | mAP50-95 | mAP50 | times faster than stock |")
+        print("|---|---|---|---|---|")
         for row, found in results.items():
             columns = [spread([one["seconds"] for one in found], 0)]
             columns += [spread([one[key] for one in found], 3) for key in ("map50_95", "map50")]

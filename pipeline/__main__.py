@@ -69,15 +69,11 @@ def _parser() -> argparse.ArgumentParser:
     for stage, description in STAGES.items():
         command = commands.add_parser(stage, help=description, description=description)
         command.add_argument("--config", type=Path, required=True, metavar="FILE")
-        command.add_argument(
-            "--device", default="", metavar="D", help="cpu, 0 for the first GPU, mps; the best there is if not given"
-        )
-        command.add_argument(
-            "--workers",
-            type=_natural,
-            default=4 if stage == "train" else None,
-            metavar="N",
-            help="processes: for convert and augment that work on images (default: one a core), "
+        _add_device(command)
+        _add_workers(
+            command,
+            4 if stage == "train" else None,
+            "processes: for convert and augment that work on images (default: one a core), "
             "for train that load images on a GPU machine (default 4)",
         )
         if stage == "validate":
@@ -108,7 +104,22 @@ def _parser() -> argparse.ArgumentParser:
     params = commands.add_parser("params", help="write runs/NAME/params, by which make sees what changed")
     params.add_argument("--config", type=Path, required=True, metavar="FILE")
     commands.add_parser("sample", help="draw the sample data set into data/raw/sample")
+    starter = commands.add_parser(
+        "starter-weights", help="draw scenes and train data/weights/starter-yolo26n.pt on them; hours"
+    )
+    _add_device(starter)
+    _add_workers(starter, None, "processes that draw (default: one a core)")
     return parser
+
+
+def _add_device(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--device", default="", metavar="D", help="cpu, 0 for the first GPU, mps; the best there is if not given"
+    )
+
+
+def _add_workers(command: argparse.ArgumentParser, default: int | None, meaning: str) -> None:
+    command.add_argument("--workers", type=_natural, default=default, metavar="N", help=meaning)
 
 
 def _natural(text: str) -> int:
@@ -124,6 +135,10 @@ def _run(options: argparse.Namespace) -> str:
         from pipeline import sample
 
         return sample.main()
+    if options.command == "starter-weights":
+        from pipeline import starter
+
+        return starter.main(options.device, options.workers)
     config, run = configs.load(options.config), Run.of(options.config)
     if options.command == "params":
         from pipeline import params

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
+from http.client import HTTPException
 from pathlib import Path
+from threading import Thread
 from typing import Any
-from urllib.request import getproxies
+from urllib.request import Request, urlopen
 
 from pipeline import files
 from pipeline.errors import DataError, PipelineError, WeightsError, did_you_mean
@@ -20,7 +21,10 @@ from pipeline.errors import DataError, PipelineError, WeightsError, did_you_mean
 HOME = Path("data/weights")
 CACHE = Path(".cache")
 DOWNLOAD_HOST = "github.com"  # where Ultralytics keeps its release assets
-PROBE_SECONDS = 3.0
+PROBE_SECONDS = 4.0
+COCO = "yolo26n.pt"
+REQUIRE_COCO = "require-coco"  # as `train.weights`: COCO's, and no other in their place
+STARTER = "starter-yolo26n.pt"  # made by `make starter-weights`, part of the project
 
 
 def prepare() -> None:
@@ -67,20 +71,36 @@ def _bring_fonts(config: Path) -> None:
 def find(name: str) -> Path:
     """Source weights: the path itself, else `data/weights/NAME`, else Ultralytics' download into there.
 
-    `NAME.yaml` is a model of random weights, which needs no file. Raises WeightsError with the ways out.
+    Where yolo26n.pt can be had in none of these ways, the starter weights stand in and a line says so, unless
+    `require-coco` forbids it. `NAME.yaml` is a model of random weights, which needs no file. Raises WeightsError with
+    the ways out.
     """
+    required = name == REQUIRE_COCO
+    name = COCO if required else name
     path = Path(name)
     if path.suffix == ".yaml":
         return path
     if path.suffix != ".pt":
-        raise WeightsError(f"{name}: not weights; train.weights is a .pt file, or a .yaml for random weights")
+        raise WeightsError(
+            f"{name}: not weights; train.weights is a .pt file, a .yaml for random weights, or {REQUIRE_COCO}"
+        )
     if path.is_file():
         return path
     if path.name == name and (HOME / name).is_file():
         return HOME / name
     if path.name != name:
         raise WeightsError(f"{name}: no such file; correct train.weights, or put the file there")
-    return _download(name)
+    try:
+        return _download(name)
+    except WeightsError as error:
+        if name != COCO or required or not (HOME / STARTER).is_file():
+            raise
+        print(
+            f"train: {str(error).partition(';')[0]}; the starter weights {HOME / STARTER} stand in. "
+            f"COCO weights do better: fetch {COCO} where there is a network and put it into {HOME}",
+            flush=True,
+        )
+        return HOME / STARTER
 
 
 def _download(name: str) -> Path:
@@ -102,20 +122,31 @@ def _download(name: str) -> Path:
     except WeightsError:
         raise
     except Exception as error:  # whatever its downloader raises: urllib's, its own ConnectionError, curl's
-        raise WeightsError(f"{name}: download failed ({' '.join(str(error).split())[:200]}); {ways_out}") from None
+        first = " ".join(str(error).split())[:200].replace(";", ",")
+        raise WeightsError(f"{name}: download failed ({first}); {ways_out}") from None
     finally:
         shutil.rmtree(partial.parent, ignore_errors=True)
     return HOME / name
 
 
 def _reachable() -> bool:
-    if getproxies():  # then the proxy decides, and the download itself will tell
-        return True
-    try:
-        socket.create_connection((DOWNLOAD_HOST, 443), PROBE_SECONDS).close()
-    except OSError:
-        return False
-    return True
+    """Whether the download host answers, by way of the proxy if there is one, within PROBE_SECONDS.
+
+    In a thread that is left behind: a name server that keeps silent holds its caller for as long as it likes.
+    """
+    answers: list[bool] = []
+
+    def ask() -> None:
+        try:
+            with urlopen(Request(f"https://{DOWNLOAD_HOST}", method="HEAD"), timeout=PROBE_SECONDS):
+                answers.append(True)
+        except (OSError, ValueError, HTTPException):
+            answers.append(False)
+
+    thread = Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(PROBE_SECONDS)
+    return answers == [True]
 
 
 def load(path: Path) -> tuple[Any, dict[str, Any]]:

@@ -37,11 +37,12 @@ MAY_IMPORT = {
     "augment": SHARED | {"parallel"},
     "train": SHARED | {"weights", "history"},
     "report": SHARED | {"history", "results"},
+    "starter": {"files", "parallel", "pixels", "sample", "train", "weights"},
     "validate": SHARED | {"weights", "results"},
     "export": SHARED | {"weights"},
-    "__main__": {"config", "errors", "run", "params", "sample"} | STAGES,
+    "__main__": {"config", "errors", "run", "params", "sample", "starter"} | STAGES,
 }
-USES_ULTRALYTICS = {"train", "weights", "validate", "export", "embeddings"}
+USES_ULTRALYTICS = {"train", "starter", "weights", "validate", "export", "embeddings"}
 
 
 def room(path: Path) -> str:

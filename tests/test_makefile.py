@@ -155,6 +155,25 @@ def test_an_edit_of_the_code(project: Project, file: str, stages: list[str]) -> 
     assert project.played() == stages
 
 
+@pytest.mark.parametrize(
+    ("instead_of", "there", "stages"),
+    [
+        ('"yolo26n.pt"', True, ALL[2:]),
+        ('"yolo26n.pt"', False, []),  # the starter weights are still the best there are
+        ("null", True, []),
+    ],
+)
+def test_trained_anew_once_coco_weights_are_there(
+    project: Project, instead_of: str, there: bool, stages: list[str]
+) -> None:
+    (project.folder / "runs" / "mine" / "train.json").write_text(f'{{\n  "instead_of": {instead_of}\n}}\n')
+    if there:
+        (project.folder / "data" / "weights").mkdir(parents=True)
+        (project.folder / "data" / "weights" / "yolo26n.pt").write_text("x")
+    assert project.make("all").returncode == 0
+    assert project.played() == stages
+
+
 def test_an_edited_label_is_seen(project: Project) -> None:
     (project.folder / "raw" / "label.txt").write_text("two")
     assert project.make("all").returncode == 0

@@ -42,9 +42,10 @@ KILLS = [
     ("os.rename", ".dataset.partial", 1, None),  # all is written but the name
     ("open", ".augmented.partial/labels/train", 5, "dataset/data.yaml"),
     ("open", "phase1/weights/last.pt", 1, "augmented/data.yaml"),  # nothing saved yet
-    ("open", "phase1/weights/last.pt", 2, "augmented/data.yaml"),  # in the second epoch, one saved
+    ("open", "phase1/weights/last.pt", 2, "augmented/data.yaml"),  # written, not yet copied
     ("os.rename", "phase1/.model.partial.pt", 1, "train/phase1/resume.pt"),  # after the last epoch
     ("open", "phase2/weights/last.pt", 2, "train/phase1/phase.json"),
+    ("os.rename", "phase2/.resume.partial.pt", 2, "train/phase2/resume.pt"),  # the second epoch is noted, not saved
     ("os.rename", "tiny/.model.partial.pt", 1, "train/phase2/phase.json"),  # only the name is missing
     ("os.rename", ".metrics.partial.json", 1, "model.pt"),
     ("os.rename", ".manifest.partial.json", 1, "metrics.json"),

@@ -84,7 +84,7 @@ def test_the_best_phase_becomes_the_model(trained: Trained) -> None:
     ("settings", "said"),
     [
         ({"args": {"lr1": 3}}, r"train\.args\.lr1: not an Ultralytics argument; did you mean 'lr"),
-        ({"args": {"distill_model": "t.pt"}}, r"train\.args\.distill_model: phases cannot distil yet"),
+        ({"args": {"distill_model": "yolo26n.yaml"}}, r"train\.args\.distill_model: yolo26n\.yaml: a teacher has to"),
         ({"args": {"freeze": 3}}, r"train\.args\.freeze: is ours; set train\.phases instead"),
         ({"args": {"imgsz": 3, "bath": 3}}, r"train\.args\.imgsz: is ours.*\ntrain\.args\.bath: not an .*did you mean 'batch'"),
         ({"args": {"mosaic": "much"}}, r"train\.args: .*mosaic"),

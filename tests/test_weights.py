@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+import socket
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,55 @@ def test_no_weights_and_no_network(name: str, said: str, tmp_path: Path, monkeyp
     with pytest.raises(WeightsError, match=said):
         weights.find(name)
     assert not list(tmp_path.rglob("*.pt"))
+
+
+NO_ANSWER = "127.0.0.1 cannot be reached to download it"
+
+
+@pytest.fixture
+def offline(tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with starter weights and without others, on a machine without network; its `data/weights`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(weights, "DOWNLOAD_HOST", "127.0.0.1")  # nothing listens on its port 443
+    for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    weights.HOME.mkdir(parents=True)
+    shutil.copy(trained.run.model, weights.HOME / weights.STARTER)
+    return weights.HOME
+
+
+def test_starter_weights_stand_in(offline: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert weights.find("yolo26n.pt") == offline / weights.STARTER
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1
+    assert f"{NO_ANSWER}; the starter weights data/weights/starter-yolo26n.pt stand in. COCO weights do better" in said
+
+
+def test_starter_weights_give_way(offline: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(offline / weights.STARTER, offline / weights.COCO)
+    assert weights.find("yolo26n.pt") == weights.find(weights.REQUIRE_COCO) == offline / weights.COCO
+    assert weights.find(weights.STARTER) == offline / weights.STARTER  # asked for by name
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("name", [weights.REQUIRE_COCO, "yolo26s.pt", "yolo62n.pt", "other/yolo26n.pt"])
+def test_starter_weights_stand_in_for_yolo26n_alone(name: str, offline: Path) -> None:
+    with pytest.raises(WeightsError) as error:
+        weights.find(name)
+    assert "\n" not in str(error.value)
+
+
+def test_a_proxy_that_does_not_answer(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # the port of `discard`, which nobody offers
+    assert weights.find("yolo26n.pt") == offline / weights.STARTER
+
+
+def test_a_host_that_keeps_silent(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes the connection and says nothing, for longer than anyone waits."""
+    assert weights.PROBE_SECONDS <= 5
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setattr(weights, "DOWNLOAD_HOST", f"127.0.0.1:{server.getsockname()[1]}")
+        assert weights.find("yolo26n.pt") == offline / weights.STARTER
 
 
 def test_ultralytics_is_kept_from_installing_and_calling_home() -> None:

@@ -142,6 +142,8 @@ def _pour(rng: Random, layout: Layout, region: Region) -> None:
     cv2.rectangle(layout.copper, (x + 14, y + 14), (x + w - 14, y + h - 14), 255, -1)
     drilled: list[Point] = []
     for _ in range(int(rng.integers(3, 9))):
+        if min(w, h) < 105:
+            break  # no room for a hole
         centre = rng.uniform((x + 52, y + 52), (x + w - 52, y + h - 52))
         radius = int(rng.integers(14, 22))
         if any(np.linalg.norm(centre - other) < 80 for other in drilled):

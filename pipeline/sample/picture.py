@@ -45,7 +45,7 @@ def render(rng: Random, layout: Layout, size: int) -> NDArray[np.uint8]:
     ):
         weight = shrink(mask) * np.float32(opacity)
         picture = picture * (1 - weight) + colour * weight
-    picture = _light(rng, _dirt(rng, picture))
+    picture = light(rng, _dirt(rng, picture))
     picture = cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.3, 0.9)))
     picture = picture + rng.standard_normal(picture.shape, np.float32) * np.float32(rng.uniform(2, 6))
     return np.clip(picture, 0, 255).astype(np.uint8)
@@ -72,7 +72,7 @@ def _dirt(rng: Random, picture: Image) -> Image:
     return soiled
 
 
-def _light(rng: Random, picture: Image) -> Image:
+def light(rng: Random, picture: Image) -> Image:
     """Uneven light: a gradient across, a soft highlight somewhere, and the camera's own brightness."""
     axis = np.arange(picture.shape[0], dtype=np.float32) / picture.shape[0] - 0.5
     u, v = axis[None, :], axis[:, None]

@@ -44,7 +44,7 @@ OURS = {
 
 
 # Arguments with which a step needs the images themselves.
-NEED_IMAGES = ("multi_scale", "compile")
+NEED_IMAGES = ("multi_scale", "compile", "distill_model")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,7 @@ class Context:
     workers: int
     recipe: Recipe
     source: Path
+    teacher: Path | None
 
 
 def main(config: Train, run: Run, seed: int, device: str, workers: int) -> str:
@@ -72,16 +73,23 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int) -> str:
     source = weights.find(config.weights)
     recipe = choose(config, len(data.files("train")), len(data.names))
     model = _source_model(source)
+    teacher = _teacher(config)
     items = [
         freeze.resolve(phase.freeze, model, f"train.phases.{number}.freeze")
         for number, phase in enumerate(recipe.phases)
     ]
     _check_phases(config, recipe, items, model)
-    context = Context(config, run, seed, device, workers, recipe, source)
+    context = Context(config, run, seed, device, workers, recipe, source, teacher)
     beginning = {
         "train": config.model_dump(mode="json"),
         "seed": seed,
-        "weights": {"name": source.name, "sha256": files.sha256(source) if source.suffix == ".pt" else None},
+        "weights": {
+            "name": source.name,
+            "sha256": files.sha256(source) if source.suffix == ".pt" else None,
+            # make trains anew once the file of this name is there.
+            "instead_of": weights.COCO if source.name != config.weights == weights.COCO else None,
+        },
+        "teacher": {"name": teacher.name, "sha256": files.sha256(teacher)} if teacher else None,
         "data_sha256": _data_digest(data),
         "code_sha256": [files.sha256(path) for path in CODE],
     }
@@ -112,7 +120,7 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int) -> str:
     seconds = sum(record["seconds"] for record in records)
     frozen = max(record["proof"]["frozen_tensors"] for record in records)
     return (
-        f"{sum(record['epochs'] for record in records)} epochs in {seconds:.0f} s, "
+        f"{sum(record['epochs'] for record in records)} epochs from {source.name} in {seconds:.0f} s, "
         f"val mAP50-95 {records[best]['best_fitness']:.3f} in phase {best + 1}, "
         f"{f'{frozen} frozen tensors proven unchanged' if frozen else 'nothing frozen'} -> {run.model}"
     )
@@ -126,8 +134,6 @@ def _check_args(args: dict[str, Any]) -> None:
     for key in args:
         if key in OURS:
             mistakes.append(f"train.args.{key}: is ours; set {OURS[key]} instead")
-        elif key == "distill_model":  # its checkpoints hold another kind of model, which nothing here reads
-            mistakes.append(f"train.args.{key}: phases cannot distil yet; take it out")
         elif key not in DEFAULT_CFG_DICT and key != "augmentations":
             mistakes.append(f"train.args.{key}: not an Ultralytics argument{did_you_mean(key, DEFAULT_CFG_DICT)}")
     if not mistakes:
@@ -148,6 +154,17 @@ def _source_model(source: Path) -> Any:
         except (FileNotFoundError, ValueError) as error:
             raise ConfigError(f"train.weights: {source}: {' '.join(str(error).split())}") from None
     return weights.load(source)[0]
+
+
+def _teacher(config: Train) -> Path | None:
+    """The model that Ultralytics' distillation learns from, looked for like source weights."""
+    if not (name := config.args.get("distill_model")):
+        return None
+    path = weights.find(str(name))
+    if path.suffix != ".pt":
+        raise ConfigError(f"train.args.distill_model: {name}: a teacher has to know something; name a .pt file")
+    weights.load(path)
+    return path
 
 
 def _check_device(device: str) -> None:
@@ -273,8 +290,10 @@ def _train_phase(context: Context, phase: Phase, items: list[int | str], number:
             "exist_ok": True,
             **({} if phase.patience is None else {"patience": phase.patience}),
         }
-        model.train(trainer_class(witness), **{**settings, **recipe.args}, **where)
-    elif model.ckpt["epoch"] + 1 < phase.epochs:  # else it was killed after its last epoch
+        taught = {"distill_model": str(context.teacher.resolve())} if context.teacher else {}
+        model.train(trainer_class(witness), **{**settings, **recipe.args, **taught}, **where)
+    elif (done := model.ckpt["epoch"] + 1) < phase.epochs:  # else it was killed after its last epoch
+        _forget_after(done, folder / "results.csv")
         model.train(trainer_class(witness), resume=True, **where)
 
     progress = files.read_json(witness.progress)
@@ -302,6 +321,12 @@ def _train_phase(context: Context, phase: Phase, items: list[int | str], number:
     }
 
 
+def _forget_after(epochs: int, results: Path) -> None:
+    """Ultralytics notes an epoch down before it saves it: one that was lost in between would be there twice."""
+    header, *rows = results.read_text(encoding="utf-8").splitlines(keepends=True)
+    files.write_text(results, "".join([header, *(row for row in rows if int(row.partition(",")[0]) <= epochs)]))
+
+
 def _count(model: Any, names: dict[str, str]) -> int:
     return sum(parameter.numel() for name, parameter in model.named_parameters() if name in names)
 
@@ -312,6 +337,7 @@ def _record(beginning: dict[str, Any], context: Context, records: list[dict[str,
     packages = ("ultralytics-opencv-headless", "torch", "albumentations", "opencv-python-headless", "numpy")
     return {
         "weights": beginning["weights"],
+        "teacher": beginning["teacher"],
         "phases": records,
         "best_phase": best + 1,
         "args": context.recipe.args,

@@ -13,13 +13,14 @@ from pipeline.train.freeze import part_of
 def split(optimizer: torch.optim.Optimizer, model: Any, factors: Mapping[str, float]) -> None:
     """Split each of Ultralytics' parameter groups by part of the model; a part's rate is multiplied by its factor.
 
-    Before the scheduler is made, as that takes each group's rate for its initial one.
+    Before the scheduler is made, as that takes each group's rate for its initial one. What is not of the model, the
+    projections to a teacher's features, learns as fast as the head.
     """
-    names = {parameter: name for name, parameter in model.named_parameters()}
+    parts = {parameter: part_of(name, model) for name, parameter in model.named_parameters()}
     groups = []
     for group in optimizer.param_groups:
         for part, factor in factors.items():
-            own = [parameter for parameter in group["params"] if part_of(names[parameter], model) == part]
+            own = [parameter for parameter in group["params"] if parts.get(parameter, "head") == part]
             if own:
                 groups.append({**group, "params": own, "lr": group["lr"] * factor, "part": part})
     optimizer.param_groups = groups

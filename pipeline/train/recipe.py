@@ -39,7 +39,7 @@ def choose(config: Train, images: int, classes: int) -> Recipe:
     """
     if config.recipe == "ultralytics":
         return _ultralytics(config)
-    frozen, free = _epochs(images)
+    frozen, free = epochs(images)
     batch = config.batch or _batch(images)
     # Ultralytics' own rule for AdamW (engine/trainer.py, `build_optimizer`).
     lr0 = config.lr0 or round(0.002 * 5 / (4 + classes), 6)
@@ -86,7 +86,8 @@ _FEW_STEPS = {
 }
 
 
-def _epochs(images: int) -> tuple[int, int]:
+def epochs(images: int) -> tuple[int, int]:
+    """Epochs of the frozen phase and of the free one."""
     free = min(max(5, round(2000 / max(images, 1))), 60)
     return max(1, round(free / 4)), free
 

@@ -94,12 +94,41 @@ class Ahead(InfiniteDataLoader):  # type: ignore[misc]  # Ultralytics has no typ
                 yield batch
 
 
+def student(model: Any) -> Any:
+    """The model that is trained: with a teacher, Ultralytics trains it inside a DistillationModel."""
+    model = unwrap_model(model)
+    return getattr(model, "student_model", model)
+
+
+class CpuTrainer(DetectionTrainer):  # type: ignore[misc]  # Ultralytics has no types
+    """Ultralytics' trainer without what it wastes on a CPU; on other devices the same as it was."""
+
+    def get_dataloader(self, *args: Any, **kwargs: Any) -> Any:
+        loader = super().get_dataloader(*args, **kwargs)
+        if not loader.num_workers:
+            loader.__class__ = Ahead
+        return loader
+
+    def _build_train_pipeline(self) -> None:
+        if self.device.type == "cpu":
+            # Convolutions run a fifth faster on this layout; Ultralytics takes it for CUDA only.
+            unwrap_model(self.model).to(memory_format=torch.channels_last)
+        super()._build_train_pipeline()
+
+    def build_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        optimizer = super().build_optimizer(*args, **kwargs)
+        if self.device.type == "cpu" and isinstance(optimizer, torch.optim.Adam):
+            for group in optimizer.param_groups:  # one pass over memory instead of ten
+                group["fused"], group["foreach"] = True, False
+        return optimizer
+
+
 def trainer_class(witness: Witness) -> type[DetectionTrainer]:
     """The trainer of one phase. Ultralytics makes the object itself, so it is handed a class."""
     phase = witness.phase
     factors = phase.lr_groups.model_dump()
 
-    class PhaseTrainer(DetectionTrainer):  # type: ignore[misc]  # Ultralytics has no types
+    class PhaseTrainer(CpuTrainer):
         lf: Callable[[float], float]  # epoch -> factor of the rate
 
         def get_model(self, *args: Any, **kwargs: Any) -> DetectionModel:
@@ -123,29 +152,14 @@ def trainer_class(witness: Witness) -> type[DetectionTrainer]:
             files.write_json(witness.decisions, {**known, mode: decision})
             return dataset
 
-        def get_dataloader(self, *args: Any, **kwargs: Any) -> Any:
-            loader = super().get_dataloader(*args, **kwargs)
-            if not loader.num_workers:
-                loader.__class__ = Ahead
-            return loader
-
-        def _build_train_pipeline(self) -> None:
-            if self.device.type == "cpu":
-                # Convolutions run a fifth faster on this layout; Ultralytics takes it for CUDA only.
-                unwrap_model(self.model).to(memory_format=torch.channels_last)
-            super()._build_train_pipeline()
-
         def build_optimizer(self, model: Any, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
             optimizer = super().build_optimizer(model, *args, **kwargs)
-            model = unwrap_model(model)
+            model = student(model)
             if set(factors.values()) != {1.0}:
                 rates.split(optimizer, model, factors)
             if witness.l2_sp:
                 source = weights.load(witness.source)[0].state_dict()
                 rates.pull(optimizer, model, source, witness.l2_sp)
-            if self.device.type == "cpu" and isinstance(optimizer, torch.optim.Adam):
-                for group in optimizer.param_groups:  # one pass over memory instead of ten
-                    group["fused"], group["foreach"] = True, False
             return optimizer
 
         def _setup_scheduler(self) -> None:
@@ -170,7 +184,7 @@ def trainer_class(witness: Witness) -> type[DetectionTrainer]:
 
         def _setup_train(self) -> None:
             super()._setup_train()
-            model = unwrap_model(self.model)
+            model = student(self.model)
             if witness.few_steps and isinstance(loss := model.init_criterion(), E2ELoss):
                 loss.o2m = loss.o2o = loss.o2m_copy = loss.final_o2m = 0.5
                 model.criterion = loss
@@ -185,7 +199,7 @@ def trainer_class(witness: Witness) -> type[DetectionTrainer]:
 
         def _model_train(self) -> None:
             super()._model_train()
-            for name, module in self.model.named_modules():
+            for name, module in student(self.model).named_modules():
                 if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
                     frozen = any(part in f"{name}." for part in self.freeze_layer_names)
                     module.train((phase.batchnorm.frozen if frozen else phase.batchnorm.trainable) == "train")
@@ -221,7 +235,7 @@ def trainer_class(witness: Witness) -> type[DetectionTrainer]:
 
         def save_model(self) -> bool:
             # In memory the comparison is exact to the last bit; on disk it is to half precision.
-            if changed := freeze.moved(self.frozen_before, unwrap_model(self.model)):
+            if changed := freeze.moved(self.frozen_before, student(self.model)):
                 raise PipelineError(f"{witness.folder}: {freeze.complaint(changed)}")
             model = self.ema.ema
             if witness.wanted:  # what is saved is an ordinary checkpoint

@@ -1,0 +1,151 @@
+"""Starter weights: YOLO26n trained from random numbers on drawn scenes, for machines that cannot download COCO's.
+
+No photograph and no label made by hand goes in. What the scenes show is in `families.py`, how they are put together
+in `scenes.py`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import yaml
+
+from pipeline import files, parallel, pixels, weights
+from pipeline.starter.scenes import CLASSES, draw_scene
+
+TARGET = weights.HOME / weights.STARTER
+WORK = Path(".cache/starter")  # scenes and the training's state; may be deleted once the weights are there
+SCENES = {"train": 20_000, "val": 400}
+SIDE = 160  # pixels: half the side of 320 is four times the scenes in the same time
+EPOCHS = 4
+SEED = 2026
+BATCH = 16
+# Ultralytics' own choice from 10,000 steps up, MuSGD, takes twice as long for a step on a CPU. Scenes bring variety of
+# their own, so mosaics, which cost four of them each, are left out.
+ARGS: dict[str, Any] = {
+    "optimizer": "AdamW",
+    "lr0": 0.001,
+    "momentum": 0.9,
+    "nbs": BATCH,
+    "warmup_epochs": 0.3,
+    "mosaic": 0.0,
+    "scale": 0.4,
+    "plots": False,
+    "deterministic": False,
+    "patience": 0,
+}
+
+
+def main(device: str, workers: int | None, seed: int = SEED, epochs: int = EPOCHS, work: Path = WORK) -> str:
+    """Draw the scenes, train on them, write `data/weights/starter-yolo26n.pt` and the README beside it.
+
+    Killed anywhere, the next call goes on from the last finished epoch.
+    """
+    weights.prepare()
+    weights.check_device(device)
+    scenes = work / f"scenes-{seed}"
+    if not scenes.is_dir():
+        draw(scenes, seed, SCENES, workers)
+    trained, hours, fitness = _train(scenes, work / f"train-{seed}", device, seed, epochs)
+    _publish(trained)
+    digest = files.sha256(TARGET)
+    files.write_text(TARGET.parent / "README.md", _readme(seed, epochs, hours, fitness, digest))
+    return f"{epochs} epochs in {hours:.1f} h, mAP50-95 {fitness:.3f} on scenes held out -> {TARGET}"
+
+
+def draw(folder: Path, seed: int, splits: dict[str, int], workers: int | None) -> None:
+    """An Ultralytics data set of so many scenes. Same seed, same scenes, however many processes draw them."""
+    with files.new_folder(folder) as aside:
+        for number, (split, count) in enumerate(splits.items()):
+            for kind in ("images", "labels"):
+                (aside / kind / split).mkdir(parents=True)
+            places = [(seed, number, index) for index in range(count)]
+            drawn = parallel.ordered(partial(_scene, SIDE), places, workers, f"starter: {split}")
+            for index, (picture, rows) in enumerate(drawn):
+                (aside / "images" / split / f"{index:06d}.jpg").write_bytes(picture)
+                (aside / "labels" / split / f"{index:06d}.txt").write_text(rows, encoding="utf-8")
+        data = {"train": "images/train", "val": "images/val", "names": dict(enumerate(CLASSES))}
+        files.write_text(aside / "data.yaml", yaml.safe_dump(data, sort_keys=False))
+
+
+def _scene(side: int, place: tuple[int, int, int]) -> tuple[bytes, str]:
+    """One scene as JPEG of any quality that cameras have, and its label file."""
+    cv2.setNumThreads(1)  # the processes share the cores already
+    rng = np.random.default_rng(place)
+    picture, objects = draw_scene(rng, side)
+    height, width = picture.shape[:2]
+    rows = [
+        f"{label} {(x + w / 2) / width:.6f} {(y + h / 2) / height:.6f} {w / width:.6f} {h / height:.6f}\n"
+        for label, (x, y, w, h) in objects
+    ]
+    return pixels.jpeg(picture, quality=int(rng.integers(60, 96))), "".join(rows)
+
+
+def _train(scenes: Path, folder: Path, device: str, seed: int, epochs: int) -> tuple[Path, float, float]:
+    """The last epoch's checkpoint, the hours that all attempts took together, and its mAP50-95."""
+    from ultralytics import YOLO
+
+    from pipeline.starter.trainer import trainer_class
+
+    resume, progress = folder / "resume.pt", folder / "progress.json"
+    where = {"data": str((scenes / "data.yaml").resolve()), "save_dir": str(folder.resolve()), "device": device or None}
+    done = files.read_json(progress) if resume.is_file() else {"epochs": 0, "seconds": 0.0}
+    trainer = trainer_class(resume, progress, done["seconds"])
+    if not done["epochs"]:
+        shutil.rmtree(folder, ignore_errors=True)
+        settings = {"imgsz": SIDE, "batch": BATCH, "epochs": epochs, "seed": seed, "exist_ok": True}
+        YOLO("yolo26n.yaml", task="detect").train(trainer, **{**ARGS, **settings}, **where)
+    elif done["epochs"] < epochs:
+        YOLO(str(resume), task="detect").train(trainer, resume=True, **where)
+    done = files.read_json(progress)
+    return resume, done["seconds"] / 3600, done["fitness"]
+
+
+def _publish(checkpoint: Path) -> None:
+    """The averaged model in half precision, without optimizer and without what it knows of this machine."""
+    import torch
+    from ultralytics.nn.tasks import DetectionModel
+
+    model, content = weights.load(checkpoint)
+    assert isinstance(model, DetectionModel)
+    arguments = {key: content["train_args"][key] for key in ("imgsz", "batch", "epochs", "seed", *ARGS)}
+    model.args = arguments
+    kept = {key: content[key] for key in ("date", "version", "license", "docs")}
+    TARGET.parent.mkdir(parents=True, exist_ok=True)
+    partial = files.aside(TARGET)
+    torch.save({**kept, "epoch": -1, "model": model.half(), "train_args": arguments}, partial)
+    weights.load(partial)
+    partial.replace(TARGET)
+
+
+def _readme(seed: int, epochs: int, hours: float, fitness: float, digest: str) -> str:
+    from ultralytics.utils.torch_utils import get_cpu_info
+
+    packages = ("ultralytics-opencv-headless", "torch", "numpy", "opencv-python-headless")
+    facts = {
+        "command": "`make starter-weights`, which wrote this page too",
+        "scenes": f"{SCENES['train']:,} of {SIDE} x {SIDE} pixels, {len(CLASSES)} classes, seed {seed}; "
+        f"{SCENES['val']} more held out",
+        "training": f"{epochs} epochs, {hours:.1f} hours on {get_cpu_info()}, {parallel.cores()} threads",
+        "on the scenes held out": f"mAP50-95 {fitness:.3f}",
+        "versions": ", ".join(f"{name} {version(name)}" for name in packages),
+        "sha256": f"`{digest}`",
+        "licence": "AGPL-3.0, as Ultralytics, whose model and trainer made it",
+    }
+    return f"""# data/weights
+
+Source weights; git ignores all of them but one.
+
+`{weights.STARTER}` is YOLO26n trained from random weights on drawn scenes: no photograph, no label made by
+hand. It stands in where `yolo26n.pt`, trained on COCO, is neither here nor to be downloaded. COCO weights do better:
+put that file here.
+
+| | |
+|---|---|
+""" + "".join(f"| {name} | {fact} |\n" for name, fact in facts.items())

@@ -1,0 +1,143 @@
+"""Starter weights: what the scenes are labelled with is what is in sight, and a training that was killed goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from pipeline import files, starter, weights
+from pipeline.starter import families, scenes
+
+SIDE = 96
+
+
+@pytest.fixture(autouse=True)
+def prepared() -> None:
+    weights.prepare()
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_the_same_scenes_by_however_many_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(starter, "SIDE", SIDE)
+    for name, workers, seed in (("one", 0, 7), ("two", 2, 7), ("other", 0, 8)):
+        starter.draw(tmp_path / name, seed, {"train": 130, "val": 3}, workers)
+    assert digests(tmp_path / "one") == digests(tmp_path / "two")
+    assert digests(tmp_path / "one").keys() == digests(tmp_path / "other").keys()
+    assert digests(tmp_path / "one") != digests(tmp_path / "other")
+    train = {digest for name, digest in digests(tmp_path / "one").items() if "images/train" in name}
+    assert len(train) == 130
+
+
+def test_boxes_are_of_what_is_in_sight(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each object painted in a grey of its own: the picture itself then says where it can be seen."""
+    painted = 0
+
+    def flat(rng: Any, picture: Any, window: Any, masks: Any) -> None:
+        nonlocal painted
+        painted += 1
+        picture[window][masks[0][1] > 127] = painted
+
+    monkeypatch.setattr(scenes, "BOARDS", 0)
+    monkeypatch.setattr(scenes, "_paint", flat)
+    monkeypatch.setattr(scenes, "_background", lambda rng, side: np.zeros((side, side, 3), np.float32))
+    monkeypatch.setattr(scenes, "_photograph", lambda rng, picture: picture.astype(np.uint8))
+    hidden = labelled = 0
+    for number in range(60):
+        painted = 0
+        picture, objects = scenes.draw_scene(np.random.default_rng([3, number]), 160)
+        seen = []
+        for shade in range(1, painted + 1):
+            x, y, width, height = cv2.boundingRect((picture[..., 0] == shade).astype(np.uint8))
+            if min(width, height) >= 3:
+                seen.append([x, y, width, height])
+        assert [box for _, box in objects] == seen
+        assert all(0 <= label < len(families.FAMILIES) for label, _ in objects)
+        hidden += painted - len(seen)
+        labelled += len(seen)
+    assert labelled > 200 and hidden < 0.02 * labelled  # hardly anything is in the picture and has no box
+
+
+def test_every_class_is_drawn_and_no_box_leaves_its_picture() -> None:
+    found = set()
+    for number in range(400):
+        picture, objects = scenes.draw_scene(np.random.default_rng([4, number]), SIDE)
+        height, width = picture.shape[:2]
+        for label, (x, y, w, h) in objects:
+            found.add(scenes.CLASSES[label])
+            assert x >= 0 and y >= 0 and x + w <= width and y + h <= height and min(w, h) >= 3
+    assert found == set(scenes.CLASSES)
+
+
+def test_a_body_fills_its_frame() -> None:
+    rng = np.random.default_rng(0)
+    for name, draw in families.FAMILIES.items():
+        if name in ("glyph", "crescent") or name.startswith("fractal"):
+            continue  # pictures keep their margins, and a crescent lacks what was taken away
+        for _ in range(8):
+            tone, mask = families.raster(draw(rng), 64, scenes._matrix(rng))[0]
+            _, _, width, height = cv2.boundingRect((mask > 127).astype(np.uint8))
+            # A pixel of margin on each side, and a pixel for what half-covered edges round to.
+            assert tone == 0 and 58 <= max(width, height) <= 64, name
+
+
+PARTS = """
+import os, signal, sys
+from pathlib import Path
+from pipeline import starter, weights
+starter.SCENES, starter.SIDE, starter.BATCH = {"train": 16, "val": 4}, 64, 8
+seen = 0
+
+def watch(name, arguments):
+    global seen
+    if name == "open" and str(arguments[0]).endswith("weights/last.pt"):
+        seen += 1
+        if seen == int(os.environ["KILL"]):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(watch)
+print(starter.main("cpu", 0, seed=5, epochs=3, work=Path("work")))
+"""
+
+
+def test_killed_and_brought_to_the_end(tmp_path: Path) -> None:
+    """Ultralytics opens last.pt once in an epoch, for writing: killed in the second epoch, and then not."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for kill, epochs in ((2, 1), (0, 3)):
+        command = [sys.executable, "-c", PARTS]
+        options: dict[str, Any] = {"cwd": tmp_path, "capture_output": True, "text": True, "check": False}
+        done = subprocess.run(command, env={**environment, "KILL": str(kill)}, **options)
+        assert files.read_json(tmp_path / "work" / "train-5" / "progress.json")["epochs"] == epochs, done.stderr
+    assert done.returncode == 0
+    path = tmp_path / weights.HOME / weights.STARTER
+    model, checkpoint = weights.load(path)
+    assert tuple(model.names.values()) == scenes.CLASSES
+    assert path.stat().st_size < 6e6
+    assert str(tmp_path).encode() not in path.read_bytes() and "git" not in checkpoint
+    assert str(Path(tmp_path).name) not in str(checkpoint["train_args"])
+    assert files.sha256(path) in (path.parent / "README.md").read_text()
+
+
+def test_the_starter_weights_of_the_project() -> None:
+    path = ROOT / weights.HOME / weights.STARTER
+    assert path.stat().st_size < 6e6
+    said = re.search(r"sha256 \| `([0-9a-f]{64})`", (path.parent / "README.md").read_text())
+    assert said is not None and said[1] == files.sha256(path)
+    model, _ = weights.load(path)
+    assert tuple(model.names.values()) == scenes.CLASSES

@@ -1,0 +1,63 @@
+"""A teacher beside the student, by Ultralytics' own distillation, in our phases."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Trained
+
+from pipeline import files, train, weights
+from pipeline.config import Train
+from pipeline.run import Run
+
+PHASES = [{"epochs": 1, "freeze": "backbone"}, {"epochs": 2, "lr_groups": {"backbone": 0.1}}]
+
+
+def do(run: Run, start: Path, **args: Any) -> dict[str, Any]:
+    settings = {"weights": str(start), "imgsz": 64, "phases": PHASES, "args": {"plots": False, **args}}
+    train.main(Train.model_validate(settings), run, 0, "cpu", 0)
+    record: dict[str, Any] = files.read_json(run.train_record)
+    return record
+
+
+def losses(run: Run, phase: int) -> list[float]:
+    with (run.train / f"phase{phase}" / "results.csv").open() as file:
+        return [float(row["train/dis_loss"]) for row in csv.DictReader(file)]
+
+
+def test_a_student_of_a_teacher(
+    trained: Trained, copy_of: Callable[[Run], Run], start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped after an epoch of the last phase, as a kill would, and brought to the end."""
+    teacher = tmp_path / "teacher.pt"
+    shutil.copy(trained.run.model, teacher)
+    run, copy, resumable = copy_of(trained.run), files.copy, 0
+
+    def no_room(source: Path, target: Path) -> None:
+        nonlocal resumable
+        resumable += target.name == "resume.pt"
+        if resumable == 3:
+            raise OSError(28, "No space left on device", str(target))
+        copy(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "copy", no_room)
+        with pytest.raises(OSError, match="No space"):
+            do(run, start, distill_model=str(teacher))
+    record = do(run, start, distill_model=str(teacher))
+
+    assert record["teacher"] == {"name": "teacher.pt", "sha256": files.sha256(teacher)}
+    assert [phase["epochs"] for phase in record["phases"]] == [1, 2]
+    proof = record["phases"][0]["proof"]
+    assert proof["frozen_unchanged"] and proof["frozen_tensors"] > 200 and proof["trainable_changed"] > 0
+    assert not record["phases"][0]["features"]  # the teacher looks at the images
+    assert len(losses(run, 1)) == 1 and len(losses(run, 2)) == 2 and min(losses(run, 1) + losses(run, 2)) > 0
+    model, _ = weights.load(run.model)  # an ordinary one, without its teacher
+    theirs, _ = weights.load(start)
+    assert {name.split(".")[0] for name, _ in model.named_parameters()} == {"model"}
+    assert sum(p.numel() for p in model.parameters()) < 1.2 * sum(p.numel() for p in theirs.parameters())
