@@ -676,6 +676,11 @@ def little_room() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
 
 
+def hear_ctrl_c() -> None:
+    """A shell starts what it puts in the background with SIGINT ignored, and so do the tests that it runs there."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @linux_only
 @pytest.mark.parametrize(("blow", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
 def test_stopped_or_killed_it_leaves_no_process_behind(project: Path, blow: signal.Signals, status: int) -> None:
@@ -686,6 +691,7 @@ def test_stopped_or_killed_it_leaves_no_process_behind(project: Path, blow: sign
     running = subprocess.Popen(
         [sys.executable, "-m", "pipeline", *AUGMENT],
         cwd=project, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, start_new_session=True, text=True,
+        preexec_fn=hear_ctrl_c,
     )  # fmt: skip
 
     def end_the_wait() -> None:
