@@ -12,10 +12,10 @@ goes on where it was. All are measured by our evaluation, on the test split, or 
   equal      our phases stretched to 15 epochs
   scratch, full, backbone, all-but-head, phased    the same recipe and epochs, by where it starts and what is frozen
   cached, online    all-but-head again, features computed once against augmentation in every epoch
-  random, starter, coco                            our recipe from random, starter and COCO weights, to the last epoch
+  random, starter, coco                            the config's phases from random, starter and COCO weights
   random-frozen, starter-frozen, coco-frozen       the same with the backbone frozen all the time
 
-`--share 0.1` takes every tenth training image, in the order of their names, and as many more epochs as the recipe says.
+`--share 0.1` takes every tenth training image, in the order of their names, and the epochs of the recipe for so few.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.boxes import YoloDataset
+from pipeline.boxes import YoloDataset, write_data_yaml
 from pipeline.files import read_json, write_json
 from pipeline.run import Run
 from pipeline.train import recipe
@@ -42,6 +42,7 @@ EPOCHS = 15
 SEEDS = (0, 1, 2)
 ROOT = Path(__file__).resolve().parents[1]
 OUT = Path("runs/bench-train")
+START = {"random": "yolo26n.yaml", "starter": "data/weights/starter-yolo26n.pt", "coco": "data/weights/yolo26n.pt"}
 STOCK = """
 import sys
 from ultralytics import YOLO
@@ -50,22 +51,20 @@ YOLO(weights).train(data=data, imgsz=int(imgsz), epochs=int(epochs), seed=int(se
 """
 
 
-START = {"random": "yolo26n.yaml", "starter": "data/weights/starter-yolo26n.pt", "coco": "data/weights/yolo26n.pt"}
-
-
-def phases(config: dict[str, Any], what: str, images: int) -> dict[str, Any]:
+def phases(config: dict[str, Any], what: str, fewer_images: int | None) -> dict[str, Any]:
     """The `train` section of the config for one row of the tables."""
     train = dict(config["train"])
     few = sum(phase["epochs"] for phase in train["phases"])
+    to_the_end = {**train.get("args", {}), "val": False}  # no look at val in between
     if (start := what.removesuffix("-frozen")) in START:
-        frozen, free = recipe.epochs(images)
-        given = [{"epochs": frozen, "freeze": "backbone"}, {"epochs": free, "lr": 0.7}]
+        if fewer_images:
+            frozen, free = recipe.epochs(fewer_images)
+            train["phases"] = [{"epochs": frozen, "freeze": "backbone"}, {"epochs": free, "lr": 0.7}]
         if what != start:
-            given = [{"epochs": frozen + free, "freeze": "backbone"}]
-        args = {**train.get("args", {}), "val": False}
-        train |= {"weights": START[start], "phases": given, "cache_features": False, "args": args}
+            train["phases"] = [{"epochs": sum(phase["epochs"] for phase in train["phases"]), "freeze": "backbone"}]
+        train |= {"weights": START[start], "cache_features": False, "args": to_the_end}
     elif what == "quick":
-        train |= {"phases": [{"epochs": 3, "freeze": 5}], "args": {**train.get("args", {}), "val": False}}
+        train |= {"phases": [{"epochs": 3, "freeze": 5}], "args": to_the_end}
     elif what == "equal":
         train["phases"] = [{"epochs": 3, "freeze": "backbone"}, {"epochs": EPOCHS - 3, "lr": 0.7}]
     elif what == "scratch":
@@ -88,9 +87,8 @@ def share_of(augmented: Path, share: float, target: Path) -> Path:
             link.parent.mkdir(parents=True, exist_ok=True)
             if not link.is_symlink():
                 link.symlink_to(path.resolve())
-    val = str(data.images["val"].resolve())
-    content = {"train": "images/train", "val": val, "names": dict(enumerate(data.names))}
-    (target / "data.yaml").write_text(yaml.safe_dump(content))
+    folders = {"train": "images/train", "val": str(data.images["val"].resolve())}
+    write_data_yaml(target / "data.yaml", folders, data.names)
     return target
 
 
@@ -101,15 +99,21 @@ def command(
     given, run = Run(Path("runs") / name), Run(folder)
     if what == "stock":
         data = [str(given.dataset / "data.yaml"), str(config["train"]["imgsz"]), str(EPOCHS), str(seed)]
-        weights = "data/weights/yolo26n.pt"
-        return [sys.executable, "-c", STOCK, weights, *data, str(run.train.resolve())], run.train / "weights/best.pt"
+        return [
+            sys.executable,
+            "-c",
+            STOCK,
+            START["coco"],
+            *data,
+            str(run.train.resolve()),
+        ], run.train / "weights/best.pt"
     augmented = given.augmented if share == 1 else share_of(given.augmented, share, OUT / f"{name}-{share:g}")
     for link, target in ((run.dataset, given.dataset), (run.augmented, augmented)):
         if not link.is_symlink():
             link.symlink_to(target.resolve())
-    images = len(YoloDataset.read(augmented / "data.yaml").files("train"))
+    fewer = None if share == 1 else len(YoloDataset.read(augmented / "data.yaml").files("train"))
     written = folder / f"{folder.name}.yaml"
-    written.write_text(yaml.safe_dump({**config, "seed": seed, "train": phases(config, what, images)}))
+    written.write_text(yaml.safe_dump({**config, "seed": seed, "train": phases(config, what, fewer)}))
     code = (
         "import sys; from pathlib import Path; from pipeline import config, run, train\n"
         "c = config.load(Path(sys.argv[1])); print(train.main(c.train, run.Run(Path(sys.argv[2])), c.seed, '', 0))"

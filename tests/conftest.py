@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 from pymongo import MongoClient
 
-from pipeline import augment, convert, export, params, pixels, report, sample, train, validate, weights
-from pipeline.config import Config
+from pipeline import augment, convert, export, files, params, pixels, report, sample, train, validate, weights
+from pipeline.config import Config, Train
 from pipeline.run import Run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -181,6 +181,15 @@ def trained(tiles: Path, start: Path, tmp_path_factory: pytest.TempPathFactory) 
         "report": report.main(config.report, run),
     }
     return Trained(config, run, said)
+
+
+def train_tiny(run: Run, start: Path, *phases: dict[str, Any], **settings: Any) -> dict[str, Any]:
+    """A training on what `run` holds already, one epoch if nothing else is said; what train.json says of it."""
+    # Plots take longest.
+    base = {"weights": str(start), "imgsz": IMGSZ, "phases": phases or [{"epochs": 1}], "args": {"plots": False}}
+    train.main(Train.model_validate({**base, **settings}), run, 0, "cpu", 0)
+    record: dict[str, Any] = files.read_json(run.train_record)
+    return record
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "augment": SHARED | {"parallel"},
     "train": SHARED | {"weights", "history"},
     "report": SHARED | {"history", "results"},
-    "starter": {"files", "parallel", "pixels", "sample", "train", "weights"},
+    "starter": {"boxes", "files", "parallel", "pixels", "sample", "train", "weights"},
     "validate": SHARED | {"weights", "results"},
     "export": SHARED | {"weights"},
     "__main__": {"config", "errors", "run", "params", "sample", "starter"} | STAGES,

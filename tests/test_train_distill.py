@@ -6,23 +6,14 @@ import csv
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from conftest import Trained
+from conftest import Trained, train_tiny
 
-from pipeline import files, train, weights
-from pipeline.config import Train
+from pipeline import files, weights
 from pipeline.run import Run
 
 PHASES = [{"epochs": 1, "freeze": "backbone"}, {"epochs": 2, "lr_groups": {"backbone": 0.1}}]
-
-
-def do(run: Run, start: Path, **args: Any) -> dict[str, Any]:
-    settings = {"weights": str(start), "imgsz": 64, "phases": PHASES, "args": {"plots": False, **args}}
-    train.main(Train.model_validate(settings), run, 0, "cpu", 0)
-    record: dict[str, Any] = files.read_json(run.train_record)
-    return record
 
 
 def losses(run: Run, phase: int) -> list[float]:
@@ -36,6 +27,7 @@ def test_a_student_of_a_teacher(
     """Stopped after an epoch of the last phase, as a kill would, and brought to the end."""
     teacher = tmp_path / "teacher.pt"
     shutil.copy(trained.run.model, teacher)
+    args = {"plots": False, "distill_model": str(teacher)}
     run, copy, resumable = copy_of(trained.run), files.copy, 0
 
     def no_room(source: Path, target: Path) -> None:
@@ -48,8 +40,8 @@ def test_a_student_of_a_teacher(
     with monkeypatch.context() as patched:
         patched.setattr(files, "copy", no_room)
         with pytest.raises(OSError, match="No space"):
-            do(run, start, distill_model=str(teacher))
-    record = do(run, start, distill_model=str(teacher))
+            train_tiny(run, start, *PHASES, args=args)
+    record = train_tiny(run, start, *PHASES, args=args)
 
     assert record["teacher"] == {"name": "teacher.pt", "sha256": files.sha256(teacher)}
     assert [phase["epochs"] for phase in record["phases"]] == [1, 2]

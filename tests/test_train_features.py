@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Trained
+from conftest import Trained, train_tiny
 
 from pipeline import history, pixels, train, weights
 from pipeline.boxes import YoloDataset
 from pipeline.config import Train
 from pipeline.errors import ConfigError, PipelineError
-from pipeline.files import read_json
 from pipeline.run import Run
 
 PHASE = {"epochs": 2, "freeze": "backbone"}
@@ -35,10 +34,7 @@ def model(start: Path) -> Any:
 
 
 def do(run: Run, start: Path, **settings: Any) -> dict[str, Any]:
-    base = {"weights": str(start), "imgsz": 64, "phases": [PHASE], "args": {"plots": False}}  # plots take longest
-    train.main(Train.model_validate({**base, **settings}), run, 0, "cpu", 0)
-    record: dict[str, Any] = read_json(run.train_record)
-    return record
+    return train_tiny(run, start, PHASE, **settings)
 
 
 def rows(run: Run) -> list[dict[str, float | None]]:

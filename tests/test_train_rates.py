@@ -8,21 +8,13 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import Trained
+from conftest import Trained, train_tiny
 
 from pipeline import history, train, weights
 from pipeline.config import Train
 from pipeline.errors import ConfigError, PipelineError
-from pipeline.files import read_json
 from pipeline.run import Run
 from pipeline.train import freeze
-
-
-def do(run: Run, start: Path, *phases: dict[str, Any], **settings: Any) -> dict[str, Any]:
-    base = {"weights": str(start), "imgsz": 64, "phases": phases or [{"epochs": 1}], "args": {"plots": False}}
-    train.main(Train.model_validate({**base, **settings}), run, 0, "cpu", 0)
-    record: dict[str, Any] = read_json(run.train_record)
-    return record
 
 
 @pytest.fixture
@@ -47,7 +39,7 @@ def different(path: Path, other: Path, among: Callable[[str], bool] = lambda nam
 
 
 def test_each_part_has_its_rate(fresh: Run, start: Path) -> None:
-    record = do(fresh, start, {"epochs": 2, "lr0": 0.001, "lr_groups": {"backbone": 0.1, "neck": 0.5}})
+    record = train_tiny(fresh, start, {"epochs": 2, "lr0": 0.001, "lr_groups": {"backbone": 0.1, "neck": 0.5}})
     assert record["phases"][0]["lr0"] == 0.001
     assert record["phases"][0]["lr_groups"] == {"backbone": 0.1, "neck": 0.5, "head": 1}
     (epoch, _), _ = history.read(fresh.train)
@@ -92,7 +84,7 @@ def test_the_rate_falls_with_every_step_and_both_heads_count_alike(
 
     monkeypatch.setattr(DetectionTrainer, "preprocess_batch", watched)
     monkeypatch.setattr(E2ELoss, "__call__", weighed)
-    do(fresh, start, {"epochs": 3}, lr0=0.001, **settings)
+    train_tiny(fresh, start, {"epochs": 3}, lr0=0.001, **settings)
     assert seen == pytest.approx([0.001 * rate for rate in rates], rel=1e-6) and heads == gains
 
 
@@ -134,12 +126,12 @@ def test_parts_are_split_without_loss(start: Path) -> None:
 
 def test_the_pull_at_nothing_and_without_end(fresh: Run, start: Path) -> None:
     phases = [{"epochs": 1}, {"epochs": 1}]
-    do(fresh, start, *phases)
+    train_tiny(fresh, start, *phases)
     plain = fresh.model.rename(fresh.root / "plain.pt")
     free = len(list(different(plain, start)))
-    do(fresh, start, *phases, l2_sp=0)
+    train_tiny(fresh, start, *phases, l2_sp=0)
     assert not list(different(fresh.model, plain))
-    do(fresh, start, *phases, l2_sp=1e30)
+    train_tiny(fresh, start, *phases, l2_sp=1e30)
     body = [name for name, _ in weights.load(start)[0].named_parameters() if not name.startswith("model.23.")]
     assert not list(different(fresh.model, start, lambda name: name in body))
     assert list(different(fresh.model, start, lambda name: name.startswith("model.23.")))
@@ -152,38 +144,38 @@ def test_a_pull_in_between_keeps_weights_nearer(fresh: Run, start: Path) -> None
         names = [name for name in ours if name.startswith("model.16.") and name.endswith("weight")]
         return float(sum((ours[name].float() - theirs[name].float()).norm() for name in names))
 
-    do(fresh, start)
+    train_tiny(fresh, start)
     free = distance()
-    do(fresh, start, l2_sp=300)
+    train_tiny(fresh, start, l2_sp=300)
     assert 0 < distance() < 0.9 * free
 
 
 def test_batchnorm_that_measures_the_new_images(fresh: Run, start: Path) -> None:
     """Frozen layers keep their weights and may still take up mean and variance; the proof is then of the weights."""
     frozen = {"epochs": 1, "freeze": "backbone"}
-    record = do(fresh, start, {**frozen, "batchnorm": {"frozen": "train"}})
+    record = train_tiny(fresh, start, {**frozen, "batchnorm": {"frozen": "train"}})
     changed = list(different(fresh.model, start, lambda name: int(name.split(".")[1]) < 11))
     assert changed and all("running" in name for name in changed)
     fewer = record["phases"][0]["proof"]["frozen_tensors"]
-    more = do(fresh, start, frozen)["phases"][0]["proof"]["frozen_tensors"]
+    more = train_tiny(fresh, start, frozen)["phases"][0]["proof"]["frozen_tensors"]
     assert fewer < more and not list(different(fresh.model, start, lambda name: int(name.split(".")[1]) < 11))
 
 
 def test_batchnorm_that_keeps_what_it_knows(fresh: Run, start: Path) -> None:
-    do(fresh, start, {"epochs": 1, "batchnorm": {"trainable": "eval"}})
+    train_tiny(fresh, start, {"epochs": 1, "batchnorm": {"trainable": "eval"}})
     assert not list(different(fresh.model, start, lambda name: "running" in name))
-    do(fresh, start)
+    train_tiny(fresh, start)
     assert list(different(fresh.model, start, lambda name: "running" in name))
 
 
 def test_a_rate_for_what_is_frozen_is_refused(fresh: Run, start: Path) -> None:
     with pytest.raises(ConfigError, match=r"train\.phases\.0\.lr_groups\.neck: `freeze` leaves nothing of the neck"):
-        do(fresh, start, {"epochs": 1, "freeze": "all-but-head", "lr_groups": {"neck": 0.5}})
+        train_tiny(fresh, start, {"epochs": 1, "freeze": "all-but-head", "lr_groups": {"neck": 0.5}})
 
 
 def test_patience_has_a_phase_validated_after_every_epoch(fresh: Run, start: Path) -> None:
     """That Ultralytics then stops is its own matter; sixteen images teach nothing that could stop getting better."""
-    do(fresh, start, {"epochs": 2, "patience": 1}, {"epochs": 1})
+    train_tiny(fresh, start, {"epochs": 2, "patience": 1}, {"epochs": 1})
     first, second = (yaml.safe_load((fresh.train / f"phase{n}" / "args.yaml").read_text()) for n in (1, 2))
     assert (first["patience"], first["val"]) == (1, True) and second["patience"] == 100
     epochs, _ = history.read(fresh.train)
@@ -208,7 +200,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_what_was_good(
     monkeypatch.setattr(DetectionTrainer, "preprocess_batch", damaged)
     said = rf"phase1: the loss is no number any more in epoch {epoch + 1}; lower train\.lr0 .*; {kept}"
     with pytest.raises(PipelineError, match=said) as error:
-        do(fresh, start, {"epochs": 2})
+        train_tiny(fresh, start, {"epochs": 2})
     assert "\n" not in str(error.value)
     if epoch:
         state = tensors(fresh.train / "phase1" / "resume.pt")
@@ -217,7 +209,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_what_was_good(
 
 def test_a_rate_beyond_one_is_refused(fresh: Run, start: Path) -> None:
     with pytest.raises(ConfigError, match=r"train\.phases\.0: a rate of 50; 1 is the most"):
-        do(fresh, start, {"epochs": 1, "lr": 100}, lr0=0.5)
+        train_tiny(fresh, start, {"epochs": 1, "lr": 100}, lr0=0.5)
 
 
 def test_out_of_memory_halves_the_batch_and_keeps_the_steps(
@@ -242,7 +234,7 @@ def test_out_of_memory_halves_the_batch_and_keeps_the_steps(
 
     monkeypatch.setattr(DetectionTrainer, "preprocess_batch", first_is_too_large)
     monkeypatch.setattr(DetectionTrainer, "optimizer_step", counted)
-    record = do(fresh, start, {"epochs": 2}, batch=4)
+    record = train_tiny(fresh, start, {"epochs": 2}, batch=4)
     assert batches[:2] == [4, 2] and record["phases"][0]["batch"] == 2
     assert steps.count(1) == 4  # sixteen images, four to a step, as the recipe has it
 
@@ -251,7 +243,7 @@ def test_classes_that_the_source_knows_keep_their_rows(fresh: Run, start: Path) 
     model = weights.load(start)[0]
     model.names = {**model.names, 0: " Spur"}
     assert train._known_classes(model, ["open", "spur"]) == ["spur"]
-    assert do(fresh, start)["classes_kept"] == []
+    assert train_tiny(fresh, start)["classes_kept"] == []
 
 
 def test_the_figure_of_a_training(trained: Trained) -> None:

@@ -21,6 +21,15 @@ def prepared(monkeypatch: pytest.MonkeyPatch) -> None:
     weights.prepare()
 
 
+@pytest.fixture
+def no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In an empty folder, on a machine that reaches nobody."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(weights, "DOWNLOAD_HOST", "127.0.0.1")  # nothing listens on its port 443
+    for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+
+
 class Hostile:
     """Unpickling this touches a file: the mildest of programs that a checkpoint can be."""
 
@@ -113,11 +122,7 @@ def test_where_weights_are_looked_for(tmp_path: Path, trained: Trained, monkeypa
         ("model.onnx", r"model\.onnx: not weights"),
     ],
 )  # fmt: skip
-def test_no_weights_and_no_network(name: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(weights, "DOWNLOAD_HOST", "127.0.0.1")  # nothing listens on its port 443
-    for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(variable, raising=False)
+def test_no_weights_and_no_network(name: str, said: str, tmp_path: Path, no_network: None) -> None:
     with pytest.raises(WeightsError, match=said):
         weights.find(name)
     assert not list(tmp_path.rglob("*.pt"))
@@ -127,12 +132,8 @@ NO_ANSWER = "127.0.0.1 cannot be reached to download it"
 
 
 @pytest.fixture
-def offline(tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch) -> Path:
+def offline(trained: Trained, no_network: None) -> Path:
     """A project with starter weights and without others, on a machine without network; its `data/weights`."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(weights, "DOWNLOAD_HOST", "127.0.0.1")  # nothing listens on its port 443
-    for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(variable, raising=False)
     weights.HOME.mkdir(parents=True)
     shutil.copy(trained.run.model, weights.HOME / weights.STARTER)
     return weights.HOME

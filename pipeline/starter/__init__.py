@@ -14,9 +14,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-import yaml
 
 from pipeline import files, parallel, pixels, weights
+from pipeline.boxes import Box, write_data_yaml, write_labels
 from pipeline.starter.scenes import CLASSES, draw_scene
 
 TARGET = weights.HOME / weights.STARTER
@@ -67,24 +67,19 @@ def draw(folder: Path, seed: int, splits: dict[str, int], workers: int | None) -
                 (aside / kind / split).mkdir(parents=True)
             places = [(seed, number, index) for index in range(count)]
             drawn = parallel.ordered(partial(_scene, SIDE), places, workers, f"starter: {split}")
-            for index, (picture, rows) in enumerate(drawn):
+            for index, (picture, boxes) in enumerate(drawn):
                 (aside / "images" / split / f"{index:06d}.jpg").write_bytes(picture)
-                (aside / "labels" / split / f"{index:06d}.txt").write_text(rows, encoding="utf-8")
-        data = {"train": "images/train", "val": "images/val", "names": dict(enumerate(CLASSES))}
-        files.write_text(aside / "data.yaml", yaml.safe_dump(data, sort_keys=False))
+                write_labels(aside / "labels" / split / f"{index:06d}.txt", boxes, CLASSES, (SIDE, SIDE))
+        write_data_yaml(aside / "data.yaml", {split: f"images/{split}" for split in splits}, CLASSES)
 
 
-def _scene(side: int, place: tuple[int, int, int]) -> tuple[bytes, str]:
-    """One scene as JPEG of any quality that cameras have, and its label file."""
+def _scene(side: int, place: tuple[int, int, int]) -> tuple[bytes, list[Box]]:
+    """One scene as JPEG of any quality that cameras have, and its boxes."""
     cv2.setNumThreads(1)  # the processes share the cores already
     rng = np.random.default_rng(place)
     picture, objects = draw_scene(rng, side)
-    height, width = picture.shape[:2]
-    rows = [
-        f"{label} {(x + w / 2) / width:.6f} {(y + h / 2) / height:.6f} {w / width:.6f} {h / height:.6f}\n"
-        for label, (x, y, w, h) in objects
-    ]
-    return pixels.jpeg(picture, quality=int(rng.integers(60, 96))), "".join(rows)
+    boxes = [Box(CLASSES[label], x, y, x + w, y + h) for label, (x, y, w, h) in objects]
+    return pixels.jpeg(picture, quality=int(rng.integers(60, 96))), boxes
 
 
 def _train(scenes: Path, folder: Path, device: str, seed: int, epochs: int) -> tuple[Path, float, float]:
@@ -95,14 +90,15 @@ def _train(scenes: Path, folder: Path, device: str, seed: int, epochs: int) -> t
 
     resume, progress = folder / "resume.pt", folder / "progress.json"
     where = {"data": str((scenes / "data.yaml").resolve()), "save_dir": str(folder.resolve()), "device": device or None}
-    done = files.read_json(progress) if resume.is_file() else {"epochs": 0, "seconds": 0.0}
-    trainer = trainer_class(resume, progress, done["seconds"])
-    if not done["epochs"]:
+    resumed = resume.is_file()
+    trainer = trainer_class(resume, progress, files.read_json(progress)["seconds"] if resumed else 0.0)
+    model = YOLO(str(resume) if resumed else "yolo26n.yaml", task="detect")
+    if not resumed:
         shutil.rmtree(folder, ignore_errors=True)
         settings = {"imgsz": SIDE, "batch": BATCH, "epochs": epochs, "seed": seed, "exist_ok": True}
-        YOLO("yolo26n.yaml", task="detect").train(trainer, **{**ARGS, **settings}, **where)
-    elif done["epochs"] < epochs:
-        YOLO(str(resume), task="detect").train(trainer, resume=True, **where)
+        model.train(trainer, **{**ARGS, **settings}, **where)
+    elif model.ckpt["epoch"] + 1 < epochs:  # `progress` may be an epoch ahead of it
+        model.train(trainer, resume=True, **where)
     done = files.read_json(progress)
     return resume, done["seconds"] / 3600, done["fitness"]
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import pixels, sample
+from pipeline.boxes import Box
 from pipeline.sample.layout import Mask, Random
 from pipeline.sample.picture import light
 from pipeline.starter.families import FAMILIES, raster
@@ -17,7 +18,7 @@ Image = NDArray[Any]  # float32, 0..255, BGR
 Window = tuple[slice, slice]  # rows, columns
 
 CLASSES = (*FAMILIES, *sample.CLASSES)
-BOARDS = 0.08  # share of scenes that are boards of the sample data set's kind, with its defects
+BOARDS = 0.2  # share of scenes that are boards of the sample data set's kind, with its defects
 MOST = 16  # objects of a scene
 SMALLEST = 9.0  # pixels of the longer side of an object
 LARGEST = 0.6  # of the scene's side
@@ -32,25 +33,25 @@ def draw_scene(rng: Random, side: int) -> tuple[pixels.Picture, list[tuple[int, 
     picture = _background(rng, side)
     owner = np.zeros((side, side), np.int16)  # which object is seen at a pixel; 0 is the background
     whole: list[int] = []  # pixels of each object
-    seen = np.zeros(MOST, np.int64)  # those of them in sight
     labels: list[int] = []
     for family, size, centre in _plan(rng, side):
-        masks = raster(list(FAMILIES.values())[family](rng), size, _matrix(rng))
+        masks = raster(FAMILIES[CLASSES[family]](rng), size, _matrix(rng))
         place = _place(picture, centre, size)
-        if place is None or not (masks[0][1] > 127).any():
+        solid = masks[0][1] > 127
+        if place is None or not solid.any():
             continue
         window, cut = place
-        body = masks[0][1][cut] > 127
-        hidden = np.bincount(owner[window][body], minlength=len(whole) + 1)[1:]
-        if np.any((hidden > 0) & (seen[: len(whole)] - hidden < VISIBLE * np.array(whole))):
+        body = solid[cut]
+        in_sight, hidden = (
+            np.bincount(part, minlength=len(whole) + 1)[1:] for part in (owner.ravel(), owner[window][body])
+        )
+        if np.any((hidden > 0) & (in_sight - hidden < VISIBLE * np.array(whole))):
             continue  # it would hide another
-        if np.count_nonzero(body) < VISIBLE * np.count_nonzero(masks[0][1] > 127):
+        if np.count_nonzero(body) < VISIBLE * np.count_nonzero(solid):
             continue  # most of it would lie outside
         _paint(rng, picture, window, [(tone, mask[cut]) for tone, mask in masks])
         owner[window][body] = len(whole) + 1
-        seen[: len(whole)] -= hidden
-        seen[len(whole)] = np.count_nonzero(body)
-        whole.append(int(np.count_nonzero(masks[0][1] > 127)))
+        whole.append(int(np.count_nonzero(solid)))
         labels.append(family)
     objects = [(label, box) for number, label in enumerate(labels, 1) if (box := _box_of(owner == number)) is not None]
     return _photograph(rng, picture), objects
@@ -62,11 +63,9 @@ def _board(rng: Random, side: int) -> tuple[pixels.Picture, list[tuple[int, list
     left, top = (int(corner) for corner in rng.integers(0, len(picture) - side + 1, 2))
     objects = []
     for name, (x, y, width, height) in defects:
-        low = max(x - left, 0.0), max(y - top, 0.0)
-        high = min(x - left + width, float(side)), min(y - top + height, float(side))
-        w, h = high[0] - low[0], high[1] - low[1]
-        if min(w, h) >= 3 and w * h >= VISIBLE * width * height:
-            objects.append((CLASSES.index(name), [*low, w, h]))
+        box = Box(name, x - left, y - top, x - left + width, y - top + height).clipped(side, side)
+        if min(box.width, box.height) >= 3 and box.width * box.height >= VISIBLE * width * height:
+            objects.append((CLASSES.index(name), [box.xmin, box.ymin, box.width, box.height]))
     return picture[top : top + side, left : left + side], objects
 
 
@@ -80,9 +79,7 @@ def _plan(rng: Random, side: int) -> list[tuple[int, int, tuple[float, float]]]:
     plan = []
     for _ in range(count):
         family = int(families[int(rng.integers(len(families)))])
-        size = (
-            usual * float(rng.uniform(0.75, 1.3)) if crowd else np.exp(rng.uniform(np.log(SMALLEST), np.log(largest)))
-        )
+        size = usual * rng.uniform(0.75, 1.3) if crowd else np.exp(rng.uniform(np.log(SMALLEST), np.log(largest)))
         centre = (float(rng.uniform(0, side)), float(rng.uniform(0, side)))
         plan.append((family, max(int(size), int(SMALLEST)), centre))
     return plan
@@ -97,9 +94,7 @@ def _matrix(rng: Random) -> NDArray[np.float64]:
     return matrix if rng.random() < 0.5 else matrix @ np.diag([-1.0, 1.0])
 
 
-def _place(
-    picture: Image, centre: tuple[float, float], size: int
-) -> tuple[tuple[slice, slice], tuple[slice, slice]] | None:
+def _place(picture: Image, centre: tuple[float, float], size: int) -> tuple[Window, Window] | None:
     """The part of the picture that an object covers, and the part of the object that lies in the picture."""
     side = picture.shape[0]
     left, top = (round(c - size / 2) for c in centre)
@@ -124,14 +119,12 @@ def _paint(rng: Random, picture: Image, window: Window, masks: list[tuple[int, M
     for tone, mask in masks:
         weight = mask.astype(np.float32)[..., None] / 255 * np.float32(opacity)
         fill = _fill(rng, tones[tone], mask.shape) if tone == 0 else tones[tone]
+        if filled or tone != 0:
+            ground[:] = ground * (1 - weight) + fill * weight
         if tone == 0 and (outlined or not filled):
             rim = cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
             line = rim.astype(np.float32)[..., None] / 255
-            if filled:
-                ground[:] = ground * (1 - weight) + fill * weight
             ground[:] = ground * (1 - line) + tones[1 if filled else 0] * line
-        else:
-            ground[:] = ground * (1 - weight) + fill * weight
 
 
 def _apart_from(rng: Random, colour: Image) -> Image:

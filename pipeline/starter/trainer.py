@@ -13,7 +13,7 @@ def trainer_class(resume: Path, progress: Path, earlier_seconds: float) -> type[
     """Ultralytics makes the object itself, so it is handed a class.
 
     Ultralytics writes last.pt in place, so a kill can leave half a file: `resume` is renamed into its place, after
-    `progress`, which says how many epochs it has behind it at least.
+    `progress`, which says what the epochs came to.
     """
     began = time.perf_counter()
 

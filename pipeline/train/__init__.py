@@ -276,6 +276,8 @@ def _train_phase(context: Context, phase: Phase, items: list[int | str], number:
         "device": context.device or None,
         "workers": context.workers,
     }
+    if context.teacher:
+        where["distill_model"] = str(context.teacher.resolve())
     if not resumed:
         settings = {
             "epochs": phase.epochs,
@@ -290,8 +292,7 @@ def _train_phase(context: Context, phase: Phase, items: list[int | str], number:
             "exist_ok": True,
             **({} if phase.patience is None else {"patience": phase.patience}),
         }
-        taught = {"distill_model": str(context.teacher.resolve())} if context.teacher else {}
-        model.train(trainer_class(witness), **{**settings, **recipe.args, **taught}, **where)
+        model.train(trainer_class(witness), **{**settings, **recipe.args, **where})
     elif (done := model.ckpt["epoch"] + 1) < phase.epochs:  # else it was killed after its last epoch
         _forget_after(done, folder / "results.csv")
         model.train(trainer_class(witness), resume=True, **where)
