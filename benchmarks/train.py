@@ -7,13 +7,16 @@ last file, and they take turns. What each comes to is kept in runs/bench-train, 
 goes on where it was. All are measured by our evaluation, on the test split, or on val where there is no test.
 
   stock      `yolo train` with all defaults, 15 epochs
-  ours       the config as it is
-  quick      as little time as it takes to be as good: the first five layers frozen, no validation between epochs
+  ours       the config as it is: phased
   equal      our phases stretched to 15 epochs
-  scratch, full, backbone, all-but-head, phased    the same recipe and epochs, by where it starts and what is frozen
-  cached, online    all-but-head again, features computed once against augmentation in every epoch
-  random, starter, coco                            the config's phases from random, starter and COCO weights
-  random-frozen, starter-frozen, coco-frozen       the same with the backbone frozen all the time
+  quick      as little time as it takes to be as good: the first five layers frozen
+  random, starter, coco                        the config's phases from random, starter and COCO weights
+  random-frozen, starter-frozen, coco-frozen   the same epochs with the backbone frozen all the time
+  scratch, full, backbone, all-but-head        the same epochs in one phase, by where it starts and what is frozen
+  backbone-cached, all-but-head-cached         features computed once instead of images augmented in every epoch
+
+From `quick` on, validation images are seen once, at the end. Seconds are medians over the seeds, accuracies means; an
+epoch's seconds are Ultralytics' own (results.csv), without the first epoch and the last.
 
 `--share 0.1` takes every tenth training image, in the order of their names, and the epochs of the recipe for so few.
 """
@@ -21,12 +24,15 @@ goes on where it was. All are measured by our evaluation, on the test split, or 
 from __future__ import annotations
 
 import argparse
+import csv
+import itertools
 import os
 import platform
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -68,13 +74,11 @@ def phases(config: dict[str, Any], what: str, fewer_images: int | None) -> dict[
     elif what == "equal":
         train["phases"] = [{"epochs": 3, "freeze": "backbone"}, {"epochs": EPOCHS - 3, "lr": 0.7}]
     elif what == "scratch":
-        train |= {"weights": "yolo26n.yaml", "phases": [{"epochs": few}]}
+        train |= {"weights": START["random"], "phases": [{"epochs": few}], "args": to_the_end}
     elif what == "full":
-        train["phases"] = [{"epochs": few, "lr": 0.7}]
-    elif what in ("backbone", "all-but-head"):
-        train |= {"phases": [{"epochs": few, "freeze": what}], "cache_features": False}
-    elif what in ("cached", "online"):
-        train |= {"phases": [{"epochs": few, "freeze": "all-but-head"}], "cache_features": what == "cached"}
+        train |= {"phases": [{"epochs": few, "lr": 0.7}], "args": to_the_end}
+    elif (freeze := what.removesuffix("-cached")) in ("backbone", "all-but-head"):
+        train |= {"phases": [{"epochs": few, "freeze": freeze}], "cache_features": freeze != what, "args": to_the_end}
     return train
 
 
@@ -137,6 +141,14 @@ def accuracy(name: str, model: Path, imgsz: int) -> dict[str, float]:
     return {key: figures[key] for key in ("map50_95", "map50")}
 
 
+def epoch_seconds(folder: Path) -> float | None:
+    """Of the last phase, without its first and last epoch; None where there are no others."""
+    results = max(folder.rglob("results.csv"))
+    ends = [float(row["time"]) for row in csv.DictReader(results.open())]
+    lengths = [after - before for before, after in itertools.pairwise(ends[:-1])]
+    return round(statistics.median(lengths), 2) if lengths else None
+
+
 def measure(name: str, what: str, seed: int, share: float) -> dict[str, Any]:
     """One training and what it comes to; read back if it is known."""
     folder = OUT / (f"{name}-{what}-{seed}" if share == 1 else f"{name}-{share:g}-{what}-{seed}")
@@ -151,15 +163,15 @@ def measure(name: str, what: str, seed: int, share: float) -> dict[str, Any]:
     with (folder / "log.txt").open("w") as log:
         subprocess.run(line, env=environment, stdout=log, stderr=subprocess.STDOUT, check=True)
     seconds = time.perf_counter() - start
-    result = {"seconds": round(seconds, 1), **accuracy(name, model, config["train"]["imgsz"])}
+    result = {"seconds": round(seconds, 1), "epoch_seconds": epoch_seconds(folder / "train")}
+    result |= accuracy(name, model, config["train"]["imgsz"])
     write_json(known, result)
     print(f"{name} {what} seed {seed}: {result}", file=sys.stderr, flush=True)
     return result
 
 
-def spread(values: list[float], digits: int) -> str:
-    middle = statistics.mean(values)
-    return f"{middle:.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+def spread(values: list[float], digits: int, middle: Callable[[list[float]], float] = statistics.median) -> str:
+    return f"{middle(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
 def main() -> None:
@@ -171,8 +183,8 @@ def main() -> None:
     options = parser.parse_args()
     packages = ", ".join(f"{name} {version(name)}" for name in ("ultralytics-opencv-headless", "torch"))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    print(f"# Training, timed\n\nWritten by `python benchmarks/train.py {' '.join(sys.argv[1:])}`: means over seeds ")
-    print(f"{', '.join(map(str, options.seeds))}, and (least to most).\n")
+    print(f"# Training, timed\n\nWritten by `python benchmarks/train.py {' '.join(sys.argv[1:])}`:")
+    print(f"seconds are medians over seeds {', '.join(map(str, options.seeds))}, accuracies means; (least to most).\n")
     print(f"{cores} cores ({platform.machine()}), Python {platform.python_version()}, {packages}.")
     for name in options.names:
         results: dict[str, list[dict[str, Any]]] = {row: [] for row in options.rows}
@@ -180,11 +192,14 @@ def main() -> None:
             for row in options.rows:
                 results[row].append(measure(name, row, seed, options.share))
         images = "" if options.share == 1 else f", {options.share:.0%} of the training images"
-        print(f"\n## {name}{images}\n\n| training | seconds | mAP50-95 | mAP50 | times faster than stock |")
-        print("|---|---|---|---|---|")
+        print(f"\n## {name}{images}\n")
+        print("| training | seconds | of an epoch | mAP50-95 | mAP50 | times faster than stock |")
+        print("|---|---|---|---|---|---|")
         for row, found in results.items():
             columns = [spread([one["seconds"] for one in found], 0)]
-            columns += [spread([one[key] for one in found], 3) for key in ("map50_95", "map50")]
+            lengths = [one["epoch_seconds"] for one in found if one.get("epoch_seconds")]
+            columns.append(spread(lengths, 1) if lengths else "")
+            columns += [spread([one[key] for one in found], 3, statistics.mean) for key in ("map50_95", "map50")]
             pairs = zip(results.get("stock", []), found, strict=False)
             columns.append(
                 spread([one["seconds"] / other["seconds"] for one, other in pairs], 1) if "stock" in results else ""
