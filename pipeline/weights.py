@@ -15,7 +15,7 @@ from threading import Thread
 from typing import Any
 from urllib.request import Request, urlopen
 
-from pipeline import files
+from pipeline import files, parallel
 from pipeline.errors import DataError, PipelineError, WeightsError, did_you_mean
 
 HOME = Path("data/weights")
@@ -29,20 +29,19 @@ STARTER = "starter-yolo26n.pt"  # made by `make starter-weights`, part of the pr
 
 def prepare() -> None:
     """Set up the process for Ultralytics. Call before the first import of it."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     os.environ["ULTRALYTICS_SAFE_LOAD"] = "true"
     os.environ["YOLO_AUTOINSTALL"] = "false"  # no surprise installs
     os.environ["YOLO_OFFLINE"] = "true"  # no telemetry, no version checks; downloads asked for still work
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
     os.environ.setdefault("YOLO_CONFIG_DIR", str(CACHE.resolve()))
     os.environ.setdefault("MPLCONFIGDIR", str((CACHE / "matplotlib").resolve()))
-    os.environ.setdefault("OMP_NUM_THREADS", str(cores))
+    os.environ.setdefault("OMP_NUM_THREADS", str(parallel.cores()))
     _bring_fonts(Path(os.environ["YOLO_CONFIG_DIR"]) / "Ultralytics")
 
     from ultralytics.utils import torch_utils
 
     # Ultralytics computes on `cores - 1` threads: on a 2-core machine, on one.
-    torch_utils.NUM_THREADS = cores
+    torch_utils.NUM_THREADS = parallel.cores()
 
 
 def check_device(device: str) -> None:
@@ -55,6 +54,15 @@ def check_device(device: str) -> None:
         raise PipelineError(
             f"--device {device}: this machine has no such device; name cpu, or leave it out for the best there is"
         ) from None
+
+
+def device_name(device: str) -> str:
+    """What the processor or GPU calls itself, for records. Raises nothing: `device` was checked."""
+    import torch
+    from ultralytics.utils.torch_utils import get_cpu_info, select_device
+
+    chosen = select_device(device, verbose=False)
+    return str(torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else get_cpu_info())
 
 
 def _bring_fonts(config: Path) -> None:

@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "parallel": {"errors"},
     "params": {"files", "config", "run"},
     "sample": {"files", "pixels", "sample"},
-    "weights": {"errors", "files"},
+    "weights": {"errors", "files", "parallel"},
     "history": set(),
     "results": {"errors", "files", "run"},
     **dict.fromkeys(STAGES, SHARED),
@@ -39,7 +39,7 @@ MAY_IMPORT = {
     "report": SHARED | {"history", "results"},
     "starter": {"boxes", "files", "parallel", "pixels", "sample", "train", "weights"},
     "validate": SHARED | {"weights", "results"},
-    "export": SHARED | {"weights"},
+    "export": SHARED | {"parallel", "weights"},
     "__main__": {"config", "errors", "run", "params", "sample", "starter"} | STAGES,
 }
 USES_ULTRALYTICS = {"train", "starter", "weights", "validate", "export", "embeddings"}

@@ -14,7 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from pipeline import files, weights
+from pipeline import files, parallel, weights
 from pipeline.boxes import YoloDataset
 from pipeline.errors import ExportError
 from pipeline.export import bundle
@@ -65,7 +65,7 @@ def main(run: Run) -> str:
             raise ExportError(f"{artefact}: not the file that was proven (its sha256 differs); `make export` again")
         if not (run.export / entry["bundle"]).is_file():
             raise ExportError(f"{run.export / entry['bundle']}: not there; `make export` again")
-    threads = [number for number in THREADS if number <= len(os.sched_getaffinity(0))]
+    threads = [number for number in THREADS if number <= parallel.cores()]
     measured: dict[tuple[int, int], list[dict[str, Any]]] = {}
     with tempfile.TemporaryDirectory() as place:
         folders = [bundle.unpack(run.export / entry["bundle"], Path(place)) for entry in entries]
@@ -78,7 +78,8 @@ def main(run: Run) -> str:
         _row(entries[index], number, found, None if plain is None else measured[plain, number])
         for (index, number), found in measured.items()
     ]
-    manifest["benchmark"] = {"machine": _machine(), "images": len(images), "rows": rows}
+    machine = f"{weights.device_name('cpu')}, {parallel.cores()} cores"
+    manifest["benchmark"] = {"machine": machine, "images": len(images), "rows": rows}
     files.write_text(run.export / "benchmark.svg", _plot(rows))
     files.write_json(run.manifest, manifest)
     return f"{table(rows)}\n-> {run.manifest}"
@@ -141,15 +142,6 @@ def _json_of(command: list[str], threads: int, what: str) -> Any:
     if done.returncode:
         raise ExportError(f"{what}: {(done.stderr.strip() or 'no word from it').splitlines()[-1]}")
     return json.loads(done.stdout.splitlines()[-1])
-
-
-def _machine() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else 'unknown processor'}, {len(os.sched_getaffinity(0))} cores"
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pipeline import files
+from pipeline import files, parallel
 from pipeline.boxes import YoloDataset
 from pipeline.config import Export, Limits, Target
 from pipeline.errors import ExportError
@@ -104,7 +104,7 @@ class Maker:
         through = {**spec, "format": "onnx"} if spec["format"] == "engine" else spec
         try:
             # Half of the cores: runtimes wait actively, and beside other work all of them stand in each other's way.
-            return runner.Model(self.folder, through, max(1, len(os.sched_getaffinity(0)) // 2))
+            return runner.Model(self.folder, through, max(1, parallel.cores() // 2))
         except runner.Trouble as error:
             raise ExportError(str(error)) from None
 

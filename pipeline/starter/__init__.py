@@ -55,7 +55,7 @@ def main(device: str, workers: int | None, seed: int = SEED, epochs: int = EPOCH
     trained, hours, fitness = _train(scenes, work / f"train-{seed}", device, seed, epochs)
     _publish(trained)
     digest = files.sha256(TARGET)
-    files.write_text(TARGET.parent / "README.md", _readme(seed, epochs, hours, fitness, digest))
+    files.write_text(TARGET.parent / "README.md", _readme(seed, epochs, hours, fitness, digest, device))
     return f"{epochs} epochs in {hours:.1f} h, mAP50-95 {fitness:.3f} on scenes held out -> {TARGET}"
 
 
@@ -120,15 +120,13 @@ def _publish(checkpoint: Path) -> None:
     partial.replace(TARGET)
 
 
-def _readme(seed: int, epochs: int, hours: float, fitness: float, digest: str) -> str:
-    from ultralytics.utils.torch_utils import get_cpu_info
-
+def _readme(seed: int, epochs: int, hours: float, fitness: float, digest: str, device: str) -> str:
     packages = ("ultralytics-opencv-headless", "torch", "numpy", "opencv-python-headless")
     facts = {
         "command": "`make starter-weights`, which wrote this page too",
         "scenes": f"{SCENES['train']:,} of {SIDE} x {SIDE} pixels, {len(CLASSES)} classes, seed {seed}; "
         f"{SCENES['val']} more held out",
-        "training": f"{epochs} epochs, {hours:.1f} hours on {get_cpu_info()}, {parallel.cores()} threads",
+        "training": f"{epochs} epochs, {hours:.1f} hours on {weights.device_name(device)}, {parallel.cores()} threads",
         "on the scenes held out": f"mAP50-95 {fitness:.3f}",
         "versions": ", ".join(f"{name} {version(name)}" for name in packages),
         "sha256": f"`{digest}`",

@@ -347,16 +347,8 @@ def _record(beginning: dict[str, Any], context: Context, records: list[dict[str,
         "batch": context.recipe.batch,
         "seed": context.seed,
         "seconds": round(sum(record["seconds"] for record in records), 1),
-        "device": _device_name(context.device),
+        "device": weights.device_name(context.device),
         "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
         "machine": platform.machine(),
     }
-
-
-def _device_name(device: str) -> str:
-    import torch
-    from ultralytics.utils.torch_utils import get_cpu_info, select_device
-
-    chosen = select_device(device, verbose=False)
-    return str(torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else get_cpu_info())

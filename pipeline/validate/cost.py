@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import pixels
+from pipeline import pixels, weights
 
 WARM_UP, RUNS = 3, 30
 
@@ -36,18 +36,10 @@ def measure(model: Any, images: list[Path], imgsz: int, device: str) -> dict[str
         "gflops": round(gflops, 3) if gflops else None,  # Ultralytics gives 0 where it cannot count
         "imgsz": imgsz,
         "latency": {
-            "device": _device_name(device),
+            "device": weights.device_name(device),
             "batch": 1,
             "runs": RUNS,
             "median_ms": round(float(np.median(milliseconds)), 2),
             "p95_ms": round(float(np.percentile(milliseconds, 95)), 2),
         },
     }
-
-
-def _device_name(device: str) -> str:
-    import torch
-    from ultralytics.utils.torch_utils import get_cpu_info, select_device
-
-    chosen = select_device(device, verbose=False)
-    return str(torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else get_cpu_info())
