@@ -181,6 +181,8 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--share", type=float, default=1, help="of the training images (default 1)")
     options = parser.parse_args()
+    if options.share != 1 and set(options.rows) - {*START, *(f"{start}-frozen" for start in START)}:
+        parser.error(f"--share is for the rows {', '.join(START)}, frozen or not")
     packages = ", ".join(f"{name} {version(name)}" for name in ("ultralytics-opencv-headless", "torch"))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     print(f"# Training, timed\n\nWritten by `python benchmarks/train.py {' '.join(sys.argv[1:])}`:")
