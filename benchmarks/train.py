@@ -9,12 +9,14 @@ goes on where it was. All are measured by our evaluation, on the test split, or 
   stock      `yolo train` with all defaults, 15 epochs
   ours       the config as it is: phased
   equal      our phases stretched to 15 epochs
-  quick      as little time as it takes to be as good: the first five layers frozen
+  quick      as little time as it takes to be as good: the first five layers frozen, their features computed once
   random, starter, coco                        the config's phases from random, starter and COCO weights
   random-frozen, starter-frozen, coco-frozen   the same epochs with the backbone frozen all the time
   scratch, full, backbone, all-but-head        the same epochs in one phase, by where it starts and what is frozen
   backbone-cached, all-but-head-cached         features computed once instead of images augmented in every epoch
 
+`cores` are those that a training was given, as by `taskset -c 0 python benchmarks/train.py ...`; trainings on a core
+each may run beside each other where that makes none slower. Of two cores Ultralytics computes on one.
 From `quick` on, validation images are seen once, at the end. Seconds are medians over the seeds, accuracies means; an
 epoch's seconds are Ultralytics' own (results.csv), without the first epoch and the last.
 
@@ -39,12 +41,16 @@ from typing import Any
 
 import yaml
 
+from pipeline import weights
 from pipeline.boxes import YoloDataset, write_data_yaml
 from pipeline.files import read_json, write_json
+from pipeline.parallel import cores
 from pipeline.run import Run
 from pipeline.train import recipe
 
+ENVIRONMENT = dict(os.environ)  # as it was before ours was prepared: the one of each training
 EPOCHS = 15
+QUICK = {"bccd": 3, "facemask": 6}  # epochs of the row `quick`; otherwise as many as the config's phases have
 SEEDS = (0, 1, 2)
 ROOT = Path(__file__).resolve().parents[1]
 OUT = Path("runs/bench-train")
@@ -57,7 +63,7 @@ YOLO(weights).train(data=data, imgsz=int(imgsz), epochs=int(epochs), seed=int(se
 """
 
 
-def phases(config: dict[str, Any], what: str, fewer_images: int | None) -> dict[str, Any]:
+def phases(name: str, config: dict[str, Any], what: str, fewer_images: int | None) -> dict[str, Any]:
     """The `train` section of the config for one row of the tables."""
     train = dict(config["train"])
     few = sum(phase["epochs"] for phase in train["phases"])
@@ -70,7 +76,7 @@ def phases(config: dict[str, Any], what: str, fewer_images: int | None) -> dict[
             train["phases"] = [{"epochs": sum(phase["epochs"] for phase in train["phases"]), "freeze": "backbone"}]
         train |= {"weights": START[start], "cache_features": False, "args": to_the_end}
     elif what == "quick":
-        train |= {"phases": [{"epochs": 3, "freeze": 5}], "args": to_the_end}
+        train |= {"phases": [{"epochs": QUICK.get(name, few), "freeze": 5, "lr": 1.5}], "args": to_the_end}
     elif what == "equal":
         train["phases"] = [{"epochs": 3, "freeze": "backbone"}, {"epochs": EPOCHS - 3, "lr": 0.7}]
     elif what == "scratch":
@@ -117,7 +123,7 @@ def command(
             link.symlink_to(target.resolve())
     fewer = None if share == 1 else len(YoloDataset.read(augmented / "data.yaml").files("train"))
     written = folder / f"{folder.name}.yaml"
-    written.write_text(yaml.safe_dump({**config, "seed": seed, "train": phases(config, what, fewer)}))
+    written.write_text(yaml.safe_dump({**config, "seed": seed, "train": phases(name, config, what, fewer)}))
     code = (
         "import sys; from pathlib import Path; from pipeline import config, run, train\n"
         "c = config.load(Path(sys.argv[1])); print(train.main(c.train, run.Run(Path(sys.argv[2])), c.seed, '', 0))"
@@ -126,9 +132,6 @@ def command(
 
 
 def accuracy(name: str, model: Path, imgsz: int) -> dict[str, float]:
-    from pipeline import weights
-
-    weights.prepare()
     from ultralytics import YOLO
 
     from pipeline.config import Validate
@@ -158,12 +161,12 @@ def measure(name: str, what: str, seed: int, share: float) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     config = yaml.safe_load(Path(f"configs/{name}.yaml").read_text())
     line, model = command(name, config, what, seed, folder, share)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false"}
+    environment = {**ENVIRONMENT, "PYTHONPATH": str(ROOT), "YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false"}
     start = time.perf_counter()
     with (folder / "log.txt").open("w") as log:
         subprocess.run(line, env=environment, stdout=log, stderr=subprocess.STDOUT, check=True)
     seconds = time.perf_counter() - start
-    result = {"seconds": round(seconds, 1), "epoch_seconds": epoch_seconds(folder / "train")}
+    result = {"cores": cores(), "seconds": round(seconds, 1), "epoch_seconds": epoch_seconds(folder / "train")}
     result |= accuracy(name, model, config["train"]["imgsz"])
     write_json(known, result)
     print(f"{name} {what} seed {seed}: {result}", file=sys.stderr, flush=True)
@@ -183,11 +186,11 @@ def main() -> None:
     options = parser.parse_args()
     if options.share != 1 and set(options.rows) - {*START, *(f"{start}-frozen" for start in START)}:
         parser.error(f"--share is for the rows {', '.join(START)}, frozen or not")
+    weights.prepare()
     packages = ", ".join(f"{name} {version(name)}" for name in ("ultralytics-opencv-headless", "torch"))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     print(f"# Training, timed\n\nWritten by `python benchmarks/train.py {' '.join(sys.argv[1:])}`:")
     print(f"seconds are medians over seeds {', '.join(map(str, options.seeds))}, accuracies means; (least to most).\n")
-    print(f"{cores} cores ({platform.machine()}), Python {platform.python_version()}, {packages}.")
+    print(f"{weights.device_name('cpu')}, Python {platform.python_version()}, {packages}.")
     for name in options.names:
         results: dict[str, list[dict[str, Any]]] = {row: [] for row in options.rows}
         for seed in options.seeds:
@@ -195,10 +198,11 @@ def main() -> None:
                 results[row].append(measure(name, row, seed, options.share))
         images = "" if options.share == 1 else f", {options.share:.0%} of the training images"
         print(f"\n## {name}{images}\n")
-        print("| training | seconds | of an epoch | mAP50-95 | mAP50 | times faster than stock |")
-        print("|---|---|---|---|---|---|")
+        print("| training | cores | seconds | of an epoch | mAP50-95 | mAP50 | times faster than stock |")
+        print("|---|---|---|---|---|---|---|")
         for row, found in results.items():
-            columns = [spread([one["seconds"] for one in found], 0)]
+            columns = [", ".join(map(str, sorted({one["cores"] for one in found})))]
+            columns.append(spread([one["seconds"] for one in found], 0))
             lengths = [one["epoch_seconds"] for one in found if one.get("epoch_seconds")]
             columns.append(spread(lengths, 1) if lengths else "")
             columns += [spread([one[key] for one in found], 3, statistics.mean) for key in ("map50_95", "map50")]

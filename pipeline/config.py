@@ -177,6 +177,7 @@ class Train(Section):
     lr0: float | None = Field(default=None, gt=0)
     phases: Annotated[tuple[Phase, ...], Field(min_length=1)] | None = None
     cache_features: Literal["auto"] | bool = "auto"
+    ema: float | None = Field(default=None, gt=0)
     l2_sp: float = Field(default=0.0, ge=0)
     args: dict[str, Argument] = {}
 

@@ -42,6 +42,9 @@ def prepare() -> None:
 
     # Ultralytics computes on `cores - 1` threads: on a 2-core machine, on one.
     torch_utils.NUM_THREADS = parallel.cores()
+    # Ultralytics' `deterministic` also has PyTorch fill all memory that it allocates: 3 % of a step, for nothing, as
+    # no tensor is read before it is written.
+    torch_utils.torch.utils.deterministic.fill_uninitialized_memory = False
 
 
 def check_device(device: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,25 @@ def test_the_rate_falls_with_every_step_and_both_heads_count_alike(
     assert seen == pytest.approx([0.001 * rate for rate in rates], rel=1e-6) and heads == gains
 
 
+def test_the_average_looks_back_over_so_many_epochs(fresh: Run, start: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights.prepare()
+    from ultralytics.utils.torch_utils import ModelEMA
+
+    kept, update = [], ModelEMA.update
+
+    def watched(self: Any, model: Any) -> None:
+        update(self, model)
+        kept.append(self.decay(self.updates))
+
+    monkeypatch.setattr(ModelEMA, "update", watched)
+    train_tiny(fresh, start, {"epochs": 2}, ema=0.75)
+    # Four steps an epoch, so three steps in all; before the eighth step, a quarter of those done and one more.
+    assert kept == pytest.approx([1 - 1 / min(3, 1 + step / 4) for step in range(1, 9)])
+    kept.clear()
+    train_tiny(fresh, start, {"epochs": 1}, recipe="ultralytics", batch=4, args={"plots": False, "nbs": 4})
+    assert kept == pytest.approx([0.9999 * (1 - math.exp(-step / 2000)) for step in range(1, 5)])
+
+
 def test_loading_ahead_changes_no_batch(trained: Trained) -> None:
     weights.prepare()
     import torch
@@ -100,6 +120,25 @@ def test_loading_ahead_changes_no_batch(trained: Trained) -> None:
         return [[batch.tolist() for batch in loader] for _ in range(3)]
 
     assert epochs(Ahead) == epochs(InfiniteDataLoader)
+
+
+def test_loading_ahead_takes_no_core_from_the_training() -> None:
+    weights.prepare()
+    import torch
+
+    from pipeline.train.trainer import Ahead
+
+    class Asking(list[int]):
+        def __getitem__(self, index: Any) -> Any:
+            return torch.get_num_threads()
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert [batch.tolist() for batch in Ahead(Asking(range(4)), batch_size=2)] == [[1, 1], [1, 1]]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_parts_are_split_without_loss(start: Path) -> None:

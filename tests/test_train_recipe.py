@@ -30,7 +30,7 @@ def test_fewer_images_get_more_epochs_and_smaller_batches() -> None:
 
 def test_every_choice_has_its_reason() -> None:
     found = recipe()
-    assert set(found.reasons) == {"phases", "batch", "lr0", "rate", "heads", *found.args}
+    assert set(found.reasons) == {"phases", "batch", "lr0", "rate", "heads", "ema", *found.args}
     assert all(choice["reason"] and choice["reason"] != GIVEN for choice in found.reasons.values())
     assert found.lr0 == pytest.approx(0.002 * 5 / 7, abs=1e-6)
 
@@ -57,6 +57,14 @@ def test_each_key_can_be_given(settings: Any, key: str, value: Any) -> None:
 def test_phases_that_are_given_stay() -> None:
     found = recipe(phases=[{"epochs": 3}])
     assert found.phases == (Phase(epochs=3),) and found.reasons["phases"]["reason"] == GIVEN
+
+
+def test_the_average_spans_a_share_of_long_phases() -> None:
+    short, long = Phase(epochs=5), Phase(epochs=12)
+    assert [recipe().average(phase) for phase in (short, long)] == [None, 1.0]
+    assert [recipe(ema=2).average(phase) for phase in (short, long)] == [2, 2]
+    assert recipe(ema=2).reasons["ema"] == {"value": 2, "reason": GIVEN}
+    assert recipe(recipe="ultralytics").average(long) is None
 
 
 def test_ultralytics_own_recipe() -> None:

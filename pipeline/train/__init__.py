@@ -261,7 +261,8 @@ def _train_phase(context: Context, phase: Phase, items: list[int | str], number:
         wanted = Wanted(cut, config.cache_features, phase.epochs, context.run.features.resolve())
     is_last = number == len(recipe.phases)
     few_steps = recipe.few_steps and is_last and phase.epochs <= FEW
-    witness = Witness(folder, phase, items, is_last, wanted, context.source, config.l2_sp, few_steps)
+    ema = recipe.average(phase)
+    witness = Witness(folder, phase, items, is_last, wanted, context.source, config.l2_sp, few_steps, ema)
     resumed = witness.can_resume
     if resumed:
         witness.earlier_seconds = files.read_json(witness.progress)["seconds"]

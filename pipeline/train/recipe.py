@@ -10,6 +10,8 @@ from pipeline.errors import ConfigError
 
 GIVEN = "given in the config"
 FEW = 3  # epochs; at four and more the configs scored no better for it (benchmarks/recipe.md)
+LONG = 10  # epochs of a phase from which a longer average pays; with four or five it did not
+EMA_SHARE = 1 / 12  # of a phase
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +19,7 @@ class Recipe:
     """`args` are Ultralytics' own; `reasons` say of every key where its value comes from, for `train.json`.
 
     `few_steps`: in a last phase of FEW epochs or fewer the rate falls with every step, and the loss weighs both heads
-    alike all the time.
+    alike all the time. `ema` is what the config says of it, in epochs.
     """
 
     phases: tuple[Phase, ...]
@@ -26,9 +28,14 @@ class Recipe:
     args: dict[str, Any]
     reasons: dict[str, dict[str, Any]]
     few_steps: bool
+    ema: float | None
 
     def rate(self, phase: Phase) -> float:
         return phase.lr0 or self.lr0 * phase.lr
+
+    def average(self, phase: Phase) -> float | None:
+        """The epochs that the moving average of the weights looks back over; None is Ultralytics' own average."""
+        return self.ema or (phase.epochs * EMA_SHARE if self.few_steps and phase.epochs >= LONG else None)
 
 
 def choose(config: Train, images: int, classes: int) -> Recipe:
@@ -57,13 +64,15 @@ def choose(config: Train, images: int, classes: int) -> Recipe:
         "momentum": (0.9, "what `auto` takes with AdamW"),
         "warmup_epochs": (0.5, "steps are few; the default of 3 epochs would be most of a phase"),
         "warmup_bias_lr": (0.0, "what `auto` takes with AdamW; biases that begin at 0.1 lose what they know"),
+        "close_mosaic": (10, "Ultralytics' own: a phase's last ten epochs see no mosaic; with more of it BCCD lost"),
     }
     for key, (value, reason) in ours.items():
         reasons[key] = _choice(config.args.get(key), config.args.get(key, value), reason)
     reasons |= {key: {"value": value, "reason": GIVEN} for key, value in config.args.items() if key not in ours}
     reasons |= {key: _choice(None, value, reason) for key, (value, reason) in _FEW_STEPS.items()}
+    reasons["ema"] = _choice(config.ema, config.ema or f"a twelfth of each phase of {LONG} epochs or more", _EMA)
     args = {**{key: value for key, (value, _) in ours.items()}, **config.args}
-    return Recipe(phases, batch, lr0, args, reasons, few_steps=True)
+    return Recipe(phases, batch, lr0, args, reasons, few_steps=True, ema=config.ema)
 
 
 def _choice(given: Any, value: Any, reason: str) -> dict[str, Any]:
@@ -72,6 +81,8 @@ def _choice(given: Any, value: Any, reason: str) -> dict[str, Any]:
 
 _EPOCHS = "about 2,000 images seen unfrozen, 5 epochs at least, and a quarter as many frozen before"
 _BATCH = "4 below 1,500, 8 below 5,000, then 16; few images need many steps"
+
+_EMA = "Ultralytics' average needs thousands of steps to begin: after 600 it still looks back over one and a half"
 
 _FEW_STEPS = {
     "rate": (
@@ -102,4 +113,5 @@ def _ultralytics(config: Train) -> Recipe:
     if rates and config.args.get("optimizer", "auto") == "auto":
         raise ConfigError("train.recipe: Ultralytics' own optimizer sets its own rate; name train.args.optimizer")
     reasons = {key: {"value": value, "reason": GIVEN} for key, value in config.args.items()}
-    return Recipe(phases, config.batch or 16, config.lr0 or 0.01, dict(config.args), reasons, few_steps=False)
+    batch, lr0 = config.batch or 16, config.lr0 or 0.01
+    return Recipe(phases, batch, lr0, dict(config.args), reasons, few_steps=False, ema=config.ema)

@@ -44,6 +44,7 @@ class Witness:
     source: Path
     l2_sp: float
     few_steps: bool
+    ema: float | None
     earlier_seconds: float = 0.0
     began: float = field(default_factory=time.perf_counter)
 
@@ -82,12 +83,14 @@ class Witness:
 class Ahead(InfiniteDataLoader):  # type: ignore[misc]  # Ultralytics has no types
     """A loader without workers, such as Ultralytics takes on a CPU, that loads the next batch beside the training.
 
-    In one thread, which alone draws random numbers meanwhile: batches are those of the loader itself.
+    In one thread, which alone draws random numbers meanwhile: batches are those of the loader itself. That thread works
+    on one core: a second team of OpenMP threads has libgomp put the first to sleep after every operation, which
+    doubled the seconds of an epoch on two cores.
     """
 
     def __iter__(self) -> Iterator[Any]:
         batches = super().__iter__()
-        with ThreadPoolExecutor(1) as thread:
+        with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as thread:
             coming = thread.submit(next, batches, None)
             while (batch := coming.result()) is not None:
                 coming = thread.submit(next, batches, None)
@@ -188,6 +191,10 @@ def trainer_class(witness: Witness) -> type[DetectionTrainer]:
             if witness.few_steps and isinstance(loss := model.init_criterion(), E2ELoss):
                 loss.o2m = loss.o2o = loss.o2m_copy = loss.final_o2m = 0.5
                 model.criterion = loss
+            if witness.ema and self.ema:
+                steps = max(1.0, witness.ema * len(self.train_loader) / self.accumulate)
+                # Young, it looks back over a quarter of what it has seen, so that the start is soon forgotten.
+                self.ema.decay = lambda updates: 1 - 1 / min(steps, 1 + updates / 4)
             self.frozen_before = freeze.snapshot(model, witness.items, buffers=phase.batchnorm.frozen == "eval")
             if RANK in {-1, 0} and not self.resume:
                 trainable = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
