@@ -3,8 +3,8 @@
 python benchmarks/train.py bccd facemask > benchmarks/train.md      (hours; after `make augment` of both configs)
 
 Same weights, images, image size and machine; each training is a process of its own, from the start of Python to the
-last file, and they take turns. What each comes to is kept in runs/bench-train, so that a benchmark that was stopped
-goes on where it was. All are measured by our evaluation, on the test split, or on val where there is no test.
+last file, and they take turns. What each comes to is a line of benchmarks/train.jsonl, so that a benchmark that was
+stopped goes on where it was; take out lines to measure anew. All are measured by our evaluation, on the test split, or on val where there is no test.
 
   stock      `yolo train` with all defaults, 15 epochs
   ours       the config as it is: phased
@@ -28,6 +28,7 @@ from __future__ import annotations
 import argparse
 import csv
 import itertools
+import json
 import os
 import platform
 import statistics
@@ -43,7 +44,6 @@ import yaml
 
 from pipeline import weights
 from pipeline.boxes import YoloDataset, write_data_yaml
-from pipeline.files import read_json, write_json
 from pipeline.parallel import cores
 from pipeline.run import Run
 from pipeline.train import recipe
@@ -54,6 +54,7 @@ QUICK = {"bccd": 3, "facemask": 6}  # epochs of the row `quick`; otherwise as ma
 SEEDS = (0, 1, 2)
 ROOT = Path(__file__).resolve().parents[1]
 OUT = Path("runs/bench-train")
+KNOWN = ROOT / "benchmarks/train.jsonl"
 START = {"random": "yolo26n.yaml", "starter": "data/weights/starter-yolo26n.pt", "coco": "data/weights/yolo26n.pt"}
 STOCK = """
 import sys
@@ -153,11 +154,12 @@ def epoch_seconds(folder: Path) -> float | None:
 
 
 def measure(name: str, what: str, seed: int, share: float) -> dict[str, Any]:
-    """One training and what it comes to; read back if it is known."""
+    """One training and what it comes to; read back if this processor did it before."""
+    which = {"config": name, "row": what, "seed": seed, "share": share, "machine": weights.device_name("cpu")}
+    for text in KNOWN.read_text().splitlines() if KNOWN.is_file() else ():
+        if (known := json.loads(text)).items() >= which.items():
+            return dict(known)
     folder = OUT / (f"{name}-{what}-{seed}" if share == 1 else f"{name}-{share:g}-{what}-{seed}")
-    known = folder / "result.json"
-    if known.is_file():
-        return dict(read_json(known))
     folder.mkdir(parents=True, exist_ok=True)
     config = yaml.safe_load(Path(f"configs/{name}.yaml").read_text())
     line, model = command(name, config, what, seed, folder, share)
@@ -166,10 +168,12 @@ def measure(name: str, what: str, seed: int, share: float) -> dict[str, Any]:
     with (folder / "log.txt").open("w") as log:
         subprocess.run(line, env=environment, stdout=log, stderr=subprocess.STDOUT, check=True)
     seconds = time.perf_counter() - start
-    result = {"cores": cores(), "seconds": round(seconds, 1), "epoch_seconds": epoch_seconds(folder / "train")}
+    result = {**which, "cores": cores(), "seconds": round(seconds, 1)}
+    result["epoch_seconds"] = epoch_seconds(folder / "train")
     result |= accuracy(name, model, config["train"]["imgsz"])
-    write_json(known, result)
-    print(f"{name} {what} seed {seed}: {result}", file=sys.stderr, flush=True)
+    with KNOWN.open("a") as file:
+        print(json.dumps(result), file=file)
+    print(result, file=sys.stderr, flush=True)
     return result
 
 

@@ -75,7 +75,8 @@ def test_the_model_is_an_ordinary_checkpoint(trained: Trained) -> None:
 
 def test_the_best_phase_becomes_the_model(trained: Trained) -> None:
     record = read_json(trained.run.train_record)
-    best = max(record["phases"], key=lambda phase: (phase["best_fitness"], phase["phase"]))
+    highest = max(phase["best_fitness"] for phase in record["phases"])
+    best = [phase for phase in record["phases"] if phase["best_fitness"] >= highest - 0.005][-1]
     assert record["best_phase"] == best["phase"]
     assert sha256(trained.run.model) == sha256(trained.run.train / f"phase{best['phase']}" / "model.pt")
 

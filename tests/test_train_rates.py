@@ -108,6 +108,28 @@ def test_the_average_looks_back_over_so_many_epochs(fresh: Run, start: Path, mon
     assert kept == pytest.approx([0.9999 * (1 - math.exp(-step / 2000)) for step in range(1, 5)])
 
 
+def test_of_epochs_as_good_the_last_is_kept(fresh: Run, start: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights.prepare()
+    from ultralytics.engine.trainer import BaseTrainer
+
+    planted, averages, validate = [0.3, 0.31, 0.306, 0.2], [], BaseTrainer.validate
+
+    def watched(self: Any) -> Any:
+        metrics, _ = validate(self)
+        fitness = planted[self.epoch]
+        self.best_fitness = max(planted[: self.epoch + 1])
+        averages.append({name: tensor.half() for name, tensor in self.ema.ema.state_dict().items()})
+        return metrics, fitness
+
+    monkeypatch.setattr(BaseTrainer, "validate", watched)
+    phase = train_tiny(fresh, start, {"epochs": 4})["phases"][0]
+    assert (phase["epochs"], phase["best_epoch"], phase["best_fitness"]) == (4, 3, 0.306)
+    kept = tensors(fresh.model)
+    assert [all(bool((kept[name] == epoch[name]).all()) for name in kept) for epoch in averages] == [
+        *(False, False, True, False)
+    ]
+
+
 def test_loading_ahead_changes_no_batch(trained: Trained) -> None:
     weights.prepare()
     import torch

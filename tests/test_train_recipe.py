@@ -30,7 +30,7 @@ def test_fewer_images_get_more_epochs_and_smaller_batches() -> None:
 
 def test_every_choice_has_its_reason() -> None:
     found = recipe()
-    assert set(found.reasons) == {"phases", "batch", "lr0", "rate", "heads", "ema", *found.args}
+    assert set(found.reasons) == {"phases", "batch", "lr0", "rate", "heads", "ema", "best", *found.args}
     assert all(choice["reason"] and choice["reason"] != GIVEN for choice in found.reasons.values())
     assert found.lr0 == pytest.approx(0.002 * 5 / 7, abs=1e-6)
 

@@ -19,7 +19,7 @@ from pipeline.config import Phase, Train
 from pipeline.errors import ConfigError, PipelineError, did_you_mean
 from pipeline.run import Run
 from pipeline.train import curves, freeze
-from pipeline.train.recipe import FEW, Recipe, choose
+from pipeline.train.recipe import FEW, Recipe, choose, is_best
 
 # As in the Makefile's TRAIN_CODE.
 CODE = (*sorted(Path(__file__).parent.glob("*.py")), Path(weights.__file__))
@@ -108,8 +108,9 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int) -> str:
         records.append(files.read_json(record_file))
         start = folder / "model.pt"
 
-    # The best of all phases, by the validation split; on a tie the later one, which has seen more.
-    best = max(range(len(records)), key=lambda index: (records[index]["best_fitness"], index))
+    # The best of all phases, by the validation split.
+    highest = max(record["best_fitness"] for record in records)
+    best = max(index for index, record in enumerate(records) if is_best(record["best_fitness"], highest))
     record = _record(beginning, context, records, best)
     record["classes_kept"] = _known_classes(model, data.names)
     curves.draw(run.train)

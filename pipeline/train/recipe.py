@@ -12,6 +12,7 @@ GIVEN = "given in the config"
 FEW = 3  # epochs; at four and more the configs scored no better for it (benchmarks/recipe.md)
 LONG = 10  # epochs of a phase from which a longer average pays; with four or five it did not
 EMA_SHARE = 1 / 12  # of a phase
+NOISE = 0.005  # of mAP50-95 on val; a few hundred images do not tell smaller differences from luck
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +72,17 @@ def choose(config: Train, images: int, classes: int) -> Recipe:
     reasons |= {key: {"value": value, "reason": GIVEN} for key, value in config.args.items() if key not in ours}
     reasons |= {key: _choice(None, value, reason) for key, (value, reason) in _FEW_STEPS.items()}
     reasons["ema"] = _choice(config.ema, config.ema or f"a twelfth of each phase of {LONG} epochs or more", _EMA)
+    reasons["best"] = _choice(None, f"the last epoch within {NOISE} of the highest val mAP50-95", _BEST)
     args = {**{key: value for key, (value, _) in ours.items()}, **config.args}
     return Recipe(phases, batch, lr0, args, reasons, few_steps=True, ema=config.ema)
+
+
+def is_best(fitness: float, best: float) -> bool:
+    """Whether an epoch, or a phase, is preferred to an earlier one of `best`, which is the most so far or of all.
+
+    Within NOISE the later one is: it has seen more, at a lower rate.
+    """
+    return fitness >= best - NOISE
 
 
 def _choice(given: Any, value: Any, reason: str) -> dict[str, Any]:
@@ -83,6 +93,7 @@ _EPOCHS = "about 2,000 images seen unfrozen, 5 epochs at least, and a quarter as
 _BATCH = "4 below 1,500, 8 below 5,000, then 16; few images need many steps"
 
 _EMA = "Ultralytics' average needs thousands of steps to begin: after 600 it still looks back over one and a half"
+_BEST = "the highest of many noisy figures is often luck, and the last epochs had the lowest rate"
 
 _FEW_STEPS = {
     "rate": (

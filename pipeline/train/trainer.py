@@ -26,6 +26,7 @@ from pipeline import files, weights
 from pipeline.config import Phase
 from pipeline.errors import PipelineError
 from pipeline.train import features, freeze, rates
+from pipeline.train.recipe import is_best
 
 
 @dataclass(slots=True)
@@ -252,12 +253,15 @@ def trainer_class(witness: Witness) -> type[DetectionTrainer]:
             finally:
                 if witness.wanted:
                     model.__class__ = features.Shortened
-            if self.best_fitness == self.fitness:
+            fitness = float(self.fitness or 0)  # None before the first validation
+            best = {"best_epoch": self.epoch + 1, "best_fitness": round(fitness, 6)}
+            if is_best(fitness, float(self.best_fitness or 0)):
                 files.copy(self.last, witness.best_epoch)
+            else:
+                best = {key: files.read_json(witness.progress)[key] for key in best}
             progress = {
                 "epochs": self.epoch + 1,
-                "best_epoch": self.stopper.best_epoch,
-                "best_fitness": round(float(self.best_fitness or 0), 6),
+                **best,
                 "batch": self.args.batch,
                 "seconds": witness.seconds,
             }
@@ -268,7 +272,8 @@ def trainer_class(witness: Witness) -> type[DetectionTrainer]:
         def final_eval(self) -> None:
             # Between phases nobody reads Ultralytics' plots, and figures are the validate stage's work. The last
             # epoch drew its own; where it is the best, Ultralytics would validate it and draw them once more.
-            if witness.is_last_phase and self.best_fitness != self.fitness:
+            if witness.is_last_phase and files.read_json(witness.progress)["best_epoch"] != self.epoch + 1:
+                files.copy(witness.best_epoch, self.best)
                 if witness.wanted:
                     self.test_loader.dataset.features = None  # best.pt is read anew, and is asked about images
                 super().final_eval()
