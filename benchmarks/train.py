@@ -4,7 +4,8 @@ python benchmarks/train.py bccd facemask > benchmarks/train.md      (hours; afte
 
 Same weights, images, image size and machine; each training is a process of its own, from the start of Python to the
 last file, and they take turns. What each comes to is a line of benchmarks/train.jsonl, so that a benchmark that was
-stopped goes on where it was; take out lines to measure anew. All are measured by our evaluation, on the test split, or on val where there is no test.
+stopped goes on where it was; take out lines to measure anew. All are measured by our evaluation, on the test split, or
+on val where there is no test.
 
   stock      `yolo train` with all defaults, 15 epochs
   ours       the config as it is: phased
