@@ -59,12 +59,17 @@ def test_phases_that_are_given_stay() -> None:
     assert found.phases == (Phase(epochs=3),) and found.reasons["phases"]["reason"] == GIVEN
 
 
-def test_the_average_spans_a_share_of_long_phases() -> None:
-    short, long = Phase(epochs=5), Phase(epochs=12)
-    assert [recipe().average(phase) for phase in (short, long)] == [None, 1.0]
-    assert [recipe(ema=2).average(phase) for phase in (short, long)] == [2, 2]
+def test_the_average_spans_a_share_of_long_phases_and_of_a_short_last_one() -> None:
+    phases = [{"epochs": epochs} for epochs in (12, 5, 3, 3)]
+
+    def averages(**settings: Any) -> list[float | None]:
+        found = recipe(phases=phases, **settings)
+        return [found.average(phase) for phase in found.phases]
+
+    assert averages() == [1.0, None, None, 0.25]  # of the short ones the last alone
+    assert averages(ema=2) == [2, 2, 2, 2]
     assert recipe(ema=2).reasons["ema"] == {"value": 2, "reason": GIVEN}
-    assert recipe(recipe="ultralytics").average(long) is None
+    assert averages(recipe="ultralytics") == [None] * 4
 
 
 def test_ultralytics_own_recipe() -> None:

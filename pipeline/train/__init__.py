@@ -19,7 +19,7 @@ from pipeline.config import Phase, Train
 from pipeline.errors import ConfigError, PipelineError, did_you_mean
 from pipeline.run import Run
 from pipeline.train import curves, freeze
-from pipeline.train.recipe import FEW, Recipe, choose, is_best
+from pipeline.train.recipe import Recipe, choose, is_best
 
 # As in the Makefile's TRAIN_CODE.
 CODE = (*sorted(Path(__file__).parent.glob("*.py")), Path(weights.__file__))
@@ -261,9 +261,8 @@ def _train_phase(context: Context, phase: Phase, items: list[int | str], number:
     if cut := _kept_layers(config, phase, items):
         wanted = Wanted(cut, config.cache_features, phase.epochs, context.run.features.resolve())
     is_last = number == len(recipe.phases)
-    few_steps = recipe.few_steps and is_last and phase.epochs <= FEW
-    ema = recipe.average(phase)
-    witness = Witness(folder, phase, items, is_last, wanted, context.source, config.l2_sp, few_steps, ema)
+    is_short, ema = recipe.is_short(phase), recipe.average(phase)
+    witness = Witness(folder, phase, items, is_last, wanted, context.source, config.l2_sp, is_short, ema)
     resumed = witness.can_resume
     if resumed:
         witness.earlier_seconds = files.read_json(witness.progress)["seconds"]

@@ -10,7 +10,7 @@ from pipeline.errors import ConfigError
 
 GIVEN = "given in the config"
 FEW = 3  # epochs; at four and more the configs scored no better for it (benchmarks/recipe.md)
-LONG = 10  # epochs of a phase from which a longer average pays; with four or five it did not
+LONG = 10  # epochs of a phase from which a longer average pays, as it does in a last one of FEW; of five it did not
 EMA_SHARE = 1 / 12  # of a phase
 NOISE = 0.005  # of mAP50-95 on val; a few hundred images do not tell smaller differences from luck
 
@@ -34,9 +34,14 @@ class Recipe:
     def rate(self, phase: Phase) -> float:
         return phase.lr0 or self.lr0 * phase.lr
 
+    def is_short(self, phase: Phase) -> bool:
+        """Whether its rate falls with every step, and both heads are weighed alike."""
+        return self.few_steps and phase is self.phases[-1] and phase.epochs <= FEW
+
     def average(self, phase: Phase) -> float | None:
         """The epochs that the moving average of the weights looks back over; None is Ultralytics' own average."""
-        return self.ema or (phase.epochs * EMA_SHARE if self.few_steps and phase.epochs >= LONG else None)
+        pays = self.few_steps and (phase.epochs >= LONG or self.is_short(phase))
+        return self.ema or (phase.epochs * EMA_SHARE if pays else None)
 
 
 def choose(config: Train, images: int, classes: int) -> Recipe:
@@ -71,7 +76,7 @@ def choose(config: Train, images: int, classes: int) -> Recipe:
         reasons[key] = _choice(config.args.get(key), config.args.get(key, value), reason)
     reasons |= {key: {"value": value, "reason": GIVEN} for key, value in config.args.items() if key not in ours}
     reasons |= {key: _choice(None, value, reason) for key, (value, reason) in _FEW_STEPS.items()}
-    reasons["ema"] = _choice(config.ema, config.ema or f"a twelfth of each phase of {LONG} epochs or more", _EMA)
+    reasons["ema"] = _choice(config.ema, config.ema or _EMA_SPAN, _EMA)
     reasons["best"] = _choice(None, f"the last epoch within {NOISE} of the highest val mAP50-95", _BEST)
     args = {**{key: value for key, (value, _) in ours.items()}, **config.args}
     return Recipe(phases, batch, lr0, args, reasons, few_steps=True, ema=config.ema)
@@ -92,6 +97,7 @@ def _choice(given: Any, value: Any, reason: str) -> dict[str, Any]:
 _EPOCHS = "about 2,000 images seen unfrozen, 5 epochs at least, and a quarter as many frozen before"
 _BATCH = "4 below 1,500, 8 below 5,000, then 16; few images need many steps"
 
+_EMA_SPAN = f"a twelfth of a phase of {LONG} epochs or more, and of a last one of {FEW} or fewer"
 _EMA = "Ultralytics' average needs thousands of steps to begin: after 600 it still looks back over one and a half"
 _BEST = "the highest of many noisy figures is often luck, and the last epochs had the lowest rate"
 

@@ -44,7 +44,7 @@ class Witness:
     wanted: features.Wanted | None
     source: Path
     l2_sp: float
-    few_steps: bool
+    is_short: bool
     ema: float | None
     earlier_seconds: float = 0.0
     began: float = field(default_factory=time.perf_counter)
@@ -168,7 +168,7 @@ def trainer_class(witness: Witness) -> type[DetectionTrainer]:
 
         def _setup_scheduler(self) -> None:
             super()._setup_scheduler()
-            if not witness.few_steps:
+            if not witness.is_short:
                 return
             by_epoch, begun = self.lf, 0.0  # begun: the share of an epoch that is behind us
 
@@ -189,7 +189,7 @@ def trainer_class(witness: Witness) -> type[DetectionTrainer]:
         def _setup_train(self) -> None:
             super()._setup_train()
             model = student(self.model)
-            if witness.few_steps and isinstance(loss := model.init_criterion(), E2ELoss):
+            if witness.is_short and isinstance(loss := model.init_criterion(), E2ELoss):
                 loss.o2m = loss.o2o = loss.o2m_copy = loss.final_o2m = 0.5
                 model.criterion = loss
             if witness.ema and self.ema:
