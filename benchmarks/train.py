@@ -121,13 +121,14 @@ def command(
             *data,
             str(run.train.resolve()),
         ], run.train / "weights/best.pt"
-    if what == "quick" and name in QUICK:
-        run.dataset.symlink_to(given.dataset.resolve())
-        augment.main(Augment.model_validate(QUICK[name]), run, seed)
+    copies = QUICK.get(name) if what == "quick" else None
     augmented = given.augmented if share == 1 else share_of(given.augmented, share, OUT / f"{name}-{share:g}")
-    for link, target in ((run.dataset, given.dataset), (run.augmented, augmented)):
-        if not link.exists():
+    links = {run.dataset: given.dataset} if copies else {run.dataset: given.dataset, run.augmented: augmented}
+    for link, target in links.items():
+        if not link.is_symlink():
             link.symlink_to(target.resolve())
+    if copies:
+        augment.main(Augment.model_validate(copies), run, seed)
     fewer = None if share == 1 else len(YoloDataset.read(augmented / "data.yaml").files("train"))
     written = folder / f"{folder.name}.yaml"
     written.write_text(yaml.safe_dump({**config, "seed": seed, "train": phases(config, what, fewer)}))
