@@ -15,11 +15,13 @@ on val where there is no test.
   random-frozen, starter-frozen, coco-frozen   the same epochs with the backbone frozen all the time
   scratch, full, backbone, all-but-head        the same epochs in one phase, by where it starts and what is frozen
   backbone-cached, all-but-head-cached         features computed once instead of images augmented in every epoch
+  stock-backbone, stock-all-but-head           `yolo train` with as many layers frozen, in as many and as large steps
 
 `cores` are those that a training was given, as by `taskset -c 0 python benchmarks/train.py ...`; trainings on a core
 each may run beside each other where that makes none slower. Of two cores Ultralytics computes on one.
 From `quick` on, validation images are seen once, at the end. Seconds are medians over the seeds, accuracies means; an
-epoch's seconds are Ultralytics' own (results.csv), without the first epoch and the last.
+epoch's seconds are Ultralytics' own (results.csv), without the first epoch and the last, a step's those from a batch at
+hand to the weights and their average moved, the median of the last phase.
 
 `--share 0.1` takes every tenth training image, in the order of their names, and the epochs of the recipe for so few.
 """
@@ -59,12 +61,37 @@ ROOT = Path(__file__).resolve().parents[1]
 OUT = Path("runs/bench-train")
 KNOWN = ROOT / "benchmarks/train.jsonl"
 START = {"random": "yolo26n.yaml", "starter": "data/weights/starter-yolo26n.pt", "coco": "data/weights/yolo26n.pt"}
-STOCK = """
-import sys
-from ultralytics import YOLO
-weights, data, imgsz, epochs, seed, folder = sys.argv[1:]
-YOLO(weights).train(data=data, imgsz=int(imgsz), epochs=int(epochs), seed=int(seed), save_dir=folder, exist_ok=True)
+STEPS = """
+import atexit, statistics, sys, time
+from pathlib import Path
+from ultralytics.utils.callbacks import default_callbacks
+begun, steps = [], []
+default_callbacks["on_train_start"].append(lambda trainer: steps.clear())
+default_callbacks["on_train_batch_start"].append(lambda trainer: begun.append(time.perf_counter()))
+default_callbacks["on_train_batch_end"].append(lambda trainer: steps.append(time.perf_counter() - begun[-1]))
+atexit.register(lambda: Path(sys.argv[1], "step.txt").write_text(str(statistics.median(steps))))
 """
+OURS = f"""
+from pipeline import config, run, train, weights
+weights.prepare()
+{STEPS}
+folder, given = map(Path, sys.argv[1:])
+c = config.load(given)
+print(train.main(c.train, run.Run(folder), c.seed, "", 0))
+"""
+STOCK = f"""
+{STEPS}
+import json
+from ultralytics import YOLO
+folder, weights, settings = sys.argv[1:]
+YOLO(weights).train(save_dir=Path(folder, "train"), exist_ok=True, **json.loads(settings))
+"""
+# What of `yolo train` is not its default: frozen, its steps are as large as ours.
+STOCK_ARGS: dict[str, dict[str, Any]] = {
+    "stock": {"epochs": EPOCHS},
+    "stock-backbone": {"epochs": 5, "freeze": 11, "batch": 4, "nbs": 4, "val": False},
+    "stock-all-but-head": {"epochs": 5, "freeze": 23, "batch": 4, "nbs": 4, "val": False},
+}
 
 
 def phases(config: dict[str, Any], what: str, fewer_images: int | None) -> dict[str, Any]:
@@ -111,16 +138,11 @@ def command(
 ) -> tuple[list[str], Path]:
     """What trains, and the model it leaves."""
     given, run = Run(Path("runs") / name), Run(folder)
-    if what == "stock":
-        data = [str(given.dataset / "data.yaml"), str(config["train"]["imgsz"]), str(EPOCHS), str(seed)]
-        return [
-            sys.executable,
-            "-c",
-            STOCK,
-            START["coco"],
-            *data,
-            str(run.train.resolve()),
-        ], run.train / "weights/best.pt"
+    if what in STOCK_ARGS:
+        settings = {"data": str(given.dataset / "data.yaml"), "imgsz": config["train"]["imgsz"], "seed": seed}
+        text = json.dumps(settings | STOCK_ARGS[what])
+        line = [sys.executable, "-c", STOCK, str(folder.resolve()), START["coco"], text]
+        return line, run.train / "weights/best.pt"
     copies = QUICK.get(name) if what == "quick" else None
     augmented = given.augmented if share == 1 else share_of(given.augmented, share, OUT / f"{name}-{share:g}")
     links = {run.dataset: given.dataset} if copies else {run.dataset: given.dataset, run.augmented: augmented}
@@ -132,11 +154,7 @@ def command(
     fewer = None if share == 1 else len(YoloDataset.read(augmented / "data.yaml").files("train"))
     written = folder / f"{folder.name}.yaml"
     written.write_text(yaml.safe_dump({**config, "seed": seed, "train": phases(config, what, fewer)}))
-    code = (
-        "import sys; from pathlib import Path; from pipeline import config, run, train\n"
-        "c = config.load(Path(sys.argv[1])); print(train.main(c.train, run.Run(Path(sys.argv[2])), c.seed, '', 0))"
-    )
-    return [sys.executable, "-c", code, str(written), str(folder)], run.model
+    return [sys.executable, "-c", OURS, str(folder), str(written)], run.model
 
 
 def accuracy(name: str, model: Path, imgsz: int) -> dict[str, float]:
@@ -177,6 +195,7 @@ def measure(name: str, what: str, seed: int, share: float) -> dict[str, Any]:
     seconds = time.perf_counter() - start
     result = {**which, "cores": cores(), "seconds": round(seconds, 1)}
     result["epoch_seconds"] = epoch_seconds(folder / "train")
+    result["step_seconds"] = round(float((folder / "step.txt").read_text()), 4)
     result |= accuracy(name, model, config["train"]["imgsz"])
     with KNOWN.open("a") as file:
         print(json.dumps(result), file=file)
@@ -209,13 +228,14 @@ def main() -> None:
                 results[row].append(measure(name, row, seed, options.share))
         images = "" if options.share == 1 else f", {options.share:.0%} of the training images"
         print(f"\n## {name}{images}\n")
-        print("| training | cores | seconds | of an epoch | mAP50-95 | mAP50 | times faster than stock |")
-        print("|---|---|---|---|---|---|---|")
+        print("| training | cores | seconds | of an epoch | ms of a step | mAP50-95 | mAP50 | times faster |")
+        print("|---|---|---|---|---|---|---|---|")
         for row, found in results.items():
             columns = [", ".join(map(str, sorted({one["cores"] for one in found})))]
             columns.append(spread([one["seconds"] for one in found], 0))
-            lengths = [one["epoch_seconds"] for one in found if one.get("epoch_seconds")]
-            columns.append(spread(lengths, 1) if lengths else "")
+            for key, digits, factor in (("epoch_seconds", 1, 1), ("step_seconds", 0, 1000)):
+                lengths = [factor * one[key] for one in found if one.get(key)]
+                columns.append(spread(lengths, digits) if lengths else "")
             columns += [spread([one[key] for one in found], 3, statistics.mean) for key in ("map50_95", "map50")]
             pairs = zip(results.get("stock", []), found, strict=False)
             columns.append(

@@ -13,9 +13,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from conftest import checkout, make_environment, settings
 
+from pipeline import weights
 from pipeline.files import read_json
 from pipeline.run import Run
 
@@ -45,7 +47,8 @@ KILLS = [
     ("open", "phase1/weights/last.pt", 2, "augmented/data.yaml"),  # written, not yet copied
     ("os.rename", "phase1/.model.partial.pt", 1, "train/phase1/resume.pt"),  # after the last epoch
     ("open", "phase2/weights/last.pt", 2, "train/phase1/phase.json"),
-    ("os.rename", "phase2/.resume.partial.pt", 2, "train/phase2/resume.pt"),  # the second epoch is noted, not saved
+    ("os.rename", "phase2/.resume.partial.pt", 2, "train/phase2/resume.pt"),  # the third epoch is noted, not saved
+    ("os.rename", "phase2/.resume.partial.pt", 2, "train/phase2/resume.pt"),  # the fourth
     ("os.rename", "tiny/.model.partial.pt", 1, "train/phase2/phase.json"),  # only the name is missing
     ("os.rename", ".metrics.partial.json", 1, "model.pt"),
     ("os.rename", ".manifest.partial.json", 1, "metrics.json"),
@@ -56,15 +59,18 @@ KILLS = [
 @pytest.fixture
 def project(tmp_path: Path, source: Path) -> Path:
     checkout(tmp_path)
-    phases = [{"epochs": 2, "freeze": "backbone"}, {"epochs": 2, "lr": 0.5}]
-    config = settings(source, train={"phases": phases})
-    (tmp_path / "configs" / "tiny.yaml").write_text(yaml.safe_dump(config))
+    # Mosaic ends with the second epoch of the last phase: it is resumed before, there, and after.
+    phases = [{"epochs": 2, "freeze": "backbone"}, {"epochs": 4, "lr": 0.5}]
+    config = settings(source, train={"phases": phases, "args": {"close_mosaic": 2}})
+    for name in ("tiny", "whole"):
+        (tmp_path / "configs" / f"{name}.yaml").write_text(yaml.safe_dump(config))
     (tmp_path / "killer.py").write_text(KILLER)
     return tmp_path
 
 
-def make(project: Path, kill: str = "none|none|0") -> subprocess.CompletedProcess[str]:
-    command = ["make", "all", "CONFIG=configs/tiny.yaml", "DEVICE=cpu", f"PIPELINE={sys.executable} killer.py"]
+def make(project: Path, kill: str = "none|none|0", what: str = "all tiny") -> subprocess.CompletedProcess[str]:
+    target, name = what.split()
+    command = ["make", target, f"CONFIG=configs/{name}.yaml", "DEVICE=cpu", f"PIPELINE={sys.executable} killer.py"]
     return subprocess.run(
         command, cwd=project, env=make_environment(KILL=kill), capture_output=True, text=True, check=False
     )
@@ -88,13 +94,21 @@ def test_killed_in_every_stage_and_brought_to_the_end(project: Path) -> None:
     assert done.returncode == 0, done.stderr
 
     record = read_json(run.train_record)
-    assert [phase["epochs"] for phase in record["phases"]] == [2, 2]
+    assert [phase["epochs"] for phase in record["phases"]] == [2, 4]
     assert all(phase["proof"]["frozen_unchanged"] for phase in record["phases"])
     assert record["phases"][0]["proof"]["frozen_tensors"] > 200
-    for number in (1, 2):  # each epoch once: resumed, not begun anew
+    for number, epochs in ((1, "12"), (2, "1234")):  # each epoch once: resumed, not begun anew
         with (run.train / f"phase{number}" / "results.csv").open() as file:
-            assert [row["epoch"].strip() for row in csv.DictReader(file)] == ["1", "2"]
+            assert [row["epoch"].strip() for row in csv.DictReader(file)] == list(epochs)
     assert run.manifest.is_file() and (run.report / "index.html").is_file()
     leftovers = [path for path in run.root.rglob("*") if re.match(r"\..*partial|resume", path.name)]
     assert leftovers == []
     assert make(project).stdout.count("up to date") == 3
+
+    # It is the model of a training that nobody killed, to the last bit.
+    done = make(project, what="train whole")
+    assert done.returncode == 0, done.stderr
+    weights.prepare()
+    models = [weights.load(project / "runs" / name / "model.pt")[0].state_dict() for name in ("tiny", "whole")]
+    assert models[0].keys() == models[1].keys()
+    assert [name for name, tensor in models[0].items() if not torch.equal(tensor, models[1][name])] == []

@@ -139,7 +139,11 @@ def test_loading_ahead_changes_no_batch(trained: Trained) -> None:
 
     def epochs(kind: Any) -> list[list[list[int]]]:
         loader = kind(list(range(10)), batch_size=4, shuffle=True, generator=torch.Generator().manual_seed(3))
-        return [[batch.tolist() for batch in loader] for _ in range(3)]
+        found = []
+        for _ in range(3):
+            loader.reset()  # as Ahead does by itself
+            found.append([batch.tolist() for batch in loader])
+        return found
 
     assert epochs(Ahead) == epochs(InfiniteDataLoader)
 

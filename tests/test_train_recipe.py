@@ -75,6 +75,8 @@ def test_the_average_spans_a_share_of_long_phases_and_of_a_short_last_one() -> N
 def test_ultralytics_own_recipe() -> None:
     found = recipe(recipe="ultralytics", args={"cos_lr": True})
     assert found.args == {"cos_lr": True} and found.batch == 16 and not found.few_steps
+    assert found.reasons == {"cos_lr": {"value": True, "reason": GIVEN}}
+    assert recipe(recipe="ultralytics", ema=0.5, batch=8).reasons.keys() == {"ema", "batch"}
     with pytest.raises(ConfigError, match=r"train\.recipe: Ultralytics' own optimizer sets its own rate"):
         recipe(recipe="ultralytics", lr0=0.1)
     assert recipe(recipe="ultralytics", lr0=0.1, args={"optimizer": "SGD"}).lr0 == 0.1

@@ -129,6 +129,7 @@ def _ultralytics(config: Train) -> Recipe:
     rates = config.lr0 or any(phase.lr != 1 or phase.lr0 for phase in phases)
     if rates and config.args.get("optimizer", "auto") == "auto":
         raise ConfigError("train.recipe: Ultralytics' own optimizer sets its own rate; name train.args.optimizer")
-    reasons = {key: {"value": value, "reason": GIVEN} for key, value in config.args.items()}
+    given = {"batch": config.batch, "lr0": config.lr0, "ema": config.ema, **config.args}
+    reasons = {key: {"value": value, "reason": GIVEN} for key, value in given.items() if value is not None}
     batch, lr0 = config.batch or 16, config.lr0 or 0.01
     return Recipe(phases, batch, lr0, dict(config.args), reasons, few_steps=False, ema=config.ema)

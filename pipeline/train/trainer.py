@@ -25,7 +25,7 @@ from ultralytics.utils.torch_utils import unwrap_model
 from pipeline import files, weights
 from pipeline.config import Phase
 from pipeline.errors import PipelineError
-from pipeline.train import features, freeze, rates
+from pipeline.train import exact, features, freeze, rates
 from pipeline.train.recipe import is_best
 
 
@@ -56,6 +56,10 @@ class Witness:
     @property
     def best_epoch(self) -> Path:
         return self.folder / "resume_best.pt"
+
+    def exact(self, epochs: int) -> Path:
+        """What the checkpoint after so many epochs leaves out."""
+        return self.folder / f"resume_exact{epochs}.pt"
 
     @property
     def digests(self) -> Path:
@@ -90,6 +94,7 @@ class Ahead(InfiniteDataLoader):  # type: ignore[misc]  # Ultralytics has no typ
     """
 
     def __iter__(self) -> Iterator[Any]:
+        self.reset()  # an epoch depends on the state of the random numbers alone, so a killed training can go on there
         batches = super().__iter__()
         with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as thread:
             coming = thread.submit(next, batches, None)
@@ -188,6 +193,8 @@ def trainer_class(witness: Witness) -> type[DetectionTrainer]:
 
         def _setup_train(self) -> None:
             super()._setup_train()
+            if (state := witness.exact(self.start_epoch)).is_file():
+                exact.restore(state, self)
             model = student(self.model)
             if witness.is_short and isinstance(loss := model.init_criterion(), E2ELoss):
                 loss.o2m = loss.o2o = loss.o2m_copy = loss.final_o2m = 0.5
@@ -266,7 +273,9 @@ def trainer_class(witness: Witness) -> type[DetectionTrainer]:
                 "seconds": witness.seconds,
             }
             files.write_json(witness.progress, progress)
-            files.copy(self.last, witness.last_epoch)  # at the end: it is what says that the epoch is done
+            exact.save(witness.exact(self.epoch + 1), self)
+            files.copy(self.last, witness.last_epoch)  # now the epoch is done: what it needs is there
+            witness.exact(self.epoch).unlink(missing_ok=True)
             return bool(saved)
 
         def final_eval(self) -> None:

@@ -1,0 +1,56 @@
+"""A training to the last bit, as it is between two epochs: what Ultralytics' checkpoint rounds or leaves out.
+
+Its checkpoint holds the average of the weights in half precision instead of the weights, and no state of the random
+numbers, so a training that goes on from it sees the images of its first epoch again. With this file beside it, a
+training that was killed ends on a CPU with the very weights of one that was not.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ultralytics.utils.torch_utils import unwrap_model
+
+from pipeline import files
+
+
+def save(path: Path, trainer: Any) -> None:
+    """Write weights, average and random numbers of Ultralytics' trainer, whose epoch has ended."""
+    model = unwrap_model(trainer.model).state_dict()
+    kind, keys, *rest = np.random.get_state()
+    state = {
+        "model": {name: tensor for name, tensor in model.items() if not name.startswith("teacher_model.")},
+        "ema": trainer.ema.ema.state_dict(),
+        "python": random.getstate(),
+        "numpy": (kind, keys.tolist(), *rest),
+        "torch": torch.get_rng_state(),
+        "loader": trainer.train_loader.generator.get_state(),
+        "buffer": list(trainer.train_loader.dataset.buffer),
+    }
+    partial = files.aside(path)
+    torch.save(state, partial)
+    os.replace(partial, path)
+
+
+def restore(path: Path, trainer: Any) -> None:
+    """Put back what `save` wrote, into a trainer that Ultralytics has set up from its checkpoint of that epoch."""
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    unwrap_model(trainer.model).load_state_dict(state["model"], strict=False)  # a teacher is as it was
+    trainer.ema.ema.load_state_dict(state["ema"])
+    for index in state["buffer"]:  # images at hand, from which mosaic chooses three of its four
+        trainer.train_loader.dataset.load_image(index)
+
+    def draw_on(trainer: Any) -> None:
+        if trainer.epoch != trainer.start_epoch:
+            return
+        random.setstate(state["python"])
+        np.random.set_state(state["numpy"])
+        torch.set_rng_state(state["torch"])
+        trainer.train_loader.generator.set_state(state["loader"])
+
+    trainer.add_callback("on_train_epoch_start", draw_on)
