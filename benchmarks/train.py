@@ -34,6 +34,7 @@ import itertools
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -185,7 +186,8 @@ def measure(name: str, what: str, seed: int, share: float) -> dict[str, Any]:
         if (known := json.loads(text)).items() >= which.items():
             return dict(known)
     folder = OUT / (f"{name}-{what}-{seed}" if share == 1 else f"{name}-{share:g}-{what}-{seed}")
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)  # features of an earlier try would make this one faster
+    folder.mkdir(parents=True)
     config = yaml.safe_load(Path(f"configs/{name}.yaml").read_text())
     line, model = command(name, config, what, seed, folder, share)
     environment = {**ENVIRONMENT, "PYTHONPATH": str(ROOT), "YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false"}

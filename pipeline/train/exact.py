@@ -2,7 +2,8 @@
 
 Its checkpoint holds the average of the weights in half precision instead of the weights, and no state of the random
 numbers, so a training that goes on from it sees the images of its first epoch again. With this file beside it, a
-training that was killed ends on a CPU with the very weights of one that was not.
+training that was killed ends on a CPU with the very weights of one that was not (with AdamW; of other optimizers
+Ultralytics' checkpoint rounds the momentum).
 """
 
 from __future__ import annotations
