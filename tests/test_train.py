@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from conftest import ROOT, Trained
 
 from pipeline import files, train, weights
 from pipeline.boxes import YoloDataset
-from pipeline.config import Train
+from pipeline.config import Phase, Train
 from pipeline.errors import ConfigError, DataError, PipelineError, WeightsError
 from pipeline.files import read_json, sha256
 from pipeline.run import Run
@@ -160,3 +162,23 @@ def test_the_code_that_counts_is_that_of_the_makefile() -> None:
     line = next(line for line in (ROOT / "Makefile").read_text().splitlines() if line.startswith("TRAIN_CODE"))
     patterns = line.split(":=")[1].replace("$(wildcard ", "").replace(")", "").split()
     assert sorted(train.CODE) == sorted(path for pattern in patterns for path in ROOT.glob(pattern))
+
+
+def test_the_trainer_reaches_the_processes_of_several_gpus(tmp_path: Path) -> None:
+    """Ultralytics sends the trainer's class by cloudpickle, and the processes that unpickle it know only sys.path."""
+    weights.prepare()
+    import cloudpickle
+    import torch
+
+    from pipeline.train.trainer import Witness, trainer_class
+
+    witness = Witness(tmp_path, Phase(epochs=2), [0], True, None, Path("source.pt"), 0.0, True, 0.5)
+    torch.save({"trainer": trainer_class(witness)}, tmp_path / "state.pt", pickle_module=cloudpickle)
+    code = (
+        "import sys; from ultralytics.utils.patches import torch_load\n"
+        "kind = torch_load(sys.argv[1], map_location='cpu')['trainer']\n"
+        "print([base.__name__ for base in kind.__mro__][:3])"
+    )
+    line = [sys.executable, "-c", code, str(tmp_path / "state.pt")]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "['PhaseTrainer', 'CpuTrainer', 'DetectionTrainer']"

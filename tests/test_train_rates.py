@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,38 @@ def test_loading_ahead_changes_no_batch(trained: Trained) -> None:
         return found
 
     assert epochs(Ahead) == epochs(InfiniteDataLoader)
+
+
+def test_an_epoch_depends_on_random_numbers_that_are_kept(trained: Trained) -> None:
+    """Albumentations has numbers of its own, which Ultralytics seeds by PyTorch's seed once in a process."""
+    weights.prepare()
+    import albumentations
+    import numpy as np
+    import torch
+    from ultralytics.data.augment import Albumentations
+
+    from pipeline.train.trainer import Ahead
+
+    class Noisy(list[int]):
+        def __init__(self) -> None:
+            super().__init__(range(6))
+            self.transform = Albumentations(p=1.0, transforms=[albumentations.GaussNoise(p=1.0)])
+
+        def __getitem__(self, index: Any) -> Any:
+            return self.transform({"img": np.full((4, 4, 3), 100, np.uint8)})["img"]
+
+    def epoch(loader: Ahead) -> list[list[Any]]:
+        return [batch.tolist() for batch in loader]
+
+    whole, resumed = (
+        Ahead(Noisy(), batch_size=3, shuffle=True, generator=torch.Generator().manual_seed(3)) for _ in range(2)
+    )
+    first = epoch(whole)
+    numbers = random.getstate(), whole.generator.get_state()
+    second = epoch(whole)
+    random.setstate(numbers[0])
+    resumed.generator.set_state(numbers[1])
+    assert epoch(resumed) == second != first
 
 
 def test_loading_ahead_takes_no_core_from_the_training() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from ultralytics.utils import RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
 from pipeline import files
@@ -29,7 +30,6 @@ def save(path: Path, trainer: Any) -> None:
         "ema": trainer.ema.ema.state_dict(),
         "python": random.getstate(),
         "numpy": (kind, keys.tolist(), *rest),
-        "torch": torch.get_rng_state(),
         "loader": trainer.train_loader.generator.get_state(),
         "buffer": list(trainer.train_loader.dataset.buffer),
     }
@@ -47,11 +47,10 @@ def restore(path: Path, trainer: Any) -> None:
         trainer.train_loader.dataset.load_image(index)
 
     def draw_on(trainer: Any) -> None:
-        if trainer.epoch != trainer.start_epoch:
+        if trainer.epoch != trainer.start_epoch or RANK > 0:  # of several GPUs each has random numbers of its own
             return
         random.setstate(state["python"])
         np.random.set_state(state["numpy"])
-        torch.set_rng_state(state["torch"])
         trainer.train_loader.generator.set_state(state["loader"])
 
     trainer.add_callback("on_train_epoch_start", draw_on)

@@ -6,6 +6,7 @@ Imported late, by `train` alone: it brings torch and Ultralytics with it.
 from __future__ import annotations
 
 import math
+import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -94,7 +95,10 @@ class Ahead(InfiniteDataLoader):  # type: ignore[misc]  # Ultralytics has no typ
     """
 
     def __iter__(self) -> Iterator[Any]:
-        self.reset()  # an epoch depends on the state of the random numbers alone, so a killed training can go on there
+        # Begun anew, an epoch depends on the state of the random numbers alone: a killed training can go on there.
+        # Ultralytics seeds Albumentations by PyTorch's seed.
+        self.reset()
+        torch.manual_seed(random.getrandbits(62))
         batches = super().__iter__()
         with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as thread:
             coming = thread.submit(next, batches, None)
