@@ -24,7 +24,8 @@ from pipeline import files
 def save(path: Path, trainer: Any) -> None:
     """Write weights, average and random numbers of Ultralytics' trainer, whose epoch has ended."""
     model = unwrap_model(trainer.model).state_dict()
-    kind, keys, *rest = np.random.get_state()
+    numbers: Any = np.random.get_state()
+    kind, keys, *rest = numbers
     state = {
         "model": {name: tensor for name, tensor in model.items() if not name.startswith("teacher_model.")},
         "ema": trainer.ema.ema.state_dict(),
