@@ -87,11 +87,12 @@ from ultralytics import YOLO
 folder, weights, settings = sys.argv[1:]
 YOLO(weights).train(save_dir=Path(folder, "train"), exist_ok=True, **json.loads(settings))
 """
-# What of `yolo train` is not its default: frozen, its steps are as large as ours.
+# What of `yolo train` is not its default.
+AS_LARGE_STEPS = {"epochs": 5, "batch": 4, "nbs": 4, "val": False}  # as ours
 STOCK_ARGS: dict[str, dict[str, Any]] = {
     "stock": {"epochs": EPOCHS},
-    "stock-backbone": {"epochs": 5, "freeze": 11, "batch": 4, "nbs": 4, "val": False},
-    "stock-all-but-head": {"epochs": 5, "freeze": 23, "batch": 4, "nbs": 4, "val": False},
+    "stock-backbone": {"freeze": 11, **AS_LARGE_STEPS},
+    "stock-all-but-head": {"freeze": 23, **AS_LARGE_STEPS},
 }
 
 
@@ -148,8 +149,7 @@ def command(
     augmented = given.augmented if share == 1 else share_of(given.augmented, share, OUT / f"{name}-{share:g}")
     links = {run.dataset: given.dataset} if copies else {run.dataset: given.dataset, run.augmented: augmented}
     for link, target in links.items():
-        if not link.is_symlink():
-            link.symlink_to(target.resolve())
+        link.symlink_to(target.resolve())
     if copies:
         augment.main(Augment.model_validate(copies), run, seed)
     fewer = None if share == 1 else len(YoloDataset.read(augmented / "data.yaml").files("train"))

@@ -35,8 +35,11 @@ def save(path: Path, trainer: Any) -> None:
         "buffer": list(trainer.train_loader.dataset.buffer),
     }
     partial = files.aside(path)
-    torch.save(state, partial)
-    os.replace(partial, path)
+    try:
+        torch.save(state, partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def restore(path: Path, trainer: Any) -> None:
