@@ -1,13 +1,12 @@
 # The graph: what is made from what. `make` alone prints help.
 #
 #   data/raw ─ convert ─ augment ─ train ─ validate ─┬─ inspect
-#                                                    ├─ report
-#                                                    └─ export ─ bench-export
+#                                                    └─ export ─ report
 #
 # A stage runs again only when its own slice of the config, its code or its input changed. Targets are real
 # files that a stage writes last, so whatever exists is finished. Limits: package versions are not watched,
-# and `make -n` overstates, because `params` always runs. After a cosmetic edit of a stage's code,
-# `make -t all` declares everything up to date.
+# and `make -n` overstates, because `params` always runs (`make params`, then `make -n -o params all` does not).
+# After a cosmetic edit of a stage's code, `make -t all` declares everything up to date.
 
 CONFIG ?= configs/sample.yaml
 DEVICE ?=
@@ -26,14 +25,25 @@ $(error CONFIG=$(CONFIG): no such file; there are: $(wildcard configs/*.yaml))
 endif
 
 PIPELINE := $(PYTHON) -m pipeline
-OPTIONS := --config $(CONFIG) $(if $(DEVICE),--device $(DEVICE)) $(if $(WORKERS),--workers $(WORKERS))
+OPTIONS := --config $(CONFIG)
+ON_DEVICE := $(if $(DEVICE),--device $(DEVICE))
+IN_WORKERS := $(if $(WORKERS),--workers $(WORKERS))
+COMPARED := $(if $(AGAINST),--against $(AGAINST))
 
-SHARED_CODE := pipeline/boxes.py pipeline/files.py pipeline/parallel.py
-FORMATS := $(wildcard pipeline/formats/*.py)
-TRAIN_CODE := $(wildcard pipeline/train/*.py) pipeline/weights.py
+# The code of each stage and all that it imports (a test compares), less what every stage has: config, run, errors.
+BASE_CODE := pipeline/boxes.py pipeline/files.py
+FORMATS := $(wildcard pipeline/formats/*.py) pipeline/database.py
+WEIGHTS_CODE := pipeline/weights.py pipeline/parallel.py
+SAMPLE_CODE := $(wildcard pipeline/sample/*.py) pipeline/files.py pipeline/pixels.py
+CONVERT_CODE := $(wildcard pipeline/convert/*.py) $(BASE_CODE) $(FORMATS) pipeline/fixes.py pipeline/inputs.py pipeline/parallel.py
+AUGMENT_CODE := $(wildcard pipeline/augment/*.py) $(BASE_CODE) pipeline/parallel.py pipeline/pixels.py
+TRAIN_CODE := $(wildcard pipeline/train/*.py) $(BASE_CODE) $(WEIGHTS_CODE) pipeline/history.py
+VALIDATE_CODE := $(wildcard pipeline/validate/*.py) $(BASE_CODE) $(FORMATS) $(WEIGHTS_CODE) pipeline/pixels.py pipeline/results.py
+EXPORT_CODE := $(wildcard pipeline/export/*.py) $(BASE_CODE) $(WEIGHTS_CODE) pipeline/pixels.py
+REPORT_CODE := $(wildcard pipeline/report/*.py) $(BASE_CODE) pipeline/report.html.jinja pipeline/history.py pipeline/pixels.py pipeline/results.py
 SAMPLE := data/raw/sample/annotations/test.json
 # The sample is drawn for the configs that use it, and for no other.
-SOURCE := $(if $(shell grep -s '^ *source: *data/raw/sample *\(\#.*\)\?$$' $(CONFIG)),$(SAMPLE))
+SOURCE := $(if $(shell grep -sE '^[^\#]*source: *["'"'"']?data/raw/sample/?["'"'"']?([^[:alnum:]/_.-]|$$)' $(CONFIG)),$(SAMPLE))
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
@@ -44,8 +54,8 @@ help:  ## this page
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  CONFIG=configs/NAME.yaml chooses the experiment (now $(CONFIG)); results go to runs/NAME."
-	@echo "  DEVICE=cpu|0|mps and WORKERS=N say where and how fast; they never change what is made."
-	@echo "  AGAINST=runs/OTHER has validate say whether this run is better than that one, or inside noise."
+	@echo "  DEVICE=cpu|0|mps and WORKERS=N say where and how fast; a change of them makes nothing run again."
+	@echo "  AGAINST=runs/OTHER compares the two runs on the same images (bootstrap interval; one training each)."
 
 # --- Installation ---------------------------------------------------------------------------------
 
@@ -97,53 +107,49 @@ all: validate export report  ## every stage but the App
 convert augment train validate export report:
 	@echo "$@: up to date in $(RUN)"
 
-inspect: $(RUN)/metrics.json $(RUN)/params/inspect.json  ## see the mistakes in FiftyOne, tag what to correct
-	$(PIPELINE) inspect $(OPTIONS) $(if $(AGAINST),--against $(AGAINST))
+inspect: $(RUN)/metrics.json $(RUN)/params/inspect.json  ## see the errors in FiftyOne, tag what to correct
+	$(PIPELINE) inspect $(OPTIONS) $(ON_DEVICE) $(COMPARED)
 
 bench-export: $(RUN)/export/manifest.json $(RUN)/report/index.html  ## how fast each artefact is; the table goes into the report
 	$(PIPELINE) export $(OPTIONS) --bench
-	$(PIPELINE) report $(OPTIONS)
+	$(PIPELINE) report $(OPTIONS) $(COMPARED)
 
 sample: $(SAMPLE)  ## draw the sample data set (done by itself when a config needs it)
-$(SAMPLE): $(wildcard pipeline/sample/*.py) | $(INSTALLED)
+$(SAMPLE): $(SAMPLE_CODE) | $(INSTALLED)
 	$(PIPELINE) sample
 
 starter-weights: $(INSTALLED)  ## train data/weights/starter-yolo26n.pt anew, on drawn scenes (hours)
-	$(PIPELINE) starter-weights $(if $(DEVICE),--device $(DEVICE)) $(if $(WORKERS),--workers $(WORKERS))
+	$(PIPELINE) starter-weights $(ON_DEVICE) $(IN_WORKERS)
 
-# A stage depends on its slice of the config, not on the whole file. `params` rewrites only the slices that
-# changed; the empty recipe makes make look at their dates again.
+# A stage depends on its slice of the config, not on the whole file. `params` rewrites only what changed, and looks at
+# what stages read from elsewhere: source, corrections, splits, weights. The empty recipe makes make look at dates again.
 $(RUN)/params/%.json: params ;
 params: $(SOURCE) | $(INSTALLED)
-	@$(PIPELINE) params --config $(CONFIG)
+	@$(PIPELINE) params --config $(CONFIG) $(COMPARED)
 
-# What people wrote beside the data: corrections from the App, and the splits that are to stay.
-BESIDE := $(wildcard data/fixes/$(NAME).yaml data/splits/$(NAME).json)
+$(RUN)/dataset/data.yaml: $(RUN)/params/convert.json $(RUN)/params/source.json $(RUN)/params/beside.json $(CONVERT_CODE) $(SOURCE)
+	$(PIPELINE) convert $(OPTIONS) $(IN_WORKERS)
 
-$(RUN)/dataset/data.yaml: $(RUN)/params/convert.json $(RUN)/params/source.json $(BESIDE) pipeline/fixes.py $(wildcard pipeline/convert/*.py) $(FORMATS) $(SHARED_CODE) $(SOURCE)
-	$(PIPELINE) convert $(OPTIONS)
+$(RUN)/augmented/data.yaml: $(RUN)/params/augment.json $(RUN)/dataset/data.yaml $(AUGMENT_CODE)
+	$(PIPELINE) augment $(OPTIONS) $(IN_WORKERS)
 
-$(RUN)/augmented/data.yaml: $(RUN)/params/augment.json $(RUN)/dataset/data.yaml $(wildcard pipeline/augment/*.py) $(SHARED_CODE)
-	$(PIPELINE) augment $(OPTIONS)
+$(RUN)/model.pt: $(RUN)/params/train.json $(RUN)/params/weights.json $(RUN)/augmented/data.yaml $(TRAIN_CODE)
+	$(PIPELINE) train $(OPTIONS) $(ON_DEVICE) $(IN_WORKERS)
 
-# What began from the starter weights begins again once those are there that they stood in for.
-BETTER := $(if $(wildcard data/weights/yolo26n.pt),$(shell grep -ls '"instead_of": "yolo26n.pt"' $(RUN)/train.json))
-$(RUN)/model.pt: $(RUN)/params/train.json $(RUN)/augmented/data.yaml $(TRAIN_CODE) $(if $(BETTER),params)
-	$(PIPELINE) train $(OPTIONS)
+$(RUN)/metrics.json: $(RUN)/params/validate.json $(RUN)/params/retention.json $(RUN)/model.pt $(RUN)/dataset/data.yaml $(VALIDATE_CODE)
+	$(PIPELINE) validate $(OPTIONS) $(ON_DEVICE)
 
-$(RUN)/metrics.json: $(RUN)/params/validate.json $(RUN)/model.pt $(RUN)/dataset/data.yaml $(wildcard pipeline/validate/*.py)
-	$(PIPELINE) validate $(OPTIONS)
-
-# Always made anew (`params` is phony): AGAINST may name another run, and it takes seconds.
-$(RUN)/comparison.json: $(RUN)/metrics.json params
-	$(PIPELINE) validate $(OPTIONS) --against $(AGAINST)
+$(RUN)/comparison.json: $(RUN)/metrics.json $(RUN)/params/against.json $(wildcard $(AGAINST)/metrics.json)
+	$(PIPELINE) validate $(OPTIONS) $(ON_DEVICE) $(COMPARED)
 
 # After metrics.json, as the bundle carries the thresholds that validation chose.
-$(RUN)/export/manifest.json: $(RUN)/params/export.json $(RUN)/metrics.json $(RUN)/model.pt $(RUN)/dataset/data.yaml $(wildcard pipeline/export/*.py)
-	$(PIPELINE) export $(OPTIONS)
+$(RUN)/export/manifest.json: $(RUN)/params/export.json $(RUN)/metrics.json $(RUN)/model.pt $(RUN)/dataset/data.yaml $(EXPORT_CODE)
+	$(PIPELINE) export $(OPTIONS) $(ON_DEVICE)
 
-$(RUN)/report/index.html: $(RUN)/params/report.json $(RUN)/metrics.json $(if $(AGAINST),$(RUN)/comparison.json) $(wildcard pipeline/report/*.py) pipeline/report.html.jinja pipeline/history.py pipeline/results.py
-	$(PIPELINE) report $(OPTIONS) $(if $(AGAINST),--against $(AGAINST))
+# The page shows the export if there is one: one from before, or one that this very make is to make.
+EXPORTED := $(if $(filter all export bench-export,$(MAKECMDGOALS)),$(RUN)/export/manifest.json,$(wildcard $(RUN)/export/manifest.json))
+$(RUN)/report/index.html: $(RUN)/params/report.json $(RUN)/params/against.json $(RUN)/metrics.json $(if $(AGAINST),$(RUN)/comparison.json) $(EXPORTED) $(REPORT_CODE)
+	$(PIPELINE) report $(OPTIONS) $(COMPARED)
 
 # --- Upkeep ---------------------------------------------------------------------------------------
 

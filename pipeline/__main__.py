@@ -21,7 +21,12 @@ STAGES = {
     "export": "files for the device, each compared with the model on real images, in a bundle that tests itself",
     "report": "one page for people",
 }
-# Mistakes of the machine, not of the program: said in a line.
+# Where these options have an effect. All stages take them, so that one line of options serves a whole chain.
+USES = {
+    "--device": {"train", "validate", "inspect", "export", "starter-weights"},
+    "--workers": {"convert", "augment", "train", "starter-weights"},
+}
+# Errors of the machine, not of the program: reported in one line.
 MACHINE_ERRORS = {
     errno.ENOSPC,
     errno.EDQUOT,
@@ -36,6 +41,7 @@ MACHINE_ERRORS = {
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
+    _say_without_effect(options)
     try:
         said = _run(options)
     except PipelineError as error:
@@ -55,6 +61,13 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def _say_without_effect(options: argparse.Namespace) -> None:
+    for option, stages in USES.items():
+        given = getattr(options, option.removeprefix("--"), None)
+        if given not in (None, "") and options.command not in stages:
+            print(f"{options.command}: {option} has no effect on this stage, only on {', '.join(sorted(stages))}")
+
+
 def _way_out(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return "make room on the disk, or move runs/ to another one and link it here"
@@ -72,9 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_device(command)
         _add_workers(
             command,
-            4 if stage == "train" else None,
-            "processes: for convert and augment that work on images (default: one a core), "
-            "for train that load images on a GPU machine (default 4)",
+            "worker processes (convert, augment: default one per core; train: data loading on a GPU, default 4)",
         )
         if stage == "validate":
             command.add_argument(
@@ -101,14 +112,15 @@ def _parser() -> argparse.ArgumentParser:
             )
         if stage == "export":
             command.add_argument("--bench", action="store_true", help="measure the speed of what is there")
-    params = commands.add_parser("params", help="write runs/NAME/params, by which make sees what changed")
+    params = commands.add_parser("params", help="write runs/NAME/params, by which make detects changes")
     params.add_argument("--config", type=Path, required=True, metavar="FILE")
+    params.add_argument("--against", type=Path, metavar="RUN", help="the run that validate and report compare with")
     commands.add_parser("sample", help="draw the sample data set into data/raw/sample")
     starter = commands.add_parser(
         "starter-weights", help="draw scenes and train data/weights/starter-yolo26n.pt on them; hours"
     )
     _add_device(starter)
-    _add_workers(starter, None, "processes that draw (default: one a core)")
+    _add_workers(starter, "processes that draw scenes (default: one per core)")
     return parser
 
 
@@ -118,15 +130,14 @@ def _add_device(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_workers(command: argparse.ArgumentParser, default: int | None, meaning: str) -> None:
-    command.add_argument("--workers", type=_natural, default=default, metavar="N", help=meaning)
+def _add_workers(command: argparse.ArgumentParser, meaning: str) -> None:
+    command.add_argument("--workers", type=_natural, metavar="N", help=meaning)
 
 
 def _natural(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError("not a number from 0 up")
-    return number
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a non-negative integer, got {text!r}")
+    return int(text)
 
 
 def _run(options: argparse.Namespace) -> str:
@@ -143,7 +154,7 @@ def _run(options: argparse.Namespace) -> str:
     if options.command == "params":
         from pipeline import params
 
-        params.main(config, run)
+        params.main(config, run, options.against)
         return ""
     return STAGE_CALLS[options.command](config, run, options)
 

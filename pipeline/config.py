@@ -9,10 +9,21 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from pipeline.errors import ConfigError, did_you_mean
@@ -24,9 +35,9 @@ class Section(BaseModel):
 
 
 def _without_nan(value: Any) -> Any:
-    """Values of other people's arguments, which no field of ours judges, are to be numbers all the same."""
+    """Refuse NaN and infinity in arguments that another library checks."""
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{value} is no number to set something to")
+        raise ValueError(f"must be a finite number, got {value}")
     for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         _without_nan(part)
     return value
@@ -50,6 +61,15 @@ class Ratios(Section):
         return self
 
 
+def _kind_of_split(value: Any) -> str:
+    return "shares" if isinstance(value, (dict, Ratios)) else "word"
+
+
+# Tagged, so that an error is about the one that was written: the word or the shares.
+Split = Annotated[
+    Annotated[Literal["given"], Tag("word")] | Annotated[Ratios, Tag("shares")], Discriminator(_kind_of_split)
+]
+
 FORMATS = ("auto", "coco", "voc", "yolo", "labelme", "cvat", "kitti", "openimages", "csv", "createml")
 FIFTYONE = "fiftyone:"  # `fiftyone:TYPE` reads whatever FiftyOne can import
 
@@ -59,7 +79,7 @@ class Convert(Section):
     format: str = "auto"
     # A list keeps and orders; a mapping `source name: our name` also renames, merges, and drops with null.
     classes: tuple[str, ...] | dict[str, str | None] = ()
-    split: Literal["given"] | Ratios = "given"
+    split: Split = "given"
     group_by: str | None = None
     near_duplicates: bool = True
     leaks: Literal["report", "move", "error"] = "report"
@@ -78,12 +98,13 @@ class Convert(Section):
     @field_validator("classes", mode="before")
     @classmethod
     def _classes_are_text(cls, classes: Any) -> Any:
+        if not isinstance(classes, (list, tuple, dict)):
+            raise ValueError(f"write a list of names, or {{name: our name, other: null}}, not {classes!r}")
         # YAML reads a bare `no:` as False and `1:` as a number, and a class of that name would be lost.
         words = [*classes.keys(), *classes.values()] if isinstance(classes, dict) else classes
-        if isinstance(words, (list, tuple)):
-            for word in words:
-                if isinstance(word, (bool, int, float)):
-                    raise ValueError(f"YAML reads a class as {word!r}, not as text; put it in quotes")
+        for word in words:
+            if isinstance(word, (bool, int, float)):
+                raise ValueError(f"YAML reads a class as {word!r}, not as text; put it in quotes")
         return classes
 
     @field_validator("classes")
@@ -147,15 +168,33 @@ class BatchNorm(Section):
     trainable: Literal["eval", "train"] = "train"
 
 
+FREEZE_WORDS = ("backbone", "all-but-head", "none")
+
+
+def _freeze(value: Any) -> Any:
+    """Check what `freeze` may be; the names in a list are checked against the model when training begins."""
+    if isinstance(value, str) and value not in FREEZE_WORDS:
+        if value.isdecimal():
+            raise ValueError(f"{value!r} is text; write the number without quotes")
+        hint = did_you_mean(value, FREEZE_WORDS) or f"; a part of a layer goes into a list: [{value!r}]"
+        raise ValueError(f"{value!r} is none of {', '.join(FREEZE_WORDS)}, a number of layers or a list{hint}")
+    if isinstance(value, (list, tuple)):
+        if not value:
+            raise ValueError("the list is empty; name layers, or write none")
+        for item in value:
+            if isinstance(item, bool) or not isinstance(item, (int, str)):
+                raise ValueError(f"{item!r} in the list is neither a layer's number nor a name")
+        return tuple(value)
+    if isinstance(value, bool) or not isinstance(value, (int, str)) or (isinstance(value, int) and value < 0):
+        raise ValueError(f"write {', '.join(FREEZE_WORDS)}, a number of layers or a list, not {value!r}")
+    return value
+
+
 class Phase(Section):
     """A stretch of training with one set of frozen layers. `lr` multiplies the base rate, `lr0` replaces it."""
 
     epochs: int = Field(ge=1)
-    freeze: (
-        Literal["backbone", "all-but-head", "none"]
-        | Annotated[int, Field(ge=0)]
-        | Annotated[tuple[int | str, ...], Field(min_length=1)]
-    ) = "none"
+    freeze: Annotated[str | int | tuple[int | str, ...], BeforeValidator(_freeze)] = "none"
     lr: float = Field(default=1.0, gt=0)
     lr0: float | None = Field(default=None, gt=0)
     lr_groups: LrGroups = LrGroups()
@@ -171,12 +210,13 @@ class Phase(Section):
 
 class Train(Section):
     weights: str = Field(default="yolo26n.pt", min_length=1)
+    fallback: str | None = Field(default=None, min_length=1)
     imgsz: int = Field(default=640, ge=32, multiple_of=32)
     recipe: Literal["auto", "ultralytics"] = "auto"
     batch: int | None = Field(default=None, ge=1)
     lr0: float | None = Field(default=None, gt=0)
     phases: Annotated[tuple[Phase, ...], Field(min_length=1)] | None = None
-    cache_features: Literal["auto"] | bool = "auto"
+    cache_features: Literal["auto", True, False] = "auto"
     ema: float | None = Field(default=None, gt=0)
     l2_sp: float = Field(default=0.0, ge=0)
     args: dict[str, Argument] = {}
@@ -324,7 +364,7 @@ class Export(Section):
 
 
 class Config(Section):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     seed: int = Field(default=0, ge=0, lt=2**32)
     convert: Convert
@@ -411,44 +451,39 @@ def _in_words(detail: ErrorDetails) -> str:
             return f"{where}: missing"
         case "value_error":
             return f"{where}: {detail['msg'].removeprefix('Value error, ')}" if where else detail["msg"]
+        case "literal_error":
+            expected = str(detail["ctx"]["expected"])
+            hint = did_you_mean(str(detail["input"]), re.findall(r"'([^']+)'", expected))
+            return f"{where}: input should be {expected}, got {detail['input']!r}{hint}"
+        case "tuple_type":
+            return f"{where}: write a list, one item per line beginning with `- `, not {detail['input']!r}"
+        case "model_type" | "dict_type":
+            keys = ", ".join(_keys_of(place)[:3])
+            known = f" (keys are {keys}, ...)" if keys else ""
+            return f"{where}: write {{key: value}} here{known}, not {detail['input']!r}"
+        case "too_short":
+            return f"{where}: the list is empty; write at least one item, or remove the key"
         case "string_type" if isinstance(detail["input"], (bool, int, float)):
             return f"{where}: YAML reads this as {detail['input']!r}, not as text; put it in quotes"
     return f"{where}: {detail['msg'][0].lower()}{detail['msg'][1:]}, got {detail['input']!r}"
 
 
-_UNION_BRANCHES = frozenset({"Ratios", "int", "str", "float", "bool", "constrained-int"})
+_UNION_BRANCHES = frozenset({"word", "shares", "int", "str", "float", "bool"})
 
 
 def _keys_of(place: list[str]) -> list[str]:
-    """The keys that the section at `place` knows."""
-    section: type[BaseModel] = Config
+    """The keys that the section at `place` knows; none where there is no section."""
+    section: type[BaseModel] | None = Config
     for part in place:
-        if part.isdigit():
+        if section is None or part.isdigit():  # the number of a list's item
             continue
-        found = _SECTIONS.get(part)
-        if found is None:
-            return []
-        section = found
-    return [field.alias or name for name, field in section.model_fields.items()]
+        fields = {field.alias or name: field for name, field in section.model_fields.items()}
+        section = _section_in(fields[part].annotation) if part in fields else None
+    return [field.alias or name for name, field in section.model_fields.items()] if section else []
 
 
-_SECTIONS: dict[str, type[BaseModel]] = {
-    "convert": Convert,
-    "split": Ratios,
-    "augment": Augment,
-    "train": Train,
-    "phases": Phase,
-    "lr_groups": LrGroups,
-    "batchnorm": BatchNorm,
-    "validate": Validate,
-    "wanted": Wanted,
-    "inspect": Inspect,
-    "report": Report,
-    "export": Export,
-    "targets": Target,
-    "limits": LimitsByPrecision,
-    "fp32": Limits,
-    "fp16": Limits,
-    "int8": Limits,
-    "calibration": Calibration,
-}
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    """The section that a field's type holds, be it in a union or a tuple."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_section_in, get_args(annotation))), None)

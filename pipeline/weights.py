@@ -15,7 +15,7 @@ from threading import Thread
 from typing import Any
 from urllib.request import Request, urlopen
 
-from pipeline import files, parallel
+from pipeline import files
 from pipeline.errors import DataError, PipelineError, WeightsError, did_you_mean
 
 HOME = Path("data/weights")
@@ -23,12 +23,15 @@ CACHE = Path(".cache")
 DOWNLOAD_HOST = "github.com"  # where Ultralytics keeps its release assets
 PROBE_SECONDS = 4.0
 COCO = "yolo26n.pt"
-REQUIRE_COCO = "require-coco"  # as `train.weights`: COCO's, and no other in their place
 STARTER = "starter-yolo26n.pt"  # made by `make starter-weights`, part of the project
+# SHA-256 of Ultralytics' release assets (v8.4.0).
+KNOWN = {"yolo26n.pt": "9b09cc8bf347f0fc8a5f7657480587f25db09b34bf33b0652110fb03a8ad4fef"}
 
 
 def prepare() -> None:
     """Set up the process for Ultralytics. Call before the first import of it."""
+    from pipeline import parallel  # brings OpenCV, which `params` does without
+
     os.environ["ULTRALYTICS_SAFE_LOAD"] = "true"
     os.environ["YOLO_AUTOINSTALL"] = "false"  # no surprise installs
     os.environ["YOLO_OFFLINE"] = "true"  # no telemetry, no version checks; downloads asked for still work
@@ -68,6 +71,13 @@ def device_name(device: str) -> str:
     return str(torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else get_cpu_info())
 
 
+def is_gpu(device: str) -> bool:
+    """Whether a checked `--device` is one for which Ultralytics loads images in worker processes."""
+    from ultralytics.utils.torch_utils import select_device
+
+    return select_device(device, verbose=False).type not in ("cpu", "mps")
+
+
 def _bring_fonts(config: Path) -> None:
     """Ultralytics downloads Arial for its plots; Matplotlib brought a font along that does as well."""
     import matplotlib
@@ -79,46 +89,44 @@ def _bring_fonts(config: Path) -> None:
             files.copy(font, config / name)
 
 
-def find(name: str) -> Path:
-    """Source weights: the path itself, else `data/weights/NAME`, else Ultralytics' download into there.
+def find(name: str, fallback: str | None = None) -> Path:
+    """Return the file of source weights, downloading it into `data/weights` if it is nowhere on this machine.
 
-    Where yolo26n.pt can be had in none of these ways, the starter weights stand in and a line says so, unless
-    `require-coco` forbids it. `NAME.yaml` is a model of random weights, which needs no file. Raises WeightsError with
-    the ways out.
+    `fallback` names other weights, which must be on this machine, for when the download fails; a line says so.
+    `NAME.yaml` is a model with random weights and needs no file. Raises WeightsError with the ways out.
     """
-    required = name == REQUIRE_COCO
-    name = COCO if required else name
-    path = Path(name)
-    if path.suffix == ".yaml":
-        return path
-    if path.suffix != ".pt":
-        raise WeightsError(
-            f"{name}: not weights; train.weights is a .pt file, a .yaml for random weights, or {REQUIRE_COCO}"
-        )
-    if path.is_file():
-        return path
-    if path.name == name and (HOME / name).is_file():
-        return HOME / name
-    if path.name != name:
-        raise WeightsError(f"{name}: no such file; correct train.weights, or put the file there")
+    if Path(name).suffix == ".yaml":
+        return Path(name)
+    if here := locate(name):
+        return here
     try:
+        if Path(name).suffix != ".pt":
+            raise WeightsError(f"{name}: not weights; train.weights is a .pt file, or a .yaml for random weights")
+        if Path(name).name != name:
+            raise WeightsError(f"{name}: no such file; correct train.weights, or put the file there")
         return _download(name)
     except WeightsError as error:
-        if name != COCO or required or not (HOME / STARTER).is_file():
+        if fallback is None:
             raise
-        print(
-            f"train: {str(error).partition(';')[0]}; the starter weights {HOME / STARTER} stand in. "
-            f"COCO weights do better: fetch {COCO} where there is a network and put it into {HOME}",
-            flush=True,
-        )
-        return HOME / STARTER
+        if (other := locate(fallback)) is None:
+            raise WeightsError(f"{error}; train.fallback: {fallback} is not in {HOME} either") from None
+        print(f"train: {str(error).partition(';')[0]}; training starts from train.fallback, {other}", flush=True)
+        return other
+
+
+def locate(name: str) -> Path | None:
+    """The file of source weights on this machine: the path itself, or `data/weights/NAME`; None if it is neither."""
+    path = Path(name)
+    candidates = [path, HOME / name] if path.name == name else [path]
+    return next((file for file in candidates if file.suffix == ".pt" and file.is_file()), None)
 
 
 def _download(name: str) -> Path:
     from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
 
     ways_out = (
-        f"put the file at {HOME / name}, or set train.weights to one you have (or to yolo26n.yaml for random weights)"
+        f"put the file at {HOME / name}, or set train.weights to one you have (yolo26n.yaml: random weights), "
+        f"or allow weights that are part of this project with `train.fallback: {STARTER}`"
     )
     if name not in GITHUB_ASSETS_NAMES:
         hint = did_you_mean(name, GITHUB_ASSETS_NAMES)
@@ -128,6 +136,7 @@ def _download(name: str) -> Path:
     partial = HOME / ".partial" / name  # its downloader takes the name from the path
     try:
         attempt_download_asset(partial)
+        _check_download(partial)
         load(partial)
         os.replace(partial, HOME / name)
     except WeightsError:
@@ -138,6 +147,21 @@ def _download(name: str) -> Path:
     finally:
         shutil.rmtree(partial.parent, ignore_errors=True)
     return HOME / name
+
+
+def _check_download(file: Path) -> None:
+    """Compare a download with its known digest; print a line where none is known. Raises WeightsError if they differ."""
+    digest = files.sha256(file)
+    if file.name not in KNOWN:
+        print(
+            f"train: {file.name}: downloaded, and not verified: no digest of it is known here; its sha256 is {digest}",
+            flush=True,
+        )
+    elif digest != KNOWN[file.name]:
+        raise WeightsError(
+            f"{file.name}: the download has sha256 {digest}, not the known {KNOWN[file.name]}, and was deleted; "
+            f"get the file from where you trust it and put it at {HOME / file.name}"
+        )
 
 
 def _reachable() -> bool:

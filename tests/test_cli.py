@@ -62,6 +62,26 @@ def test_mistakes(project: Path, arguments: tuple[str, ...], said: str) -> None:
     assert not (project / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("report", "--workers", "2"), "report: --workers has no effect on this stage, only on augment, convert, starter-weights, train"),
+        (("convert", "--device", "cpu"), "convert: --device has no effect on this stage, only on export, inspect, starter-weights, train, validate"),
+    ],
+)  # fmt: skip
+def test_an_option_without_effect_is_named(project: Path, arguments: tuple[str, ...], said: str) -> None:
+    done = pipeline_process(*arguments, "--config", "tiny.yaml", cwd=project)
+    assert done.stdout.splitlines()[0] == said
+    done = pipeline_process(arguments[0], "--config", "tiny.yaml", cwd=project)
+    assert "no effect" not in done.stdout
+
+
+@pytest.mark.parametrize("number", ["-1", "x", "1.5"])
+def test_a_number_of_workers_that_is_none(project: Path, number: str) -> None:
+    done = pipeline_process("convert", "--config", "tiny.yaml", f"--workers={number}", cwd=project)
+    assert done.returncode == 2 and f"--workers: must be a non-negative integer, got '{number}'" in done.stderr
+
+
 def test_an_unknown_stage(project: Path) -> None:
     done = pipeline_process("trian", "--config", "tiny.yaml", cwd=project)
     assert done.returncode == 2 and "invalid choice: 'trian'" in done.stderr

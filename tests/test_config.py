@@ -92,8 +92,8 @@ validate: {conf: 2}
         ("", "no keys in it; configs/sample.yaml shows what a config holds"),
         ("- a", "no keys in it; configs/sample.yaml shows what a config holds"),
         ("convert: {source: x", "not YAML: line 1: expected ',' or '}', but got '<stream end>'"),
-        ("convert: {source: x}\naugment: {copies: 1, transforms: [{Pad: {value: [1, .nan]}}]}", "augment.transforms.0.Pad.value: nan is no number to set something to"),
-        ("convert: {source: x}\ntrain: {args: {lrf: -.inf}}", "train.args.lrf: -inf is no number to set something to"),
+        ("convert: {source: x}\naugment: {copies: 1, transforms: [{Pad: {value: [1, .nan]}}]}", "augment.transforms.0.Pad.value: must be a finite number, got nan"),
+        ("convert: {source: x}\ntrain: {args: {lrf: -.inf}}", "train.args.lrf: must be a finite number, got -inf"),
         ("seed: 1\nconvert: {source: x}\nseed: 2", "not YAML: line 3: key 'seed' is there twice"),
         ("convert: {source: x, classes: [yes, no]}", "convert.classes: YAML reads a class as True, not as text; put it in quotes"),
         ("convert: {source: x, classes: {no: a}}", "convert.classes: YAML reads a class as False, not as text; put it in quotes"),
@@ -103,11 +103,11 @@ validate: {conf: 2}
         ("convert: {source: x, group_by: '(a)(b)'}", "convert.group_by: '(a)(b)' has 2 groups; keep one, which names the video, patient or board"),
         ("convert: {source: x, classes: [a, a]}", "convert.classes: a is there twice"),
         ("convert: {source: x, split: {train: 0.5, val: 0.1}}", "convert.split: train, val and test add up to 0.6, not 1"),
-        ("convert: {source: x}\ntrain: {phases: []}", "train.phases: tuple should have at least 1 item after validation, not 0, got []"),
+        ("convert: {source: x}\ntrain: {phases: []}", "train.phases: the list is empty; write at least one item, or remove the key"),
         ("convert: {source: x}\naugment: {copies: 2}", "augment: copies without transforms would be the same pictures again; name some transforms"),
         ("convert: {source: x}\naugment: {transforms: [{A: {}, B: {}}]}", "augment: transforms.0: 2 names; write one `- Name: {argument: value}` a line"),
         ("convert: {source: x}\nexport: {targets: [{format: onnx}, {format: onnx}]}", "export: targets: the same format and precision twice; keep one"),
-        ("convert: {source: x}\nexport: {targets: [{format: tflite}]}", "export.targets.0.format: input should be 'onnx', 'openvino', 'ncnn', 'torchscript', 'litert' or 'engine', got 'tflite'"),
+        ("convert: {source: x}\nexport: {targets: [{format: tflite}]}", "export.targets.0.format: input should be 'onnx', 'openvino', 'ncnn', 'torchscript', 'litert' or 'engine', got 'tflite'; did you mean 'litert'?"),
         ("convert: {source: x}\nexport: {targets: [{format: ncnn, quantize: 8}]}", "export.targets.0: ncnn has no `quantize: 8`; it takes none, 16"),
         ("convert: {source: x}\nexport: {targets: [{format: onnx, quantize: 4}]}", "export.targets.0: onnx has no `quantize: 4`; it takes none, 16, 8"),
         ("convert: {source: x}\nexport: {targets: [{format: ncnn, dynamic: true}]}", "export.targets.0: ncnn takes no `dynamic`; onnx, engine do"),
@@ -119,6 +119,47 @@ validate: {conf: 2}
 )  # fmt: skip
 def test_each_mistake_in_a_sentence(tmp_path: Path, text: str, line: str) -> None:
     assert line in refused(tmp_path, text)
+
+
+ONE_LINE = {
+    "train: {phases: [{epochs: 1, freeze: bakbone}]}": "train.phases.0.freeze: 'bakbone' is none of backbone, all-but-head, none, a number of layers or a list; did you mean 'backbone'?",
+    "train: {phases: [{epochs: 1, freeze: 23.cv3}]}": "train.phases.0.freeze: '23.cv3' is none of backbone, all-but-head, none, a number of layers or a list; a part of a layer goes into a list: ['23.cv3']",
+    "train: {phases: [{epochs: 1, freeze: '10'}]}": "train.phases.0.freeze: '10' is text; write the number without quotes",
+    "train: {phases: [{epochs: 1, freeze: []}]}": "train.phases.0.freeze: the list is empty; name layers, or write none",
+    "train: {phases: [{epochs: 1, freeze: [1.5]}]}": "train.phases.0.freeze: 1.5 in the list is neither a layer's number nor a name",
+    "train: {phases: [{epochs: 1, freeze: -1}]}": "train.phases.0.freeze: write backbone, all-but-head, none, a number of layers or a list, not -1",
+    "train: {phases: [{epochs: 1, freeze: true}]}": "train.phases.0.freeze: write backbone, all-but-head, none, a number of layers or a list, not True",
+    "train: {phases: {epochs: 1}}": "train.phases: write a list, one item per line beginning with `- `, not {'epochs': 1}",
+    "train: {phases: [backbone]}": "train.phases.0: write {key: value} here (keys are epochs, freeze, lr, ...), not 'backbone'",
+    "train: {cache_features: yse}": "train.cache_features: input should be 'auto', True or False, got 'yse'",
+    "train: {recipe: atuo}": "train.recipe: input should be 'auto' or 'ultralytics', got 'atuo'; did you mean 'auto'?",
+    "export: {targets: onnx}": "export.targets: write a list, one item per line beginning with `- `, not 'onnx'",
+    "export: {targets: [onnx]}": "export.targets.0: write {key: value} here (keys are format, quantize, nms, ...), not 'onnx'",
+    "export: {targets: []}": "export.targets: the list is empty; write at least one item, or remove the key",
+    "export: {targets: [{format: onxx}]}": "export.targets.0.format: input should be 'onnx', 'openvino', 'ncnn', 'torchscript', 'litert' or 'engine', got 'onxx'; did you mean 'onnx'?",
+    "validate_: {conf: 0.5}": "validate_: unknown key; did you mean 'validate'?",
+    "validate: 0.5": "validate: write {key: value} here (keys are conf, iou, max_det, ...), not 0.5",
+}
+ONE_LINE_OF_CONVERT = {
+    "split: givn": "convert.split: input should be 'given', got 'givn'; did you mean 'given'?",
+    "split: 0.8": "convert.split: input should be 'given', got 0.8",
+    "split: {train: 0.7, val: 0.2}": "convert.split: train, val and test add up to 0.9, not 1",
+    "split: {train: 0.7, vla: 0.1, val: 0.3}": "convert.split.vla: unknown key; did you mean 'val'?",
+    "split: {train: a, val: 0.3}": "convert.split.train: input should be a valid number, unable to parse string as a number, got 'a'",
+    "leaks: reprot": "convert.leaks: input should be 'report', 'move' or 'error', got 'reprot'; did you mean 'report'?",
+    "classes: cell": "convert.classes: write a list of names, or {name: our name, other: null}, not 'cell'",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        *((f"convert: {{source: x}}\n{text}", line) for text, line in ONE_LINE.items()),
+        *((f"convert: {{source: x, {text}}}", line) for text, line in ONE_LINE_OF_CONVERT.items()),
+    ],
+)
+def test_one_error_is_one_line(tmp_path: Path, text: str, line: str) -> None:
+    assert refused(tmp_path, text) == [line]
 
 
 def test_a_missing_file_suggests_its_neighbour() -> None:

@@ -1,7 +1,7 @@
 """What runs again after which edit, with the real make, Makefile and `params`.
 
-The stages themselves are played by a script that writes their targets and notes its name: the graph is
-what is tested here. The real stages have tests of their own, and `test_resume.py` chains them.
+The stages are played by a script that writes their targets and notes its name: this is about edits of the code and
+about failures. `test_graph.py` has the real stages.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT, checkout, make_environment
+from test_architecture import imports
 
 ALL = ["convert", "augment", "train", "validate", "export", "report"]
 TARGETS = {
@@ -103,7 +104,7 @@ def test_nothing_changed(project: Project) -> None:
         ({"augment": {"min_visibility": 0.5}}, ALL[1:]),
         ({"train": {"batch": 8}}, ALL[2:]),
         ({"validate": {"iou": 0.6}}, ["validate", "export", "report"]),  # bundles carry its thresholds
-        ({"export": {"images": 8}}, ["export"]),
+        ({"export": {"images": 8}}, ["export", "report"]),
         ({"report": {"worst": 3}}, ["report"]),
         ({"inspect": {"confident": 0.4}}, []),
     ],
@@ -113,14 +114,6 @@ def test_an_edit_of_a_section(project: Project, change: dict[str, object], stage
     project.write({"convert": {"source": "raw"}, **change})
     assert project.make("all").returncode == 0
     assert project.played() == stages
-
-
-def test_against_another_run_is_compared_every_time(project: Project) -> None:
-    for _ in range(2):
-        assert project.make("validate", "AGAINST=runs/other").returncode == 0
-        assert project.played() == ["validate"]
-    assert project.make("validate").returncode == 0
-    assert project.played() == []
 
 
 def test_a_comment_changes_nothing(project: Project) -> None:
@@ -140,9 +133,10 @@ def test_a_comment_changes_nothing(project: Project) -> None:
         ("pipeline/train/trainer.py", ALL[2:]),
         ("pipeline/train/freeze.py", ALL[2:]),
         ("pipeline/validate/coco.py", ["validate", "export", "report"]),
-        ("pipeline/export/runner.py", ["export"]),
+        ("pipeline/export/runner.py", ["export", "report"]),
         ("pipeline/report.html.jinja", ["report"]),
-        ("pipeline/history.py", ["report"]),
+        ("pipeline/pixels.py", ALL[1:]),
+        ("pipeline/weights.py", ALL[2:]),
         ("pipeline/inspect/views.py", []),
         ("README.md", []),
     ],
@@ -152,25 +146,6 @@ def test_an_edit_of_the_code(project: Project, file: str, stages: list[str]) -> 
     path = project.folder / file
     path.write_text(path.read_text() + "\n" if path.is_file() else "x")
     assert project.make("all", age=False).returncode == 0
-    assert project.played() == stages
-
-
-@pytest.mark.parametrize(
-    ("instead_of", "there", "stages"),
-    [
-        ('"yolo26n.pt"', True, ALL[2:]),
-        ('"yolo26n.pt"', False, []),  # the starter weights are still the best there are
-        ("null", True, []),
-    ],
-)
-def test_trained_anew_once_coco_weights_are_there(
-    project: Project, instead_of: str, there: bool, stages: list[str]
-) -> None:
-    (project.folder / "runs" / "mine" / "train.json").write_text(f'{{\n  "instead_of": {instead_of}\n}}\n')
-    if there:
-        (project.folder / "data" / "weights").mkdir(parents=True)
-        (project.folder / "data" / "weights" / "yolo26n.pt").write_text("x")
-    assert project.make("all").returncode == 0
     assert project.played() == stages
 
 
@@ -212,6 +187,32 @@ def test_clean_removes_this_run_only(project: Project) -> None:
     (project.folder / "runs" / "other").mkdir()
     assert project.make("clean").returncode == 0
     assert [path.name for path in (project.folder / "runs").iterdir()] == ["other"]
+
+
+def code_of(stage: str) -> set[str]:
+    """The files of a stage and of all that it imports, less what every stage has."""
+    waiting, found = set((ROOT / "pipeline" / stage).glob("*.py")), set()
+    while waiting:
+        path = waiting.pop()
+        found.add(path)
+        for name in imports(path):
+            parts = name.split(".")
+            for end in range(2, len(parts) + 1):  # `pipeline.a.b` is a module, or something in the module pipeline.a
+                module = ROOT.joinpath(*parts[:end])
+                files = [module.with_suffix(".py"), module / "__init__.py"]
+                waiting |= {file for file in files if parts[0] == "pipeline" and file.is_file()} - found
+    every = {f"pipeline/{name}.py" for name in ("config", "run", "errors")}
+    return {path.relative_to(ROOT).as_posix() for path in found} - every
+
+
+@pytest.mark.parametrize("stage", [*TARGETS, "sample"])
+def test_the_prerequisites_are_what_the_stage_imports(stage: str) -> None:
+    target = "data/raw/sample/annotations/test.json" if stage == "sample" else f"runs/sample/{TARGETS[stage]}"
+    command = ["make", "-qpr", "CONFIG=configs/sample.yaml", target]
+    done = subprocess.run(command, cwd=ROOT, env=make_environment(), capture_output=True, text=True, check=False)
+    [line] = [line for line in done.stdout.splitlines() if line.startswith(f"{target}:")]
+    code = {word for word in line.split() if word.endswith(".py")}
+    assert code == code_of(stage)
 
 
 def test_every_target_is_explained() -> None:

@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+import http.server
 import os
 import pickle
 import shutil
 import socket
+import threading
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Trained
 
-from pipeline import weights
+from pipeline import files, weights
 from pipeline.errors import WeightsError
 from pipeline.run import Run
 
@@ -139,30 +142,36 @@ def offline(trained: Trained, no_network: None) -> Path:
     return weights.HOME
 
 
-def test_starter_weights_stand_in(offline: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert weights.find("yolo26n.pt") == offline / weights.STARTER
+def test_the_fallback_that_the_config_names(offline: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert weights.find("yolo26n.pt", weights.STARTER) == offline / weights.STARTER
     said = capsys.readouterr().out
     assert said.count("\n") == 1
-    assert f"{NO_ANSWER}; the starter weights data/weights/starter-yolo26n.pt stand in. COCO weights do better" in said
+    assert f"{NO_ANSWER}; training starts from train.fallback, data/weights/starter-yolo26n.pt" in said
 
 
-def test_starter_weights_give_way(offline: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_other_weights_without_a_fallback(offline: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(WeightsError, match=r"put the file at data/weights/yolo26n\.pt, or .*`train\.fallback: starter"):
+        weights.find("yolo26n.pt")
+    assert capsys.readouterr().out == ""
+
+
+def test_the_fallback_gives_way(offline: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copy(offline / weights.STARTER, offline / weights.COCO)
-    assert weights.find("yolo26n.pt") == weights.find(weights.REQUIRE_COCO) == offline / weights.COCO
+    assert weights.find("yolo26n.pt", weights.STARTER) == offline / weights.COCO
     assert weights.find(weights.STARTER) == offline / weights.STARTER  # asked for by name
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("name", [weights.REQUIRE_COCO, "yolo26s.pt", "yolo62n.pt", "other/yolo26n.pt"])
-def test_starter_weights_stand_in_for_yolo26n_alone(name: str, offline: Path) -> None:
-    with pytest.raises(WeightsError) as error:
-        weights.find(name)
+@pytest.mark.parametrize("name", ["yolo26n.pt", "yolo62n.pt", "other/yolo26n.pt", "model.onnx"])
+def test_a_fallback_that_is_not_there(name: str, offline: Path) -> None:
+    with pytest.raises(WeightsError, match=r"; train\.fallback: mine\.pt is not in data/weights either$") as error:
+        weights.find(name, "mine.pt")
     assert "\n" not in str(error.value)
 
 
 def test_a_proxy_that_does_not_answer(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # the port of `discard`, which nobody offers
-    assert weights.find("yolo26n.pt") == offline / weights.STARTER
+    assert weights.find("yolo26n.pt", weights.STARTER) == offline / weights.STARTER
 
 
 def test_a_host_that_keeps_silent(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,7 +179,68 @@ def test_a_host_that_keeps_silent(offline: Path, monkeypatch: pytest.MonkeyPatch
     assert weights.PROBE_SECONDS <= 5
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setattr(weights, "DOWNLOAD_HOST", f"127.0.0.1:{server.getsockname()[1]}")
-        assert weights.find("yolo26n.pt") == offline / weights.STARTER
+        assert weights.find("yolo26n.pt", weights.STARTER) == offline / weights.STARTER
+
+
+@pytest.fixture
+def release_host(tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Ultralytics' own downloader, with a server on this machine in place of GitHub; the file that it serves."""
+    from ultralytics.utils import downloads
+
+    served = tmp_path / "served" / "any.pt"
+    served.parent.mkdir()
+    shutil.copy(trained.run.model, served)
+    monkeypatch.chdir(tmp_path)
+    weights.HOME.mkdir(parents=True)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            data = served.read_bytes()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_address[1]}"
+        download = downloads.safe_download
+
+        def from_here(url: str, **options: Any) -> Any:
+            return download(url=f"{address}/{Path(url).name}", **options)
+
+        # Two addresses: where the host is asked for, and where its downloader fetches from.
+        monkeypatch.setattr(weights, "_reachable", lambda: True)
+        monkeypatch.setattr(downloads, "safe_download", from_here)
+        yield served
+        server.shutdown()
+
+
+def test_a_download_with_the_known_digest(
+    release_host: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(weights.KNOWN, "yolo26n.pt", files.sha256(release_host))
+    assert weights.find("yolo26n.pt") == weights.HOME / "yolo26n.pt"
+    assert "verified" not in capsys.readouterr().out
+
+
+def test_a_download_with_another_digest(release_host: Path) -> None:
+    """It loads, so nothing but the digest tells it from the real one."""
+    with pytest.raises(
+        WeightsError, match=r"yolo26n\.pt: the download has sha256 [0-9a-f]{64}, not the known 9b09cc8b"
+    ):
+        weights.find("yolo26n.pt")
+    assert list(weights.HOME.iterdir()) == []
+
+
+def test_a_download_without_a_known_digest(release_host: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert weights.find("yolo26s.pt") == weights.HOME / "yolo26s.pt"
+    assert f"not verified: no digest of it is known here; its sha256 is {files.sha256(release_host)}" in (
+        capsys.readouterr().out
+    )
 
 
 def test_ultralytics_is_kept_from_installing_and_calling_home() -> None:

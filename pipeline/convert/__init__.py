@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from pipeline import files, formats, parallel
+from pipeline import files, formats, inputs, parallel
 from pipeline.boxes import Labelled, write_data_yaml, write_labels
 from pipeline.config import Convert
 from pipeline.convert import corrections, images, judge, placing, receipt
@@ -39,6 +39,7 @@ def _convert(
     config: Convert, run: Run, seed: int, format_name: str, source: Source, checked: Mapping[Path, Checked]
 ) -> str:
     folder = config.source.resolve()
+    used = inputs.digests(config, run)  # before they are read: an edit made meanwhile is then noticed next time
     classes = class_map(source, config)
     names = tuple(dict.fromkeys(name for name in classes.values() if name is not None))
     judged = judge_all(source, checked, classes, config)
@@ -65,10 +66,11 @@ def _convert(
         raise DataError(f"{config.source}: not one usable box in the training split; nothing can be learnt from it")
     with files.new_folder(run.dataset) as new:
         _write(new, judged, placed.split_of, targets, names)
-        files.write_json(new / "receipt.json", account)
-        write_data_yaml(new / "data.yaml", {split: f"images/{split}" for split in account["splits"]}, names)
         if placed.drawing is not None:
             files.write_json(run.splits, placed.drawing)
+            used["splits"] = files.sha256(run.splits)
+        files.write_json(new / "receipt.json", {**account, "inputs": used})
+        write_data_yaml(new / "data.yaml", {split: f"images/{split}" for split in account["splits"]}, names)
     return receipt.last_line(account, run.dataset)
 
 

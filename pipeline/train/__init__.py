@@ -16,35 +16,17 @@ from typing import Any
 from pipeline import files, weights
 from pipeline.boxes import YoloDataset
 from pipeline.config import Phase, Train
-from pipeline.errors import ConfigError, PipelineError, did_you_mean
+from pipeline.errors import ConfigError, PipelineError
 from pipeline.run import Run
-from pipeline.train import curves, freeze
+from pipeline.train import arguments, curves, freeze
 from pipeline.train.recipe import Recipe, choose, is_best
 
-# As in the Makefile's TRAIN_CODE.
-CODE = (*sorted(Path(__file__).parent.glob("*.py")), Path(weights.__file__))
-# What this stage decides itself; `train.args` may hold anything else that Ultralytics knows.
-OURS = {
-    "model": "train.weights",
-    "pretrained": "train.weights",
-    "imgsz": "train.imgsz",
-    "batch": "train.batch",
-    "lr0": "train.lr0",
-    "epochs": "train.phases",
-    "freeze": "train.phases",
-    "patience": "train.phases",
-    "seed": "seed",
-    "data": "convert.source",
-    "device": "--device",
-    "workers": "--workers",
-    **dict.fromkeys(
-        ("project", "name", "exist_ok", "resume", "save", "mode", "task", "cfg"), "the name of the config file"
-    ),
-}
-
-
-# Arguments with which a step needs the images themselves.
-NEED_IMAGES = ("multi_scale", "compile", "distill_model")
+# As in the Makefile's TRAIN_CODE: a training that was begun with other code is begun again.
+CODE = (
+    *sorted(Path(__file__).parent.glob("*.py")),
+    *(Path(__file__).parents[1] / f"{name}.py" for name in ("boxes", "files", "history", "parallel", "weights")),
+)
+LOADERS = 4  # worker processes that load images for a GPU; on a CPU Ultralytics uses none
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +43,18 @@ class Context:
     teacher: Path | None
 
 
-def main(config: Train, run: Run, seed: int, device: str, workers: int) -> str:
+def main(config: Train, run: Run, seed: int, device: str, workers: int | None = None) -> str:
     """Train all phases on `run.augmented` and write `run.train_record`, then `run.model`.
 
     A training that was killed goes on from its last finished epoch if nothing it depends on has changed.
     Raises ConfigError, WeightsError or DataError before the first step where it cannot be done.
     """
-    _check_args(config.args)
+    weights.prepare()
+    arguments.check(config.args, config.recipe)
     _check_device(device)
     data = YoloDataset.read(run.augmented / "data.yaml")
-    source = weights.find(config.weights)
+    source = weights.find(config.weights, config.fallback)
+    replaced = config.weights if source.name != Path(config.weights).name else None
     recipe = choose(config, len(data.files("train")), len(data.names))
     model = _source_model(source)
     teacher = _teacher(config)
@@ -79,15 +63,15 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int) -> str:
         for number, phase in enumerate(recipe.phases)
     ]
     _check_phases(config, recipe, items, model)
-    context = Context(config, run, seed, device, workers, recipe, source, teacher)
+    loaders = LOADERS if workers is None else workers
+    context = Context(config, run, seed, device, loaders, recipe, source, teacher)
     beginning = {
         "train": config.model_dump(mode="json"),
         "seed": seed,
         "weights": {
             "name": source.name,
             "sha256": files.sha256(source) if source.suffix == ".pt" else None,
-            # make trains anew once the file of this name is there.
-            "instead_of": weights.COCO if source.name != config.weights == weights.COCO else None,
+            "instead_of": replaced,
         },
         "teacher": {"name": teacher.name, "sha256": files.sha256(teacher)} if teacher else None,
         "data_sha256": _data_digest(data),
@@ -112,7 +96,7 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int) -> str:
     highest = max(record["best_fitness"] for record in records)
     best = max(index for index, record in enumerate(records) if is_best(record["best_fitness"], highest))
     record = _record(beginning, context, records, best)
-    record["classes_kept"] = _known_classes(model, data.names)
+    record["classes_kept"] = _known_classes(model, data.names) if config.args.get("cls_remap", True) else []
     curves.draw(run.train)
     files.write_json(run.train_record, record)
     files.copy(run.train / f"phase{best + 1}" / "model.pt", run.model)
@@ -120,30 +104,19 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int) -> str:
     _drop_features(run, records)
     seconds = sum(record["seconds"] for record in records)
     frozen = max(record["proof"]["frozen_tensors"] for record in records)
-    return (
-        f"{sum(record['epochs'] for record in records)} epochs from {source.name} in {seconds:.0f} s, "
-        f"val mAP50-95 {records[best]['best_fitness']:.3f} in phase {best + 1}, "
-        f"{f'{frozen} frozen tensors proven unchanged' if frozen else 'nothing frozen'} -> {run.model}"
+    start_name = f"{source.name} instead of {replaced}" if replaced else source.name
+    unused = "".join(
+        f"; phase {record['phase']} computed frozen layers once and so applied no {', '.join(record['without_effect'])}"
+        for record in records
+        if record["without_effect"]
     )
-
-
-def _check_args(args: dict[str, Any]) -> None:
-    weights.prepare()
-    from ultralytics.cfg import DEFAULT_CFG_DICT, get_cfg
-
-    mistakes = []
-    for key in args:
-        if key in OURS:
-            mistakes.append(f"train.args.{key}: is ours; set {OURS[key]} instead")
-        elif key not in DEFAULT_CFG_DICT and key != "augmentations":
-            mistakes.append(f"train.args.{key}: not an Ultralytics argument{did_you_mean(key, DEFAULT_CFG_DICT)}")
-    if not mistakes:
-        try:
-            get_cfg(overrides=args)
-        except (SyntaxError, TypeError, ValueError) as error:
-            mistakes.append(f"train.args: {' '.join(str(error).split())}")
-    if mistakes:
-        raise ConfigError("\n".join(mistakes))
+    if workers is not None and not weights.is_gpu(device):
+        unused += "; --workers has no effect on a CPU"
+    return (
+        f"{sum(record['epochs'] for record in records)} epochs from {start_name} in {seconds:.0f} s, "
+        f"val mAP50-95 {records[best]['best_fitness']:.3f} in phase {best + 1}, "
+        f"{f'{frozen} frozen tensors proven unchanged' if frozen else 'nothing frozen'}{unused} -> {run.model}"
+    )
 
 
 def _source_model(source: Path) -> Any:
@@ -189,11 +162,15 @@ def _check_phases(config: Train, recipe: Recipe, items: list[list[int | str]], m
             )
         if recipe.rate(phase) > 1:
             raise ConfigError(f"train.phases.{number}: a rate of {recipe.rate(phase):g}; 1 is the most")
-        kept = kept or _kept_layers(config, phase, own)
+        if phase.patience is not None and config.args.get("val") is False:
+            raise ConfigError(f"train.phases.{number}.patience: needs `val`; remove `val: false` from train.args")
+        if own_kept := _kept_layers(config, phase, own):
+            arguments.check_cached(config.args)
+        kept = kept or own_kept
     if config.cache_features is True and not kept:
         raise ConfigError(
             "train.cache_features: no phase keeps its first layers frozen, so there is nothing to compute once; "
-            f"freeze the backbone in one without train.args.{' or '.join(NEED_IMAGES)}, or write auto"
+            f"freeze the backbone in one without train.args.{' or '.join(sorted(arguments.NEED_IMAGES))}, or write auto"
         )
 
 
@@ -202,7 +179,7 @@ def _kept_layers(config: Train, phase: Phase, items: list[int | str]) -> int:
 
     That goes by the config alone, never by what this machine measures: it changes the model.
     """
-    needs_images = any(config.args.get(key) for key in NEED_IMAGES)
+    needs_images = any(config.args.get(key) for key in arguments.NEED_IMAGES)
     if phase.batchnorm.frozen == "train" or not config.cache_features or needs_images:
         return 0
     return freeze.cut(items) if config.cache_features is True or phase.epochs > 1 else 0
@@ -316,6 +293,7 @@ def _train_phase(context: Context, phase: Phase, items: list[int | str], number:
         "batchnorm": phase.batchnorm.model_dump(),
         "batch": progress["batch"],
         "features": files.read_json(witness.decisions) if witness.decisions.is_file() else None,
+        "without_effect": arguments.without_effect(config.args) if wanted else [],
         "parameters": sum(tensor.numel() for tensor in saved.parameters()),
         "trainable_parameters": _count(saved, files.read_json(witness.digests)["trainable"]),
         "proof": proof,

@@ -1,0 +1,25 @@
+"""Files beside the data that convert reads, by their SHA-256; None for a file that is not there.
+
+Convert records what it used, and `params` compares the record with what is there now. Dates would not do: convert
+itself writes the splits that it reads next time, and a deleted file has no date.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline import files, fixes
+from pipeline.config import Convert
+from pipeline.run import Run
+
+Digests = dict[str, str | None]
+
+
+def digests(config: Convert, run: Run) -> Digests:
+    """The corrections, and the splits that an earlier run drew, unless the source gives its own."""
+    drawn = None if config.split == "given" else _digest(run.splits)
+    return {"fixes": _digest(fixes.file_of(run)), "splits": drawn}
+
+
+def _digest(path: Path) -> str | None:
+    return files.sha256(path) if path.is_file() else None

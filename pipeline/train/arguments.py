@@ -1,0 +1,131 @@
+"""Which of Ultralytics' arguments `train.args` may hold.
+
+Every key of Ultralytics' defaults is decided here, in one of three tables; a test compares them with the installed
+version, so that a key which a later version adds is decided too, and not inherited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.errors import ConfigError, did_you_mean
+
+# The key of ours that sets each of these.
+OURS = {
+    "model": "train.weights",
+    "pretrained": "train.weights",
+    "imgsz": "train.imgsz",
+    "batch": "train.batch",
+    "lr0": "train.lr0",
+    "epochs": "train.phases",
+    "freeze": "train.phases",
+    "patience": "train.phases",
+    "seed": "seed",
+    "data": "convert.source",
+    "device": "--device",
+    "workers": "--workers",
+    **dict.fromkeys(
+        ("project", "name", "exist_ok", "resume", "save", "mode", "task", "cfg"), "the name of the config file"
+    ),
+}
+
+# With these, a step needs the images themselves, and frozen layers cannot be computed once.
+NEED_IMAGES = frozenset({"multi_scale", "compile", "distill_model"})
+# These vary the images from epoch to epoch. They have no effect where frozen layers are computed once.
+AUGMENTATIONS = frozenset(
+    ("augmentations", "bgr", "close_mosaic", "cutmix", "degrees", "fliplr", "flipud", "hsv_h", "hsv_s", "hsv_v")
+    + ("mixup", "mosaic", "perspective", "scale", "shear", "translate")
+)
+ALLOWED = NEED_IMAGES | AUGMENTATIONS
+ALLOWED |= {
+    "amp",
+    "box",
+    "cache",
+    "channels_last",
+    "cls",
+    "cls_pw",
+    "cls_remap",
+    "cos_lr",
+    "deterministic",
+    "dfl",
+    "dis",
+}
+ALLOWED |= {"lrf", "momentum", "nbs", "optimizer", "plots", "rect", "val", "verbose", "weight_decay"}
+ALLOWED |= {"warmup_bias_lr", "warmup_epochs", "warmup_momentum"}
+
+
+def _each(keys: str, reason: str) -> dict[str, str]:
+    return dict.fromkeys(keys.split(), reason)
+
+
+# Why each of these is refused, and what to do instead.
+REFUSED = {
+    "split": "the best epoch is chosen on val alone, so that test chooses nothing; set convert.split",
+    "single_cls": "the model would have one class and the data set several; merge them in convert.classes",
+    "classes": "boxes would be left out unseen; choose the classes in convert.classes",
+    "fraction": "would train on the first images by name, with no line about the others; remove images from the source",
+    "time": "hours would replace the epochs of each phase; set train.phases",
+    "save_period": "these checkpoints would be deleted with their phase; a killed training resumes without them",
+    "quantize": "would train with simulated 8-bit weights; set `quantize` in export.targets",
+    "profile": "would export the model in mid-training to time it; run `make bench-export`",
+    **_each("conf iou max_det", "validation in training keeps Ultralytics' value; set validate.{key}"),
+    **_each("save_json save_txt save_conf save_crop visualize", "`make validate` writes predictions and errors"),
+    **_each("augment agnostic_nms dnn embed", "is an argument of prediction; nothing here predicts with it"),
+    **_each("nms dynamic opset simplify", "is an argument of export; set it in export.targets"),
+    **_each("format", "is an argument of export; set export.targets"),
+    **_each("optimize workspace", "is an argument of export that no target here takes; remove it"),
+    **_each(
+        "source vid_stride stream_buffer show save_frames show_labels show_conf show_boxes line_width tracker",
+        "is an argument of prediction and tracking; remove it",
+    ),
+    **_each("overlap_mask mask_ratio retina_masks", "is for segmentation; remove it"),
+    **_each("copy_paste copy_paste_mode", "needs segmentation masks, and there are boxes only; remove it"),
+    **_each("dropout auto_augment erasing", "is for classification; remove it"),
+    **_each("pose kobj rle", "is for pose estimation; remove it"),
+    **_each("angle", "is for oriented boxes; remove it"),
+    **_each("dlog dgrad dlam", "is for depth estimation; remove it"),
+}
+
+
+def check(args: Mapping[str, Any], recipe: str) -> None:
+    """Raise ConfigError, one line per key, for what `train.args` may not hold.
+
+    Call `weights.prepare` first: values are checked by Ultralytics itself.
+    """
+    from ultralytics.cfg import get_cfg
+
+    errors = [f"train.args.{key}: {reason}" for key in args if (reason := _reason_against(key))]
+    if args.get("optimizer") == "auto" and recipe == "auto":
+        errors.append("train.args.optimizer: auto ignores the rate of a phase; name one, such as AdamW")
+    if not errors:
+        try:
+            get_cfg(overrides=dict(args))
+        except (SyntaxError, TypeError, ValueError) as error:
+            errors.append(f"train.args: {' '.join(str(error).split())}")
+    if errors:
+        raise ConfigError("\n".join(errors))
+
+
+def _reason_against(key: str) -> str:
+    if key in OURS:
+        return f"is ours; set {OURS[key]} instead"
+    if key in REFUSED:
+        return REFUSED[key].format(key=key)
+    if key not in ALLOWED:
+        return f"not a training argument of Ultralytics{did_you_mean(key, [*ALLOWED, *OURS])}"
+    return ""
+
+
+def check_cached(args: Mapping[str, Any]) -> None:
+    """Raise ConfigError for an argument that contradicts features computed once."""
+    if args.get("rect"):
+        raise ConfigError(
+            "train.args.rect: a phase that computes frozen layers once trains on squares; "
+            "set train.cache_features to false, or remove rect"
+        )
+
+
+def without_effect(args: Mapping[str, Any]) -> list[str]:
+    """The augmentations of the config that a phase with features computed once does not apply."""
+    return sorted(AUGMENTATIONS.intersection(args))

@@ -1,0 +1,103 @@
+"""`train.args`: every key of Ultralytics' is decided, and nothing that was written is dropped without a line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import IMGSZ, Trained
+
+from pipeline import train, weights
+from pipeline.config import Train
+from pipeline.errors import ConfigError
+from pipeline.files import read_json
+from pipeline.run import Run
+from pipeline.train import arguments
+
+
+@pytest.fixture(autouse=True, scope="module")
+def prepared() -> None:
+    weights.prepare()
+
+
+def test_every_key_of_the_installed_ultralytics_is_decided_once() -> None:
+    from ultralytics.cfg import DEFAULT_CFG_DICT
+
+    tables = (set(arguments.OURS), set(arguments.REFUSED), set(arguments.ALLOWED))
+    decided = [key for table in tables for key in table]
+    assert len(decided) == len(set(decided))
+    # `augmentations` is Ultralytics', too, but no default (cfg/__init__.py, `check_dict_alignment`).
+    assert set(decided) == {*DEFAULT_CFG_DICT, "augmentations"}
+
+
+def test_augmentations_are_those_that_ultralytics_reads_for_its_training_images() -> None:
+    """What its transforms take from the settings, less what concerns other tasks."""
+    import inspect
+    import re
+
+    from ultralytics.data import augment, dataset
+
+    text = inspect.getsource(augment.v8_transforms) + inspect.getsource(dataset.YOLODataset.close_mosaic)
+    read = set(re.findall(r"hyp\.(\w+)", text)) | set(re.findall(r'getattr\(hyp, "(\w+)"', text))
+    assert read - set(arguments.REFUSED) <= arguments.AUGMENTATIONS
+    assert arguments.AUGMENTATIONS - read <= {"bgr", "close_mosaic"}  # read elsewhere
+
+
+@pytest.mark.parametrize("key", sorted(arguments.REFUSED))
+def test_what_would_break_a_promise_is_refused_with_the_way_out(key: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        arguments.check({key: 1}, "auto")
+    text = str(error.value)
+    assert text.startswith(f"train.args.{key}: ") and "\n" not in text and "{" not in text
+
+
+@pytest.mark.parametrize("key", sorted(arguments.ALLOWED - {"augmentations"}))
+def test_what_is_allowed_passes_with_ultralytics_own_value(key: str) -> None:
+    from ultralytics.cfg import DEFAULT_CFG_DICT
+
+    value = DEFAULT_CFG_DICT[key]
+    arguments.check({key: "AdamW" if value == "auto" else value}, "auto")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"args": {"split": "test"}}, r"^train\.args\.split: the best epoch is chosen on val alone"),
+        ({"args": {"optimizer": "auto"}}, r"^train\.args\.optimizer: auto ignores the rate of a phase; name one"),
+        (
+            {"args": {"rect": True}, "phases": [{"epochs": 2, "freeze": "backbone"}]},
+            r"^train\.args\.rect: a phase that computes frozen layers once trains on squares",
+        ),
+        (
+            {"args": {"val": False}, "phases": [{"epochs": 2, "patience": 1}]},
+            r"^train\.phases\.0\.patience: needs `val`; remove `val: false`",
+        ),
+    ],
+)
+def test_refused_before_the_first_step(trained: Trained, run: Run, settings: dict[str, object], said: str) -> None:
+    run.root.mkdir(parents=True)
+    run.augmented.symlink_to(trained.run.augmented)
+    base = {"weights": str(trained.run.model), "imgsz": IMGSZ, "phases": [{"epochs": 1}]}
+    with pytest.raises(ConfigError, match=said):
+        train.main(Train.model_validate({**base, **settings}), run, 0, "cpu", None)
+    assert not run.train.exists()
+
+
+def test_augmentations_without_effect_are_named(
+    trained: Trained, start: Path, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A phase with features computed once sees each image unchanged; one without applies what was written."""
+    run.root.mkdir(parents=True)
+    run.augmented.symlink_to(trained.run.augmented)
+    phases = ({"epochs": 2, "freeze": "backbone"}, {"epochs": 1})
+    args = {"plots": False, "mosaic": 0.5, "flipud": 0.5, "cls_remap": False}
+    settings = {"weights": str(start), "imgsz": IMGSZ, "phases": phases, "args": args}
+    said = train.main(Train.model_validate(settings), run, 0, "cpu", None)
+    assert "; phase 1 computed frozen layers once and so applied no flipud, mosaic -> " in said
+    record = read_json(run.train_record)
+    assert [phase["without_effect"] for phase in record["phases"]] == [["flipud", "mosaic"], []]
+    assert record["classes_kept"] == []  # cls_remap
+    del args["flipud"], args["mosaic"]
+    again = Train.model_validate({**settings, "args": args})
+    assert train.main(again, run, 0, "cpu", 2).partition("; ")[2].startswith("--workers has no effect on a CPU -> ")
+    assert read_json(run.train_record)["phases"][0]["without_effect"] == []
