@@ -150,7 +150,7 @@ def _download(name: str) -> Path:
 
 
 def _check_download(file: Path) -> None:
-    """Compare a download with its known digest; print a line where none is known. Raises WeightsError if they differ."""
+    """Compare a download with its known digest; print a line where none is known. Raises WeightsError."""
     digest = files.sha256(file)
     if file.name not in KNOWN:
         print(

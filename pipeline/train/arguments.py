@@ -33,10 +33,8 @@ OURS = {
 # With these, a step needs the images themselves, and frozen layers cannot be computed once.
 NEED_IMAGES = frozenset({"multi_scale", "compile", "distill_model"})
 # These vary the images from epoch to epoch. They have no effect where frozen layers are computed once.
-AUGMENTATIONS = frozenset(
-    ("augmentations", "bgr", "close_mosaic", "cutmix", "degrees", "fliplr", "flipud", "hsv_h", "hsv_s", "hsv_v")
-    + ("mixup", "mosaic", "perspective", "scale", "shear", "translate")
-)
+AUGMENTATIONS = frozenset({"augmentations", "bgr", "close_mosaic", "cutmix", "degrees", "fliplr", "flipud", "hsv_h"})
+AUGMENTATIONS |= {"hsv_s", "hsv_v", "mixup", "mosaic", "perspective", "scale", "shear", "translate"}
 ALLOWED = NEED_IMAGES | AUGMENTATIONS
 ALLOWED |= {
     "amp",
