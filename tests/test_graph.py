@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import Trained, as_yolo, checkout, make_environment, settings
+from conftest import ROOT, Trained, as_yolo, checkout, make_environment, settings
 
 from pipeline.files import read_json
 
@@ -126,6 +126,18 @@ SECTIONS: list[tuple[dict[str, object], list[str]]] = [
     ({"report": {"worst": 3}}, ALL[5:]),
     ({"inspect": {"confident": 0.4}}, []),
 ]
+
+
+def test_the_readme_has_this_table() -> None:
+    rows = re.findall(r"^\| (.+?) \| (.+?) \|$", (ROOT / "README.md").read_text(), re.M)
+    told: dict[str, list[str]] = {}
+    for change, runs in rows[[change for change, _ in rows].index("you change") :]:
+        named = re.findall(r"`(\w+)`", runs)
+        if "all that follow" in runs:
+            named = ALL[ALL.index(named[0]) :]
+        for key in re.findall(r"`(\w+):?`", change):
+            told.setdefault(key, ALL if runs == "every stage" else [] if runs == "nothing" else named)
+    assert {next(iter(change)): expected for change, expected in SECTIONS}.items() <= told.items()
 
 
 @pytest.mark.parametrize(("change", "expected"), SECTIONS, ids=lambda value: "+".join(value))
