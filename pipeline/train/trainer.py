@@ -6,17 +6,14 @@ Imported late, by `train` alone: it brings torch and Ultralytics with it.
 from __future__ import annotations
 
 import math
-import random
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from ultralytics.data import build_yolo_dataset
-from ultralytics.data.build import InfiniteDataLoader
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import RANK
@@ -27,6 +24,7 @@ from pipeline import files, weights
 from pipeline.config import Phase
 from pipeline.errors import PipelineError
 from pipeline.train import exact, features, freeze, rates
+from pipeline.train.cpu import CpuTrainer
 from pipeline.train.recipe import is_best
 
 
@@ -86,54 +84,10 @@ class Witness:
         return round(self.earlier_seconds + time.perf_counter() - self.began, 1)
 
 
-class Ahead(InfiniteDataLoader):  # type: ignore[misc]  # Ultralytics has no types
-    """A loader without workers, such as Ultralytics takes on a CPU, that loads the next batch beside the training.
-
-    In one thread, which alone draws random numbers meanwhile: batches are those of the loader itself. That thread works
-    on one core: a second team of OpenMP threads has libgomp put the first to sleep after every operation, which
-    doubled the seconds of an epoch on two cores.
-    """
-
-    def __iter__(self) -> Iterator[Any]:
-        # Begun anew, an epoch depends on the state of the random numbers alone: a killed training can go on there.
-        # Ultralytics seeds Albumentations by PyTorch's seed.
-        self.reset()
-        torch.manual_seed(random.getrandbits(62))
-        batches = super().__iter__()
-        with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as thread:
-            coming = thread.submit(next, batches, None)
-            while (batch := coming.result()) is not None:
-                coming = thread.submit(next, batches, None)
-                yield batch
-
-
 def student(model: Any) -> Any:
     """The model that is trained: with a teacher, Ultralytics trains it inside a DistillationModel."""
     model = unwrap_model(model)
     return getattr(model, "student_model", model)
-
-
-class CpuTrainer(DetectionTrainer):  # type: ignore[misc]  # Ultralytics has no types
-    """Ultralytics' trainer without what it wastes on a CPU; on other devices the same as it was."""
-
-    def get_dataloader(self, *args: Any, **kwargs: Any) -> Any:
-        loader = super().get_dataloader(*args, **kwargs)
-        if not loader.num_workers:
-            loader.__class__ = Ahead
-        return loader
-
-    def _build_train_pipeline(self) -> None:
-        if self.device.type == "cpu":
-            # Convolutions run a fifth faster on this layout; Ultralytics takes it for CUDA only.
-            unwrap_model(self.model).to(memory_format=torch.channels_last)
-        super()._build_train_pipeline()
-
-    def build_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
-        optimizer = super().build_optimizer(*args, **kwargs)
-        if self.device.type == "cpu" and isinstance(optimizer, torch.optim.Adam):
-            for group in optimizer.param_groups:  # one pass over memory instead of ten
-                group["fused"], group["foreach"] = True, False
-        return optimizer
 
 
 def trainer_class(witness: Witness) -> type[DetectionTrainer]:
