@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from ultralytics.data import build_yolo_dataset
-from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import RANK
 from ultralytics.utils.loss import E2ELoss
@@ -23,7 +24,7 @@ from ultralytics.utils.torch_utils import unwrap_model
 from pipeline import files, weights
 from pipeline.config import Phase
 from pipeline.errors import PipelineError
-from pipeline.train import exact, features, freeze, rates
+from pipeline.train import exact, features, freeze, precompute, rates
 from pipeline.train.cpu import CpuTrainer
 from pipeline.train.recipe import is_best
 
@@ -101,6 +102,7 @@ def trainer_class(witness: Witness) -> type[DetectionTrainer]:
         def get_model(self, *args: Any, **kwargs: Any) -> DetectionModel:
             model = super().get_model(*args, **kwargs)
             if witness.wanted:
+                assert type(model) is DetectionModel
                 model.__class__ = features.Shortened
             return model
 
@@ -114,7 +116,7 @@ def trainer_class(witness: Witness) -> type[DetectionTrainer]:
             dataset = features.FixedDataset.of(
                 build_yolo_dataset(self.args, img_path, batch, self.data, "val", rect, stride, fraction=fraction)
             )
-            decision = features.attach(dataset, model, witness.wanted, mode)
+            decision = precompute.attach(dataset, model, witness.wanted, mode)
             known = files.read_json(witness.decisions) if witness.decisions.is_file() else {}
             files.write_json(witness.decisions, {**known, mode: decision})
             return dataset
@@ -184,6 +186,7 @@ def trainer_class(witness: Witness) -> type[DetectionTrainer]:
         def get_validator(self) -> Any:
             validator = super().get_validator()
             if witness.wanted:
+                assert type(validator) is DetectionValidator
                 validator.__class__ = features.FixedValidator
             return validator
 
@@ -210,14 +213,8 @@ def trainer_class(witness: Witness) -> type[DetectionTrainer]:
             # In memory the comparison is exact to the last bit; on disk it is to half precision.
             if changed := freeze.moved(self.frozen_before, student(self.model)):
                 raise PipelineError(f"{witness.folder}: {freeze.complaint(changed)}")
-            model = self.ema.ema
-            if witness.wanted:  # what is saved is an ordinary checkpoint
-                model.__class__ = DetectionModel
-            try:
+            with features.ordinary(self.ema.ema) if witness.wanted else nullcontext():
                 saved = super().save_model()
-            finally:
-                if witness.wanted:
-                    model.__class__ = features.Shortened
             fitness = float(self.fitness or 0)  # None before the first validation
             best = {"best_epoch": self.epoch + 1, "best_fitness": round(fitness, 6)}
             if is_best(fitness, float(self.best_fitness or 0)):
