@@ -1,12 +1,16 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Trained
 
-from pipeline import weights
+from pipeline import files, report, weights
 from pipeline.errors import ConfigError, PipelineError
+from pipeline.run import Run
 from pipeline.train import freeze
 
 
@@ -84,7 +88,11 @@ def test_any_change_of_a_frozen_parameter_or_buffer_is_found(model: Any, before:
         assert freeze.prove(before, model)["trainable_changed"] == 1
         tensor.view(-1)[0] += 1
         assert freeze.moved(snapshot, model) == [name]
-        with pytest.raises(PipelineError, match=rf"1 frozen tensors changed in training, {name}"):
+        with pytest.raises(PipelineError, match=rf"^1 frozen tensor changed in training, {name} for one; "):
+            freeze.prove(before, model)
+        other = next(iter(set(before["frozen"]) - {name}))
+        before["frozen"][other] = "of something else"
+        with pytest.raises(PipelineError, match=r"^2 frozen tensors changed in training, model\."):
             freeze.prove(before, model)
     finally:
         tensor.copy_(original)
@@ -94,3 +102,30 @@ def test_any_change_of_a_frozen_parameter_or_buffer_is_found(model: Any, before:
 def test_a_training_that_moved_nothing_is_no_training(model: Any, before: Any) -> None:
     with pytest.raises(PipelineError, match="moved no weight at all"):
         freeze.prove(before, model)
+
+
+def overall_digest(path: Path) -> str:
+    """The digest over all tensors of layers 0 to 10 of a checkpoint, in half precision, written out once more."""
+    state = weights.load(path)[0].state_dict()
+    lines = ""
+    for name in sorted(name for name in state if int(name.split(".")[1]) < 11):
+        tensor = state[name].half() if state[name].is_floating_point() else state[name]
+        lines += f"{name} {hashlib.sha256(tensor.numpy().tobytes()).hexdigest()}\n"
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def test_the_proof_holds_what_was_before_and_what_is_saved(trained: Trained) -> None:
+    proof = files.read_json(trained.run.train_record)["phases"][0]["proof"]
+    assert proof["frozen_sha256_before"] == overall_digest(Path(trained.config.train.weights))
+    assert proof["frozen_sha256_after"] == overall_digest(trained.run.train / "phase1" / "model.pt")
+
+
+def test_the_report_calls_only_equal_digests_proven(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
+    run = copy_of(trained.run)
+    page = run.report / "index.html"
+    assert "<td>proven</td>" in page.read_text(encoding="utf-8")
+    record = files.read_json(run.train_record)
+    record["phases"][0]["proof"]["frozen_sha256_after"] = "0" * 64
+    files.write_json(run.train_record, record)
+    report.main(trained.config.report, run)
+    assert "<td>NO</td>" in page.read_text(encoding="utf-8") and "<td>proven</td>" not in page.read_text()

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Trained, train_tiny
+from conftest import IMGSZ, Trained, train_tiny
 
 from pipeline import history, pixels, train, weights
 from pipeline.boxes import YoloDataset
@@ -26,6 +26,25 @@ def features() -> Any:
     from pipeline.train import features
 
     return features
+
+
+@pytest.fixture
+def precompute(features: Any) -> Any:
+    from pipeline.train import precompute
+
+    return precompute
+
+
+@pytest.fixture
+def dataset(trained: Trained, features: Any) -> Any:
+    """The training images of the run, as a phase on cached features has them; nothing is cached yet."""
+    from ultralytics.cfg import get_cfg
+    from ultralytics.data import build_yolo_dataset
+    from ultralytics.data.utils import check_det_dataset
+
+    data = check_det_dataset(str(trained.run.augmented / "data.yaml"))
+    config = get_cfg(overrides={"imgsz": IMGSZ})
+    return features.FixedDataset.of(build_yolo_dataset(config, data["train"], 4, data, "val", False, 32))
 
 
 @pytest.fixture
@@ -72,12 +91,13 @@ def test_losses_and_figures_are_those_of_computing_every_time(
     start: Path,
     freeze: str,
     features: Any,
+    precompute: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Bit by bit, with features of full precision; half of it is the matter of the next test."""
     run, phases = copy_of(trained.run), [{"epochs": 2, "freeze": freeze, "patience": 9}]
     with monkeypatch.context() as patch:
-        patch.setattr(features, "_reading", lambda *_: 1e9)
+        patch.setattr(precompute, "_reading", lambda *_: 1e9)
         record = do(run, start, phases=phases)
     decisions = record["phases"][0]["features"]
     assert not decisions["train"]["cached"] and "not worth it over 2 epochs" in decisions["train"]["reason"]
@@ -153,6 +173,90 @@ def test_known_features_are_used_again_and_only_where_nothing_changed(
     assert not (run.features / first["train"]["file"]).exists()
     larger = do(run, start, cache_features=True, imgsz=96)["phases"][0]["features"]
     assert not {split["file"] for split in larger.values()} & {split["file"] for split in third.values()}
+
+
+def test_other_code_computes_other_features(
+    dataset: Any, model: Any, features: Any, precompute: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = precompute._key(dataset, model, 11)
+    for module in (features, precompute):
+        code, copy = Path(module.__file__).read_text(encoding="utf-8"), tmp_path / "copy.py"
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "__file__", str(copy))
+            copy.write_text(code, encoding="utf-8")
+            assert precompute._key(dataset, model, 11) == key
+            copy.write_text(code.replace("images", "images * 2", 1), encoding="utf-8")
+            assert precompute._key(dataset, model, 11) != key
+
+
+def test_a_picture_leaves_the_features_to_other_threads(
+    dataset: Any, model: Any, features: Any, precompute: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pictures are read in the main thread, for plots, while another one loads the next batch."""
+    from ultralytics.data import YOLODataset
+
+    model.__class__ = features.Shortened
+    decision = precompute.attach(dataset, model, features.Wanted(11, True, 2, tmp_path), "train")
+    assert decision["cached"] and model.cached == {"train": True}
+    assert not dataset[0]["img"].any()
+    read, known = YOLODataset.load_image, dataset.features
+
+    def watched(self: Any, *args: Any) -> Any:
+        assert dataset.features is known
+        return read(self, *args)
+
+    monkeypatch.setattr(YOLODataset, "load_image", watched)
+    assert dataset.picture(0).any()
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_features_that_do_not_arrive_stop_the_phase(
+    trained: Trained,
+    copy_of: Callable[[Run], Run],
+    start: Path,
+    split: str,
+    features: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A copy of the image tensor, as a step of preprocessing may make, loses what was attached to it."""
+    from pipeline.train import trainer
+
+    def copied(batch: dict[str, Any]) -> dict[str, Any]:
+        return {**batch, "img": batch["img"].contiguous().clone()}
+
+    class CopyingValidator(features.FixedValidator):  # type: ignore[misc,name-defined]
+        def preprocess(self, batch: dict[str, Any]) -> dict[str, Any]:
+            return copied(super().preprocess(batch))
+
+    make = trainer.trainer_class
+
+    def copying(witness: trainer.Witness) -> Any:
+        class CopyingTrainer(make(witness)):  # type: ignore[misc]
+            def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+                batch = super().preprocess_batch(batch)
+                return copied(batch) if split == "train" else batch
+
+        return CopyingTrainer
+
+    monkeypatch.setattr(trainer, "trainer_class", copying)
+    if split == "val":
+        monkeypatch.setattr(features, "FixedValidator", CopyingValidator)
+    run = copy_of(trained.run)
+    said = rf"^the cached features of the {split} images did not reach the model, .*: please report it, and set "
+    with pytest.raises(PipelineError, match=said) as error:
+        do(run, start, cache_features=True)
+    assert "\n" not in str(error.value) and not (run.train / "phase1" / "model.pt").is_file()
+
+
+def test_images_do_where_no_features_are_cached(features: Any, model: Any) -> None:
+    """The disk may have room for the features of one split alone."""
+    import torch
+
+    model.__class__, model.cached = features.Shortened, {"train": True, "val": False}
+    images = torch.rand(1, 3, 64, 64)
+    assert model.eval()(images)[0].isfinite().all()
+    with pytest.raises(PipelineError, match="features of the train images"):
+        model.train()(images)
 
 
 def test_no_room(trained: Trained, copy_of: Callable[[Run], Run], start: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -129,75 +128,6 @@ def test_of_epochs_as_good_the_last_is_kept(fresh: Run, start: Path, monkeypatch
     assert [all(bool((kept[name] == epoch[name]).all()) for name in kept) for epoch in averages] == [
         *(False, False, True, False)
     ]
-
-
-def test_loading_ahead_changes_no_batch(trained: Trained) -> None:
-    weights.prepare()
-    import torch
-    from ultralytics.data.build import InfiniteDataLoader
-
-    from pipeline.train.trainer import Ahead
-
-    def epochs(kind: Any) -> list[list[list[int]]]:
-        loader = kind(list(range(10)), batch_size=4, shuffle=True, generator=torch.Generator().manual_seed(3))
-        found = []
-        for _ in range(3):
-            loader.reset()  # as Ahead does by itself
-            found.append([batch.tolist() for batch in loader])
-        return found
-
-    assert epochs(Ahead) == epochs(InfiniteDataLoader)
-
-
-def test_an_epoch_depends_on_random_numbers_that_are_kept(trained: Trained) -> None:
-    """Albumentations has numbers of its own, which Ultralytics seeds by PyTorch's seed once in a process."""
-    weights.prepare()
-    import albumentations
-    import numpy as np
-    import torch
-    from ultralytics.data.augment import Albumentations
-
-    from pipeline.train.trainer import Ahead
-
-    class Noisy(list[int]):
-        def __init__(self) -> None:
-            super().__init__(range(6))
-            self.transform = Albumentations(p=1.0, transforms=[albumentations.GaussNoise(p=1.0)])
-
-        def __getitem__(self, index: Any) -> Any:
-            return self.transform({"img": np.full((4, 4, 3), 100, np.uint8)})["img"]
-
-    def epoch(loader: Ahead) -> list[list[Any]]:
-        return [batch.tolist() for batch in loader]
-
-    whole, resumed = (
-        Ahead(Noisy(), batch_size=3, shuffle=True, generator=torch.Generator().manual_seed(3)) for _ in range(2)
-    )
-    first = epoch(whole)
-    numbers = random.getstate(), whole.generator.get_state()
-    second = epoch(whole)
-    random.setstate(numbers[0])
-    resumed.generator.set_state(numbers[1])
-    assert epoch(resumed) == second != first
-
-
-def test_loading_ahead_takes_no_core_from_the_training() -> None:
-    weights.prepare()
-    import torch
-
-    from pipeline.train.trainer import Ahead
-
-    class Asking(list[int]):
-        def __getitem__(self, index: Any) -> Any:
-            return torch.get_num_threads()
-
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(2)
-        assert [batch.tolist() for batch in Ahead(Asking(range(4)), batch_size=2)] == [[1, 1], [1, 1]]
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
 
 
 def test_parts_are_split_without_loss(start: Path) -> None:

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from pipeline import files
-from pipeline.train.trainer import CpuTrainer
+from pipeline.train.cpu import CpuTrainer
 
 
 def trainer_class(resume: Path, progress: Path, earlier_seconds: float) -> type[CpuTrainer]:

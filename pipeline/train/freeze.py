@@ -120,29 +120,36 @@ def moved(before: dict[str, Any], model: Any) -> list[str]:
 
 
 def prove(before: dict[str, dict[str, str]], model: Any) -> dict[str, Any]:
-    """Compare a saved model with the digests from before its phase; gives the proof for `train.json`.
+    """Compare a saved model with the digests from before its phase; return the proof for `train.json`.
 
-    Raises PipelineError where a frozen tensor changed, or no trainable one did.
+    The proof holds one digest over all frozen tensors from before the phase, and one of the saved model. Raises
+    PipelineError where a frozen tensor changed, or no trainable one did.
     """
     frozen, trainable = before["frozen"], before["trainable"]
-    after = digests(model, frozen)
-    if changed := [name for name in frozen if after[name] != frozen[name]]:
+    frozen_after, trainable_after = digests(model, frozen), digests(model, trainable)
+    if changed := [name for name in frozen if frozen_after[name] != frozen[name]]:
         raise PipelineError(complaint(changed))
-    after = digests(model, trainable)
-    learnt = sum(after[name] != trainable[name] for name in trainable)
+    learnt = sum(trainable_after[name] != trainable[name] for name in trainable)
     if not learnt:
         raise PipelineError("training moved no weight at all; raise train.lr0 or the number of epochs")
     return {
         "frozen_tensors": len(frozen),
-        "frozen_unchanged": True,
-        "frozen_sha256": hashlib.sha256("".join(f"{frozen[name]}\n" for name in sorted(frozen)).encode()).hexdigest(),
+        "frozen_sha256_before": _overall(frozen),
+        "frozen_sha256_after": _overall(frozen_after),
         "trainable_tensors": len(trainable),
         "trainable_changed": learnt,
     }
 
 
+def _overall(digests: dict[str, str]) -> str:
+    """Return one SHA-256 over the digests of many tensors, in the order of their names."""
+    return hashlib.sha256("".join(f"{name} {digests[name]}\n" for name in sorted(digests)).encode()).hexdigest()
+
+
 def complaint(changed: list[str]) -> str:
+    """Return the error message for frozen tensors that changed, given their names."""
+    tensors = "1 frozen tensor" if len(changed) == 1 else f"{len(changed)} frozen tensors"
     return (
-        f"{len(changed)} frozen tensors changed in training, {changed[0]} for one; "
+        f"{tensors} changed in training, {changed[0]} for one; "
         "this is a fault of the pipeline, and the model is not what the config says: please report it"
     )

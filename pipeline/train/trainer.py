@@ -6,18 +6,16 @@ Imported late, by `train` alone: it brings torch and Ultralytics with it.
 from __future__ import annotations
 
 import math
-import random
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from ultralytics.data import build_yolo_dataset
-from ultralytics.data.build import InfiniteDataLoader
-from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import RANK
 from ultralytics.utils.loss import E2ELoss
@@ -26,7 +24,8 @@ from ultralytics.utils.torch_utils import unwrap_model
 from pipeline import files, weights
 from pipeline.config import Phase
 from pipeline.errors import PipelineError
-from pipeline.train import exact, features, freeze, rates
+from pipeline.train import exact, features, freeze, precompute, rates
+from pipeline.train.cpu import CpuTrainer
 from pipeline.train.recipe import is_best
 
 
@@ -86,54 +85,10 @@ class Witness:
         return round(self.earlier_seconds + time.perf_counter() - self.began, 1)
 
 
-class Ahead(InfiniteDataLoader):  # type: ignore[misc]  # Ultralytics has no types
-    """A loader without workers, such as Ultralytics takes on a CPU, that loads the next batch beside the training.
-
-    In one thread, which alone draws random numbers meanwhile: batches are those of the loader itself. That thread works
-    on one core: a second team of OpenMP threads has libgomp put the first to sleep after every operation, which
-    doubled the seconds of an epoch on two cores.
-    """
-
-    def __iter__(self) -> Iterator[Any]:
-        # Begun anew, an epoch depends on the state of the random numbers alone: a killed training can go on there.
-        # Ultralytics seeds Albumentations by PyTorch's seed.
-        self.reset()
-        torch.manual_seed(random.getrandbits(62))
-        batches = super().__iter__()
-        with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as thread:
-            coming = thread.submit(next, batches, None)
-            while (batch := coming.result()) is not None:
-                coming = thread.submit(next, batches, None)
-                yield batch
-
-
 def student(model: Any) -> Any:
     """The model that is trained: with a teacher, Ultralytics trains it inside a DistillationModel."""
     model = unwrap_model(model)
     return getattr(model, "student_model", model)
-
-
-class CpuTrainer(DetectionTrainer):  # type: ignore[misc]  # Ultralytics has no types
-    """Ultralytics' trainer without what it wastes on a CPU; on other devices the same as it was."""
-
-    def get_dataloader(self, *args: Any, **kwargs: Any) -> Any:
-        loader = super().get_dataloader(*args, **kwargs)
-        if not loader.num_workers:
-            loader.__class__ = Ahead
-        return loader
-
-    def _build_train_pipeline(self) -> None:
-        if self.device.type == "cpu":
-            # Convolutions run a fifth faster on this layout; Ultralytics takes it for CUDA only.
-            unwrap_model(self.model).to(memory_format=torch.channels_last)
-        super()._build_train_pipeline()
-
-    def build_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
-        optimizer = super().build_optimizer(*args, **kwargs)
-        if self.device.type == "cpu" and isinstance(optimizer, torch.optim.Adam):
-            for group in optimizer.param_groups:  # one pass over memory instead of ten
-                group["fused"], group["foreach"] = True, False
-        return optimizer
 
 
 def trainer_class(witness: Witness) -> type[DetectionTrainer]:
@@ -147,6 +102,7 @@ def trainer_class(witness: Witness) -> type[DetectionTrainer]:
         def get_model(self, *args: Any, **kwargs: Any) -> DetectionModel:
             model = super().get_model(*args, **kwargs)
             if witness.wanted:
+                assert type(model) is DetectionModel
                 model.__class__ = features.Shortened
             return model
 
@@ -160,7 +116,7 @@ def trainer_class(witness: Witness) -> type[DetectionTrainer]:
             dataset = features.FixedDataset.of(
                 build_yolo_dataset(self.args, img_path, batch, self.data, "val", rect, stride, fraction=fraction)
             )
-            decision = features.attach(dataset, model, witness.wanted, mode)
+            decision = precompute.attach(dataset, model, witness.wanted, mode)
             known = files.read_json(witness.decisions) if witness.decisions.is_file() else {}
             files.write_json(witness.decisions, {**known, mode: decision})
             return dataset
@@ -230,6 +186,7 @@ def trainer_class(witness: Witness) -> type[DetectionTrainer]:
         def get_validator(self) -> Any:
             validator = super().get_validator()
             if witness.wanted:
+                assert type(validator) is DetectionValidator
                 validator.__class__ = features.FixedValidator
             return validator
 
@@ -256,14 +213,8 @@ def trainer_class(witness: Witness) -> type[DetectionTrainer]:
             # In memory the comparison is exact to the last bit; on disk it is to half precision.
             if changed := freeze.moved(self.frozen_before, student(self.model)):
                 raise PipelineError(f"{witness.folder}: {freeze.complaint(changed)}")
-            model = self.ema.ema
-            if witness.wanted:  # what is saved is an ordinary checkpoint
-                model.__class__ = DetectionModel
-            try:
+            with features.ordinary(self.ema.ema) if witness.wanted else nullcontext():
                 saved = super().save_model()
-            finally:
-                if witness.wanted:
-                    model.__class__ = features.Shortened
             fitness = float(self.fitness or 0)  # None before the first validation
             best = {"best_epoch": self.epoch + 1, "best_fitness": round(fitness, 6)}
             if is_best(fitness, float(self.best_fitness or 0)):

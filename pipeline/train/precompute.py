@@ -1,0 +1,157 @@
+"""Compute the features of a data set once and cache them on disk, if reading them pays.
+
+Imported late, with `features`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import shutil
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from pipeline import files
+from pipeline.errors import PipelineError
+from pipeline.train import features
+from pipeline.train.features import Features, FixedDataset, Shortened, Wanted
+
+SPARE = 200 * 2**20  # bytes that stay free on the disk
+TRIED = 2  # batches on which computing and reading are timed
+PACKAGES = ("torch", "ultralytics-opencv-headless", "opencv-python-headless")  # compute, read and resize
+
+
+def attach(dataset: FixedDataset, model: Shortened, wanted: Wanted, split: str) -> dict[str, Any]:
+    """Give the data set its features, cached earlier or computed now, or leave it to compute them in each epoch.
+
+    `split` is "train" or "val". Returns the decision and its reason, for `train.json`. Raises PipelineError where
+    `cache: true` cannot be had.
+    """
+    decision = _decide(dataset, model, wanted, split)
+    model.cached = {**model.cached, split: decision["cached"]}
+    return decision
+
+
+def _decide(dataset: FixedDataset, model: Shortened, wanted: Wanted, split: str) -> dict[str, Any]:
+    model.eval()
+    file = wanted.folder / f"{_key(dataset, model, wanted.cut)[:16]}.bin"
+    index = file.with_suffix(".json")
+    layers = features.needed(model, wanted.cut)
+    if index.is_file() and file.is_file():
+        known = files.read_json(index)
+        shapes = _shapes(dataset, known["sample"])
+        dataset.features = Features(file, wanted.cut, layers, shapes, known["sizes"])
+        return {"cached": True, "reason": "known from an earlier training", "file": file.name}
+    wanted.folder.mkdir(parents=True, exist_ok=True)
+    batches = _batches(dataset)
+    compute, sample = _timed(dataset, model, wanted.cut, batches[:TRIED])
+    shapes = _shapes(dataset, sample)
+    total = sum(math.prod(shape) for image in shapes for shape in image) * features.DTYPE.itemsize
+    free = shutil.disk_usage(wanted.folder).free
+    if total + SPARE > free:
+        short = f"features of {split} need {total / 1e9:.1f} GB, and {wanted.folder} has {free / 1e9:.1f} GB free"
+        if wanted.cache is True:
+            raise PipelineError(f"train.cache_features: {short}; make room, lower train.imgsz, or write auto")
+        return {"cached": False, "reason": short}
+    read = _reading(wanted.folder, sum(math.prod(shape) for shape in shapes[0]))
+    figures = f"{1000 * compute:.1f} ms to compute an image, {1000 * read:.1f} ms to read its features"
+    if wanted.cache == "auto" and (wanted.epochs - 1) * compute <= wanted.epochs * read:
+        return {"cached": False, "reason": f"{figures}: not worth it over {wanted.epochs} epochs"}
+    _compute(dataset, model, wanted.cut, batches, file, f"train: features of {split}")
+    sizes = [dataset.sizes[number] for number in range(len(dataset))]
+    files.write_json(index, {"sample": sample, "sizes": sizes})
+    dataset.features = Features(file, wanted.cut, layers, shapes, sizes)
+    return {"cached": True, "reason": figures, "file": file.name}
+
+
+def _key(dataset: FixedDataset, model: Any, cut: int) -> str:
+    """Hash all that features depend on: code, versions, weights before the cut, images, their size and order."""
+    code = [files.sha256(Path(path)) for path in (__file__, features.__file__)]
+    versions = [version(package) for package in PACKAGES]
+    digest = hashlib.sha256(f"{cut} {features.DTYPE} {code} {versions}\n".encode())
+    state = model.state_dict()
+    for name in sorted(state):
+        if int(name.split(".")[1]) < cut:
+            digest.update(name.encode() + state[name].detach().float().cpu().contiguous().numpy().tobytes())
+    for index, image in enumerate(dataset.im_files):
+        digest.update(f"{files.sha256(Path(image))} {dataset.sides(index)}\n".encode())
+    return digest.hexdigest()
+
+
+def _batches(dataset: FixedDataset) -> list[list[int]]:
+    """Return image numbers in order, batched as in training: a convolution's last bit may depend on the batch size."""
+    if dataset.rect:
+        return [np.flatnonzero(dataset.batch == number).tolist() for number in range(int(dataset.batch.max()) + 1)]
+    size = dataset.batch_size
+    return [list(range(start, min(start + size, len(dataset)))) for start in range(0, len(dataset), size)]
+
+
+def _forward(dataset: FixedDataset, model: Any, cut: int, batch: list[int]) -> list[NDArray[Any]]:
+    """Compute the features of some images: an array (n, height, width, channels) per layer."""
+    device = next(model.parameters()).device
+    with torch.inference_mode():
+        images = torch.stack([dataset[index]["img"] for index in batch]).to(device).float() / 255
+        return [tensor.permute(0, 2, 3, 1).cpu().numpy() for tensor in features.prefix(model, images, cut).values()]
+
+
+def _timed(dataset: FixedDataset, model: Any, cut: int, batches: list[list[int]]) -> tuple[float, dict[str, Any]]:
+    """Return seconds per image and, for one sample, its input size and feature shapes."""
+    _forward(dataset, model, cut, batches[0])  # the first one also sets up
+    start = time.perf_counter()
+    for batch in batches:
+        found = _forward(dataset, model, cut, batch)
+    seconds = (time.perf_counter() - start) / sum(map(len, batches))
+    return seconds, {"sides": dataset.sides(batches[-1][0]), "shapes": [tensor.shape[1:] for tensor in found]}
+
+
+def _shapes(dataset: FixedDataset, sample: dict[str, Any]) -> list[list[tuple[int, int, int]]]:
+    """Return feature shapes per image, scaled from one sample (strides are integers)."""
+    height, width = sample["sides"]
+    sides = map(dataset.sides, range(len(dataset)))
+    return [[(h * own // height, w * wide // width, deep) for h, w, deep in sample["shapes"]] for own, wide in sides]
+
+
+def _reading(folder: Path, elements: int) -> float:
+    """Return seconds to read the features of an image from this disk, not from memory, and to convert them."""
+    scratch = folder / ".speed.partial"
+    try:
+        with scratch.open("wb") as file:
+            file.write(np.zeros(TRIED * elements, features.DTYPE).tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+            if hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        start = time.perf_counter()
+        torch.from_numpy(np.fromfile(scratch, features.DTYPE)).float()
+        return (time.perf_counter() - start) / TRIED
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _compute(
+    dataset: FixedDataset, model: Any, cut: int, batches: list[list[int]], file: Path, description: str
+) -> None:
+    """Write the features of all images."""
+    partial = files.aside(file)
+    try:
+        with partial.open("wb") as out, tqdm(total=len(dataset), desc=description, unit="image", disable=None) as bar:
+            for batch in batches:
+                arrays = [
+                    np.ascontiguousarray(tensor.astype(features.DTYPE))
+                    for tensor in _forward(dataset, model, cut, batch)
+                ]
+                for place in range(len(batch)):
+                    for array in arrays:
+                        out.write(array[place].data)
+                bar.update(len(batch))
+        os.replace(partial, file)
+    finally:
+        partial.unlink(missing_ok=True)

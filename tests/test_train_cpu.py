@@ -1,0 +1,164 @@
+"""The same seed gives the same training: batches loaded ahead, and who draws random numbers when."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Trained, train_tiny
+
+from pipeline import files, weights
+from pipeline.run import Run
+
+MULTI_SCALE = {"plots": False, "multi_scale": 0.5}
+
+
+@pytest.fixture
+def loader_class() -> Any:
+    weights.prepare()
+    from pipeline.train.cpu import InProcessLoader
+
+    return InProcessLoader
+
+
+@pytest.fixture
+def fresh(trained: Trained, copy_of: Callable[[Run], Run]) -> Run:
+    return copy_of(trained.run)
+
+
+def digest_after(run: Run, start: Path, args: dict[str, Any]) -> str:
+    """The digest over all weights of a training of two epochs."""
+    import hashlib
+
+    train_tiny(run, start, {"epochs": 2}, args=args)
+    state = weights.load(run.model)[0].state_dict()
+    return hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in state.values())).hexdigest()
+
+
+def test_one_seed_gives_one_training_with_multi_scale(fresh: Run, start: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ultralytics draws the size of each batch in the main thread. Once the training also stops and is resumed."""
+    first = digest_after(fresh, start, MULTI_SCALE)
+    assert digest_after(fresh, start, MULTI_SCALE) == first
+    copy = files.copy
+
+    def stop(source: Path, target: Path) -> None:
+        copy(source, target)
+        if target.name == "resume.pt":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "copy", stop)
+        with pytest.raises(KeyboardInterrupt):
+            digest_after(fresh, start, MULTI_SCALE)
+    assert (fresh.train / "phase1" / "resume.pt").is_file()
+    assert digest_after(fresh, start, MULTI_SCALE) == first
+
+
+def test_nothing_else_draws_between_two_batches(
+    fresh: Run, start: Path, loader_class: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else loading ahead would have to stop for it, as for `multi_scale`."""
+    import numpy as np
+    import torch
+
+    def state() -> tuple[Any, str, bytes]:
+        return random.getstate(), str(np.random.get_state()), torch.get_rng_state().numpy().tobytes()
+
+    drawn: list[bool] = []
+    iterate = loader_class.__iter__
+
+    def watched(self: Any) -> Iterator[Any]:
+        self.ahead = False  # only the main thread is at work
+        for batch in iterate(self):
+            before = state()
+            yield batch
+            drawn.append(state() != before)
+
+    monkeypatch.setattr(loader_class, "__iter__", watched)
+    train_tiny(fresh, start, {"epochs": 1}, args={})
+    assert len(drawn) > 4 and not any(drawn)
+    drawn.clear()
+    train_tiny(fresh, start, {"epochs": 1}, args=MULTI_SCALE)
+    assert any(drawn)
+
+
+def test_loading_ahead_changes_no_batch(loader_class: Any) -> None:
+    import torch
+    from ultralytics.data.build import InfiniteDataLoader
+
+    def epochs(kind: Any, ahead: bool) -> list[list[list[int]]]:
+        loader = kind(list(range(10)), batch_size=4, shuffle=True, generator=torch.Generator().manual_seed(3))
+        loader.ahead = ahead
+        found = []
+        for _ in range(3):
+            loader.reset()  # as ours does by itself
+            found.append([batch.tolist() for batch in loader])
+        return found
+
+    assert epochs(loader_class, True) == epochs(loader_class, False) == epochs(InfiniteDataLoader, False)
+
+
+def test_an_epoch_depends_on_random_numbers_that_are_kept(loader_class: Any) -> None:
+    """Albumentations has numbers of its own, which Ultralytics seeds by PyTorch's seed once in a process."""
+    import albumentations
+    import numpy as np
+    import torch
+    from ultralytics.data.augment import Albumentations
+
+    class Noisy(list[int]):
+        def __init__(self) -> None:
+            super().__init__(range(6))
+            self.transform = Albumentations(p=1.0, transforms=[albumentations.GaussNoise(p=1.0)])
+
+        def __getitem__(self, index: Any) -> Any:
+            return self.transform({"img": np.full((4, 4, 3), 100, np.uint8)})["img"]
+
+    def epoch(loader: Any) -> list[list[Any]]:
+        return [batch.tolist() for batch in loader]
+
+    whole, resumed = (
+        loader_class(Noisy(), batch_size=3, shuffle=True, generator=torch.Generator().manual_seed(3)) for _ in range(2)
+    )
+    first = epoch(whole)
+    numbers = random.getstate(), whole.generator.get_state()
+    second = epoch(whole)
+    random.setstate(numbers[0])
+    resumed.generator.set_state(numbers[1])
+    assert epoch(resumed) == second != first
+
+
+def test_loading_ahead_takes_no_core_from_the_training(loader_class: Any) -> None:
+    import torch
+
+    class Asking(list[int]):
+        def __getitem__(self, index: Any) -> Any:
+            return torch.get_num_threads()
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert [batch.tolist() for batch in loader_class(Asking(range(4)), batch_size=2)] == [[1, 1], [1, 1]]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_closed_loader_draws_no_more(loader_class: Any) -> None:
+    """Out of memory, Ultralytics closes the loader in the middle of an epoch and builds another."""
+
+    class Drawing(list[int]):
+        def __getitem__(self, index: Any) -> Any:
+            for _ in range(200_000):
+                random.random()
+            return index
+
+    loader = loader_class(Drawing(range(4)), batch_size=1)
+    epoch = iter(loader)
+    next(epoch)  # the second batch is on its way
+    loader.close()
+    state = random.getstate()
+    epoch.close()  # waits for the thread
+    assert random.getstate() == state
