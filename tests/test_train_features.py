@@ -97,10 +97,10 @@ def test_losses_and_figures_are_those_of_computing_every_time(
     """Bit by bit, with features of full precision; half of it is the matter of the next test."""
     run, phases = copy_of(trained.run), [{"epochs": 2, "freeze": freeze, "patience": 9}]
     with monkeypatch.context() as patch:
-        patch.setattr(precompute, "_reading", lambda *_: 1e9)
+        patch.setattr(precompute, "SPARE", 2**60)  # no disk has this room
         record = do(run, start, phases=phases)
     decisions = record["phases"][0]["features"]
-    assert not decisions["train"]["cached"] and "not worth it over 2 epochs" in decisions["train"]["reason"]
+    assert not decisions["train"]["cached"] and "features of train need 0.0 GB, and" in decisions["train"]["reason"]
     computed = rows(run)
 
     with monkeypatch.context() as patch:
@@ -196,7 +196,7 @@ def test_a_picture_leaves_the_features_to_other_threads(
     from ultralytics.data import YOLODataset
 
     model.__class__ = features.Shortened
-    decision = precompute.attach(dataset, model, features.Wanted(11, True, 2, tmp_path), "train")
+    decision = precompute.attach(dataset, model, features.Wanted(11, True, tmp_path), "train")
     assert decision["cached"] and model.cached == {"train": True}
     assert not dataset[0]["img"].any()
     read, known = YOLODataset.load_image, dataset.features

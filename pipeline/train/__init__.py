@@ -236,7 +236,7 @@ def _train_phase(context: Context, phase: Phase, items: list[int | str], number:
     folder = context.run.train / f"phase{number}"
     wanted = None
     if cut := _kept_layers(config, phase, items):
-        wanted = Wanted(cut, config.cache_features, phase.epochs, context.run.features.resolve())
+        wanted = Wanted(cut, config.cache_features, context.run.features.resolve())
     is_last = number == len(recipe.phases)
     is_short, ema = recipe.is_short(phase), recipe.average(phase)
     witness = Witness(folder, phase, items, is_last, wanted, context.source, config.l2_sp, is_short, ema)

@@ -30,11 +30,10 @@ DTYPE = np.dtype(np.float16)  # boxes move by less than 0.3 px; 8 bits would mov
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a phase asks for: features of the layers before `cut`, in `folder`, if that pays over so many epochs."""
+    """What a phase asks for: features of the layers before `cut`, cached in `folder`."""
 
     cut: int
     cache: Literal["auto"] | bool
-    epochs: int
     folder: Path
 
 

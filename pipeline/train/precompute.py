@@ -1,6 +1,7 @@
-"""Compute the features of a data set once and cache them on disk, if reading them pays.
+"""Compute the features of a data set once and cache them on disk.
 
-Imported late, with `features`.
+Whether that is done follows from the config and the room on the disk, never from a measured speed: features are kept in
+half precision, so the decision changes the model. Imported late, with `features`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ import hashlib
 import math
 import os
 import shutil
-import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,6 @@ from pipeline.train import features
 from pipeline.train.features import Features, FixedDataset, Shortened, Wanted
 
 SPARE = 200 * 2**20  # bytes that stay free on the disk
-TRIED = 2  # batches on which computing and reading are timed
 PACKAGES = ("torch", "ultralytics-opencv-headless", "opencv-python-headless")  # compute, read and resize
 
 
@@ -52,7 +51,7 @@ def _decide(dataset: FixedDataset, model: Shortened, wanted: Wanted, split: str)
         return {"cached": True, "reason": "known from an earlier training", "file": file.name}
     wanted.folder.mkdir(parents=True, exist_ok=True)
     batches = _batches(dataset)
-    compute, sample = _timed(dataset, model, wanted.cut, batches[:TRIED])
+    sample = _sample(dataset, model, wanted.cut, batches[0])
     shapes = _shapes(dataset, sample)
     total = sum(math.prod(shape) for image in shapes for shape in image) * features.DTYPE.itemsize
     free = shutil.disk_usage(wanted.folder).free
@@ -61,15 +60,11 @@ def _decide(dataset: FixedDataset, model: Shortened, wanted: Wanted, split: str)
         if wanted.cache is True:
             raise PipelineError(f"train.cache_features: {short}; make room, lower train.imgsz, or write auto")
         return {"cached": False, "reason": short}
-    read = _reading(wanted.folder, sum(math.prod(shape) for shape in shapes[0]))
-    figures = f"{1000 * compute:.1f} ms to compute an image, {1000 * read:.1f} ms to read its features"
-    if wanted.cache == "auto" and (wanted.epochs - 1) * compute <= wanted.epochs * read:
-        return {"cached": False, "reason": f"{figures}: not worth it over {wanted.epochs} epochs"}
     _compute(dataset, model, wanted.cut, batches, file, f"train: features of {split}")
     sizes = [dataset.sizes[number] for number in range(len(dataset))]
     files.write_json(index, {"sample": sample, "sizes": sizes})
     dataset.features = Features(file, wanted.cut, layers, shapes, sizes)
-    return {"cached": True, "reason": figures, "file": file.name}
+    return {"cached": True, "reason": f"computed once: {total / 1e6:.0f} MB", "file": file.name}
 
 
 def _key(dataset: FixedDataset, model: Any, cut: int) -> str:
@@ -102,14 +97,10 @@ def _forward(dataset: FixedDataset, model: Any, cut: int, batch: list[int]) -> l
         return [tensor.permute(0, 2, 3, 1).cpu().numpy() for tensor in features.prefix(model, images, cut).values()]
 
 
-def _timed(dataset: FixedDataset, model: Any, cut: int, batches: list[list[int]]) -> tuple[float, dict[str, Any]]:
-    """Return seconds per image and, for one sample, its input size and feature shapes."""
-    _forward(dataset, model, cut, batches[0])  # the first one also sets up
-    start = time.perf_counter()
-    for batch in batches:
-        found = _forward(dataset, model, cut, batch)
-    seconds = (time.perf_counter() - start) / sum(map(len, batches))
-    return seconds, {"sides": dataset.sides(batches[-1][0]), "shapes": [tensor.shape[1:] for tensor in found]}
+def _sample(dataset: FixedDataset, model: Any, cut: int, batch: list[int]) -> dict[str, Any]:
+    """Return input size and feature shapes (height, width, channels) of the first image of a batch."""
+    arrays = _forward(dataset, model, cut, batch)
+    return {"sides": dataset.sides(batch[0]), "shapes": [array.shape[1:] for array in arrays]}
 
 
 def _shapes(dataset: FixedDataset, sample: dict[str, Any]) -> list[list[tuple[int, int, int]]]:
@@ -117,23 +108,6 @@ def _shapes(dataset: FixedDataset, sample: dict[str, Any]) -> list[list[tuple[in
     height, width = sample["sides"]
     sides = map(dataset.sides, range(len(dataset)))
     return [[(h * own // height, w * wide // width, deep) for h, w, deep in sample["shapes"]] for own, wide in sides]
-
-
-def _reading(folder: Path, elements: int) -> float:
-    """Return seconds to read the features of an image from this disk, not from memory, and to convert them."""
-    scratch = folder / ".speed.partial"
-    try:
-        with scratch.open("wb") as file:
-            file.write(np.zeros(TRIED * elements, features.DTYPE).tobytes())
-            file.flush()
-            os.fsync(file.fileno())
-            if hasattr(os, "posix_fadvise"):
-                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        start = time.perf_counter()
-        torch.from_numpy(np.fromfile(scratch, features.DTYPE)).float()
-        return (time.perf_counter() - start) / TRIED
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def _compute(
