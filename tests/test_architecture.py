@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "results": {"errors", "files", "run"},
     **dict.fromkeys(STAGES, SHARED),
     "fixes": {"files", "boxes", "config", "errors", "run"},
-    "embeddings": {"files", "pixels", "weights"},
+    "embeddings": {"files", "parallel", "pixels", "weights"},
     "inspect": SHARED | {"database", "embeddings", "fixes", "results"},
     "convert": SHARED | {"parallel", "fixes"},
     "augment": SHARED | {"parallel"},
