@@ -393,7 +393,9 @@ def test_two_images_of_one_stem_would_share_their_labels(source: Path, run: Run)
         image.save(source / "images" / "train_0000.png")
     (source / "images" / "train").mkdir()
     (source / "images" / "train_0000.png").rename(source / "images" / "train" / "train_0000.png")
-    assert len(do(source, run, unlabelled="background")["renamed"]) == 2  # apart by their folders
+    sources = do(source, run, unlabelled="background")["sources"]
+    assert sources["train/images-train_0000.jpg"] == "images/train_0000.jpg"  # apart by their folders
+    assert sources["train/images-train-train_0000.png"] == "images/train/train_0000.png"
     (source / "images" / "train" / "train_0000.png").rename(source / "images" / "train" / "train_0001.jpeg")
     shutil.copy(source / "images" / "train" / "train_0001.jpeg", source / "images" / "train" / "train_0001.webp")
     fresh = Run(run.root.with_name("fresh"))

@@ -38,6 +38,9 @@ def main(config: Convert, run: Run, seed: int, workers: int | None = None) -> st
 def _convert(
     config: Convert, run: Run, seed: int, format_name: str, source: Source, checked: Mapping[Path, Checked]
 ) -> str:
+    """Judge, correct, place and write. In the receipt `sources` gives, for each image `SPLIT/NAME` of the data set, its
+    path below the source, by which fixes find it; the rest is `receipt.make`'s and `Placed`'s.
+    """
     folder = config.source.resolve()
     classes = class_map(source, config)
     names = tuple(dict.fromkeys(name for name in classes.values() if name is not None))
@@ -57,7 +60,7 @@ def _convert(
         "rewritten": {
             targets[image.name]: image.checked.rewrite for image in judged if image.checked.rewrite and not image.unused
         },
-        "renamed": {name: target for name, target in targets.items() if name.rpartition("/")[2] != target},
+        "sources": {f"{placed.split_of[name]}/{target}": name for name, target in targets.items()},
         "leaks": placed.leaks,
         "fixes": corrected.lines,
     }
