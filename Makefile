@@ -29,7 +29,7 @@ PIPELINE := $(PYTHON) -m pipeline
 OPTIONS := --config $(CONFIG) $(if $(DEVICE),--device $(DEVICE)) $(if $(WORKERS),--workers $(WORKERS))
 
 SHARED_CODE := pipeline/boxes.py pipeline/files.py pipeline/parallel.py
-FORMATS := $(wildcard pipeline/formats/*.py)
+FORMATS := $(wildcard pipeline/formats/*.py) pipeline/walk.py
 TRAIN_CODE := $(wildcard pipeline/train/*.py) pipeline/weights.py
 SAMPLE := data/raw/sample/annotations/test.json
 # The sample is drawn for the configs that use it, and for no other.

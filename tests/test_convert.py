@@ -191,6 +191,7 @@ def test_images_in_no_split_are_counted(tiles: Path, tmp_path: Path, run: Run) -
         "dropped": {},
         "in_no_split": {name: "the source puts it in no split"},
         "left_out": {},
+        "linked_again": {},
     }
     ignored = [problem for problem in receipt["problems"] if problem["image"] == name]
     assert len(ignored) == receipt["files"]["Annotations/test_0000.xml"]["ignored"] > 0
