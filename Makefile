@@ -32,7 +32,7 @@ COMPARED := $(if $(AGAINST),--against $(AGAINST))
 
 # The code of each stage and all that it imports (a test compares), less what every stage has: config, run, errors.
 BASE_CODE := pipeline/boxes.py pipeline/files.py
-FORMATS := $(wildcard pipeline/formats/*.py) pipeline/database.py
+FORMATS := $(wildcard pipeline/formats/*.py) pipeline/database.py pipeline/walk.py
 WEIGHTS_CODE := pipeline/weights.py pipeline/parallel.py
 SAMPLE_CODE := $(wildcard pipeline/sample/*.py) pipeline/files.py pipeline/pixels.py
 CONVERT_CODE := $(wildcard pipeline/convert/*.py) $(BASE_CODE) $(FORMATS) pipeline/fixes.py pipeline/inputs.py pipeline/parallel.py

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from pipeline import files, pixels, weights
+from pipeline import files, parallel, pixels, weights
 
 # Side of the square that an image is fitted into. Smaller than in training: the vector is a mean over the
 # whole image, and copies of an image stand out better from others at 160 than at 320 (BCCD, face masks).
@@ -153,7 +153,7 @@ def _read(cache: Path, made_from: str) -> Vectors | None:
 def _batches(images: Sequence[Path]) -> Iterator[NDArray[np.uint8]]:
     """Batches of RGB pictures, [image, channel, row, column]."""
     bar = tqdm(total=len(images), desc="inspect: embeddings", unit="image", leave=False, delay=1, disable=None)
-    with ThreadPoolExecutor(os.cpu_count()) as pool, bar:  # OpenCV lets go of the interpreter while it decodes
+    with ThreadPoolExecutor(parallel.cores()) as pool, bar:  # OpenCV lets go of the interpreter while it decodes
         for first in range(0, len(images), BATCH):
             fitted = list(pool.map(_fitted, images[first : first + BATCH]))
             yield np.ascontiguousarray(np.stack(fitted)[..., ::-1].transpose(0, 3, 1, 2))

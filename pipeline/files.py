@@ -1,4 +1,7 @@
-"""Write aside, rename last: whoever looks sees the old file or the new one, never half of one."""
+"""Write aside, rename last: whoever looks sees the old file or the new one, never half of one.
+
+A folder cannot take the place of another in one step. Between two renames it is not there; half of one it never is.
+"""
 
 from __future__ import annotations
 
@@ -56,15 +59,28 @@ def read_json(path: Path) -> Any:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """An empty folder to fill, which takes the place of `path` when the block ends well."""
-    partial = aside(path)
-    shutil.rmtree(partial, ignore_errors=True)
+    """An empty folder to fill, which takes the place of `path` when the block ends well.
+
+    The old folder is renamed to `.NAME.old` meanwhile, and only deleted under the name of what is half done, so that
+    after a kill whatever has one of the other names is whole. The next call puts an old folder back that no new one
+    took the place of, and deletes all else. A link at `path` is followed.
+    """
+    path = path.resolve() if path.is_symlink() else path
+    partial, old = aside(path), path.with_name(f".{path.name}.old")
+    if partial.exists():
+        shutil.rmtree(partial)
+    if old.exists():
+        os.replace(old, partial if path.exists() else path)
+    if partial.exists():
+        shutil.rmtree(partial)
     partial.mkdir(parents=True)
     try:
         yield partial
-        if path.exists():
-            shutil.rmtree(path)
+        if path.is_dir():
+            os.replace(path, old)
         os.replace(partial, path)
+        if old.exists():
+            os.replace(old, partial)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -9,9 +9,10 @@
     - {image: c.jpg, action: remove, class: RBC, bbox: [10.0, 20.0, 30.0, 40.0]}
     - {image: c.jpg, action: add, class: WBC, bbox: [50.0, 60.0, 30.0, 40.0]}
 
-An image goes by its path below the source, or by its file name alone where no other has the same. A box
-goes by class and `[x, y, width, height]` in pixels of the upright image, not by an id, so that the file
-outlives a new conversion and a new numbering. Classes are those of the data set, after `convert.classes`.
+An image goes by its path below the source; by its file name alone, where only one image in the data set has it, or
+none there and only one in the source. A box goes by class and `[x, y, width, height]` in pixels of the upright image,
+not by an id, so that the file outlives a new conversion and a new numbering. Classes are those of the data set, after
+`convert.classes`.
 """
 
 from __future__ import annotations
@@ -153,34 +154,26 @@ def merge(earlier: Fixes, new: Fixes) -> Fixes:
     return Fixes(images={**earlier.images, **new.images}, boxes=tuple(boxes))
 
 
-def resolve(fixes: Fixes, names: Iterable[str]) -> tuple[Fixes, list[Note]]:
-    """The fixes with every image under its name in `names` (paths below the source), and notes on the others.
-
-    A file name alone will do where it is of one image only.
-    """
+def in_full(fixes: Fixes, names: Iterable[str]) -> Fixes:
+    """The fixes with a file name that only one of `names` (paths below the source) ends in replaced by that path."""
     known = set(names)
-    by_file_name: dict[str, list[str]] = {}
-    for name in known:
-        by_file_name.setdefault(PurePosixPath(name).name, []).append(name)
-    notes: list[Note] = []
+    paths = by_file_name(known)
 
-    def full(name: str, action: Literal["remove", "add", "relabel"]) -> str | None:
-        if name in known:
-            return name
-        found = by_file_name.get(name, [])
-        if len(found) == 1:
-            return found[0]
-        why = f"is of {len(found)} images; give its path" if found else "is not in the source any more"
-        notes.append(Note(name, action, why, stale=True))
-        return None
+    def full(name: str) -> str:
+        return name if name in known or len(paths.get(name, ())) != 1 else paths[name][0]
 
-    images = {
-        whole: word
-        for name, word in fixes.images.items()
-        if (whole := full(name, "remove" if word == "drop" else "relabel"))
-    }
-    boxes = [fix.model_copy(update={"image": whole}) for fix in fixes.boxes if (whole := full(fix.image, fix.action))]
-    return Fixes(images=images, boxes=tuple(boxes)), notes
+    return Fixes(
+        images={full(name): word for name, word in fixes.images.items()},
+        boxes=tuple(fix.model_copy(update={"image": full(fix.image)}) for fix in fixes.boxes),
+    )
+
+
+def by_file_name(names: Iterable[str]) -> dict[str, list[str]]:
+    """The paths that end in each file name, in their order."""
+    found: dict[str, list[str]] = {}
+    for name in sorted(names):
+        found.setdefault(PurePosixPath(name).name, []).append(name)
+    return found
 
 
 def apply(fixes: Fixes, image: str, boxes: Sequence[Box]) -> tuple[tuple[Box, ...], list[Note]]:
@@ -212,7 +205,8 @@ def apply(fixes: Fixes, image: str, boxes: Sequence[Box]) -> tuple[tuple[Box, ..
 
 def _inside(name: str) -> str:
     path = PurePosixPath(name)
-    if not path.name or path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
+    is_text = name.encode(errors="ignore").decode() == name  # YAML can hold half a letter, the receipt cannot
+    if not path.name or path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or not is_text:
         raise ValueError(f"{name[:80]!r} is not the path of an image below the source")
     return name
 

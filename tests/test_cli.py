@@ -99,9 +99,10 @@ def test_all_mistakes_of_a_config_have_their_line(project: Path) -> None:
 
 
 def keep_permissions() -> None:
-    """Root writes where it likes; without CAP_DAC_OVERRIDE it is a person like others."""
-    PR_CAPBSET_DROP, CAP_DAC_OVERRIDE = 24, 1
-    ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, 0, 0, 0)
+    """Root reads and writes where it likes; without these capabilities it is a person like others."""
+    PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 24, 1, 2
+    for capability in (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH):
+        ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
 
 
 @linux_only

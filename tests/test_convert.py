@@ -191,6 +191,7 @@ def test_images_in_no_split_are_counted(tiles: Path, tmp_path: Path, run: Run) -
         "dropped": {},
         "in_no_split": {name: "the source puts it in no split"},
         "left_out": {},
+        "linked_again": {},
     }
     ignored = [problem for problem in receipt["problems"] if problem["image"] == name]
     assert len(ignored) == receipt["files"]["Annotations/test_0000.xml"]["ignored"] > 0
@@ -393,7 +394,9 @@ def test_two_images_of_one_stem_would_share_their_labels(source: Path, run: Run)
         image.save(source / "images" / "train_0000.png")
     (source / "images" / "train").mkdir()
     (source / "images" / "train_0000.png").rename(source / "images" / "train" / "train_0000.png")
-    assert len(do(source, run, unlabelled="background")["renamed"]) == 2  # apart by their folders
+    sources = do(source, run, unlabelled="background")["sources"]
+    assert sources["train/images-train_0000.jpg"] == "images/train_0000.jpg"  # apart by their folders
+    assert sources["train/images-train-train_0000.png"] == "images/train/train_0000.png"
     (source / "images" / "train" / "train_0000.png").rename(source / "images" / "train" / "train_0001.jpeg")
     shutil.copy(source / "images" / "train" / "train_0001.jpeg", source / "images" / "train" / "train_0001.webp")
     fresh = Run(run.root.with_name("fresh"))

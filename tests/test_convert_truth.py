@@ -293,7 +293,8 @@ def test_equal_names_in_different_folders(source: Path, run: Run) -> None:
         record["file_name"] = name
     write_coco(source, "train", data)
     receipt = do(source, run)
-    assert receipt["renamed"]["images/video0/0001.jpg"] == "images-video0-0001.jpg"
+    assert receipt["sources"]["train/images-video0-0001.jpg"] == "images/video0/0001.jpg"
+    assert receipt["sources"]["val/val_0000.jpg"] == "images/val_0000.jpg"
     assert len(list((run.dataset / "images" / "train").iterdir())) == 8
     per_image = {record["file_name"]: 0 for record in data["images"]}
     for annotation in data["annotations"]:
@@ -458,6 +459,43 @@ boxes:
     )
     written = sum(len(boxes) for boxes in after.values())
     assert written == receipt["boxes"]["kept"] + 1 == sum(split["boxes"] for split in receipt["splits"].values())
+
+
+def test_a_file_name_means_the_image_that_is_used(source: Path, run: Run) -> None:
+    """Another one of that name may lie in the source, in no split."""
+    data = read_coco(source, "train")
+    (source / "spare").mkdir()
+    shutil.copy(source / "images" / "train_0004.jpg", source / "spare" / f"{FIRST}.jpg")
+    shutil.copy(source / "images" / "train_0004.jpg", source / "spare" / "more.jpg")
+    records = [
+        {**data["images"][0], "id": id, "file_name": f"spare/{name}.jpg"} for id, name in enumerate((FIRST, "more"))
+    ]
+    write_coco(source, "spare", {**data, "images": records, "annotations": []})
+    write_fixes(run, f"images: {{{FIRST}.jpg: drop, more.jpg: drop}}")
+    receipt = do(source, run)
+    assert receipt["fixes"] == [
+        {"image": f"images/{FIRST}.jpg", "action": "remove", "reason": "the whole image is dropped", "applied": True},
+        {
+            "image": "spare/more.jpg",
+            "action": "remove",
+            "reason": "the image is not used: the source puts it in no split",
+            "applied": False,
+        },
+    ]
+    assert FIRST not in labels(run)
+
+
+def test_a_file_name_of_two_images_that_are_used(source: Path, run: Run) -> None:
+    data = read_coco(source, "train")
+    for number, record in enumerate(data["images"][:2]):
+        (source / "images" / f"video{number}").mkdir()
+        (source / "images" / record["file_name"]).rename(source / "images" / f"video{number}" / "0.jpg")
+        record["file_name"] = f"video{number}/0.jpg"
+    write_coco(source, "train", data)
+    write_fixes(run, "images: {0.jpg: drop}")
+    is_refused(
+        source, run, r"tiny\.yaml: '0\.jpg' could be images/video0/0\.jpg or images/video1/0\.jpg; give its path$"
+    )
 
 
 @pytest.mark.parametrize(

@@ -544,24 +544,6 @@ def test_a_name_that_fits_two_images(tmp_path: Path) -> None:
     assert first.annotation and second.annotation is None
 
 
-def test_links(tmp_path: Path) -> None:
-    """A link within the source is an image; one that leads out of it is refused, and one in a circle is no image."""
-    (tmp_path / "outside.jpg").touch()
-    folder = tmp_path / "coco"
-    folder.mkdir()
-    (folder / "store").mkdir()
-    (folder / "store" / "1.jpg").touch()
-    (folder / "a.jpg").symlink_to(folder / "store" / "1.jpg")
-    (folder / "b.jpg").symlink_to("b.jpg")
-    found = {item.image.name: item.annotation for item in labels_of("coco", tmp_path, one_image()).images}
-    assert found == {"1.jpg": None, "a.jpg": folder / "a.json"}
-    for target in (tmp_path / "outside.jpg", tmp_path / "nowhere.jpg"):
-        (folder / "a.jpg").unlink()
-        (folder / "a.jpg").symlink_to(target)
-        with pytest.raises(DataError, match=r"a\.json: names 'a\.jpg', outside"):
-            labels_of("coco", tmp_path, one_image())
-
-
 def test_images_that_no_annotation_mentions(source: Path) -> None:
     for folder in ("", "images/val", ".hidden"):
         (source / folder).mkdir(exist_ok=True)

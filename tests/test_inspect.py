@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from typing import Any
 import detections
 import numpy as np
 import pytest
-from conftest import MONGOD, ROOT, Trained, app, needs_database
+from conftest import MONGOD, ROOT, Trained, app, needs_database, read_coco, write_coco
 
 from pipeline import convert, database, fixes, inspect, pixels
 from pipeline.boxes import YoloDataset, read_labels
@@ -43,7 +44,17 @@ VIEWS = [
 
 @pytest.fixture
 def validated(source: Path, run: Run, start: Path) -> Iterator[Run]:
-    """The tiles, converted, and as if validated: test has two objects and predictions set by hand, val has no finds.
+    """The tiles, converted and as if validated."""
+    convert_and_validate(source, run, start)
+    yield run
+    if MONGOD.is_file() and "fiftyone" in sys.modules:
+        import fiftyone as fo
+
+        fo.delete_datasets(f"{run.name}*")  # with its tags: the next test has a run of the same name
+
+
+def convert_and_validate(source: Path, run: Run, start: Path) -> None:
+    """Convert, and leave what validate would: test has two objects and predictions set by hand, val has no finds.
 
     Test image 1: a hit. Image 2: the object is called something else. Image 3: a sure invention, and a label far
     from anything; its other labels are gone.
@@ -64,11 +75,6 @@ def validated(source: Path, run: Run, start: Path) -> Iterator[Run]:
     ])  # fmt: skip
     judge(run, "val", predict.ground_truth(data, data.files("val")), [])
     write_json(run.metrics, {"splits": {split: {"map50_95": 0.25, "map50": 0.5} for split in ("test", "val")}})
-    yield run
-    if MONGOD.is_file() and "fiftyone" in sys.modules:
-        import fiftyone as fo
-
-        fo.delete_datasets(f"{run.name}*")  # with its tags: the next test has a run of the same name
 
 
 def judge(run: Run, split: str, truth: dict[str, Any], predictions: list[dict[str, Any]]) -> None:
@@ -323,8 +329,6 @@ def test_nothing_is_made_anew_where_nothing_changed(validated: Run) -> None:
 @pytest.fixture
 def other(validated: Run, tmp_path: Path) -> Run:
     """Another model on the same images, which finds nothing but image 2's object."""
-    import shutil
-
     run = Run(Path(shutil.copytree(validated.root, tmp_path / "runs" / "second-try")))
     found = [{"image_id": 2, "category_id": 0, "bbox": [32, 64, 80, 40], "score": 0.6}]
     judge(run, "test", read_json(run.ground_truth("test")), found)
@@ -373,7 +377,8 @@ def test_another_run_that_is_none(validated: Run, tmp_path: Path) -> None:
 
 
 def names_of(run: Run) -> list[str]:
-    return [path.name for path in YoloDataset.read(run.dataset / "data.yaml").files("test")]
+    """Of the test images, below the source."""
+    return [f"images/{path.name}" for path in YoloDataset.read(run.dataset / "data.yaml").files("test")]
 
 
 def tag_all(dataset: Any) -> None:
@@ -456,7 +461,7 @@ def test_a_fix_fits_the_label_it_came_from(validated: Run) -> None:
     image = data.files("train")[0]
     labels = read_labels(data.label_file(image), data.names, 320, 320)
     assert labels
-    kept, notes = fixes.apply(fixes.load(fixes.file_of(validated)), image.name, labels)
+    kept, notes = fixes.apply(fixes.load(fixes.file_of(validated)), f"images/{image.name}", labels)
     assert kept == () and len(notes) == len(labels) and not any(note.stale for note in notes)
 
 
@@ -509,14 +514,75 @@ def test_tags_that_mean_nothing_are_told(validated: Run) -> None:
     assert not fixes.file_of(validated).exists()
 
 
+def give_names(source: Path) -> list[str]:
+    """Let training images have names that could be taken for another; gives their paths below the source.
+
+    The name of the first one is also in a folder of no split. The next two have the same name, so that convert gives
+    them others.
+    """
+    data = read_coco(source, "train")
+    names = ["train_0000.jpg", "north/a.jpg", "south/a.jpg", "Größe 1, (ü) #2.jpg"]
+    for record, name in zip(data["images"], names, strict=False):
+        (source / "images" / name).parent.mkdir(exist_ok=True)
+        (source / "images" / record["file_name"]).rename(source / "images" / name)
+        record["file_name"] = name
+    write_coco(source, "train", data)
+    (source / "spare").mkdir()
+    shutil.copy(source / "images" / "train_0004.jpg", source / "spare" / "train_0000.jpg")
+    spare = {**data, "images": [{**data["images"][0], "file_name": "spare/train_0000.jpg"}], "annotations": []}
+    write_coco(source, "spare", spare)
+    return [f"images/{name}" for name in names]
+
+
 @needs_database
-def test_an_image_that_convert_renamed_goes_by_its_name_in_the_source(validated: Run) -> None:
-    receipt = read_json(validated.receipt)
-    first, *_ = names_of(validated)
-    write_json(validated.receipt, {**receipt, "renamed": {f"north/{first}": first}})
-    in_test(build(validated)).limit(1).tag_samples("drop")
+def test_what_is_tagged_reaches_its_image_whatever_others_are_called(validated: Run, source: Path, start: Path) -> None:
+    names = give_names(source)
+    convert_and_validate(source, validated, start)
+    dataset = build(validated)
+    assert set(names) < set(dataset.values("source"))
+    for number, name in enumerate(names):
+        view = dataset.match({"source": name})
+        assert view.count() == 1
+        if number % 2:
+            view.tag_samples("drop")
+        else:
+            view.tag_labels("wrong", label_fields="ground_truth")
     inspect.save_fixes(validated)
-    assert fixes.load(fixes.file_of(validated)).images == {f"north/{first}": "drop"}
+    path = fixes.file_of(validated)
+    saved = fixes.load(path)
+    assert saved.images == {names[1]: "drop", names[3]: "drop"}
+    assert {fix.image for fix in saved.boxes} == {names[0], names[2]}
+    convert.main(Convert(source=source), validated, 0)
+    receipt = read_json(validated.receipt)
+    assert len(receipt["fixes"]) == len(saved) and all(line["applied"] for line in receipt["fixes"])
+    assert set(receipt["images"]["dropped"]) == {names[1], names[3]}
+    assert set(receipt["images"]["in_no_split"]) == {"spare/train_0000.jpg"}
+    left = {name: file for file, name in receipt["sources"].items()}
+    for name in (names[0], names[2]):
+        label = (validated.dataset / "labels" / left[name]).with_suffix(".txt")
+        assert label.read_text() == ""
+    # The App still shows the images of before, and what is tagged there is known to be saved.
+    text = path.read_text()
+    assert inspect.save_fixes(validated).startswith("nothing new to save") and path.read_text() == text
+
+
+@needs_database
+def test_tags_in_a_data_set_that_an_earlier_version_made(validated: Run, source: Path) -> None:
+    dataset = build(validated)
+    in_test(dataset).limit(1).tag_samples("drop")
+    dataset.delete_sample_field("source")
+    inspect.save_fixes(validated)
+    assert fixes.load(fixes.file_of(validated)).images == {"test_0000.jpg": "drop"}
+    convert.main(Convert(source=source), validated, 0)
+    assert set(read_json(validated.receipt)["images"]["dropped"]) == {"images/test_0000.jpg"}
+
+
+def test_a_receipt_that_names_no_sources(validated: Run) -> None:
+    receipt = read_json(validated.receipt)
+    del receipt["sources"]["test/test_0001.jpg"]
+    write_json(validated.receipt, receipt)
+    with pytest.raises(DataError, match=r"receipt\.json: does not say where test/test_0001\.jpg came from; delete"):
+        inspect.main(Inspect(), validated, "cpu")
 
 
 @needs_database

@@ -9,7 +9,8 @@ import pytest
 
 from pipeline import fixes
 from pipeline.boxes import Box
-from pipeline.errors import ConfigError
+from pipeline.convert import corrections
+from pipeline.errors import ConfigError, DataError
 from pipeline.fixes import Fixes
 from pipeline.run import Run
 
@@ -63,6 +64,7 @@ def test_no_file_and_an_empty_file(tmp_path: Path) -> None:
         ("images: {..: drop}", ["images: '..' is not the path of an image below the source"]),
         ("boxes: [{image: ../a, action: add, class: x, bbox: [1, 1, 2, 2]}]", ["boxes.1.image: '../a' is not the path of an image below the source"]),
         ("boxes: [{image: 'a\\..\\b', action: add, class: x, bbox: [1, 1, 2, 2]}]", ["boxes.1.image: 'a\\\\..\\\\b' is not the path of an image below the source"]),
+        ("images: {\"a\\udce9\": drop}", ["images: 'a\\udce9' is not the path of an image below the source"]),
         ("boxes: [{image: a, action: delete, class: x, bbox: [1, 1, 2, 2]}]", ["boxes.1.action: input should be 'remove' or 'add', got 'delete'"]),
         ("boxes: [{image: a, action: add, class: no, bbox: [1, 1, 2, 2]}]", ["boxes.1.class: YAML reads False here, not text; put it in quotes"]),
         ("boxes: [{image: a, action: add, klass: x, bbox: [1, 1, 2]}]", ["boxes.1.class: missing", "boxes.1.bbox.4: missing", "boxes.1.klass: unknown key; did you mean 'class'?"]),
@@ -147,16 +149,33 @@ def test_an_image_to_label_again_is_noted() -> None:
 
 def test_names_are_those_of_the_source() -> None:
     given = made(
-        images={"b.jpg": "drop", "gone.jpg": "drop", "one/a.jpg": "relabel"},
+        images={"b.jpg": "drop", "gone.jpg": "drop", "one/a.jpg": "relabel", "spare.jpg": "drop"},
         boxes=[fix("a.jpg", "remove", "RBC", 1, 1, 2, 2), fix("b.jpg", "add", "RBC", 1, 1, 2, 2)],
     )
-    found, notes = fixes.resolve(given, ["one/a.jpg", "two/a.jpg", "two/b.jpg"])
-    assert found.images == {"two/b.jpg": "drop", "one/a.jpg": "relabel"}
-    assert [fix.image for fix in found.boxes] == ["two/b.jpg"]
+    used = ["one/a.jpg", "two/b.jpg"]
+    every = [*used, "two/a.jpg", "unused/b.jpg", "unused/spare.jpg"]
+    found, notes = corrections.resolve(given, used, every, Path("mine.yaml"))
+    # What is used goes before what is not: those are the names that the App shows.
+    assert found.images == {"two/b.jpg": "drop", "one/a.jpg": "relabel", "unused/spare.jpg": "drop"}
+    assert [fix.image for fix in found.boxes] == ["one/a.jpg", "two/b.jpg"]
     assert [(note.image, note.reason, note.stale) for note in notes] == [
-        ("gone.jpg", "is not in the source any more", True),
-        ("a.jpg", "is of 2 images; give its path", True),
+        ("gone.jpg", "is not in the source any more", True)
     ]
+
+
+@pytest.mark.parametrize("used", [["one/a.jpg", "two/a.jpg"], []], ids=["used", "unused"])
+def test_a_file_name_of_two_images_is_refused_with_both(used: list[str]) -> None:
+    given = made(images={"a.jpg": "drop"})
+    with pytest.raises(DataError, match=r"^mine\.yaml: 'a\.jpg' could be one/a\.jpg or two/a\.jpg; give its path$"):
+        corrections.resolve(given, used, ["one/a.jpg", "two/a.jpg"], Path("mine.yaml"))
+
+
+def test_a_file_name_of_earlier_meets_the_path_of_today() -> None:
+    """Or the fix that undoes it would not."""
+    earlier = made(images={"a.jpg": "drop", "b.jpg": "drop"}, boxes=[fix("a.jpg", "add", "WBC", 50, 50, 9, 9)])
+    new = made(images={"one/a.jpg": "relabel"}, boxes=[fix("one/a.jpg", "remove", "WBC", 50, 50, 9, 9)])
+    merged = fixes.merge(fixes.in_full(earlier, ["one/a.jpg", "one/b.jpg", "two/b.jpg"]), new)
+    assert merged == made(images={"one/a.jpg": "relabel", "b.jpg": "drop"})
 
 
 def test_merging() -> None:

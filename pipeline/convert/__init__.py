@@ -27,9 +27,10 @@ def main(config: Convert, run: Run, seed: int, workers: int | None = None) -> st
     format_name, source = formats.read(config.source, config.format)
     if workers not in (0, 1) and len(source.images) >= 2 * parallel.WORTH_A_PROCESS:
         parallel.start(preload=["pipeline.convert.images"])
-    _refuse_unlabelled(source.images, config)
+    items = [item for item in source.images if item.image not in source.linked_again]
+    _refuse_unlabelled(items, config)
     placing.check_given(source, config)
-    wanted = [item.image for item in source.images if config.split != "given" or item.split]
+    wanted = [item.image for item in items if config.split != "given" or item.split]
     checked = dict(zip(wanted, parallel.ordered(images.check, wanted, workers, "convert: reading"), strict=True))
     return _convert(config, run, seed, format_name, source, checked)
 
@@ -38,7 +39,10 @@ def main(config: Convert, run: Run, seed: int, workers: int | None = None) -> st
 def _convert(
     config: Convert, run: Run, seed: int, format_name: str, source: Source, checked: Mapping[Path, Checked]
 ) -> str:
-    folder = config.source.resolve()
+    """Judge, correct, place and write. In the receipt `sources` gives, for each image `SPLIT/NAME` of the data set, its
+    path below the source, by which fixes find it; the rest is `receipt.make`'s and `Placed`'s.
+    """
+    folder = config.source.absolute()
     used = inputs.digests(config, run)  # before they are read: an edit made meanwhile is then noticed next time
     classes = class_map(source, config)
     names = tuple(dict.fromkeys(name for name in classes.values() if name is not None))
@@ -58,7 +62,7 @@ def _convert(
         "rewritten": {
             targets[image.name]: image.checked.rewrite for image in judged if image.checked.rewrite and not image.unused
         },
-        "renamed": {name: target for name, target in targets.items() if name.rpartition("/")[2] != target},
+        "sources": {f"{placed.split_of[name]}/{target}": name for name, target in targets.items()},
         "leaks": placed.leaks,
         "fixes": corrected.lines,
     }
@@ -99,11 +103,14 @@ def judge_all(
     source: Source, checked: Mapping[Path, Checked], classes: Mapping[str, str | None], config: Convert
 ) -> list[Judged]:
     """Every image of the source with its verdicts; those that were not checked are in no split."""
-    folder = config.source.resolve()
+    folder = config.source.absolute()
     judged = []
     for item in source.images:
         name = receipt.relative(item.image, folder)
-        if item.image in checked:
+        if item.image in source.linked_again:
+            why = f"the same file as {receipt.relative(source.linked_again[item.image], folder)}"
+            judged.append(judge.set_aside(item, name, "linked_again", why))
+        elif item.image in checked:
             judged.append(judge.image(item, name, checked[item.image], classes, config))
         else:
             judged.append(judge.set_aside(item, name, "in_no_split", "the source puts it in no split"))

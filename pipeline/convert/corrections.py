@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from pipeline import fixes
 from pipeline.convert import judge
 from pipeline.convert.judge import ROUNDING, Judged, Verdict
 from pipeline.errors import DataError
-from pipeline.fixes import Note
+from pipeline.fixes import Fixes, Note
 from pipeline.run import Run
 
 
@@ -23,7 +24,11 @@ class Corrected:
 
 
 def correct(judged: list[Judged], run: Run, classes: Sequence[str]) -> Corrected:
-    """Raises ConfigError for a bad file, DataError for a box to add of no class of ours or beyond its image."""
+    """Apply the fixes to images that are used.
+
+    Raises ConfigError for a bad file, DataError for a file name of two images and for a box to add of no class of ours
+    or beyond its image.
+    """
     path = fixes.file_of(run)
     said = fixes.load(path)
     if not len(said):
@@ -31,12 +36,17 @@ def correct(judged: list[Judged], run: Run, classes: Sequence[str]) -> Corrected
     for fix in said.boxes:
         if fix.label not in classes:
             raise DataError(f"{path}: {fix.image}: {fix.label!r} is not one of {', '.join(classes)}; correct the class")
-    resolved, notes = fixes.resolve(said, (image.name for image in judged))
+    used = [image.name for image in judged if not image.unused]
+    resolved, notes = resolve(said, used, [image.name for image in judged], path)
     result: list[Judged] = []
     touched = {fix.image for fix in resolved.boxes} | set(resolved.images)
     for image in judged:
-        if image.name not in touched or image.unused:
+        if image.name not in touched:
             result.append(image)
+            continue
+        if image.unused:
+            result.append(image)
+            notes += _not_used(resolved, image.name, image.why)
             continue
         if resolved.images.get(image.name) == "drop":
             result.append(judge.set_aside(image.item, image.name, "dropped", f"{path} drops it"))
@@ -65,6 +75,39 @@ def correct(judged: list[Judged], run: Run, classes: Sequence[str]) -> Corrected
         verdicts += [Verdict(box.clipped(width, height), "added") for box in added]
         result.append(image._replace(verdicts=verdicts))
     return Corrected(result, [_line(note) for note in notes])
+
+
+def resolve(said: Fixes, used: Sequence[str], every: Sequence[str], path: Path) -> tuple[Fixes, list[Note]]:
+    """The fixes with each image under its path below the source, and notes on those whose image is not there.
+
+    `every` holds the paths of all images of the source, `used` those of the data set, where a file name alone is
+    looked for first. Raises DataError, for the file `path`, where it could be of two images.
+    """
+    said = fixes.in_full(fixes.in_full(said, used), every)
+    known, of_used, of_all = set(every), fixes.by_file_name(used), fixes.by_file_name(every)
+    notes: list[Note] = []
+
+    def is_there(name: str, action: Literal["remove", "add", "relabel"]) -> bool:
+        if name in known:
+            return True
+        if found := of_used.get(name) or of_all.get(name):
+            raise DataError(f"{path}: {name!r} could be {found[0]} or {found[1]}; give its path")
+        notes.append(Note(name, action, "is not in the source any more", stale=True))
+        return False
+
+    images = {name: word for name, word in said.images.items() if is_there(name, _action(word))}
+    return Fixes(images=images, boxes=tuple(fix for fix in said.boxes if is_there(fix.image, fix.action))), notes
+
+
+def _action(word: Literal["drop", "relabel"]) -> Literal["remove", "relabel"]:
+    return "remove" if word == "drop" else "relabel"
+
+
+def _not_used(said: Fixes, image: str, why: str) -> list[Note]:
+    """Notes on the fixes of an image that is not used anyhow: `why` says for what reason."""
+    reason = f"the image is not used: {why}"
+    notes = [Note(image, _action(said.images[image]), reason, stale=True)] if image in said.images else []
+    return notes + [Note(image, fix.action, reason, fix.box(), stale=True) for fix in said.boxes if fix.image == image]
 
 
 def _line(note: Note) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from pipeline.convert.duplicates import Fingerprint, fingerprint
+from pipeline.walk import broken_link
 
 EXIF_ORIENTATION = 0x0112
 TIFF_BITS_PER_SAMPLE = 258
@@ -48,9 +49,9 @@ def check(path: Path) -> Checked:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        return Checked("image missing; restore it")
+        return Checked(broken_link(path) or "image missing; restore it")
     except OSError as error:
-        return Checked(f"cannot be read ({error.strerror}); mend that, or remove it")
+        return Checked(broken_link(path) or f"cannot be read ({error.strerror}); make it readable, or remove it")
     try:
         with Image.open(io.BytesIO(data)) as image:
             stored, orientation = image.size, image.getexif().get(EXIF_ORIENTATION, 1)

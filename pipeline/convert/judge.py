@@ -18,6 +18,7 @@ from pipeline.convert.images import Checked
 from pipeline.errors import did_you_mean
 
 Action = Literal["kept", "clipped", "dropped", "ignored", "added"]
+Unused = Literal["dropped", "in_no_split", "left_out", "linked_again"]
 # A label file has six decimals: what they cannot tell from the edge is not outside.
 EDGE_TOLERANCE = 1e-6  # of the longer side
 NO_SIDE = 1e-6  # pixels: what adding and subtracting a corner can make of a whole number
@@ -37,14 +38,15 @@ class Judged(NamedTuple):
     """An image with a verdict on each of its boxes.
 
     `unused` says which way an image that is not used went: `dropped` for a problem of its own, `in_no_split`
-    where the source gives it none, `left_out` where any split would leak; `why` puts it in words.
+    where the source gives it none, `left_out` where any split would leak, `linked_again` where a link makes it the
+    very file of another image; `why` puts it in words.
     """
 
     item: Labelled
     name: str  # in the source: its path below the folder, with slashes
     checked: Checked
     verdicts: list[Verdict]
-    unused: Literal["", "dropped", "in_no_split", "left_out"] = ""
+    unused: Unused | Literal[""] = ""
     why: str = ""
 
     @property
@@ -62,7 +64,7 @@ def image(item: Labelled, name: str, checked: Checked, classes: Mapping[str, str
     return Judged(item, name, checked, _boxes(item, checked, classes, config))
 
 
-def set_aside(item: Labelled, name: str, unused: Literal["dropped", "in_no_split", "left_out"], why: str) -> Judged:
+def set_aside(item: Labelled, name: str, unused: Unused, why: str) -> Judged:
     """An image that is not used though nothing is wrong with it."""
     return Judged(item, name, Checked(), _all(item, "ignored", why), unused, why)
 

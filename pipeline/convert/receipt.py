@@ -6,9 +6,9 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from pipeline.convert.judge import Judged, Verdict
+from pipeline.convert.judge import Judged, Unused, Verdict
 from pipeline.run import SPLITS
 
 ACTIONS = ("kept", "clipped", "dropped", "ignored")
@@ -18,7 +18,7 @@ def make(judged: Sequence[Judged], split_of: Mapping[str, str], names: Sequence[
     """All that the verdicts tell. In each count of boxes, read = kept + clipped + dropped + ignored."""
     per_file: dict[str, Counter[str]] = {}
     problems: list[dict[str, str]] = []
-    unused: dict[str, dict[str, str]] = {"dropped": {}, "in_no_split": {}, "left_out": {}}
+    unused: dict[str, dict[str, str]] = {way: {} for way in get_args(Unused)}
     members: dict[str, list[Judged]] = {split: [] for split in SPLITS if split in split_of.values()}
     previous, file, counts = None, "", Counter[str]()
     for image in judged:
@@ -80,8 +80,9 @@ def last_line(receipt: dict[str, Any], target: Path) -> str:
         (images["dropped"], "image", "dropped"),
         (images["in_no_split"], "image", "in no split"),
         (images["left_out"], "image", "left out, or they would leak"),
-        (leaks["exact"], "identical image", "in more than one split"),
-        (leaks["near"], "near-duplicate", "in more than one split"),
+        (images["linked_again"], "link", "to an image that is there already"),
+        (leaks["exact"], "group", "of identical images in more than one split"),
+        (leaks["near"], "group", "of near-duplicates in more than one split"),
         (leaks["group"], "convert.group_by group", "in more than one split"),
         (leaks["moved"], "image", "moved to another split"),
         ([line for line in receipt["fixes"] if line["applied"]], "fix", "applied"),

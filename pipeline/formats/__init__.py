@@ -9,11 +9,12 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.errors import DataError
 from pipeline.formats import coco, createml, cvat, kitti, labelme, openimages, table, via_fiftyone, voc, yolo
-from pipeline.formats.source import Source, files_under
+from pipeline.formats.source import Source, files_under, linked_again
 from pipeline.formats.values import read_json
 
 READERS: dict[str, Callable[[Path], Source]] = {
@@ -55,20 +56,26 @@ def recognise(folder: Path) -> str:
 def read(folder: Path, name: str = "auto") -> tuple[str, Source]:
     """The format's name and all that the folder holds.
 
-    Raises DataError where the folder is missing, holds nothing, or holds a file that does not parse.
+    Paths begin with `folder` as it was given, made absolute; its links are not resolved.
+    Raises DataError where the folder is missing, holds nothing, or holds a file that cannot be read or parsed.
     """
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; put the images and annotations there, or mend convert.source")
-    if name == "auto":
-        name = recognise(folder)
-    if name.startswith(FIFTYONE):
-        source = via_fiftyone.read(folder.resolve(), name.removeprefix(FIFTYONE))
-    else:
-        with without_collection():
-            source = READERS[name](folder.resolve())
+    try:
+        if not folder.is_dir():
+            raise DataError(
+                f"{folder}: no such folder; put the images and annotations there, or correct convert.source"
+            )
+        if name == "auto":
+            name = recognise(folder)
+        if name.startswith(FIFTYONE):
+            source = via_fiftyone.read(folder.absolute(), name.removeprefix(FIFTYONE))
+        else:
+            with without_collection():
+                source = READERS[name](folder.absolute())
+    except OSError as error:
+        raise DataError(f"{error.filename or folder}: cannot be read ({error.strerror}); make it readable") from None
     if not source.images:
-        raise DataError(f"{folder}: no {name} images with annotations in it; mend convert.source or convert.format")
-    return name, source
+        raise DataError(f"{folder}: no {name} images with annotations in it; correct convert.source or convert.format")
+    return name, replace(source, linked_again=linked_again(source.images))
 
 
 @contextmanager

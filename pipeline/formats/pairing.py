@@ -8,7 +8,8 @@ from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 
 from pipeline.boxes import IMAGE_SUFFIXES
 from pipeline.errors import DataError
-from pipeline.formats.source import Tree, folder_split, inside, read_text, show
+from pipeline.formats.paths import inside, is_one_file
+from pipeline.formats.source import Tree, folder_split, read_text, show
 from pipeline.run import SPLITS
 
 
@@ -40,7 +41,7 @@ class Images:
             folders = set(annotation.parent.parts)
             alike = [len(folders.intersection(image.parent.parts)) for image in found]
             found = [image for image, number in zip(found, alike, strict=True) if number == max(alike)]
-        if len(found) > 1:
+        if len(found) > 1 and not is_one_file(found):
             raise DataError(f"{annotation}: {show(stem)} could be {found[0]} or {found[1]}; rename one of them")
         return found[0] if found else None
 

@@ -6,17 +6,19 @@ import math
 import os
 import posixpath
 import reprlib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 from pipeline.boxes import IMAGE_SUFFIXES, Box, Labelled
 from pipeline.errors import DataError
+from pipeline.formats.paths import identity, inside, is_one_file, is_text
+from pipeline.walk import broken_link, walk
 
 NAN = math.nan
-LONGEST_NAME = 255  # bytes of one part of a path, on every file system in use
+_IMAGE_ENDINGS = tuple(IMAGE_SUFFIXES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +26,14 @@ class Source:
     """All that a folder holds.
 
     `classes` is the order that the format itself gives, None where it has none (VOC).
-    `has_splits` tells whether the source assigns images to train, val and test.
+    `has_splits` tells whether the source assigns images to train, val and test. `linked_again` holds the unlabelled
+    images that are, through a link, the very file of another image, and which one.
     """
 
     images: tuple[Labelled, ...]
     classes: tuple[str, ...] | None
     has_splits: bool
+    linked_again: Mapping[Path, Path] = field(default_factory=dict)
 
 
 SPLIT_WORDS = {
@@ -65,26 +69,41 @@ class Tree:
     """The files below a source, hidden ones left out, from one walk of the disk.
 
     Looking an image up is then a look into a dict, however many thousand an annotation file names.
-    Names are relative to the source, with forward slashes.
+    Names are relative to the source, with forward slashes and as the user sees them, before links.
+    Raises DataError where something in there cannot be read; an image that is a broken link stays, to be judged
+    with the images that are missing.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._is_link = dict(_walk(str(folder), ""))
-        self._paths: dict[str, Path] = {}
+        self._paths: dict[str, Path | None] = {}  # made when asked for; in the order of the walk
+        problems = []
+        for name, _, problem in walk(folder):
+            if problem and not (name.lower().endswith(_IMAGE_ENDINGS) and broken_link(folder / name)):
+                problems.append(f"{folder / name}: {problem}")
+            self._paths[name] = None
+        if problems:
+            more = f" (and {len(problems) - 1} more such)" if len(problems) > 1 else ""
+            raise DataError(problems[0] + more)
 
     @cached_property
     def _by_last_part(self) -> dict[str, list[str]]:
         names: dict[str, list[str]] = {}
-        for name in self._is_link:
+        for name in self._paths:
             names.setdefault(name.rpartition("/")[2], []).append(name)
         return names
 
     def files(self, suffixes: Iterable[str]) -> list[Path]:
-        """Files by suffix, in the order of their names, folder by folder."""
+        """Files by suffix, in the order of their names, folder by folder.
+
+        Raises DataError for a name that no text file can hold, the receipt among them.
+        """
         endings = tuple(suffixes)
-        found = [name for name in self._is_link if name.lower().endswith(endings)]
-        return [self._path(name) for name in sorted(found, key=lambda name: name.split("/"))]
+        found = [name for name in self._paths if name.lower().endswith(endings)]
+        for name in found:
+            if not name.isascii() and not is_text(name):
+                raise DataError(f"{self.folder}: the file name {os.fsencode(name)!r} is not UTF-8; rename the file")
+        return [self._path(name) for name in found]
 
     def images(self) -> list[Path]:
         return self.files(IMAGE_SUFFIXES)
@@ -104,8 +123,8 @@ class Tree:
         plain = posixpath.normpath(name.replace("\\", "/"))
         for home in homes:
             place = plain if home == "." else f"{home}/{plain}"
-            if place in self._is_link:
-                return self._guarded(place, named_by)
+            if place in self._paths:
+                return self._path(place)
         places = [
             place for place in self._by_last_part.get(plain.rpartition("/")[2], ()) if place.endswith(f"/{plain}")
         ]
@@ -114,25 +133,24 @@ class Tree:
             places = [place for place in places if splits[place] == split] or [
                 place for place in places if splits[place] is None
             ]
-        if len(places) > 1:
+        found = [self._path(place) for place in places]
+        if len(found) > 1 and not is_one_file(found):
             raise DataError(
                 f"{named_by}: {show(name)} could be {places[0]} or {places[1]}; give its folder in the annotation too"
             )
-        if places:
-            return self._guarded(places[0], named_by)
+        if found:
+            return found[0]
         missing = inside(self.folder, plain, self.folder / homes[0], named_by)
         if missing == self.folder:
             raise DataError(f"{named_by}: names {show(name)}, which is no file; name its image")
         return missing
 
-    def _guarded(self, name: str, named_by: Path) -> Path:
-        if self._is_link[name]:  # a plain file that the walk met cannot lie elsewhere
-            inside(self.folder, name, self.folder, named_by)
-        return self._path(name)
-
     def _path(self, name: str) -> Path:
-        # One object a file: it is hashed and taken apart once.
-        return self._paths.get(name) or self._paths.setdefault(name, self.folder / name)
+        # One object per file: it is hashed and taken apart once.
+        path = self._paths[name]
+        if path is None:
+            path = self._paths[name] = self.folder / name
+        return path
 
 
 def with_the_rest(tree: Tree, described: Iterable[Labelled]) -> tuple[Labelled, ...]:
@@ -153,38 +171,26 @@ def with_the_rest(tree: Tree, described: Iterable[Labelled]) -> tuple[Labelled, 
     return tuple(sorted(by_image.values(), key=lambda item: item.image.parts))
 
 
-def _walk(folder: str, prefix: str) -> Iterator[tuple[str, bool]]:
-    """Every visible file's name with its folders, and whether it is a link. Links to folders are not followed."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                yield from _walk(entry.path, f"{prefix}{entry.name}/")
-            elif entry.is_symlink():
-                if Path(entry.path).is_file():  # links that lead nowhere, or round in a circle, do not
-                    yield f"{prefix}{entry.name}", True
-            elif entry.is_file():
-                yield f"{prefix}{entry.name}", False
-
-
 def files_under(folder: Path, suffixes: Iterable[str]) -> list[Path]:
     """Files by suffix anywhere below, hidden ones left out, in the order of their names."""
     return Tree(folder).files(suffixes)
 
 
-def inside(source: Path, name: str, relative_to: Path, named_by: Path) -> Path:
-    """The file called `name`, resolved, if it lies in the source; an annotation must not lead anywhere else."""
-    said = repr(name if len(name) <= 80 else f"{name[:80]}...")
-    try:
-        if max(map(len, os.fsencode(name).split(b"/"))) > LONGEST_NAME:
-            raise ValueError
-        resolved = (relative_to / name).resolve()
-    except (OSError, RuntimeError, ValueError):  # too long, a loop of links, a null byte, half a letter
-        raise DataError(f"{named_by}: names an impossible path, {said}; correct it") from None
-    if not resolved.is_relative_to(source):
-        raise DataError(f"{named_by}: names {said}, outside {source}; move the image into the source")
-    return resolved
+def linked_again(images: Sequence[Labelled]) -> dict[Path, Path]:
+    """Map unlabelled images to the image whose very file they are, through a link.
+
+    A labelled image goes before an unlabelled one, and an earlier one before a later one.
+    """
+    unlabelled = [item.image for item in images if item.annotation is None]
+    if not unlabelled:
+        return {}
+    first = {identity(item.image): item.image for item in images if item.annotation is not None}
+    first.pop(None, None)  # missing images have nothing in common
+    again: dict[Path, Path] = {}
+    for image in unlabelled:
+        if (file := identity(image)) and (other := first.setdefault(file, image)) is not image:
+            again[image] = other
+    return again
 
 
 def read_text(path: Path) -> str:

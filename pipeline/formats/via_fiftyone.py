@@ -6,16 +6,20 @@ train, val and test that each hold a data set of the type give the splits, else 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from inspect import isclass, signature
 from math import isnan
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from pipeline import database
 from pipeline.boxes import Box, Labelled
 from pipeline.errors import DataError, did_you_mean
-from pipeline.formats.source import NAN, SPLIT_WORDS, Source, damaged, inside, split_of
+from pipeline.formats.paths import inside
+from pipeline.formats.source import NAN, SPLIT_WORDS, Source, Tree, damaged, split_of
 from pipeline.formats.text import upright_size
 from pipeline.run import SPLITS
 
@@ -29,23 +33,36 @@ def read(folder: Path, type_name: str) -> Source:
     Raises DataError where FiftyOne has no such type, cannot import it, or imports something other than boxes of
     images; PipelineError where FiftyOne has no database.
     """
-    with database.fiftyone() as fo:
+    with database.fiftyone() as fo, _without_linked_folders(folder) as plain:
         kind = getattr(fo.types, type_name, None)
         if not isclass(kind) or not issubclass(kind, fo.types.Dataset):
             known = [name for name, value in vars(fo.types).items() if isclass(value)]
             raise DataError(f"convert.format: FiftyOne has no type {type_name!r}{did_you_mean(type_name, known)}")
         dataset = fo.Dataset()  # without a name, and not to stay
         try:
-            _import(dataset, kind, folder)
+            _import(dataset, kind, folder, plain)
             fields = _fields(dataset, folder)
-            labelled = [_labelled(sample, fields, folder) for sample in dataset]
+            labelled = [_labelled(sample, fields, folder, plain) for sample in dataset]
         finally:
             dataset.delete()
     labelled.sort(key=lambda item: item.image)
     return Source(tuple(labelled), None, has_splits=any(item.split for item in labelled))
 
 
-def _import(dataset: Any, kind: type[Any], folder: Path) -> None:
+@contextmanager
+def _without_linked_folders(folder: Path) -> Iterator[Path]:
+    """The same files in folders that are none of them links, which some of FiftyOne's importers lose their way in."""
+    with TemporaryDirectory() as temporary:
+        plain = Path(temporary).resolve() / folder.name
+        plain.mkdir()
+        for path in Tree(folder).files({""}):
+            link = plain / path.relative_to(folder)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(path)
+        yield plain
+
+
+def _import(dataset: Any, kind: type[Any], folder: Path, plain: Path) -> None:
     try:
         accepted = signature(kind().get_dataset_importer_cls()).parameters
         options: dict[str, Any] = {"dataset_type": kind}
@@ -53,16 +70,16 @@ def _import(dataset: Any, kind: type[Any], folder: Path) -> None:
             options["include_all_data"] = True  # images without labels, too
         if "label_types" in accepted:
             options["label_types"] = ["detections"]  # not the same objects once more as masks
-        folders = [child for child in sorted(folder.iterdir()) if child.is_dir() and child.name.lower() in SPLIT_WORDS]
+        folders = [child for child in sorted(plain.iterdir()) if child.is_dir() and child.name.lower() in SPLIT_WORDS]
         if "split" in accepted:
-            _import_splits(dataset, folder, options)
+            _import_splits(dataset, plain, options)
         elif folders:
             for child in folders:
                 dataset.add_dir(dataset_dir=str(child), tags=split_of(child.name), **options)
         else:
-            dataset.add_dir(dataset_dir=str(folder), **options)
+            dataset.add_dir(dataset_dir=str(plain), **options)
     except Exception as error:  # importers meet strangers' files, and raise whatever those make them raise
-        first = " ".join(str(error).split())[:200] or type(error).__name__
+        first = " ".join(str(error).replace(str(plain), str(folder)).split())[:200] or type(error).__name__
         raise DataError(
             f"{folder}: FiftyOne cannot import it as {kind.__name__} ({first}); correct one of them"
         ) from None
@@ -104,8 +121,9 @@ def _fields(dataset: Any, folder: Path) -> list[str]:
     return list(kinds)
 
 
-def _labelled(sample: Any, fields: list[str], folder: Path) -> Labelled:
-    image = inside(folder, sample.filepath, folder, folder)
+def _labelled(sample: Any, fields: list[str], folder: Path, plain: Path) -> Labelled:
+    name = sample.filepath.removeprefix(f"{plain}{os.sep}")  # an absolute path of the data set's own stays as it is
+    image = inside(folder, name, folder, folder)
     values = [sample[name] for name in fields if sample[name] is not None]
     # An importer that reads corners in pixels divides by the size that it then puts down here.
     known = sample.metadata

@@ -13,7 +13,8 @@ from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
 from pipeline.boxes import Box, Labelled
 from pipeline.errors import DataError
 from pipeline.formats.pairing import Images, has_image_suffix, split_lists
-from pipeline.formats.source import Source, Tree, damaged, files_under, folder_split, inside
+from pipeline.formats.paths import inside
+from pipeline.formats.source import Source, Tree, damaged, files_under, folder_split
 from pipeline.formats.text import numbers, parse_xml, root_tag, size
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")

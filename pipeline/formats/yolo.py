@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ import yaml
 from pipeline.boxes import Box, Labelled, from_yolo_line, write_data_yaml, write_labels
 from pipeline.errors import DataError
 from pipeline.formats.pairing import Images, ends
-from pipeline.formats.source import Source, Tree, damaged, folder_split, head, inside, read_text, show
+from pipeline.formats.paths import inside
+from pipeline.formats.source import Source, Tree, damaged, folder_split, head, read_text, show
 from pipeline.formats.text import upright_size
 from pipeline.formats.values import class_name
 from pipeline.run import SPLITS
@@ -158,16 +160,14 @@ def _described(folder: Path, path: Path, data: dict[str, Any], images: Images) -
 def _place(folder: Path, path: Path, root: Any, entry: str) -> Path:
     # `path:` is often another machine's, and downloads often say `../train` from the root itself:
     # what lies in the source wins.
-    candidates = [folder / entry, folder / entry.removeprefix("../"), *(folder / end for end in ends(entry))]
+    candidates = [entry, entry.removeprefix("../"), *ends(entry)]
     if isinstance(root, str):
-        candidates.insert(0, folder / root / entry)
+        candidates.insert(0, os.path.join(root, entry))
     for candidate in candidates:
-        try:
-            resolved = candidate.resolve()
-            if resolved.is_relative_to(folder) and (resolved.is_dir() or resolved.is_file()):
-                return resolved
-        except (OSError, RuntimeError, ValueError):  # `inside` has the words for an impossible path
-            break
+        with suppress(DataError, OSError):  # OSError: too long in all
+            place = inside(folder, candidate, folder, path)
+            if place.is_dir() or place.is_file():
+                return place
     inside(folder, entry, folder, path)
     raise DataError(f"{path}: {show(entry)} is not in the source; correct the path")
 
@@ -175,8 +175,9 @@ def _place(folder: Path, path: Path, root: Any, entry: str) -> Path:
 def _listed(folder: Path, place: Path, name: str, images: Images, known: Collection[Path]) -> Path:
     """The image of a line in a list file, which counts from the list or from the source."""
     for home in (place.parent, folder):
-        if (image := Path(os.path.normpath(home / name))) in known:
-            return image
+        with suppress(DataError):
+            if (image := inside(folder, name, home, place)) in known:
+                return image
     return images.of_path(name) or inside(folder, name, place.parent if name.startswith(".") else folder, place)
 
 

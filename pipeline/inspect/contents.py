@@ -64,13 +64,17 @@ class Judged:
 
 @dataclass(slots=True)
 class Picture:
-    """An image of the run. `judged` by its model, then by the one compared with; empty where none was validated."""
+    """An image of the run. `judged` by its model, then by the one compared with; empty where none was validated.
+
+    `source` is the path below the source of the image that it was made from.
+    """
 
     split: str
     path: Path
     size: tuple[int, int]
     labels: list[Label]
     judged: list[Judged] = field(default_factory=list)
+    source: str = ""
 
     @property
     def name(self) -> str:
@@ -102,6 +106,7 @@ def read(run: Run, against: Run | None = None) -> list[Picture]:
                 "one; `make validate` again"
             )
         pictures += found
+    _name_sources(pictures, run)
     if against is not None:
         _add(pictures, run, against, validated)
     return pictures
@@ -116,6 +121,18 @@ def foreground(run: Run) -> float:
     [split, *_] = _splits(run)
     with results.as_validate_writes(run.errors(split)):
         return float(files.read_json(run.errors(split))["iou"]["foreground"])
+
+
+def _name_sources(pictures: list[Picture], run: Run) -> None:
+    """Look up in the receipt where each image came from."""
+    sources = files.read_json(run.receipt).get("sources", {})
+    for picture in pictures:
+        name = f"{picture.split}/{picture.name}"
+        if name not in sources:
+            raise DataError(
+                f"{run.receipt}: does not say where {name} came from; delete {run.dataset} and `make` again"
+            )
+        picture.source = sources[name]
 
 
 def _splits(run: Run) -> list[str]:

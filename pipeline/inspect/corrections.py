@@ -6,13 +6,13 @@ removed; `missing` on a prediction, which then becomes a label. A wrong class is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
-from pipeline import files, fixes
+from pipeline import fixes
 from pipeline.errors import DataError
 from pipeline.fixes import Fixes
-from pipeline.inspect.dataset import TRUTH
+from pipeline.inspect.dataset import SOURCE, TRUTH
 from pipeline.run import Run
 
 ON_IMAGES = ("relabel", "drop")  # of an image with both, the last one counts
@@ -31,12 +31,12 @@ def save(run: Run) -> str:
         raise DataError(f"FiftyOne's data set {run.name!r} shows {shown or 'something else'}, not {run.root}")
     path = fixes.file_of(run)
     earlier = fixes.load(path)
-    tagged, astray = collect(dataset, _source_names(run))
+    tagged, astray = collect(dataset)
     new = tagged if not path.is_file() else _without(tagged, _saved(dataset))
     ignored = f"; {astray}" if astray else ""
     if not len(new):
         return f"nothing new to save: {len(tagged)} corrections are tagged, {len(earlier)} in {path}{ignored}"
-    fixes.save(path, fixes.merge(earlier, new))
+    fixes.save(path, fixes.merge(fixes.in_full(earlier, _paths(dataset)), new))
     dataset.info[SAVED] = tagged.model_dump(mode="json", by_alias=True)
     dataset.save()
     return f"{len(new)} corrections -> {path}; review it, and the next `make` converts with them{ignored}"
@@ -44,29 +44,23 @@ def save(run: Run) -> str:
 
 def unsaved(dataset: Any) -> int:
     """How many corrections are tagged and not yet written."""
-    return len(_without(collect(dataset, {})[0], _saved(dataset)))
+    return len(_without(collect(dataset)[0], _saved(dataset)))
 
 
-def collect(dataset: Any, source_names: Mapping[str, str]) -> tuple[Fixes, str]:
-    """All that is tagged, and a remark on tags that mean nothing where they are, empty where there are none.
-
-    `source_names` gives the name in the source for images that were given another one.
-    """
-    images: dict[str, str] = {}
-    for tag in ON_IMAGES:
-        for image in dataset.match_tags(tag).values("filepath"):
-            images[_name(image, source_names)] = tag
+def collect(dataset: Any) -> tuple[Fixes, str]:
+    """All that is tagged, and a remark on tags that mean nothing where they are, empty where there are none."""
+    images = {image: tag for tag in ON_IMAGES for image in _paths(dataset.match_tags(tag))}
     boxes: list[dict[str, Any]] = []
     astray: set[str] = set()
     for path in _label_fields(dataset):
         meant, action = (ON_LABELS, "remove") if path == TRUTH else (ON_PREDICTIONS, "add")
         astray |= {tag for tag in dataset.distinct(f"{path}.detections.tags") if tag in _WORDS - {meant}}
-        for found in dataset.select_labels(tags=meant, fields=path).select_fields(path):
+        view = dataset.select_labels(tags=meant, fields=path)
+        for name, found in zip(_paths(view), view.select_fields(path), strict=True):
             width, height = found.metadata.width, found.metadata.height
             for thing in found[path].detections:
                 x, y, w, h = thing.bounding_box
                 bbox = [round(x * width, 3), round(y * height, 3), round(w * width, 3), round(h * height, 3)]
-                name = _name(found.filepath, source_names)
                 boxes.append({"image": name, "action": action, "class": thing.label, "bbox": bbox})
     astray |= {tag for tag in dataset.distinct("tags") if tag in (ON_LABELS, ON_PREDICTIONS)}
     remark = ""
@@ -87,15 +81,11 @@ def _label_fields(dataset: Any) -> list[str]:
     return list(dataset.get_field_schema(ftype=fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections))
 
 
-def _name(filepath: str, source_names: Mapping[str, str]) -> str:
-    file_name = filepath.replace("\\", "/").rsplit("/", 1)[-1]
-    return source_names.get(file_name, file_name)
-
-
-def _source_names(run: Run) -> dict[str, str]:
-    """Names in the source of the images that `convert` renamed, as others have the same file name."""
-    renamed = files.read_json(run.receipt).get("renamed", {})
-    return {target: name for name, target in renamed.items()}
+def _paths(view: Any) -> list[str]:
+    """The path below the source of each image; its file name in a data set that an earlier version made."""
+    if view.has_field(SOURCE):
+        return list(view.values(SOURCE))
+    return [PurePath(path).name for path in view.values("filepath")]
 
 
 def _saved(dataset: Any) -> Fixes:

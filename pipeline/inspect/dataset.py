@@ -18,7 +18,7 @@ from pipeline.embeddings import Vectors
 from pipeline.inspect import doubts
 from pipeline.inspect.contents import Judged, Picture
 
-TRUTH = "ground_truth"
+TRUTH, SOURCE = "ground_truth", "source"
 SIMILARITY, PLOT = "similarity", "embeddings"  # keys of what the embeddings give the App
 BATCH = 200  # samples in one message to the database
 PAIRED = ("tp", "classification")  # fates of a label that a prediction lies on
@@ -88,6 +88,7 @@ def _declare_fields(dataset: Any, models: Sequence[Model]) -> None:
                 f"{path}.detections.{model.error}": fo.StringField,
             }
     kinds |= {
+        SOURCE: fo.StringField,
         "hardness": fo.FloatField,
         "mistakenness": fo.FloatField,
         "possible_missing": fo.IntField,
@@ -118,7 +119,7 @@ def _document(
     ).to_mongo_dict()
     document = {key: value for key, value in sample.items() if value is not None}
     document |= {"_dataset_id": dataset._doc.id, "created_at": now, "last_modified_at": now}
-    document |= {"uniqueness": like.uniqueness, "leak": like.leak}
+    document |= {SOURCE: picture.source, "uniqueness": like.uniqueness, "leak": like.leak}
     if like.near_duplicate is not None:
         document["near_duplicate"] = like.near_duplicate
     truth = [_detection(empty, label.name, label.bbox, picture.size) for label in picture.labels]

@@ -1,0 +1,63 @@
+"""Paths in annotation files, and links: which file a text means, and which paths are one file.
+
+Links are followed, wherever they lead: the user put them there. The text of an annotation file is a stranger's. A path
+in it that leaves the source is refused by its letters, before any link is looked at.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+from pipeline.errors import DataError
+
+LONGEST_NAME = 255  # bytes of one part of a path, on every file system in use
+
+
+def inside(source: Path, name: str, relative_to: Path, named_by: Path) -> Path:
+    """The path in the source that `name` means, by its letters alone: links are not resolved.
+
+    `relative_to` is a folder in the source. An absolute `name` may lead into the source through the links on the way
+    to the source itself, or past them. Raises DataError for a path that leads anywhere else, or that can be none.
+    """
+    said = repr(name if len(name) <= 80 else f"{name[:80]}...")
+    if not is_text(name) or "\0" in name or max(map(len, name.encode().split(b"/"))) > LONGEST_NAME:
+        raise DataError(f"{named_by}: names an impossible path, {said}; correct it")
+    home = str(relative_to)[len(str(source)) + 1 :]
+    for root in _names_of(source):
+        path = os.path.normpath(os.path.join(root, home, name))
+        if f"{path}{os.sep}".startswith(f"{root}{os.sep}"):
+            return source / path[len(root) + 1 :]
+    raise DataError(f"{named_by}: names {said}, outside {source}; move the image into the source, or link it there")
+
+
+@cache
+def _names_of(source: Path) -> tuple[str, ...]:
+    """The path of the source as the user gave it, and with its links resolved."""
+    return os.path.normpath(source), os.path.realpath(source)
+
+
+def is_text(name: str) -> bool:
+    """Whether a file name can be written as UTF-8: a name of other bytes, or half a letter from JSON, cannot."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def is_one_file(paths: Iterable[Path]) -> bool:
+    """Whether links make one file of all these paths."""
+    found = set(map(identity, paths))
+    return len(found) == 1 and None not in found
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """What two paths have in common only if links make them one file; None for no file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
