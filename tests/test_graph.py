@@ -262,7 +262,7 @@ def linked_source(project: Path) -> None:
 def odd_names(project: Path) -> None:
     """Files that no reader asks for, with a name that is not UTF-8, and a hidden link that leads nowhere."""
     (project / "data/raw/mine/.cache").symlink_to(project / "nowhere")
-    Path(os.fsdecode(os.fsencode(project / "data/raw/mine") + b"/notes-\xff.txt")).write_text("a note")
+    Path(os.fsdecode(os.fsencode(project / "data/raw/mine") + b"/notes-\xff.bin")).write_text("a note")
 
 
 SOURCES: dict[str, Callable[[Path], object]] = {
