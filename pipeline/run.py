@@ -1,4 +1,4 @@
-"""The names of the files a run makes. What each one holds is in the README."""
+"""The names of the files that a run makes."""
 
 from __future__ import annotations
 
