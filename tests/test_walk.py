@@ -161,6 +161,14 @@ def test_a_folder_linked_twice_gives_each_image_once(
     assert receipt["images"]["linked_again"]["store/val_0000.jpg"] == "the same file as one/val_0000.jpg"
 
 
+def test_a_hard_link_is_the_same_file_too(source: Path, run: Run) -> None:
+    (source / "images" / "copy.jpg").hardlink_to(source / "images" / "val_0000.jpg")
+    (source / "images" / "other.jpg").hardlink_to(source / "images" / "copy.jpg")
+    assert do(source, run)["images"]["linked_again"] == {
+        f"images/{name}.jpg": "the same file as images/val_0000.jpg" for name in ("copy", "other")
+    }
+
+
 def test_the_last_line_counts_links_and_groups(source: Path, tmp_path: Path) -> None:
     (source / "again").symlink_to("images")
     shutil.copy(source / "images" / "train_0000.jpg", source / "images" / "val_0001.jpg")
