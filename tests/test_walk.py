@@ -161,6 +161,14 @@ def test_a_folder_linked_twice_gives_each_image_once(
     assert receipt["images"]["linked_again"]["store/val_0000.jpg"] == "the same file as one/val_0000.jpg"
 
 
+def test_a_hard_link_is_the_same_file_too(source: Path, run: Run) -> None:
+    (source / "images" / "copy.jpg").hardlink_to(source / "images" / "val_0000.jpg")
+    (source / "images" / "other.jpg").hardlink_to(source / "images" / "copy.jpg")
+    assert do(source, run)["images"]["linked_again"] == {
+        f"images/{name}.jpg": "the same file as images/val_0000.jpg" for name in ("copy", "other")
+    }
+
+
 def test_the_last_line_counts_links_and_groups(source: Path, tmp_path: Path) -> None:
     (source / "again").symlink_to("images")
     shutil.copy(source / "images" / "train_0000.jpg", source / "images" / "val_0001.jpg")
@@ -203,7 +211,7 @@ def deep(source: Path) -> None:
         os.chdir(start)
 
 
-def not_utf8(name: bytes) -> Callable[[Path], None]:
+def copy_as(name: bytes) -> Callable[[Path], None]:
     def spoil(source: Path) -> None:
         shutil.copy(source / "labels/train/train_0001.txt", os.fsencode(source) + b"/" + name)
 
@@ -232,9 +240,10 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "folders without end": (deep, r"cannot be read \(File name too long\)"),
     "a pipe for an image": (lambda s: os.mkfifo(s / "images/train/pipe.jpg"), r"pipe\.jpg: is no file or folder that can be read; remove it"),
     "a link to a pipe": (lambda s: (os.mkfifo(s.with_name("pipe")), broken("images/train/pipe.jpg", "../../../pipe")(s)), r"pipe\.jpg: is no file or folder"),
-    "an image's name": (not_utf8(b"images/train/caf\xe9.jpg"), r"source: the file name b'images/train/caf\\xe9\.jpg' is not UTF-8; rename the file"),
-    "an annotation's name": (not_utf8(b"labels/train/caf\xe9.txt"), r"the file name b'labels/train/caf\\xe9\.txt' is not UTF-8"),
-    "a name that is nobody's": (not_utf8(b"caf\xe9.pdf"), ""),
+    "an image's name": (copy_as(b"images/train/caf\xe9.jpg"), r"source: the file name b'images/train/caf\\xe9\.jpg' is not one line of UTF-8; rename the file"),
+    "an annotation's name": (copy_as(b"labels/train/caf\xe9.txt"), r"the file name b'labels/train/caf\\xe9\.txt' is not one line of UTF-8"),
+    "a name of two lines": (copy_as(b"images/train/a\nb.jpg"), r"the file name b'images/train/a\\nb\.jpg' is not one line of UTF-8"),
+    "a name that is nobody's": (copy_as(b"caf\xe9.pdf"), ""),
     "a hidden link that is broken": (broken(".cache", "/mnt/gone"), ""),
     "no source": (shutil.rmtree, r"source: no such folder; put the images"),
     "a file for a source": (lambda s: (shutil.rmtree(s), s.touch()), r"source: no such folder; put the images"),
@@ -291,13 +300,13 @@ def test_images_that_are_broken_links_can_be_dropped(source: Path, run: Run) -> 
     assert "is a link to '../.git/annex/test_0000.jpg'" in receipt["images"]["dropped"]["images/test_0000.jpg"]
 
 
-@pytest.mark.parametrize("name", ["caf\udce9.jpg", "half a letter \ud83d.jpg"])
+@pytest.mark.parametrize("name", ["caf\udce9.jpg", "half a letter \ud83d.jpg", "two\nlines.jpg"])
 def test_a_name_in_json_that_no_text_can_hold(name: str, source: Path, run: Run) -> None:
     """Dropped, it would have to be in the receipt."""
     data = read_coco(source, "train")
     data["images"][0]["file_name"] = name
     write_coco(source, "train", data)
-    is_refused(source, run, r"train\.json: names an impossible path, '.*\\u", on_problem="drop")
+    is_refused(source, run, r"train\.json: names an impossible path, '.*\\[un]", on_problem="drop")
 
 
 # --- What make sees ------------------------------------------------------------------------------------------

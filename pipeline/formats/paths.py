@@ -40,12 +40,15 @@ def _names_of(source: Path) -> tuple[str, ...]:
 
 
 def is_text(name: str) -> bool:
-    """Whether a file name can be written as UTF-8: a name of other bytes, or half a letter from JSON, cannot."""
+    """Whether a file name is one line of UTF-8, as the receipt and messages need it.
+
+    A name of other bytes is not, nor is half a letter from JSON.
+    """
     try:
         name.encode()
     except UnicodeEncodeError:
         return False
-    return True
+    return name.splitlines() in ([], [name])
 
 
 def is_one_file(paths: Iterable[Path]) -> bool:

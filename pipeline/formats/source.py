@@ -96,13 +96,14 @@ class Tree:
     def files(self, suffixes: Iterable[str]) -> list[Path]:
         """Files by suffix, in the order of their names, folder by folder.
 
-        Raises DataError for a name that no text file can hold, the receipt among them.
+        Raises DataError for a name that the receipt could not hold.
         """
         endings = tuple(suffixes)
         found = [name for name in self._paths if name.lower().endswith(endings)]
         for name in found:
-            if not name.isascii() and not is_text(name):
-                raise DataError(f"{self.folder}: the file name {os.fsencode(name)!r} is not UTF-8; rename the file")
+            if not is_text(name):
+                said = f"the file name {os.fsencode(name)!r} is not one line of UTF-8"
+                raise DataError(f"{self.folder}: {said}; rename the file")
         return [self._path(name) for name in found]
 
     def images(self) -> list[Path]:
