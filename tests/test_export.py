@@ -111,7 +111,28 @@ def oblong(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> tuple[
         path.unlink()
         Image.fromarray(picture).save(path)
         dataset.label_file(path).write_text("0 0.5 0.5 0.2 0.3\n")
-    return run, Gate(run.model, dataset, dataset.files("val"), CONF, "cpu")
+    return run, Gate(run.model, dataset, dataset.files("val"), CONF)
+
+
+def test_the_reference_is_float32_of_the_cpu_whatever_else_there_is(
+    oblong: tuple[Run, Gate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where PyTorch sees a GPU, Ultralytics takes it unless told otherwise; the reference stays as exact as float32.
+
+    The double-precision twin is the oracle: TF32 keeps 10 bits of a number.
+    """
+    import torch
+
+    _, gate = oblong
+    weights.prepare()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    gate = Gate(gate.model, gate.dataset, gate.images, gate.conf)
+    network = weights.load(gate.model)[0].fuse(verbose=False).double().eval()
+    for tensor, output in gate.reference(None, 64).raw:
+        with torch.no_grad():
+            exact = network(torch.from_numpy(tensor).double())[0].numpy()
+        # Seen 6e-8; with the input and weights of each convolution rounded to TF32, 4e-5 to 3e-4.
+        np.testing.assert_allclose(output[:, 4:], exact[:, 4:], atol=5e-6)
 
 
 def with_onnx(run: Run, change: Callable[[onnx.ModelProto], None]) -> str:
