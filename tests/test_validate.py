@@ -339,3 +339,14 @@ def test_cost_is_the_published_one(trained: Trained) -> None:
     assert said["parameters"] == pytest.approx(2.4e6, abs=0.05e6) and said["gflops"] == pytest.approx(5.4, abs=0.1)
     latency = said["latency"]
     assert 0 < latency["median_ms"] <= latency["p95_ms"] and latency["device"] and latency["batch"] == 1
+
+
+def test_what_the_latency_includes_is_recorded(trained: Trained) -> None:
+    """The three parts that Ultralytics times, none of which reads a file, by their names in the record."""
+    from ultralytics import YOLO
+
+    latency = read_json(trained.run.metrics)["cost"]["latency"]
+    assert latency["includes"] == "letterbox, network and non-maximum suppression, without reading the file"
+    image = read(next((trained.run.dataset / "images" / "val").iterdir()))
+    [result] = YOLO(str(trained.run.model)).predict(image, imgsz=64, device="cpu", verbose=False)
+    assert set(result.speed) == {"preprocess", "inference", "postprocess"}
