@@ -524,16 +524,23 @@ def test_bench_writes_a_row_per_artefact_and_thread(
     monkeypatch.setattr(bench, "RUNS", 3)
     monkeypatch.setattr(bench, "ROUNDS", 2)
     monkeypatch.setattr(bench, "THREADS", (1,))
+    monkeypatch.setattr(bench, "CONF", CONF)
     run = copy_of(trained.run)
     said = bench.main(run)
     [row] = read_json(run.manifest)["benchmark"]["rows"]
     assert row["file"] == "tiny.onnx" and row["threads"] == 1 and row["runs"] == 3
     assert row["latency_ms"]["p95"] >= row["latency_ms"]["p50"] > 0 and row["load_ms"] > 0
+    assert row["import_ms"] > 0 and row["images_per_s_at_once"] > 0
     assert row["images_per_s"] > 0 and row["ultralytics_images_per_s"] > 0
+    assert row["boxes"] == row["ultralytics_boxes"] > 0  # whatever thresholds the bundle has
     assert row["rounds"] == 2 and row["times_onnx"] == [1, 1, 1]
     middle, least, most = row["times_ultralytics"]
     assert 0 < least <= middle <= most
     assert (run.export / "benchmark.svg").read_text().startswith("<svg") and "| tiny.onnx |" in said
+    # A bundle of an earlier version does not measure what is measured now.
+    with monkeypatch.context() as other, pytest.raises(ExportError, match=r"zip: its run\.py is of another version"):
+        other.setattr(runner, "__file__", __file__)
+        bench.main(run)
     # A file that was edited since is not measured as if it were the proven one.
     with (run.export / "tiny.onnx").open("ab") as file:
         file.write(b"x")
