@@ -1,6 +1,7 @@
 """Time and accuracy of our training beside plain Ultralytics', on the data sets of the configs.
 
-python benchmarks/train.py bccd facemask > benchmarks/train.md      (hours; after `make augment` of both configs)
+python benchmarks/train.py bccd facemask                            (hours; after `make augment` of both configs)
+python benchmarks/train_table.py > benchmarks/train.md              (prints what is known)
 
 Same weights, images, image size and machine; each training is a process of its own, from the start of Python to the
 last file, and they take turns. What each comes to is a line of benchmarks/train.jsonl, so that a benchmark that was
@@ -39,11 +40,11 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import train_table
 import yaml
 
 from pipeline import augment, weights
@@ -60,7 +61,6 @@ QUICK = {"facemask": {"copies": 1, "transforms": [{"HorizontalFlip": {"p": 1.0}}
 SEEDS = (0, 1, 2)
 ROOT = Path(__file__).resolve().parents[1]
 OUT = Path("runs/bench-train")
-KNOWN = ROOT / "benchmarks/train.jsonl"
 START = {"random": "yolo26n.yaml", "starter": "data/weights/starter-yolo26n.pt", "coco": "data/weights/yolo26n.pt"}
 STEPS = """
 import atexit, statistics, sys, time
@@ -122,7 +122,7 @@ def phases(config: dict[str, Any], what: str, fewer_images: int | None) -> dict[
 
 
 def share_of(augmented: Path, share: float, target: Path) -> Path:
-    """An Ultralytics data set with that share of the training images, every so-manieth of them."""
+    """An Ultralytics data set with that share of the training images, every n-th of them."""
     data = YoloDataset.read(augmented / "data.yaml")
     for image in data.files("train")[:: round(1 / share)]:
         for path, kind in ((image, "images"), (data.label_file(image), "labels")):
@@ -182,7 +182,7 @@ def epoch_seconds(folder: Path) -> float | None:
 def measure(name: str, what: str, seed: int, share: float) -> dict[str, Any]:
     """One training and what it comes to; read back if this processor did it before."""
     which = {"config": name, "row": what, "seed": seed, "share": share, "machine": weights.device_name("cpu")}
-    for text in KNOWN.read_text().splitlines() if KNOWN.is_file() else ():
+    for text in train_table.KNOWN.read_text().splitlines() if train_table.KNOWN.is_file() else ():
         if (known := json.loads(text)).items() >= which.items():
             return dict(known)
     folder = OUT / (f"{name}-{what}-{seed}" if share == 1 else f"{name}-{share:g}-{what}-{seed}")
@@ -199,14 +199,10 @@ def measure(name: str, what: str, seed: int, share: float) -> dict[str, Any]:
     result["epoch_seconds"] = epoch_seconds(folder / "train")
     result["step_seconds"] = round(float((folder / "step.txt").read_text()), 4)
     result |= accuracy(name, model, config["train"]["imgsz"])
-    with KNOWN.open("a") as file:
+    with train_table.KNOWN.open("a") as file:
         print(json.dumps(result), file=file)
     print(result, file=sys.stderr, flush=True)
     return result
-
-
-def spread(values: list[float], digits: int, middle: Callable[[list[float]], float] = statistics.median) -> str:
-    return f"{middle(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
 def main() -> None:
@@ -220,8 +216,8 @@ def main() -> None:
         parser.error(f"--share is for the rows {', '.join(START)}, frozen or not")
     weights.prepare()
     packages = ", ".join(f"{name} {version(name)}" for name in ("ultralytics-opencv-headless", "torch"))
-    print(f"# Training, timed\n\nWritten by `python benchmarks/train.py {' '.join(sys.argv[1:])}`:")
-    print(f"seconds are medians over seeds {', '.join(map(str, options.seeds))}, accuracies means; (least to most).\n")
+    print(f"# Training, timed\n\nWritten by `python benchmarks/train.py {' '.join(sys.argv[1:])}`.\n")
+    print(f"{train_table.INTRODUCTION}\n")
     print(f"{weights.device_name('cpu')}, Python {platform.python_version()}, {packages}.")
     for name in options.names:
         results: dict[str, list[dict[str, Any]]] = {row: [] for row in options.rows}
@@ -229,21 +225,7 @@ def main() -> None:
             for row in options.rows:
                 results[row].append(measure(name, row, seed, options.share))
         images = "" if options.share == 1 else f", {options.share:.0%} of the training images"
-        print(f"\n## {name}{images}\n")
-        print("| training | cores | seconds | of an epoch | ms of a step | mAP50-95 | mAP50 | times faster |")
-        print("|---|---|---|---|---|---|---|---|")
-        for row, found in results.items():
-            columns = [", ".join(map(str, sorted({one["cores"] for one in found})))]
-            columns.append(spread([one["seconds"] for one in found], 0))
-            for key, digits, factor in (("epoch_seconds", 1, 1), ("step_seconds", 0, 1000)):
-                lengths = [factor * one[key] for one in found if one.get(key)]
-                columns.append(spread(lengths, digits) if lengths else "")
-            columns += [spread([one[key] for one in found], 3, statistics.mean) for key in ("map50_95", "map50")]
-            pairs = zip(results.get("stock", []), found, strict=False)
-            columns.append(
-                spread([one["seconds"] / other["seconds"] for one, other in pairs], 1) if "stock" in results else ""
-            )
-            print(f"| {row} | {' | '.join(columns)} |")
+        print(f"\n## {name}{images}\n\n{train_table.table(results)}")
 
 
 if __name__ == "__main__":

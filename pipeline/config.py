@@ -241,7 +241,25 @@ class Validate(Section):
     max_det: int = Field(default=300, ge=1)
     wanted: Wanted | None = None
     retention: Path | None = None
-    fiftyone: bool = False
+    reconcile: tuple[str, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fiftyone_is_reconcile_now(cls, section: Any) -> Any:
+        if isinstance(section, dict) and "fiftyone" in section:
+            raise ValueError("`fiftyone` is a tool of `reconcile` now; write `reconcile: [ultralytics, fiftyone]`")
+        return section
+
+    @field_validator("reconcile", mode="before")
+    @classmethod
+    def _tools_known(cls, tools: Any) -> Any:
+        known = ("ultralytics", "fiftyone")
+        if not isinstance(tools, (list, tuple)):
+            raise ValueError(f"write a list of tools, [{', '.join(known)}], got {tools!r}")
+        for tool in tools:
+            if tool not in known:
+                raise ValueError(f"{tool!r} is none of {', '.join(known)}{did_you_mean(str(tool), known)}")
+        return tools
 
 
 class Inspect(Section):

@@ -111,7 +111,28 @@ def oblong(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> tuple[
         path.unlink()
         Image.fromarray(picture).save(path)
         dataset.label_file(path).write_text("0 0.5 0.5 0.2 0.3\n")
-    return run, Gate(run.model, dataset, dataset.files("val"), CONF, "cpu")
+    return run, Gate(run.model, dataset, dataset.files("val"), CONF)
+
+
+def test_the_reference_is_float32_of_the_cpu_whatever_else_there_is(
+    oblong: tuple[Run, Gate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where PyTorch sees a GPU, Ultralytics takes it unless told otherwise; the reference stays as exact as float32.
+
+    The double-precision twin is the oracle: TF32 keeps 10 bits of a number.
+    """
+    import torch
+
+    _, gate = oblong
+    weights.prepare()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    gate = Gate(gate.model, gate.dataset, gate.images, gate.conf)
+    network = weights.load(gate.model)[0].fuse(verbose=False).double().eval()
+    for tensor, output in gate.reference(None, 64).raw:
+        with torch.no_grad():
+            exact = network(torch.from_numpy(tensor).double())[0].numpy()
+        # Seen 6e-8; with the input and weights of each convolution rounded to TF32, 4e-5 to 3e-4.
+        np.testing.assert_allclose(output[:, 4:], exact[:, 4:], atol=5e-6)
 
 
 def with_onnx(run: Run, change: Callable[[onnx.ModelProto], None]) -> str:
@@ -503,16 +524,23 @@ def test_bench_writes_a_row_per_artefact_and_thread(
     monkeypatch.setattr(bench, "RUNS", 3)
     monkeypatch.setattr(bench, "ROUNDS", 2)
     monkeypatch.setattr(bench, "THREADS", (1,))
+    monkeypatch.setattr(bench, "CONF", CONF)
     run = copy_of(trained.run)
     said = bench.main(run)
     [row] = read_json(run.manifest)["benchmark"]["rows"]
     assert row["file"] == "tiny.onnx" and row["threads"] == 1 and row["runs"] == 3
     assert row["latency_ms"]["p95"] >= row["latency_ms"]["p50"] > 0 and row["load_ms"] > 0
+    assert row["import_ms"] > 0 and row["images_per_s_at_once"] > 0
     assert row["images_per_s"] > 0 and row["ultralytics_images_per_s"] > 0
+    assert row["boxes"] == row["ultralytics_boxes"] > 0  # whatever thresholds the bundle has
     assert row["rounds"] == 2 and row["times_onnx"] == [1, 1, 1]
     middle, least, most = row["times_ultralytics"]
     assert 0 < least <= middle <= most
     assert (run.export / "benchmark.svg").read_text().startswith("<svg") and "| tiny.onnx |" in said
+    # A bundle of an earlier version does not measure what is measured now.
+    with monkeypatch.context() as other, pytest.raises(ExportError, match=r"zip: its run\.py is of another version"):
+        other.setattr(runner, "__file__", __file__)
+        bench.main(run)
     # A file that was edited since is not measured as if it were the proven one.
     with (run.export / "tiny.onnx").open("ab") as file:
         file.write(b"x")

@@ -97,7 +97,7 @@ def test_what_is_written(trained: Trained) -> None:
         assert set(figures["per_class"]) == {category["name"] for category in truth["categories"]}
         assert figures["intervals"]["map50_95"] is None  # of three images
         assert np.array(figures["confusion"]["matrix"])[:-1].sum() == figures["objects"]
-        assert figures["reconciliation"]["remaining"]["ultralytics"]["map50"] == pytest.approx(0, abs=1e-3)
+        assert figures["reconciliation"] is None  # was not asked for
 
 
 def test_the_errors_are_of_what_a_device_would_show(trained: Trained) -> None:
@@ -243,8 +243,11 @@ def drop_split(run: Run, split: str) -> None:
 def test_without_val_nothing_is_chosen(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
     run = copy_of(trained.run)
     drop_split(run, "val")
-    validate.main(Validate(), run, "cpu")
+    validate.main(Validate(reconcile=("ultralytics",)), run, "cpu")
     metrics = read_json(run.metrics)
+    reconciled = metrics["splits"]["test"]["reconciliation"]
+    assert reconciled["remaining"]["ultralytics"]["map50"] == pytest.approx(0, abs=1e-3)
+    assert reconciled["figures"]["fiftyone"] is None
     assert metrics["operating_point"] is None and set(metrics["splits"]) == {"test"}
     assert set(read_json(run.errors("test"))["thresholds"].values()) == {0.25}
     drop_split(run, "test")
@@ -257,7 +260,7 @@ def test_a_split_without_labels(trained: Trained, copy_of: Callable[[Run], Run])
     for label in (run.dataset / "labels" / "test").iterdir():
         label.write_text("")
     run.comparison.write_text("{}")
-    said = validate.main(Validate(), run, "cpu")
+    said = validate.main(Validate(reconcile=("ultralytics",)), run, "cpu")
     assert not run.comparison.exists()  # it was of the figures before
     figures = read_json(run.metrics)["splits"]["test"]
     assert "test mAP50 unknown mAP50-95 unknown" in said
@@ -336,3 +339,14 @@ def test_cost_is_the_published_one(trained: Trained) -> None:
     assert said["parameters"] == pytest.approx(2.4e6, abs=0.05e6) and said["gflops"] == pytest.approx(5.4, abs=0.1)
     latency = said["latency"]
     assert 0 < latency["median_ms"] <= latency["p95_ms"] and latency["device"] and latency["batch"] == 1
+
+
+def test_what_the_latency_includes_is_recorded(trained: Trained) -> None:
+    """The three parts that Ultralytics times, none of which reads a file, by their names in the record."""
+    from ultralytics import YOLO
+
+    latency = read_json(trained.run.metrics)["cost"]["latency"]
+    assert latency["includes"] == "letterbox, network and non-maximum suppression, without reading the file"
+    image = read(next((trained.run.dataset / "images" / "val").iterdir()))
+    [result] = YOLO(str(trained.run.model)).predict(image, imgsz=64, device="cpu", verbose=False)
+    assert set(result.speed) == {"preprocess", "inference", "postprocess"}

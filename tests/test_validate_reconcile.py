@@ -13,6 +13,8 @@ import pytest
 from conftest import ROOT
 from detections import Found, Truth, by_pycocotools, noisy
 
+from pipeline.config import load
+from pipeline.errors import ConfigError
 from pipeline.validate import coco, reconcile
 
 AGREE = 1e-3
@@ -20,7 +22,7 @@ AGREE = 1e-3
 
 def measured(truth: Truth, predictions: Found, single: Found | None = None) -> dict[str, Any]:
     figures = coco.evaluate(truth, predictions)
-    return reconcile.measure(truth, predictions, single or predictions, figures, with_fiftyone=False)
+    return reconcile.measure(truth, predictions, single or predictions, figures, {"ultralytics"})
 
 
 def step(said: dict[str, Any], words: str) -> dict[str, Any]:
@@ -84,10 +86,10 @@ def test_each_cause_is_measured_alone() -> None:
     crowded = [*everywhere, *predictions]
     limit = step(measured(truth, crowded), "the best 100 of each class")
     assert limit["map50"] > 0.001 and step(measured(truth, predictions), "the best 100")["map50"] == 0
-    only = reconcile.measure(truth, crowded, predictions, coco.evaluate(truth, crowded), with_fiftyone=False)
+    only = reconcile.measure(truth, crowded, predictions, coco.evaluate(truth, crowded), {"ultralytics"})
     confident = [one for one in predictions if one["score"] >= 0.25]
     expected = by_pycocotools(truth, predictions)["map50"] - by_pycocotools(truth, crowded)["map50"]
-    assert step(only, "one class a box")["map50"] == pytest.approx(expected, abs=2e-6)
+    assert step(only, "one class per box")["map50"] == pytest.approx(expected, abs=2e-6)
     expected = by_pycocotools(truth, confident)["map50"] - by_pycocotools(truth, predictions)["map50"]
     assert step(only, "scores from 0.25 up")["map50"] == pytest.approx(expected, abs=2e-6)
 
@@ -105,7 +107,7 @@ def test_fiftyone_is_explained(tmp_path: Path) -> None:
         "import json, sys\n"
         "from pipeline.validate import coco, reconcile\n"
         "truth, found = json.load(open(sys.argv[1]))\n"
-        "said = reconcile.measure(truth, found, found, coco.evaluate(truth, found), with_fiftyone=True)\n"
+        "said = reconcile.measure(truth, found, found, coco.evaluate(truth, found), {'fiftyone'})\n"
         "print(json.dumps(said))\n"
     )
     done = subprocess.run(
@@ -123,5 +125,26 @@ def test_fiftyone_is_explained(tmp_path: Path) -> None:
     for name in ("map50_95", "map50"):
         assert said["figures"]["fiftyone"][name] == pytest.approx(theirs[name], abs=AGREE)
         assert abs(said["remaining"]["fiftyone"][name]) < AGREE
-    assert step(said, "from 0.05 up")["tool"] == "fiftyone"
-    assert not any("FiftyOne" in note for note in said["notes"])
+    assert [one["tool"] for one in said["steps"]] == ["fiftyone"] and "from 0.05 up" in said["steps"][0]["cause"]
+    assert said["figures"]["ultralytics"] is None  # was not asked for
+
+
+@pytest.mark.parametrize(
+    ("section", "line"),
+    [
+        ("{reconcile: [fifty]}", "validate.reconcile: 'fifty' is none of ultralytics, fiftyone; did you mean 'fiftyone'?"),
+        ("{reconcile: fiftyone}", "validate.reconcile: write a list of tools, [ultralytics, fiftyone], got 'fiftyone'"),
+        ("{reconcile: true}", "validate.reconcile: write a list of tools, [ultralytics, fiftyone], got True"),
+        ("{reconcile: [yes]}", "validate.reconcile: True is none of ultralytics, fiftyone"),
+        ("{reconcil: []}", "validate.reconcil: unknown key; did you mean 'reconcile'?"),
+        ("{fiftyone: true}", "validate: `fiftyone` is a tool of `reconcile` now; write `reconcile: [ultralytics, fiftyone]`"),
+    ],
+)  # fmt: skip
+def test_tools_are_named_in_a_list(tmp_path: Path, section: str, line: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(f"convert: {{source: x}}\nvalidate: {section}\n")
+    with pytest.raises(ConfigError) as error:
+        load(path)
+    assert str(error.value) == f"{path}: {line}"
+    path.write_text("convert: {source: x}\nvalidate: {reconcile: [fiftyone, ultralytics]}\n")
+    assert load(path).validate_.reconcile == ("fiftyone", "ultralytics")

@@ -21,8 +21,9 @@ from pipeline.run import Run
 def main(config: Export, run: Run, seed: int, device: str) -> str:
     """Write every target with its bundle into `run.export`, and the manifest last.
 
-    Raises ExportError, and leaves `run.export` as it was, where a target cannot be made here or breaches its
-    limits; all figures are then in `run.export_refused`.
+    `device` is checked and changes nothing: the model and the artefacts are compared on the CPU, in float32. Raises
+    ExportError, and leaves `run.export` as it was, where a target cannot be made here or breaches its limits; all
+    figures are then in `run.export_refused`.
     """
     weights.prepare()
     weights.check_device(device)
@@ -33,7 +34,7 @@ def main(config: Export, run: Run, seed: int, device: str) -> str:
     imgsz = weights.imgsz_of(run.model)
     targets.refuse_impossible(config.targets, run.model, run.root)
     with files.new_folder(run.export) as folder:
-        judge = Gate(run.model, dataset, images, config.conf, device)
+        judge = Gate(run.model, dataset, images, config.conf)
         maker = Maker(config, run, seed, folder, dataset, judge, _thresholds(run, dataset, config.conf), imgsz)
         entries, said, refused = [], [], []
         for target in config.targets:

@@ -1,4 +1,8 @@
-"""How fast every artefact is, measured by its own bundle in a process of its own: `make bench-export`."""
+"""How fast every artefact is, measured by its own bundle in a process of its own: `make bench-export`.
+
+Beside Ultralytics' own `yolo predict` on the same ONNX file both sides do the same: the same images, one after the
+other, on the same threads, from files to boxes, with one threshold for all classes. Each side's boxes are counted.
+"""
 
 from __future__ import annotations
 
@@ -17,19 +21,20 @@ from tqdm import tqdm
 from pipeline import files, parallel, weights
 from pipeline.boxes import YoloDataset
 from pipeline.errors import ExportError
-from pipeline.export import bundle
-from pipeline.export.runner import BENCH_SECONDS
+from pipeline.export import bundle, runner
 from pipeline.run import Run
 
 ROUNDS = 5  # all artefacts take turns, so that a busy minute of the machine is not one artefact's alone
 RUNS = 20
 IMAGES = 20
 THREADS = (1, 2)
+CONF = 0.25  # for every class, on both sides: a bundle's own thresholds differ by class, which `yolo predict` cannot
 # Ultralytics' own command on the same file: the whole way from files to boxes.
 PREDICT = """
 import json, os, sys, time
-files, model, imgsz, threads, runs, least = json.loads(sys.argv[1])
-os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+files, model, imgsz, conf, threads, runs, least = json.loads(sys.argv[1])
+if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
 import onnxruntime, torch; torch.set_num_threads(threads)
 plain = onnxruntime.SessionOptions
 def limited():  # left alone, onnxruntime takes every core, whatever the process is allowed
@@ -39,14 +44,14 @@ def limited():  # left alone, onnxruntime takes every core, whatever the process
 onnxruntime.SessionOptions = limited
 from ultralytics import YOLO
 model = YOLO(model, task="detect")
-settings = dict(imgsz=imgsz, rect=False, verbose=False, device="cpu")
-model.predict(files[:3], **settings)
+settings = dict(imgsz=imgsz, conf=conf, batch=1, rect=False, verbose=False, device="cpu")
+boxes = sum(len(found.boxes) for found in model.predict(files, stream=True, **settings))
 start, images, seconds = time.perf_counter(), 0, 0.0
 while images < runs or seconds < least:
     for _ in model.predict(files, stream=True, **settings):
         images += 1
     seconds = time.perf_counter() - start
-print(json.dumps({"images_per_s": round(images / seconds, 2), "images": images}))
+print(json.dumps({"images_per_s": round(images / seconds, 2), "boxes": boxes}))
 """
 
 
@@ -68,7 +73,7 @@ def main(run: Run) -> str:
     threads = [number for number in THREADS if number <= parallel.cores()]
     measured: dict[tuple[int, int], list[dict[str, Any]]] = {}
     with tempfile.TemporaryDirectory() as place:
-        folders = [bundle.unpack(run.export / entry["bundle"], Path(place)) for entry in entries]
+        folders = [_unpacked(run.export / entry["bundle"], Path(place)) for entry in entries]
         turns = [(index, number) for _ in range(ROUNDS) for index in range(len(entries)) for number in threads]
         for index, number in tqdm(turns, "bench-export", unit="measurement", leave=False, delay=1, disable=None):
             found = _measure(entries[index], folders[index], images, number, run.export)
@@ -85,6 +90,16 @@ def main(run: Run) -> str:
     return f"{table(rows)}\n-> {run.manifest}"
 
 
+def _unpacked(archive: Path, place: Path) -> Path:
+    """Unpack the bundle, with CONF as the threshold of every class."""
+    folder = bundle.unpack(archive, place)
+    if (folder / "run.py").read_bytes() != Path(runner.__file__).read_bytes():
+        raise ExportError(f"{archive}: its run.py is of another version than this one; `make export` again")
+    spec = files.read_json(folder / "model.json")
+    files.write_json(folder / "model.json", {**spec, "thresholds": dict.fromkeys(spec["classes"], CONF)})
+    return folder
+
+
 def _is_plain_onnx(entry: dict[str, Any]) -> bool:
     """What the others are measured against, and what Ultralytics' own command can run in the same way."""
     return bool(entry["format"] == "onnx" and entry["precision"] == "fp32" and entry["target"]["nms"] is None)
@@ -95,9 +110,10 @@ def _measure(entry: dict[str, Any], folder: Path, images: list[Path], threads: i
     command = [sys.executable, str(folder / "run.py"), *paths, "--threads", str(threads), "--bench", str(RUNS)]
     measured = dict(_json_of(command, threads, entry["file"]))
     if _is_plain_onnx(entry):
-        arguments = json.dumps([paths, str(export / entry["file"]), entry["imgsz"], threads, RUNS, BENCH_SECONDS])
-        predicted = _json_of([sys.executable, "-c", PREDICT, arguments], threads, "yolo predict")
+        arguments = [paths, str(export / entry["file"]), entry["imgsz"], CONF, threads, RUNS, runner.BENCH_SECONDS]
+        predicted = _json_of([sys.executable, "-c", PREDICT, json.dumps(arguments)], threads, "yolo predict")
         measured["ultralytics_images_per_s"] = predicted["images_per_s"]
+        measured["ultralytics_boxes"] = predicted["boxes"]
     return measured
 
 
@@ -124,11 +140,15 @@ def _row(
         "threads": threads,
         "rounds": len(rounds),
         "runs": RUNS,
+        "import_ms": middle([one["import_ms"] for one in rounds]),
         "load_ms": middle([one["load_ms"] for one in rounds]),
         "latency_ms": {"p50": middle(p50), "p95": middle([one["latency_ms"]["p95"] for one in rounds])},
+        "boxes": rounds[0]["boxes"],
         "images_per_s": middle(whole),
+        "images_per_s_at_once": middle([one["images_per_s_at_once"] for one in rounds]),
         "times_onnx": plain
         and ratio([other["latency_ms"]["p50"] / own for other, own in zip(plain, p50, strict=True)]),
+        "ultralytics_boxes": rounds[0].get("ultralytics_boxes"),
         "ultralytics_images_per_s": middle(predicted) if predicted else None,
         "times_ultralytics": ratio([own / other for own, other in zip(whole, predicted, strict=True)])
         if predicted
@@ -147,17 +167,17 @@ def _json_of(command: list[str], threads: int, what: str) -> Any:
 def table(rows: list[dict[str, Any]]) -> str:
     """Markdown, for people and for the README."""
     lines = [
-        "| artefact | MB | threads | load ms | p50 ms | p95 ms | times ONNX fp32 | images/s | times `yolo predict` "
-        "| mAP50-95 |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| artefact | MB | threads | import ms | load ms | p50 ms | p95 ms | times ONNX fp32 | images/s "
+        "| times `yolo predict` | images/s, several at once | mAP50-95 |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         score = row["map50_95"]
         lines.append(
-            f"| {row['file']} | {row['bytes'] / 1e6:.1f} | {row['threads']} | {row['load_ms']:.0f} | "
-            f"{row['latency_ms']['p50']:.1f} | {row['latency_ms']['p95']:.1f} | {_in_words(row['times_onnx'])} | "
-            f"{row['images_per_s']:.1f} | {_in_words(row['times_ultralytics'])} | "
-            f"{'–' if score is None else f'{score:.3f}'} |"
+            f"| {row['file']} | {row['bytes'] / 1e6:.1f} | {row['threads']} | {row['import_ms']:.0f} | "
+            f"{row['load_ms']:.0f} | {row['latency_ms']['p50']:.1f} | {row['latency_ms']['p95']:.1f} | "
+            f"{_in_words(row['times_onnx'])} | {row['images_per_s']:.1f} | {_in_words(row['times_ultralytics'])} | "
+            f"{row['images_per_s_at_once']:.1f} | {'–' if score is None else f'{score:.3f}'} |"
         )
     return "\n".join(lines)
 

@@ -1,7 +1,10 @@
 """Does an artefact do what the validated model does? Both are run on real validation images.
 
 The model goes through Ultralytics' own predictor, as in validation; the artefact through the very runner that is
-put into its bundle. So a mistake of the runner (colour order, letterbox, scale) is a difference, and is seen.
+put into its bundle. So an error of the runner (colour order, letterbox, scale) is a difference, and is seen.
+
+The model always runs on the CPU in float32. On a GPU, cuDNN rounds the inputs of float32 convolutions to TF32 (10 bits
+of mantissa), which moves scores by about as much as `limits.fp32` allows, and would refuse sound artefacts.
 """
 
 from __future__ import annotations
@@ -51,7 +54,6 @@ class Gate:
     dataset: YoloDataset
     images: list[Path]
     conf: float
-    device: str
     labelled: list[Found] = field(init=False)
     references: dict[tuple[bool | None, int], Reference] = field(default_factory=dict)
 
@@ -66,7 +68,7 @@ class Gate:
                 plain = self.reference(None, imgsz)
                 seen, raw = Seen(plain.seen.single, plain.seen.single), plain.raw
             else:
-                seen, raw = _predict(self.model, self.images, imgsz, nms is False, self.device)
+                seen, raw = _predict(self.model, self.images, imgsz, nms is False)
             matches = self.match(seen)
             self.references[key] = Reference(seen, matches, ap.spread(matches), raw)
         return self.references[key]
@@ -142,10 +144,8 @@ def _raw(references: list[tuple[Any, Any]], model: runner.Model) -> dict[str, An
     return {"images": len(references), "max_box_px": round(box, 6), "max_score": round(score, 8), "from_score": 0.05}
 
 
-def _predict(
-    model_file: Path, images: list[Path], imgsz: int, nms_free: bool, device: str
-) -> tuple[Seen, list[tuple[Any, Any]]]:
-    """The model through Ultralytics' predictor, one square image at a time as a device does."""
+def _predict(model_file: Path, images: list[Path], imgsz: int, nms_free: bool) -> tuple[Seen, list[tuple[Any, Any]]]:
+    """Run the model through Ultralytics' predictor, on the CPU, one square image at a time as a device does."""
     from ultralytics import YOLO
 
     model = YOLO(str(model_file), task="detect")
@@ -154,9 +154,7 @@ def _predict(
     settings = {"imgsz": imgsz, "conf": LOWEST, "iou": IOU, "max_det": MAX_DET, **({"nms": False} if nms_free else {})}
     predictor = _predictor()
     for path in tqdm(images, "export: model", unit="image", leave=False, delay=1, disable=None):
-        [single] = model.predict(
-            str(path), predictor=predictor, rect=False, device=device or None, verbose=False, **settings
-        )
+        [single] = model.predict(str(path), predictor=predictor, rect=False, device="cpu", verbose=False, **settings)
         [every] = model.predictor.every
         seen.single.append(_found(single.boxes))
         seen.every.append(_found(every.boxes))

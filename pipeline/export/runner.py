@@ -12,7 +12,9 @@ Needs numpy, OpenCV (or Pillow, for images alone) and the runtime that model.jso
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
+import importlib
 import json
 import os
 import sys
@@ -344,6 +346,15 @@ RUNTIMES: dict[str, tuple[Callable[[Path, dict[str, Any], int, int], Forward], s
     "litert": (_litert, "ai-edge-litert"),
     "engine": (_tensorrt, "tensorrt"),
 }
+# What `bench` imports apart from loading: importing a runtime can take longer than loading a model.
+MODULES = {
+    "onnx": "onnxruntime",
+    "openvino": "openvino",
+    "ncnn": "ncnn",
+    "torchscript": "torch",
+    "litert": "ai_edge_litert.interpreter",
+    "engine": "tensorrt",
+}
 
 
 # --- Pictures in, findings out --------------------------------------------------------------------
@@ -377,12 +388,14 @@ class Crew:
     Frames of a video or a camera come one by one, and soon is better than many: they have all threads.
     """
 
-    def __init__(self, folder: Path, spec: dict[str, Any], sources: list[str], threads: int = 0) -> None:
+    def __init__(
+        self, folder: Path, spec: dict[str, Any], sources: list[str], threads: int = 0, one_by_one: bool = False
+    ) -> None:
         threads = threads or len(_cores())
         self.sources = _expanded(sources)
         images = sum(not _moves(source) for source in self.sources)
         # Frames are in a hurry, a GPU is one for all, and a single image has all threads to itself.
-        alone = images < len(self.sources) or spec["format"] == "engine"
+        alone = one_by_one or images < len(self.sources) or spec["format"] == "engine"
         self.size = 1 if alone else max(1, min(threads, images))
         self.classes = spec["classes"]
         self.model = Model(folder, spec, threads // self.size, self.size)
@@ -615,17 +628,25 @@ def _cores() -> list[int]:
 
 
 def bench(folder: Path, spec: dict[str, Any], sources: list[str], threads: int, runs: int) -> dict[str, Any]:
-    """Milliseconds to load and to infer, and whole images a second: decoding, fitting, inference, post-processing."""
+    """Measure milliseconds to import the runtime, to load the model and to infer, and whole images per second.
+
+    A whole image is decoded, fitted, inferred and post-processed: one after the other with all threads on each, and as
+    many at once as there are threads.
+    """
     if threads and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, _cores()[:threads])
     if cv2 is not None and threads:
         cv2.setNumThreads(threads)
     start = time.perf_counter()
+    with contextlib.suppress(ImportError):  # loading says what is missing
+        importlib.import_module(MODULES[spec["format"]])
+    import_ms = (time.perf_counter() - start) * 1e3
+    start = time.perf_counter()
     model = Model(folder, spec, threads)
     load_ms = (time.perf_counter() - start) * 1e3
-    crew = Crew(folder, spec, sources, threads)
-    (_, _, picture, _), *_ = crew.each()  # it is warm then
-    tensor = prepare(picture, spec["input"])
+    seen = list(Crew(folder, spec, sources, threads, one_by_one=True).each())  # it is warm then
+    tensor = prepare(seen[0][2], spec["input"])
+    boxes = sum(len(found) for _, _, _, found in seen)
     for _ in range(max(3, runs // 5)):
         model.forward(tensor)
     times = []
@@ -633,22 +654,30 @@ def bench(folder: Path, spec: dict[str, Any], sources: list[str], threads: int, 
         start = time.perf_counter()
         model.forward(tensor)
         times.append((time.perf_counter() - start) * 1e3)
-    del model  # or its threads would wait busily beside the others
-    start, images, seconds = time.perf_counter(), 0, 0.0
-    while images < runs or seconds < BENCH_SECONDS:
-        images += sum(1 for _ in crew.each())
-        seconds = time.perf_counter() - start
+    del model, seen  # or its threads would wait busily beside the others
     return {
         "threads": threads or len(_cores()),
+        "import_ms": round(import_ms, 1),
         "load_ms": round(load_ms, 1),
         "latency_ms": {
             "p50": round(float(np.percentile(times, 50)), 2),
             "p95": round(float(np.percentile(times, 95)), 2),
         },
         "runs": runs,
-        "images_per_s": round(images / seconds, 2),
-        "images": images,
+        "boxes": boxes,
+        "images_per_s": _images_per_s(Crew(folder, spec, sources, threads, one_by_one=True), runs),
+        "images_per_s_at_once": _images_per_s(Crew(folder, spec, sources, threads), runs),
     }
+
+
+def _images_per_s(crew: Crew, least: int) -> float:
+    for _ in crew.each():  # it is warm then
+        pass
+    start, images, seconds = time.perf_counter(), 0, 0.0
+    while images < least or seconds < BENCH_SECONDS:
+        images += sum(1 for _ in crew.each())
+        seconds = time.perf_counter() - start
+    return round(images / seconds, 2)
 
 
 # --- The command line -----------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from pipeline.errors import DataError
 from pipeline.run import Run
 from pipeline.validate import bootstrap, compare, cost, error_types, operating_point, predict, reconcile, retention
 from pipeline.validate.coco import evaluate
-from pipeline.validate.matching import match
+from pipeline.validate.matching import ClassMatches, match
 from pipeline.validate.predict import Predictions
 
 __all__ = ["evaluate", "main"]
@@ -54,14 +54,14 @@ def main(config: Validate, run: Run, device: str, against: Path | None = None) -
         truth = predict.ground_truth(dataset, paths)
         predictions = predict.predict(model, paths, imgsz, config, device, f"validate: {split}")
         files.write_json(run.ground_truth(split), truth)
-        files.write_json(run.predictions(split), predictions.every_label)
-        files.write_json(run.single_label(split), predictions.single_label)
+        predict.write(run.predictions(split), predictions.every_label)
+        predict.write(run.single_label(split), predictions.single_label)
         measured[split] = (truth, predictions)
 
+    matches = {split: match(truth, found.single_label) for split, (truth, found) in measured.items()}
     chosen, thresholds = None, dict.fromkeys(names, operating_point.DEFAULT_SCORE)
     if "val" in measured:
-        truth, predictions = measured["val"]
-        chosen = operating_point.choose(match(truth, predictions.single_label), names, config.wanted)
+        chosen = operating_point.choose(matches["val"], names, config.wanted)
         thresholds = chosen["thresholds"]
     figures = {}
     for split, (truth, predictions) in measured.items():
@@ -69,7 +69,7 @@ def main(config: Validate, run: Run, device: str, against: Path | None = None) -
         errors = error_types.record(truth, shown, thresholds)
         files.write_json(run.errors(split), errors)
         figures[split] = {
-            **_figures(truth, predictions, names, thresholds, config.fiftyone),
+            **_figures(truth, predictions, matches[split], names, thresholds, config.reconcile),
             "error_counts": errors["counts"],
             "confusion": error_types.confusion(truth, shown),
         }
@@ -89,19 +89,23 @@ def main(config: Validate, run: Run, device: str, against: Path | None = None) -
 
 
 def _figures(
-    truth: dict[str, Any], predictions: Predictions, names: list[str], thresholds: dict[str, float], fiftyone: bool
+    truth: dict[str, Any],
+    predictions: Predictions,
+    single: list[ClassMatches],
+    names: list[str],
+    thresholds: dict[str, float],
+    tools: tuple[str, ...],
 ) -> dict[str, Any]:
-    """All that is known of a split but the errors at its operating point."""
+    """Compute all figures of a split but its errors. `single` are the matches of the single labels."""
     figures = evaluate(truth, predictions.every_label)
-    single = match(truth, predictions.single_label)
     return {
         **figures,
         "intervals": bootstrap.intervals(match(truth, predictions.every_label), names),
         "error_costs": error_types.costs(truth, predictions.every_label),
         "operating_point": operating_point.judge(single, names, thresholds),
         "calibration": operating_point.calibration(single),
-        "reconciliation": reconcile.measure(truth, predictions.every_label, predictions.single_label, figures, fiftyone)
-        if figures["map50_95"] is not None
+        "reconciliation": reconcile.measure(truth, predictions.every_label, predictions.single_label, figures, tools)
+        if tools and figures["map50_95"] is not None
         else None,
     }
 

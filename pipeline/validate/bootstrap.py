@@ -20,7 +20,7 @@ RESAMPLES = 1000
 SEED = 0
 # Fewer images with a class than this, and drawing them again says little about others like them.
 MIN_IMAGES = 5
-BLOCK_BYTES = 32e6  # of one array of [resamples, predictions]
+BLOCK_BYTES = 4e6  # of one array of [predictions, resamples]
 AT_75 = int(np.flatnonzero(np.isclose(IOU_THRESHOLDS, 0.75))[0])
 
 
@@ -53,17 +53,19 @@ def figures(classes: list[ClassMatches], draws: NDArray[np.int64]) -> Figures:
     shape = (len(draws), len(classes), len(IOU_THRESHOLDS))
     precision, recall = np.full(shape, np.nan), np.full(shape, np.nan)
     for column, matches in enumerate(classes):
-        # After the last hit nothing changes.
-        last = int(np.flatnonzero(matches.hits.any(axis=0)).max(initial=-1)) + 1
-        step = max(1, int(BLOCK_BYTES / (8 * max(last, 1))))
+        # Recall rises at a hit alone: of the predictions in between, their number is enough.
+        hits = np.flatnonzero(matches.hits.any(axis=0))
+        images = matches.images[: hits[-1] + 1 if len(hits) else 0]
+        behind_last_hit = np.append(0, hits + 1)[:-1]
+        step = max(1, int(BLOCK_BYTES / (8 * max(len(images), 1))))
         for first in range(0, len(draws), step):
             block = slice(first, first + step)
             objects = draws[block] @ matches.objects
-            weights = draws[block][:, matches.images[:last]]
-            ranks = np.cumsum(weights, axis=1)
-            for row, hits in enumerate(matches.hits[:, :last]):
-                found = weights[:, hits]
-                precision[block, column, row] = average_precision(ranks[:, hits], found, objects)
+            weights = draws[block].T[images]  # [predictions, resamples]
+            ranks = np.cumsum(np.add.reduceat(weights, behind_last_hit, axis=0), axis=0)
+            for row, of_row in enumerate(matches.hits[:, hits]):
+                found = np.ascontiguousarray(weights[hits[of_row]].T)
+                precision[block, column, row] = average_precision(np.ascontiguousarray(ranks[of_row].T), found, objects)
                 with np.errstate(invalid="ignore"):
                     recall[block, column, row] = found.sum(axis=1) / objects
     return Figures(precision, recall)

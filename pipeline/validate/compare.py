@@ -1,4 +1,7 @@
-"""Is this run better than that one, or is it noise? Paired: both runs on the same draws of the same images."""
+"""Is this run better than that one, or is it noise? Paired: both runs on the same draws of the same images.
+
+Only the images are drawn again. One training stands for each config, and another seed would move its figures too.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from pipeline.validate import bootstrap
 from pipeline.validate.matching import match
 
 SPLITS = ("val", "test")
+LIMITS = "intervals cover the choice of images, not the luck of the seed: one training each"
 Resampled = NDArray[np.float64]  # [1 + resamples]: a figure of the split itself, then of every draw
 
 
@@ -47,11 +51,12 @@ def main(run: Run, other: Run) -> str:
             "against": str(other.root),
             "level": bootstrap.LEVEL,
             "resamples": bootstrap.RESAMPLES,
+            "limits": LIMITS,
             "splits": splits,
         },
     )
     said = ", ".join(f"{split} mAP50-95 {_in_words(splits[split]['figures']['map50_95'])}" for split in splits)
-    return f"against {other.root}: {said} -> {run.comparison}"
+    return f"against {other.root}: {said} ({LIMITS}) -> {run.comparison}"
 
 
 def _in_words(figure: dict[str, Any]) -> str:

@@ -11,14 +11,16 @@ import numpy as np
 from pipeline import pixels, weights
 
 WARM_UP, RUNS = 3, 30
+# Ultralytics' preprocess, inference and postprocess: their sum is what is recorded.
+INCLUDES = "letterbox, network and non-maximum suppression, without reading the file"
 
 
 def measure(model: Any, images: list[Path], imgsz: int, device: str) -> dict[str, Any]:
-    """Parameters and GFLOPs of the fused network, as Ultralytics counts them, and milliseconds an image.
+    """Measure parameters and GFLOPs of the fused network, as Ultralytics counts them, and milliseconds per image.
 
     Fused, since that is what predicts and is exported: BatchNorm folded into convolutions, the head that only
-    training needs left out. The time is that of `model.predict` on one decoded image after the other: letterbox,
-    network and non-maximum suppression, without reading the file.
+    training needs left out. The time is that of `model.predict` on one decoded image after the other; the record says
+    what it includes.
     """
     from ultralytics.utils.torch_utils import get_flops, get_num_params
 
@@ -38,6 +40,7 @@ def measure(model: Any, images: list[Path], imgsz: int, device: str) -> dict[str
         "latency": {
             "device": weights.device_name(device),
             "batch": 1,
+            "includes": INCLUDES,
             "runs": RUNS,
             "median_ms": round(float(np.median(milliseconds)), 2),
             "p95_ms": round(float(np.percentile(milliseconds, 95)), 2),

@@ -65,26 +65,27 @@ def _judge_image(labelled: list[dict[str, Any]], found: list[dict[str, Any]]) ->
     iou, same = overlaps(boxes(found), boxes(labelled)), _same_class(found, labelled)
     own, other = iou * same, iou * ~same
     takes = greedy(own, np.array([FOREGROUND]))[0]
-    taken = np.isin(np.arange(len(labelled)), takes)
-    judged = []
-    for index, prediction in enumerate(found):
-        kind, about = _kind(iou[index], own[index], other[index], int(takes[index]), taken)
-        annotation = None if kind == "background" else labelled[about]
-        judged.append(Judged(prediction, kind, annotation, float(iou[index, about])))
-    return judged
-
-
-def _kind(iou: Any, own: Any, other: Any, takes: int, taken: Any) -> tuple[str, int]:
-    """Kind and position of the object. The order is TIDE's: a box too far off is that, whatever else overlaps."""
-    if takes >= 0:
-        return "tp", takes
-    if BACKGROUND <= own.max() <= FOREGROUND:
-        return "localisation", int(own.argmax())
-    if other.max() >= FOREGROUND:
-        return "classification", int(other.argmax())
-    if (own * taken).max() >= FOREGROUND:
-        return "duplicate", int((own * taken).argmax())
-    return ("background" if iou.max() <= BACKGROUND else "both"), int(iou.argmax())
+    duplicated = own * np.isin(np.arange(len(labelled)), takes)
+    best_own, best_other, best = own.max(axis=1), other.max(axis=1), iou.max(axis=1)
+    # Kind and object of each prediction, the first line that is true. The order is TIDE's: a box too far off is that,
+    # whatever else it overlaps.
+    cases = [
+        ("tp", takes >= 0, takes),
+        ("localisation", (best_own >= BACKGROUND) & (best_own <= FOREGROUND), own.argmax(axis=1)),
+        ("classification", best_other >= FOREGROUND, other.argmax(axis=1)),
+        ("duplicate", duplicated.max(axis=1) >= FOREGROUND, duplicated.argmax(axis=1)),
+        ("background", best <= BACKGROUND, iou.argmax(axis=1)),
+        ("both", np.ones(len(found), dtype=bool), iou.argmax(axis=1)),
+    ]
+    case = np.argmax([true for _, true, _ in cases], axis=0)
+    about = np.choose(case, [position for _, _, position in cases])
+    overlap = iou[np.arange(len(found)), about]
+    return [
+        Judged(prediction, kind, None if kind == "background" else labelled[position], value)
+        for prediction, kind, position, value in zip(
+            found, (cases[number][0] for number in case), about.tolist(), overlap.tolist(), strict=True
+        )
+    ]
 
 
 def _same_class(found: list[dict[str, Any]], labelled: list[dict[str, Any]]) -> Any:
@@ -99,8 +100,9 @@ def objects(truth: dict[str, Any], judged: list[Judged]) -> dict[int, tuple[str,
     Of several mistakes about an object that was not found, the best scored one counts.
     """
     became: dict[int, tuple[str, Judged | None]] = {record["id"]: ("missed", None) for record in truth["annotations"]}
-    for one in sorted(judged, key=lambda one: (one.kind != "tp", -one.prediction["score"])):
-        if one.annotation and one.kind in ("tp", *FIXABLE) and became[one.annotation["id"]][1] is None:
+    about = [one for one in judged if one.annotation and one.kind in ("tp", *FIXABLE)]
+    for one in sorted(about, key=lambda one: (one.kind != "tp", -one.prediction["score"])):
+        if one.annotation and became[one.annotation["id"]][1] is None:
             became[one.annotation["id"]] = (one.kind, one)
     return became
 
@@ -121,55 +123,51 @@ def costs(truth: dict[str, Any], predictions: list[dict[str, Any]]) -> dict[str,
     """
     judged = judge(truth, predictions, MAX_DETECTIONS)
     became = objects(truth, judged)
-    classes = [category["id"] for category in truth["categories"]]
-    labelled = {index: 0 for index in classes}
-    missed = {index: 0 for index in classes}
+    judged.sort(key=lambda one: -one.prediction["score"])
+    labelled = {category["id"]: 0 for category in truth["categories"]}
+    missed = dict(labelled)
     for annotation in truth["annotations"]:
         labelled[annotation["category_id"]] += 1
         missed[annotation["category_id"]] += became[annotation["id"]][0] == "missed"
-    points = [(one, one.prediction["category_id"], one.kind == "tp") for one in judged]
-    before = _map50(points, labelled, labelled)
+    kinds = np.array([one.kind for one in judged], dtype=object)
+    classes = np.array([one.prediction["category_id"] for one in judged], dtype=int)
+    # The class of the object that a prediction would find if it were right, -1 where it would vanish.
+    mended = np.array([_mended(one, became) for one in judged], dtype=int)
+    before = _map50(classes, kinds == "tp", labelled, labelled)
     if before is None:
         return dict.fromkeys(KINDS)
     cost: dict[str, float | None] = {}
     for kind in KINDS:
         if kind == "missed":
-            asked = {index: labelled[index] - missed[index] for index in classes}
-            after = _map50(points, labelled, asked)
+            asked = {index: labelled[index] - missed[index] for index in labelled}
+            after = _map50(classes, kinds == "tp", labelled, asked)
         else:
-            after = _map50([_mended(one, became) if one[0].kind == kind else one for one in points], labelled, labelled)
+            right = kinds == kind
+            after = _map50(np.where(right, mended, classes), right | (kinds == "tp"), labelled, labelled)
         # Fewer points on the curve may round a recall differently; mending never costs.
         cost[kind] = None if after is None else round(max(after - before, 0.0), 6)
     return cost
 
 
-Point = tuple[Judged, int, bool]  # as judged, the class it counts for, whether it is a hit
-
-
-def _mended(point: Point, became: dict[int, tuple[str, Judged | None]]) -> Point | None:
-    one = point[0]
+def _mended(one: Judged, became: dict[int, tuple[str, Judged | None]]) -> int:
     if one.kind in FIXABLE and one.annotation and became[one.annotation["id"]][1] is one:
-        return one, one.annotation["category_id"], True
-    return None
+        return int(one.annotation["category_id"])
+    return -1
 
 
-def _map50(points: Any, labelled: dict[int, int], asked: dict[int, int]) -> float | None:
+def _map50(classes: Any, hits: Any, labelled: dict[int, int], asked: dict[int, int]) -> float | None:
     """Mean AP over classes with objects. `asked` are the objects that recall is a share of.
 
-    As in COCO, and unlike in TIDE's own code, a class without any object does not count, as nothing can be found.
+    `classes` and `hits` are of the predictions, [predictions], best score first. As in COCO, and unlike in TIDE's own
+    code, a class without any object does not count, as nothing can be found.
     """
-    of_class: dict[int, list[tuple[float, bool]]] = {index: [] for index, number in labelled.items() if number}
-    for point in points:
-        if point is not None and point[1] in of_class:
-            of_class[point[1]].append((point[0].prediction["score"], point[2]))
     figures = []
-    for index, found in of_class.items():
-        if not asked[index]:
-            if found:  # nothing left to find, and something said all the same
-                figures.append(0.0)
-            continue
-        found.sort(key=lambda pair: -pair[0])
-        figures.append(average_precision_of(np.array([hit for _, hit in found], dtype=bool), asked[index]))
+    for index in (index for index, number in labelled.items() if number):
+        of_class = hits[classes == index]
+        if asked[index]:
+            figures.append(average_precision_of(of_class, asked[index]))
+        elif len(of_class):  # nothing left to find, and something said all the same
+            figures.append(0.0)
     return float(np.mean(figures)) if figures else None
 
 

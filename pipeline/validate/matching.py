@@ -44,43 +44,41 @@ def match(
     overlaps most if that is enough. `truth` and `predictions` are a COCO data set and COCO results.
     """
     image_at = {image["id"]: index for index, image in enumerate(truth["images"])}
-    found, labelled = _grouped(predictions, image_at), _grouped(truth["annotations"], image_at)
+    class_at = {category["id"]: index for index, category in enumerate(truth["categories"])}
+    kinds, images, corners = _columns(predictions, class_at, image_at)
+    labelled_kinds, labelled_images, labelled_corners = _columns(truth["annotations"], class_at, image_at)
+    scores = np.array([record["score"] for record in predictions], dtype=np.float64)
+    # Stable, as COCO's merge sort is: equal scores stay in the order of the file.
+    order = np.lexsort((-scores, images, kinds))
+    group = kinds[order] * len(image_at) + images[order]  # of one class in one image
+    counted = np.arange(len(order)) - np.searchsorted(group, group) < (max_detections or np.inf)
+    order, group = order[counted], group[counted]
+    kinds, images, corners, scores = kinds[order], images[order], corners[order], scores[order]
+
+    objects_of: dict[int, list[int]] = {}
+    for index, key in enumerate((labelled_kinds * len(image_at) + labelled_images).tolist()):
+        objects_of.setdefault(key, []).append(index)
+    hits = np.zeros((len(thresholds), len(order)), dtype=bool)
+    for key, objects in objects_of.items():
+        own = slice(*np.searchsorted(group, (key, key + 1)))
+        hits[:, own] = greedy(overlaps(corners[own], labelled_corners[objects]), thresholds) >= 0
+
     matches = []
-    for category in truth["categories"]:
-        scores, images, hits = [], [], []
-        objects = np.zeros(len(image_at), dtype=np.int64)
-        for image in range(len(image_at)):
-            there = labelled.get((image, category["id"]), [])
-            objects[image] = len(there)
-            records = found.get((image, category["id"]))
-            if records is None:
-                continue
-            # sorted() is stable, as COCO's merge sort is: equal scores stay in the order of the file.
-            records = sorted(records, key=lambda record: -record["score"])[:max_detections]
-            scores.append(np.array([record["score"] for record in records], dtype=np.float64))
-            images.append(np.full(len(records), image))
-            hits.append(greedy(overlaps(boxes(records), boxes(there)), thresholds) >= 0)
-        order = np.argsort(-_joined(scores, np.float64), kind="stable")
-        matches.append(
-            ClassMatches(
-                _joined(scores, np.float64)[order],
-                _joined(images, np.int64)[order],
-                np.concatenate([np.zeros((len(thresholds), 0), dtype=bool), *hits], axis=1)[:, order],
-                objects,
-            )
-        )
+    for index in class_at.values():
+        own = slice(*np.searchsorted(kinds, (index, index + 1)))
+        order = np.argsort(-scores[own], kind="stable")
+        per_image = np.bincount(labelled_images[labelled_kinds == index], minlength=len(image_at))
+        matches.append(ClassMatches(scores[own][order], images[own][order], hits[:, own][:, order], per_image))
     return matches
 
 
-def _grouped(records: list[dict[str, Any]], image_at: dict[int, int]) -> dict[tuple[int, int], list[dict[str, Any]]]:
-    groups: dict[tuple[int, int], list[dict[str, Any]]] = {}
-    for record in records:
-        groups.setdefault((image_at[record["image_id"]], record["category_id"]), []).append(record)
-    return groups
-
-
-def _joined(parts: list[NDArray[Any]], kind: type) -> NDArray[Any]:
-    return np.concatenate([np.zeros(0, dtype=kind), *parts])
+def _columns(
+    records: list[dict[str, Any]], class_at: dict[int, int], image_at: dict[int, int]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Positions of class and image, and boxes."""
+    kinds = np.array([class_at[record["category_id"]] for record in records], dtype=np.int64)
+    images = np.array([image_at[record["image_id"]] for record in records], dtype=np.int64)
+    return kinds, images, boxes(records)
 
 
 def boxes(records: list[dict[str, Any]]) -> NDArray[np.float64]:

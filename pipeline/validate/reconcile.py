@@ -6,7 +6,7 @@ other is made theirs, and what each step changes is measured, not guessed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,50 +27,52 @@ def measure(
     every_label: list[dict[str, Any]],
     single_label: list[dict[str, Any]],
     figures: dict[str, Any],
-    with_fiftyone: bool,
+    tools: Collection[str],
 ) -> dict[str, Any]:
-    """`figures` are COCO's of `every_label`. Needs at least one labelled object."""
+    """Evaluate with each of `tools`. `figures` are COCO's of `every_label`. Needs at least one labelled object."""
     start: Pair = (figures["map50_95"], figures["map50"])
-    everything = match(truth, every_label, max_detections=None)
-    unlimited, joined_up = _mean(everything, average_precision_of), _mean(everything, _ultralytics_ap)
-    ultralytics = by_ultralytics(truth, every_label)
-    single = _by_coco(truth, single_label)
-    shown = _by_coco(truth, [record for record in single_label if record["score"] >= SHOWN_SCORE])
-    steps = [
-        _step("ultralytics", "counts all predictions of an image, COCO the best 100 of each class", start, unlimited),
-        _step(
-            "ultralytics",
-            "joins the 101 points of the precision-recall curve by lines and takes the area, COCO the mean of steps",
-            unlimited,
-            joined_up,
-        ),
-        _step("model.predict", "keeps one class a box, where validation counts every class it may be", start, single),
-        _step("model.predict", f"keeps scores from {SHOWN_SCORE:g} up; AP asks for the whole curve", single, shown),
-    ]
-    remaining: dict[str, Any] = {"ultralytics": _difference(joined_up, ultralytics), "fiftyone": None}
-    notes = ["Crowd regions: none, convert leaves them out of the labels."]
-    fiftyone = None
-    if with_fiftyone:
+    theirs: dict[str, Pair] = {}
+    remaining: dict[str, dict[str, float]] = {}
+    steps = []
+    if "ultralytics" in tools:
+        everything = match(truth, every_label, max_detections=None)
+        unlimited, joined_up = _mean(everything, average_precision_of), _mean(everything, _ultralytics_ap)
+        single = _by_coco(truth, single_label)
+        shown = _by_coco(truth, [record for record in single_label if record["score"] >= SHOWN_SCORE])
+        steps += [
+            _step(
+                "ultralytics", "counts all predictions of an image, COCO the best 100 of each class", start, unlimited
+            ),
+            _step(
+                "ultralytics",
+                "joins the 101 points of the precision-recall curve by lines and takes the area, "
+                "COCO the mean of steps",
+                unlimited,
+                joined_up,
+            ),
+            _step(
+                "model.predict", "keeps one class per box, where validation counts every class of a box", start, single
+            ),
+            _step("model.predict", f"keeps scores from {SHOWN_SCORE:g} up; AP asks for the whole curve", single, shown),
+        ]
+        theirs["ultralytics"] = by_ultralytics(truth, every_label)
+        remaining["ultralytics"] = _difference(joined_up, theirs["ultralytics"])
+    if "fiftyone" in tools:
         looked_at = [record for record in every_label if record["score"] >= FIFTYONE_SCORE]
         cut = _by_coco(truth, looked_at)
-        fiftyone = by_fiftyone(truth, looked_at)
         steps.append(
             _step("fiftyone", f"was given scores from {FIFTYONE_SCORE:g} up, as it is slow with thousands", start, cut)
         )
-        remaining["fiftyone"] = _difference(cut, fiftyone)
-    else:
-        notes.append(
-            "FiftyOne: not compared; `fiftyone: true` in the validate section does it, in about 3 s for 1,000 boxes."
-        )
+        theirs["fiftyone"] = by_fiftyone(truth, looked_at)
+        remaining["fiftyone"] = _difference(cut, theirs["fiftyone"])
     return {
         "figures": {
             "coco": _named(start),
-            "ultralytics": _named(ultralytics),
-            "fiftyone": _named(fiftyone) if fiftyone else None,
+            **{tool: _named(theirs[tool]) if tool in theirs else None for tool in ("ultralytics", "fiftyone")},
         },
         "steps": steps,
-        "remaining": remaining,
-        "notes": notes,
+        "remaining": {tool: remaining.get(tool) for tool in ("ultralytics", "fiftyone")},
+        "notes": ["Crowd regions: none, convert leaves them out of the labels."],
     }
 
 

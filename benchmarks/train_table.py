@@ -1,0 +1,109 @@
+"""Print the trainings of benchmarks/train.jsonl as tables.
+
+python benchmarks/train_table.py > benchmarks/train.md      (seconds; trains nothing)
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+KNOWN = Path(__file__).with_name("train.jsonl")
+# Epochs, and when a training looked at its validation images. benchmarks/train.py says what else each row is.
+ROWS = {
+    "stock": ("15", "after each epoch"),
+    "equal": ("3 + 12", "after each of the last 12"),
+    "ours": ("1 + 4", "after each of the last 4"),
+    "quick": ("3", "at the end"),
+    "scratch": ("5", "at the end"),
+    "full": ("5", "at the end"),
+    "backbone": ("5", "at the end"),
+    "backbone-cached": ("5", "at the end"),
+    "stock-backbone": ("5", "at the end"),
+    "all-but-head": ("5", "at the end"),
+    "all-but-head-cached": ("5", "at the end"),
+    "stock-all-but-head": ("5", "at the end"),
+    "coco": ("1 + 4", "at the end"),
+}
+BESIDE_STOCK = ("equal", "quick")
+COLUMNS = (
+    "training",
+    "epochs",
+    "validated",
+    "seeds",
+    "cores",
+    "seconds",
+    "seconds per epoch",
+    "ms per step",
+    "mAP50-95",
+    "mAP50",
+    "times faster than stock",
+)
+INTRODUCTION = """\
+Seconds are medians over the seeds, of whole processes from the start of Python to the last file; accuracies are means,
+on test (bccd) and val (facemask); (least to most of the seeds). `stock` is `yolo train` with all defaults.
+
+What flatters us in `quick`: it trains 3 epochs and not 15, on both cores where all but one training of `stock` had one
+(Ultralytics computes on one of two); it validates once, where `stock` does after each epoch and once more, with plots,
+at the end; and its epochs, its frozen layers and its rate were chosen on these very images. `equal` has as many epochs as
+`stock`."""
+
+
+def spread(values: list[float], digits: int, middle: Callable[[list[float]], float] = statistics.median) -> str:
+    """The middle, and (least to most) where there are several."""
+    ends = f" ({min(values):.{digits}f} to {max(values):.{digits}f})" if len(values) > 1 else ""
+    return f"{middle(values):.{digits}f}{ends}"
+
+
+def line(row: str, found: list[dict[str, Any]], stock: list[dict[str, Any]]) -> str:
+    """A row of COLUMNS. `found` and `stock` are lines of train.jsonl, in the order of their seeds."""
+    epochs, validated = ROWS.get(row, ("", ""))
+    columns = [row, epochs, validated, str(len(found)), ", ".join(map(str, sorted({one["cores"] for one in found})))]
+    columns.append(spread([one["seconds"] for one in found], 0))
+    for key, digits, factor in (("epoch_seconds", 1, 1), ("step_seconds", 0, 1000)):
+        lengths = [factor * one[key] for one in found if one.get(key)]
+        columns.append(spread(lengths, digits) if lengths else "")
+    columns += [spread([one[key] for one in found], 3, statistics.mean) for key in ("map50_95", "map50")]
+    pairs = zip(stock, found, strict=False)
+    ratios = [theirs["seconds"] / ours["seconds"] for theirs, ours in pairs] if row in BESIDE_STOCK else []
+    columns.append(spread(ratios, 1) if ratios else "")
+    return f"| {' | '.join(columns)} |"
+
+
+def table(results: dict[str, list[dict[str, Any]]]) -> str:
+    """All rows of one data set."""
+    header = [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
+    return "\n".join([*header, *(line(row, found, results.get("stock", [])) for row, found in results.items())])
+
+
+def steps(results: dict[str, list[dict[str, Any]]]) -> str:
+    """How much faster a step is with features computed once, by what is frozen."""
+    said = []
+    for row in ("backbone", "all-but-head"):
+        plain, cached = (
+            statistics.median(one["step_seconds"] for one in results[name]) for name in (row, f"{row}-cached")
+        )
+        said.append(f"{plain / cached:.2f} times with `{row}` frozen")
+    return f"A step on features computed once is faster {' and '.join(said)}."
+
+
+def main() -> None:
+    known = sorted(map(json.loads, KNOWN.read_text().splitlines()), key=lambda one: one["seed"])
+    print("# Training, timed\n\nPrinted by `python benchmarks/train_table.py` from train.jsonl, which")
+    print("`python benchmarks/train.py` measured, each training a line.\n")
+    print(INTRODUCTION)
+    for name in dict.fromkeys(one["config"] for one in known):
+        of_config = [one for one in known if one["config"] == name and one["share"] == 1]
+        results = {row: found for row in ROWS if (found := [one for one in of_config if one["row"] == row])}
+        [machine] = {one["machine"] for one in of_config}
+        print(f"\n## {name}\n\n{machine}.\n")
+        print(table(results))
+        if "backbone-cached" in results:
+            print(f"\n{steps(results)}")
+
+
+if __name__ == "__main__":
+    main()
