@@ -75,6 +75,7 @@ def main(config: Validate, run: Run, device: str, against: Path | None = None) -
         }
     our_side = {split: (truth, images[split], found.every_label) for split, (truth, found) in measured.items()}
     record = {
+        "weights": files.read_json(run.train_record)["weights"],
         "splits": figures,
         "operating_point": chosen,
         "cost": cost.measure(model, next(iter(images.values())), imgsz, device),
