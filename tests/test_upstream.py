@@ -107,7 +107,7 @@ def test_every_override_is_called(trained: Trained, copy_of: Callable[[Run], Run
     with upstream.recorded(PACKAGE) as seen:
         train_tiny(run, start, {"epochs": 1, "freeze": "backbone"}, cache_features=True, args={"plots": True})
         predict.predict(YOLO(str(run.model)), images, IMGSZ, Validate(), "cpu", "")
-        gate._predict(run.model, images, IMGSZ, False, "cpu")
+        gate._predict(run.model, images, IMGSZ, False)
         starter = trainer_class(tmp_path / "resume.pt", tmp_path / "progress.json", 0.0)
         where = {"data": str(run.augmented / "data.yaml"), "save_dir": str(tmp_path / "starter"), "device": "cpu"}
         settings = {"epochs": 1, "imgsz": IMGSZ, "fraction": 0.25, "plots": False, "exist_ok": True}
