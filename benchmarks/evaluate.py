@@ -1,9 +1,9 @@
-"""Time our evaluation against pycocotools on predictions of COCO val's size, and the intervals on 500 images.
+"""Time our evaluation: COCO's figures beside pycocotools, and all that `validate` computes of 500 images.
 
-python benchmarks/evaluate.py > benchmarks/evaluate.md
+python benchmarks/evaluate.py > benchmarks/evaluate.md      (20 minutes)
 
-Both evaluate the same predictions in the same process, in turns. The predictions are drawn, since what is timed
-does not depend on what is in the pictures: 5,000 images, 80 classes, 36,000 objects, 77 predictions an image.
+Whatever is compared takes turns in one process. The predictions are drawn, since what is timed does not depend on what
+is in the images. benchmarks/validate.py times the stage as a whole, on real ones.
 """
 
 from __future__ import annotations
@@ -22,11 +22,14 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from pipeline.validate import bootstrap, evaluate
+from pipeline import weights
+from pipeline.parallel import cores
+from pipeline.validate import bootstrap, error_types, evaluate, operating_point, reconcile
 from pipeline.validate.matching import match
 
 REPEATS = 5
-Drawn = tuple[dict[str, Any], list[dict[str, Any]]]
+Found = list[dict[str, Any]]
+Drawn = tuple[dict[str, Any], Found]
 
 
 def drawn(images: int, classes: int, invented: int) -> Drawn:
@@ -36,7 +39,7 @@ def drawn(images: int, classes: int, invented: int) -> Drawn:
         "annotations": [],
         "categories": [{"id": i, "name": str(i)} for i in range(classes)],
     }
-    predictions: list[dict[str, Any]] = []
+    predictions: Found = []
 
     def predicted(image: int, category: int, bbox: Any, score: float) -> None:
         predictions.append({"image_id": image, "category_id": category, "bbox": list(map(float, bbox)), "score": score})
@@ -65,7 +68,7 @@ def drawn(images: int, classes: int, invented: int) -> Drawn:
     return truth, predictions
 
 
-def pycocotools(truth: dict[str, Any], predictions: list[dict[str, Any]]) -> dict[str, float]:
+def pycocotools(truth: dict[str, Any], predictions: Found) -> dict[str, float]:
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO()
         coco.dataset = {"info": {}, **truth}
@@ -88,7 +91,8 @@ def in_words(times: list[float]) -> str:
     return f"{statistics.median(times):.1f} s ({min(times):.1f} to {max(times):.1f})"
 
 
-def main() -> None:
+def library() -> None:
+    """Print COCO's figures by faster-coco-eval, as `validate` calls it, beside pycocotools in the same process."""
     truth, predictions = drawn(5000, 80, 60)
     ours, theirs = [], []
     for _ in range(REPEATS):
@@ -99,30 +103,79 @@ def main() -> None:
     names = ("map50_95", "map50", "map75", "ar1", "ar10", "ar100")
     apart = max(abs(figures[name] - reference[name]) for name in names)
     ratios = [there / here for here, there in zip(ours, theirs, strict=True)]
-
-    few, found = drawn(500, 80, 60)
-    classes = [str(index) for index in range(80)]
-    matching = [seconds(lambda: match(few, found)) for _ in range(REPEATS)]
-    drawing = [seconds(lambda: bootstrap.intervals(matching[0][1], classes))[0] for _ in range(REPEATS)]
-
-    packages = ", ".join(f"{name} {version(name)}" for name in ("faster-coco-eval", "pycocotools", "numpy"))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    print("# Evaluation, timed\n")
-    print(f"Written by `python benchmarks/evaluate.py`: medians of {REPEATS} runs in turns, and (least to most).\n")
-    print(f"{cores} cores ({platform.machine()}), Python {platform.python_version()}, {packages}.\n")
-    print(heading(truth, predictions))
+    print("## COCO's figures alone\n")
+    print("`validate` takes them from faster-coco-eval, so the speed-up is that library's.\n")
+    print(heading(truth, predictions, 80))
     print(f"| pycocotools | {in_words(theirs)} |")
-    print(f"| `validate` (faster-coco-eval) | {in_words(ours)} |")
+    print(f"| faster-coco-eval | {in_words(ours)} |")
     print(f"| times faster | {statistics.median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f}) |")
     print(f"| largest difference of the six figures | {apart:.0e} (ours are rounded to six decimals) |\n")
-    print(heading(few, found))
-    print(f"| matching, once | {in_words([took for took, _ in matching])} |")
-    print(f"| intervals of all figures and classes, {bootstrap.RESAMPLES:,} resamples | {in_words(drawing)} |")
 
 
-def heading(truth: dict[str, Any], predictions: list[dict[str, Any]]) -> str:
+def tables(truth: dict[str, Any], every: Found, single: Found) -> None:
+    """Print what `validate` computes of a split after predicting, part by part."""
+    names = [category["name"] for category in truth["categories"]]
+    matches, single_matches = match(truth, every), match(truth, single)
+    thresholds = operating_point.choose(single_matches, names, None)["thresholds"]
+    shown = error_types.kept(single, list(thresholds.values()))
+    figures = evaluate(truth, every)
+    parts: dict[str, Callable[[], Any]] = {
+        "COCO's figures (faster-coco-eval)": lambda: evaluate(truth, every),
+        "matching, twice": lambda: (match(truth, every), match(truth, single)),
+        f"intervals of all figures and classes, {bootstrap.RESAMPLES:,} resamples": lambda: bootstrap.intervals(
+            matches, names
+        ),
+        "what each kind of error costs": lambda: error_types.costs(truth, every),
+        "kinds of errors, confusion": lambda: (
+            error_types.record(truth, shown, thresholds),
+            error_types.confusion(truth, shown),
+        ),
+        "thresholds, calibration": lambda: (
+            operating_point.choose(single_matches, names, None),
+            operating_point.judge(single_matches, names, thresholds),
+            operating_point.calibration(single_matches),
+        ),
+    }
+    asked = {
+        "only with `reconcile: [ultralytics]`": lambda: reconcile.measure(
+            truth, every, single, figures, ("ultralytics",)
+        ),
+    }
+    times: dict[str, list[float]] = {name: [] for name in (*parts, *asked)}
+    for _ in range(REPEATS):
+        for name, work in (*parts.items(), *asked.items()):
+            times[name].append(seconds(work)[0])
+    print(heading(truth, every, len(names)))
+    for name in parts:
+        print(f"| {name} | {in_words(times[name])} |")
+    print(f"| together | {in_words([sum(each) for each in zip(*(times[name] for name in parts), strict=True)])} |")
+    for name in asked:
+        print(f"| {name} | {in_words(times[name])} |")
+    print()
+
+
+def machine() -> str:
+    weights.prepare()
+    packages = ", ".join(f"{name} {version(name)}" for name in ("faster-coco-eval", "pycocotools", "numpy", "torch"))
+    load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    return f"{weights.device_name('cpu')}, {cores()} cores{load}; Python {platform.python_version()}, {packages}"
+
+
+def main() -> None:
+    print("# Evaluation, timed\n")
+    print(f"Written by `python benchmarks/evaluate.py`: medians of {REPEATS} runs in turns, and (least to most).\n")
+    print(f"{machine()}.\n")
+    library()
+    print("## All that `validate` computes of a split\n")
+    truth, found = drawn(500, 80, 60)
+    tables(truth, found, found)
+
+
+def heading(truth: dict[str, Any], predictions: Found, classes: int) -> str:
     images, objects = len(truth["images"]), len(truth["annotations"])
-    return f"| {images:,} images, {objects:,} objects, {len(predictions):,} predictions, 80 classes | |\n|---|---|"
+    return (
+        f"| {images:,} images, {objects:,} objects, {len(predictions):,} predictions, {classes} classes | |\n|---|---|"
+    )
 
 
 if __name__ == "__main__":

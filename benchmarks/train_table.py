@@ -48,8 +48,8 @@ on test (bccd) and val (facemask); (least to most of the seeds). `stock` is `yol
 
 What flatters us in `quick`: it trains 3 epochs and not 15, on both cores where all but one training of `stock` had one
 (Ultralytics computes on one of two); it validates once, where `stock` does after each epoch and once more, with plots,
-at the end; and its epochs, its frozen layers and its rate were chosen on these very images. `equal` has as many epochs as
-`stock`."""
+at the end; and its epochs, its frozen layers and its rate were chosen on these very images. `equal` has as many epochs
+as `stock`."""
 
 
 def spread(values: list[float], digits: int, middle: Callable[[list[float]], float] = statistics.median) -> str:

@@ -1,9 +1,13 @@
-"""The README tells the truth about commands, files and links."""
+"""The README tells the truth about commands, files, links and figures."""
 
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+from pathlib import Path
 
+import pytest
 import yaml
 from conftest import ROOT
 
@@ -56,3 +60,98 @@ def test_yaml_in_the_readme_is_a_config() -> None:
     assert blocks
     for block in blocks:
         Config.model_validate({"convert": {"source": "x"}, **yaml.safe_load(block)})
+
+
+# --- Figures: those of benchmarks come from the files that the benchmarks wrote --------------------------
+#
+# `<!-- figures: FILE, ... -->` over a table, a fenced block or a paragraph names its sources. Lines of tables and fenced
+# blocks are lines of a source, word for word; numbers of a paragraph are numbers of a source.
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+SOURCES = re.compile(r"<!-- figures: (.+) -->")
+NUMBER = re.compile(r"(?<![\w.,:/-])\d[\d,]*(?:\.\d+)?(?![\w.]*\d)")
+# What speaks of a measurement: a decimal number, or one with a unit.
+MEASURED = re.compile(r"(?<![\w./-])\d+\.\d+(?![\w.]*\d)|\b\d[\d,]* (?:s|ms|MB|points|times|hours?)\b")
+VERSION = re.compile(r"\b(?:Python|Ultralytics|torch) \d+(?:\.\d+)+(?: to \d+(?:\.\d+)+)?")
+
+
+def blocks(text: str) -> list[tuple[list[str], str]]:
+    """Each table, fenced block and paragraph with the sources that the comment above it names."""
+    found, lines, fenced = [], [""], False
+    for line in [*text.splitlines(), ""]:
+        fenced ^= line.lstrip().startswith("```")
+        if line.strip() or fenced:
+            lines.append(line)
+        elif lines:
+            [sources] = SOURCES.findall(lines[0]) or [""]
+            found.append((re.split(r", ", sources) if sources else [], "\n".join(lines[bool(sources) :])))
+            lines = []
+    return found
+
+
+def words(text: str) -> str:
+    """Without code, addresses and versions."""
+    return VERSION.sub("", re.sub(r"`[^`\n]*`|\]\([^)]*\)", "", text))
+
+
+def is_literal(block: str) -> bool:
+    return block.startswith(("|", "```"))
+
+
+def is_measured(block: str) -> bool:
+    """Whether figures in it need a source: other code than what a console shows does not."""
+    return block.lstrip().startswith("```console") or not (block.startswith("    ") or block.lstrip().startswith("```"))
+
+
+def complaints(text: str) -> list[str]:
+    """The figures that their sources do not have, and those without a source."""
+    said = []
+    for sources, block in blocks(text):
+        known = "\n".join((ROOT / source).read_text(encoding="utf-8") for source in sources)
+        if is_literal(block) and sources:
+            lines = {line.strip() for line in known.splitlines()}
+            said += [line for line in block.splitlines() if line.strip() and line.strip() not in lines]
+        elif sources:
+            said += [
+                f"{number} in: {block}"
+                for number in NUMBER.findall(words(block))
+                if number not in NUMBER.findall(known)
+            ]
+        elif is_measured(block) and (figures := MEASURED.findall(words(block))):
+            said.append(f"no source for {', '.join(figures)} in: {block}")
+    return said
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_every_figure_is_that_of_its_source(page: Path) -> None:
+    assert complaints(page.read_text(encoding="utf-8")) == []
+
+
+def test_a_digit_changed_in_any_figure_is_noticed() -> None:
+    """Every number of every table and console block with a source, one at a time, a digit up."""
+    noticed = 0
+    for sources, block in blocks(README):
+        comment = f"<!-- figures: {', '.join(sources)} -->\n"
+        for number in NUMBER.finditer(block) if sources and is_literal(block) else ():
+            digit = str((int(block[number.start()]) + 1) % 10)
+            assert complaints(comment + block[: number.start()] + digit + block[number.start() + 1 :])
+            noticed += 1
+    assert noticed > 100
+
+
+@pytest.mark.parametrize("text", ["It takes 8.7 s.", "It is 12 times faster.", "| a | b |\n|---|---|\n| x | 0.595 |"])
+def test_a_figure_without_a_source_is_noticed(text: str) -> None:
+    [complaint] = complaints(text)
+    assert complaint.startswith("no source for ")
+
+
+def test_no_accuracy_in_the_comments_of_configs() -> None:
+    """They would go stale; tables have them."""
+    for path in (ROOT / "configs").glob("*.yaml"):
+        assert not re.findall(r"#.*\b0\.[1-9]\d\d\b", path.read_text(encoding="utf-8")), path
+
+
+def test_the_tables_of_trainings_are_printed_from_their_records() -> None:
+    script = ROOT / "benchmarks" / "train_table.py"
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
+    assert done.stdout == (ROOT / "benchmarks" / "train.md").read_text(encoding="utf-8")

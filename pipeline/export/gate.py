@@ -4,7 +4,7 @@ The model goes through Ultralytics' own predictor, as in validation; the artefac
 put into its bundle. So an error of the runner (colour order, letterbox, scale) is a difference, and is seen.
 
 The model always runs on the CPU in float32. On a GPU, cuDNN rounds the inputs of float32 convolutions to TF32 (10 bits
-of mantissa), which moves scores by about as much as `limits.fp32` allows, and would refuse sound artefacts.
+of mantissa), which moves scores by 0.001 to 0.002: more than `limits.fp32` allows, so sound artefacts would be refused.
 """
 
 from __future__ import annotations
