@@ -137,8 +137,8 @@ def _readme(seed: int, epochs: int, hours: float, fitness: float, digest: str, d
 Source weights; git ignores all of them but one.
 
 `{weights.STARTER}` is YOLO26n trained from random weights on drawn scenes: no photograph, no label made by
-hand. A config with `train.fallback: starter-yolo26n.pt` uses it where `yolo26n.pt`, trained on COCO, is neither here nor
-can be downloaded. COCO weights do better: put that file here.
+hand. A config with `train.fallback: starter-yolo26n.pt` uses it where `yolo26n.pt`, trained on COCO, is neither here
+nor can be downloaded. COCO weights do better: put that file here.
 
 | | |
 |---|---|
