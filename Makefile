@@ -144,7 +144,7 @@ $(RUN)/comparison.json: $(RUN)/metrics.json $(RUN)/params/against.json $(wildcar
 
 # After metrics.json, as the bundle carries the thresholds that validation chose.
 $(RUN)/export/manifest.json: $(RUN)/params/export.json $(RUN)/metrics.json $(RUN)/model.pt $(RUN)/dataset/data.yaml $(EXPORT_CODE)
-	$(PIPELINE) export $(OPTIONS) $(ON_DEVICE)
+	$(PIPELINE) export $(OPTIONS)
 
 # The page shows the export if there is one: one from before, or one that this very make is to make.
 EXPORTED := $(if $(filter all export bench-export,$(MAKECMDGOALS)),$(RUN)/export/manifest.json,$(wildcard $(RUN)/export/manifest.json))

@@ -52,7 +52,7 @@ def finished(run: Run) -> dict[str, Any]:
     assert [phase["epochs"] for phase in record["phases"]] == [phase["epochs"] for phase in PHASES]
     for proof in (phase["proof"] for phase in record["phases"]):
         assert proof["frozen_sha256_before"] == proof["frozen_sha256_after"]
-    epochs, _ = history.read(run.train)  # each of them once
+    epochs, _ = history.read(run)  # each of them once
     assert [row["epoch"] for row in epochs] == [n for phase in PHASES for n in range(1, phase["epochs"] + 1)]
     leftovers = [path for path in run.root.rglob("*") if "partial" in path.name or path.name.startswith("resume")]
     assert not leftovers, leftovers

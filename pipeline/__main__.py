@@ -23,7 +23,7 @@ STAGES = {
 }
 # Where these options have an effect. All stages take them, so that one line of options serves a whole chain.
 USES = {
-    "--device": {"train", "validate", "inspect", "export", "starter-weights"},
+    "--device": {"train", "validate", "inspect", "starter-weights"},
     "--workers": {"convert", "augment", "train", "starter-weights"},
 }
 # Errors of the machine, not of the program: reported in one line.

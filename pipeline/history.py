@@ -4,29 +4,44 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
+
+from pipeline import files
+from pipeline.run import Run
 
 Epochs = list[dict[str, float | None]]
 
 
-def read(folder: Path) -> tuple[Epochs, list[float]]:
-    """The rows of each phase's results.csv below `run.train`, and where between two epochs a phase ends."""
+def read(run: Run) -> tuple[Epochs, list[float]]:
+    """The rows of each phase's results.csv below `run.train`, and where between two epochs a phase ends.
+
+    Ultralytics writes 0 for what it did not measure: all of val in an epoch without validation, and average
+    precision on a val split without objects. Both are None here.
+    """
     rows: Epochs = []
     ends = []
+    objects = val_has_objects(run)
     # By number: phase10 comes after phase9.
-    for path in sorted(folder.glob("phase*/results.csv"), key=lambda path: (len(path.parent.name), path)):
+    for path in sorted(run.train.glob("phase*/results.csv"), key=lambda path: (len(path.parent.name), path)):
         with path.open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
-                rows.append({key.strip(): _number(value) for key, value in row.items() if key is not None})
+                values = {key.strip(): _number(value) for key, value in row.items() if key is not None}
+                validated = any(value for key, value in values.items() if key.startswith("val/"))
+                unmeasured = ("metrics/", "val/") if not validated else () if objects else ("metrics/",)
+                rows.append({key: None if key.startswith(unmeasured) else value for key, value in values.items()})
         ends.append(len(rows) + 0.5)
     return rows, ends[:-1]
 
 
+def val_has_objects(run: Run) -> bool:
+    """Whether there was anything to measure average precision on while the model was trained."""
+    return not run.receipt.is_file() or files.read_json(run.receipt)["splits"]["val"]["boxes"] > 0
+
+
 def points(epochs: Sequence[dict[str, float | None]], column: str) -> list[tuple[int, float]]:
-    """Number and value of the epochs that have one; a phase that was not validated has zero throughout."""
+    """Number and value of the epochs in which a column was measured."""
     values = [row.get(column) for row in epochs]
-    return [(number, value) for number, value in enumerate(values, start=1) if value]
+    return [(number, value) for number, value in enumerate(values, start=1) if value is not None]
 
 
 def _number(text: Any) -> float | None:

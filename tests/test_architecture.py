@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "inputs": {"files", "fixes", "config", "run"},
     "sample": {"files", "pixels", "sample"},
     "weights": {"errors", "files", "parallel"},
-    "history": set(),
+    "history": {"files", "run"},
     "results": {"errors", "files", "run"},
     **dict.fromkeys(STAGES, SHARED),
     "fixes": {"files", "boxes", "config", "errors", "run"},

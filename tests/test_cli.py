@@ -66,7 +66,7 @@ def test_mistakes(project: Path, arguments: tuple[str, ...], said: str) -> None:
     ("arguments", "said"),
     [
         (("report", "--workers", "2"), "report: --workers has no effect on this stage, only on augment, convert, starter-weights, train"),
-        (("convert", "--device", "cpu"), "convert: --device has no effect on this stage, only on export, inspect, starter-weights, train, validate"),
+        (("convert", "--device", "cpu"), "convert: --device has no effect on this stage, only on inspect, starter-weights, train, validate"),
     ],
 )  # fmt: skip
 def test_an_option_without_effect_is_named(project: Path, arguments: tuple[str, ...], said: str) -> None:

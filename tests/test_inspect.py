@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from conftest import MONGOD, ROOT, Trained, app, needs_database, read_coco, write_coco
 
-from pipeline import convert, database, fixes, inspect, pixels
+from pipeline import convert, database, fixes, inspect, pixels, sample
 from pipeline.boxes import YoloDataset, read_labels
 from pipeline.config import Convert, Inspect
 from pipeline.errors import DataError, PipelineError
@@ -28,7 +28,7 @@ from pipeline.validate import error_types, predict
 
 pytestmark = pytest.mark.usefixtures("own_database")
 
-THRESHOLDS = dict.fromkeys(("open", "short"), 0.3)
+THRESHOLDS = dict.fromkeys(sample.CLASSES, 0.3)
 VIEWS = [
     "most-false-positives",
     "confident-false-positives",
@@ -633,11 +633,11 @@ def change(path: Path, edit: Callable[[Any], Any]) -> None:
 @pytest.mark.parametrize(
     ("edit", "line"),
     [
-        (lambda errors: errors["predictions"][0].update(image_id=99), r"predicts image 99, which is not in the split; delete metrics\.json"),
-        (lambda errors: errors["predictions"][0].update(annotation_id=99), r"not as `validate` writes it \(KeyError: 99\)"),
-        (lambda errors: errors["predictions"][0].pop("type"), r"not as `validate` writes it \(KeyError: 'type'\)"),
-        (lambda errors: errors["objects"][0].update(prediction_id="x"), r"not as `validate` writes it \(KeyError: 'x'\)"),
-        (lambda errors: [1], r"not as `validate` writes it \(TypeError"),
+        (lambda errors: errors["predictions"][0].update(image_id=99), r"prediction 1 is of image 99, which is not in the split; delete metrics\.json"),
+        (lambda errors: errors["predictions"][0].update(annotation_id=99), r"prediction 1 is about annotation_id 99, not in its image"),
+        (lambda errors: errors["predictions"][0].pop("type"), r"not as `validate` writes it \(predictions\.0\.type: field required\)"),
+        (lambda errors: errors["objects"][0].update(prediction_id="x"), r"not as `validate` writes it \(objects\.0\.prediction_id: input should be a valid integer\)"),
+        (lambda errors: [1], r"not as `validate` writes it \(should be an object\)"),
     ],
     ids=["image", "object", "key", "prediction", "list"],
 )  # fmt: skip

@@ -11,17 +11,20 @@ import cv2
 import numpy as np
 import pytest
 from conftest import Trained
+from detections import Found, Truth, scene, seen
 
-from pipeline import report
+from pipeline import history, report
 from pipeline.config import Report
 from pipeline.errors import DataError
 from pipeline.files import read_json, write_json
+from pipeline.report import plots, words
 from pipeline.report.curves import curves
 from pipeline.run import Run
-from pipeline.validate import compare
+from pipeline.validate import compare, error_types
 from pipeline.validate.matching import match
 
 Copy = Callable[[Run], Run]
+BOX = {"id": 99, "image_id": 1, "category_id": 0, "bbox": [9, 9, 9, 9], "score": 0.5, "type": "background", "annotation_id": None, "iou": 0}  # fmt: skip
 HOSTILE = "</text><script>alert(1)</script> $x_ 缺口 \"'&amp;"
 
 
@@ -56,7 +59,10 @@ def judged(run: Run, split: str, boxes: list[dict[str, Any]], predictions: list[
         {"annotation_id": box["id"], "image_id": box["image_id"], "type": box.pop("type"), "prediction_id": None}
         for box in boxes
     ]
-    errors["predictions"] = [{"id": i, "category_id": 0, "score": 0.5, **p} for i, p in enumerate(predictions)]
+    errors["predictions"] = [
+        {"id": i, "category_id": 0, "score": 0.5, "annotation_id": None, "iou": 0.0, **p}
+        for i, p in enumerate(predictions)
+    ]
     write_json(run.errors(split), errors)
     truth = read_json(run.ground_truth(split))
     truth["annotations"] = [{"category_id": 0, "area": 1600, "iscrowd": 0, **box} for box in boxes]
@@ -100,6 +106,8 @@ def test_it_shows_the_figures_of_the_run(trained: Trained) -> None:
         assert re.search(rf"{re.escape(name)}\s*{row['objects']}", text)
     assert "proven" in text and "No image is in two splits" in text
     assert f"{metrics['cost']['parameters']:,} parameters" in text
+    # The clock runs over all three, as `pipeline.validate.cost` says; the file is read before.
+    assert "batch 1: letterbox, network and non-maximum suppression, without reading the file." in text
     assert "make all CONFIG=configs/tiny.yaml" in text
     assert Path(trained.config.train.weights).name in text
     assert read_json(trained.run.train_record)["versions"]["torch"] in text
@@ -118,7 +126,9 @@ def test_intervals_stand_beside_their_figures(trained: Trained, copy_of: Copy) -
 
 def test_every_picture_has_a_text(trained: Trained) -> None:
     page = Page(trained.run)
-    assert page.alts and all(re.search(r"\d+ of \d+ objects not found, \d+ wrong prediction", alt) for alt in page.alts)
+    assert page.alts and all(
+        re.search(r"\d+ of \d+ objects? not found, \d+ wrong prediction", alt) for alt in page.alts
+    )
     for attributes in page.of("svg"):
         assert attributes.get("aria-hidden") == "true"  # told by the picture's alt or the figure's label
     labelled = [attributes for attributes in page.of("div") if attributes.get("role") == "img"]
@@ -146,8 +156,8 @@ def test_worst_images_come_first_and_are_counted_right(trained: Trained, copy_of
     judged(run, "test", objects, predictions)
     report.main(Report(), run)
     assert Page(run).alts == [
-        f"{names[2]}: 1 of 1 objects not found, 2 wrong predictions (1 localisation, 1 background)",
-        f"{names[1]}: 1 of 1 objects not found, 0 wrong predictions",
+        f"{names[2]}: 1 of 1 object not found, 2 wrong predictions (1 localisation, 1 background)",
+        f"{names[1]}: 1 of 1 object not found, 0 wrong predictions",
     ]
     kinds = [attributes.get("class") or "" for attributes in Page(run).of("rect")]
     assert [kind for kind in kinds if kind.startswith("box")] == ["box missed", "box wrong", "box wrong", "box missed"]
@@ -195,15 +205,20 @@ def test_a_receipt_that_tells_more(trained: Trained, copy_of: Copy) -> None:
     receipt["images"] |= {"dropped": {"a.png": "black"}, "in_no_split": {"b.png": "unlisted"}, "left_out": {}}
     receipt["leaks"] = {"exact": [], "near": [["train/a.png", "val/b.png"]], "group": [], "moved": {}}
     receipt["splits_by"] = "fixes.yaml"
+    receipt["boxes"]["read"] = 1
     write_json(run.receipt, receipt)
     report.main(Report(), run)
     text = Page(run).text
-    assert "0 exact, 1 near-duplicate, 0 of one group" in text and "train/a.png, val/b.png" in text
+    assert (
+        "0 groups of identical images, 1 group of near-duplicates, 0 groups by convert.group_by" in text
+        and "train/a.png, val/b.png" in text
+    )
     assert "1 dropped, 1 in no split" in text and "splits by fixes.yaml" in text
+    assert "Of 1 box read" in text and "Of 61 boxes read" in Page(trained.run).text
     receipt["leaks"] |= {"near": [], "moved": {"b.png": ["val", "train"]}}
     write_json(run.receipt, receipt)
     report.main(Report(), run)
-    assert "near-duplicates and groups included. 1 were moved" in Page(run).text
+    assert "near-duplicates and groups included. 1 image was moved" in Page(run).text
 
 
 def test_twenty_four_large_pictures_stay_below_10_mb(trained: Trained, copy_of: Copy) -> None:
@@ -282,8 +297,42 @@ def test_mistakes_of_other_images(trained: Trained, copy_of: Copy) -> None:
     errors = read_json(run.errors("test"))
     errors["objects"][0]["image_id"] = 4711
     write_json(run.errors("test"), errors)
-    with pytest.raises(DataError, match=r"test_errors\.json: not as `validate` writes it \(KeyError: 4711\); delete"):
+    with pytest.raises(
+        DataError, match=r"test_errors\.json: object 1 is of image 4711, which is not in the split; delete"
+    ):
         report.main(Report(), run)
+
+
+@pytest.mark.parametrize(
+    ("path", "edit", "said"),
+    [
+        ("errors", lambda data: [], r"not as `validate` writes it \(should be an object\)"),
+        ("errors", lambda data: {**data, "thresholds": {}}, r"has no threshold for 'open'"),
+        ("errors", lambda data: data["objects"][0].pop("type"), r"not as .* \(objects\.0\.type: field required\)"),
+        ("errors", lambda data: data["objects"][0].update(annotation_id=99), r"object 1 is about annotation_id 99, not in its image"),
+        ("errors", lambda data: data["predictions"].append({**BOX, "category_id": 7}), r"prediction \d is of class 7, which is not there"),
+        ("errors", lambda data: data["predictions"].append({**BOX, "score": "high"}), r"not as .*\(predictions\.\d\.score: input should be a valid number\)"),
+        ("ground_truth", lambda data: data["images"][0].pop("file_name"), r"not a COCO data set \(images\.0\.file_name: field required\)"),
+        ("ground_truth", lambda data: data["annotations"][0].update(image_id=99), r"annotation 1 is of an image or class that is not there"),
+    ],
+)  # fmt: skip
+def test_files_that_validate_cannot_have_written(
+    trained: Trained, copy_of: Copy, path: str, edit: Callable[[Any], Any], said: str
+) -> None:
+    run = copy_of(trained.run)
+    file = getattr(run, path)("test")
+    data = read_json(file)
+    changed = edit(data)
+    write_json(file, changed if isinstance(changed, (list, dict)) and "type" not in changed else data)
+    with pytest.raises(DataError, match=rf"{file.name}: {said}; delete metrics\.json and `make validate` again$"):
+        report.main(Report(), run)
+
+
+def test_a_bug_of_ours_keeps_its_traceback(trained: Trained, copy_of: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not a damaged file, and no `make validate` mends it."""
+    monkeypatch.setattr("pipeline.pixels.fit", lambda *given, **named: {}["bug"])
+    with pytest.raises(KeyError, match="bug"):
+        report.main(Report(), copy_of(trained.run))
 
 
 def test_figures_of_an_older_version(trained: Trained, copy_of: Copy) -> None:
@@ -347,3 +396,84 @@ def test_it_shows_what_was_exported(trained: Trained, copy_of: Callable[[Run], R
     run.manifest.unlink()  # an export that has not run, or was refused
     report.main(Report(), run)
     assert "For the device" not in Page(run).text
+
+
+def test_accuracy_against_latency_takes_the_colours_of_the_page(trained: Trained, copy_of: Copy) -> None:
+    """From the figures in the manifest; an artefact whose precision nobody measured has no place on the plot."""
+    run = copy_of(trained.run)
+    manifest = read_json(run.manifest)
+    row = {
+        "file": "<b>.onnx", "threads": 1, "rounds": 5, "load_ms": 9, "latency_ms": {"p50": 7, "p95": 8}, "times_onnx": None,
+        "images_per_s": 9, "times_ultralytics": None, "map50_95": 0.5,
+    }  # fmt: skip
+    manifest["benchmark"] = {"machine": "a board", "images": 3, "rows": [row, {**row, "threads": 2}]}
+    write_json(run.manifest, manifest)
+    report.main(Report(), run)
+    page, before = Page(run), Page(trained.run)
+    plots_of = [sum("role" in one and one["role"] == "img" for one in shown.of("div")) for shown in (page, before)]
+    assert plots_of == [6, 5] and "2 threads" in page.text and "<b>.onnx" in page.text and "a board" in page.text
+    drawn = str(plots.latency(manifest["benchmark"]["rows"]))
+    assert "currentColor" in drawn and "#000000" not in drawn and drawn in page.html
+    assert "<b>.onnx" not in page.html  # but as text
+    assert plots.latency([{**row, "map50_95": None}]) is None and plots.latency([]) is None
+
+
+# Where an object of class a is, one of class b, and nothing.
+A, B = (100.0, 100.0, 100.0, 100.0), (500.0, 500.0, 100.0, 100.0)
+FAR = (800.0, 100.0, 50.0, 50.0)
+
+
+@pytest.mark.parametrize(
+    ("truth", "predictions", "kind", "why"),
+    [
+        (scene([("a", A), ("b", B)]), [seen(1, "a", A, 0.9), seen(1, "b", B, 0.1)], "missed", "found at lower scores, or nothing of their class is right"),
+        (scene([("a", A), ("b", B)]), [seen(1, "a", A, 0.9), seen(1, "b", FAR, 0.9)], "missed", "found at lower scores, or nothing of their class is right"),
+        (scene([("a", A)]), [seen(1, "a", A, 0.9), seen(1, "a", FAR, 0.5)], "background", "no right prediction of their class scores lower"),
+        (scene([("a", A)]), [seen(1, "a", A, 0.9), seen(1, "b", FAR, 0.95)], "background", "no right prediction of their class scores lower"),
+        (scene([("a", A)]), [seen(1, "a", A, 0.9), seen(1, "a", A, 0.5)], "duplicate", "no right prediction of their class scores lower"),
+        (scene([("a", A)]), [seen(1, "a", FAR, 0.9)], "background", "nothing is right, so AP is 0 either way"),
+        (scene([("a", A)]), [seen(1, "a", FAR, 0.9)], "missed", "nothing is right, so AP is 0 either way"),
+        (scene([("a", A)]), [], "missed", "without them no object is left to find"),
+        (scene([]), [seen(1, "a", FAR, 0.9)], "background", "no objects, so no AP to lose"),
+        (scene([("a", A)]), [seen(1, "a", FAR, 0.95), seen(1, "a", A, 0.9)], "background", ""),
+    ],
+)  # fmt: skip
+def test_errors_that_cost_nothing_say_why(truth: Truth, predictions: Found, kind: str, why: str) -> None:
+    """Costs by validate's own hand: they are 0, or cannot be told, wherever a reason is given."""
+    from pipeline.validate.coco import evaluate
+
+    shown = error_types.kept(predictions, [0.25, 0.25])
+    counts = error_types.record(truth, shown, {"a": 0.25, "b": 0.25})["counts"]
+    costs = error_types.costs(truth, predictions)
+    figures = {**evaluate(truth, predictions), "error_costs": costs, "error_counts": counts}
+    rows = {row.name: row for row in words.kinds(figures)}
+    assert rows[kind].count > 0 and (rows[kind].cost or 0) == (0 if why else costs[kind]) and rows[kind].why == why
+    assert not any(row.why for row in rows.values() if not row.count)
+
+
+def test_what_was_not_measured_in_training_is_not_0(trained: Trained, copy_of: Copy) -> None:
+    """Sixteen images teach nothing: mAP is 0 where it was measured. Ultralytics writes 0 where it was not, too."""
+    run = copy_of(trained.run)
+    path = run.train / "phase1" / "results.csv"
+    header, row = path.read_text().splitlines()
+    blank = [
+        "0" if name.strip().startswith(("metrics/", "val/")) else value
+        for name, value in zip(header.split(","), row.split(","), strict=True)
+    ]
+    path.write_text("\n".join([header, ",".join(blank), row]) + "\n")
+    (without, measured, _), _ = history.read(run)
+    assert without["val/cls_loss"] is without["metrics/mAP50(B)"] is None and without["train/cls_loss"]
+    assert measured["val/cls_loss"] and measured["metrics/mAP50(B)"] is not None
+    assert [number for number, _ in history.points([without, measured], "metrics/mAP50(B)")] == [2]
+
+
+def test_weights_that_were_replaced_are_named_first(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
+    run = copy_of(trained.run)
+    assert "instead of" not in Page(run).text
+    metrics = files.read_json(run.metrics)
+    metrics["weights"]["instead_of"] = "yolo26n.pt"
+    files.write_json(run.metrics, metrics)
+    report.main(trained.config.report, run)
+    assert (
+        f"Trained from {metrics['weights']['name']} instead of yolo26n.pt, which was not to be had." in Page(run).text
+    )

@@ -58,7 +58,7 @@ def do(run: Run, start: Path, **settings: Any) -> dict[str, Any]:
 
 def rows(run: Run) -> list[dict[str, float | None]]:
     """What each epoch came to; how long it took is left out."""
-    epochs, _ = history.read(run.train)
+    epochs, _ = history.read(run)
     assert epochs and all(value is not None for row in epochs for value in row.values())
     return [{key: value for key, value in row.items() if key != "time"} for row in epochs]
 

@@ -43,7 +43,7 @@ def test_each_part_has_its_rate(fresh: Run, start: Path) -> None:
     record = train_tiny(fresh, start, {"epochs": 2, "lr0": 0.001, "lr_groups": {"backbone": 0.1, "neck": 0.5}})
     assert record["phases"][0]["lr0"] == 0.001
     assert record["phases"][0]["lr_groups"] == {"backbone": 0.1, "neck": 0.5, "head": 1}
-    (epoch, _), _ = history.read(fresh.train)
+    (epoch, _), _ = history.read(fresh)
     first = [value for key, value in epoch.items() if key.startswith("lr/") and value is not None]
     # Ultralytics' three groups (weights, BatchNorm, biases), each of them in backbone, neck and head.
     parts = sorted([0.0001, 0.0005, 0.001] * 3)
@@ -206,7 +206,7 @@ def test_patience_has_a_phase_validated_after_every_epoch(fresh: Run, start: Pat
     train_tiny(fresh, start, {"epochs": 2, "patience": 1}, {"epochs": 1})
     first, second = (yaml.safe_load((fresh.train / f"phase{n}" / "args.yaml").read_text()) for n in (1, 2))
     assert (first["patience"], first["val"]) == (1, True) and second["patience"] == 100
-    epochs, _ = history.read(fresh.train)
+    epochs, _ = history.read(fresh)
     assert all(row["val/cls_loss"] for row in epochs)
 
 

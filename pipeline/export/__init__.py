@@ -21,7 +21,8 @@ from pipeline.run import Run
 def main(config: Export, run: Run, seed: int, device: str) -> str:
     """Write every target with its bundle into `run.export`, and the manifest last.
 
-    `device` is checked and changes nothing: the model and the artefacts are compared on the CPU, in float32. Raises
+    `device` is checked and changes nothing: the model and the artefacts are compared on the CPU, in float32. A target
+    is not handed out where the model finds nothing in the images, as nothing is proven then. Raises
     ExportError, and leaves `run.export` as it was, where a target cannot be made here or breaches its limits; all
     figures are then in `run.export_refused`.
     """
@@ -71,8 +72,12 @@ def _thresholds(run: Run, dataset: YoloDataset, conf: float) -> dict[str, float]
 
 
 def _in_words(entry: dict[str, Any]) -> str:
-    parity, drop = entry["parity"], entry["ap"]["drop"]["points"]
+    parity, drop, note = entry["parity"], entry["ap"]["drop"]["points"], entry["note"]
+    if entry["verdict"] == "unproven":
+        return f"{entry['file']} not handed out: {note}"
+    more = f"; {note}" if note else ""
     if entry["precision"] == "fp32":
-        px, score = parity["max_box_px"], parity["max_score"]
-        return f"{entry['file']} equal on {parity['boxes']} boxes (to {px:.2g} px, {score:.1g})"
-    return f"{entry['file']} within {'–' if drop is None else f'{drop:.2f}'} points of mAP50-95"
+        boxes, px, score = parity["boxes"], parity["max_box_px"], parity["max_score"]
+        return f"{entry['file']} equal on {boxes} box{'' if boxes == 1 else 'es'} (to {px:.2g} px, {score:.1g}{more})"
+    within = "no objects to measure mAP50-95 on" if drop is None else f"within {drop:.2f} points of mAP50-95"
+    return f"{entry['file']} {within}{more}"

@@ -6,7 +6,6 @@ other, on the same threads, from files to boxes, with one threshold for all clas
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import statistics
@@ -56,14 +55,16 @@ print(json.dumps({"images_per_s": round(images / seconds, 2), "boxes": boxes}))
 
 
 def main(run: Run) -> str:
-    """Measure what the manifest lists, and write the figures into it and beside it as an SVG.
+    """Measure what the manifest lists, and write the figures into it.
 
-    Raises ExportError where an artefact is not the one that was proven.
+    Raises ExportError where no artefact was proven, or one is not the file that was.
     """
     weights.prepare()
     manifest = files.read_json(run.manifest)
     images = YoloDataset.read(run.dataset / "data.yaml").files("val")[:IMAGES]
-    entries = [entry for entry in manifest["artefacts"] if entry["format"] != "engine"]
+    entries = [entry for entry in manifest["artefacts"] if entry["format"] != "engine" and "bundle" in entry]
+    if not entries:
+        raise ExportError(f"{run.manifest}: no artefact that was proven and runs here, so there is nothing to measure")
     for entry in entries:
         artefact = run.export / entry["file"]
         if not artefact.exists() or bundle.sha256(artefact) != entry["sha256"]:
@@ -85,7 +86,6 @@ def main(run: Run) -> str:
     ]
     machine = f"{weights.device_name('cpu')}, {parallel.cores()} cores"
     manifest["benchmark"] = {"machine": machine, "images": len(images), "rows": rows}
-    files.write_text(run.export / "benchmark.svg", _plot(rows))
     files.write_json(run.manifest, manifest)
     return f"{table(rows)}\n-> {run.manifest}"
 
@@ -184,36 +184,3 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def _in_words(ratio: list[float] | None) -> str:
     return "" if ratio is None else f"{ratio[0]:.2f} ({ratio[1]:.2f} to {ratio[2]:.2f})"
-
-
-def _plot(rows: list[dict[str, Any]]) -> str:
-    """Accuracy against latency, as SVG text."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(8, 3.5), layout="constrained")
-    for marker, threads in zip("os", sorted({row["threads"] for row in rows}), strict=False):
-        of_threads = [row for row in rows if row["threads"] == threads and row["map50_95"] is not None]
-        axes.scatter(
-            [row["latency_ms"]["p50"] for row in of_threads],
-            [row["map50_95"] for row in of_threads],
-            marker=marker,
-            label=f"{threads} thread{'s' * (threads > 1)}",
-        )
-        for row in of_threads:
-            axes.annotate(
-                f"{row['format']} {row['precision']}",
-                (row["latency_ms"]["p50"], row["map50_95"]),
-                xytext=(4, 4),
-                textcoords="offset points",
-                fontsize=7,
-            )
-    axes.set(xlabel="latency, p50, ms", ylabel="val mAP50-95")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    text = io.StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None})
-    plt.close(figure)
-    return text.getvalue()[text.getvalue().index("<svg") :]

@@ -46,8 +46,8 @@ ENGINE = """This is what an engine is built from, since it runs only on the kind
 """
 
 
-def golden(model: runner.Model, images: list[Path], folder: Path) -> None:
-    """Golden images, those with most to see, as PNG: no decoder differs on it. And what the model finds in them."""
+def golden(model: runner.Model, images: list[Path], folder: Path, lowest: float) -> None:
+    """Golden images, as PNG: no decoder differs on it. And what the model finds in them from a score of `lowest` up."""
     folder.mkdir()
     expected = []
     for number, path in enumerate(images[:GOLDEN_IMAGES], start=1):
@@ -56,11 +56,11 @@ def golden(model: runner.Model, images: list[Path], folder: Path) -> None:
             picture, _ = pixels.fit(picture, GOLDEN_PIXELS)
         name = f"{number}.png"
         (folder / name).write_bytes(cv2.imencode(".png", picture)[1].tobytes())
-        found = model.detect_all(picture, float(model.thresholds.min()))
+        found = model.detect_all(picture, lowest)
         expected.append(
             {
                 "file": name,
-                "lowest": float(model.thresholds.min()),
+                "lowest": lowest,
                 "corners": np.round(found.corners, 3).tolist(),
                 "scores": np.round(found.scores.astype(float), 6).tolist(),
                 "classes": found.classes.tolist(),
@@ -131,6 +131,13 @@ def unpack(archive: Path, folder: Path) -> Path:
     with zipfile.ZipFile(archive) as opened:
         opened.extractall(folder)
     return folder / archive.stem
+
+
+def remove(artefact: Path) -> None:
+    if artefact.is_dir():
+        shutil.rmtree(artefact)
+    else:
+        artefact.unlink()
 
 
 def sha256(artefact: Path) -> str:

@@ -92,7 +92,8 @@ class Gate:
     def judge(self, model: runner.Model, nms: bool | None, limits: Limits, description: str) -> tuple[Verdict, Seen]:
         reference = self.reference(nms, model.size)
         seen = self.see(model, description)
-        parity = compare(reference.seen.single, seen.single, self.conf, [path.name for path in self.images])
+        conf = self.from_score(reference.seen)
+        parity = compare(reference.seen.single, seen.single, conf, [path.name for path in self.images])
         matches = self.match(seen)
         names = list(self.dataset.names)
         drop = ap.drop(reference.spread, ap.spread(matches))
@@ -107,16 +108,33 @@ class Gate:
             "score_shift": {name: parity.shift_of(index) for index, name in enumerate(names)},
             "limits": limits.model_dump(exclude_none=True),
         }
-        return Verdict(parity.breaches(limits) + _ap_breaches(drop, limits), figures, parity.worst), seen
+        breaches = parity.breaches(limits) + _ap_breaches(drop, limits)
+        return Verdict(breaches, figures, parity.worst, self._note(conf, parity.boxes)), seen
+
+    def from_score(self, seen: Seen) -> float:
+        """The score from which boxes are compared: `export.conf`, or half of the model's best where none reaches it."""
+        best = max(float(found.scores.max(initial=0.0)) for found in seen.single)
+        return best / 2 if 0 < best < self.conf else self.conf
+
+    def _note(self, conf: float, boxes: int) -> str:
+        if not boxes:
+            return "the model finds nothing in these images, so nothing is proven; train longer"
+        return "" if conf == self.conf else f"no box reaches {self.conf:g}, so those from {conf:.2g} were compared"
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`breaches` in words, empty where the artefact passed; `figures` for the manifest; `worst` images by name."""
+    """`breaches` and `note` in words, maybe empty; `figures` for the manifest; `worst` images by name."""
 
     breaches: list[str]
     figures: dict[str, Any]
     worst: list[str]
+    note: str
+
+    @property
+    def outcome(self) -> str:
+        """`passed`, `refused` or, where there was nothing to compare, `unproven`."""
+        return "refused" if self.breaches else "passed" if self.figures["parity"]["boxes"] else "unproven"
 
     def in_a_line(self) -> str:
         worst = f"; worst images {', '.join(self.worst)}" if self.worst else ""

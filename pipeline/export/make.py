@@ -80,8 +80,9 @@ class Maker:
             "precision": target.precision,
             "imgsz": imgsz,
             "target": target.model_dump(mode="json"),
-            "verdict": "passed" if not verdict.breaches else "refused",
+            "verdict": verdict.outcome,
             "breaches": verdict.breaches,
+            "note": verdict.note,
             **verdict.figures,
             "thresholds": {"model": self.thresholds, "artefact": spec["thresholds"]},
             **({"tried": tried, "calibration": self._sensitivity(target, source, spec, tried[0])} if tried else {}),
@@ -89,8 +90,10 @@ class Maker:
         if target.nms is False:
             validated = self.judge.figures(self.judge.reference(None, imgsz).matches)
             entry["other_head"] = {"validated": validated["map50_95"], "nms_free": entry["ap"]["model"]["map50_95"]}
-        if not verdict.breaches:
+        if verdict.outcome == "passed":
             entry |= self._bundle(target, artefact, spec, seen, entry)
+        else:  # only what is proven is handed out
+            bundle.remove(artefact)
         return entry, verdict
 
     def _spec(self, target: Target, artefact: Path, imgsz: int) -> dict[str, Any]:
@@ -197,8 +200,10 @@ class Maker:
         self, target: Target, artefact: Path, spec: dict[str, Any], seen: Seen, entry: dict[str, Any]
     ) -> dict[str, Any]:
         goldens = self.workshop / "golden"
-        images = bundle.most_to_see(seen.single, self.judge.images, self.config.conf)
-        bundle.golden(self._model(spec), images, goldens)
+        conf = entry["parity"]["from_score"]
+        images = bundle.most_to_see(seen.single, self.judge.images, conf)
+        # From a score that the first image reaches: a self-test without a box would pass on any device.
+        bundle.golden(self._model(spec), images, goldens, min([conf, *spec["thresholds"].values()]))
         name = f"{self.run.name}-{target.format}-{target.precision}{target.variant}.zip"
         more: dict[str, Any] = {}
         extra: dict[str, str] = {}

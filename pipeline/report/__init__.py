@@ -1,7 +1,8 @@
 """One self-contained page for people: figures with their intervals, where they come from, and what goes wrong.
 
 curves    precision, recall and F1 of every score       plots     curves as SVG
-worst     the images with most mistakes                 ../report.html.jinja   the page
+worst     the images with most errors                   words     what was not measured, and why
+                                                        ../report.html.jinja   the page
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pipeline import files, history, results
 from pipeline.boxes import YoloDataset
 from pipeline.config import Report
 from pipeline.errors import DataError
-from pipeline.report import plots
+from pipeline.report import plots, words
 from pipeline.report.curves import curves
 from pipeline.report.worst import worst_images
 from pipeline.run import SPLITS, Run
@@ -44,12 +45,14 @@ def main(config: Report, run: Run, against: Path | None = None) -> str:
     if "error_costs" not in metrics["splits"][split]:
         raise DataError(f"{run.metrics}: of an older version; delete it and `make validate` again")
     truth, predictions = results.read(run, split, single_label=True)
-    errors = files.read_json(run.errors(split))
+    errors = results.errors(run, split, truth)
     folder = YoloDataset.read(run.dataset / "data.yaml").images[split]
     found = curves(truth, predictions)
-    with results.as_validate_writes(run.errors(split)):
-        worst = worst_images(truth, errors, folder, config.worst)
-    epochs, borders = history.read(run.train)
+    drawn = [curve for curve in found if curve.scores.size]
+    epochs, borders = history.read(run)
+    exported = files.read_json(run.manifest) if run.manifest.is_file() else None
+    measured = exported["benchmark"]["rows"] if exported and exported["benchmark"] else []
+    figures = metrics["splits"][split]
     html = (
         _environment()
         .get_template(TEMPLATE.name)
@@ -57,19 +60,27 @@ def main(config: Report, run: Run, against: Path | None = None) -> str:
             name=run.name,
             metrics=metrics,
             split=split,
+            notices=words.notices(split, metrics, predictions),
+            without_objects=words.without_objects(figures),
+            kinds=words.kinds(figures),
+            thresholds=words.thresholds(metrics["operating_point"], split),
             trained=trained,
+            val_has_objects=history.val_has_objects(run),
             receipt=receipt,
             comparison=comparison,
-            legend=list(zip([curve.name for curve in found[:COLOURED]], plots.COLOURS, plots.DASHES, strict=False)),
-            not_drawn=len(found[COLOURED:]),
+            legend=list(zip([curve.name for curve in drawn[:COLOURED]], plots.COLOURS, plots.DASHES, strict=False)),
+            too_many=len(drawn[COLOURED:]),
+            not_drawn=words.not_drawn(found),
             losses=plots.losses(epochs, borders),
             validation=plots.validation(epochs, borders),
-            precision_recall=plots.precision_recall(found[:COLOURED]),
-            f1=plots.f1(found[:COLOURED], errors["thresholds"]),
-            reliability=plots.reliability(metrics["splits"][split]["calibration"]["bins"]),
-            exported=files.read_json(run.manifest) if run.manifest.is_file() else None,
-            benchmark=_benchmark(run),
-            worst=worst,
+            precision_recall=plots.precision_recall(drawn[:COLOURED]),
+            f1=plots.f1(drawn[:COLOURED], errors["thresholds"]),
+            reliability=plots.reliability(figures["calibration"]["bins"]),
+            exported=exported,
+            latency=plots.latency(measured),
+            artefacts=plots.artefacts(measured),
+            worst=worst_images(truth, errors, folder, config.worst),
+            most_shown=config.worst,
             settings=yaml.safe_dump(_settings(run), sort_keys=False, allow_unicode=True),
             command=f"make all CONFIG=configs/{run.name}.yaml" + (f" AGAINST={against}" if against else ""),
         )
@@ -77,12 +88,6 @@ def main(config: Report, run: Run, against: Path | None = None) -> str:
     with files.new_folder(run.report) as partial:
         (partial / "index.html").write_text(html, encoding="utf-8")
     return f"{split} split, {len(html) / 1e6:.1f} MB -> {run.report / 'index.html'}"
-
-
-def _benchmark(run: Run) -> str | None:
-    """Accuracy against latency, as `make bench-export` left it."""
-    plot = run.export / "benchmark.svg"
-    return plot.read_text(encoding="utf-8") if plot.is_file() else None
 
 
 def _environment() -> jinja2.Environment:
@@ -96,7 +101,7 @@ def _environment() -> jinja2.Environment:
     environment.filters["figure"] = lambda value: "–" if value is None else f"{value:.3f}"
     environment.filters["signed"] = lambda value: "–" if value is None else f"{value:+.3f}".replace("-", "−")
     environment.filters["interval"] = lambda pair: "–" if pair is None else f"{pair[0]:.3f} to {pair[1]:.3f}"
-    environment.filters["counted"] = lambda number, noun: f"{number:,} {noun}{'' if number == 1 else 's'}"
+    environment.filters["counted"] = words.counted
     return environment
 
 

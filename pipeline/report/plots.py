@@ -10,6 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from pipeline import history
+from pipeline.report import words
 from pipeline.report.curves import Curve
 
 # Contrast 3:1 and more with white and with the dark ground of the page; dashes for who sees no colours.
@@ -63,25 +64,29 @@ def _over_epochs(
     label: str,
     top: float | None = None,
 ) -> Markup | None:
-    if not epochs:
+    measured = [(history.points(epochs, column), *style) for column, *style in lines]
+    if not any(points for points, *_ in measured):
         return None
 
     def draw(axes: Any) -> None:
-        for column, colour, dash, name in lines:
-            if points := history.points(epochs, column):
+        for points, colour, dash, name in measured:
+            if points:
                 marker = "o" if len(points) < 30 else None
-                axes.plot(*zip(*points, strict=True), dash, color=colour, marker=marker, markersize=3, label=name)
+                style = {"color": colour, "marker": marker, "markersize": 3, "clip_on": False, "label": name}
+                axes.plot(*zip(*points, strict=True), dash, **style)
         for border in borders:
             axes.axvline(border, color=INK, linewidth=0.9, linestyle=":")
         axes.set(xlabel="epoch", ylabel=label, xlim=(0.5, len(epochs) + 0.5), ylim=(0, top))
         axes.xaxis.get_major_locator().set_params(integer=True)
-        if axes.lines[len(borders) :]:
-            axes.legend(frameon=False, fontsize=9)
+        axes.legend(frameon=False, fontsize=9)
 
     return _svg(draw)
 
 
-def precision_recall(curves: Sequence[Curve]) -> Markup:
+def precision_recall(curves: Sequence[Curve]) -> Markup | None:
+    if not curves:
+        return None
+
     def draw(axes: Any) -> None:
         for curve, colour, dash in zip(curves, COLOURS, DASHES, strict=False):
             axes.plot(curve.recall, curve.precision, color=colour, linestyle=_linestyle(dash))
@@ -90,12 +95,16 @@ def precision_recall(curves: Sequence[Curve]) -> Markup:
     return _svg(draw)
 
 
-def f1(curves: Sequence[Curve], thresholds: dict[str, float]) -> Markup:
+def f1(curves: Sequence[Curve], thresholds: dict[str, float]) -> Markup | None:
     """With a dot where the operating threshold of the class is."""
+    if not curves:
+        return None
 
     def draw(axes: Any) -> None:
         for curve, colour, dash in zip(curves, COLOURS, DASHES, strict=False):
-            axes.plot(curve.scores, curve.f1, color=colour, linestyle=_linestyle(dash))
+            # What holds at a score holds down to the next lower one.
+            style = {"drawstyle": "steps-post", "color": colour, "linestyle": _linestyle(dash)}
+            axes.plot(curve.scores, curve.f1, **style)
             kept = (curve.scores >= thresholds[curve.name]).nonzero()[0]
             if kept.size:
                 axes.plot(thresholds[curve.name], curve.f1[kept[-1]], "o", color=colour, markersize=6)
@@ -104,11 +113,13 @@ def f1(curves: Sequence[Curve], thresholds: dict[str, float]) -> Markup:
     return _svg(draw)
 
 
-def reliability(bins: Sequence[dict[str, Any]]) -> Markup:
+def reliability(bins: Sequence[dict[str, Any]]) -> Markup | None:
     """Share of right predictions against their score, in tenths; on the diagonal the score is the probability."""
+    full = [bin for bin in bins if bin["predictions"]]
+    if not full:
+        return None
 
     def draw(axes: Any) -> None:
-        full = [bin for bin in bins if bin["predictions"]]
         axes.plot([0, 1], [0, 1], ":", color=INK, linewidth=1)
         # Fewer than ten predictions say little: paler.
         for bin in full:
@@ -123,6 +134,37 @@ def reliability(bins: Sequence[dict[str, Any]]) -> Markup:
             [bin["score"] for bin in full], [bin["precision"] for bin in full], "o", color=COLOURS[1], markersize=5
         )
         axes.set(xlabel="score", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1.02))
+
+    return _svg(draw)
+
+
+def artefacts(rows: Sequence[dict[str, Any]]) -> list[tuple[str, str, str]]:
+    """File, colour and filling of every artefact that `latency` draws: filled markers first, then hollow ones."""
+    files = dict.fromkeys(row["file"] for row in rows if row["map50_95"] is not None)
+    return [
+        (file, colour := COLOURS[index % len(COLOURS)], colour if index < len(COLOURS) else "none")
+        for index, file in enumerate(files)
+    ]
+
+
+def latency(rows: Sequence[dict[str, Any]]) -> Markup | None:
+    """Average precision against latency, a marker for each number of threads.
+
+    `rows` are those of `make bench-export` in the manifest.
+    """
+    styles = {file: {"color": colour, "markerfacecolor": fill} for file, colour, fill in artefacts(rows)}
+    if not styles:
+        return None
+
+    def draw(axes: Any) -> None:
+        for marker, threads in zip("osD^", sorted({row["threads"] for row in rows}), strict=False):
+            for row in rows:
+                if row["threads"] == threads and row["file"] in styles:
+                    axes.plot(row["latency_ms"]["p50"], row["map50_95"], marker, **styles[row["file"]])
+            axes.plot([], [], marker, color=INK, label=words.counted(threads, "thread"))
+        axes.margins(0.1)
+        axes.set(xlabel="latency, p50, ms", ylabel="val mAP50-95", xlim=(0, None))
+        axes.legend(frameon=False, fontsize=9)
 
     return _svg(draw)
 

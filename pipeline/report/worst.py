@@ -1,4 +1,4 @@
-"""The images with most mistakes, as pictures with boxes over them."""
+"""The images with most errors, with boxes drawn over them."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from typing import Any
 from tqdm import tqdm
 
 from pipeline import pixels
+from pipeline.report import words
 
 PICTURE_PIXELS = 480  # of the longer side: 24 pictures make about 1 MB
 TYPES = ("classification", "localisation", "both", "duplicate", "background")
 
 
 def worst_images(truth: dict[str, Any], errors: dict[str, Any], folder: Path, number: int) -> list[dict[str, Any]]:
-    """At most `number` images that have a mistake, most mistakes first, to be drawn by the template.
+    """Return at most `number` images that have an error, most errors first, for the template to draw.
 
     `truth` is the COCO data set of a split with its images in `folder`, `errors` what `validate` says of its
-    predictions. A wrong prediction is a mistake, and so is an object that no prediction is about: an object found
-    badly would otherwise count twice. Boxes are in pixels of the picture, which is scaled.
+    predictions. A wrong prediction is an error, and so is an object that no prediction is about: an object found
+    badly would otherwise count twice. Boxes are in pixels of the scaled image.
     """
     names = {category["id"]: category["name"] for category in truth["categories"]}
     annotations = {record["id"]: record for record in truth["annotations"]}
@@ -32,12 +33,12 @@ def worst_images(truth: dict[str, Any], errors: dict[str, Any], folder: Path, nu
         if record["type"] != "tp":
             wrong[record["image_id"]].append(record)
 
-    def mistakes(image: dict[str, Any]) -> int:
+    def number_of_errors(image: dict[str, Any]) -> int:
         missed = [record for record in objects[image["id"]] if record["type"] == "missed"]
         return len(wrong[image["id"]]) + len(missed)
 
-    images = sorted(truth["images"], key=lambda image: (-mistakes(image), image["file_name"]))
-    shown = [image for image in images[:number] if mistakes(image)]
+    images = sorted(truth["images"], key=lambda image: (-number_of_errors(image), image["file_name"]))
+    shown = [image for image in images[:number] if number_of_errors(image)]
     pictures = []
     for image in tqdm(shown, "report", unit="image", leave=False, delay=1, disable=None):
         picture, scale = pixels.fit(pixels.read(folder / image["file_name"]), PICTURE_PIXELS, enlarge=1.5)
@@ -53,11 +54,12 @@ def worst_images(truth: dict[str, Any], errors: dict[str, Any], folder: Path, nu
         bad = len(wrong[image["id"]])
         why = ", ".join(f"{kinds[kind]} {kind}" for kind in TYPES if kinds[kind])
         height, width = picture.shape[:2]
+        total = len(objects[image["id"]])
+        not_found = f"{lost} of {words.counted(total, 'object')} not found" if total else "no objects"
         pictures.append(
             {
                 "file": image["file_name"],
-                "said": f"{lost} of {len(objects[image['id']])} objects not found, "
-                f"{bad} wrong prediction{'' if bad == 1 else 's'}{f' ({why})' if why else ''}",
+                "said": f"{not_found}, {words.counted(bad, 'wrong prediction')}{f' ({why})' if why else ''}",
                 "uri": "data:image/jpeg;base64," + base64.b64encode(pixels.jpeg(picture, quality=80)).decode(),
                 "width": width,
                 "height": height,

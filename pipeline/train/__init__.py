@@ -97,7 +97,7 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int | None = 
     best = max(index for index, record in enumerate(records) if is_best(record["best_fitness"], highest))
     record = _record(beginning, context, records, best)
     record["classes_kept"] = _known_classes(model, data.names) if config.args.get("cls_remap", True) else []
-    curves.draw(run.train)
+    curves.draw(run)
     files.write_json(run.train_record, record)
     files.copy(run.train / f"phase{best + 1}" / "model.pt", run.model)
     _unfinished(run).unlink()

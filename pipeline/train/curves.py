@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pipeline import files, history
+from pipeline.run import Run
 
 PANELS = {
     "loss (solid: train, dashed: val)": ("train/", "val/"),
@@ -13,12 +12,12 @@ PANELS = {
 }
 
 
-def draw(folder: Path) -> None:
+def draw(run: Run) -> None:
     """Write `curves.png` into `run.train`; a phase is validated at its end alone unless it has a `patience`."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    epochs, borders = history.read(folder)
+    epochs, borders = history.read(run)
     figure = Figure(figsize=(8, 9), layout="constrained")
     FigureCanvasAgg(figure)
     for axes, (label, starts) in zip(figure.subplots(len(PANELS), sharex=True), PANELS.items(), strict=True):
@@ -36,7 +35,7 @@ def draw(folder: Path) -> None:
             axes.legend(frameon=False, fontsize=8, ncols=3)
     axes.set(xlabel="epoch")
     axes.xaxis.get_major_locator().set_params(integer=True)
-    target = folder / "curves.png"
+    target = run.train / "curves.png"
     partial = files.aside(target)
     figure.savefig(partial, dpi=110)
     partial.replace(target)

@@ -12,6 +12,7 @@ Nothing is chosen on test: thresholds come from val, and test is only measured.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,9 @@ def main(config: Validate, run: Run, device: str, against: Path | None = None) -
     if not images:
         raise DataError(f"{run.dataset}: neither a val nor a test split; there is nothing to validate on")
     start = retention.baseline(config, run)
-    run.comparison.unlink(missing_ok=True)  # of the model that was here before
+    # Of the model that was here before, and maybe of a split that is gone.
+    run.comparison.unlink(missing_ok=True)
+    shutil.rmtree(run.predictions_folder, ignore_errors=True)
     names, measured = list(dataset.names), {}
     for split, paths in images.items():
         truth = predict.ground_truth(dataset, paths)
@@ -85,7 +88,7 @@ def main(config: Validate, run: Run, device: str, against: Path | None = None) -
     }
     # Last: a target that exists is a stage that finished.
     files.write_json(run.metrics, record)
-    said = f"{', '.join(f'{split} {_in_words(figures[split])}' for split in figures)} -> {run.metrics}"
+    said = f"{', '.join(f'{split} {_in_words(figures[split], config.conf)}' for split in figures)} -> {run.metrics}"
     return said if against is None else f"{said}; {compare.main(run, Run(against))}"
 
 
@@ -111,10 +114,10 @@ def _figures(
     }
 
 
-def _in_words(figures: dict[str, Any]) -> str:
-    def figure(name: str) -> str:
-        return "unknown" if figures[name] is None else f"{figures[name]:.3f}"
-
+def _in_words(figures: dict[str, Any], conf: float) -> str:
+    if not figures["objects"]:
+        return "no objects, so no average precision"
     interval = figures["intervals"]["map50_95"]
     between = f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
-    return f"mAP50 {figure('map50')} mAP50-95 {figure('map50_95')}{between}"
+    nothing = "" if figures["predictions"] else f", nothing found above {conf:g}"
+    return f"mAP50 {figures['map50']:.3f} mAP50-95 {figures['map50_95']:.3f}{between}{nothing}"

@@ -60,6 +60,8 @@ def main(run: Run, other: Run) -> str:
 
 
 def _in_words(figure: dict[str, Any]) -> str:
+    if figure["difference"] is None:
+        return "not measured, no objects"
     if figure["interval"] is None:
         return f"cannot be told apart, fewer than {bootstrap.MIN_IMAGES} images"
     low, high = figure["interval"]
@@ -130,7 +132,7 @@ def _compared(ours: dict[str, Resampled], theirs: dict[str, Resampled], images: 
 
 def _difference(ours: Resampled, theirs: Resampled, images: int) -> dict[str, Any]:
     interval = bootstrap.interval((ours - theirs)[1:], images)
-    verdict = "inside noise"
+    verdict = "inside noise" if not np.isnan(ours[0]) else "not measured"  # no objects
     if interval and interval[0] > 0:
         verdict = "better"
     if interval and interval[1] < 0:

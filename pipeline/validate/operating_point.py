@@ -76,7 +76,7 @@ def _rates(tp: int, fp: int, fn: int) -> dict[str, float | None]:
     return {
         "precision": round(tp / (tp + fp), 6) if tp + fp else None,
         "recall": round(tp / (tp + fn), 6) if tp + fn else None,
-        "f1": round(2 * tp / (2 * tp + fp + fn), 6) if tp + fp + fn else None,
+        "f1": round(2 * tp / (2 * tp + fp + fn), 6) if tp + fn else None,
     }
 
 

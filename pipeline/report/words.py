@@ -1,0 +1,129 @@
+"""What the page says in words: what was not measured and why, and figures that would puzzle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.report.curves import Curve
+
+NAMED = 5  # classes in a sentence; the tables have them all
+# Kinds of errors as TIDE has them.
+KINDS = {
+    "background": "nothing is there",
+    "classification": "right place, wrong class",
+    "localisation": "right class, box too far off",
+    "both": "wrong class and box too far off",
+    "duplicate": "the object was already found",
+    "missed": "nothing is about the object",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of error: its `cost` in mAP50, its `count` at the operating thresholds, and why it costs nothing."""
+
+    name: str
+    meaning: str
+    cost: float | None
+    count: int
+    why: str
+
+
+def kinds(figures: dict[str, Any]) -> list[Kind]:
+    """The kinds of errors of a split, the dearest first."""
+    costs, counts = figures["error_costs"], figures["error_counts"]
+    rows = [
+        Kind(name, meaning, costs[name], counts[name], _why(name, costs[name], counts[name], figures))
+        for name, meaning in KINDS.items()
+    ]
+    return sorted(rows, key=lambda kind: (-(kind.cost or 0.0), -kind.count))
+
+
+def _why(name: str, cost: float | None, count: int, figures: dict[str, Any]) -> str:
+    """Say why errors that are there cost nothing; empty where they do, or there are none."""
+    if not count or cost:
+        return ""
+    if not figures["objects"]:
+        return "no objects, so no AP to lose"
+    if cost is None:
+        return "without them no object is left to find"
+    if not figures["map50"]:
+        return "nothing is right, so AP is 0 either way"
+    if name == "missed":  # counted at the thresholds, while AP is of all scores
+        return "found at lower scores, or nothing of their class is right"
+    return "no right prediction of their class scores lower"
+
+
+def notices(split: str, metrics: dict[str, Any], predictions: Sequence[dict[str, Any]]) -> list[str]:
+    """What a person has to know before the figures of a split: other weights, nothing found, or nothing there.
+
+    `predictions` are those of the split, one class per box.
+    """
+    figures, conf = metrics["splits"][split], metrics["settings"]["conf"]
+    point, source, said = figures["operating_point"], metrics["weights"], []
+    if source["instead_of"]:
+        said.append(
+            f"Trained from {source['name']} instead of {source['instead_of']}, which was not to be had. "
+            "COCO weights do better."
+        )
+    if not figures["objects"]:
+        said.append(
+            f"No objects in the {split} split, so no average precision and no recall. "
+            + ("Whatever the model finds there is wrong." if figures["predictions"] else "")
+        )
+    if not predictions:
+        said.append(
+            f"The model finds nothing above {conf:g} in the {split} split"
+            + (". Train longer, or lower validate.conf." if figures["objects"] else ", as it should.")
+        )
+    elif figures["objects"] and not point["tp"] + point["fp"]:
+        best = max(record["score"] for record in predictions)
+        said.append(
+            f"The model finds nothing at the operating thresholds: the best of its "
+            f"{len(predictions):,} predictions scores {best:.3f}."
+        )
+    return [sentence.strip() for sentence in said]
+
+
+def without_objects(figures: dict[str, Any]) -> str:
+    """Name the classes that a split has no object of; empty where there is none, or the split has no object at all."""
+    names = [name for name, row in figures["per_class"].items() if not row["objects"]]
+    return f"No objects of {listed(names)}, so no average precision." if names and figures["objects"] else ""
+
+
+def thresholds(point: dict[str, Any] | None, split: str) -> str:
+    """How the operating thresholds were chosen; `point` is `operating_point` of metrics.json."""
+    if point is None:
+        return "No val split to choose thresholds on: a default is used for every class."
+    if all(row["why"].startswith("no ") for row in point["per_class"].values()):
+        return f"Nothing in {point['chosen_on']} to choose thresholds by; the figures are of the {split} split."
+    [(goal, value)] = point["wanted"].items()
+    wanted = "the best F1" if goal == "best" else f"{goal} {value}"
+    return f"Chosen on {point['chosen_on']} for {wanted} at IoU {point['iou']}; the figures are of the {split} split."
+
+
+def not_drawn(curves: Sequence[Curve]) -> str:
+    """Name the classes that have no curve, and say why."""
+    empty = [curve for curve in curves if not curve.scores.size]
+    reasons = {
+        "no objects": [curve.name for curve in empty if not curve.objects],
+        "no predictions": [curve.name for curve in empty if curve.objects],
+    }
+    said = [
+        f"{'any class' if len(names) == len(curves) else listed(names)} ({reason})"
+        for reason, names in reasons.items()
+        if names
+    ]
+    return f"No curve of {' and of '.join(said)}." if said else ""
+
+
+def listed(names: Sequence[str]) -> str:
+    """`a, b and c`, or the first few and how many more."""
+    shown = [*names] if len(names) <= NAMED + 1 else [*names[:NAMED], f"{len(names) - NAMED} more"]
+    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
