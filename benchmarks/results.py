@@ -44,11 +44,12 @@ def row(run: Run) -> tuple[str, ...]:
         f"`configs/{run.name}.yaml`",
         f"{images} ({' / '.join(splits)})",
         split,
-        f"{figures['map50']:.3f}",
-        f"{figures['map50_95']:.3f}",
+        *("–" if figures[key] is None else f"{figures[key]:.3f}" for key in ("map50", "map50_95")),
         " + ".join(str(phase["epochs"]) for phase in trained["phases"]),
         f"{trained['seconds']:.0f} s",
-        f"{parity['boxes']} boxes, to {parity['max_box_px']:.1g} px and {parity['max_score']:.0e}",
+        f"{parity['boxes']} boxes, to {parity['max_box_px']:.1g} px and {parity['max_score']:.0e}"
+        if parity["boxes"]
+        else "–",
     )
 
 

@@ -291,7 +291,7 @@ def test_an_artefact_that_invents_what_the_model_does_not_find(made: Callable[..
     export.main(Export(conf=0.002), run, 0, "cpu")
     dataset = YoloDataset.read(run.dataset / "data.yaml")
     spec = targets.spec(Export().targets[0], run.export / "tiny.onnx", run.export, dataset.names, IMGSZ, dict.fromkeys(dataset.names, 0.002))  # fmt: skip
-    gate = Gate(world.models["nothing"], dataset, dataset.files("val"), 0.002, "cpu")
+    gate = Gate(world.models["nothing"], dataset, dataset.files("val"), 0.002)
     verdict, _ = gate.judge(runner.Model(run.export, spec, 1), None, Limits32(), "test")
     assert verdict.outcome == "refused" and re.match(r"0 boxes lost, [1-9]\d* invented", verdict.breaches[0])
 
@@ -305,7 +305,7 @@ def test_inspect(made: Callable[..., Run], val: str, test: str, model: str) -> N
     import fiftyone as fo
 
     run = made(val, test, model)
-    validate.main(Validate(fiftyone=True), run, "cpu")
+    validate.main(Validate(reconcile=("ultralytics", "fiftyone")), run, "cpu")
     objects = sum(figures["objects"] for figures in read_json(run.metrics)["splits"].values())
     try:
         said = inspect.main(Inspect(), run, "cpu")

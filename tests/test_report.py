@@ -470,9 +470,9 @@ def test_what_was_not_measured_in_training_is_not_0(trained: Trained, copy_of: C
 def test_weights_that_were_replaced_are_named_first(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
     run = copy_of(trained.run)
     assert "instead of" not in Page(run).text
-    metrics = files.read_json(run.metrics)
+    metrics = read_json(run.metrics)
     metrics["weights"]["instead_of"] = "yolo26n.pt"
-    files.write_json(run.metrics, metrics)
+    write_json(run.metrics, metrics)
     report.main(trained.config.report, run)
     assert (
         f"Trained from {metrics['weights']['name']} instead of yolo26n.pt, which was not to be had." in Page(run).text

@@ -85,7 +85,7 @@ def leaves(value: Any) -> list[Any]:
 
 def test_what_is_written(trained: Trained) -> None:
     metrics = read_json(trained.run.metrics)
-    assert set(metrics) == {"splits", "operating_point", "cost", "retention", "imgsz", "settings"}
+    assert set(metrics) == {"weights", "splits", "operating_point", "cost", "retention", "imgsz", "settings"}
     assert all(math.isfinite(leaf) for leaf in leaves(metrics) if isinstance(leaf, float))
     assert set(metrics["splits"]) == {"val", "test"}
     for split, figures in metrics["splits"].items():
