@@ -48,7 +48,7 @@ SOURCE := $(if $(shell grep -sE '^[^\#]*source: *["'"'"']?data/raw/sample/?["'"'
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help setup params sample convert augment train validate inspect export report all test lint bench bench-convert bench-augment bench-export starter-weights litert tensorrt database clean
+.PHONY: help setup params sample convert augment train validate inspect export report all test test-fast lint bench bench-convert bench-augment bench-export starter-weights litert tensorrt database clean
 
 help:  ## this page
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -155,6 +155,9 @@ $(RUN)/report/index.html: $(RUN)/params/report.json $(RUN)/params/against.json $
 
 test: $(INSTALLED)  ## all tests
 	$(PYTHON) -m pytest
+
+test-fast: $(INSTALLED)  ## the tests that train nothing, in under three minutes
+	$(PYTHON) -m pytest -m "not slow"
 
 lint: $(INSTALLED)  ## ruff and mypy
 	$(PYTHON) -m ruff check .

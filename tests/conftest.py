@@ -44,6 +44,15 @@ needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the 
 KEEPER = "import subprocess, sys; server = subprocess.Popen(sys.argv[1:]); sys.stdin.read(); server.terminate(); server.wait()"
 
 
+SLOW = {"trained", "start", "browser", "own_database"}  # what these take, `make test-fast` does without
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if SLOW.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
+
+
 @pytest.fixture(scope="session")
 def own_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A MongoDB of the tests alone, set before FiftyOne is first imported.

@@ -112,8 +112,9 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int | None = 
     )
     if workers is not None and not weights.is_gpu(device):
         unused += "; --workers has no effect on a CPU"
+    epochs = sum(record["epochs"] for record in records)
     return (
-        f"{sum(record['epochs'] for record in records)} epochs from {start_name} in {seconds:.0f} s, "
+        f"{epochs} epoch{'' if epochs == 1 else 's'} from {start_name} in {seconds:.0f} s, "
         f"val mAP50-95 {records[best]['best_fitness']:.3f} in phase {best + 1}, "
         f"{f'{frozen} frozen tensors proven unchanged' if frozen else 'nothing frozen'}{unused} -> {run.model}"
     )
