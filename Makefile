@@ -153,11 +153,12 @@ $(RUN)/report/index.html: $(RUN)/params/report.json $(RUN)/params/against.json $
 
 # --- Upkeep ---------------------------------------------------------------------------------------
 
+ON_ALL_CORES := --numprocesses auto --dist loadfile
 test: $(INSTALLED)  ## all tests
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest $(ON_ALL_CORES)
 
 test-fast: $(INSTALLED)  ## the tests that train nothing, in under three minutes
-	$(PYTHON) -m pytest -m "not slow"
+	$(PYTHON) -m pytest $(ON_ALL_CORES) -m "not slow"
 
 lint: $(INSTALLED)  ## ruff and mypy
 	$(PYTHON) -m ruff check .

@@ -44,6 +44,14 @@ needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the 
 KEEPER = "import subprocess, sys; server = subprocess.Popen(sys.argv[1:]); sys.stdin.read(); server.terminate(); server.wait()"
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each worker of pytest-xdist one core: on shared ones, OpenMP's threads would wait for each other."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if worker and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+
+
 SLOW = {"trained", "start", "browser", "own_database"}  # what these take, `make test-fast` does without
 
 

@@ -76,6 +76,7 @@ def make(project: Path, kill: str = "none|none|0", what: str = "all tiny") -> su
     )
 
 
+@pytest.mark.slow
 def test_killed_in_every_stage_and_brought_to_the_end(project: Path) -> None:
     run = Run(project / "runs" / "tiny")
     done_before: dict[Path, int] = {}

@@ -116,6 +116,7 @@ print(starter.main("cpu", 0, seed=5, epochs=3, work=Path("work")))
 """
 
 
+@pytest.mark.slow
 def test_killed_and_brought_to_the_end(tmp_path: Path) -> None:
     """Ultralytics opens last.pt once in an epoch, for writing: killed in the second epoch, and then not."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

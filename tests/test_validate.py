@@ -196,6 +196,7 @@ def photographs(tmp_path: Path) -> Run:
 
 
 @needs_coco_weights
+@pytest.mark.slow
 def test_nothing_is_chosen_on_test(photographs: Run) -> None:
     """Another test image with other labels: every choice, and all that is said of val, stays to the last digit."""
     run = photographs
@@ -221,6 +222,7 @@ def test_nothing_is_chosen_on_test(photographs: Run) -> None:
 
 
 @needs_coco_weights
+@pytest.mark.slow
 def test_wanted_changes_the_thresholds_and_nothing_else(photographs: Run) -> None:
     said = {}
     for wanted in (None, {"precision": 1.0}, {"recall": 1.0}):
