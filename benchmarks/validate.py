@@ -80,14 +80,12 @@ def main() -> None:
         alone.append(took)
         inside.append(float(said))
         whole.append(process("-m", "pipeline", "validate", "--config", str(config), "--device", "cpu")[0])
-    print("# `validate`, timed\n")
     print(
-        f"Written by `python benchmarks/validate.py {source.root}`: medians of {REPEATS} runs in turns, and (least to"
+        f"# `validate`, timed\n\nWritten by `python benchmarks/validate.py {source.root}`: medians of {REPEATS} runs in"
     )
-    print(
-        f"most).\n\n{machine()}.\n\n{len(images)} images at {settings['imgsz']} px. Whole processes, from the start of"
-    )
-    print("Python. Prediction is Ultralytics' `model.predict` with the settings of `validate`, in batches of 8.\n")
+    print(f"turns, and (least to most).\n\n{machine()}.\n")
+    print(f"{len(images)} images at {settings['imgsz']} px. Whole processes, from the start of Python; prediction is")
+    print("Ultralytics' `model.predict` with the settings of `validate`, in batches of 8.\n")
     print("| | |\n|---|---|")
     print(f"| prediction alone | {in_words(alone)} |")
     print(f"| of that, the pass through the network, reading images | {in_words(inside)} |")
