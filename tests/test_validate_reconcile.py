@@ -13,9 +13,16 @@ import pytest
 from conftest import ROOT
 from detections import Found, Truth, by_pycocotools, noisy
 
+from pipeline import weights
 from pipeline.config import load
 from pipeline.errors import ConfigError
 from pipeline.validate import coco, reconcile
+
+
+@pytest.fixture(autouse=True, scope="module")
+def prepared() -> None:
+    weights.prepare()
+
 
 AGREE = 1e-3
 
