@@ -25,26 +25,27 @@ MAY_IMPORT = {
     "walk": set(),
     "formats": {"errors", "run", "boxes", "database", "formats", "walk"},
     "parallel": {"errors"},
-    "params": {"errors", "files", "config", "run", "inputs", "walk", "weights"},
+    "params": {"errors", "files", "config", "run", "inputs", "upstream", "walk"},
     "inputs": {"files", "fixes", "config", "run"},
+    "metrics": set(),
     "sample": {"files", "pixels", "sample"},
-    "weights": {"errors", "files", "parallel"},
+    "upstream": {"errors", "files", "parallel"},
+    "weights": {"upstream"},
     "history": {"files", "run"},
     "results": {"errors", "files", "run"},
     **dict.fromkeys(STAGES, SHARED),
-    "fixes": {"files", "boxes", "config", "errors", "run"},
-    "embeddings": {"files", "parallel", "pixels", "weights"},
-    "inspect": SHARED | {"database", "embeddings", "fixes", "results"},
+    "fixes": {"files", "boxes", "config", "errors", "metrics", "run"},
+    "inspect": SHARED | {"database", "fixes", "parallel", "results", "upstream"},
     "convert": SHARED | {"parallel", "fixes", "inputs", "walk"},
     "augment": SHARED | {"parallel"},
-    "train": SHARED | {"weights", "history"},
-    "report": SHARED | {"history", "results"},
+    "train": SHARED | {"upstream", "weights", "history"},
+    "report": SHARED | {"history", "metrics", "results"},
     "starter": {"boxes", "files", "parallel", "pixels", "sample", "train", "weights"},
-    "validate": SHARED | {"weights", "results"},
-    "export": SHARED | {"parallel", "weights"},
+    "validate": SHARED | {"metrics", "results", "upstream"},
+    "export": SHARED | {"metrics", "parallel", "upstream"},
     "__main__": {"config", "errors", "run", "params", "sample", "starter"} | STAGES,
 }
-USES_ULTRALYTICS = {"train", "starter", "weights", "validate", "export", "embeddings"}
+USES_ULTRALYTICS = {"train", "starter", "upstream", "validate", "export"}
 
 
 def room(path: Path) -> str:
@@ -94,8 +95,8 @@ def test_every_room_has_its_tests() -> None:
         "run": "cli",
         "errors": "cli",
         "database": "inspect",
-        "embeddings": "inspect_embeddings",
         "fixes": "convert_truth",
+        "weights": "checkpoints",
     }
     rooms = {room(path) for path in FILES} - {"files", "pixels", "params", "inputs"}
     assert {covered_elsewhere.get(name, name) for name in rooms} <= tests

@@ -15,12 +15,13 @@ import pytest
 from conftest import ROOT, Trained
 from test_makefile import code_of
 
-from pipeline import files, train, weights
+from pipeline import files, train
 from pipeline.boxes import YoloDataset
 from pipeline.config import Phase, Train
 from pipeline.errors import ConfigError, DataError, PipelineError, WeightsError
 from pipeline.files import read_json, sha256
 from pipeline.run import Run
+from pipeline.upstream import checkpoints, environment
 
 
 def do(run: Run, **settings: Any) -> str:
@@ -47,8 +48,8 @@ def test_frozen_tensors_of_the_saved_phase_equal_the_source(trained: Trained) ->
     """The proof once more by other means: tensors of the file against tensors of the source file."""
     import torch
 
-    source, _ = weights.load(Path(trained.config.train.weights))
-    saved, _ = weights.load(trained.run.train / "phase1" / "model.pt")
+    source, _ = checkpoints.load(Path(trained.config.train.weights))
+    saved, _ = checkpoints.load(trained.run.train / "phase1" / "model.pt")
     ours, theirs = saved.state_dict(), source.state_dict()
     frozen = [name for name in theirs if re.match(r"model\.(\d|10)\.", name)]
     assert len(frozen) > 200
@@ -60,7 +61,7 @@ def test_frozen_tensors_of_the_saved_phase_equal_the_source(trained: Trained) ->
 
 def test_what_we_call_frozen_is_what_ultralytics_froze(trained: Trained) -> None:
     """`trainable` was read off its parameters' requires_grad, `frozen` follows our reading of its rule."""
-    model, _ = weights.load(trained.run.model)
+    model, _ = checkpoints.load(trained.run.model)
     parameters = {name for name, _ in model.named_parameters()}
     for phase in ("phase1", "phase2"):
         digests = read_json(trained.run.train / phase / "digests.json")
@@ -165,7 +166,7 @@ def test_the_code_that_counts_is_all_that_the_stage_imports() -> None:
 
 def test_the_trainer_reaches_the_processes_of_several_gpus(tmp_path: Path) -> None:
     """Ultralytics sends the trainer's class by cloudpickle, and the processes that unpickle it know only sys.path."""
-    weights.prepare()
+    environment.prepare()
     import cloudpickle
     import torch
 

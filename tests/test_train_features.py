@@ -11,18 +11,19 @@ import numpy as np
 import pytest
 from conftest import IMGSZ, Trained, train_tiny
 
-from pipeline import history, pixels, train, weights
+from pipeline import history, pixels, train
 from pipeline.boxes import YoloDataset
 from pipeline.config import Train
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.run import Run
+from pipeline.upstream import checkpoints, environment
 
 PHASE = {"epochs": 2, "freeze": "backbone"}
 
 
 @pytest.fixture
 def features() -> Any:
-    weights.prepare()
+    environment.prepare()
     from pipeline.train import features
 
     return features
@@ -49,7 +50,7 @@ def dataset(trained: Trained, features: Any) -> Any:
 
 @pytest.fixture
 def model(start: Path) -> Any:
-    return weights.load(start)[0].float()
+    return checkpoints.load(start)[0].float()
 
 
 def do(run: Run, start: Path, **settings: Any) -> dict[str, Any]:
