@@ -34,13 +34,13 @@ COMPARED := $(if $(AGAINST),--against $(AGAINST))
 BASE_CODE := pipeline/boxes.py pipeline/files.py
 FORMATS := $(wildcard pipeline/formats/*.py) pipeline/database.py pipeline/walk.py
 WEIGHTS_CODE := pipeline/weights.py pipeline/parallel.py
-SAMPLE_CODE := $(wildcard pipeline/sample/*.py) pipeline/files.py pipeline/pixels.py
+SAMPLE_CODE := $(wildcard pipeline/extras/*.py pipeline/extras/sample/*.py) pipeline/files.py pipeline/pixels.py
 CONVERT_CODE := $(wildcard pipeline/convert/*.py) $(BASE_CODE) $(FORMATS) pipeline/fixes.py pipeline/inputs.py pipeline/parallel.py
 AUGMENT_CODE := $(wildcard pipeline/augment/*.py) $(BASE_CODE) pipeline/parallel.py pipeline/pixels.py
 TRAIN_CODE := $(wildcard pipeline/train/*.py) $(BASE_CODE) $(WEIGHTS_CODE) pipeline/history.py
 VALIDATE_CODE := $(wildcard pipeline/validate/*.py) $(BASE_CODE) $(FORMATS) $(WEIGHTS_CODE) pipeline/pixels.py pipeline/results.py
 EXPORT_CODE := $(wildcard pipeline/export/*.py) $(BASE_CODE) $(WEIGHTS_CODE) pipeline/pixels.py
-REPORT_CODE := $(wildcard pipeline/report/*.py) $(BASE_CODE) pipeline/report.html.jinja pipeline/history.py pipeline/pixels.py pipeline/results.py
+REPORT_CODE := $(wildcard pipeline/report/*.py) $(BASE_CODE) pipeline/report/page.html.jinja pipeline/history.py pipeline/pixels.py pipeline/results.py
 SAMPLE := data/raw/sample/annotations/test.json
 # The sample is drawn for the configs that use it, and for no other.
 SOURCE := $(if $(shell grep -sE '^[^\#]*source: *["'"'"']?data/raw/sample/?["'"'"']?([^[:alnum:]/_.-]|$$)' $(CONFIG)),$(SAMPLE))

@@ -20,8 +20,9 @@ import numpy as np
 import pytest
 from pymongo import MongoClient
 
-from pipeline import augment, convert, export, files, params, pixels, report, sample, train, validate, weights
+from pipeline import augment, convert, export, files, params, pixels, report, train, validate, weights
 from pipeline.config import Config, Train
+from pipeline.extras.sample import dataset as sample
 from pipeline.run import Run
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -33,8 +34,7 @@ MAY_IMPORT = {
     "results": {"errors", "files", "run"},
     **dict.fromkeys(STAGES, SHARED),
     "fixes": {"files", "boxes", "config", "errors", "run"},
-    "embeddings": {"files", "parallel", "pixels", "weights"},
-    "inspect": SHARED | {"database", "embeddings", "fixes", "results"},
+    "inspect": SHARED | {"database", "fixes", "parallel", "results", "weights"},
     "convert": SHARED | {"parallel", "fixes", "inputs", "walk"},
     "augment": SHARED | {"parallel"},
     "train": SHARED | {"weights", "history"},
@@ -44,12 +44,16 @@ MAY_IMPORT = {
     "export": SHARED | {"parallel", "weights"},
     "__main__": {"config", "errors", "run", "params", "sample", "starter"} | STAGES,
 }
-USES_ULTRALYTICS = {"train", "starter", "weights", "validate", "export", "embeddings"}
+USES_ULTRALYTICS = {"train", "starter", "weights", "validate", "export", "inspect"}
 
 
 def room(path: Path) -> str:
-    first = path.relative_to(PACKAGE).parts[0]
-    return first.removesuffix(".py")
+    return named(path.relative_to(PACKAGE).parts).removesuffix(".py")
+
+
+def named(parts: Sequence[str]) -> str:
+    """The room of a path or module below the package; `extras` is two rooms beside the stages."""
+    return parts[1] if parts[0] == "extras" and len(parts) > 1 else parts[0]
 
 
 def imports(path: Path) -> set[str]:
@@ -63,15 +67,23 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]
+EMPTY = (PACKAGE / "__init__.py", PACKAGE / "extras" / "__init__.py")
+FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if path not in EMPTY]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports(path: Path) -> None:
-    ours = {name.split(".")[1] for name in imports(path) if name.startswith("pipeline.")}
+    ours = {named(name.split(".")[1:]) for name in imports(path) if name.startswith("pipeline.")}
     assert ours <= MAY_IMPORT[room(path)] | {room(path)}
     if any(name.split(".")[0] == "ultralytics" for name in imports(path)):
         assert room(path) in USES_ULTRALYTICS
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("__init__.py")), ids=lambda path: path.parent.name)
+def test_no_code_hides_in_an_init(path: Path) -> None:
+    if path.parent.name not in ("convert", "export", "formats", "validate"):
+        statements = ast.parse(path.read_text(encoding="utf-8")).body
+        assert all(isinstance(statement, ast.ImportFrom) for statement in statements) and len(statements) < 3
 
 
 @pytest.mark.parametrize("module", ["__main__", "params", "convert", "report"])
@@ -94,7 +106,6 @@ def test_every_room_has_its_tests() -> None:
         "run": "cli",
         "errors": "cli",
         "database": "inspect",
-        "embeddings": "inspect_embeddings",
         "fixes": "convert_truth",
     }
     rooms = {room(path) for path in FILES} - {"files", "pixels", "params", "inputs"}

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from conftest import COCO_WEIGHTS, ROOT, needs_database
 
-from pipeline import embeddings, pixels, weights
+from pipeline import pixels, weights
 from pipeline.errors import DataError
+from pipeline.inspect import embeddings
 
 BCCD = ROOT / "data" / "raw" / "bccd" / "JPEGImages"
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
-from pipeline.embeddings import Vectors
 from pipeline.inspect import doubts
 from pipeline.inspect.contents import Judged, Picture
+from pipeline.inspect.embeddings import Vectors
 
 TRUTH, SOURCE = "ground_truth", "source"
 SIMILARITY, PLOT = "similarity", "embeddings"  # keys of what the embeddings give the App
@@ -43,7 +43,7 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
-class Likeness:
+class Similarity:
     """What the embeddings tell of an image: 0..1, its group of near-duplicates, and whether that spans splits."""
 
     uniqueness: float
@@ -52,7 +52,11 @@ class Likeness:
 
 
 def add_samples(
-    dataset: Any, pictures: Sequence[Picture], likeness: Sequence[Likeness], models: Sequence[Model], confident: float
+    dataset: Any,
+    pictures: Sequence[Picture],
+    similarity: Sequence[Similarity],
+    models: Sequence[Model],
+    confident: float,
 ) -> None:
     """Put all images into an empty data set. `models` are in the order of each picture's `judged`."""
     import fiftyone as fo
@@ -62,7 +66,7 @@ def add_samples(
     empty = fo.Detection(label="").to_dict()
     del empty["_id"]
     batch: list[dict[str, Any]] = []
-    for picture, like in zip(pictures, likeness, strict=True):
+    for picture, like in zip(pictures, similarity, strict=True):
         batch.append(_document(dataset, empty, picture, like, models, confident))
         if len(batch) == BATCH:
             dataset._sample_collection.insert_many(batch)
@@ -106,7 +110,7 @@ def _declare_fields(dataset: Any, models: Sequence[Model]) -> None:
 
 
 def _document(
-    dataset: Any, empty: Any, picture: Picture, like: Likeness, models: Sequence[Model], confident: float
+    dataset: Any, empty: Any, picture: Picture, like: Similarity, models: Sequence[Model], confident: float
 ) -> dict[str, Any]:
     import fiftyone as fo
 

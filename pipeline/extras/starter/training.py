@@ -17,7 +17,7 @@ import numpy as np
 
 from pipeline import files, parallel, pixels, weights
 from pipeline.boxes import Box, write_data_yaml, write_labels
-from pipeline.starter.scenes import CLASSES, draw_scene
+from pipeline.extras.starter.scenes import CLASSES, draw_scene
 
 TARGET = weights.HOME / weights.STARTER
 WORK = Path(".cache/starter")  # scenes and the training's state; may be deleted once the weights are there
@@ -67,8 +67,8 @@ def draw(folder: Path, seed: int, splits: dict[str, int], workers: int | None) -
                 (aside / kind / split).mkdir(parents=True)
             places = [(seed, number, index) for index in range(count)]
             drawn = parallel.ordered(partial(_scene, SIDE), places, workers, f"starter: {split}")
-            for index, (picture, boxes) in enumerate(drawn):
-                (aside / "images" / split / f"{index:06d}.jpg").write_bytes(picture)
+            for index, (image, boxes) in enumerate(drawn):
+                (aside / "images" / split / f"{index:06d}.jpg").write_bytes(image)
                 write_labels(aside / "labels" / split / f"{index:06d}.txt", boxes, CLASSES, (SIDE, SIDE))
         write_data_yaml(aside / "data.yaml", {split: f"images/{split}" for split in splits}, CLASSES)
 
@@ -77,16 +77,16 @@ def _scene(side: int, place: tuple[int, int, int]) -> tuple[bytes, list[Box]]:
     """One scene as JPEG of any quality that cameras have, and its boxes."""
     cv2.setNumThreads(1)  # the processes share the cores already
     rng = np.random.default_rng(place)
-    picture, objects = draw_scene(rng, side)
+    image, objects = draw_scene(rng, side)
     boxes = [Box(CLASSES[label], x, y, x + w, y + h) for label, (x, y, w, h) in objects]
-    return pixels.jpeg(picture, quality=int(rng.integers(60, 96))), boxes
+    return pixels.jpeg(image, quality=int(rng.integers(60, 96))), boxes
 
 
 def _train(scenes: Path, folder: Path, device: str, seed: int, epochs: int) -> tuple[Path, float, float]:
     """The last epoch's checkpoint, the hours that all attempts took together, and its mAP50-95."""
     from ultralytics import YOLO
 
-    from pipeline.starter.trainer import trainer_class
+    from pipeline.extras.starter.trainer import trainer_class
 
     resume, progress = folder / "resume.pt", folder / "progress.json"
     where = {"data": str((scenes / "data.yaml").resolve()), "save_dir": str(folder.resolve()), "device": device or None}
