@@ -49,7 +49,7 @@ def train(shared: Shared, plan: PhasePlan, folder: PhaseFolder, start: Path) -> 
         _go_on(kind, shared, plan, folder)
     else:
         shutil.rmtree(folder.path, ignore_errors=True)
-        YOLO(str(start), task="detect").train(kind, **_settings(shared, plan), **_places(shared, folder))
+        YOLO(str(start), task="detect").train(kind, **{**_settings(shared, plan), **_places(shared, folder)})
     saved, proof = _prove_and_save(folder)
     return record.of_phase(shared.run, plan, folder, saved, proof, clock.seconds)
 
