@@ -264,7 +264,7 @@ class Validate(Section):
 
 class Inspect(Section):
     confident: float = Field(default=0.6, gt=0, le=1)
-    near_duplicate: float = Field(default=0.95, gt=0, le=1)
+    similarity: float = Field(default=0.95, gt=0, le=1)
 
 
 class Report(Section):

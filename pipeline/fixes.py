@@ -212,12 +212,12 @@ def _inside(name: str) -> str:
 
 
 def _iou(one: Box, other: Box) -> float:
-    width = min(one.xmax, other.xmax) - max(one.xmin, other.xmin)
-    height = min(one.ymax, other.ymax) - max(one.ymin, other.ymin)
-    if width <= 0 or height <= 0:
-        return 0.0
-    shared = width * height
-    return shared / (one.width * one.height + other.width * other.height - shared)
+    import numpy as np  # takes longer to import than `params`, which runs before every make, takes for its work
+
+    from pipeline.metrics.iou import pairwise_iou
+
+    boxes = [np.array([[box.xmin, box.ymin, box.width, box.height]]) for box in (one, other)]
+    return float(pairwise_iou(*boxes)[0, 0])
 
 
 def _flow(value: Any) -> str:

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,10 +21,11 @@ import numpy as np
 import pytest
 from pymongo import MongoClient
 
-from pipeline import augment, convert, export, files, params, pixels, report, train, validate, weights
+from pipeline import augment, convert, export, files, params, pixels, report, train, validate
 from pipeline.config import Config, Train
 from pipeline.extras.sample import dataset as sample
 from pipeline.run import Run
+from pipeline.upstream import environment
 
 ROOT = Path(__file__).resolve().parents[1]
 COCO_WEIGHTS = ROOT / "data" / "weights" / "yolo26n.pt"
@@ -57,9 +59,14 @@ SLOW = {"trained", "start", "browser", "own_database"}  # what these take, `make
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    marked = {item.path for item in items if item.get_closest_marker("slow")}
     for item in items:
         if SLOW.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("slow")
+    # Longest files first, or a worker would end alone with one of them: pytest-xdist hands them out in this order.
+    # The longest tests are those marked in their file.
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: (item.path not in marked, -slow[item.path], item.path))
 
 
 @pytest.fixture(scope="session")
@@ -116,7 +123,7 @@ def start(tiles: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     if COCO_WEIGHTS.is_file():
         return COCO_WEIGHTS
-    weights.prepare()
+    environment.prepare()
     import torch
     from ultralytics import YOLO
     from ultralytics.nn.tasks import DetectionModel

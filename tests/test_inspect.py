@@ -38,7 +38,7 @@ VIEWS = [
     "badly-placed",
     "possible-label-errors",
     "hardest-images",
-    "near-duplicates-across-splits",
+    "similar-across-splits",
     "evaluation-patches",
 ]
 
@@ -226,7 +226,7 @@ def test_saved_views_lead_to_the_mistakes(validated: Run) -> None:
     assert in_doubt.values("predictions.detections.confidence") == [[0.8], []]
     # Image 1 has no mistake; of image 3 nothing was found, and there is more to it.
     assert images("hardest-images") == [names[1], names[2]] or images("hardest-images") == [names[2], names[1]]
-    assert len(shown["near-duplicates-across-splits"]) == 0
+    assert len(shown["similar-across-splits"]) == 0
     patches = shown["evaluation-patches"]
     val = dataset.match_tags("val").count("ground_truth.detections")
     assert patches.count_values("type") == {"tp": 1, "fn": 2 + val, "fp": 2}  # one fp lies on its fn, in one patch
@@ -288,13 +288,13 @@ def test_a_copy_across_splits_is_seen(validated: Run) -> None:
     train, test = data.files("train")[0], data.files("test")[1]
     test.unlink()  # it may be a link into the source
     test.write_bytes(pixels.jpeg(pixels.read(train), 90))
-    dataset = build(validated, Inspect(near_duplicate=0.9))
-    view = dataset.load_saved_view("near-duplicates-across-splits")
+    dataset = build(validated, Inspect(similarity=0.9))
+    view = dataset.load_saved_view("similar-across-splits")
     assert {str(train.resolve()), str(test.resolve())} <= set(view.values("filepath"))
-    groups = dict(zip(dataset.values("filepath"), dataset.values("near_duplicate"), strict=True))
+    groups = dict(zip(dataset.values("filepath"), dataset.values("similar_group"), strict=True))
     assert groups[str(train.resolve())] == groups[str(test.resolve())]
-    stricter = build(validated, Inspect(near_duplicate=1))
-    assert len(stricter.load_saved_view("near-duplicates-across-splits")) == 0
+    stricter = build(validated, Inspect(similarity=1))
+    assert len(stricter.load_saved_view("similar-across-splits")) == 0
 
 
 @needs_database

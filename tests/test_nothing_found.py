@@ -21,12 +21,13 @@ import pytest
 from conftest import IMGSZ, Trained, needs_database, read_coco, write_coco
 from test_report import Page
 
-from pipeline import convert, export, history, inspect, report, train, validate, weights
+from pipeline import convert, export, history, inspect, report, train, validate
 from pipeline.config import Convert, Export, Inspect, Report, Train, Validate
 from pipeline.errors import DataError, ExportError
 from pipeline.export import bench, bundle
 from pipeline.files import read_json, write_json
 from pipeline.run import Run
+from pipeline.upstream import environment
 from pipeline.validate import cost
 
 VAL = ("empty", "one", "all", "lacking")
@@ -82,7 +83,7 @@ def world(trained: Trained, tiles: Path, tmp_path_factory: pytest.TempPathFactor
                     {"id": len(data["annotations"]) + 1, "image_id": image["id"], "category_id": kind, "bbox": bbox, "area": bbox[2] * bbox[3], "iscrowd": 0}
                 )  # fmt: skip
         write_coco(source, split, data)
-    weights.prepare()
+    environment.prepare()
     from ultralytics import YOLO
 
     models = {"something": trained.run.model}

@@ -15,7 +15,7 @@ import pytest
 from conftest import ROOT, Trained
 from test_makefile import code_of
 
-from pipeline import files, train, weights
+from pipeline import files, train
 from pipeline.boxes import YoloDataset
 from pipeline.config import Phase, Train
 from pipeline.errors import ConfigError, DataError, PipelineError, WeightsError
@@ -23,6 +23,7 @@ from pipeline.files import read_json, sha256
 from pipeline.run import Run
 from pipeline.train import plan, resume, source
 from pipeline.train.recipe import choose
+from pipeline.upstream import checkpoints, environment
 
 
 def do(run: Run, **settings: Any) -> str:
@@ -49,8 +50,8 @@ def test_frozen_tensors_of_the_saved_phase_equal_the_source(trained: Trained) ->
     """The proof once more by other means: tensors of the file against tensors of the source file."""
     import torch
 
-    source, _ = weights.load(Path(trained.config.train.weights))
-    saved, _ = weights.load(trained.run.train / "phase1" / "model.pt")
+    source, _ = checkpoints.load(Path(trained.config.train.weights))
+    saved, _ = checkpoints.load(trained.run.train / "phase1" / "model.pt")
     ours, theirs = saved.state_dict(), source.state_dict()
     frozen = [name for name in theirs if re.match(r"model\.(\d|10)\.", name)]
     assert len(frozen) > 200
@@ -62,7 +63,7 @@ def test_frozen_tensors_of_the_saved_phase_equal_the_source(trained: Trained) ->
 
 def test_what_we_call_frozen_is_what_ultralytics_froze(trained: Trained) -> None:
     """`trainable` was read off its parameters' requires_grad, `frozen` follows our reading of its rule."""
-    model, _ = weights.load(trained.run.model)
+    model, _ = checkpoints.load(trained.run.model)
     parameters = {name for name, _ in model.named_parameters()}
     for phase in ("phase1", "phase2"):
         digests = read_json(trained.run.train / phase / "digests.json")
@@ -167,7 +168,7 @@ def test_the_code_that_counts_is_all_that_the_stage_imports() -> None:
 
 def test_the_trainer_reaches_the_processes_of_several_gpus(tmp_path: Path) -> None:
     """Ultralytics sends the trainer's class by cloudpickle, and the processes that unpickle it know only sys.path."""
-    weights.prepare()
+    environment.prepare()
     import cloudpickle
     import torch
 
@@ -191,7 +192,7 @@ def test_the_trainer_reaches_the_processes_of_several_gpus(tmp_path: Path) -> No
 def test_a_saved_model_that_differs_where_it_was_frozen_is_named(
     trained: Trained, copy_of: Callable[[Run], Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, load = copy_of(trained.run), weights.load
+    run, load = copy_of(trained.run), checkpoints.load
 
     def damaged(path: Path) -> Any:
         model, checkpoint = load(path)
@@ -199,7 +200,7 @@ def test_a_saved_model_that_differs_where_it_was_frozen_is_named(
             model.state_dict()["model.0.conv.weight"].add_(1)
         return model, checkpoint
 
-    monkeypatch.setattr(weights, "load", damaged)
+    monkeypatch.setattr(checkpoints, "load", damaged)
     said = rf"^{run.train}/phase1/model\.pt: 1 frozen tensor changed in training, model\.0\.conv\.weight for one; "
     with pytest.raises(PipelineError, match=said):
         do(run, weights=trained.config.train.weights, phases=[{"epochs": 1, "freeze": "backbone"}])

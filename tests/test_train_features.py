@@ -11,19 +11,20 @@ import numpy as np
 import pytest
 from conftest import IMGSZ, Trained, train_tiny
 
-from pipeline import history, pixels, weights
+from pipeline import history, pixels
 from pipeline.boxes import YoloDataset
 from pipeline.config import Train
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.run import Run
 from pipeline.train.plan import FeatureCache, cached_layers
+from pipeline.upstream import checkpoints, environment
 
 PHASE = {"epochs": 2, "freeze": "backbone"}
 
 
 @pytest.fixture
 def features() -> Any:
-    weights.prepare()
+    environment.prepare()
     from pipeline.train import features
 
     return features
@@ -50,7 +51,7 @@ def dataset(trained: Trained, features: Any) -> Any:
 
 @pytest.fixture
 def model(start: Path) -> Any:
-    return weights.load(start)[0].float()
+    return checkpoints.load(start)[0].float()
 
 
 def do(run: Run, start: Path, **settings: Any) -> dict[str, Any]:

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from pipeline import files, parallel, pixels, weights
+from pipeline import files, parallel, pixels
+from pipeline.upstream import checkpoints, environment
 
 # Side of the square that an image is fitted into. Smaller than in training: the vector is a mean over the
 # whole image, and copies of an image stand out better from others at 160 than at 320 (BCCD, face masks).
@@ -40,14 +41,11 @@ def of(images: Sequence[Path], model_file: Path, device: str, cache: Path) -> Ve
     made_from = json.dumps([SIDE, files.sha256(model_file), [_state(path) for path in images]])
     if (kept := _read(cache, made_from)) is not None:
         return kept
-    weights.prepare()
-    weights.check_device(device)
+    environment.prepare()
+    where = environment.torch_device(device)
     import torch
-    from ultralytics.utils.torch_utils import select_device
 
-    model, _ = weights.load(model_file)
-    where = select_device(device, verbose=False)
-    model = model.to(where)
+    model = checkpoints.load(model_file)[0].to(where)
     last = len(model.yaml["backbone"]) - 1
     rows: list[Vectors] = []
     with torch.inference_mode():
@@ -114,7 +112,7 @@ def uniqueness(distances: Vectors) -> list[float]:
     return [float(mean) / top if top > 0 else 0.0 for mean in means]
 
 
-def near_duplicates(indices: NDArray[np.intp], distances: Vectors, similarity: float) -> list[int | None]:
+def similar_groups(indices: NDArray[np.intp], distances: Vectors, similarity: float) -> list[int | None]:
     """The number of the group that each row of `neighbours` is in, None for a row like no other.
 
     Rows whose cosine is at least `similarity` are in one group, and so are those that hang together by others.

@@ -85,13 +85,15 @@ def _build(
 
     models = [Model(), *([Model.of(against.name)] if against else [])]
     splits = [split for split in contents.ORDER if any(picture.split == split for picture in pictures)]
-    validated = [split for split in splits if any(picture.split == split and picture.judged for picture in pictures)]
+    validated = [
+        split for split in splits if any(picture.split == split and picture.evaluations for picture in pictures)
+    ]
     standard = embeddings.standardised(vectors)
     partial = f"{run.name} (unfinished)"
     if fo.dataset_exists(partial):
         fo.delete_dataset(partial)
     dataset = fo.Dataset(partial)  # not persistent yet: what a kill leaves behind, FiftyOne clears away
-    datasets.add_samples(dataset, pictures, _similarity(pictures, standard, config), models, config.confident)
+    datasets.add_samples(dataset, pictures, _similarities(pictures, standard, config), models, config.confident)
     for model, judge in zip(models, (run, against), strict=False):
         assert judge is not None
         iou = contents.foreground(judge)
@@ -108,9 +110,9 @@ def _build(
     return dataset
 
 
-def _similarity(pictures: list[Picture], vectors: Vectors, config: Inspect) -> list[Similarity]:
+def _similarities(pictures: list[Picture], vectors: Vectors, config: Inspect) -> list[Similarity]:
     indices, distances = embeddings.neighbours(vectors)
-    groups = embeddings.near_duplicates(indices, distances, config.near_duplicate)
+    groups = embeddings.similar_groups(indices, distances, config.similarity)
     splits: dict[int, set[str]] = {}
     for group, picture in zip(groups, pictures, strict=True):
         if group is not None:
@@ -130,7 +132,7 @@ def _digest(config: Inspect, run: Run, against: Run | None, pictures: list[Pictu
 
 
 def _summary(dataset: Any, pictures: list[Picture]) -> str:
-    counts = [picture.judged[0].counts for picture in pictures if picture.judged]
+    counts = [picture.evaluations[0].counts for picture in pictures if picture.evaluations]
     found, missed, invented = (sum(count[kind] for count in counts) for kind in ("tp", "fn", "fp"))
     return (
         f"{len(pictures)} images, {found} found, {missed} missed, {invented} invented "

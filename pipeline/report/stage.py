@@ -1,8 +1,7 @@
 """One self-contained page for people: figures with their intervals, where they come from, and what goes wrong.
 
-curves    precision, recall and F1 of every score       plots     curves as SVG
-worst     the images with most errors                   words     what was not measured, and why
-                                                        page.html.jinja   its template
+plots     curves as SVG             worst             the images with most errors
+words     what was not measured     page.html.jinja   the template
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ from pipeline import files, history, results
 from pipeline.boxes import YoloDataset
 from pipeline.config import Report
 from pipeline.errors import DataError
+from pipeline.metrics.precision_recall import curves
 from pipeline.report import plots, words
-from pipeline.report.curves import curves
 from pipeline.report.worst import worst_images
 from pipeline.run import SPLITS, Run
 

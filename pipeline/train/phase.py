@@ -14,13 +14,14 @@ from typing import Any
 from ultralytics import YOLO
 from ultralytics.utils.torch_utils import strip_optimizer
 
-from pipeline import files, weights
+from pipeline import files
 from pipeline.errors import PipelineError
 from pipeline.run import Run
 from pipeline.train import freeze, record, trainer
 from pipeline.train.plan import PhasePlan
 from pipeline.train.recipe import Recipe
 from pipeline.train.resume import PhaseFolder, Stopwatch
+from pipeline.upstream import checkpoints
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,7 @@ def _prove_and_save(folder: PhaseFolder) -> tuple[Any, dict[str, Any]]:
     partial = files.aside(folder.model)
     try:
         strip_optimizer(folder.best_epoch, s=str(partial))
-        saved, _ = weights.load(partial)
+        saved, _ = checkpoints.load(partial)
         proof = freeze.prove(files.read_json(folder.digests), saved)
         os.replace(partial, folder.model)
     except PipelineError as error:

@@ -8,12 +8,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pipeline import files, history, weights
+from pipeline import files, history
 from pipeline.run import Run
 from pipeline.train.plan import PhasePlan
 from pipeline.train.recipe import Recipe, is_best
 from pipeline.train.resume import PhaseFolder
 from pipeline.train.source import Source
+from pipeline.upstream import environment
 
 PACKAGES = ("ultralytics-opencv-headless", "torch", "albumentations", "opencv-python-headless", "numpy")
 
@@ -73,7 +74,7 @@ def of_training(
         "seed": beginning["seed"],
         "imgsz": beginning["train"]["imgsz"],
         "seconds": round(sum(record["seconds"] for record in records), 1),
-        "device": weights.device_name(device),
+        "device": environment.device_name(device),
         "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "machine": platform.machine(),

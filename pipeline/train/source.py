@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import files, weights
+from pipeline import files
 from pipeline.config import Train
 from pipeline.errors import ConfigError
+from pipeline.upstream import checkpoints
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +38,9 @@ class Source:
 
 def find(config: Train) -> Source:
     """Find and load the source weights. Raises WeightsError, or ConfigError for a .yaml that is no model."""
-    path = weights.find(config.weights, config.fallback)
+    path = checkpoints.find(config.weights, config.fallback)
     instead_of = config.weights if path.name != Path(config.weights).name else None
-    return Source(path, _random_model(path) if path.suffix == ".yaml" else weights.load(path)[0], instead_of)
+    return Source(path, _random_model(path) if path.suffix == ".yaml" else checkpoints.load(path)[0], instead_of)
 
 
 def _random_model(path: Path) -> Any:
@@ -55,8 +56,8 @@ def find_teacher(config: Train) -> Path | None:
     """Find the model that Ultralytics' distillation learns from, looked for like source weights; None without one."""
     if not (name := config.args.get("distill_model")):
         return None
-    path = weights.find(str(name))
+    path = checkpoints.find(str(name))
     if path.suffix != ".pt":
         raise ConfigError(f"train.args.distill_model: {name}: a teacher has to know something; name a .pt file")
-    weights.load(path)
+    checkpoints.load(path)
     return path

@@ -12,13 +12,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from pipeline import files, weights
+from pipeline import files
 from pipeline.boxes import YoloDataset
 from pipeline.config import Train
 from pipeline.errors import PipelineError
 from pipeline.run import Run
 from pipeline.train import arguments, history_plot, plan, recipe, record, resume, source
 from pipeline.train.resume import PhaseFolder
+from pipeline.upstream import environment
 
 LOADERS = 4  # worker processes that load images for a GPU; on a CPU Ultralytics uses none
 
@@ -29,7 +30,7 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int | None = 
     A training that was killed goes on from its last finished epoch if nothing it depends on has changed.
     Raises ConfigError, WeightsError or DataError before the first step where it cannot be done.
     """
-    weights.prepare()
+    environment.prepare()
     arguments.check(config.args, config.recipe)
     _check_device(device)
     data = YoloDataset.read(run.augmented / "data.yaml")
@@ -61,7 +62,7 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int | None = 
     files.copy(PhaseFolder.of(run, trained["best_phase"]).model, run.model)
     resume.finish(run)
     _drop_other_features(run, records)
-    idle = workers is not None and not weights.is_gpu(device)
+    idle = workers is not None and not environment.is_gpu(device)
     return record.last_line(start, records, "--workers has no effect on a CPU" if idle else "", run.model)
 
 
@@ -71,7 +72,7 @@ def _check_device(device: str) -> None:
             f"--device {device}: Ultralytics trains on several devices with cloudpickle, which is not installed; "
             ".venv/bin/python -m pip install cloudpickle"
         )
-    weights.check_device(device)
+    environment.check_device(device)
 
 
 def _drop_other_features(run: Run, records: list[dict[str, Any]]) -> None:

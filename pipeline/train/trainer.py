@@ -17,13 +17,14 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
-from pipeline import files, weights
+from pipeline import files
 from pipeline.errors import PipelineError
 from pipeline.train import exact, features, few_steps, freeze, precompute, rates
 from pipeline.train.cpu import CpuTrainer
 from pipeline.train.plan import PhasePlan
 from pipeline.train.recipe import is_best
 from pipeline.train.resume import PhaseFolder, Stopwatch
+from pipeline.upstream import checkpoints
 
 
 def trainer_class(plan: PhasePlan, folder: PhaseFolder, clock: Stopwatch) -> type[PhaseTrainer]:
@@ -81,7 +82,7 @@ class PhaseTrainer(CpuTrainer):
         if set(factors.values()) != {1.0}:
             rates.split(optimizer, model, factors)
         if self.plan.l2_sp:
-            rates.pull(optimizer, model, weights.load(self.plan.source)[0].state_dict(), self.plan.l2_sp)
+            rates.pull(optimizer, model, checkpoints.load(self.plan.source)[0].state_dict(), self.plan.l2_sp)
         return optimizer
 
     def _setup_scheduler(self) -> None:

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.validate import coco
-from pipeline.validate.matching import IOU_THRESHOLDS, ClassMatches, average_precision_of, match
+from pipeline.metrics import coco
+from pipeline.metrics.matching import IOU_THRESHOLDS, ClassMatches, match
+from pipeline.metrics.precision_recall import average_precision_of
 
 Pair = tuple[float, float]  # mAP50-95, mAP50
 SHOWN_SCORE = 0.25  # from which Ultralytics' predict shows a box
