@@ -235,7 +235,7 @@ def test_training_on_a_val_split_without_objects(world: World, made: Callable[..
     shutil.copytree(run.dataset, run.augmented)
     base = {"weights": str(world.models["something"]), "imgsz": IMGSZ, "args": {"plots": False}}
     config = Train.model_validate({**base, "phases": [{"epochs": 1}, {"epochs": 1}]})
-    assert ", val mAP50-95 unknown in phase 2, nothing frozen -> " in train.main(config, run, 0, "cpu", 0)
+    assert ", val mAP50-95 unknown in phase 2, nothing frozen -> " in train.main(config, run, 0, "cpu")
     assert [phase["best_fitness"] for phase in read_json(run.train_record)["phases"]] == [None, None]
     epochs, _ = history.read(run)
     measured = [{key for key, value in row.items() if value is not None} for row in epochs]
