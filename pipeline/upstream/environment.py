@@ -26,6 +26,9 @@ def prepare() -> None:
     os.environ.setdefault("YOLO_CONFIG_DIR", str(CACHE.resolve()))
     os.environ.setdefault("MPLCONFIGDIR", str((CACHE / "matplotlib").resolve()))
     os.environ.setdefault("OMP_NUM_THREADS", str(parallel.cores()))
+    # Before a thread of libgomp sleeps it looks 300,000 times whether there is work: beside other processes, on a core
+    # that they could use. It looks 1,000 times here, libgomp's own number for more threads than cores.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     _bring_fonts(Path(os.environ["YOLO_CONFIG_DIR"]) / "Ultralytics")
 
     from ultralytics.utils import torch_utils
