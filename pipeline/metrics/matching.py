@@ -99,6 +99,20 @@ def boxes(records: list[dict[str, Any]]) -> NDArray[np.float64]:
     return np.array([record["bbox"] for record in records], dtype=np.float64).reshape(-1, 4)
 
 
+def by_image(
+    truth: dict[str, Any], predictions: list[dict[str, Any]]
+) -> list[tuple[list[dict[str, Any]], list[dict[str, Any]]]]:
+    """Annotations and predictions of each image, the best scored prediction first."""
+    images: dict[int, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {
+        image["id"]: ([], []) for image in truth["images"]
+    }
+    for annotation in truth["annotations"]:
+        images[annotation["image_id"]][0].append(annotation)
+    for prediction in sorted(predictions, key=lambda record: -record["score"]):
+        images[prediction["image_id"]][1].append(prediction)
+    return list(images.values())
+
+
 def greedy(iou: NDArray[np.float64], thresholds: NDArray[np.float64]) -> NDArray[np.int64]:
     """The object that each prediction takes at each threshold, -1 for none: [thresholds, predictions].
 

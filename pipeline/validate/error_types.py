@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.metrics.iou import pairwise_iou
-from pipeline.metrics.matching import boxes, greedy
+from pipeline.metrics.matching import boxes, by_image, greedy
 from pipeline.metrics.precision_recall import average_precision_of
 
 FOREGROUND, BACKGROUND = 0.5, 0.1
@@ -44,23 +44,9 @@ def diagnose(
 ) -> list[Diagnosis]:
     """Every prediction with its kind, image by image, best score first."""
     diagnoses = []
-    for labelled, found in _by_image(truth, predictions):
+    for labelled, found in by_image(truth, predictions):
         diagnoses += _diagnose_image(labelled, found[:max_detections])
     return diagnoses
-
-
-def _by_image(
-    truth: dict[str, Any], predictions: list[dict[str, Any]]
-) -> list[tuple[list[dict[str, Any]], list[dict[str, Any]]]]:
-    """Annotations and predictions of each image, these best first."""
-    images: dict[int, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {
-        image["id"]: ([], []) for image in truth["images"]
-    }
-    for annotation in truth["annotations"]:
-        images[annotation["image_id"]][0].append(annotation)
-    for prediction in sorted(predictions, key=lambda record: -record["score"]):
-        images[prediction["image_id"]][1].append(prediction)
-    return list(images.values())
 
 
 def _diagnose_image(labelled: list[dict[str, Any]], found: list[dict[str, Any]]) -> list[Diagnosis]:
@@ -186,7 +172,7 @@ def confusion(truth: dict[str, Any], predictions: list[dict[str, Any]]) -> dict[
     index_of = {category["id"]: index for index, category in enumerate(truth["categories"])}
     background = len(index_of)
     matrix = np.zeros((background + 1, background + 1), dtype=int)
-    for labelled, found in _by_image(truth, predictions):
+    for labelled, found in by_image(truth, predictions):
         rows = [index_of[record["category_id"]] for record in labelled]
         columns = [index_of[record["category_id"]] for record in found]
         iou, same = pairwise_iou(boxes(found), boxes(labelled)), _same_class(found, labelled)
