@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "sample": {"files", "pixels", "sample"},
     "upstream": {"errors", "files", "parallel"},
     "history": {"files", "run"},
+    "records": {"errors", "files"},
     "results": {"errors", "files", "run"},
     **dict.fromkeys(STAGES, SHARED),
     "fixes": {"files", "boxes", "config", "errors", "metrics", "run"},
