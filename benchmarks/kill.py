@@ -22,7 +22,8 @@ from typing import Any
 import torch
 import yaml
 
-from pipeline import history, sample
+from pipeline import history
+from pipeline.extras.sample import dataset as sample
 from pipeline.files import read_json
 from pipeline.run import Run
 from pipeline.upstream import checkpoints, environment

@@ -41,7 +41,7 @@ HEADER = """\
 
 
 class _Checked(BaseModel):
-    # Strict: a bare 123 or `no` for a file name is a mistake, and converting it would hide that.
+    # Strict: a bare 123 or `no` for a file name is an error, and converting it would hide that.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
 
@@ -107,7 +107,7 @@ def file_of(run: Run) -> Path:
 
 
 def load(path: Path) -> Fixes:
-    """Read a file of fixes; no file, no fixes. Raises ConfigError with one line for every mistake in it."""
+    """Read a file of fixes; no file, no fixes. Raises ConfigError with one line for every error in it."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:

@@ -21,8 +21,9 @@ import numpy as np
 import pytest
 from pymongo import MongoClient
 
-from pipeline import augment, convert, export, files, params, pixels, report, sample, train, validate
+from pipeline import augment, convert, export, files, params, pixels, report, train, validate
 from pipeline.config import Config, Train
+from pipeline.extras.sample import dataset as sample
 from pipeline.run import Run
 from pipeline.upstream import environment
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,6 @@ MAY_IMPORT = {
     "metrics": set(),
     "sample": {"files", "pixels", "sample"},
     "upstream": {"errors", "files", "parallel"},
-    "weights": {"upstream"},
     "history": {"files", "run"},
     "results": {"errors", "files", "run"},
     **dict.fromkeys(STAGES, SHARED),
@@ -38,9 +38,9 @@ MAY_IMPORT = {
     "inspect": SHARED | {"database", "fixes", "parallel", "results", "upstream"},
     "convert": SHARED | {"parallel", "fixes", "inputs", "walk"},
     "augment": SHARED | {"parallel"},
-    "train": SHARED | {"upstream", "weights", "history"},
+    "train": SHARED | {"upstream", "history"},
     "report": SHARED | {"history", "metrics", "results"},
-    "starter": {"boxes", "files", "parallel", "pixels", "sample", "train", "weights"},
+    "starter": {"boxes", "files", "parallel", "pixels", "sample", "train", "upstream"},
     "validate": SHARED | {"metrics", "results", "upstream"},
     "export": SHARED | {"metrics", "parallel", "upstream"},
     "__main__": {"config", "errors", "run", "params", "sample", "starter"} | STAGES,
@@ -49,8 +49,12 @@ USES_ULTRALYTICS = {"train", "starter", "upstream", "validate", "export"}
 
 
 def room(path: Path) -> str:
-    first = path.relative_to(PACKAGE).parts[0]
-    return first.removesuffix(".py")
+    return named(path.relative_to(PACKAGE).parts).removesuffix(".py")
+
+
+def named(parts: Sequence[str]) -> str:
+    """The room of a path or module below the package; `extras` is two rooms beside the stages."""
+    return parts[1] if parts[0] == "extras" and len(parts) > 1 else parts[0]
 
 
 def imports(path: Path) -> set[str]:
@@ -64,15 +68,24 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]
+EMPTY = (PACKAGE / "__init__.py", PACKAGE / "extras" / "__init__.py")
+FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if path not in EMPTY]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports(path: Path) -> None:
-    ours = {name.split(".")[1] for name in imports(path) if name.startswith("pipeline.")}
+    ours = {named(name.split(".")[1:]) for name in imports(path) if name.startswith("pipeline.")}
     assert ours <= MAY_IMPORT[room(path)] | {room(path)}
     if any(name.split(".")[0] == "ultralytics" for name in imports(path)):
         assert room(path) in USES_ULTRALYTICS
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("__init__.py")), ids=lambda path: path.parent.name)
+def test_no_code_hides_in_an_init(path: Path) -> None:
+    if path.parent.name not in ("convert", "export", "formats", "validate"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        statements = tree.body[1:] if ast.get_docstring(tree) else tree.body
+        assert all(isinstance(statement, ast.ImportFrom) for statement in statements) and len(statements) < 3
 
 
 @pytest.mark.parametrize("module", ["__main__", "params", "convert", "report"])

@@ -17,12 +17,13 @@ import numpy as np
 import pytest
 from conftest import MONGOD, ROOT, Trained, app, needs_database, read_coco, write_coco
 
-from pipeline import convert, database, fixes, inspect, pixels, sample
+from pipeline import convert, database, fixes, inspect, pixels
 from pipeline.boxes import YoloDataset, read_labels
 from pipeline.config import Convert, Inspect
 from pipeline.errors import DataError, PipelineError
+from pipeline.extras.sample import dataset as sample
 from pipeline.files import read_json, write_json
-from pipeline.inspect import contents, corrections, doubts
+from pipeline.inspect import contents, doubts, tags
 from pipeline.run import Run
 from pipeline.validate import error_types, predict
 
@@ -473,7 +474,7 @@ def test_saving_twice_and_after_a_new_build(validated: Run) -> None:
     assert said == f"nothing new to save: 4 corrections are tagged, 4 in {path}" and path.read_text() == text
     # Anew, without the tags: what was saved stays, and more is added to it.
     dataset = build(validated, Inspect(confident=0.5))
-    assert corrections.unsaved(dataset) == 0
+    assert tags.unsaved(dataset) == 0
     in_test(dataset).skip(1).limit(1).tag_samples("drop")
     assert inspect.save_fixes(validated).startswith("1 corrections -> ")
     saved = fixes.load(path)
@@ -507,7 +508,7 @@ def test_tags_that_mean_nothing_are_told(validated: Run) -> None:
     dataset = build(validated)
     dataset.match_tags("test").tag_labels("wrong", label_fields="predictions")
     dataset.match_tags("test").limit(1).tag_samples("missing")
-    assert corrections.unsaved(dataset) == 0
+    assert tags.unsaved(dataset) == 0
     said = inspect.save_fixes(validated)
     assert said.startswith("nothing new to save: 0 corrections are tagged")
     assert "ignored where they mean nothing: tags missing, wrong (`wrong` is for labels of ground_truth" in said

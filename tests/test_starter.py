@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from pipeline import files, starter
-from pipeline.starter import families, scenes
+from pipeline import files
+from pipeline.extras.starter import families, raster, scenes
+from pipeline.extras.starter import training as starter
 from pipeline.upstream import checkpoints, environment
 
 SIDE = 96
@@ -92,7 +93,7 @@ def test_a_body_fills_its_frame() -> None:
         if name in ("glyph", "crescent") or name.startswith("fractal"):
             continue  # pictures keep their margins, and a crescent lacks what was taken away
         for _ in range(8):
-            tone, mask = families.raster(draw(rng), 64, scenes._matrix(rng))[0]
+            tone, mask = raster.raster(draw(rng), 64, scenes._matrix(rng))[0]
             _, _, width, height = cv2.boundingRect((mask > 127).astype(np.uint8))
             # A pixel of margin on each side, and a pixel for what half-covered edges round to.
             assert tone == 0 and 58 <= max(width, height) <= 64, name
@@ -101,7 +102,7 @@ def test_a_body_fills_its_frame() -> None:
 PARTS = """
 import os, signal, sys
 from pathlib import Path
-from pipeline import starter
+from pipeline.extras.starter import training as starter
 starter.SCENES, starter.SIDE, starter.BATCH = {"train": 16, "val": 4}, 64, 8
 seen = 0
 

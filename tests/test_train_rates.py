@@ -15,7 +15,8 @@ from pipeline import history, train
 from pipeline.config import Train
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.run import Run
-from pipeline.train import freeze
+from pipeline.train import freeze, stage
+from pipeline.train.source import Source
 from pipeline.upstream import checkpoints, environment
 
 
@@ -271,7 +272,7 @@ def test_out_of_memory_halves_the_batch_and_keeps_the_steps(
 def test_classes_that_the_source_knows_keep_their_rows(fresh: Run, start: Path) -> None:
     model = checkpoints.load(start)[0]
     model.names = {**model.names, 0: " Spur"}
-    assert train._known_classes(model, ["open", "spur"]) == ["spur"]
+    assert Source(start, model, None).known_classes(["open", "spur"]) == ["spur"]
     assert train_tiny(fresh, start)["classes_kept"] == []
 
 
@@ -283,7 +284,7 @@ def test_the_figure_of_a_training(trained: Trained) -> None:
 
 
 def test_several_devices_need_cloudpickle(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "find_spec", lambda _: None)
+    monkeypatch.setattr(stage, "find_spec", lambda _: None)
     with pytest.raises(PipelineError, match=r"--device 0,1: .* cloudpickle, which is not installed"):
         train.main(Train(), run, 0, "0,1", 0)
 

@@ -28,7 +28,7 @@ from pipeline.upstream import environment
 PACKAGE = ROOT / "pipeline"
 LIBRARIES = ("ultralytics", "fiftyone", "albumentations")
 # Methods of ours that override nothing.
-OWN = {"FixedDataset.of", "FixedDataset.picture", "FixedDataset.sides", "InProcessLoader.of"}
+OWN = {"FixedDataset.of", "FixedDataset.image", "FixedDataset.sides", "InProcessLoader.of"}
 OWN |= {"Shortened._refuse_blank_images"}
 
 # What we read or call: the class has it or sets it. What our classes ask of `self` is found without this table.
@@ -94,7 +94,7 @@ def test_every_override_is_called(trained: Trained, copy_of: Callable[[Run], Run
     from ultralytics import YOLO
 
     from pipeline.export import gate
-    from pipeline.starter.trainer import trainer_class
+    from pipeline.extras.starter.trainer import trainer_class
     from pipeline.validate import predict
 
     run = copy_of(trained.run)

@@ -17,7 +17,7 @@ from pipeline.boxes import YoloDataset, read_labels
 from pipeline.errors import DataError
 from pipeline.run import Run
 
-ORDER = ("test", "val", "train")  # mistakes first
+ORDER = ("test", "val", "train")  # errors first
 
 
 @dataclass(slots=True)

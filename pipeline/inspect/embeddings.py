@@ -50,9 +50,9 @@ def of(images: Sequence[Path], model_file: Path, device: str, cache: Path) -> Ve
     rows: list[Vectors] = []
     with torch.inference_mode():
         for batch in _batches(images):
-            pictures = torch.from_numpy(batch).to(where).float() / 255
+            inputs = torch.from_numpy(batch).to(where).float() / 255
             # Ultralytics averages over height and width, and leaves the rest of the model out.
-            rows += [vector.float().cpu().numpy() for vector in model.predict(pictures, embed=[last])]
+            rows += [vector.float().cpu().numpy() for vector in model.predict(inputs, embed=[last])]
     vectors = np.stack(rows) if rows else np.empty((0, 0), np.float32)
     partial = files.aside(cache)
     try:
@@ -149,7 +149,7 @@ def _read(cache: Path, made_from: str) -> Vectors | None:
 
 
 def _batches(images: Sequence[Path]) -> Iterator[NDArray[np.uint8]]:
-    """Batches of RGB pictures, [image, channel, row, column]."""
+    """Batches of RGB images, [image, channel, row, column]."""
     bar = tqdm(total=len(images), desc="inspect: embeddings", unit="image", leave=False, delay=1, disable=None)
     with ThreadPoolExecutor(parallel.cores()) as pool, bar:  # OpenCV lets go of the interpreter while it decodes
         for first in range(0, len(images), BATCH):
@@ -158,13 +158,13 @@ def _batches(images: Sequence[Path]) -> Iterator[NDArray[np.uint8]]:
             bar.update(len(fitted))
 
 
-def _fitted(path: Path) -> pixels.Picture:
-    picture = pixels.read(path)
-    scale = SIDE / max(picture.shape[:2])
-    height, width = (max(1, round(side * scale)) for side in picture.shape[:2])
+def _fitted(path: Path) -> pixels.Image:
+    image = pixels.read(path)
+    scale = SIDE / max(image.shape[:2])
+    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
     top, left = (SIDE - height) // 2, (SIDE - width) // 2
     square = np.full((SIDE, SIDE, 3), GREY, np.uint8)
     square[top : top + height, left : left + width] = cv2.resize(
-        picture, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     )
     return square
