@@ -109,7 +109,6 @@ def test_every_room_has_its_tests() -> None:
         "errors": "cli",
         "database": "inspect",
         "fixes": "convert_truth",
-        "weights": "checkpoints",
     }
     rooms = {room(path) for path in FILES} - {"files", "pixels", "params", "inputs"}
     assert {covered_elsewhere.get(name, name) for name in rooms} <= tests
