@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "pixels": {"errors"},
     "database": {"errors"},
     "walk": set(),
+    "device": set(),
     "formats": {"errors", "run", "boxes", "database", "formats", "walk"},
     "parallel": {"errors"},
     "params": {"errors", "files", "config", "run", "inputs", "walk", "weights"},
@@ -41,7 +42,7 @@ MAY_IMPORT = {
     "report": SHARED | {"history", "results"},
     "starter": {"boxes", "files", "parallel", "pixels", "sample", "train", "weights"},
     "validate": SHARED | {"weights", "results"},
-    "export": SHARED | {"parallel", "weights"},
+    "export": SHARED | {"device", "parallel", "weights"},
     "__main__": {"config", "errors", "run", "params", "sample", "starter"} | STAGES,
 }
 USES_ULTRALYTICS = {"train", "starter", "weights", "validate", "export", "embeddings"}
@@ -58,8 +59,10 @@ def imports(path: Path) -> set[str]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = path.relative_to(ROOT).parts[: -node.level] if node.level else ()
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            found |= {f"{module}.{alias.name}" for alias in node.names}
     return found
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.boxes import YoloDataset, read_labels
-from pipeline.export.runner import Found
+from pipeline.device.runner import Found
 
 IOUS: NDArray[np.float64] = np.linspace(0.5, 0.95, 10)
 RECALLS: NDArray[np.float64] = np.linspace(0, 1, 101)

@@ -1,4 +1,4 @@
-"""One zip that a device can check by itself: model, model.json, runner, golden images with what was found in them."""
+"""One zip that a device can check by itself: model, model.json, run.py, golden images with what was found in them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pipeline import files, pixels
-from pipeline.export import runner
-from pipeline.export.runner import Found
+from pipeline import device, files, pixels
+from pipeline.device import runner
+from pipeline.device.runner import Found
 
-RUNNER = Path(runner.__file__)
+CODE = Path(device.__file__).parent  # copied as it is
 GOLDEN_IMAGES = 3
 GOLDEN_PIXELS = 1280  # longer side of a golden image, at most: they are stored without loss
 # Another processor adds up in another order, and rounds 8-bit numbers by other instructions.
@@ -33,7 +33,7 @@ LICENCES = {
 EPOCH = (1980, 1, 1, 0, 0, 0)  # zip's first date: equal content gives equal archives
 README = """Object detector {name}: {format}, {precision}.
 
-    pip install numpy opencv-python-headless {package}     (pillow instead of OpenCV does for images)
+    pip install numpy opencv-python-headless {package}   (Python 3.8 or newer; pillow instead of OpenCV does for images)
     python run.py --selftest                               does this device find what was found where it was made?
     python run.py photo.jpg folder/ film.mp4               python run.py --help tells the rest
 
@@ -44,6 +44,12 @@ ENGINE = """This is what an engine is built from, since it runs only on the kind
     python build.py        (with TensorRT's Python package)      or      sh build.sh      (with trtexec)
 
 """
+
+
+def code() -> dict[str, bytes]:
+    """What every bundle runs, by its names there: run.py and what run.py imports."""
+    paths = [CODE / "run.py", *sorted((CODE / "runner").glob("*.py"))]
+    return {path.relative_to(CODE).as_posix(): path.read_bytes() for path in paths}
 
 
 def golden(model: runner.Model, images: list[Path], folder: Path, lowest: float) -> None:
@@ -96,7 +102,9 @@ def write(
             "needs": ["numpy", "opencv-python-headless or pillow", PACKAGE[spec["format"]]],
         }
         (folder / "model.json").write_text(files.to_json(model), encoding="utf-8")
-        shutil.copyfile(RUNNER, folder / "run.py")
+        for name, data in code().items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_bytes(data)
         text = README.format(
             name=provenance["run"],
             format=spec["format"],

@@ -19,9 +19,10 @@ from tqdm import tqdm
 
 from pipeline.boxes import YoloDataset
 from pipeline.config import Limits
-from pipeline.export import ap, runner
+from pipeline.device import runner
+from pipeline.device.runner import Found
+from pipeline.export import ap
 from pipeline.export.parity import compare
-from pipeline.export.runner import Found
 
 # As in validation: average precision needs the long tail of scores.
 LOWEST, IOU, MAX_DET = 0.001, 0.7, 300

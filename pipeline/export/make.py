@@ -12,8 +12,9 @@ from typing import Any
 from pipeline import files, parallel
 from pipeline.boxes import YoloDataset
 from pipeline.config import Export, Limits, Target
+from pipeline.device import runner
 from pipeline.errors import ExportError
-from pipeline.export import bundle, int8, runner, targets, tensorrt
+from pipeline.export import bundle, int8, targets, tensorrt
 from pipeline.export.gate import Gate, Seen, Verdict
 from pipeline.run import Run
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import Limits
-from pipeline.export import ap, runner
-from pipeline.export.runner import Found
+from pipeline.device import runner
+from pipeline.device.runner import Found
+from pipeline.export import ap
 
 WORST = 3  # images named
 
