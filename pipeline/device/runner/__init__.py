@@ -7,12 +7,12 @@ Needs Python 3.8, numpy, OpenCV or Pillow, and the runtime that model.json names
 
 from .base import Found, Trouble
 from .bench import BENCH_SECONDS
+from .crew import Crew
 from .images import read_image
 from .letterbox import prepare
 from .model import Model, read_output
 from .runtimes import RUNTIMES
 from .selftest import overlap
-from .sources import Crew
 
 __all__ = [
     "BENCH_SECONDS",

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from .base import cores, cv2
+from .base import Trouble, cores, cv2
+from .crew import Crew
 from .letterbox import prepare
 from .model import Model
 from .runtimes import MODULES
-from .sources import Crew
 
 BENCH_SECONDS = 2.0  # at least, of whole images: starting and stopping threads would tell otherwise
 
@@ -39,6 +39,8 @@ def bench(folder: Path, spec: dict[str, Any], sources: list[str], threads: int, 
     model = Model(folder, spec, threads)
     load_ms = (time.perf_counter() - start) * 1e3
     seen = list(Crew(folder, spec, sources, threads, one_by_one=True).each())  # it is warm then
+    if not seen:
+        raise Trouble("no image that can be read, so there is nothing to measure")
     tensor = prepare(seen[0][2], spec["input"])
     boxes = sum(len(found) for _, _, _, found in seen)
     for _ in range(max(3, runs // 5)):

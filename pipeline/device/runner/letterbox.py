@@ -10,14 +10,14 @@ import numpy as np
 from .base import cv2
 
 
-def prepare(picture: Any, spec: dict[str, Any]) -> Any:
-    """Picture (height, width, 3; uint8, BGR) -> (1, 3, size, size) float32, as the model was trained to see it."""
+def prepare(image: Any, spec: dict[str, Any]) -> Any:
+    """Image (height, width, 3; uint8, BGR) -> (1, 3, size, size) float32, as the model was trained to see it."""
     size = spec["size"]
-    new_width, new_height, left, top = _fitted(picture.shape, size, spec["fit"])
-    if picture.shape[:2] != (new_height, new_width):
-        picture = _resize(picture, new_width, new_height)
+    new_width, new_height, left, top = _fitted(image.shape, size, spec["fit"])
+    if image.shape[:2] != (new_height, new_width):
+        image = _resize(image, new_width, new_height)
     square = np.full((size, size, 3), spec["pad"], np.uint8)
-    square[top : top + new_height, left : left + new_width] = picture
+    square[top : top + new_height, left : left + new_width] = image
     if spec["colour"] == "RGB":
         square = square[:, :, ::-1]
     planes = np.ascontiguousarray(square.transpose(2, 0, 1)[None])
@@ -25,7 +25,7 @@ def prepare(picture: Any, spec: dict[str, Any]) -> Any:
 
 
 def _fitted(shape: tuple[int, ...], size: int, fit: str) -> tuple[int, int, int, int]:
-    """Width and height of a picture in the model's square, and where its left and top edges are."""
+    """Width and height of an image in the model's square, and where its left and top edges are."""
     if fit == "stretch":
         return size, size, 0, 0
     height, width = shape[:2]
@@ -34,14 +34,14 @@ def _fitted(shape: tuple[int, ...], size: int, fit: str) -> tuple[int, int, int,
     return new_width, new_height, round((size - new_width) / 2 - 0.1), round((size - new_height) / 2 - 0.1)
 
 
-def _resize(picture: Any, width: int, height: int) -> Any:
+def _resize(image: Any, width: int, height: int) -> Any:
     if cv2 is not None:
-        return cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR)
+        return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
     # Pillow averages when it shrinks; OpenCV, with which the model was trained, takes the four nearest pixels.
-    rows, y = _between(picture.shape[0], height)
-    columns, x = _between(picture.shape[1], width)
+    rows, y = _between(image.shape[0], height)
+    columns, x = _between(image.shape[1], width)
     x, y = x[None, :, None], y[:, None, None]
-    upper, lower = picture[rows[0]].astype(np.float32), picture[rows[1]].astype(np.float32)
+    upper, lower = image[rows[0]].astype(np.float32), image[rows[1]].astype(np.float32)
     upper = upper[:, columns[0]] * (1 - x) + upper[:, columns[1]] * x
     lower = lower[:, columns[0]] * (1 - x) + lower[:, columns[1]] * x
     return np.floor(upper * (1 - y) + lower * y + 0.5).astype(np.uint8)

@@ -6,102 +6,120 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
-import sys
+import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from .base import Found, Trouble, cv2
+from .base import Trouble, cv2, in_a_line, say
 from .bench import bench
-from .images import draw, write_jpeg
+from .crew import Crew
+from .images import draw, label, write_jpeg
+from .lines import Lines, as_json
 from .selftest import selftest
-from .sources import Crew
+
+MOST_OF_A_NAME = 200  # bytes; with its number and suffix a name stays below the 255 that disks take
 
 
-def as_json(name: str, frame: int | None, picture: Any, found: Found, classes: list[str]) -> dict[str, Any]:
-    """Boxes are x, y of the upper left corner, width, height, in pixels of the original image."""
-    boxes = np.concatenate([found.corners[:, :2], found.corners[:, 2:] - found.corners[:, :2]], axis=1)
-    return {
-        "file": name,
-        **({} if frame is None else {"frame": frame}),
-        "height": picture.shape[0],
-        "width": picture.shape[1],
-        "objects": [
-            {"class": classes[index], "score": round(float(score), 5), "bbox": [round(float(side), 2) for side in box]}
-            for box, score, index in zip(boxes, found.scores, found.classes)
-        ],
-    }
-
-
-def run(crew: Crew, options: argparse.Namespace) -> None:
-    classes = crew.classes
-    if options.show and cv2 is None:
-        raise Trouble("--show: a window needs OpenCV; pip install opencv-python")
+def run(crew: Crew, options: argparse.Namespace) -> int:
+    """Tell what is found. Return the exit status: 1 where something could not be read, more after a signal."""
     if options.draw:
         options.draw.mkdir(parents=True, exist_ok=True)
-    partial = options.json.with_name(f".{options.json.name}.partial") if options.json else None
-    lines = partial.open("w", encoding="utf-8") if partial else sys.stdout
+    if options.draw or options.show:
+        labels = [label(crew.classes, index) for index in range(len(crew.classes))]
+        by_number = [f"{text} is {name}" for text, name in zip(labels, crew.classes) if text != name]
+        if by_number:
+            say(f"drawn by number: {', '.join(by_number)}")
+    crew.signals.listen()
+    lines, ended = Lines(options.json), False
     try:
-        for count, (name, frame, picture, found) in enumerate(crew.each()):
-            print(json.dumps(as_json(name, frame, picture, found, classes), ensure_ascii=False), file=lines)
+        for count, (name, frame, image, found) in enumerate(crew.each()):
+            lines.write(as_json(name, frame, image, found, crew.classes))
             if options.draw or options.show:
-                drawn = draw(picture, found, classes)
-            if options.draw:
-                write_jpeg(options.draw / f"{count:06d}_{Path(name).stem}.jpg", drawn)
-            if options.show:
-                try:
-                    cv2.imshow("found", drawn)
-                    if cv2.waitKey(1 if frame is not None else 0) in (27, ord("q")):
-                        break
-                except cv2.error:
-                    raise Trouble("--show: this OpenCV has no windows; pip install opencv-python") from None
-        if partial:
-            lines.close()
-            os.replace(partial, options.json)
+                drawn = draw(image, found, crew.classes)
+                if options.draw:
+                    write_jpeg(options.draw / f"{count:06d}_{_short(name)}.jpg", drawn)
+                if options.show and not _shown(drawn, frame is None):
+                    break
+        ended = True
     finally:
-        if partial:
-            lines.close()
-            partial.unlink(missing_ok=True)
+        lines.finish(ended)
+    if crew.signals.caught:
+        say(f"stopped; {lines.count} images until then{f' are in {options.json}' if options.json else ''}")
+        return 128 + crew.signals.caught
+    return int(crew.problems > 0)
+
+
+def _short(name: str) -> str:
+    """The name of a file without its suffix, or an address as a name for a file."""
+    stem = re.sub(r"[^\w.-]+", "_", name) if "://" in name else Path(name).stem
+    while len(os.fsencode(stem)) > MOST_OF_A_NAME:
+        stem = stem[:-1]
+    return stem
+
+
+def _shown(drawn: Any, wait: bool) -> bool:
+    """Show it in the window; whether the person wants to see more."""
+    try:
+        cv2.imshow("found", drawn)
+        return cv2.waitKey(0 if wait else 1) not in (27, ord("q"))
+    except cv2.error:
+        raise Trouble("--show: this OpenCV has no windows; pip install opencv-python") from None
+
+
+def number(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
 
 
 def main(about: str | None, arguments: list[str] | None = None) -> int:
     """Do what the command line asks; `about` is the docstring of run.py. Return the exit status."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # run.py's doing
-        signal.signal(signal.SIGINT, signal.default_int_handler)
     parser = argparse.ArgumentParser(
         prog="run.py", description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("sources", nargs="*", help="images, folders, videos, or the number of a camera")
+    parser.add_argument("sources", nargs="*", help="images, folders, videos, addresses, or the number of a camera")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the lines there instead of on the screen")
-    parser.add_argument("--draw", type=Path, metavar="FOLDER", help="write the pictures with boxes drawn")
+    parser.add_argument("--draw", type=Path, metavar="FOLDER", help="write the images with boxes drawn")
     parser.add_argument("--show", action="store_true", help="in a window; q ends it")
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="all cores if not given")
+    parser.add_argument("--threads", type=number, default=0, metavar="N", help="all cores if not given")
     parser.add_argument("--selftest", action="store_true", help="compare this device with where the model was made")
-    parser.add_argument("--bench", type=int, default=0, metavar="RUNS", help="measure instead of telling what is found")
+    parser.add_argument(
+        "--bench", type=number, default=0, metavar="RUNS", help="measure instead of telling what is found"
+    )
     options = parser.parse_args(arguments)
-    folder = Path(__file__).resolve().parents[1]
+    if not options.sources and not options.selftest:
+        parser.error("name an image, a folder, a video or a camera, or --selftest")
     try:
-        spec_file = folder / "model.json"
-        try:
-            spec = json.loads(spec_file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            raise Trouble(f"{spec_file}: not there or damaged; unpack the whole bundle again") from None
-        if options.selftest:
-            print(selftest(folder, spec, options.threads))
-        elif not options.sources:
-            parser.error("name an image, a folder, a video or a camera, or --selftest")
-        elif options.bench:
-            print(json.dumps(bench(folder, spec, options.sources, options.threads, options.bench)))
-        else:
-            run(Crew(folder, spec, options.sources, options.threads), options)
+        status = _do(Path(__file__).resolve().parents[1], options)
     except Trouble as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}")
         return 1
     except OSError as error:
-        print(f"error: {error.filename or 'run.py'}: {error.strerror}", file=sys.stderr)
+        say(f"error: {error.filename or 'run.py'}: {error.strerror}")
         return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    except Exception as error:  # whatever a damaged bundle or a runtime comes up with
+        say(f"error: run.py: {type(error).__name__}: {in_a_line(error)}")
+        return 1
+    if status > 1:  # a camera that hangs would be waited for
+        os._exit(status)
+    return status
+
+
+def _do(folder: Path, options: argparse.Namespace) -> int:
+    spec_file = folder / "model.json"
+    try:
+        spec = json.loads(spec_file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise Trouble(f"{spec_file}: not there or damaged; unpack the whole bundle again") from None
+    if options.selftest:
+        Lines(None).put(f"{selftest(folder, spec, options.threads)}\n".encode())
+        return 0
+    if options.bench:
+        measured = bench(folder, spec, options.sources, options.threads, options.bench)
+        Lines(None).put(f"{json.dumps(measured)}\n".encode())
+        return 0
+    if options.show and cv2 is None:
+        raise Trouble("--show: a window needs OpenCV; pip install opencv-python")
+    crew = Crew(folder, spec, options.sources, options.threads)
+    return run(crew, options) if crew.sources else 1

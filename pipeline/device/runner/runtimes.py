@@ -13,7 +13,7 @@ from typing import Any, Callable
 
 import numpy as np
 
-from .base import Trouble
+from .base import Trouble, in_a_line
 
 Forward = Callable[[Any], Any]
 
@@ -27,7 +27,7 @@ def load(path: Path, spec: dict[str, Any], threads: int, at_once: int) -> Forwar
     except Trouble:
         raise
     except Exception as error:  # every runtime has its own kinds, and a damaged file finds them all
-        raise Trouble(f"{path.name}: {package} cannot load it: {' '.join(str(error).split())[:200]}") from None
+        raise Trouble(f"{path.name}: {package} cannot load it: {in_a_line(error)}") from None
 
 
 def _in_turns(workers: list[Forward]) -> Forward:

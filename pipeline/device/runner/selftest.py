@@ -42,7 +42,9 @@ def selftest(folder: Path, spec: dict[str, Any], threads: int) -> str:
     expected = json.loads((folder / "golden" / "expected.json").read_text(encoding="utf-8"))
     limits, boxes, most_px, most_score = spec["selftest"], 0, 0.0, 0.0
     for golden in expected:
-        found = model.detect_all(read_image(folder / "golden" / golden["file"]), golden["lowest"] * 0.8)
+        found = model.detect_all(
+            read_image(folder / "golden" / golden["file"], spec["input"].get("bits")), golden["lowest"] * 0.8
+        )
         there = Found(
             np.array(golden["corners"]).reshape(-1, 4), np.array(golden["scores"]), np.array(golden["classes"])
         )

@@ -1,97 +1,113 @@
 # SPDX-License-Identifier: AGPL-3.0-only
-"""Where images come from: files, folders, videos, cameras; and a model that works on several at once."""
+"""What the command line names: files, folders, videos, cameras and addresses."""
 
 from __future__ import annotations
 
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+import re
+from collections import Counter
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Callable
 
-from .base import Found, Trouble, cores, cv2
-from .images import IMAGES, read_image
-from .model import Model
+from .base import cv2, say
 
-VIDEOS = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"}
-
-
-class Crew:
-    """A model that works on as many images at once as there are threads: more a second than all threads on one image.
-
-    Frames of a video or a camera come one by one, and soon is better than many: they have all threads.
-    """
-
-    def __init__(
-        self, folder: Path, spec: dict[str, Any], sources: list[str], threads: int = 0, one_by_one: bool = False
-    ) -> None:
-        threads = threads or len(cores())
-        self.sources = _expanded(sources)
-        images = sum(not _moves(source) for source in self.sources)
-        # Frames are in a hurry, a GPU is one for all, and a single image has all threads to itself.
-        alone = one_by_one or images < len(self.sources) or spec["format"] == "engine"
-        self.size = 1 if alone else max(1, min(threads, images))
-        self.classes = spec["classes"]
-        self.model = Model(folder, spec, threads // self.size, self.size)
-
-    def each(self) -> Iterator[tuple[str, int | None, Any, Found]]:
-        """Name, number of the frame (None for an image), picture and what is in it, in the order of the sources."""
-        with ThreadPoolExecutor(self.size) as pool:
-            waiting: deque[Future[tuple[str, int | None, Any, Found]]] = deque()
-            for source in self.sources:
-                if _moves(source):
-                    while waiting:
-                        yield waiting.popleft().result()
-                    for name, number, frame in _frames(source):
-                        yield name, number, frame, self.model.detect(frame)
-                    continue
-                assert isinstance(source, Path)
-                waiting.append(pool.submit(self._image, source))
-                if len(waiting) > 2 * self.size:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-
-    def _image(self, path: Path) -> tuple[str, None, Any, Found]:
-        picture = read_image(path)
-        return str(path), None, picture, self.model.detect(picture)
+IMAGES = {
+    *(".avif", ".bmp", ".dib", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm", ".pgm", ".png"),
+    *(".pnm", ".ppm", ".tif", ".tiff", ".webp"),
+}
+VIDEOS = {
+    *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv"),
+    *(".ts", ".webm", ".wmv"),
+}
+# Images too, but neither OpenCV nor Pillow reads them.
+OTHER_IMAGES = {
+    *(".arw", ".cr2", ".cr3", ".dng", ".exr", ".hdr", ".heic", ".heif", ".hif", ".jxl", ".nef", ".orf", ".psd"),
+    *(".raf", ".rw2"),
+}
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+USER = re.compile(r"(?<=://)[^/@]*@")
+# Their headers hold the number of frames; of other containers it is guessed.
+COUNTED = {".avi", ".m4v", ".mov", ".mp4"}
 
 
-def _moves(source: Path | int) -> bool:
-    return isinstance(source, int) or source.suffix.lower() in VIDEOS
+class Video:
+    """A video or a camera: what OpenCV is given, what people are told, and whether it goes on until it is stopped."""
+
+    def __init__(self, source: str | int, name: str, endless: bool = False) -> None:
+        self.source, self.name, self.endless = source, name, endless
+
+    def open(self) -> cv2.VideoCapture:
+        return cv2.VideoCapture(self.source)
+
+    def end(self, capture: cv2.VideoCapture, frames: int) -> str | None:
+        """What is wrong with its having ended after so many frames."""
+        promised = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        if not frames:
+            return "cannot be opened, or has no image"
+        if self.endless and promised <= 0:
+            return f"broke off after {frames} frames"
+        # A few frames at the end may be incomplete where the recording was stopped.
+        if Path(self.name).suffix.lower() in COUNTED and frames < 0.99 * promised - 2:
+            return f"broke off after {frames} of {promised:.0f} frames; the file is damaged"
+        return None
 
 
-def _expanded(sources: list[str]) -> list[Path | int]:
-    found: list[Path | int] = []
+def expand(sources: list[str], tell: Callable[[str], None]) -> list[Path | Video]:
+    """Images and videos in the order given. `tell` hears of what is none."""
+    found: list[Path | Video] = []
     for source in sources:
         path = Path(source)
-        if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGES | VIDEOS)
-            if not inside:
-                raise Trouble(f"{path}: no images or videos in it")
-            found += inside
-        elif source.isdigit() and not path.exists():
-            found.append(int(source))
-        elif not path.is_file():
-            raise Trouble(f"{path}: no such file or folder")
-        else:
-            found.append(path)
+        try:
+            if ADDRESS.match(source):
+                found.append(Video(source, USER.sub("", source), endless=True))
+            elif path.is_dir():
+                found += _inside(path, tell)
+            elif source.isascii() and source.isdigit() and not path.exists():
+                found.append(Video(int(source), f"camera {int(source)}", endless=True))
+            elif path.is_char_device() or path.is_fifo():
+                found.append(Video(source, source, endless=True))
+            elif path.is_file():
+                found.append(_file(path))
+            else:
+                tell(f"{source}: no such file or folder")
+        except OSError as error:  # a name that is too long, a folder that may not be read
+            tell(f"{source}: {error.strerror}")
     return found
 
 
-def _frames(source: Path | int) -> Iterator[tuple[str, int, Any]]:
-    what = f"camera {source}" if isinstance(source, int) else str(source)
-    if cv2 is None:
-        raise Trouble(f"{what}: videos and cameras need OpenCV; pip install opencv-python-headless")
-    capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
-    number = 0
-    try:
-        while True:
-            there, frame = capture.read()
-            if not there:
-                break
-            yield what, number, frame
-            number += 1
-    finally:
-        capture.release()
-    if not number:
-        raise Trouble(f"{what}: cannot be opened, or has no picture")
+def _file(path: Path) -> Path | Video:
+    return Video(str(path), str(path)) if path.suffix.lower() in VIDEOS else path
+
+
+def _inside(folder: Path, tell: Callable[[str], None]) -> list[Path | Video]:
+    """What is in a folder, but not in its folders, by name. Says what was passed over."""
+    found: list[Path | Video] = []
+    others: Counter[str] = Counter()
+    folders = 0
+    for path in sorted(folder.iterdir()):
+        suffix = path.suffix.lower()
+        if path.is_dir():
+            folders += 1
+        elif path.name.startswith("."):  # macOS puts a `._photo.jpg` beside every photo.jpg on some disks
+            continue
+        elif suffix in IMAGES | VIDEOS and (path.is_file() or not path.exists()):  # of a broken link one hears later
+            found.append(_file(path))
+        else:
+            others[suffix or "without suffix"] += 1
+    told = []
+    if others:
+        kinds = ", ".join(f"{suffix} {number}" for suffix, number in sorted(others.items(), key=lambda one: -one[1]))
+        told.append(f"{_counted(sum(others.values()), 'file')} that run.py cannot read ({kinds})")
+    if folders:
+        told.append(f"{_counted(folders, 'folder')}, not entered unless named")
+    passed = f"passed over {' and '.join(told)}" if told else ""
+    if not found:
+        tell(f"{folder}: no images or videos in it{passed and '; ' + passed}")
+    elif OTHER_IMAGES & others.keys():
+        tell(f"{folder}: {passed}")
+    elif passed:
+        say(f"{folder}: {passed}")
+    return found
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
