@@ -16,7 +16,7 @@ STAGES = {
     "convert": "annotations of any known format -> an Ultralytics data set with a receipt",
     "augment": "more training images by transforming the ones there are",
     "train": "fine-tune from COCO weights, in phases, with frozen layers",
-    "validate": "COCO figures with error bars, kinds of mistakes, thresholds, and the predictions behind them",
+    "validate": "COCO figures with error bars, kinds of errors, thresholds, and the predictions behind them",
     "inspect": "the run as a FiftyOne data set, in the App on 127.0.0.1",
     "export": "files for the device, each compared with the model on real images, in a bundle that tests itself",
     "report": "one page for people",
@@ -143,11 +143,11 @@ def _natural(text: str) -> int:
 def _run(options: argparse.Namespace) -> str:
     # Stages are imported when asked for: `--help`, `params` and `convert` need no torch.
     if options.command == "sample":
-        from pipeline import sample
+        from pipeline.extras import sample
 
         return sample.main()
     if options.command == "starter-weights":
-        from pipeline import starter
+        from pipeline.extras import starter
 
         return starter.main(options.device, options.workers)
     config, run = configs.load(options.config), Run.of(options.config)

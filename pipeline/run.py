@@ -85,7 +85,7 @@ class Run:
         return self.predictions_folder / f"{split}_single_label.json"
 
     def errors(self, split: str) -> Path:
-        """What kind of mistake each prediction is, and what became of each object."""
+        """What kind of error each prediction is, and what became of each object."""
         return self.predictions_folder / f"{split}_errors.json"
 
     def ground_truth(self, split: str) -> Path:
