@@ -27,6 +27,7 @@ MAY_COME_FROM_ELSEWHERE = {
     "openvino",
     "ncnn",
     "torch",
+    "torchvision",
     "ai_edge_litert",
     "tensorrt",
 }

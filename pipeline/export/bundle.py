@@ -33,11 +33,17 @@ LICENCES = {
 EPOCH = (1980, 1, 1, 0, 0, 0)  # zip's first date: equal content gives equal archives
 README = """Object detector {name}: {format}, {precision}.
 
-    pip install numpy opencv-python-headless {package}   (Python 3.8 or newer; pillow instead of OpenCV does for images)
+    pip install -r requirements.txt                        Python 3.8 or newer
     python run.py --selftest                               does this device find what was found where it was made?
     python run.py photo.jpg folder/ film.mp4               python run.py --help tells the rest
 
 {engine}SHA256SUMS lists every file (`sha256sum -c SHA256SUMS`); model.json says what the model expects and gives.
+"""
+REQUIREMENTS = """# Python 3.8 or newer, as far as the runtime supports it. The model was proven with:{proven}
+numpy
+# Not where `import cv2` works already, as on a Jetson. For images alone, pillow does.
+opencv-python-headless
+{packages}
 """
 ENGINE = """This is what an engine is built from, since it runs only on the kind of GPU it was built on. On the device:
 
@@ -50,6 +56,12 @@ def code() -> dict[str, bytes]:
     """What every bundle runs, by its names there: run.py and what run.py imports."""
     paths = [CODE / "run.py", *sorted((CODE / "runner").glob("*.py"))]
     return {path.relative_to(CODE).as_posix(): path.read_bytes() for path in paths}
+
+
+def packages_of(spec: dict[str, Any]) -> list[str]:
+    """What the runtime of this artefact is installed by. TorchScript finds torchvision's operator by its import."""
+    in_graph = spec["format"] == "torchscript" and spec["output"]["layout"] == "rows"
+    return [PACKAGE[spec["format"]], *(["torchvision"] if in_graph else [])]
 
 
 def golden(model: runner.Model, images: list[Path], folder: Path, lowest: float) -> None:
@@ -99,7 +111,7 @@ def write(
             **provenance,
             "selftest": SELFTEST[spec["precision"]],
             "licences": LICENCES,
-            "needs": ["numpy", "opencv-python-headless or pillow", PACKAGE[spec["format"]]],
+            "needs": ["numpy", "opencv-python-headless or pillow", *packages_of(spec)],
         }
         (folder / "model.json").write_text(files.to_json(model), encoding="utf-8")
         for name, data in code().items():
@@ -109,10 +121,14 @@ def write(
             name=provenance["run"],
             format=spec["format"],
             precision=spec["precision"],
-            package=PACKAGE[spec["format"]],
             engine=ENGINE if spec["format"] == "engine" else "",
         )
-        for name, content in {"README.txt": text, **(extra or {})}.items():
+        packages = packages_of(spec)
+        proven = "".join(
+            f"\n#   {name} {version}" for name, version in provenance.get("versions", {}).items() if name in packages
+        )
+        needed = REQUIREMENTS.format(proven=proven or " none", packages="\n".join(packages))
+        for name, content in {"README.txt": text, "requirements.txt": needed, **(extra or {})}.items():
             (folder / name).write_text(content, encoding="utf-8")
         _link(artefact, folder / artefact.name)
         _link(goldens, folder / "golden")

@@ -65,7 +65,8 @@ class Maker:
         shutil.rmtree(self.workshop, ignore_errors=True)
         calibrating = self.calibration_images(0) if target.quantize == 8 else []
         names = self.dataset.names
-        source = targets.write(target, self.run.model, self.workshop / "source", imgsz, names, calibrating)
+        place = self.workshop / "source"
+        source = targets.write(target, self.run.model, place, imgsz, names, calibrating, "static", self.judge.settings)
         artefact = self.folder / targets.file_name(self.run.name, target)
         if target.quantize == 8:
             verdict, seen, tried, spec = self._eight_bits(target, source, artefact, imgsz, limits)
@@ -98,7 +99,8 @@ class Maker:
         return entry, verdict
 
     def _spec(self, target: Target, artefact: Path, imgsz: int) -> dict[str, Any]:
-        return targets.spec(target, artefact, self.folder, self.dataset.names, imgsz, self.thresholds)
+        names, validated = self.dataset.names, self.judge.settings
+        return targets.spec(target, artefact, self.folder, names, imgsz, self.thresholds, validated)
 
     def _judge(self, target: Target, spec: dict[str, Any], limits: Limits) -> tuple[Verdict, Seen]:
         return self.judge.judge(self._model(spec), target.nms, limits, f"export: {spec['model']}")
@@ -159,7 +161,7 @@ class Maker:
             if recipe != "static":  # which `source` is already: its converter does both
                 place = self.workshop / recipe
                 names = self.dataset.names
-                source = targets.write(target, self.run.model, place, imgsz, names, chosen, recipe)
+                source = targets.write(target, self.run.model, place, imgsz, names, chosen, recipe, self.judge.settings)
             shutil.copyfile(source, artefact)
         elif target.format == "openvino":
             # Half of what the gate allows, on training images: they were learned, and drop less.

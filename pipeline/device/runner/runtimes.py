@@ -96,6 +96,9 @@ def _ncnn(path: Path, spec: dict[str, Any], threads: int, at_once: int) -> Forwa
 def _torchscript(path: Path, spec: dict[str, Any], threads: int, at_once: int) -> Forward:
     import torch
 
+    if spec["output"]["layout"] == "rows":
+        import torchvision  # type: ignore[import-untyped,unused-ignore]  # noqa: F401  # its import makes known the suppression that is in the graph
+
     torch.set_num_threads(threads)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # that TorchScript will go one day
