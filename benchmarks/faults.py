@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections import defaultdict
 from pathlib import Path
 
@@ -41,7 +42,8 @@ def main() -> int:
             try:
                 said[fault.__name__].append(fault(device, random.Random(seed)))
             except (AssertionError, subprocess.TimeoutExpired) as error:
-                failed.append(f"{fault.__name__}, seed {seed}: {' '.join(str(error).split())[:300]}")
+                line = traceback.extract_tb(error.__traceback__)[-1].line
+                failed.append(f"{fault.__name__}, seed {seed}: {line}: {' '.join(str(error).split())[:300]}")
                 print(failed[-1], file=sys.stderr)
             shutil.rmtree(device.place)
     version = subprocess.run([options.python, "--version"], capture_output=True, text=True, check=True).stdout.strip()

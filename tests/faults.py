@@ -6,6 +6,7 @@ fault is a function of the device and a random generator; it says what was done,
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -89,8 +90,10 @@ def told(data: bytes, held: dict[bytes, Objects]) -> list[bytes]:
 
 def lines_of(file: Path) -> bytes:
     """Whatever a run has left, under the file's own name or the one it has until it is finished."""
-    partial = file.with_name(f"{file.name}.partial")
-    return file.read_bytes() if file.exists() else partial.read_bytes() if partial.exists() else b""
+    for path in (file, file.with_name(f"{file.name}.partial"), file):  # it may get its name meanwhile
+        with contextlib.suppress(FileNotFoundError):
+            return path.read_bytes()
+    return b""
 
 
 # --- The faults -----------------------------------------------------------------------------------
@@ -119,8 +122,11 @@ def a_signal(device: Device, rng: random.Random) -> str:
     # An image is drawn after its line is written.
     assert len(shown) <= len(found)
     if process.returncode > 0:
-        assert process.returncode == 128 + which
-    assert process.returncode == 0 or file.exists() == (process.returncode > 0 and bool(found))
+        assert process.returncode == 128 + which and file.exists() == bool(found)
+    elif process.returncode == 0:
+        assert len(found) == len(held) and file.exists()
+    else:  # killed, before it listens or after all is done
+        assert process.returncode == -which
     return f"{signal.Signals(which).name} after {len(found)} of {len(held)} images"
 
 
@@ -325,7 +331,8 @@ def odd_sources(device: Device, rng: random.Random) -> str:
         in named
     )
     assert f"{folder}/gone.png: No such file" in named
-    assert len(named.splitlines()) == len(chosen) + 2
+    # Older OpenCV adds lines of its own.
+    assert sum(line.startswith("error: ") for line in named.splitlines()) == len(chosen) + 2
     return ", ".join(name[:20] for name in chosen)
 
 

@@ -75,7 +75,7 @@ def test_sixteen_bits_come_to_eight_by_the_factor_of_training(tmp_path: Path, bi
     done = subprocess.run([sys.executable, unpacked / "run.py", file], capture_output=True, text=True, check=False)
     assert (len(json.loads(done.stdout)["objects"]), done.stderr, done.returncode) == (4, "", 0)
     # What is brighter than anything in training is white, and not what is left of its bits.
-    file.write_bytes(cv2.imencode(kind, np.full((64, 64, 3), 65535, np.uint16))[1].tobytes())
+    file.write_bytes(cv2.imencode(kind, np.full((64, 64, 3), min(1 << bits, 65535), np.uint16))[1].tobytes())
     assert (runner.read_image(file, bits) == 255).all()
 
 
@@ -163,7 +163,7 @@ def test_half_a_jpeg_is_seen_though_the_preview_in_it_is_whole() -> None:
 
 
 def test_boxes_without_area_are_none_and_suppress_none() -> None:
-    good, inside_out, nothing = [20, 20, 10, 10], [20, 20, -30, -30], [20, 20, 0, 5]
+    good, inside_out, nothing = [20, 20, 10, 10], [20, 20, -30, 30], [20, 20, 0, 5]
     boxes = np.array([good, inside_out, nothing, [np.nan] * 4, [-40, 20, 10, 10]], np.float32).T
     raw = np.concatenate([boxes, np.array([[0.5, 0.9, 0.9, 0.9, 0.9]], np.float32)])[None]
     spec = {

@@ -45,6 +45,8 @@ class Video:
             return "cannot be opened, or has no image"
         if self.endless and promised <= 0:
             return f"broke off after {frames} frames"
+        if Path(self.name).suffix.lower() == ".avi" and promised <= 0:
+            return f"has {frames} frames that can be read; its head is damaged"
         # A few frames at the end may be incomplete where the recording was stopped.
         if Path(self.name).suffix.lower() in COUNTED and frames < 0.99 * promised - 2:
             return f"broke off after {frames} of {promised:.0f} frames; the file is damaged"
