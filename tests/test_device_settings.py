@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import struct
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from pipeline import export, validate
 from pipeline.boxes import YoloDataset
 from pipeline.config import Export, Validate
 from pipeline.device import runner
-from pipeline.device.runner import Trouble, headers, images
+from pipeline.device.runner import Trouble, headers, images, selftest
 from pipeline.errors import DataError
 from pipeline.export import bundle
 from pipeline.files import read_json
@@ -252,3 +253,32 @@ def test_classes_in_another_order_are_refused(trained: Trained, copy_of: Callabl
     file.write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=r"model\.pt: its classes are .*, those of .*; train again"):
         export.main(trained.config.export, run, 0, "cpu")
+
+
+def test_golden_images_are_as_received(tmp_path: Path) -> None:
+    """One of 12 bits and one turned by EXIF, without where it was taken; whoever reads them otherwise fails the selftest."""
+    model, unpacked = device(tmp_path, input={"bits": 12})
+    picture = handmade.image(64, CELLS)
+    copies = [tmp_path / f"{name}.png" for name in ("plain", "deep", "turned")]
+    for copy in copies:
+        copy.write_bytes(png16(picture))
+    received = {copy: tmp_path / f"received_{copy.name}" for copy in copies[1:]}
+    received[copies[1]].write_bytes(png16(picture.astype(np.uint16) << 4))
+    exif = Image.Exif()
+    exif[headers.EXIF_ORIENTATION] = 6
+    exif.get_ifd(0x8825)[1] = "N"  # where a photograph was taken
+    Image.fromarray(np.rot90(picture)[:, :, ::-1]).save(received[copies[2]], exif=exif)
+    shutil.rmtree(unpacked / "golden")
+    bundle.golden(model, [*copies[:1] * 3, *copies[1:]], unpacked / "golden", 0.5, received)
+    assert cv2.imread(str(unpacked / "golden" / "4.png"), cv2.IMREAD_UNCHANGED).dtype == np.uint16
+    with Image.open(unpacked / "golden" / "5.png") as turned:
+        assert dict(turned.getexif()) == {headers.EXIF_ORIENTATION: 6}
+    expected = read_json(unpacked / "golden" / "expected.json")
+    assert len(expected) == 5 and len({json.dumps(sorted(map(str, one["corners"]))) for one in expected}) == 1
+    spec = read_json(unpacked / "model.json")
+    check = selftest.compare
+    assert check(runner.Model(unpacked, spec, 1), unpacked)[0] == 20
+    for bits, said in ((16, r"selftest FAILED: golden/4\.png"), (None, r"4\.png: 16 bits, and the model was trained")):
+        spec["input"]["bits"] = bits
+        with pytest.raises(Trouble, match=said):
+            check(runner.Model(unpacked, spec, 1), unpacked)

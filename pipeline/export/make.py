@@ -14,7 +14,7 @@ from pipeline.boxes import YoloDataset
 from pipeline.config import Export, Limits, Target
 from pipeline.device import runner
 from pipeline.errors import ExportError
-from pipeline.export import bundle, int8, targets, tensorrt
+from pipeline.export import bundle, int8, settings, targets, tensorrt
 from pipeline.export.gate import Gate, Seen, Verdict
 from pipeline.run import Run
 
@@ -205,8 +205,9 @@ class Maker:
         goldens = self.workshop / "golden"
         conf = entry["parity"]["from_score"]
         images = bundle.most_to_see(seen.single, self.judge.images, conf)
+        received = settings.received(self.run, images)
         # From a score that the first image reaches: a self-test without a box would pass on any device.
-        bundle.golden(self._model(spec), images, goldens, min([conf, *spec["thresholds"].values()]))
+        bundle.golden(self._model(spec), images, goldens, min([conf, *spec["thresholds"].values()]), received)
         name = f"{self.run.name}-{target.format}-{target.precision}{target.variant}.zip"
         more: dict[str, Any] = {}
         extra: dict[str, str] = {}

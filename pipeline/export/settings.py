@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pipeline import files
@@ -34,3 +35,11 @@ def of(run: Run) -> Settings:
     bits = files.read_json(run.receipt).get("bits") if run.receipt.is_file() else None
     known = {key: validated[key] for key in ("conf", "iou", "max_det") if key in validated}
     return Settings(**known, bits=bits)
+
+
+def received(run: Run, images: list[Path]) -> dict[Path, Path]:
+    """The files of the source that convert wrote these validation images anew from."""
+    receipt = files.read_json(run.receipt) if run.receipt.is_file() else {}
+    sources, rewritten = receipt.get("sources", {}), receipt.get("rewritten", {})
+    named = {path: sources.get(f"val/{path.name}") for path in images if path.name in rewritten}
+    return {path: Path(receipt["source"]) / name for path, name in named.items() if name}

@@ -38,7 +38,13 @@ def check_files(folder: Path) -> None:
 def selftest(folder: Path, spec: dict[str, Any], threads: int) -> str:
     """Run the golden images, and compare with what was found where the model was made."""
     check_files(folder)
-    model = Model(folder, spec, threads)
+    boxes, images, most_px, most_score = compare(Model(folder, spec, threads), folder)
+    return f"selftest passed: {images} images, {boxes} objects, to {most_px:.2g} px and {most_score:.1g}"
+
+
+def compare(model: Model, folder: Path) -> tuple[int, int, float, float]:
+    """Boxes, images, and the largest distances of corners and scores. Raises Trouble beyond the limits."""
+    spec = model.spec
     expected = json.loads((folder / "golden" / "expected.json").read_text(encoding="utf-8"))
     limits, boxes, most_px, most_score = spec["selftest"], 0, 0.0, 0.0
     for golden in expected:
@@ -61,7 +67,7 @@ def selftest(folder: Path, spec: dict[str, Any], threads: int) -> str:
             say = f"{sum(found.scores >= golden['lowest'] + limits['max_score'])} objects instead of {len(there)}"
         if say:
             raise Trouble(f"selftest FAILED: golden/{golden['file']}: {say}; this device computes something else")
-    return f"selftest passed: {len(expected)} images, {boxes} objects, to {most_px:.2g} px and {most_score:.1g}"
+    return boxes, len(expected), most_px, most_score
 
 
 def apart(ours: Found, theirs: Found) -> tuple[float, float, int]:
