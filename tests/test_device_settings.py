@@ -221,7 +221,10 @@ def test_what_was_validated_is_what_the_bundle_does(
     low = dict.fromkeys(
         metrics["operating_point"]["thresholds"], 0.03
     )  # what sixteen images taught stays below the rest
-    run.metrics.write_text(json.dumps({**metrics, "operating_point": {"thresholds": low}}))
+    point = metrics["operating_point"]
+    per_class = {name: {**value, "why": "set by hand"} for name, value in point["per_class"].items()}
+    point = {**point, "thresholds": low, "per_class": per_class}
+    run.metrics.write_text(json.dumps({**metrics, "operating_point": point}))
     export.main(Export.model_validate({"conf": 0.002, "images": 2}), run, 0, "cpu")
     unpacked = bundle.unpack(run.export / "tiny-onnx-fp32.zip", run.root / "device")
     spec = read_json(unpacked / "model.json")

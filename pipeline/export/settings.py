@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import files
 from pipeline.config import Validate
+from pipeline.records import metrics, receipt
 from pipeline.run import Run
 
 DEFAULT = Validate()
@@ -31,15 +31,16 @@ AS_IT_COMES = Settings()
 
 def of(run: Run) -> Settings:
     """Those that the run's figures and its data set were made with; the defaults where it has no figures."""
-    validated: dict[str, Any] = (files.read_json(run.metrics).get("settings") or {}) if run.metrics.is_file() else {}
-    bits = files.read_json(run.receipt).get("bits") if run.receipt.is_file() else None
+    validated: dict[str, Any] = metrics.read(run)["settings"] if run.metrics.is_file() else {}
+    bits = receipt.read(run)["bits"] if run.receipt.is_file() else None
     known = {key: validated[key] for key in ("conf", "iou", "max_det") if key in validated}
     return Settings(**known, bits=bits)
 
 
 def received(run: Run, images: list[Path]) -> dict[Path, Path]:
     """The files of the source that convert wrote these validation images anew from."""
-    receipt = files.read_json(run.receipt) if run.receipt.is_file() else {}
-    sources, rewritten = receipt.get("sources", {}), receipt.get("rewritten", {})
-    named = {path: sources.get(f"val/{path.name}") for path in images if path.name in rewritten}
-    return {path: Path(receipt["source"]) / name for path, name in named.items() if name}
+    if not run.receipt.is_file():
+        return {}
+    account = receipt.read(run)
+    named = {path: account["sources"].get(f"val/{path.name}") for path in images if path.name in account["rewritten"]}
+    return {path: Path(account["source"]) / name for path, name in named.items() if name}
