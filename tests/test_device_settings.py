@@ -17,16 +17,17 @@ import cv2
 import handmade
 import numpy as np
 import pytest
-from conftest import Trained
+from conftest import Trained, settings
 from PIL import Image, ImageOps
 
-from pipeline import export, validate
+from pipeline import convert, export, validate
 from pipeline.boxes import YoloDataset
-from pipeline.config import Export, Validate
+from pipeline.config import Config, Export, Validate
 from pipeline.device import runner
 from pipeline.device.runner import Trouble, headers, images, selftest
 from pipeline.errors import DataError
 from pipeline.export import bundle
+from pipeline.export import settings as export_settings
 from pipeline.files import read_json
 from pipeline.run import Run
 
@@ -285,3 +286,45 @@ def test_golden_images_are_as_received(tmp_path: Path) -> None:
         spec["input"]["bits"] = bits
         with pytest.raises(Trouble, match=said):
             check(runner.Model(unpacked, spec, 1), unpacked)
+
+
+def test_what_is_received_comes_to_the_pixels_that_convert_made(source: Path, run: Run) -> None:
+    """Half of the source with 12 of 16 bits, all of it turned by EXIF: run.py sees what training saw."""
+    factor = 16
+    for number, path in enumerate(sorted((source / "images").iterdir())):
+        picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        turn = number % 8 + 1
+        lying = cv2.rotate(picture, cv2.ROTATE_90_COUNTERCLOCKWISE) if turn >= 5 else picture
+        data = bundle._png(lying.astype(np.uint16) * factor + 7 if number % 2 else lying, turn)
+        path.write_bytes(data)
+    convert.main(Config.model_validate(settings(source)).convert, run, 0)
+    receipt = read_json(run.receipt)
+    assert receipt["bits"] == export_settings.of(run).bits == 12
+    dataset = YoloDataset.read(run.dataset / "data.yaml")
+    copies = [path for split in ("train", "val", "test") for path in dataset.files(split)]
+    assert len(copies) == 14
+    for copy in copies:
+        received = source / receipt["sources"][f"{copy.parent.name}/{copy.name}"]
+        assert (runner.read_image(received, 12) == runner.read_image(copy)).all()
+    known = export_settings.received(run, dataset.files("val"))
+    assert known and all(path.is_file() for path in known.values())
+
+
+def test_torchscript_that_suppresses_by_itself_runs_in_a_process_of_its_own(
+    trained: Trained, copy_of: Callable[[Run], Run]
+) -> None:
+    """Here torchvision is loaded anyway; on a device nobody else imports it. And `validate`'s settings are in the graph."""
+    run = copy_of(trained.run)
+    metrics = read_json(run.metrics)
+    metrics["settings"] |= {"iou": 0.3, "max_det": 7}
+    run.metrics.write_text(json.dumps(metrics))
+    target = {"format": "torchscript", "nms": True}
+    export.main(Export.model_validate({"targets": [target], "conf": 0.002, "images": 2}), run, 0, "cpu")
+    [entry] = read_json(run.manifest)["artefacts"]
+    unpacked = bundle.unpack(run.export / entry["bundle"], run.root / "device")
+    done = subprocess.run(
+        [sys.executable, unpacked / "run.py", "--selftest"], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout[:16], done.stderr, done.returncode) == ("selftest passed:", "", 0)
+    assert "torchvision" in (unpacked / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert all(len(one["scores"]) <= 7 for one in read_json(unpacked / "golden" / "expected.json"))
