@@ -45,7 +45,8 @@ CONVERT_CODE := $(wildcard pipeline/convert/*.py) $(BASE_CODE) $(FORMATS) $(IOU)
 AUGMENT_CODE := $(wildcard pipeline/augment/*.py) $(BASE_CODE) pipeline/parallel.py pipeline/pixels.py
 TRAIN_CODE := $(wildcard pipeline/train/*.py) $(BASE_CODE) $(UPSTREAM) pipeline/upstream/loader.py $(TRAINING) pipeline/history.py
 VALIDATE_CODE := $(wildcard pipeline/validate/*.py) $(BASE_CODE) $(FORMATS) $(UPSTREAM) pipeline/upstream/predictor.py $(wildcard pipeline/metrics/*.py) $(LABELS) pipeline/pixels.py
-EXPORT_CODE := $(wildcard pipeline/export/*.py) $(BASE_CODE) $(UPSTREAM) pipeline/upstream/predictor.py $(MATCHING) pipeline/metrics/bootstrap.py $(FIGURES) pipeline/records/manifest.py pipeline/pixels.py
+DEVICE_CODE := $(wildcard pipeline/device/*.py pipeline/device/runner/*.py)
+EXPORT_CODE := $(wildcard pipeline/export/*.py) $(BASE_CODE) $(DEVICE_CODE) $(UPSTREAM) pipeline/upstream/predictor.py $(MATCHING) pipeline/metrics/bootstrap.py $(FIGURES) pipeline/records/manifest.py pipeline/records/receipt.py pipeline/pixels.py
 REPORT_CODE := $(wildcard pipeline/report/*.py) $(BASE_CODE) $(MATCHING) pipeline/report/page.html.jinja pipeline/history.py $(LABELS) pipeline/records/manifest.py pipeline/records/receipt.py pipeline/pixels.py
 SAMPLE := data/raw/sample/annotations/test.json
 # The sample is drawn for the configs that use it, and for no other.
@@ -54,7 +55,7 @@ SOURCE := $(if $(shell grep -sE '^[^\#]*source: *["'"'"']?data/raw/sample/?["'"'
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help setup params sample convert augment train validate inspect export report all test test-fast lint bench bench-convert bench-augment bench-export starter-weights litert tensorrt database clean
+.PHONY: help setup params sample convert augment train validate inspect export report all test test-fast lint bench bench-convert bench-augment bench-export starter-weights litert device-python tensorrt database clean
 
 help:  ## this page
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -96,6 +97,18 @@ else
 	$(LITERT)/bin/python -m pip install --disable-pip-version-check $(LITERT_PACKAGES)
 endif
 	$(LITERT)/bin/python -m pip freeze --disable-pip-version-check > $@.partial
+	mv $@.partial $@
+
+# Of the packages the oldest Python takes what still supports it.
+device-python: .venv-device/installed.txt  ## the oldest Python of devices (3.8), to test bundles on it
+.venv-device/installed.txt:
+ifneq ($(UV),)
+	"$(UV)" venv --quiet --seed --python 3.8 .venv-device
+else
+	python3.8 -m venv .venv-device
+endif
+	.venv-device/bin/python -m pip install --disable-pip-version-check numpy opencv-python-headless onnxruntime
+	.venv-device/bin/python -m pip freeze --disable-pip-version-check > $@.partial
 	mv $@.partial $@
 
 tensorrt: $(INSTALLED)  ## NVIDIA's parser and builder, to show it ONNX models without a GPU (its licence; x86-64)

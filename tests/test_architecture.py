@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "pixels": {"errors"},
     "database": {"errors"},
     "walk": set(),
+    "device": set(),
     "formats": {"errors", "run", "boxes", "database", "formats", "walk"},
     "parallel": {"errors"},
     "params": {"errors", "files", "config", "run", "inputs", "upstream", "walk"},
@@ -42,7 +43,7 @@ MAY_IMPORT = {
     "report": SHARED | {"history", "metrics", "records"},
     "starter": {"boxes", "files", "parallel", "pixels", "sample", "train", "upstream"},
     "validate": SHARED | {"metrics", "records", "upstream"},
-    "export": SHARED | {"metrics", "parallel", "records", "upstream"},
+    "export": SHARED | {"device", "metrics", "parallel", "records", "upstream"},
     "__main__": {"config", "errors", "run", "params", "sample", "starter"} | STAGES,
 }
 USES_ULTRALYTICS = {"train", "starter", "upstream", "validate", "export"}
@@ -63,8 +64,10 @@ def imports(path: Path) -> set[str]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = path.relative_to(ROOT).parts[: -node.level] if node.level else ()
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            found |= {f"{module}.{alias.name}" for alias in node.names}
     return found
 
 

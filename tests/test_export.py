@@ -20,11 +20,13 @@ from PIL import Image
 from pipeline import export
 from pipeline.boxes import YoloDataset
 from pipeline.config import Export, Limits8, Limits16, Limits32
+from pipeline.device import runner
+from pipeline.device.runner import Found
+from pipeline.device.runner.letterbox import to_original
 from pipeline.errors import DataError, ExportError
-from pipeline.export import ap, make, runner, targets
+from pipeline.export import ap, bundle, make, targets
 from pipeline.export.gate import Gate
 from pipeline.export.parity import compare
-from pipeline.export.runner import Found
 from pipeline.files import read_json, sha256
 from pipeline.metrics import bootstrap
 from pipeline.run import Run
@@ -413,7 +415,7 @@ def test_pictures_go_in_and_boxes_come_back_as_in_ultralytics(shape: tuple[int, 
     assert (given[:, :, ::-1] == LetterBox((320, 320), auto=False)(image=picture)).all()
     corners = np.sort(rng.uniform(-10, 330, (50, 2, 2)), axis=1).reshape(-1, 4)
     expected = scale_boxes((320, 320), torch.from_numpy(corners.copy()), shape)
-    assert runner._to_original(corners, shape, 320, "letterbox") == pytest.approx(expected.numpy(), abs=1e-9)
+    assert to_original(corners, shape, 320, "letterbox") == pytest.approx(expected.numpy(), abs=1e-9)
 
 
 @pytest.mark.parametrize("reader", ["cv2", "PIL"])
@@ -500,13 +502,9 @@ def test_thresholds_of_validation_go_into_the_bundle(trained: Trained, copy_of: 
     run = copy_of(trained.run)
     metrics = read_json(run.metrics)
     names = list(metrics["splits"]["val"]["per_class"])
-    metrics["operating_point"] = {
-        "chosen_on": "val",
-        "iou": 0.5,
-        "wanted": {},
-        "thresholds": {name: 0.01 + 0.01 * i for i, name in enumerate(names)},
-        "per_class": {},
-    }
+    point = metrics["operating_point"]
+    point["thresholds"] = {name: 0.01 + 0.01 * i for i, name in enumerate(names)}
+    point["per_class"] = {name: {**told, "why": "set by hand"} for name, told in point["per_class"].items()}
     run.metrics.write_text(json.dumps(metrics))
     export.main(trained.config.export, run, 0, "cpu")
     spec = read_json(unpacked(run, "tiny-onnx-fp32.zip") / "model.json")
@@ -547,7 +545,7 @@ def test_bench_writes_a_row_per_artefact_and_thread(
     assert "| tiny.onnx |" in said
     # A bundle of an earlier version does not measure what is measured now.
     with monkeypatch.context() as other, pytest.raises(ExportError, match=r"zip: its run\.py is of another version"):
-        other.setattr(runner, "__file__", __file__)
+        other.setattr(bundle, "code", lambda: {"run.py": b""})
         bench.main(run)
     # A file that was edited since is not measured as if it were the proven one.
     with (run.export / "tiny.onnx").open("ab") as file:

@@ -288,7 +288,8 @@ def test_an_export_of_an_unsure_model(made: Callable[..., Run], tmp_path: Path, 
 def test_an_artefact_that_invents_what_the_model_does_not_find(made: Callable[..., Run], world: World) -> None:
     from pipeline.boxes import YoloDataset
     from pipeline.config import Limits32
-    from pipeline.export import runner, targets
+    from pipeline.device import runner
+    from pipeline.export import targets
     from pipeline.export.gate import Gate
 
     run = made("one", "missing", "something")

@@ -53,6 +53,7 @@ def _convert(
     placed = placing.place([image for image in judged if not image.unused], config, run, seed)
     judged = [_left_out(image, placed.left_out) for image in judged]
     targets = _file_names([image for image in judged if not image.unused])
+    peak = max((image.checked.peak for image in judged if not image.unused), default=0)
     account = {
         "source": str(config.source),
         "format": format_name,
@@ -62,6 +63,7 @@ def _convert(
         "rewritten": {
             targets[image.name]: image.checked.rewrite for image in judged if image.checked.rewrite and not image.unused
         },
+        "bits": images.significant_bits(peak) if peak else None,  # of 16: a device has to make 8 of them too
         "sources": {f"{placed.split_of[name]}/{target}": name for name, target in targets.items()},
         "leaks": placed.leaks,
         "fixes": corrected.lines,

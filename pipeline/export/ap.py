@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.boxes import YoloDataset, read_labels
-from pipeline.export.runner import Found
+from pipeline.device.runner import Found
 from pipeline.metrics import bootstrap
 from pipeline.metrics.iou import from_corners
 from pipeline.metrics.matching import ClassMatches, Rows, match_rows

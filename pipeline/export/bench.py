@@ -19,8 +19,9 @@ from tqdm import tqdm
 
 from pipeline import files, parallel
 from pipeline.boxes import YoloDataset
+from pipeline.device import runner
 from pipeline.errors import ExportError
-from pipeline.export import bundle, runner
+from pipeline.export import bundle
 from pipeline.records import manifest as manifest_record
 from pipeline.records.base import write_record
 from pipeline.records.manifest import Artefact, Manifest
@@ -97,7 +98,9 @@ def main(run: Run) -> str:
 def _unpacked(archive: Path, place: Path) -> Path:
     """Unpack the bundle, with CONF as the threshold of every class."""
     folder = bundle.unpack(archive, place)
-    if (folder / "run.py").read_bytes() != Path(runner.__file__).read_bytes():
+    if any(
+        not (folder / name).is_file() or (folder / name).read_bytes() != ours for name, ours in bundle.code().items()
+    ):
         raise ExportError(f"{archive}: its run.py is of another version than this one; `make export` again")
     spec = files.read_json(folder / "model.json")
     files.write_json(folder / "model.json", {**spec, "thresholds": dict.fromkeys(spec["classes"], CONF)})

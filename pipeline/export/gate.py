@@ -19,14 +19,14 @@ from tqdm import tqdm
 
 from pipeline.boxes import YoloDataset
 from pipeline.config import Limits
-from pipeline.export import ap, runner
+from pipeline.device import runner
+from pipeline.device.runner import Found
+from pipeline.export import ap
 from pipeline.export.parity import compare
-from pipeline.export.runner import Found
+from pipeline.export.settings import AS_IT_COMES, Settings
 from pipeline.metrics.matching import ClassMatches
 from pipeline.records.manifest import Comparison, Drop, Figures, Outcome
 
-# As in validation: average precision needs the long tail of scores.
-LOWEST, IOU, MAX_DET = 0.001, 0.7, 300
 RAW_IMAGES = 8  # enough to see a wrong weight; every one is a few megabytes
 
 
@@ -56,6 +56,7 @@ class Gate:
     dataset: YoloDataset
     images: list[Path]
     conf: float
+    settings: Settings = AS_IT_COMES
     labelled: list[Found] = field(init=False)
     references: dict[tuple[bool | None, int], Reference] = field(default_factory=dict)
 
@@ -70,7 +71,7 @@ class Gate:
                 plain = self.reference(None, imgsz)
                 seen, raw = Seen(plain.seen.single, plain.seen.single), plain.raw
             else:
-                seen, raw = _predict(self.model, self.images, imgsz, nms is False)
+                seen, raw = _predict(self.model, self.images, imgsz, nms is False, self.settings)
             matches = self.match(seen)
             self.references[key] = Reference(seen, matches, ap.redrawn(matches), raw)
         return self.references[key]
@@ -87,8 +88,8 @@ class Gate:
         for path in tqdm(self.images, description, unit="image", leave=False, delay=1, disable=None):
             picture = runner.read_image(path)
             raw = model.forward(runner.prepare(picture, model.spec["input"]))
-            seen.single.append(model.read(raw, picture.shape, LOWEST))
-            seen.every.append(model.read(raw, picture.shape, LOWEST, every_label=True))
+            seen.single.append(model.read(raw, picture.shape, self.settings.conf))
+            seen.every.append(model.read(raw, picture.shape, self.settings.conf, every_label=True))
         return seen
 
     def judge(self, model: runner.Model, nms: bool | None, limits: Limits, description: str) -> tuple[Verdict, Seen]:
@@ -164,7 +165,9 @@ def _raw(references: list[tuple[Any, Any]], model: runner.Model) -> dict[str, An
     return {"images": len(references), "max_box_px": round(box, 6), "max_score": round(score, 8), "from_score": 0.05}
 
 
-def _predict(model_file: Path, images: list[Path], imgsz: int, nms_free: bool) -> tuple[Seen, list[tuple[Any, Any]]]:
+def _predict(
+    model_file: Path, images: list[Path], imgsz: int, nms_free: bool, validated: Settings = AS_IT_COMES
+) -> tuple[Seen, list[tuple[Any, Any]]]:
     """Run the model through Ultralytics' predictor, on the CPU, one square image at a time as a device does."""
     from ultralytics import YOLO
 
@@ -173,7 +176,10 @@ def _predict(model_file: Path, images: list[Path], imgsz: int, nms_free: bool) -
     model = YOLO(str(model_file), task="detect")
     seen = Seen([], [])
     raw: list[tuple[Any, Any]] = []
-    settings = {"imgsz": imgsz, "conf": LOWEST, "iou": IOU, "max_det": MAX_DET, **({"nms": False} if nms_free else {})}
+    settings = {"imgsz": imgsz, "conf": validated.conf, "iou": validated.iou, "max_det": validated.max_det}
+    if nms_free:
+        settings["nms"] = False
+        model.model.model[-1].max_det = validated.max_det  # this head chooses by itself
     for path in tqdm(images, "export: model", unit="image", leave=False, delay=1, disable=None):
         [(best, every)] = predictor.predict(model, str(path), "cpu", **settings)
         seen.single.append(_found(best.boxes))
@@ -185,4 +191,7 @@ def _predict(model_file: Path, images: list[Path], imgsz: int, nms_free: bool) -
 
 def _found(boxes: Any) -> Found:
     boxes = boxes.cpu().numpy()
-    return Found(boxes.xyxy.astype(float), boxes.conf.astype(float), boxes.cls.astype(int))
+    corners = boxes.xyxy.astype(float)
+    # A model that has learned little turns some boxes inside out; the runner drops them too.
+    solid = (corners[:, 2:] > corners[:, :2]).all(axis=1)
+    return Found(corners, boxes.conf.astype(float), boxes.cls.astype(int)).only(solid)

@@ -22,9 +22,10 @@ from tqdm import tqdm
 from pipeline import files
 from pipeline.boxes import YoloDataset
 from pipeline.config import Calibration
+from pipeline.device import runner
+from pipeline.device.runner import Found
 from pipeline.errors import DataError
-from pipeline.export import ap, runner
-from pipeline.export.runner import Found
+from pipeline.export import ap
 from pipeline.export.targets import no_telemetry
 
 PLAIN = "head in float"

@@ -12,8 +12,9 @@ from typing import Any
 from pipeline import files, parallel
 from pipeline.boxes import YoloDataset
 from pipeline.config import Export, Limits, Target
+from pipeline.device import runner
 from pipeline.errors import ExportError
-from pipeline.export import bundle, int8, runner, targets, tensorrt
+from pipeline.export import bundle, int8, settings, targets, tensorrt
 from pipeline.export.gate import Gate, Seen, Verdict
 from pipeline.records.manifest import Artefact, HandedOut, Manifest
 from pipeline.run import Run
@@ -65,7 +66,8 @@ class Maker:
         shutil.rmtree(self.workshop, ignore_errors=True)
         calibrating = self.calibration_images(0) if target.quantize == 8 else []
         names = self.dataset.names
-        source = targets.write(target, self.run.model, self.workshop / "source", imgsz, names, calibrating)
+        place = self.workshop / "source"
+        source = targets.write(target, self.run.model, place, imgsz, names, calibrating, "static", self.judge.settings)
         artefact = self.folder / targets.file_name(self.run.name, target)
         if target.quantize == 8:
             verdict, seen, tried, spec = self._eight_bits(target, source, artefact, imgsz, limits)
@@ -104,7 +106,8 @@ class Maker:
         return entry, verdict
 
     def _spec(self, target: Target, artefact: Path, imgsz: int) -> dict[str, Any]:
-        return targets.spec(target, artefact, self.folder, self.dataset.names, imgsz, self.thresholds)
+        names, validated = self.dataset.names, self.judge.settings
+        return targets.spec(target, artefact, self.folder, names, imgsz, self.thresholds, validated)
 
     def _judge(self, target: Target, spec: dict[str, Any], limits: Limits) -> tuple[Verdict, Seen]:
         return self.judge.judge(self._model(spec), target.nms, limits, f"export: {spec['model']}")
@@ -165,7 +168,7 @@ class Maker:
             if recipe != "static":  # which `source` is already: its converter does both
                 place = self.workshop / recipe
                 names = self.dataset.names
-                source = targets.write(target, self.run.model, place, imgsz, names, chosen, recipe)
+                source = targets.write(target, self.run.model, place, imgsz, names, chosen, recipe, self.judge.settings)
             shutil.copyfile(source, artefact)
         elif target.format == "openvino":
             # Half of what the gate allows, on training images: they were learned, and drop less.
@@ -207,8 +210,9 @@ class Maker:
         goldens = self.workshop / "golden"
         conf = entry["parity"]["from_score"]
         images = bundle.most_to_see(seen.single, self.judge.images, conf)
+        received = settings.received(self.run, images)
         # From a score that the first image reaches: a self-test without a box would pass on any device.
-        bundle.golden(self._model(spec), images, goldens, min([conf, *spec["thresholds"].values()]))
+        bundle.golden(self._model(spec), images, goldens, min([conf, *spec["thresholds"].values()]), received)
         name = f"{self.run.name}-{target.format}-{target.precision}{target.variant}.zip"
         more: HandedOut = {}
         extra: dict[str, str] = {}

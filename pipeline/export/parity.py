@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import Limits
-from pipeline.export.runner import Found
+from pipeline.device.runner import Found
 from pipeline.metrics.iou import from_corners, pairwise_iou
 from pipeline.records.manifest import ParityFigures
 

@@ -11,7 +11,7 @@ from pipeline import files
 from pipeline.boxes import YoloDataset
 from pipeline.config import Export
 from pipeline.errors import DataError, ExportError
-from pipeline.export import targets
+from pipeline.export import settings, targets
 from pipeline.export.gate import Gate
 from pipeline.export.make import Maker
 from pipeline.records import metrics as metrics_record
@@ -36,9 +36,10 @@ def main(config: Export, run: Run, seed: int, device: str) -> str:
     if not images:
         raise DataError(f"{run.dataset}: no validation images to compare on; give the val split some")
     imgsz = checkpoints.imgsz_of(run.model)
+    _refuse_other_classes(run, dataset)
     targets.refuse_impossible(config.targets, run.model, run.root)
     with files.new_folder(run.export) as folder:
-        judge = Gate(run.model, dataset, images, config.conf)
+        judge = Gate(run.model, dataset, images, config.conf, settings.of(run))
         maker = Maker(config, run, seed, folder, dataset, judge, _thresholds(run, dataset, config.conf), imgsz)
         entries, said, refused = [], [], []
         for target in config.targets:
@@ -56,6 +57,15 @@ def main(config: Export, run: Run, seed: int, device: str) -> str:
         write_record(folder / "manifest.json", Manifest, manifest)
     run.export_refused.unlink(missing_ok=True)
     return f"{', '.join(said)} -> {run.export}"
+
+
+def _refuse_other_classes(run: Run, dataset: YoloDataset) -> None:
+    """Raise DataError where the model's classes are not the data set's, in its order: they go out by its names."""
+    own = tuple(checkpoints.load(run.model)[0].names.values())
+    if own != tuple(dataset.names):
+        raise DataError(
+            f"{run.model}: its classes are {list(own)}, those of {run.dataset} {list(dataset.names)}; train again"
+        )
 
 
 def _spread(images: list[Path], number: int) -> list[Path]:

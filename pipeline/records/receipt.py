@@ -83,6 +83,8 @@ class Receipt(Record):
     """Every correction and whether it applied."""
     rewritten: dict[str, Any]
     """Images that were not copied byte by byte, with the reason."""
+    bits: int | None
+    """How many of their 16 bits the source's images use, from which 8 were made; null where all have 8."""
     sources: dict[str, str]
     """Image of the data set -> image of the source."""
     inputs: Inputs

@@ -1,9 +1,5 @@
-#!/usr/bin/env python3
-"""Build the TensorRT engine on the device that will run it: `python build.py`. Needs TensorRT 10 or later.
-
-python build.py                     the engine named in model.json, beside this file
-python build.py --workspace 2048    with less memory for the builder (MB)
-"""
+# SPDX-License-Identifier: AGPL-3.0-only
+"""Build the TensorRT engine on the device that will run it: build.py's part."""
 
 from __future__ import annotations
 
@@ -15,9 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-
-class Trouble(Exception):
-    """One line for the person at the device."""
+from .base import Trouble
 
 
 def build(trt: Any, onnx: bytes, profile: dict[str, Any] | None, workspace_mb: int, prepare: Any = None) -> Any:
@@ -69,11 +63,14 @@ class _Listening:
         self.logger = self
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="build.py", description=(__doc__ or "").split("\n", 1)[0])
+def main(about: str | None, arguments: list[str] | None = None) -> int:
+    """Build the engine; `about` is the docstring of build.py. Return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="build.py", description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--workspace", type=int, default=4096, metavar="MB", help="memory for the builder")
     options = parser.parse_args(arguments)
-    folder = Path(__file__).resolve().parent
+    folder = Path(__file__).resolve().parents[1]
     try:
         spec = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         source = folder / spec["engine"]["onnx"]
@@ -104,7 +101,3 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error.filename or 'build.py'}: {error.strerror}", file=sys.stderr)
         return 1
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
