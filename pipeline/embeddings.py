@@ -14,9 +14,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from pipeline import files, parallel, pixels, weights
+from pipeline import files, logs, parallel, pixels, weights
 
 # Side of the square that an image is fitted into. Smaller than in training: the vector is a mean over the
 # whole image, and copies of an image stand out better from others at 160 than at 320 (BCCD, face masks).
@@ -152,7 +151,7 @@ def _read(cache: Path, made_from: str) -> Vectors | None:
 
 def _batches(images: Sequence[Path]) -> Iterator[NDArray[np.uint8]]:
     """Batches of RGB pictures, [image, channel, row, column]."""
-    bar = tqdm(total=len(images), desc="inspect: embeddings", unit="image", leave=False, delay=1, disable=None)
+    bar = logs.progress(description="inspect: embeddings", total=len(images))
     with ThreadPoolExecutor(parallel.cores()) as pool, bar:  # OpenCV lets go of the interpreter while it decodes
         for first in range(0, len(images), BATCH):
             fitted = list(pool.map(_fitted, images[first : first + BATCH]))

@@ -15,8 +15,8 @@ from threading import Thread
 from typing import TypeVar
 
 import cv2
-from tqdm import tqdm
 
+from pipeline import logs
 from pipeline.errors import PipelineError
 
 Item = TypeVar("Item")
@@ -41,7 +41,7 @@ def ordered(
     """
     workers = cores() if workers is None else workers
     workers = min(workers, len(items) // WORTH_A_PROCESS)
-    bar = tqdm(total=len(items), desc=description, unit="image", leave=False, delay=1, disable=None)
+    bar = logs.progress(description=description, total=len(items))
     with bar:
         for result in map(function, items) if workers < 2 else _by_processes(function, items, workers):
             bar.update()

@@ -25,6 +25,10 @@ class Run:
     def params(self, stage: str) -> Path:
         return self.root / "params" / f"{stage}.json"
 
+    def log(self, stage: str) -> Path:
+        """What libraries wrote when the stage last ran; not there where they wrote nothing."""
+        return self.root / "logs" / f"{stage}.log"
+
     @property
     def source_listing(self) -> Path:
         return self.root / "params" / "source.json"

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
+from pipeline import logs
 from pipeline.boxes import YoloDataset
 from pipeline.config import Limits
 from pipeline.export import ap, runner
@@ -82,7 +82,7 @@ class Gate:
     def see(self, model: runner.Model, description: str) -> Seen:
         """Every image through the runner."""
         seen = Seen([], [])
-        for path in tqdm(self.images, description, unit="image", leave=False, delay=1, disable=None):
+        for path in logs.progress(self.images, description):
             picture = runner.read_image(path)
             raw = model.forward(runner.prepare(picture, model.spec["input"]))
             seen.single.append(model.read(raw, picture.shape, LOWEST))
@@ -171,7 +171,7 @@ def _predict(model_file: Path, images: list[Path], imgsz: int, nms_free: bool) -
     raw: list[tuple[Any, Any]] = []
     settings = {"imgsz": imgsz, "conf": LOWEST, "iou": IOU, "max_det": MAX_DET, **({"nms": False} if nms_free else {})}
     predictor = _predictor()
-    for path in tqdm(images, "export: model", unit="image", leave=False, delay=1, disable=None):
+    for path in logs.progress(images, "export: model"):
         [single] = model.predict(str(path), predictor=predictor, rect=False, device="cpu", verbose=False, **settings)
         [every] = model.predictor.every
         seen.single.append(_found(single.boxes))

@@ -7,9 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from pipeline import pixels
+from pipeline import logs, pixels
 from pipeline.report import words
 
 PICTURE_PIXELS = 480  # of the longer side: 24 pictures make about 1 MB
@@ -40,7 +38,7 @@ def worst_images(truth: dict[str, Any], errors: dict[str, Any], folder: Path, nu
     images = sorted(truth["images"], key=lambda image: (-number_of_errors(image), image["file_name"]))
     shown = [image for image in images[:number] if number_of_errors(image)]
     pictures = []
-    for image in tqdm(shown, "report", unit="image", leave=False, delay=1, disable=None):
+    for image in logs.progress(shown, "report"):
         picture, scale = pixels.fit(pixels.read(folder / image["file_name"]), PICTURE_PIXELS, enlarge=1.5)
         boxes = []
         for record in objects[image["id"]]:

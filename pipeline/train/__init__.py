@@ -18,7 +18,7 @@ from pipeline.boxes import YoloDataset
 from pipeline.config import Phase, Train
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.run import Run
-from pipeline.train import arguments, curves, freeze
+from pipeline.train import arguments, curves, epoch_lines, freeze
 from pipeline.train.recipe import Recipe, choose, is_best
 
 # As in the Makefile's TRAIN_CODE: a training that was begun with other code is begun again.
@@ -248,6 +248,7 @@ def _train_phase(context: Context, phase: Phase, items: list[int | str], number:
         shutil.rmtree(folder, ignore_errors=True)
 
     model = YOLO(str(witness.last_epoch if resumed else start), task="detect")
+    epoch_lines.show(model, recipe.phases, number)
     # Paths are absolute and given again on resuming: a run may have been moved meanwhile.
     where: dict[str, Any] = {
         "data": str((context.run.augmented / "data.yaml").resolve()),
