@@ -170,7 +170,7 @@ $(RUN)/report/index.html: $(RUN)/params/report.json $(RUN)/params/against.json $
 
 # --- Upkeep ---------------------------------------------------------------------------------------
 
-ON_ALL_CORES := --numprocesses auto --dist loadfile
+ON_ALL_CORES := --numprocesses auto --dist loadfile --no-loadscope-reorder
 test: $(INSTALLED)  ## all tests
 	$(PYTHON) -m pytest $(ON_ALL_CORES)
 

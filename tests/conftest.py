@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -56,9 +57,14 @@ SLOW = {"trained", "start", "browser", "own_database"}  # what these take, `make
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    marked = {item.path for item in items if item.get_closest_marker("slow")}
     for item in items:
         if SLOW.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("slow")
+    # Longest files first, or a worker would end alone with one of them: pytest-xdist hands them out in this order.
+    # The longest tests are those marked in their file.
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: (item.path not in marked, -slow[item.path], item.path))
 
 
 @pytest.fixture(scope="session")
