@@ -180,7 +180,7 @@ test-fast: $(INSTALLED)  ## the tests that train nothing, in under three minutes
 lint: $(INSTALLED)  ## ruff and mypy
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
-	$(PYTHON) -m mypy pipeline
+	$(PYTHON) -m mypy
 
 bench: $(INSTALLED)  ## the results table of the README, from runs/
 	$(PYTHON) benchmarks/results.py

@@ -113,10 +113,12 @@ def paint(dataset: Path) -> None:
 
 
 def bare_loop(dataset: Path, target: Path, first: int = 0, step: int = 1) -> None:
+    import albumentations as A  # late: `transforms` sets it up
+
     target.mkdir(exist_ok=True)
-    compose = transforms.A.Compose(
+    compose = A.Compose(
         transforms.make_all(CONFIG.transforms),
-        bbox_params=transforms.A.BboxParams("pascal_voc", ["labels"], min_visibility=0.3, clip=True),
+        bbox_params=A.BboxParams("pascal_voc", ["labels"], min_visibility=0.3, clip=True),
     )
     for image in sorted((dataset / "images" / "train").iterdir())[first::step]:
         boxes = read_labels(dataset / "labels" / "train" / f"{image.stem}.txt", ["thing"], WIDTH, HEIGHT)

@@ -27,7 +27,7 @@ from pipeline.files import read_json
 from pipeline.run import Run
 
 ROOT = Path(__file__).resolve().parents[1]
-PHASES = [{"epochs": 2, "freeze": "backbone"}, {"epochs": 4, "lr": 1.5}]
+PHASES: list[dict[str, Any]] = [{"epochs": 2, "freeze": "backbone"}, {"epochs": 4, "lr": 1.5}]
 SEEDS = 3  # of the uninterrupted
 
 

@@ -80,5 +80,5 @@ def _reach(uri: str) -> None:
 
 
 def _first(error: Exception) -> str:
-    """The beginning of it: the driver goes on to describe its whole topology."""
+    """Return the beginning of it: the driver goes on to describe its whole topology."""
     return " ".join(str(error).split()).split(" (configured")[0].split(", Timeout:")[0][:200]

@@ -81,7 +81,7 @@ def standardised(vectors: Vectors) -> Vectors:
 
 
 def neighbours(vectors: Vectors) -> tuple[NDArray[np.intp], Vectors]:
-    """The nearest other rows of each row, nearest first, and their cosine distances (0 to 2).
+    """Return the nearest other rows of each row, nearest first, and their cosine distances (0 to 2).
 
     `vectors` are standardised. At most NEIGHBOURS of them, so that a film of one scene, where every image
     is like every other, takes no more memory than any other set.
@@ -114,7 +114,7 @@ def uniqueness(distances: Vectors) -> list[float]:
 
 
 def near_duplicates(indices: NDArray[np.intp], distances: Vectors, likeness: float) -> list[int | None]:
-    """The number of the group that each row of `neighbours` is in, None for a row like no other.
+    """Return the number of the group that each row of `neighbours` is in, None for a row like no other.
 
     Rows whose cosine is at least `likeness` are in one group, and so are those that hang together by others.
     """

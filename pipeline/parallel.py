@@ -28,14 +28,14 @@ AHEAD = 4  # chunks a process may be ahead, so that memory does not grow with th
 
 
 def cores() -> int:
-    """The cores that this process may use, which in a container are fewer than the machine has."""
+    """Return the cores that this process may use, which in a container are fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def ordered(
     function: Callable[[Item], Result], items: Sequence[Item], workers: int | None, description: str
 ) -> Iterator[Result]:
-    """`function` of every item, in their order, by so many processes (None: one a core; 0 or 1: in this one).
+    """Yield `function` of every item, in their order, by so many processes (None: one a core; 0 or 1: in this one).
 
     What the function raises is raised here. Function, items and results have to be picklable.
     """

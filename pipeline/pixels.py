@@ -38,7 +38,7 @@ def read(path: Path) -> Picture:
 
 
 def fit(picture: Picture, side: int, enlarge: float = 1.0) -> tuple[Picture, float]:
-    """The picture with its longer side at most `side`, enlarged at most so many times, and the scale."""
+    """Return the picture with its longer side at most `side`, enlarged at most so many times, and the scale."""
     height, width = picture.shape[:2]
     scale = min(enlarge, side / max(height, width))
     size = max(round(width * scale), 1), max(round(height * scale), 1)  # a long strip keeps a pixel of its breadth

@@ -83,14 +83,14 @@ class _Metrics(_Record):
 
 
 def splits(run: Run) -> list[str]:
-    """The splits that were validated. Raises DataError where there are no figures, or damaged ones."""
+    """Return the splits that were validated. Raises DataError where there are no figures, or damaged ones."""
     metrics = files.read_json(run.metrics)
     _check(run.metrics, _Metrics, metrics)
     return list(metrics["splits"])
 
 
 def truth(run: Run, split: str) -> dict[str, Any]:
-    """The labels of a split as a COCO data set. Raises DataError where the file is missing or damaged."""
+    """Return the labels of a split as a COCO data set. Raises DataError where the file is missing or damaged."""
     path = run.ground_truth(split)
     data: dict[str, Any] = files.read_json(path)
     _check(path, _Truth, data, "not a COCO data set")
@@ -132,7 +132,7 @@ def _unfit(truth: dict[str, Any], predictions: Any) -> str:
 
 
 def errors(run: Run, split: str, truth: dict[str, Any]) -> dict[str, Any]:
-    """What each prediction is, and what became of each object of `truth`.
+    """Return what each prediction is, and what became of each object of `truth`.
 
     Raises DataError where the file is missing or damaged, or is of other images or labels.
     """

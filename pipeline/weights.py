@@ -51,7 +51,7 @@ def prepare() -> None:
 
 
 def check_device(device: str) -> None:
-    """Raises PipelineError for a `--device` that this machine does not have. Empty means the best there is."""
+    """Refuse a `--device` that this machine does not have, with PipelineError. Empty means the best there is."""
     from ultralytics.utils.torch_utils import select_device
 
     try:
@@ -63,7 +63,7 @@ def check_device(device: str) -> None:
 
 
 def device_name(device: str) -> str:
-    """What the processor or GPU calls itself, for records. Raises nothing: `device` was checked."""
+    """Return what the processor or GPU calls itself, for records. Raises nothing: `device` was checked."""
     import torch
     from ultralytics.utils.torch_utils import get_cpu_info, select_device
 
@@ -115,7 +115,7 @@ def find(name: str, fallback: str | None = None) -> Path:
 
 
 def locate(name: str) -> Path | None:
-    """The file of source weights on this machine: the path itself, or `data/weights/NAME`; None if it is neither."""
+    """Return the file of source weights: the path itself, or `data/weights/NAME`; None if neither is here."""
     path = Path(name)
     candidates = [path, HOME / name] if path.name == name else [path]
     return next((file for file in candidates if file.suffix == ".pt" and file.is_file()), None)
@@ -184,7 +184,7 @@ def _reachable() -> bool:
 
 
 def load(path: Path) -> tuple[Any, dict[str, Any]]:
-    """The float32 model of an Ultralytics detection checkpoint, in eval mode, and the checkpoint itself.
+    """Return the float32 model of an Ultralytics detection checkpoint, in eval mode, and the checkpoint itself.
 
     Raises WeightsError where the file is not one, or asks for anything that is not on the allow-list:
     nothing of it has been executed then.
@@ -207,7 +207,7 @@ def load(path: Path) -> tuple[Any, dict[str, Any]]:
 
 
 def imgsz_of(model_file: Path) -> int:
-    """The image size that a run's model was trained at. Raises DataError where there is no model yet."""
+    """Return the image size that a run's model was trained at. Raises DataError where there is no model yet."""
     if not model_file.is_file():
         raise DataError(f"{model_file}: not there; `make train` writes it")
     return int(load(model_file)[0].args["imgsz"])

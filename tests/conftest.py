@@ -83,7 +83,7 @@ def own_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [MONGOD, "--bind_ip", "127.0.0.1", "--port", str(port), "--dbpath", folder]
+    command = [str(MONGOD), "--bind_ip", "127.0.0.1", "--port", str(port), "--dbpath", str(folder)]
     keeper = [sys.executable, "-c", KEEPER, *command]
     with subprocess.Popen(keeper, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True):
         os.environ["FIFTYONE_DATABASE_URI"] = f"mongodb://127.0.0.1:{port}"

@@ -71,7 +71,7 @@ def test_only_the_line_of_the_stage_is_shown(project: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "convert: done\n", "")
     log = (project / LOG).read_text()
     assert not [text for text in SAID if text not in log]
-    assert log.index("print to stdout") < log.index("printf") < log.index("a child") < log.index("worker 1")
+    assert log.index("print to stdout") < log.index("write to 1") < log.index("a child") < log.index("worker 1")
 
 
 def test_verbose_shows_it(project: Path) -> None:

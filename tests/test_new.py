@@ -11,6 +11,7 @@ import tarfile
 import zipfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,7 +74,10 @@ CENTRE = "0.5 0.5 0.5 0.5"
 @pytest.mark.parametrize("kind", ["coco", "voc", "yolo"])
 def test_it_says_what_lies_there(kind: str, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "mine"
-    {"coco": shutil.copytree, "voc": as_voc, "yolo": as_yolo}[kind](source, folder)
+    if kind == "coco":
+        shutil.copytree(source, folder)
+    else:
+        (as_voc if kind == "voc" else as_yolo)(source, folder)
     count: Counter[str] = Counter()
     for split in ("train", "val", "test"):
         data = read_coco(source, split)
@@ -124,12 +128,12 @@ def test_nothing_in_a_name_reaches_the_terminal_or_the_yaml(tmp_path: Path, caps
     for number in range(4):
         draw(folder / f"{number}.jpg", number)
     boxes = [[4.0 * x, 8.0, 4.0 * x + 3, 40.0] for x in range(len(names))]
-    shapes = [
+    shapes: list[dict[str, Any]] = [
         {"label": name, "points": [box[:2], box[2:]], "shape_type": "rectangle", "flags": {}, "group_id": None}
         for name, box in zip(names, boxes, strict=True)
     ]
     for number in range(4):
-        described = {
+        described: dict[str, Any] = {
             "version": "5.0",
             "flags": {},
             "shapes": shapes,
