@@ -34,6 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not arguments:
         parser.print_help()
         return 2
+    options.Parser.given = arguments
     given = parser.parse_args(arguments)
     for line in options.without_effect(given):
         logs.say(line)
@@ -42,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
         with logs.caught(log) if log else nullcontext():
             said = _run(given)
     except PipelineError as error:
-        return _fail(str(error), log)
+        return _fail(f"{error}{_from_where(given)}", log)
     except KeyboardInterrupt:
         print("\nstopped; the next `make` goes on from here", file=sys.stderr)
         return 130
@@ -68,6 +69,14 @@ def _log(given: argparse.Namespace) -> Path | None:
 
         return Run.of(given.config or new.config_for(given.source)).log("new")
     return Run.of(given.config).log("bench-export" if getattr(given, "bench", False) else given.command)
+
+
+def _from_where(given: argparse.Namespace) -> str:
+    """Name the current folder where the config is of another one: its paths may be meant from there."""
+    config = getattr(given, "config", None)
+    if config is None or (config.absolute().is_relative_to(Path.cwd()) and ".." not in config.parts):
+        return ""
+    return f"; paths are relative to the current folder, {Path.cwd()}"
 
 
 def _fail(message: str, log: Path | None) -> int:

@@ -411,7 +411,9 @@ def load(path: Path) -> Config:
     except FileNotFoundError:
         others = [str(other) for other in sorted(path.parent.glob("*.yaml"))]
         raise ConfigError(f"{path}: no such file{did_you_mean(str(path), others)}") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); name a YAML file of yours") from None
+    except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: cannot be read ({error}); write it as UTF-8 text") from None
     try:
         data = yaml.load(text, Loader=NoDuplicates)

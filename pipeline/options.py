@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import ClassVar, NoReturn
 
 from pipeline import __version__
 from pipeline.errors import did_you_mean
@@ -42,21 +41,26 @@ AGAINST = {
 class Parser(argparse.ArgumentParser):
     """Errors in one line, with a suggestion, as everywhere else."""
 
+    given: ClassVar[list[str]] = []  # all words of the command line
+
     def error(self, message: str) -> NoReturn:
         hint = ""
         if wrong := re.search(r"invalid choice: '([^']*)'", message):
             message, hint = message.partition(" (choose")[0], did_you_mean(wrong[1], [*STAGES, *OTHERS])
         elif wrong := re.search(r"unrecognized arguments: (\S+)", message):
-            hint = did_you_mean(wrong[1], [word for action in self._every() for word in action.option_strings])
+            hint = did_you_mean(wrong[1], self._known())
+        elif message.endswith("required: --config"):
+            unknown = [word for word in self.given if word.startswith("--") and word not in self._known()]
+            files = [word for word in self.given if word.endswith((".yaml", ".yml")) and not unknown]
+            hint = "".join(did_you_mean(word, ["--config"]) for word in unknown[:1])
+            hint += "".join(f"; write --config {file}" for file in files[:1])
         self.exit(2, f"error: {message}{hint or f'; `{self.prog} --help` shows what there is'}\n")
 
-    def _every(self) -> Iterator[argparse.Action]:
-        """Yield the options of this parser and of its commands: an unknown one is reported by the outer parser."""
-        for action in self._actions:
-            yield action
-            if isinstance(action, argparse._SubParsersAction):
-                for command in action.choices.values():
-                    yield from command._actions
+    def _known(self) -> list[str]:
+        """Return the options of this parser and of its commands: an unknown one is reported by the outer parser."""
+        commands = [action for action in self._actions if isinstance(action, argparse._SubParsersAction)]
+        parsers = [self, *(command for action in commands for command in action.choices.values())]
+        return [word for parser in parsers for action in parser._actions for word in action.option_strings]
 
 
 def parser() -> Parser:
