@@ -44,14 +44,16 @@ COMPARED := $(if $(AGAINST),--against $(AGAINST))
 # The code of each stage and all that it imports (a test compares), less what every stage has: config, run, errors, logs.
 BASE_CODE := pipeline/boxes.py pipeline/files.py
 FORMATS := $(wildcard pipeline/formats/*.py) pipeline/database.py pipeline/walk.py
-WEIGHTS_CODE := pipeline/weights.py pipeline/parallel.py
-SAMPLE_CODE := $(wildcard pipeline/sample/*.py) pipeline/files.py pipeline/pixels.py
-CONVERT_CODE := $(wildcard pipeline/convert/*.py) $(BASE_CODE) $(FORMATS) pipeline/fixes.py pipeline/inputs.py pipeline/parallel.py
+UPSTREAM := pipeline/upstream/__init__.py pipeline/upstream/checkpoints.py pipeline/upstream/environment.py pipeline/parallel.py
+IOU := pipeline/metrics/__init__.py pipeline/metrics/iou.py
+MATCHING := $(IOU) pipeline/metrics/matching.py pipeline/metrics/precision_recall.py
+SAMPLE_CODE := $(wildcard pipeline/extras/*.py pipeline/extras/sample/*.py) pipeline/files.py pipeline/pixels.py
+CONVERT_CODE := $(wildcard pipeline/convert/*.py) $(BASE_CODE) $(FORMATS) $(IOU) pipeline/fixes.py pipeline/inputs.py pipeline/parallel.py
 AUGMENT_CODE := $(wildcard pipeline/augment/*.py) $(BASE_CODE) pipeline/parallel.py pipeline/pixels.py
-TRAIN_CODE := $(wildcard pipeline/train/*.py) $(BASE_CODE) $(WEIGHTS_CODE) pipeline/history.py
-VALIDATE_CODE := $(wildcard pipeline/validate/*.py) $(BASE_CODE) $(FORMATS) $(WEIGHTS_CODE) pipeline/pixels.py pipeline/results.py
-EXPORT_CODE := $(wildcard pipeline/export/*.py) $(BASE_CODE) $(WEIGHTS_CODE) pipeline/pixels.py
-REPORT_CODE := $(wildcard pipeline/report/*.py) $(BASE_CODE) pipeline/report.html.jinja pipeline/history.py pipeline/pixels.py pipeline/results.py
+TRAIN_CODE := $(wildcard pipeline/train/*.py) $(BASE_CODE) $(UPSTREAM) pipeline/upstream/loader.py pipeline/history.py
+VALIDATE_CODE := $(wildcard pipeline/validate/*.py) $(BASE_CODE) $(FORMATS) $(UPSTREAM) pipeline/upstream/predictor.py $(wildcard pipeline/metrics/*.py) pipeline/pixels.py pipeline/results.py
+EXPORT_CODE := $(wildcard pipeline/export/*.py) $(BASE_CODE) $(UPSTREAM) pipeline/upstream/predictor.py $(MATCHING) pipeline/metrics/bootstrap.py pipeline/pixels.py
+REPORT_CODE := $(wildcard pipeline/report/*.py) $(BASE_CODE) $(MATCHING) pipeline/report/page.html.jinja pipeline/history.py pipeline/pixels.py pipeline/results.py
 SAMPLE := data/raw/sample/annotations/test.json
 # The sample is drawn for the configs that use it, and for no other.
 DRAWN := $(if $(shell grep -sE '^[^\#]*source: *["'"'"']?data/raw/sample/?["'"'"']?([^[:alnum:]/_.-]|$$)' $(CONFIG)),$(SAMPLE))

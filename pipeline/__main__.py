@@ -98,11 +98,11 @@ def _way_out(error: OSError) -> str:
 def _run(given: argparse.Namespace) -> str:
     # Stages are imported when asked for: `--help`, `params` and `convert` need no torch.
     if given.command == "sample":
-        from pipeline import sample
+        from pipeline.extras import sample
 
         return sample.main()
     if given.command == "starter-weights":
-        from pipeline import starter
+        from pipeline.extras import starter
 
         return starter.main(given.device, given.workers)
     if given.command == "new":

@@ -1,4 +1,4 @@
-"""The YAML: one frozen section per stage, all mistakes of a file told at once.
+"""The YAML: one frozen section per stage, all errors of a file told at once.
 
 What changes the result is here. What changes only where or how fast (device, workers) is not: it is
 an option of the command line, so that it never makes a stage run again.
@@ -144,7 +144,7 @@ class Augment(Section):
     @model_validator(mode="after")
     def _one_name_each(self) -> Augment:
         if (self.copies or self.balance) and not self.transforms:
-            raise ValueError("copies without transforms would be the same pictures again; name some transforms")
+            raise ValueError("copies without transforms would be the same images again; name some transforms")
         for number, transform in enumerate(self.transforms):
             if len(transform) != 1:
                 raise ValueError(
@@ -264,7 +264,7 @@ class Validate(Section):
 
 class Inspect(Section):
     confident: float = Field(default=0.6, gt=0, le=1)
-    near_duplicate: float = Field(default=0.95, gt=0, le=1)
+    similarity: float = Field(default=0.95, gt=0, le=1)
 
 
 class Report(Section):
@@ -405,7 +405,7 @@ class Config(Section):
 
 
 def load(path: Path) -> Config:
-    """Read a config file. Raises ConfigError with one line for every mistake in it."""
+    """Read a config file. Raises ConfigError with one line for every error in it."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:

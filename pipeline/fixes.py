@@ -41,7 +41,7 @@ HEADER = """\
 
 
 class _Checked(BaseModel):
-    # Strict: a bare 123 or `no` for a file name is a mistake, and converting it would hide that.
+    # Strict: a bare 123 or `no` for a file name is an error, and converting it would hide that.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
 
@@ -107,7 +107,7 @@ def file_of(run: Run) -> Path:
 
 
 def load(path: Path) -> Fixes:
-    """Read a file of fixes; no file, no fixes. Raises ConfigError with one line for every mistake in it."""
+    """Read a file of fixes; no file, no fixes. Raises ConfigError with one line for every error in it."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -212,12 +212,12 @@ def _inside(name: str) -> str:
 
 
 def _iou(one: Box, other: Box) -> float:
-    width = min(one.xmax, other.xmax) - max(one.xmin, other.xmin)
-    height = min(one.ymax, other.ymax) - max(one.ymin, other.ymin)
-    if width <= 0 or height <= 0:
-        return 0.0
-    shared = width * height
-    return shared / (one.width * one.height + other.width * other.height - shared)
+    import numpy as np  # takes longer to import than `params`, which runs before every make, takes for its work
+
+    from pipeline.metrics.iou import pairwise_iou
+
+    boxes = [np.array([[box.xmin, box.ymin, box.width, box.height]]) for box in (one, other)]
+    return float(pairwise_iou(*boxes)[0, 0])
 
 
 def _flow(value: Any) -> str:

@@ -32,6 +32,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def processes(workers: int | None, items: int) -> int:
+    """Return how many processes work on so many items where `workers` are asked for (None: one per core)."""
+    return min(cores() if workers is None else workers, items // WORTH_A_PROCESS)
+
+
 def ordered(
     function: Callable[[Item], Result], items: Sequence[Item], workers: int | None, description: str
 ) -> Iterator[Result]:
@@ -39,8 +44,7 @@ def ordered(
 
     What the function raises is raised here. Function, items and results have to be picklable.
     """
-    workers = cores() if workers is None else workers
-    workers = min(workers, len(items) // WORTH_A_PROCESS)
+    workers = processes(workers, len(items))
     bar = logs.progress(description=description, total=len(items))
     with bar:
         for result in map(function, items) if workers < 2 else _by_processes(function, items, workers):

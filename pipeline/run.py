@@ -89,7 +89,7 @@ class Run:
         return self.predictions_folder / f"{split}_single_label.json"
 
     def errors(self, split: str) -> Path:
-        """Return what kind of mistake each prediction is, and what became of each object."""
+        """Return what kind of error each prediction is, and what became of each object."""
         return self.predictions_folder / f"{split}_errors.json"
 
     def ground_truth(self, split: str) -> Path:

@@ -21,9 +21,11 @@ import numpy as np
 import pytest
 from pymongo import MongoClient
 
-from pipeline import augment, convert, export, files, params, pixels, report, sample, train, validate, weights
+from pipeline import augment, convert, export, files, params, pixels, report, train, validate
 from pipeline.config import Config, Train
+from pipeline.extras.sample import dataset as sample
 from pipeline.run import Run
+from pipeline.upstream import environment
 
 ROOT = Path(__file__).resolve().parents[1]
 COCO_WEIGHTS = ROOT / "data" / "weights" / "yolo26n.pt"
@@ -121,7 +123,7 @@ def start(tiles: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     if COCO_WEIGHTS.is_file():
         return COCO_WEIGHTS
-    weights.prepare()
+    environment.prepare()
     import torch
     from ultralytics import YOLO
     from ultralytics.nn.tasks import DetectionModel

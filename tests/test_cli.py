@@ -210,7 +210,7 @@ def test_no_weights_and_no_network(project: Path) -> None:
     for stage in ("convert", "augment"):
         assert pipeline_process(stage, "--config", "tiny.yaml", cwd=project).returncode == 0
     # A name that resolves to nothing, and no proxy: there is no network for this process.
-    script = "import sys; from pipeline import weights; weights.DOWNLOAD_HOST = 'nowhere.invalid'; from pipeline.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    script = "import sys; from pipeline.upstream import checkpoints; checkpoints.DOWNLOAD_HOST = 'nowhere.invalid'; from pipeline.__main__ import main; sys.exit(main(sys.argv[1:]))"
     environment = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
     done = subprocess.run(
         [sys.executable, "-c", script, "train", "--config", "tiny.yaml"],

@@ -17,7 +17,7 @@ from conftest import Trained, pipeline_process
 from onnx import helper, numpy_helper
 from PIL import Image
 
-from pipeline import export, weights
+from pipeline import export
 from pipeline.boxes import YoloDataset
 from pipeline.config import Export, Limits8, Limits16, Limits32
 from pipeline.errors import DataError, ExportError
@@ -26,7 +26,9 @@ from pipeline.export.gate import Gate
 from pipeline.export.parity import compare
 from pipeline.export.runner import Found
 from pipeline.files import read_json, sha256
+from pipeline.metrics import bootstrap
 from pipeline.run import Run
+from pipeline.upstream import checkpoints, environment
 
 CONF = 0.002  # as in conftest: sixteen images teach nothing, so whatever comes out is compared
 
@@ -57,10 +59,10 @@ def test_raw_outputs_equal_the_model_without_any_of_our_code(trained: Trained) -
     """onnxruntime alone against torch alone, on the same tensor."""
     import torch
 
-    from pipeline import weights
+    from pipeline.upstream import checkpoints, environment
 
-    weights.prepare()
-    model, _ = weights.load(trained.run.model)
+    environment.prepare()
+    model, _ = checkpoints.load(trained.run.model)
     session = onnxruntime.InferenceSession(str(trained.run.export / "tiny.onnx"), providers=["CPUExecutionProvider"])
     batch = np.random.default_rng(0).random((1, 3, 64, 64), np.float32)
     [ours] = session.run(None, {session.get_inputs()[0].name: batch})
@@ -124,10 +126,10 @@ def test_the_reference_is_float32_of_the_cpu_whatever_else_there_is(
     import torch
 
     _, gate = oblong
-    weights.prepare()
+    environment.prepare()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     gate = Gate(gate.model, gate.dataset, gate.images, gate.conf)
-    network = weights.load(gate.model)[0].fuse(verbose=False).double().eval()
+    network = checkpoints.load(gate.model)[0].fuse(verbose=False).double().eval()
     for tensor, output in gate.reference(None, 64).raw:
         with torch.no_grad():
             exact = network(torch.from_numpy(tensor).double())[0].numpy()
@@ -399,7 +401,7 @@ def only(tmp_path: Path, *names: str) -> Path:
 @pytest.mark.parametrize("shape", [(258, 400), (401, 300), (97, 640), (3, 1000), (320, 320), (640, 480), (50, 33)])
 def test_pictures_go_in_and_boxes_come_back_as_in_ultralytics(shape: tuple[int, int]) -> None:
     """Whole pixels make one side's factor a little more than the other's: 258 rows of 400 columns become 206 of 320."""
-    weights.prepare()
+    environment.prepare()
     import torch
     from ultralytics.data.augment import LetterBox
     from ultralytics.utils.ops import scale_boxes
@@ -677,19 +679,19 @@ def test_redrawn_images_count_as_often_as_they_are_drawn() -> None:
     """A draw of images 0, 0, 2 is the data set that holds image 0 twice."""
     labelled, seen = scene(np.random.default_rng(6), 3, 6.0)
     draws = np.array([[2, 0, 1], [1, 1, 1]])
-    drawn = ap.average_precision(ap.match(labelled, seen, 3), draws)
+    drawn = bootstrap.figures(ap.match(labelled, seen, 3), draws).precision
     copied = ap.match([labelled[0], labelled[0], labelled[2]], [seen[0], seen[0], seen[2]], 3)
-    np.testing.assert_allclose(drawn[0], ap.average_precision(copied)[0])
+    np.testing.assert_allclose(drawn[0], bootstrap.figures(copied, bootstrap.once(3)).precision[0])
 
 
 def test_the_interval_of_a_drop() -> None:
     labelled, seen = scene(np.random.default_rng(7), 60, 3.0)
     good = ap.match(labelled, seen, 3)
-    same = ap.drop(ap.spread(good), ap.spread(good))
+    same = ap.drop(ap.redrawn(good), ap.redrawn(good))
     assert same["points"] == 0 and same["interval"] == [0, 0]
     worse = [
         dataclasses.replace(matches, hits=matches.hits & (np.arange(len(matches.scores)) % 4 > 0)) for matches in good
     ]
-    drop = ap.drop(ap.spread(good), ap.spread(worse))
+    drop = ap.drop(ap.redrawn(good), ap.redrawn(worse))
     low, high = drop["interval"]
     assert 0 < low < drop["points"] < high

@@ -129,14 +129,17 @@ def test_a_comment_changes_nothing(project: Project) -> None:
         ("pipeline/formats/voc.py", ALL),
         ("pipeline/boxes.py", ALL),
         ("pipeline/augment/balance.py", ALL[1:]),
-        ("pipeline/train/__init__.py", ALL[2:]),
+        ("pipeline/train/stage.py", ALL[2:]),
         ("pipeline/train/trainer.py", ALL[2:]),
         ("pipeline/train/freeze.py", ALL[2:]),
-        ("pipeline/validate/coco.py", ["validate", "export", "report"]),
+        ("pipeline/metrics/coco.py", ["validate", "export", "report"]),
+        ("pipeline/metrics/bootstrap.py", ["validate", "export", "report"]),
+        ("pipeline/metrics/iou.py", ALL),  # is it the same box? fixes ask
         ("pipeline/export/runner.py", ["export", "report"]),
-        ("pipeline/report.html.jinja", ["report"]),
+        ("pipeline/report/page.html.jinja", ["report"]),
         ("pipeline/pixels.py", ALL[1:]),
-        ("pipeline/weights.py", ALL[2:]),
+        ("pipeline/upstream/checkpoints.py", ALL[2:]),
+        ("pipeline/upstream/predictor.py", ["validate", "export", "report"]),
         ("pipeline/inspect/views.py", []),
         ("README.md", []),
     ],
@@ -214,7 +217,8 @@ def test_clean_removes_this_run_only(project: Project) -> None:
 
 def code_of(stage: str) -> set[str]:
     """The files of a stage and of all that it imports, less what every stage has."""
-    waiting, found = set((ROOT / "pipeline" / stage).glob("*.py")), set()
+    folder = ROOT / "pipeline" / ("extras/sample" if stage == "sample" else stage)
+    waiting, found = set(folder.glob("*.py")), set()
     while waiting:
         path = waiting.pop()
         found.add(path)

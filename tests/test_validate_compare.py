@@ -87,8 +87,8 @@ def test_equal_models_are_called_different_no_more_than_they_should_be(drawn: tu
 
 def test_pairing_sees_what_two_intervals_do_not(tmp_path: Path, drawn: tuple[Truth, Found]) -> None:
     """A tenth of the predictions lost: far less than images differ among themselves, and plain in pairs."""
-    from pipeline.validate.bootstrap import intervals
-    from pipeline.validate.matching import match
+    from pipeline.metrics.bootstrap import intervals
+    from pipeline.metrics.matching import match
 
     truth, predictions = drawn
     said = compared(tmp_path, drawn, (truth, worse(predictions, 0.1)))["figures"]["map50_95"]

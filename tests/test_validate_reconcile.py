@@ -13,15 +13,16 @@ import pytest
 from conftest import ROOT
 from detections import Found, Truth, by_pycocotools, noisy
 
-from pipeline import weights
 from pipeline.config import load
 from pipeline.errors import ConfigError
-from pipeline.validate import coco, reconcile
+from pipeline.metrics import coco
+from pipeline.upstream import environment
+from pipeline.validate import reconcile
 
 
 @pytest.fixture(autouse=True, scope="module")
 def prepared() -> None:
-    weights.prepare()
+    environment.prepare()
 
 
 AGREE = 1e-3
@@ -113,7 +114,7 @@ def test_fiftyone_is_explained(tmp_path: Path) -> None:
     (tmp_path / "drawn.json").write_text(json.dumps([truth, predictions]))
     code = (
         "import json, sys\n"
-        "from pipeline.validate import coco, reconcile\n"
+        "from pipeline.metrics import coco\nfrom pipeline.validate import reconcile\n"
         "truth, found = json.load(open(sys.argv[1]))\n"
         "said = reconcile.measure(truth, found, found, coco.evaluate(truth, found), {'fiftyone'})\n"
         "print(json.dumps(said))\n"

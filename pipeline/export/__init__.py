@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import files, weights
+from pipeline import files
 from pipeline.boxes import YoloDataset
 from pipeline.config import Export
 from pipeline.errors import DataError, ExportError
@@ -16,6 +16,7 @@ from pipeline.export import targets
 from pipeline.export.gate import Gate
 from pipeline.export.make import Maker
 from pipeline.run import Run
+from pipeline.upstream import checkpoints, environment
 
 
 def main(config: Export, run: Run, seed: int, device: str) -> str:
@@ -26,13 +27,13 @@ def main(config: Export, run: Run, seed: int, device: str) -> str:
     ExportError, and leaves `run.export` as it was, where a target cannot be made here or breaches its limits; all
     figures are then in `run.export_refused`.
     """
-    weights.prepare()
-    weights.check_device(device)
+    environment.prepare()
+    environment.check_device(device)
     dataset = YoloDataset.read(run.dataset / "data.yaml")
     images = _spread(dataset.files("val"), config.images)
     if not images:
         raise DataError(f"{run.dataset}: no validation images to compare on; give the val split some")
-    imgsz = weights.imgsz_of(run.model)
+    imgsz = checkpoints.imgsz_of(run.model)
     targets.refuse_impossible(config.targets, run.model, run.root)
     with files.new_folder(run.export) as folder:
         judge = Gate(run.model, dataset, images, config.conf)

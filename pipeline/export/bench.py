@@ -15,11 +15,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from pipeline import files, logs, parallel, weights
+from pipeline import files, logs, parallel
 from pipeline.boxes import YoloDataset
 from pipeline.errors import ExportError
 from pipeline.export import bundle, runner
 from pipeline.run import Run
+from pipeline.upstream import environment
 
 ROUNDS = 5  # all artefacts take turns, so that a busy minute of the machine is not one artefact's alone
 RUNS = 20
@@ -57,7 +58,7 @@ def main(run: Run) -> str:
 
     Raises ExportError where no artefact was proven, or one is not the file that was.
     """
-    weights.prepare()
+    environment.prepare()
     manifest = files.read_json(run.manifest)
     images = YoloDataset.read(run.dataset / "data.yaml").files("val")[:IMAGES]
     entries = [entry for entry in manifest["artefacts"] if entry["format"] != "engine" and "bundle" in entry]
@@ -82,7 +83,7 @@ def main(run: Run) -> str:
         _row(entries[index], number, found, None if plain is None else measured[plain, number])
         for (index, number), found in measured.items()
     ]
-    machine = f"{weights.device_name('cpu')}, {parallel.cores()} cores"
+    machine = f"{environment.device_name('cpu')}, {parallel.cores()} cores"
     manifest["benchmark"] = {"machine": machine, "images": len(images), "rows": rows}
     files.write_json(run.manifest, manifest)
     return f"{table(rows)}\n-> {run.manifest}"

@@ -22,6 +22,7 @@ from pipeline.config import Limits
 from pipeline.export import ap, runner
 from pipeline.export.parity import compare
 from pipeline.export.runner import Found
+from pipeline.metrics.matching import ClassMatches
 
 # As in validation: average precision needs the long tail of scores.
 LOWEST, IOU, MAX_DET = 0.001, 0.7, 300
@@ -41,8 +42,8 @@ class Reference:
     """The model on all images. `raw` holds input and output tensors of the first images."""
 
     seen: Seen
-    matches: list[ap.Matches]
-    spread: ap.Spread
+    matches: list[ClassMatches]
+    redrawn: NDArray[np.float64]
     raw: list[tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 
@@ -70,13 +71,13 @@ class Gate:
             else:
                 seen, raw = _predict(self.model, self.images, imgsz, nms is False)
             matches = self.match(seen)
-            self.references[key] = Reference(seen, matches, ap.spread(matches), raw)
+            self.references[key] = Reference(seen, matches, ap.redrawn(matches), raw)
         return self.references[key]
 
-    def match(self, seen: Seen) -> list[ap.Matches]:
+    def match(self, seen: Seen) -> list[ClassMatches]:
         return ap.match(self.labelled, seen.every, len(self.dataset.names))
 
-    def figures(self, matches: list[ap.Matches]) -> dict[str, Any]:
+    def figures(self, matches: list[ClassMatches]) -> dict[str, Any]:
         return ap.figures(matches, list(self.dataset.names))
 
     def see(self, model: runner.Model, description: str) -> Seen:
@@ -96,7 +97,7 @@ class Gate:
         parity = compare(reference.seen.single, seen.single, conf, [path.name for path in self.images])
         matches = self.match(seen)
         names = list(self.dataset.names)
-        drop = ap.drop(reference.spread, ap.spread(matches))
+        drop = ap.drop(reference.redrawn, ap.redrawn(matches))
         figures = {
             "parity": parity.as_json(),
             "raw": _raw(reference.raw, model) if model.spec["output"]["layout"] == "columns" else None,
@@ -166,45 +167,21 @@ def _predict(model_file: Path, images: list[Path], imgsz: int, nms_free: bool) -
     """Run the model through Ultralytics' predictor, on the CPU, one square image at a time as a device does."""
     from ultralytics import YOLO
 
+    from pipeline.upstream import predictor
+
     model = YOLO(str(model_file), task="detect")
     seen = Seen([], [])
     raw: list[tuple[Any, Any]] = []
     settings = {"imgsz": imgsz, "conf": LOWEST, "iou": IOU, "max_det": MAX_DET, **({"nms": False} if nms_free else {})}
-    predictor = _predictor()
     for path in logs.progress(images, "export: model"):
-        [single] = model.predict(str(path), predictor=predictor, rect=False, device="cpu", verbose=False, **settings)
-        [every] = model.predictor.every
-        seen.single.append(_found(single.boxes))
+        [(best, every)] = predictor.predict(model, str(path), "cpu", **settings)
+        seen.single.append(_found(best.boxes))
         seen.every.append(_found(every.boxes))
         if len(raw) < RAW_IMAGES and not nms_free:
-            raw.append(model.predictor.raw)
+            raw.append(tuple(tensor.float().cpu().numpy() for tensor in model.predictor.tensors))
     return seen, raw
 
 
 def _found(boxes: Any) -> Found:
     boxes = boxes.cpu().numpy()
     return Found(boxes.xyxy.astype(float), boxes.conf.astype(float), boxes.cls.astype(int))
-
-
-def _predictor() -> Any:
-    from ultralytics.models.yolo.detect import DetectionPredictor
-    from ultralytics.utils.nms import non_max_suppression
-
-    class BothPredictor(DetectionPredictor):  # type: ignore[misc]  # Ultralytics has no types
-        """Keeps the tensors, and the boxes with every class they may have."""
-
-        def postprocess(self, preds: Any, img: Any, orig_imgs: Any, **kwargs: Any) -> Any:
-            output = preds[0] if isinstance(preds, (list, tuple)) else preds
-            self.raw = img.float().cpu().numpy(), output.float().cpu().numpy().copy()
-            found = non_max_suppression(
-                output.clone(),
-                self.args.conf,
-                self.args.iou,
-                multi_label=True,
-                max_det=self.args.max_det,
-                end2end=output.shape[-1] == 6,
-            )
-            self.every = self.construct_results(found, img, orig_imgs, **kwargs)
-            return super().postprocess(preds, img, orig_imgs, **kwargs)
-
-    return BothPredictor

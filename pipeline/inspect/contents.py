@@ -17,7 +17,7 @@ from pipeline.boxes import YoloDataset, read_labels
 from pipeline.errors import DataError
 from pipeline.run import Run
 
-ORDER = ("test", "val", "train")  # mistakes first
+ORDER = ("test", "val", "train")  # errors first
 
 
 @dataclass(slots=True)
@@ -49,7 +49,7 @@ class Fate:
 
 
 @dataclass(slots=True)
-class Judged:
+class Evaluation:
     """What one model made of an image: its predictions, and the fate of each label, in the order of the labels."""
 
     predictions: list[Prediction]
@@ -64,7 +64,7 @@ class Judged:
 
 @dataclass(slots=True)
 class Picture:
-    """An image of the run. `judged` by its model, then by the one compared with; empty where none was validated.
+    """An image of the run. `evaluations` are by its model, then by the one compared with; empty where not validated.
 
     `source` is the path below the source of the image that it was made from.
     """
@@ -73,7 +73,7 @@ class Picture:
     path: Path
     size: tuple[int, int]
     labels: list[Label]
-    judged: list[Judged] = field(default_factory=list)
+    evaluations: list[Evaluation] = field(default_factory=list)
     source: str = ""
 
     @property
@@ -169,10 +169,12 @@ def _validated(run: Run, split: str, folder: Path) -> list[Picture]:
         labels = pictures[annotation["image_id"]].labels
         number_of[annotation["id"]] = len(labels)
         labels.append(Label(names[annotation["category_id"]], tuple(annotation["bbox"])))
-    judged = {image: Judged([], [Fate("missed", None) for _ in picture.labels]) for image, picture in pictures.items()}
+    evaluations = {
+        image: Evaluation([], [Fate("missed", None) for _ in picture.labels]) for image, picture in pictures.items()
+    }
     predicted: dict[int, int] = {}  # number of a prediction among those of its image
     for found in errors["predictions"]:
-        predictions = judged[found["image_id"]].predictions
+        predictions = evaluations[found["image_id"]].predictions
         predicted[found["id"]] = len(predictions)
         predictions.append(
             Prediction(
@@ -186,9 +188,9 @@ def _validated(run: Run, split: str, folder: Path) -> list[Picture]:
         )
     for thing in errors["objects"]:
         by = None if thing["prediction_id"] is None else predicted[thing["prediction_id"]]
-        judged[thing["image_id"]].fates[number_of[thing["annotation_id"]]] = Fate(thing["type"], by)
+        evaluations[thing["image_id"]].fates[number_of[thing["annotation_id"]]] = Fate(thing["type"], by)
     for image, picture in pictures.items():
-        picture.judged.append(judged[image])
+        picture.evaluations.append(evaluations[image])
     return list(pictures.values())
 
 
@@ -206,7 +208,7 @@ def _add(pictures: list[Picture], run: Run, against: Run, validated: list[str]) 
                     f"{against.root}: validated on other images or labels of the {split} split than {run.root}, "
                     f"{name} for one; convert both from the same source and validate them again"
                 )
-            mine[name].judged += others[name].judged
+            mine[name].evaluations += others[name].evaluations
 
 
 def _same_labels(one: Picture, other: Picture) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.report.curves import Curve
+from pipeline.metrics.precision_recall import Curve
 
 NAMED = 5  # classes in a sentence; the tables have them all
 # Kinds of errors as TIDE has them.

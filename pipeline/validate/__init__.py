@@ -1,9 +1,7 @@
 """Figures of the model one can trust: COCO's with error bars, kinds of mistakes, thresholds, cost.
 
     predict          labels and predictions, as COCO
-    coco             average precision and recall
-    matching         which prediction found which object
-    bootstrap        intervals        compare         against another run
+    compare          against another run
     error_types      TIDE's six       operating_point thresholds, calibration
     reconcile        other tools      retention, cost
 
@@ -16,17 +14,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from pipeline import files, weights
+from pipeline import files
 from pipeline.boxes import YoloDataset
 from pipeline.config import Validate
 from pipeline.errors import DataError
+from pipeline.metrics import bootstrap, coco
+from pipeline.metrics.matching import ClassMatches, match
 from pipeline.run import Run
-from pipeline.validate import bootstrap, compare, cost, error_types, operating_point, predict, reconcile, retention
-from pipeline.validate.coco import evaluate
-from pipeline.validate.matching import ClassMatches, match
+from pipeline.upstream import checkpoints, environment
+from pipeline.validate import compare, cost, error_types, operating_point, predict, reconcile, retention
 from pipeline.validate.predict import Predictions
-
-__all__ = ["evaluate", "main"]
 
 SPLITS = ("val", "test")
 
@@ -38,12 +35,12 @@ def main(config: Validate, run: Run, device: str, against: Path | None = None) -
     """
     if against is not None and run.metrics.is_file():
         return compare.main(run, Run(against))
-    weights.prepare()
-    weights.check_device(device)
+    environment.prepare()
+    environment.check_device(device)
     from ultralytics import YOLO
 
     dataset = YoloDataset.read(run.dataset / "data.yaml")
-    imgsz = weights.imgsz_of(run.model)
+    imgsz = checkpoints.imgsz_of(run.model)
     model = YOLO(str(run.model), task="detect")
     images = {split: dataset.files(split) for split in SPLITS if dataset.files(split)}
     if not images:
@@ -101,7 +98,7 @@ def _figures(
     tools: tuple[str, ...],
 ) -> dict[str, Any]:
     """Compute all figures of a split but its errors. `single` are the matches of the single labels."""
-    figures = evaluate(truth, predictions.every_label)
+    figures = coco.evaluate(truth, predictions.every_label)
     return {
         **figures,
         "intervals": bootstrap.intervals(match(truth, predictions.every_label), names),

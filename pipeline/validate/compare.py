@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from pipeline import files, results
 from pipeline.errors import DataError
+from pipeline.metrics import bootstrap
+from pipeline.metrics.matching import match
 from pipeline.run import Run
-from pipeline.validate import bootstrap
-from pipeline.validate.matching import match
 
 SPLITS = ("val", "test")
 LIMITS = "intervals cover the choice of images, not the luck of the seed: one training each"
@@ -110,10 +110,8 @@ def _ids(ours: list[dict[str, Any]], theirs: list[dict[str, Any]], key: str) -> 
 def differences(truth: dict[str, Any], ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> dict[str, Any]:
     """Figures of both, the difference, its interval and the verdict, overall and per class."""
     images = len(truth["images"])
-    # The first row is the split itself, each image once; then come the draws.
-    drawn = np.concatenate([np.ones((1, images), dtype=np.int64), bootstrap.draws(images)])
-    matches, other_matches = match(truth, ours), match(truth, theirs)
-    run, against = bootstrap.figures(matches, drawn), bootstrap.figures(other_matches, drawn)
+    matches = match(truth, ours)
+    run, against = bootstrap.with_draws(matches), bootstrap.with_draws(match(truth, theirs))
     return {
         "images": images,
         "figures": _compared(run.overall(), against.overall(), images),

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import pixels, weights
+from pipeline import pixels
+from pipeline.upstream import environment
 
 WARM_UP, RUNS = 3, 30
 # Ultralytics' preprocess, inference and postprocess: their sum is what is recorded.
@@ -38,7 +39,7 @@ def measure(model: Any, images: list[Path], imgsz: int, device: str) -> dict[str
         "gflops": round(gflops, 3) if gflops else None,  # Ultralytics gives 0 where it cannot count
         "imgsz": imgsz,
         "latency": {
-            "device": weights.device_name(device),
+            "device": environment.device_name(device),
             "batch": 1,
             "includes": INCLUDES,
             "runs": RUNS,

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import Wanted
-from pipeline.validate.matching import ClassMatches
+from pipeline.metrics.matching import ClassMatches
+from pipeline.metrics.precision_recall import Curve
 
 IOU = 0.5
 # Where val says nothing about a class: the score from which Ultralytics' predict shows a box.
@@ -30,34 +31,29 @@ def choose(matches: list[ClassMatches], names: list[str], wanted: Wanted | None)
     goal = wanted.model_dump(exclude_none=True) if wanted else {"best": "f1"}
     thresholds, per_class = {}, {}
     for name, of_class in zip(names, matches, strict=True):
-        objects = int(of_class.objects.sum())
-        thresholds[name], why = _choose(of_class, objects, wanted)
-        per_class[name] = {"why": why, "objects": objects}
+        curve = Curve.of(name, of_class)
+        thresholds[name], why = _choose(curve, wanted)
+        per_class[name] = {"why": why, "objects": curve.objects}
     return {"chosen_on": "val", "wanted": goal, "iou": IOU, "thresholds": thresholds, "per_class": per_class}
 
 
-def _choose(matches: ClassMatches, objects: int, wanted: Wanted | None) -> tuple[float, str]:
-    if not objects:
+def _choose(curve: Curve, wanted: Wanted | None) -> tuple[float, str]:
+    if not curve.objects:
         return DEFAULT_SCORE, "no labelled object in val, Ultralytics' default"
-    if not matches.hits[0].any():
+    if not curve.found.any():
         return DEFAULT_SCORE, "no object found in val, Ultralytics' default"
-    scores, found = matches.scores, np.cumsum(matches.hits[0])
-    # Equal scores are kept or left together.
-    ends = np.flatnonzero(np.append(scores[1:] < scores[:-1], True))
-    precision, recall = found[ends] / (ends + 1), found[ends] / objects
-    f1 = 2 * found[ends] / (ends + 1 + objects)
-    best, why = int(f1.argmax()), "best F1"
+    best, why = int(curve.f1.argmax()), "best F1"
     if wanted:
         [(figure, level)] = wanted.model_dump(exclude_none=True).items()
+        precision, recall = curve.precision, curve.recall
         reached, other = (precision, recall) if figure == "precision" else (recall, precision)
         if (reached >= level).any():
             best, why = int(np.where(reached >= level, other, -1).argmax()), f"{figure} {level:g}"
         else:
             why = f"{figure} {level:g} is out of reach, best F1 instead"
-    last = ends[best]
-    below = scores[last + 1] if last + 1 < len(scores) else 0.0
+    below = curve.scores[best + 1] if best + 1 < len(curve.scores) else 0.0
     # Scores have six decimals, so halves of their sums have seven; rounding to fewer could let the next one in.
-    return round(float(scores[last] + below) / 2, 7), why
+    return round(float(curve.scores[best] + below) / 2, 7), why
 
 
 def judge(matches: list[ClassMatches], names: list[str], thresholds: dict[str, float]) -> dict[str, Any]:

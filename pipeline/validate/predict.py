@@ -27,8 +27,7 @@ class Predictions:
     `single_label`: a box comes with its best class, as from `model.predict` and on a device. Operating points,
     calibration and error types are taken of these.
 
-    The second is not a part of the first: a class that is only the second best of its box suppresses its
-    neighbours in the first, and not in the second. So both are made, from one pass through the network.
+    The second is not a part of the first; `BothPredictor` says why.
     """
 
     every_label: list[dict[str, Any]] = field(default_factory=list)
@@ -79,19 +78,16 @@ def predict(model: Any, images: list[Path], imgsz: int, config: Validate, device
     Images go through the same square letterbox that exported models get, so that what is measured here is what
     a device will do.
     """
+    from pipeline.upstream import predictor
+
     predictions = Predictions()
     settings = {"imgsz": imgsz, "conf": config.conf, "iou": config.iou, "max_det": config.max_det}
-    predictor = _predictor_of_both()
     with logs.progress(description=description, total=len(images)) as bar:
         for first in range(0, len(images), PREDICT_BATCH):
             batch = [str(path) for path in images[first : first + PREDICT_BATCH]]
-            single = model.predict(
-                batch, predictor=predictor, rect=False, device=device or None, verbose=False, **settings
-            )
-            every, model.predictor.every_label = model.predictor.every_label, []
-            for image_id, (best, all_of_it) in enumerate(zip(single, every, strict=True), start=first + 1):
+            for image_id, (best, every) in enumerate(predictor.predict(model, batch, device, **settings), first + 1):
                 predictions.single_label += _records(best, image_id)
-                predictions.every_label += _records(all_of_it, image_id)
+                predictions.every_label += _records(every, image_id)
             bar.update(len(batch))
     return predictions
 
@@ -111,29 +107,3 @@ def write(path: Path, records: list[dict[str, Any]]) -> None:
     """Write COCO results, one record per line: there are hundreds per image, and indenting them takes seconds."""
     text = json.dumps(records, sort_keys=True, allow_nan=False)
     files.write_text(path, text.replace("}, {", "},\n{") + "\n")
-
-
-def _predictor_of_both() -> Any:
-    from ultralytics.models.yolo.detect import DetectionPredictor
-    from ultralytics.utils.nms import non_max_suppression
-
-    class PredictorOfBoth(DetectionPredictor):  # type: ignore[misc]  # Ultralytics has no types
-        """Ultralytics' predictor, which also keeps the results with every label in `every_label`."""
-
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
-            self.every_label: list[Any] = []
-
-        def postprocess(self, preds: Any, img: Any, orig_imgs: Any, **kwargs: Any) -> Any:
-            found = non_max_suppression(
-                preds,
-                self.args.conf,
-                self.args.iou,
-                multi_label=True,
-                max_det=self.args.max_det,
-                end2end=getattr(self.model, "end2end", False),
-            )
-            self.every_label += self.construct_results(found, img, orig_imgs, **kwargs)
-            return super().postprocess(preds, img, orig_imgs, **kwargs)
-
-    return PredictorOfBoth

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.validate import coco
-from pipeline.validate.matching import IOU_THRESHOLDS, ClassMatches, average_precision_of, match
+from pipeline.metrics import coco
+from pipeline.metrics.matching import IOU_THRESHOLDS, ClassMatches, by_image, match
+from pipeline.metrics.precision_recall import average_precision_of
 
 Pair = tuple[float, float]  # mAP50-95, mAP50
 SHOWN_SCORE = 0.25  # from which Ultralytics' predict shows a box
@@ -123,12 +124,7 @@ def by_ultralytics(truth: dict[str, Any], predictions: list[dict[str, Any]]) -> 
     # `match_predictions` looks at nothing of a validator but its overlaps.
     validator = SimpleNamespace(iouv=torch.linspace(0.5, 0.95, len(IOU_THRESHOLDS)))
     metrics = DetMetrics({category["id"]: category["name"] for category in truth["categories"]})
-    images: dict[int, tuple[list[Any], list[Any]]] = {image["id"]: ([], []) for image in truth["images"]}
-    for annotation in truth["annotations"]:
-        images[annotation["image_id"]][0].append(annotation)
-    for prediction in sorted(predictions, key=lambda record: -record["score"]):
-        images[prediction["image_id"]][1].append(prediction)
-    for name, (labelled, found) in images.items():
+    for number, (labelled, found) in enumerate(by_image(truth, predictions)):
         theirs, ours = (
             torch.tensor([record["category_id"] for record in records], dtype=torch.float32)
             for records in (labelled, found)
@@ -145,7 +141,7 @@ def by_ultralytics(truth: dict[str, Any], predictions: list[dict[str, Any]]) -> 
                 "pred_cls": ours.numpy(),
                 "target_cls": theirs.numpy(),
                 "target_img": np.unique(theirs.numpy()),
-                "im_name": str(name),
+                "im_name": str(number),
             }
         )
     metrics.process()

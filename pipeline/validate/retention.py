@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import files, weights
+from pipeline import files
 from pipeline.config import Validate
 from pipeline.errors import DataError
 from pipeline.formats import yolo
+from pipeline.metrics import coco
 from pipeline.run import Run
-from pipeline.validate import coco
+from pipeline.upstream import checkpoints
 from pipeline.validate.predict import as_coco, predict
 
 Measured = tuple[dict[str, Any], list[Path], list[dict[str, Any]]]  # ground truth, images, our predictions
@@ -36,14 +37,14 @@ def baseline(config: Validate, run: Run) -> Baseline | str | None:
     recorded = files.read_json(run.train_record)["weights"]
     if recorded["sha256"] is None:
         return None
-    candidates = [weights.HOME / recorded["name"]]
+    candidates = [checkpoints.HOME / recorded["name"]]
     if run.params("train").is_file():  # says where they were
         candidates.insert(0, Path(files.read_json(run.params("train"))["train"]["weights"]))
     for path in candidates:
         if path.is_file() and files.sha256(path) == recorded["sha256"]:
             break
     else:
-        return f"the source weights {recorded['name']} are not in {weights.HOME} any more, or are others now"
+        return f"the source weights {recorded['name']} are not in {checkpoints.HOME} any more, or are others now"
     from ultralytics import YOLO
 
     model = YOLO(str(path), task="detect")

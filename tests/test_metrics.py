@@ -9,8 +9,9 @@ import pytest
 from detections import Bbox, Found, Truth, by_pycocotools, noisy, scene, seen
 from numpy.typing import NDArray
 
-from pipeline.validate import bootstrap
-from pipeline.validate.matching import IOU_THRESHOLDS, ClassMatches, greedy, match, overlaps
+from pipeline.metrics import bootstrap
+from pipeline.metrics.iou import pairwise_iou
+from pipeline.metrics.matching import IOU_THRESHOLDS, ClassMatches, greedy, match
 
 FIGURES = ("map50_95", "map50", "map75", "ar100")
 # Both sides add the same double-precision numbers, in another order.
@@ -118,7 +119,7 @@ def test_overlaps_by_hand() -> None:
     boxes = np.array([[0, 0, 10, 10], [5, 0, 10, 10], [20, 20, 5, 5], [3, 3, 0, 0]], dtype=float)
     third = 50 / 150
     expected = [[1, third, 0, 0], [third, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
-    np.testing.assert_allclose(overlaps(boxes, boxes), expected, atol=1e-12)
+    np.testing.assert_allclose(pairwise_iou(boxes, boxes), expected, atol=1e-12)
 
 
 def test_nobody_takes_from_nothing() -> None:

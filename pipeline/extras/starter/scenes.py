@@ -8,16 +8,19 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import pixels, sample
+from pipeline import pixels
 from pipeline.boxes import Box
-from pipeline.sample.layout import Mask, Random
-from pipeline.sample.picture import light
-from pipeline.starter.families import FAMILIES, raster
+from pipeline.extras.sample.dataset import CLASSES as DEFECTS
+from pipeline.extras.sample.dataset import draw_tile
+from pipeline.extras.sample.layout import Mask, Random
+from pipeline.extras.sample.photograph import light
+from pipeline.extras.starter.families import FAMILIES
+from pipeline.extras.starter.raster import raster
 
 Image = NDArray[Any]  # float32, 0..255, BGR
 Window = tuple[slice, slice]  # rows, columns
 
-CLASSES = (*FAMILIES, *sample.CLASSES)
+CLASSES = (*FAMILIES, *DEFECTS)
 BOARDS = 0.2  # share of scenes that are boards of the sample data set's kind, with its defects
 MOST = 16  # objects of a scene
 SMALLEST = 9.0  # pixels of the longer side of an object
@@ -26,17 +29,17 @@ VISIBLE = 0.4  # share of an object that has to be in sight for it to be labelle
 CONTRAST = 40.0  # of an object's colour to what lies under it, at least: the largest difference of a channel
 
 
-def draw_scene(rng: Random, side: int) -> tuple[pixels.Picture, list[tuple[int, list[float]]]]:
-    """A BGR picture of `side` pixels a side, and its objects as (class, [x, y, width, height] in pixels)."""
+def draw_scene(rng: Random, side: int) -> tuple[pixels.Image, list[tuple[int, list[float]]]]:
+    """A BGR image of `side` pixels a side, and its objects as (class, [x, y, width, height] in pixels)."""
     if rng.random() < BOARDS:
         return _board(rng, side)
-    picture = _background(rng, side)
+    image = _background(rng, side)
     owner = np.zeros((side, side), np.int16)  # which object is seen at a pixel; 0 is the background
     whole: list[int] = []  # pixels of each object
     labels: list[int] = []
     for family, size, centre in _plan(rng, side):
         masks = raster(FAMILIES[CLASSES[family]](rng), size, _matrix(rng))
-        place = _place(picture, centre, size)
+        place = _place(image, centre, size)
         solid = masks[0][1] > 127
         if place is None or not solid.any():
             continue
@@ -49,24 +52,24 @@ def draw_scene(rng: Random, side: int) -> tuple[pixels.Picture, list[tuple[int, 
             continue  # it would hide another
         if np.count_nonzero(body) < VISIBLE * np.count_nonzero(solid):
             continue  # most of it would lie outside
-        _paint(rng, picture, window, [(tone, mask[cut]) for tone, mask in masks])
+        _paint(rng, image, window, [(tone, mask[cut]) for tone, mask in masks])
         owner[window][body] = len(whole) + 1
         whole.append(int(np.count_nonzero(solid)))
         labels.append(family)
     objects = [(label, box) for number, label in enumerate(labels, 1) if (box := _box_of(owner == number)) is not None]
-    return _photograph(rng, picture), objects
+    return _photograph(rng, image), objects
 
 
-def _board(rng: Random, side: int) -> tuple[pixels.Picture, list[tuple[int, list[float]]]]:
+def _board(rng: Random, side: int) -> tuple[pixels.Image, list[tuple[int, list[float]]]]:
     """A window of a drawn tile: smaller tiles have no room for its layouts."""
-    picture, defects = sample.draw_tile(rng)
-    left, top = (int(corner) for corner in rng.integers(0, len(picture) - side + 1, 2))
+    image, defects = draw_tile(rng)
+    left, top = (int(corner) for corner in rng.integers(0, len(image) - side + 1, 2))
     objects = []
     for name, (x, y, width, height) in defects:
         box = Box(name, x - left, y - top, x - left + width, y - top + height).clipped(side, side)
         if min(box.width, box.height) >= 3 and box.width * box.height >= VISIBLE * width * height:
             objects.append((CLASSES.index(name), [box.xmin, box.ymin, box.width, box.height]))
-    return picture[top : top + side, left : left + side], objects
+    return image[top : top + side, left : left + side], objects
 
 
 def _plan(rng: Random, side: int) -> list[tuple[int, int, tuple[float, float]]]:
@@ -94,9 +97,9 @@ def _matrix(rng: Random) -> NDArray[np.float64]:
     return matrix if rng.random() < 0.5 else matrix @ np.diag([-1.0, 1.0])
 
 
-def _place(picture: Image, centre: tuple[float, float], size: int) -> tuple[Window, Window] | None:
-    """The part of the picture that an object covers, and the part of the object that lies in the picture."""
-    side = picture.shape[0]
+def _place(image: Image, centre: tuple[float, float], size: int) -> tuple[Window, Window] | None:
+    """The part of the image that an object covers, and the part of the object that lies in the image."""
+    side = image.shape[0]
     left, top = (round(c - size / 2) for c in centre)
     x, y, right, bottom = max(left, 0), max(top, 0), min(left + size, side), min(top + size, side)
     if right - x < 3 or bottom - y < 3:
@@ -104,8 +107,8 @@ def _place(picture: Image, centre: tuple[float, float], size: int) -> tuple[Wind
     return (slice(y, bottom), slice(x, right)), (slice(y - top, bottom - top), slice(x - left, right - left))
 
 
-def _paint(rng: Random, picture: Image, window: Window, masks: list[tuple[int, Mask]]) -> None:
-    ground = picture[window]
+def _paint(rng: Random, image: Image, window: Window, masks: list[tuple[int, Mask]]) -> None:
+    ground = image[window]
     under = ground.reshape(-1, 3).mean(0)
     tones = [_apart_from(rng, under)]
     tones += [_apart_from(rng, tones[0]), _apart_from(rng, tones[0])]
@@ -183,43 +186,43 @@ def _background(rng: Random, side: int) -> Image:
         weight = 0.5 + 0.5 * np.sin((u * np.cos(angle) + v * np.sin(angle)) * often)
     else:
         weight = 0.5 + 0.5 * np.sign(np.sin(u * often)) * np.sign(np.sin(v * often))
-    picture = one + (other - one) * np.broadcast_to(weight, (side, side))[..., None].astype(np.float32)
+    image = one + (other - one) * np.broadcast_to(weight, (side, side))[..., None].astype(np.float32)
     if rng.random() < 0.4:
-        _clutter(rng, picture)
-    return np.asarray(np.clip(picture, 0, 255), np.float32)
+        _clutter(rng, image)
+    return np.asarray(np.clip(image, 0, 255), np.float32)
 
 
-def _clutter(rng: Random, picture: Image) -> None:
-    side = picture.shape[0]
+def _clutter(rng: Random, image: Image) -> None:
+    side = image.shape[0]
     for _ in range(int(rng.integers(3, 30))):
         colour = rng.uniform(0, 255, 3).tolist()
         start = rng.integers(0, side, 2)
         end = start + rng.normal(0, 30, 2).astype(int)
         kind = rng.random()
         if kind < 0.5:
-            cv2.line(picture, start.tolist(), end.tolist(), colour, 1, cv2.LINE_AA)
+            cv2.line(image, start.tolist(), end.tolist(), colour, 1, cv2.LINE_AA)
         elif kind < 0.8:
-            cv2.circle(picture, start.tolist(), int(rng.integers(1, 3)), colour, -1, cv2.LINE_AA)
+            cv2.circle(image, start.tolist(), int(rng.integers(1, 3)), colour, -1, cv2.LINE_AA)
         else:  # a veil with soft edges: uneven, but no shape
             spot = np.zeros((side, side), np.float32)
             cv2.circle(spot, start.tolist(), int(rng.integers(8, 30)), 0.6, -1)
             veil = np.asarray(cv2.GaussianBlur(spot, (0, 0), 8), np.float32)[..., None]
-            picture[:] = picture * (1 - veil) + np.array(colour, np.float32) * veil
+            image[:] = image * (1 - veil) + np.array(colour, np.float32) * veil
 
 
-def _photograph(rng: Random, picture: Image) -> pixels.Picture:
+def _photograph(rng: Random, image: Image) -> pixels.Image:
     if rng.random() < 0.7:
-        picture = light(rng, picture)
+        image = light(rng, image)
     if rng.random() < 0.1:
-        picture = np.repeat(picture.mean(-1, keepdims=True), 3, axis=-1)
+        image = np.repeat(image.mean(-1, keepdims=True), 3, axis=-1)
     if rng.random() < 0.5:
-        picture = cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.3, 1.2)))
+        image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.3, 1.2)))
     if rng.random() < 0.05:  # moved while it was taken
         kernel = np.eye(5, dtype=np.float32) / 5 if rng.random() < 0.5 else np.full((1, 5), 0.2, np.float32)
-        picture = cv2.filter2D(picture, -1, kernel)
+        image = cv2.filter2D(image, -1, kernel)
     if rng.random() < 0.6:
-        picture = picture + rng.standard_normal(picture.shape, np.float32) * np.float32(rng.uniform(1, 10))
-    return np.clip(picture, 0, 255).astype(np.uint8)
+        image = image + rng.standard_normal(image.shape, np.float32) * np.float32(rng.uniform(1, 10))
+    return np.clip(image, 0, 255).astype(np.uint8)
 
 
 def _box_of(seen: NDArray[np.bool_]) -> list[float] | None:

@@ -1,6 +1,6 @@
 """Sample data that needs no download: tiles of printed circuit boards with manufacturing defects.
 
-The six classes are those of the DeepPCB data set (Tang et al. 2019); every picture is drawn here, from the
+The six classes are those of the DeepPCB data set (Tang et al. 2019); every image is drawn here, from the
 seed. A tile is laid out as a mask of copper, each defect adds or removes some of it, and its box is where
 the mask changed: labels are exact by construction. Solder mask, pads, legend, light, dust and sensor noise
 come afterwards, and with them what makes it a task: drill holes look like pin holes, test points like
@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from pipeline import files, logs, pixels
-from pipeline.sample.defects import DRAW
-from pipeline.sample.layout import Mask, Random, lay_out
-from pipeline.sample.picture import render
+from pipeline.extras.sample.defects import DRAW
+from pipeline.extras.sample.layout import Mask, Random, lay_out
+from pipeline.extras.sample.photograph import render
 
 FOLDER = Path("data/raw/sample")
 SPLITS = {"train": 240, "val": 40, "test": 80}
@@ -33,7 +33,7 @@ Corners = tuple[float, float, float, float]
 
 
 def main(seed: int = 0, folder: Path = FOLDER, splits: dict[str, int] | None = None) -> str:
-    """Draw the data set as JPEG and COCO JSON, one file a split. Same seed, same pictures."""
+    """Draw the data set as JPEG and COCO JSON, one file a split. Same seed, same images."""
     splits = splits or SPLITS
     boxes = 0
     with files.new_folder(folder) as aside:
@@ -44,9 +44,9 @@ def main(seed: int = 0, folder: Path = FOLDER, splits: dict[str, int] | None = N
                 coco = _empty_coco()
                 for index in range(count):
                     # One generator a tile: a longer split keeps the tiles of a shorter one.
-                    picture, found = draw_tile(np.random.default_rng([seed, number, index]))
+                    image, found = draw_tile(np.random.default_rng([seed, number, index]))
                     name = f"{split}_{index:04d}.jpg"
-                    (aside / "images" / name).write_bytes(pixels.jpeg(picture, quality=92))
+                    (aside / "images" / name).write_bytes(pixels.jpeg(image, quality=92))
                     _add(coco, index, name, found)
                     bar.update()
                 files.write_json(aside / "annotations" / f"{split}.json", coco)
@@ -54,8 +54,8 @@ def main(seed: int = 0, folder: Path = FOLDER, splits: dict[str, int] | None = N
     return f"{sum(splits.values())} tiles, {boxes} defects -> {folder}"
 
 
-def draw_tile(rng: Random, size: int = SIZE) -> tuple[pixels.Picture, list[tuple[str, list[float]]]]:
-    """A BGR picture and its defects as (class, [x, y, width, height] in pixels)."""
+def draw_tile(rng: Random, size: int = SIZE) -> tuple[pixels.Image, list[tuple[str, list[float]]]]:
+    """A BGR image and its defects as (class, [x, y, width, height] in pixels)."""
     layout = lay_out(rng, size * SUPERSAMPLING)
     defects: list[tuple[str, list[float]]] = []
     wanted = 0 if rng.random() < PLAIN_TILES else int(rng.integers(3, 8))
@@ -76,7 +76,7 @@ def draw_tile(rng: Random, size: int = SIZE) -> tuple[pixels.Picture, list[tuple
 
 
 def _box_of(before: Mask, after: Mask, size: int) -> Corners | None:
-    """Where the mask changed, in pixels of the picture, or None where too little of it did."""
+    """Where the mask changed, in pixels of the image, or None where too little of it did."""
     rows, columns = np.nonzero(before != after)
     if len(rows) < FEWEST_PIXELS:
         return None

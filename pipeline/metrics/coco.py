@@ -32,7 +32,8 @@ def evaluate(truth: dict[str, Any], predictions: list[dict[str, Any]]) -> dict[s
     for annotation in truth["annotations"]:
         objects[annotation["category_id"]] += 1
     coco = COCO(truth)
-    evaluator = COCOeval_faster(coco, coco.loadRes(predictions or [_nothing(truth)]), "bbox", print_function=_silent)
+    results = coco.loadRes(predictions or [_nothing(truth)])
+    evaluator = COCOeval_faster(coco, results, "bbox", print_function=lambda *words: None)
     evaluator.run()
     figure = dict(zip(STATS, map(float, evaluator.stats), strict=False))
     # [IoU threshold 0.5:0.95, recall, class, area (0: all), detections per image (2: 100)]
@@ -66,10 +67,6 @@ def _nothing(truth: dict[str, Any]) -> dict[str, Any]:
     """A prediction that finds nothing: the evaluator refuses an empty list, though the answer is plain."""
     image, category = truth["images"][0]["id"], truth["categories"][0]["id"]
     return {"image_id": image, "category_id": category, "bbox": [0, 0, 0, 0], "score": 0.0}
-
-
-def _silent(*words: object) -> None:
-    pass
 
 
 def _mean(values: Any) -> float:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.sample.layout import Layout, Mask, Point, Random, whole
+from pipeline.extras.sample.layout import Layout, Mask, Point, Random, whole
 
 
 def _on_trace(rng: Random, layout: Layout) -> tuple[Point, Point, Point, int] | None:

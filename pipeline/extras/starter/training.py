@@ -15,11 +15,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pipeline import files, parallel, pixels, weights
+from pipeline import files, parallel, pixels
 from pipeline.boxes import Box, write_data_yaml, write_labels
-from pipeline.starter.scenes import CLASSES, draw_scene
+from pipeline.extras.starter.scenes import CLASSES, draw_scene
+from pipeline.upstream import checkpoints, environment
 
-TARGET = weights.HOME / weights.STARTER
+TARGET = checkpoints.HOME / checkpoints.STARTER
 WORK = Path(".cache/starter")  # scenes and the training's state; may be deleted once the weights are there
 SCENES = {"train": 20_000, "val": 400}
 SIDE = 160  # pixels: half the side of 320 is four times the scenes in the same time
@@ -47,8 +48,8 @@ def main(device: str, workers: int | None, seed: int = SEED, epochs: int = EPOCH
 
     Killed anywhere, the next call goes on from the last finished epoch.
     """
-    weights.prepare()
-    weights.check_device(device)
+    environment.prepare()
+    environment.check_device(device)
     scenes = work / f"scenes-{seed}"
     if not scenes.is_dir():
         draw(scenes, seed, SCENES, workers)
@@ -67,8 +68,8 @@ def draw(folder: Path, seed: int, splits: dict[str, int], workers: int | None) -
                 (aside / kind / split).mkdir(parents=True)
             places = [(seed, number, index) for index in range(count)]
             drawn = parallel.ordered(partial(_scene, SIDE), places, workers, f"starter: {split}")
-            for index, (picture, boxes) in enumerate(drawn):
-                (aside / "images" / split / f"{index:06d}.jpg").write_bytes(picture)
+            for index, (image, boxes) in enumerate(drawn):
+                (aside / "images" / split / f"{index:06d}.jpg").write_bytes(image)
                 write_labels(aside / "labels" / split / f"{index:06d}.txt", boxes, CLASSES, (SIDE, SIDE))
         write_data_yaml(aside / "data.yaml", {split: f"images/{split}" for split in splits}, CLASSES)
 
@@ -77,16 +78,16 @@ def _scene(side: int, place: tuple[int, int, int]) -> tuple[bytes, list[Box]]:
     """One scene as JPEG of any quality that cameras have, and its boxes."""
     cv2.setNumThreads(1)  # the processes share the cores already
     rng = np.random.default_rng(place)
-    picture, objects = draw_scene(rng, side)
+    image, objects = draw_scene(rng, side)
     boxes = [Box(CLASSES[label], x, y, x + w, y + h) for label, (x, y, w, h) in objects]
-    return pixels.jpeg(picture, quality=int(rng.integers(60, 96))), boxes
+    return pixels.jpeg(image, quality=int(rng.integers(60, 96))), boxes
 
 
 def _train(scenes: Path, folder: Path, device: str, seed: int, epochs: int) -> tuple[Path, float, float]:
     """The last epoch's checkpoint, the hours that all attempts took together, and its mAP50-95."""
     from ultralytics import YOLO
 
-    from pipeline.starter.trainer import trainer_class
+    from pipeline.extras.starter.trainer import trainer_class
 
     resume, progress = folder / "resume.pt", folder / "progress.json"
     where = {"data": str((scenes / "data.yaml").resolve()), "save_dir": str(folder.resolve()), "device": device or None}
@@ -108,7 +109,7 @@ def _publish(checkpoint: Path) -> None:
     import torch
     from ultralytics.nn.tasks import DetectionModel
 
-    model, content = weights.load(checkpoint)
+    model, content = checkpoints.load(checkpoint)
     assert isinstance(model, DetectionModel)
     arguments = {key: content["train_args"][key] for key in ("imgsz", "batch", "epochs", "seed", *ARGS)}
     model.args = arguments
@@ -116,7 +117,7 @@ def _publish(checkpoint: Path) -> None:
     TARGET.parent.mkdir(parents=True, exist_ok=True)
     partial = files.aside(TARGET)
     torch.save({**kept, "epoch": -1, "model": model.half(), "train_args": arguments}, partial)
-    weights.load(partial)
+    checkpoints.load(partial)
     partial.replace(TARGET)
 
 
@@ -126,7 +127,8 @@ def _readme(seed: int, epochs: int, hours: float, fitness: float, digest: str, d
         "command": "`make starter-weights`, which wrote this page too",
         "scenes": f"{SCENES['train']:,} of {SIDE} x {SIDE} pixels, {len(CLASSES)} classes, seed {seed}; "
         f"{SCENES['val']} more held out",
-        "training": f"{epochs} epochs, {hours:.1f} hours on {weights.device_name(device)}, threads: {parallel.cores()}",
+        "training": f"{epochs} epochs, {hours:.1f} hours on {environment.device_name(device)}, "
+        f"threads: {parallel.cores()}",
         "on the scenes held out": f"mAP50-95 {fitness:.3f}",
         "versions": ", ".join(f"{name} {version(name)}" for name in packages),
         "sha256": f"`{digest}`",
@@ -136,7 +138,7 @@ def _readme(seed: int, epochs: int, hours: float, fitness: float, digest: str, d
 
 Source weights; git ignores all of them but one.
 
-`{weights.STARTER}` is YOLO26n trained from random weights on drawn scenes: no photograph, no label made by
+`{checkpoints.STARTER}` is YOLO26n trained from random weights on drawn scenes: no photograph, no label made by
 hand. A config with `train.fallback: starter-yolo26n.pt` uses it where `yolo26n.pt`, trained on COCO, is neither here
 nor can be downloaded. COCO weights do better: put that file here.
 

@@ -1,48 +1,21 @@
 """What the source data shows: families of shapes, each a formula with random parameters, and its class by family.
 
-Fractals are iterated function systems, a class being one system and its members slight changes of it (FractalDB:
-Kataoka et al., "Pre-training without Natural Images", ACCV 2020). Radial contours are nested polygons whose radius
-wanders with the angle, a class being the number of corners (RCDB: Kataoka et al., "Replacing Labeled Real-image
-Datasets with Auto-generated Contours", CVPR 2022). Objects over objects, with the mask of each known: SegRCDB
-(Shinoda et al., ICCV 2023).
+Radial contours are nested polygons whose radius wanders with the angle, a class being the number of corners (RCDB:
+Kataoka et al., "Replacing Labeled Real-image Datasets with Auto-generated Contours", CVPR 2022). Objects over objects,
+with the mask of each known: SegRCDB (Shinoda et al., ICCV 2023). `fractals.py` has the fractals.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline.sample.layout import Mask, Random
-
-Points = NDArray[np.float64]  # N x 2; a body reaches from -1 to 1
-
-FRACTAL_SIDE = 96
-FRACTAL_FILL = (0.12, 0.6)  # share of pixels that a system has to reach: thinner ones are dust, fuller ones blobs
-FRACTAL_CHANGE = 0.2  # members of a class: each number of the system times 0.8 to 1.2, as in FractalDB
-FRACTAL_MEMBERS = 16
-SUBPIXEL = 4  # binary digits behind the point in OpenCV's drawing
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """One thing to draw: a filled outline, a stroke, or a picture of its own.
-
-    `tone` counts the colours of an object: 0 is its body, 1 and 2 are parts on it, 3 is a part of nearly the body's
-    colour, -1 takes away.
-    """
-
-    points: Points
-    tone: int = 0
-    stroke: float = 0.0  # width, in halves of the object's side; 0 fills
-    closed: bool = True
-
-
-Shape = list[Layer] | Mask  # a fractal comes as a picture
+from pipeline.extras.sample.layout import Random
+from pipeline.extras.starter import fractals
+from pipeline.extras.starter.raster import Layer, Points, Shape
 
 
 def _circle(radius: float = 1.0, centre: tuple[float, float] = (0, 0), count: int = 40) -> Points:
@@ -230,58 +203,12 @@ def _grid(rng: Random) -> Shape:
 
 def _glyph(rng: Random) -> Shape:
     """A letter or digit of one of OpenCV's stroke fonts."""
-    side = FRACTAL_SIDE
+    side = fractals.SIDE
     mask = np.zeros((side, side), np.uint8)
     text = "ABCDEFGHKLMNPRSTXYZ23456789"[int(rng.integers(27))]
     font = (cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_COMPLEX)[int(rng.integers(2))]
     cv2.putText(mask, text, (12, 82), font, 3.0, 255, int(rng.integers(4, 12)), cv2.LINE_AA)
     return mask
-
-
-def _fractal(number: int, rng: Random) -> Shape:
-    return _members(number)[int(rng.integers(FRACTAL_MEMBERS))]
-
-
-@cache
-def _members(number: int) -> list[Mask]:
-    """Pictures of one class of fractals, the same in every process."""
-    rng = np.random.default_rng([2020, number])
-    while True:
-        system = _system(rng)
-        if FRACTAL_FILL[0] < _attractor(rng, system).mean() / 255 < FRACTAL_FILL[1]:
-            break
-    changes = rng.uniform(1 - FRACTAL_CHANGE, 1 + FRACTAL_CHANGE, (FRACTAL_MEMBERS, *system.shape))
-    return [_attractor(rng, np.clip(system * change, -1, 1)) for change in changes]
-
-
-def _system(rng: Random) -> NDArray[np.float64]:
-    """Two to four affine maps as rows a, b, c, d, e, f, each a contraction."""
-    maps = rng.uniform(-1, 1, (int(rng.integers(2, 5)), 6))
-    for row in maps:
-        row[:4] *= float(rng.uniform(0.4, 0.85)) / np.linalg.norm(row[:4].reshape(2, 2), 2)
-    return maps
-
-
-def _attractor(rng: Random, maps: NDArray[np.float64]) -> Mask:
-    """The chaos game, played by 300 points at once; a map's share of the moves goes by its area."""
-    maps = maps.copy()
-    for row in maps:  # a change may have made one an expansion
-        row[:4] *= min(1.0, 0.9 / max(float(np.linalg.norm(row[:4].reshape(2, 2), 2)), 1e-9))
-    area = np.abs(maps[:, 0] * maps[:, 3] - maps[:, 1] * maps[:, 2]) + 0.02
-    points = np.zeros((300, 2))
-    seen = []
-    for step in range(100):
-        chosen = maps[rng.choice(len(maps), 300, p=area / area.sum())]
-        points = np.einsum("nij,nj->ni", chosen[:, :4].reshape(-1, 2, 2), points) + chosen[:, 4:]
-        if step >= 20:
-            seen.append(points)
-    places = np.concatenate(seen)
-    low, high = np.percentile(places, 0.5, axis=0), np.percentile(places, 99.5, axis=0)
-    places = (places - low) / max(float((high - low).max()), 1e-9) * (FRACTAL_SIDE - 1)
-    columns, rows = places[np.all((places >= 0) & (places < FRACTAL_SIDE), axis=1)].astype(int).T
-    mask = np.zeros((FRACTAL_SIDE, FRACTAL_SIDE), np.uint8)
-    mask[rows, columns] = 255
-    return np.asarray(cv2.dilate(mask, np.ones((2, 2), np.uint8)), np.uint8)
 
 
 FAMILIES: dict[str, Callable[[Random], Shape]] = {
@@ -312,39 +239,5 @@ FAMILIES: dict[str, Callable[[Random], Shape]] = {
     "cluster": _cluster,
     "grid": _grid,
     "glyph": _glyph,
-    **{f"fractal {number}": partial(_fractal, number) for number in range(1, 7)},
+    **{f"fractal {number}": partial(fractals.draw, number) for number in range(1, 7)},
 }
-
-
-def raster(shape: Shape, side: int, matrix: NDArray[np.float64]) -> list[tuple[int, Mask]]:
-    """Masks of an object, body first, as (tone, mask of `side` pixels); `matrix` turns and stretches it before.
-
-    Scaled so that the longer side of the body fills the frame but for a pixel.
-    """
-    if isinstance(shape, np.ndarray):
-        half = FRACTAL_SIDE / 2
-        affine = np.zeros((2, 3))
-        affine[:, :2] = matrix / np.linalg.norm(matrix, 2) * side / FRACTAL_SIDE / 1.1
-        affine[:, 2] = side / 2 - affine[:, :2] @ (half, half)
-        return [(0, np.asarray(cv2.warpAffine(shape, affine, (side, side), flags=cv2.INTER_AREA), np.uint8))]
-    outlines = [layer.points @ matrix.T for layer in shape]
-    reach = [
-        np.stack([points.min(0) - layer.stroke / 2, points.max(0) + layer.stroke / 2])
-        for layer, points in zip(shape, outlines, strict=True)
-        if layer.tone == 0
-    ]
-    low, high = np.min([r[0] for r in reach], axis=0), np.max([r[1] for r in reach], axis=0)
-    scale = (side - 2) / float((high - low).max())
-    offset = side / 2 - (low + high) / 2 * scale
-    masks: dict[int, Mask] = {}
-    for layer, points in zip(shape, outlines, strict=True):
-        places = [np.round((points * scale + offset - 0.5) * 2**SUBPIXEL).astype(np.int32)]
-        erase = layer.tone < 0
-        mask = masks.setdefault(0 if erase else layer.tone, np.zeros((side, side), np.uint8))
-        shade = 0 if erase else 255
-        if layer.stroke:
-            width = max(1, round(layer.stroke * scale))
-            cv2.polylines(mask, places, layer.closed, shade, width, cv2.LINE_AA, SUBPIXEL)
-        else:
-            cv2.fillPoly(mask, places, shade, cv2.LINE_AA, SUBPIXEL)
-    return sorted(masks.items())

@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import files, logs, parallel, pixels, weights
+from pipeline import files, logs, parallel, pixels
+from pipeline.upstream import checkpoints, environment
 
 # Side of the square that an image is fitted into. Smaller than in training: the vector is a mean over the
 # whole image, and copies of an image stand out better from others at 160 than at 320 (BCCD, face masks).
@@ -39,21 +40,18 @@ def of(images: Sequence[Path], model_file: Path, device: str, cache: Path) -> Ve
     made_from = json.dumps([SIDE, files.sha256(model_file), [_state(path) for path in images]])
     if (kept := _read(cache, made_from)) is not None:
         return kept
-    weights.prepare()
-    weights.check_device(device)
+    environment.prepare()
+    where = environment.torch_device(device)
     import torch
-    from ultralytics.utils.torch_utils import select_device
 
-    model, _ = weights.load(model_file)
-    where = select_device(device, verbose=False)
-    model = model.to(where)
+    model = checkpoints.load(model_file)[0].to(where)
     last = len(model.yaml["backbone"]) - 1
     rows: list[Vectors] = []
     with torch.inference_mode():
         for batch in _batches(images):
-            pictures = torch.from_numpy(batch).to(where).float() / 255
+            inputs = torch.from_numpy(batch).to(where).float() / 255
             # Ultralytics averages over height and width, and leaves the rest of the model out.
-            rows += [vector.float().cpu().numpy() for vector in model.predict(pictures, embed=[last])]
+            rows += [vector.float().cpu().numpy() for vector in model.predict(inputs, embed=[last])]
     vectors = np.stack(rows) if rows else np.empty((0, 0), np.float32)
     partial = files.aside(cache)
     try:
@@ -81,7 +79,7 @@ def standardised(vectors: Vectors) -> Vectors:
 
 
 def neighbours(vectors: Vectors) -> tuple[NDArray[np.intp], Vectors]:
-    """Return the nearest other rows of each row, nearest first, and their cosine distances (0 to 2).
+    """The nearest other rows of each row, nearest first, and their cosine distances (0 to 2).
 
     `vectors` are standardised. At most NEIGHBOURS of them, so that a film of one scene, where every image
     is like every other, takes no more memory than any other set.
@@ -113,10 +111,10 @@ def uniqueness(distances: Vectors) -> list[float]:
     return [float(mean) / top if top > 0 else 0.0 for mean in means]
 
 
-def near_duplicates(indices: NDArray[np.intp], distances: Vectors, likeness: float) -> list[int | None]:
-    """Return the number of the group that each row of `neighbours` is in, None for a row like no other.
+def similar_groups(indices: NDArray[np.intp], distances: Vectors, similarity: float) -> list[int | None]:
+    """The number of the group that each row of `neighbours` is in, None for a row like no other.
 
-    Rows whose cosine is at least `likeness` are in one group, and so are those that hang together by others.
+    Rows whose cosine is at least `similarity` are in one group, and so are those that hang together by others.
     """
     parent = list(range(len(indices)))
 
@@ -126,7 +124,7 @@ def near_duplicates(indices: NDArray[np.intp], distances: Vectors, likeness: flo
             row = parent[row]
         return row
 
-    close = np.argwhere(distances <= 1 - likeness + ROUNDING)
+    close = np.argwhere(distances <= 1 - similarity + ROUNDING)
     for row, column in close.tolist():
         one, other = sorted((root(row), root(int(indices[row, column]))))
         parent[other] = one
@@ -150,7 +148,7 @@ def _read(cache: Path, made_from: str) -> Vectors | None:
 
 
 def _batches(images: Sequence[Path]) -> Iterator[NDArray[np.uint8]]:
-    """Batches of RGB pictures, [image, channel, row, column]."""
+    """Batches of RGB images, [image, channel, row, column]."""
     bar = logs.progress(description="inspect: embeddings", total=len(images))
     with ThreadPoolExecutor(parallel.cores()) as pool, bar:  # OpenCV lets go of the interpreter while it decodes
         for first in range(0, len(images), BATCH):
@@ -159,13 +157,13 @@ def _batches(images: Sequence[Path]) -> Iterator[NDArray[np.uint8]]:
             bar.update(len(fitted))
 
 
-def _fitted(path: Path) -> pixels.Picture:
-    picture = pixels.read(path)
-    scale = SIDE / max(picture.shape[:2])
-    height, width = (max(1, round(side * scale)) for side in picture.shape[:2])
+def _fitted(path: Path) -> pixels.Image:
+    image = pixels.read(path)
+    scale = SIDE / max(image.shape[:2])
+    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
     top, left = (SIDE - height) // 2, (SIDE - width) // 2
     square = np.full((SIDE, SIDE, 3), GREY, np.uint8)
     square[top : top + height, left : left + width] = cv2.resize(
-        picture, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     )
     return square

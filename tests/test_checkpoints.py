@@ -14,21 +14,22 @@ from typing import Any
 import pytest
 from conftest import Trained
 
-from pipeline import files, weights
+from pipeline import files
 from pipeline.errors import WeightsError
 from pipeline.run import Run
+from pipeline.upstream import checkpoints, environment
 
 
 @pytest.fixture(autouse=True)
 def prepared(monkeypatch: pytest.MonkeyPatch) -> None:
-    weights.prepare()
+    environment.prepare()
 
 
 @pytest.fixture
 def no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In an empty folder, on a machine that reaches nobody."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(weights, "DOWNLOAD_HOST", "127.0.0.1")  # nothing listens on its port 443
+    monkeypatch.setattr(checkpoints, "DOWNLOAD_HOST", "127.0.0.1")  # nothing listens on its port 443
     for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(variable, raising=False)
 
@@ -50,7 +51,7 @@ def test_a_hostile_checkpoint_is_refused_and_not_executed(tmp_path: Path) -> Non
         path = tmp_path / f"hostile{number}.pt"
         torch.save(payload, path)
         with pytest.raises(WeightsError, match=rf"hostile{number}\.pt: .*get it again from where you trust it"):
-            weights.load(path)
+            checkpoints.load(path)
         assert not (tmp_path / f"ran{number}").exists()
     # The same file does run in a plain load: the test would notice if the payload were harmless.
     torch.load(tmp_path / "hostile0.pt", weights_only=False)
@@ -61,7 +62,7 @@ def test_a_bare_pickle_is_refused_and_not_executed(tmp_path: Path) -> None:
     path = tmp_path / "old.pt"
     path.write_bytes(pickle.dumps(Hostile(tmp_path / "ran")))
     with pytest.raises(WeightsError):
-        weights.load(path)
+        checkpoints.load(path)
     assert not (tmp_path / "ran").exists()
 
 
@@ -70,11 +71,11 @@ def test_code_in_the_yaml_of_a_checkpoint_is_not_evaluated(trained: Trained, tmp
     import torch
     from ultralytics.nn.tasks import DetectionModel
 
-    model, checkpoint = weights.load(trained.run.model)
+    model, checkpoint = checkpoints.load(trained.run.model)
     model.yaml["activation"] = f"__import__('os').mkdir({str(tmp_path / 'ran')!r})"
     path = tmp_path / "eval.pt"
     torch.save({**checkpoint, "model": model.half()}, path)
-    again, _ = weights.load(path)
+    again, _ = checkpoints.load(path)
     with pytest.raises(TypeError, match="unsupported activation"):
         DetectionModel(again.yaml, nc=2, verbose=False)
     assert not (tmp_path / "ran").exists()
@@ -85,7 +86,7 @@ def test_a_damaged_file(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "broken.pt"
     path.write_bytes(content)
     with pytest.raises(WeightsError, match=r"broken\.pt: not an Ultralytics checkpoint, or damaged") as error:
-        weights.load(path)
+        checkpoints.load(path)
     assert "\n" not in str(error.value)
 
 
@@ -93,7 +94,7 @@ def test_a_truncated_checkpoint(trained: Trained, tmp_path: Path) -> None:
     path = tmp_path / "half.pt"
     path.write_bytes(trained.run.model.read_bytes()[:100_000])
     with pytest.raises(WeightsError, match=r"half\.pt: not an Ultralytics checkpoint, or damaged"):
-        weights.load(path)
+        checkpoints.load(path)
 
 
 def test_plain_tensors_are_not_a_checkpoint(tmp_path: Path) -> None:
@@ -101,18 +102,18 @@ def test_plain_tensors_are_not_a_checkpoint(tmp_path: Path) -> None:
 
     torch.save({"weight": torch.zeros(3)}, tmp_path / "state.pt")
     with pytest.raises(WeightsError, match=r"state\.pt: not an Ultralytics checkpoint"):
-        weights.load(tmp_path / "state.pt")
+        checkpoints.load(tmp_path / "state.pt")
     assert zipfile.is_zipfile(tmp_path / "state.pt")
 
 
 def test_where_weights_are_looked_for(tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    weights.HOME.mkdir(parents=True)
-    shutil.copy(trained.run.model, weights.HOME / "mine.pt")
+    checkpoints.HOME.mkdir(parents=True)
+    shutil.copy(trained.run.model, checkpoints.HOME / "mine.pt")
     shutil.copy(trained.run.model, tmp_path / "here.pt")
-    assert weights.find("mine.pt") == weights.HOME / "mine.pt"
-    assert weights.find("here.pt") == Path("here.pt")
-    assert weights.find("yolo26n.yaml") == Path("yolo26n.yaml")
+    assert checkpoints.find("mine.pt") == checkpoints.HOME / "mine.pt"
+    assert checkpoints.find("here.pt") == Path("here.pt")
+    assert checkpoints.find("yolo26n.yaml") == Path("yolo26n.yaml")
 
 
 @pytest.mark.parametrize(
@@ -127,7 +128,7 @@ def test_where_weights_are_looked_for(tmp_path: Path, trained: Trained, monkeypa
 )  # fmt: skip
 def test_no_weights_and_no_network(name: str, said: str, tmp_path: Path, no_network: None) -> None:
     with pytest.raises(WeightsError, match=said):
-        weights.find(name)
+        checkpoints.find(name)
     assert not list(tmp_path.rglob("*.pt"))
 
 
@@ -137,13 +138,13 @@ NO_ANSWER = "127.0.0.1 cannot be reached to download it"
 @pytest.fixture
 def offline(trained: Trained, no_network: None) -> Path:
     """A project with starter weights and without others, on a machine without network; its `data/weights`."""
-    weights.HOME.mkdir(parents=True)
-    shutil.copy(trained.run.model, weights.HOME / weights.STARTER)
-    return weights.HOME
+    checkpoints.HOME.mkdir(parents=True)
+    shutil.copy(trained.run.model, checkpoints.HOME / checkpoints.STARTER)
+    return checkpoints.HOME
 
 
 def test_the_fallback_that_the_config_names(offline: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert weights.find("yolo26n.pt", weights.STARTER) == offline / weights.STARTER
+    assert checkpoints.find("yolo26n.pt", checkpoints.STARTER) == offline / checkpoints.STARTER
     said = capsys.readouterr().out
     assert said.count("\n") == 1
     assert f"{NO_ANSWER}; training starts from train.fallback, data/weights/starter-yolo26n.pt" in said
@@ -151,35 +152,35 @@ def test_the_fallback_that_the_config_names(offline: Path, capsys: pytest.Captur
 
 def test_no_other_weights_without_a_fallback(offline: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(WeightsError, match=r"put the file at data/weights/yolo26n\.pt, or .*`train\.fallback: starter"):
-        weights.find("yolo26n.pt")
+        checkpoints.find("yolo26n.pt")
     assert capsys.readouterr().out == ""
 
 
 def test_the_fallback_gives_way(offline: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shutil.copy(offline / weights.STARTER, offline / weights.COCO)
-    assert weights.find("yolo26n.pt", weights.STARTER) == offline / weights.COCO
-    assert weights.find(weights.STARTER) == offline / weights.STARTER  # asked for by name
+    shutil.copy(offline / checkpoints.STARTER, offline / checkpoints.COCO)
+    assert checkpoints.find("yolo26n.pt", checkpoints.STARTER) == offline / checkpoints.COCO
+    assert checkpoints.find(checkpoints.STARTER) == offline / checkpoints.STARTER  # asked for by name
     assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("name", ["yolo26n.pt", "yolo62n.pt", "other/yolo26n.pt", "model.onnx"])
 def test_a_fallback_that_is_not_there(name: str, offline: Path) -> None:
     with pytest.raises(WeightsError, match=r"; train\.fallback: mine\.pt is not in data/weights either$") as error:
-        weights.find(name, "mine.pt")
+        checkpoints.find(name, "mine.pt")
     assert "\n" not in str(error.value)
 
 
 def test_a_proxy_that_does_not_answer(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # the port of `discard`, which nobody offers
-    assert weights.find("yolo26n.pt", weights.STARTER) == offline / weights.STARTER
+    assert checkpoints.find("yolo26n.pt", checkpoints.STARTER) == offline / checkpoints.STARTER
 
 
 def test_a_host_that_keeps_silent(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes the connection and says nothing, for longer than anyone waits."""
-    assert weights.PROBE_SECONDS <= 5
+    assert checkpoints.PROBE_SECONDS <= 5
     with socket.create_server(("127.0.0.1", 0)) as server:
-        monkeypatch.setattr(weights, "DOWNLOAD_HOST", f"127.0.0.1:{server.getsockname()[1]}")
-        assert weights.find("yolo26n.pt", weights.STARTER) == offline / weights.STARTER
+        monkeypatch.setattr(checkpoints, "DOWNLOAD_HOST", f"127.0.0.1:{server.getsockname()[1]}")
+        assert checkpoints.find("yolo26n.pt", checkpoints.STARTER) == offline / checkpoints.STARTER
 
 
 @pytest.fixture
@@ -191,7 +192,7 @@ def release_host(tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPat
     served.parent.mkdir()
     shutil.copy(trained.run.model, served)
     monkeypatch.chdir(tmp_path)
-    weights.HOME.mkdir(parents=True)
+    checkpoints.HOME.mkdir(parents=True)
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -213,7 +214,7 @@ def release_host(tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPat
             return download(url=f"{address}/{Path(url).name}", **options)
 
         # Two addresses: where the host is asked for, and where its downloader fetches from.
-        monkeypatch.setattr(weights, "_reachable", lambda: True)
+        monkeypatch.setattr(checkpoints, "_reachable", lambda: True)
         monkeypatch.setattr(downloads, "safe_download", from_here)
         yield served
         server.shutdown()
@@ -222,8 +223,8 @@ def release_host(tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPat
 def test_a_download_with_the_known_digest(
     release_host: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(weights.KNOWN, "yolo26n.pt", files.sha256(release_host))
-    assert weights.find("yolo26n.pt") == weights.HOME / "yolo26n.pt"
+    monkeypatch.setitem(checkpoints.KNOWN, "yolo26n.pt", files.sha256(release_host))
+    assert checkpoints.find("yolo26n.pt") == checkpoints.HOME / "yolo26n.pt"
     assert "verified" not in capsys.readouterr().out
 
 
@@ -232,12 +233,12 @@ def test_a_download_with_another_digest(release_host: Path) -> None:
     with pytest.raises(
         WeightsError, match=r"yolo26n\.pt: the download has sha256 [0-9a-f]{64}, not the known 9b09cc8b"
     ):
-        weights.find("yolo26n.pt")
-    assert list(weights.HOME.iterdir()) == []
+        checkpoints.find("yolo26n.pt")
+    assert list(checkpoints.HOME.iterdir()) == []
 
 
 def test_a_download_without_a_known_digest(release_host: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert weights.find("yolo26s.pt") == weights.HOME / "yolo26s.pt"
+    assert checkpoints.find("yolo26s.pt") == checkpoints.HOME / "yolo26s.pt"
     assert f"not verified: no digest of it is known here; its sha256 is {files.sha256(release_host)}" in (
         capsys.readouterr().out
     )

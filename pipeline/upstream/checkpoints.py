@@ -1,8 +1,6 @@
-"""Ultralytics at arm's length: its environment, its checkpoints, and where source weights come from.
+"""Source weights: find, download and verify them, and load a checkpoint without running code from it.
 
-A checkpoint is a pickle, and a pickle is a program. Ultralytics runs it unless told otherwise, so it is
-told otherwise here, for the whole process and before it is imported: PyTorch's weights-only unpickler,
-an allow-list of torch's and Ultralytics' own layer classes, and no `eval` of what a model's YAML says.
+Loading imports Ultralytics, the rest does not: `params` looks for weights before every make.
 """
 
 from __future__ import annotations
@@ -16,77 +14,15 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 from pipeline import files, logs
-from pipeline.errors import DataError, PipelineError, WeightsError, did_you_mean
+from pipeline.errors import DataError, WeightsError, did_you_mean
 
 HOME = Path("data/weights")
-CACHE = Path(".cache")
 DOWNLOAD_HOST = "github.com"  # where Ultralytics keeps its release assets
 PROBE_SECONDS = 4.0
 COCO = "yolo26n.pt"
 STARTER = "starter-yolo26n.pt"  # made by `make starter-weights`, part of the project
 # SHA-256 of Ultralytics' release assets (v8.4.0).
 KNOWN = {"yolo26n.pt": "9b09cc8bf347f0fc8a5f7657480587f25db09b34bf33b0652110fb03a8ad4fef"}
-
-
-def prepare() -> None:
-    """Set up the process for Ultralytics. Call before the first import of it."""
-    from pipeline import parallel  # brings OpenCV, which `params` does without
-
-    os.environ["ULTRALYTICS_SAFE_LOAD"] = "true"
-    os.environ["YOLO_AUTOINSTALL"] = "false"  # no surprise installs
-    os.environ["YOLO_OFFLINE"] = "true"  # no telemetry, no version checks; downloads asked for still work
-    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
-    os.environ.setdefault("YOLO_CONFIG_DIR", str(CACHE.resolve()))
-    os.environ.setdefault("MPLCONFIGDIR", str((CACHE / "matplotlib").resolve()))
-    os.environ.setdefault("OMP_NUM_THREADS", str(parallel.cores()))
-    _bring_fonts(Path(os.environ["YOLO_CONFIG_DIR"]) / "Ultralytics")
-
-    from ultralytics.utils import torch_utils
-
-    # Ultralytics computes on `cores - 1` threads: on a 2-core machine, on one.
-    torch_utils.NUM_THREADS = parallel.cores()
-    # Ultralytics' `deterministic` also has PyTorch fill all memory that it allocates: 3 % of a step, for nothing, as
-    # no tensor is read before it is written.
-    torch_utils.torch.utils.deterministic.fill_uninitialized_memory = False
-
-
-def check_device(device: str) -> None:
-    """Refuse a `--device` that this machine does not have, with PipelineError. Empty means the best there is."""
-    from ultralytics.utils.torch_utils import select_device
-
-    try:
-        select_device(device, verbose=False)
-    except (AssertionError, RuntimeError, ValueError):
-        raise PipelineError(
-            f"--device {device}: this machine has no such device; name cpu, or leave it out for the best there is"
-        ) from None
-
-
-def device_name(device: str) -> str:
-    """Return what the processor or GPU calls itself, for records. Raises nothing: `device` was checked."""
-    import torch
-    from ultralytics.utils.torch_utils import get_cpu_info, select_device
-
-    chosen = select_device(device, verbose=False)
-    return str(torch.cuda.get_device_name(chosen) if chosen.type == "cuda" else get_cpu_info())
-
-
-def is_gpu(device: str) -> bool:
-    """Whether a checked `--device` is one for which Ultralytics loads images in worker processes."""
-    from ultralytics.utils.torch_utils import select_device
-
-    return select_device(device, verbose=False).type not in ("cpu", "mps")
-
-
-def _bring_fonts(config: Path) -> None:
-    """Ultralytics downloads Arial for its plots; Matplotlib brought a font along that does as well."""
-    import matplotlib
-
-    font = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-    for name in ("Arial.ttf", "Arial.Unicode.ttf"):
-        if not (config / name).exists():
-            config.mkdir(parents=True, exist_ok=True)
-            files.copy(font, config / name)
 
 
 def find(name: str, fallback: str | None = None) -> Path:
@@ -115,7 +51,7 @@ def find(name: str, fallback: str | None = None) -> Path:
 
 
 def locate(name: str) -> Path | None:
-    """Return the file of source weights: the path itself, or `data/weights/NAME`; None if neither is here."""
+    """The file of source weights on this machine: the path itself, or `data/weights/NAME`; None if it is neither."""
     path = Path(name)
     candidates = [path, HOME / name] if path.name == name else [path]
     return next((file for file in candidates if file.suffix == ".pt" and file.is_file()), None)
@@ -184,7 +120,7 @@ def _reachable() -> bool:
 
 
 def load(path: Path) -> tuple[Any, dict[str, Any]]:
-    """Return the float32 model of an Ultralytics detection checkpoint, in eval mode, and the checkpoint itself.
+    """The float32 model of an Ultralytics detection checkpoint, in eval mode, and the checkpoint itself.
 
     Raises WeightsError where the file is not one, or asks for anything that is not on the allow-list:
     nothing of it has been executed then.
@@ -192,7 +128,7 @@ def load(path: Path) -> tuple[Any, dict[str, Any]]:
     from ultralytics.nn.tasks import SAFE_LOAD, DetectionModel, load_checkpoint
 
     if not SAFE_LOAD:
-        raise RuntimeError("weights.prepare() has to come before the first import of Ultralytics")
+        raise RuntimeError("environment.prepare() has to come before the first import of Ultralytics")
     way_out = "get it again from where you trust it"
     try:
         model, checkpoint = load_checkpoint(path)
@@ -207,7 +143,7 @@ def load(path: Path) -> tuple[Any, dict[str, Any]]:
 
 
 def imgsz_of(model_file: Path) -> int:
-    """Return the image size that a run's model was trained at. Raises DataError where there is no model yet."""
+    """The image size that a run's model was trained at. Raises DataError where there is no model yet."""
     if not model_file.is_file():
         raise DataError(f"{model_file}: not there; `make train` writes it")
     return int(load(model_file)[0].args["imgsz"])

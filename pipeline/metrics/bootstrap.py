@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.validate.matching import IOU_THRESHOLDS, ClassMatches, average_precision
+from pipeline.metrics.matching import IOU_THRESHOLDS, ClassMatches
+from pipeline.metrics.precision_recall import average_precision
 
 LEVEL = 0.95
 RESAMPLES = 1000
@@ -76,6 +77,17 @@ def draws(images: int, resamples: int = RESAMPLES, seed: int = SEED) -> NDArray[
     return np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=resamples)
 
 
+def once(images: int) -> NDArray[np.int64]:
+    """The images themselves as a draw, each once: [1, images]."""
+    return np.ones((1, images), dtype=np.int64)
+
+
+def with_draws(classes: list[ClassMatches]) -> Figures:
+    """The figures of the images themselves, in the first row, and of every draw of them."""
+    images = len(classes[0].objects)
+    return figures(classes, np.concatenate([once(images), draws(images)]))
+
+
 def intervals(classes: list[ClassMatches], names: list[str]) -> dict[str, Any]:
     """The middle 95 % of the resampled figures, [low, high]; None where fewer than MIN_IMAGES images tell.
 
@@ -100,11 +112,15 @@ def intervals(classes: list[ClassMatches], names: list[str]) -> dict[str, Any]:
 
 def interval(values: NDArray[np.float64], images: int) -> list[float] | None:
     """Of the resampled values of a figure that `images` images tell about."""
+    ends = percentiles(values)
+    return None if images < MIN_IMAGES or ends is None else [round(end, 6) for end in ends]
+
+
+def percentiles(values: NDArray[np.float64]) -> list[float] | None:
+    """Return the ends of the middle LEVEL of resampled values, [low, high]; None where none is a number."""
     values = values[~np.isnan(values)]
-    if images < MIN_IMAGES or not len(values):
-        return None
     tail = 50 * (1 - LEVEL)
-    return [round(float(end), 6) for end in np.percentile(values, (tail, 100 - tail))]
+    return [float(end) for end in np.percentile(values, (tail, 100 - tail))] if len(values) else None
 
 
 def _mean(values: NDArray[np.float64], axes: int | tuple[int, ...]) -> NDArray[np.float64]:
