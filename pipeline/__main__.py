@@ -65,9 +65,9 @@ def _log(given: argparse.Namespace) -> Path | None:
     if given.command == "starter-weights":
         return Path(".cache/starter/logs/starter-weights.log")
     if given.command == "new":
-        from pipeline import new
+        from pipeline.new import stage
 
-        return Run.of(given.config or new.config_for(given.source)).log("new")
+        return Run.of(given.config or stage.config_for(given.source)).log("new")
     return Run.of(given.config).log("bench-export" if getattr(given, "bench", False) else given.command)
 
 

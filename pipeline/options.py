@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 from typing import ClassVar, NoReturn
 
-from pipeline import __version__
 from pipeline.errors import did_you_mean
 
+VERSION = "0.1.0"
 STAGES = {
     "convert": "annotations of any known format -> an Ultralytics data set with a receipt",
     "augment": "more training images by transforming the ones there are",
@@ -70,7 +70,7 @@ def parser() -> Parser:
         description="One stage of the pipeline; `make help` shows how they chain. Paths are relative to the current "
         "folder, and results go to runs/NAME there, where NAME is that of the config.",
     )
-    made.add_argument("--version", action="version", version=f"detection-transfer-pipeline {__version__}")
+    made.add_argument("--version", action="version", version=f"detection-transfer-pipeline {VERSION}")
     commands = made.add_subparsers(dest="command", required=True, metavar="STAGE")
     for name, description in {**STAGES, **OTHERS}.items():
         command = commands.add_parser(name, help=description, description=f"{description[0].upper()}{description[1:]}.")

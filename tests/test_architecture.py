@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "errors": set(),
     "run": set(),
     "logs": set(),
-    "options": {"__version__", "errors"},
+    "options": {"errors"},
     "files": {"errors"},
     "config": {"errors"},
     "boxes": {"errors"},
