@@ -75,7 +75,7 @@ def corners(rng: random.Random) -> tuple[float, float, float, float]:
     return x, y, x + width, y + height
 
 
-def found(truth: dict[str, Any], rng: random.Random) -> Any:
+def found(truth: Any, rng: random.Random) -> Any:
     for one in truth["annotations"]:
         x, y, width, height = one["bbox"]
         if rng.random() < 0.9:

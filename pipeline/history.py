@@ -6,7 +6,7 @@ import csv
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline import files
+from pipeline.records import receipt as receipt_record
 from pipeline.run import Run
 
 Epochs = list[dict[str, float | None]]
@@ -20,7 +20,7 @@ def read(run: Run) -> tuple[Epochs, list[float]]:
     """
     rows: Epochs = []
     ends = []
-    objects = val_has_objects(run)
+    objects = receipt_record.val_has_objects(run)
     # By number: phase10 comes after phase9.
     for path in sorted(run.train.glob("phase*/results.csv"), key=lambda path: (len(path.parent.name), path)):
         with path.open(encoding="utf-8", newline="") as file:
@@ -31,11 +31,6 @@ def read(run: Run) -> tuple[Epochs, list[float]]:
                 rows.append({key: None if key.startswith(unmeasured) else value for key, value in values.items()})
         ends.append(len(rows) + 0.5)
     return rows, ends[:-1]
-
-
-def val_has_objects(run: Run) -> bool:
-    """Whether there was anything to measure average precision on while the model was trained."""
-    return not run.receipt.is_file() or files.read_json(run.receipt)["splits"]["val"]["boxes"] > 0
 
 
 def points(epochs: Sequence[dict[str, float | None]], column: str) -> list[tuple[int, float]]:

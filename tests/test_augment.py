@@ -643,8 +643,9 @@ def test_workers_that_have_nothing_to_share_are_named(run: Run) -> None:
         config = Augment.model_validate({"copies": copies, "transforms": [{"HorizontalFlip": {}}]})
         line = augment.main(config, run, 0, workers)
         assert line.partition(" -> ")[2] == f"{run.augmented}{said}"
-    many(run.dataset)
-    assert "no effect" not in augment.main(config, run, 0, 2)
+    plenty = Run(run.root.with_name("plenty"))
+    many(plenty.dataset)
+    assert "no effect" not in augment.main(config, plenty, 0, 2)
 
 
 def test_any_number_of_processes_makes_the_same_bytes(run: Run) -> None:

@@ -695,3 +695,5 @@ def test_the_interval_of_a_drop() -> None:
     drop = ap.drop(ap.redrawn(good), ap.redrawn(worse))
     low, high = drop["interval"]
     assert 0 < low < drop["points"] < high
+    model, artefact = (ap.figures(matches, ["a", "b", "c"])["map50_95"] for matches in (good, worse))
+    assert drop["points"] == pytest.approx(100 * (model - artefact), abs=1.1e-4)  # both are rounded to six decimals

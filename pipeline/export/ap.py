@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +13,7 @@ from pipeline.export.runner import Found
 from pipeline.metrics import bootstrap
 from pipeline.metrics.iou import from_corners
 from pipeline.metrics.matching import ClassMatches, Rows, match_rows
+from pipeline.records.manifest import Drop, Figures
 
 
 def truth(dataset: YoloDataset, images: list[Path]) -> list[Found]:
@@ -43,12 +43,13 @@ def _rows(sides: list[Found]) -> Rows:
     )
 
 
-def figures(matches: list[ClassMatches], names: list[str]) -> dict[str, Any]:
+def figures(matches: list[ClassMatches], names: list[str]) -> Figures:
     """COCO's mAP50-95 and mAP50, 0..1, overall and per class; None where nothing is labelled."""
     found = bootstrap.figures(matches, bootstrap.once(len(matches[0].objects)))
     overall = found.overall()
     return {
-        **{name: _rounded(overall[name]) for name in ("map50_95", "map50")},
+        "map50_95": _rounded(overall["map50_95"]),
+        "map50": _rounded(overall["map50"]),
         "per_class": {name: _rounded(found.of_class(index)["map50_95"]) for index, name in enumerate(names)},
     }
 
@@ -58,7 +59,7 @@ def redrawn(matches: list[ClassMatches]) -> NDArray[np.float64]:
     return bootstrap.with_draws(matches).overall()["map50_95"]
 
 
-def drop(model: NDArray[np.float64], artefact: NDArray[np.float64]) -> dict[str, Any]:
+def drop(model: NDArray[np.float64], artefact: NDArray[np.float64]) -> Drop:
     """mAP50-95 of the model less that of the artefact, in points (hundredths), with its bootstrap interval.
 
     Both are as from `redrawn`, on the same images, so what both find hard cancels out.

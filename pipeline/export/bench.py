@@ -19,6 +19,9 @@ from pipeline import files, logs, parallel
 from pipeline.boxes import YoloDataset
 from pipeline.errors import ExportError
 from pipeline.export import bundle, runner
+from pipeline.records import manifest as manifest_record
+from pipeline.records.base import write_record
+from pipeline.records.manifest import Artefact, Manifest
 from pipeline.run import Run
 from pipeline.upstream import environment
 
@@ -59,7 +62,7 @@ def main(run: Run) -> str:
     Raises ExportError where no artefact was proven, or one is not the file that was.
     """
     environment.prepare()
-    manifest = files.read_json(run.manifest)
+    manifest = manifest_record.read(run)
     images = YoloDataset.read(run.dataset / "data.yaml").files("val")[:IMAGES]
     entries = [entry for entry in manifest["artefacts"] if entry["format"] != "engine" and "bundle" in entry]
     if not entries:
@@ -85,7 +88,7 @@ def main(run: Run) -> str:
     ]
     machine = f"{environment.device_name('cpu')}, {parallel.cores()} cores"
     manifest["benchmark"] = {"machine": machine, "images": len(images), "rows": rows}
-    files.write_json(run.manifest, manifest)
+    write_record(run.manifest, Manifest, manifest)
     return f"{table(rows)}\n-> {run.manifest}"
 
 
@@ -99,12 +102,12 @@ def _unpacked(archive: Path, place: Path) -> Path:
     return folder
 
 
-def _is_plain_onnx(entry: dict[str, Any]) -> bool:
+def _is_plain_onnx(entry: Artefact) -> bool:
     """What the others are measured against, and what Ultralytics' own command can run in the same way."""
     return bool(entry["format"] == "onnx" and entry["precision"] == "fp32" and entry["target"]["nms"] is None)
 
 
-def _measure(entry: dict[str, Any], folder: Path, images: list[Path], threads: int, export: Path) -> dict[str, Any]:
+def _measure(entry: Artefact, folder: Path, images: list[Path], threads: int, export: Path) -> dict[str, Any]:
     paths = [str(path.resolve()) for path in images]
     command = [sys.executable, str(folder / "run.py"), *paths, "--threads", str(threads), "--bench", str(RUNS)]
     measured = dict(_json_of(command, threads, entry["file"]))
@@ -117,7 +120,7 @@ def _measure(entry: dict[str, Any], folder: Path, images: list[Path], threads: i
 
 
 def _row(
-    entry: dict[str, Any], threads: int, rounds: list[dict[str, Any]], plain: list[dict[str, Any]] | None
+    entry: Artefact, threads: int, rounds: list[dict[str, Any]], plain: list[dict[str, Any]] | None
 ) -> dict[str, Any]:
     """Medians of the rounds. Ratios are taken within each round, where both had the same minute of the machine."""
 

@@ -23,6 +23,7 @@ from pipeline.export import ap, runner
 from pipeline.export.parity import compare
 from pipeline.export.runner import Found
 from pipeline.metrics.matching import ClassMatches
+from pipeline.records.manifest import Comparison, Drop, Figures, Outcome
 
 # As in validation: average precision needs the long tail of scores.
 LOWEST, IOU, MAX_DET = 0.001, 0.7, 300
@@ -77,7 +78,7 @@ class Gate:
     def match(self, seen: Seen) -> list[ClassMatches]:
         return ap.match(self.labelled, seen.every, len(self.dataset.names))
 
-    def figures(self, matches: list[ClassMatches]) -> dict[str, Any]:
+    def figures(self, matches: list[ClassMatches]) -> Figures:
         return ap.figures(matches, list(self.dataset.names))
 
     def see(self, model: runner.Model, description: str) -> Seen:
@@ -98,7 +99,7 @@ class Gate:
         matches = self.match(seen)
         names = list(self.dataset.names)
         drop = ap.drop(reference.redrawn, ap.redrawn(matches))
-        figures = {
+        figures: Comparison = {
             "parity": parity.as_json(),
             "raw": _raw(reference.raw, model) if model.spec["output"]["layout"] == "columns" else None,
             "ap": {
@@ -128,12 +129,12 @@ class Verdict:
     """`breaches` and `note` in words, maybe empty; `figures` for the manifest; `worst` images by name."""
 
     breaches: list[str]
-    figures: dict[str, Any]
+    figures: Comparison
     worst: list[str]
     note: str
 
     @property
-    def outcome(self) -> str:
+    def outcome(self) -> Outcome:
         """`passed`, `refused` or, where there was nothing to compare, `unproven`."""
         return "refused" if self.breaches else "passed" if self.figures["parity"]["boxes"] else "unproven"
 
@@ -142,7 +143,7 @@ class Verdict:
         return f"{', '.join(self.breaches)}{worst}"
 
 
-def _ap_breaches(drop: dict[str, Any], limits: Limits) -> list[str]:
+def _ap_breaches(drop: Drop, limits: Limits) -> list[str]:
     if limits.max_ap_drop is None or drop["points"] is None or drop["points"] <= limits.max_ap_drop:
         return []
     low, high = drop["interval"] or (drop["points"], drop["points"])

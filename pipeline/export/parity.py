@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from pipeline.config import Limits
 from pipeline.export.runner import Found
 from pipeline.metrics.iou import from_corners, pairwise_iou
+from pipeline.records.manifest import ParityFigures
 
 WORST = 3  # images named
 
@@ -48,7 +48,7 @@ class Parity:
         of_class = [shift for shift, other in zip(self.shifts, self.kinds, strict=True) if other == kind]
         return round(float(np.mean(of_class)), 6) if of_class else None
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> ParityFigures:
         return {
             "images": self.images,
             "from_score": round(self.from_score, 6),

@@ -6,6 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.records.coco import GroundTruth, Prediction
+from pipeline.records.metrics import CocoFigures
+
 # Names of COCOeval's twelve figures, in its order; the three of size bins are grouped below.
 STATS = (
     "map50_95",
@@ -23,7 +26,7 @@ STATS = (
 )
 
 
-def evaluate(truth: dict[str, Any], predictions: list[dict[str, Any]]) -> dict[str, Any]:
+def evaluate(truth: GroundTruth, predictions: list[Prediction]) -> CocoFigures:
     """COCO average precision and recall, 0..1; None where a class or size has no labelled object."""
     from faster_coco_eval import COCO, COCOeval_faster
 
@@ -43,7 +46,12 @@ def evaluate(truth: dict[str, Any], predictions: list[dict[str, Any]]) -> dict[s
         for column, index in enumerate(evaluator.params.catIds)
     }
     return {
-        **{name: _or_none(figure[name]) for name in ("map50_95", "map50", "map75", "ar1", "ar10", "ar100")},
+        "map50_95": _or_none(figure["map50_95"]),
+        "map50": _or_none(figure["map50"]),
+        "map75": _or_none(figure["map75"]),
+        "ar1": _or_none(figure["ar1"]),
+        "ar10": _or_none(figure["ar10"]),
+        "ar100": _or_none(figure["ar100"]),
         "per_size": {
             size: {"ap": _or_none(figure[f"ap_{size}"]), "ar": _or_none(figure[f"ar_{size}"])}
             for size in ("small", "medium", "large")
@@ -63,7 +71,7 @@ def evaluate(truth: dict[str, Any], predictions: list[dict[str, Any]]) -> dict[s
     }
 
 
-def _nothing(truth: dict[str, Any]) -> dict[str, Any]:
+def _nothing(truth: GroundTruth) -> Prediction:
     """A prediction that finds nothing: the evaluator refuses an empty list, though the answer is plain."""
     image, category = truth["images"][0]["id"], truth["categories"][0]["id"]
     return {"image_id": image, "category_id": category, "bbox": [0, 0, 0, 0], "score": 0.0}

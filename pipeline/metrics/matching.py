@@ -6,13 +6,15 @@ costs and the differences between two models need them, so the matching is done 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.metrics.iou import pairwise_iou
+from pipeline.records.coco import Annotation, GroundTruth, Prediction
 
 # COCO's ten overlaps, as pycocotools makes them.
 IOU_THRESHOLDS: NDArray[np.float64] = np.linspace(0.5, 0.95, 10)
@@ -43,13 +45,13 @@ class ClassMatches:
 
 
 def match(
-    truth: dict[str, Any], predictions: list[dict[str, Any]], max_detections: int | None = MAX_DETECTIONS
+    truth: GroundTruth, predictions: list[Prediction], max_detections: int | None = MAX_DETECTIONS
 ) -> list[ClassMatches]:
     """Match a COCO data set with COCO results: a `ClassMatches` per category in the order of `truth`."""
     image_at = {image["id"]: index for index, image in enumerate(truth["images"])}
     class_at = {category["id"]: index for index, category in enumerate(truth["categories"])}
 
-    def rows(records: list[dict[str, Any]]) -> Rows:
+    def rows(records: Sequence[Annotation | Prediction]) -> Rows:
         return Rows(
             np.array([image_at[record["image_id"]] for record in records], dtype=np.int64),
             np.array([class_at[record["category_id"]] for record in records], dtype=np.int64),
@@ -94,18 +96,14 @@ def match_rows(
     return matches
 
 
-def boxes(records: list[dict[str, Any]]) -> NDArray[np.float64]:
+def boxes(records: Sequence[Annotation | Prediction]) -> NDArray[np.float64]:
     """[records, 4], as COCO has them: x, y, width, height."""
     return np.array([record["bbox"] for record in records], dtype=np.float64).reshape(-1, 4)
 
 
-def by_image(
-    truth: dict[str, Any], predictions: list[dict[str, Any]]
-) -> list[tuple[list[dict[str, Any]], list[dict[str, Any]]]]:
+def by_image(truth: GroundTruth, predictions: list[Prediction]) -> list[tuple[list[Annotation], list[Prediction]]]:
     """Annotations and predictions of each image, the best scored prediction first."""
-    images: dict[int, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {
-        image["id"]: ([], []) for image in truth["images"]
-    }
+    images: dict[int, tuple[list[Annotation], list[Prediction]]] = {image["id"]: ([], []) for image in truth["images"]}
     for annotation in truth["annotations"]:
         images[annotation["image_id"]][0].append(annotation)
     for prediction in sorted(predictions, key=lambda record: -record["score"]):

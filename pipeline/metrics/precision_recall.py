@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.metrics.matching import ClassMatches, match
+from pipeline.records.coco import GroundTruth, Prediction
 
 RECALL_POINTS: NDArray[np.float64] = np.linspace(0, 1, 101)
 
@@ -47,7 +47,7 @@ class Curve:
         return 2 * self.found / (self.kept + self.objects)
 
 
-def curves(truth: dict[str, Any], predictions: list[dict[str, Any]]) -> list[Curve]:
+def curves(truth: GroundTruth, predictions: list[Prediction]) -> list[Curve]:
     """Return a curve per class of a COCO data set, those with most objects first; `predictions` are COCO results."""
     names = [category["name"] for category in truth["categories"]]
     every = [Curve.of(name, matches) for name, matches in zip(names, match(truth, predictions), strict=True)]

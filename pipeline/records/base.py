@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
@@ -18,43 +18,47 @@ Bbox = Annotated[list[Number], Field(min_length=4, max_length=4)]
 T = TypeVar("T")
 
 
-class Record(TypedDict):
-    """A JSON object. Its fields are documented by the strings below them."""
+if TYPE_CHECKING:
 
-    __pydantic_config__ = ConfigDict(strict=True, use_attribute_docstrings=True)  # type: ignore[misc]  # "3" is no number
+    class Record(TypedDict):
+        """A JSON object. Its fields are documented by the strings below them."""
+
+else:  # mypy takes the settings for a key
+
+    class Record(TypedDict):
+        __pydantic_config__ = ConfigDict(strict=True, use_attribute_docstrings=True)  # strict: "3" is no number
+
+
+def adapter(shape: Any) -> TypeAdapter[Any]:
+    return _adapter(shape)
 
 
 @cache
-def adapter(shape: type[T]) -> TypeAdapter[T]:
+def _adapter(shape: Any) -> TypeAdapter[Any]:
     return TypeAdapter(shape)
 
 
-def read(path: Path, shape: type[T], again: str) -> T:
-    """Read a record. `again` names the command that writes the file.
+def read_record(path: Path, shape: type[T], again: str, wrong: str = "") -> T:
+    """Read a record. `again` says how to make the file anew, `wrong` what a file of another shape is.
 
-    Raises DataError where the file is missing, damaged, or was written by an older version in another shape.
+    Raises DataError where the file is missing, damaged, or of another shape, as one of an older version may be.
     """
     data = files.read_json(path)
-    check(path, shape, data, again)
-    known: T = data
-    return known
-
-
-def check(path: Path, shape: type[T], data: Any, again: str, wrong: str = "") -> None:
-    """Raise DataError where the data does not have the shape."""
     try:
         adapter(shape).validate_python(data)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        kind = "should be an object" if first["type"] in ("dict_type", "model_type") else first["msg"].lower()
-        raise DataError(
-            f"{path}: {wrong or f'not as this version of `{again}` writes it'} "
-            f"({place}{': ' if place else ''}{kind}); delete it and `make {again}` again"
-        ) from None
+        what = "should be an object" if first["type"] == "dict_type" else first["msg"].lower()
+        reason = f"({place}{': ' if place else ''}{what})"
+        if wrong or first["type"] != "missing":
+            raise DataError(f"{path}: {wrong or 'damaged'} {reason}; {again}") from None
+        raise DataError(f"{path}: of an older version; {again} {reason}") from None
+    known: T = data
+    return known
 
 
-def write(path: Path, shape: type[T], record: T) -> None:
+def write_record(path: Path, shape: type[T], record: T) -> None:
     """Write a record. A ValidationError here is a bug of ours: the stage made something that it could not read."""
     adapter(shape).validate_python(record)
     files.write_json(path, record)

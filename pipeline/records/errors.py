@@ -10,22 +10,15 @@ from typing import Literal
 from pipeline.records.base import Bbox, Number, Record
 
 
-class ErrorCounts(Record):
-    tp: int
-    """True positives: right class, overlap of at least `foreground`."""
-    classification: int
-    localisation: int
-    both: int
-    duplicate: int
-    background: int
-    missed: int
-
-
 class ErrorOverlaps(Record):
     foreground: Number
     """IoU from which a prediction has found an object."""
     background: Number
     """IoU below which a prediction is of the background."""
+
+
+PredictionKind = Literal["tp", "classification", "localisation", "both", "duplicate", "background"]
+ObjectKind = Literal["tp", "classification", "localisation", "missed"]
 
 
 class JudgedPrediction(Record):
@@ -36,7 +29,7 @@ class JudgedPrediction(Record):
     category_id: int
     bbox: Bbox
     score: Number
-    type: Literal["tp", "classification", "localisation", "both", "duplicate", "background"]
+    type: PredictionKind
     annotation_id: int | None
     """The object that it overlaps most, by the rule of its kind."""
     iou: Number
@@ -46,7 +39,7 @@ class JudgedPrediction(Record):
 class JudgedObject(Record):
     annotation_id: int
     image_id: int
-    type: Literal["tp", "classification", "localisation", "missed"]
+    type: ObjectKind
     prediction_id: int | None
     """The prediction that found it, or that was of it but wrong."""
 
@@ -59,4 +52,5 @@ class ErrorFile(Record):
     objects: list[JudgedObject]
     missed: list[int]
     """Annotation ids that no prediction was about."""
-    counts: ErrorCounts
+    counts: dict[str, int]
+    """Predictions by kind, `tp` for those that found an object, and objects that were `missed`."""

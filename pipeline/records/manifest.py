@@ -6,7 +6,10 @@ from typing import Any, Literal
 
 from typing_extensions import NotRequired
 
-from pipeline.records.base import Interval, Number, Record
+from pipeline.records.base import Interval, Number, Record, read_record
+from pipeline.run import Run
+
+Outcome = Literal["passed", "refused", "unproven"]
 
 
 class Figures(Record):
@@ -29,7 +32,7 @@ class Precision(Record):
     drop: Drop
 
 
-class Parity(Record):
+class ParityFigures(Record):
     """Boxes of both at or above `from_score`, paired one to one."""
 
     images: int
@@ -55,7 +58,26 @@ class Thresholds(Record):
     """Refitted where eight bits shift the scores."""
 
 
-class Artefact(Record):
+class Comparison(Record):
+    """How an export differs from the model."""
+
+    parity: ParityFigures
+    raw: dict[str, Any] | None
+    """The same before non-maximum suppression and thresholds."""
+    ap: Precision
+    score_shift: dict[str, Number | None]
+    limits: dict[str, Number | None]
+
+
+class HandedOut(Record, total=False):
+    bundle: str
+    bundle_bytes: int
+    preflight: dict[str, Any]
+    """TensorRT: what was checked before an engine is built on the device."""
+    built: Any
+
+
+class Artefact(Comparison, HandedOut):
     """One target of `export.targets`."""
 
     file: str
@@ -66,26 +88,16 @@ class Artefact(Record):
     imgsz: int
     target: dict[str, Any]
     """The target as the config gives it."""
-    verdict: Literal["passed", "refused", "unproven"]
+    verdict: Outcome
     """`unproven`: the model finds nothing in the images, so nothing was compared and nothing is handed out."""
     breaches: list[str]
     note: str
-    limits: dict[str, Number | None]
-    parity: Parity
-    raw: dict[str, Any] | None
-    """The same before non-maximum suppression and thresholds."""
-    ap: Precision
-    score_shift: dict[str, Number | None]
     thresholds: Thresholds
     tried: NotRequired[list[dict[str, Any]]]
     """Recipes for eight bits, in turn."""
     calibration: NotRequired[dict[str, Any]]
     """Average precision with other draws of the calibration images."""
     other_head: NotRequired[dict[str, Number | None]]
-    bundle: NotRequired[str]
-    bundle_bytes: NotRequired[int]
-    preflight: NotRequired[dict[str, Any]]
-    built: NotRequired[Any]
 
 
 class ModelFile(Record):
@@ -111,3 +123,7 @@ class Manifest(Record):
     benchmark: dict[str, Any] | None
     """Written by `make bench-export`."""
     versions: dict[str, str]
+
+
+def read(run: Run) -> Manifest:
+    return read_record(run.manifest, Manifest, f"delete {run.export} and `make export` again")

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.records.base import Interval, Number, Record
-from pipeline.records.errors import ErrorCounts
+from pipeline.records.base import Interval, Number, Record, read_record
+from pipeline.records.training import SourceWeights
+from pipeline.run import Run
 
 
 class ClassFigures(Record):
@@ -75,7 +76,7 @@ class Confusion(Record):
     """Rows are labels, columns predictions."""
 
 
-class SplitFigures(Record):
+class CocoFigures(Record):
     images: int
     objects: int
     predictions: int
@@ -88,8 +89,12 @@ class SplitFigures(Record):
     per_class: dict[str, ClassFigures]
     per_size: dict[str, SizeFigures]
     """`small`, `medium`, `large`: below 32 x 32 pixels, below 96 x 96, and above."""
+
+
+class SplitFigures(CocoFigures):
     intervals: Intervals
-    error_counts: ErrorCounts
+    error_counts: dict[str, int]
+    """Errors by kind at the thresholds, and `tp`."""
     error_costs: dict[str, Number | None]
     """What mAP50 would gain if the errors of a kind were gone (TIDE)."""
     confusion: Confusion
@@ -126,18 +131,10 @@ class Latency(Record):
 
 class Cost(Record):
     parameters: int
-    gflops: Number
+    gflops: Number | None
     """At `imgsz`, for one image."""
     imgsz: int
     latency: Latency
-
-
-class SourceWeights(Record):
-    name: str
-    sha256: str | None
-    """Null where training began from a YAML file, with random weights."""
-    instead_of: str | None
-    """The weights that the config names, where `train.fallback` replaced them."""
 
 
 class Metrics(Record):
@@ -152,3 +149,7 @@ class Metrics(Record):
     imgsz: int
     settings: dict[str, Any]
     """The `validate` section of the config, with its defaults."""
+
+
+def read(run: Run) -> Metrics:
+    return read_record(run.metrics, Metrics, "delete it and `make validate` again")

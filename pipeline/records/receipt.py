@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pipeline.records.base import Record
+from pipeline.records.base import Record, read_record
+from pipeline.run import Run
 
 
 class BoxCounts(Record):
@@ -85,3 +86,12 @@ class Receipt(Record):
     sources: dict[str, str]
     """Image of the data set -> image of the source."""
     inputs: Inputs
+
+
+def read(run: Run) -> Receipt:
+    return read_record(run.receipt, Receipt, f"delete {run.dataset} and `make convert` again")
+
+
+def val_has_objects(run: Run) -> bool:
+    """Return whether there was anything to measure average precision on while the model was trained."""
+    return not run.receipt.is_file() or read(run)["splits"]["val"]["boxes"] > 0

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.records.base import Number, Record
-from pipeline.records.metrics import SourceWeights
+from pipeline.records.base import Number, Record, read_record
+from pipeline.run import Run
+
+
+class SourceWeights(Record):
+    name: str
+    sha256: str | None
+    """Null where training began from a YAML file, with random weights."""
+    instead_of: str | None
+    """The weights that the config names, where `train.fallback` replaced them."""
 
 
 class Proof(Record):
@@ -72,3 +80,7 @@ class Training(Record):
     machine: str
     threads: int
     versions: dict[str, str]
+
+
+def read(run: Run) -> Training:
+    return read_record(run.train_record, Training, f"delete {run.model} and `make train` again")

@@ -12,11 +12,16 @@ from typing import Any
 import jinja2
 import yaml
 
-from pipeline import files, history, results
+from pipeline import files, history
 from pipeline.boxes import YoloDataset
 from pipeline.config import Report
 from pipeline.errors import DataError
 from pipeline.metrics.precision_recall import curves
+from pipeline.records import manifest as manifest_record
+from pipeline.records import metrics as metrics_record
+from pipeline.records import predictions as split_records
+from pipeline.records import receipt as receipt_record
+from pipeline.records import training as training_record
 from pipeline.report import plots, words
 from pipeline.report.worst import worst_images
 from pipeline.run import SPLITS, Run
@@ -35,21 +40,19 @@ def main(config: Report, run: Run, against: Path | None = None) -> str:
     for needed, command in ((run.metrics, "validate"), (run.train_record, "train"), (run.receipt, "convert")):
         if not needed.is_file():
             raise DataError(f"{needed}: not there; `make {command}` writes it")
-    metrics, trained, receipt = (files.read_json(path) for path in (run.metrics, run.train_record, run.receipt))
+    metrics, trained, receipt = metrics_record.read(run), training_record.read(run), receipt_record.read(run)
     comparison = None if against is None else _comparison(run, Run(against))
     # JSON keys are sorted; people expect the splits in the order of their use.
     for record in (metrics, receipt, *([comparison] if comparison else [])):
         record["splits"] = {name: record["splits"][name] for name in SPLITS if name in record["splits"]}
     split = "test" if "test" in metrics["splits"] else "val"
-    if "error_costs" not in metrics["splits"][split]:
-        raise DataError(f"{run.metrics}: of an older version; delete it and `make validate` again")
-    truth, predictions = results.read(run, split, single_label=True)
-    errors = results.errors(run, split, truth)
+    truth, predictions = split_records.predictions(run, split, single_label=True)
+    errors = split_records.errors(run, split, truth)
     folder = YoloDataset.read(run.dataset / "data.yaml").images[split]
     found = curves(truth, predictions)
     drawn = [curve for curve in found if curve.scores.size]
     epochs, borders = history.read(run)
-    exported = files.read_json(run.manifest) if run.manifest.is_file() else None
+    exported = manifest_record.read(run) if run.manifest.is_file() else None
     measured = exported["benchmark"]["rows"] if exported and exported["benchmark"] else []
     figures = metrics["splits"][split]
     html = (
@@ -64,7 +67,7 @@ def main(config: Report, run: Run, against: Path | None = None) -> str:
             kinds=words.kinds(figures),
             thresholds=words.thresholds(metrics["operating_point"], split),
             trained=trained,
-            val_has_objects=history.val_has_objects(run),
+            val_has_objects=receipt_record.val_has_objects(run),
             receipt=receipt,
             comparison=comparison,
             legend=list(zip([curve.name for curve in drawn[:COLOURED]], plots.COLOURS, plots.DASHES, strict=False)),

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import logs, pixels
+from pipeline.records.coco import Annotation, GroundTruth
+from pipeline.records.errors import ErrorFile, JudgedObject, JudgedPrediction
 from pipeline.report import words
 
 SIDE = 480  # pixels of the longer side: 24 images make about 1 MB
@@ -19,8 +21,8 @@ TYPES = ("classification", "localisation", "both", "duplicate", "background")
 class Found:
     """What `validate` says of one image: a record for each object, and for each wrong prediction."""
 
-    objects: list[dict[str, Any]] = field(default_factory=list)
-    wrong: list[dict[str, Any]] = field(default_factory=list)
+    objects: list[JudgedObject] = field(default_factory=list)
+    wrong: list[JudgedPrediction] = field(default_factory=list)
 
     @property
     def errors(self) -> int:
@@ -30,14 +32,14 @@ class Found:
 
     @property
     def words(self) -> str:
-        kinds = Counter(record["type"] for record in self.wrong)
+        kinds = Counter[str](record["type"] for record in self.wrong)
         why = ", ".join(f"{kinds[kind]} {kind}" for kind in TYPES if kinds[kind])
         lost, total = sum(record["type"] != "tp" for record in self.objects), len(self.objects)
         not_found = f"{lost} of {words.counted(total, 'object')} not found" if total else "no objects"
         return f"{not_found}, {words.counted(len(self.wrong), 'wrong prediction')}{f' ({why})' if why else ''}"
 
 
-def worst_images(truth: dict[str, Any], errors: dict[str, Any], folder: Path, number: int) -> list[dict[str, Any]]:
+def worst_images(truth: GroundTruth, errors: ErrorFile, folder: Path, number: int) -> list[dict[str, Any]]:
     """Return at most `number` images that have an error, most errors first, for the template to draw.
 
     `truth` is the COCO data set of a split with its images in `folder`, `errors` what `validate` says of its
@@ -48,9 +50,9 @@ def worst_images(truth: dict[str, Any], errors: dict[str, Any], folder: Path, nu
     found = {image["id"]: Found() for image in truth["images"]}
     for record in errors["objects"]:
         found[record["image_id"]].objects.append(record)
-    for record in errors["predictions"]:
-        if record["type"] != "tp":
-            found[record["image_id"]].wrong.append(record)
+    for prediction in errors["predictions"]:
+        if prediction["type"] != "tp":
+            found[prediction["image_id"]].wrong.append(prediction)
     images = sorted(truth["images"], key=lambda image: (-found[image["id"]].errors, image["file_name"]))
     shown = [image for image in images[:number] if found[image["id"]].errors]
     bar = logs.progress(shown, "report")
@@ -58,7 +60,7 @@ def worst_images(truth: dict[str, Any], errors: dict[str, Any], folder: Path, nu
 
 
 def _drawn(
-    file: str, found: Found, annotations: dict[int, dict[str, Any]], names: dict[int, str], folder: Path
+    file: str, found: Found, annotations: dict[int, Annotation], names: dict[int, str], folder: Path
 ) -> dict[str, Any]:
     small, scale = pixels.fit(pixels.read(folder / file), SIDE, enlarge=1.5)
     boxes = []
@@ -66,8 +68,8 @@ def _drawn(
         annotation, is_found = annotations[record["annotation_id"]], record["type"] == "tp"
         label = "" if is_found else names[annotation["category_id"]]
         boxes.append(_box(annotation["bbox"], scale, "found" if is_found else "missed", label))
-    for record in found.wrong:
-        boxes.append(_box(record["bbox"], scale, "wrong", f"{names[record['category_id']]} {record['score']:.2f}"))
+    for wrong in found.wrong:
+        boxes.append(_box(wrong["bbox"], scale, "wrong", f"{names[wrong['category_id']]} {wrong['score']:.2f}"))
     height, width = small.shape[:2]
     return {
         "file": file,

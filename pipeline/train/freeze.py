@@ -18,6 +18,7 @@ from typing import Any
 
 from pipeline.config import FREEZE_WORDS
 from pipeline.errors import ConfigError, PipelineError, did_you_mean
+from pipeline.records.training import Proof
 
 Freeze = str | int | tuple[int | str, ...]
 
@@ -128,7 +129,7 @@ def moved(before: dict[str, Any], model: Any) -> list[str]:
     return [name for name, tensor in before.items() if not bool((state[name] == tensor).all())]
 
 
-def prove(before: dict[str, dict[str, str]], model: Any) -> dict[str, Any]:
+def prove(before: dict[str, dict[str, str]], model: Any) -> Proof:
     """Compare a saved model with the digests from before its phase; return the proof for `train.json`.
 
     The proof holds one digest over all frozen tensors from before the phase, and one of the saved model. Raises

@@ -16,6 +16,7 @@ from ultralytics.utils.torch_utils import strip_optimizer
 
 from pipeline import files
 from pipeline.errors import PipelineError
+from pipeline.records.training import Proof, TrainedPhase
 from pipeline.run import Run
 from pipeline.train import epoch_lines, freeze, record, trainer
 from pipeline.train.plan import PhasePlan
@@ -37,7 +38,7 @@ class Shared:
     teacher: Path | None
 
 
-def train(shared: Shared, plan: PhasePlan, folder: PhaseFolder, start: Path) -> dict[str, Any]:
+def train(shared: Shared, plan: PhasePlan, folder: PhaseFolder, start: Path) -> TrainedPhase:
     """Train one phase from the weights in `start`, write its `model.pt` and return its part of `train.json`.
 
     Goes on from the last finished epoch where there is one. Raises PipelineError where a frozen tensor changed or no
@@ -96,7 +97,7 @@ def _settings(shared: Shared, plan: PhasePlan) -> dict[str, Any]:
     return {**settings, **shared.recipe.args}
 
 
-def _prove_and_save(folder: PhaseFolder) -> tuple[Any, dict[str, Any]]:
+def _prove_and_save(folder: PhaseFolder) -> tuple[Any, Proof]:
     """Write the best epoch as `model.pt` once its frozen tensors are proven unchanged; return model and proof."""
     partial = files.aside(folder.model)
     try:

@@ -8,7 +8,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pipeline import files, history
+from pipeline import files
+from pipeline.records import receipt as receipt_record
+from pipeline.records.training import Proof, TrainedPhase, Training
 from pipeline.run import Run
 from pipeline.train.plan import PhasePlan
 from pipeline.train.recipe import Recipe, is_best
@@ -19,9 +21,7 @@ from pipeline.upstream import environment
 PACKAGES = ("ultralytics-opencv-headless", "torch", "albumentations", "opencv-python-headless", "numpy")
 
 
-def of_phase(
-    run: Run, plan: PhasePlan, folder: PhaseFolder, saved: Any, proof: dict[str, Any], seconds: float
-) -> dict[str, Any]:
+def of_phase(run: Run, plan: PhasePlan, folder: PhaseFolder, saved: Any, proof: Proof, seconds: float) -> TrainedPhase:
     """Return the part of `train.json` of one phase, whose `saved` model is a DetectionModel."""
     progress, trainable = files.read_json(folder.progress), files.read_json(folder.digests)["trainable"]
     sizes = {name: parameter.numel() for name, parameter in saved.named_parameters()}
@@ -31,7 +31,7 @@ def of_phase(
         "epochs": progress["epochs"],
         "best_epoch": progress["best_epoch"],
         # Ultralytics gives 0 where there was nothing to find.
-        "best_fitness": progress["best_fitness"] if history.val_has_objects(run) else None,
+        "best_fitness": progress["best_fitness"] if receipt_record.val_has_objects(run) else None,
         "freeze": list(plan.freeze),
         "lr0": plan.lr0,
         "lr_groups": plan.lr_groups.model_dump(),
@@ -46,7 +46,7 @@ def of_phase(
     }
 
 
-def best_phase(records: Sequence[Mapping[str, Any]]) -> int:
+def best_phase(records: Sequence[TrainedPhase]) -> int:
     """Return the number of the phase, from 1, that becomes the model: the best by the validation split."""
     fitness = [record["best_fitness"] or 0.0 for record in records]  # unmeasured in one, unmeasured in all
     return max(number for number, value in enumerate(fitness, start=1) if is_best(value, max(fitness)))
@@ -55,10 +55,10 @@ def best_phase(records: Sequence[Mapping[str, Any]]) -> int:
 def of_training(
     beginning: Mapping[str, Any],
     recipe: Recipe,
-    records: list[dict[str, Any]],
+    records: list[TrainedPhase],
     classes_kept: list[str],
     device: str,
-) -> dict[str, Any]:
+) -> Training:
     """Return what `train.json` says of the whole training."""
     import torch
 
@@ -81,7 +81,7 @@ def of_training(
     }
 
 
-def last_line(source: Source, records: Sequence[Mapping[str, Any]], no_effect: str, model: Path) -> str:
+def last_line(source: Source, records: Sequence[TrainedPhase], no_effect: str, model: Path) -> str:
     """Say in one line what was trained; `no_effect` names an option that had none."""
     best, epochs = best_phase(records), sum(record["epochs"] for record in records)
     fitness = records[best - 1]["best_fitness"]

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from pipeline import files
 from pipeline.boxes import YoloDataset
 from pipeline.config import Train
 from pipeline.errors import PipelineError
+from pipeline.records.base import read_record, write_record
+from pipeline.records.training import TrainedPhase, Training
 from pipeline.run import Run
 from pipeline.train import arguments, history_plot, plan, recipe, record, resume, source
 from pipeline.train.resume import PhaseFolder
@@ -45,20 +46,20 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int | None = 
 
     loaders = LOADERS if workers is None else workers
     shared = phase.Shared(run, chosen, config.imgsz, seed, device, loaders, teacher)
-    records: list[dict[str, Any]] = []
+    records: list[TrainedPhase] = []
     weights_file = start.path
     for one in plans:
         folder = PhaseFolder.of(run, one.number)
         if not folder.record.is_file():
-            files.write_json(folder.record, phase.train(shared, one, folder, weights_file))
+            write_record(folder.record, TrainedPhase, phase.train(shared, one, folder, weights_file))
         folder.tidy()
-        records.append(files.read_json(folder.record))
+        records.append(read_record(folder.record, TrainedPhase, f"delete {run.train} and `make train` again"))
         weights_file = folder.model
 
     history_plot.draw(run)
     kept = start.known_classes(data.names) if config.args.get("cls_remap", True) else []
     trained = record.of_training(beginning, chosen, records, kept, device)
-    files.write_json(run.train_record, trained)
+    write_record(run.train_record, Training, trained)
     files.copy(PhaseFolder.of(run, trained["best_phase"]).model, run.model)
     resume.finish(run)
     _drop_other_features(run, records)
@@ -75,7 +76,7 @@ def _check_device(device: str) -> None:
     environment.check_device(device)
 
 
-def _drop_other_features(run: Run, records: list[dict[str, Any]]) -> None:
+def _drop_other_features(run: Run, records: list[TrainedPhase]) -> None:
     """Delete what this training did not use: features of other images, sizes or weights."""
     splits = [split for one in records for split in (one["features"] or {}).values()]
     used = {Path(split["file"]).stem for split in splits if split["cached"]}

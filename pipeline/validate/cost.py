@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import pixels
+from pipeline.records.metrics import Cost
 from pipeline.upstream import environment
 
 WARM_UP, RUNS = 3, 30
@@ -16,7 +17,7 @@ WARM_UP, RUNS = 3, 30
 INCLUDES = "letterbox, network and non-maximum suppression, without reading the file"
 
 
-def measure(model: Any, images: list[Path], imgsz: int, device: str) -> dict[str, Any]:
+def measure(model: Any, images: list[Path], imgsz: int, device: str) -> Cost:
     """Measure parameters and GFLOPs of the fused network, as Ultralytics counts them, and milliseconds per image.
 
     Fused, since that is what predicts and is exported: BatchNorm folded into convolutions, the head that only

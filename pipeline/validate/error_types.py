@@ -14,13 +14,16 @@ General Toolbox for Identifying Object Detection Errors", ECCV 2020), at its two
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from pipeline.metrics.iou import pairwise_iou
 from pipeline.metrics.matching import boxes, by_image, greedy
 from pipeline.metrics.precision_recall import average_precision_of
+from pipeline.records.coco import Annotation, GroundTruth, Prediction
+from pipeline.records.errors import ErrorFile, ObjectKind, PredictionKind
+from pipeline.records.metrics import Confusion
 
 FOREGROUND, BACKGROUND = 0.5, 0.1
 MISTAKES = ("classification", "localisation", "both", "duplicate", "background")
@@ -33,15 +36,13 @@ FIXABLE = ("classification", "localisation")  # the mistakes that, mended, find 
 class Diagnosis:
     """A prediction, what it is ("tp" or one of MISTAKES), and the object it is about, None for background."""
 
-    prediction: dict[str, Any]
-    kind: str
-    annotation: dict[str, Any] | None
+    prediction: Prediction
+    kind: PredictionKind
+    annotation: Annotation | None
     iou: float
 
 
-def diagnose(
-    truth: dict[str, Any], predictions: list[dict[str, Any]], max_detections: int | None = None
-) -> list[Diagnosis]:
+def diagnose(truth: GroundTruth, predictions: list[Prediction], max_detections: int | None = None) -> list[Diagnosis]:
     """Every prediction with its kind, image by image, best score first."""
     diagnoses = []
     for labelled, found in by_image(truth, predictions):
@@ -49,7 +50,7 @@ def diagnose(
     return diagnoses
 
 
-def _diagnose_image(labelled: list[dict[str, Any]], found: list[dict[str, Any]]) -> list[Diagnosis]:
+def _diagnose_image(labelled: list[Annotation], found: list[Prediction]) -> list[Diagnosis]:
     if not labelled:
         return [Diagnosis(prediction, "background", None, 0.0) for prediction in found]
     iou, same = pairwise_iou(boxes(found), boxes(labelled)), _same_class(found, labelled)
@@ -78,35 +79,35 @@ def _diagnose_image(labelled: list[dict[str, Any]], found: list[dict[str, Any]])
     ]
 
 
-def _same_class(found: list[dict[str, Any]], labelled: list[dict[str, Any]]) -> Any:
+def _same_class(found: list[Prediction], labelled: list[Annotation]) -> Any:
     """[predictions, objects]"""
     ours, theirs = ([record["category_id"] for record in records] for records in (found, labelled))
     return np.array(ours, dtype=int)[:, None] == np.array(theirs, dtype=int)[None, :]
 
 
-def objects(truth: dict[str, Any], diagnoses: list[Diagnosis]) -> dict[int, tuple[str, Diagnosis | None]]:
+def objects(truth: GroundTruth, diagnoses: list[Diagnosis]) -> dict[int, tuple[ObjectKind, Diagnosis | None]]:
     """What became of each object, by annotation id: "tp", a FIXABLE mistake, or "missed", and by which prediction.
 
     Of several mistakes about an object that was not found, the best scored one counts.
     """
-    became: dict[int, tuple[str, Diagnosis | None]] = {
+    became: dict[int, tuple[ObjectKind, Diagnosis | None]] = {
         record["id"]: ("missed", None) for record in truth["annotations"]
     }
     about = [one for one in diagnoses if one.annotation and one.kind in ("tp", *FIXABLE)]
     for one in sorted(about, key=lambda one: (one.kind != "tp", -one.prediction["score"])):
         if one.annotation and became[one.annotation["id"]][1] is None:
-            became[one.annotation["id"]] = (one.kind, one)
+            became[one.annotation["id"]] = (cast(ObjectKind, one.kind), one)
     return became
 
 
-def count(diagnoses: list[Diagnosis], became: dict[int, tuple[str, Diagnosis | None]]) -> dict[str, int]:
+def count(diagnoses: list[Diagnosis], became: dict[int, tuple[ObjectKind, Diagnosis | None]]) -> dict[str, int]:
     counts = dict.fromkeys(("tp", *MISTAKES), 0)
     for one in diagnoses:
         counts[one.kind] += 1
     return {**counts, "missed": sum(kind == "missed" for kind, _ in became.values())}
 
 
-def costs(truth: dict[str, Any], predictions: list[dict[str, Any]]) -> dict[str, float | None]:
+def costs(truth: GroundTruth, predictions: list[Prediction]) -> dict[str, float | None]:
     """Points of AP50, 0..1, that mending all mistakes of one kind would bring; the others stay as they are.
 
     A classification or localisation error about an object that was not found becomes its hit (the best scored
@@ -141,7 +142,7 @@ def costs(truth: dict[str, Any], predictions: list[dict[str, Any]]) -> dict[str,
     return cost
 
 
-def _mended(one: Diagnosis, became: dict[int, tuple[str, Diagnosis | None]]) -> int:
+def _mended(one: Diagnosis, became: dict[int, tuple[ObjectKind, Diagnosis | None]]) -> int:
     if one.kind in FIXABLE and one.annotation and became[one.annotation["id"]][1] is one:
         return int(one.annotation["category_id"])
     return -1
@@ -163,7 +164,7 @@ def _map50(classes: Any, hits: Any, labelled: dict[int, int], asked: dict[int, i
     return float(np.mean(figures)) if figures else None
 
 
-def confusion(truth: dict[str, Any], predictions: list[dict[str, Any]]) -> dict[str, Any]:
+def confusion(truth: GroundTruth, predictions: list[Prediction]) -> Confusion:
     """Labelled classes (rows) against predicted ones (columns), background last in both.
 
     Each object and each prediction counts once: first hits, then, best score first, what is left over and overlaps
@@ -188,12 +189,12 @@ def confusion(truth: dict[str, Any], predictions: list[dict[str, Any]]) -> dict[
     return {"labels": [*names, "background"], "matrix": matrix.tolist()}
 
 
-def kept(predictions: list[dict[str, Any]], thresholds: list[float]) -> list[dict[str, Any]]:
+def kept(predictions: list[Prediction], thresholds: list[float]) -> list[Prediction]:
     """Those from the threshold of their class up."""
     return [record for record in predictions if record["score"] >= thresholds[record["category_id"]]]
 
 
-def record(truth: dict[str, Any], predictions: list[dict[str, Any]], thresholds: dict[str, float]) -> dict[str, Any]:
+def record(truth: GroundTruth, predictions: list[Prediction], thresholds: dict[str, float]) -> ErrorFile:
     """The errors file of a split: every prediction with its kind, every object with what became of it."""
     diagnoses = diagnose(truth, predictions)
     became = objects(truth, diagnoses)

@@ -14,6 +14,7 @@ from PIL import Image
 from pipeline import files, logs
 from pipeline.boxes import Box, YoloDataset, read_labels
 from pipeline.config import Validate
+from pipeline.records.coco import GroundTruth, Prediction
 
 PREDICT_BATCH = 8
 
@@ -30,11 +31,11 @@ class Predictions:
     The second is not a part of the first; `BothPredictor` says why.
     """
 
-    every_label: list[dict[str, Any]] = field(default_factory=list)
-    single_label: list[dict[str, Any]] = field(default_factory=list)
+    every_label: list[Prediction] = field(default_factory=list)
+    single_label: list[Prediction] = field(default_factory=list)
 
 
-def ground_truth(dataset: YoloDataset, images: list[Path]) -> dict[str, Any]:
+def ground_truth(dataset: YoloDataset, images: list[Path]) -> GroundTruth:
     """The labels of an earlier stage's split as a COCO data set."""
 
     def boxes_of(path: Path) -> tuple[Box, ...]:
@@ -48,9 +49,9 @@ def _size(path: Path) -> tuple[int, int]:
         return image.size
 
 
-def as_coco(names: Sequence[str], labelled: Iterable[tuple[Path, tuple[Box, ...]]]) -> dict[str, Any]:
+def as_coco(names: Sequence[str], labelled: Iterable[tuple[Path, tuple[Box, ...]]]) -> GroundTruth:
     """A COCO data set. Image ids count from 1 in the order given, category ids from 0 in that of `names`."""
-    coco: dict[str, Any] = {
+    coco: GroundTruth = {
         "images": [],
         "annotations": [],
         "categories": [{"id": index, "name": name} for index, name in enumerate(names)],
@@ -92,7 +93,7 @@ def predict(model: Any, images: list[Path], imgsz: int, config: Validate, device
     return predictions
 
 
-def _records(result: Any, image_id: int) -> list[dict[str, Any]]:
+def _records(result: Any, image_id: int) -> list[Prediction]:
     # In double precision, so that rounding gives the shortest decimals.
     corners = result.boxes.xyxy.cpu().numpy().astype(float)
     sides = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1).round(3)
@@ -103,7 +104,7 @@ def _records(result: Any, image_id: int) -> list[dict[str, Any]]:
     ]
 
 
-def write(path: Path, records: list[dict[str, Any]]) -> None:
+def write(path: Path, records: list[Prediction]) -> None:
     """Write COCO results, one record per line: there are hundreds per image, and indenting them takes seconds."""
     text = json.dumps(records, sort_keys=True, allow_nan=False)
     files.write_text(path, text.replace("}, {", "},\n{") + "\n")
