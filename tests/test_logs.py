@@ -122,6 +122,39 @@ def test_what_is_said_at_the_very_end_is_not(project: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "convert: done\n", "")
 
 
+LEAK = """
+import ctypes
+
+from triton._C.libtriton import ir
+
+
+def leak() -> None:
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(ir.context()))
+"""
+
+
+def test_nanobind_s_leaks_are_not_shown(project: Path) -> None:
+    """By a real leak of a real module, at the end of a stage and of the tests."""
+    pytest.importorskip("triton", reason="comes with torch for x86-64 Linux alone")
+    (project / "leaking.py").write_text(f"{LEAK}\n\ndef test_leak() -> None:\n    leak()\n")
+    alone = subprocess.run(
+        [sys.executable, "-c", "import leaking; leaking.leak()"],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "nanobind: leaked 1 instances" in alone.stderr
+    done = stage(project, "import leaking\nleaking.leak()\nreturn 'done'")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "convert: done\n", "")
+    for more in ([], ["--numprocesses", "1"]):
+        command = [sys.executable, "-m", "pytest", "--confcutdir", str(ROOT), "-p", "conftest", "leaking.py", *more]
+        environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+        tests = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+        assert tests.returncode == 0 and "1 passed" in tests.stdout, tests.stdout
+        assert "leaked" not in tests.stdout + tests.stderr
+
+
 def test_a_run_that_is_not_there_yet(project: Path) -> None:
     """A stage that fails leaves nothing; one that makes its run leaves the log there."""
     (project / "runs" / "tiny").rmdir()
