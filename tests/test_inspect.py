@@ -16,6 +16,7 @@ import detections
 import numpy as np
 import pytest
 from conftest import MONGOD, ROOT, Trained, app, needs_database, read_coco, write_coco
+from stand_ins import write_metrics
 
 from pipeline import convert, database, fixes, inspect, pixels
 from pipeline.boxes import YoloDataset, read_labels
@@ -75,7 +76,7 @@ def convert_and_validate(source: Path, run: Run, start: Path) -> None:
         {"image_id": 3, "category_id": 0, "bbox": [200, 100, 40, 20], "score": 0.4},
     ])  # fmt: skip
     judge(run, "val", predict.ground_truth(data, data.files("val")), [])
-    write_json(run.metrics, {"splits": {split: {"map50_95": 0.25, "map50": 0.5} for split in ("test", "val")}})
+    write_metrics(run, **{split: {"map50_95": 0.25, "map50": 0.5} for split in ("test", "val")})
 
 
 def judge(run: Run, split: str, truth: dict[str, Any], predictions: list[dict[str, Any]]) -> None:
@@ -333,7 +334,7 @@ def other(validated: Run, tmp_path: Path) -> Run:
     run = Run(Path(shutil.copytree(validated.root, tmp_path / "runs" / "second-try")))
     found = [{"image_id": 2, "category_id": 0, "bbox": [32, 64, 80, 40], "score": 0.6}]
     judge(run, "test", read_json(run.ground_truth("test")), found)
-    write_json(run.metrics, {"splits": {split: {"map50_95": 0.125, "map50": None} for split in ("test", "val")}})
+    write_metrics(run, **{split: {"map50_95": 0.125, "map50": None} for split in ("test", "val")})
     return run
 
 
@@ -360,7 +361,7 @@ def test_another_run_on_other_labels(validated: Run, other: Run) -> None:
 
 
 def test_another_run_without_a_split(validated: Run, other: Run) -> None:
-    write_json(other.metrics, {"splits": {"val": {}}})
+    write_metrics(other, val={})
     with pytest.raises(
         DataError, match=r"second-try/metrics\.json: has no figures of the test split, which .*tiny has"
     ):
@@ -674,7 +675,7 @@ def test_nothing_to_inspect(run: Run, validated: Run) -> None:
     validated.metrics.unlink()
     with pytest.raises(DataError, match=r"metrics\.json: not there; `make validate` writes it"):
         inspect.main(Inspect(), run)
-    write_json(validated.metrics, {"splits": {}})
+    write_metrics(validated)
     with pytest.raises(DataError, match=r"metrics\.json: has figures of no split"):
         inspect.main(Inspect(), validated)
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import yaml
 from conftest import COCO_WEIGHTS, Trained
+from stand_ins import write_training
 
 from pipeline import validate
 from pipeline.config import Validate
@@ -148,7 +149,7 @@ def photographs(tmp_path: Path) -> Run:
     with (run.dataset / "data.yaml").open("a") as file:
         file.write("test: images/test\n")
     shutil.copy(COCO_WEIGHTS, run.model)
-    run.train_record.write_text(json.dumps({"weights": {"name": "yolo26n.yaml", "sha256": None}}))
+    write_training(run, {"name": "yolo26n.yaml", "sha256": None, "instead_of": None})
     return run
 
 
