@@ -114,7 +114,7 @@ def library() -> None:
     print(f"| largest difference of the six figures | {apart:.0e} (ours are rounded to six decimals) |\n")
 
 
-def tables(truth: dict[str, Any], every: Found, single: Found) -> None:
+def tables(truth: Any, every: Any, single: Any) -> None:
     """Print what `validate` computes of a split after predicting, part by part."""
     names = [category["name"] for category in truth["categories"]]
     matches, single_matches = match(truth, every), match(truth, single)

@@ -29,7 +29,7 @@ from pipeline.run import Run
 from pipeline.upstream import checkpoints, environment
 
 ROOT = Path(__file__).resolve().parents[1]
-PHASES = [{"epochs": 2, "freeze": "backbone"}, {"epochs": 4, "lr": 1.5}]
+PHASES: list[dict[str, Any]] = [{"epochs": 2, "freeze": "backbone"}, {"epochs": 4, "lr": 1.5}]
 SEEDS = 3  # of the uninterrupted
 
 

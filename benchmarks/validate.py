@@ -19,9 +19,9 @@ from typing import Any
 
 from evaluate import REPEATS, in_words, machine, seconds, tables
 
-from pipeline import results
 from pipeline.boxes import YoloDataset, write_data_yaml
 from pipeline.config import Validate
+from pipeline.records import predictions
 from pipeline.run import Run
 from pipeline.upstream import checkpoints, environment
 
@@ -95,7 +95,7 @@ def main() -> None:
         ratios = [ours / theirs for ours, theirs in zip(whole, others, strict=True)]
         print(f"| `validate` : {name} | {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) |")
     print("\nOf that, what `validate` computes of the predictions:\n")
-    (truth, every), (_, single) = (results.read(run, "val", single_label) for single_label in (False, True))
+    (truth, every), (_, single) = (predictions.predictions(run, "val", single_label) for single_label in (False, True))
     tables(truth, every, single)
     shutil.rmtree(run.root)
 

@@ -411,7 +411,9 @@ def load(path: Path) -> Config:
     except FileNotFoundError:
         others = [str(other) for other in sorted(path.parent.glob("*.yaml"))]
         raise ConfigError(f"{path}: no such file{did_you_mean(str(path), others)}") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); name a YAML file of yours") from None
+    except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: cannot be read ({error}); write it as UTF-8 text") from None
     try:
         data = yaml.load(text, Loader=NoDuplicates)
@@ -490,7 +492,7 @@ _UNION_BRANCHES = frozenset({"word", "shares", "int", "str", "float", "bool"})
 
 
 def _keys_of(place: list[str]) -> list[str]:
-    """The keys that the section at `place` knows; none where there is no section."""
+    """Return the keys that the section at `place` knows; none where there is no section."""
     section: type[BaseModel] | None = Config
     for part in place:
         if section is None or part.isdigit():  # the number of a list's item
@@ -501,7 +503,7 @@ def _keys_of(place: list[str]) -> list[str]:
 
 
 def _section_in(annotation: Any) -> type[BaseModel] | None:
-    """The section that a field's type holds, be it in a union or a tuple."""
+    """Return the section that a field's type holds, be it in a union or a tuple."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next(filter(None, map(_section_in, get_args(annotation))), None)

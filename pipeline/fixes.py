@@ -155,7 +155,7 @@ def merge(earlier: Fixes, new: Fixes) -> Fixes:
 
 
 def in_full(fixes: Fixes, names: Iterable[str]) -> Fixes:
-    """The fixes with a file name that only one of `names` (paths below the source) ends in replaced by that path."""
+    """Return the fixes, with a path for each file name that only one of `names` (paths below the source) ends in."""
     known = set(names)
     paths = by_file_name(known)
 
@@ -169,7 +169,7 @@ def in_full(fixes: Fixes, names: Iterable[str]) -> Fixes:
 
 
 def by_file_name(names: Iterable[str]) -> dict[str, list[str]]:
-    """The paths that end in each file name, in their order."""
+    """Return the paths that end in each file name, in their order."""
     found: dict[str, list[str]] = {}
     for name in sorted(names):
         found.setdefault(PurePosixPath(name).name, []).append(name)
@@ -177,7 +177,7 @@ def by_file_name(names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def apply(fixes: Fixes, image: str, boxes: Sequence[Box]) -> tuple[tuple[Box, ...], list[Note]]:
-    """The boxes of one image, in pixels, after its fixes, and what became of each of them.
+    """Return the boxes of one image, in pixels, after its fixes, and what became of each of them.
 
     `image` is its name as in `fixes`. Removed boxes are in the notes, as they were; added ones come last.
     A fix that finds nothing to do is noted as stale.

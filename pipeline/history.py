@@ -13,7 +13,7 @@ Epochs = list[dict[str, float | None]]
 
 
 def read(run: Run) -> tuple[Epochs, list[float]]:
-    """The rows of each phase's results.csv below `run.train`, and where between two epochs a phase ends.
+    """Return the rows of each phase's results.csv below `run.train`, and where between two epochs a phase ends.
 
     Ultralytics writes 0 for what it did not measure: all of val in an epoch without validation, and average
     precision on a val split without objects. Both are None here.
@@ -34,7 +34,7 @@ def read(run: Run) -> tuple[Epochs, list[float]]:
 
 
 def points(epochs: Sequence[dict[str, float | None]], column: str) -> list[tuple[int, float]]:
-    """Number and value of the epochs in which a column was measured."""
+    """Return number and value of the epochs in which a column was measured."""
     values = [row.get(column) for row in epochs]
     return [(number, value) for number, value in enumerate(values, start=1) if value is not None]
 

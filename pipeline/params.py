@@ -49,7 +49,7 @@ def _write_if_other(path: Path, now: Digests, used: Digests | None) -> None:
 
 
 def _record(path: Path) -> dict[str, Any] | None:
-    """What a finished stage recorded; None where it has not run. Raises DataError for a damaged file."""
+    """Return what a finished stage recorded; None where it has not run. Raises DataError for a damaged file."""
     if not path.is_file():
         return None
     record = files.read_json(path)
@@ -59,7 +59,7 @@ def _record(path: Path) -> dict[str, Any] | None:
 
 
 def _weights_now(config: Train, record: dict[str, Any]) -> Digests:
-    """The source weights and the teacher, given the record of a finished training.
+    """Return the source weights and the teacher, given the record of a finished training.
 
     Weights that are no longer on this machine count as unchanged: there is nothing else to train from.
     """

@@ -38,7 +38,7 @@ def read(path: Path) -> Image:
 
 
 def fit(image: Image, side: int, enlarge: float = 1.0) -> tuple[Image, float]:
-    """The image with its longer side at most `side`, enlarged at most so many times, and the scale."""
+    """Return the image with its longer side at most `side`, enlarged at most so many times, and the scale."""
     height, width = image.shape[:2]
     scale = min(enlarge, side / max(height, width))
     size = max(round(width * scale), 1), max(round(height * scale), 1)  # a long strip keeps a pixel of its breadth

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shutil
@@ -21,7 +22,7 @@ import numpy as np
 import pytest
 from pymongo import MongoClient
 
-from pipeline import augment, convert, export, files, params, pixels, report, train, validate
+from pipeline import augment, convert, export, files, logs, params, pixels, report, train, validate
 from pipeline.config import Config, Train
 from pipeline.extras.sample import dataset as sample
 from pipeline.run import Run
@@ -45,6 +46,10 @@ needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the 
 
 # Ends the server when the tests end, however they end: then the pipe closes.
 KEEPER = "import subprocess, sys; server = subprocess.Popen(sys.argv[1:]); sys.stdin.read(); server.terminate(); server.wait()"
+
+
+# Extension modules complain about their bookkeeping when the interpreter ends (nanobind: "leaked 12 instances").
+atexit.register(logs.silence)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -85,7 +90,7 @@ def own_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [MONGOD, "--bind_ip", "127.0.0.1", "--port", str(port), "--dbpath", folder]
+    command = [str(MONGOD), "--bind_ip", "127.0.0.1", "--port", str(port), "--dbpath", str(folder)]
     keeper = [sys.executable, "-c", KEEPER, *command]
     with subprocess.Popen(keeper, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True):
         os.environ["FIFTYONE_DATABASE_URI"] = f"mongodb://127.0.0.1:{port}"

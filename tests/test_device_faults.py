@@ -1,4 +1,4 @@
-"""run.py where things go wrong: each kind of fault a few times. `benchmarks/faults.py` has hundreds."""
+"""run.py where things go wrong: each kind of fault a few times. `benchmarks/device_faults.py` has hundreds."""
 
 from __future__ import annotations
 

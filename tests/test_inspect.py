@@ -86,7 +86,7 @@ def judge(run: Run, split: str, truth: dict[str, Any], predictions: list[dict[st
 
 
 def build(run: Run, config: Inspect | None = None, against: Run | None = None) -> Any:
-    inspect.main(config or Inspect(), run, "cpu", against=against and against.root)
+    inspect.main(config or Inspect(), run, "cpu", against=against.root if against else None)
     import fiftyone as fo
 
     return fo.load_dataset(run.name)

@@ -186,6 +186,29 @@ def test_a_missing_config_is_named(project: Project) -> None:
     assert (project.folder / "runs" / "mine").is_dir()
 
 
+def test_a_config_with_a_space_is_refused(project: Project) -> None:
+    """Make takes it for two files, and would clean the run of another config."""
+    project.config.rename(project.folder / "configs" / "my set.yaml")
+    done = project.make("clean", "CONFIG=configs/my set.yaml")
+    assert done.returncode != 0 and "make takes no spaces in the name of a file; rename it" in done.stderr
+    assert (project.folder / "runs" / "mine").is_dir()
+
+
+def test_a_stage_that_ran_is_not_called_up_to_date(project: Project) -> None:
+    project.write({"convert": {"source": "raw"}, "report": {"worst": 3}})
+    done = project.make("convert", "report")
+    assert (done.stdout, project.played()) == ("convert: up to date in runs/mine\n", ["report"])
+
+
+@pytest.mark.parametrize(("verbose", "given"), [("1", True), ("0", False), ("", False)])
+def test_verbose_reaches_every_stage(project: Project, verbose: str, given: bool) -> None:
+    project.write({"convert": {"source": "raw"}, "seed": 5})
+    done = project.make("all", "-n", VERBOSE=verbose)
+    commands = [line for line in done.stdout.splitlines() if "player.py" in line and " params " not in line]
+    assert len(commands) == len(ALL)
+    assert all((" --verbose" in command) is given for command in commands)
+
+
 def test_clean_removes_this_run_only(project: Project) -> None:
     (project.folder / "runs" / "other").mkdir()
     assert project.make("clean").returncode == 0
@@ -207,7 +230,7 @@ def code_of(stage: str) -> set[str]:
                 module = ROOT.joinpath(*parts[:end])
                 files = [module.with_suffix(".py"), module / "__init__.py"]
                 waiting |= {file for file in files if parts[0] == "pipeline" and file.is_file()} - found
-    every = {f"pipeline/{name}.py" for name in ("config", "run", "errors")}
+    every = {f"pipeline/{name}.py" for name in ("config", "run", "errors", "logs")}
     return {path.relative_to(ROOT).as_posix() for path in found} - every
 
 

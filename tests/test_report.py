@@ -328,7 +328,7 @@ def test_files_that_validate_cannot_have_written(
 
 def test_a_bug_of_ours_keeps_its_traceback(trained: Trained, copy_of: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is not a damaged file, and no `make validate` mends it."""
-    monkeypatch.setattr("pipeline.pixels.fit", lambda *given, **named: {}["bug"])
+    monkeypatch.setattr("pipeline.pixels.fit", lambda *given, **named: dict[str, int]()["bug"])
     with pytest.raises(KeyError, match="bug"):
         report.main(Report(), copy_of(trained.run))
 

@@ -113,7 +113,10 @@ def test_every_override_is_called(trained: Trained, copy_of: Callable[[Run], Run
 def uncalled(classes: list[upstream.OurClass], seen: set[tuple[str, int]]) -> list[str]:
     """Overrides that are not among the functions `seen`."""
     places = {
-        f"{found.node.name}.{node.name}": (str(found.file), min(one.lineno for one in (node, *node.decorator_list)))
+        f"{found.node.name}.{node.name}": (
+            str(found.file),
+            min([node.lineno, *(one.lineno for one in node.decorator_list)]),
+        )
         for found in classes
         for node in found.methods
     }

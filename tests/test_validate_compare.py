@@ -43,8 +43,8 @@ def drawn() -> tuple[Truth, Found]:
 def compared(tmp_path: Path, ours: tuple[Truth, Found], theirs: tuple[Truth, Found]) -> dict[str, Any]:
     run = written(tmp_path / "a", *ours)
     compare.main(run, written(tmp_path / "b", *theirs))
-    said: dict[str, Any] = read_json(run.comparison)
-    return said["splits"]["test"]
+    said: dict[str, Any] = read_json(run.comparison)["splits"]["test"]
+    return said
 
 
 @pytest.mark.parametrize(("kept_by", "verdict"), [("this", "better"), ("other", "worse")])

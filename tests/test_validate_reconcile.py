@@ -34,8 +34,9 @@ def measured(truth: Truth, predictions: Found, single: Found | None = None) -> d
 
 
 def step(said: dict[str, Any], words: str) -> dict[str, Any]:
-    [found] = [one for one in said["steps"] if words in one["cause"]]
-    return found
+    found: list[dict[str, Any]] = [one for one in said["steps"] if words in one["cause"]]
+    [only] = found
+    return only
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -262,4 +262,6 @@ def private_names(package: Path) -> Iterator[tuple[str, str]]:
                 names = [node.attr]
             else:
                 names = [alias.name for alias in node.names] if isinstance(node, ast.ImportFrom) else []
-            yield from ((name, f"{file.name}:{node.lineno}") for name in names if re.match("_[a-zA-Z]", name))
+            yield from (
+                (name, f"{file.name}:{getattr(node, 'lineno', 0)}") for name in names if re.match("_[a-zA-Z]", name)
+            )

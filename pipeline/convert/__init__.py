@@ -6,9 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
-from pipeline import files, formats, inputs, parallel
+from pipeline import files, formats, inputs, logs, parallel
 from pipeline.boxes import Labelled, write_data_yaml, write_labels
 from pipeline.config import Convert
 from pipeline.convert import corrections, images, judge, placing, receipt
@@ -178,7 +176,7 @@ def _write(
                 (folder / kind / split).mkdir(parents=True)
     used = [image for image in judged if not image.unused]
     bits = images.significant_bits(max((image.checked.peak for image in used), default=0))
-    for image in tqdm(used, "convert: writing", unit="image", leave=False, delay=1, disable=None):
+    for image in logs.progress(used, "convert: writing"):
         split, target, checked = split_of[image.name], targets[image.name], image.checked
         if checked.rewrite:
             pixels = images.upright(image.item.image, checked.orientation, bits if checked.peak else None)

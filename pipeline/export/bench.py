@@ -15,9 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from pipeline import files, parallel
+from pipeline import files, logs, parallel
 from pipeline.boxes import YoloDataset
 from pipeline.device import runner
 from pipeline.errors import ExportError
@@ -81,7 +79,7 @@ def main(run: Run) -> str:
     with tempfile.TemporaryDirectory() as place:
         folders = [_unpacked(run.export / entry["bundle"], Path(place)) for entry in entries]
         turns = [(index, number) for _ in range(ROUNDS) for index in range(len(entries)) for number in threads]
-        for index, number in tqdm(turns, "bench-export", unit="measurement", leave=False, delay=1, disable=None):
+        for index, number in logs.progress(turns, "bench-export", unit="measurement"):
             found = _measure(entries[index], folders[index], images, number, run.export)
             measured.setdefault((index, number), []).append(found)
     plain = next((index for index, entry in enumerate(entries) if _is_plain_onnx(entry)), None)

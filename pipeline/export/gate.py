@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
+from pipeline import logs
 from pipeline.boxes import YoloDataset
 from pipeline.config import Limits
 from pipeline.device import runner
@@ -85,7 +85,7 @@ class Gate:
     def see(self, model: runner.Model, description: str) -> Seen:
         """Every image through the runner."""
         seen = Seen([], [])
-        for path in tqdm(self.images, description, unit="image", leave=False, delay=1, disable=None):
+        for path in logs.progress(self.images, description):
             picture = runner.read_image(path)
             raw = model.forward(runner.prepare(picture, model.spec["input"]))
             seen.single.append(model.read(raw, picture.shape, self.settings.conf))
@@ -180,7 +180,7 @@ def _predict(
     if nms_free:
         settings["nms"] = False
         model.model.model[-1].max_det = validated.max_det  # this head chooses by itself
-    for path in tqdm(images, "export: model", unit="image", leave=False, delay=1, disable=None):
+    for path in logs.progress(images, "export: model"):
         [(best, every)] = predictor.predict(model, str(path), "cpu", **settings)
         seen.single.append(_found(best.boxes))
         seen.every.append(_found(every.boxes))

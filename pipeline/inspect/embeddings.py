@@ -14,9 +14,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from pipeline import files, parallel, pixels
+from pipeline import files, logs, parallel, pixels
 from pipeline.upstream import checkpoints, environment
 
 # Side of the square that an image is fitted into. Smaller than in training: the vector is a mean over the
@@ -150,7 +149,7 @@ def _read(cache: Path, made_from: str) -> Vectors | None:
 
 def _batches(images: Sequence[Path]) -> Iterator[NDArray[np.uint8]]:
     """Batches of RGB images, [image, channel, row, column]."""
-    bar = tqdm(total=len(images), desc="inspect: embeddings", unit="image", leave=False, delay=1, disable=None)
+    bar = logs.progress(description="inspect: embeddings", total=len(images))
     with ThreadPoolExecutor(parallel.cores()) as pool, bar:  # OpenCV lets go of the interpreter while it decodes
         for first in range(0, len(images), BATCH):
             fitted = list(pool.map(_fitted, images[first : first + BATCH]))

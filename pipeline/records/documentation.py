@@ -18,6 +18,8 @@ All JSON files are UTF-8 with sorted keys. A stage writes its record last: a rec
 finished. Each is checked against the description below when it is written and when it is read; a file of an older
 version is refused with the command that writes it again.
 
+`logs/STAGE.log` holds what libraries wrote when the stage last ran, and errors name it. Without chatter there is none.
+
 <!-- Made by `python -m pipeline.records.documentation > docs/files.md`. -->
 """
 RECORDS: tuple[tuple[ModuleType, type], ...] = (

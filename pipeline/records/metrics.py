@@ -59,7 +59,7 @@ class CountsByClass(Counts):
 
 
 class Calibration(Record):
-    """Whether a score of 0.7 is right seven times in ten."""
+    """Whether scores are right as often as they say."""
 
     bins: list[dict[str, Number | None]]
     """`from` and `to`: scores; `score`: their mean; `precision`: how many were right; `predictions`: how many."""

@@ -8,9 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from pipeline import pixels
+from pipeline import logs, pixels
 from pipeline.records.coco import Annotation, GroundTruth
 from pipeline.records.errors import ErrorFile, JudgedObject, JudgedPrediction
 from pipeline.report import words
@@ -57,7 +55,7 @@ def worst_images(truth: GroundTruth, errors: ErrorFile, folder: Path, number: in
             found[prediction["image_id"]].wrong.append(prediction)
     images = sorted(truth["images"], key=lambda image: (-found[image["id"]].errors, image["file_name"]))
     shown = [image for image in images[:number] if found[image["id"]].errors]
-    bar = tqdm(shown, "report", unit="image", leave=False, delay=1, disable=None)
+    bar = logs.progress(shown, "report")
     return [_drawn(image["file_name"], found[image["id"]], annotations, names, folder) for image in bar]
 
 

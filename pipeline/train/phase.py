@@ -18,7 +18,7 @@ from pipeline import files
 from pipeline.errors import PipelineError
 from pipeline.records.training import Proof, TrainedPhase
 from pipeline.run import Run
-from pipeline.train import freeze, record, trainer
+from pipeline.train import epoch_lines, freeze, record, trainer
 from pipeline.train.plan import PhasePlan
 from pipeline.train.recipe import Recipe
 from pipeline.train.resume import PhaseFolder, Stopwatch
@@ -51,7 +51,9 @@ def train(shared: Shared, plan: PhasePlan, folder: PhaseFolder, start: Path) -> 
         _go_on(kind, shared, plan, folder)
     else:
         shutil.rmtree(folder.path, ignore_errors=True)
-        YOLO(str(start), task="detect").train(kind, **{**_settings(shared, plan), **_places(shared, folder)})
+        model = YOLO(str(start), task="detect")
+        epoch_lines.show(model, shared.recipe.phases, plan.number)
+        model.train(kind, **{**_settings(shared, plan), **_places(shared, folder)})
     saved, proof = _prove_and_save(folder)
     return record.of_phase(shared.run, plan, folder, saved, proof, clock.seconds)
 
@@ -60,6 +62,7 @@ def _go_on(kind: type[trainer.PhaseTrainer], shared: Shared, plan: PhasePlan, fo
     model = YOLO(str(folder.last_epoch), task="detect")
     if (done := model.ckpt["epoch"] + 1) < plan.epochs:  # else it was killed after its last epoch
         folder.forget_after(done)
+        epoch_lines.show(model, shared.recipe.phases, plan.number)
         model.train(kind, resume=True, **_places(shared, folder))
 
 

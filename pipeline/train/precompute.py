@@ -17,9 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from pipeline import files
+from pipeline import files, logs
 from pipeline.errors import PipelineError
 from pipeline.train import features
 from pipeline.train.features import Features, FixedDataset, Shortened
@@ -123,7 +122,7 @@ def _compute(
     """Write the features of all images."""
     partial = files.aside(file)
     try:
-        with partial.open("wb") as out, tqdm(total=len(dataset), desc=description, unit="image", disable=None) as bar:
+        with partial.open("wb") as out, logs.progress(description=description, total=len(dataset)) as bar:
             for batch in batches:
                 arrays = [
                     np.ascontiguousarray(tensor.astype(features.DTYPE))

@@ -13,7 +13,7 @@ from threading import Thread
 from typing import Any
 from urllib.request import Request, urlopen
 
-from pipeline import files
+from pipeline import files, logs
 from pipeline.errors import DataError, WeightsError, did_you_mean
 
 HOME = Path("data/weights")
@@ -46,7 +46,7 @@ def find(name: str, fallback: str | None = None) -> Path:
             raise
         if (other := locate(fallback)) is None:
             raise WeightsError(f"{error}; train.fallback: {fallback} is not in {HOME} either") from None
-        print(f"train: {str(error).partition(';')[0]}; training starts from train.fallback, {other}", flush=True)
+        logs.say(f"train: {str(error).partition(';')[0]}; training starts from train.fallback, {other}")
         return other
 
 
@@ -89,9 +89,8 @@ def _check_download(file: Path) -> None:
     """Compare a download with its known digest; print a line where none is known. Raises WeightsError."""
     digest = files.sha256(file)
     if file.name not in KNOWN:
-        print(
-            f"train: {file.name}: downloaded, and not verified: no digest of it is known here; its sha256 is {digest}",
-            flush=True,
+        logs.say(
+            f"train: {file.name}: downloaded, and not verified: no digest of it is known here; its sha256 is {digest}"
         )
     elif digest != KNOWN[file.name]:
         raise WeightsError(

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
-from pipeline import files
+from pipeline import files, logs
 from pipeline.boxes import Box, YoloDataset, read_labels
 from pipeline.config import Validate
 from pipeline.records.coco import GroundTruth, Prediction
@@ -84,7 +83,7 @@ def predict(model: Any, images: list[Path], imgsz: int, config: Validate, device
 
     predictions = Predictions()
     settings = {"imgsz": imgsz, "conf": config.conf, "iou": config.iou, "max_det": config.max_det}
-    with tqdm(total=len(images), desc=description, unit="image", leave=False, delay=1, disable=None) as bar:
+    with logs.progress(description=description, total=len(images)) as bar:
         for first in range(0, len(images), PREDICT_BATCH):
             batch = [str(path) for path in images[first : first + PREDICT_BATCH]]
             for image_id, (best, every) in enumerate(predictor.predict(model, batch, device, **settings), first + 1):

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from pipeline import files, pixels
+from pipeline import files, logs, pixels
 from pipeline.extras.sample.defects import DRAW
 from pipeline.extras.sample.layout import Mask, Random, lay_out
 from pipeline.extras.sample.photograph import render
@@ -40,9 +39,7 @@ def main(seed: int = 0, folder: Path = FOLDER, splits: dict[str, int] | None = N
     with files.new_folder(folder) as aside:
         (aside / "images").mkdir()
         (aside / "annotations").mkdir()
-        with tqdm(
-            total=sum(splits.values()), desc="sample: drawing", unit="tile", leave=False, delay=1, disable=None
-        ) as bar:
+        with logs.progress(description="sample: drawing", total=sum(splits.values()), unit="tile") as bar:
             for number, (split, count) in enumerate(splits.items()):
                 coco = _empty_coco()
                 for index in range(count):

@@ -1,6 +1,6 @@
 """run.py under seeded faults: signals at random moments, damaged files, full disks, odd names, terminals and sources.
 
-python benchmarks/faults.py --faults 200 > benchmarks/faults.md      (minutes; --python takes others)
+python benchmarks/device_faults.py --faults 200 > benchmarks/device_faults.md      (minutes; --python takes others)
 
 The model is made by hand (tests/handmade.py) and finds what was drawn, so every line that run.py has left is held
 against its image: nothing that was found is lost, no line is torn, and there is no traceback. The faults are in
@@ -55,7 +55,7 @@ def main() -> int:
             shutil.rmtree(device.place)
     versions = [subprocess.check_output([python, "-c", VERSIONS], text=True).strip() for python in options.python]
     print("# run.py under faults\n")
-    print(f"Written by `python benchmarks/faults.py --faults {options.faults}`, with {'; '.join(versions)}.\n")
+    print(f"Written by `python benchmarks/device_faults.py --faults {options.faults}`, with {'; '.join(versions)}.\n")
     print(f"{options.faults} faults, {len(failed)} of them with something lost, torn or untold.\n")
     print("| fault | times | among them |\n|---|---|---|")
     for name, outcomes in said.items():
