@@ -502,9 +502,13 @@ def test_thresholds_of_validation_go_into_the_bundle(trained: Trained, copy_of: 
     run = copy_of(trained.run)
     metrics = read_json(run.metrics)
     names = list(metrics["splits"]["val"]["per_class"])
-    point = metrics["operating_point"]
-    point["thresholds"] = {name: 0.01 + 0.01 * i for i, name in enumerate(names)}
-    point["per_class"] = {name: {**told, "why": "set by hand"} for name, told in point["per_class"].items()}
+    metrics["operating_point"] = {
+        "chosen_on": "val",
+        "iou": 0.5,
+        "wanted": {},
+        "thresholds": {name: 0.01 + 0.01 * i for i, name in enumerate(names)},
+        "per_class": {},
+    }
     run.metrics.write_text(json.dumps(metrics))
     export.main(trained.config.export, run, 0, "cpu")
     spec = read_json(unpacked(run, "tiny-onnx-fp32.zip") / "model.json")

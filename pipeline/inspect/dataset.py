@@ -17,6 +17,7 @@ from typing import Any
 from pipeline.inspect import doubts
 from pipeline.inspect.contents import Evaluation, Picture
 from pipeline.inspect.embeddings import Vectors
+from pipeline.records.metrics import Metrics
 
 TRUTH, SOURCE = "ground_truth", "source"
 SIMILARITY, PLOT = "similarity", "embeddings"  # keys of what the embeddings give the App
@@ -239,14 +240,14 @@ def register(
     method.save_run_results(view, model.eval, results)
 
 
-def figures_of(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def figures_of(metrics: Metrics) -> dict[str, dict[str, Any]]:
     """The headline figures of `metrics.json`, in the form of FiftyOne's custom metrics."""
     shown: dict[str, dict[str, Any]] = {}
     for split, figures in metrics["splits"].items():
-        for key, name in (("map50_95", "mAP50-95"), ("map50", "mAP50")):
-            if figures[key] is not None:
+        for value, name in ((figures["map50_95"], "mAP50-95"), (figures["map50"], "mAP50")):
+            if value is not None:
                 label = f"{name} of {split}"
-                shown[label] = {"key": label, "label": label, "value": figures[key], "lower_is_better": False}
+                shown[label] = {"key": label, "label": label, "value": value, "lower_is_better": False}
     return shown
 
 

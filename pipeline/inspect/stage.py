@@ -16,6 +16,7 @@ from pipeline.inspect import dataset as datasets
 from pipeline.inspect.contents import Picture
 from pipeline.inspect.dataset import Model, Similarity
 from pipeline.inspect.embeddings import Vectors
+from pipeline.records import metrics
 from pipeline.run import Run
 
 RUN, MADE_FROM = "run", "made_from"  # what the data set says of itself
@@ -97,7 +98,7 @@ def _build(
     for model, judge in zip(models, (run, against), strict=False):
         assert judge is not None
         iou = contents.foreground(judge)
-        figures = datasets.figures_of(files.read_json(judge.metrics))
+        figures = datasets.figures_of(metrics.read(judge))
         datasets.register(dataset, validated, model, contents.class_names(run), iou, figures)
     datasets.plot(dataset, standard)
     views.save(dataset, validated, config.confident)
