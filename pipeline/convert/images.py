@@ -26,8 +26,9 @@ JPEG_QUALITY = 95
 class Checked(NamedTuple):
     """`size` is (width, height) of the upright image, `stored` as the file has it: EXIF may turn it.
 
-    `problem` says why the image cannot be used; then nothing else is known. `rewrite` says why its
-    pixels have to be written anew, None where a link will do. `peak` is the highest value of a 16-bit image, else 0.
+    `problem` says why the image cannot be used, `missing` that it is not there; then nothing else is known. `rewrite`
+    says why its pixels have to be written anew, None where a link will do. `peak` is the highest value of an image of
+    more than 8 bits, else 0.
     """
 
     problem: str | None = None
@@ -38,6 +39,7 @@ class Checked(NamedTuple):
     fingerprint: Fingerprint | None = None
     rewrite: str | None = None
     peak: int = 0
+    missing: bool = False
 
 
 def check(path: Path) -> Checked:
@@ -49,7 +51,7 @@ def check(path: Path) -> Checked:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        return Checked(broken_link(path) or "image missing; restore it")
+        return Checked(broken_link(path) or "image missing; restore it", missing=True)
     except OSError as error:
         return Checked(broken_link(path) or f"cannot be read ({error.strerror}); make it readable, or remove it")
     try:

@@ -48,7 +48,12 @@ def is_text(name: str) -> bool:
         name.encode()
     except UnicodeEncodeError:
         return False
-    return name.splitlines() in ([], [name])
+    return name.splitlines() in ([], [name]) and not holds_control(name)
+
+
+def holds_control(name: str) -> bool:
+    """Whether a name holds what steers a terminal, such as the escape character; a line break does not count."""
+    return any((char < " " or "\x7f" <= char <= "\x9f") and char not in "\r\n\x85" for char in name)
 
 
 def is_one_file(paths: Iterable[Path]) -> bool:

@@ -9,23 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline.boxes import Box, Labelled
+from pipeline.boxes import Box
 from pipeline.errors import DataError
 from pipeline.formats import openimages
-from pipeline.formats.pairing import Images, has_image_suffix
-from pipeline.formats.source import (
-    Source,
-    Tree,
-    damaged,
-    files_under,
-    folder_split,
-    head,
-    read_text,
-    show,
-    split_of,
-    with_the_rest,
-)
-from pipeline.formats.text import RAGGED, columns, numbers, records, size
+from pipeline.formats.matching import Described, Wanted, complete, has_image_suffix
+from pipeline.formats.source import Source, damaged
+from pipeline.formats.splits import folder_split, split_of
+from pipeline.formats.text import RAGGED, columns, numbers, read_text, records, show, size
+from pipeline.formats.tree import Tree, tree_of
 
 # Without case, spaces and underscores.
 SYNONYMS = {
@@ -43,20 +34,20 @@ CORNERS = ("xmin", "ymin", "xmax", "ymax")
 NEEDED = ("filename", "class", *CORNERS)
 
 
-def recognises(folder: Path) -> bool:
-    return any(_meant(columns(head(path))[0]) for path in files_under(folder, {".csv", ".tsv"}))
+def recognises(folder: Path | Tree) -> bool:
+    return any(_meant(columns(text)[0]) for text in tree_of(folder).heads({".csv", ".tsv"}))
 
 
 def read(folder: Path) -> Source:
     tree = Tree(folder)
-    images = Images(tree)
-    labelled: list[Labelled] = []
+    described: list[Described] = []
     for path in tree.files({".csv", ".tsv"}):
         text = read_text(path)
         names, delimiter = columns(text)
         if _meant(names):
-            labelled += _read_file(path, text, names, delimiter, tree, images)
-    return Source(with_the_rest(tree, labelled), None, has_splits=any(item.split for item in labelled))
+            described += _read_file(path, text, names, delimiter, tree)
+            tree.taken.add(path)
+    return complete(tree, described)
 
 
 def _meant(names: list[str]) -> bool:
@@ -75,7 +66,7 @@ def _known(names: list[str]) -> dict[str, str]:
     }
 
 
-def _read_file(path: Path, text: str, names: list[str], delimiter: str, tree: Tree, images: Images) -> list[Labelled]:
+def _read_file(path: Path, text: str, names: list[str], delimiter: str, tree: Tree) -> list[Described]:
     known = _known(names)
     if missing := [column for column in NEEDED if column not in known]:
         raise DataError(f"{path}: no column for {' and '.join(missing)}; it needs {', '.join(NEEDED)}")
@@ -87,25 +78,20 @@ def _read_file(path: Path, text: str, names: list[str], delimiter: str, tree: Tr
         if RAGGED in record:
             values[RAGGED] = record[RAGGED]
         found.setdefault(values["filename"], []).append((number, values))
-    return [_image(name, numbered, path, delimiter, tree, images) for name, numbered in found.items()]
+    return [_image(name, numbered, path, delimiter, tree) for name, numbered in found.items()]
 
 
-def _image(
-    name: str, numbered: list[tuple[int, dict[str, str]]], path: Path, delimiter: str, tree: Tree, images: Images
-) -> Labelled:
+def _image(name: str, numbered: list[tuple[int, dict[str, str]]], path: Path, delimiter: str, tree: Tree) -> Described:
     splits = {split_of(values.get("split", "")) for _, values in numbered}
     sizes = {size(values.get("width"), values.get("height")) for _, values in numbered}
     if len(splits) > 1 or len(sizes - {None}) > 1:
         raise DataError(f"{path}: rows of {show(name)} differ in its split or size; make them the same")
     split = splits.pop() or split_of(path.stem) or folder_split(tree.folder, path)
-    if not has_image_suffix(name):
-        image = images.called(name, path, split)
-    else:
-        image = images.of_path(name) or tree.find(name, tree.homes(path), split, path)
     # A row of nothing but the name says that the image is background; beside others it is a row that lost its box.
     is_background = len(numbered) == 1 and _is_background(numbered[0][1])
-    boxes = () if is_background else tuple(_box(values, f"line {number}", delimiter) for number, values in numbered)
-    return Labelled(image, boxes, path, next(filter(None, sizes), None), split or folder_split(tree.folder, image))
+    boxes = [] if is_background else [_box(values, f"line {number}", delimiter) for number, values in numbered]
+    name = name if has_image_suffix(name) else f"{name}.jpg"
+    return Described(Wanted(name, tree.homes(path), split, path), boxes, next(filter(None, sizes), None))
 
 
 def _is_background(values: Mapping[str, str]) -> bool:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import re
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import DefusedXmlException
@@ -14,7 +16,6 @@ from defusedxml.ElementTree import parse
 from PIL import Image
 
 from pipeline.errors import DataError
-from pipeline.formats.source import head, show
 
 EXIF_ORIENTATION = 0x0112
 DELIMITERS = ",;\t"
@@ -22,6 +23,33 @@ RAGGED = "\n"  # no column has this name
 _FIRST_TAG = re.compile(r"<([A-Za-z_][\w.:-]*)")
 _PNG_EXIF = {"exif", "Raw profile type exif"}  # as Pillow calls what lies before the pixels
 TAIL = 1 << 16  # bytes; EXIF is no longer
+
+
+def read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text ({error.reason}); write it again as UTF-8") from None
+
+
+def head(path: Path) -> str:
+    """The first 64 KiB of a file, readable whatever its encoding: enough to tell one JSON format from another.
+
+    Broken files keep their looks this way, so that they are refused by name and not passed over.
+    """
+    with path.open("rb") as file:
+        data = file.read(1 << 16)
+    # UTF-16 is refused when it is read; here its letters are enough.
+    return data.replace(b"\0", b"").decode("utf-8", errors="replace").lstrip("\ufeff\ufffd \t\r\n")
+
+
+_shown = reprlib.Repr()
+_shown.maxstring = _shown.maxother = 80
+
+
+def show(value: Any) -> str:
+    """A value from a stranger's file as one short line, however long or deep it is."""
+    return _shown.repr(value)
 
 
 def numbers(texts: Mapping[str, str | None]) -> list[float]:
@@ -65,9 +93,9 @@ def parse_xml(path: Path) -> Element:
     return root
 
 
-def root_tag(path: Path) -> str:
-    """The first tag of an XML file, without parsing it: a broken file keeps its looks and is refused by name."""
-    found = _FIRST_TAG.search(head(path))
+def first_tag(head: str) -> str:
+    """The first tag of an XML file by its head: a broken file keeps its looks and is refused by name."""
+    found = _FIRST_TAG.search(head)
     return found[1] if found else ""
 
 

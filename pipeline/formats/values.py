@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from pipeline.errors import DataError
-from pipeline.formats.source import read_text
+from pipeline.formats.text import read_text
 
 NUMBERS = frozenset({int, float})
 
