@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,14 +10,16 @@ from pathlib import Path
 from tqdm import tqdm
 
 from pipeline import files, formats, inputs, parallel
-from pipeline.boxes import write_data_yaml, write_labels
+from pipeline.boxes import IMAGE_SUFFIXES, write_data_yaml, write_labels
 from pipeline.config import Convert
-from pipeline.convert import background, corrections, images, judge, placing, plausible, receipt
+from pipeline.convert import background, corrections, deep, images, judge, placing, plausible, receipt
 from pipeline.convert.images import Checked
 from pipeline.convert.judge import Judged
 from pipeline.errors import DataError
 from pipeline.formats.source import Source
 from pipeline.run import SPLITS, Run
+
+LONGEST_STEM = 200  # bytes of 255, as `augment` and whoever writes aside add to it
 
 
 def main(config: Convert, run: Run, seed: int, workers: int | None = None) -> str:
@@ -151,6 +154,7 @@ def _file_names(used: Sequence[Judged]) -> dict[str, str]:
     for image in used:
         name = image.name.rpartition("/")[2]
         target = name if stems[_stem(name).lower()] == 1 else image.name.replace("/", "-")
+        target = _shortened(_stem(target).lstrip(".") or "image") + image.checked.suffix
         # Two images of one stem would overwrite each other's labels.
         earlier = taken.setdefault(_stem(target).lower(), image.name)
         if earlier != image.name:
@@ -159,8 +163,17 @@ def _file_names(used: Sequence[Judged]) -> dict[str, str]:
     return targets
 
 
+def _shortened(stem: str) -> str:
+    """A stem that leaves room for what other stages put behind it; a long one ends in a digest of what was cut."""
+    whole = stem.encode()
+    if len(whole) <= LONGEST_STEM:
+        return stem
+    return f"{whole[: LONGEST_STEM - 9].decode(errors='ignore')}-{hashlib.sha256(whole).hexdigest()[:8]}"
+
+
 def _stem(name: str) -> str:
-    return name.rpartition("/")[2].rpartition(".")[0]
+    last = name.rpartition("/")[2]
+    return last.rpartition(".")[0] or last
 
 
 def _write(
@@ -175,12 +188,29 @@ def _write(
             for kind in ("images", "labels"):
                 (folder / kind / split).mkdir(parents=True)
     used = [image for image in judged if not image.unused]
-    bits = images.significant_bits(max((image.checked.peak for image in used), default=0))
+    bits = deep.significant_bits(max((image.checked.peak for image in used), default=0))
     for image in tqdm(used, "convert: writing", unit="image", leave=False, delay=1, disable=None):
         split, target, checked = split_of[image.name], targets[image.name], image.checked
-        if checked.rewrite:
+        if checked.rewrite == images.OUT_OF_JSON:
+            (folder / "images" / split / target).write_bytes(images.read(image.item.image))
+        elif checked.rewrite:
             pixels = images.upright(image.item.image, checked.orientation, bits if checked.peak else None)
             (folder / "images" / split / target).write_bytes(pixels)
         else:
             files.link_or_copy(image.item.image, folder / "images" / split / target)
         write_labels(f"{folder}/labels/{split}/{_stem(target)}.txt", image.boxes, names, checked.size)
+    _check_written(folder, split_of, targets)
+
+
+def _check_written(folder: Path, split_of: Mapping[str, str], targets: Mapping[str, str]) -> None:
+    """Make sure that Ultralytics will find by its rules what the receipt counts, with its labels."""
+    for split in set(split_of.values()):
+        counted = {target for name, target in targets.items() if split_of[name] == split}
+        found = {path.name for path in (folder / "images" / split).glob("*.*") if path.suffix.lower() in IMAGE_SUFFIXES}
+        labels = {path.stem for path in (folder / "labels" / split).iterdir()}
+        unseen = sorted(name for name in counted if name not in found or name[0] == "." or _stem(name) not in labels)
+        if unseen or len(found) != len(counted):
+            raise DataError(
+                f"{folder / 'images' / split / (unseen or sorted(found - counted))[0]}: training would not see it; "
+                "rename the image"
+            )

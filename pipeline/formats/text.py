@@ -148,6 +148,8 @@ def upright_size(image: Path) -> tuple[int, int] | None:
             # Pillow decodes a whole PNG to look for EXIF behind its pixels: first see whether there may be any.
             if opened.format == "PNG" and not _PNG_EXIF.intersection(opened.info) and b"eXIf" not in _tail(image):
                 return opened.size
+            if opened.format == "TIFF":  # turned by Pillow itself
+                return opened.size
             return opened.size if opened.getexif().get(EXIF_ORIENTATION, 1) not in range(5, 9) else opened.size[::-1]
     except Exception:  # damage reaches Pillow in a dozen ways; whether it matters is for `convert` to say
         return None
