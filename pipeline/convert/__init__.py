@@ -68,7 +68,7 @@ def _convert(
         **receipt.make(judged, placed.split_of, names, folder),
         "names_matched": dict(source.matched),
         "background_by_setting": background.by_setting(judged),
-        "notes": list(source.notes),
+        "notes": [*source.notes, *filter(None, [placed.hint])],
         "splits_by": "source" if placed.drawing is None else str(run.splits),
         "rewritten": {
             targets[image.name]: image.checked.rewrite for image in judged if image.checked.rewrite and not image.unused

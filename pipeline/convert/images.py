@@ -148,7 +148,7 @@ def _stored(image: Image.Image) -> tuple[int, int]:
 
 
 def _odd(image: Image.Image) -> str:
-    """In what OpenCV may read a TIFF otherwise than Pillow: bands, colours, planes or pages; empty for no such thing."""
+    """In what OpenCV may read a TIFF otherwise than Pillow: bands, colours, planes or pages; empty for neither."""
     if image.format != "TIFF":
         return ""
     tags: Any = image.tag_v2  # type: ignore[attr-defined]

@@ -14,7 +14,28 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DataError
-from pipeline.formats import coco, createml, cvat, kitti, labelme, nearest, openimages, table, via_fiftyone, voc, yolo
+from pipeline.formats import (
+    coco,
+    createml,
+    cvat,
+    datumaro,
+    dota,
+    huggingface,
+    kitti,
+    labelbox,
+    labelme,
+    labelstudio,
+    nearest,
+    openimages,
+    supervisely,
+    table,
+    ultralytics_ndjson,
+    via,
+    via_fiftyone,
+    voc,
+    vott,
+    yolo,
+)
 from pipeline.formats.source import Source, linked_again
 from pipeline.formats.tree import Tree
 from pipeline.formats.values import read_json
@@ -30,6 +51,15 @@ MODULES: dict[str, Module] = {
     "openimages": openimages,
     "csv": table,
     "createml": createml,
+    "labelstudio": labelstudio,
+    "via": via,
+    "supervisely": supervisely,
+    "vott": vott,
+    "datumaro": datumaro,
+    "labelbox": labelbox,
+    "ultralytics": ultralytics_ndjson,
+    "dota": dota,
+    "huggingface": huggingface,
 }
 FIFTYONE = "fiftyone:"  # and the name of one of its types: no look at a folder tells which
 

@@ -25,7 +25,9 @@ SIDES = ("x", "y", "width", "height")
 
 
 def recognises(folder: Path | Tree) -> bool:
-    return any(map(SIGN.match, tree_of(folder).heads({".json"})))
+    # Label Studio's JSON-MIN may begin alike.
+    heads = tree_of(folder).heads({".json"})
+    return any(SIGN.match(head) and '"original_width"' not in head for head in heads)
 
 
 def read(folder: Path) -> Source:

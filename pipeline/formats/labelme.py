@@ -13,8 +13,8 @@ from typing import Any
 
 from pipeline.boxes import Box
 from pipeline.errors import DataError
-from pipeline.formats.matching import Described, Wanted, complete
-from pipeline.formats.source import Source, damaged
+from pipeline.formats.matching import Described, Wanted, labelled
+from pipeline.formats.source import Source, damaged, source_of, with_the_rest
 from pipeline.formats.splits import folder_split
 from pipeline.formats.text import show
 from pipeline.formats.tree import Tree, tree_of
@@ -40,7 +40,7 @@ def read(folder: Path) -> Source:
     beside: dict[Path, list[Path]] = {}
     for image in tree.images():
         beside.setdefault(image.with_suffix(""), []).append(image)
-    described = []
+    described, holding = [], set()
     for path in tree.files({".json"}):
         data = read_json(path)
         if not isinstance(data, dict) or not ("shapes" in data or "imagePath" in data):
@@ -48,12 +48,27 @@ def read(folder: Path) -> Source:
         shapes = data.get("shapes")
         if not isinstance(shapes, list):
             raise DataError(f"{path}: `shapes` is not a list; it is not LabelMe as it stands")
-        name = _name(path, data.get("imagePath"), beside.get(path.with_suffix(""), []))
+        said = path.name if _has_image(data) and not data.get("imagePath") else data.get("imagePath")
+        name = _name(path, said, beside.get(path.with_suffix(""), []))
         boxes = [_box(shape, f"shape {number}") for number, shape in enumerate(shapes, start=1)]
         _join_groups(shapes, boxes)
         size = declared_size(data.get("imageWidth"), data.get("imageHeight"))
+        if _has_image(data):
+            holding.add(path)
         described.append(Described(Wanted(name, tree.homes(path), folder_split(folder, path), path), boxes, size))
-    return complete(tree, described)
+    found = labelled(tree, described)
+    # `convert` takes the picture out of the file itself.
+    found = [
+        item._replace(image=item.annotation)
+        if item.annotation and item.annotation in holding and not item.image.exists()
+        else item
+        for item in found
+    ]
+    return source_of(tree, with_the_rest(tree, found), None)
+
+
+def _has_image(data: dict[str, Any]) -> bool:
+    return isinstance(data.get("imageData"), str) and bool(data["imageData"])
 
 
 def _name(path: Path, said: Any, beside: list[Path]) -> str:

@@ -116,7 +116,7 @@ class _Free:
                     self._by_last.setdefault(key, []).append(place)
 
     def one(self, wanted: Wanted) -> str | None:
-        parts = _parts(wanted.name)
+        parts = _parts(wanted.name, self.step)
         if not parts or (len(parts) == 1 and wanted.name.replace("\\", "/").startswith("../")):
             return None  # `../../a.jpg` says nothing but that it lies elsewhere
         # The upload's digits are unique, so only one of two names may lack them.
@@ -159,12 +159,12 @@ def has_image_suffix(name: str) -> bool:
     return PurePath(name).suffix.lower() in SOURCE_SUFFIXES
 
 
-def _parts(name: str) -> list[str]:
+def _parts(name: str, step: str) -> list[str]:
     """The parts of a name without what leads up, out, or to a server."""
     name = name.replace("\\", "/")
-    if _LOCAL_FILE in name:
+    if step != "unicode" and _LOCAL_FILE in name:
         name = name.partition(_LOCAL_FILE)[2]
-    if _URL.match(name):
+    if step != "unicode" and _URL.match(name):
         name = _URL.sub("", name).partition("?")[0]
     name = posixpath.normpath(_DRIVE.sub("", name)) if name else ""
     return [part for part in name.split("/") if part not in ("", ".", "..")]

@@ -37,6 +37,12 @@ def folder_split(source: Path, path: Path) -> str | None:
     return split_of_folders(path.parent.relative_to(source).as_posix())
 
 
+def without_split_folders(path: str) -> str:
+    """A path without the folders that are named after splits: `train/yard/a.jpg` -> `yard/a.jpg`."""
+    *folders, last = path.split("/")
+    return "/".join([*(folder for folder in folders if not split_of_folders(folder)), last])
+
+
 @cache
 def split_of_folders(folders: str) -> str | None:
     found = filter(None, map(_SPLIT_FOLDER.fullmatch, folders.split("/")))

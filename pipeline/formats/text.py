@@ -127,13 +127,16 @@ def rows(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]
         raise DataError(f"{path}: line {line + 1}: not a table ({error}); write it again") from None
 
 
-def records(path: Path, text: str, names: Sequence[str], delimiter: str) -> Iterator[tuple[int, dict[str, str]]]:
+def records(
+    path: Path, text: str, names: Sequence[str], delimiter: str, has_header: bool = True
+) -> Iterator[tuple[int, dict[str, str]]]:
     """Each row of a table below its column names, with its line: the value of each column.
 
     A row of other values than columns, as a comma in a class name or a cut makes it, says so under `RAGGED`.
     """
     table = rows(path, text, delimiter)
-    next(table, None)
+    if has_header:
+        next(table, None)
     for number, row in table:
         record = dict.fromkeys(names, "") | dict(zip(names, map(str.strip, row), strict=False))
         if len(row) < len(names) or any(map(str.strip, row[len(names) :])):
