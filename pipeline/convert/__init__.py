@@ -95,7 +95,9 @@ def class_map(source: Source, config: Convert) -> dict[str, str | None]:
         return dict(config.classes)
     if listed := config.classes or source.classes:
         return {name: name for name in listed}
-    labels = {box.label for item in source.images for box in item.boxes if box.label and not box.ignore}
+    labels = {
+        box.label for item in source.images for box in item.boxes if box.label and not box.ignore and not box.damage
+    }
     return {name: name for name in sorted(labels)}
 
 

@@ -168,7 +168,7 @@ def _what(data: bytes, error: Exception) -> str:
     if _VIDEO.match(data) and b"avif" not in data[:32]:
         return "a video"
     text = " ".join(_ADDRESS.sub("the file", str(error)).split()) or type(error).__name__
-    if "cannot identify" in text:
+    if "cannot identify" in text or isinstance(error, ImportError):  # of a plugin that some package promises
         return next(
             (what for start, what in _OTHERS.items() if data.startswith(start)), "no image format that is known"
         )

@@ -161,12 +161,12 @@ def _mend(box: Box, size: tuple[int, int], config: Convert) -> Verdict:
         reasons.append(f"corners are swapped: {corners}")
         (xmin, xmax), (ymin, ymax) = sorted((box.xmin, box.xmax)), sorted((box.ymin, box.ymax))
         box = box._replace(xmin=xmin, ymin=ymin, xmax=xmax, ymax=ymax)
-    if not box.width or not box.height:
-        return Verdict(box, "dropped", f"zero area: {corners}")
     width, height = size
     if box.xmin >= width or box.ymin >= height or box.xmax <= 0 or box.ymax <= 0:
         outside = f"{corners} is outside the image, which is {width}x{height}; correct or remove it"
         return Verdict(box, "dropped", outside, needs_person=True)
+    if not box.width or not box.height:
+        return Verdict(box, "dropped", f"zero area: {corners}")
     clipped = box.clipped(width, height)
     overhang = max(-box.xmin, -box.ymin, box.xmax - width, box.ymax - height)
     # A corner beyond the edge may be cut there, and swapped corners may be swapped back; of both no one box is left.

@@ -12,7 +12,7 @@ from pipeline.config import Convert
 from pipeline.convert.judge import Judged
 from pipeline.errors import DataError
 
-FEWEST = 4  # boxes: of fewer no rule can be told
+FEWEST, FEWEST_WRONG = 4, 3  # boxes: of fewer no rule can be told
 SHARE = 0.25  # of the boxes; people draw a few beyond the edge, not every fourth
 BEYOND = 0.01  # of the longer side, and at least 2 px: less is a labeller's hand
 FITTING = 0.95  # of the boxes, for a guess
@@ -89,16 +89,16 @@ def _refuse(where: str, placed: list[_Placed]) -> None:
     far = [one for one in placed if one.is_far]
     swapped = [one for one in placed if one.is_swapped]
     guess = ""
-    if max(len(far), len(swapped)) >= max(FEWEST, SHARE * len(placed)):
+    if max(len(far), len(swapped)) >= max(FEWEST_WRONG, SHARE * len(placed)):
         guess = _guess(placed)
-    if len(far) >= max(FEWEST, SHARE * len(placed)):
+    if len(far) >= max(FEWEST_WRONG, SHARE * len(placed)):
         most = max(far, key=lambda one: one.overhang)
         way_out = guess or "look at the order and the unit of the numbers"
         raise DataError(
             f"{where}: {len(far)} of {len(placed)} boxes reach up to {most.overhang:.3g} px beyond their image, "
             f"such as {_example(most)}, more than people draw; {way_out}"
         )
-    if guess and len(swapped) >= max(FEWEST, SHARE * len(placed)):
+    if guess and len(swapped) >= max(FEWEST_WRONG, SHARE * len(placed)):
         raise DataError(
             f"{where}: {len(swapped)} of {len(placed)} boxes have swapped corners, "
             f"such as {_example(swapped[0])}; {guess}"

@@ -24,9 +24,8 @@ from pipeline.formats.paths import inside, is_one_file, is_text
 from pipeline.formats.source import Source, source_of, with_the_rest
 from pipeline.formats.splits import folder_split
 from pipeline.formats.text import show
-from pipeline.formats.tree import Tree
+from pipeline.formats.tree import STEPS, Tree
 
-STEPS = ("exact", "unicode", "spelling", "path")
 # Label Studio puts eight hexadecimal digits before the name of an upload, and asks its server for local files.
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")
 _LOCAL_FILE = "?d="
@@ -37,13 +36,15 @@ _DRIVE = re.compile(r"^[A-Za-z]:(?=[\\/])")
 class Wanted(NamedTuple):
     """An image as an annotation names it. `homes` are the folders to look in first, relative to the source.
 
-    `split` is the annotation's own: images in the folders of another one do not count.
+    `split` is the annotation's own: images in the folders of another one do not count. `is_stem` says that the name is
+    that of an annotation file, which has another suffix.
     """
 
     name: str
     homes: Sequence[str]
     split: str | None
     named_by: Path
+    is_stem: bool = False
 
 
 class Described(NamedTuple):
@@ -112,7 +113,7 @@ class _Free:
         self._by_last: dict[str, list[str]] = {}
         for place in tree.names_of_images():
             if place not in taken:
-                for key in _keys(_last(place), step):
+                for key in (*_keys(_last(place), step), *_keys(_without_suffix(_last(place)), step)):
                     self._by_last.setdefault(key, []).append(place)
 
     def one(self, wanted: Wanted) -> str | None:
@@ -123,7 +124,8 @@ class _Free:
         found = list(
             dict.fromkeys(place for key in _keys(parts[-1], self.step) for place in self._by_last.get(key, ()))
         )
-        found = [place for place in found if _agree(parts[-1], _last(place), self.step)]
+        last = _without_suffix if wanted.is_stem and self.step == "unicode" else str
+        found = [place for place in found if _agree(parts[-1], last(_last(place)), self.step)]
         found = self._by_folders(parts, found, wanted)
         if wanted.split:
             splits = {place: self.tree.split_of(place) for place in found}
@@ -172,6 +174,10 @@ def _parts(name: str, step: str) -> list[str]:
 
 def _last(place: str) -> str:
     return place.rpartition("/")[2]
+
+
+def _without_suffix(name: str) -> str:
+    return name.rpartition(".")[0] if has_image_suffix(name) else name
 
 
 def _plain(part: str, step: str) -> str:

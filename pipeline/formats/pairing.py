@@ -67,7 +67,7 @@ def by_name(
 def _wanted(tree: Tree, annotation: Path, name: str) -> Wanted:
     own = annotation.parent.relative_to(tree.folder).as_posix()
     homes = [own, own.replace("labels", "images"), own.replace("Annotations", "JPEGImages")]
-    return Wanted(name, homes, folder_split(tree.folder, annotation), annotation)
+    return Wanted(name, homes, folder_split(tree.folder, annotation), annotation, is_stem=True)
 
 
 def ends(name: str) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +15,7 @@ from pipeline.formats.splits import split_of_folders
 from pipeline.formats.text import head, show
 from pipeline.walk import LABEL_SUFFIXES, broken_link, walk
 
+STEPS = ("exact", "unicode", "spelling", "path")  # of `matching`
 _IMAGE_ENDINGS = tuple(SOURCE_SUFFIXES)
 
 
@@ -30,7 +30,7 @@ class Tree:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.matched: Counter[str] = Counter()
+        self.matched = dict.fromkeys(STEPS, 0)  # names of images, by the step that found them
         self.notes: list[str] = []
         self.taken: set[Path] = set()  # files that a reader knows, besides those that describe images
         self._heads: dict[Path, str] = {}
