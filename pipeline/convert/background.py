@@ -11,7 +11,7 @@ from pipeline.boxes import SOURCE_SUFFIXES, Labelled
 from pipeline.config import Convert
 from pipeline.convert.judge import Judged
 from pipeline.errors import DataError
-from pipeline.formats.source import Source
+from pipeline.formats.source import NOT_LISTED, Source
 from pipeline.formats.text import head
 from pipeline.formats.yolo_data import looks_like_labels
 
@@ -69,6 +69,11 @@ def not_background(judged: Sequence[Judged], config: Convert) -> dict[str, str]:
     if lost:
         why = f"no annotation mentions it, and {len(lost)} with boxes miss their image, such as {lost[0].name}'s"
         reasons |= {image.name: why for image in judged if image.item.annotation is None and not image.unused}
+    # Boxes of images that their file does not list may be those of one that it lists without any.
+    files = {image.item.annotation for image in lost if image.item.image.name.startswith(NOT_LISTED)}
+    for image in judged:
+        if image.item.annotation in files and not image.item.boxes and not image.unused:
+            reasons[image.name] = "its annotation file has no box for it, and boxes of images that it does not list"
     return reasons
 
 

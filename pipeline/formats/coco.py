@@ -17,7 +17,7 @@ from pipeline.boxes import Box
 from pipeline.errors import DataError
 from pipeline.formats.matching import Described, Wanted, complete
 from pipeline.formats.outlines import Corners, Size, around
-from pipeline.formats.source import Source, damaged
+from pipeline.formats.source import NOT_LISTED, Source, damaged
 from pipeline.formats.splits import folder_split, split_of
 from pipeline.formats.text import show
 from pipeline.formats.tree import Tree, tree_of
@@ -137,7 +137,7 @@ def _read_file(tree: Tree, path: Path, data: dict[str, Any], orphans: bool) -> _
                 raise DataError(f"{path}: {show(name)} is there twice, with other sizes; keep one (id {identity})")
             earlier.boxes.extend(one.boxes)
     if lost:
-        described["\0"] = Described(Wanted(f"not listed in {path.name}", homes, split, path), lost)
+        described["\0"] = Described(Wanted(f"{NOT_LISTED}{path.name}", homes, split, path), lost)
     has_keypoints = any("keypoints" in record for record in annotations)
     return _File(path, list(names.values()), parents, list(described.values()), has_keypoints)
 

@@ -23,6 +23,7 @@ from pipeline.formats.tree import Tree, tree_of
 
 Corners = tuple[float, float, float, float]
 
+MOST_DEGREES = 720  # a shape may be turned once too often; more is no angle
 NO_BOXES = {
     "polyline": "a polyline: it encloses nothing",
     "points": "points: they enclose nothing",
@@ -104,6 +105,8 @@ def _frames(root: Element, xml: Path, tree: Tree) -> list[Described]:
                         _between(last[1], box, part, f"track {number}, frame {between}")
                     )
             is_outside = shape.get("outside") == "1"
+            if shape.get("outside", "0") not in ("0", "1"):
+                box = damaged(f"outside is {show(shape.get('outside'))}, not 0 or 1", label, box.id)
             if not is_outside:
                 boxes.setdefault(int(frame), []).append(box)
             last = (int(frame), None if is_outside or box.damage or box.ignore else box)
@@ -167,7 +170,7 @@ def _of_ellipse(shape: Element) -> Corners:
 
 def _rotation(shape: Element) -> float:
     (degrees,) = numbers({"rotation": shape.get("rotation", "0")})
-    if not math.isfinite(degrees):
+    if not abs(degrees) <= MOST_DEGREES:
         raise ValueError(f"rotation is {degrees}")
     return math.radians(degrees)
 

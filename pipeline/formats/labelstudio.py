@@ -32,6 +32,7 @@ NO_BOXES = {
     "vector": "a line",
 }
 SHAPES = ("rectangle", "polygon", "ellipse", *NO_BOXES)
+MOST_DEGREES = 720  # a shape may be turned once too often; more is no angle
 ANOTHER = "another annotation of the task: one counts"
 
 
@@ -154,6 +155,6 @@ def _corners(kind: str, value: Any, size: tuple[int, int] | None) -> Corners:
 
 def _rotation(value: Mapping[str, Any]) -> float:
     degrees = sides_of({"rotation": value.get("rotation") or 0}, "rotation")[0]
-    if not math.isfinite(degrees):
+    if not abs(degrees) <= MOST_DEGREES:
         raise ValueError(f"rotation is {degrees}")
     return degrees

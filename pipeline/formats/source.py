@@ -14,6 +14,7 @@ from pipeline.formats.splits import folder_split
 from pipeline.formats.tree import Tree
 
 NAN = math.nan
+NOT_LISTED = "not listed in "  # begins the name of the image that stands for all that a file does not list
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from pipeline.formats.text import first_tag, numbers, parse_xml, size
 from pipeline.formats.tree import Tree, tree_of
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
+MOST_RADIANS = 4 * math.pi  # a box may be turned once too often; more is no angle
 XML_HOMES = {"Annotations": "JPEGImages", "labels": "images"}
 
 
@@ -121,7 +122,9 @@ def _corners(item: Element) -> tuple[float, ...]:
     bndbox, turned, polygon = item.find("bndbox"), item.find("robndbox"), item.find("polygon")
     if bndbox is None and turned is not None:
         cx, cy, width, height, angle = numbers({tag: turned.findtext(tag) for tag in ("cx", "cy", "w", "h", "angle")})
-        cos, sin = (abs(part(angle)) if math.isfinite(angle) else math.nan for part in (math.cos, math.sin))
+        if not abs(angle) <= MOST_RADIANS:
+            raise ValueError(f"angle is {angle:g}")
+        cos, sin = abs(math.cos(angle)), abs(math.sin(angle))
         across, down = (width * cos + height * sin) / 2, (width * sin + height * cos) / 2
         return cx - across, cy - down, cx + across, cy + down
     if bndbox is None and polygon is not None:
