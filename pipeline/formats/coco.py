@@ -138,7 +138,7 @@ def _read_file(tree: Tree, path: Path, data: dict[str, Any], orphans: bool) -> _
             earlier.boxes.extend(one.boxes)
     if lost:
         described["\0"] = Described(Wanted(f"{NOT_LISTED}{path.name}", homes, split, path), lost)
-    has_keypoints = any("keypoints" in record for record in annotations)
+    has_keypoints = any("keypoints" in record for record in annotations[:100])
     return _File(path, list(names.values()), parents, list(described.values()), has_keypoints)
 
 

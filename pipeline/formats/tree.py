@@ -53,10 +53,13 @@ class Tree:
 
     @cached_property
     def _folders(self) -> set[str]:
-        """Every folder with files below it, and every end of its path."""
-        found = {name.rpartition("/")[0] for name in self._paths}
-        found |= {above for name in found for above in _above(name)}
-        return {end for name in found for end in _ends(name)}
+        """Every end of the path of a folder."""
+        return {end for name in self._every_folder for end in _ends(name)}
+
+    @cached_property
+    def _every_folder(self) -> set[str]:
+        parents = {name.rpartition("/")[0] for name in self._paths}
+        return {above for parent in parents for above in _above(f"{parent}/")}
 
     def files(self, suffixes: Iterable[str]) -> list[Path]:
         """Files by suffix, in the order of their names, folder by folder.
@@ -105,6 +108,10 @@ class Tree:
         Looked for in `homes` in their order, then anywhere: in a folder of its split, or else where no
         folder speaks of another one. Raises DataError where the name fits two files.
         """
+        for home in homes:  # nearly all, and without a look at their parts
+            place = name if home == "." else f"{home}/{name}"
+            if place in self._paths:
+                return place
         plain = posixpath.normpath(name.replace("\\", "/"))
         if plain[0] == "/":
             plain = _below(self.folder, plain, named_by)
@@ -135,7 +142,7 @@ class Tree:
         """What could hold annotations and is not among those read: files by their suffix, and folders of such names."""
         known = self.taken.union(read)
         files = [name for name in self._paths if name.lower().endswith(LABEL_SUFFIXES)]
-        folders = {above for name in self._paths for above in _above(name) if above.lower().endswith(LABEL_SUFFIXES)}
+        folders = {folder for folder in self._every_folder if folder.lower().endswith(LABEL_SUFFIXES)}
         found = [path for name in files if (path := self.path(name)) not in known]
         return tuple(found + [self.folder / name for name in sorted(folders)])
 

@@ -23,7 +23,8 @@ def read_json(path: Path) -> Any:
     data = path.read_bytes()
     try:
         value = orjson.loads(data)  # three times as fast
-        if data.count(b'":') == _keys(value):
+        keys = data.count(b'":')
+        if keys == _outer_keys(value) or keys == _keys(value):
             return value
     except orjson.JSONDecodeError:
         pass  # NaN and byte-order marks, which Python takes, and all that is to be refused in words of its own
@@ -35,8 +36,21 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path}: nested or numbered beyond reason; write it again") from None
 
 
+def _outer_keys(value: Any) -> int:
+    """As `_keys`, of an object, its objects, and the objects of its lists: all that most large files have."""
+    if type(value) is not dict:
+        return -1
+    count = len(value)
+    for part in value.values():
+        if type(part) is dict:
+            count += len(part)
+        elif type(part) is list and all(type(each) is dict for each in part[:1]):
+            count += sum(len(each) for each in part if type(each) is dict)
+    return count
+
+
 def _keys(value: Any) -> int:
-    """How many keys there are in all objects of a JSON value: as many as its text has, or one is there twice."""
+    """How many keys there are in all objects of a JSON value; fewer than its text has where one is there twice."""
     count = 0
     pending: list[Any] = [value] if isinstance(value, (dict, list)) else []
     while pending:
@@ -44,7 +58,8 @@ def _keys(value: Any) -> int:
         if type(part) is dict:
             count += len(part)
             part = part.values()
-        pending += [each for each in part if type(each) is dict or (type(each) is list and each)]
+        # Of lists those of objects: outlines are millions of numbers, and hold no keys.
+        pending += [e for e in part if type(e) is dict or (type(e) is list and e and type(e[0]) is dict)]
     return count
 
 
