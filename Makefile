@@ -12,6 +12,10 @@ CONFIG ?= configs/sample.yaml
 DEVICE ?=
 WORKERS ?=
 AGAINST ?=
+VERBOSE ?=
+# Of `make new` alone.
+SOURCE ?=
+FORMAT ?=
 
 NAME := $(basename $(notdir $(CONFIG)))
 RUN := runs/$(NAME)
@@ -20,41 +24,56 @@ PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/installed.txt
 UV := $(shell command -v uv 2>/dev/null)
 
-ifeq ($(wildcard $(CONFIG)),)
+ifneq ($(word 2,$(CONFIG)),)
+$(error CONFIG=$(CONFIG): make takes no spaces in the name of a file; rename it)
+endif
+ifeq ($(wildcard $(CONFIG))$(filter new,$(MAKECMDGOALS)),)
 $(error CONFIG=$(CONFIG): no such file; there are: $(wildcard configs/*.yaml))
 endif
 
 PIPELINE := $(PYTHON) -m pipeline
-OPTIONS := --config $(CONFIG)
+LOUD := $(filter-out 0,$(VERBOSE))
+OPTIONS := --config $(CONFIG) $(if $(LOUD),--verbose)
+QUIET := $(if $(LOUD),,@)
+# `$(call stage,NAME)` runs a stage, and notes that it ran.
+stage = $(eval RAN += $1)$(QUIET)$(PIPELINE) $1 $(OPTIONS)
 ON_DEVICE := $(if $(DEVICE),--device $(DEVICE))
 IN_WORKERS := $(if $(WORKERS),--workers $(WORKERS))
 COMPARED := $(if $(AGAINST),--against $(AGAINST))
 
-# The code of each stage and all that it imports (a test compares), less what every stage has: config, run, errors.
+# The code of each stage and all that it imports (a test compares), less what every stage has: config, run, errors, logs.
 BASE_CODE := pipeline/boxes.py pipeline/files.py
 FORMATS := $(wildcard pipeline/formats/*.py) pipeline/database.py pipeline/walk.py
-WEIGHTS_CODE := pipeline/weights.py pipeline/parallel.py
-SAMPLE_CODE := $(wildcard pipeline/sample/*.py) pipeline/files.py pipeline/pixels.py
-CONVERT_CODE := $(wildcard pipeline/convert/*.py) $(BASE_CODE) $(FORMATS) pipeline/fixes.py pipeline/inputs.py pipeline/parallel.py
+UPSTREAM := pipeline/upstream/__init__.py pipeline/upstream/checkpoints.py pipeline/upstream/environment.py pipeline/parallel.py
+IOU := pipeline/metrics/__init__.py pipeline/metrics/iou.py
+MATCHING := $(IOU) pipeline/metrics/matching.py pipeline/metrics/precision_recall.py
+RECORDS := $(addprefix pipeline/records/,__init__.py base.py)
+TRAINING := $(RECORDS) $(addprefix pipeline/records/,receipt.py training.py)
+FIGURES := $(RECORDS) $(addprefix pipeline/records/,coco.py metrics.py training.py)
+LABELS := $(FIGURES) $(addprefix pipeline/records/,errors.py predictions.py)
+SAMPLE_CODE := $(wildcard pipeline/extras/*.py pipeline/extras/sample/*.py) pipeline/files.py pipeline/pixels.py
+CONVERT_CODE := $(wildcard pipeline/convert/*.py) $(BASE_CODE) $(FORMATS) $(IOU) pipeline/fixes.py pipeline/inputs.py pipeline/parallel.py
 AUGMENT_CODE := $(wildcard pipeline/augment/*.py) $(BASE_CODE) pipeline/parallel.py pipeline/pixels.py
-TRAIN_CODE := $(wildcard pipeline/train/*.py) $(BASE_CODE) $(WEIGHTS_CODE) pipeline/history.py
-VALIDATE_CODE := $(wildcard pipeline/validate/*.py) $(BASE_CODE) $(FORMATS) $(WEIGHTS_CODE) pipeline/pixels.py pipeline/results.py
-EXPORT_CODE := $(wildcard pipeline/export/*.py) $(BASE_CODE) $(WEIGHTS_CODE) pipeline/pixels.py
-REPORT_CODE := $(wildcard pipeline/report/*.py) $(BASE_CODE) pipeline/report.html.jinja pipeline/history.py pipeline/pixels.py pipeline/results.py
+TRAIN_CODE := $(wildcard pipeline/train/*.py) $(BASE_CODE) $(UPSTREAM) pipeline/upstream/loader.py $(TRAINING) pipeline/history.py
+VALIDATE_CODE := $(wildcard pipeline/validate/*.py) $(BASE_CODE) $(FORMATS) $(UPSTREAM) pipeline/upstream/predictor.py $(wildcard pipeline/metrics/*.py) $(LABELS) pipeline/pixels.py
+DEVICE_CODE := $(wildcard pipeline/device/*.py pipeline/device/runner/*.py)
+EXPORT_CODE := $(wildcard pipeline/export/*.py) $(BASE_CODE) $(DEVICE_CODE) $(UPSTREAM) pipeline/upstream/predictor.py $(MATCHING) pipeline/metrics/bootstrap.py $(FIGURES) pipeline/records/manifest.py pipeline/records/receipt.py pipeline/pixels.py
+REPORT_CODE := $(wildcard pipeline/report/*.py) $(BASE_CODE) $(MATCHING) pipeline/report/page.html.jinja pipeline/history.py $(LABELS) pipeline/records/manifest.py pipeline/records/receipt.py pipeline/pixels.py
 SAMPLE := data/raw/sample/annotations/test.json
 # The sample is drawn for the configs that use it, and for no other.
-SOURCE := $(if $(shell grep -sE '^[^\#]*source: *["'"'"']?data/raw/sample/?["'"'"']?([^[:alnum:]/_.-]|$$)' $(CONFIG)),$(SAMPLE))
+DRAWN := $(if $(shell grep -sE '^[^\#]*source: *["'"'"']?data/raw/sample/?["'"'"']?([^[:alnum:]/_.-]|$$)' $(CONFIG)),$(SAMPLE))
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help setup params sample convert augment train validate inspect export report all test test-fast lint bench bench-convert bench-augment bench-export starter-weights litert tensorrt database clean
+.PHONY: help setup new params sample convert augment train validate inspect export report all test test-fast lint bench bench-convert bench-augment bench-export starter-weights litert device-python tensorrt database clean
 
 help:  ## this page
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  CONFIG=configs/NAME.yaml chooses the experiment (now $(CONFIG)); results go to runs/NAME."
 	@echo "  DEVICE=cpu|0|mps and WORKERS=N say where and how fast; a change of them makes nothing run again."
+	@echo "  VERBOSE=1 shows what libraries write; else it goes to runs/NAME/logs."
 	@echo "  AGAINST=runs/OTHER compares the two runs on the same images (bootstrap interval; one training each)."
 
 # --- Installation ---------------------------------------------------------------------------------
@@ -92,10 +111,27 @@ endif
 	$(LITERT)/bin/python -m pip freeze --disable-pip-version-check > $@.partial
 	mv $@.partial $@
 
+# Of the packages the oldest Python takes what still supports it.
+device-python: .venv-device/installed.txt  ## the oldest Python of devices (3.8), to test bundles on it
+.venv-device/installed.txt:
+ifneq ($(UV),)
+	"$(UV)" venv --quiet --seed --python 3.8 .venv-device
+else
+	python3.8 -m venv .venv-device
+endif
+	.venv-device/bin/python -m pip install --disable-pip-version-check numpy opencv-python-headless onnxruntime
+	.venv-device/bin/python -m pip freeze --disable-pip-version-check > $@.partial
+	mv $@.partial $@
+
 tensorrt: $(INSTALLED)  ## NVIDIA's parser and builder, to show it ONNX models without a GPU (its licence; x86-64)
 	$(PYTHON) -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev,tensorrt]'
 
 # --- Stages ---------------------------------------------------------------------------------------
+
+# CONFIG, if it was given, is the file to write.
+new: $(INSTALLED)  ## look at SOURCE=data/raw/mine and write configs/mine.yaml, to start from
+	@test -n '$(SOURCE)' || { echo "error: name the folder with your images and labels: make new SOURCE=data/raw/mine" >&2; exit 2; }
+	@$(PIPELINE) new '$(SOURCE)' $(if $(FORMAT),--format $(FORMAT)) $(if $(filter command,$(origin CONFIG)),--config $(CONFIG))
 
 convert: $(RUN)/dataset/data.yaml  ## annotations -> an Ultralytics data set, with a receipt
 augment: $(RUN)/augmented/data.yaml  ## more training images by transforming the ones there are
@@ -105,55 +141,55 @@ export: $(RUN)/export/manifest.json  ## bundles for the device, proven against t
 report: $(RUN)/report/index.html  ## the run on one page
 all: validate export report  ## every stage but the App
 convert augment train validate export report:
-	@echo "$@: up to date in $(RUN)"
+	@$(if $(filter $@,$(RAN)),:,echo "$@: up to date in $(RUN)")
 
 inspect: $(RUN)/metrics.json $(RUN)/params/inspect.json  ## see the errors in FiftyOne, tag what to correct
-	$(PIPELINE) inspect $(OPTIONS) $(ON_DEVICE) $(COMPARED)
+	$(call stage,inspect) $(ON_DEVICE) $(COMPARED)
 
 bench-export: $(RUN)/export/manifest.json $(RUN)/report/index.html  ## how fast each artefact is; the table goes into the report
-	$(PIPELINE) export $(OPTIONS) --bench
-	$(PIPELINE) report $(OPTIONS) $(COMPARED)
+	$(call stage,export) --bench
+	$(call stage,report) $(COMPARED)
 
 sample: $(SAMPLE)  ## draw the sample data set (done by itself when a config needs it)
 $(SAMPLE): $(SAMPLE_CODE) | $(INSTALLED)
-	$(PIPELINE) sample
+	$(QUIET)$(PIPELINE) sample
 
 starter-weights: $(INSTALLED)  ## train data/weights/starter-yolo26n.pt anew, on drawn scenes (hours)
-	$(PIPELINE) starter-weights $(ON_DEVICE) $(IN_WORKERS)
+	$(QUIET)$(PIPELINE) starter-weights $(ON_DEVICE) $(IN_WORKERS) $(if $(LOUD),--verbose)
 
 # A stage depends on its slice of the config, not on the whole file. `params` rewrites only what changed, and looks at
 # what stages read from elsewhere: source, corrections, splits, weights. The empty recipe makes make look at dates again.
 $(RUN)/params/%.json: params ;
-params: $(SOURCE) | $(INSTALLED)
+params: $(DRAWN) | $(INSTALLED)
 	@$(PIPELINE) params --config $(CONFIG) $(COMPARED)
 
-$(RUN)/dataset/data.yaml: $(RUN)/params/convert.json $(RUN)/params/source.json $(RUN)/params/beside.json $(CONVERT_CODE) $(SOURCE)
-	$(PIPELINE) convert $(OPTIONS) $(IN_WORKERS)
+$(RUN)/dataset/data.yaml: $(RUN)/params/convert.json $(RUN)/params/source.json $(RUN)/params/beside.json $(CONVERT_CODE) $(DRAWN)
+	$(call stage,convert) $(IN_WORKERS)
 
 $(RUN)/augmented/data.yaml: $(RUN)/params/augment.json $(RUN)/dataset/data.yaml $(AUGMENT_CODE)
-	$(PIPELINE) augment $(OPTIONS) $(IN_WORKERS)
+	$(call stage,augment) $(IN_WORKERS)
 
 $(RUN)/model.pt: $(RUN)/params/train.json $(RUN)/params/weights.json $(RUN)/augmented/data.yaml $(TRAIN_CODE)
-	$(PIPELINE) train $(OPTIONS) $(ON_DEVICE) $(IN_WORKERS)
+	$(call stage,train) $(ON_DEVICE) $(IN_WORKERS)
 
 $(RUN)/metrics.json: $(RUN)/params/validate.json $(RUN)/params/retention.json $(RUN)/model.pt $(RUN)/dataset/data.yaml $(VALIDATE_CODE)
-	$(PIPELINE) validate $(OPTIONS) $(ON_DEVICE)
+	$(call stage,validate) $(ON_DEVICE)
 
 $(RUN)/comparison.json: $(RUN)/metrics.json $(RUN)/params/against.json $(wildcard $(AGAINST)/metrics.json)
-	$(PIPELINE) validate $(OPTIONS) $(ON_DEVICE) $(COMPARED)
+	$(call stage,validate) $(ON_DEVICE) $(COMPARED)
 
 # After metrics.json, as the bundle carries the thresholds that validation chose.
 $(RUN)/export/manifest.json: $(RUN)/params/export.json $(RUN)/metrics.json $(RUN)/model.pt $(RUN)/dataset/data.yaml $(EXPORT_CODE)
-	$(PIPELINE) export $(OPTIONS)
+	$(call stage,export)
 
 # The page shows the export if there is one: one from before, or one that this very make is to make.
 EXPORTED := $(if $(filter all export bench-export,$(MAKECMDGOALS)),$(RUN)/export/manifest.json,$(wildcard $(RUN)/export/manifest.json))
 $(RUN)/report/index.html: $(RUN)/params/report.json $(RUN)/params/against.json $(RUN)/metrics.json $(if $(AGAINST),$(RUN)/comparison.json) $(EXPORTED) $(REPORT_CODE)
-	$(PIPELINE) report $(OPTIONS) $(COMPARED)
+	$(call stage,report) $(COMPARED)
 
 # --- Upkeep ---------------------------------------------------------------------------------------
 
-ON_ALL_CORES := --numprocesses auto --dist loadfile
+ON_ALL_CORES := --numprocesses auto --dist loadfile --no-loadscope-reorder
 test: $(INSTALLED)  ## all tests
 	$(PYTHON) -m pytest $(ON_ALL_CORES)
 
@@ -163,7 +199,7 @@ test-fast: $(INSTALLED)  ## the tests that train nothing, in under three minutes
 lint: $(INSTALLED)  ## ruff and mypy
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
-	$(PYTHON) -m mypy pipeline
+	$(PYTHON) -m mypy
 
 bench: $(INSTALLED)  ## the results table of the README, from runs/
 	$(PYTHON) benchmarks/results.py

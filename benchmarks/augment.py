@@ -32,6 +32,7 @@ import numpy as np
 
 from pipeline import augment, parallel
 from pipeline.augment import transforms
+from pipeline.augment.stage import JPEG_QUALITY
 from pipeline.boxes import Box, read_labels, write_data_yaml, write_labels
 from pipeline.config import Augment
 from pipeline.run import Run
@@ -113,10 +114,12 @@ def paint(dataset: Path) -> None:
 
 
 def bare_loop(dataset: Path, target: Path, first: int = 0, step: int = 1) -> None:
+    import albumentations as A  # late: `transforms` sets it up
+
     target.mkdir(exist_ok=True)
-    compose = transforms.A.Compose(
+    compose = A.Compose(
         transforms.make_all(CONFIG.transforms),
-        bbox_params=transforms.A.BboxParams("pascal_voc", ["labels"], min_visibility=0.3, clip=True),
+        bbox_params=A.BboxParams("pascal_voc", ["labels"], min_visibility=0.3, clip=True),
     )
     for image in sorted((dataset / "images" / "train").iterdir())[first::step]:
         boxes = read_labels(dataset / "labels" / "train" / f"{image.stem}.txt", ["thing"], WIDTH, HEIGHT)
@@ -124,7 +127,7 @@ def bare_loop(dataset: Path, target: Path, first: int = 0, step: int = 1) -> Non
         picture = cv2.imdecode(np.frombuffer(image.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
         for copy in range(COPIES):
             done = compose(image=picture, bboxes=corners, labels=[0] * len(boxes))
-            encoded = cv2.imencode(".jpg", done["image"], [cv2.IMWRITE_JPEG_QUALITY, augment.JPEG_QUALITY])[1]
+            encoded = cv2.imencode(".jpg", done["image"], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
             (target / f"{image.stem}-{copy}.jpg").write_bytes(encoded.tobytes())
 
 

@@ -267,13 +267,13 @@ def growth(work: Path, python: Path) -> None:
     print(f"\nThe best of {ROUNDS} runs, of 2 where pixels are read:\n")
     print("| images | annotations, s | decode, hash, fingerprint, s | near-duplicates, s | memory of a process, MB |")
     print("|---|---|---|---|---|")
-    for images, best, more in rows:
+    for images, best, least in rows:
         cells = (
             f"{images:,}",
             f"{best:.2f}",
-            f"{more['check']:.1f}",
-            f"{more['near']:.2f}",
-            f"{more['megabytes']:.0f}",
+            f"{least['check']:.1f}",
+            f"{least['near']:.2f}",
+            f"{least['megabytes']:.0f}",
         )
         print("| " + " | ".join(cells) + " |")
     columns: dict[str, list[float]] = {

@@ -22,10 +22,12 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from pipeline import weights
+from pipeline.metrics import bootstrap
+from pipeline.metrics.coco import evaluate
+from pipeline.metrics.matching import match
 from pipeline.parallel import cores
-from pipeline.validate import bootstrap, error_types, evaluate, operating_point, reconcile
-from pipeline.validate.matching import match
+from pipeline.upstream import environment
+from pipeline.validate import error_types, operating_point, reconcile
 
 REPEATS = 5
 Found = list[dict[str, Any]]
@@ -112,7 +114,7 @@ def library() -> None:
     print(f"| largest difference of the six figures | {apart:.0e} (ours are rounded to six decimals) |\n")
 
 
-def tables(truth: dict[str, Any], every: Found, single: Found) -> None:
+def tables(truth: Any, every: Any, single: Any) -> None:
     """Print what `validate` computes of a split after predicting, part by part."""
     names = [category["name"] for category in truth["categories"]]
     matches, single_matches = match(truth, every), match(truth, single)
@@ -155,10 +157,10 @@ def tables(truth: dict[str, Any], every: Found, single: Found) -> None:
 
 
 def machine() -> str:
-    weights.prepare()
+    environment.prepare()
     packages = ", ".join(f"{name} {version(name)}" for name in ("faster-coco-eval", "pycocotools", "numpy", "torch"))
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
-    return f"{weights.device_name('cpu')}, {cores()} cores{load}; Python {platform.python_version()}, {packages}"
+    return f"{environment.device_name('cpu')}, {cores()} cores{load}; Python {platform.python_version()}, {packages}"
 
 
 def main() -> None:

@@ -22,12 +22,14 @@ from typing import Any
 import torch
 import yaml
 
-from pipeline import history, sample, weights
+from pipeline import history
+from pipeline.extras.sample import dataset as sample
 from pipeline.files import read_json
 from pipeline.run import Run
+from pipeline.upstream import checkpoints, environment
 
 ROOT = Path(__file__).resolve().parents[1]
-PHASES = [{"epochs": 2, "freeze": "backbone"}, {"epochs": 4, "lr": 1.5}]
+PHASES: list[dict[str, Any]] = [{"epochs": 2, "freeze": "backbone"}, {"epochs": 4, "lr": 1.5}]
 SEEDS = 3  # of the uninterrupted
 
 
@@ -69,7 +71,7 @@ def kept_fitness(run: Run) -> float:
 
 
 def is_same(run: Run, other: Run) -> bool:
-    models = [weights.load(one.model)[0].state_dict() for one in (run, other)]
+    models = [checkpoints.load(one.model)[0].state_dict() for one in (run, other)]
     return all(torch.equal(tensor, models[1][name]) for name, tensor in models[0].items())
 
 
@@ -79,7 +81,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     rng = random.Random(options.seed)
-    weights.prepare()
+    environment.prepare()
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
         sample.main(seed=0, folder=folder / "raw", splits={"train": 80, "val": 24, "test": 2})

@@ -56,8 +56,8 @@ def draw(run: Run, images: int) -> None:
             write_labels(run.dataset / "labels" / split / f"{split}{index:05}.txt", boxes, CLASSES, (WIDTH, HEIGHT))
     splits = {split: f"images/{split}" for split in ("train", "val", "test")}
     write_data_yaml(run.dataset / "data.yaml", splits, CLASSES)
-    images = sorted((run.dataset / "images").rglob("*.jpg"))
-    sources = {f"{path.parent.name}/{path.name}": path.name for path in images}
+    paths = sorted((run.dataset / "images").rglob("*.jpg"))
+    sources = {f"{path.parent.name}/{path.name}": path.name for path in paths}
     write_json(run.receipt, {"splits": {key: {} for key in splits}, "sources": sources})
     shutil.copy(WEIGHTS, run.model)
     data = YoloDataset.read(run.dataset / "data.yaml")
@@ -75,7 +75,7 @@ def corners(rng: random.Random) -> tuple[float, float, float, float]:
     return x, y, x + width, y + height
 
 
-def found(truth: dict[str, Any], rng: random.Random) -> Any:
+def found(truth: Any, rng: random.Random) -> Any:
     for one in truth["annotations"]:
         x, y, width, height = one["bbox"]
         if rng.random() < 0.9:

@@ -47,12 +47,13 @@ from typing import Any
 import train_table
 import yaml
 
-from pipeline import augment, weights
+from pipeline import augment
 from pipeline.boxes import YoloDataset, write_data_yaml
 from pipeline.config import Augment
 from pipeline.parallel import cores
 from pipeline.run import Run
 from pipeline.train import recipe
+from pipeline.upstream import environment
 
 ENVIRONMENT = dict(os.environ)  # as it was before ours was prepared: the one of each training
 EPOCHS = 15
@@ -73,8 +74,9 @@ default_callbacks["on_train_batch_end"].append(lambda trainer: steps.append(time
 atexit.register(lambda: Path(sys.argv[1], "step.txt").write_text(str(statistics.median(steps))))
 """
 OURS = f"""
-from pipeline import config, run, train, weights
-weights.prepare()
+from pipeline import config, run, train
+from pipeline.upstream import environment
+environment.prepare()
 {STEPS}
 folder, given = map(Path, sys.argv[1:])
 c = config.load(given)
@@ -162,7 +164,8 @@ def accuracy(name: str, model: Path, imgsz: int) -> dict[str, float]:
     from ultralytics import YOLO
 
     from pipeline.config import Validate
-    from pipeline.validate import evaluate, predict
+    from pipeline.metrics.coco import evaluate
+    from pipeline.validate import predict
 
     data = YoloDataset.read(Run(Path("runs") / name).dataset / "data.yaml")
     images = data.files("test") or data.files("val")
@@ -181,7 +184,7 @@ def epoch_seconds(folder: Path) -> float | None:
 
 def measure(name: str, what: str, seed: int, share: float) -> dict[str, Any]:
     """One training and what it comes to; read back if this processor did it before."""
-    which = {"config": name, "row": what, "seed": seed, "share": share, "machine": weights.device_name("cpu")}
+    which = {"config": name, "row": what, "seed": seed, "share": share, "machine": environment.device_name("cpu")}
     for text in train_table.KNOWN.read_text().splitlines() if train_table.KNOWN.is_file() else ():
         if (known := json.loads(text)).items() >= which.items():
             return dict(known)
@@ -190,10 +193,10 @@ def measure(name: str, what: str, seed: int, share: float) -> dict[str, Any]:
     folder.mkdir(parents=True)
     config = yaml.safe_load(Path(f"configs/{name}.yaml").read_text())
     line, model = command(name, config, what, seed, folder, share)
-    environment = {**ENVIRONMENT, "PYTHONPATH": str(ROOT), "YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false"}
+    variables = {**ENVIRONMENT, "PYTHONPATH": str(ROOT), "YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false"}
     start = time.perf_counter()
     with (folder / "log.txt").open("w") as log:
-        subprocess.run(line, env=environment, stdout=log, stderr=subprocess.STDOUT, check=True)
+        subprocess.run(line, env=variables, stdout=log, stderr=subprocess.STDOUT, check=True)
     seconds = time.perf_counter() - start
     result = {**which, "cores": cores(), "seconds": round(seconds, 1)}
     result["epoch_seconds"] = epoch_seconds(folder / "train")
@@ -214,11 +217,11 @@ def main() -> None:
     options = parser.parse_args()
     if options.share != 1 and set(options.rows) - {*START, *(f"{start}-frozen" for start in START)}:
         parser.error(f"--share is for the rows {', '.join(START)}, frozen or not")
-    weights.prepare()
+    environment.prepare()
     packages = ", ".join(f"{name} {version(name)}" for name in ("ultralytics-opencv-headless", "torch"))
     print(f"# Training, timed\n\nWritten by `python benchmarks/train.py {' '.join(sys.argv[1:])}`.\n")
     print(f"{train_table.INTRODUCTION}\n")
-    print(f"{weights.device_name('cpu')}, Python {platform.python_version()}, {packages}.")
+    print(f"{environment.device_name('cpu')}, Python {platform.python_version()}, {packages}.")
     for name in options.names:
         results: dict[str, list[dict[str, Any]]] = {row: [] for row in options.rows}
         for seed in options.seeds:

@@ -19,16 +19,17 @@ from typing import Any
 
 from evaluate import REPEATS, in_words, machine, seconds, tables
 
-from pipeline import results, weights
 from pipeline.boxes import YoloDataset, write_data_yaml
 from pipeline.config import Validate
+from pipeline.records import predictions
 from pipeline.run import Run
+from pipeline.upstream import checkpoints, environment
 
 IMAGES = 500
 PREDICT = """
 import json, sys, time
-from pipeline import weights
-weights.prepare()
+from pipeline.upstream import checkpoints, environment
+environment.prepare()
 from ultralytics import YOLO
 file, images, settings = json.load(sys.stdin)
 model = YOLO(file, task="detect")
@@ -69,8 +70,8 @@ def main() -> None:
     repeated(source, run)
     config = run.root / "bench-validate.yaml"
     config.write_text("convert: {source: nowhere}\n")
-    weights.prepare()
-    settings: dict[str, Any] = {"imgsz": weights.imgsz_of(run.model)}
+    environment.prepare()
+    settings: dict[str, Any] = {"imgsz": checkpoints.imgsz_of(run.model)}
     settings |= Validate().model_dump(include={"conf", "iou", "max_det"})
     images = [str(path) for path in YoloDataset.read(run.dataset / "data.yaml").files("val")]
     text = json.dumps([str(run.model), images, settings])
@@ -94,7 +95,7 @@ def main() -> None:
         ratios = [ours / theirs for ours, theirs in zip(whole, others, strict=True)]
         print(f"| `validate` : {name} | {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) |")
     print("\nOf that, what `validate` computes of the predictions:\n")
-    (truth, every), (_, single) = (results.read(run, "val", single_label) for single_label in (False, True))
+    (truth, every), (_, single) = (predictions.predictions(run, "val", single_label) for single_label in (False, True))
     tables(truth, every, single)
     shutil.rmtree(run.root)
 

@@ -101,7 +101,7 @@ class Labelled(NamedTuple):
 
 
 def yolo_text(boxes: Sequence[Box], ids: Mapping[str, int], width: int, height: int) -> str:
-    """A line `class cx cy w h` a box, relative to the image. Six decimals: 0.002 px in an image of 4,000.
+    """Return a line `class cx cy w h` a box, relative to the image. Six decimals: 0.002 px in an image of 4,000.
 
     `ids` gives the class id for each label.
     """
@@ -118,7 +118,7 @@ def yolo_text(boxes: Sequence[Box], ids: Mapping[str, int], width: int, height: 
 
 
 def from_yolo_line(line: str, names: Sequence[str], width: int, height: int, id: str = "") -> Box:
-    """The box of one line of YOLO text, box or polygon, in pixels.
+    """Return the box of one line of YOLO text, box or polygon, in pixels.
 
     Raises ValueError saying what is wrong with the line.
     """
@@ -143,7 +143,7 @@ def from_yolo_line(line: str, names: Sequence[str], width: int, height: int, id:
 
 
 def read_labels(path: Path, names: Sequence[str], width: int, height: int) -> tuple[Box, ...]:
-    """The boxes of a YOLO label file; the id of a box is the number of its line."""
+    """Return the boxes of a YOLO label file; the id of a box is the number of its line."""
     boxes = []
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -168,7 +168,7 @@ def write_labels(path: Path | str, boxes: Sequence[Box], names: Sequence[str], s
 
 
 def _write(path: str, data: bytes) -> None:
-    """A small file, by the calls of the system itself: `open` takes twice as long, and there are thousands."""
+    """Write a small file, by the calls of the system itself: `open` takes twice as long, and there are thousands."""
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o666)
     try:
         if os.write(file, data) < len(data):
@@ -203,7 +203,7 @@ class YoloDataset:
         return cls(names, {split: data_yaml.parent / folder for split, folder in data.items()})
 
     def files(self, split: str) -> list[Path]:
-        """The images of a split, in the order of their names; empty where there is no such split."""
+        """Return the images of a split, in the order of their names; empty where there is no such split."""
         if split not in self.images:
             return []
         found = self.images[split].iterdir()

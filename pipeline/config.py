@@ -1,4 +1,4 @@
-"""The YAML: one frozen section per stage, all mistakes of a file told at once.
+"""The YAML: one frozen section per stage, all errors of a file told at once.
 
 What changes the result is here. What changes only where or how fast (device, workers) is not: it is
 an option of the command line, so that it never makes a stage run again.
@@ -148,7 +148,7 @@ class Augment(Section):
     @model_validator(mode="after")
     def _one_name_each(self) -> Augment:
         if (self.copies or self.balance) and not self.transforms:
-            raise ValueError("copies without transforms would be the same pictures again; name some transforms")
+            raise ValueError("copies without transforms would be the same images again; name some transforms")
         for number, transform in enumerate(self.transforms):
             if len(transform) != 1:
                 raise ValueError(
@@ -268,7 +268,7 @@ class Validate(Section):
 
 class Inspect(Section):
     confident: float = Field(default=0.6, gt=0, le=1)
-    near_duplicate: float = Field(default=0.95, gt=0, le=1)
+    similarity: float = Field(default=0.95, gt=0, le=1)
 
 
 class Report(Section):
@@ -409,7 +409,7 @@ class Config(Section):
 
 
 def load(path: Path) -> Config:
-    """Read a config file. Raises ConfigError with one line for every mistake in it."""
+    """Read a config file. Raises ConfigError with one line for every error in it."""
     if str(path).encode(errors="replace") != os.fsencode(path):  # the run is called so, in every file that it makes
         raise ConfigError(f"{os.fsencode(path)!r}: the name of a config file has to be UTF-8; rename it")
     try:
@@ -417,7 +417,9 @@ def load(path: Path) -> Config:
     except FileNotFoundError:
         others = [str(other) for other in sorted(path.parent.glob("*.yaml"))]
         raise ConfigError(f"{path}: no such file{did_you_mean(str(path), others)}") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); name a YAML file of yours") from None
+    except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: cannot be read ({error}); write it as UTF-8 text") from None
     try:
         data = yaml.load(text, Loader=NoDuplicates)
@@ -505,7 +507,7 @@ _UNION_BRANCHES = frozenset({"word", "shares", "int", "str", "float", "bool"})
 
 
 def _keys_of(place: list[str]) -> list[str]:
-    """The keys that the section at `place` knows; none where there is no section."""
+    """Return the keys that the section at `place` knows; none where there is no section."""
     section: type[BaseModel] | None = Config
     for part in place:
         if section is None or part.isdigit():  # the number of a list's item
@@ -516,7 +518,7 @@ def _keys_of(place: list[str]) -> list[str]:
 
 
 def _section_in(annotation: Any) -> type[BaseModel] | None:
-    """The section that a field's type holds, be it in a union or a tuple."""
+    """Return the section that a field's type holds, be it in a union or a tuple."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next(filter(None, map(_section_in, get_args(annotation))), None)

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from pipeline import logs
 from pipeline.errors import PipelineError
 
 INSTALL_DATABASE = "make database"
@@ -55,9 +56,11 @@ def _ensure() -> None:
         return
     missing = "FiftyOne's own database is missing: its installer could not download it"
     if sys.stdin.isatty():
-        answer = input(f"{missing}. Run `{INSTALL_DATABASE}` now? [y/N] ").strip().lower()
-        if answer in ("y", "yes") and subprocess.run(INSTALL_DATABASE.split(), check=False).returncode == 0:
-            return
+        logs.say(f"{missing}. Run `{INSTALL_DATABASE}` now? [y/N]")
+        if input().strip().lower() in ("y", "yes"):
+            done = subprocess.run(INSTALL_DATABASE.split(), check=False, stdout=logs.screen().out)
+            if done.returncode == 0:
+                return
     raise PipelineError(f"{missing}; `{INSTALL_DATABASE}` installs it, or point FIFTYONE_DATABASE_URI to a MongoDB")
 
 
@@ -77,5 +80,5 @@ def _reach(uri: str) -> None:
 
 
 def _first(error: Exception) -> str:
-    """The beginning of it: the driver goes on to describe its whole topology."""
+    """Return the beginning of it: the driver goes on to describe its whole topology."""
     return " ".join(str(error).split()).split(" (configured")[0].split(", Timeout:")[0][:200]

@@ -1,4 +1,4 @@
-"""Mistakes that a person can mend. Anything else is ours, and keeps its traceback.
+"""Errors that a person can fix. Anything else is ours, and keeps its traceback.
 
 PipelineError
 ├── ConfigError    the YAML
@@ -18,7 +18,7 @@ class PipelineError(Exception):
 
 
 class ConfigError(PipelineError):
-    """The config file cannot be used as it is. May hold several lines, one a mistake."""
+    """The config file cannot be used as it is. May hold several lines, one per error."""
 
 
 class DataError(PipelineError):

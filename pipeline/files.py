@@ -59,7 +59,7 @@ def read_json(path: Path) -> Any:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """An empty folder to fill, which takes the place of `path` when the block ends well.
+    """Yield an empty folder to fill, which takes the place of `path` when the block ends well.
 
     The old folder is renamed to `.NAME.old` meanwhile, and only deleted under the name of what is half done, so that
     after a kill whatever has one of the other names is whole. The next call puts an old folder back that no new one

@@ -41,7 +41,7 @@ HEADER = """\
 
 
 class _Checked(BaseModel):
-    # Strict: a bare 123 or `no` for a file name is a mistake, and converting it would hide that.
+    # Strict: a bare 123 or `no` for a file name is an error, and converting it would hide that.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
 
@@ -107,7 +107,7 @@ def file_of(run: Run) -> Path:
 
 
 def load(path: Path) -> Fixes:
-    """Read a file of fixes; no file, no fixes. Raises ConfigError with one line for every mistake in it."""
+    """Read a file of fixes; no file, no fixes. Raises ConfigError with one line for every error in it."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -155,7 +155,7 @@ def merge(earlier: Fixes, new: Fixes) -> Fixes:
 
 
 def in_full(fixes: Fixes, names: Iterable[str]) -> Fixes:
-    """The fixes with a file name that only one of `names` (paths below the source) ends in replaced by that path."""
+    """Return the fixes, with a path for each file name that only one of `names` (paths below the source) ends in."""
     known = set(names)
     paths = by_file_name(known)
 
@@ -169,7 +169,7 @@ def in_full(fixes: Fixes, names: Iterable[str]) -> Fixes:
 
 
 def by_file_name(names: Iterable[str]) -> dict[str, list[str]]:
-    """The paths that end in each file name, in their order."""
+    """Return the paths that end in each file name, in their order."""
     found: dict[str, list[str]] = {}
     for name in sorted(names):
         found.setdefault(PurePosixPath(name).name, []).append(name)
@@ -177,7 +177,7 @@ def by_file_name(names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def apply(fixes: Fixes, image: str, boxes: Sequence[Box]) -> tuple[tuple[Box, ...], list[Note]]:
-    """The boxes of one image, in pixels, after its fixes, and what became of each of them.
+    """Return the boxes of one image, in pixels, after its fixes, and what became of each of them.
 
     `image` is its name as in `fixes`. Removed boxes are in the notes, as they were; added ones come last.
     A fix that finds nothing to do is noted as stale.
@@ -212,12 +212,12 @@ def _inside(name: str) -> str:
 
 
 def _iou(one: Box, other: Box) -> float:
-    width = min(one.xmax, other.xmax) - max(one.xmin, other.xmin)
-    height = min(one.ymax, other.ymax) - max(one.ymin, other.ymin)
-    if width <= 0 or height <= 0:
-        return 0.0
-    shared = width * height
-    return shared / (one.width * one.height + other.width * other.height - shared)
+    import numpy as np  # takes longer to import than `params`, which runs before every make, takes for its work
+
+    from pipeline.metrics.iou import pairwise_iou
+
+    boxes = [np.array([[box.xmin, box.ymin, box.width, box.height]]) for box in (one, other)]
+    return float(pairwise_iou(*boxes)[0, 0])
 
 
 def _flow(value: Any) -> str:

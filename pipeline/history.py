@@ -6,21 +6,21 @@ import csv
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline import files
+from pipeline.records import receipt as receipt_record
 from pipeline.run import Run
 
 Epochs = list[dict[str, float | None]]
 
 
 def read(run: Run) -> tuple[Epochs, list[float]]:
-    """The rows of each phase's results.csv below `run.train`, and where between two epochs a phase ends.
+    """Return the rows of each phase's results.csv below `run.train`, and where between two epochs a phase ends.
 
     Ultralytics writes 0 for what it did not measure: all of val in an epoch without validation, and average
     precision on a val split without objects. Both are None here.
     """
     rows: Epochs = []
     ends = []
-    objects = val_has_objects(run)
+    objects = receipt_record.val_has_objects(run)
     # By number: phase10 comes after phase9.
     for path in sorted(run.train.glob("phase*/results.csv"), key=lambda path: (len(path.parent.name), path)):
         with path.open(encoding="utf-8", newline="") as file:
@@ -33,13 +33,8 @@ def read(run: Run) -> tuple[Epochs, list[float]]:
     return rows, ends[:-1]
 
 
-def val_has_objects(run: Run) -> bool:
-    """Whether there was anything to measure average precision on while the model was trained."""
-    return not run.receipt.is_file() or files.read_json(run.receipt)["splits"]["val"]["boxes"] > 0
-
-
 def points(epochs: Sequence[dict[str, float | None]], column: str) -> list[tuple[int, float]]:
-    """Number and value of the epochs in which a column was measured."""
+    """Return number and value of the epochs in which a column was measured."""
     values = [row.get(column) for row in epochs]
     return [(number, value) for number, value in enumerate(values, start=1) if value is not None]
 

@@ -16,7 +16,7 @@ Digests = dict[str, str | None]
 
 
 def digests(config: Convert, run: Run) -> Digests:
-    """The corrections, and the splits that an earlier run drew, unless the source gives its own."""
+    """Return the corrections, and the splits that an earlier run drew, unless the source gives its own."""
     drawn = None if config.split == "given" else _digest(run.splits)
     return {"fixes": _digest(fixes.file_of(run)), "splits": drawn}
 

@@ -15,8 +15,8 @@ from threading import Thread
 from typing import TypeVar
 
 import cv2
-from tqdm import tqdm
 
+from pipeline import logs
 from pipeline.errors import PipelineError
 
 Item = TypeVar("Item")
@@ -28,20 +28,24 @@ AHEAD = 4  # chunks a process may be ahead, so that memory does not grow with th
 
 
 def cores() -> int:
-    """The cores that this process may use, which in a container are fewer than the machine has."""
+    """Return the cores that this process may use, which in a container are fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def processes(workers: int | None, items: int) -> int:
+    """Return how many processes work on so many items where `workers` are asked for (None: one per core)."""
+    return min(cores() if workers is None else workers, items // WORTH_A_PROCESS)
 
 
 def ordered(
     function: Callable[[Item], Result], items: Sequence[Item], workers: int | None, description: str
 ) -> Iterator[Result]:
-    """`function` of every item, in their order, by so many processes (None: one a core; 0 or 1: in this one).
+    """Yield `function` of every item, in their order, by so many processes (None: one a core; 0 or 1: in this one).
 
     What the function raises is raised here. Function, items and results have to be picklable.
     """
-    workers = cores() if workers is None else workers
-    workers = min(workers, len(items) // WORTH_A_PROCESS)
-    bar = tqdm(total=len(items), desc=description, unit="image", leave=False, delay=1, disable=None)
+    workers = processes(workers, len(items))
+    bar = logs.progress(description=description, total=len(items))
     with bar:
         for result in map(function, items) if workers < 2 else _by_processes(function, items, workers):
             bar.update()

@@ -16,11 +16,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pipeline import files, inputs, weights
+from pipeline import files, inputs
 from pipeline.config import Config, Train
 from pipeline.errors import DataError
 from pipeline.inputs import Digests
 from pipeline.run import Run
+from pipeline.upstream import checkpoints
 from pipeline.walk import walk
 
 STAGES = ("convert", "augment", "train", "validate", "inspect", "export", "report")
@@ -48,7 +49,7 @@ def _write_if_other(path: Path, now: Digests, used: Digests | None) -> None:
 
 
 def _record(path: Path) -> dict[str, Any] | None:
-    """What a finished stage recorded; None where it has not run. Raises DataError for a damaged file."""
+    """Return what a finished stage recorded; None where it has not run. Raises DataError for a damaged file."""
     if not path.is_file():
         return None
     record = files.read_json(path)
@@ -58,14 +59,14 @@ def _record(path: Path) -> dict[str, Any] | None:
 
 
 def _weights_now(config: Train, record: dict[str, Any]) -> Digests:
-    """The source weights and the teacher, given the record of a finished training.
+    """Return the source weights and the teacher, given the record of a finished training.
 
     Weights that are no longer on this machine count as unchanged: there is nothing else to train from.
     """
-    teacher = weights.locate(str(config.args.get("distill_model", "")))
-    source = weights.locate(config.weights)
+    teacher = checkpoints.locate(str(config.args.get("distill_model", "")))
+    source = checkpoints.locate(config.weights)
     if source is None and (record.get("weights") or {}).get("instead_of"):
-        source = weights.locate(config.fallback or "")
+        source = checkpoints.locate(config.fallback or "")
     found = {"weights": source, "teacher": teacher}
     return _weights_used(record) | {part: files.sha256(path) for part, path in found.items() if path}
 

@@ -1,4 +1,4 @@
-"""Pictures in memory: BGR, uint8, height × width × 3, as OpenCV has them."""
+"""Images in memory: BGR, uint8, height × width × 3, as OpenCV has them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import DataError
 
-Picture = NDArray[Any]
+Image = NDArray[Any]
 Colour = tuple[int, int, int]
 DARK = (0, 0, 0)
 # For classes: far from one another, and from the grounds that photographs have.
@@ -28,40 +28,40 @@ PALETTE: tuple[Colour, ...] = (
 FONT, TEXT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.5
 
 
-def read(path: Path) -> Picture:
+def read(path: Path) -> Image:
     """Decode an image file. Raises DataError where OpenCV cannot."""
     # From bytes, as OpenCV cannot open every path that Python can.
-    picture = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
-    if picture is None:
+    image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
         raise DataError(f"{path}: OpenCV cannot decode it; convert it to JPEG or PNG")
-    return picture
+    return image
 
 
-def fit(picture: Picture, side: int, enlarge: float = 1.0) -> tuple[Picture, float]:
-    """The picture with its longer side at most `side`, enlarged at most so many times, and the scale."""
-    height, width = picture.shape[:2]
+def fit(image: Image, side: int, enlarge: float = 1.0) -> tuple[Image, float]:
+    """Return the image with its longer side at most `side`, enlarged at most so many times, and the scale."""
+    height, width = image.shape[:2]
     scale = min(enlarge, side / max(height, width))
     size = max(round(width * scale), 1), max(round(height * scale), 1)  # a long strip keeps a pixel of its breadth
-    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA), scale
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA), scale
 
 
 def draw_box(
-    picture: Picture,
+    image: Image,
     corners: tuple[float, float, float, float],
     colour: Colour,
     text: str = "",
     thickness: int = 1,
 ) -> None:
-    """Draw one box, (xmin, ymin, xmax, ymax) in pixels of this picture, with a text above it."""
+    """Draw one box, (xmin, ymin, xmax, ymax) in pixels of this image, with a text above it."""
     xmin, ymin, xmax, ymax = (round(side) for side in corners)
-    cv2.rectangle(picture, (xmin, ymin), (xmax, ymax), colour, thickness)
-    write(picture, text, (xmin + 1, max(ymin - 3, 10)), colour, scale=0.38)
+    cv2.rectangle(image, (xmin, ymin), (xmax, ymax), colour, thickness)
+    write(image, text, (xmin + 1, max(ymin - 3, 10)), colour, scale=0.38)
 
 
-def write(picture: Picture, text: str, at: tuple[int, int], colour: Colour, scale: float = TEXT_SCALE) -> None:
+def write(image: Image, text: str, at: tuple[int, int], colour: Colour, scale: float = TEXT_SCALE) -> None:
     """Write ASCII text; `at` is the left end of its base line."""
     for ink, thickness in ((DARK, 3), (colour, 1)):  # a dark rim keeps it readable on any ground
-        cv2.putText(picture, text, at, FONT, scale, ink, thickness, cv2.LINE_AA)
+        cv2.putText(image, text, at, FONT, scale, ink, thickness, cv2.LINE_AA)
 
 
 def text_width(text: str, scale: float = TEXT_SCALE) -> int:
@@ -69,7 +69,7 @@ def text_width(text: str, scale: float = TEXT_SCALE) -> int:
     return width
 
 
-def jpeg(picture: Picture, quality: int) -> bytes:
+def jpeg(image: Image, quality: int) -> bytes:
     """To be written with Python's own files: `cv2.imwrite` and Pillow's `save` do not notice a full disk."""
-    encoded: bytes = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+    encoded: bytes = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
     return encoded

@@ -25,6 +25,10 @@ class Run:
     def params(self, stage: str) -> Path:
         return self.root / "params" / f"{stage}.json"
 
+    def log(self, stage: str) -> Path:
+        """Return what libraries wrote when the stage last ran; not there where they wrote nothing."""
+        return self.root / "logs" / f"{stage}.log"
+
     @property
     def source_listing(self) -> Path:
         return self.root / "params" / "source.json"
@@ -85,11 +89,11 @@ class Run:
         return self.predictions_folder / f"{split}_single_label.json"
 
     def errors(self, split: str) -> Path:
-        """What kind of mistake each prediction is, and what became of each object."""
+        """Return what kind of error each prediction is, and what became of each object."""
         return self.predictions_folder / f"{split}_errors.json"
 
     def ground_truth(self, split: str) -> Path:
-        """The COCO data set that `predictions(split)` refers to."""
+        """Return the COCO data set that `predictions(split)` refers to."""
         return self.predictions_folder / f"{split}_ground_truth.json"
 
     @property

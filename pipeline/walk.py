@@ -63,7 +63,7 @@ def walk(folder: Path) -> Iterator[tuple[str, os.DirEntry[str] | None, str]]:
 
 
 def _below(place: _Folder, entry: os.DirEntry[str]) -> _Folder | None:
-    """The folder that an entry is; None for a link to a folder that the link itself lies in: it would never end."""
+    """Return the folder that an entry is; None for a link to a folder that it lies in itself: that never ends."""
     path = f"{place.path}{entry.name}/"
     if not entry.is_symlink():
         return _Folder(path, place.left)

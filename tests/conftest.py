@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,9 +22,11 @@ import numpy as np
 import pytest
 from pymongo import MongoClient
 
-from pipeline import augment, convert, export, files, params, pixels, report, sample, train, validate, weights
+from pipeline import augment, convert, export, files, logs, params, pixels, report, train, validate
 from pipeline.config import Config, Train
+from pipeline.extras.sample import dataset as sample
 from pipeline.run import Run
+from pipeline.upstream import environment
 
 ROOT = Path(__file__).resolve().parents[1]
 COCO_WEIGHTS = ROOT / "data" / "weights" / "yolo26n.pt"
@@ -44,6 +48,10 @@ needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the 
 KEEPER = "import subprocess, sys; server = subprocess.Popen(sys.argv[1:]); sys.stdin.read(); server.terminate(); server.wait()"
 
 
+# Extension modules complain about their bookkeeping when the interpreter ends (nanobind: "leaked 12 instances").
+atexit.register(logs.silence)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Give each worker of pytest-xdist one core: on shared ones, OpenMP's threads would wait for each other."""
     worker = os.environ.get("PYTEST_XDIST_WORKER", "")
@@ -56,9 +64,14 @@ SLOW = {"trained", "start", "browser", "own_database"}  # what these take, `make
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    marked = {item.path for item in items if item.get_closest_marker("slow")}
     for item in items:
         if SLOW.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("slow")
+    # Longest files first, or a worker would end alone with one of them: pytest-xdist hands them out in this order.
+    # The longest tests are those marked in their file.
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: (item.path not in marked, -slow[item.path], item.path))
 
 
 @pytest.fixture(scope="session")
@@ -77,7 +90,7 @@ def own_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [MONGOD, "--bind_ip", "127.0.0.1", "--port", str(port), "--dbpath", folder]
+    command = [str(MONGOD), "--bind_ip", "127.0.0.1", "--port", str(port), "--dbpath", str(folder)]
     keeper = [sys.executable, "-c", KEEPER, *command]
     with subprocess.Popen(keeper, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True):
         os.environ["FIFTYONE_DATABASE_URI"] = f"mongodb://127.0.0.1:{port}"
@@ -115,7 +128,7 @@ def start(tiles: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     if COCO_WEIGHTS.is_file():
         return COCO_WEIGHTS
-    weights.prepare()
+    environment.prepare()
     import torch
     from ultralytics import YOLO
     from ultralytics.nn.tasks import DetectionModel

@@ -7,6 +7,7 @@ import io
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -66,6 +67,27 @@ def noisy(seed: int, images: int = 25, classes: int = 3) -> tuple[Truth, Found]:
 
 
 def by_pycocotools(truth: Truth, predictions: Found, category: int | None = None) -> dict[str, float]:
+    evaluator = _evaluated(truth, predictions, category)
+    return dict(zip(STATS, evaluator.stats.tolist(), strict=False))
+
+
+def matches_by_pycocotools(truth: Truth, predictions: Found) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
+    """Per class the scores of its predictions, and whether each found an object at IoU 0.5."""
+    evaluator = _evaluated(truth, predictions, None)
+    every, most = evaluator.params.areaRng[0], evaluator.params.maxDets[-1]
+    matches = {}
+    for category in truth["categories"]:
+        images = [
+            image
+            for image in evaluator.evalImgs
+            if image and (image["category_id"], image["aRng"], image["maxDet"]) == (category["id"], every, most)
+        ]
+        scores = np.concatenate([[], *(image["dtScores"] for image in images)])
+        matches[category["name"]] = scores, np.concatenate([[], *(image["dtMatches"][0] > 0 for image in images)])
+    return matches
+
+
+def _evaluated(truth: Truth, predictions: Found, category: int | None) -> COCOeval:
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO()
         coco.dataset = {"info": {}, **truth}
@@ -76,4 +98,4 @@ def by_pycocotools(truth: Truth, predictions: Found, category: int | None = None
         evaluator.evaluate()
         evaluator.accumulate()
         evaluator.summarize()
-    return dict(zip(STATS, evaluator.stats.tolist(), strict=False))
+    return evaluator

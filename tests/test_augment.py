@@ -244,7 +244,7 @@ def test_an_object_that_is_bent_out_of_the_picture_takes_its_box_along(name: str
     for seed in range(300):
         done = transforms.apply(transform, CORNER, IN_THE_CORNER, seed)
         gone += 0 in done.lost
-        if done.picture.max() < 100:
+        if done.image.max() < 100:
             # A pixel or two of it may be in the picture, too pale to be seen.
             assert all(min(box.width, box.height) <= 3 for box in done.boxes if box.label == "patch")
     assert gone
@@ -259,7 +259,7 @@ def test_what_is_refused_is_still_wrong(name: str) -> None:
     off = 0.0
     for seed in range(300):
         done = transforms.apply(transform, picture, [Box("patch", 35, 30, 65, 50), Box("decoy", 5, 5, 90, 70)], seed)
-        rows, columns = np.nonzero(done.picture[..., 0] > 170)
+        rows, columns = np.nonzero(done.image[..., 0] > 170)
         seen = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
         off = max(off, *(np.abs(np.subtract(corners(box), seen)).max() for box in done.boxes if box.label == "patch"))
     assert off > 10
@@ -347,7 +347,7 @@ def test_a_box_that_leaves_the_picture_is_counted_and_listed(run: Run) -> None:
     share = {name: min(max((100 - box.xmin) / 40, 0), 1) for name, box in boxes.items() if name.startswith("train")}
     gone = [name for name in share if share[name] < 0.3]  # the default of min_visibility
     assert 0 < len(gone) < 3, "the painted boxes are to differ in this"
-    assert f"({len(gone)} of 3 boxes left the picture or became too small; augment.json lists them)" in said
+    assert f"({len(gone)} of 3 boxes left the image or became too small; augment.json lists them)" in said
 
     account = files.read_json(run.augmented / "augment.json")
     assert account["boxes"] == {"read": 3, "lost": len(gone), "added": 0, "written": 3 - len(gone)}
@@ -478,9 +478,9 @@ def test_every_other_transform_makes_the_same_copy_again(name: str) -> None:
     first, second = (transforms.compose(Augment(transforms=(entry,)), NAMES) for _ in range(2))
     transforms.apply(second, PICTURE, [], seed=3)  # a background image, and another throw of the dice
     one, two = (transforms.apply(made, PICTURE, LABELLED, seed=1) for made in (first, second))
-    np.testing.assert_array_equal(one.picture, two.picture)
+    np.testing.assert_array_equal(one.image, two.image)
     assert one.boxes == two.boxes and one.lost == two.lost
-    assert one.picture.dtype == np.uint8 and one.picture.ndim == 3
+    assert one.image.dtype == np.uint8 and one.image.ndim == 3
 
 
 REFUSALS: list[tuple[str, dict[str, Any], str]] = [
@@ -493,15 +493,15 @@ REFUSALS: list[tuple[str, dict[str, Any], str]] = [
     ("RandomRotate90", {"p": "often"}, ": p: Input should be a valid number"),
     ("Affine", {"scale": "big"}, ": scale: Input should be a valid tuple or Input should be a valid number"),
     ("CropAndPad", {}, ": Both px and percent parameters cannot be None"),
-    ("RandomCrop", {"height": 500, "width": 50}, r": Crop size .* \(tried on a picture of 200x160\)"),
+    ("RandomCrop", {"height": 500, "width": 50}, r": Crop size .* \(tried on an image of 200x160\)"),
     ("ConstrainedCoarseDropout", {"bbox_labels": ["pach"]}, ": KeyError 'pach'"),
     ("ConstrainedCoarseDropout", {}, ": Neither valid mask nor bboxes provided"),
     # Left alone, Albumentations takes its defaults here.
     ("Posterize", {"num_bits": [[1, 2], [3, 4]]}, r": float\(\) argument must be"),
     # More than a picture and its boxes.
-    ("FDA", {}, ": needs fda_metadata with every picture, which a YAML cannot hold; leave it out"),
-    ("Mosaic", {}, ": needs mosaic_metadata with every picture"),
-    ("MaskDropout", {}, ": needs mask with every picture"),
+    ("FDA", {}, ": needs fda_metadata with every image, which a YAML cannot hold; leave it out"),
+    ("Mosaic", {}, ": needs mosaic_metadata with every image"),
+    ("MaskDropout", {}, ": needs mask with every image"),
     ("OverlayElements", {}, ": needs overlay_metadata"),
     ("RandomCropNearBBox", {}, ": needs cropping_bbox"),
     ("HistogramMatching", {}, ": needs hm_metadata"),
@@ -509,12 +509,12 @@ REFUSALS: list[tuple[str, dict[str, Any], str]] = [
     ("TextImage", {"font_path": "font.ttf"}, ": needs textimage_metadata"),
     ("CropNonEmptyMaskIfExists", {"height": 50, "width": 50}, ": Can not find mask"),
     # Something else than pictures with boxes.
-    ("Normalize", {}, ": makes 3-channel float32 pictures, and copies are 8-bit colour JPEG; leave it out"),
-    ("ToFloat", {}, ": makes 3-channel float32 pictures"),
-    ("FromFloat", {}, ": makes 3-channel float16 pictures"),
-    ("ToGray", {"num_output_channels": 1}, ": makes 1-channel uint8 pictures"),
+    ("Normalize", {}, ": makes 3-channel float32 images, and copies are 8-bit colour JPEG; leave it out"),
+    ("ToFloat", {}, ": makes 3-channel float32 images"),
+    ("FromFloat", {}, ": makes 3-channel float16 images"),
+    ("ToGray", {"num_output_channels": 1}, ": makes 1-channel uint8 images"),
     ("ToRGB", {}, ": The image is already an RGB"),
-    ("ToTensorV2", {}, ": makes tensors, and copies are pictures; leave it out"),
+    ("ToTensorV2", {}, ": makes tensors, and copies are images; leave it out"),
     ("Lambda", {}, ": is Python code, which a YAML cannot hold; leave it out"),
     ("Morphological", {}, ": puts boxes far from their objects; leave it out"),
     ("ThinPlateSpline", {}, ": misses some objects by tens of pixels; ElasticTransform bends without that"),
@@ -552,7 +552,7 @@ def test_all_mistakes_at_once_before_work_starts(run: Run) -> None:
     assert [line.removeprefix("augment.transforms.") for line in str(error.value).splitlines()] == [
         "0: RandomCrop: height: Field required",
         "0: RandomCrop: width: Field required",
-        "1: Normalize: makes 3-channel float32 pictures, and copies are 8-bit colour JPEG; leave it out",
+        "1: Normalize: makes 3-channel float32 images, and copies are 8-bit colour JPEG; leave it out",
         "2.OneOf.transforms.0: HorizontalFlip: p: Input should be less than or equal to 1",
         "2.OneOf.transforms.1.Sequential.transforms.0: Blr is not an Albumentations transform; did you mean 'Blur'?",
         "2.OneOf.transforms.1.Sequential.transforms.1: write one `- Name: {argument: value}` a line",
@@ -567,7 +567,7 @@ def test_classes_are_known_that_the_first_image_does_not_hold() -> None:
     check.check([hide], NAMES, PICTURE, LABELLED[:1])
     made = transforms.compose(Augment(transforms=(hide,)), NAMES)
     for boxes, hidden in ((LABELLED[:1], False), (LABELLED, True)):
-        assert (transforms.apply(made, PICTURE, boxes, seed=0).picture != PICTURE).any() == hidden
+        assert (transforms.apply(made, PICTURE, boxes, seed=0).image != PICTURE).any() == hidden
 
 
 def test_a_box_without_width_is_lost_and_not_a_mistake() -> None:
@@ -580,9 +580,9 @@ def test_a_transform_is_tried_on_what_the_one_before_made() -> None:
     grow = {"PadIfNeeded": {"min_height": 400, "min_width": 400}}
     crop = {"RandomCrop": {"height": 300, "width": 300}}
     check.check([grow, crop], NAMES, PICTURE, LABELLED)
-    with pytest.raises(ConfigError, match="tried on a picture of 200x160"):
+    with pytest.raises(ConfigError, match="tried on an image of 200x160"):
         check.check([crop, grow], NAMES, PICTURE, LABELLED)
-    with pytest.raises(ConfigError, match=r"OneOf\.transforms\.1: RandomCrop: .*tried on a picture of 200x160"):
+    with pytest.raises(ConfigError, match=r"OneOf\.transforms\.1: RandomCrop: .*tried on an image of 200x160"):
         check.check([{"OneOf": {"transforms": [grow, crop]}}], NAMES, PICTURE, LABELLED)
 
 
@@ -630,6 +630,22 @@ def many(dataset: Path) -> None:
         boxes = [Box("patch", 10, 10, 10 + index % 40, 30), Box("decoy", 40, 5, 64, 48)][index % 3 :]
         write_labels(dataset / "labels" / "train" / f"{index:03}.txt", boxes, NAMES, (64, 48))
     write_data_yaml(dataset / "data.yaml", {"train": "images/train"}, NAMES)
+
+
+def test_workers_that_have_nothing_to_share_are_named(run: Run) -> None:
+    painted(run)
+    for copies, workers, said in (
+        (1, 2, "; --workers has no effect: fewer than 128 training images"),
+        (0, 2, "; --workers has no effect: no copies to make"),
+        (1, 1, ""),
+        (1, None, ""),
+    ):
+        config = Augment.model_validate({"copies": copies, "transforms": [{"HorizontalFlip": {}}]})
+        line = augment.main(config, run, 0, workers)
+        assert line.partition(" -> ")[2] == f"{run.augmented}{said}"
+    plenty = Run(run.root.with_name("plenty"))
+    many(plenty.dataset)
+    assert "no effect" not in augment.main(config, plenty, 0, 2)
 
 
 def test_any_number_of_processes_makes_the_same_bytes(run: Run) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -98,6 +100,62 @@ def test_all_mistakes_of_a_config_have_their_line(project: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("trian", "--config", "tiny.yaml"), "argument STAGE: invalid choice: 'trian'; did you mean 'train'?"),
+        (("xyz",), "argument STAGE: invalid choice: 'xyz'; `python -m pipeline --help` shows what there is"),
+        (("train", "--confg", "tiny.yaml"), "the following arguments are required: --config; did you mean '--config'?"),
+        (("train", "tiny.yaml"), "the following arguments are required: --config; write --config tiny.yaml"),
+        (("train", "--config", "tiny.yaml", "--devise", "cpu"), "unrecognized arguments: --devise cpu; did you mean '--device'?"),
+        (("convert", "--config"), "argument --config: expected one argument; `python -m pipeline convert --help` shows what there is"),
+    ],
+)  # fmt: skip
+def test_a_wrong_word_gets_one_line(project: Path, arguments: tuple[str, ...], said: str) -> None:
+    done = pipeline_process(*arguments, cwd=project)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"error: {said}\n")
+
+
+def test_version_and_nothing_at_all(project: Path) -> None:
+    released = re.search(r"^## \[([\d.]+)\] - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert released and cited["version"] == released[1]
+    done = pipeline_process("--version", cwd=project)
+    assert (done.returncode, done.stdout) == (0, f"detection-transfer-pipeline {released[1]}\n")
+    done = pipeline_process(cwd=project)
+    assert done.returncode == 2 and done.stdout.startswith("usage: python -m pipeline ")
+
+
+def test_a_folder_in_the_place_of_a_config(project: Path) -> None:
+    done = pipeline_process("convert", "--config", ".", cwd=project)
+    assert (done.returncode, one_line(done.stderr)) == (
+        1,
+        "error: .: cannot be read (Is a directory); name a YAML file of yours",
+    )
+
+
+def test_another_current_folder(project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Paths in a config count from the current folder, which an error names where that may be the reason."""
+    (project / "near.yaml").write_text("convert: {source: source}\n")
+    elsewhere = tmp_path_factory.mktemp("else where")
+    done = pipeline_process("convert", "--config", str(project / "near.yaml"), cwd=elsewhere)
+    assert done.returncode == 1
+    assert one_line(done.stderr).startswith("error: source: no such folder; ")
+    assert done.stderr.endswith(f"; paths are relative to the current folder, {elsewhere}\n")
+    done = pipeline_process("convert", "--config", "near.yaml", cwd=project)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_spaces_in_all_paths(project: Path, source: Path) -> None:
+    shutil.copytree(source, project / "my images")
+    (project / "my config.yaml").write_text("convert: {source: my images}\n")
+    done = pipeline_process("convert", "--config", "my config.yaml", cwd=project)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (project / "runs" / "my config" / "dataset" / "data.yaml").is_file()
+    done = pipeline_process("augment", "--config", "my config.yaml", cwd=project)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def keep_permissions() -> None:
     """Root reads and writes where it likes; without these capabilities it is a person like others."""
     PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 24, 1, 2
@@ -152,7 +210,7 @@ def test_no_weights_and_no_network(project: Path) -> None:
     for stage in ("convert", "augment"):
         assert pipeline_process(stage, "--config", "tiny.yaml", cwd=project).returncode == 0
     # A name that resolves to nothing, and no proxy: there is no network for this process.
-    script = "import sys; from pipeline import weights; weights.DOWNLOAD_HOST = 'nowhere.invalid'; from pipeline.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    script = "import sys; from pipeline.upstream import checkpoints; checkpoints.DOWNLOAD_HOST = 'nowhere.invalid'; from pipeline.__main__ import main; sys.exit(main(sys.argv[1:]))"
     environment = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
     done = subprocess.run(
         [sys.executable, "-c", script, "train", "--config", "tiny.yaml"],

@@ -104,7 +104,7 @@ validate: {conf: 2}
         ("convert: {source: x, classes: [a, a]}", "convert.classes: a is there twice"),
         ("convert: {source: x, split: {train: 0.5, val: 0.1}}", "convert.split: train, val and test add up to 0.6, not 1"),
         ("convert: {source: x}\ntrain: {phases: []}", "train.phases: the list is empty; write at least one item, or remove the key"),
-        ("convert: {source: x}\naugment: {copies: 2}", "augment: copies without transforms would be the same pictures again; name some transforms"),
+        ("convert: {source: x}\naugment: {copies: 2}", "augment: copies without transforms would be the same images again; name some transforms"),
         ("convert: {source: x}\naugment: {transforms: [{A: {}, B: {}}]}", "augment: transforms.0: 2 names; write one `- Name: {argument: value}` a line"),
         ("convert: {source: x}\nexport: {targets: [{format: onnx}, {format: onnx}]}", "export: targets: the same format and precision twice; keep one"),
         ("convert: {source: x}\nexport: {targets: [{format: tflite}]}", "export.targets.0.format: input should be 'onnx', 'openvino', 'ncnn', 'torchscript', 'litert' or 'engine', got 'tflite'; did you mean 'litert'?"),

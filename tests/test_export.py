@@ -17,16 +17,20 @@ from conftest import Trained, pipeline_process
 from onnx import helper, numpy_helper
 from PIL import Image
 
-from pipeline import export, weights
+from pipeline import export
 from pipeline.boxes import YoloDataset
 from pipeline.config import Export, Limits8, Limits16, Limits32
+from pipeline.device import runner
+from pipeline.device.runner import Found
+from pipeline.device.runner.letterbox import to_original
 from pipeline.errors import DataError, ExportError
-from pipeline.export import ap, make, runner, targets
+from pipeline.export import ap, bundle, make, targets
 from pipeline.export.gate import Gate
 from pipeline.export.parity import compare
-from pipeline.export.runner import Found
 from pipeline.files import read_json, sha256
+from pipeline.metrics import bootstrap
 from pipeline.run import Run
+from pipeline.upstream import checkpoints, environment
 
 CONF = 0.002  # as in conftest: sixteen images teach nothing, so whatever comes out is compared
 
@@ -57,10 +61,10 @@ def test_raw_outputs_equal_the_model_without_any_of_our_code(trained: Trained) -
     """onnxruntime alone against torch alone, on the same tensor."""
     import torch
 
-    from pipeline import weights
+    from pipeline.upstream import checkpoints, environment
 
-    weights.prepare()
-    model, _ = weights.load(trained.run.model)
+    environment.prepare()
+    model, _ = checkpoints.load(trained.run.model)
     session = onnxruntime.InferenceSession(str(trained.run.export / "tiny.onnx"), providers=["CPUExecutionProvider"])
     batch = np.random.default_rng(0).random((1, 3, 64, 64), np.float32)
     [ours] = session.run(None, {session.get_inputs()[0].name: batch})
@@ -124,10 +128,10 @@ def test_the_reference_is_float32_of_the_cpu_whatever_else_there_is(
     import torch
 
     _, gate = oblong
-    weights.prepare()
+    environment.prepare()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     gate = Gate(gate.model, gate.dataset, gate.images, gate.conf)
-    network = weights.load(gate.model)[0].fuse(verbose=False).double().eval()
+    network = checkpoints.load(gate.model)[0].fuse(verbose=False).double().eval()
     for tensor, output in gate.reference(None, 64).raw:
         with torch.no_grad():
             exact = network(torch.from_numpy(tensor).double())[0].numpy()
@@ -399,7 +403,7 @@ def only(tmp_path: Path, *names: str) -> Path:
 @pytest.mark.parametrize("shape", [(258, 400), (401, 300), (97, 640), (3, 1000), (320, 320), (640, 480), (50, 33)])
 def test_pictures_go_in_and_boxes_come_back_as_in_ultralytics(shape: tuple[int, int]) -> None:
     """Whole pixels make one side's factor a little more than the other's: 258 rows of 400 columns become 206 of 320."""
-    weights.prepare()
+    environment.prepare()
     import torch
     from ultralytics.data.augment import LetterBox
     from ultralytics.utils.ops import scale_boxes
@@ -411,7 +415,7 @@ def test_pictures_go_in_and_boxes_come_back_as_in_ultralytics(shape: tuple[int, 
     assert (given[:, :, ::-1] == LetterBox((320, 320), auto=False)(image=picture)).all()
     corners = np.sort(rng.uniform(-10, 330, (50, 2, 2)), axis=1).reshape(-1, 4)
     expected = scale_boxes((320, 320), torch.from_numpy(corners.copy()), shape)
-    assert runner._to_original(corners, shape, 320, "letterbox") == pytest.approx(expected.numpy(), abs=1e-9)
+    assert to_original(corners, shape, 320, "letterbox") == pytest.approx(expected.numpy(), abs=1e-9)
 
 
 @pytest.mark.parametrize("reader", ["cv2", "PIL"])
@@ -498,7 +502,9 @@ def test_thresholds_of_validation_go_into_the_bundle(trained: Trained, copy_of: 
     run = copy_of(trained.run)
     metrics = read_json(run.metrics)
     names = list(metrics["splits"]["val"]["per_class"])
-    metrics["operating_point"] = {"thresholds": {name: 0.01 + 0.01 * i for i, name in enumerate(names)}}
+    point = metrics["operating_point"]
+    point["thresholds"] = {name: 0.01 + 0.01 * i for i, name in enumerate(names)}
+    point["per_class"] = {name: {**told, "why": "set by hand"} for name, told in point["per_class"].items()}
     run.metrics.write_text(json.dumps(metrics))
     export.main(trained.config.export, run, 0, "cpu")
     spec = read_json(unpacked(run, "tiny-onnx-fp32.zip") / "model.json")
@@ -539,7 +545,7 @@ def test_bench_writes_a_row_per_artefact_and_thread(
     assert "| tiny.onnx |" in said
     # A bundle of an earlier version does not measure what is measured now.
     with monkeypatch.context() as other, pytest.raises(ExportError, match=r"zip: its run\.py is of another version"):
-        other.setattr(runner, "__file__", __file__)
+        other.setattr(bundle, "code", lambda: {"run.py": b""})
         bench.main(run)
     # A file that was edited since is not measured as if it were the proven one.
     with (run.export / "tiny.onnx").open("ab") as file:
@@ -677,19 +683,21 @@ def test_redrawn_images_count_as_often_as_they_are_drawn() -> None:
     """A draw of images 0, 0, 2 is the data set that holds image 0 twice."""
     labelled, seen = scene(np.random.default_rng(6), 3, 6.0)
     draws = np.array([[2, 0, 1], [1, 1, 1]])
-    drawn = ap.average_precision(ap.match(labelled, seen, 3), draws)
+    drawn = bootstrap.figures(ap.match(labelled, seen, 3), draws).precision
     copied = ap.match([labelled[0], labelled[0], labelled[2]], [seen[0], seen[0], seen[2]], 3)
-    np.testing.assert_allclose(drawn[0], ap.average_precision(copied)[0])
+    np.testing.assert_allclose(drawn[0], bootstrap.figures(copied, bootstrap.once(3)).precision[0])
 
 
 def test_the_interval_of_a_drop() -> None:
     labelled, seen = scene(np.random.default_rng(7), 60, 3.0)
     good = ap.match(labelled, seen, 3)
-    same = ap.drop(ap.spread(good), ap.spread(good))
+    same = ap.drop(ap.redrawn(good), ap.redrawn(good))
     assert same["points"] == 0 and same["interval"] == [0, 0]
     worse = [
         dataclasses.replace(matches, hits=matches.hits & (np.arange(len(matches.scores)) % 4 > 0)) for matches in good
     ]
-    drop = ap.drop(ap.spread(good), ap.spread(worse))
+    drop = ap.drop(ap.redrawn(good), ap.redrawn(worse))
     low, high = drop["interval"]
     assert 0 < low < drop["points"] < high
+    model, artefact = (ap.figures(matches, ["a", "b", "c"])["map50_95"] for matches in (good, worse))
+    assert drop["points"] == pytest.approx(100 * (model - artefact), abs=1.1e-4)  # both are rounded to six decimals

@@ -16,9 +16,9 @@ from conftest import Trained
 from pipeline import export
 from pipeline.boxes import YoloDataset
 from pipeline.config import Calibration, Export
+from pipeline.device.runner import Found
 from pipeline.errors import DataError, ExportError
 from pipeline.export import int8
-from pipeline.export.runner import Found
 from pipeline.files import read_json, sha256
 from pipeline.run import Run
 

@@ -25,9 +25,9 @@ from PIL import Image
 from pipeline import database, formats
 from pipeline.boxes import Box
 from pipeline.errors import DataError
+from pipeline.extras.sample.dataset import CLASSES
 from pipeline.formats import cvat, kitti, openimages, table, via_fiftyone, voc, yolo
 from pipeline.formats.source import Source
-from pipeline.sample import CLASSES
 
 SPLITS = ("train", "val", "test")
 READ: dict[str, Callable[[Path], Source]] = {

@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 from conftest import Trained
 
-from pipeline import files, report, weights
+from pipeline import files, report
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.run import Run
 from pipeline.train import freeze
+from pipeline.upstream import checkpoints, environment
 
 
 @pytest.fixture(scope="module")
 def model() -> Iterator[Any]:
-    weights.prepare()
+    environment.prepare()
     from ultralytics.nn.tasks import DetectionModel
 
     yield DetectionModel("yolo26n.yaml", nc=3, verbose=False)
@@ -106,7 +107,7 @@ def test_a_training_that_moved_nothing_is_no_training(model: Any, before: Any) -
 
 def overall_digest(path: Path) -> str:
     """The digest over all tensors of layers 0 to 10 of a checkpoint, in half precision, written out once more."""
-    state = weights.load(path)[0].state_dict()
+    state = checkpoints.load(path)[0].state_dict()
     lines = ""
     for name in sorted(name for name in state if int(name.split(".")[1]) < 11):
         tensor = state[name].half() if state[name].is_floating_point() else state[name]

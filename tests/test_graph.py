@@ -27,7 +27,8 @@ AGAINST = "AGAINST=runs/other"
 
 def make(folder: Path, *arguments: str) -> str:
     """Run make on configs/mine.yaml; its standard output. It has to end well."""
-    command = ["make", "CONFIG=configs/mine.yaml", f"PIPELINE={sys.executable} -m pipeline", *arguments]
+    # VERBOSE: make prints the commands.
+    command = ["make", "CONFIG=configs/mine.yaml", f"PIPELINE={sys.executable} -m pipeline", "VERBOSE=1", *arguments]
     done = subprocess.run(command, cwd=folder, env=make_environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout

@@ -16,13 +16,15 @@ import detections
 import numpy as np
 import pytest
 from conftest import MONGOD, ROOT, Trained, app, needs_database, read_coco, write_coco
+from stand_ins import write_metrics
 
-from pipeline import convert, database, fixes, inspect, pixels, sample
+from pipeline import convert, database, fixes, inspect, pixels
 from pipeline.boxes import YoloDataset, read_labels
 from pipeline.config import Convert, Inspect
 from pipeline.errors import DataError, PipelineError
+from pipeline.extras.sample import dataset as sample
 from pipeline.files import read_json, write_json
-from pipeline.inspect import contents, corrections, doubts
+from pipeline.inspect import contents, doubts, tags
 from pipeline.run import Run
 from pipeline.validate import error_types, predict
 
@@ -37,7 +39,7 @@ VIEWS = [
     "badly-placed",
     "possible-label-errors",
     "hardest-images",
-    "near-duplicates-across-splits",
+    "similar-across-splits",
     "evaluation-patches",
 ]
 
@@ -74,7 +76,7 @@ def convert_and_validate(source: Path, run: Run, start: Path) -> None:
         {"image_id": 3, "category_id": 0, "bbox": [200, 100, 40, 20], "score": 0.4},
     ])  # fmt: skip
     judge(run, "val", predict.ground_truth(data, data.files("val")), [])
-    write_json(run.metrics, {"splits": {split: {"map50_95": 0.25, "map50": 0.5} for split in ("test", "val")}})
+    write_metrics(run, **{split: {"map50_95": 0.25, "map50": 0.5} for split in ("test", "val")})
 
 
 def judge(run: Run, split: str, truth: dict[str, Any], predictions: list[dict[str, Any]]) -> None:
@@ -84,7 +86,7 @@ def judge(run: Run, split: str, truth: dict[str, Any], predictions: list[dict[st
 
 
 def build(run: Run, config: Inspect | None = None, against: Run | None = None) -> Any:
-    inspect.main(config or Inspect(), run, "cpu", against=against and against.root)
+    inspect.main(config or Inspect(), run, "cpu", against=against.root if against else None)
     import fiftyone as fo
 
     return fo.load_dataset(run.name)
@@ -225,7 +227,7 @@ def test_saved_views_lead_to_the_mistakes(validated: Run) -> None:
     assert in_doubt.values("predictions.detections.confidence") == [[0.8], []]
     # Image 1 has no mistake; of image 3 nothing was found, and there is more to it.
     assert images("hardest-images") == [names[1], names[2]] or images("hardest-images") == [names[2], names[1]]
-    assert len(shown["near-duplicates-across-splits"]) == 0
+    assert len(shown["similar-across-splits"]) == 0
     patches = shown["evaluation-patches"]
     val = dataset.match_tags("val").count("ground_truth.detections")
     assert patches.count_values("type") == {"tp": 1, "fn": 2 + val, "fp": 2}  # one fp lies on its fn, in one patch
@@ -287,13 +289,13 @@ def test_a_copy_across_splits_is_seen(validated: Run) -> None:
     train, test = data.files("train")[0], data.files("test")[1]
     test.unlink()  # it may be a link into the source
     test.write_bytes(pixels.jpeg(pixels.read(train), 90))
-    dataset = build(validated, Inspect(near_duplicate=0.9))
-    view = dataset.load_saved_view("near-duplicates-across-splits")
+    dataset = build(validated, Inspect(similarity=0.9))
+    view = dataset.load_saved_view("similar-across-splits")
     assert {str(train.resolve()), str(test.resolve())} <= set(view.values("filepath"))
-    groups = dict(zip(dataset.values("filepath"), dataset.values("near_duplicate"), strict=True))
+    groups = dict(zip(dataset.values("filepath"), dataset.values("similar_group"), strict=True))
     assert groups[str(train.resolve())] == groups[str(test.resolve())]
-    stricter = build(validated, Inspect(near_duplicate=1))
-    assert len(stricter.load_saved_view("near-duplicates-across-splits")) == 0
+    stricter = build(validated, Inspect(similarity=1))
+    assert len(stricter.load_saved_view("similar-across-splits")) == 0
 
 
 @needs_database
@@ -332,7 +334,7 @@ def other(validated: Run, tmp_path: Path) -> Run:
     run = Run(Path(shutil.copytree(validated.root, tmp_path / "runs" / "second-try")))
     found = [{"image_id": 2, "category_id": 0, "bbox": [32, 64, 80, 40], "score": 0.6}]
     judge(run, "test", read_json(run.ground_truth("test")), found)
-    write_json(run.metrics, {"splits": {split: {"map50_95": 0.125, "map50": None} for split in ("test", "val")}})
+    write_metrics(run, **{split: {"map50_95": 0.125, "map50": None} for split in ("test", "val")})
     return run
 
 
@@ -359,7 +361,7 @@ def test_another_run_on_other_labels(validated: Run, other: Run) -> None:
 
 
 def test_another_run_without_a_split(validated: Run, other: Run) -> None:
-    write_json(other.metrics, {"splits": {"val": {}}})
+    write_metrics(other, val={})
     with pytest.raises(
         DataError, match=r"second-try/metrics\.json: has no figures of the test split, which .*tiny has"
     ):
@@ -473,7 +475,7 @@ def test_saving_twice_and_after_a_new_build(validated: Run) -> None:
     assert said == f"nothing new to save: 4 corrections are tagged, 4 in {path}" and path.read_text() == text
     # Anew, without the tags: what was saved stays, and more is added to it.
     dataset = build(validated, Inspect(confident=0.5))
-    assert corrections.unsaved(dataset) == 0
+    assert tags.unsaved(dataset) == 0
     in_test(dataset).skip(1).limit(1).tag_samples("drop")
     assert inspect.save_fixes(validated).startswith("1 corrections -> ")
     saved = fixes.load(path)
@@ -507,7 +509,7 @@ def test_tags_that_mean_nothing_are_told(validated: Run) -> None:
     dataset = build(validated)
     dataset.match_tags("test").tag_labels("wrong", label_fields="predictions")
     dataset.match_tags("test").limit(1).tag_samples("missing")
-    assert corrections.unsaved(dataset) == 0
+    assert tags.unsaved(dataset) == 0
     said = inspect.save_fixes(validated)
     assert said.startswith("nothing new to save: 0 corrections are tagged")
     assert "ignored where they mean nothing: tags missing, wrong (`wrong` is for labels of ground_truth" in said
@@ -673,7 +675,7 @@ def test_nothing_to_inspect(run: Run, validated: Run) -> None:
     validated.metrics.unlink()
     with pytest.raises(DataError, match=r"metrics\.json: not there; `make validate` writes it"):
         inspect.main(Inspect(), run)
-    write_json(validated.metrics, {"splits": {}})
+    write_metrics(validated)
     with pytest.raises(DataError, match=r"metrics\.json: has figures of no split"):
         inspect.main(Inspect(), validated)
 

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from conftest import COCO_WEIGHTS, ROOT, needs_database
 
-from pipeline import embeddings, pixels, weights
+from pipeline import pixels
 from pipeline.errors import DataError
+from pipeline.inspect import embeddings
+from pipeline.upstream import checkpoints
 
 BCCD = ROOT / "data" / "raw" / "bccd" / "JPEGImages"
 
@@ -27,7 +29,7 @@ def test_a_vector_is_the_mean_of_the_last_layer_of_the_backbone(
     found = embeddings.of(images[:3], start, "cpu", tmp_path / "cache.npz")
     import torch
 
-    model, _ = weights.load(start)
+    model, _ = checkpoints.load(start)
     seen = []
     model.model[len(model.yaml["backbone"]) - 1].register_forward_hook(lambda *given: seen.append(given[2]))
     for path in images[:3]:
@@ -93,7 +95,7 @@ def test_very_few_images(count: int) -> None:
     vectors = embeddings.standardised(np.eye(4, dtype=np.float32)[:count])
     indices, distances = embeddings.neighbours(vectors)
     assert embeddings.uniqueness(distances) == [1.0] * count
-    assert embeddings.near_duplicates(indices, distances, 0.95) == [None] * count
+    assert embeddings.similar_groups(indices, distances, 0.95) == [None] * count
 
 
 def test_all_the_same() -> None:
@@ -107,8 +109,8 @@ def test_groups_hang_together_by_others() -> None:
     """Angles in degrees: 0-10-20 are a chain, though 0 and 20 are not alike enough; 100 and 101 are a pair."""
     angles = np.radians([0, 100, 10, 200, 20, 101])
     vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
-    likeness = float(np.cos(np.radians(10.5)))
-    groups = embeddings.near_duplicates(*embeddings.neighbours(vectors), likeness)
+    similarity = float(np.cos(np.radians(10.5)))
+    groups = embeddings.similar_groups(*embeddings.neighbours(vectors), similarity)
     assert groups == [1, 2, 1, None, 1, 2]
 
 
@@ -150,6 +152,6 @@ def test_copies_of_real_photographs_are_found_and_nothing_else(tmp_path: Path) -
         copies.append(tmp_path / path.name)
         copies[-1].write_bytes(pixels.jpeg(picture, 95 if number % 2 else 70))
     vectors = embeddings.of([*originals, *copies], COCO_WEIGHTS, "cpu", tmp_path / "cache.npz")
-    groups = embeddings.near_duplicates(*embeddings.neighbours(embeddings.standardised(vectors)), 0.95)
+    groups = embeddings.similar_groups(*embeddings.neighbours(embeddings.standardised(vectors)), 0.95)
     assert None not in groups[:10] and groups[60:] == groups[:10] and len(set(groups[:10])) == 10
     assert groups[10:60] == [None] * 50

@@ -18,15 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import IMGSZ, Trained, needs_database, read_coco, train_tiny, write_coco
+from conftest import IMGSZ, Trained, needs_database, read_coco, write_coco
 from test_report import Page
 
-from pipeline import convert, export, history, inspect, report, validate, weights
-from pipeline.config import Convert, Export, Inspect, Report, Validate
+from pipeline import convert, export, history, inspect, report, train, validate
+from pipeline.config import Convert, Export, Inspect, Report, Train, Validate
 from pipeline.errors import DataError, ExportError
 from pipeline.export import bench, bundle
 from pipeline.files import read_json, write_json
 from pipeline.run import Run
+from pipeline.upstream import environment
 from pipeline.validate import cost
 
 VAL = ("empty", "one", "all", "lacking")
@@ -82,7 +83,7 @@ def world(trained: Trained, tiles: Path, tmp_path_factory: pytest.TempPathFactor
                     {"id": len(data["annotations"]) + 1, "image_id": image["id"], "category_id": kind, "bbox": bbox, "area": bbox[2] * bbox[3], "iscrowd": 0}
                 )  # fmt: skip
         write_coco(source, split, data)
-    weights.prepare()
+    environment.prepare()
     from ultralytics import YOLO
 
     models = {"something": trained.run.model}
@@ -232,7 +233,10 @@ def test_training_on_a_val_split_without_objects(world: World, made: Callable[..
     run = made("empty", "all", "something")
     shutil.rmtree(run.train)
     shutil.copytree(run.dataset, run.augmented)
-    train_tiny(run, world.models["something"], {"epochs": 2})
+    base = {"weights": str(world.models["something"]), "imgsz": IMGSZ, "args": {"plots": False}}
+    config = Train.model_validate({**base, "phases": [{"epochs": 1}, {"epochs": 1}]})
+    assert ", val mAP50-95 unknown in phase 2, nothing frozen -> " in train.main(config, run, 0, "cpu")
+    assert [phase["best_fitness"] for phase in read_json(run.train_record)["phases"]] == [None, None]
     epochs, _ = history.read(run)
     measured = [{key for key, value in row.items() if value is not None} for row in epochs]
     assert len(epochs) == 2 and all("train/cls_loss" in keys and "val/cls_loss" in keys for keys in measured)
@@ -284,7 +288,8 @@ def test_an_export_of_an_unsure_model(made: Callable[..., Run], tmp_path: Path, 
 def test_an_artefact_that_invents_what_the_model_does_not_find(made: Callable[..., Run], world: World) -> None:
     from pipeline.boxes import YoloDataset
     from pipeline.config import Limits32
-    from pipeline.export import runner, targets
+    from pipeline.device import runner
+    from pipeline.export import targets
     from pipeline.export.gate import Gate
 
     run = made("one", "missing", "something")

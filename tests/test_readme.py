@@ -11,8 +11,8 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from pipeline.__main__ import STAGES
 from pipeline.config import Config
+from pipeline.options import OTHERS, STAGES
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -27,7 +27,7 @@ def test_every_make_target_named_exists() -> None:
 
 def test_every_pipeline_command_named_exists() -> None:
     named = re.findall(r"python -m pipeline ([a-z]+)", README)
-    assert set(named) <= {*STAGES, "params", "sample"}
+    assert set(named) <= {*STAGES, *OTHERS}
 
 
 def test_every_config_named_exists() -> None:

@@ -18,10 +18,8 @@ from pipeline.config import Report
 from pipeline.errors import DataError
 from pipeline.files import read_json, write_json
 from pipeline.report import plots, words
-from pipeline.report.curves import curves
 from pipeline.run import Run
 from pipeline.validate import compare, error_types
-from pipeline.validate.matching import match
 
 Copy = Callable[[Run], Run]
 BOX = {"id": 99, "image_id": 1, "category_id": 0, "bbox": [9, 9, 9, 9], "score": 0.5, "type": "background", "annotation_id": None, "iou": 0}  # fmt: skip
@@ -330,7 +328,7 @@ def test_files_that_validate_cannot_have_written(
 
 def test_a_bug_of_ours_keeps_its_traceback(trained: Trained, copy_of: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is not a damaged file, and no `make validate` mends it."""
-    monkeypatch.setattr("pipeline.pixels.fit", lambda *given, **named: {}["bug"])
+    monkeypatch.setattr("pipeline.pixels.fit", lambda *given, **named: dict[str, int]()["bug"])
     with pytest.raises(KeyError, match="bug"):
         report.main(Report(), copy_of(trained.run))
 
@@ -342,50 +340,6 @@ def test_figures_of_an_older_version(trained: Trained, copy_of: Copy) -> None:
     write_json(run.metrics, metrics)
     with pytest.raises(DataError, match=r"metrics\.json: of an older version; delete it and `make validate` again"):
         report.main(Report(), run)
-
-
-def test_curves_of_a_case_done_by_hand() -> None:
-    """Two objects; by score: a hit at IoU 0.6, a miss at 0.45, then a hit and a duplicate of equal score."""
-    truth = {
-        "images": [{"id": 1, "width": 200, "height": 200, "file_name": "a"}],
-        "categories": [{"id": 0, "name": "hole"}, {"id": 1, "name": "never"}],
-        "annotations": [
-            {"id": 1, "image_id": 1, "category_id": 0, "bbox": [0, 0, 20, 20], "area": 400, "iscrowd": 0},
-            {"id": 2, "image_id": 1, "category_id": 0, "bbox": [100, 0, 20, 20], "area": 400, "iscrowd": 0},
-        ],
-    }
-    found = [(0.5, [100, 0, 20, 20]), (0.9, [0, 0, 20, 12]), (0.7, [100, 0, 20, 9]), (0.5, [100, 0, 20, 20])]
-    predictions = [{"image_id": 1, "category_id": 0, "bbox": bbox, "score": score} for score, bbox in found]
-    hole, never = curves(truth, predictions)
-    assert (hole.name, hole.objects, hole.scores.tolist()) == ("hole", 2, [0.9, 0.7, 0.5])
-    assert hole.precision.tolist() == [1, 0.5, 0.5]
-    assert hole.recall.tolist() == [0.5, 0.5, 1]
-    assert hole.f1.tolist() == pytest.approx([2 / 3, 0.5, 2 / 3])
-    assert (never.objects, never.scores.size) == (0, 0)
-    assert [curve.scores.size for curve in curves(truth, [])] == [0, 0]
-
-
-def test_curves_count_as_validate_does(trained: Trained) -> None:
-    """`validate` matches by itself, the report by faster-coco-eval. Boxes shifted by up to their own side: hits,
-    misses and duplicates at all scores."""
-    truth = read_json(trained.run.ground_truth("test"))
-    random = np.random.default_rng(0)
-    predictions = []
-    for number, record in enumerate(truth["annotations"] * 3):
-        x, y, width, height = record["bbox"]
-        bbox = [x + width * random.normal(0, 0.2), y + height * random.normal(0, 0.2), width, height]
-        predictions.append({**record, "bbox": bbox, "score": float(random.permutation(1000)[number % 1000]) / 1000})
-    names = [category["name"] for category in truth["categories"]]
-    theirs = dict(zip(names, match(truth, predictions), strict=True))
-    drawn = [curve for curve in curves(truth, predictions) if curve.objects]
-    assert drawn
-    for curve in drawn:
-        matched = theirs[curve.name]
-        for score, precision, recall in zip(curve.scores, curve.precision, curve.recall, strict=True):
-            kept = matched.scores >= score
-            right = int(matched.hits[0][kept].sum())
-            assert (precision, recall) == pytest.approx((right / kept.sum(), right / curve.objects))
-    assert any(0 < curve.precision[-1] < 1 for curve in drawn)
 
 
 def test_it_shows_what_was_exported(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
@@ -440,7 +394,7 @@ FAR = (800.0, 100.0, 50.0, 50.0)
 )  # fmt: skip
 def test_errors_that_cost_nothing_say_why(truth: Truth, predictions: Found, kind: str, why: str) -> None:
     """Costs by validate's own hand: they are 0, or cannot be told, wherever a reason is given."""
-    from pipeline.validate.coco import evaluate
+    from pipeline.metrics.coco import evaluate
 
     shown = error_types.kept(predictions, [0.25, 0.25])
     counts = error_types.record(truth, shown, {"a": 0.25, "b": 0.25})["counts"]

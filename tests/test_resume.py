@@ -17,9 +17,9 @@ import torch
 import yaml
 from conftest import checkout, make_environment, settings
 
-from pipeline import weights
 from pipeline.files import read_json
 from pipeline.run import Run
+from pipeline.upstream import checkpoints, environment
 
 KILLER = """
 import os, runpy, signal, sys
@@ -110,7 +110,7 @@ def test_killed_in_every_stage_and_brought_to_the_end(project: Path) -> None:
     # It is the model of a training that nobody killed, to the last bit.
     done = make(project, what="train whole")
     assert done.returncode == 0, done.stderr
-    weights.prepare()
-    models = [weights.load(project / "runs" / name / "model.pt")[0].state_dict() for name in ("tiny", "whole")]
+    environment.prepare()
+    models = [checkpoints.load(project / "runs" / name / "model.pt")[0].state_dict() for name in ("tiny", "whole")]
     assert models[0].keys() == models[1].keys()
     assert [name for name, tensor in models[0].items() if not torch.equal(tensor, models[1][name])] == []

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 from pycocotools.coco import COCO
 
-from pipeline import sample
-from pipeline.sample.defects import DRAW
-from pipeline.sample.layout import lay_out
+from pipeline.extras.sample import dataset as sample
+from pipeline.extras.sample.defects import DRAW
+from pipeline.extras.sample.layout import lay_out
 
 
 def test_same_seed_same_bytes_and_a_longer_split_keeps_the_tiles_of_a_shorter(tmp_path: Path) -> None:

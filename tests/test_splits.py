@@ -130,7 +130,8 @@ def test_the_work_grows_with_the_images() -> None:
     """Counted in calls, of Python's functions and of built-in ones."""
     calls = []
     for images in (1000, 4000):
-        items, earlier = instance(0, 5, images), {}
+        items = instance(0, 5, images)
+        earlier: dict[str, str] = {}
         for _ in range(2):  # from nothing, and on top of half of it
             count = 0
 
@@ -305,7 +306,7 @@ def test_as_good_as_the_stratified_group_folds_of_scikit_learn(largest: int) -> 
         ]
         ours.append(distance(items, assign(items, ratios, seed, NOTHING).split_of, ratios))
         folds = StratifiedGroupKFold(5, shuffle=True, random_state=seed)
-        split_of = {}
+        split_of: dict[str, str] = {}
         labels = [next(iter(item.classes)) for item in items]
         for number, (_, chosen) in enumerate(folds.split(items, labels, [item.cluster for item in items])):
             split_of |= {items[index].name: f"part {number}" for index in chosen}

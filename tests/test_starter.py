@@ -15,15 +15,17 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from pipeline import files, starter, weights
-from pipeline.starter import families, scenes
+from pipeline import files
+from pipeline.extras.starter import families, raster, scenes
+from pipeline.extras.starter import training as starter
+from pipeline.upstream import checkpoints, environment
 
 SIDE = 96
 
 
 @pytest.fixture(autouse=True)
 def prepared() -> None:
-    weights.prepare()
+    environment.prepare()
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -91,7 +93,7 @@ def test_a_body_fills_its_frame() -> None:
         if name in ("glyph", "crescent") or name.startswith("fractal"):
             continue  # pictures keep their margins, and a crescent lacks what was taken away
         for _ in range(8):
-            tone, mask = families.raster(draw(rng), 64, scenes._matrix(rng))[0]
+            tone, mask = raster.raster(draw(rng), 64, scenes._matrix(rng))[0]
             _, _, width, height = cv2.boundingRect((mask > 127).astype(np.uint8))
             # A pixel of margin on each side, and a pixel for what half-covered edges round to.
             assert tone == 0 and 58 <= max(width, height) <= 64, name
@@ -100,7 +102,7 @@ def test_a_body_fills_its_frame() -> None:
 PARTS = """
 import os, signal, sys
 from pathlib import Path
-from pipeline import starter, weights
+from pipeline.extras.starter import training as starter
 starter.SCENES, starter.SIDE, starter.BATCH = {"train": 16, "val": 4}, 64, 8
 seen = 0
 
@@ -126,8 +128,8 @@ def test_killed_and_brought_to_the_end(tmp_path: Path) -> None:
         done = subprocess.run(command, env={**environment, "KILL": str(kill)}, **options)
         assert files.read_json(tmp_path / "work" / "train-5" / "progress.json")["epochs"] == epochs, done.stderr
     assert done.returncode == 0
-    path = tmp_path / weights.HOME / weights.STARTER
-    model, checkpoint = weights.load(path)
+    path = tmp_path / checkpoints.HOME / checkpoints.STARTER
+    model, checkpoint = checkpoints.load(path)
     assert tuple(model.names.values()) == scenes.CLASSES
     assert path.stat().st_size < 6e6
     assert str(tmp_path).encode() not in path.read_bytes() and "git" not in checkpoint
@@ -136,9 +138,9 @@ def test_killed_and_brought_to_the_end(tmp_path: Path) -> None:
 
 
 def test_the_starter_weights_of_the_project() -> None:
-    path = ROOT / weights.HOME / weights.STARTER
+    path = ROOT / checkpoints.HOME / checkpoints.STARTER
     assert path.stat().st_size < 6e6
     said = re.search(r"sha256 \| `([0-9a-f]{64})`", (path.parent / "README.md").read_text())
     assert said is not None and said[1] == files.sha256(path)
-    model, _ = weights.load(path)
+    model, _ = checkpoints.load(path)
     assert tuple(model.names.values()) == scenes.CLASSES

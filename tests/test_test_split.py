@@ -104,8 +104,8 @@ def content(run: Run, source: Path) -> Iterator[tuple[str, Any]]:
     for path in sorted(run.root.rglob("*")):
         name = path.relative_to(run.root).as_posix()
         if path.is_file() and not name.startswith(OF_TEST) and path.suffix != ".cache":
-            read = READERS.get(path.suffix, lambda path, *_: path.read_bytes())
-            yield name, read(path, run.root, source)
+            read = READERS.get(path.suffix)
+            yield name, read(path, run.root, source) if read else path.read_bytes()
 
 
 def other_test_split(source: Path) -> None:

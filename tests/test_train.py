@@ -15,12 +15,15 @@ import pytest
 from conftest import ROOT, Trained
 from test_makefile import code_of
 
-from pipeline import files, train, weights
+from pipeline import files, train
 from pipeline.boxes import YoloDataset
 from pipeline.config import Phase, Train
 from pipeline.errors import ConfigError, DataError, PipelineError, WeightsError
 from pipeline.files import read_json, sha256
 from pipeline.run import Run
+from pipeline.train import plan, resume, source
+from pipeline.train.recipe import choose
+from pipeline.upstream import checkpoints, environment
 
 
 def do(run: Run, **settings: Any) -> str:
@@ -47,8 +50,8 @@ def test_frozen_tensors_of_the_saved_phase_equal_the_source(trained: Trained) ->
     """The proof once more by other means: tensors of the file against tensors of the source file."""
     import torch
 
-    source, _ = weights.load(Path(trained.config.train.weights))
-    saved, _ = weights.load(trained.run.train / "phase1" / "model.pt")
+    source, _ = checkpoints.load(Path(trained.config.train.weights))
+    saved, _ = checkpoints.load(trained.run.train / "phase1" / "model.pt")
     ours, theirs = saved.state_dict(), source.state_dict()
     frozen = [name for name in theirs if re.match(r"model\.(\d|10)\.", name)]
     assert len(frozen) > 200
@@ -60,7 +63,7 @@ def test_frozen_tensors_of_the_saved_phase_equal_the_source(trained: Trained) ->
 
 def test_what_we_call_frozen_is_what_ultralytics_froze(trained: Trained) -> None:
     """`trainable` was read off its parameters' requires_grad, `frozen` follows our reading of its rule."""
-    model, _ = weights.load(trained.run.model)
+    model, _ = checkpoints.load(trained.run.model)
     parameters = {name for name, _ in model.named_parameters()}
     for phase in ("phase1", "phase2"):
         digests = read_json(trained.run.train / phase / "digests.json")
@@ -154,30 +157,51 @@ def test_a_training_stopped_at_the_last_step_goes_on_there(
     text = label.read_text()
     label.unlink()  # it may be a link
     label.write_text(text + "0 0.5 0.5 0.1 0.1\n")
-    first = train._data_digest(YoloDataset.read(run.root.with_name("train0") / "augmented" / "data.yaml"))
-    second = train._data_digest(YoloDataset.read(run.root.with_name("train1") / "augmented" / "data.yaml"))
+    first = resume.data_digest(YoloDataset.read(run.root.with_name("train0") / "augmented" / "data.yaml"))
+    second = resume.data_digest(YoloDataset.read(run.root.with_name("train1") / "augmented" / "data.yaml"))
     assert first != second
 
 
 def test_the_code_that_counts_is_all_that_the_stage_imports() -> None:
-    assert {path.relative_to(ROOT).as_posix() for path in train.CODE} == code_of("train")
+    assert {path.relative_to(ROOT).as_posix() for path in resume.CODE} == code_of("train")
 
 
 def test_the_trainer_reaches_the_processes_of_several_gpus(tmp_path: Path) -> None:
     """Ultralytics sends the trainer's class by cloudpickle, and the processes that unpickle it know only sys.path."""
-    weights.prepare()
+    environment.prepare()
     import cloudpickle
     import torch
 
-    from pipeline.train.trainer import Witness, trainer_class
+    from pipeline.train.trainer import trainer_class
 
-    witness = Witness(tmp_path, Phase(epochs=2), [0], True, None, Path("source.pt"), 0.0, True, 0.5)
-    torch.save({"trainer": trainer_class(witness)}, tmp_path / "state.pt", pickle_module=cloudpickle)
+    config = Train(weights="yolo26n.yaml", phases=(Phase(epochs=2, freeze=(0,)),), ema=0.5)
+    [phase] = plan.phases(config, choose(config, 16, 6), source.find(config), Run(tmp_path))
+    kind = trainer_class(phase, resume.PhaseFolder(tmp_path), resume.Stopwatch())
+    torch.save({"trainer": kind}, tmp_path / "state.pt", pickle_module=cloudpickle)
     code = (
         "import sys; from ultralytics.utils.patches import torch_load\n"
         "kind = torch_load(sys.argv[1], map_location='cpu')['trainer']\n"
-        "print([base.__name__ for base in kind.__mro__][:3])"
+        "assert (kind.plan.freeze, kind.plan.ema, str(kind.folder.path)) == ((0,), 0.5, sys.argv[2])\n"
+        "print(list(dict.fromkeys(base.__name__ for base in kind.__mro__))[:3])"
     )
-    line = [sys.executable, "-c", code, str(tmp_path / "state.pt")]
+    line = [sys.executable, "-c", code, str(tmp_path / "state.pt"), str(tmp_path)]
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "['PhaseTrainer', 'CpuTrainer', 'DetectionTrainer']"
+
+
+def test_a_saved_model_that_differs_where_it_was_frozen_is_named(
+    trained: Trained, copy_of: Callable[[Run], Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, load = copy_of(trained.run), checkpoints.load
+
+    def damaged(path: Path) -> Any:
+        model, checkpoint = load(path)
+        if path.name == ".model.partial.pt":
+            model.state_dict()["model.0.conv.weight"].add_(1)
+        return model, checkpoint
+
+    monkeypatch.setattr(checkpoints, "load", damaged)
+    said = rf"^{run.train}/phase1/model\.pt: 1 frozen tensor changed in training, model\.0\.conv\.weight for one; "
+    with pytest.raises(PipelineError, match=said):
+        do(run, weights=trained.config.train.weights, phases=[{"epochs": 1, "freeze": "backbone"}])
+    assert not list((run.train / "phase1").glob("*model*"))

@@ -7,17 +7,18 @@ from pathlib import Path
 import pytest
 from conftest import IMGSZ, Trained
 
-from pipeline import train, weights
+from pipeline import train
 from pipeline.config import Train
 from pipeline.errors import ConfigError
 from pipeline.files import read_json
 from pipeline.run import Run
 from pipeline.train import arguments
+from pipeline.upstream import environment
 
 
 @pytest.fixture(autouse=True, scope="module")
 def prepared() -> None:
-    weights.prepare()
+    environment.prepare()
 
 
 def test_every_key_of_the_installed_ultralytics_is_decided_once() -> None:

@@ -10,16 +10,17 @@ from typing import Any
 import pytest
 from conftest import Trained, train_tiny
 
-from pipeline import files, weights
+from pipeline import files
 from pipeline.run import Run
+from pipeline.upstream import checkpoints, environment
 
 MULTI_SCALE = {"plots": False, "multi_scale": 0.5}
 
 
 @pytest.fixture
 def loader_class() -> Any:
-    weights.prepare()
-    from pipeline.train.cpu import InProcessLoader
+    environment.prepare()
+    from pipeline.upstream.loader import InProcessLoader
 
     return InProcessLoader
 
@@ -34,7 +35,7 @@ def digest_after(run: Run, start: Path, args: dict[str, Any]) -> str:
     import hashlib
 
     train_tiny(run, start, {"epochs": 2}, args=args)
-    state = weights.load(run.model)[0].state_dict()
+    state = checkpoints.load(run.model)[0].state_dict()
     return hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in state.values())).hexdigest()
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from conftest import Trained, train_tiny
 
-from pipeline import files, weights
+from pipeline import files
 from pipeline.run import Run
+from pipeline.upstream import checkpoints
 
 PHASES = [{"epochs": 1, "freeze": "backbone"}, {"epochs": 2, "lr_groups": {"backbone": 0.1}}]
 
@@ -50,7 +51,7 @@ def test_a_student_of_a_teacher(
     assert proof["frozen_tensors"] > 200 and proof["trainable_changed"] > 0
     assert not record["phases"][0]["features"]  # the teacher looks at the images
     assert len(losses(run, 1)) == 1 and len(losses(run, 2)) == 2 and min(losses(run, 1) + losses(run, 2)) > 0
-    model, _ = weights.load(run.model)  # an ordinary one, without its teacher
-    theirs, _ = weights.load(start)
+    model, _ = checkpoints.load(run.model)  # an ordinary one, without its teacher
+    theirs, _ = checkpoints.load(start)
     assert {name.split(".")[0] for name, _ in model.named_parameters()} == {"model"}
     assert sum(p.numel() for p in model.parameters()) < 1.2 * sum(p.numel() for p in theirs.parameters())

@@ -11,18 +11,20 @@ import numpy as np
 import pytest
 from conftest import IMGSZ, Trained, train_tiny
 
-from pipeline import history, pixels, train, weights
+from pipeline import history, pixels
 from pipeline.boxes import YoloDataset
 from pipeline.config import Train
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.run import Run
+from pipeline.train.plan import FeatureCache, cached_layers
+from pipeline.upstream import checkpoints, environment
 
 PHASE = {"epochs": 2, "freeze": "backbone"}
 
 
 @pytest.fixture
 def features() -> Any:
-    weights.prepare()
+    environment.prepare()
     from pipeline.train import features
 
     return features
@@ -49,7 +51,7 @@ def dataset(trained: Trained, features: Any) -> Any:
 
 @pytest.fixture
 def model(start: Path) -> Any:
-    return weights.load(start)[0].float()
+    return checkpoints.load(start)[0].float()
 
 
 def do(run: Run, start: Path, **settings: Any) -> dict[str, Any]:
@@ -189,6 +191,42 @@ def test_other_code_computes_other_features(
             assert precompute._key(dataset, model, 11) != key
 
 
+LAYERS = {"activation": "torch.nn.SiLU()", "third": -1, "neck": -1}
+
+
+def small_model(activation: str, third: int, neck: int) -> Any:
+    """A model of three layers before the cut, all alike in the shapes of their weights, which are those of one seed."""
+    import torch
+    from ultralytics.nn.tasks import DetectionModel
+
+    layers = [[-1, 1, "Conv", [16, 3, 2]], [-1, 1, "Conv", [16, 3, 1]], [third, 1, "Conv", [16, 3, 1]]]
+    head = [[neck, 1, "Conv", [16, 3, 1]], [[3], 1, "Detect", ["nc"]]]
+    torch.manual_seed(0)
+    config = {"nc": 6, "activation": activation, "backbone": layers, "head": head}
+    return DetectionModel(config, verbose=False).eval()
+
+
+@pytest.mark.parametrize(
+    "change", [{"activation": "torch.nn.ReLU()"}, {"third": 0}, {"third": -2}, {"neck": 1}, {"neck": -3}], ids=str
+)
+def test_another_model_of_the_same_weights_has_other_features(
+    dataset: Any, features: Any, precompute: Any, change: dict[str, Any]
+) -> None:
+    import torch
+
+    model, other = small_model(**LAYERS), small_model(**{**LAYERS, **change})
+    assert all(torch.equal(tensor, other.state_dict()[name]) for name, tensor in model.state_dict().items())
+    assert precompute._key(dataset, small_model(**LAYERS), 3) == precompute._key(dataset, model, 3)
+    assert precompute._key(dataset, other, 3) != precompute._key(dataset, model, 3)
+    blank = torch.zeros(1, 3, 64, 64)
+    with torch.no_grad():
+        images = torch.rand(1, 3, 64, 64)
+        expected = other(images)[0]
+        blank.features = 3, features.prefix(other, images, 3)
+        other.__class__ = features.Shortened
+        assert torch.equal(other(blank)[0], expected)
+
+
 def test_a_picture_leaves_the_features_to_other_threads(
     dataset: Any, model: Any, features: Any, precompute: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,7 +234,7 @@ def test_a_picture_leaves_the_features_to_other_threads(
     from ultralytics.data import YOLODataset
 
     model.__class__ = features.Shortened
-    decision = precompute.attach(dataset, model, features.Wanted(11, True, tmp_path), "train")
+    decision = precompute.attach(dataset, model, FeatureCache(11, True, tmp_path), "train")
     assert decision["cached"] and model.cached == {"train": True}
     assert not dataset[0]["img"].any()
     read, known = YOLODataset.load_image, dataset.features
@@ -206,7 +244,7 @@ def test_a_picture_leaves_the_features_to_other_threads(
         return read(self, *args)
 
     monkeypatch.setattr(YOLODataset, "load_image", watched)
-    assert dataset.picture(0).any()
+    assert dataset.image(0).any()
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
@@ -230,8 +268,8 @@ def test_features_that_do_not_arrive_stop_the_phase(
 
     make = trainer.trainer_class
 
-    def copying(witness: trainer.Witness) -> Any:
-        class CopyingTrainer(make(witness)):  # type: ignore[misc]
+    def copying(*phase: Any) -> Any:
+        class CopyingTrainer(make(*phase)):  # type: ignore[misc]
             def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
                 batch = super().preprocess_batch(batch)
                 return copied(batch) if split == "train" else batch
@@ -299,4 +337,4 @@ def test_what_is_kept_goes_by_the_config_alone(cache: Any, phase: dict[str, Any]
     args = phase.pop("args", {})
     config = Train.model_validate({"cache_features": cache, "phases": [{"freeze": "backbone", **phase}], "args": args})
     assert config.phases is not None
-    assert train._kept_layers(config, config.phases[0], list(range(11))) == layers
+    assert cached_layers(config, config.phases[0], list(range(11))) == layers

@@ -11,11 +11,13 @@ import pytest
 import yaml
 from conftest import Trained, train_tiny
 
-from pipeline import history, train, weights
+from pipeline import history, train
 from pipeline.config import Train
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.run import Run
-from pipeline.train import freeze
+from pipeline.train import freeze, stage
+from pipeline.train.source import Source
+from pipeline.upstream import checkpoints, environment
 
 
 @pytest.fixture
@@ -24,7 +26,7 @@ def fresh(trained: Trained, copy_of: Callable[[Run], Run]) -> Run:
 
 
 def tensors(path: Path) -> dict[str, Any]:
-    state: dict[str, Any] = weights.load(path)[0].half().state_dict()
+    state: dict[str, Any] = checkpoints.load(path)[0].half().state_dict()
     return state
 
 
@@ -66,7 +68,7 @@ def test_each_part_has_its_rate(fresh: Run, start: Path) -> None:
 def test_the_rate_falls_with_every_step_and_both_heads_count_alike(
     fresh: Run, start: Path, monkeypatch: pytest.MonkeyPatch, settings: Any, rates: list[float], gains: Any
 ) -> None:
-    weights.prepare()
+    environment.prepare()
     import torch
     from ultralytics.models.yolo.detect import DetectionTrainer
     from ultralytics.utils.loss import E2ELoss
@@ -90,7 +92,7 @@ def test_the_rate_falls_with_every_step_and_both_heads_count_alike(
 
 
 def test_the_average_looks_back_over_so_many_epochs(fresh: Run, start: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    weights.prepare()
+    environment.prepare()
     from ultralytics.utils.torch_utils import ModelEMA
 
     kept, update = [], ModelEMA.update
@@ -109,7 +111,7 @@ def test_the_average_looks_back_over_so_many_epochs(fresh: Run, start: Path, mon
 
 
 def test_of_epochs_as_good_the_last_is_kept(fresh: Run, start: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    weights.prepare()
+    environment.prepare()
     from ultralytics.engine.trainer import BaseTrainer
 
     planted, averages, validate = [0.3, 0.31, 0.306, 0.2], [], BaseTrainer.validate
@@ -131,12 +133,12 @@ def test_of_epochs_as_good_the_last_is_kept(fresh: Run, start: Path, monkeypatch
 
 
 def test_parts_are_split_without_loss(start: Path) -> None:
-    weights.prepare()
+    environment.prepare()
     import torch
 
     from pipeline.train import rates
 
-    model = weights.load(start)[0]
+    model = checkpoints.load(start)[0]
     decayed = [p for name, p in model.named_parameters() if "bias" not in name]
     biases = [p for name, p in model.named_parameters() if "bias" in name]
     groups = [{"params": decayed, "weight_decay": 0.1}, {"params": biases}]
@@ -160,7 +162,7 @@ def test_the_pull_at_nothing_and_without_end(fresh: Run, start: Path) -> None:
     train_tiny(fresh, start, *phases, l2_sp=0)
     assert not list(different(fresh.model, plain))
     train_tiny(fresh, start, *phases, l2_sp=1e30)
-    body = [name for name, _ in weights.load(start)[0].named_parameters() if not name.startswith("model.23.")]
+    body = [name for name, _ in checkpoints.load(start)[0].named_parameters() if not name.startswith("model.23.")]
     assert not list(different(fresh.model, start, lambda name: name in body))
     assert list(different(fresh.model, start, lambda name: name.startswith("model.23.")))
     assert free > len(body) / 2
@@ -214,7 +216,7 @@ def test_patience_has_a_phase_validated_after_every_epoch(fresh: Run, start: Pat
 def test_a_loss_that_is_no_number_stops_and_keeps_what_was_good(
     fresh: Run, start: Path, monkeypatch: pytest.MonkeyPatch, epoch: int, kept: str
 ) -> None:
-    weights.prepare()
+    environment.prepare()
     from ultralytics.models.yolo.detect import DetectionTrainer
 
     preprocess = DetectionTrainer.preprocess_batch
@@ -243,7 +245,7 @@ def test_a_rate_beyond_one_is_refused(fresh: Run, start: Path) -> None:
 def test_out_of_memory_halves_the_batch_and_keeps_the_steps(
     fresh: Run, start: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    weights.prepare()
+    environment.prepare()
     import torch
     from ultralytics.models.yolo.detect import DetectionTrainer
 
@@ -268,9 +270,9 @@ def test_out_of_memory_halves_the_batch_and_keeps_the_steps(
 
 
 def test_classes_that_the_source_knows_keep_their_rows(fresh: Run, start: Path) -> None:
-    model = weights.load(start)[0]
+    model = checkpoints.load(start)[0]
     model.names = {**model.names, 0: " Spur"}
-    assert train._known_classes(model, ["open", "spur"]) == ["spur"]
+    assert Source(start, model, None).known_classes(["open", "spur"]) == ["spur"]
     assert train_tiny(fresh, start)["classes_kept"] == []
 
 
@@ -282,13 +284,13 @@ def test_the_figure_of_a_training(trained: Trained) -> None:
 
 
 def test_several_devices_need_cloudpickle(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "find_spec", lambda _: None)
+    monkeypatch.setattr(stage, "find_spec", lambda _: None)
     with pytest.raises(PipelineError, match=r"--device 0,1: .* cloudpickle, which is not installed"):
         train.main(Train(), run, 0, "0,1", 0)
 
 
 def test_words_and_contradictions(start: Path) -> None:
-    model = weights.load(start)[0]
+    model = checkpoints.load(start)[0]
     assert freeze.resolve("all-but-head", model, "x") == list(range(23))
     assert freeze.resolve(("backbone", "23.cv3"), model, "x") == [*range(11), "23.cv3"]
     assert freeze.cut([*range(11), 12, "23.cv3"]) == 11 and freeze.cut(["0.conv"]) == freeze.cut([]) == 0

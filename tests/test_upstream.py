@@ -19,15 +19,17 @@ import pytest
 import upstream
 from conftest import IMGSZ, ROOT, Trained, train_tiny
 
-from pipeline import weights
+import pipeline.upstream
 from pipeline.boxes import YoloDataset
 from pipeline.config import Validate
 from pipeline.run import Run
+from pipeline.upstream import environment
 
 PACKAGE = ROOT / "pipeline"
 LIBRARIES = ("ultralytics", "fiftyone", "albumentations")
 # Methods of ours that override nothing.
-OWN = {"FixedDataset.of", "FixedDataset.picture", "FixedDataset.sides", "Shortened._refuse_blank_images"}
+OWN = {"FixedDataset.of", "FixedDataset.image", "FixedDataset.sides", "InProcessLoader.of"}
+OWN |= {"Shortened._refuse_blank_images"}
 
 # What we read or call: the class has it or sets it. What our classes ask of `self` is found without this table.
 READ = {
@@ -60,27 +62,20 @@ READ = {
     "ultralytics.utils.metrics.Metric": "map map50",
     "ultralytics.utils.torch_utils.ModelEMA": "decay ema",
 }
-# What we set or replace: their code looks there.
+# What we set or replace: their code looks there. Of Ultralytics, the docstring of `pipeline.upstream` lists it.
 SET = {
     "albumentations.augmentations.geometric.functional": "mask_to_bboxes",
     "albumentations.core.bbox_utils.BboxProcessor": "check filter label_manager",
     "fiftyone.core.session.session": "_server_services",
-    # `_View` stands in for a view of samples, and a namespace for a validator.
+    # `_View` stands in for a view of samples.
     "fiftyone.utils.eval.coco._compute_pr_curves": "_handle_frame_field iter_samples select_fields",
-    "ultralytics.engine.validator.BaseValidator.match_predictions": "iouv",
-    "ultralytics.engine.model.Model": "predictor",
-    "ultralytics.engine.trainer.BaseTrainer": "freeze_layer_names lf",
-    "ultralytics.engine.validator.BaseValidator": "plots",
-    "ultralytics.nn.tasks.DetectionModel": "criterion",
-    "ultralytics.utils.loss.E2ELoss": "final_o2m o2m o2m_copy o2o",
-    "ultralytics.utils.torch_utils": "NUM_THREADS",
-    "ultralytics.utils.torch_utils.ModelEMA": "decay",
 }
+LISTED = re.findall(r"^    ([\w.]+)\.(\w+) {2,}\S", pipeline.upstream.__doc__ or "", re.M)
 
 
 @pytest.fixture(autouse=True)
 def prepared(own_database: None) -> None:
-    weights.prepare()
+    environment.prepare()
 
 
 def assert_none(problems: Iterable[str]) -> None:
@@ -99,7 +94,7 @@ def test_every_override_is_called(trained: Trained, copy_of: Callable[[Run], Run
     from ultralytics import YOLO
 
     from pipeline.export import gate
-    from pipeline.starter.trainer import trainer_class
+    from pipeline.extras.starter.trainer import trainer_class
     from pipeline.validate import predict
 
     run = copy_of(trained.run)
@@ -118,7 +113,10 @@ def test_every_override_is_called(trained: Trained, copy_of: Callable[[Run], Run
 def uncalled(classes: list[upstream.OurClass], seen: set[tuple[str, int]]) -> list[str]:
     """Overrides that are not among the functions `seen`."""
     places = {
-        f"{found.node.name}.{node.name}": (str(found.file), min(one.lineno for one in (node, *node.decorator_list)))
+        f"{found.node.name}.{node.name}": (
+            str(found.file),
+            min([node.lineno, *(one.lineno for one in node.decorator_list)]),
+        )
         for found in classes
         for node in found.methods
     }
@@ -143,11 +141,30 @@ def test_a_model_has_what_we_ask_of_it() -> None:
     assert type(model.init_criterion()) is E2ELoss  # with another one, a short phase would weigh the heads unalike
 
 
-def test_no_private_name_is_forgotten() -> None:
-    listed = {name for table in (READ, SET) for names in table.values() for name in names.split()}
-    listed |= {"_replace", "_exit"}  # of the standard library, and documented
-    listed |= {node.name for found in upstream.our_classes(PACKAGE, LIBRARIES) for node in found.methods}
-    assert_none(f"{place}: {name}" for name, place in upstream.private_names(PACKAGE) if name not in listed)
+def test_the_list_of_private_names_is_that_of_the_installed_version() -> None:
+    assert len(LISTED) > 15
+    for owner, name in LISTED:
+        holds = upstream.has if name.startswith("_") else upstream.looks_at
+        assert holds(upstream.here(f"ultralytics.{owner}"), name), f"{owner}.{name}"
+
+
+def test_the_list_of_private_names_is_that_of_the_code() -> None:
+    listed = {name for _, name in LISTED}
+    ours = upstream.our_classes(PACKAGE, ("ultralytics",))
+    assert_none({name for found in ours for name in upstream.private(found, OWN)} - listed)
+    elsewhere = {name for table in (READ, SET) for names in table.values() for name in names.split()}
+    elsewhere |= {"_replace", "_exit"}  # of the standard library, and documented
+    known = listed | elsewhere
+    assert_none(f"{place}: {name}" for name, place in upstream.private_names(PACKAGE) if name not in known)
+    assert_none(f"{name}: listed, and not used" for name in listed - upstream.identifiers(PACKAGE))
+
+
+def test_only_upstream_and_train_change_ultralytics() -> None:
+    assert_none(
+        f"{file.relative_to(PACKAGE)}: {what}"
+        for file, what in upstream.changes(PACKAGE, "ultralytics")
+        if file.relative_to(PACKAGE).parts[0] not in ("upstream", "train")
+    )
 
 
 def test_what_we_import_is_there() -> None:
@@ -179,6 +196,35 @@ def test_variables_and_events_are_those_of_the_libraries() -> None:
 
 
 # --- The tests above can fail ---
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("from ultralytics.engine.trainer import BaseTrainer\n\ndef make():\n    class A(BaseTrainer): pass", "A"),
+        ("from ultralytics import utils\nutils.torch_utils.NUM_THREADS = 1", "utils.torch_utils.NUM_THREADS"),
+        ("import ultralytics.utils as u\nu.x['a'] = 1", "u.x['a']"),
+        ("def f():\n    from ultralytics.utils import nms\n    setattr(nms, name, None)", "setattr(nms, name, None)"),
+        ("def f(model):\n    model.__class__ = Shortened", "model.__class__"),
+        ("from torch import nn\nnn.x = 1\nclass A(nn.Module): pass", None),
+    ],
+)
+def test_a_change_of_ultralytics_is_noticed(tmp_path: Path, code: str, said: str | None) -> None:
+    (tmp_path / "ours.py").write_text(code)
+    assert [what for _, what in upstream.changes(tmp_path, "ultralytics")] == ([said] if said else [])
+
+
+def test_a_private_name_is_noticed(tmp_path: Path) -> None:
+    code = (
+        "from ultralytics.engine.trainer import BaseTrainer\n"
+        "class A(BaseTrainer):\n"
+        "    def _do_train(self): self._x = self._get_memory()\n"
+    )
+    (tmp_path / "ours.py").write_text(code)
+    [found] = upstream.our_classes(tmp_path, ("ultralytics",))
+    assert upstream.private(found, set()) == {"_do_train", "_get_memory"}
+    assert upstream.private(found, {"A._do_train"}) == {"_get_memory"}
+
 
 LIBRARY = """
 class Base:

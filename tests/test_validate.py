@@ -13,18 +13,16 @@ import numpy as np
 import pytest
 import yaml
 from conftest import COCO_WEIGHTS, Trained
-from detections import by_pycocotools, noisy
+from stand_ins import write_training
 
 from pipeline import validate
 from pipeline.config import Validate
 from pipeline.errors import DataError
 from pipeline.files import read_json, sha256
+from pipeline.metrics.coco import evaluate
 from pipeline.pixels import jpeg, read
 from pipeline.run import Run
 from pipeline.validate import cost, retention
-
-# Both evaluators compute in double precision, we round to six decimals.
-TOLERANCE = 1e-6
 
 
 @pytest.fixture(autouse=True)
@@ -35,46 +33,6 @@ def few_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 needs_coco_weights = pytest.mark.skipif(not COCO_WEIGHTS.is_file(), reason="data/weights/yolo26n.pt is not there")
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_figures_equal_those_of_pycocotools(seed: int) -> None:
-    truth, predictions = noisy(seed)
-    ours, theirs = validate.evaluate(truth, predictions), by_pycocotools(truth, predictions)
-    for name in ("map50_95", "map50", "map75", "ar1", "ar10", "ar100"):
-        assert ours[name] == pytest.approx(theirs[name], abs=TOLERANCE), name
-    for size in ("small", "medium", "large"):
-        assert ours["per_size"][size]["ap"] == pytest.approx(theirs[size], abs=TOLERANCE)
-    for category in truth["categories"]:
-        single = by_pycocotools(truth, predictions, category["id"])
-        row = ours["per_class"][category["name"]]
-        assert (row["map50_95"], row["map50"], row["ar100"]) == pytest.approx(
-            (single["map50_95"], single["map50"], single["ar100"]), abs=TOLERANCE
-        )
-    assert 0.05 < ours["map50_95"] < 0.95  # a comparison of zeros would prove nothing
-
-
-def test_a_class_without_objects_has_no_figure_and_does_not_count() -> None:
-    truth, predictions = noisy(0)
-    truth["annotations"] = [a for a in truth["annotations"] if a["category_id"] != 2]
-    ours = validate.evaluate(truth, predictions)
-    assert ours["per_class"]["c"] == {"map50_95": None, "map50": None, "ar100": None, "objects": 0}
-    assert ours["map50_95"] == pytest.approx(by_pycocotools(truth, predictions)["map50_95"], abs=TOLERANCE)
-
-
-def test_no_predictions_is_zero_not_an_error() -> None:
-    truth, _ = noisy(0)
-    truth["annotations"] = [a for a in truth["annotations"] if a["area"] > 32**2]
-    ours = validate.evaluate(truth, [])
-    assert (ours["map50_95"], ours["ar100"], ours["predictions"]) == (0.0, 0.0, 0)
-    assert (ours["per_size"]["large"]["ap"], ours["per_size"]["small"]["ap"]) == (0.0, None)
-
-
-def test_no_objects_is_no_figure() -> None:
-    truth, predictions = noisy(0)
-    for found in (predictions, []):
-        ours = validate.evaluate({**truth, "annotations": []}, found)
-        assert (ours["map50_95"], ours["ar100"], ours["per_class"]["a"]["map50"]) == (None, None, None)
 
 
 def leaves(value: Any) -> list[Any]:
@@ -92,7 +50,7 @@ def test_what_is_written(trained: Trained) -> None:
         truth, predictions = read_json(trained.run.ground_truth(split)), read_json(trained.run.predictions(split))
         assert figures["images"] == len(truth["images"]) == 3
         assert figures["predictions"] == len(predictions) > 0
-        assert validate.evaluate(truth, predictions).items() <= figures.items()
+        assert evaluate(truth, predictions).items() <= figures.items()
         assert {record["image_id"] for record in predictions} <= {image["id"] for image in truth["images"]}
         assert set(figures["per_class"]) == {category["name"] for category in truth["categories"]}
         assert figures["intervals"]["map50_95"] is None  # of three images
@@ -181,17 +139,17 @@ def people(folder: Path, names: list[str]) -> Path:
 @pytest.fixture
 def photographs(tmp_path: Path) -> Run:
     """A run that knows something: COCO's own model, and Ultralytics' photograph of a bus as val and as test."""
-    from pipeline import weights
+    from pipeline.upstream import checkpoints
 
     run = Run(tmp_path / "runs" / "photographs")
-    names = list(weights.load(COCO_WEIGHTS)[0].names.values())
+    names = list(checkpoints.load(COCO_WEIGHTS)[0].names.values())
     people(run.dataset, names)
     for kind in ("images", "labels"):
         shutil.copytree(run.dataset / kind / "val", run.dataset / kind / "test")
     with (run.dataset / "data.yaml").open("a") as file:
         file.write("test: images/test\n")
     shutil.copy(COCO_WEIGHTS, run.model)
-    run.train_record.write_text(json.dumps({"weights": {"name": "yolo26n.yaml", "sha256": None}}))
+    write_training(run, {"name": "yolo26n.yaml", "sha256": None, "instead_of": None})
     return run
 
 

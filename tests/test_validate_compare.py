@@ -43,8 +43,8 @@ def drawn() -> tuple[Truth, Found]:
 def compared(tmp_path: Path, ours: tuple[Truth, Found], theirs: tuple[Truth, Found]) -> dict[str, Any]:
     run = written(tmp_path / "a", *ours)
     compare.main(run, written(tmp_path / "b", *theirs))
-    said: dict[str, Any] = read_json(run.comparison)
-    return said["splits"]["test"]
+    said: dict[str, Any] = read_json(run.comparison)["splits"]["test"]
+    return said
 
 
 @pytest.mark.parametrize(("kept_by", "verdict"), [("this", "better"), ("other", "worse")])
@@ -87,8 +87,8 @@ def test_equal_models_are_called_different_no_more_than_they_should_be(drawn: tu
 
 def test_pairing_sees_what_two_intervals_do_not(tmp_path: Path, drawn: tuple[Truth, Found]) -> None:
     """A tenth of the predictions lost: far less than images differ among themselves, and plain in pairs."""
-    from pipeline.validate.bootstrap import intervals
-    from pipeline.validate.matching import match
+    from pipeline.metrics.bootstrap import intervals
+    from pipeline.metrics.matching import match
 
     truth, predictions = drawn
     said = compared(tmp_path, drawn, (truth, worse(predictions, 0.1)))["figures"]["map50_95"]

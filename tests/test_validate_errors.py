@@ -13,7 +13,7 @@ from conftest import ROOT
 from detections import Bbox, by_pycocotools, noisy, scene, seen
 
 from pipeline.validate import error_types
-from pipeline.validate.error_types import KINDS, confusion, costs, judge, record
+from pipeline.validate.error_types import KINDS, confusion, costs, diagnose, record
 
 TIDE = json.loads((ROOT / "tests" / "fixtures" / "tide.json").read_text())
 OBJECT: Bbox = (100, 100, 100, 100)
@@ -38,14 +38,14 @@ def shifted(by: float) -> Bbox:
     ],
 )
 def test_each_kind_by_hand(name: str, bbox: Bbox, kind: str, iou: float) -> None:
-    [one] = judge(scene([("a", OBJECT)]), [seen(1, name, bbox, 0.5)])
+    [one] = diagnose(scene([("a", OBJECT)]), [seen(1, name, bbox, 0.5)])
     assert (one.kind, one.iou) == (kind, pytest.approx(iou, abs=1e-12))
     assert (one.annotation is None) == (kind == "background")
 
 
 def test_a_duplicate_is_the_second_on_a_found_object() -> None:
     truth = scene([("a", OBJECT)])
-    better, worse = judge(truth, [seen(1, "a", shifted(5), 0.4), seen(1, "a", shifted(10), 0.9)])
+    better, worse = diagnose(truth, [seen(1, "a", shifted(5), 0.4), seen(1, "a", shifted(10), 0.9)])
     assert (better.prediction["score"], better.kind, worse.kind) == (0.9, "tp", "duplicate")
     assert worse.annotation == truth["annotations"][0]
 
@@ -53,12 +53,12 @@ def test_a_duplicate_is_the_second_on_a_found_object() -> None:
 def test_a_box_too_far_off_is_that_whatever_else_it_overlaps() -> None:
     """TIDE's precedence: 0.33 of an object of its own class comes before 0.6 of another one's."""
     truth = scene([("a", OBJECT), ("b", shifted(75))])
-    [one] = judge(truth, [seen(1, "a", shifted(50), 0.5)])
+    [one] = diagnose(truth, [seen(1, "a", shifted(50), 0.5)])
     assert (one.kind, one.annotation) == ("localisation", truth["annotations"][0])
 
 
 def test_without_objects_all_is_background() -> None:
-    assert [one.kind for one in judge(scene([]), [seen(1, "a", OBJECT, 0.5)])] == ["background"]
+    assert [one.kind for one in diagnose(scene([]), [seen(1, "a", OBJECT, 0.5)])] == ["background"]
 
 
 def test_what_became_of_the_objects() -> None:
@@ -108,8 +108,8 @@ def test_the_record_is_whole() -> None:
 
 
 def test_kinds_and_costs_are_tides() -> None:
-    judged = judge(TIDE["truth"], TIDE["predictions"], error_types.MAX_DETECTIONS)
-    counts = error_types.count(judged, error_types.objects(TIDE["truth"], judged))
+    diagnoses = diagnose(TIDE["truth"], TIDE["predictions"], error_types.MAX_DETECTIONS)
+    counts = error_types.count(diagnoses, error_types.objects(TIDE["truth"], diagnoses))
     assert {kind: counts[kind] for kind in KINDS} == TIDE["counts"]
     # We round to six decimals.
     assert costs(TIDE["truth"], TIDE["predictions"]) == pytest.approx(TIDE["costs"], abs=1e-6)
@@ -119,13 +119,13 @@ def test_kinds_and_costs_are_tides() -> None:
 def mended_by_hand(truth: Any, predictions: Any, kind: str) -> tuple[Any, Any]:
     """The data set after the mistakes of a kind have been put right, to be evaluated by somebody else."""
     truth, predictions = copy.deepcopy(truth), copy.deepcopy(predictions)
-    judged = judge(truth, predictions)
-    became = error_types.objects(truth, judged)
+    diagnoses = diagnose(truth, predictions)
+    became = error_types.objects(truth, diagnoses)
     if kind == "missed":
         truth["annotations"] = [one for one in truth["annotations"] if became[one["id"]][0] != "missed"]
         return truth, predictions
     left = []
-    for one in judged:
+    for one in diagnoses:
         if one.kind != kind:
             left.append(one.prediction)
         elif one.annotation is not None and became[one.annotation["id"]][1] is one:
@@ -172,5 +172,5 @@ def test_confusion_adds_up(seed: int) -> None:
         assert matrix[index].sum() == sum(one["category_id"] == index for one in truth["annotations"])
         assert matrix[:, index].sum() == sum(one["category_id"] == index for one in predictions)
     assert matrix[-1, -1] == 0 and np.trace(matrix) > 50
-    hits = sum(one.kind == "tp" for one in judge(truth, predictions))
+    hits = sum(one.kind == "tp" for one in diagnose(truth, predictions))
     assert np.trace(matrix) == hits

@@ -13,15 +13,16 @@ import pytest
 from conftest import ROOT
 from detections import Found, Truth, by_pycocotools, noisy
 
-from pipeline import weights
 from pipeline.config import load
 from pipeline.errors import ConfigError
-from pipeline.validate import coco, reconcile
+from pipeline.metrics import coco
+from pipeline.upstream import environment
+from pipeline.validate import reconcile
 
 
 @pytest.fixture(autouse=True, scope="module")
 def prepared() -> None:
-    weights.prepare()
+    environment.prepare()
 
 
 AGREE = 1e-3
@@ -33,8 +34,9 @@ def measured(truth: Truth, predictions: Found, single: Found | None = None) -> d
 
 
 def step(said: dict[str, Any], words: str) -> dict[str, Any]:
-    [found] = [one for one in said["steps"] if words in one["cause"]]
-    return found
+    found: list[dict[str, Any]] = [one for one in said["steps"] if words in one["cause"]]
+    [only] = found
+    return only
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -112,7 +114,7 @@ def test_fiftyone_is_explained(tmp_path: Path) -> None:
     (tmp_path / "drawn.json").write_text(json.dumps([truth, predictions]))
     code = (
         "import json, sys\n"
-        "from pipeline.validate import coco, reconcile\n"
+        "from pipeline.metrics import coco\nfrom pipeline.validate import reconcile\n"
         "truth, found = json.load(open(sys.argv[1]))\n"
         "said = reconcile.measure(truth, found, found, coco.evaluate(truth, found), {'fiftyone'})\n"
         "print(json.dumps(said))\n"

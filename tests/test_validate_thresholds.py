@@ -9,7 +9,7 @@ import pytest
 from detections import noisy, scene, seen
 
 from pipeline.config import Wanted
-from pipeline.validate.matching import ClassMatches, match
+from pipeline.metrics.matching import ClassMatches, match
 from pipeline.validate.operating_point import BINS, CALIBRATION_SCORE, DEFAULT_SCORE, calibration, choose, judge
 
 

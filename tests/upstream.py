@@ -219,6 +219,41 @@ def _attributes(tree: ast.AST, of: str = "") -> Iterator[tuple[str, bool]]:
             yield node.attr, isinstance(node.ctx, ast.Store)
 
 
+def private(ours: OurClass, own: set[str]) -> set[str]:
+    """Return the private names of the library that a class of ours overrides, or asks of `self`; less `own` methods."""
+    overridden = {node.name for node in ours.methods if f"{ours.node.name}.{node.name}" not in own}
+    asked = {name for name, _ in _attributes(ours.node, "self")} - ours.names
+    return {name for name in overridden | asked if re.match("_[a-zA-Z]", name)}
+
+
+def identifiers(package: Path) -> set[str]:
+    """Return the names of all attributes, functions and keyword arguments in the code."""
+    nodes = [node for _, tree in trees(package) for node in ast.walk(tree)]
+    names = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    names |= {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+    return names | {node.arg for node in nodes if isinstance(node, ast.keyword) and node.arg}
+
+
+def changes(package: Path, library: str) -> Iterator[tuple[Path, str]]:
+    """Yield what derives from a class of the library, gives an object another class, or sets what was imported."""
+    for ours in our_classes(package, (library,)):
+        if len(ours.library) > sum(len(base.library) for base in ours.ours):
+            yield ours.file, ours.node.name
+    for file, tree in trees(package):
+        theirs = {name for full, name in imports(tree) if full.split(".")[0] == library}
+        for node in ast.walk(tree):
+            target: ast.AST | None = None
+            if isinstance(node, (ast.Attribute, ast.Subscript)) and not isinstance(node.ctx, ast.Load):
+                target = node
+            elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("setattr", "delattr"):
+                target = node.args[0]
+            if target is None:
+                continue
+            root = re.split(r"[.\[]", ast.unparse(target))[0]
+            if root in theirs or (isinstance(node, ast.Attribute) and node.attr == "__class__"):
+                yield file, ast.unparse(node)
+
+
 def private_names(package: Path) -> Iterator[tuple[str, str]]:
     """Yield private attributes of objects other than `self`, and private imports: the name, and its place."""
     for file, tree in trees(package):
@@ -227,4 +262,6 @@ def private_names(package: Path) -> Iterator[tuple[str, str]]:
                 names = [node.attr]
             else:
                 names = [alias.name for alias in node.names] if isinstance(node, ast.ImportFrom) else []
-            yield from ((name, f"{file.name}:{node.lineno}") for name in names if re.match("_[a-zA-Z]", name))
+            yield from (
+                (name, f"{file.name}:{getattr(node, 'lineno', 0)}") for name in names if re.match("_[a-zA-Z]", name)
+            )

@@ -1,4 +1,4 @@
-"""Are the transforms of a config right? Told before work starts, all mistakes at once."""
+"""Are the transforms of a config right? Told before work starts, all errors at once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.augment import transforms
 from pipeline.augment.transforms import COMPOSITIONS
 from pipeline.boxes import Box
 from pipeline.errors import ConfigError, did_you_mean
-from pipeline.pixels import Picture
+from pipeline.pixels import Image
 
 ALTERNATIVES = ("OneOf", "OneOrOther")
 # tests/test_augment.py tries with painted objects what every transform does to boxes; two are plainly wrong.
@@ -24,24 +24,24 @@ REFUSED = {
     "Lambda": "is Python code, which a YAML cannot hold; leave it out",
     "Morphological": "puts boxes far from their objects; leave it out",
     "ThinPlateSpline": "misses some objects by tens of pixels; ElasticTransform bends without that",
-    "ToTensorV2": "makes tensors, and copies are pictures; leave it out",
-    "ToTensor3D": "makes tensors, and copies are pictures; leave it out",
+    "ToTensorV2": "makes tensors, and copies are images; leave it out",
+    "ToTensor3D": "makes tensors, and copies are images; leave it out",
 }
 
 
-def check(entries: Sequence[Any], names: Sequence[str], picture: Picture, boxes: Sequence[Box]) -> None:
-    """Build every transform and try it, in order and for certain, on a picture (BGR) and its boxes.
+def check(entries: Sequence[Any], names: Sequence[str], image: Image, boxes: Sequence[Box]) -> None:
+    """Build every transform and try it, in order and for certain, on an image (BGR) and its boxes.
 
-    Raises ConfigError with a line for every mistake: unknown names and arguments, wrong values, transforms that
-    need more than a picture with boxes, and those whose result is no 8-bit colour picture with boxes.
+    Raises ConfigError with a line for every error: unknown names and arguments, wrong values, transforms that
+    need more than an image with boxes, and those whose result is no 8-bit colour image with boxes.
     """
     if not boxes:
-        height, width = picture.shape[:2]
+        height, width = image.shape[:2]
         boxes = [Box(names[0], width / 4, height / 4, width * 3 / 4, height * 3 / 4)]
-    trial = _Trial(names, picture, boxes)
+    trial = _Trial(names, image, boxes)
     trial.all(entries, "augment.transforms")
-    if trial.mistakes:
-        raise ConfigError("\n".join(trial.mistakes))
+    if trial.errors:
+        raise ConfigError("\n".join(trial.errors))
 
 
 class _CompositionArguments(BaseModel):
@@ -55,27 +55,27 @@ class _CompositionArguments(BaseModel):
 
 @dataclass(slots=True)
 class _Trial:
-    """Each transform is tried on what the one before made of the picture."""
+    """Each transform is tried on what the one before made of the image."""
 
     names: Sequence[str]
-    picture: Picture
+    image: Image
     boxes: Sequence[Box]
-    mistakes: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
 
     def all(self, entries: Sequence[Any], where: str, alternatives: bool = False) -> None:
-        picture, boxes = self.picture, self.boxes
+        image, boxes = self.image, self.boxes
         for number, entry in enumerate(entries):
             if alternatives:  # of one another; what comes next meets the last one's result
-                self.picture, self.boxes = picture, boxes
+                self.image, self.boxes = image, boxes
             self._one(entry, f"{where}.{number}")
 
     def _one(self, entry: Any, where: str) -> None:
         if not isinstance(entry, dict) or len(entry) != 1 or not isinstance(next(iter(entry.values())), dict):
-            self.mistakes.append(f"{where}: write one `- Name: {{argument: value}}` a line")
+            self.errors.append(f"{where}: write one `- Name: {{argument: value}}` a line")
             return
         [(name, arguments)] = entry.items()
         if found := self._find_fault(name, arguments, where):
-            self.mistakes += [f"{where}: {name}{words}" for words in found]
+            self.errors += [f"{where}: {name}{words}" for words in found]
 
     def _find_fault(self, name: str, arguments: dict[str, Any], where: str) -> list[str]:
         known = transforms.known()
@@ -92,10 +92,10 @@ class _Trial:
             _CompositionArguments(**arguments)
         except ValidationError as error:
             return _findings(error)
-        before = len(self.mistakes)
+        before = len(self.errors)
         self.all(arguments["transforms"], f"{where}.{name}.transforms", name in ALTERNATIVES)
         try:
-            if len(self.mistakes) == before:
+            if len(self.errors) == before:
                 transforms.make(name, arguments)
         except Exception as error:  # the weights of OneOf add up to 0, for one
             return [f": {transforms.words(error)}"]
@@ -108,7 +108,7 @@ class _Trial:
             cause = error.__cause__
             return _findings(cause) if isinstance(cause, ValidationError) else [f": {transforms.words(error)}"]
         if needs := transform.targets_as_params:
-            return [f": needs {', '.join(needs)} with every picture, which a YAML cannot hold; leave it out"]
+            return [f": needs {', '.join(needs)} with every image, which a YAML cannot hold; leave it out"]
         if not transforms.handles_boxes(transform):
             return [": does not move boxes with their pixels; leave it out"]
         certain = copy.deepcopy(transform)
@@ -117,13 +117,13 @@ class _Trial:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", UserWarning)  # in which a transform says that it does nothing
                 with_boxes = transforms.with_boxes([certain], self.names, min_visibility=0)
-                done = transforms.apply(with_boxes, self.picture, self.boxes, seed=0)
+                done = transforms.apply(with_boxes, self.image, self.boxes, seed=0)
         except transforms.UnwritableError as error:
             return [f": {error}; leave it out"]
         except Exception as error:  # Albumentations, OpenCV and NumPy each speak in their own way
-            height, width = self.picture.shape[:2]
-            return [f": {transforms.words(error)} (tried on a picture of {width}x{height})"]
-        self.picture, self.boxes = done.picture, done.boxes
+            height, width = self.image.shape[:2]
+            return [f": {transforms.words(error)} (tried on an image of {width}x{height})"]
+        self.image, self.boxes = done.image, done.boxes
         return []
 
 

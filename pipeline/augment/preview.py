@@ -10,17 +10,17 @@ import numpy as np
 
 from pipeline import pixels
 from pipeline.boxes import Box, YoloDataset, read_labels
-from pipeline.pixels import Picture
+from pipeline.pixels import Image
 
 ROWS, COLUMNS = 5, 4  # an original and its first three copies a row
 TILE, CAPTION, GAP, LINE, SWATCH = 400, 26, 8, 28, 18  # pixels
 GROUND, INK = (34, 34, 34), (235, 235, 235)
 
 
-def sheet(folder: Path, images: Sequence[dict[str, Any]], names: Sequence[str]) -> Picture:
+def sheet(folder: Path, images: Sequence[dict[str, Any]], names: Sequence[str]) -> Image:
     """Draw images and copies of `folder`, spread over all that have boxes and copies; see `Maker` for the records.
 
-    The picture is BGR, four tiles wide, under a legend of the classes that are shown.
+    The image is BGR, four tiles wide, under a legend of the classes that are shown.
     """
     copied = [image for image in images if image["copies"]]
     chosen = _spread([image for image in copied if image["boxes"]] or copied)
@@ -49,12 +49,12 @@ def _spread(images: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
     return [images[round(row * (len(images) - 1) / (ROWS - 1))] for row in range(ROWS)]
 
 
-def _tile(path: Path, kind: str, names: Sequence[str], shown: set[str]) -> Picture:
-    picture = pixels.read(path)
-    height, width = picture.shape[:2]
+def _tile(path: Path, kind: str, names: Sequence[str], shown: set[str]) -> Image:
+    image = pixels.read(path)
+    height, width = image.shape[:2]
     boxes = read_labels(YoloDataset.label_file(path), names, width, height)
     shown |= {box.label for box in boxes}
-    small, scale = pixels.fit(picture, TILE, enlarge=4)
+    small, scale = pixels.fit(image, TILE, enlarge=4)
     for box in sorted(boxes, key=_area, reverse=True):  # small boxes over large ones
         corners = (box.xmin * scale, box.ymin * scale, box.xmax * scale, box.ymax * scale)
         # The legend says what the colours mean as long as there is one for each class.
@@ -72,7 +72,7 @@ def _area(box: Box) -> float:
     return box.width * box.height
 
 
-def _legend(shown: Sequence[str], names: Sequence[str], width: int) -> Picture:
+def _legend(shown: Sequence[str], names: Sequence[str], width: int) -> Image:
     """A swatch and a name for each class, in as many lines as they take."""
     places: list[tuple[str, int, int]] = []
     x, line = GAP, 0

@@ -1,4 +1,4 @@
-"""Albumentations: from the names in the YAML to transforms, and from a picture with boxes to its copy."""
+"""Albumentations: from the names in the YAML to transforms, and from an image with boxes to its copy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline.boxes import Box
 from pipeline.config import Augment
-from pipeline.pixels import Picture
+from pipeline.pixels import Image
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it asks the network for its own version on import
 # It imports torch if it can, for a transform to tensors: four seconds and 500 MB in every process, for nothing.
@@ -31,19 +31,19 @@ finally:
         del sys.modules["torch"]
 
 COMPOSITIONS = ("OneOf", "OneOrOther", "RandomOrder", "Sequential", "SomeOf")
-# Albumentations keeps corners as 32-bit shares of the picture, which gives the area of a small box to about 1e-4.
+# Albumentations keeps corners as 32-bit shares of the image, which gives the area of a small box to about 1e-4.
 ROUNDING = 1e-3
 MIN_SIDE = 1.0  # pixels; a thinner box shows nothing that could be learnt
 
 
 class UnwritableError(ValueError):
-    """A transform made something else than a picture for a JPEG file."""
+    """A transform made something else than an image for a JPEG file."""
 
 
 def _boxes_of_masks(masks: NDArray[Any], boxes: NDArray[Any]) -> NDArray[Any]:
     """The frames of objects (masks are height x width x boxes) after a distortion.
 
-    In the place of Albumentations' own, which gives an object that has left the picture its old box back. Here
+    In the place of Albumentations' own, which gives an object that has left the image its old box back. Here
     its box gets no size, and is lost to the filter.
     """
     framed = boxes.copy()
@@ -58,12 +58,12 @@ A.augmentations.geometric.functional.mask_to_bboxes = _boxes_of_masks
 
 @dataclass(frozen=True, slots=True)
 class Transformed:
-    """A copy: its picture (BGR), its boxes in pixels, and for each lost box, by index, the share still visible.
+    """A copy: its image (BGR), its boxes in pixels, and for each lost box, by index, the share still visible.
 
     A share is None where a transform took the box out itself, because it hides the object.
     """
 
-    picture: Picture
+    image: Image
     boxes: list[Box]
     lost: dict[int, float | None]
 
@@ -132,10 +132,10 @@ def with_boxes(transforms: list[Any], names: Sequence[str], min_visibility: floa
 
 
 class VisibleBoxes:
-    """The box filter of a Compose: clips boxes to the picture and drops those of which too little is left.
+    """The box filter of a Compose: clips boxes to the image and drops those of which too little is left.
 
     Albumentations' own compares a box with what the transform before left of it: two crops that each keep half
-    of it would pass for half visible. Rows are (xmin, ymin, xmax, ymax) as shares of the picture, then the label's
+    of it would pass for half visible. Rows are (xmin, ymin, xmax, ymax) as shares of the image, then the label's
     number, the box's index, and the share of the first box's area that is still there.
     """
 
@@ -158,10 +158,10 @@ class VisibleBoxes:
         return kept
 
 
-def apply(transform: A.Compose, picture: Picture, boxes: Sequence[Box], seed: int) -> Transformed:
-    """One copy of a picture (BGR), the same for the same seed, whatever was transformed before.
+def apply(transform: A.Compose, image: Image, boxes: Sequence[Box], seed: int) -> Transformed:
+    """One copy of an image (BGR), the same for the same seed, whatever was transformed before.
 
-    Raises UnwritableError, and whatever Albumentations raises for a picture that does not fit.
+    Raises UnwritableError, and whatever Albumentations raises for an image that does not fit.
     """
     # One source of chance for all: `set_random_seed` would give each transform one of its own that begins alike,
     # and two of p: 0.5 would always happen together.
@@ -169,7 +169,7 @@ def apply(transform: A.Compose, picture: Picture, boxes: Sequence[Box], seed: in
     seen = transform.processors["bboxes"].filter
     seen.lost.clear()
     result = transform(
-        image=cv2.cvtColor(picture, cv2.COLOR_BGR2RGB),  # which every transform of colours expects
+        image=cv2.cvtColor(image, cv2.COLOR_BGR2RGB),  # which every transform of colours expects
         bboxes=np.array([(box.xmin, box.ymin, box.xmax, box.ymax) for box in boxes], np.float64).reshape(-1, 4),
         labels=[box.label for box in boxes],
         index=np.arange(len(boxes)),
@@ -178,7 +178,7 @@ def apply(transform: A.Compose, picture: Picture, boxes: Sequence[Box], seed: in
     changed = result["image"]
     if changed.dtype != np.uint8 or changed.ndim != 3 or changed.shape[2] != 3 or not changed.size:
         channels = 1 if changed.ndim == 2 else changed.shape[-1]
-        raise UnwritableError(f"makes {channels}-channel {changed.dtype} pictures, and copies are 8-bit colour JPEG")
+        raise UnwritableError(f"makes {channels}-channel {changed.dtype} images, and copies are 8-bit colour JPEG")
     indices = [int(index) for index in result["index"]]
     kept = [
         boxes[index]._replace(xmin=corners[0], ymin=corners[1], xmax=corners[2], ymax=corners[3])

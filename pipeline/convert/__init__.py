@@ -7,9 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
-from pipeline import files, formats, inputs, parallel
+from pipeline import files, formats, inputs, logs, parallel
 from pipeline.boxes import IMAGE_SUFFIXES, write_data_yaml, write_labels
 from pipeline.config import Convert
 from pipeline.convert import background, corrections, deep, images, judge, placing, plausible, receipt
@@ -61,6 +59,7 @@ def _convert(
     placed = placing.place([image for image in judged if not image.unused], config, run, seed)
     judged = _set_aside(judged, "left_out", placed.left_out)
     targets = _file_names([image for image in judged if not image.unused])
+    peak = max((image.checked.peak for image in judged if not image.unused), default=0)
     account = {
         "source": str(config.source),
         "format": format_name,
@@ -73,6 +72,7 @@ def _convert(
         "rewritten": {
             targets[image.name]: image.checked.rewrite for image in judged if image.checked.rewrite and not image.unused
         },
+        "bits": deep.significant_bits(peak) if peak else None,  # of 16: a device has to make 8 of them too
         "sources": {f"{placed.split_of[name]}/{target}": name for name, target in targets.items()},
         "leaks": placed.leaks,
         "fixes": corrected.lines,
@@ -191,7 +191,7 @@ def _write(
                 (folder / kind / split).mkdir(parents=True)
     used = [image for image in judged if not image.unused]
     bits = deep.significant_bits(max((image.checked.peak for image in used), default=0))
-    for image in tqdm(used, "convert: writing", unit="image", leave=False, delay=1, disable=None):
+    for image in logs.progress(used, "convert: writing"):
         split, target, checked = split_of[image.name], targets[image.name], image.checked
         if checked.rewrite == images.OUT_OF_JSON:
             (folder / "images" / split / target).write_bytes(images.read(image.item.image))

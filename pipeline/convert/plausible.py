@@ -13,9 +13,12 @@ from pipeline.convert.judge import Judged
 from pipeline.errors import DataError
 
 FEWEST, FEWEST_WRONG = 4, 3  # boxes: of fewer no rule can be told
-SHARE = 0.25  # of the boxes; people draw a few beyond the edge, not every fourth
+SHARE = 0.25  # of the boxes: people draw a few beyond the edge; where another reading fits, every fourth is enough,
+MOST = 0.5  # and where none does, every second
 BEYOND = 0.01  # of the longer side, and at least 2 px: less is a labeller's hand
 FITTING = 0.95  # of the boxes, for a guess
+
+PER_CENT, PER_CENT_WORD = 100, "per cent"
 
 Corners = tuple[float, float, float, float]
 
@@ -86,19 +89,17 @@ def _refuse(where: str, placed: list[_Placed]) -> None:
             f"{where}: all {len(placed)} boxes lie within one pixel, such as {_example(placed[0])}: the numbers look "
             "like shares of the image, and pixels are needed; multiply them by its width and height"
         )
-    far = [one for one in placed if one.is_far]
+    enough, far = max(FEWEST_WRONG, SHARE * len(placed)), [one for one in placed if one.is_far]
     swapped = [one for one in placed if one.is_swapped]
-    guess = ""
-    if max(len(far), len(swapped)) >= max(FEWEST_WRONG, SHARE * len(placed)):
-        guess = _guess(placed)
-    if len(far) >= max(FEWEST_WRONG, SHARE * len(placed)):
+    guess = _guess(placed) if max(len(far), len(swapped)) >= enough else ""
+    if len(far) >= (enough if guess else max(FEWEST_WRONG, MOST * len(placed))):
         most = max(far, key=lambda one: one.overhang)
         way_out = guess or "look at the order and the unit of the numbers"
         raise DataError(
             f"{where}: {len(far)} of {len(placed)} boxes reach up to {most.overhang:.3g} px beyond their image, "
             f"such as {_example(most)}, more than people draw; {way_out}"
         )
-    if guess and len(swapped) >= max(FEWEST_WRONG, SHARE * len(placed)):
+    if guess and len(swapped) >= enough:
         raise DataError(
             f"{where}: {len(swapped)} of {len(placed)} boxes have swapped corners, "
             f"such as {_example(swapped[0])}; {guess}"
@@ -106,9 +107,11 @@ def _refuse(where: str, placed: list[_Placed]) -> None:
 
 
 def _guess(placed: Sequence[_Placed]) -> str:
+    # In a small image pixels and per cent look alike.
+    is_large = all(min(one.width, one.height) > 2 * PER_CENT for one in placed)
     for words, read in GUESSES.items():
         corners = [(read(one.box[1:5], one.width, one.height), one.width, one.height) for one in placed]
-        if sum(_fits(*one) for one in corners) >= FITTING * len(placed):
+        if (is_large or PER_CENT_WORD not in words) and sum(_fits(*one) for one in corners) >= FITTING * len(placed):
             return f"they fit as {words}: convert them"
     return ""
 

@@ -15,13 +15,16 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from pipeline import files, parallel, weights
+from pipeline import files, logs, parallel
 from pipeline.boxes import YoloDataset
+from pipeline.device import runner
 from pipeline.errors import ExportError
-from pipeline.export import bundle, runner
+from pipeline.export import bundle
+from pipeline.records import manifest as manifest_record
+from pipeline.records.base import write_record
+from pipeline.records.manifest import Artefact, Manifest
 from pipeline.run import Run
+from pipeline.upstream import environment
 
 ROUNDS = 5  # all artefacts take turns, so that a busy minute of the machine is not one artefact's alone
 RUNS = 20
@@ -59,8 +62,8 @@ def main(run: Run) -> str:
 
     Raises ExportError where no artefact was proven, or one is not the file that was.
     """
-    weights.prepare()
-    manifest = files.read_json(run.manifest)
+    environment.prepare()
+    manifest = manifest_record.read(run)
     images = YoloDataset.read(run.dataset / "data.yaml").files("val")[:IMAGES]
     entries = [entry for entry in manifest["artefacts"] if entry["format"] != "engine" and "bundle" in entry]
     if not entries:
@@ -76,7 +79,7 @@ def main(run: Run) -> str:
     with tempfile.TemporaryDirectory() as place:
         folders = [_unpacked(run.export / entry["bundle"], Path(place)) for entry in entries]
         turns = [(index, number) for _ in range(ROUNDS) for index in range(len(entries)) for number in threads]
-        for index, number in tqdm(turns, "bench-export", unit="measurement", leave=False, delay=1, disable=None):
+        for index, number in logs.progress(turns, "bench-export", unit="measurement"):
             found = _measure(entries[index], folders[index], images, number, run.export)
             measured.setdefault((index, number), []).append(found)
     plain = next((index for index, entry in enumerate(entries) if _is_plain_onnx(entry)), None)
@@ -84,28 +87,30 @@ def main(run: Run) -> str:
         _row(entries[index], number, found, None if plain is None else measured[plain, number])
         for (index, number), found in measured.items()
     ]
-    machine = f"{weights.device_name('cpu')}, {parallel.cores()} cores"
+    machine = f"{environment.device_name('cpu')}, {parallel.cores()} cores"
     manifest["benchmark"] = {"machine": machine, "images": len(images), "rows": rows}
-    files.write_json(run.manifest, manifest)
+    write_record(run.manifest, Manifest, manifest)
     return f"{table(rows)}\n-> {run.manifest}"
 
 
 def _unpacked(archive: Path, place: Path) -> Path:
     """Unpack the bundle, with CONF as the threshold of every class."""
     folder = bundle.unpack(archive, place)
-    if (folder / "run.py").read_bytes() != Path(runner.__file__).read_bytes():
+    if any(
+        not (folder / name).is_file() or (folder / name).read_bytes() != ours for name, ours in bundle.code().items()
+    ):
         raise ExportError(f"{archive}: its run.py is of another version than this one; `make export` again")
     spec = files.read_json(folder / "model.json")
     files.write_json(folder / "model.json", {**spec, "thresholds": dict.fromkeys(spec["classes"], CONF)})
     return folder
 
 
-def _is_plain_onnx(entry: dict[str, Any]) -> bool:
+def _is_plain_onnx(entry: Artefact) -> bool:
     """What the others are measured against, and what Ultralytics' own command can run in the same way."""
     return bool(entry["format"] == "onnx" and entry["precision"] == "fp32" and entry["target"]["nms"] is None)
 
 
-def _measure(entry: dict[str, Any], folder: Path, images: list[Path], threads: int, export: Path) -> dict[str, Any]:
+def _measure(entry: Artefact, folder: Path, images: list[Path], threads: int, export: Path) -> dict[str, Any]:
     paths = [str(path.resolve()) for path in images]
     command = [sys.executable, str(folder / "run.py"), *paths, "--threads", str(threads), "--bench", str(RUNS)]
     measured = dict(_json_of(command, threads, entry["file"]))
@@ -118,7 +123,7 @@ def _measure(entry: dict[str, Any], folder: Path, images: list[Path], threads: i
 
 
 def _row(
-    entry: dict[str, Any], threads: int, rounds: list[dict[str, Any]], plain: list[dict[str, Any]] | None
+    entry: Artefact, threads: int, rounds: list[dict[str, Any]], plain: list[dict[str, Any]] | None
 ) -> dict[str, Any]:
     """Medians of the rounds. Ratios are taken within each round, where both had the same minute of the machine."""
 

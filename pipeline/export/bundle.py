@@ -1,22 +1,28 @@
-"""One zip that a device can check by itself: model, model.json, runner, golden images with what was found in them."""
+"""One zip that a device can check by itself: model, model.json, run.py, golden images with what was found in them."""
 
 from __future__ import annotations
 
 import json
 import shutil
+import struct
 import zipfile
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
-from pipeline import files, pixels
-from pipeline.export import runner
-from pipeline.export.runner import Found
+from pipeline import device, files, pixels
+from pipeline.device import runner
+from pipeline.device.runner import Found, headers
 
-RUNNER = Path(runner.__file__)
+CODE = Path(device.__file__).parent  # copied as it is
 GOLDEN_IMAGES = 3
+PNG_HEAD = 33  # bytes: signature and first chunk
 GOLDEN_PIXELS = 1280  # longer side of a golden image, at most: they are stored without loss
 # Another processor adds up in another order, and rounds 8-bit numbers by other instructions.
 SELFTEST = {
@@ -33,11 +39,17 @@ LICENCES = {
 EPOCH = (1980, 1, 1, 0, 0, 0)  # zip's first date: equal content gives equal archives
 README = """Object detector {name}: {format}, {precision}.
 
-    pip install numpy opencv-python-headless {package}     (pillow instead of OpenCV does for images)
+    pip install -r requirements.txt                        Python 3.8 or newer
     python run.py --selftest                               does this device find what was found where it was made?
     python run.py photo.jpg folder/ film.mp4               python run.py --help tells the rest
 
 {engine}SHA256SUMS lists every file (`sha256sum -c SHA256SUMS`); model.json says what the model expects and gives.
+"""
+REQUIREMENTS = """# Python 3.8 or newer, as far as the runtime supports it. The model was proven with:{proven}
+numpy
+# Not where `import cv2` works already, as on a Jetson. For images alone, pillow does.
+opencv-python-headless
+{packages}
 """
 ENGINE = """This is what an engine is built from, since it runs only on the kind of GPU it was built on. On the device:
 
@@ -46,17 +58,34 @@ ENGINE = """This is what an engine is built from, since it runs only on the kind
 """
 
 
-def golden(model: runner.Model, images: list[Path], folder: Path, lowest: float) -> None:
-    """Golden images, as PNG: no decoder differs on it. And what the model finds in them from a score of `lowest` up."""
+def code() -> dict[str, bytes]:
+    """What every bundle runs, by its names there: run.py and what run.py imports."""
+    paths = [CODE / "run.py", *sorted((CODE / "runner").glob("*.py"))]
+    return {path.relative_to(CODE).as_posix(): path.read_bytes() for path in paths}
+
+
+def packages_of(spec: dict[str, Any]) -> list[str]:
+    """What the runtime of this artefact is installed by. TorchScript finds torchvision's operator by its import."""
+    in_graph = spec["format"] == "torchscript" and spec["output"]["layout"] == "rows"
+    return [PACKAGE[spec["format"]], *(["torchvision"] if in_graph else [])]
+
+
+def golden(
+    model: runner.Model, images: list[Path], folder: Path, lowest: float, received: Mapping[Path, Path] | None = None
+) -> None:
+    """Golden images, as PNG: no decoder differs on it. And what the model finds in them from a score of `lowest` up.
+
+    `received` gives the files that convert wrote images anew from. One of 16 bits and one that EXIF turns come along
+    where there are such, with their bits and as they lie, since a device gets them so.
+    """
     folder.mkdir()
     expected = []
-    for number, path in enumerate(images[:GOLDEN_IMAGES], start=1):
-        picture = runner.read_image(path)
-        if max(picture.shape[:2]) > GOLDEN_PIXELS:
-            picture, _ = pixels.fit(picture, GOLDEN_PIXELS)
+    bits = model.spec["input"]["bits"]
+    pictures = [_small(runner.read_image(path)) for path in images[:GOLDEN_IMAGES]]
+    for number, data in enumerate([*map(_png, pictures), *_as_received(images, received or {}, bits)], start=1):
         name = f"{number}.png"
-        (folder / name).write_bytes(cv2.imencode(".png", picture)[1].tobytes())
-        found = model.detect_all(picture, lowest)
+        (folder / name).write_bytes(data)
+        found = model.detect_all(runner.read_image(folder / name, bits), lowest)
         expected.append(
             {
                 "file": name,
@@ -67,6 +96,43 @@ def golden(model: runner.Model, images: list[Path], folder: Path, lowest: float)
             }
         )
     (folder / "expected.json").write_text(json.dumps(expected), encoding="utf-8")
+
+
+def _small(picture: NDArray[Any]) -> NDArray[Any]:
+    return pixels.fit(picture, GOLDEN_PIXELS)[0] if max(picture.shape[:2]) > GOLDEN_PIXELS else picture
+
+
+def _png(picture: NDArray[Any], turn: int = 1) -> bytes:
+    """A PNG of 8 or 16 bits, and EXIF that says nothing but how it lies: not where a photograph was taken."""
+    data: bytes = cv2.imencode(".png", picture)[1].tobytes()
+    if turn == 1:
+        return data
+    exif = struct.pack(">2sHIHHHIHHI", b"MM", 42, 8, 1, headers.EXIF_ORIENTATION, 3, 1, turn, 0, 0)
+    chunk = struct.pack(">I", len(exif)) + b"eXIf" + exif + struct.pack(">I", zlib.crc32(b"eXIf" + exif))
+    return data[:PNG_HEAD] + chunk + data[PNG_HEAD:]
+
+
+def _as_received(images: list[Path], received: Mapping[Path, Path], bits: int | None) -> list[bytes]:
+    """The first image of 16 bits and the first that EXIF turns, where OpenCV reads them as they lie."""
+    deep: list[bytes] = []
+    turned: list[bytes] = []
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+    for path in images:
+        if path not in received or (deep and turned):
+            continue
+        try:
+            with Image.open(received[path]) as opened:
+                turn = opened.getexif().get(headers.EXIF_ORIENTATION, 1)
+            picture = cv2.imdecode(np.fromfile(received[path], np.uint8), flags)
+        except (OSError, ValueError, cv2.error):  # it is gone since, or of a kind that Pillow alone reads
+            continue
+        if picture is None:
+            continue
+        if bits is not None and picture.dtype == np.uint16 and not deep:
+            deep.append(_png(_small(picture), turn if turn in range(2, 9) else 1))
+        elif picture.dtype == np.uint8 and turn in range(2, 9) and not turned:
+            turned.append(_png(_small(picture), turn))
+    return deep + turned
 
 
 def most_to_see(found: list[Found], images: list[Path], conf: float) -> list[Path]:
@@ -93,18 +159,24 @@ def write(
             **provenance,
             "selftest": SELFTEST[spec["precision"]],
             "licences": LICENCES,
-            "needs": ["numpy", "opencv-python-headless or pillow", PACKAGE[spec["format"]]],
+            "needs": ["numpy", "opencv-python-headless or pillow", *packages_of(spec)],
         }
         (folder / "model.json").write_text(files.to_json(model), encoding="utf-8")
-        shutil.copyfile(RUNNER, folder / "run.py")
+        for name, data in code().items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_bytes(data)
         text = README.format(
             name=provenance["run"],
             format=spec["format"],
             precision=spec["precision"],
-            package=PACKAGE[spec["format"]],
             engine=ENGINE if spec["format"] == "engine" else "",
         )
-        for name, content in {"README.txt": text, **(extra or {})}.items():
+        packages = packages_of(spec)
+        proven = "".join(
+            f"\n#   {name} {version}" for name, version in provenance.get("versions", {}).items() if name in packages
+        )
+        needed = REQUIREMENTS.format(proven=proven or " none", packages="\n".join(packages))
+        for name, content in {"README.txt": text, "requirements.txt": needed, **(extra or {})}.items():
             (folder / name).write_text(content, encoding="utf-8")
         _link(artefact, folder / artefact.name)
         _link(goldens, folder / "golden")

@@ -15,16 +15,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
+from pipeline import logs
 from pipeline.boxes import YoloDataset
 from pipeline.config import Limits
-from pipeline.export import ap, runner
+from pipeline.device import runner
+from pipeline.device.runner import Found
+from pipeline.export import ap
 from pipeline.export.parity import compare
-from pipeline.export.runner import Found
+from pipeline.export.settings import AS_IT_COMES, Settings
+from pipeline.metrics.matching import ClassMatches
+from pipeline.records.manifest import Comparison, Drop, Figures, Outcome
 
-# As in validation: average precision needs the long tail of scores.
-LOWEST, IOU, MAX_DET = 0.001, 0.7, 300
 RAW_IMAGES = 8  # enough to see a wrong weight; every one is a few megabytes
 
 
@@ -41,8 +43,8 @@ class Reference:
     """The model on all images. `raw` holds input and output tensors of the first images."""
 
     seen: Seen
-    matches: list[ap.Matches]
-    spread: ap.Spread
+    matches: list[ClassMatches]
+    redrawn: NDArray[np.float64]
     raw: list[tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 
@@ -54,6 +56,7 @@ class Gate:
     dataset: YoloDataset
     images: list[Path]
     conf: float
+    settings: Settings = AS_IT_COMES
     labelled: list[Found] = field(init=False)
     references: dict[tuple[bool | None, int], Reference] = field(default_factory=dict)
 
@@ -68,25 +71,25 @@ class Gate:
                 plain = self.reference(None, imgsz)
                 seen, raw = Seen(plain.seen.single, plain.seen.single), plain.raw
             else:
-                seen, raw = _predict(self.model, self.images, imgsz, nms is False)
+                seen, raw = _predict(self.model, self.images, imgsz, nms is False, self.settings)
             matches = self.match(seen)
-            self.references[key] = Reference(seen, matches, ap.spread(matches), raw)
+            self.references[key] = Reference(seen, matches, ap.redrawn(matches), raw)
         return self.references[key]
 
-    def match(self, seen: Seen) -> list[ap.Matches]:
+    def match(self, seen: Seen) -> list[ClassMatches]:
         return ap.match(self.labelled, seen.every, len(self.dataset.names))
 
-    def figures(self, matches: list[ap.Matches]) -> dict[str, Any]:
+    def figures(self, matches: list[ClassMatches]) -> Figures:
         return ap.figures(matches, list(self.dataset.names))
 
     def see(self, model: runner.Model, description: str) -> Seen:
         """Every image through the runner."""
         seen = Seen([], [])
-        for path in tqdm(self.images, description, unit="image", leave=False, delay=1, disable=None):
+        for path in logs.progress(self.images, description):
             picture = runner.read_image(path)
             raw = model.forward(runner.prepare(picture, model.spec["input"]))
-            seen.single.append(model.read(raw, picture.shape, LOWEST))
-            seen.every.append(model.read(raw, picture.shape, LOWEST, every_label=True))
+            seen.single.append(model.read(raw, picture.shape, self.settings.conf))
+            seen.every.append(model.read(raw, picture.shape, self.settings.conf, every_label=True))
         return seen
 
     def judge(self, model: runner.Model, nms: bool | None, limits: Limits, description: str) -> tuple[Verdict, Seen]:
@@ -96,8 +99,8 @@ class Gate:
         parity = compare(reference.seen.single, seen.single, conf, [path.name for path in self.images])
         matches = self.match(seen)
         names = list(self.dataset.names)
-        drop = ap.drop(reference.spread, ap.spread(matches))
-        figures = {
+        drop = ap.drop(reference.redrawn, ap.redrawn(matches))
+        figures: Comparison = {
             "parity": parity.as_json(),
             "raw": _raw(reference.raw, model) if model.spec["output"]["layout"] == "columns" else None,
             "ap": {
@@ -127,12 +130,12 @@ class Verdict:
     """`breaches` and `note` in words, maybe empty; `figures` for the manifest; `worst` images by name."""
 
     breaches: list[str]
-    figures: dict[str, Any]
+    figures: Comparison
     worst: list[str]
     note: str
 
     @property
-    def outcome(self) -> str:
+    def outcome(self) -> Outcome:
         """`passed`, `refused` or, where there was nothing to compare, `unproven`."""
         return "refused" if self.breaches else "passed" if self.figures["parity"]["boxes"] else "unproven"
 
@@ -141,7 +144,7 @@ class Verdict:
         return f"{', '.join(self.breaches)}{worst}"
 
 
-def _ap_breaches(drop: dict[str, Any], limits: Limits) -> list[str]:
+def _ap_breaches(drop: Drop, limits: Limits) -> list[str]:
     if limits.max_ap_drop is None or drop["points"] is None or drop["points"] <= limits.max_ap_drop:
         return []
     low, high = drop["interval"] or (drop["points"], drop["points"])
@@ -162,49 +165,33 @@ def _raw(references: list[tuple[Any, Any]], model: runner.Model) -> dict[str, An
     return {"images": len(references), "max_box_px": round(box, 6), "max_score": round(score, 8), "from_score": 0.05}
 
 
-def _predict(model_file: Path, images: list[Path], imgsz: int, nms_free: bool) -> tuple[Seen, list[tuple[Any, Any]]]:
+def _predict(
+    model_file: Path, images: list[Path], imgsz: int, nms_free: bool, validated: Settings = AS_IT_COMES
+) -> tuple[Seen, list[tuple[Any, Any]]]:
     """Run the model through Ultralytics' predictor, on the CPU, one square image at a time as a device does."""
     from ultralytics import YOLO
+
+    from pipeline.upstream import predictor
 
     model = YOLO(str(model_file), task="detect")
     seen = Seen([], [])
     raw: list[tuple[Any, Any]] = []
-    settings = {"imgsz": imgsz, "conf": LOWEST, "iou": IOU, "max_det": MAX_DET, **({"nms": False} if nms_free else {})}
-    predictor = _predictor()
-    for path in tqdm(images, "export: model", unit="image", leave=False, delay=1, disable=None):
-        [single] = model.predict(str(path), predictor=predictor, rect=False, device="cpu", verbose=False, **settings)
-        [every] = model.predictor.every
-        seen.single.append(_found(single.boxes))
+    settings = {"imgsz": imgsz, "conf": validated.conf, "iou": validated.iou, "max_det": validated.max_det}
+    if nms_free:
+        settings["nms"] = False
+        model.model.model[-1].max_det = validated.max_det  # this head chooses by itself
+    for path in logs.progress(images, "export: model"):
+        [(best, every)] = predictor.predict(model, str(path), "cpu", **settings)
+        seen.single.append(_found(best.boxes))
         seen.every.append(_found(every.boxes))
         if len(raw) < RAW_IMAGES and not nms_free:
-            raw.append(model.predictor.raw)
+            raw.append(tuple(tensor.float().cpu().numpy() for tensor in model.predictor.tensors))
     return seen, raw
 
 
 def _found(boxes: Any) -> Found:
     boxes = boxes.cpu().numpy()
-    return Found(boxes.xyxy.astype(float), boxes.conf.astype(float), boxes.cls.astype(int))
-
-
-def _predictor() -> Any:
-    from ultralytics.models.yolo.detect import DetectionPredictor
-    from ultralytics.utils.nms import non_max_suppression
-
-    class BothPredictor(DetectionPredictor):  # type: ignore[misc]  # Ultralytics has no types
-        """Keeps the tensors, and the boxes with every class they may have."""
-
-        def postprocess(self, preds: Any, img: Any, orig_imgs: Any, **kwargs: Any) -> Any:
-            output = preds[0] if isinstance(preds, (list, tuple)) else preds
-            self.raw = img.float().cpu().numpy(), output.float().cpu().numpy().copy()
-            found = non_max_suppression(
-                output.clone(),
-                self.args.conf,
-                self.args.iou,
-                multi_label=True,
-                max_det=self.args.max_det,
-                end2end=output.shape[-1] == 6,
-            )
-            self.every = self.construct_results(found, img, orig_imgs, **kwargs)
-            return super().postprocess(preds, img, orig_imgs, **kwargs)
-
-    return BothPredictor
+    corners = boxes.xyxy.astype(float)
+    # A model that has learned little turns some boxes inside out; the runner drops them too.
+    solid = (corners[:, 2:] > corners[:, :2]).all(axis=1)
+    return Found(corners, boxes.conf.astype(float), boxes.cls.astype(int)).only(solid)

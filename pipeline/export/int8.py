@@ -17,14 +17,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from pipeline import files
+from pipeline import files, logs
 from pipeline.boxes import YoloDataset
 from pipeline.config import Calibration
+from pipeline.device import runner
+from pipeline.device.runner import Found
 from pipeline.errors import DataError
-from pipeline.export import ap, runner
-from pipeline.export.runner import Found
+from pipeline.export import ap
 from pipeline.export.targets import no_telemetry
 
 PLAIN = "head in float"
@@ -78,7 +78,7 @@ def prove_disjoint(chosen: list[Path], dataset: YoloDataset) -> dict[str, Any]:
     judges = {
         _pixels(path): path
         for split in ("val", "test")
-        for path in tqdm(dataset.files(split), f"export: {split}", unit="image", leave=False, delay=1, disable=None)
+        for path in logs.progress(dataset.files(split), f"export: {split}")
     }
     listed = []
     for path in chosen:
@@ -125,8 +125,7 @@ def _quantise_onnx(source: Path, target: Path, calibration: list[NDArray[np.floa
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]  # no types
         def __init__(self) -> None:
-            bar = tqdm(calibration, "export: calibration", unit="image", leave=False, delay=1, disable=None)
-            self.left = iter(bar)
+            self.left = iter(logs.progress(calibration, "export: calibration"))
 
         def get_next(self) -> dict[str, Any] | None:
             tensor = next(self.left, None)

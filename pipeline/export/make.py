@@ -12,9 +12,11 @@ from typing import Any
 from pipeline import files, parallel
 from pipeline.boxes import YoloDataset
 from pipeline.config import Export, Limits, Target
+from pipeline.device import runner
 from pipeline.errors import ExportError
-from pipeline.export import bundle, int8, runner, targets, tensorrt
+from pipeline.export import bundle, int8, settings, targets, tensorrt
 from pipeline.export.gate import Gate, Seen, Verdict
+from pipeline.records.manifest import Artefact, HandedOut, Manifest
 from pipeline.run import Run
 
 VERSIONS = (
@@ -57,14 +59,15 @@ class Maker:
     def workshop(self) -> Path:
         return self.folder / ".workshop"
 
-    def make(self, target: Target) -> tuple[dict[str, Any], Verdict]:
+    def make(self, target: Target) -> tuple[Artefact, Verdict]:
         """Write, quantise, judge and bundle one target: its entry in the manifest, and the verdict."""
         imgsz = target.imgsz or self.imgsz
         limits: Limits = getattr(self.config.limits, target.precision)
         shutil.rmtree(self.workshop, ignore_errors=True)
         calibrating = self.calibration_images(0) if target.quantize == 8 else []
         names = self.dataset.names
-        source = targets.write(target, self.run.model, self.workshop / "source", imgsz, names, calibrating)
+        place = self.workshop / "source"
+        source = targets.write(target, self.run.model, place, imgsz, names, calibrating, "static", self.judge.settings)
         artefact = self.folder / targets.file_name(self.run.name, target)
         if target.quantize == 8:
             verdict, seen, tried, spec = self._eight_bits(target, source, artefact, imgsz, limits)
@@ -72,7 +75,7 @@ class Maker:
             os.replace(source, artefact)
             spec, tried = self._spec(target, artefact, imgsz), []
             verdict, seen = self._judge(target, spec, limits)
-        entry = {
+        entry: Artefact = {
             "file": artefact.name,
             "sha256": bundle.sha256(artefact),
             "bytes": bundle.size(artefact),
@@ -83,21 +86,28 @@ class Maker:
             "verdict": verdict.outcome,
             "breaches": verdict.breaches,
             "note": verdict.note,
-            **verdict.figures,
+            "parity": verdict.figures["parity"],
+            "raw": verdict.figures["raw"],
+            "ap": verdict.figures["ap"],
+            "score_shift": verdict.figures["score_shift"],
+            "limits": verdict.figures["limits"],
             "thresholds": {"model": self.thresholds, "artefact": spec["thresholds"]},
-            **({"tried": tried, "calibration": self._sensitivity(target, source, spec, tried[0])} if tried else {}),
         }
+        if tried:
+            entry["tried"] = tried
+            entry["calibration"] = self._sensitivity(target, source, spec, tried[0])
         if target.nms is False:
             validated = self.judge.figures(self.judge.reference(None, imgsz).matches)
             entry["other_head"] = {"validated": validated["map50_95"], "nms_free": entry["ap"]["model"]["map50_95"]}
         if verdict.outcome == "passed":
-            entry |= self._bundle(target, artefact, spec, seen, entry)
+            entry = {**entry, **self._bundle(target, artefact, spec, seen, entry)}
         else:  # only what is proven is handed out
             bundle.remove(artefact)
         return entry, verdict
 
     def _spec(self, target: Target, artefact: Path, imgsz: int) -> dict[str, Any]:
-        return targets.spec(target, artefact, self.folder, self.dataset.names, imgsz, self.thresholds)
+        names, validated = self.dataset.names, self.judge.settings
+        return targets.spec(target, artefact, self.folder, names, imgsz, self.thresholds, validated)
 
     def _judge(self, target: Target, spec: dict[str, Any], limits: Limits) -> tuple[Verdict, Seen]:
         return self.judge.judge(self._model(spec), target.nms, limits, f"export: {spec['model']}")
@@ -158,7 +168,7 @@ class Maker:
             if recipe != "static":  # which `source` is already: its converter does both
                 place = self.workshop / recipe
                 names = self.dataset.names
-                source = targets.write(target, self.run.model, place, imgsz, names, chosen, recipe)
+                source = targets.write(target, self.run.model, place, imgsz, names, chosen, recipe, self.judge.settings)
             shutil.copyfile(source, artefact)
         elif target.format == "openvino":
             # Half of what the gate allows, on training images: they were learned, and drop less.
@@ -196,16 +206,15 @@ class Maker:
 
     # --- What is handed out ---
 
-    def _bundle(
-        self, target: Target, artefact: Path, spec: dict[str, Any], seen: Seen, entry: dict[str, Any]
-    ) -> dict[str, Any]:
+    def _bundle(self, target: Target, artefact: Path, spec: dict[str, Any], seen: Seen, entry: Artefact) -> HandedOut:
         goldens = self.workshop / "golden"
         conf = entry["parity"]["from_score"]
         images = bundle.most_to_see(seen.single, self.judge.images, conf)
+        received = settings.received(self.run, images)
         # From a score that the first image reaches: a self-test without a box would pass on any device.
-        bundle.golden(self._model(spec), images, goldens, min([conf, *spec["thresholds"].values()]))
+        bundle.golden(self._model(spec), images, goldens, min([conf, *spec["thresholds"].values()]), received)
         name = f"{self.run.name}-{target.format}-{target.precision}{target.variant}.zip"
-        more: dict[str, Any] = {}
+        more: HandedOut = {}
         extra: dict[str, str] = {}
         if target.format == "engine":
             more, extra, spec = self._engine(target, artefact, spec)
@@ -225,12 +234,12 @@ class Maker:
 
     def _engine(
         self, target: Target, onnx: Path, spec: dict[str, Any]
-    ) -> tuple[dict[str, Any], dict[str, str], dict[str, Any]]:
+    ) -> tuple[HandedOut, dict[str, str], dict[str, Any]]:
         """Pre-flight, and what the device needs. With a GPU and TensorRT here, the engine is built and judged too."""
         shapes = tensorrt.profile(spec["input"]["size"], target.dynamic)
         checked = tensorrt.preflight(onnx, shapes)
         engine = f"{onnx.stem}.engine"
-        more: dict[str, Any] = {"preflight": checked, "built": "on the device, by the bundle's build.py or build.sh"}
+        more: HandedOut = {"preflight": checked, "built": "on the device, by the bundle's build.py or build.sh"}
         if tensorrt.can_build_here():
             tensorrt.build_here(onnx, self.folder / engine, shapes)
             built = {**spec, "model": engine}
@@ -243,7 +252,7 @@ class Maker:
         spec = {**spec, "model": engine, "engine": tensorrt.facts(onnx, shapes, checked)}
         return more, tensorrt.device_files(onnx, engine, shapes, checked), spec
 
-    def manifest(self, entries: list[dict[str, Any]]) -> dict[str, Any]:
+    def manifest(self, entries: list[Artefact]) -> Manifest:
         return {
             "model": {"file": self.run.model.name, "sha256": files.sha256(self.run.model)},
             "classes": list(self.dataset.names),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.config import Limits
-from pipeline.export import ap, runner
-from pipeline.export.runner import Found
+from pipeline.device.runner import Found
+from pipeline.metrics.iou import from_corners, pairwise_iou
+from pipeline.records.manifest import ParityFigures
 
 WORST = 3  # images named
 
@@ -47,7 +48,7 @@ class Parity:
         of_class = [shift for shift, other in zip(self.shifts, self.kinds, strict=True) if other == kind]
         return round(float(np.mean(of_class)), 6) if of_class else None
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> ParityFigures:
         return {
             "images": self.images,
             "from_score": round(self.from_score, 6),
@@ -89,7 +90,8 @@ def compare(reference: list[Found], found: list[Found], conf: float, names: list
     parity = Parity(images=len(names), from_score=conf)
     for ours, theirs, name in zip(reference, found, names, strict=True):
         ours, theirs = _above(ours, 0.9 * conf), _above(theirs, 0.9 * conf)
-        pairs, flips = _pairs(ours, theirs)
+        iou = pairwise_iou(from_corners(ours.corners), from_corners(theirs.corners))
+        pairs, flips = _pairs(ours, theirs, iou)
         there = {i for i, _ in pairs + flips}
         partnered = {j for _, j in pairs + flips}
         lost = sum(bool(ours.scores[i] >= conf) and i not in there for i in range(len(ours)))
@@ -102,7 +104,7 @@ def compare(reference: list[Found], found: list[Found], conf: float, names: list
         parity.boxes += int((ours.scores >= conf).sum())
         parity.lost, parity.extra, parity.flipped = parity.lost + lost, parity.extra + extra, parity.flipped + flipped
         parity.max_box_px, parity.max_score = max(parity.max_box_px, box_px), max(parity.max_score, score)
-        parity.min_iou = min([parity.min_iou, *(runner.overlap(ours.corners[i], theirs.corners[j]) for i, j in pairs)])
+        parity.min_iou = min([parity.min_iou, *(float(iou[i, j]) for i, j in pairs)])
         parity.shifts += shifts
         parity.kinds += [int(ours.classes[i]) for i, _ in pairs]
         parity.badness[name] = 1e3 * (lost + extra + flipped) + box_px + 100 * score
@@ -114,9 +116,8 @@ def _above(found: Found, score: float) -> Found:
     return Found(found.corners[keep], found.scores[keep], found.classes[keep])
 
 
-def _pairs(ours: Found, theirs: Found) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+def _pairs(ours: Found, theirs: Found, iou: NDArray[np.float64]) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
     """Pairs of the same class, and pairs of different ones among what is left."""
-    iou = ap.overlaps(ours.corners, theirs.corners)
     free = np.ones(len(theirs), bool)
     same: list[tuple[int, int]] = []
     flipped: list[tuple[int, int]] = []

@@ -16,7 +16,7 @@ from typing import Any
 from pipeline.boxes import write_data_yaml
 from pipeline.config import Target
 from pipeline.errors import ExportError
-from pipeline.export import gate
+from pipeline.export.settings import AS_IT_COMES, Settings
 
 NEEDS = {
     "onnx": ("onnx", "onnxslim", "onnxruntime"),
@@ -82,7 +82,13 @@ def entry_file(artefact: Path) -> Path:
 
 
 def spec(
-    target: Target, artefact: Path, folder: Path, names: tuple[str, ...], imgsz: int, thresholds: dict[str, float]
+    target: Target,
+    artefact: Path,
+    folder: Path,
+    names: tuple[str, ...],
+    imgsz: int,
+    thresholds: dict[str, float],
+    validated: Settings = AS_IT_COMES,
 ) -> dict[str, Any]:
     """What the runner has to know of an artefact in `folder`; the heart of model.json."""
     return {
@@ -98,13 +104,15 @@ def spec(
             "fit": "letterbox",
             "pad": 114,
             "scale": 1 / 255,
+            "upright": "as EXIF says",
+            "bits": validated.bits,  # of 16 that are used: 8 are made of them
         },
         "output": {
             # rows: corners, score, class in pixels of the input; columns: centre, size, a score per class.
             "layout": "columns" if target.nms is None else "rows",
             "normalised": target.format == "litert",
-            "iou": gate.IOU,
-            "max_det": gate.MAX_DET,
+            "iou": validated.iou,
+            "max_det": validated.max_det,
         },
     }
 
@@ -117,6 +125,7 @@ def write(
     names: tuple[str, ...],
     calibration: list[Path],
     litert_recipe: str = "static",
+    validated: Settings = AS_IT_COMES,
 ) -> Path:
     """The artefact, in `folder` under Ultralytics' name for it.
 
@@ -137,7 +146,8 @@ def write(
     if target.nms is not None:
         settings["nms"] = target.nms
         if target.nms:  # the thresholds of the classes come later, in the runner
-            settings |= {"conf": gate.LOWEST, "iou": gate.IOU, "max_det": gate.MAX_DET}
+            settings |= {"conf": validated.conf, "iou": validated.iou}
+        settings["max_det"] = validated.max_det
     if settings["format"] == "onnx":
         settings |= {"simplify": target.simplify, "dynamic": target.dynamic, "opset": target.opset}
     try:

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import files
+from pipeline.device.runner import Trouble
+from pipeline.device.runner.engine import build
 from pipeline.errors import ExportError
-from pipeline.export import build_engine
+from pipeline.export import bundle
 
 PACKAGE = "tensorrt-rtx-cu13"
 WORKSPACE_MB = 2048
@@ -72,8 +74,8 @@ def preflight(onnx: Path, shapes: dict[str, Any] | None) -> dict[str, Any]:
 
     start = time.perf_counter()
     try:
-        plan, layers = build_engine.build(tensorrt_rtx, onnx.read_bytes(), shapes, WORKSPACE_MB, for_ada)
-    except build_engine.Trouble as error:
+        plan, layers = build(tensorrt_rtx, onnx.read_bytes(), shapes, WORKSPACE_MB, for_ada)
+    except Trouble as error:
         raise ExportError(f"{onnx.name}: {error}; change the target's opset, nms or quantize") from None
     return {
         "builder": f"TensorRT for RTX {tensorrt_rtx.__version__}",
@@ -88,8 +90,8 @@ def build_here(onnx: Path, engine: Path, shapes: dict[str, Any] | None) -> None:
     import tensorrt
 
     try:
-        plan, _ = build_engine.build(tensorrt, onnx.read_bytes(), shapes, WORKSPACE_MB)
-    except build_engine.Trouble as error:
+        plan, _ = build(tensorrt, onnx.read_bytes(), shapes, WORKSPACE_MB)
+    except Trouble as error:
         raise ExportError(f"{onnx.name}: {error}") from None
     engine.write_bytes(plan)
 
@@ -103,7 +105,7 @@ def device_files(onnx: Path, engine: str, shapes: dict[str, Any] | None, checked
         )
     said = checked.get("builder", "no TensorRT at hand")
     return {
-        "build.py": Path(build_engine.__file__).read_text(encoding="utf-8"),
+        "build.py": (bundle.CODE / "build.py").read_text(encoding="utf-8"),
         "build.sh": BUILD_SH.format(checked=said, onnx=onnx.name, engine=engine, shapes=options),
     }
 

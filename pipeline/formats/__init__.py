@@ -7,7 +7,7 @@ and so is the receipt. A file whose structure is broken it refuses by name.
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -61,6 +61,7 @@ MODULES: dict[str, Module] = {
     "dota": dota,
     "huggingface": huggingface,
 }
+RECOGNISERS: dict[str, Callable[[Path], bool]] = {name: module.recognises for name, module in MODULES.items()}
 FIFTYONE = "fiftyone:"  # and the name of one of its types: no look at a folder tells which
 
 

@@ -12,6 +12,7 @@ from contextlib import suppress
 from threading import Thread
 from typing import Any
 
+from pipeline import logs
 from pipeline.errors import PipelineError
 
 ADDRESS = "127.0.0.1"  # the App has no password: nobody else is to reach it
@@ -68,11 +69,8 @@ def serve(dataset: Any, port: int, summary: str, answers: Callable[[], bool]) ->
     # `remote`: do not open a browser by yourself, there may be none.
     session = fo.launch_app(dataset, remote=True, address=ADDRESS, port=port)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    print(
-        f"inspect: {summary}\n"
-        f"inspect: http://{ADDRESS}:{port}/datasets/{dataset.slug} (Ctrl-C ends it; the data set stays)",
-        flush=True,
-    )
+    logs.say(f"inspect: {summary}")
+    logs.say(f"inspect: http://{ADDRESS}:{port}/datasets/{dataset.slug} (Ctrl-C ends it; the data set stays)")
     try:
         session.wait(-1)
     except KeyboardInterrupt:

@@ -12,12 +12,14 @@ from pathlib import Path
 
 from PIL import Image
 
-from pipeline import files, results
 from pipeline.boxes import YoloDataset, read_labels
 from pipeline.errors import DataError
+from pipeline.records import metrics as metrics_record
+from pipeline.records import predictions as split_records
+from pipeline.records import receipt as receipt_record
 from pipeline.run import Run
 
-ORDER = ("test", "val", "train")  # mistakes first
+ORDER = ("test", "val", "train")  # errors first
 
 
 @dataclass(slots=True)
@@ -49,7 +51,7 @@ class Fate:
 
 
 @dataclass(slots=True)
-class Judged:
+class Evaluation:
     """What one model made of an image: its predictions, and the fate of each label, in the order of the labels."""
 
     predictions: list[Prediction]
@@ -64,7 +66,7 @@ class Judged:
 
 @dataclass(slots=True)
 class Picture:
-    """An image of the run. `judged` by its model, then by the one compared with; empty where none was validated.
+    """An image of the run. `evaluations` are by its model, then by the one compared with; empty where not validated.
 
     `source` is the path below the source of the image that it was made from.
     """
@@ -73,7 +75,7 @@ class Picture:
     path: Path
     size: tuple[int, int]
     labels: list[Label]
-    judged: list[Judged] = field(default_factory=list)
+    evaluations: list[Evaluation] = field(default_factory=list)
     source: str = ""
 
     @property
@@ -119,12 +121,12 @@ def class_names(run: Run) -> tuple[str, ...]:
 def foreground(run: Run) -> float:
     """The IoU from which a prediction has found a label."""
     [split, *_] = _splits(run)
-    return float(results.errors(run, split, results.truth(run, split))["iou"]["foreground"])
+    return float(split_records.errors(run, split, split_records.truth(run, split))["iou"]["foreground"])
 
 
 def _name_sources(pictures: list[Picture], run: Run) -> None:
     """Look up in the receipt where each image came from."""
-    sources = files.read_json(run.receipt).get("sources", {})
+    sources = receipt_record.read(run)["sources"]
     for picture in pictures:
         name = f"{picture.split}/{picture.name}"
         if name not in sources:
@@ -137,7 +139,7 @@ def _name_sources(pictures: list[Picture], run: Run) -> None:
 def _splits(run: Run) -> list[str]:
     if not run.metrics.is_file():
         raise DataError(f"{run.metrics}: not there; `make validate` writes it, and the predictions to look at")
-    splits = results.splits(run)
+    splits = list(metrics_record.read(run)["splits"])
     if not splits:
         raise DataError(f"{run.metrics}: has figures of no split; `make validate` again")
     return splits
@@ -157,8 +159,8 @@ def _labelled(source: YoloDataset, split: str) -> Iterator[Picture]:
 
 def _validated(run: Run, split: str, folder: Path) -> list[Picture]:
     """The images of a split with their labels, as the model was judged by them, and with its predictions."""
-    truth = results.truth(run, split)
-    errors = results.errors(run, split, truth)
+    truth = split_records.truth(run, split)
+    errors = split_records.errors(run, split, truth)
     names = {category["id"]: category["name"] for category in truth["categories"]}
     pictures = {
         image["id"]: Picture(split, folder / image["file_name"], (image["width"], image["height"]), [])
@@ -168,16 +170,18 @@ def _validated(run: Run, split: str, folder: Path) -> list[Picture]:
     for annotation in truth["annotations"]:
         labels = pictures[annotation["image_id"]].labels
         number_of[annotation["id"]] = len(labels)
-        labels.append(Label(names[annotation["category_id"]], tuple(annotation["bbox"])))
-    judged = {image: Judged([], [Fate("missed", None) for _ in picture.labels]) for image, picture in pictures.items()}
+        labels.append(Label(names[annotation["category_id"]], _corner_and_sides(annotation["bbox"])))
+    evaluations = {
+        image: Evaluation([], [Fate("missed", None) for _ in picture.labels]) for image, picture in pictures.items()
+    }
     predicted: dict[int, int] = {}  # number of a prediction among those of its image
     for found in errors["predictions"]:
-        predictions = judged[found["image_id"]].predictions
+        predictions = evaluations[found["image_id"]].predictions
         predicted[found["id"]] = len(predictions)
         predictions.append(
             Prediction(
                 names[found["category_id"]],
-                tuple(found["bbox"]),
+                _corner_and_sides(found["bbox"]),
                 found["score"],
                 found["type"],
                 None if found["annotation_id"] is None else number_of[found["annotation_id"]],
@@ -186,9 +190,9 @@ def _validated(run: Run, split: str, folder: Path) -> list[Picture]:
         )
     for thing in errors["objects"]:
         by = None if thing["prediction_id"] is None else predicted[thing["prediction_id"]]
-        judged[thing["image_id"]].fates[number_of[thing["annotation_id"]]] = Fate(thing["type"], by)
+        evaluations[thing["image_id"]].fates[number_of[thing["annotation_id"]]] = Fate(thing["type"], by)
     for image, picture in pictures.items():
-        picture.judged.append(judged[image])
+        picture.evaluations.append(evaluations[image])
     return list(pictures.values())
 
 
@@ -206,8 +210,13 @@ def _add(pictures: list[Picture], run: Run, against: Run, validated: list[str]) 
                     f"{against.root}: validated on other images or labels of the {split} split than {run.root}, "
                     f"{name} for one; convert both from the same source and validate them again"
                 )
-            mine[name].judged += others[name].judged
+            mine[name].evaluations += others[name].evaluations
 
 
 def _same_labels(one: Picture, other: Picture) -> bool:
     return one.size == other.size and one.labels == other.labels
+
+
+def _corner_and_sides(bbox: list[float]) -> tuple[float, float, float, float]:
+    x, y, width, height = bbox
+    return x, y, width, height

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
-from pipeline.embeddings import Vectors
 from pipeline.inspect import doubts
-from pipeline.inspect.contents import Judged, Picture
+from pipeline.inspect.contents import Evaluation, Picture
+from pipeline.inspect.embeddings import Vectors
+from pipeline.records.metrics import Metrics
 
 TRUTH, SOURCE = "ground_truth", "source"
 SIMILARITY, PLOT = "similarity", "embeddings"  # keys of what the embeddings give the App
@@ -43,18 +44,22 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
-class Likeness:
-    """What the embeddings tell of an image: 0..1, its group of near-duplicates, and whether that spans splits."""
+class Similarity:
+    """What the embeddings tell of an image: 0..1, its group of similar images, and whether that spans splits."""
 
     uniqueness: float
-    near_duplicate: int | None
-    leak: bool
+    group: int | None
+    across_splits: bool
 
 
 def add_samples(
-    dataset: Any, pictures: Sequence[Picture], likeness: Sequence[Likeness], models: Sequence[Model], confident: float
+    dataset: Any,
+    pictures: Sequence[Picture],
+    similarities: Sequence[Similarity],
+    models: Sequence[Model],
+    confident: float,
 ) -> None:
-    """Put all images into an empty data set. `models` are in the order of each picture's `judged`."""
+    """Put all images into an empty data set. `models` are in the order of each picture's `evaluations`."""
     import fiftyone as fo
 
     dataset.media_type = "image"
@@ -62,8 +67,8 @@ def add_samples(
     empty = fo.Detection(label="").to_dict()
     del empty["_id"]
     batch: list[dict[str, Any]] = []
-    for picture, like in zip(pictures, likeness, strict=True):
-        batch.append(_document(dataset, empty, picture, like, models, confident))
+    for picture, similarity in zip(pictures, similarities, strict=True):
+        batch.append(_document(dataset, empty, picture, similarity, models, confident))
         if len(batch) == BATCH:
             dataset._sample_collection.insert_many(batch)
             batch = []
@@ -94,8 +99,8 @@ def _declare_fields(dataset: Any, models: Sequence[Model]) -> None:
         "possible_missing": fo.IntField,
         "possible_spurious": fo.IntField,
         "uniqueness": fo.FloatField,
-        "near_duplicate": fo.IntField,
-        "leak": fo.BooleanField,
+        "similar_group": fo.IntField,
+        "similar_across_splits": fo.BooleanField,
         f"{TRUTH}.detections.mistakenness": fo.FloatField,
         f"{TRUTH}.detections.mistakenness_loc": fo.FloatField,
         f"{TRUTH}.detections.possible_spurious": fo.BooleanField,
@@ -106,7 +111,7 @@ def _declare_fields(dataset: Any, models: Sequence[Model]) -> None:
 
 
 def _document(
-    dataset: Any, empty: Any, picture: Picture, like: Likeness, models: Sequence[Model], confident: float
+    dataset: Any, empty: Any, picture: Picture, similarity: Similarity, models: Sequence[Model], confident: float
 ) -> dict[str, Any]:
     import fiftyone as fo
 
@@ -119,20 +124,21 @@ def _document(
     ).to_mongo_dict()
     document = {key: value for key, value in sample.items() if value is not None}
     document |= {"_dataset_id": dataset._doc.id, "created_at": now, "last_modified_at": now}
-    document |= {SOURCE: picture.source, "uniqueness": like.uniqueness, "leak": like.leak}
-    if like.near_duplicate is not None:
-        document["near_duplicate"] = like.near_duplicate
+    document |= {SOURCE: picture.source, "uniqueness": similarity.uniqueness}
+    document["similar_across_splits"] = similarity.across_splits
+    if similarity.group is not None:
+        document["similar_group"] = similarity.group
     truth = [_detection(empty, label.name, label.bbox, picture.size) for label in picture.labels]
     document[TRUTH] = {"_cls": "Detections", "detections": truth}
-    for model, judged in zip(models, picture.judged, strict=False):  # none where the split was not validated
+    for model, evaluation in zip(models, picture.evaluations, strict=False):  # none where the split was not validated
         predictions = [
             _detection(empty, found.name, found.bbox, picture.size) | {"confidence": found.score}
-            for found in judged.predictions
+            for found in evaluation.predictions
         ]
-        _judge(model, picture, judged, truth, predictions)
+        _judge(model, picture, evaluation, truth, predictions)
         document[model.predictions] = {"_cls": "Detections", "detections": predictions}
-        document |= {f"{model.eval}_{kind}": number for kind, number in judged.counts.items()}
-    if picture.judged:
+        document |= {f"{model.eval}_{kind}": number for kind, number in evaluation.counts.items()}
+    if picture.evaluations:
         document |= _doubt(picture, truth, document[models[0].predictions]["detections"], confident)
     return document
 
@@ -149,7 +155,11 @@ def _detection(
 
 
 def _judge(
-    model: Model, picture: Picture, judged: Judged, truth: list[dict[str, Any]], predictions: list[dict[str, Any]]
+    model: Model,
+    picture: Picture,
+    evaluation: Evaluation,
+    truth: list[dict[str, Any]],
+    predictions: list[dict[str, Any]],
 ) -> None:
     """Write what became of each object on it, by the names of FiftyOne's own evaluation, and note the matches.
 
@@ -157,21 +167,21 @@ def _judge(
     that is what fills the confusion matrix.
     """
     partner: dict[int, int] = {}  # of a prediction: the number of its label
-    for number, fate in enumerate(judged.fates):
+    for number, fate in enumerate(evaluation.fates):
         thing, label = truth[number], picture.labels[number].name
         thing[model.eval], thing[f"{model.eval}_id"] = ("tp" if fate.type == "tp" else "fn"), ""
         if fate.type != "tp":
             thing[model.error] = fate.type
         if fate.found_by is not None:
-            thing[f"{model.eval}_iou"] = judged.predictions[fate.found_by].iou
+            thing[f"{model.eval}_iou"] = evaluation.predictions[fate.found_by].iou
         if fate.found_by is None or fate.type not in PAIRED:
             model.matches.append((label, None, None, None, str(thing["_id"]), None))
             continue
-        found, other = judged.predictions[fate.found_by], predictions[fate.found_by]
+        found, other = evaluation.predictions[fate.found_by], predictions[fate.found_by]
         partner[fate.found_by] = number
         thing[f"{model.eval}_id"] = str(other["_id"])
         model.matches.append((label, found.name, found.iou, found.score, str(thing["_id"]), str(other["_id"])))
-    for number, found in enumerate(judged.predictions):
+    for number, found in enumerate(evaluation.predictions):
         thing = predictions[number]
         thing[model.eval], thing[f"{model.eval}_iou"] = ("tp" if found.type == "tp" else "fp"), found.iou
         thing[f"{model.eval}_id"] = str(truth[partner[number]]["_id"]) if number in partner else ""
@@ -185,9 +195,9 @@ def _doubt(
     picture: Picture, truth: list[dict[str, Any]], predictions: list[dict[str, Any]], confident: float
 ) -> dict[str, Any]:
     """Mark the labels that may be wrong; gives the fields of the image."""
-    judged = picture.judged[0]
+    evaluation = picture.evaluations[0]
     most, missing, spurious = 0.0, 0, 0
-    for thing, doubt in zip(truth, doubts.of_labels(picture.labels, judged), strict=True):
+    for thing, doubt in zip(truth, doubts.of_labels(picture.labels, evaluation), strict=True):
         for key in ("mistakenness", "mistakenness_loc"):
             if (value := getattr(doubt, key)) is not None:
                 thing[key] = value
@@ -195,12 +205,12 @@ def _doubt(
             thing["possible_spurious"] = True
             spurious += 1
         most = max(most, doubt.most)
-    for thing, found in zip(predictions, judged.predictions, strict=True):
+    for thing, found in zip(predictions, evaluation.predictions, strict=True):
         if doubts.is_missing(found, confident):
             thing["possible_missing"] = True
             missing += 1
             most = max(most, doubts.of_class(found.score, agrees=False))
-    counts = judged.counts
+    counts = evaluation.counts
     return {
         "mistakenness": most,
         "possible_missing": missing,
@@ -230,14 +240,14 @@ def register(
     method.save_run_results(view, model.eval, results)
 
 
-def figures_of(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def figures_of(metrics: Metrics) -> dict[str, dict[str, Any]]:
     """The headline figures of `metrics.json`, in the form of FiftyOne's custom metrics."""
     shown: dict[str, dict[str, Any]] = {}
     for split, figures in metrics["splits"].items():
-        for key, name in (("map50_95", "mAP50-95"), ("map50", "mAP50")):
-            if figures[key] is not None:
+        for value, name in ((figures["map50_95"], "mAP50-95"), (figures["map50"], "mAP50")):
+            if value is not None:
                 label = f"{name} of {split}"
-                shown[label] = {"key": label, "label": label, "value": figures[key], "lower_is_better": False}
+                shown[label] = {"key": label, "label": label, "value": value, "lower_is_better": False}
     return shown
 
 

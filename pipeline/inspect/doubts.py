@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.inspect.contents import Judged, Label, Prediction
+from pipeline.inspect.contents import Evaluation, Label, Prediction
 
 MATCHED = 0.5  # IoU below which FiftyOne's measure of bad placing is full
 
@@ -26,15 +26,15 @@ class Doubt:
         return max(self.mistakenness or 0.0, self.mistakenness_loc or 0.0, 0.5 if self.spurious else 0.0)
 
 
-def of_labels(labels: list[Label], judged: Judged) -> list[Doubt]:
-    return [_doubt(label, judged, number) for number, label in enumerate(labels)]
+def of_labels(labels: list[Label], evaluation: Evaluation) -> list[Doubt]:
+    return [_doubt(label, evaluation, number) for number, label in enumerate(labels)]
 
 
-def _doubt(label: Label, judged: Judged, number: int) -> Doubt:
-    fate = judged.fates[number]
+def _doubt(label: Label, evaluation: Evaluation, number: int) -> Doubt:
+    fate = evaluation.fates[number]
     if fate.found_by is None:
         return Doubt(spurious=fate.type == "missed")
-    found = judged.predictions[fate.found_by]
+    found = evaluation.predictions[fate.found_by]
     placing = of_placing(found.score, found.iou)
     if fate.type == "localisation":  # the right class, in another place
         return Doubt(mistakenness_loc=placing)

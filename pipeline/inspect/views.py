@@ -68,9 +68,9 @@ def save(dataset: Any, splits: Sequence[str], confident: float) -> None:
             dataset.match(F("hardness") > 0).sort_by([("hardness", -1), (f"{own.eval}_fn", -1)]),
         ),
         (
-            "near-duplicates-across-splits",
+            "similar-across-splits",
             "images that the model can hardly tell apart, group by group, where one is in training and one is not",
-            dataset.match(F("leak").is_in([True])).sort_by([("near_duplicate", 1), ("filepath", 1)]),
+            dataset.match(F("similar_across_splits").is_in([True])).sort_by([("similar_group", 1), ("filepath", 1)]),
         ),
         (
             PATCHES,
@@ -122,7 +122,7 @@ def arrange(dataset: Any, models: Sequence[Model]) -> None:
             name="labels in doubt", paths=["mistakenness", "possible_missing", "possible_spurious"], expanded=True
         ),
         fo.SidebarGroupDocument(
-            name="images", paths=["hardness", "uniqueness", "near_duplicate", "leak"], expanded=True
+            name="images", paths=["hardness", "uniqueness", "similar_group", "similar_across_splits"], expanded=True
         ),
         fo.SidebarGroupDocument(name="metadata", expanded=False),
         fo.SidebarGroupDocument(name="other", expanded=False),

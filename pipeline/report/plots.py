@@ -10,8 +10,8 @@ from typing import Any
 from markupsafe import Markup
 
 from pipeline import history
+from pipeline.metrics.precision_recall import Curve
 from pipeline.report import words
-from pipeline.report.curves import Curve
 
 # Contrast 3:1 and more with white and with the dark ground of the page; dashes for who sees no colours.
 COLOURS = ("#2f80d0", "#c76a12", "#198f60", "#c2539a", "#8465d8", "#9a7030", "#d8504d", "#2a8fa3")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from pipeline.report.curves import Curve
+from pipeline.metrics.precision_recall import Curve
+from pipeline.records.coco import Prediction
+from pipeline.records.metrics import Metrics, OperatingPoint, SplitFigures
 
 NAMED = 5  # classes in a sentence; the tables have them all
 # Kinds of errors as TIDE has them.
@@ -31,7 +32,7 @@ class Kind:
     why: str
 
 
-def kinds(figures: dict[str, Any]) -> list[Kind]:
+def kinds(figures: SplitFigures) -> list[Kind]:
     """The kinds of errors of a split, the dearest first."""
     costs, counts = figures["error_costs"], figures["error_counts"]
     rows = [
@@ -41,7 +42,7 @@ def kinds(figures: dict[str, Any]) -> list[Kind]:
     return sorted(rows, key=lambda kind: (-(kind.cost or 0.0), -kind.count))
 
 
-def _why(name: str, cost: float | None, count: int, figures: dict[str, Any]) -> str:
+def _why(name: str, cost: float | None, count: int, figures: SplitFigures) -> str:
     """Say why errors that are there cost nothing; empty where they do, or there are none."""
     if not count or cost:
         return ""
@@ -56,7 +57,7 @@ def _why(name: str, cost: float | None, count: int, figures: dict[str, Any]) -> 
     return "no right prediction of their class scores lower"
 
 
-def notices(split: str, metrics: dict[str, Any], predictions: Sequence[dict[str, Any]]) -> list[str]:
+def notices(split: str, metrics: Metrics, predictions: Sequence[Prediction]) -> list[str]:
     """What a person has to know before the figures of a split: other weights, nothing found, or nothing there.
 
     `predictions` are those of the split, one class per box.
@@ -87,13 +88,13 @@ def notices(split: str, metrics: dict[str, Any], predictions: Sequence[dict[str,
     return [sentence.strip() for sentence in said]
 
 
-def without_objects(figures: dict[str, Any]) -> str:
+def without_objects(figures: SplitFigures) -> str:
     """Name the classes that a split has no object of; empty where there is none, or the split has no object at all."""
     names = [name for name, row in figures["per_class"].items() if not row["objects"]]
     return f"No objects of {listed(names)}, so no average precision." if names and figures["objects"] else ""
 
 
-def thresholds(point: dict[str, Any] | None, split: str) -> str:
+def thresholds(point: OperatingPoint | None, split: str) -> str:
     """How the operating thresholds were chosen; `point` is `operating_point` of metrics.json."""
     if point is None:
         return "No val split to choose thresholds on: a default is used for every class."

@@ -4,73 +4,85 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from pipeline import pixels
+from pipeline import logs, pixels
+from pipeline.records.coco import Annotation, GroundTruth
+from pipeline.records.errors import ErrorFile, JudgedObject, JudgedPrediction
 from pipeline.report import words
 
-PICTURE_PIXELS = 480  # of the longer side: 24 pictures make about 1 MB
+SIDE = 480  # pixels of the longer side: 24 images make about 1 MB
 TYPES = ("classification", "localisation", "both", "duplicate", "background")
 
 
-def worst_images(truth: dict[str, Any], errors: dict[str, Any], folder: Path, number: int) -> list[dict[str, Any]]:
+@dataclass(slots=True)
+class Found:
+    """What `validate` says of one image: a record for each object, and for each wrong prediction."""
+
+    objects: list[JudgedObject] = field(default_factory=list)
+    wrong: list[JudgedPrediction] = field(default_factory=list)
+
+    @property
+    def errors(self) -> int:
+        """How many there are. An object found badly is one of the wrong predictions, and would count twice."""
+        missed = [record for record in self.objects if record["type"] == "missed"]
+        return len(self.wrong) + len(missed)
+
+    @property
+    def words(self) -> str:
+        kinds = Counter[str](record["type"] for record in self.wrong)
+        why = ", ".join(f"{kinds[kind]} {kind}" for kind in TYPES if kinds[kind])
+        lost, total = sum(record["type"] != "tp" for record in self.objects), len(self.objects)
+        not_found = f"{lost} of {words.counted(total, 'object')} not found" if total else "no objects"
+        return f"{not_found}, {words.counted(len(self.wrong), 'wrong prediction')}{f' ({why})' if why else ''}"
+
+
+def worst_images(truth: GroundTruth, errors: ErrorFile, folder: Path, number: int) -> list[dict[str, Any]]:
     """Return at most `number` images that have an error, most errors first, for the template to draw.
 
     `truth` is the COCO data set of a split with its images in `folder`, `errors` what `validate` says of its
-    predictions. A wrong prediction is an error, and so is an object that no prediction is about: an object found
-    badly would otherwise count twice. Boxes are in pixels of the scaled image.
+    predictions. Boxes are in pixels of the scaled image.
     """
     names = {category["id"]: category["name"] for category in truth["categories"]}
     annotations = {record["id"]: record for record in truth["annotations"]}
-    objects: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in truth["images"]}
-    wrong: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in truth["images"]}
+    found = {image["id"]: Found() for image in truth["images"]}
     for record in errors["objects"]:
-        objects[record["image_id"]].append(record)
-    for record in errors["predictions"]:
-        if record["type"] != "tp":
-            wrong[record["image_id"]].append(record)
+        found[record["image_id"]].objects.append(record)
+    for prediction in errors["predictions"]:
+        if prediction["type"] != "tp":
+            found[prediction["image_id"]].wrong.append(prediction)
+    images = sorted(truth["images"], key=lambda image: (-found[image["id"]].errors, image["file_name"]))
+    shown = [image for image in images[:number] if found[image["id"]].errors]
+    bar = logs.progress(shown, "report")
+    return [_drawn(image["file_name"], found[image["id"]], annotations, names, folder) for image in bar]
 
-    def number_of_errors(image: dict[str, Any]) -> int:
-        missed = [record for record in objects[image["id"]] if record["type"] == "missed"]
-        return len(wrong[image["id"]]) + len(missed)
 
-    images = sorted(truth["images"], key=lambda image: (-number_of_errors(image), image["file_name"]))
-    shown = [image for image in images[:number] if number_of_errors(image)]
-    pictures = []
-    for image in tqdm(shown, "report", unit="image", leave=False, delay=1, disable=None):
-        picture, scale = pixels.fit(pixels.read(folder / image["file_name"]), PICTURE_PIXELS, enlarge=1.5)
-        boxes = []
-        for record in objects[image["id"]]:
-            annotation, found = annotations[record["annotation_id"]], record["type"] == "tp"
-            label = "" if found else names[annotation["category_id"]]
-            boxes.append(_box(annotation["bbox"], scale, "found" if found else "missed", label))
-        for record in wrong[image["id"]]:
-            boxes.append(_box(record["bbox"], scale, "wrong", f"{names[record['category_id']]} {record['score']:.2f}"))
-        kinds = Counter(record["type"] for record in wrong[image["id"]])
-        lost = sum(record["type"] != "tp" for record in objects[image["id"]])
-        bad = len(wrong[image["id"]])
-        why = ", ".join(f"{kinds[kind]} {kind}" for kind in TYPES if kinds[kind])
-        height, width = picture.shape[:2]
-        total = len(objects[image["id"]])
-        not_found = f"{lost} of {words.counted(total, 'object')} not found" if total else "no objects"
-        pictures.append(
-            {
-                "file": image["file_name"],
-                "said": f"{not_found}, {words.counted(bad, 'wrong prediction')}{f' ({why})' if why else ''}",
-                "uri": "data:image/jpeg;base64," + base64.b64encode(pixels.jpeg(picture, quality=80)).decode(),
-                "width": width,
-                "height": height,
-                "boxes": boxes,
-            }
-        )
-    return pictures
+def _drawn(
+    file: str, found: Found, annotations: dict[int, Annotation], names: dict[int, str], folder: Path
+) -> dict[str, Any]:
+    small, scale = pixels.fit(pixels.read(folder / file), SIDE, enlarge=1.5)
+    boxes = []
+    for record in found.objects:
+        annotation, is_found = annotations[record["annotation_id"]], record["type"] == "tp"
+        label = "" if is_found else names[annotation["category_id"]]
+        boxes.append(_box(annotation["bbox"], scale, "found" if is_found else "missed", label))
+    for wrong in found.wrong:
+        boxes.append(_box(wrong["bbox"], scale, "wrong", f"{names[wrong['category_id']]} {wrong['score']:.2f}"))
+    height, width = small.shape[:2]
+    return {
+        "file": file,
+        "said": found.words,
+        "uri": "data:image/jpeg;base64," + base64.b64encode(pixels.jpeg(small, quality=80)).decode(),
+        "width": width,
+        "height": height,
+        "boxes": boxes,
+    }
 
 
 def _box(bbox: list[float], scale: float, kind: str, label: str) -> dict[str, Any]:
     x, y, width, height = (round(side * scale, 1) for side in bbox)
-    # Above the box, or inside where the picture ends.
+    # Above the box, or inside where the image ends.
     text_y = y - 3 if y > 14 else y + 12
     return {"x": x, "y": y, "width": width, "height": height, "kind": kind, "label": label, "text_y": round(text_y, 1)}

@@ -89,7 +89,7 @@ REFUSED = {
 def check(args: Mapping[str, Any], recipe: str) -> None:
     """Raise ConfigError, one line per key, for what `train.args` may not hold.
 
-    Call `weights.prepare` first: values are checked by Ultralytics itself.
+    Call `environment.prepare` first: values are checked by Ultralytics itself.
     """
     from ultralytics.cfg import get_cfg
 

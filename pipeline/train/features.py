@@ -14,7 +14,7 @@ from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,15 +26,6 @@ from ultralytics.nn.tasks import DetectionModel
 from pipeline.errors import PipelineError
 
 DTYPE = np.dtype(np.float16)  # boxes move by less than 0.3 px; 8 bits would move them by 5
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a phase asks for: features of the layers before `cut`, cached in `folder`."""
-
-    cut: int
-    cache: Literal["auto"] | bool
-    folder: Path
 
 
 class Shortened(DetectionModel):  # type: ignore[misc]  # Ultralytics has no types
@@ -51,11 +42,10 @@ class Shortened(DetectionModel):  # type: ignore[misc]  # Ultralytics has no typ
             self._refuse_blank_images()
             return super()._predict_once(x, profile, embed)
         cut, known = x.features
-        y: dict[int, Any] = dict(known)
-        x = y.get(cut - 1)
+        outputs: dict[int, Any] = dict(known)
         for layer in self.model[cut:]:
-            x = y[layer.i] = layer(_inputs(layer, x, y))
-        return x
+            outputs[layer.i] = layer(_inputs(layer, outputs))
+        return outputs[layer.i]
 
     def _refuse_blank_images(self) -> None:
         split = "train" if self.training else "val"
@@ -79,29 +69,28 @@ def ordinary(model: Shortened) -> Iterator[None]:
 
 
 def _sources(layer: Any) -> list[int]:
-    return [layer.f] if isinstance(layer.f, int) else list(layer.f)
+    """List the layers whose outputs a layer takes, by Ultralytics' rule: negative ones count back from it."""
+    given = [layer.f] if isinstance(layer.f, int) else layer.f
+    return [number if number >= 0 else layer.i + number for number in given]
 
 
-def _inputs(layer: Any, x: Any, y: dict[int, Any]) -> Any:
-    """Return what a layer takes, by Ultralytics' rule (nn/tasks.py, `_predict_once`): -1 is the previous output."""
-    if layer.f == -1:
-        return x
-    return y[layer.f] if isinstance(layer.f, int) else [x if j == -1 else y[j] for j in layer.f]
+def _inputs(layer: Any, outputs: dict[int, Any]) -> Any:
+    """Return what a layer takes. Layer -1 is the image (nn/tasks.py, `_predict_once`)."""
+    taken = [outputs[number] for number in _sources(layer)]
+    return taken[0] if isinstance(layer.f, int) else taken
 
 
 def needed(model: Any, cut: int) -> list[int]:
     """Return the layers before the cut whose outputs later layers take."""
-    found = {j for layer in model.model[cut:] for j in _sources(layer) if 0 <= j < cut}
-    return sorted(found | ({cut - 1} if -1 in _sources(model.model[cut]) else set()))
+    return sorted({number for layer in model.model[cut:] for number in _sources(layer) if number < cut})
 
 
 def prefix(model: Any, images: torch.Tensor, cut: int) -> dict[int, torch.Tensor]:
     """Compute the outputs of the layers before the cut that later layers take; `images` are (n, 3, h, w), 0 to 1."""
-    y: dict[int, Any] = {}
-    x: Any = images
+    outputs: dict[int, Any] = {-1: images}
     for layer in model.model[:cut]:
-        x = y[layer.i] = layer(_inputs(layer, x, y))
-    return {index: y[index] for index in needed(model, cut)}
+        outputs[layer.i] = layer(_inputs(layer, outputs))
+    return {number: outputs[number] for number in needed(model, cut)}
 
 
 class FixedDataset(YOLODataset):  # type: ignore[misc]
@@ -131,7 +120,7 @@ class FixedDataset(YOLODataset):  # type: ignore[misc]
     def __getitem__(self, index: int) -> Any:
         return {**super().__getitem__(index), "index": index}
 
-    def picture(self, index: int) -> Any:
+    def image(self, index: int) -> Any:
         """Read the image itself, for plots: a tensor (3, h, w) of bytes."""
         reading = copy(self)  # a thread may be loading the next batch
         reading.features = None
@@ -150,10 +139,10 @@ class FixedValidator(DetectionValidator):  # type: ignore[misc]
         return with_features(super().preprocess(batch), self.dataloader.dataset)
 
     def plot_val_samples(self, batch: dict[str, Any], ni: int) -> None:
-        super().plot_val_samples(with_pictures(batch, self.dataloader.dataset), ni)
+        super().plot_val_samples(with_images(batch, self.dataloader.dataset), ni)
 
     def plot_predictions(self, batch: dict[str, Any], *args: Any, **kwargs: Any) -> None:
-        super().plot_predictions(with_pictures(batch, self.dataloader.dataset), *args, **kwargs)
+        super().plot_predictions(with_images(batch, self.dataloader.dataset), *args, **kwargs)
 
 
 def with_features(batch: dict[str, Any], dataset: FixedDataset) -> dict[str, Any]:
@@ -164,9 +153,9 @@ def with_features(batch: dict[str, Any], dataset: FixedDataset) -> dict[str, Any
     return batch
 
 
-def with_pictures(batch: dict[str, Any], dataset: FixedDataset) -> dict[str, Any]:
+def with_images(batch: dict[str, Any], dataset: FixedDataset) -> dict[str, Any]:
     """Return the batch with the images that its features were computed from, for plots."""
-    return {**batch, "img": torch.stack([dataset.picture(index) for index in batch["index"]]) / 255}
+    return {**batch, "img": torch.stack([dataset.image(index) for index in batch["index"]]) / 255}
 
 
 @dataclass(frozen=True)

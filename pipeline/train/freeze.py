@@ -1,8 +1,13 @@
 """What `freeze:` means, and the proof that it was kept.
 
 Ultralytics turns each item into the text `model.ITEM.` and freezes whatever parameter holds that text in
-its name; a name that matches nothing freezes nothing, and says nothing. So items are resolved and checked
-here, before training, and every frozen tensor is compared after it.
+its name; a name that matches nothing freezes nothing, and says nothing. So `freeze:` goes one way through a training:
+
+    resolve          the config's words -> the list that Ultralytics takes, checked; it is part of the phase's plan
+    snapshot         what is frozen, in memory, before the first step
+    digests_before   the same on disk, beside what is not frozen, for after a crash
+    moved            nothing frozen has changed in memory: after every epoch, before it is saved
+    prove            nothing frozen has changed in the saved model; the proof goes into `train.json`
 """
 
 from __future__ import annotations
@@ -11,12 +16,11 @@ import hashlib
 from collections.abc import Collection, Iterable
 from typing import Any
 
+from pipeline.config import FREEZE_WORDS
 from pipeline.errors import ConfigError, PipelineError, did_you_mean
+from pipeline.records.training import Proof
 
 Freeze = str | int | tuple[int | str, ...]
-
-
-WORDS = ("backbone", "all-but-head", "none")
 
 
 def resolve(freeze: Freeze, model: Any, where: str) -> list[int | str]:
@@ -53,7 +57,7 @@ def _item(given: int | str, model: Any, where: str) -> int | str:
     item = int(item) if isinstance(item, str) and item.isdecimal() else item
     known = [name.removeprefix("model.") for name, _ in model.named_modules() if name.startswith("model.")]
     if str(item) not in known:
-        hint = did_you_mean(str(item), [*WORDS, *known])
+        hint = did_you_mean(str(item), [*FREEZE_WORDS, *known])
         raise ConfigError(
             f"{where}: {given!r} is not in the model{hint}; layers are 0 to {len(model.model) - 1}, "
             "parts of them are such as '23.cv3', and groups are backbone and all-but-head"
@@ -107,6 +111,12 @@ def _half(tensor: Any) -> Any:
     return (tensor.half() if tensor.is_floating_point() else tensor).contiguous().numpy()
 
 
+def digests_before(model: Any, frozen: Collection[str]) -> dict[str, dict[str, str]]:
+    """Return the digests of the tensors named `frozen`, and of all parameters that are trained."""
+    trainable = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    return {"frozen": digests(model, frozen), "trainable": digests(model, trainable)}
+
+
 def snapshot(model: Any, items: Iterable[int | str], buffers: bool = True) -> dict[str, Any]:
     """Copies of all frozen tensors at full precision, BatchNorm's running statistics among them if `buffers`."""
     state = model.state_dict() if buffers else dict(model.named_parameters())
@@ -119,7 +129,7 @@ def moved(before: dict[str, Any], model: Any) -> list[str]:
     return [name for name, tensor in before.items() if not bool((state[name] == tensor).all())]
 
 
-def prove(before: dict[str, dict[str, str]], model: Any) -> dict[str, Any]:
+def prove(before: dict[str, dict[str, str]], model: Any) -> Proof:
     """Compare a saved model with the digests from before its phase; return the proof for `train.json`.
 
     The proof holds one digest over all frozen tensors from before the phase, and one of the saved model. Raises

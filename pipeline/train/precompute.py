@@ -17,61 +17,61 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from pipeline import files
+from pipeline import files, logs
 from pipeline.errors import PipelineError
 from pipeline.train import features
-from pipeline.train.features import Features, FixedDataset, Shortened, Wanted
+from pipeline.train.features import Features, FixedDataset, Shortened
+from pipeline.train.plan import FeatureCache
 
 SPARE = 200 * 2**20  # bytes that stay free on the disk
 PACKAGES = ("torch", "ultralytics-opencv-headless", "opencv-python-headless")  # compute, read and resize
 
 
-def attach(dataset: FixedDataset, model: Shortened, wanted: Wanted, split: str) -> dict[str, Any]:
+def attach(dataset: FixedDataset, model: Shortened, cache: FeatureCache, split: str) -> dict[str, Any]:
     """Give the data set its features, cached earlier or computed now, or leave it to compute them in each epoch.
 
     `split` is "train" or "val". Returns the decision and its reason, for `train.json`. Raises PipelineError where
-    `cache: true` cannot be had.
+    `cache_features: true` cannot be had.
     """
-    decision = _decide(dataset, model, wanted, split)
+    decision = _decide(dataset, model, cache, split)
     model.cached = {**model.cached, split: decision["cached"]}
     return decision
 
 
-def _decide(dataset: FixedDataset, model: Shortened, wanted: Wanted, split: str) -> dict[str, Any]:
+def _decide(dataset: FixedDataset, model: Shortened, cache: FeatureCache, split: str) -> dict[str, Any]:
     model.eval()
-    file = wanted.folder / f"{_key(dataset, model, wanted.cut)[:16]}.bin"
+    file = cache.folder / f"{_key(dataset, model, cache.cut)[:16]}.bin"
     index = file.with_suffix(".json")
-    layers = features.needed(model, wanted.cut)
+    layers = features.needed(model, cache.cut)
     if index.is_file() and file.is_file():
         known = files.read_json(index)
         shapes = _shapes(dataset, known["sample"])
-        dataset.features = Features(file, wanted.cut, layers, shapes, known["sizes"])
+        dataset.features = Features(file, cache.cut, layers, shapes, known["sizes"])
         return {"cached": True, "reason": "known from an earlier training", "file": file.name}
-    wanted.folder.mkdir(parents=True, exist_ok=True)
+    cache.folder.mkdir(parents=True, exist_ok=True)
     batches = _batches(dataset)
-    sample = _sample(dataset, model, wanted.cut, batches[0])
+    sample = _sample(dataset, model, cache.cut, batches[0])
     shapes = _shapes(dataset, sample)
     total = sum(math.prod(shape) for image in shapes for shape in image) * features.DTYPE.itemsize
-    free = shutil.disk_usage(wanted.folder).free
+    free = shutil.disk_usage(cache.folder).free
     if total + SPARE > free:
-        short = f"features of {split} need {total / 1e9:.1f} GB, and {wanted.folder} has {free / 1e9:.1f} GB free"
-        if wanted.cache is True:
+        short = f"features of {split} need {total / 1e9:.1f} GB, and {cache.folder} has {free / 1e9:.1f} GB free"
+        if cache.mode is True:
             raise PipelineError(f"train.cache_features: {short}; make room, lower train.imgsz, or write auto")
         return {"cached": False, "reason": short}
-    _compute(dataset, model, wanted.cut, batches, file, f"train: features of {split}")
+    _compute(dataset, model, cache.cut, batches, file, f"train: features of {split}")
     sizes = [dataset.sizes[number] for number in range(len(dataset))]
     files.write_json(index, {"sample": sample, "sizes": sizes})
-    dataset.features = Features(file, wanted.cut, layers, shapes, sizes)
+    dataset.features = Features(file, cache.cut, layers, shapes, sizes)
     return {"cached": True, "reason": f"computed once: {total / 1e6:.0f} MB", "file": file.name}
 
 
 def _key(dataset: FixedDataset, model: Any, cut: int) -> str:
-    """Hash all that features depend on: code, versions, weights before the cut, images, their size and order."""
+    """Hash all that features depend on: code, versions, layers before the cut, images, their size and order."""
     code = [files.sha256(Path(path)) for path in (__file__, features.__file__)]
     versions = [version(package) for package in PACKAGES]
-    digest = hashlib.sha256(f"{cut} {features.DTYPE} {code} {versions}\n".encode())
+    digest = hashlib.sha256(f"{cut} {features.DTYPE} {code} {versions} {_structure(model, cut)}\n".encode())
     state = model.state_dict()
     for name in sorted(state):
         if int(name.split(".")[1]) < cut:
@@ -79,6 +79,12 @@ def _key(dataset: FixedDataset, model: Any, cut: int) -> str:
     for index, image in enumerate(dataset.im_files):
         digest.update(f"{files.sha256(Path(image))} {dataset.sides(index)}\n".encode())
     return digest.hexdigest()
+
+
+def _structure(model: Any, cut: int) -> list[Any]:
+    """Return what the weights before the cut do not tell: wiring, activations, strides, and which outputs leave."""
+    layers = [*model.yaml["backbone"], *model.yaml["head"]][:cut]
+    return [layers, repr(model.model[:cut]), features.needed(model, cut)]
 
 
 def _batches(dataset: FixedDataset) -> list[list[int]]:
@@ -116,7 +122,7 @@ def _compute(
     """Write the features of all images."""
     partial = files.aside(file)
     try:
-        with partial.open("wb") as out, tqdm(total=len(dataset), desc=description, unit="image", disable=None) as bar:
+        with partial.open("wb") as out, logs.progress(description=description, total=len(dataset)) as bar:
             for batch in batches:
                 arrays = [
                     np.ascontiguousarray(tensor.astype(features.DTYPE))

@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.config import Phase, Train
 from pipeline.errors import ConfigError
+from pipeline.records.training import Choice
 
 GIVEN = "given in the config"
 FEW = 3  # epochs; at four and more the configs scored no better for it (benchmarks/recipe.md)
@@ -27,7 +28,7 @@ class Recipe:
     batch: int
     lr0: float
     args: dict[str, Any]
-    reasons: dict[str, dict[str, Any]]
+    reasons: dict[str, Choice]
     few_steps: bool
     ema: float | None
 
@@ -90,7 +91,7 @@ def is_best(fitness: float, best: float) -> bool:
     return fitness >= best - NOISE
 
 
-def _choice(given: Any, value: Any, reason: str) -> dict[str, Any]:
+def _choice(given: Any, value: Any, reason: str) -> Choice:
     return {"value": value, "reason": reason if given is None else GIVEN}
 
 
@@ -130,6 +131,8 @@ def _ultralytics(config: Train) -> Recipe:
     if rates and config.args.get("optimizer", "auto") == "auto":
         raise ConfigError("train.recipe: Ultralytics' own optimizer sets its own rate; name train.args.optimizer")
     given = {"batch": config.batch, "lr0": config.lr0, "ema": config.ema, **config.args}
-    reasons = {key: {"value": value, "reason": GIVEN} for key, value in given.items() if value is not None}
+    reasons: dict[str, Choice] = {
+        key: {"value": value, "reason": GIVEN} for key, value in given.items() if value is not None
+    }
     batch, lr0 = config.batch or 16, config.lr0 or 0.01
     return Recipe(phases, batch, lr0, dict(config.args), reasons, few_steps=False, ema=config.ema)

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import files, results
+from pipeline import files
 from pipeline.errors import DataError
+from pipeline.metrics import bootstrap
+from pipeline.metrics.matching import match
+from pipeline.records import predictions as split_records
+from pipeline.records.coco import GroundTruth, Prediction
 from pipeline.run import Run
-from pipeline.validate import bootstrap
-from pipeline.validate.matching import match
 
 SPLITS = ("val", "test")
 LIMITS = "intervals cover the choice of images, not the luck of the seed: one training each"
@@ -37,7 +39,10 @@ def main(run: Run, other: Run) -> str:
             )
     splits = {}
     for split in _splits(run, other):
-        (truth, ours), (their_truth, theirs) = results.read(run, split), results.read(other, split)
+        (truth, ours), (their_truth, theirs) = (
+            split_records.predictions(run, split),
+            split_records.predictions(other, split),
+        )
         if _content(truth) != _content(their_truth):
             raise DataError(
                 f"--against {other.root}: its {split} split has other images or labels than {run.root}; "
@@ -78,7 +83,7 @@ def _splits(run: Run, other: Run) -> list[str]:
     return ours
 
 
-def _content(truth: dict[str, Any]) -> Any:
+def _content(truth: GroundTruth) -> Any:
     """Images and labels by name: ids count anew in every run."""
     names = {category["id"]: category["name"] for category in truth["categories"]}
     boxes: dict[int, list[Any]] = {image["id"]: [] for image in truth["images"]}
@@ -90,30 +95,34 @@ def _content(truth: dict[str, Any]) -> Any:
     return images, sorted(names.values())
 
 
-def _as_in(
-    truth: dict[str, Any], their_truth: dict[str, Any], predictions: list[dict[str, Any]]
-) -> list[dict[str, Any]]:
+def _as_in(truth: GroundTruth, their_truth: GroundTruth, predictions: list[Prediction]) -> list[Prediction]:
     """Predictions with the image and category ids of `truth`."""
-    images = _ids(truth["images"], their_truth["images"], "file_name")
-    categories = _ids(truth["categories"], their_truth["categories"], "name")
+    images = _ids(_images(truth), _images(their_truth))
+    categories = _ids(_categories(truth), _categories(their_truth))
     return [
         {**record, "image_id": images[record["image_id"]], "category_id": categories[record["category_id"]]}
         for record in predictions
     ]
 
 
-def _ids(ours: list[dict[str, Any]], theirs: list[dict[str, Any]], key: str) -> dict[int, int]:
-    known = {record[key]: record["id"] for record in ours}
-    return {record["id"]: known[record[key]] for record in theirs}
+def _images(truth: GroundTruth) -> dict[str, int]:
+    return {image["file_name"]: image["id"] for image in truth["images"]}
 
 
-def differences(truth: dict[str, Any], ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> dict[str, Any]:
+def _categories(truth: GroundTruth) -> dict[str, int]:
+    return {category["name"]: category["id"] for category in truth["categories"]}
+
+
+def _ids(ours: dict[str, int], theirs: dict[str, int]) -> dict[int, int]:
+    """Return our id for each of theirs."""
+    return {number: ours[name] for name, number in theirs.items()}
+
+
+def differences(truth: GroundTruth, ours: list[Prediction], theirs: list[Prediction]) -> dict[str, Any]:
     """Figures of both, the difference, its interval and the verdict, overall and per class."""
     images = len(truth["images"])
-    # The first row is the split itself, each image once; then come the draws.
-    drawn = np.concatenate([np.ones((1, images), dtype=np.int64), bootstrap.draws(images)])
-    matches, other_matches = match(truth, ours), match(truth, theirs)
-    run, against = bootstrap.figures(matches, drawn), bootstrap.figures(other_matches, drawn)
+    matches = match(truth, ours)
+    run, against = bootstrap.with_draws(matches), bootstrap.with_draws(match(truth, theirs))
     return {
         "images": images,
         "figures": _compared(run.overall(), against.overall(), images),

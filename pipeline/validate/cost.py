@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import pixels, weights
+from pipeline import pixels
+from pipeline.records.metrics import Cost
+from pipeline.upstream import environment
 
 WARM_UP, RUNS = 3, 30
 # Ultralytics' preprocess, inference and postprocess: their sum is what is recorded.
 INCLUDES = "letterbox, network and non-maximum suppression, without reading the file"
 
 
-def measure(model: Any, images: list[Path], imgsz: int, device: str) -> dict[str, Any]:
+def measure(model: Any, images: list[Path], imgsz: int, device: str) -> Cost:
     """Measure parameters and GFLOPs of the fused network, as Ultralytics counts them, and milliseconds per image.
 
     Fused, since that is what predicts and is exported: BatchNorm folded into convolutions, the head that only
@@ -38,7 +40,7 @@ def measure(model: Any, images: list[Path], imgsz: int, device: str) -> dict[str
         "gflops": round(gflops, 3) if gflops else None,  # Ultralytics gives 0 where it cannot count
         "imgsz": imgsz,
         "latency": {
-            "device": weights.device_name(device),
+            "device": environment.device_name(device),
             "batch": 1,
             "includes": INCLUDES,
             "runs": RUNS,

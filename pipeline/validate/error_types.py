@@ -14,11 +14,16 @@ General Toolbox for Identifying Object Detection Errors", ECCV 2020), at its two
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from pipeline.validate.matching import average_precision_of, boxes, greedy, overlaps
+from pipeline.metrics.iou import pairwise_iou
+from pipeline.metrics.matching import boxes, by_image, greedy
+from pipeline.metrics.precision_recall import average_precision_of
+from pipeline.records.coco import Annotation, GroundTruth, Prediction
+from pipeline.records.errors import ErrorFile, ObjectKind, PredictionKind
+from pipeline.records.metrics import Confusion
 
 FOREGROUND, BACKGROUND = 0.5, 0.1
 MISTAKES = ("classification", "localisation", "both", "duplicate", "background")
@@ -28,41 +33,27 @@ FIXABLE = ("classification", "localisation")  # the mistakes that, mended, find 
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class Diagnosis:
     """A prediction, what it is ("tp" or one of MISTAKES), and the object it is about, None for background."""
 
-    prediction: dict[str, Any]
-    kind: str
-    annotation: dict[str, Any] | None
+    prediction: Prediction
+    kind: PredictionKind
+    annotation: Annotation | None
     iou: float
 
 
-def judge(truth: dict[str, Any], predictions: list[dict[str, Any]], max_detections: int | None = None) -> list[Judged]:
+def diagnose(truth: GroundTruth, predictions: list[Prediction], max_detections: int | None = None) -> list[Diagnosis]:
     """Every prediction with its kind, image by image, best score first."""
-    judged = []
-    for labelled, found in _by_image(truth, predictions):
-        judged += _judge_image(labelled, found[:max_detections])
-    return judged
+    diagnoses = []
+    for labelled, found in by_image(truth, predictions):
+        diagnoses += _diagnose_image(labelled, found[:max_detections])
+    return diagnoses
 
 
-def _by_image(
-    truth: dict[str, Any], predictions: list[dict[str, Any]]
-) -> list[tuple[list[dict[str, Any]], list[dict[str, Any]]]]:
-    """Annotations and predictions of each image, these best first."""
-    images: dict[int, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {
-        image["id"]: ([], []) for image in truth["images"]
-    }
-    for annotation in truth["annotations"]:
-        images[annotation["image_id"]][0].append(annotation)
-    for prediction in sorted(predictions, key=lambda record: -record["score"]):
-        images[prediction["image_id"]][1].append(prediction)
-    return list(images.values())
-
-
-def _judge_image(labelled: list[dict[str, Any]], found: list[dict[str, Any]]) -> list[Judged]:
+def _diagnose_image(labelled: list[Annotation], found: list[Prediction]) -> list[Diagnosis]:
     if not labelled:
-        return [Judged(prediction, "background", None, 0.0) for prediction in found]
-    iou, same = overlaps(boxes(found), boxes(labelled)), _same_class(found, labelled)
+        return [Diagnosis(prediction, "background", None, 0.0) for prediction in found]
+    iou, same = pairwise_iou(boxes(found), boxes(labelled)), _same_class(found, labelled)
     own, other = iou * same, iou * ~same
     takes = greedy(own, np.array([FOREGROUND]))[0]
     duplicated = own * np.isin(np.arange(len(labelled)), takes)
@@ -81,58 +72,60 @@ def _judge_image(labelled: list[dict[str, Any]], found: list[dict[str, Any]]) ->
     about = np.choose(case, [position for _, _, position in cases])
     overlap = iou[np.arange(len(found)), about]
     return [
-        Judged(prediction, kind, None if kind == "background" else labelled[position], value)
+        Diagnosis(prediction, kind, None if kind == "background" else labelled[position], value)
         for prediction, kind, position, value in zip(
             found, (cases[number][0] for number in case), about.tolist(), overlap.tolist(), strict=True
         )
     ]
 
 
-def _same_class(found: list[dict[str, Any]], labelled: list[dict[str, Any]]) -> Any:
+def _same_class(found: list[Prediction], labelled: list[Annotation]) -> Any:
     """[predictions, objects]"""
     ours, theirs = ([record["category_id"] for record in records] for records in (found, labelled))
     return np.array(ours, dtype=int)[:, None] == np.array(theirs, dtype=int)[None, :]
 
 
-def objects(truth: dict[str, Any], judged: list[Judged]) -> dict[int, tuple[str, Judged | None]]:
+def objects(truth: GroundTruth, diagnoses: list[Diagnosis]) -> dict[int, tuple[ObjectKind, Diagnosis | None]]:
     """What became of each object, by annotation id: "tp", a FIXABLE mistake, or "missed", and by which prediction.
 
     Of several mistakes about an object that was not found, the best scored one counts.
     """
-    became: dict[int, tuple[str, Judged | None]] = {record["id"]: ("missed", None) for record in truth["annotations"]}
-    about = [one for one in judged if one.annotation and one.kind in ("tp", *FIXABLE)]
+    became: dict[int, tuple[ObjectKind, Diagnosis | None]] = {
+        record["id"]: ("missed", None) for record in truth["annotations"]
+    }
+    about = [one for one in diagnoses if one.annotation and one.kind in ("tp", *FIXABLE)]
     for one in sorted(about, key=lambda one: (one.kind != "tp", -one.prediction["score"])):
         if one.annotation and became[one.annotation["id"]][1] is None:
-            became[one.annotation["id"]] = (one.kind, one)
+            became[one.annotation["id"]] = (cast(ObjectKind, one.kind), one)
     return became
 
 
-def count(judged: list[Judged], became: dict[int, tuple[str, Judged | None]]) -> dict[str, int]:
+def count(diagnoses: list[Diagnosis], became: dict[int, tuple[ObjectKind, Diagnosis | None]]) -> dict[str, int]:
     counts = dict.fromkeys(("tp", *MISTAKES), 0)
-    for one in judged:
+    for one in diagnoses:
         counts[one.kind] += 1
     return {**counts, "missed": sum(kind == "missed" for kind, _ in became.values())}
 
 
-def costs(truth: dict[str, Any], predictions: list[dict[str, Any]]) -> dict[str, float | None]:
+def costs(truth: GroundTruth, predictions: list[Prediction]) -> dict[str, float | None]:
     """Points of AP50, 0..1, that mending all mistakes of one kind would bring; the others stay as they are.
 
     A classification or localisation error about an object that was not found becomes its hit (the best scored
     one; the rest vanish), all other mistakes vanish, missed objects are no longer asked for. None
     where nothing is asked for.
     """
-    judged = judge(truth, predictions, MAX_DETECTIONS)
-    became = objects(truth, judged)
-    judged.sort(key=lambda one: -one.prediction["score"])
+    diagnoses = diagnose(truth, predictions, MAX_DETECTIONS)
+    became = objects(truth, diagnoses)
+    diagnoses.sort(key=lambda one: -one.prediction["score"])
     labelled = {category["id"]: 0 for category in truth["categories"]}
     missed = dict(labelled)
     for annotation in truth["annotations"]:
         labelled[annotation["category_id"]] += 1
         missed[annotation["category_id"]] += became[annotation["id"]][0] == "missed"
-    kinds = np.array([one.kind for one in judged], dtype=object)
-    classes = np.array([one.prediction["category_id"] for one in judged], dtype=int)
+    kinds = np.array([one.kind for one in diagnoses], dtype=object)
+    classes = np.array([one.prediction["category_id"] for one in diagnoses], dtype=int)
     # The class of the object that a prediction would find if it were right, -1 where it would vanish.
-    mended = np.array([_mended(one, became) for one in judged], dtype=int)
+    mended = np.array([_mended(one, became) for one in diagnoses], dtype=int)
     before = _map50(classes, kinds == "tp", labelled, labelled)
     if before is None:
         return dict.fromkeys(KINDS)
@@ -149,7 +142,7 @@ def costs(truth: dict[str, Any], predictions: list[dict[str, Any]]) -> dict[str,
     return cost
 
 
-def _mended(one: Judged, became: dict[int, tuple[str, Judged | None]]) -> int:
+def _mended(one: Diagnosis, became: dict[int, tuple[ObjectKind, Diagnosis | None]]) -> int:
     if one.kind in FIXABLE and one.annotation and became[one.annotation["id"]][1] is one:
         return int(one.annotation["category_id"])
     return -1
@@ -171,7 +164,7 @@ def _map50(classes: Any, hits: Any, labelled: dict[int, int], asked: dict[int, i
     return float(np.mean(figures)) if figures else None
 
 
-def confusion(truth: dict[str, Any], predictions: list[dict[str, Any]]) -> dict[str, Any]:
+def confusion(truth: GroundTruth, predictions: list[Prediction]) -> Confusion:
     """Labelled classes (rows) against predicted ones (columns), background last in both.
 
     Each object and each prediction counts once: first hits, then, best score first, what is left over and overlaps
@@ -180,10 +173,10 @@ def confusion(truth: dict[str, Any], predictions: list[dict[str, Any]]) -> dict[
     index_of = {category["id"]: index for index, category in enumerate(truth["categories"])}
     background = len(index_of)
     matrix = np.zeros((background + 1, background + 1), dtype=int)
-    for labelled, found in _by_image(truth, predictions):
+    for labelled, found in by_image(truth, predictions):
         rows = [index_of[record["category_id"]] for record in labelled]
         columns = [index_of[record["category_id"]] for record in found]
-        iou, same = overlaps(boxes(found), boxes(labelled)), _same_class(found, labelled)
+        iou, same = pairwise_iou(boxes(found), boxes(labelled)), _same_class(found, labelled)
         takes = greedy(iou * same, np.array([FOREGROUND]))[0]
         free = ~np.isin(np.arange(len(labelled)), takes)
         rest = greedy(iou * free * (takes < 0)[:, None], np.array([FOREGROUND]))[0]
@@ -196,16 +189,16 @@ def confusion(truth: dict[str, Any], predictions: list[dict[str, Any]]) -> dict[
     return {"labels": [*names, "background"], "matrix": matrix.tolist()}
 
 
-def kept(predictions: list[dict[str, Any]], thresholds: list[float]) -> list[dict[str, Any]]:
+def kept(predictions: list[Prediction], thresholds: list[float]) -> list[Prediction]:
     """Those from the threshold of their class up."""
     return [record for record in predictions if record["score"] >= thresholds[record["category_id"]]]
 
 
-def record(truth: dict[str, Any], predictions: list[dict[str, Any]], thresholds: dict[str, float]) -> dict[str, Any]:
+def record(truth: GroundTruth, predictions: list[Prediction], thresholds: dict[str, float]) -> ErrorFile:
     """The errors file of a split: every prediction with its kind, every object with what became of it."""
-    judged = judge(truth, predictions)
-    became = objects(truth, judged)
-    number = {id(one): position for position, one in enumerate(judged, start=1)}
+    diagnoses = diagnose(truth, predictions)
+    became = objects(truth, diagnoses)
+    number = {id(one): position for position, one in enumerate(diagnoses, start=1)}
     return {
         "iou": {"foreground": FOREGROUND, "background": BACKGROUND},
         "thresholds": thresholds,
@@ -217,7 +210,7 @@ def record(truth: dict[str, Any], predictions: list[dict[str, Any]], thresholds:
                 "annotation_id": one.annotation["id"] if one.annotation else None,
                 "iou": round(one.iou, 6),
             }
-            for one in judged
+            for one in diagnoses
         ],
         "objects": [
             {
@@ -229,5 +222,5 @@ def record(truth: dict[str, Any], predictions: list[dict[str, Any]], thresholds:
             for annotation in truth["annotations"]
         ],
         "missed": [index for index, (kind, _) in became.items() if kind == "missed"],
-        "counts": count(judged, became),
+        "counts": count(diagnoses, became),
     }

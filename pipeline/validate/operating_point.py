@@ -5,12 +5,12 @@ Everything here is about single-label predictions, since that is what a device m
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from pipeline.config import Wanted
-from pipeline.validate.matching import ClassMatches
+from pipeline.metrics.matching import ClassMatches
+from pipeline.metrics.precision_recall import Curve
+from pipeline.records.metrics import Calibration, ChosenThreshold, ClassCounts, Counts, CountsByClass, OperatingPoint
 
 IOU = 0.5
 # Where val says nothing about a class: the score from which Ultralytics' predict shows a box.
@@ -20,7 +20,7 @@ CALIBRATION_SCORE = 0.05
 BINS = 10
 
 
-def choose(matches: list[ClassMatches], names: list[str], wanted: Wanted | None) -> dict[str, Any]:
+def choose(matches: list[ClassMatches], names: list[str], wanted: Wanted | None) -> OperatingPoint:
     """The threshold of each class: of best F1, or the one that reaches the wanted precision or recall best.
 
     With a wanted precision, the cut of highest recall among those that reach it; with a wanted recall, the cut of
@@ -28,63 +28,59 @@ def choose(matches: list[ClassMatches], names: list[str], wanted: Wanted | None)
     model's last digit does not change what is kept.
     """
     goal = wanted.model_dump(exclude_none=True) if wanted else {"best": "f1"}
-    thresholds, per_class = {}, {}
+    thresholds: dict[str, float] = {}
+    per_class: dict[str, ChosenThreshold] = {}
     for name, of_class in zip(names, matches, strict=True):
-        objects = int(of_class.objects.sum())
-        thresholds[name], why = _choose(of_class, objects, wanted)
-        per_class[name] = {"why": why, "objects": objects}
+        curve = Curve.of(name, of_class)
+        thresholds[name], why = _choose(curve, wanted)
+        per_class[name] = {"why": why, "objects": curve.objects}
     return {"chosen_on": "val", "wanted": goal, "iou": IOU, "thresholds": thresholds, "per_class": per_class}
 
 
-def _choose(matches: ClassMatches, objects: int, wanted: Wanted | None) -> tuple[float, str]:
-    if not objects:
+def _choose(curve: Curve, wanted: Wanted | None) -> tuple[float, str]:
+    if not curve.objects:
         return DEFAULT_SCORE, "no labelled object in val, Ultralytics' default"
-    if not matches.hits[0].any():
+    if not curve.found.any():
         return DEFAULT_SCORE, "no object found in val, Ultralytics' default"
-    scores, found = matches.scores, np.cumsum(matches.hits[0])
-    # Equal scores are kept or left together.
-    ends = np.flatnonzero(np.append(scores[1:] < scores[:-1], True))
-    precision, recall = found[ends] / (ends + 1), found[ends] / objects
-    f1 = 2 * found[ends] / (ends + 1 + objects)
-    best, why = int(f1.argmax()), "best F1"
+    best, why = int(curve.f1.argmax()), "best F1"
     if wanted:
         [(figure, level)] = wanted.model_dump(exclude_none=True).items()
+        precision, recall = curve.precision, curve.recall
         reached, other = (precision, recall) if figure == "precision" else (recall, precision)
         if (reached >= level).any():
             best, why = int(np.where(reached >= level, other, -1).argmax()), f"{figure} {level:g}"
         else:
             why = f"{figure} {level:g} is out of reach, best F1 instead"
-    last = ends[best]
-    below = scores[last + 1] if last + 1 < len(scores) else 0.0
+    below = curve.scores[best + 1] if best + 1 < len(curve.scores) else 0.0
     # Scores have six decimals, so halves of their sums have seven; rounding to fewer could let the next one in.
-    return round(float(scores[last] + below) / 2, 7), why
+    return round(float(curve.scores[best] + below) / 2, 7), why
 
 
-def judge(matches: list[ClassMatches], names: list[str], thresholds: dict[str, float]) -> dict[str, Any]:
+def judge(matches: list[ClassMatches], names: list[str], thresholds: dict[str, float]) -> CountsByClass:
     """Precision, recall and F1 of the predictions from the threshold of their class up."""
-    per_class, total = {}, np.zeros(3, dtype=int)
+    per_class: dict[str, ClassCounts] = {}
+    total = np.zeros(3, dtype=int)
     for name, of_class in zip(names, matches, strict=True):
         kept = of_class.hits[0][of_class.scores >= thresholds[name]]
         found = int(kept.sum())
         counts = np.array([found, len(kept) - found, int(of_class.objects.sum()) - found])
         total += counts
-        per_class[name] = {"threshold": thresholds[name], **_rates(*counts.tolist()), **_counts(*counts.tolist())}
-    return {**_rates(*total.tolist()), **_counts(*total.tolist()), "per_class": per_class}
+        per_class[name] = {"threshold": thresholds[name], **_counts(*counts.tolist())}
+    return {**_counts(*total.tolist()), "per_class": per_class}
 
 
-def _rates(tp: int, fp: int, fn: int) -> dict[str, float | None]:
+def _counts(tp: int, fp: int, fn: int) -> Counts:
     return {
+        "tp": tp,
+        "fp": fp,
+        "fn": fn,
         "precision": round(tp / (tp + fp), 6) if tp + fp else None,
         "recall": round(tp / (tp + fn), 6) if tp + fn else None,
         "f1": round(2 * tp / (2 * tp + fp + fn), 6) if tp + fn else None,
     }
 
 
-def _counts(tp: int, fp: int, fn: int) -> dict[str, int]:
-    return {"tp": tp, "fp": fp, "fn": fn}
-
-
-def calibration(matches: list[ClassMatches]) -> dict[str, Any]:
+def calibration(matches: list[ClassMatches]) -> Calibration:
     """Does a score of 0.7 mean right seven times in ten? A reliability diagram and its expected error.
 
     The expected calibration error (Naeini et al. 2015, for detections Küppers et al. 2020) is the gap between

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
-from pipeline import files
+from pipeline import files, logs
 from pipeline.boxes import Box, YoloDataset, read_labels
 from pipeline.config import Validate
+from pipeline.records.coco import GroundTruth, Prediction
 
 PREDICT_BATCH = 8
 
@@ -28,15 +28,14 @@ class Predictions:
     `single_label`: a box comes with its best class, as from `model.predict` and on a device. Operating points,
     calibration and error types are taken of these.
 
-    The second is not a part of the first: a class that is only the second best of its box suppresses its
-    neighbours in the first, and not in the second. So both are made, from one pass through the network.
+    The second is not a part of the first; `BothPredictor` says why.
     """
 
-    every_label: list[dict[str, Any]] = field(default_factory=list)
-    single_label: list[dict[str, Any]] = field(default_factory=list)
+    every_label: list[Prediction] = field(default_factory=list)
+    single_label: list[Prediction] = field(default_factory=list)
 
 
-def ground_truth(dataset: YoloDataset, images: list[Path]) -> dict[str, Any]:
+def ground_truth(dataset: YoloDataset, images: list[Path]) -> GroundTruth:
     """The labels of an earlier stage's split as a COCO data set."""
 
     def boxes_of(path: Path) -> tuple[Box, ...]:
@@ -50,9 +49,9 @@ def _size(path: Path) -> tuple[int, int]:
         return image.size
 
 
-def as_coco(names: Sequence[str], labelled: Iterable[tuple[Path, tuple[Box, ...]]]) -> dict[str, Any]:
+def as_coco(names: Sequence[str], labelled: Iterable[tuple[Path, tuple[Box, ...]]]) -> GroundTruth:
     """A COCO data set. Image ids count from 1 in the order given, category ids from 0 in that of `names`."""
-    coco: dict[str, Any] = {
+    coco: GroundTruth = {
         "images": [],
         "annotations": [],
         "categories": [{"id": index, "name": name} for index, name in enumerate(names)],
@@ -80,24 +79,21 @@ def predict(model: Any, images: list[Path], imgsz: int, config: Validate, device
     Images go through the same square letterbox that exported models get, so that what is measured here is what
     a device will do.
     """
+    from pipeline.upstream import predictor
+
     predictions = Predictions()
     settings = {"imgsz": imgsz, "conf": config.conf, "iou": config.iou, "max_det": config.max_det}
-    predictor = _predictor_of_both()
-    with tqdm(total=len(images), desc=description, unit="image", leave=False, delay=1, disable=None) as bar:
+    with logs.progress(description=description, total=len(images)) as bar:
         for first in range(0, len(images), PREDICT_BATCH):
             batch = [str(path) for path in images[first : first + PREDICT_BATCH]]
-            single = model.predict(
-                batch, predictor=predictor, rect=False, device=device or None, verbose=False, **settings
-            )
-            every, model.predictor.every_label = model.predictor.every_label, []
-            for image_id, (best, all_of_it) in enumerate(zip(single, every, strict=True), start=first + 1):
+            for image_id, (best, every) in enumerate(predictor.predict(model, batch, device, **settings), first + 1):
                 predictions.single_label += _records(best, image_id)
-                predictions.every_label += _records(all_of_it, image_id)
+                predictions.every_label += _records(every, image_id)
             bar.update(len(batch))
     return predictions
 
 
-def _records(result: Any, image_id: int) -> list[dict[str, Any]]:
+def _records(result: Any, image_id: int) -> list[Prediction]:
     # In double precision, so that rounding gives the shortest decimals.
     corners = result.boxes.xyxy.cpu().numpy().astype(float)
     sides = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1).round(3)
@@ -108,33 +104,7 @@ def _records(result: Any, image_id: int) -> list[dict[str, Any]]:
     ]
 
 
-def write(path: Path, records: list[dict[str, Any]]) -> None:
+def write(path: Path, records: list[Prediction]) -> None:
     """Write COCO results, one record per line: there are hundreds per image, and indenting them takes seconds."""
     text = json.dumps(records, sort_keys=True, allow_nan=False)
     files.write_text(path, text.replace("}, {", "},\n{") + "\n")
-
-
-def _predictor_of_both() -> Any:
-    from ultralytics.models.yolo.detect import DetectionPredictor
-    from ultralytics.utils.nms import non_max_suppression
-
-    class PredictorOfBoth(DetectionPredictor):  # type: ignore[misc]  # Ultralytics has no types
-        """Ultralytics' predictor, which also keeps the results with every label in `every_label`."""
-
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
-            self.every_label: list[Any] = []
-
-        def postprocess(self, preds: Any, img: Any, orig_imgs: Any, **kwargs: Any) -> Any:
-            found = non_max_suppression(
-                preds,
-                self.args.conf,
-                self.args.iou,
-                multi_label=True,
-                max_det=self.args.max_det,
-                end2end=getattr(self.model, "end2end", False),
-            )
-            self.every_label += self.construct_results(found, img, orig_imgs, **kwargs)
-            return super().postprocess(preds, img, orig_imgs, **kwargs)
-
-    return PredictorOfBoth

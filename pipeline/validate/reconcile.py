@@ -6,15 +6,18 @@ other is made theirs, and what each step changes is measured, not guessed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.validate import coco
-from pipeline.validate.matching import IOU_THRESHOLDS, ClassMatches, average_precision_of, match
+from pipeline.metrics import coco
+from pipeline.metrics.matching import IOU_THRESHOLDS, ClassMatches, by_image, match
+from pipeline.metrics.precision_recall import average_precision_of
+from pipeline.records.coco import Annotation, GroundTruth, Prediction
+from pipeline.records.metrics import CocoFigures
 
 Pair = tuple[float, float]  # mAP50-95, mAP50
 SHOWN_SCORE = 0.25  # from which Ultralytics' predict shows a box
@@ -23,14 +26,14 @@ FIFTYONE_SCORE = 0.05
 
 
 def measure(
-    truth: dict[str, Any],
-    every_label: list[dict[str, Any]],
-    single_label: list[dict[str, Any]],
-    figures: dict[str, Any],
+    truth: GroundTruth,
+    every_label: list[Prediction],
+    single_label: list[Prediction],
+    figures: CocoFigures,
     tools: Collection[str],
 ) -> dict[str, Any]:
     """Evaluate with each of `tools`. `figures` are COCO's of `every_label`. Needs at least one labelled object."""
-    start: Pair = (figures["map50_95"], figures["map50"])
+    start = _pair(figures)
     theirs: dict[str, Pair] = {}
     remaining: dict[str, dict[str, float]] = {}
     steps = []
@@ -88,8 +91,13 @@ def _step(tool: str, cause: str, before: Pair, after: Pair) -> dict[str, Any]:
     return {"tool": tool, "cause": cause, **_difference(before, after)}
 
 
-def _by_coco(truth: dict[str, Any], predictions: list[dict[str, Any]]) -> Pair:
-    figures = coco.evaluate(truth, predictions)
+def _by_coco(truth: GroundTruth, predictions: list[Prediction]) -> Pair:
+    return _pair(coco.evaluate(truth, predictions))
+
+
+def _pair(figures: CocoFigures) -> Pair:
+    """Return mAP50-95 and mAP50 of a split with objects."""
+    assert figures["map50_95"] is not None and figures["map50"] is not None  # nothing else is reconciled
     return figures["map50_95"], figures["map50"]
 
 
@@ -114,7 +122,7 @@ def _ultralytics_ap(hits: NDArray[np.bool_], objects: int) -> float:
     return float(compute_ap(found / objects, found / np.arange(1, len(hits) + 1))[0])
 
 
-def by_ultralytics(truth: dict[str, Any], predictions: list[dict[str, Any]]) -> Pair:
+def by_ultralytics(truth: GroundTruth, predictions: list[Prediction]) -> Pair:
     """mAP50-95 and mAP50 as Ultralytics' validation computes them: its overlaps, its matching, its area."""
     import torch
     from ultralytics.engine.validator import BaseValidator
@@ -123,12 +131,7 @@ def by_ultralytics(truth: dict[str, Any], predictions: list[dict[str, Any]]) -> 
     # `match_predictions` looks at nothing of a validator but its overlaps.
     validator = SimpleNamespace(iouv=torch.linspace(0.5, 0.95, len(IOU_THRESHOLDS)))
     metrics = DetMetrics({category["id"]: category["name"] for category in truth["categories"]})
-    images: dict[int, tuple[list[Any], list[Any]]] = {image["id"]: ([], []) for image in truth["images"]}
-    for annotation in truth["annotations"]:
-        images[annotation["image_id"]][0].append(annotation)
-    for prediction in sorted(predictions, key=lambda record: -record["score"]):
-        images[prediction["image_id"]][1].append(prediction)
-    for name, (labelled, found) in images.items():
+    for number, (labelled, found) in enumerate(by_image(truth, predictions)):
         theirs, ours = (
             torch.tensor([record["category_id"] for record in records], dtype=torch.float32)
             for records in (labelled, found)
@@ -145,14 +148,14 @@ def by_ultralytics(truth: dict[str, Any], predictions: list[dict[str, Any]]) -> 
                 "pred_cls": ours.numpy(),
                 "target_cls": theirs.numpy(),
                 "target_img": np.unique(theirs.numpy()),
-                "im_name": str(name),
+                "im_name": str(number),
             }
         )
     metrics.process()
     return float(metrics.box.map), float(metrics.box.map50)
 
 
-def _corners(records: list[dict[str, Any]]) -> Any:
+def _corners(records: Sequence[Annotation | Prediction]) -> Any:
     import torch
 
     boxes = torch.tensor([record["bbox"] for record in records], dtype=torch.float32)
@@ -160,7 +163,7 @@ def _corners(records: list[dict[str, Any]]) -> Any:
     return boxes
 
 
-def by_fiftyone(truth: dict[str, Any], predictions: list[dict[str, Any]]) -> Pair:
+def by_fiftyone(truth: GroundTruth, predictions: list[Prediction]) -> Pair:
     """mAP50-95 and mAP50 as FiftyOne's COCO evaluation computes them; without its database, which is not needed."""
     from fiftyone.core.labels import Detection, Detections
     from fiftyone.utils.eval.coco import COCOEvaluationConfig, _compute_pr_curves

@@ -6,15 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import files, weights
+from pipeline import files
 from pipeline.config import Validate
 from pipeline.errors import DataError
 from pipeline.formats import yolo
+from pipeline.metrics import coco
+from pipeline.records import training as training_record
+from pipeline.records.coco import GroundTruth, Prediction
 from pipeline.run import Run
-from pipeline.validate import coco
+from pipeline.upstream import checkpoints
 from pipeline.validate.predict import as_coco, predict
 
-Measured = tuple[dict[str, Any], list[Path], list[dict[str, Any]]]  # ground truth, images, our predictions
+Measured = tuple[GroundTruth, list[Path], list[Prediction]]  # ground truth, images, our predictions
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,7 @@ class Baseline:
     file: Path
     model: Any
     names: list[str]
-    labelled: tuple[dict[str, Any], list[Path]] | None  # ground truth and images
+    labelled: tuple[GroundTruth, list[Path]] | None  # ground truth and images
 
 
 def baseline(config: Validate, run: Run) -> Baseline | str | None:
@@ -33,17 +36,17 @@ def baseline(config: Validate, run: Run) -> Baseline | str | None:
     Raises DataError where the labelled set is not there or holds nothing that the source model knows, before
     anything has been predicted.
     """
-    recorded = files.read_json(run.train_record)["weights"]
+    recorded = training_record.read(run)["weights"]
     if recorded["sha256"] is None:
         return None
-    candidates = [weights.HOME / recorded["name"]]
+    candidates = [checkpoints.HOME / recorded["name"]]
     if run.params("train").is_file():  # says where they were
         candidates.insert(0, Path(files.read_json(run.params("train"))["train"]["weights"]))
     for path in candidates:
         if path.is_file() and files.sha256(path) == recorded["sha256"]:
             break
     else:
-        return f"the source weights {recorded['name']} are not in {weights.HOME} any more, or are others now"
+        return f"the source weights {recorded['name']} are not in {checkpoints.HOME} any more, or are others now"
     from ultralytics import YOLO
 
     model = YOLO(str(path), task="detect")
@@ -59,7 +62,7 @@ def baseline(config: Validate, run: Run) -> Baseline | str | None:
     return Baseline(path, model, names, (truth, images))
 
 
-def _labelled_set(path: Path) -> tuple[dict[str, Any], list[Path]]:
+def _labelled_set(path: Path) -> tuple[GroundTruth, list[Path]]:
     """The val images of a YOLO data set, else its test images, else all of them."""
     if not path.exists():
         raise DataError(f"validate.retention: {path}: not there; name the data.yaml of a labelled set, or null")
@@ -83,7 +86,7 @@ def measure(
         return {"skipped": start} if start else None
     ours = list(model.names.values())
 
-    def found_by(network: Any, names: list[str], truth: dict[str, Any], images: list[Path]) -> list[dict[str, Any]]:
+    def found_by(network: Any, names: list[str], truth: GroundTruth, images: list[Path]) -> list[Prediction]:
         found = predict(network, images, imgsz, config, device, "validate: retention").every_label
         return _renamed(found, names, truth)
 
@@ -99,12 +102,12 @@ def measure(
     return {"source": start.file.name, "sets": sets} if sets else None
 
 
-def _labelled_classes(truth: dict[str, Any]) -> set[str]:
+def _labelled_classes(truth: GroundTruth) -> set[str]:
     names = {category["id"]: category["name"] for category in truth["categories"]}
     return {names[record["category_id"]] for record in truth["annotations"]}
 
 
-def _renamed(found: list[dict[str, Any]], names: list[str], truth: dict[str, Any]) -> list[dict[str, Any]]:
+def _renamed(found: list[Prediction], names: list[str], truth: GroundTruth) -> list[Prediction]:
     """Predictions with the category ids of `truth`; those of classes that it does not have are left out."""
     ids = {category["name"]: category["id"] for category in truth["categories"]}
     return [
@@ -116,9 +119,9 @@ def _renamed(found: list[dict[str, Any]], names: list[str], truth: dict[str, Any
 
 def _compare(
     images_of: str,
-    truth: dict[str, Any],
-    before: list[dict[str, Any]],
-    after: list[dict[str, Any]],
+    truth: GroundTruth,
+    before: list[Prediction],
+    after: list[Prediction],
     known: list[str],
     ours: list[str],
 ) -> dict[str, Any]:

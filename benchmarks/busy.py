@@ -1,0 +1,70 @@
+"""Seconds of a training beside other work: alone, and beside one, two and three busy processes.
+
+python benchmarks/busy.py configs/NAME.yaml > benchmarks/busy.md      (minutes; after `make augment` of that config)
+
+Each training is a process of its own, and they take turns. `spin` is how often a waiting thread of OpenMP looks for
+work before it sleeps (GOMP_SPINCOUNT): `libgomp` is its own default, 300,000.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from evaluate import machine
+
+from pipeline import config as configs
+from pipeline.run import Run
+
+SPINS = ("libgomp", "0", "1000", "5000")
+BUSY = (0, 1, 2, 3)
+OUT = Path("runs/bench-busy")
+TRAIN = """
+import sys
+from pathlib import Path
+from pipeline import config, train
+from pipeline.run import Run
+given = config.load(Path(sys.argv[1]))
+print(train.main(given.train, Run(Path(sys.argv[2])), given.seed, "cpu", 0))
+"""
+
+
+def seconds(config: Path, spin: str, busy: int) -> float:
+    """Train once beside that many endless loops."""
+    shutil.rmtree(OUT, ignore_errors=True)
+    OUT.mkdir(parents=True)
+    for folder in ("dataset", "augmented"):
+        (OUT / folder).symlink_to((Run.of(config).root / folder).resolve())
+    environment = dict(os.environ)
+    environment["GOMP_SPINCOUNT"] = "300000" if spin == "libgomp" else spin
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(busy)]
+    try:
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", TRAIN, config, OUT], env=environment, check=True, capture_output=True)
+        return time.perf_counter() - start
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--repeats", type=int, default=1, help="the fastest of so many")
+    arguments = parser.parse_args()
+    configs.load(arguments.config)
+    print(f"{machine()}\n\n| spin | {' | '.join(f'beside {busy}' if busy else 'alone' for busy in BUSY)} |")
+    print(f"|---|{'---|' * len(BUSY)}", flush=True)
+    for spin in SPINS:
+        row = [min(seconds(arguments.config, spin, busy) for _ in range(arguments.repeats)) for busy in BUSY]
+        print(f"| {spin} | {' | '.join(f'{value:.0f} s' for value in row)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

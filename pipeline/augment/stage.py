@@ -1,0 +1,224 @@
+"""Offline copies of the training images. Validation and test images are referred to, never touched."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from pipeline import files, parallel, pixels
+from pipeline.augment import balance, preview
+from pipeline.boxes import Box, YoloDataset, read_labels, write_data_yaml, write_labels
+from pipeline.config import Augment
+from pipeline.errors import DataError, PipelineError
+from pipeline.run import Run
+
+# `check` and `transforms` are imported late: Albumentations takes two seconds, also where no copy is wanted.
+JPEG_QUALITY, PREVIEW_QUALITY = 95, 88  # of copies, for which originals keep their bytes, and of the preview
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A training image, and how many copies to make of it."""
+
+    image: Path
+    copies: int
+
+    def names(self) -> list[str]:
+        return [f"{self.image.stem}-copy{number}" for number in range(self.copies)]
+
+
+def main(config: Augment, run: Run, seed: int, workers: int | None = None) -> str:
+    """Write `run.augmented`: every training image and its transformed copies, the same for any `workers`.
+
+    Raises ConfigError for transforms that cannot be used, DataError for images that they do not fit.
+    """
+    _refuse_shadowed_albumentations()
+    dataset = YoloDataset.read(run.dataset / "data.yaml")
+    jobs, factors = _jobs(config, dataset, seed)
+    copies = sum(job.copies for job in jobs)
+    if not copies:
+        processes = 0  # links are made faster than processes
+    elif (processes := parallel.processes(workers, len(jobs))) > 1:
+        parallel.start(preload=["pipeline.augment.transforms"])
+    if config.transforms:
+        _check(config, dataset, jobs[0].image)
+    with files.new_folder(run.augmented) as folder:
+        for kind in ("images", "labels"):
+            (folder / kind / "train").mkdir(parents=True)
+        make = Maker(config, dataset.names, seed, folder)
+        made = list(parallel.ordered(make, jobs, processes, "augment"))
+        account = _account(made, dataset.names, factors)
+        files.write_json(folder / "augment.json", account)
+        if copies:
+            sheet = preview.sheet(folder / "images" / "train", made, dataset.names)
+            (folder / "preview.jpg").write_bytes(pixels.jpeg(sheet, PREVIEW_QUALITY))
+        # Relative, so that the run can be moved as a whole.
+        folders = {"train": "images/train"}
+        folders |= {split: f"../{run.dataset.name}/images/{split}" for split in dataset.images if split != "train"}
+        write_data_yaml(folder / "data.yaml", folders, dataset.names)
+    return _last_line(account, run.augmented) + _no_effect(workers, processes, copies)
+
+
+def _refuse_shadowed_albumentations() -> None:
+    try:
+        found = version("albumentationsx")
+    except PackageNotFoundError:
+        return
+    raise PipelineError(
+        f"albumentationsx {found} is installed over albumentations, and differs from it; "
+        "delete .venv and run `make` again, or uninstall both and install albumentations"
+    )
+
+
+def _jobs(config: Augment, dataset: YoloDataset, seed: int) -> tuple[list[Job], dict[str, float]]:
+    """What to do for each training image, and the repeat factors by which `balance` decided."""
+    images = dataset.files("train")
+    factors: dict[str, float] = {}
+    jobs = [Job(image, config.copies) for image in images]
+    if config.balance:
+        classes = [set(_labels(dataset.label_file(image), dataset.names)) for image in images]
+        factors = balance.repeat_factors(classes)
+        jobs = [
+            Job(image, balance.copies(held, factors, config.copies, _seed(seed, image.stem, "copies")))
+            for image, held in zip(images, classes, strict=True)
+        ]
+    stems = {image.stem for image in images}
+    for job in jobs:
+        for name in job.names():
+            if name in stems:
+                raise DataError(f"{job.image}: a copy of it would be called {name}, as another image is; rename one")
+    return jobs, factors
+
+
+def _labels(path: Path, names: Sequence[str]) -> dict[str, int]:
+    """How many boxes of each class a label file has; without the image, whose size it does not take."""
+    return _count(read_labels(path, names, width=1, height=1))
+
+
+def _seed(seed: int, stem: str, what: int | str) -> int:
+    """One seed for each image and copy, so that neither order nor other images change its bytes."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{stem}/{what}".encode()).digest()[:4], "big")
+
+
+def _check(config: Augment, dataset: YoloDataset, path: Path) -> None:
+    from pipeline.augment import check
+
+    image = pixels.read(path)
+    boxes = read_labels(dataset.label_file(path), dataset.names, image.shape[1], image.shape[0])
+    check.check(config.transforms, dataset.names, image, boxes)
+
+
+# --- One image ------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1)
+def _compose(config: str, names: tuple[str, ...]) -> Any:
+    """The transforms, made once in each process."""
+    from pipeline.augment import transforms
+
+    return transforms.compose(Augment.model_validate_json(config), names)
+
+
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """Puts an image and its copies into the new folder, and tells what became of their boxes."""
+
+    config: Augment
+    names: tuple[str, ...]
+    seed: int
+    folder: Path
+
+    def __call__(self, job: Job) -> dict[str, Any]:
+        """Raises DataError where the image does not go through the transforms."""
+        images, labels = self.folder / "images" / "train", self.folder / "labels" / "train"
+        label_file = YoloDataset.label_file(job.image)
+        files.link_or_copy(job.image, images / job.image.name)
+        files.link_or_copy(label_file, labels / label_file.name)
+        if not job.copies:
+            return {"file": job.image.name, "boxes": _labels(label_file, self.names), "copies": []}
+        from pipeline.augment import transforms
+
+        image = pixels.read(job.image)
+        boxes = read_labels(label_file, self.names, image.shape[1], image.shape[0])
+        compose = _compose(self.config.model_dump_json(), self.names)
+        copies = []
+        for number, name in enumerate(job.names()):
+            try:
+                done = transforms.apply(compose, image, boxes, _seed(self.seed, job.image.stem, number))
+                encoded = pixels.jpeg(done.image, JPEG_QUALITY)
+            except Exception as error:  # Albumentations, OpenCV and NumPy each speak in their own way
+                raise DataError(
+                    f"{job.image}: {transforms.words(error)}; change augment.transforms, or leave the image out"
+                ) from None
+            (images / f"{name}.jpg").write_bytes(encoded)
+            height, width = done.image.shape[:2]
+            write_labels(labels / f"{name}.txt", done.boxes, self.names, (width, height))
+            lost = [
+                {"box": boxes[index].id, "class": boxes[index].label, "visible": share and round(share, 3)}
+                for index, share in done.lost.items()
+            ]
+            copies.append({"file": f"{name}.jpg", "boxes": _count(done.boxes), "lost": lost})
+        return {"file": job.image.name, "boxes": _count(boxes), "copies": copies}
+
+
+def _count(boxes: Iterable[Box]) -> dict[str, int]:
+    return dict(Counter(box.label for box in boxes))
+
+
+# --- What became of the boxes ---------------------------------------------------------------------
+
+
+def _account(images: list[dict[str, Any]], names: Sequence[str], factors: dict[str, float]) -> dict[str, Any]:
+    """Of the boxes that the copies should have, written = read - lost + added.
+
+    Those added are mirror images (border_mode) and pieces (RandomGridShuffle) of one object.
+    """
+    originals: Counter[str] = Counter()
+    copied: Counter[str] = Counter()
+    holding: Counter[str] = Counter()
+    copies = read = lost = 0
+    for image in images:
+        originals.update(image["boxes"])
+        holding.update(image["boxes"].keys())
+        copies += len(image["copies"])
+        read += sum(image["boxes"].values()) * len(image["copies"])
+        for copy in image["copies"]:
+            copied.update(copy["boxes"])
+            lost += len(copy["lost"])
+    written = copied.total()
+    return {
+        "albumentations": version("albumentations"),
+        "originals": len(images),
+        "copies": copies,
+        "boxes": {"read": read, "lost": lost, "added": written - (read - lost), "written": written},
+        "classes": {
+            name: {
+                "images": holding[name],
+                "repeat": round(factors.get(name, 1.0), 3),
+                "boxes_of_originals": originals[name],
+                "boxes_of_copies": copied[name],
+            }
+            for name in names
+        },
+        "images": images,
+    }
+
+
+def _last_line(account: dict[str, Any], target: Path) -> str:
+    lost, read = account["boxes"]["lost"], account["boxes"]["read"]
+    dropped = f" ({lost} of {read} boxes left the image or became too small; augment.json lists them)" if lost else ""
+    return f"{account['originals']} training images + {account['copies']} copies -> {target}{dropped}"
+
+
+def _no_effect(workers: int | None, processes: int, copies: int) -> str:
+    """Say that `--workers` was asked for in vain; empty where it was not."""
+    if workers is None or workers < 2 or processes > 1:
+        return ""
+    why = f"fewer than {2 * parallel.WORTH_A_PROCESS} training images" if copies else "no copies to make"
+    return f"; --workers has no effect: {why}"

@@ -1,0 +1,40 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: AGPL-3.0-only
+"""Find objects with the model beside this file: in images, folders, videos or from a camera.
+
+    python run.py photo.jpg folder/ film.mp4          one line of JSON per image, on the screen
+    python run.py 0 --show                            camera 0, in a window
+    python run.py rtsp://address /dev/video0          a camera of the network, a device
+    python run.py folder/ --json found.jsonl --draw drawn/
+    python run.py --selftest                          does this device do what was proven where the model was made?
+
+What cannot be read is named and passed over, and the exit status is 1. Ctrl-C ends a run, and what it found is kept.
+
+Needs Python 3.8 or newer, numpy, OpenCV (or Pillow, for images alone) and the runtime that model.json names.
+"""
+
+# This file is read by every Python there is, so that an old one gets a line instead of a SyntaxError. The program is
+# in the folder `runner` beside it, in small files that a program of your own can import. A bundle is a folder anyway.
+import os
+import signal
+import sys
+
+if sys.version_info < (3, 8):
+    sys.exit("error: run.py needs Python 3.8 or newer, and this is " + sys.version.split()[0])
+
+# OpenCV's own lines say nothing that ours do not; and an image may be no larger than convert takes.
+os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", "178956970")
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while libraries are imported there is nothing to put in order
+# Files of all bundles have one date, so Python would take the bytecode of an older one for this one's.
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+try:
+    from runner.main import main
+except ImportError as error:
+    sys.exit("error: " + str(error) + "; pip install -r requirements.txt, or unpack the whole bundle again")
+
+if __name__ == "__main__":
+    sys.exit(main(__doc__))

@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: AGPL-3.0-only
+"""The parts of run.py, for programs of your own: `from runner import Model, read_image`.
+
+`Model(folder, spec).detect(read_image(path))` finds objects; `spec` is the content of model.json in `folder`.
+Needs Python 3.8, numpy, OpenCV or Pillow, and the runtime that model.json names; no torch, no Ultralytics.
+"""
+
+from .api import *  # noqa: F403

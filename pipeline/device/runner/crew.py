@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: AGPL-3.0-only
+"""A model that works on several images at once, and goes on where one of them cannot be read."""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Iterator, Tuple
+
+from .base import Found, Trouble, cores, cv2, in_a_line, say
+from .images import read_image
+from .model import Model
+from .sources import Video, expand
+from .stopping import Signals, Stop
+
+Seen = Tuple[str, "int | None", Any, Found]
+
+
+class Crew:
+    """A model that works on as many images at once as there are threads: more a second than all threads on one image.
+
+    Frames of a video or a camera come one by one, and soon is better than many: they have all threads. `problems`
+    counts what was named on the screen and passed over.
+    """
+
+    def __init__(
+        self, folder: Path, spec: dict[str, Any], sources: list[str], threads: int = 0, one_by_one: bool = False
+    ) -> None:
+        self.problems, self.signals = 0, Signals()
+        threads = threads or len(cores())
+        self.sources = expand(sources, self.tell)
+        if not self.sources:
+            return
+        images = sum(isinstance(source, Path) for source in self.sources)
+        # Frames are in a hurry, a GPU is one for all, and a single image has all threads to itself.
+        alone = one_by_one or images < len(self.sources) or spec["format"] == "engine"
+        self.size = 1 if alone else max(1, min(threads, images))
+        self.classes, self.bits = spec["classes"], spec["input"].get("bits")
+        self.model = Model(folder, spec, threads // self.size, self.size)
+
+    def tell(self, problem: str) -> None:
+        self.problems += 1
+        say(f"error: {problem}")
+
+    def each(self) -> Iterator[Seen]:
+        """Name, number of the frame (None for an image), image and what is in it, in the order of the sources.
+
+        What cannot be read is told and left out. After a signal come the images that are finished, and no other.
+        """
+        pool = ThreadPoolExecutor(self.size)
+        waiting: deque[Future[Seen | str]] = deque()
+        try:
+            for source in self.sources:
+                if isinstance(source, Video):
+                    yield from self._results(waiting, 0)
+                    yield from self._frames(pool, source)
+                else:
+                    waiting.append(pool.submit(self._image, source))
+                    yield from self._results(waiting, 2 * self.size)
+            yield from self._results(waiting, 0)
+        except Stop:
+            for future in waiting:
+                result = future.result() if future.done() else ""
+                if not isinstance(result, str):
+                    yield result
+        finally:
+            for future in waiting:
+                future.cancel()
+            pool.shutdown(wait=False)
+
+    def _results(self, waiting: deque[Future[Seen | str]], most: int) -> Iterator[Seen]:
+        """The first ones, until no more than `most` are waiting."""
+        while len(waiting) > most:
+            result = self.signals.result_of(waiting[0])
+            waiting.popleft()
+            if isinstance(result, str):
+                self.tell(result)
+            else:
+                yield result
+
+    def _image(self, path: Path) -> Seen | str:
+        try:
+            image = read_image(path, self.bits)
+            return str(path), None, image, self.model.detect(image)
+        except Trouble as error:
+            return str(error)
+        except Exception as error:  # too little memory, or a runtime's own kinds
+            return f"{path}: {in_a_line(error)}"
+
+    def _frames(self, pool: ThreadPoolExecutor, video: Video) -> Iterator[Seen]:
+        """Waits for a camera in another thread: nothing interrupts OpenCV while it waits."""
+        if cv2 is None:
+            self.tell(f"{video.name}: videos and cameras need OpenCV; pip install opencv-python-headless")
+            return
+        number = 0
+        try:
+            capture = self.signals.result_of(pool.submit(video.open))
+            while True:
+                there, frame = self.signals.result_of(pool.submit(capture.read))
+                if not there:
+                    break
+                yield video.name, number, frame, self.model.detect(frame)
+                number += 1
+            problem = video.end(capture, number)
+            capture.release()
+        except Exception as error:  # OpenCV's own, or a runtime's
+            problem = f"broke off after {number} frames: {in_a_line(error)}"
+        if problem:
+            self.tell(f"{video.name}: {problem}")

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: AGPL-3.0-only
+"""Build the TensorRT engine on the device that will run it: build.py's part."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from .base import Trouble
+
+
+def build(trt: Any, onnx: bytes, profile: dict[str, Any] | None, workspace_mb: int, prepare: Any = None) -> Any:
+    """The serialised engine of an ONNX model. `trt` is the module: `tensorrt`, or `tensorrt_rtx` for a check.
+
+    The network is strongly typed: precisions are those that the ONNX file has, nothing is decided here. `profile`
+    gives the shapes of a model with dynamic ones; `prepare` may change the builder's configuration.
+    """
+    logger = _Listening(trt).logger
+    builder = trt.Builder(logger.it)
+    flags = 0
+    if hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED"):
+        flags |= 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    network = builder.create_network(flags)
+    parser = trt.OnnxParser(network, logger.it)
+    if not parser.parse(onnx):
+        said = "; ".join(str(parser.get_error(index).desc()) for index in range(parser.num_errors))
+        raise Trouble(f"TensorRT does not take the ONNX model: {' '.join(said.split())[:300]}")
+    config = builder.create_builder_config()
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_mb << 20)
+    if profile:
+        shapes = builder.create_optimization_profile()
+        shapes.set_shape(profile["input"], *(tuple(profile[key]) for key in ("min", "opt", "max")))
+        config.add_optimization_profile(shapes)
+    if prepare:
+        prepare(config)
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        said = " ".join((logger.errors or ["no word from it"])[-1].split())[:300]
+        raise Trouble(f"TensorRT cannot build the engine: {said}")
+    return plan, network.num_layers
+
+
+class _Listening:
+    """Keeps what TensorRT's log calls errors."""
+
+    def __init__(self, trt: Any) -> None:
+        errors: list[str] = []
+
+        class Logger(trt.ILogger):  # type: ignore[misc]
+            def __init__(self) -> None:
+                trt.ILogger.__init__(self)
+
+            def log(self, severity: Any, message: str) -> None:
+                if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
+                    errors.append(message)
+
+        self.it, self.errors = Logger(), errors
+        self.logger = self
+
+
+def main(about: str | None, arguments: list[str] | None = None) -> int:
+    """Build the engine; `about` is the docstring of build.py. Return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="build.py", description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--workspace", type=int, default=4096, metavar="MB", help="memory for the builder")
+    options = parser.parse_args(arguments)
+    folder = Path(__file__).resolve().parents[1]
+    try:
+        spec = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        source = folder / spec["engine"]["onnx"]
+        if hashlib.sha256(source.read_bytes()).hexdigest() != spec["engine"]["onnx_sha256"]:
+            raise Trouble(f"{source.name}: changed since it was proven (its sha256 differs); unpack the bundle again")
+        try:
+            import tensorrt
+        except ImportError:
+            raise Trouble(
+                "this machine has no TensorRT for Python; an engine is built on the NVIDIA device that will run it "
+                "(JetPack brings tensorrt along), or with trtexec: sh build.sh"
+            ) from None
+        try:
+            plan, _ = build(tensorrt, source.read_bytes(), spec["engine"]["profile"], options.workspace)
+        except (RuntimeError, TypeError) as error:  # no driver, no GPU: its builder comes back empty
+            said = " ".join(str(error).split())[:200]
+            raise Trouble(f"this machine cannot build an engine: no NVIDIA GPU with a driver ({said})") from None
+        target = folder / spec["model"]
+        partial = target.with_name(f".{target.name}.partial")
+        partial.write_bytes(plan)
+        os.replace(partial, target)
+        size = target.stat().st_size / 1e6
+        print(f"{target.name}: {size:.1f} MB, TensorRT {tensorrt.__version__}; now: python run.py --selftest")
+    except Trouble as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {error.filename or 'build.py'}: {error.strerror}", file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: AGPL-3.0-only
+"""Image files: read, drawn on, written."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .base import Found, Trouble, cv2
+from .headers import is_16_bit_png, is_cut_short, orientation
+
+COLOURS = ((60, 60, 235), (90, 200, 90), (255, 140, 0), (0, 200, 230), (200, 80, 200), (200, 200, 60))  # BGR
+HEIC = (b"ftypheic", b"ftypheix", b"ftypheim", b"ftypheis", b"ftyphevc", b"ftyphevx", b"ftypmif1", b"ftypmsf1")
+
+
+def read_image(path: str | Path, bits: int | None = None) -> Any:
+    """(height, width, 3), uint8, BGR, upright.
+
+    `bits` is how many of 16 the images use that the model was trained on: `spec["input"]["bits"]`. Raises Trouble.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise Trouble(f"{path}: {error.strerror}") from None
+    if not data:
+        raise Trouble(f"{path}: not an image: the file is empty")
+    if is_cut_short(data):
+        raise Trouble(f"{path}: not an image that is whole: the end of the file is missing")
+    try:
+        image = _by_opencv(data) if cv2 is not None else _by_pillow(data)
+    except Trouble as error:
+        raise Trouble(f"{path}: {error}") from None
+    except Exception:  # damage reaches decoders in a dozen ways, struct.error to zlib.error
+        image = None
+    if image is None:
+        reader = "OpenCV" if cv2 is not None else "Pillow"
+        heic = " (HEIC, as telephones write it: save it as JPEG)" if data[4:12] in HEIC else ""
+        raise Trouble(f"{path}: not an image that {reader} can read{heic}")
+    if image.dtype == np.uint8:
+        return image
+    if image.dtype != np.uint16:
+        raise Trouble(f"{path}: its pixels are neither 8 nor 16 bits; save it with 8")
+    if bits is None:
+        raise Trouble(f"{path}: 16 bits, and the model was trained on images of 8; save it with 8")
+    return np.minimum(image >> (bits - 8), 255).astype(np.uint8)
+
+
+def _by_opencv(data: bytes) -> Any:
+    turn = orientation(data)
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+    if turn == 1:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    return _turned(cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION), turn)
+
+
+def _turned(image: Any, turn: int) -> Any:
+    """Upright: EXIF's orientations are, in order, those of its mirrored and its turned images."""
+    if image is None:
+        return None
+    if turn >= 5:
+        image = image.transpose(1, 0, 2)
+    if turn in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    if turn in (3, 4, 7, 8):
+        image = image[::-1]
+    return np.ascontiguousarray(image)
+
+
+def _by_pillow(data: bytes) -> Any:
+    try:
+        from PIL import Image, ImageOps
+    except ImportError:
+        raise Trouble("no package to read images with; pip install opencv-python-headless, or pillow") from None
+    with Image.open(io.BytesIO(data)) as opened:
+        image: Any = ImageOps.exif_transpose(opened)
+        if image.mode.startswith("I"):
+            values = np.asarray(image)
+            if values.min() >= 0 and values.max() < 1 << 16:
+                return np.stack([values.astype(np.uint16)] * 3, axis=2)
+        if is_16_bit_png(data):  # of which it has thrown away one half
+            raise Trouble("16 bits in colour, which Pillow cannot read; pip install opencv-python-headless")
+        return np.asarray(image.convert("RGB"))[:, :, ::-1]
+
+
+def label(classes: list[str], index: int) -> str:
+    """What is written beside a box: fonts at hand have ASCII letters alone, so other names go by their number."""
+    name = classes[index]
+    return name if name.isascii() and name.isprintable() else f"#{index}"
+
+
+def draw(image: Any, found: Found, classes: list[str]) -> Any:
+    """A copy of the image with boxes, names and scores."""
+    texts = [f"{label(classes, index)} {score:.2f}" for index, score in zip(found.classes, found.scores)]
+    corners = [tuple(round(float(side)) for side in box) for box in found.corners]
+    colours = [COLOURS[index % len(COLOURS)] for index in found.classes]
+    if cv2 is not None:
+        drawn = image.copy()
+        for (x1, y1, x2, y2), text, colour in zip(corners, texts, colours):
+            cv2.rectangle(drawn, (x1, y1), (x2, y2), colour, 2)
+            cv2.putText(drawn, text, (x1, max(y1 - 4, 12)), cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, 1, cv2.LINE_AA)
+        return drawn
+    from PIL import Image, ImageDraw
+
+    canvas = Image.fromarray(np.ascontiguousarray(image[:, :, ::-1]))
+    pencil = ImageDraw.Draw(canvas)
+    for (x1, y1, x2, y2), text, colour in zip(corners, texts, colours):
+        pencil.rectangle((x1, y1, x2, y2), outline=colour[::-1], width=2)
+        pencil.text((x1, max(y1 - 12, 0)), text, fill=colour[::-1])
+    return np.asarray(canvas)[:, :, ::-1]
+
+
+def write_jpeg(path: Path, image: Any) -> None:
+    """Write it whole or not at all. Raises Trouble."""
+    try:
+        if cv2 is not None:
+            data = cv2.imencode(".jpg", image)[1].tobytes()
+        else:
+            from PIL import Image
+
+            encoded = io.BytesIO()
+            Image.fromarray(np.ascontiguousarray(image[:, :, ::-1])).save(encoded, "JPEG", quality=95)
+            data = encoded.getvalue()
+    except Exception:  # cv2.error, or what Pillow has
+        raise Trouble(f"{path}: a JPEG cannot hold {image.shape[1]}x{image.shape[0]} pixels") from None
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_bytes(data)
+        os.replace(partial, path)
+    except OSError as error:
+        if partial.exists():
+            partial.unlink()
+        raise Trouble(f"{path}: {error.strerror}") from None

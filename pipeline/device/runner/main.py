@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: AGPL-3.0-only
+"""The command line of run.py."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from .base import Trouble, cv2, in_a_line, say
+from .bench import bench
+from .crew import Crew
+from .images import draw, label, write_jpeg
+from .lines import Lines, as_json
+from .selftest import selftest
+
+MOST_OF_A_NAME = 200  # bytes; with its number and suffix a name stays below the 255 that disks take
+
+
+def run(crew: Crew, options: argparse.Namespace) -> int:
+    """Tell what is found. Return the exit status: 1 where something could not be read, more after a signal."""
+    if options.draw:
+        options.draw.mkdir(parents=True, exist_ok=True)
+    if options.draw or options.show:
+        labels = [label(crew.classes, index) for index in range(len(crew.classes))]
+        by_number = [f"{text} is {name}" for text, name in zip(labels, crew.classes) if text != name]
+        if by_number:
+            say(f"drawn by number: {', '.join(by_number)}")
+    crew.signals.listen()
+    lines, ended = Lines(options.json), False
+    try:
+        for count, (name, frame, image, found) in enumerate(crew.each()):
+            lines.write(as_json(name, frame, image, found, crew.classes))
+            if options.draw or options.show:
+                drawn = draw(image, found, crew.classes)
+                if options.draw:
+                    write_jpeg(options.draw / f"{count:06d}_{_short(name)}.jpg", drawn)
+                if options.show and not _shown(drawn, frame is None):
+                    break
+        ended = True
+    finally:
+        lines.finish(ended)
+    if crew.signals.caught:
+        say(f"stopped; {lines.count} images until then{f' are in {options.json}' if options.json else ''}")
+        return 128 + crew.signals.caught
+    return int(crew.problems > 0)
+
+
+def _short(name: str) -> str:
+    """The name of a file without its suffix, or an address as a name for a file."""
+    stem = re.sub(r"[^\w.-]+", "_", name) if "://" in name else Path(name).stem
+    while len(os.fsencode(stem)) > MOST_OF_A_NAME:
+        stem = stem[:-1]
+    return stem
+
+
+def _shown(drawn: Any, wait: bool) -> bool:
+    """Show it in the window; whether the person wants to see more."""
+    try:
+        cv2.imshow("found", drawn)
+        return cv2.waitKey(0 if wait else 1) not in (27, ord("q"))
+    except cv2.error:
+        raise Trouble("--show: this OpenCV has no windows; pip install opencv-python") from None
+
+
+def number(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
+def main(about: str | None, arguments: list[str] | None = None) -> int:
+    """Do what the command line asks; `about` is the docstring of run.py. Return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="run.py", description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("sources", nargs="*", help="images, folders, videos, addresses, or the number of a camera")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the lines there instead of on the screen")
+    parser.add_argument("--draw", type=Path, metavar="FOLDER", help="write the images with boxes drawn")
+    parser.add_argument("--show", action="store_true", help="in a window; q ends it")
+    parser.add_argument("--threads", type=number, default=0, metavar="N", help="all cores if not given")
+    parser.add_argument("--selftest", action="store_true", help="compare this device with where the model was made")
+    parser.add_argument(
+        "--bench", type=number, default=0, metavar="RUNS", help="measure instead of telling what is found"
+    )
+    options = parser.parse_args(arguments)
+    if not options.sources and not options.selftest:
+        parser.error("name an image, a folder, a video or a camera, or --selftest")
+    try:
+        status = _do(Path(__file__).resolve().parents[1], options)
+    except Trouble as error:
+        say(f"error: {error}")
+        return 1
+    except OSError as error:
+        say(f"error: {error.filename or 'run.py'}: {error.strerror}")
+        return 1
+    except Exception as error:  # whatever a damaged bundle or a runtime comes up with
+        say(f"error: run.py: {type(error).__name__}: {in_a_line(error)}")
+        return 1
+    if status > 1:  # a camera that hangs would be waited for
+        os._exit(status)
+    return status
+
+
+def _do(folder: Path, options: argparse.Namespace) -> int:
+    spec_file = folder / "model.json"
+    try:
+        spec = json.loads(spec_file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise Trouble(f"{spec_file}: not there or damaged; unpack the whole bundle again") from None
+    if options.selftest:
+        Lines(None).put(f"{selftest(folder, spec, options.threads)}\n".encode())
+        return 0
+    if options.bench:
+        measured = bench(folder, spec, options.sources, options.threads, options.bench)
+        Lines(None).put(f"{json.dumps(measured)}\n".encode())
+        return 0
+    if options.show and cv2 is None:
+        raise Trouble("--show: a window needs OpenCV; pip install opencv-python")
+    crew = Crew(folder, spec, options.sources, options.threads)
+    return run(crew, options) if crew.sources else 1

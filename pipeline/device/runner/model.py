@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: AGPL-3.0-only
+"""The model: an image in, objects out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .base import Found, Trouble, cores
+from .letterbox import prepare, to_original
+from .runtimes import load
+
+
+class Model:
+    """The model that `spec`, the content of model.json, describes; its file lies in `folder`."""
+
+    def __init__(self, folder: str | Path, spec: dict[str, Any], threads: int = 0, at_once: int = 1) -> None:
+        path = Path(folder) / spec["model"]
+        if not path.exists() and "engine" in spec:
+            raise Trouble(f"{path}: not there yet; an engine is built where it runs: python build.py, or sh build.sh")
+        if not path.exists():
+            raise Trouble(f"{path}: not there; unpack the whole bundle again")
+        self.spec, self.size = spec, spec["input"]["size"]
+        self.thresholds = np.array([spec["thresholds"][name] for name in spec["classes"]])
+        self.forward = load(path, spec, threads or len(cores()), at_once)
+
+    def detect(self, image: Any) -> Found:
+        """Objects in an image (height, width, 3; uint8, BGR), from the threshold of their class up."""
+        found = self.detect_all(image, float(self.thresholds.min()))
+        return found.only(found.scores >= self.thresholds[found.classes])
+
+    def detect_all(self, image: Any, lowest: float, every_label: bool = False) -> Found:
+        """The same down to one score. `every_label`: a box may come with several classes, as average precision asks."""
+        return self.read(self.forward(prepare(image, self.spec["input"])), image.shape, lowest, every_label)
+
+    def read(self, raw: Any, shape: tuple[int, ...], lowest: float, every_label: bool = False) -> Found:
+        return read_output(raw, self.spec, shape, lowest, every_label)
+
+
+def read_output(
+    raw: Any, spec: dict[str, Any], shape: tuple[int, ...], lowest: float, every_label: bool = False
+) -> Found:
+    """Objects in a model's output, in pixels of the original image of this shape, from one score up."""
+    output, size = spec["output"], spec["input"]["size"]
+    if output["layout"] == "rows":  # (1, n, 6): the graph has chosen already; corners, score, class
+        rows = raw[0][raw[0][:, 4] > lowest]
+        found = Found(rows[:, :4], rows[:, 4], rows[:, 5].astype(int))
+    else:  # "columns", (1, 4 + classes, n): centre, width, height, and a score per class
+        found = _candidates(raw[0], lowest, every_label)
+        found.corners = found.corners * (size if output["normalised"] else 1)
+        # A model that has learned little turns some boxes inside out: they are none, and may not suppress others.
+        found = found.only(_have_area(found.corners))
+        found = found.only(_suppress(found.corners, found.scores, found.classes, output["iou"], output["max_det"]))
+    found.corners = to_original(found.corners, shape, size, spec["input"]["fit"])
+    return found.only(_have_area(found.corners))
+
+
+def _have_area(corners: Any) -> Any:
+    return (corners[:, 2:] > corners[:, :2]).all(axis=1)
+
+
+def _candidates(columns: Any, lowest: float, every_label: bool) -> Found:
+    boxes, scores = columns[:4], columns[4:]
+    likely = np.flatnonzero(scores.max(axis=0) > lowest)
+    boxes, scores = boxes[:, likely], scores[:, likely]
+    if every_label:
+        anchors, classes = np.nonzero(lowest < scores.T)
+    else:
+        anchors, classes = np.arange(len(likely)), scores.argmax(axis=0)
+    centre, half = boxes[:2, anchors].T, boxes[2:, anchors].T / 2
+    return Found(np.concatenate([centre - half, centre + half], axis=1), scores[classes, anchors], classes)
+
+
+def _suppress(corners: Any, scores: Any, classes: Any, iou: float, most: int) -> Any:
+    """Non-maximum suppression within each class: indices of the boxes that stay, best first."""
+    left = np.argsort(-scores, kind="stable")
+    areas = np.prod(corners[:, 2:] - corners[:, :2], axis=1)
+    kept: list[int] = []
+    while len(left) and len(kept) < most:
+        best, left = left[0], left[1:]
+        kept.append(int(best))
+        low = np.maximum(corners[best, :2], corners[left, :2])
+        high = np.minimum(corners[best, 2:], corners[left, 2:])
+        overlap = np.prod(np.clip(high - low, 0, None), axis=1)
+        same = classes[left] == classes[best]
+        left = left[~same | (overlap <= iou * (areas[left] + areas[best] - overlap))]
+    return np.array(kept, dtype=int)

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: AGPL-3.0-only
+"""Runtimes: each gives a function from the input tensor to the output tensor.
+
+It has `threads` for an image, and may be called `at_once` times at the same time.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Callable
+
+import numpy as np
+
+from .base import Trouble, in_a_line
+
+Forward = Callable[[Any], Any]
+
+
+def load(path: Path, spec: dict[str, Any], threads: int, at_once: int) -> Forward:
+    loader, package = RUNTIMES[spec["format"]]
+    try:
+        return loader(path, spec, threads, at_once)
+    except ImportError as error:
+        raise Trouble(f"{path.name}: needs the Python package {package} ({error}); pip install {package}") from None
+    except Trouble:
+        raise
+    except Exception as error:  # every runtime has its own kinds, and a damaged file finds them all
+        raise Trouble(f"{path.name}: {package} cannot load it: {in_a_line(error)}") from None
+
+
+def _in_turns(workers: list[Forward]) -> Forward:
+    """One function of several, each of which serves one caller at a time."""
+    free: SimpleQueue[Forward] = SimpleQueue()
+    for worker in workers:
+        free.put(worker)
+
+    def forward(tensor: Any) -> Any:
+        worker = free.get()
+        try:
+            return worker(tensor)
+        finally:
+            free.put(worker)
+
+    return forward
+
+
+def _onnx(path: Path, spec: dict[str, Any], threads: int, at_once: int) -> Forward:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda tensor: session.run(None, {name: tensor})[0]
+
+
+def _openvino(path: Path, spec: dict[str, Any], threads: int, at_once: int) -> Forward:
+    import openvino
+
+    # f32: where the processor can, OpenVINO computes in bfloat16 by itself, which moves boxes by pixels.
+    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    # Streams of one model: two models would sit on one core, and wait for each other for ever now and then.
+    settings.update({"NUM_STREAMS": at_once, "INFERENCE_NUM_THREADS": threads * at_once})
+    compiled = openvino.Core().compile_model(str(path), "CPU", settings)
+
+    def worker(request: Any) -> Forward:
+        return lambda tensor: next(iter(request.infer(tensor, share_inputs=True).values()))
+
+    return _in_turns([worker(compiled.create_infer_request()) for _ in range(at_once)])
+
+
+def _ncnn(path: Path, spec: dict[str, Any], threads: int, at_once: int) -> Forward:
+    import ncnn
+
+    net = ncnn.Net()
+    net.opt.use_vulkan_compute = False
+    net.opt.num_threads = threads
+    if spec["precision"] == "fp32":  # by itself it rounds to 16 bits where the processor has them
+        net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
+        net.opt.use_bf16_storage = False
+    if net.load_param(str(path)) or net.load_model(str(path.with_suffix(".bin"))):
+        raise Trouble(f"{path.name}: ncnn cannot load it; unpack the whole bundle again")
+    [entry], [end] = net.input_names(), net.output_names()
+
+    def forward(tensor: Any) -> Any:
+        with net.create_extractor() as extractor:
+            extractor.input(entry, ncnn.Mat(tensor[0]))
+            return np.array(extractor.extract(end)[1])[None]
+
+    return forward
+
+
+def _torchscript(path: Path, spec: dict[str, Any], threads: int, at_once: int) -> Forward:
+    import torch
+
+    if spec["output"]["layout"] == "rows":
+        import torchvision  # type: ignore[import-untyped,unused-ignore]  # noqa: F401  # its import makes known the suppression that is in the graph
+
+    torch.set_num_threads(threads)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # that TorchScript will go one day
+        module = torch.jit.load(str(path), map_location="cpu").eval()
+
+    def forward(tensor: Any) -> Any:
+        with torch.inference_mode():
+            result = module(torch.from_numpy(tensor))
+        return (result[0] if isinstance(result, (tuple, list)) else result).numpy()
+
+    return forward
+
+
+def _litert(path: Path, spec: dict[str, Any], threads: int, at_once: int) -> Forward:
+    from ai_edge_litert.interpreter import Interpreter
+
+    def worker() -> Forward:
+        interpreter = Interpreter(str(path), num_threads=threads)
+        interpreter.allocate_tensors()
+        [entry], end = interpreter.get_input_details(), interpreter.get_output_details()[0]
+
+        def forward(tensor: Any) -> Any:
+            interpreter.set_tensor(entry["index"], tensor)
+            interpreter.invoke()
+            return interpreter.get_tensor(end["index"])
+
+        return forward
+
+    return _in_turns([worker() for _ in range(at_once)])
+
+
+def _tensorrt(path: Path, spec: dict[str, Any], threads: int, at_once: int) -> Forward:
+    """Through the CUDA runtime library itself, so that TensorRT is all that has to be installed."""
+    import ctypes
+    import ctypes.util
+
+    import tensorrt
+
+    library = ctypes.util.find_library("cudart") or "libcudart.so"
+    try:
+        cuda = ctypes.CDLL(library)
+    except OSError:
+        raise Trouble(f"{library}: not found; an engine runs on an NVIDIA GPU with CUDA installed") from None
+    runtime = tensorrt.Runtime(tensorrt.Logger(tensorrt.Logger.ERROR))
+    engine = runtime.deserialize_cuda_engine(path.read_bytes())
+    if engine is None:
+        raise Trouble(f"{path.name}: built for another GPU or TensorRT than {tensorrt.__version__}; run build.py here")
+    context = engine.create_execution_context()
+    names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+    entry = next(name for name in names if engine.get_tensor_mode(name) == tensorrt.TensorIOMode.INPUT)
+    end = next(name for name in names if name != entry)
+    size = spec["input"]["size"]
+    context.set_input_shape(entry, (1, 3, size, size))
+    result = np.empty(tuple(context.get_tensor_shape(end)), np.float32)
+    places = {}
+    for name, number in ((entry, 3 * size * size * 4), (end, result.nbytes)):
+        place = ctypes.c_void_p()
+        if cuda.cudaMalloc(ctypes.byref(place), ctypes.c_size_t(number)):
+            raise Trouble("CUDA: no memory on the GPU, or no GPU")
+        context.set_tensor_address(name, place.value)
+        places[name] = place
+
+    def copy(target: Any, source: Any, number: int, kind: int) -> None:  # kind 1: to the GPU, 2: back
+        if cuda.cudaMemcpy(target, source, ctypes.c_size_t(number), kind):
+            raise Trouble("CUDA: copying to or from the GPU failed")
+
+    def forward(tensor: Any) -> Any:
+        copy(places[entry], tensor.ctypes.data_as(ctypes.c_void_p), tensor.nbytes, 1)
+        if not context.execute_async_v3(0):
+            raise Trouble("TensorRT: the engine did not run")
+        copy(result.ctypes.data_as(ctypes.c_void_p), places[end], result.nbytes, 2)
+        return result
+
+    return forward
+
+
+RUNTIMES: dict[str, tuple[Callable[[Path, dict[str, Any], int, int], Forward], str]] = {
+    "onnx": (_onnx, "onnxruntime"),
+    "openvino": (_openvino, "openvino"),
+    "ncnn": (_ncnn, "ncnn"),
+    "torchscript": (_torchscript, "torch"),
+    "litert": (_litert, "ai-edge-litert"),
+    "engine": (_tensorrt, "tensorrt"),
+}
+# What `bench` imports apart from loading: importing a runtime can take longer than loading a model.
+MODULES = {
+    "onnx": "onnxruntime",
+    "openvino": "openvino",
+    "ncnn": "ncnn",
+    "torchscript": "torch",
+    "litert": "ai_edge_litert.interpreter",
+    "engine": "tensorrt",
+}

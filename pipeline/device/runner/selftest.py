@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: AGPL-3.0-only
+"""Does this device do what was proven where the model was made?"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .base import Found, Trouble
+from .images import read_image
+from .model import Model
+
+
+def check_files(folder: Path) -> None:
+    """Every file of the bundle against SHA256SUMS (the form that `sha256sum -c` reads)."""
+    listing = folder / "SHA256SUMS"
+    if not listing.is_file():
+        raise Trouble(f"{listing}: not there; unpack the whole bundle again")
+    try:
+        rows = [line.split("  ", 1) for line in listing.read_text(encoding="utf-8").splitlines()]
+        expected = {name: digest for digest, name in rows}
+    except (UnicodeDecodeError, ValueError):
+        raise Trouble(f"{listing}: damaged; unpack the bundle again") from None
+    if not {"model.json", "run.py"} <= expected.keys():
+        raise Trouble(f"{listing}: damaged; unpack the bundle again")
+    for name, digest in expected.items():
+        path = folder / name
+        if not path.is_file():
+            raise Trouble(f"{path}: not there; unpack the whole bundle again")
+        if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+            raise Trouble(f"{path}: changed since it was proven (its sha256 differs); unpack the bundle again")
+
+
+def selftest(folder: Path, spec: dict[str, Any], threads: int) -> str:
+    """Run the golden images, and compare with what was found where the model was made."""
+    check_files(folder)
+    boxes, images, most_px, most_score = compare(Model(folder, spec, threads), folder)
+    return f"selftest passed: {images} images, {boxes} objects, to {most_px:.2g} px and {most_score:.1g}"
+
+
+def compare(model: Model, folder: Path) -> tuple[int, int, float, float]:
+    """Boxes, images, and the largest distances of corners and scores. Raises Trouble beyond the limits."""
+    spec = model.spec
+    expected = json.loads((folder / "golden" / "expected.json").read_text(encoding="utf-8"))
+    limits, boxes, most_px, most_score = spec["selftest"], 0, 0.0, 0.0
+    for golden in expected:
+        found = model.detect_all(
+            read_image(folder / "golden" / golden["file"], spec["input"].get("bits")), golden["lowest"] * 0.8
+        )
+        there = Found(
+            np.array(golden["corners"]).reshape(-1, 4), np.array(golden["scores"]), np.array(golden["classes"])
+        )
+        px, score, lost = apart(there, found)
+        boxes, most_px, most_score = boxes + len(there), max(most_px, px), max(most_score, score)
+        say = ""
+        if lost:
+            say = f"{lost} of {len(there)} objects not found"
+        elif px > limits["max_box_px"]:
+            say = f"boxes {px:.3g} px apart, {limits['max_box_px']:g} allowed"
+        elif score > limits["max_score"]:
+            say = f"scores {score:.3g} apart, {limits['max_score']:g} allowed"
+        elif sum(found.scores >= golden["lowest"] + limits["max_score"]) > len(there):
+            say = f"{sum(found.scores >= golden['lowest'] + limits['max_score'])} objects instead of {len(there)}"
+        if say:
+            raise Trouble(f"selftest FAILED: golden/{golden['file']}: {say}; this device computes something else")
+    return boxes, len(expected), most_px, most_score
+
+
+def apart(ours: Found, theirs: Found) -> tuple[float, float, int]:
+    """Largest distance of corners and of scores between paired boxes, and how many of ours have no partner."""
+    free, px, score, lost = set(range(len(theirs))), 0.0, 0.0, 0
+    for corners, value, kind in zip(ours.corners, ours.scores, ours.classes):
+        near = [
+            (float(np.abs(theirs.corners[j] - corners).max() + 10 * abs(theirs.scores[j] - value)), j)
+            for j in free
+            if theirs.classes[j] == kind and overlap(corners, theirs.corners[j]) >= 0.5
+        ]
+        if not near:
+            lost += 1
+            continue
+        _, j = min(near)
+        free.remove(j)
+        px = max(px, float(np.abs(theirs.corners[j] - corners).max()))
+        score = max(score, abs(float(theirs.scores[j] - value)))
+    return px, score, lost
+
+
+def overlap(a: Any, b: Any) -> float:
+    """Intersection over union of two boxes given by their corners."""
+    shared = float(np.prod(np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None)))
+    together = float(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2])) - shared
+    return shared / together if together > 0 else 0.0

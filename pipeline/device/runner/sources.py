@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: AGPL-3.0-only
+"""What the command line names: files, folders, videos, cameras and addresses."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Callable
+
+from .base import cv2, say
+
+IMAGES = {
+    *(".avif", ".bmp", ".dib", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm", ".pgm", ".png"),
+    *(".pnm", ".ppm", ".tif", ".tiff", ".webp"),
+}
+VIDEOS = {
+    *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv"),
+    *(".ts", ".webm", ".wmv"),
+}
+# Images too, but neither OpenCV nor Pillow reads them.
+OTHER_IMAGES = {
+    *(".arw", ".cr2", ".cr3", ".dng", ".exr", ".hdr", ".heic", ".heif", ".hif", ".jxl", ".nef", ".orf", ".psd"),
+    *(".raf", ".rw2"),
+}
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+USER = re.compile(r"(?<=://)[^/@]*@")
+# Their headers hold the number of frames; of other containers it is guessed.
+COUNTED = {".avi", ".m4v", ".mov", ".mp4"}
+
+
+class Video:
+    """A video or a camera: what OpenCV is given, what people are told, and whether it goes on until it is stopped."""
+
+    def __init__(self, source: str | int, name: str, endless: bool = False) -> None:
+        self.source, self.name, self.endless = source, name, endless
+
+    def open(self) -> cv2.VideoCapture:
+        return cv2.VideoCapture(self.source)
+
+    def end(self, capture: cv2.VideoCapture, frames: int) -> str | None:
+        """What is wrong with its having ended after so many frames."""
+        promised = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        if not frames:
+            return "cannot be opened, or has no image"
+        if self.endless and promised <= 0:
+            return f"broke off after {frames} frames"
+        if Path(self.name).suffix.lower() == ".avi" and promised <= 0:
+            return f"has {frames} frames that can be read; its head is damaged"
+        # A few frames at the end may be incomplete where the recording was stopped.
+        if Path(self.name).suffix.lower() in COUNTED and frames < 0.99 * promised - 2:
+            return f"broke off after {frames} of {promised:.0f} frames; the file is damaged"
+        return None
+
+
+def expand(sources: list[str], tell: Callable[[str], None]) -> list[Path | Video]:
+    """Images and videos in the order given. `tell` hears of what is none."""
+    found: list[Path | Video] = []
+    for source in sources:
+        path = Path(source)
+        try:
+            if ADDRESS.match(source):
+                found.append(Video(source, USER.sub("", source), endless=True))
+            elif path.is_dir():
+                found += _inside(path, tell)
+            elif source.isascii() and source.isdigit() and not path.exists():
+                found.append(Video(int(source), f"camera {int(source)}", endless=True))
+            elif path.is_char_device() or path.is_fifo():
+                found.append(Video(source, source, endless=True))
+            elif path.is_file():
+                found.append(_file(path))
+            else:
+                tell(f"{source}: no such file or folder")
+        except OSError as error:  # a name that is too long, a folder that may not be read
+            tell(f"{source}: {error.strerror}")
+    return found
+
+
+def _file(path: Path) -> Path | Video:
+    return Video(str(path), str(path)) if path.suffix.lower() in VIDEOS else path
+
+
+def _inside(folder: Path, tell: Callable[[str], None]) -> list[Path | Video]:
+    """What is in a folder, but not in its folders, by name. Says what was passed over."""
+    found: list[Path | Video] = []
+    others: Counter[str] = Counter()
+    folders = 0
+    for path in sorted(folder.iterdir()):
+        suffix = path.suffix.lower()
+        if path.is_dir():
+            folders += 1
+        elif path.name.startswith("."):  # macOS puts a `._photo.jpg` beside every photo.jpg on some disks
+            continue
+        elif suffix in IMAGES | VIDEOS and (path.is_file() or not path.exists()):  # of a broken link one hears later
+            found.append(_file(path))
+        else:
+            others[suffix or "without suffix"] += 1
+    told = []
+    if others:
+        kinds = ", ".join(f"{suffix} {number}" for suffix, number in sorted(others.items(), key=lambda one: -one[1]))
+        told.append(f"{_counted(sum(others.values()), 'file')} that run.py cannot read ({kinds})")
+    if folders:
+        told.append(f"{_counted(folders, 'folder')}, not entered unless named")
+    passed = f"passed over {' and '.join(told)}" if told else ""
+    if not found:
+        tell(f"{folder}: no images or videos in it{passed and '; ' + passed}")
+    elif OTHER_IMAGES & others.keys():
+        tell(f"{folder}: {passed}")
+    elif passed:
+        say(f"{folder}: {passed}")
+    return found
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -1,0 +1,96 @@
+"""Artefacts for a device, each run on real images and compared with the model that was validated."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from pipeline import files
+from pipeline.boxes import YoloDataset
+from pipeline.config import Export
+from pipeline.errors import DataError, ExportError
+from pipeline.export import settings, targets
+from pipeline.export.gate import Gate
+from pipeline.export.make import Maker
+from pipeline.records import metrics as metrics_record
+from pipeline.records.base import write_record
+from pipeline.records.manifest import Artefact, Manifest
+from pipeline.run import Run
+from pipeline.upstream import checkpoints, environment
+
+
+def main(config: Export, run: Run, seed: int, device: str) -> str:
+    """Write every target with its bundle into `run.export`, and the manifest last.
+
+    `device` is checked and changes nothing: the model and the artefacts are compared on the CPU, in float32. A target
+    is not handed out where the model finds nothing in the images, as nothing is proven then. Raises
+    ExportError, and leaves `run.export` as it was, where a target cannot be made here or breaches its limits; all
+    figures are then in `run.export_refused`.
+    """
+    environment.prepare()
+    environment.check_device(device)
+    dataset = YoloDataset.read(run.dataset / "data.yaml")
+    images = _spread(dataset.files("val"), config.images)
+    if not images:
+        raise DataError(f"{run.dataset}: no validation images to compare on; give the val split some")
+    imgsz = checkpoints.imgsz_of(run.model)
+    _refuse_other_classes(run, dataset)
+    targets.refuse_impossible(config.targets, run.model, run.root)
+    with files.new_folder(run.export) as folder:
+        judge = Gate(run.model, dataset, images, config.conf, settings.of(run))
+        maker = Maker(config, run, seed, folder, dataset, judge, _thresholds(run, dataset, config.conf), imgsz)
+        entries, said, refused = [], [], []
+        for target in config.targets:
+            entry, verdict = maker.make(target)
+            entries.append(entry)
+            if verdict.breaches:
+                refused.append(f"{entry['file']}: differs from {run.model}: {verdict.in_a_line()}")
+            else:
+                said.append(_in_words(entry))
+        shutil.rmtree(maker.workshop, ignore_errors=True)
+        manifest = maker.manifest(entries)
+        if refused:
+            write_record(run.export_refused, Manifest, manifest)
+            raise ExportError("\n".join(f"{line}; all figures are in {run.export_refused}" for line in refused))
+        write_record(folder / "manifest.json", Manifest, manifest)
+    run.export_refused.unlink(missing_ok=True)
+    return f"{', '.join(said)} -> {run.export}"
+
+
+def _refuse_other_classes(run: Run, dataset: YoloDataset) -> None:
+    """Raise DataError where the model's classes are not the data set's, in its order: they go out by its names."""
+    own = tuple(checkpoints.load(run.model)[0].names.values())
+    if own != tuple(dataset.names):
+        raise DataError(
+            f"{run.model}: its classes are {list(own)}, those of {run.dataset} {list(dataset.names)}; train again"
+        )
+
+
+def _spread(images: list[Path], number: int) -> list[Path]:
+    """`number` images from all over the list, always the same ones."""
+    if len(images) <= number:
+        return images
+    return [images[int(index)] for index in np.linspace(0, len(images) - 1, number)]
+
+
+def _thresholds(run: Run, dataset: YoloDataset, conf: float) -> dict[str, float]:
+    """The operating point that validation chose per class; `export.conf` where it chose none."""
+    point = metrics_record.read(run)["operating_point"] if run.metrics.is_file() else None
+    chosen, per_class = (point["thresholds"], point["per_class"]) if point else ({}, {})
+    # Where val had nothing to choose by, validation gives Ultralytics' default; ours is what the config says.
+    untold = {name for name, why in per_class.items() if why["why"].startswith("no ")}
+    return {name: conf if name in untold else float(chosen.get(name, conf)) for name in dataset.names}
+
+
+def _in_words(entry: Artefact) -> str:
+    parity, drop, note = entry["parity"], entry["ap"]["drop"]["points"], entry["note"]
+    if entry["verdict"] == "unproven":
+        return f"{entry['file']} not handed out: {note}"
+    more = f"; {note}" if note else ""
+    if entry["precision"] == "fp32" and parity["max_box_px"] is not None:
+        boxes, px, score = parity["boxes"], parity["max_box_px"], parity["max_score"]
+        return f"{entry['file']} equal on {boxes} box{'' if boxes == 1 else 'es'} (to {px:.2g} px, {score:.1g}{more})"
+    within = "no objects to measure mAP50-95 on" if drop is None else f"within {drop:.2f} points of mAP50-95"
+    return f"{entry['file']} {within}{more}"

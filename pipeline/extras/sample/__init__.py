@@ -1,0 +1,1 @@
+from pipeline.extras.sample.dataset import main as main

@@ -1,0 +1,1 @@
+from pipeline.extras.starter.training import main as main

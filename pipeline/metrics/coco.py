@@ -1,0 +1,87 @@
+"""COCO's figures, through faster-coco-eval."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pipeline.records.coco import GroundTruth, Prediction
+from pipeline.records.metrics import CocoFigures
+
+# Names of COCOeval's twelve figures, in its order; the three of size bins are grouped below.
+STATS = (
+    "map50_95",
+    "map50",
+    "map75",
+    "ap_small",
+    "ap_medium",
+    "ap_large",
+    "ar1",
+    "ar10",
+    "ar100",
+    "ar_small",
+    "ar_medium",
+    "ar_large",
+)
+
+
+def evaluate(truth: GroundTruth, predictions: list[Prediction]) -> CocoFigures:
+    """COCO average precision and recall, 0..1; None where a class or size has no labelled object."""
+    from faster_coco_eval import COCO, COCOeval_faster
+
+    names = {category["id"]: category["name"] for category in truth["categories"]}
+    objects = {index: 0 for index in names}
+    for annotation in truth["annotations"]:
+        objects[annotation["category_id"]] += 1
+    coco = COCO(truth)
+    results = coco.loadRes(predictions or [_nothing(truth)])
+    evaluator = COCOeval_faster(coco, results, "bbox", print_function=lambda *words: None)
+    evaluator.run()
+    figure = dict(zip(STATS, map(float, evaluator.stats), strict=False))
+    # [IoU threshold 0.5:0.95, recall, class, area (0: all), detections per image (2: 100)]
+    precision, recall = evaluator.eval["precision"][:, :, :, 0, 2], evaluator.eval["recall"][:, :, 0, 2]
+    per_class = {
+        index: (_mean(precision[:, :, column]), _mean(precision[0, :, column]), _mean(recall[:, column]))
+        for column, index in enumerate(evaluator.params.catIds)
+    }
+    return {
+        "map50_95": _or_none(figure["map50_95"]),
+        "map50": _or_none(figure["map50"]),
+        "map75": _or_none(figure["map75"]),
+        "ar1": _or_none(figure["ar1"]),
+        "ar10": _or_none(figure["ar10"]),
+        "ar100": _or_none(figure["ar100"]),
+        "per_size": {
+            size: {"ap": _or_none(figure[f"ap_{size}"]), "ar": _or_none(figure[f"ar_{size}"])}
+            for size in ("small", "medium", "large")
+        },
+        "per_class": {
+            names[index]: {
+                "map50_95": _or_none(both) if objects[index] else None,
+                "map50": _or_none(half) if objects[index] else None,
+                "ar100": _or_none(found) if objects[index] else None,
+                "objects": objects[index],
+            }
+            for index, (both, half, found) in per_class.items()
+        },
+        "images": len(truth["images"]),
+        "objects": len(truth["annotations"]),
+        "predictions": len(predictions),
+    }
+
+
+def _nothing(truth: GroundTruth) -> Prediction:
+    """A prediction that finds nothing: the evaluator refuses an empty list, though the answer is plain."""
+    image, category = truth["images"][0]["id"], truth["categories"][0]["id"]
+    return {"image_id": image, "category_id": category, "bbox": [0, 0, 0, 0], "score": 0.0}
+
+
+def _mean(values: Any) -> float:
+    """COCO's mean leaves out the entries of -1: classes without objects."""
+    valid = values[values > -1]
+    return float(np.mean(valid)) if valid.size else -1.0
+
+
+def _or_none(figure: float) -> float | None:
+    return None if figure < 0 else round(figure, 6)

@@ -1,0 +1,1 @@
+from pipeline.new.stage import main as main

@@ -1,0 +1,86 @@
+"""What a config starts with, given what a folder holds: split, groups, image size, classes."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.new.contents import Seen
+
+SIZES = (320, 640, 960, 1280)
+# Pixels: two cells of the head's finest grid, which has one every 8 pixels (strides 8, 16 and 32 of YOLO26).
+CLEAR_SIDE = 16
+SHARE_CLEAR = 0.9  # of the objects, that the image size is to make CLEAR_SIDE large
+RATIOS = {"train": 0.7, "val": 0.15, "test": 0.15}
+FEWEST_FOR_TEST = 3  # images, one per split
+# What names of one video, board or patient have in common, as convert.group_by; the surer ones first.
+PATTERNS = {
+    r"([^/]+)\.rf\.[0-9a-f]{8,}": "copies that Roboflow made of one image",
+    r"([^/]+?)[-_. ]?(?:frame|frm)[-_ ]?\d+\.[^./]+$": "frames of one video",
+    r"([^/]*[^/\d\W_][^/]*)[-_ ]\d+\.[^./]+$": "numbered images of one name",
+}
+FEWEST_GROUPS = 5  # fewer are hard to place in three splits
+LARGEST_GROUP = 1 / 3  # of the images
+COMMON_CLASS = 10  # boxes: a class with so many has to be in FEWEST_GROUPS groups, else groups follow the classes
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """`split` is None for the source's own. `group` says in words what `group_by` ties together."""
+
+    split: dict[str, float] | None
+    group_by: str | None
+    group: str
+    groups: int
+    imgsz: int
+    classes: tuple[str, ...]
+
+
+def choose(seen: Seen) -> Chosen:
+    """Choose what the config says."""
+    split = None
+    if not {"train", "val"} <= seen.images_per_split.keys():
+        split = RATIOS if len(seen.usable) >= FEWEST_FOR_TEST else {"train": 0.5, "val": 0.5}
+    pattern, groups = _group_by(seen)
+    classes = tuple(name for name, count in seen.boxes_per_class.items() if count)
+    return Chosen(split, pattern, PATTERNS.get(pattern or "", ""), groups, _imgsz(seen), classes)
+
+
+def _imgsz(seen: Seen) -> int:
+    """Return the smallest size at which SHARE_CLEAR of the objects are CLEAR_SIDE large, or that of the images."""
+    small = quantile(seen.relative_sides, 1 - SHARE_CLEAR)
+    longest = max(max(image.checked.size) for image in seen.usable)
+    return next((size for size in SIZES if size >= longest or size * small >= CLEAR_SIDE), SIZES[-1])
+
+
+def quantile(ascending: Sequence[float], share: float) -> float:
+    """Return the value below which `share` of the values lie."""
+    return ascending[min(len(ascending) - 1, int(share * len(ascending)))]
+
+
+def _group_by(seen: Seen) -> tuple[str | None, int]:
+    """Return the first pattern that makes sense of the names, and how many groups it makes."""
+    names = [image.name for image in seen.usable]
+    for pattern in PATTERNS:
+        matches = [re.search(pattern, name) for name in names]
+        found = [match[1] if match else f"/{name}" for match, name in zip(matches, names, strict=True)]
+        count = Counter(found)
+        groups = sum(number > 1 for number in count.values())
+        is_usual = sum(map(bool, matches)) > len(names) / 2
+        is_fine = len(count) >= FEWEST_GROUPS and max(count.values()) <= max(2, len(names) * LARGEST_GROUP)
+        if groups and is_usual and is_fine and not _follow_classes(seen, found):
+            return pattern, len(count)
+    return None, 0
+
+
+def _follow_classes(seen: Seen, groups: Sequence[str]) -> bool:
+    """Return whether a common class is in few groups only, as with `cat_001.jpg`: no split could have it all."""
+    where: dict[str, set[str]] = {}
+    for image, group in zip(seen.usable, groups, strict=True):
+        for box in image.boxes:
+            where.setdefault(box.label, set()).add(group)
+    return any(
+        count >= COMMON_CLASS and len(where[name]) < FEWEST_GROUPS for name, count in seen.boxes_per_class.items()
+    )

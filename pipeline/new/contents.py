@@ -1,0 +1,118 @@
+"""What a folder holds, judged by the rules of `convert`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pipeline import convert, formats, parallel
+from pipeline.config import Convert
+from pipeline.convert import images, placing, receipt
+from pipeline.convert.judge import Judged, Verdict
+from pipeline.errors import DataError
+from pipeline.formats.source import Source
+from pipeline.new import unreadable
+from pipeline.run import SPLITS, Run
+
+NOWHERE = Run(Path("runs/none"))  # splits that are given are measured without a look at a run
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A folder of labelled images. `source` is as the config will name it; `judged` has every image and box."""
+
+    source: Path
+    folder: Path  # absolute
+    format: str
+    read: Source
+    judged: tuple[Judged, ...]
+
+    @cached_property
+    def usable(self) -> list[Judged]:
+        """The images that convert would use, if those without a label are background."""
+        return [image for image in self.judged if not image.unused]
+
+    @cached_property
+    def unlabelled(self) -> list[Judged]:
+        """The images that no annotation mentions."""
+        return [image for image in self.judged if image.item.annotation is None and image.unused != "linked_again"]
+
+    @cached_property
+    def boxes_per_class(self) -> dict[str, int]:
+        """Usable boxes of each class, in the source's own order; its classes without any have 0."""
+        count = Counter(box.label for image in self.usable for box in image.boxes)
+        order = self.read.classes or sorted(count)
+        return {name: count[name] for name in dict.fromkeys([*order, *sorted(count)])}
+
+    @cached_property
+    def images_per_split(self) -> dict[str, int]:
+        """Usable images of each split that the source gives."""
+        count = Counter(image.item.split for image in self.usable)
+        return {split: count[split] for split in SPLITS if count[split]}
+
+    @cached_property
+    def relative_sides(self) -> list[float]:
+        """Of each usable box, the root of its area as a share of the longer side of its image, in ascending order."""
+        return sorted(
+            (box.width * box.height) ** 0.5 / max(image.checked.size) for image in self.usable for box in image.boxes
+        )
+
+    @cached_property
+    def refused(self) -> list[str]:
+        """What convert refuses to decide on its own, each with its file and reason."""
+        found = []
+        for image in self.judged:
+            if image.unused == "dropped":
+                found.append(f"{image.name}: {image.why}")
+            elif not image.unused:
+                found += [self._line(image, verdict) for verdict in image.verdicts if verdict.needs_person]
+        return found
+
+    @cached_property
+    def changed(self) -> dict[str, list[str]]:
+        """What convert does to boxes on its own: the cases of each action, each with its file and reason."""
+        found: dict[str, list[str]] = {}
+        for image in self.usable:
+            for verdict in image.verdicts:
+                if verdict.action != "kept" and not verdict.needs_person:
+                    found.setdefault(verdict.action, []).append(self._line(image, verdict))
+        return found
+
+    def _line(self, image: Judged, verdict: Verdict) -> str:
+        file = receipt.relative(image.item.annotation or image.item.image, self.folder)
+        label = f" ({verdict.box.label})" if verdict.box.label else ""
+        return f"{file}: {verdict.box.id}{label}: {verdict.reason}"
+
+    @cached_property
+    def leaks(self) -> Mapping[str, Any]:
+        """Images that show the same in two splits that the source gives, by the kinds of `Placed`."""
+        placed = [image for image in self.usable if image.item.split]
+        return placing.place(placed, Convert(source=self.source, split="given"), NOWHERE, 0).leaks
+
+
+def look(folder: Path, format_name: str) -> Seen:
+    """Read and judge everything below a folder. Raises DataError with a way out where that is not possible."""
+    name, source = unreadable.read(folder, format_name)
+    items = [item for item in source.images if item.image not in source.linked_again]
+    paths = [item.image for item in items]
+    checked = dict(zip(paths, parallel.ordered(images.check, paths, None, "new: reading"), strict=True))
+    plain = Convert(source=folder, format=name, unlabelled="background")
+    with formats.without_collection():
+        judged = convert.judge_all(source, checked, convert.class_map(source, plain), plain)
+    seen = Seen(_short(folder), folder.absolute(), name, source, tuple(judged))
+    if not seen.relative_sides:
+        why = f"; the first error is {seen.refused[0]}" if seen.refused else "; label objects"
+        raise DataError(f"{folder}: {len(judged)} images in {name} format and not one usable box{why}")
+    if len(seen.usable) < 2:
+        raise DataError(f"{folder}: one usable image; training needs one, and validation another: add images")
+    return seen
+
+
+def _short(folder: Path) -> Path:
+    """Below the current folder a path is relative, so that the config serves on other machines."""
+    here = Path.cwd()
+    return folder.absolute().relative_to(here) if folder.absolute().is_relative_to(here) else folder

@@ -1,0 +1,41 @@
+"""The first look at a folder: what is in it, and a config to start from."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import yaml
+
+from pipeline import files, logs
+from pipeline.config import Config
+from pipeline.errors import ConfigError
+from pipeline.new import choices, contents, words
+
+
+def main(source: Path, config: Path | None = None, format_name: str = "auto") -> str:
+    """Print what `source` holds, and write a config for it, by default `configs/FOLDER.yaml`.
+
+    Raises DataError with a way out where the folder cannot be read as labelled images, ConfigError where the config
+    is there already: nothing is overwritten.
+    """
+    target = config or config_for(source)
+    seen = contents.look(source, format_name)
+    chosen = choices.choose(seen)
+    for line in words.lines(seen, chosen):
+        logs.say(line)
+    if target.exists():
+        raise ConfigError(
+            f"{target}: is there already, and was left as it is; delete it, or write another: CONFIG=configs/OTHER.yaml"
+        )
+    text = words.config(seen, chosen, target)
+    Config.model_validate(yaml.safe_load(text))
+    files.write_text(target, text)
+    after = "settle what is to do, then run" if words.to_do(seen) else "next:"
+    return f"wrote {target}; {after} make all CONFIG={target}"
+
+
+def config_for(source: Path) -> Path:
+    """Return `configs/NAME.yaml` for a folder; make takes no spaces in a file name, so a dash stands for them."""
+    name = re.sub(r"[^\w.-]+", "-", source.absolute().name).strip("-.")
+    return Path("configs") / f"{name or 'new'}.yaml"

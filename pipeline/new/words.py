@@ -1,0 +1,203 @@
+"""The first look in words: lines for the screen, and the text of the config."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.new.choices import SIZES, Chosen, quantile
+from pipeline.new.contents import Seen
+
+FEW = 100  # images: with fewer, a val split has a dozen
+RARE = 20  # boxes: with fewer, neither a class nor its figures are to be relied on
+SHOWN = 12  # classes with their counts, at most
+CELL = 8  # pixels: one cell of the head's finest grid
+COLUMN = 40  # where comments of the config begin
+
+
+def lines(seen: Seen, chosen: Chosen) -> list[str]:
+    """Return what there is to know of a folder, a line for each topic."""
+    found = {
+        "format": seen.format,
+        "images": _images(seen),
+        "splits": _splits(seen, chosen),
+        "classes": _classes(seen),
+        "objects": _objects(seen, chosen.imgsz),
+        "groups": f"{chosen.group}: {chosen.groups} by their names" if chosen.group_by else "",
+        "names": "; ".join(_names(seen)),
+        "labels": "; ".join(_labels(seen)),
+        "missing": "; ".join(_missing(seen, chosen)),
+        "to do": "; ".join(to_do(seen)),
+    }
+    said = [str(seen.source), *(f"  {topic:<9}{text}" for topic, text in found.items() if text)]
+    return ["".join(letter if letter.isprintable() else "?" for letter in line) for line in said]
+
+
+def _images(seen: Seen) -> str:
+    sizes = Counter(image.checked.size for image in seen.usable)
+    width, height = sizes.most_common(1)[0][0]
+    if len(sizes) == 1:
+        text = f"{len(seen.usable)}, all {width}x{height}"
+    else:
+        ascending = sorted(sizes, key=lambda size: size[0] * size[1])
+        (w, h), (wide, high) = ascending[0], ascending[-1]
+        text = f"{len(seen.usable)}, from {w}x{h} to {wide}x{high}"
+    background = sum(not image.boxes for image in seen.usable)
+    return text + (f", {background} without an object" if background else "")
+
+
+def _splits(seen: Seen, chosen: Chosen) -> str:
+    own = _count(seen.images_per_split)
+    if chosen.split is not None:
+        shares = _count({split: f"{share:.0%}" for split, share in chosen.split.items()})
+        return f"drawn ({shares}), as the data set gives {own or 'none'}"
+    said = [f"{own}, as the data set gives them", *_leaks(seen)]
+    if nowhere := sum(not image.item.split for image in seen.usable):
+        said.append(f"{number(nowhere, 'image')} in no split, not used")
+    return "; ".join(said)
+
+
+def _leaks(seen: Seen) -> list[str]:
+    kinds = {"exact": "of identical images", "near": "of near-duplicates"}
+    return [
+        f"{number(len(seen.leaks[kind]), 'group')} {words} in more than one split"
+        for kind, words in kinds.items()
+        if seen.leaks[kind]
+    ]
+
+
+def number(count: int, one: str) -> str:
+    """Return `1 image`, `2 images`."""
+    return f"{count} {one}{'' if count == 1 else 's'}"
+
+
+def _count(counts: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
+
+
+def _classes(seen: Seen) -> str:
+    counts = {name: count for name, count in seen.boxes_per_class.items() if count}
+    if len(counts) <= SHOWN:
+        return _count(counts)
+    most = sorted(counts, key=lambda name: -counts[name])
+    return f"{len(counts)}, from {most[0]} {counts[most[0]]} to {most[-1]} {counts[most[-1]]}"
+
+
+def _objects(seen: Seen, imgsz: int) -> str:
+    small, middle, large = (quantile(seen.relative_sides, share) * imgsz for share in (0.1, 0.5, 0.9))
+    tiny = sum(side * imgsz < CELL for side in seen.relative_sides)
+    text = (
+        f"{len(seen.relative_sides)}; at imgsz {imgsz} half of them are over {middle:.0f} px, "
+        f"one in ten under {small:.0f} px, one in ten over {large:.0f} px"
+    )
+    if tiny:
+        text += f", {tiny} under {CELL} px, which are hardly seen"
+    if imgsz == SIZES[-1] and small < CELL:
+        text += "; cut the images into tiles"
+    return text
+
+
+def _names(seen: Seen) -> list[str]:
+    """Return what is odd about the names of classes."""
+    names = [name for name, count in seen.boxes_per_class.items() if count]
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(re.sub(r"[\W_]+", "", name.lower()).removesuffix("s"), []).append(name)
+    said = [f"{' and '.join(map(repr, group))} may be one class" for group in alike.values() if len(group) > 1]
+    if numbers := [name for name in names if re.fullmatch(r"(class[-_ ]?)?\d+", name)]:
+        said.append(f"{', '.join(map(repr, numbers[:SHOWN]))}: numbers in the place of names")
+    if unused := [name for name, count in seen.boxes_per_class.items() if not count]:
+        said.append(f"left out, as no object has it: {', '.join(map(repr, unused[:SHOWN]))}")
+    return said
+
+
+def _labels(seen: Seen) -> list[str]:
+    """Return what is odd about boxes."""
+    said = [f"{len(cases)} {action}, such as {cases[0]}" for action, cases in seen.changed.items()]
+    whole = [image for image in seen.usable if any(_fills(box, image.checked.size) for box in image.boxes)]
+    if whole:
+        said.append(f"{number(len(whole), 'image')} with a box as large as the image, such as {whole[0].name}")
+    return said
+
+
+def _fills(box: Any, size: tuple[int, int]) -> bool:
+    return bool(box.width >= 0.99 * size[0] and box.height >= 0.99 * size[1])
+
+
+def _missing(seen: Seen, chosen: Chosen) -> list[str]:
+    said = []
+    if len(seen.usable) < FEW:
+        said.append(f"more images: with under {FEW} all figures are rough")
+    if chosen.split is None and "test" not in seen.images_per_split:
+        said.append("no test split: figures come from val alone, which also chooses the model")
+    if rare := {name: count for name, count in seen.boxes_per_class.items() if 0 < count < RARE}:
+        said.append(f"classes with under {RARE} objects are hardly learnt: {_count(dict(list(rare.items())[:SHOWN]))}")
+    return said
+
+
+def to_do(seen: Seen) -> list[str]:
+    """Return what a person has to decide before convert accepts the folder."""
+    said = []
+    if seen.unlabelled:
+        said.append(
+            f"{number(len(seen.unlabelled), 'image')} without a label, such as {seen.unlabelled[0].name}: label them, "
+            "or write `unlabelled: background` if they show no object"
+        )
+    if seen.refused:
+        said.append(
+            f"{number(len(seen.refused), 'label')} that cannot be used, such as {seen.refused[0]}: correct, or "
+            "write `on_problem: drop`, which leaves out and lists such"
+        )
+    return said
+
+
+# --- The config -----------------------------------------------------------------------------------
+
+
+def config(seen: Seen, chosen: Chosen, target: Path) -> str:
+    """Return the YAML, each choice with its reason."""
+    written: list[tuple[str, Any, str]] = [("source", str(seen.source), "")]
+    written.append(("format", seen.format, "found by looking"))
+    if len(chosen.classes) <= SHOWN:
+        order = "ids in this order; {theirs: ours, other: null} renames, merges and drops"
+        written.append(("classes", list(chosen.classes), order))
+    if chosen.split is None:
+        written.append(("split", "given", _count(seen.images_per_split)))
+        if found := "; ".join(_leaks(seen)):
+            written.append(("leaks", "report", f"{found}; move puts each group into one"))
+    else:
+        written.append(("split", chosen.split, "drawn, each class with its share"))
+    if chosen.group_by:
+        rule = "each group stays in one split" if chosen.split else "convert reports groups in more than one split"
+        written.append(("group_by", chosen.group_by, f"{chosen.group}; {rule}"))
+    if seen.unlabelled:
+        count = number(len(seen.unlabelled), "image")
+        written.append(("unlabelled", "error", f"{count} without a label; background, if they show no object"))
+    if seen.refused:
+        written.append(("on_problem", "fix", f"drop leaves out what cannot be used ({len(seen.refused)})"))
+    small = quantile(seen.relative_sides, 0.1) * chosen.imgsz
+    reason = f"one object in ten is under {small:.0f} px here; half the size trains four times faster"
+    head = f"# A start for {_flow(str(seen.source))}; configs/sample.yaml explains every key.\n#\n"
+    head += f"#   make all CONFIG={target}\n"
+    return f"{head}\nconvert:\n{_section(written)}\ntrain:\n{_section([('imgsz', chosen.imgsz, reason)])}"
+
+
+def _section(entries: list[tuple[str, Any, str]]) -> str:
+    text = ""
+    for key, value, comment in entries:
+        line = f"  {key}: {_flow(value)}"
+        if len(line) > COLUMN:
+            text += f"  # {comment}\n" if comment else ""
+            comment = ""
+        text += f"{line:<{COLUMN}}  # {comment}\n" if comment else f"{line}\n"
+    return text
+
+
+def _flow(value: Any) -> str:
+    """Return a value as YAML on one line, quoted where it has to be."""
+    plain = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, sort_keys=False, width=10**6)
+    return plain.removesuffix("\n").removesuffix("...").removesuffix("\n")

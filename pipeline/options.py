@@ -1,0 +1,127 @@
+"""The commands of the command line and their options."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+from typing import ClassVar, NoReturn
+
+from pipeline.errors import did_you_mean
+
+VERSION = "0.1.0"
+STAGES = {
+    "convert": "annotations of any known format -> an Ultralytics data set with a receipt",
+    "augment": "more training images by transforming the ones there are",
+    "train": "fine-tune from COCO weights, in phases, with frozen layers",
+    "validate": "COCO figures with error bars, kinds of errors, thresholds, and the predictions behind them",
+    "inspect": "the run as a FiftyOne data set, in the App on 127.0.0.1",
+    "export": "files for the device, each compared with the model on real images, in a bundle that tests itself",
+    "report": "one page for people",
+}
+OTHERS = {
+    "new": "look at a folder of labelled images and write a config for it",
+    "params": "write runs/NAME/params, by which make detects changes",
+    "sample": "draw the sample data set into data/raw/sample",
+    "starter-weights": "draw scenes and train data/weights/starter-yolo26n.pt on them (hours)",
+}
+# Where these options have an effect. All stages take them, so that one line of options serves a whole chain.
+USES = {
+    "--device": {"train", "validate", "inspect", "starter-weights"},
+    "--workers": {"convert", "augment", "train", "starter-weights"},
+}
+AGAINST = {
+    "validate": "compare with runs/OTHER, on the predictions that both have; predicts only where there are none",
+    "report": "also show what `validate --against` said of runs/OTHER",
+    "inspect": "also show the predictions of runs/OTHER, on the same images",
+    "params": "the run that validate and report compare with",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """Errors in one line, with a suggestion, as everywhere else."""
+
+    given: ClassVar[list[str]] = []  # all words of the command line
+
+    def error(self, message: str) -> NoReturn:
+        hint = ""
+        if wrong := re.search(r"invalid choice: '([^']*)'", message):
+            message, hint = message.partition(" (choose")[0], did_you_mean(wrong[1], [*STAGES, *OTHERS])
+        elif wrong := re.search(r"unrecognized arguments: (\S+)", message):
+            hint = did_you_mean(wrong[1], self._known())
+        elif message.endswith("required: --config"):
+            unknown = [word for word in self.given if word.startswith("--") and word not in self._known()]
+            files = [word for word in self.given if word.endswith((".yaml", ".yml")) and not unknown]
+            hint = "".join(did_you_mean(word, ["--config"]) for word in unknown[:1])
+            hint += "".join(f"; write --config {file}" for file in files[:1])
+        self.exit(2, f"error: {message}{hint or f'; `{self.prog} --help` shows what there is'}\n")
+
+    def _known(self) -> list[str]:
+        """Return the options of this parser and of its commands: an unknown one is reported by the outer parser."""
+        commands = [action for action in self._actions if isinstance(action, argparse._SubParsersAction)]
+        parsers = [self, *(command for action in commands for command in action.choices.values())]
+        return [word for parser in parsers for action in parser._actions for word in action.option_strings]
+
+
+def parser() -> Parser:
+    """Return the parser of the whole command line."""
+    made = Parser(
+        prog="python -m pipeline",
+        description="One stage of the pipeline; `make help` shows how they chain. Paths are relative to the current "
+        "folder, and results go to runs/NAME there, where NAME is that of the config.",
+    )
+    made.add_argument("--version", action="version", version=f"detection-transfer-pipeline {VERSION}")
+    commands = made.add_subparsers(dest="command", required=True, metavar="STAGE")
+    for name, description in {**STAGES, **OTHERS}.items():
+        command = commands.add_parser(name, help=description, description=f"{description[0].upper()}{description[1:]}.")
+        if name in STAGES or name == "params":
+            command.add_argument("--config", type=Path, required=True, metavar="FILE", help="configs/NAME.yaml")
+        if name in AGAINST:
+            command.add_argument("--against", type=Path, metavar="RUN", help=AGAINST[name])
+        if name in STAGES or name == "starter-weights":
+            _add_common(command)
+        if name not in ("params", "sample"):
+            command.add_argument("--verbose", action="store_true", help="show what libraries write; else it is logged")
+        _add_own(command, name)
+    return made
+
+
+def _add_common(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--device", default="", metavar="D", help="cpu, 0 for the first GPU, mps; default: the best")
+    command.add_argument(
+        "--workers",
+        type=natural,
+        metavar="N",
+        help="worker processes (convert, augment: one per core by default; train: 4, and on a GPU only)",
+    )
+
+
+def _add_own(command: argparse.ArgumentParser, name: str) -> None:
+    if name == "inspect":
+        command.add_argument("--no-app", action="store_true", help="build the data set and leave")
+        command.add_argument("--port", type=natural, default=5151, metavar="N", help="of the App (default: 5151)")
+        command.add_argument(
+            "--save-fixes", action="store_true", help="write what was tagged in the App to data/fixes/NAME.yaml"
+        )
+    elif name == "export":
+        command.add_argument("--bench", action="store_true", help="measure the speed of what is there")
+    elif name == "new":
+        command.add_argument("source", type=Path, metavar="SOURCE", help="the folder, as you received it")
+        command.add_argument("--config", type=Path, metavar="FILE", help="to write (default: configs/FOLDER.yaml)")
+        command.add_argument("--format", default="auto", metavar="F", help="of the annotations (default: find out)")
+
+
+def natural(text: str) -> int:
+    """Read a number from 0 up. Raises argparse's error for anything else."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a non-negative integer, got {text!r}")
+    return int(text)
+
+
+def without_effect(given: argparse.Namespace) -> list[str]:
+    """Return a line for each option that was given and has no effect on this command."""
+    return [
+        f"{given.command}: {option} has no effect on this stage, only on {', '.join(sorted(stages))}"
+        for option, stages in USES.items()
+        if getattr(given, option.removeprefix("--"), None) not in (None, "") and given.command not in stages
+    ]

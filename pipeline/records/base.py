@@ -1,0 +1,64 @@
+"""How records are described, written and read."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+from pydantic import ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
+from pipeline import files
+from pipeline.errors import DataError
+
+Number = FiniteFloat  # JSON has no NaN
+Interval = Annotated[list[Number], Field(min_length=2, max_length=2)]
+Bbox = Annotated[list[Number], Field(min_length=4, max_length=4)]
+T = TypeVar("T")
+
+
+if TYPE_CHECKING:
+
+    class Record(TypedDict):
+        """A JSON object. Its fields are documented by the strings below them."""
+
+else:  # mypy takes the settings for a key
+
+    class Record(TypedDict):
+        __pydantic_config__ = ConfigDict(strict=True, use_attribute_docstrings=True)  # strict: "3" is no number
+
+
+def adapter(shape: Any) -> TypeAdapter[Any]:
+    return _adapter(shape)
+
+
+@cache
+def _adapter(shape: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(shape)
+
+
+def read_record(path: Path, shape: type[T], again: str, wrong: str = "") -> T:
+    """Read a record. `again` says how to make the file anew, `wrong` what a file of another shape is.
+
+    Raises DataError where the file is missing, damaged, or of another shape, as one of an older version may be.
+    """
+    data = files.read_json(path)
+    try:
+        adapter(shape).validate_python(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        what = "should be an object" if first["type"] == "dict_type" else first["msg"].lower()
+        reason = f"({place}{': ' if place else ''}{what})"
+        if wrong or first["type"] != "missing":
+            raise DataError(f"{path}: {wrong or 'damaged'} {reason}; {again}") from None
+        raise DataError(f"{path}: of an older version; {again} {reason}") from None
+    known: T = data
+    return known
+
+
+def write_record(path: Path, shape: type[T], record: T) -> None:
+    """Write a record. A ValidationError here is a bug of ours: the stage made something that it could not read."""
+    adapter(shape).validate_python(record)
+    files.write_json(path, record)

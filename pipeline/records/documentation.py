@@ -1,0 +1,80 @@
+"""Describe the files of a run in Markdown: `python -m pipeline.records.documentation > docs/files.md`."""
+
+from __future__ import annotations
+
+import inspect
+from types import ModuleType
+from typing import Any
+
+from pipeline.records import coco, errors, manifest, metrics, receipt, training
+from pipeline.records.base import adapter
+
+HEAD = """\
+# The files of a run
+
+You want to read a figure with your own script, or to know what a file in `runs/NAME/` is for.
+
+All JSON files are UTF-8 with sorted keys. A stage writes its record last: a record that is there is of a stage that
+finished. Each is checked against the description below when it is written and when it is read; a file of an older
+version is refused with the command that writes it again.
+
+`logs/STAGE.log` holds what libraries wrote when the stage last ran, and errors name it. Without chatter there is none.
+
+<!-- Made by `python -m pipeline.records.documentation > docs/files.md`. -->
+"""
+RECORDS: tuple[tuple[ModuleType, type], ...] = (
+    (receipt, receipt.Receipt),
+    (training, training.Training),
+    (metrics, metrics.Metrics),
+    (coco, coco.GroundTruth),
+    (errors, errors.ErrorFile),
+    (manifest, manifest.Manifest),
+)
+
+
+def page() -> str:
+    return "\n".join([HEAD, *(_record(module, shape) for module, shape in RECORDS)])
+
+
+def _record(module: ModuleType, shape: type) -> str:
+    title, _, rest = inspect.getdoc(module).partition("\n")  # type: ignore[union-attr]  # each has one; a test says so
+    schema = adapter(shape).json_schema()
+    parts = [f"## {title.rstrip('.')}", "", *([rest.strip(), ""] if rest else []), *_table(schema)]
+    for name, part in schema.get("$defs", {}).items():
+        parts += [f"### {name}", "", *([part["description"], ""] if "description" in part else []), *_table(part)]
+    return "\n".join(parts)
+
+
+def _table(schema: dict[str, Any]) -> list[str]:
+    needed = set(schema.get("required", ()))
+    rows = [
+        f"| `{name}` | {_type(field)}{'' if name in needed else ', may be missing'} | "
+        f"{' '.join(field.get('description', '').split())} |"
+        for name, field in schema["properties"].items()
+    ]
+    return ["| key | value | meaning |", "|---|---|---|", *rows, ""]
+
+
+def _type(field: dict[str, Any]) -> str:
+    if "$ref" in field:
+        return str(field["$ref"]).rpartition("/")[2]
+    if "anyOf" in field:
+        return " or ".join(_type(one) for one in field["anyOf"])
+    if "enum" in field:
+        return ", ".join(f"`{word}`" for word in field["enum"])
+    match field.get("type"):
+        case "array":
+            if field.get("minItems"):
+                return f"{field['minItems']} {_type(field['items'])}s"
+            return f"list of {_type(field['items'])}" if field["items"] else "list"
+        case "object":
+            values = field.get("additionalProperties")
+            return f"name: {_type(values)}" if isinstance(values, dict) and values else "object"
+        case None:
+            return "anything"
+        case kind:
+            return str(kind)
+
+
+if __name__ == "__main__":
+    print(page(), end="")

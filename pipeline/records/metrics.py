@@ -1,0 +1,155 @@
+"""Figures of the model: `metrics.json`. Average precision and recall are COCO's, between 0 and 1.
+
+A figure that was not measured, such as the precision of a class without objects, is null.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.records.base import Interval, Number, Record, read_record
+from pipeline.records.training import SourceWeights
+from pipeline.run import Run
+
+
+class ClassFigures(Record):
+    objects: int
+    map50_95: Number | None
+    map50: Number | None
+    ar100: Number | None
+
+
+class SizeFigures(Record):
+    ap: Number | None
+    ar: Number | None
+
+
+class ClassIntervals(Record):
+    map50_95: Interval | None
+    map50: Interval | None
+    ar100: Interval | None
+
+
+class Intervals(ClassIntervals):
+    """Intervals from resampling the images; null with too few of them."""
+
+    level: Number
+    resamples: int
+    map75: Interval | None
+    per_class: dict[str, ClassIntervals]
+
+
+class Counts(Record):
+    """Of the predictions at or above the thresholds."""
+
+    tp: int
+    fp: int
+    fn: int
+    precision: Number | None
+    recall: Number | None
+    f1: Number | None
+
+
+class ClassCounts(Counts):
+    threshold: Number
+
+
+class CountsByClass(Counts):
+    per_class: dict[str, ClassCounts]
+
+
+class Calibration(Record):
+    """Whether scores are right as often as they say."""
+
+    bins: list[dict[str, Number | None]]
+    """`from` and `to`: scores; `score`: their mean; `precision`: how many were right; `predictions`: how many."""
+    ece: Number | None
+    """Expected calibration error: the mean distance of score and precision."""
+    from_score: Number
+    predictions: int
+
+
+class Confusion(Record):
+    labels: list[str]
+    """Classes, then the background."""
+    matrix: list[list[int]]
+    """Rows are labels, columns predictions."""
+
+
+class CocoFigures(Record):
+    images: int
+    objects: int
+    predictions: int
+    map50_95: Number | None
+    map50: Number | None
+    map75: Number | None
+    ar1: Number | None
+    ar10: Number | None
+    ar100: Number | None
+    per_class: dict[str, ClassFigures]
+    per_size: dict[str, SizeFigures]
+    """`small`, `medium`, `large`: below 32 x 32 pixels, below 96 x 96, and above."""
+
+
+class SplitFigures(CocoFigures):
+    intervals: Intervals
+    error_counts: dict[str, int]
+    """Errors by kind at the thresholds, and `tp`."""
+    error_costs: dict[str, Number | None]
+    """What mAP50 would gain if the errors of a kind were gone (TIDE)."""
+    confusion: Confusion
+    operating_point: CountsByClass
+    calibration: Calibration
+    reconciliation: dict[str, Any] | None
+    """The steps from our figure to those of other tools, if `validate.reconcile` names some."""
+
+
+class ChosenThreshold(Record):
+    objects: int
+    why: str
+
+
+class OperatingPoint(Record):
+    """The thresholds, chosen on val alone."""
+
+    chosen_on: str
+    iou: Number
+    wanted: dict[str, Any]
+    """What the config asks for."""
+    thresholds: dict[str, Number]
+    per_class: dict[str, ChosenThreshold]
+
+
+class Latency(Record):
+    median_ms: Number
+    p95_ms: Number
+    runs: int
+    batch: int
+    device: str
+    includes: str
+
+
+class Cost(Record):
+    parameters: int
+    gflops: Number | None
+    """At `imgsz`, for one image."""
+    imgsz: int
+    latency: Latency
+
+
+class Metrics(Record):
+    weights: SourceWeights
+    """What the training started from."""
+    splits: dict[str, SplitFigures]
+    operating_point: OperatingPoint | None
+    """Null without a val split."""
+    cost: Cost
+    retention: dict[str, Any] | None
+    """What the model still knows of the source's classes."""
+    imgsz: int
+    settings: dict[str, Any]
+    """The `validate` section of the config, with its defaults."""
+
+
+def read(run: Run) -> Metrics:
+    return read_record(run.metrics, Metrics, "delete it and `make validate` again")

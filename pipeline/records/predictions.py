@@ -1,0 +1,91 @@
+"""Read labels, predictions and errors of a split, and refuse files that `validate` cannot have written.
+
+What these functions return fits together: every id that a record names is there. So a KeyError of whoever uses it
+is a bug of ours, and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from pipeline import files
+from pipeline.errors import DataError
+from pipeline.records.base import read_record
+from pipeline.records.coco import Category, GroundTruth, Image, Prediction
+from pipeline.records.errors import ErrorFile
+from pipeline.run import Run
+
+AGAIN = "delete metrics.json and `make validate` again"
+
+
+def truth(run: Run, split: str) -> GroundTruth:
+    """The labels of a split as a COCO data set. Raises DataError where the file is missing or damaged."""
+    path = run.ground_truth(split)
+    data = read_record(path, GroundTruth, AGAIN, "not a COCO data set")
+    images, classes = _ids(data["images"]), _ids(data["categories"])
+    for number, label in enumerate(data["annotations"], start=1):
+        if label["image_id"] not in images or label["category_id"] not in classes:
+            raise DataError(f"{path}: annotation {number} is of an image or class that is not there; {AGAIN}")
+    return data
+
+
+def predictions(run: Run, split: str, single_label: bool = False) -> tuple[GroundTruth, list[Prediction]]:
+    """Ground truth and predictions, each box with every class it may be, or with its best one alone.
+
+    Raises DataError where a file is missing or damaged, or the predictions cannot belong to the ground truth.
+    """
+    path = run.single_label(split) if single_label else run.predictions(split)
+    labels, found = truth(run, split), files.read_json(path)
+    if wrong := _unfit(labels, found):
+        raise DataError(f"{path}: {wrong}; {AGAIN}")
+    return labels, found
+
+
+def _unfit(truth: GroundTruth, predictions: Any) -> str:
+    """Say what is wrong with the first bad prediction; empty where all can be evaluated."""
+    images, categories = _ids(truth["images"]), _ids(truth["categories"])
+    if not isinstance(predictions, list):
+        return "not a list of COCO results"
+    for number, record in enumerate(predictions, start=1):
+        if not isinstance(record, dict) or not {"image_id", "category_id", "bbox", "score"} <= record.keys():
+            return f"prediction {number} is not a COCO result"
+        if record["image_id"] not in images:
+            return f"prediction {number} is of image {record['image_id']!r}, which is not in the split"
+        if record["category_id"] not in categories:
+            return f"prediction {number} is of class {record['category_id']!r}, which is not in the data set"
+        numbers = [record["score"], *(record["bbox"] if isinstance(record["bbox"], list) else [])]
+        if len(numbers) != 5 or not all(isinstance(n, (int, float)) and math.isfinite(n) for n in numbers):
+            return f"prediction {number} has a score or box that is not a number"
+    return ""
+
+
+def errors(run: Run, split: str, truth: GroundTruth) -> ErrorFile:
+    """What each prediction is, and what became of each object of `truth`.
+
+    Raises DataError where the file is missing or damaged, or is of other images or labels.
+    """
+    path = run.errors(split)
+    data = read_record(path, ErrorFile, AGAIN, "not as `validate` writes it")
+    if untold := [category["name"] for category in truth["categories"] if category["name"] not in data["thresholds"]]:
+        raise DataError(f"{path}: has no threshold for {untold[0]!r}; {AGAIN}")
+    images, classes = _ids(truth["images"]), _ids(truth["categories"])
+    image_of = {label["id"]: label["image_id"] for label in truth["annotations"]}
+    predicted = {record["id"]: record["image_id"] for record in data["predictions"]}
+    records: list[tuple[str, list[Any]]] = [("prediction", data["predictions"]), ("object", data["objects"])]
+    for kind, judged in records:
+        for number, record in enumerate(judged, start=1):
+            image, name = record["image_id"], f"{kind} {number}"
+            if image not in images:
+                raise DataError(f"{path}: {name} is of image {image}, which is not in the split; {AGAIN}")
+            if "category_id" in record and record["category_id"] not in classes:
+                raise DataError(f"{path}: {name} is of class {record['category_id']}, which is not there; {AGAIN}")
+            for key, others in (("annotation_id", image_of), ("prediction_id", predicted)):
+                if (other := record.get(key)) is not None and others.get(other) != image:
+                    raise DataError(f"{path}: {name} is about {key} {other}, not in its image; {AGAIN}")
+    return data
+
+
+def _ids(records: Iterable[Image | Category]) -> set[int]:
+    return {record["id"] for record in records}

@@ -1,0 +1,99 @@
+"""The account of a conversion: `dataset/receipt.json`."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pipeline.records.base import Record, read_record
+from pipeline.run import Run
+
+
+class BoxCounts(Record):
+    """read = kept + clipped + dropped + ignored."""
+
+    read: int
+    kept: int
+    clipped: int
+    """Cut at the border of the image."""
+    dropped: int
+    ignored: int
+    """Labels that COCO's or KITTI's own rules exclude, such as crowds."""
+
+
+class ImageCounts(Record):
+    read: int
+    used: int
+    dropped: dict[str, str]
+    """File name -> reason; so are the next three."""
+    in_no_split: dict[str, str]
+    left_out: dict[str, str]
+    linked_again: dict[str, str]
+
+
+class Problem(Record):
+    file: str
+    """Annotation file, relative to the source."""
+    image: str
+    id: str
+    """Of the box, as the annotation file counts."""
+    action: Literal["clipped", "dropped", "ignored"]
+    reason: str
+
+
+class SplitCounts(Record):
+    images: int
+    background_images: int
+    boxes: int
+    boxes_per_class: dict[str, int]
+
+
+class Leaks(Record):
+    exact: list[Any]
+    """Groups of identical images in more than one split."""
+    near: list[Any]
+    """Groups of near-duplicates in more than one split."""
+    group: list[Any]
+    """Groups by `convert.group_by` in more than one split."""
+    moved: dict[str, Any]
+    """Images that were moved to another split, so that nothing leaks."""
+
+
+class Inputs(Record):
+    fixes: str | None
+    """SHA-256 of the corrections that were applied."""
+    splits: str | None
+    """SHA-256 of the drawn splits that were used."""
+
+
+class Receipt(Record):
+    source: str
+    format: str
+    classes: list[str]
+    images: ImageCounts
+    boxes: BoxCounts
+    files: dict[str, BoxCounts]
+    """The same counts by annotation file."""
+    problems: list[dict[str, str]]
+    """Every box that was not kept as it was, with `file`, `image`, `id`, `class`, `action` and `reason`."""
+    splits: dict[str, SplitCounts]
+    splits_by: str
+    """What decided the splits: the source, ratios, or the file in `data/splits/`."""
+    leaks: Leaks
+    fixes: list[dict[str, Any]]
+    """Every correction and whether it applied."""
+    rewritten: dict[str, Any]
+    """Images that were not copied byte by byte, with the reason."""
+    bits: int | None
+    """How many of their 16 bits the source's images use, from which 8 were made; null where all have 8."""
+    sources: dict[str, str]
+    """Image of the data set -> image of the source."""
+    inputs: Inputs
+
+
+def read(run: Run) -> Receipt:
+    return read_record(run.receipt, Receipt, f"delete {run.dataset} and `make convert` again")
+
+
+def val_has_objects(run: Run) -> bool:
+    """Return whether there was anything to measure average precision on while the model was trained."""
+    return not run.receipt.is_file() or read(run)["splits"]["val"]["boxes"] > 0

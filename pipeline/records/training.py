@@ -1,0 +1,86 @@
+"""How a model was trained: `train.json`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.records.base import Number, Record, read_record
+from pipeline.run import Run
+
+
+class SourceWeights(Record):
+    name: str
+    sha256: str | None
+    """Null where training began from a YAML file, with random weights."""
+    instead_of: str | None
+    """The weights that the config names, where `train.fallback` replaced them."""
+
+
+class Proof(Record):
+    """What `freeze` promised, compared tensor by tensor before the phase's first step and after its last."""
+
+    frozen_tensors: int
+    frozen_sha256_before: str
+    frozen_sha256_after: str
+    trainable_tensors: int
+    trainable_changed: int
+
+
+class TrainedPhase(Record):
+    phase: int
+    started_from: str
+    epochs: int
+    best_epoch: int | None
+    best_fitness: Number | None
+    """The highest mAP50-95 on val; null where val has nothing to measure."""
+    freeze: list[int | str]
+    """Layer numbers and parameter names, as Ultralytics takes them."""
+    lr0: Number
+    lr_groups: dict[str, Number]
+    """Factor of the rate for backbone, neck and head."""
+    batchnorm: dict[str, str]
+    batch: int
+    features: dict[str, Any] | None
+    """Which splits' features were computed once, and why or why not."""
+    without_effect: list[str]
+    """Augmentations that cached features leave out."""
+    parameters: int
+    trainable_parameters: int
+    proof: Proof
+    seconds: Number
+
+
+class Choice(Record):
+    value: Any
+    reason: str
+
+
+class Teacher(Record):
+    name: str
+    sha256: str
+
+
+class Training(Record):
+    weights: SourceWeights
+    teacher: Teacher | None
+    phases: list[TrainedPhase]
+    best_phase: int
+    """The phase that `model.pt` is of; the first is 1."""
+    recipe: dict[str, Choice]
+    """Every setting that the config left open, with its value and the reason."""
+    args: dict[str, Any]
+    """Arguments of Ultralytics that all phases share."""
+    classes_kept: list[str]
+    """Classes that the source's head knew by name."""
+    imgsz: int
+    batch: int
+    seed: int
+    seconds: Number
+    device: str
+    machine: str
+    threads: int
+    versions: dict[str, str]
+
+
+def read(run: Run) -> Training:
+    return read_record(run.train_record, Training, f"delete {run.model} and `make train` again")

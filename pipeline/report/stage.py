@@ -1,0 +1,140 @@
+"""One self-contained page for people: figures with their intervals, where they come from, and what goes wrong.
+
+plots     curves as SVG             worst             the images with most errors
+words     what was not measured     page.html.jinja   the template
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+
+from pipeline import files, history
+from pipeline.boxes import YoloDataset
+from pipeline.config import Report
+from pipeline.errors import DataError
+from pipeline.metrics.precision_recall import curves
+from pipeline.records import manifest as manifest_record
+from pipeline.records import metrics as metrics_record
+from pipeline.records import predictions as split_records
+from pipeline.records import receipt as receipt_record
+from pipeline.records import training as training_record
+from pipeline.report import plots, words
+from pipeline.report.worst import worst_images
+from pipeline.run import SPLITS, Run
+
+TEMPLATE = Path(__file__).with_name("page.html.jinja")
+STAGES = ("convert", "augment", "train", "validate", "report", "export")
+COLOURED = len(plots.COLOURS)  # more curves than colours cannot be told apart
+
+
+def main(config: Report, run: Run, against: Path | None = None) -> str:
+    """Write `run.report/index.html`, on the test split where there is one, else on val.
+
+    With `against`, another run's folder, also the comparison that `validate --against` wrote. Raises DataError
+    where the files of an earlier stage are missing, or the comparison is with another run.
+    """
+    for needed, command in ((run.metrics, "validate"), (run.train_record, "train"), (run.receipt, "convert")):
+        if not needed.is_file():
+            raise DataError(f"{needed}: not there; `make {command}` writes it")
+    metrics, trained, receipt = metrics_record.read(run), training_record.read(run), receipt_record.read(run)
+    comparison = None if against is None else _comparison(run, Run(against))
+    # JSON keys are sorted; people expect the splits in the order of their use.
+    for record in (metrics, receipt, *([comparison] if comparison else [])):
+        record["splits"] = {name: record["splits"][name] for name in SPLITS if name in record["splits"]}
+    split = "test" if "test" in metrics["splits"] else "val"
+    truth, predictions = split_records.predictions(run, split, single_label=True)
+    errors = split_records.errors(run, split, truth)
+    folder = YoloDataset.read(run.dataset / "data.yaml").images[split]
+    found = curves(truth, predictions)
+    drawn = [curve for curve in found if curve.scores.size]
+    epochs, borders = history.read(run)
+    exported = manifest_record.read(run) if run.manifest.is_file() else None
+    measured = exported["benchmark"]["rows"] if exported and exported["benchmark"] else []
+    figures = metrics["splits"][split]
+    html = (
+        _environment()
+        .get_template(TEMPLATE.name)
+        .render(
+            name=run.name,
+            metrics=metrics,
+            split=split,
+            notices=words.notices(split, metrics, predictions),
+            without_objects=words.without_objects(figures),
+            kinds=words.kinds(figures),
+            thresholds=words.thresholds(metrics["operating_point"], split),
+            trained=trained,
+            val_has_objects=receipt_record.val_has_objects(run),
+            receipt=receipt,
+            comparison=comparison,
+            legend=list(zip([curve.name for curve in drawn[:COLOURED]], plots.COLOURS, plots.DASHES, strict=False)),
+            too_many=len(drawn[COLOURED:]),
+            not_drawn=words.not_drawn(found),
+            losses=plots.losses(epochs, borders),
+            validation=plots.validation(epochs, borders),
+            precision_recall=plots.precision_recall(drawn[:COLOURED]),
+            f1=plots.f1(drawn[:COLOURED], errors["thresholds"]),
+            reliability=plots.reliability(figures["calibration"]["bins"]),
+            exported=exported,
+            latency=plots.latency(measured),
+            artefacts=plots.artefacts(measured),
+            worst=worst_images(truth, errors, folder, config.worst),
+            most_shown=config.worst,
+            settings=yaml.safe_dump(_settings(run), sort_keys=False, allow_unicode=True),
+            command=f"make all CONFIG=configs/{run.name}.yaml" + (f" AGAINST={against}" if against else ""),
+        )
+    )
+    with files.new_folder(run.report) as partial:
+        (partial / "index.html").write_text(html, encoding="utf-8")
+    return f"{split} split, {len(html) / 1e6:.1f} MB -> {run.report / 'index.html'}"
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATE.parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["figure"] = lambda value: "–" if value is None else f"{value:.3f}"
+    environment.filters["signed"] = lambda value: "–" if value is None else f"{value:+.3f}".replace("-", "−")
+    environment.filters["interval"] = lambda pair: "–" if pair is None else f"{pair[0]:.3f} to {pair[1]:.3f}"
+    environment.filters["counted"] = words.counted
+    return environment
+
+
+def _comparison(run: Run, other: Run) -> Any:
+    way_out = f"`make report CONFIG=configs/{run.name}.yaml AGAINST={other.root}` writes it anew"
+    if not run.comparison.is_file():
+        raise DataError(f"{run.comparison}: not there; {way_out}")
+    comparison = files.read_json(run.comparison)
+    if Path(comparison["against"]).resolve() != other.root.resolve():
+        raise DataError(f"{run.comparison}: is with {comparison['against']}, not with {other.root}; {way_out}")
+    ours, theirs = (_flat(_settings(one)) for one in (run, other))
+    comparison["settings"] = {
+        key: (ours.get(key), theirs.get(key)) for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)
+    }
+    return comparison
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    """The config as it ran, put together again from the slices that the stages depend on."""
+    settings: dict[str, Any] = {}
+    for stage in STAGES:
+        if run.params(stage).is_file():
+            settings |= files.read_json(run.params(stage))
+    return settings
+
+
+def _flat(value: Any, name: str = "") -> dict[str, str]:
+    """{"train": {"batch": 4}} -> {"train.batch": "4"}, so that two configs can be held side by side."""
+    if not isinstance(value, dict):
+        return {name: yaml.safe_dump(value, default_flow_style=True, allow_unicode=True).removesuffix("...\n").strip()}
+    flat: dict[str, str] = {}
+    for key, inner in value.items():
+        flat |= _flat(inner, f"{name}.{key}" if name else str(key))
+    return flat

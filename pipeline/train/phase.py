@@ -1,0 +1,112 @@
+"""One phase: a call of Ultralytics' trainer, from the plan to a proven model.
+
+Imported late, by the stage alone: it brings torch and Ultralytics with it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ultralytics import YOLO
+from ultralytics.utils.torch_utils import strip_optimizer
+
+from pipeline import files
+from pipeline.errors import PipelineError
+from pipeline.records.training import Proof, TrainedPhase
+from pipeline.run import Run
+from pipeline.train import epoch_lines, freeze, record, trainer
+from pipeline.train.plan import PhasePlan
+from pipeline.train.recipe import Recipe
+from pipeline.train.resume import PhaseFolder, Stopwatch
+from pipeline.upstream import checkpoints
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all phases of one training share, and hand to Ultralytics."""
+
+    run: Run
+    recipe: Recipe
+    imgsz: int
+    seed: int
+    device: str
+    loaders: int
+    teacher: Path | None
+
+
+def train(shared: Shared, plan: PhasePlan, folder: PhaseFolder, start: Path) -> TrainedPhase:
+    """Train one phase from the weights in `start`, write its `model.pt` and return its part of `train.json`.
+
+    Goes on from the last finished epoch where there is one. Raises PipelineError where a frozen tensor changed or no
+    other did.
+    """
+    resumed = folder.can_resume
+    clock = Stopwatch(files.read_json(folder.progress)["seconds"]) if resumed else Stopwatch()
+    kind = trainer.trainer_class(plan, folder, clock)
+    if resumed:
+        _go_on(kind, shared, plan, folder)
+    else:
+        shutil.rmtree(folder.path, ignore_errors=True)
+        model = YOLO(str(start), task="detect")
+        epoch_lines.show(model, shared.recipe.phases, plan.number)
+        model.train(kind, **{**_settings(shared, plan), **_places(shared, folder)})
+    saved, proof = _prove_and_save(folder)
+    return record.of_phase(shared.run, plan, folder, saved, proof, clock.seconds)
+
+
+def _go_on(kind: type[trainer.PhaseTrainer], shared: Shared, plan: PhasePlan, folder: PhaseFolder) -> None:
+    model = YOLO(str(folder.last_epoch), task="detect")
+    if (done := model.ckpt["epoch"] + 1) < plan.epochs:  # else it was killed after its last epoch
+        folder.forget_after(done)
+        epoch_lines.show(model, shared.recipe.phases, plan.number)
+        model.train(kind, resume=True, **_places(shared, folder))
+
+
+def _places(shared: Shared, folder: PhaseFolder) -> dict[str, Any]:
+    """Return paths and devices. They are given again on resuming, in full: a run may have been moved meanwhile."""
+    places: dict[str, Any] = {
+        "data": str((shared.run.augmented / "data.yaml").resolve()),
+        "save_dir": str(folder.path.resolve()),
+        "device": shared.device or None,
+        "workers": shared.loaders,
+    }
+    if shared.teacher:
+        places["distill_model"] = str(shared.teacher.resolve())
+    return places
+
+
+def _settings(shared: Shared, plan: PhasePlan) -> dict[str, Any]:
+    settings = {
+        "epochs": plan.epochs,
+        "freeze": list(plan.freeze) or None,
+        "lr0": plan.lr0,
+        "imgsz": shared.imgsz,
+        "batch": shared.recipe.batch,
+        "seed": shared.seed,
+        # Between phases one look at the end is enough, unless it may come early: the next goes on from there.
+        "val": plan.is_last or plan.patience is not None,
+        "plots": plan.is_last,
+        "exist_ok": True,
+    }
+    if plan.patience is not None:
+        settings["patience"] = plan.patience
+    return {**settings, **shared.recipe.args}
+
+
+def _prove_and_save(folder: PhaseFolder) -> tuple[Any, Proof]:
+    """Write the best epoch as `model.pt` once its frozen tensors are proven unchanged; return model and proof."""
+    partial = files.aside(folder.model)
+    try:
+        strip_optimizer(folder.best_epoch, s=str(partial))
+        saved, _ = checkpoints.load(partial)
+        proof = freeze.prove(files.read_json(folder.digests), saved)
+        os.replace(partial, folder.model)
+    except PipelineError as error:
+        raise PipelineError(f"{folder.model}: {error}") from None
+    finally:
+        partial.unlink(missing_ok=True)
+    return saved, proof

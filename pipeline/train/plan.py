@@ -1,0 +1,112 @@
+"""What each phase will do: whatever the config leaves open is decided here, and checked before the first step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline.config import BatchNorm, LrGroups, Phase, Train
+from pipeline.errors import ConfigError
+from pipeline.run import Run
+from pipeline.train import arguments, freeze
+from pipeline.train.recipe import Recipe
+from pipeline.train.source import Source
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureCache:
+    """Features of the layers before `cut`, kept in `folder`. `mode` is True, or "auto": do without on a full disk."""
+
+    cut: int
+    mode: Literal["auto"] | bool
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class PhasePlan:
+    """One phase of a training.
+
+    `freeze` is the list that Ultralytics takes. `by_step`: the rate falls with every step, and the loss weighs both
+    heads alike. `ema` is the span of the weights' average in epochs, None for Ultralytics' own. `l2_sp` pulls towards
+    the weights in the file `source`. Without `cache` every epoch computes all layers; with it, the augmentations in
+    `without_effect` are not applied.
+    """
+
+    number: int  # from 1
+    started_from: str
+    is_last: bool
+    epochs: int
+    freeze: tuple[int | str, ...]
+    batchnorm: BatchNorm
+    cache: FeatureCache | None
+    without_effect: tuple[str, ...]
+    lr0: float
+    lr_groups: LrGroups
+    by_step: bool
+    ema: float | None
+    l2_sp: float
+    source: Path
+    patience: int | None
+
+
+def phases(config: Train, recipe: Recipe, source: Source, run: Run) -> list[PhasePlan]:
+    """Plan all phases. Raises ConfigError where one cannot do what the config says."""
+    plans = [_phase(config, recipe, source, run, number) for number in range(1, len(recipe.phases) + 1)]
+    if config.cache_features is True and not any(plan.cache for plan in plans):
+        raise ConfigError(
+            "train.cache_features: no phase keeps its first layers frozen, so there is nothing to compute once; "
+            f"freeze the backbone in one without train.args.{' or '.join(sorted(arguments.NEED_IMAGES))}, or write auto"
+        )
+    return plans
+
+
+def _phase(config: Train, recipe: Recipe, source: Source, run: Run, number: int) -> PhasePlan:
+    phase, where = recipe.phases[number - 1], f"train.phases.{number - 1}"
+    frozen = freeze.resolve(phase.freeze, source.model, f"{where}.freeze")
+    _check_rates(phase, recipe.rate(phase), frozen, source.model, where)
+    if phase.patience is not None and config.args.get("val") is False:
+        raise ConfigError(f"{where}.patience: needs `val`; remove `val: false` from train.args")
+    cache = None
+    if cut := cached_layers(config, phase, frozen):
+        arguments.check_cached(config.args)
+        cache = FeatureCache(cut, config.cache_features, run.features.resolve())
+    return PhasePlan(
+        number=number,
+        started_from=source.path.name if number == 1 else f"phase {number - 1}",
+        is_last=number == len(recipe.phases),
+        epochs=phase.epochs,
+        freeze=tuple(frozen),
+        batchnorm=phase.batchnorm,
+        cache=cache,
+        without_effect=tuple(arguments.without_effect(config.args)) if cache else (),
+        lr0=recipe.rate(phase),
+        lr_groups=phase.lr_groups,
+        by_step=recipe.is_short(phase),
+        ema=recipe.average(phase),
+        l2_sp=config.l2_sp,
+        source=source.path,
+        patience=phase.patience,
+    )
+
+
+def _check_rates(phase: Phase, rate: float, frozen: Sequence[int | str], model: Any, where: str) -> None:
+    """Raise ConfigError for a rate of what is frozen, or beyond 1."""
+    parameters = [name for name, _ in model.named_parameters()]
+    trainable = set(parameters) - set(freeze.frozen_names(frozen, parameters))
+    for part in phase.lr_groups.model_fields_set - {freeze.part_of(name, model) for name in trainable}:
+        raise ConfigError(f"{where}.lr_groups.{part}: `freeze` leaves nothing of the {part} to train; drop one")
+    if rate > 1:
+        raise ConfigError(f"{where}: a rate of {rate:g}; 1 is the most")
+
+
+def cached_layers(config: Train, phase: Phase, frozen: Sequence[int | str]) -> int:
+    """Return how many of the first layers a phase computes once, which also means without augmentation in each epoch.
+
+    That goes by the config alone, never by what this machine measures: it changes the model.
+    """
+    needs_images = any(config.args.get(key) for key in arguments.NEED_IMAGES)
+    if phase.batchnorm.frozen == "train" or not config.cache_features or needs_images:
+        return 0
+    return freeze.cut(frozen) if config.cache_features is True or phase.epochs > 1 else 0

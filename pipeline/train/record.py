@@ -1,0 +1,102 @@
+"""What a training came to: `train.json`, phase by phase, and the last line for the person at the keyboard."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pipeline import files
+from pipeline.records import receipt as receipt_record
+from pipeline.records.training import Proof, TrainedPhase, Training
+from pipeline.run import Run
+from pipeline.train.plan import PhasePlan
+from pipeline.train.recipe import Recipe, is_best
+from pipeline.train.resume import PhaseFolder
+from pipeline.train.source import Source
+from pipeline.upstream import environment
+
+PACKAGES = ("ultralytics-opencv-headless", "torch", "albumentations", "opencv-python-headless", "numpy")
+
+
+def of_phase(run: Run, plan: PhasePlan, folder: PhaseFolder, saved: Any, proof: Proof, seconds: float) -> TrainedPhase:
+    """Return the part of `train.json` of one phase, whose `saved` model is a DetectionModel."""
+    progress, trainable = files.read_json(folder.progress), files.read_json(folder.digests)["trainable"]
+    sizes = {name: parameter.numel() for name, parameter in saved.named_parameters()}
+    return {
+        "phase": plan.number,
+        "started_from": plan.started_from,
+        "epochs": progress["epochs"],
+        "best_epoch": progress["best_epoch"],
+        # Ultralytics gives 0 where there was nothing to find.
+        "best_fitness": progress["best_fitness"] if receipt_record.val_has_objects(run) else None,
+        "freeze": list(plan.freeze),
+        "lr0": plan.lr0,
+        "lr_groups": plan.lr_groups.model_dump(),
+        "batchnorm": plan.batchnorm.model_dump(),
+        "batch": progress["batch"],
+        "features": files.read_json(folder.features) if folder.features.is_file() else None,
+        "without_effect": list(plan.without_effect),
+        "parameters": sum(sizes.values()),
+        "trainable_parameters": sum(size for name, size in sizes.items() if name in trainable),
+        "proof": proof,
+        "seconds": seconds,
+    }
+
+
+def best_phase(records: Sequence[TrainedPhase]) -> int:
+    """Return the number of the phase, from 1, that becomes the model: the best by the validation split."""
+    fitness = [record["best_fitness"] or 0.0 for record in records]  # unmeasured in one, unmeasured in all
+    return max(number for number, value in enumerate(fitness, start=1) if is_best(value, max(fitness)))
+
+
+def of_training(
+    beginning: Mapping[str, Any],
+    recipe: Recipe,
+    records: list[TrainedPhase],
+    classes_kept: list[str],
+    device: str,
+) -> Training:
+    """Return what `train.json` says of the whole training."""
+    import torch
+
+    return {
+        "weights": beginning["weights"],
+        "teacher": beginning["teacher"],
+        "phases": records,
+        "best_phase": best_phase(records),
+        "args": recipe.args,
+        "recipe": recipe.reasons,
+        "batch": recipe.batch,
+        "classes_kept": classes_kept,
+        "seed": beginning["seed"],
+        "imgsz": beginning["train"]["imgsz"],
+        "seconds": round(sum(record["seconds"] for record in records), 1),
+        "device": environment.device_name(device),
+        "threads": torch.get_num_threads(),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "machine": platform.machine(),
+    }
+
+
+def last_line(source: Source, records: Sequence[TrainedPhase], no_effect: str, model: Path) -> str:
+    """Say in one line what was trained; `no_effect` names an option that had none."""
+    best, epochs = best_phase(records), sum(record["epochs"] for record in records)
+    fitness = records[best - 1]["best_fitness"]
+    figure = "unknown" if fitness is None else f"{fitness:.3f}"
+    frozen = max(record["proof"]["frozen_tensors"] for record in records)
+    unused = [
+        f"phase {record['phase']} computed frozen layers once and so applied no {', '.join(record['without_effect'])}"
+        for record in records
+        if record["without_effect"]
+    ]
+    said = [
+        f"{epochs} epoch{'' if epochs == 1 else 's'} from {source.words} "
+        f"in {sum(record['seconds'] for record in records):.0f} s, val mAP50-95 {figure} in phase {best}, "
+        + (f"{frozen} frozen tensors proven unchanged" if frozen else "nothing frozen"),
+        *unused,
+        *([no_effect] if no_effect else []),
+    ]
+    return f"{'; '.join(said)} -> {model}"

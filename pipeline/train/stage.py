@@ -1,0 +1,85 @@
+"""Fine-tune in phases, each with its own frozen layers, and prove that frozen meant frozen.
+
+source      the weights it starts from, the teacher        plan        what each phase will do, checked
+arguments   what `train.args` may hold                     recipe      what the config leaves open
+resume      what outlives a kill                           phase       one call of Ultralytics' trainer
+record      train.json and the last line                   freeze      what is frozen, and the proof
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from pipeline import files
+from pipeline.boxes import YoloDataset
+from pipeline.config import Train
+from pipeline.errors import PipelineError
+from pipeline.records.base import read_record, write_record
+from pipeline.records.training import TrainedPhase, Training
+from pipeline.run import Run
+from pipeline.train import arguments, history_plot, plan, recipe, record, resume, source
+from pipeline.train.resume import PhaseFolder
+from pipeline.upstream import environment
+
+LOADERS = 4  # worker processes that load images for a GPU; on a CPU Ultralytics uses none
+
+
+def main(config: Train, run: Run, seed: int, device: str, workers: int | None = None) -> str:
+    """Train all phases on `run.augmented` and write `run.train_record`, then `run.model`.
+
+    A training that was killed goes on from its last finished epoch if nothing it depends on has changed.
+    Raises ConfigError, WeightsError or DataError before the first step where it cannot be done.
+    """
+    environment.prepare()
+    arguments.check(config.args, config.recipe)
+    _check_device(device)
+    data = YoloDataset.read(run.augmented / "data.yaml")
+    start = source.find(config)
+    teacher = source.find_teacher(config)
+    chosen = recipe.choose(config, len(data.files("train")), len(data.names))
+    plans = plan.phases(config, chosen, start, run)
+    beginning = resume.beginning(config, seed, start, teacher, data)
+    resume.continue_or_clear(run, beginning)
+
+    from pipeline.train import phase
+
+    loaders = LOADERS if workers is None else workers
+    shared = phase.Shared(run, chosen, config.imgsz, seed, device, loaders, teacher)
+    records: list[TrainedPhase] = []
+    weights_file = start.path
+    for one in plans:
+        folder = PhaseFolder.of(run, one.number)
+        if not folder.record.is_file():
+            write_record(folder.record, TrainedPhase, phase.train(shared, one, folder, weights_file))
+        folder.tidy()
+        records.append(read_record(folder.record, TrainedPhase, f"delete {run.train} and `make train` again"))
+        weights_file = folder.model
+
+    history_plot.draw(run)
+    kept = start.known_classes(data.names) if config.args.get("cls_remap", True) else []
+    trained = record.of_training(beginning, chosen, records, kept, device)
+    write_record(run.train_record, Training, trained)
+    files.copy(PhaseFolder.of(run, trained["best_phase"]).model, run.model)
+    resume.finish(run)
+    _drop_other_features(run, records)
+    idle = workers is not None and not environment.is_gpu(device)
+    return record.last_line(start, records, "--workers has no effect on a CPU" if idle else "", run.model)
+
+
+def _check_device(device: str) -> None:
+    if "," in device and find_spec("cloudpickle") is None:
+        raise PipelineError(
+            f"--device {device}: Ultralytics trains on several devices with cloudpickle, which is not installed; "
+            ".venv/bin/python -m pip install cloudpickle"
+        )
+    environment.check_device(device)
+
+
+def _drop_other_features(run: Run, records: list[TrainedPhase]) -> None:
+    """Delete what this training did not use: features of other images, sizes or weights."""
+    splits = [split for one in records for split in (one["features"] or {}).values()]
+    used = {Path(split["file"]).stem for split in splits if split["cached"]}
+    for path in run.features.glob("*"):
+        if path.stem not in used:
+            path.unlink()

@@ -1,0 +1,149 @@
+"""Source weights: find, download and verify them, and load a checkpoint without running code from it.
+
+Loading imports Ultralytics, the rest does not: `params` looks for weights before every make.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from http.client import HTTPException
+from pathlib import Path
+from threading import Thread
+from typing import Any
+from urllib.request import Request, urlopen
+
+from pipeline import files, logs
+from pipeline.errors import DataError, WeightsError, did_you_mean
+
+HOME = Path("data/weights")
+DOWNLOAD_HOST = "github.com"  # where Ultralytics keeps its release assets
+PROBE_SECONDS = 4.0
+COCO = "yolo26n.pt"
+STARTER = "starter-yolo26n.pt"  # made by `make starter-weights`, part of the project
+# SHA-256 of Ultralytics' release assets (v8.4.0).
+KNOWN = {"yolo26n.pt": "9b09cc8bf347f0fc8a5f7657480587f25db09b34bf33b0652110fb03a8ad4fef"}
+
+
+def find(name: str, fallback: str | None = None) -> Path:
+    """Return the file of source weights, downloading it into `data/weights` if it is nowhere on this machine.
+
+    `fallback` names other weights, which must be on this machine, for when the download fails; a line says so.
+    `NAME.yaml` is a model with random weights and needs no file. Raises WeightsError with the ways out.
+    """
+    if Path(name).suffix == ".yaml":
+        return Path(name)
+    if here := locate(name):
+        return here
+    try:
+        if Path(name).suffix != ".pt":
+            raise WeightsError(f"{name}: not weights; train.weights is a .pt file, or a .yaml for random weights")
+        if Path(name).name != name:
+            raise WeightsError(f"{name}: no such file; correct train.weights, or put the file there")
+        return _download(name)
+    except WeightsError as error:
+        if fallback is None:
+            raise
+        if (other := locate(fallback)) is None:
+            raise WeightsError(f"{error}; train.fallback: {fallback} is not in {HOME} either") from None
+        logs.say(f"train: {str(error).partition(';')[0]}; training starts from train.fallback, {other}")
+        return other
+
+
+def locate(name: str) -> Path | None:
+    """The file of source weights on this machine: the path itself, or `data/weights/NAME`; None if it is neither."""
+    path = Path(name)
+    candidates = [path, HOME / name] if path.name == name else [path]
+    return next((file for file in candidates if file.suffix == ".pt" and file.is_file()), None)
+
+
+def _download(name: str) -> Path:
+    from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
+
+    ways_out = (
+        f"put the file at {HOME / name}, or set train.weights to one you have (yolo26n.yaml: random weights), "
+        f"or allow weights that are part of this project with `train.fallback: {STARTER}`"
+    )
+    if name not in GITHUB_ASSETS_NAMES:
+        hint = did_you_mean(name, GITHUB_ASSETS_NAMES)
+        raise WeightsError(f"{name}: not in {HOME} and not a model that Ultralytics offers{hint}; {ways_out}")
+    if not _reachable():
+        raise WeightsError(f"{name}: not in {HOME}, and {DOWNLOAD_HOST} cannot be reached to download it; {ways_out}")
+    partial = HOME / ".partial" / name  # its downloader takes the name from the path
+    try:
+        attempt_download_asset(partial)
+        _check_download(partial)
+        load(partial)
+        os.replace(partial, HOME / name)
+    except WeightsError:
+        raise
+    except Exception as error:  # whatever its downloader raises: urllib's, its own ConnectionError, curl's
+        first = " ".join(str(error).split())[:200].replace(";", ",")
+        raise WeightsError(f"{name}: download failed ({first}); {ways_out}") from None
+    finally:
+        shutil.rmtree(partial.parent, ignore_errors=True)
+    return HOME / name
+
+
+def _check_download(file: Path) -> None:
+    """Compare a download with its known digest; print a line where none is known. Raises WeightsError."""
+    digest = files.sha256(file)
+    if file.name not in KNOWN:
+        logs.say(
+            f"train: {file.name}: downloaded, and not verified: no digest of it is known here; its sha256 is {digest}"
+        )
+    elif digest != KNOWN[file.name]:
+        raise WeightsError(
+            f"{file.name}: the download has sha256 {digest}, not the known {KNOWN[file.name]}, and was deleted; "
+            f"get the file from where you trust it and put it at {HOME / file.name}"
+        )
+
+
+def _reachable() -> bool:
+    """Whether the download host answers, by way of the proxy if there is one, within PROBE_SECONDS.
+
+    In a thread that is left behind: a name server that keeps silent holds its caller for as long as it likes.
+    """
+    answers: list[bool] = []
+
+    def ask() -> None:
+        try:
+            with urlopen(Request(f"https://{DOWNLOAD_HOST}", method="HEAD"), timeout=PROBE_SECONDS):
+                answers.append(True)
+        except (OSError, ValueError, HTTPException):
+            answers.append(False)
+
+    thread = Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(PROBE_SECONDS)
+    return answers == [True]
+
+
+def load(path: Path) -> tuple[Any, dict[str, Any]]:
+    """The float32 model of an Ultralytics detection checkpoint, in eval mode, and the checkpoint itself.
+
+    Raises WeightsError where the file is not one, or asks for anything that is not on the allow-list:
+    nothing of it has been executed then.
+    """
+    from ultralytics.nn.tasks import SAFE_LOAD, DetectionModel, load_checkpoint
+
+    if not SAFE_LOAD:
+        raise RuntimeError("environment.prepare() has to come before the first import of Ultralytics")
+    way_out = "get it again from where you trust it"
+    try:
+        model, checkpoint = load_checkpoint(path)
+    except Exception as error:  # damage comes in a dozen ways, a refused class as Ultralytics' TypeError
+        first = " ".join(str(error).split())[:160] or type(error).__name__
+        raise WeightsError(f"{path}: not an Ultralytics checkpoint, or damaged ({first}); {way_out}") from None
+    if not isinstance(model, DetectionModel):
+        raise WeightsError(
+            f"{path}: a model for {getattr(model, 'task', '?')}, not for detection; choose yolo26n.pt or its kin"
+        )
+    return model, checkpoint
+
+
+def imgsz_of(model_file: Path) -> int:
+    """The image size that a run's model was trained at. Raises DataError where there is no model yet."""
+    if not model_file.is_file():
+        raise DataError(f"{model_file}: not there; `make train` writes it")
+    return int(load(model_file)[0].args["imgsz"])

@@ -1,0 +1,109 @@
+"""Figures of the model one can trust: COCO's with error bars, kinds of mistakes, thresholds, cost.
+
+    predict          labels and predictions, as COCO
+    compare          against another run
+    error_types      TIDE's six       operating_point thresholds, calibration
+    reconcile        other tools      retention, cost
+
+Nothing is chosen on test: thresholds come from val, and test is only measured.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from pipeline.boxes import YoloDataset
+from pipeline.config import Validate
+from pipeline.errors import DataError
+from pipeline.metrics import bootstrap, coco
+from pipeline.metrics.matching import match
+from pipeline.records import training as training_record
+from pipeline.records.base import write_record
+from pipeline.records.coco import GroundTruth
+from pipeline.records.errors import ErrorFile
+from pipeline.records.metrics import Metrics, SplitFigures
+from pipeline.run import Run
+from pipeline.upstream import checkpoints, environment
+from pipeline.validate import compare, cost, error_types, operating_point, predict, reconcile, retention
+
+SPLITS = ("val", "test")
+
+
+def main(config: Validate, run: Run, device: str, against: Path | None = None) -> str:
+    """Predict every validation and test image, write predictions, errors and `run.metrics`.
+
+    With `against`, another run's folder, and figures already there: only compare the two.
+    """
+    if against is not None and run.metrics.is_file():
+        return compare.main(run, Run(against))
+    environment.prepare()
+    environment.check_device(device)
+    from ultralytics import YOLO
+
+    dataset = YoloDataset.read(run.dataset / "data.yaml")
+    imgsz = checkpoints.imgsz_of(run.model)
+    model = YOLO(str(run.model), task="detect")
+    images = {split: dataset.files(split) for split in SPLITS if dataset.files(split)}
+    if not images:
+        raise DataError(f"{run.dataset}: neither a val nor a test split; there is nothing to validate on")
+    start = retention.baseline(config, run)
+    # Of the model that was here before, and maybe of a split that is gone.
+    run.comparison.unlink(missing_ok=True)
+    shutil.rmtree(run.predictions_folder, ignore_errors=True)
+    names, measured = list(dataset.names), {}
+    for split, paths in images.items():
+        truth = predict.ground_truth(dataset, paths)
+        predictions = predict.predict(model, paths, imgsz, config, device, f"validate: {split}")
+        write_record(run.ground_truth(split), GroundTruth, truth)
+        predict.write(run.predictions(split), predictions.every_label)
+        predict.write(run.single_label(split), predictions.single_label)
+        measured[split] = (truth, predictions)
+
+    matches = {split: match(truth, found.single_label) for split, (truth, found) in measured.items()}
+    chosen, thresholds = None, dict.fromkeys(names, operating_point.DEFAULT_SCORE)
+    if "val" in measured:
+        chosen = operating_point.choose(matches["val"], names, config.wanted)
+        thresholds = chosen["thresholds"]
+    figures: dict[str, SplitFigures] = {}
+    for split, (truth, predictions) in measured.items():
+        shown = error_types.kept(predictions.single_label, list(thresholds.values()))
+        errors = error_types.record(truth, shown, thresholds)
+        write_record(run.errors(split), ErrorFile, errors)
+        figures[split] = {
+            **coco.evaluate(truth, predictions.every_label),
+            "intervals": bootstrap.intervals(match(truth, predictions.every_label), names),
+            "error_counts": errors["counts"],
+            "error_costs": error_types.costs(truth, predictions.every_label),
+            "confusion": error_types.confusion(truth, shown),
+            "operating_point": operating_point.judge(matches[split], names, thresholds),
+            "calibration": operating_point.calibration(matches[split]),
+            "reconciliation": None,
+        }
+        if config.reconcile and figures[split]["map50_95"] is not None:
+            figures[split]["reconciliation"] = reconcile.measure(
+                truth, predictions.every_label, predictions.single_label, figures[split], config.reconcile
+            )
+    our_side = {split: (truth, images[split], found.every_label) for split, (truth, found) in measured.items()}
+    record: Metrics = {
+        "weights": training_record.read(run)["weights"],
+        "splits": figures,
+        "operating_point": chosen,
+        "cost": cost.measure(model, next(iter(images.values())), imgsz, device),
+        "retention": retention.measure(config, start, model, imgsz, device, our_side),
+        "imgsz": imgsz,
+        "settings": config.model_dump(mode="json"),
+    }
+    # Last: a target that exists is a stage that finished.
+    write_record(run.metrics, Metrics, record)
+    said = f"{', '.join(f'{split} {_in_words(figures[split], config.conf)}' for split in figures)} -> {run.metrics}"
+    return said if against is None else f"{said}; {compare.main(run, Run(against))}"
+
+
+def _in_words(figures: SplitFigures, conf: float) -> str:
+    if not figures["objects"]:
+        return "no objects, so no average precision"
+    interval = figures["intervals"]["map50_95"]
+    between = f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
+    nothing = "" if figures["predictions"] else f", nothing found above {conf:g}"
+    return f"mAP50 {figures['map50']:.3f} mAP50-95 {figures['map50_95']:.3f}{between}{nothing}"

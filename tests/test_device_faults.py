@@ -1,0 +1,113 @@
+"""run.py where things go wrong: each kind of fault a few times. `benchmarks/device_faults.py` has hundreds."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import faults
+import handmade
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return handmade.bundled(tmp_path_factory.mktemp("handmade"), faults.SIZE, faults.NAMES)
+
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="signals, limits and names of files as on Linux")
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("fault", faults.FAULTS, ids=lambda fault: fault.__name__)
+def test_nothing_that_was_found_is_lost(bundle: Path, tmp_path: Path, fault: faults.Fault, seed: int) -> None:
+    fault(faults.Device(sys.executable, bundle, tmp_path), random.Random(seed))
+
+
+@pytest.fixture
+def device(bundle: Path, tmp_path: Path) -> faults.Device:
+    return faults.Device(sys.executable, bundle, tmp_path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_signal_ends_the_run_and_the_file_gets_its_name(device: faults.Device, number: signal.Signals) -> None:
+    folder, held = faults.folder_of(device.place, random.Random(0), faults.numbered(1500))
+    file = device.place / "found.jsonl"
+    with subprocess.Popen(device.command(folder, "--json", file), stderr=subprocess.PIPE, text=True) as process:
+        while not faults.lines_of(file):
+            assert process.poll() is None
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=60)
+    found = faults.told(file.read_bytes(), held)
+    assert process.returncode == 128 + number and 0 < len(found) < len(held)
+    assert stderr == f"stopped; {len(found)} images until then are in {file}\n"
+    assert not list(device.place.glob("*.partial*"))
+
+
+def test_a_run_that_is_cut_short_leaves_the_file_of_an_earlier_one(device: faults.Device) -> None:
+    folder, held = faults.folder_of(device.place, random.Random(0), faults.numbered(40))
+    file, limit = device.place / "found.jsonl", (2500, 2500)
+    file.write_text("earlier\n")
+    done = device.run(folder, "--json", file, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
+    partial = device.place / "found.jsonl.partial"
+    assert done.returncode == 1 and file.read_text() == "earlier\n"
+    found = faults.told(partial.read_bytes(), held)
+    first, second = done.stderr.decode().splitlines()
+    assert first == f"{partial}: what was found until then; {file} is still that of an earlier run"
+    assert second == f"error: {file}: File too large; the {len(found)} lines before are whole"
+
+
+@pytest.mark.parametrize(("name", "code"), [("film.avi", "MJPG"), ("film.mp4", "mp4v"), ("film.mkv", "MJPG")])
+def test_a_video_that_is_whole_is_no_error_and_half_a_one_is(device: faults.Device, name: str, code: str) -> None:
+    film = device.place / name
+    writer = cv2.VideoWriter(str(film), cv2.VideoWriter.fourcc(*code), 10, (64, 64))
+    for _ in range(50):
+        writer.write(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
+    writer.release()
+    done = device.run(film)
+    assert (len(done.stdout.splitlines()), done.stderr, done.returncode) == (50, b"", 0)
+    film.write_bytes(film.read_bytes()[: film.stat().st_size // 2])
+    done = device.run(film)
+    frames = [json.loads(line)["frame"] for line in done.stdout.splitlines()]
+    assert frames == list(range(len(frames))) and len(frames) < 50
+    if name != "film.mkv":  # of which nobody knows how many frames it had
+        assert done.returncode == 1 and done.stderr.startswith(f"error: {film}: ".encode())
+
+
+def test_a_password_in_an_address_is_not_shown(device: faults.Device) -> None:
+    done = device.run("rtsp://me:secret@127.0.0.1:1/stream")
+    assert done.stderr.endswith(b"error: rtsp://127.0.0.1:1/stream: cannot be opened, or has no image\n")
+    assert b"secret" not in done.stderr and done.returncode == 1
+
+
+def test_a_device_and_a_pipe_are_written_into_and_not_replaced(device: faults.Device) -> None:
+    folder, _ = faults.folder_of(device.place, random.Random(0), faults.numbered(3))
+    link = device.place / "found.jsonl"
+    link.symlink_to("elsewhere.jsonl")
+    assert device.run(folder, "--json", link).returncode == 0
+    assert link.is_symlink() and len(link.read_bytes().splitlines()) == 3
+    assert device.run(folder, "--json", "/dev/null").returncode == 0 and Path("/dev/null").is_char_device()
+    done = device.run(folder, "--json", "/dev/full")
+    assert done.returncode == 1 and done.stderr == b"error: /dev/full: No space left on device\n"
+    done = device.run(folder, "--json", folder)
+    assert done.returncode == 1 and done.stderr == f"error: {folder}: a folder; name a file\n".encode()
+
+
+def test_a_stream_that_ends_is_told(device: faults.Device) -> None:
+    """A pipe with a video in it, as an address or a camera: it was to go on."""
+    film, pipe = device.place / "film.mjpeg", device.place / "pipe"
+    image = cv2.imencode(".jpg", handmade.image(64, {(0, 0): 0}))[1].tobytes()
+    film.write_bytes(image * 9)
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cp", film, pipe]):
+        done = device.run(pipe)
+    assert done.returncode == 1 and b": broke off after " in done.stderr
+    assert len(done.stdout.splitlines()) == 9

@@ -1,0 +1,423 @@
+"""The first look at a folder: what it says is what lies there, and convert takes the config that it writes."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import as_voc, as_yolo, checkout, make_environment, read_coco, write_coco
+from PIL import Image
+
+from pipeline import config as configs
+from pipeline import convert, new
+from pipeline.errors import ConfigError, DataError
+from pipeline.new import choices, contents
+from pipeline.run import Run
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def look(source: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    """What `new` prints, by topic; `new` is its last line."""
+    said = new.main(source)
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    return {
+        "source": lines[0],
+        **{line.partition(" ")[0]: line.partition(" ")[2].strip() for line in lines[1:]},
+        "new": said,
+    }
+
+
+def converted(name: str) -> str:
+    """Convert as the written config says."""
+    config = Path(f"configs/{name}.yaml")
+    loaded = configs.load(config)
+    return convert.main(loaded.convert, Run(Path("runs").absolute() / name), loaded.seed, 1)
+
+
+def draw(path: Path, seed: int, size: tuple[int, int] = (64, 64)) -> None:
+    """An image like no other."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)
+    Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC).save(path)
+
+
+def yolo(folder: Path, labels: dict[str, list[str]], names: list[str], size: tuple[int, int] = (64, 64)) -> Path:
+    """A YOLO data set without splits, with so many lines for each image."""
+    for number, (name, lines) in enumerate(labels.items()):
+        draw(folder / name, number, size)
+        (folder / name).with_suffix(".txt").write_text("\n".join(lines))
+    (folder / "classes.txt").write_text("\n".join(names) + "\n")
+    return folder
+
+
+CENTRE = "0.5 0.5 0.5 0.5"
+
+
+# --- What it says ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["coco", "voc", "yolo"])
+def test_it_says_what_lies_there(kind: str, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "mine"
+    if kind == "coco":
+        shutil.copytree(source, folder)
+    else:
+        (as_voc if kind == "voc" else as_yolo)(source, folder)
+    count: Counter[str] = Counter()
+    for split in ("train", "val", "test"):
+        data = read_coco(source, split)
+        names = {category["id"]: category["name"] for category in data["categories"]}
+        count.update(names[box["category_id"]] for box in data["annotations"])
+    said = look(folder, capsys)
+    assert said["source"] == "mine" and said["format"] == kind
+    assert re.match(r"14, all 320x320\b", said["images"])
+    assert said["splits"] == "train 8, val 3, test 3, as the data set gives them"
+    assert dict(pair.rsplit(" ", 1) for pair in said["classes"].split(", ")) == {
+        name: str(number) for name, number in count.items()
+    }
+    assert said["objects"].startswith(f"{count.total()}; ")
+    assert said["new"] == "wrote configs/mine.yaml; next: make all CONFIG=configs/mine.yaml"
+    assert f"14 images (train 8, val 3, test 3), {count.total()} boxes" in converted("mine")
+    loaded = configs.load(Path("configs/mine.yaml")).convert
+    assert (str(loaded.source), loaded.format, loaded.split) == ("mine", kind, "given")
+    assert set(loaded.classes) == set(count)
+
+
+def test_sizes_are_those_of_the_input(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    boxes = [box["bbox"] for split in ("train", "val", "test") for box in read_coco(source, split)["annotations"]]
+    said = look(source, capsys)
+    imgsz = configs.load(Path("configs/source.yaml")).train.imgsz
+    sides = sorted((w * h) ** 0.5 * imgsz / 320 for _, _, w, h in boxes)
+    figures = [float(number) for number in re.findall(r"([\d.]+) px", said["objects"].partition("half")[2])]
+    for figure, share in zip(figures, (0.5, 0.1, 0.9), strict=False):
+        assert figure == pytest.approx(np.quantile(sides, share, method="nearest"), abs=2)  # neighbours in a short list
+
+
+def test_what_is_odd_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = {f"{letter}.jpg": [f"0 {CENTRE}", "1 0.5 0.5 1 1", "2 0.9 0.5 0.5 0.5"] for letter in "abcdefgh"}
+    labels["h.jpg"] = []
+    said = look(yolo(tmp_path / "odd", labels, ["helmet", "Helmets", "3", "nobody"]), capsys)
+    assert "'helmet' and 'Helmets' may be one class" in said["names"]
+    assert "'3': numbers in the place of names" in said["names"]
+    assert "left out, as no object has it: 'nobody'" in said["names"]
+    assert "7 images with a box as large as the image, such as a.jpg" in said["labels"]
+    assert "7 clipped, such as a.txt: line 3 (3): " in said["labels"]
+    assert said["images"].endswith("1 without an object")
+    assert "helmet 7" in said["missing"]
+    assert converted("odd").startswith("8 images")
+
+
+def test_nothing_in_a_name_reaches_the_terminal_or_the_yaml(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["no", "1.5", "a: b", "# x", "it's", 'say "x"', "\x1b[31mred", "- y", "{z}", "null", "täst", "~"]
+    folder = tmp_path / "names"
+    for number in range(4):
+        draw(folder / f"{number}.jpg", number)
+    boxes = [[4.0 * x, 8.0, 4.0 * x + 3, 40.0] for x in range(len(names))]
+    shapes: list[dict[str, Any]] = [
+        {"label": name, "points": [box[:2], box[2:]], "shape_type": "rectangle", "flags": {}, "group_id": None}
+        for name, box in zip(names, boxes, strict=True)
+    ]
+    for number in range(4):
+        described: dict[str, Any] = {
+            "version": "5.0",
+            "flags": {},
+            "shapes": shapes,
+            "imagePath": f"{number}.jpg",
+            "imageData": None,
+            "imageHeight": 64,
+            "imageWidth": 64,
+        }
+        (folder / f"{number}.json").write_text(json.dumps(described))
+    new.main(folder)
+    assert "\x1b" not in capsys.readouterr().out
+    assert set(configs.load(Path("configs/names.yaml")).convert.classes) == set(names)
+    converted("names")
+
+
+# --- What it chooses ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("side", "image", "imgsz"),
+    [(0.5, 640, 320), (0.04, 640, 640), (0.025, 2000, 960), (0.004, 2000, 1280), (0.01, 300, 320), (0.01, 600, 640)],
+)
+def test_the_size_that_shows_the_objects(tmp_path: Path, side: float, image: int, imgsz: int) -> None:
+    labels = {f"{letter}.jpg": [f"0 0.5 0.5 {side} {side}"] for letter in "abcd"}
+    seen = contents.look(yolo(tmp_path / "size", labels, ["x"], (image, image // 2)), "auto")
+    # Half as high as wide: the root of the area is 0.7 of the width.
+    assert choices.choose(seen).imgsz == imgsz
+    assert seen.relative_sides == pytest.approx([side * 0.5**0.5] * 4, rel=0.01)
+
+
+ROBOFLOW = [f"photo{number}_jpg.rf.{number * 7 + copy:032x}.jpg" for number in range(6) for copy in range(3)]
+FRAMES = [f"street{chr(97 + number)}_frame_{index:05d}.jpg" for number in range(6) for index in range(4)]
+NUMBERED = [f"board-{chr(97 + number)}_{index}.jpg" for number in range(8) for index in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("names", "groups"),
+    [
+        (ROBOFLOW, 6),
+        (FRAMES, 6),
+        (NUMBERED, 8),
+        ([f"in/{name}" for name in FRAMES], 6),
+        ([f"image_{number:04d}.jpg" for number in range(20)], 0),  # one name for all
+        ([f"{number:08d}.jpg" for number in range(20)], 0),
+        ([f"photo{number}_jpg.rf.{number:032x}.jpg" for number in range(20)], 0),  # no copies
+        ([f"{chr(97 + number)}.jpg" for number in range(20)], 0),
+    ],
+    ids=["roboflow", "frames", "numbered", "in a folder", "one name", "numbers", "no copies", "letters"],
+)
+def test_groups_by_name(names: list[str], groups: int, tmp_path: Path) -> None:
+    labels = {name: [f"0 {CENTRE}"] for name in names}
+    chosen = choices.choose(contents.look(yolo(tmp_path / "groups", labels, ["x"]), "auto"))
+    assert (chosen.groups, chosen.group_by is not None) == (groups, groups > 0)
+
+
+def test_groups_stay_in_one_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    look(yolo(tmp_path / "films", {name: [f"0 {CENTRE}"] for name in FRAMES}, ["x"]), capsys)
+    converted("films")
+    [drawn] = Path("data/splits").glob("*.json")
+    splits: dict[str, set[str]] = {}
+    for name, split in json.loads(drawn.read_text())["images"].items():
+        splits.setdefault(name.partition("_")[0], set()).add(split)
+    assert len(splits) == 6 and all(len(found) == 1 for found in splits.values())
+
+
+def test_names_after_classes_are_no_groups(tmp_path: Path) -> None:
+    """`cat_001.jpg`: each group in one split would leave the others without that class."""
+    animals = ["cat", "dog", "cow", "hen", "pig", "fox"]
+    labels = {
+        f"{name}_{number:03d}.jpg": [f"{index} {CENTRE}"] for index, name in enumerate(animals) for number in range(12)
+    }
+    chosen = choices.choose(contents.look(yolo(tmp_path / "animals", labels, animals), "auto"))
+    assert chosen.group_by is None
+
+
+@pytest.mark.parametrize("number", [2, 3, 10])
+def test_few_images_get_splits_that_can_be_drawn(
+    number: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = {f"{chr(97 + index)}.jpg": [f"0 {CENTRE}"] for index in range(number)}
+    said = look(yolo(tmp_path / "few", labels, ["x"]), capsys)
+    assert "as the data set gives none" in said["splits"] and "more images" in said["missing"]
+    assert converted("few").startswith(f"{number} images (train ")
+
+
+@pytest.mark.parametrize("missing", ["val", "train"])
+def test_splits_that_cannot_be_used_are_drawn_anew(
+    missing: str, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = read_coco(source, missing)
+    gone = {image["file_name"] for image in data["images"]}
+    (source / "annotations" / f"{missing}.json").unlink()
+    for name in gone:
+        (source / "images" / name).unlink()
+    said = look(source, capsys)
+    assert said["splits"].startswith("drawn (train 70%, val 15%, test 15%), as the data set gives ")
+    converted("source")
+
+
+def test_images_in_two_splits_are_said(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(source / "images" / "train_0001.jpg", source / "images" / "val_0001.jpg")
+    said = look(source, capsys)
+    assert "1 group of identical images in more than one split" in said["splits"]
+    assert "leaks: report" in Path("configs/source.yaml").read_text()
+
+
+def test_no_test_split_is_said(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (source / "annotations" / "test.json").unlink()
+    for path in (source / "images").glob("test_*"):
+        path.unlink()
+    assert "no test split" in look(source, capsys)["missing"]
+
+
+# --- What a person has to decide ------------------------------------------------------------------
+
+
+def test_what_convert_refuses_is_to_do(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = read_coco(source, "train")
+    data["annotations"][0]["bbox"] = [900, 900, 5, 5]
+    write_coco(source, "train", data)
+    (source / "images" / "train_0003.jpg").write_bytes(b"no image")
+    draw(source / "images" / "extra.jpg", 99)
+    said = new.main(source)
+    [to_do] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  to do")]
+    assert "1 image without a label, such as images/extra.jpg" in to_do
+    assert "2 labels that cannot be used, such as " in to_do
+    assert said == "wrote configs/source.yaml; settle what is to do, then run make all CONFIG=configs/source.yaml"
+    with pytest.raises(DataError, match="no annotation"):
+        converted("source")
+    # Follow the advice.
+    config = Path("configs/source.yaml")
+    config.write_text(config.read_text().replace("unlabelled: error", "unlabelled: background"))
+    with pytest.raises(DataError):
+        converted("source")
+    config.write_text(config.read_text().replace("on_problem: fix", "on_problem: drop"))
+    assert "1 image dropped" in converted("source")
+
+
+def test_nothing_is_overwritten(source: Path) -> None:
+    Path("configs").mkdir()
+    Path("configs/source.yaml").write_text("mine\n")
+    with pytest.raises(ConfigError, match=r"configs/source\.yaml: is there already, and was left as it is"):
+        new.main(source)
+    assert Path("configs/source.yaml").read_text() == "mine\n"
+    new.main(source, Path("configs/other.yaml"))
+    assert converted("other")
+
+
+# --- Folders that cannot be read ------------------------------------------------------------------
+
+
+def refusal(source: Path) -> str:
+    with pytest.raises(DataError) as error:
+        new.main(source)
+    said = str(error.value)
+    assert said.startswith(f"{source}: ") and "\n" not in said
+    assert not Path("configs").exists()
+    return said.removeprefix(f"{source}: ")
+
+
+def test_no_folder() -> None:
+    Path("data/raw/mine").mkdir(parents=True)
+    assert refusal(Path("data/raw/mien")) == "no such folder; did you mean 'data/raw/mine'?"
+    assert refusal(Path("nowhere/at/all")) == "no such folder; put the images and their labels there"
+
+
+@pytest.mark.parametrize("hidden", [(), (".DS_Store",), ("sub/.keep",)])
+def test_an_empty_folder(hidden: tuple[str, ...]) -> None:
+    folder = Path("mine")
+    folder.mkdir()
+    for name in hidden:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    assert refusal(folder) == "holds no file; put images and their labels there"
+
+
+def test_images_alone() -> None:
+    for number in range(3):
+        draw(Path("mine") / f"{number}.png", number)
+    assert refusal(Path("mine")).startswith("3 images and no labels; draw boxes in a tool such as CVAT")
+
+
+def test_labels_without_names(tiles: Path) -> None:
+    folder = as_yolo(tiles, Path("mine"))
+    (folder / "data.yaml").unlink()
+    assert refusal(folder).startswith("14 label files in YOLO's format and no class names; write classes.txt")
+    (folder / "classes.txt").write_text("\n".join("abcdef"))
+    assert "wrote" in new.main(folder)
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar.gz", ".tar"])
+@pytest.mark.parametrize("inside", [False, True])
+def test_an_archive(suffix: str, inside: bool, source: Path) -> None:
+    archive = Path("raw") / ("my set" if inside else "set") / f"mine{suffix}"
+    archive.parent.mkdir(parents=True)
+    files = [path for path in source.rglob("*") if path.is_file()]
+    if suffix == ".zip":
+        with zipfile.ZipFile(archive, "w") as packed:
+            for path in files:
+                packed.write(path, path.relative_to(source))
+    else:
+        with tarfile.open(archive, "w:gz" if suffix.endswith("gz") else "w") as tar:
+            for path in files:
+                tar.add(path, path.relative_to(source))
+    said = refusal(archive.parent if inside else archive)
+    [command] = re.findall(r"is an archive; unpack it: (.+), then make new SOURCE=data/raw/mine$", said)
+    subprocess.run(command, shell=True, check=True)
+    assert new.main(Path("data/raw/mine")).startswith("wrote configs/mine.yaml")
+
+
+def test_a_file() -> None:
+    Path("mine").mkdir()
+    Path("mine/a.json").write_text("{}")
+    assert refusal(Path("mine/a.json")) == "is a file; name the folder that holds it: make new SOURCE=mine"
+
+
+def test_a_folder_too_high(source: Path) -> None:
+    above = Path("down loads")
+    as_yolo(source, above / "board set")
+    as_yolo(source, above / "other set")  # one alone would be read from here
+    said = refusal(above)
+    assert said == "not a data set itself, but board set/ in it is one (yolo): make new SOURCE='down loads/board set'"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("film.mp4", "film.mp4 is a video; take images from it"),
+        ("train.tfrecord", "holds TFRecord files, which are not read; export the data set as COCO or YOLO"),
+        ("0000.parquet", "holds Parquet files"),
+    ],
+)
+def test_other_files(name: str, said: str) -> None:
+    Path("mine").mkdir()
+    (Path("mine") / name).write_bytes(b"x")
+    assert refusal(Path("mine")).startswith(said)
+
+
+def test_labels_without_images(source: Path) -> None:
+    shutil.rmtree(source / "images")
+    with pytest.raises(DataError, match="14 images in coco format and not one usable box; the first error is "):
+        new.main(source)
+
+
+def test_two_formats_at_once(source: Path) -> None:
+    folder = as_yolo(source, Path("both"))
+    as_voc(source, folder)
+    shutil.rmtree(folder / "JPEGImages")
+    said = refusal(folder)
+    assert re.fullmatch(r"looks like (voc and yolo|yolo and voc); choose: make new SOURCE=both FORMAT=\w+", said)
+    assert "wrote" in new.main(folder, None, "voc")
+
+
+def test_a_broken_file_is_named(source: Path) -> None:
+    (source / "annotations" / "val.json").write_text('{"images": [')
+    with pytest.raises(DataError, match=r"val\.json: "):
+        new.main(source)
+
+
+# --- Through make ---------------------------------------------------------------------------------
+
+
+def make(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = ["make", f"PIPELINE={sys.executable} -m pipeline", *arguments]
+    return subprocess.run(command, cwd=cwd, env=make_environment(), capture_output=True, text=True, check=False)
+
+
+def test_make_new_and_a_folder_with_spaces(source: Path, tmp_path: Path) -> None:
+    project = tmp_path / "my project"
+    project.mkdir()
+    checkout(project)
+    folder = project / "data" / "raw" / "my images (v2)"
+    shutil.copytree(source, folder)
+    done = make("new", "SOURCE=data/raw/my images (v2)", cwd=project)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[0] == "data/raw/my images (v2)"
+    assert done.stdout.endswith("wrote configs/my-images-v2.yaml; next: make all CONFIG=configs/my-images-v2.yaml\n")
+    done = make("convert", "CONFIG=configs/my-images-v2.yaml", cwd=project)
+    assert (done.returncode, done.stderr) == (0, "")
+    done = make("new", "SOURCE=data/raw/my images (v2)", "CONFIG=configs/second.yaml", cwd=project)
+    assert done.returncode == 0 and (project / "configs" / "second.yaml").is_file()
+    done = make("new", cwd=project)
+    assert done.returncode == 2
+    assert (
+        done.stderr.splitlines()[0]
+        == "error: name the folder with your images and labels: make new SOURCE=data/raw/mine"
+    )

@@ -1,0 +1,112 @@
+"""The descriptions of a run's files are true: stages write what they say, and other shapes are refused in a line."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, Trained
+
+from pipeline import validate
+from pipeline.config import Validate
+from pipeline.errors import DataError
+from pipeline.records import base, documentation, metrics, receipt, training
+from pipeline.run import Run
+
+
+def test_the_page_is_made_from_the_descriptions() -> None:
+    page = (ROOT / "docs" / "files.md").read_text(encoding="utf-8")
+    assert page == documentation.page(), "python -m pipeline.records.documentation > docs/files.md"
+
+
+def test_every_record_says_what_it_is() -> None:
+    assert all(inspect.getdoc(module) for module, _ in documentation.RECORDS)
+
+
+def keys(shape: Any, data: Any, place: str = "") -> list[str]:
+    """Keys in the data that the description does not have."""
+    schema = base.adapter(shape).json_schema()
+    return list(_surplus(schema, schema, data, place))
+
+
+def _surplus(schema: dict[str, Any], root: dict[str, Any], data: Any, place: str) -> Any:
+    if "$ref" in schema:
+        schema = root["$defs"][schema["$ref"].rpartition("/")[2]]
+    for option in schema.get("anyOf", []):
+        if "$ref" in option and isinstance(data, dict):
+            schema = root["$defs"][option["$ref"].rpartition("/")[2]]
+    if "properties" in schema and isinstance(data, dict):
+        for key, value in data.items():
+            if key not in schema["properties"]:
+                yield f"{place}.{key}"
+            else:
+                yield from _surplus(schema["properties"][key], root, value, f"{place}.{key}")
+    elif isinstance(schema.get("additionalProperties"), dict) and isinstance(data, dict):
+        for key, value in data.items():
+            yield from _surplus(schema["additionalProperties"], root, value, f"{place}.{key}")
+    elif isinstance(schema.get("items"), dict) and isinstance(data, list):
+        for number, value in enumerate(data):
+            yield from _surplus(schema["items"], root, value, f"{place}.{number}")
+
+
+def test_stages_write_nothing_that_is_not_described(trained: Trained) -> None:
+    validate.main(Validate(), trained.run, "cpu")
+    for path, shape in (
+        (trained.run.receipt, receipt.Receipt),
+        (trained.run.train_record, training.Training),
+        (trained.run.metrics, metrics.Metrics),
+    ):
+        data = json.loads(path.read_text())
+        base.adapter(shape).validate_python(data)
+        assert keys(shape, data) == []
+
+
+def leave_out(data: dict[str, Any]) -> None:
+    del data["weights"]
+
+
+def text_for_number(data: dict[str, Any]) -> None:
+    data["imgsz"] = "640"
+
+
+def not_a_number(data: dict[str, Any]) -> None:
+    data["cost"]["latency"]["p95_ms"] = None
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (leave_out, r"of an older version; delete it and `make validate` again \(weights: field required\)"),
+        (text_for_number, r"damaged \(imgsz: input should be a valid integer\); delete it and `make validate` again"),
+        (not_a_number, r"damaged \(cost\.latency\.p95_ms: input should be a valid number\); delete it"),
+    ],
+)
+def test_another_shape_is_refused(trained: Trained, tmp_path: Path, change: Any, said: str) -> None:
+    run = Run(tmp_path)
+    validate.main(Validate(), trained.run, "cpu")
+    data = json.loads(trained.run.metrics.read_text())
+    change(data)
+    run.metrics.write_text(json.dumps(data))
+    with pytest.raises(DataError, match=said) as error:
+        metrics.read(run)
+    assert "\n" not in str(error.value) and str(run.metrics) in str(error.value)
+
+
+def test_what_a_stage_could_not_read_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="weights"):
+        base.write_record(tmp_path / "metrics.json", metrics.Metrics, {})  # type: ignore[typeddict-item]
+    assert not (tmp_path / "metrics.json").exists()
+
+
+def test_no_untyped_record_is_read() -> None:
+    """Records go through their descriptions: `files.read_json` is for files of one stage alone."""
+    described = {"metrics", "train_record", "receipt", "manifest", "errors", "ground_truth"}
+    for path in sorted((ROOT / "pipeline").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("read_json"):
+                names = {part.attr for part in ast.walk(node) if isinstance(part, ast.Attribute)}
+                assert not names & described, f"{path.name}: {ast.unparse(node)}"
