@@ -7,6 +7,7 @@ an option of the command line, so that it never makes a stage run again.
 from __future__ import annotations
 
 import math
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -70,7 +71,10 @@ Split = Annotated[
     Annotated[Literal["given"], Tag("word")] | Annotated[Ratios, Tag("shares")], Discriminator(_kind_of_split)
 ]
 
-FORMATS = ("auto", "coco", "voc", "yolo", "labelme", "cvat", "kitti", "openimages", "csv", "createml")
+FORMATS = (
+    *("auto", "coco", "voc", "yolo", "labelme", "cvat", "kitti", "openimages", "csv", "createml", "labelstudio", "via"),
+    *("supervisely", "vott", "datumaro", "labelbox", "ultralytics", "dota", "huggingface"),
+)
 FIFTYONE = "fiftyone:"  # `fiftyone:TYPE` reads whatever FiftyOne can import
 
 
@@ -406,6 +410,8 @@ class Config(Section):
 
 def load(path: Path) -> Config:
     """Read a config file. Raises ConfigError with one line for every error in it."""
+    if str(path).encode(errors="replace") != os.fsencode(path):  # the run is called so, in every file that it makes
+        raise ConfigError(f"{os.fsencode(path)!r}: the name of a config file has to be UTF-8; rename it")
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -471,6 +477,8 @@ def _in_words(detail: ErrorDetails) -> str:
             return f"{where}: missing"
         case "value_error":
             return f"{where}: {detail['msg'].removeprefix('Value error, ')}" if where else detail["msg"]
+        case "literal_error" if place == ["convert", "split"] and isinstance(detail["input"], (int, float)):
+            return f"{where}: input should be 'given', got {detail['input']!r}; or shares: {_shares(detail['input'])}"
         case "literal_error":
             expected = str(detail["ctx"]["expected"])
             hint = did_you_mean(str(detail["input"]), re.findall(r"'([^']+)'", expected))
@@ -486,6 +494,13 @@ def _in_words(detail: ErrorDetails) -> str:
         case "string_type" if isinstance(detail["input"], (bool, int, float)):
             return f"{where}: YAML reads this as {detail['input']!r}, not as text; put it in quotes"
     return f"{where}: {detail['msg'][0].lower()}{detail['msg'][1:]}, got {detail['input']!r}"
+
+
+def _shares(share: float) -> str:
+    """Shares as they have to be written, with that of train as somebody gave it."""
+    if not 0 < share < 1:
+        return "{train: 0.7, val: 0.15, test: 0.15}"
+    return f"{{train: {share:g}, val: {1 - share:g}}}"
 
 
 _UNION_BRANCHES = frozenset({"word", "shares", "int", "str", "float", "bool"})

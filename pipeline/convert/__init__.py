@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline import files, formats, inputs, logs, parallel
-from pipeline.boxes import Labelled, write_data_yaml, write_labels
+from pipeline.boxes import IMAGE_SUFFIXES, write_data_yaml, write_labels
 from pipeline.config import Convert
-from pipeline.convert import corrections, images, judge, placing, receipt
+from pipeline.convert import background, corrections, deep, images, judge, placing, plausible, receipt
 from pipeline.convert.images import Checked
 from pipeline.convert.judge import Judged
 from pipeline.errors import DataError
 from pipeline.formats.source import Source
 from pipeline.run import SPLITS, Run
+
+LONGEST_STEM = 200  # bytes of 255, as `augment` and whoever writes aside add to it
 
 
 def main(config: Convert, run: Run, seed: int, workers: int | None = None) -> str:
@@ -22,13 +25,15 @@ def main(config: Convert, run: Run, seed: int, workers: int | None = None) -> st
 
     Raises DataError, before anything is written, where the source cannot be used as it is.
     """
-    format_name, source = formats.read(config.source, config.format)
+    drawn, drop = config.split != "given", config.on_problem == "drop"
+    format_name, source = formats.read(config.source, config.format, given=not drawn, orphans=drop)
     if workers not in (0, 1) and len(source.images) >= 2 * parallel.WORTH_A_PROCESS:
         parallel.start(preload=["pipeline.convert.images"])
     items = [item for item in source.images if item.image not in source.linked_again]
-    _refuse_unlabelled(items, config)
     placing.check_given(source, config)
-    wanted = [item.image for item in items if config.split != "given" or item.split]
+    used = [item for item in items if drawn or item.split]
+    background.refuse(items, used, source, config)
+    wanted = [item.image for item in used]
     checked = dict(zip(wanted, parallel.ordered(images.check, wanted, workers, "convert: reading"), strict=True))
     return _convert(config, run, seed, format_name, source, checked)
 
@@ -45,11 +50,14 @@ def _convert(
     classes = class_map(source, config)
     names = tuple(dict.fromkeys(name for name in classes.values() if name is not None))
     judged = judge_all(source, checked, classes, config)
+    plausible.refuse(judged, config)
     _refuse_problems(judged, config)
+    if config.on_problem == "drop":
+        judged = _set_aside(judged, "dropped", background.not_background(judged, config))
     corrected = corrections.correct(judged, run, names)
     judged = corrected.judged
     placed = placing.place([image for image in judged if not image.unused], config, run, seed)
-    judged = [_left_out(image, placed.left_out) for image in judged]
+    judged = _set_aside(judged, "left_out", placed.left_out)
     targets = _file_names([image for image in judged if not image.unused])
     peak = max((image.checked.peak for image in judged if not image.unused), default=0)
     account = {
@@ -57,11 +65,14 @@ def _convert(
         "format": format_name,
         "classes": list(names),
         **receipt.make(judged, placed.split_of, names, folder),
+        "names_matched": dict(source.matched),
+        "background_by_setting": background.by_setting(judged),
+        "notes": [*source.notes, *filter(None, [placed.hint])],
         "splits_by": "source" if placed.drawing is None else str(run.splits),
         "rewritten": {
             targets[image.name]: image.checked.rewrite for image in judged if image.checked.rewrite and not image.unused
         },
-        "bits": images.significant_bits(peak) if peak else None,  # of 16: a device has to make 8 of them too
+        "bits": deep.significant_bits(peak) if peak else None,  # of 16: a device has to make 8 of them too
         "sources": {f"{placed.split_of[name]}/{target}": name for name, target in targets.items()},
         "leaks": placed.leaks,
         "fixes": corrected.lines,
@@ -84,19 +95,10 @@ def class_map(source: Source, config: Convert) -> dict[str, str | None]:
         return dict(config.classes)
     if listed := config.classes or source.classes:
         return {name: name for name in listed}
-    labels = {box.label for item in source.images for box in item.boxes if box.label and not box.ignore}
+    labels = {
+        box.label for item in source.images for box in item.boxes if box.label and not box.ignore and not box.damage
+    }
     return {name: name for name in sorted(labels)}
-
-
-def _refuse_unlabelled(items: Sequence[Labelled], config: Convert) -> None:
-    if config.unlabelled == "background":
-        return
-    for item in items:
-        if item.annotation is None:
-            raise DataError(
-                f"{item.image}: no annotation; label it, or set `convert.unlabelled: background` "
-                "if images without one truly show nothing"
-            )
 
 
 def judge_all(
@@ -109,29 +111,30 @@ def judge_all(
         name = receipt.relative(item.image, folder)
         if item.image in source.linked_again:
             why = f"the same file as {receipt.relative(source.linked_again[item.image], folder)}"
-            judged.append(judge.set_aside(item, name, "linked_again", why))
+            judged.append(judge.never_used(item, name, "linked_again", why))
         elif item.image in checked:
             judged.append(judge.image(item, name, checked[item.image], classes, config))
         else:
-            judged.append(judge.set_aside(item, name, "in_no_split", "the source puts it in no split"))
+            judged.append(judge.never_used(item, name, "in_no_split", "the source puts it in no split"))
     return judged
 
 
-def _left_out(image: Judged, reasons: Mapping[str, str]) -> Judged:
-    if image.name not in reasons:
-        return image
-    return judge.set_aside(image.item, image.name, "left_out", reasons[image.name])
+def _set_aside(judged: Sequence[Judged], unused: judge.Unused, reasons: Mapping[str, str]) -> list[Judged]:
+    if not reasons:
+        return list(judged)
+    return [judge.set_aside(image, unused, reasons[image.name]) if image.name in reasons else image for image in judged]
 
 
 def _refuse_problems(judged: Sequence[Judged], config: Convert) -> None:
     """What `on_problem` does not let pass: the first such thing by name, and how many there are."""
     if config.on_problem == "drop":
         return
-    found = []
+    found, droppable = [], False
     for image in judged:
         if image.unused == "dropped":
             labelled_by = f" (its annotation is {image.item.annotation})" if image.item.annotation else ""
             found.append(f"{image.item.image}: {image.why}{labelled_by}")
+            droppable = droppable or not image.checked.missing
             continue
         for verdict in image.verdicts:
             wrong = verdict.needs_person or (config.on_problem == "error" and verdict.action in ("clipped", "dropped"))
@@ -139,8 +142,10 @@ def _refuse_problems(judged: Sequence[Judged], config: Convert) -> None:
                 where = f"{verdict.box.id} ({verdict.box.label})" if verdict.box.label else verdict.box.id
                 found.append(f"{image.item.annotation or image.item.image}: {where}: {verdict.reason}")
     if found:
-        more = f" (and {len(found) - 1} more such; `convert.on_problem: drop` leaves them out and lists them)"
-        raise DataError(found[0] + (more if len(found) > 1 else ""))
+        offer = "`convert.on_problem: drop` leaves {} out and lists {}"
+        if len(found) > 1:
+            raise DataError(f"{found[0]} (and {len(found) - 1} more such; {offer.format('them', 'them')})")
+        raise DataError(found[0] + (f" ({offer.format('it', 'it')})" if droppable else ""))
 
 
 def _file_names(used: Sequence[Judged]) -> dict[str, str]:
@@ -151,6 +156,7 @@ def _file_names(used: Sequence[Judged]) -> dict[str, str]:
     for image in used:
         name = image.name.rpartition("/")[2]
         target = name if stems[_stem(name).lower()] == 1 else image.name.replace("/", "-")
+        target = _shortened(_stem(target).lstrip(".") or "image") + image.checked.suffix
         # Two images of one stem would overwrite each other's labels.
         earlier = taken.setdefault(_stem(target).lower(), image.name)
         if earlier != image.name:
@@ -159,8 +165,17 @@ def _file_names(used: Sequence[Judged]) -> dict[str, str]:
     return targets
 
 
+def _shortened(stem: str) -> str:
+    """A stem that leaves room for what other stages put behind it; a long one ends in a digest of what was cut."""
+    whole = stem.encode()
+    if len(whole) <= LONGEST_STEM:
+        return stem
+    return f"{whole[: LONGEST_STEM - 9].decode(errors='ignore')}-{hashlib.sha256(whole).hexdigest()[:8]}"
+
+
 def _stem(name: str) -> str:
-    return name.rpartition("/")[2].rpartition(".")[0]
+    last = name.rpartition("/")[2]
+    return last.rpartition(".")[0] or last
 
 
 def _write(
@@ -175,12 +190,29 @@ def _write(
             for kind in ("images", "labels"):
                 (folder / kind / split).mkdir(parents=True)
     used = [image for image in judged if not image.unused]
-    bits = images.significant_bits(max((image.checked.peak for image in used), default=0))
+    bits = deep.significant_bits(max((image.checked.peak for image in used), default=0))
     for image in logs.progress(used, "convert: writing"):
         split, target, checked = split_of[image.name], targets[image.name], image.checked
-        if checked.rewrite:
+        if checked.rewrite == images.OUT_OF_JSON:
+            (folder / "images" / split / target).write_bytes(images.read(image.item.image))
+        elif checked.rewrite:
             pixels = images.upright(image.item.image, checked.orientation, bits if checked.peak else None)
             (folder / "images" / split / target).write_bytes(pixels)
         else:
             files.link_or_copy(image.item.image, folder / "images" / split / target)
         write_labels(f"{folder}/labels/{split}/{_stem(target)}.txt", image.boxes, names, checked.size)
+    _check_written(folder, split_of, targets)
+
+
+def _check_written(folder: Path, split_of: Mapping[str, str], targets: Mapping[str, str]) -> None:
+    """Make sure that Ultralytics will find by its rules what the receipt counts, with its labels."""
+    for split in set(split_of.values()):
+        counted = {target for name, target in targets.items() if split_of[name] == split}
+        found = {path.name for path in (folder / "images" / split).glob("*.*") if path.suffix.lower() in IMAGE_SUFFIXES}
+        labels = {path.stem for path in (folder / "labels" / split).iterdir()}
+        unseen = sorted(name for name in counted if name not in found or name[0] == "." or _stem(name) not in labels)
+        if unseen or len(found) != len(counted):
+            raise DataError(
+                f"{folder / 'images' / split / (unseen or sorted(found - counted))[0]}: training would not see it; "
+                "rename the image"
+            )

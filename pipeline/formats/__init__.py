@@ -11,52 +11,80 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import DataError
-from pipeline.formats import coco, createml, cvat, kitti, labelme, openimages, table, via_fiftyone, voc, yolo
-from pipeline.formats.source import Source, files_under, linked_again
+from pipeline.formats import (
+    coco,
+    createml,
+    cvat,
+    datumaro,
+    dota,
+    huggingface,
+    kitti,
+    labelbox,
+    labelme,
+    labelstudio,
+    nearest,
+    openimages,
+    supervisely,
+    table,
+    ultralytics_ndjson,
+    via,
+    via_fiftyone,
+    voc,
+    vott,
+    yolo,
+)
+from pipeline.formats.source import Source, linked_again
+from pipeline.formats.tree import Tree
 from pipeline.formats.values import read_json
 
-READERS: dict[str, Callable[[Path], Source]] = {
-    "voc": voc.read,
-    "coco": coco.read,
-    "yolo": yolo.read,
-    "labelme": labelme.read,
-    "cvat": cvat.read,
-    "kitti": kitti.read,
-    "openimages": openimages.read,
-    "csv": table.read,
-    "createml": createml.read,
+Module = Any  # with `recognises` and `read`
+MODULES: dict[str, Module] = {
+    "voc": voc,
+    "coco": coco,
+    "yolo": yolo,
+    "labelme": labelme,
+    "cvat": cvat,
+    "kitti": kitti,
+    "openimages": openimages,
+    "csv": table,
+    "createml": createml,
+    "labelstudio": labelstudio,
+    "via": via,
+    "supervisely": supervisely,
+    "vott": vott,
+    "datumaro": datumaro,
+    "labelbox": labelbox,
+    "ultralytics": ultralytics_ndjson,
+    "dota": dota,
+    "huggingface": huggingface,
 }
-RECOGNISERS: dict[str, Callable[[Path], bool]] = {
-    "voc": voc.recognises,
-    "coco": coco.recognises,
-    "yolo": yolo.recognises,
-    "labelme": labelme.recognises,
-    "cvat": cvat.recognises,
-    "kitti": kitti.recognises,
-    "openimages": openimages.recognises,
-    "csv": table.recognises,
-    "createml": createml.recognises,
-}
+RECOGNISERS: dict[str, Callable[[Path], bool]] = {name: module.recognises for name, module in MODULES.items()}
 FIFTYONE = "fiftyone:"  # and the name of one of its types: no look at a folder tells which
 
 
 def recognise(folder: Path) -> str:
-    found = [name for name, recognises in RECOGNISERS.items() if recognises(folder)]
+    tree = Tree(folder)
+    found = [name for name, module in MODULES.items() if module.recognises(tree)]
     if len(found) == 1:
         return found[0]
-    if not found:
-        for path in files_under(folder, {".json"}):
+    if found:
+        what = f"looks like {' and '.join(found)}"
+    else:
+        for path in tree.files({".json"}):
             read_json(path)  # a broken file is the likelier reason, and says so itself
-    what = f"looks like {' and '.join(found)}" if found else "no annotations that we know"
-    raise DataError(f"{folder}: {what}; name one of {', '.join(READERS)} or {FIFTYONE}TYPE in convert.format")
+        what = "no annotations that we know"
+    choice = f"name one of {', '.join(MODULES)} or {FIFTYONE}TYPE in convert.format"
+    raise DataError(f"{folder}: {what}; {choice}{'' if found else nearest.in_words(tree)}")
 
 
-def read(folder: Path, name: str = "auto") -> tuple[str, Source]:
+def read(folder: Path, name: str = "auto", given: bool = True, orphans: bool = False) -> tuple[str, Source]:
     """The format's name and all that the folder holds.
 
-    Paths begin with `folder` as it was given, made absolute; its links are not resolved.
+    Paths begin with `folder` as it was given, made absolute; its links are not resolved. `given` says that splits of
+    the source are to count; `orphans` keeps annotations of images that a file does not list, as of a missing image.
     Raises DataError where the folder is missing, holds nothing, or holds a file that cannot be read or parsed.
     """
     try:
@@ -65,16 +93,20 @@ def read(folder: Path, name: str = "auto") -> tuple[str, Source]:
                 f"{folder}: no such folder; put the images and annotations there, or correct convert.source"
             )
         if name == "auto":
-            name = recognise(folder)
+            name = recognise(folder.absolute())
         if name.startswith(FIFTYONE):
             source = via_fiftyone.read(folder.absolute(), name.removeprefix(FIFTYONE))
         else:
+            options = {"yolo": {"given": given}, "coco": {"orphans": orphans}}.get(name, {})
             with without_collection():
-                source = READERS[name](folder.absolute())
+                source = MODULES[name].read(folder.absolute(), **options)
     except OSError as error:
         raise DataError(f"{error.filename or folder}: cannot be read ({error.strerror}); make it readable") from None
     if not source.images:
-        raise DataError(f"{folder}: no {name} images with annotations in it; correct convert.source or convert.format")
+        near = nearest.in_words(Tree(folder.absolute()))
+        raise DataError(
+            f"{folder}: no {name} images with annotations in it; correct convert.source or convert.format{near}"
+        )
     return name, replace(source, linked_again=linked_again(source.images))
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from pipeline import formats
 from pipeline.boxes import IMAGE_SUFFIXES
 from pipeline.errors import DataError, did_you_mean
-from pipeline.formats.source import Source, head
+from pipeline.formats.source import Source
+from pipeline.formats.text import head
 from pipeline.walk import walk
 
 ARCHIVES = {
