@@ -133,6 +133,8 @@ def from_yolo_line(line: str, names: Sequence[str], width: int, height: int, id:
         raise ValueError(f"class {first[:20]}, outside the valid range 0..{len(names) - 1}")
     if len(numbers) == 4:
         cx, cy, w, h = numbers
+        if w < 0 or h < 0:
+            raise ValueError(f"width {w:g} and height {h:g}: a side is not below 0")
         corners = (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)
     else:
         # The smallest and largest of numbers among which one is NaN depend on their order.

@@ -10,12 +10,13 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import writers
 from conftest import as_voc, read_coco, write_coco
 from PIL import Image
 from test_convert import do, is_refused, labels
 
 from pipeline import fixes
-from pipeline.boxes import YoloDataset
+from pipeline.boxes import Box, YoloDataset
 from pipeline.convert.images import EXIF_ORIENTATION
 from pipeline.run import Run
 
@@ -43,7 +44,7 @@ def corners(run: Run, stem: str = FIRST) -> list[list[float]]:
 TROUBLE: dict[str, tuple[list[float], str, str]] = {
     "reaches out": ([300, 10, 40, 20], "clipped", "dropped"),
     "reaches out by a rounding": ([300, 10, 20.9, 20], "clipped", "clipped"),
-    "swapped": ([100, 10, -20, 20], "clipped", "dropped"),
+    "a width below 0": ([100, 10, -20, 20], "refused", "dropped"),
     "zero area": ([100, 10, 0, 20], "dropped", "dropped"),
     "one pixel": ([100, 10, 1, 20], "dropped", "dropped"),
     "a sliver inside": ([319.5, 10, 20, 20], "dropped", "dropped"),
@@ -69,9 +70,21 @@ def test_policies(source: Path, run: Run, policy: str, trouble: str) -> None:
 
 
 def test_fixed_corners(source: Path, run: Run) -> None:
-    only_boxes(source, [300, 10, 40, 20], [100, 10, -20, 20])
+    only_boxes(source, [300, 10, 40, 20])
     do(source, run)
-    np.testing.assert_allclose(corners(run), [[300, 10, 320, 30], [80, 10, 100, 30]], atol=0.001)
+    np.testing.assert_allclose(corners(run), [[300, 10, 320, 30]], atol=0.001)
+
+
+def test_swapped_corners_are_put_right(tmp_path: Path, run: Run) -> None:
+    (tmp_path / "mine" / "JPEGImages").mkdir(parents=True)
+    for number in range(4):
+        Image.new("RGB", (320, 240), (number * 60, 90, 30)).save(tmp_path / "mine" / "JPEGImages" / f"{number}.jpg")
+    sound, swapped = Box("a", 100, 40, 120, 60), Box("a", 100, 10, 80, 30)
+    boxes = [[sound, swapped if number == 0 else sound] for number in range(4)]
+    writers.voc(tmp_path / "mine", [(f"{n}.jpg", (320, 240), held) for n, held in enumerate(boxes)], ["a"])
+    receipt = do(tmp_path / "mine", run, split={"train": 0.5, "val": 0.5}, near_duplicates=False)
+    assert receipt["boxes"] == {"read": 8, "kept": 7, "clipped": 1, "dropped": 0, "ignored": 0}
+    np.testing.assert_allclose(corners(run, "0"), [[100, 40, 120, 60], [80, 10, 100, 30]], atol=0.001)
 
 
 def test_duplicates_are_dropped_once_and_other_classes_stay(source: Path, run: Run) -> None:

@@ -15,6 +15,7 @@ from pipeline.boxes import Box
 from pipeline.errors import DataError
 from pipeline.formats.matching import Described, Wanted, complete
 from pipeline.formats.outlines import Corners, Size, around
+from pipeline.formats.shapes import corners
 from pipeline.formats.source import NOT_LISTED, Source, damaged
 from pipeline.formats.splits import folder_split, split_of
 from pipeline.formats.text import show
@@ -222,7 +223,7 @@ def _plain_box(record: dict[str, Any], identity: str, names: dict[int | str, str
         is_plain = (
             type(category) is int  # true is 1 to a dict
             and (type(x) in NUMBERS and type(y) in NUMBERS and type(width) in NUMBERS and type(height) in NUMBERS)
-            and (-FAR < x < FAR and -FAR < y < FAR and -FAR < width < FAR and -FAR < height < FAR)
+            and (-FAR < x < FAR and -FAR < y < FAR and 0 <= width < FAR and 0 <= height < FAR)
             and not record.get("iscrowd")
             and not record.get("ignore")
         )
@@ -241,5 +242,4 @@ def _corners(record: dict[str, Any], size: Size | None) -> Corners:
     sides = numbers(bbox) if isinstance(bbox, list) and len(bbox) == 4 else None
     if not sides:
         raise ValueError(f"bbox {show(bbox)} is not [x, y, width, height]")
-    x, y, width, height = sides
-    return x, y, x + width, y + height
+    return corners(*sides)

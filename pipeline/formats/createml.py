@@ -71,4 +71,6 @@ def _box(annotation: Any, identity: str) -> Box:
         said = show(coordinates)
         return damaged(f"coordinates {said} are not the numbers x, y, width, height; correct them", label, identity)
     x, y, width, height = sides
+    if width < 0 or height < 0:
+        return damaged(f"width {width:g} and height {height:g}: a side is not below 0", label, identity)
     return Box(label, x - width / 2, y - height / 2, x + width / 2, y + height / 2, identity)

@@ -16,6 +16,7 @@ from xml.etree.ElementTree import Element
 from pipeline.boxes import Box
 from pipeline.errors import DataError
 from pipeline.formats.matching import Described, Wanted, complete
+from pipeline.formats.shapes import corners
 from pipeline.formats.source import NAN, Source, damaged
 from pipeline.formats.splits import folder_split, split_of, split_of_folders
 from pipeline.formats.text import first_tag, numbers, parse_xml, show, size
@@ -191,8 +192,7 @@ def _of_polygon(shape: Element) -> Corners:
 
 
 def _of_mask(shape: Element) -> Corners:
-    left, top, width, height = _attributes(shape, "left", "top", "width", "height")
-    return left, top, left + width, top + height
+    return corners(*_attributes(shape, "left", "top", "width", "height"))
 
 
 CORNERS_OF: Mapping[str, Callable[[Element], Corners]] = {

@@ -16,7 +16,7 @@ from pipeline.errors import DataError
 from pipeline.formats.lines import json_lines
 from pipeline.formats.matching import Described, Wanted, complete
 from pipeline.formats.outlines import Corners
-from pipeline.formats.shapes import box_of, from_list
+from pipeline.formats.shapes import box_of, corners, from_list
 from pipeline.formats.source import Source
 from pipeline.formats.splits import folder_split
 from pipeline.formats.text import show
@@ -72,5 +72,4 @@ def _box(label: Any, bbox: Any, identity: str) -> Box:
 
 
 def _corners(bbox: Any) -> Corners:
-    x, y, width, height = from_list(bbox)
-    return x, y, x + width, y + height
+    return corners(*from_list(bbox))

@@ -17,7 +17,7 @@ from pipeline.boxes import Box
 from pipeline.errors import DataError
 from pipeline.formats.matching import Described, Wanted, complete, has_image_suffix
 from pipeline.formats.outlines import Corners
-from pipeline.formats.shapes import around_ellipse, around_points, box_of, scaled, sides_of
+from pipeline.formats.shapes import around_ellipse, around_points, box_of, corners, scaled, sides_of
 from pipeline.formats.source import Source
 from pipeline.formats.splits import folder_split, split_of
 from pipeline.formats.text import show
@@ -146,7 +146,7 @@ def _corners(kind: str, value: Any, size: tuple[int, int] | None) -> Corners:
     cos, sin = math.cos(turn), math.sin(turn)
     x, y, across, down = x * width, y * height, across * width, down * height
     if not turn:
-        return x, y, x + across, y + down
+        return corners(x, y, across, down)
     # It turns about its upper left corner.
     xs = [x, x + across * cos, x - down * sin, x + across * cos - down * sin]
     ys = [y, y + across * sin, y + down * cos, y + across * sin + down * cos]

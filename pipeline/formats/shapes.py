@@ -35,7 +35,13 @@ def sides_of(value: Any, *keys: str) -> list[float]:
 
 
 def from_sides(value: Any, *keys: str) -> Corners:
-    x, y, width, height = sides_of(value, *keys)
+    return corners(*sides_of(value, *keys))
+
+
+def corners(x: float, y: float, width: float, height: float) -> Corners:
+    """Return the corners of a box given by its upper left one and its sides. Raises ValueError for a side below 0."""
+    if width < 0 or height < 0:
+        raise ValueError(f"width {width:g} and height {height:g}: a side is not below 0")
     return x, y, x + width, y + height
 
 

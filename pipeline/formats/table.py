@@ -16,6 +16,7 @@ from pipeline.boxes import Box
 from pipeline.errors import DataError
 from pipeline.formats import openimages
 from pipeline.formats.matching import Described, Wanted, complete, has_image_suffix
+from pipeline.formats.shapes import corners
 from pipeline.formats.source import Source, damaged
 from pipeline.formats.splits import folder_split, split_of
 from pipeline.formats.text import RAGGED, columns, numbers, read_text, records, show, size
@@ -182,6 +183,5 @@ def _corners(values: Mapping[str, str], delimiter: str) -> Sequence[float]:
     texts = {name: values[name] if delimiter == "," else values[name].replace(",", ".") for name in columns_of}
     found = numbers(texts)
     if "x" in values:
-        x, y, width, height = found
-        return x, y, x + width, y + height
+        return corners(*found)
     return found

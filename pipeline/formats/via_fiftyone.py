@@ -153,6 +153,8 @@ def _box(label: Any, sides: tuple[int, int] | None, identity: str) -> Box:
     try:
         if kind == "Detection":
             xmin, ymin, width, height = map(float, label.bounding_box)
+            if width < 0 or height < 0:
+                raise ValueError(f"width {width:g} and height {height:g}: a side is not below 0")
             xmax, ymax = xmin + width, ymin + height
             ignore = next((f"{crowd}: many objects in one box" for crowd in CROWDS if _is_true(label, crowd)), "")
         elif kind == "Polyline":
