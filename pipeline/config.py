@@ -264,8 +264,8 @@ class Train(Section):
     batch: int | None = Field(default=None, ge=1)
     """Images per optimizer step. With `recipe: auto`, null is 4 below 1,500 images: few images need many steps."""
     lr0: float | None = Field(default=None, gt=0)
-    """Base learning rate. With `recipe: auto`, null is Ultralytics' rule for AdamW, 0.002 * 5 / (4 + number of
-    classes)."""
+    """Base learning rate. With `recipe: auto`, null is Ultralytics' rule for AdamW,
+    `0.002 * 5 / (4 + number of classes)`."""
     phases: Annotated[tuple[Phase, ...], Field(min_length=1)] | None = None
     """Phases, one after the other. Each goes on where the one before ended. Null is two, frozen and then free, as long
     as so many images need."""
@@ -311,8 +311,8 @@ class Validate(Section):
     retention: Path | None = None
     """`data.yaml` of a labelled set of the source model's classes, to see what the model still knows of them."""
     reconcile: tuple[str, ...] = ()
-    """Tools that evaluate the same predictions, with each difference explained: `ultralytics` (takes seconds),
-    `fiftyone` (about 3 s for 1,000 boxes)."""
+    """Tools that evaluate the same predictions, with each difference explained: `ultralytics`, which
+    is fast, and `fiftyone`, which is slow."""
 
     @model_validator(mode="before")
     @classmethod
@@ -484,7 +484,7 @@ class Export(Section):
     limits: LimitsByPrecision = LimitsByPrecision()
     """An artefact that is further from its model than this fails the stage. Null is not judged."""
     calibration: Calibration = Calibration()
-    """Of 8 bits."""
+    """On what 8 bits are calibrated."""
 
     @model_validator(mode="after")
     def _targets_once(self) -> Export:
