@@ -24,7 +24,28 @@ import yaml
 
 from pipeline.errors import DataError
 
+# Of the images in a data set that `convert` writes: Ultralytics reads them all.
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+# Of what is an image in a source; some are only known so that they are refused by name.
+SOURCE_SUFFIXES = IMAGE_SUFFIXES | frozenset(
+    {
+        ".avif",
+        ".dib",
+        ".gif",
+        ".heic",
+        ".heif",
+        ".j2k",
+        ".jfif",
+        ".jp2",
+        ".jpe",
+        ".mpo",
+        ".pbm",
+        ".pgm",
+        ".pnm",
+        ".ppm",
+        ".tga",
+    }
+)
 
 
 class Box(NamedTuple):  # a frozen dataclass takes four times as long to make, and there are thousands

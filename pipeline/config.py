@@ -7,6 +7,7 @@ an option of the command line, so that it never makes a stage run again.
 from __future__ import annotations
 
 import math
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -73,7 +74,10 @@ Split = Annotated[
     Annotated[Literal["given"], Tag("word")] | Annotated[Ratios, Tag("shares")], Discriminator(_kind_of_split)
 ]
 
-FORMATS = ("auto", "coco", "voc", "yolo", "labelme", "cvat", "kitti", "openimages", "csv", "createml")
+FORMATS = (
+    *("auto", "coco", "voc", "yolo", "labelme", "cvat", "kitti", "openimages", "csv", "createml", "labelstudio", "via"),
+    *("supervisely", "vott", "datumaro", "labelbox", "ultralytics", "dota", "huggingface"),
+)
 FIFTYONE = "fiftyone:"  # `fiftyone:TYPE` reads whatever FiftyOne can import
 
 
@@ -93,8 +97,8 @@ class Convert(Section):
     """`given` takes the splits of the source. Shares such as `{train: 0.7, val: 0.15, test: 0.15}` draw them with the
     seed."""
     group_by: str | None = None
-    """Regular expression, searched in the file name. Images with the same match (or the same group, if the expression
-    has one) stay in one split: those of a video, a board, a patient."""
+    """Regular expression, searched in the file name, and only then in the folders. Images with the same match (or the
+    same group, if the expression has one) stay in one split: those of a video, a board, a patient."""
     near_duplicates: bool = True
     """Look for resized, recompressed, flipped and turned copies, and keep them in one split."""
     leaks: Literal["report", "move", "error"] = "report"
@@ -106,7 +110,8 @@ class Convert(Section):
     min_side: float = Field(default=1.0, ge=0)
     """Side in pixels of the original image. A box with a side of that or less is dropped: it shows nothing."""
     unlabelled: Literal["error", "background"] = "error"
-    """What an image without annotation is: a mistake, or a background image that shows no object."""
+    """What an image without annotation is: a mistake, or a background image that shows no object.
+    With `background`, an image whose annotation could be in one of the files is still refused."""
 
     @field_validator("format")
     @classmethod
@@ -527,6 +532,8 @@ class Config(Section):
 
 def load(path: Path) -> Config:
     """Read a config file. Raises ConfigError with one line for every error in it."""
+    if str(path).encode(errors="replace") != os.fsencode(path):  # the run is called so, in every file that it makes
+        raise ConfigError(f"{os.fsencode(path)!r}: the name of a config file has to be UTF-8; rename it")
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -592,6 +599,8 @@ def _in_words(detail: ErrorDetails) -> str:
             return f"{where}: missing"
         case "value_error":
             return f"{where}: {detail['msg'].removeprefix('Value error, ')}" if where else detail["msg"]
+        case "literal_error" if place == ["convert", "split"] and isinstance(detail["input"], (int, float)):
+            return f"{where}: input should be 'given', got {detail['input']!r}; or shares: {_shares(detail['input'])}"
         case "literal_error":
             expected = str(detail["ctx"]["expected"])
             hint = did_you_mean(str(detail["input"]), re.findall(r"'([^']+)'", expected))
@@ -607,6 +616,13 @@ def _in_words(detail: ErrorDetails) -> str:
         case "string_type" if isinstance(detail["input"], (bool, int, float)):
             return f"{where}: YAML reads this as {detail['input']!r}, not as text; put it in quotes"
     return f"{where}: {detail['msg'][0].lower()}{detail['msg'][1:]}, got {detail['input']!r}"
+
+
+def _shares(share: float) -> str:
+    """Shares as they have to be written, with that of train as somebody gave it."""
+    if not 0 < share < 1:
+        return "{train: 0.7, val: 0.15, test: 0.15}"
+    return f"{{train: {share:g}, val: {1 - share:g}}}"
 
 
 _UNION_BRANCHES = frozenset({"word", "shares", "int", "str", "float", "bool"})

@@ -12,6 +12,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
+LABEL_SUFFIXES = (".csv", ".json", ".jsonl", ".ndjson", ".tsv", ".txt", ".xml")
+
 
 class _Folder(NamedTuple):
     path: str  # relative to the start, as the user sees it: empty, or with a slash at its end
@@ -33,6 +35,8 @@ def walk(folder: Path) -> Iterator[tuple[str, os.DirEntry[str] | None, str]]:
                 visible = [entry for entry in entries if entry.name[0] != "."]
         except (OSError, ValueError) as error:  # ValueError: a null byte in the start's own path
             return f"cannot be read ({getattr(error, 'strerror', error)}); make it readable, or remove it"
+        if not visible and below.path.lower().rstrip("/").endswith(LABEL_SUFFIXES):
+            return "is an empty folder in place of a file; restore the file, or remove the folder"
         visible.sort(key=attrgetter("name"), reverse=True)
         pending.extend([(below, entry) for entry in visible])
         return ""

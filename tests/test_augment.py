@@ -20,6 +20,7 @@ from conftest import ROOT, Trained, pipeline_process
 
 from pipeline import augment, files, parallel, pixels
 from pipeline.augment import balance, check, preview, transforms
+from pipeline.augment.stage import JPEG_QUALITY
 from pipeline.boxes import Box, YoloDataset, read_labels, write_data_yaml, write_labels
 from pipeline.config import Augment
 from pipeline.errors import ConfigError, DataError
@@ -183,7 +184,7 @@ def untransformed(run: Run, copy: Path) -> bytes:
     """What the copy would be if nothing had been transformed."""
     picture = cv2.imread(str(run.dataset / "images" / "train" / f"{copy.stem.split('-copy')[0]}.png"))
     assert picture is not None
-    return pixels.jpeg(picture, augment.JPEG_QUALITY)
+    return pixels.jpeg(picture, JPEG_QUALITY)
 
 
 @pytest.mark.parametrize("name", ["Affine", "Perspective", "Rotate", "ShiftScaleRotate"])

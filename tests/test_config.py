@@ -101,7 +101,7 @@ exprot: {}
 validate: {conf: 2}
 """
     assert refused(tmp_path, text) == [
-        "convert.format: 'vocc' is none of auto, coco, voc, yolo, labelme, cvat, kitti, openimages, csv, createml, fiftyone:TYPE; did you mean 'voc'?",
+        "convert.format: 'vocc' is none of auto, coco, voc, yolo, labelme, cvat, kitti, openimages, csv, createml, labelstudio, via, supervisely, vott, datumaro, labelbox, ultralytics, dota, huggingface, fiftyone:TYPE; did you mean 'voc'?",
         "train.imgsz: input should be a multiple of 32, got 100",
         "train.batch: input should be a finite number, got nan",
         "train.phases.0.epochs: input should be greater than or equal to 1, got 0",
@@ -170,7 +170,8 @@ ONE_LINE = {
 }
 ONE_LINE_OF_CONVERT = {
     "split: givn": "convert.split: input should be 'given', got 'givn'; did you mean 'given'?",
-    "split: 0.8": "convert.split: input should be 'given', got 0.8",
+    "split: 0.8": "convert.split: input should be 'given', got 0.8; or shares: {train: 0.8, val: 0.2}",
+    "split: 70": "convert.split: input should be 'given', got 70; or shares: {train: 0.7, val: 0.15, test: 0.15}",
     "split: {train: 0.7, val: 0.2}": "convert.split: train, val and test add up to 0.9, not 1",
     "split: {train: 0.7, vla: 0.1, val: 0.3}": "convert.split.vla: unknown key; did you mean 'val'?",
     "split: {train: a, val: 0.3}": "convert.split.train: input should be a valid number, unable to parse string as a number, got 'a'",

@@ -41,7 +41,12 @@ def device(bundle: Path, tmp_path: Path) -> faults.Device:
 def test_a_signal_ends_the_run_and_the_file_gets_its_name(device: faults.Device, number: signal.Signals) -> None:
     folder, held = faults.folder_of(device.place, random.Random(0), faults.numbered(1500))
     file = device.place / "found.jsonl"
-    with subprocess.Popen(device.command(folder, "--json", file), stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        device.command(folder, "--json", file),
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # the tests may run under nohup
+    ) as process:
         while not faults.lines_of(file):
             assert process.poll() is None
         process.send_signal(number)

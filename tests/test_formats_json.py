@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+import writers
 from conftest import as_voc, as_yolo, read_coco, write_coco
 from fixtures.make_json import BOXES, SHAPES
 from globox import AnnotationSet
@@ -679,15 +680,26 @@ def test_shapes_of_one_group_are_one_object(tmp_path: Path) -> None:
         (["a.png", "a.jpg"], "x\\a.jpg", "a.jpg"),
         (["pictures/b.jpg"], "pictures\\b.jpg", "pictures/b.jpg"),
         (["images/b.jpg"], "b.jpg", "images/b.jpg"),
-        (["images/a.jpg"], "/home/somebody/a.jpg", None),
+        (["images/a.jpg"], "/home/somebody/b.jpg", None),
+        (["images/a.jpg"], "/home/somebody/a.jpg", "images/a.jpg"),
         ([], "pictures/b.jpg", "pictures/b.jpg"),
     ],
-    ids=["beside", "renamed", "another suffix", "two suffixes", "Windows", "in images", "absolute", "missing"],
+    ids=[
+        "beside",
+        "renamed",
+        "another suffix",
+        "two suffixes",
+        "Windows",
+        "in images",
+        "absolute",
+        "of another machine",
+        "missing",
+    ],
 )
 def test_the_image_of_a_labelme_file(tmp_path: Path, images: list[str], said: str, expected: str | None) -> None:
     data = {"imagePath": said, "shapes": []}
     if expected is None:
-        with pytest.raises(DataError, match=r"a\.json: names '/home/somebody/a\.jpg', outside"):
+        with pytest.raises(DataError, match=r"a\.json: names '/home/somebody/b\.jpg', outside"):
             labels_of("labelme", tmp_path, data, *images)
         return
     described = [item for item in labels_of("labelme", tmp_path, data, *images).images if item.annotation]
@@ -946,7 +958,7 @@ def test_what_we_write_pycocotools_reads(tiles: Path, tmp_path: Path, truth: dic
     assert names
     folder = tmp_path / "written"
     shutil.copytree(tiles / "images", folder)
-    coco.write(folder / "all.json", [(item.image.name, (320, 320), item.boxes) for item in items], names)
+    writers.coco(folder / "all.json", [(item.image.name, (320, 320), item.boxes) for item in items], names)
     data = COCO(str(folder / "all.json"))
     theirs = {
         image["file_name"]: [

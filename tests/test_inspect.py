@@ -156,6 +156,7 @@ def test_documents_are_what_fiftyone_would_write(validated: Run) -> None:
     for path in ("ground_truth", "predictions"):
         written = {key for thing in same[path]["detections"] for key in thing} - {"_id", "_cls"}
         assert {f"{path}.detections.{key}" for key in written} <= set(schema)  # or the App would not show them
+    theirs.delete()
 
 
 @needs_database

@@ -128,6 +128,7 @@ def test_uniqueness_is_fiftyones() -> None:
     brain.compute_uniqueness(dataset, embeddings=vectors.copy(), progress=False)
     _, distances = embeddings.neighbours(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
     theirs = dataset.values("uniqueness")
+    dataset.delete()
     assert embeddings.uniqueness(distances[:, 1:]) == pytest.approx(theirs, abs=1e-5)
     assert embeddings.uniqueness(distances) != pytest.approx(theirs, abs=1e-2)
 

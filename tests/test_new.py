@@ -353,6 +353,7 @@ def test_a_file() -> None:
 def test_a_folder_too_high(source: Path) -> None:
     above = Path("down loads")
     as_yolo(source, above / "board set")
+    as_yolo(source, above / "other set")  # one alone would be read from here
     said = refusal(above)
     assert said == "not a data set itself, but board set/ in it is one (yolo): make new SOURCE='down loads/board set'"
 

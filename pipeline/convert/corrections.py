@@ -49,7 +49,7 @@ def correct(judged: list[Judged], run: Run, classes: Sequence[str]) -> Corrected
             notes += _not_used(resolved, image.name, image.why)
             continue
         if resolved.images.get(image.name) == "drop":
-            result.append(judge.set_aside(image.item, image.name, "dropped", f"{path} drops it"))
+            result.append(judge.never_used(image.item, image.name, "dropped", f"{path} drops it"))
             notes.append(Note(image.name, "remove", "the whole image is dropped"))
             continue
         _, found = fixes.apply(resolved, image.name, image.boxes)

@@ -1,33 +1,60 @@
-"""What a whole decode of an image tells, and the few images whose pixels have to be written anew."""
+"""What a whole decode of an image tells, and the images whose pixels have to be written anew for training."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
+import re
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
+import orjson
 from PIL import Image, ImageOps
 
+from pipeline.convert.deep import EXIF_ORIENTATION, PLANES, SEPARATE, eight_bits, is_deep, significant_bits, values_of
 from pipeline.convert.duplicates import Fingerprint, fingerprint
 from pipeline.walk import broken_link
 
-EXIF_ORIENTATION = 0x0112
-TIFF_BITS_PER_SAMPLE = 258
-PNG_BIT_DEPTH_BYTE = 24  # of the file: 8 bytes of signature, 8 of the chunk's head, 4 each of width and height
 MIN_SIDE = 10  # pixels; Ultralytics leaves out smaller images without counting them as lost
 FINGERPRINT_SIDE = 128  # a JPEG is decoded at 1/2, 1/4 or 1/8 while both of its sides stay above this
 JPEG_QUALITY = 95
+# Formats that stay as they are, by Pillow's names, with their suffixes. Whatever else decodes becomes PNG.
+SUFFIXES = {
+    "JPEG": (".jpg", ".jpeg"),
+    "MPO": (".jpg", ".jpeg"),
+    "PNG": (".png",),
+    "BMP": (".bmp",),
+    "TIFF": (".tif", ".tiff"),
+    "WEBP": (".webp",),
+}
+OUT_OF_JSON = "taken out of its JSON"
+WIDTH, HEIGHT = 256, 257  # tags of TIFF 6.0
+PHOTOMETRIC, BLACK_IS_ZERO, RGB = 262, 1, 2  # a tag of TIFF 6.0, and the kinds that OpenCV reads as Pillow does
+# The first bytes of what people have under an image's name, and what to do about it.
+_OTHERS = {
+    b"version https://git-lfs": "a pointer of Git LFS, the image itself is not here: run `git lfs pull`",
+    b"%PDF": "a PDF",
+    b"PK\x03\x04": "a zip archive",
+    b"\x1aE\xdf\xa3": "a video",
+    b"<": "a web page or XML, perhaps of a download that failed",
+    b"{": "JSON, perhaps of a download that failed",
+    b"II*\0": "a TIFF of bands or a compression that cannot be decoded: save it as RGB of 8 or 16 bits",
+    b"MM\0*": "a TIFF of bands or a compression that cannot be decoded: save it as RGB of 8 or 16 bits",
+}
+_HEIF = re.compile(rb"....ftyp(hei[cxms]|hev[cx]|mif1|msf1)", re.DOTALL)
+_VIDEO = re.compile(rb"....ftyp|RIFF....AVI", re.DOTALL)
+_ADDRESS = re.compile(r"<[^<>]* at 0x[0-9a-f]+>")
 
 
 class Checked(NamedTuple):
     """`size` is (width, height) of the upright image, `stored` as the file has it: EXIF may turn it.
 
-    `problem` says why the image cannot be used; then nothing else is known. `rewrite` says why its
-    pixels have to be written anew, None where a link will do. `peak` is the highest value of a 16-bit image, else 0.
+    `problem` says why the image cannot be used, `missing` that it is not there; then nothing else is known. `rewrite`
+    says why its pixels have to be written anew, None where a link will do; `suffix` is what the image is called by in
+    the data set, as its content wants it. `peak` is the highest value of an image of more than 8 bits, else 0.
     """
 
     problem: str | None = None
@@ -38,6 +65,8 @@ class Checked(NamedTuple):
     fingerprint: Fingerprint | None = None
     rewrite: str | None = None
     peak: int = 0
+    missing: bool = False
+    suffix: str = ""
 
 
 def check(path: Path) -> Checked:
@@ -47,29 +76,33 @@ def check(path: Path) -> Checked:
     is where damage shows.
     """
     try:
-        data = path.read_bytes()
+        data = read(path)
     except FileNotFoundError:
-        return Checked(broken_link(path) or "image missing; restore it")
+        return Checked(broken_link(path) or "image missing; restore it", missing=True)
     except OSError as error:
         return Checked(broken_link(path) or f"cannot be read ({error.strerror}); make it readable, or remove it")
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            stored, orientation = image.size, image.getexif().get(EXIF_ORIENTATION, 1)
+        with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as image:
+            warnings.simplefilter("ignore")  # Pillow's of large images, which it decodes all the same
+            stored, orientation = _stored(image), image.getexif().get(EXIF_ORIENTATION, 1)
             if orientation not in range(2, 9):  # 1 is upright, all else is nonsense that viewers take for it
                 orientation = 1
-            kind, mode, deep = image.format, image.mode, _is_16_bit(image, data)
+            kind, mode, deep = str(image.format), image.mode, is_deep(image, data)
+            odd = _odd(image)
             if kind == "JPEG":
                 image.draft("L" if mode in ("L", "RGB") else None, (FINGERPRINT_SIDE, FINGERPRINT_SIDE))
             image.load()
             peak = 0
             shown: Image.Image = image
             if deep:
-                values = _all_bits(data)
+                values = values_of(image, data)
                 peak = int(values.max())
-                shown = _eight_bits(values, significant_bits(peak), orientation)
+                shown = eight_bits(values, significant_bits(peak), orientation)
             grey = np.asarray(ImageOps.exif_transpose(shown).convert("L"))
+    except Image.DecompressionBombError:
+        return Checked("more than 178 million pixels, too large to train on in one piece; cut it into tiles")
     except Exception as error:  # damage reaches Pillow's decoders in a dozen ways, struct.error to zlib.error
-        return Checked(f"not an image that can be read ({' '.join(str(error).split())}); replace it")
+        return Checked(f"not an image that can be read ({_what(data, error)}); replace it")
     if min(stored) < MIN_SIDE:
         return Checked(f"{stored[0]}x{stored[1]} pixels, too small to train on; remove it")
     if mode == "F":
@@ -79,61 +112,88 @@ def check(path: Path) -> Checked:
     if orientation != 1:
         rewrite = f"EXIF orientation {orientation}: turned upright"
     elif deep:
-        rewrite = "16 bits: brought to 8"
+        rewrite = "16 bits: brought to 8" if peak < 1 << 16 else "32 bits: brought to 8"
     elif mode == "CMYK":
         rewrite = "CMYK: turned to RGB"
+    elif kind not in SUFFIXES:
+        rewrite = f"{kind}: written as PNG"
+    elif odd:
+        rewrite = f"{odd}: written anew"
     elif kind == "JPEG" and not data.rstrip(b"\x00").endswith(b"\xff\xd9"):
-        # Ultralytics mends such a file in place, and through a link that would be the source itself.
+        # Ultralytics repairs such a file in place, and through a link that would be the source itself.
         rewrite = "JPEG without an end marker: written anew"
+    elif path.suffix == ".json":
+        rewrite = OUT_OF_JSON
     digest = hashlib.sha256(data).hexdigest()
-    return Checked(None, size, stored, orientation, digest, fingerprint(grey), rewrite, peak)
+    known = SUFFIXES.get(kind, (".png",))
+    suffix = path.suffix if path.suffix.lower() in known else known[0]
+    return Checked(None, size, stored, orientation, digest, fingerprint(grey), rewrite, peak, suffix=suffix)
 
 
-def _is_16_bit(image: Image.Image, data: bytes) -> bool:
-    # Not by Pillow's mode: it opens 16-bit colour as 8-bit and says nothing.
-    if image.format == "PNG":
-        return data[PNG_BIT_DEPTH_BYTE] == 16
-    if image.format == "TIFF":
-        bits: Any = image.tag_v2.get(TIFF_BITS_PER_SAMPLE, (8,))  # type: ignore[attr-defined]
-        return image.mode != "F" and max(np.atleast_1d(bits)) > 8
-    return image.mode.startswith("I")
+def read(path: Path) -> bytes:
+    """The bytes of an image file, or of the image inside a LabelMe file. Raises OSError."""
+    data = path.read_bytes()
+    if path.suffix != ".json":
+        return data
+    try:
+        return base64.b64decode(orjson.loads(data)["imageData"])
+    except (KeyError, TypeError, ValueError):
+        return b""
 
 
-def _all_bits(data: bytes) -> NDArray[Any]:
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
-    if picture is None or picture.dtype != np.uint16:
-        raise ValueError("its pixels are neither 8 nor 16 bits")
-    return picture
+def _stored(image: Image.Image) -> tuple[int, int]:
+    """Width and height as the file has them; Pillow gives those of a TIFF as EXIF turns it."""
+    tags: Any = image.tag_v2 if image.format == "TIFF" else {}  # type: ignore[attr-defined]
+    return (int(tags[WIDTH]), int(tags[HEIGHT])) if tags else image.size
 
 
-def _eight_bits(values: NDArray[Any], bits: int, orientation: int) -> Image.Image:
-    """A 16-bit picture as OpenCV has it, BGR or grey, as 8-bit Pillow image that remembers how it lies."""
-    values = (values >> (bits - 8)).astype(np.uint8)
-    image = Image.fromarray(values if values.ndim == 2 else np.ascontiguousarray(values[:, :, 2::-1]))
-    image.getexif()[EXIF_ORIENTATION] = orientation
-    return image
+def _odd(image: Image.Image) -> str:
+    """In what OpenCV may read a TIFF otherwise than Pillow: bands, colours, planes or pages; empty for neither."""
+    if image.format != "TIFF":
+        return ""
+    tags: Any = image.tag_v2  # type: ignore[attr-defined]
+    if image.mode not in ("L", "RGB") or tags.get(PHOTOMETRIC) not in (BLACK_IS_ZERO, RGB):
+        return f"TIFF of {image.mode} colours"
+    if tags.get(PLANES) == SEPARATE:
+        return "TIFF of separate planes"
+    return "TIFF of several pages, of which the first is used" if getattr(image, "n_frames", 1) > 1 else ""
 
 
-def significant_bits(peak: int) -> int:
-    """How many bits the 16-bit images of a source really use: cameras put 10, 12 or 14 into 16."""
-    return max(8, peak.bit_length())
+def _what(data: bytes, error: Exception) -> str:
+    """What a file is that is no image; the same text for the same file in every run."""
+    if not data.strip(b"\0 \r\n"):
+        return "the file is empty" if not data else "the file holds nothing but zeros or white space"
+    if _HEIF.match(data):
+        return "HEIC, as telephones write it: save it as JPEG"
+    if _VIDEO.match(data) and b"avif" not in data[:32]:
+        return "a video"
+    text = " ".join(_ADDRESS.sub("the file", str(error)).split()) or type(error).__name__
+    if "cannot identify" in text or isinstance(error, ImportError):  # of a plugin that some package promises
+        return next(
+            (what for start, what in _OTHERS.items() if data.startswith(start)), "no image format that is known"
+        )
+    return text
 
 
 def upright(path: Path, orientation: int, bits: int | None) -> bytes:
-    """The image in its own format with 8 bits a channel, RGB or grey, turned as EXIF says.
+    """The image in its own format, or as PNG, with 8 bits a channel, RGB or grey, turned as EXIF says.
 
-    `bits` is what the 16-bit images of the whole source use, so that one factor serves them all and
+    `bits` is what the deep images of the whole source use, so that one factor serves them all and
     brightness stays comparable; None for an image of 8. In memory: Pillow does not notice a full disk.
     """
     encoded = io.BytesIO()
-    data = path.read_bytes()
-    with Image.open(io.BytesIO(data)) as image:
-        kind = image.format
+    data = read(path)
+    with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as image:
+        warnings.simplefilter("ignore")
+        kind = image.format if image.format in SUFFIXES else "PNG"
         if bits is not None:
-            eight = _eight_bits(_all_bits(data), bits, orientation)
+            eight = eight_bits(values_of(image, data), bits, orientation)
         else:
-            eight = image.convert("RGB") if image.mode == "CMYK" else image.copy()
+            plain = image.mode in ("L", "RGB") or (kind == "PNG" and image.format in SUFFIXES)
+            eight = image.copy() if plain else image.convert("RGB")
         turned = ImageOps.exif_transpose(eight)
-        options: dict[str, Any] = {"quality": JPEG_QUALITY, "subsampling": 0} if kind == "JPEG" else {}
-        turned.save(encoded, kind, **options)
+        options: dict[str, Any] = {"quality": JPEG_QUALITY, "subsampling": 0} if kind in ("JPEG", "MPO") else {}
+        if kind == "WEBP":
+            options = {"lossless": True}
+        turned.save(encoded, "JPEG" if kind == "MPO" else kind, **options)
     return encoded.getvalue()

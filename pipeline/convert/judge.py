@@ -19,14 +19,13 @@ from pipeline.errors import did_you_mean
 
 Action = Literal["kept", "clipped", "dropped", "ignored", "added"]
 Unused = Literal["dropped", "in_no_split", "left_out", "linked_again"]
-# A label file has six decimals: what they cannot tell from the edge is not outside.
-EDGE_TOLERANCE = 1e-6  # of the longer side
+EDGE_TOLERANCE = 0.5  # pixels: what rounding a coordinate can put beyond the edge is not outside
 NO_SIDE = 1e-6  # pixels: what adding and subtracting a corner can make of a whole number
 ROUNDING = 1.0  # pixels beyond the edge that tools which count pixels from 1, or round up, put there
 
 
 class Verdict(NamedTuple):
-    """`needs_person` marks what no rule can mend: only `on_problem: drop` goes on past it."""
+    """`needs_person` marks what no rule can fix: only `on_problem: drop` goes on past it."""
 
     box: Box
     action: Action
@@ -64,15 +63,24 @@ def image(item: Labelled, name: str, checked: Checked, classes: Mapping[str, str
     return Judged(item, name, checked, _boxes(item, checked, classes, config))
 
 
-def set_aside(item: Labelled, name: str, unused: Unused, why: str) -> Judged:
+def never_used(item: Labelled, name: str, unused: Unused, why: str) -> Judged:
     """An image that is not used though nothing is wrong with it."""
     return Judged(item, name, Checked(), _all(item, "ignored", why), unused, why)
+
+
+def set_aside(image: Judged, unused: Unused, why: str) -> Judged:
+    """A judged image that is not to be used after all; what was dropped of it keeps its reason."""
+    verdicts = _all(image.item, "dropped" if unused == "dropped" else "ignored", why)
+    if unused == "dropped":
+        old = [verdict if verdict.action in ("dropped", "ignored") else None for verdict in image.verdicts]
+        verdicts = [before or now for before, now in zip(old, verdicts, strict=True)]
+    return Judged(image.item, image.name, Checked(), verdicts, unused, why)
 
 
 def _all(item: Labelled, action: Action, why: str) -> list[Verdict]:
     """One verdict for all boxes of an image that is not used."""
     return [
-        Verdict(box, "ignored", box.ignore) if box.ignore else Verdict(box, action, f"its image: {why}")
+        Verdict(box, "ignored", box.ignore) if box.ignore else Verdict(box, action, box.damage or f"its image: {why}")
         for box in item.boxes
     ]
 
@@ -153,15 +161,19 @@ def _mend(box: Box, size: tuple[int, int], config: Convert) -> Verdict:
         reasons.append(f"corners are swapped: {corners}")
         (xmin, xmax), (ymin, ymax) = sorted((box.xmin, box.xmax)), sorted((box.ymin, box.ymax))
         box = box._replace(xmin=xmin, ymin=ymin, xmax=xmax, ymax=ymax)
-    if not box.width or not box.height:
-        return Verdict(box, "dropped", f"zero area: {corners}")
     width, height = size
     if box.xmin >= width or box.ymin >= height or box.xmax <= 0 or box.ymax <= 0:
         outside = f"{corners} is outside the image, which is {width}x{height}; correct or remove it"
         return Verdict(box, "dropped", outside, needs_person=True)
+    if not box.width or not box.height:
+        return Verdict(box, "dropped", f"zero area: {corners}")
     clipped = box.clipped(width, height)
     overhang = max(-box.xmin, -box.ymin, box.xmax - width, box.ymax - height)
-    if overhang > max(size) * EDGE_TOLERANCE:
+    # A corner beyond the edge may be cut there, and swapped corners may be swapped back; of both no one box is left.
+    if overhang > max(size) or (swapped and overhang > ROUNDING):
+        wrong = "swapped, and beyond" if swapped else f"{overhang:.3g} px beyond"
+        return Verdict(box, "dropped", f"{corners}: {wrong} the image, {width}x{height}; correct it", needs_person=True)
+    if overhang > EDGE_TOLERANCE:
         reasons.append(f"{corners} reaches {math.ceil(overhang)} px beyond the image, {width}x{height}")
     if config.on_problem == "drop" and (swapped or overhang > ROUNDING):
         return Verdict(box, "dropped", "; ".join(reasons))

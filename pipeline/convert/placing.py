@@ -23,13 +23,15 @@ class Placed:
 
     `leaks` holds what straddles splits: byte-identical images (`exact`), near-duplicates and those that
     hang together by them (`near`), and images of one `group_by` (`group`), as lists of `split/name`; and `moved`.
-    `drawing` is what `data/splits/NAME.json` is to say, None for splits that the source gives.
+    `drawing` is what `data/splits/NAME.json` is to say, None for splits that the source gives. `hint` says what
+    may leak all the same.
     """
 
     split_of: dict[str, str]
     left_out: dict[str, str] = field(default_factory=dict)
     leaks: dict[str, Any] = field(default_factory=lambda: {"exact": [], "near": [], "group": [], "moved": {}})
     drawing: dict[str, Any] | None = None
+    hint: str = ""
 
 
 def check_given(source: Source, config: Convert) -> None:
@@ -82,7 +84,8 @@ def _drawn(
     shares = {split: share for split in SPLITS if (share := getattr(ratios, split))}
     assignment = splits.assign(items, shares, seed, earlier)
     drawing["images"] = {**earlier, **assignment.split_of}
-    return Placed(assignment.split_of, assignment.left_out, drawing=drawing)
+    hint = "" if config.group_by else splits.suggestion(assignment.split_of)
+    return Placed(assignment.split_of, assignment.left_out, drawing=drawing, hint=hint)
 
 
 def _earlier(run: Run, drawing: Mapping[str, Any]) -> dict[str, str]:

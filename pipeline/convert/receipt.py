@@ -80,6 +80,7 @@ def last_line(receipt: dict[str, Any], target: Path) -> str:
         (images["dropped"], "image", "dropped"),
         (images["in_no_split"], "image", "in no split"),
         (images["left_out"], "image", "left out, or they would leak"),
+        (receipt["background_by_setting"], "image", "background by convert.unlabelled alone"),
         (images["linked_again"], "link", "to an image that is there already"),
         (leaks["exact"], "group", "of identical images in more than one split"),
         (leaks["near"], "group", "of near-duplicates in more than one split"),
@@ -91,7 +92,12 @@ def last_line(receipt: dict[str, Any], target: Path) -> str:
     for found, one, words in counted:
         if found:
             notes.append(f"{len(found)} {one}{('es' if one.endswith('x') else 's') if len(found) > 1 else ''} {words}")
-    return f"{line} ({', '.join(notes)}: see receipt.json)" if notes else line
+    line = f"{line} ({', '.join(notes)}: see receipt.json)" if notes else line
+    return "; ".join([line, *map(_one_line, receipt["notes"])])
+
+
+def _one_line(note: str) -> str:
+    return " ".join(note.split())
 
 
 def relative(path: Path, source: Path) -> str:

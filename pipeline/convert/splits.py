@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.errors import DataError
+from pipeline.formats.splits import without_split_folders
 from pipeline.run import SPLITS
 
 EVERY = ""  # the class of all images: a split is to have its share of that one, too
@@ -160,6 +161,7 @@ def _too_few(clusters: Sequence[Sequence[Item]], empty: Sequence[str], earlier: 
 def groups(names: Sequence[str], pattern: str) -> list[str | None]:
     """What `convert.group_by` finds in each name: the text of its one group, or of all of it where it has none.
 
+    It is searched in the file name, and only where no file name holds it in the folders below those of a split.
     None where nothing is found, or only the empty text: such an image is a group of its own.
 
     Raises DataError where no name holds the pattern, which is then a mistake, and for a name of more than 255
@@ -168,17 +170,46 @@ def groups(names: Sequence[str], pattern: str) -> list[str | None]:
     """
     compiled = re.compile(pattern)
     assert compiled.groups <= 1
-    found = []
     for name in names:
         if len(name) > LONGEST_NAME:
             raise DataError(
                 f"{name}: {len(name)} characters, and convert.group_by searches {LONGEST_NAME}; shorten its path"
             )
-        match = compiled.search(name)
-        found.append(match[compiled.groups] or None if match else None)
+    found: list[str | None] = []
+    for part in (lambda name: name.rpartition("/")[2], without_split_folders):
+        matches = (compiled.search(part(name)) for name in names)
+        found = [match[compiled.groups] or None if match else None for match in matches]
+        if any(found):
+            break
     if names and not any(found):
         raise DataError(f"convert.group_by: {pattern!r} is found in no image name, such as {names[0]!r}; correct it")
     return found
+
+
+# A name that numbers its frames or tiles: what is before the number tells which film or picture they are of.
+_SERIES = (
+    (re.compile(r"^(.+)\.rf\.[0-9a-f]{8,}"), r"^(.+)\.rf\."),  # Roboflow's copies of one image
+    (re.compile(r"^(.*[a-zA-Z]+[_-]?\d+)[_-]\d+[_-]\d+\.\w+$"), r"^(.+)[_-]\d+[_-]\d+\."),  # tiles, x and y
+    (re.compile(r"^(.*[a-zA-Z]+[_-]?\d+)[_-][a-zA-Z]*\d+\.\w+$"), r"^(.+)[_-][a-zA-Z]*\d+\."),  # frames
+)
+
+
+def suggestion(split_of: Mapping[str, str]) -> str:
+    """A `group_by` that would keep apart what the drawn splits do not, by the names; empty where names tell nothing."""
+    for series, pattern in _SERIES:
+        members: dict[str, list[str]] = defaultdict(list)
+        for name in sorted(split_of):
+            if match := series.search(name.rpartition("/")[2]):
+                members[match[1]].append(name)
+        groups = [names for names in members.values() if len(names) > 1]
+        straddling = [names for names in groups if len({split_of[name] for name in names}) > 1]
+        if len(groups) > 1 and straddling and sum(map(len, groups)) >= 0.5 * len(split_of):
+            first, other = straddling[0][0], next(n for n in straddling[0] if split_of[n] != split_of[straddling[0][0]])
+            return (
+                f"{first} ({split_of[first]}) and {other} ({split_of[other]}) look like parts of one film or picture; "
+                f"if so, `convert.group_by: '{pattern}'` keeps such images together"
+            )
+    return ""
 
 
 def leaks(split_of: Sequence[str], clusters: Sequence[int]) -> list[list[int]]:

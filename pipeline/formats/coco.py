@@ -6,17 +6,19 @@ up, never computed with. Where an annotation has an outline and no box, the box 
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from pipeline.boxes import Box, Labelled
+from pipeline.boxes import Box
 from pipeline.errors import DataError
-from pipeline.formats.source import Source, Tree, damaged, folder_split, head, show, split_of, with_the_rest
+from pipeline.formats.matching import Described, Wanted, complete
+from pipeline.formats.outlines import Corners, Size, around
+from pipeline.formats.source import NOT_LISTED, Source, damaged
+from pipeline.formats.splits import folder_split, split_of
+from pipeline.formats.text import show
+from pipeline.formats.tree import Tree, tree_of
 from pipeline.formats.values import NUMBERS, class_name, declared_size, numbers, read_json
 
 CROWD = "iscrowd: a region of many objects, not a box of one"
@@ -26,33 +28,73 @@ SIGNS = re.compile(r'"images"\s*:\s*\[|"categories"\s*:\s*\[\s*\{|"category_id"\
 
 FAR = 1e9  # pixels: below, nothing overflows
 
-Corners = tuple[float, float, float, float]
-Size = tuple[int, int]
+OFFER = "`convert.on_problem: drop`"
 
 
-def recognises(folder: Path) -> bool:
-    return any(text.startswith("{") and SIGNS.search(text) for text in map(head, Tree(folder).files({".json"})))
+def recognises(folder: Path | Tree) -> bool:
+    return any(text.startswith("{") and _is_coco(text) for text in tree_of(folder).heads({".json"}))
 
 
-def read(folder: Path) -> Source:
+def _is_coco(head: str) -> bool:
+    found = SIGNS.search(head)
+    # Label Studio's `notes.json` has categories and nothing that they are of.
+    return bool(found) and not (head.rstrip().endswith("}") and '"images"' not in head and '"annotations"' not in head)
+
+
+class _File(NamedTuple):
+    path: Path
+    classes: list[str]
+    parents: set[str]  # of classes; Roboflow's are none themselves
+    images: list[Described]
+    has_keypoints: bool
+
+
+def read(folder: Path, orphans: bool = False) -> Source:
+    """Read every COCO file; `orphans` gives annotations of images that are not listed as of a missing one."""
     tree = Tree(folder)
-    described: list[Labelled] = []
-    classes: dict[str, None] = {}  # an ordered set
-    parents: set[str] = set()
+    files = []
     for path in tree.files({".json"}):
         data = read_json(path)
         if not isinstance(data, dict) or not ("images" in data or {"annotations", "categories"} <= data.keys()):
             continue  # some other JSON: a licence list, a notebook's state
-        names, of_others = _categories(path, data)
-        classes.update(dict.fromkeys(names.values()))
-        parents |= of_others
-        described += _read_file(tree, path, data, names)
-    parents -= {box.label for item in described for box in item.boxes}
-    has_splits = any(item.split for item in described)
-    return Source(with_the_rest(tree, described), tuple(name for name in classes if name not in parents), has_splits)
+        if why := _no_boxes(path, data):
+            tree.notes.append(f"{path.relative_to(folder).as_posix()}: passed over, it {why}")
+        else:
+            files.append(_read_file(tree, path, data, orphans))
+        tree.taken.add(path)
+    files = _without_keypoints_again(tree, files)
+    described = [image for file in files for image in file.images]
+    classes = dict.fromkeys(name for file in files for name in file.classes)
+    parents = {name for file in files for name in file.parents} - {box.label for one in described for box in one.boxes}
+    return complete(tree, described, [name for name in classes if name not in parents])
 
 
-def _read_file(tree: Tree, path: Path, data: dict[str, Any], names: dict[int | str, str]) -> list[Labelled]:
+def _no_boxes(path: Path, data: dict[str, Any]) -> str:
+    """What a file of COCO's own folder `annotations` holds instead of boxes."""
+    if "annotations" not in data:
+        return "lists images without annotations" if path.stem.startswith("image_info") else ""
+    first = data["annotations"][0] if isinstance(data["annotations"], list) and data["annotations"] else None
+    if not isinstance(first, dict) or "bbox" in first:
+        return ""
+    return "holds captions" if "caption" in first else "holds panoptic segments" if "segments_info" in first else ""
+
+
+def _without_keypoints_again(tree: Tree, files: list[_File]) -> list[_File]:
+    """Leave out files of keypoints whose images another file describes, as `instances_*.json` does in COCO's folder."""
+    homes = {one.wanted.name: file.path for file in files if not file.has_keypoints for one in file.images}
+    kept = []
+    for file in files:
+        first = file.images[0].wanted.name if file.images else ""
+        if file.has_keypoints and first and all(one.wanted.name in homes for one in file.images):
+            name = file.path.relative_to(tree.folder).as_posix()
+            tree.notes.append(f"{name}: passed over, {homes[first].name} describes the same images")
+        else:
+            kept.append(file)
+    return kept
+
+
+def _read_file(tree: Tree, path: Path, data: dict[str, Any], orphans: bool) -> _File:
+    names, parents = _categories(path, data)
     images, annotations = _records(path, data, "images"), _records(path, data, "annotations")
     sizes: dict[int | str, Size | None] = {}
     for record in images:
@@ -63,6 +105,7 @@ def _read_file(tree: Tree, path: Path, data: dict[str, Any], names: dict[int | s
             raise DataError(f"{path}: image id {identity} twice; give every image its own id")
         sizes[identity] = declared_size(record.get("width"), record.get("height"))
     boxes: dict[int | str, list[Box]] = {identity: [] for identity in sizes}
+    lost: list[Box] = []
     for number, record in enumerate(annotations, start=1):
         image_id, known = record.get("image_id"), record.get("id")
         if type(image_id) is not int:
@@ -71,21 +114,43 @@ def _read_file(tree: Tree, path: Path, data: dict[str, Any], names: dict[int | s
             known = _key(known)
         identity = f"number {number}" if known is None else str(known)
         if image_id is None or image_id not in boxes:
-            raise DataError(
-                f"{path}: annotation {identity} is of image {show(record.get('image_id'))}, "
-                "which is not in `images`; remove it"
-            )
+            lost.append(_orphan(record, identity, names))
+            continue
         box = _plain_box(record, identity, names) or _box(record, identity, names, sizes[image_id])
         boxes[image_id].append(box)
+    if lost and not orphans:
+        more = f" (and {len(lost) - 1} more such; {OFFER} leaves them out and lists them)" if len(lost) > 1 else ""
+        raise DataError(f"{path}: annotation {lost[0].id} is {lost[0].damage}; remove it{more}")
     split, homes = split_of(path.stem) or folder_split(tree.folder, path), tree.homes(path)
-    labelled = []
+    described: dict[str, Described] = {}
     for record, (identity, size) in zip(images, sizes.items(), strict=True):
-        name = record.get("file_name")
-        if not isinstance(name, str) or not name:
-            raise DataError(f"{path}: image {identity} has the file_name {show(name)}; name its file")
-        image = tree.find(name, homes, split, path)
-        labelled.append(Labelled(image, tuple(boxes[identity]), path, size, split or folder_split(tree.folder, image)))
-    return labelled
+        name = _file_name(record)
+        if not name:
+            raise DataError(
+                f"{path}: image {identity} has the file_name {show(record.get('file_name'))}; name its file"
+            )
+        one = Described(Wanted(name, homes, split, path), boxes[identity], size)
+        if (earlier := described.setdefault(name, one)) is not one:  # one image under two ids
+            if earlier.size and size and earlier.size != size:
+                raise DataError(f"{path}: {show(name)} is there twice, with other sizes; keep one (id {identity})")
+            earlier.boxes.extend(one.boxes)
+    if lost:
+        described["\0"] = Described(Wanted(f"{NOT_LISTED}{path.name}", homes, split, path), lost)
+    has_keypoints = any("keypoints" in record for record in annotations[:100])
+    return _File(path, list(names.values()), parents, list(described.values()), has_keypoints)
+
+
+def _orphan(record: dict[str, Any], identity: str, names: dict[int | str, str]) -> Box:
+    category = _key(record.get("category_id"))
+    label = "" if category is None else names.get(category, "")
+    return damaged(f"of image {show(record.get('image_id'))}, which is not in `images`", label, identity)
+
+
+def _file_name(record: dict[str, Any]) -> str:
+    name = record.get("file_name")
+    if name is None and isinstance(url := record.get("coco_url"), str):  # LVIS
+        name = "/".join(url.split("/")[-2:])
+    return name if isinstance(name, str) else ""
 
 
 def _records(path: Path, data: dict[str, Any], key: str) -> list[dict[str, Any]]:
@@ -172,81 +237,9 @@ def _corners(record: dict[str, Any], size: Size | None) -> Corners:
     """Raises ValueError that says what is wrong with the annotation."""
     bbox = record.get("bbox")
     if not bbox:
-        return _around(record.get("segmentation"), size)
+        return around(record.get("segmentation"), size)
     sides = numbers(bbox) if isinstance(bbox, list) and len(bbox) == 4 else None
     if not sides:
         raise ValueError(f"bbox {show(bbox)} is not [x, y, width, height]")
     x, y, width, height = sides
     return x, y, x + width, y + height
-
-
-def _around(outline: Any, size: Size | None) -> Corners:
-    """The corners of the box around a segmentation: polygons `[[x, y, x, y, ...], ...]`, or runs of a mask."""
-    if isinstance(outline, dict):
-        return _around_runs(outline, size)
-    if not isinstance(outline, list) or not outline:
-        raise ValueError(f"no bbox, and the segmentation is {show(outline)}")
-    polygons = outline if isinstance(outline[0], list) else [outline]
-    xs: list[float] = []
-    ys: list[float] = []
-    for polygon in polygons:
-        sides = numbers(polygon) if isinstance(polygon, list) else None
-        if not sides or any(map(math.isnan, sides)):
-            raise ValueError(f"no bbox, and a polygon is not a list of numbers: {show(polygon)}")
-        if len(sides) < 6 or len(sides) % 2:
-            raise ValueError(f"no bbox, and a polygon has {len(sides)} numbers; three points have 6")
-        xs += sides[0::2]
-        ys += sides[1::2]
-    return min(xs), min(ys), max(xs), max(ys)
-
-
-def _around_runs(rle: dict[str, Any], size: Size | None) -> Corners:
-    """The corners of the box around a mask as COCO's run lengths, a list or compressed text.
-
-    The library that reads them is only given what adds up: some of its versions crash on anything else.
-    """
-    from faster_coco_eval import mask_api_new_cpp as masks  # late: it brings OpenCV
-
-    sides, counts = rle.get("size"), rle.get("counts")
-    height, width = sides if isinstance(sides, list) and len(sides) == 2 else (None, None)
-    mask_size = declared_size(width, height)
-    if mask_size is None:
-        raise ValueError(f"no bbox, and the size of its mask is {show(sides)}")
-    width, height = mask_size
-    if size not in (None, mask_size):
-        raise ValueError(f"no bbox, and its mask is {width}x{height}, the image is not")
-    if isinstance(counts, str):
-        try:
-            counts = masks.toUncompressedRLE([{"size": [height, width], "counts": counts}])[0]["counts"]
-        except (RuntimeError, TypeError, ValueError):
-            raise ValueError("no bbox, and its mask is not COCO's compressed text") from None
-    if not isinstance(counts, list) or not all(type(count) is int and count >= 0 for count in counts):
-        raise ValueError("no bbox, and the counts of its mask are not whole numbers")
-    if sum(counts) != width * height:
-        raise ValueError(f"no bbox, and the counts of its mask add up to {show(sum(counts))}, not to {width}x{height}")
-    (packed,) = masks.frUncompressedRLE([{"size": [height, width], "counts": counts}])
-    ((x, y, across, down),) = masks.toBbox([packed])
-    return float(x), float(y), float(x + across), float(y + down)
-
-
-def write(path: Path, items: Iterable[tuple[str, Size, Sequence[Box]]], names: Sequence[str]) -> None:
-    """COCO JSON of images given as (file name, (width, height), boxes). Category ids count from 1, as COCO's do."""
-    category = {name: number for number, name in enumerate(names, start=1)}
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    for image_id, (file_name, (width, height), boxes) in enumerate(items, start=1):
-        images.append({"id": image_id, "file_name": file_name, "width": width, "height": height})
-        for box in boxes:
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": image_id,
-                    "category_id": category[box.label],
-                    "bbox": [box.xmin, box.ymin, box.width, box.height],
-                    "area": box.width * box.height,
-                    "iscrowd": 0,
-                }
-            )
-    categories = [{"id": number, "name": name, "supercategory": ""} for name, number in category.items()]
-    data = {"images": images, "annotations": annotations, "categories": categories}
-    path.write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")

@@ -10,9 +10,13 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pipeline.boxes import Box, Labelled
+from pipeline.boxes import Box
 from pipeline.errors import DataError
-from pipeline.formats.source import Source, Tree, damaged, folder_split, head, show, split_of, with_the_rest
+from pipeline.formats.matching import Described, Wanted, complete
+from pipeline.formats.source import Source, damaged
+from pipeline.formats.splits import folder_split, split_of
+from pipeline.formats.text import show
+from pipeline.formats.tree import Tree, tree_of
 from pipeline.formats.values import class_name, numbers, read_json
 
 KEYS = {"image", "imagefilename", "annotations", "annotation"}
@@ -20,23 +24,26 @@ SIGN = re.compile(r'\[\s*\{\s*"(image|imagefilename|annotations?)"\s*:')
 SIDES = ("x", "y", "width", "height")
 
 
-def recognises(folder: Path) -> bool:
-    return any(map(SIGN.match, map(head, Tree(folder).files({".json"}))))
+def recognises(folder: Path | Tree) -> bool:
+    # Label Studio's JSON-MIN may begin alike.
+    heads = tree_of(folder).heads({".json"})
+    return any(SIGN.match(head) and '"original_width"' not in head for head in heads)
 
 
 def read(folder: Path) -> Source:
     tree = Tree(folder)
-    described: list[Labelled] = []
+    described: list[Described] = []
     for path in tree.files({".json"}):
         data = read_json(path)
         if isinstance(data, list) and any(isinstance(entry, dict) and KEYS & entry.keys() for entry in data):
             described += _read_file(tree, path, data)
-    return Source(with_the_rest(tree, described), None, has_splits=any(item.split for item in described))
+            tree.taken.add(path)
+    return complete(tree, described)
 
 
-def _read_file(tree: Tree, path: Path, data: list[Any]) -> list[Labelled]:
+def _read_file(tree: Tree, path: Path, data: list[Any]) -> list[Described]:
     homes, split = tree.homes(path), split_of(path.stem) or folder_split(tree.folder, path)
-    labelled = []
+    described = []
     for number, entry in enumerate(data, start=1):
         if not isinstance(entry, dict):
             raise DataError(f"{path}: entry {number} is {show(entry)}; it is not CreateML as it stands")
@@ -48,10 +55,9 @@ def _read_file(tree: Tree, path: Path, data: list[Any]) -> list[Labelled]:
             raise DataError(f"{path}: entry {number}: `annotations` is not a list; it is not CreateML as it stands")
         if len(data) == 1 and PurePosixPath(name).stem == path.stem:
             split = folder_split(tree.folder, path)  # a file an image: `test_0001.json` speaks of no split
-        image = tree.find(name, homes, split, path)
-        boxes = tuple(_box(annotation, f"{name} {index}") for index, annotation in enumerate(annotations, start=1))
-        labelled.append(Labelled(image, boxes, path, None, split or folder_split(tree.folder, image)))
-    return labelled
+        boxes = [_box(annotation, f"{name} {index}") for index, annotation in enumerate(annotations, start=1)]
+        described.append(Described(Wanted(name, homes, split, path), boxes))
+    return described
 
 
 def _box(annotation: Any, identity: str) -> Box:

@@ -1,23 +1,29 @@
-"""CVAT for images 1.1: one XML for many images, `<image name= width= height= subset=>` with shapes inside.
+"""CVAT 1.1: one XML for many images, `<image name= width= height= subset=>`, or for the tracks of a video.
 
-The export of a project has a `subset` for each image; elsewhere folders and file names give the splits.
+The export of a project has a `subset` for each image; elsewhere folders and file names give the splits. The frames of
+a video are `frame_000000` and so on, as CVAT writes them.
 """
 
 from __future__ import annotations
 
 import math
 import posixpath
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
-from pipeline.boxes import Box, Labelled
+from pipeline.boxes import Box
 from pipeline.errors import DataError
-from pipeline.formats.source import NAN, Source, Tree, damaged, files_under, folder_split, split_of, with_the_rest
-from pipeline.formats.text import numbers, parse_xml, root_tag, size
+from pipeline.formats.matching import Described, Wanted, complete
+from pipeline.formats.source import NAN, Source, damaged
+from pipeline.formats.splits import folder_split, split_of, split_of_folders
+from pipeline.formats.text import first_tag, numbers, parse_xml, show, size
+from pipeline.formats.tree import Tree, tree_of
 
 Corners = tuple[float, float, float, float]
 
+MOST_DEGREES = 720  # a shape may be turned once too often; more is no angle
 NO_BOXES = {
     "polyline": "a polyline: it encloses nothing",
     "points": "points: they enclose nothing",
@@ -27,26 +33,29 @@ NO_BOXES = {
 }
 
 
-def recognises(folder: Path) -> bool:
-    return any(root_tag(xml) == "annotations" for xml in files_under(folder, {".xml"}))
+def recognises(folder: Path | Tree) -> bool:
+    return any(first_tag(text) == "annotations" for text in tree_of(folder).heads({".xml"}))
 
 
 def read(folder: Path) -> Source:
     tree = Tree(folder)
-    labelled: list[Labelled] = []
+    described: list[Described] = []
     classes: dict[str, None] = {}  # an ordered set
     for xml in tree.files({".xml"}):
         root = parse_xml(xml)
         if root.tag != "annotations":
             raise DataError(f"{xml}: <{root.tag}> instead of <annotations>: not CVAT's; remove it from the source")
-        if root.find("track") is not None:
-            raise DataError(f'{xml}: holds a <track>: a video; export the task from CVAT as "CVAT for images 1.1"')
         classes.update(dict.fromkeys(_classes(root)))
-        labelled += [_image(item, number, xml, tree) for number, item in enumerate(root.findall("image"), start=1)]
-    used = {box.label for item in labelled for box in item.boxes if not box.ignore and not box.damage}
+        found = [_image(item, number, xml, tree) for number, item in enumerate(root.findall("image"), start=1)]
+        if root.find("track") is not None:
+            found += _frames(root, xml, tree)
+        places = Counter((one.wanted.name, tuple(one.wanted.homes)) for one in found)  # homes hold the subset
+        if twice := [name for (name, _), count in places.items() if count > 1]:
+            raise DataError(f"{xml}: {show(twice[0])} is there twice, as of two videos; export each task by itself")
+        described += found
+    used = {box.label for one in described for box in one.boxes if not box.ignore and not box.damage}
     classes.update(dict.fromkeys(sorted(used)))
-    has_splits = any(item.split for item in labelled)
-    return Source(with_the_rest(tree, labelled), tuple(classes), has_splits)
+    return complete(tree, described, tuple(classes))
 
 
 def _classes(root: Element) -> list[str]:
@@ -56,20 +65,70 @@ def _classes(root: Element) -> list[str]:
     return [name for name in names if name]
 
 
-def _image(item: Element, number: int, xml: Path, tree: Tree) -> Labelled:
+def _image(item: Element, number: int, xml: Path, tree: Tree) -> Described:
     name = item.get("name", "")
     if not name:
         raise DataError(f"{xml}: image {number} has no name; name its file")
-    subset = item.get("subset", "")
-    own, *others = tree.homes(xml)
-    folders = name.replace("\\", "/").split("/")[:-1]
-    said = [split_of(subset), *map(split_of, reversed(folders)), split_of(xml.stem), folder_split(tree.folder, xml)]
-    split = next(filter(None, said), None)
-    homes = [posixpath.normpath(f"{own}/images"), posixpath.normpath(f"{own}/images/{subset}")]
-    image = tree.find(name, [own, *homes, *others], split, xml)
-    boxes = tuple(_box(shape, f"{name}, shape {index}") for index, shape in enumerate(item, start=1))
+    boxes = [_box(shape, f"{name}, shape {index}") for index, shape in enumerate(item, start=1)]
     declared = size(item.get("width"), item.get("height"))
-    return Labelled(image, boxes, xml, declared, split or folder_split(tree.folder, image))
+    return Described(_wanted(name, item.get("subset", ""), xml, tree), boxes, declared)
+
+
+def _wanted(name: str, subset: str, xml: Path, tree: Tree) -> Wanted:
+    own, *others = tree.homes(xml)
+    folders = name.replace("\\", "/").rpartition("/")[0]
+    said = [split_of(subset), split_of_folders(folders), split_of(xml.stem), folder_split(tree.folder, xml)]
+    homes = [posixpath.normpath(f"{own}/images"), posixpath.normpath(f"{own}/images/{subset}")]
+    return Wanted(name, [own, *homes, *others], next(filter(None, said), None), xml)
+
+
+def _frames(root: Element, xml: Path, tree: Tree) -> list[Described]:
+    """The frames of a video, by the boxes of its tracks; frames without a box are background.
+
+    Between two shapes of a track that are further apart than a frame it moves in a straight line, as CVAT shows it.
+    """
+    boxes: dict[int, list[Box]] = {frame: [] for frame in range(_count(root))}
+    for number, track in enumerate(root.findall("track"), start=1):
+        label, last = track.get("label", ""), None
+        for index, shape in enumerate(track, start=1):
+            frame = shape.get("frame", "")
+            if not frame.isdecimal() or len(frame) > 9:
+                raise DataError(
+                    f"{xml}: track {number}, shape {index}: frame is {show(frame)}, not a number; correct it"
+                )
+            shape.set("label", label)
+            box = _box(shape, f"track {number}, frame {frame}")
+            if last and last[1] is not None:
+                for between in range(last[0] + 1, int(frame)):
+                    part = (between - last[0]) / (int(frame) - last[0])
+                    boxes.setdefault(between, []).append(
+                        _between(last[1], box, part, f"track {number}, frame {between}")
+                    )
+            is_outside = shape.get("outside") == "1"
+            if shape.get("outside", "0") not in ("0", "1"):
+                box = damaged(f"outside is {show(shape.get('outside'))}, not 0 or 1", label, box.id)
+            if not is_outside:
+                boxes.setdefault(int(frame), []).append(box)
+            last = (int(frame), None if is_outside or box.damage or box.ignore else box)
+    if not any(boxes.values()):
+        raise DataError(f'{xml}: holds a <track>: a video; export the task from CVAT as "CVAT for images 1.1"')
+    width, height = root.findtext("meta//original_size/width"), root.findtext("meta//original_size/height")
+    return [
+        Described(_wanted(f"frame_{frame:06}", "", xml, tree), found, size(width, height))
+        for frame, found in sorted(boxes.items())
+    ]
+
+
+def _count(root: Element) -> int:
+    """How many frames the task has; 0 where that is not said, or cannot be."""
+    text = root.findtext("meta/task/size", "")
+    return int(text) if text.isdecimal() and len(text) < 7 else 0
+
+
+def _between(first: Box, last: Box, part: float, identity: str) -> Box:
+    ends = zip(first[1:5], last[1:5] if last.is_finite else first[1:5], strict=True)
+    xmin, ymin, xmax, ymax = (one + (other - one) * part for one, other in ends)
+    return Box(first.label, xmin, ymin, xmax, ymax, identity)
 
 
 def _box(shape: Element, identity: str) -> Box:
@@ -111,7 +170,7 @@ def _of_ellipse(shape: Element) -> Corners:
 
 def _rotation(shape: Element) -> float:
     (degrees,) = numbers({"rotation": shape.get("rotation", "0")})
-    if not math.isfinite(degrees):
+    if not abs(degrees) <= MOST_DEGREES:
         raise ValueError(f"rotation is {degrees}")
     return math.radians(degrees)
 

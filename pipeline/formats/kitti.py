@@ -15,9 +15,11 @@ from pathlib import Path
 
 from pipeline.boxes import Box, Labelled
 from pipeline.errors import DataError
-from pipeline.formats.pairing import Images, split_lists
-from pipeline.formats.source import Source, Tree, damaged, folder_split, head, read_text
-from pipeline.formats.text import numbers
+from pipeline.formats.pairing import Images, by_name, split_lists
+from pipeline.formats.source import Source, damaged, source_of
+from pipeline.formats.splits import folder_split
+from pipeline.formats.text import numbers, read_text
+from pipeline.formats.tree import Tree, tree_of
 
 COLUMNS = (15, 16)  # 16 with a score
 CORNERS = ("left", "top", "right", "bottom")
@@ -26,11 +28,12 @@ LOOKED_INTO = 20  # lines of a folder; the first ones may be broken
 _NUMBERED = re.compile(r"_0*(\d+)$")
 
 
-def recognises(folder: Path) -> bool:
+def recognises(folder: Path | Tree) -> bool:
+    tree = tree_of(folder)
     by_folder: defaultdict[Path, list[Path]] = defaultdict(list)
-    for text in _label_files(Tree(folder)):
+    for text in _label_files(tree):
         by_folder[text.parent].append(text)
-    return any(any(map(_looks_like_labels, _first_lines(texts))) for texts in by_folder.values())
+    return any(any(map(_looks_like_labels, _first_lines(tree, texts))) for texts in by_folder.values())
 
 
 def read(folder: Path) -> Source:
@@ -38,7 +41,9 @@ def read(folder: Path) -> Source:
     images = Images(tree)
     texts = _label_files(tree)
     cameras = {_camera(text.parent) for text in texts}
-    image_of = {text: _image_of(text, images) for text in texts}
+    image_of = {text: image for text in texts if (image := _image_of(text, images))}
+    image_of = by_name(tree, texts, image_of, lambda text: [text.stem])
+    image_of = {text: image_of.get(text) or _missing(text) for text in texts}
     text_of: dict[Path, Path] = {}
     for text, image in image_of.items():
         if text_of.setdefault(image, text) != text:
@@ -56,7 +61,7 @@ def read(folder: Path) -> Source:
         if image not in text_of and (camera is None or camera in cameras):
             labelled.append(Labelled(image, (), None, None, split(image)))
     labelled.sort(key=lambda item: item.image)
-    return Source(tuple(labelled), None, has_splits=any(item.split for item in labelled))
+    return source_of(tree, labelled, None)
 
 
 def _label_files(tree: Tree) -> list[Path]:
@@ -67,9 +72,13 @@ def _label_files(tree: Tree) -> list[Path]:
     ]
 
 
-def _first_lines(texts: list[Path]) -> Iterator[str]:
-    lines = (line for text in texts for line in head(text).splitlines() if line.strip())
+def _first_lines(tree: Tree, texts: list[Path]) -> Iterator[str]:
+    lines = (line for text in texts for line in tree.head(text).splitlines() if line.strip())
     return islice(lines, LOOKED_INTO)
+
+
+def _is_word(text: str) -> bool:
+    return not any(char.isdigit() for char in text)
 
 
 def _looks_like_labels(line: str) -> bool:
@@ -82,14 +91,17 @@ def _camera(folder: Path) -> str | None:
     return found[1] if found else None
 
 
-def _image_of(text: Path, images: Images) -> Path:
+def _image_of(text: Path, images: Images) -> Path | None:
     camera = _camera(text.parent)
 
     def fits(image: Path) -> bool:
         return camera is None or _camera(image.parent) in (camera, None)
 
-    if image := images.of_stem(text.stem, text, folder_split(images.source, text), fits):
-        return image
+    return images.of_stem(text.stem, text, folder_split(images.source, text), fits)
+
+
+def _missing(text: Path) -> Path:
+    camera = _camera(text.parent)
     home = "images" if camera is None else f"image_{camera}"
     return text.parent.with_name(home) / f"{text.stem}.png"
 
@@ -106,6 +118,16 @@ def _box(line: str, identity: str) -> Box:
         return damaged(f"{len(words)} columns; KITTI has 15, or 16 with a score", label[:80], identity)
     try:
         xmin, ymin, xmax, ymax = numbers(dict(zip(CORNERS, words[4:8], strict=True)))
+        truncated, occluded, alpha = numbers(dict(zip(("truncated", "occluded", "alpha"), words[1:4], strict=True)))
+        numbers({f"column {number}": word for number, word in enumerate(words[8:], start=9)})
     except ValueError as error:
-        return damaged(str(error), label, identity)
+        return damaged(f"{error}: is the class of two words?" if _is_word(words[1]) else str(error), label, identity)
+    if (
+        not (-1 <= truncated <= 1 or truncated in (2.0, 3.0))
+        or occluded not in (-1, 0, 1, 2, 3)
+        or not abs(alpha) <= 10
+    ):
+        return damaged(
+            f"truncated, occluded and alpha are {' '.join(words[1:4])}: the columns are shifted", label, identity
+        )
     return Box(label, xmin, ymin, xmax, ymax, identity, ignore=DONT_CARE if label == "DontCare" else "")

@@ -11,9 +11,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-from pipeline.boxes import Box, Labelled
+from pipeline.boxes import Box
 from pipeline.errors import DataError
-from pipeline.formats.source import Source, Tree, damaged, folder_split, head, show, with_the_rest
+from pipeline.formats.matching import Described, Wanted, labelled
+from pipeline.formats.source import Source, damaged, source_of, with_the_rest
+from pipeline.formats.splits import folder_split
+from pipeline.formats.text import show
+from pipeline.formats.tree import Tree, tree_of
 from pipeline.formats.values import class_name, declared_size, numbers, read_json
 
 # `imageData` may come first and be megabytes of Base64.
@@ -27,8 +31,8 @@ FEWEST_POINTS = {
 }
 
 
-def recognises(folder: Path) -> bool:
-    return any(text.startswith("{") and SIGNS.search(text) for text in map(head, Tree(folder).files({".json"})))
+def recognises(folder: Path | Tree) -> bool:
+    return any(text.startswith("{") and SIGNS.search(text) for text in tree_of(folder).heads({".json"}))
 
 
 def read(folder: Path) -> Source:
@@ -36,7 +40,7 @@ def read(folder: Path) -> Source:
     beside: dict[Path, list[Path]] = {}
     for image in tree.images():
         beside.setdefault(image.with_suffix(""), []).append(image)
-    described = []
+    described, holding = [], set()
     for path in tree.files({".json"}):
         data = read_json(path)
         if not isinstance(data, dict) or not ("shapes" in data or "imagePath" in data):
@@ -44,27 +48,40 @@ def read(folder: Path) -> Source:
         shapes = data.get("shapes")
         if not isinstance(shapes, list):
             raise DataError(f"{path}: `shapes` is not a list; it is not LabelMe as it stands")
-        image = _image(tree, path, data.get("imagePath"), beside.get(path.with_suffix(""), []))
+        said = path.name if _has_image(data) and not data.get("imagePath") else data.get("imagePath")
+        name = _name(path, said, beside.get(path.with_suffix(""), []))
         boxes = [_box(shape, f"shape {number}") for number, shape in enumerate(shapes, start=1)]
         _join_groups(shapes, boxes)
         size = declared_size(data.get("imageWidth"), data.get("imageHeight"))
-        split = folder_split(folder, path) or folder_split(folder, image)
-        described.append(Labelled(image, tuple(boxes), path, size, split))
-    images = with_the_rest(tree, described)
-    return Source(images, None, has_splits=any(item.split for item in images))
+        if _has_image(data):
+            holding.add(path)
+        described.append(Described(Wanted(name, tree.homes(path), folder_split(folder, path), path), boxes, size))
+    found = labelled(tree, described)
+    # `convert` takes the picture out of the file itself.
+    found = [
+        item._replace(image=item.annotation)
+        if item.annotation and item.annotation in holding and not item.image.exists()
+        else item
+        for item in found
+    ]
+    return source_of(tree, with_the_rest(tree, found), None)
 
 
-def _image(tree: Tree, path: Path, said: Any, beside: list[Path]) -> Path:
+def _has_image(data: dict[str, Any]) -> bool:
+    return isinstance(data.get("imageData"), str) and bool(data["imageData"])
+
+
+def _name(path: Path, said: Any, beside: list[Path]) -> str:
     """The image beside it that bears its name, whatever `imagePath` says: files are renamed, and moved by hand."""
     name = said.replace("\\", "/") if isinstance(said, str) else ""
     beside = [image for image in beside if image.name == name.rpartition("/")[2]] or beside
     if len(beside) > 1:
         raise DataError(f"{path}: could be of {beside[0].name} or {beside[1].name}; correct its imagePath")
     if beside:
-        return tree.find(beside[0].name, tree.homes(path), None, path)
+        return beside[0].name
     if not name:
         raise DataError(f"{path}: no image of its name beside it, and the imagePath {show(said)}; name its image")
-    return tree.find(name, tree.homes(path), folder_split(tree.folder, path), path)
+    return name
 
 
 def _box(shape: Any, identity: str) -> Box:

@@ -11,26 +11,18 @@ from pathlib import Path
 
 from pipeline.boxes import Box, Labelled
 from pipeline.errors import DataError
-from pipeline.formats.pairing import Images
-from pipeline.formats.source import (
-    Source,
-    Tree,
-    damaged,
-    files_under,
-    folder_split,
-    head,
-    read_text,
-    show,
-    split_of,
-    with_the_rest,
-)
-from pipeline.formats.text import RAGGED, columns, numbers, records, rows, upright_size
+from pipeline.formats.matching import Wanted, find, has_image_suffix
+from pipeline.formats.source import Source, damaged, source_of, with_the_rest
+from pipeline.formats.splits import folder_split, split_of
+from pipeline.formats.text import RAGGED, columns, numbers, read_text, records, rows, show, upright_size
+from pipeline.formats.tree import Tree, tree_of
 
 IMAGE, LABEL = "ImageID", "LabelName"
 CORNERS = ("XMin", "YMin", "XMax", "YMax")
 GROUP = "IsGroupOf: one box around many objects"
 NEGATIVE = "Confidence 0: people found that the image does not show it"
 MACHINE_IDS = ("/m/", "/g/")
+Rows = list[tuple[int, dict[str, str]]]  # each with its line
 
 
 def holds_boxes(names: list[str]) -> bool:
@@ -38,23 +30,31 @@ def holds_boxes(names: list[str]) -> bool:
     return IMAGE in names and LABEL in names and any(name in names for name in CORNERS)
 
 
-def recognises(folder: Path) -> bool:
-    return any(holds_boxes(columns(head(path))[0]) for path in files_under(folder, {".csv"}))
+def recognises(folder: Path | Tree) -> bool:
+    return any(holds_boxes(columns(text)[0]) for text in tree_of(folder).heads({".csv"}))
 
 
 def read(folder: Path) -> Source:
     tree = Tree(folder)
-    images = Images(tree)
     texts = {path: read_text(path) for path in tree.files({".csv"})}
-    names_of = _class_names(texts)
-    labelled: list[Labelled] = []
+    names_of = _class_names(tree, texts)
+    found: list[tuple[Wanted, Rows]] = []
     for path, text in texts.items():
-        if holds_boxes(columns(text)[0]):
-            labelled += _read_file(path, text, images, names_of)
-    return Source(with_the_rest(tree, labelled), None, has_splits=any(item.split for item in labelled))
+        names = columns(text)[0]
+        if holds_boxes(names):
+            found += _read_file(path, text, tree)
+        if IMAGE in names and LABEL in names:  # without corners they are labels of whole images
+            tree.taken.add(path)
+    labelled = []
+    for (wanted, numbered), image in zip(found, find(tree, [wanted for wanted, _ in found]), strict=True):
+        sides = upright_size(image)
+        boxes = tuple(_box(record, f"line {number}", names_of, sides) for number, record in numbered)
+        split = wanted.split or folder_split(folder, image)
+        labelled.append(Labelled(image, boxes, wanted.named_by, None, split))
+    return source_of(tree, with_the_rest(tree, labelled), None)
 
 
-def _class_names(texts: Mapping[Path, str]) -> dict[str, str]:
+def _class_names(tree: Tree, texts: Mapping[Path, str]) -> dict[str, str]:
     """Names by machine id, from every table of two columns that has machine ids in the first."""
     names: dict[str, str] = {}
     for path, text in texts.items():
@@ -62,6 +62,8 @@ def _class_names(texts: Mapping[Path, str]) -> dict[str, str]:
             continue
         for number, row in rows(path, text, ","):
             identity, name = row[0].strip(), row[1].strip() if len(row) == 2 else ""
+            if identity.startswith(MACHINE_IDS):
+                tree.taken.add(path)
             if identity.startswith(MACHINE_IDS) and (not name or names.setdefault(identity, name) != name):
                 raise DataError(
                     f"{path}: line {number}: {show(identity)} has no name, or a second one; give it one name"
@@ -69,23 +71,18 @@ def _class_names(texts: Mapping[Path, str]) -> dict[str, str]:
     return names
 
 
-def _read_file(path: Path, text: str, images: Images, names_of: Mapping[str, str]) -> list[Labelled]:
+def _read_file(path: Path, text: str, tree: Tree) -> list[tuple[Wanted, Rows]]:
     names, delimiter = columns(text)
     if missing := [name for name in CORNERS if name not in names]:
         raise DataError(f"{path}: no column {missing[0]}; boxes need {', '.join((IMAGE, LABEL, *CORNERS))}")
-    found: dict[str, list[tuple[int, dict[str, str]]]] = {}
+    found: dict[str, Rows] = {}
     for number, record in records(path, text, names, delimiter):
         if not record[IMAGE]:
             raise DataError(f"{path}: line {number}: no {IMAGE}; name the image")
         found.setdefault(record[IMAGE], []).append((number, record))
-    split = split_of(path.stem) or folder_split(images.source, path)
-    labelled = []
-    for identity, numbered in found.items():
-        image = images.called(identity, path, split)
-        sides = upright_size(image)
-        boxes = tuple(_box(record, f"line {number}", names_of, sides) for number, record in numbered)
-        labelled.append(Labelled(image, boxes, path, None, split or folder_split(images.source, image)))
-    return labelled
+    split, homes = split_of(path.stem) or folder_split(tree.folder, path), tree.homes(path)
+    named = ((one if has_image_suffix(one) else f"{one}.jpg", numbered) for one, numbered in found.items())
+    return [(Wanted(name, homes, split, path), numbered) for name, numbered in named]
 
 
 def _box(record: Mapping[str, str], identity: str, names_of: Mapping[str, str], sides: tuple[int, int] | None) -> Box:

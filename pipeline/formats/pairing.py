@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 
-from pipeline.boxes import IMAGE_SUFFIXES
 from pipeline.errors import DataError
-from pipeline.formats.paths import inside, is_one_file
-from pipeline.formats.source import Tree, folder_split, read_text, show
+from pipeline.formats.matching import Wanted, guess
+from pipeline.formats.paths import is_one_file
+from pipeline.formats.splits import folder_split
+from pipeline.formats.text import read_text, show
+from pipeline.formats.tree import Tree
 from pipeline.run import SPLITS
 
 
 class Images:
-    """The images of a source by their stems, and by the ends of their paths."""
+    """The images of a source by their stems."""
 
     def __init__(self, tree: Tree) -> None:
+        self.tree = tree
         self.source = tree.folder
         self.all = tree.images()
         self._by_stem: dict[str, list[Path]] = {}
-        self._by_path: dict[str, Path] = {}
         for path in self.all:
             self._by_stem.setdefault(path.stem, []).append(path)
-            self._by_path[os.path.relpath(path, self.source).replace(os.sep, "/")] = path
 
     def of_stem(
         self, stem: str, annotation: Path, split: str | None, fits: Callable[[Path], bool] = bool, prefer: str = ""
@@ -45,15 +45,29 @@ class Images:
             raise DataError(f"{annotation}: {show(stem)} could be {found[0]} or {found[1]}; rename one of them")
         return found[0] if found else None
 
-    def called(self, name: str, annotation: Path, split: str | None) -> Path:
-        """The image of a file name with or without its suffix, or the path where it was looked for first."""
-        whole = name if has_image_suffix(name) else f"{name}.jpg"
-        image = self.of_stem(whole.rpartition(".")[0], annotation, split, prefer=name)
-        return image or inside(self.source, whole, annotation.parent, annotation)
 
-    def of_path(self, name: str) -> Path | None:
-        """The image at the longest end of an absolute path, which another machine wrote: `/home/x/set/images/a.jpg`."""
-        return next((self._by_path[end] for end in ends(name) if end in self._by_path), None)
+def by_name(
+    tree: Tree, annotations: Collection[Path], found: Mapping[Path, Path], names: Callable[[Path], Sequence[str]]
+) -> dict[Path, Path]:
+    """`found`, and the images that the other annotation files mean by all steps of `matching`.
+
+    `names` gives what each may call its image, the likeliest first.
+    """
+    found = dict(found)
+    tree.matched["exact"] += len(found)
+    most = max((len(names(path)) for path in annotations if path not in found), default=0)
+    for number in range(most):
+        asked = [path for path in annotations if path not in found and any(names(path)[number : number + 1])]
+        taken = {image.relative_to(tree.folder).as_posix() for image in found.values()}
+        places = guess(tree, [_wanted(tree, path, names(path)[number]) for path in asked], taken)
+        found |= {path: tree.path(place) for path, place in zip(asked, places, strict=True) if place}
+    return found
+
+
+def _wanted(tree: Tree, annotation: Path, name: str) -> Wanted:
+    own = annotation.parent.relative_to(tree.folder).as_posix()
+    homes = [own, own.replace("labels", "images"), own.replace("Annotations", "JPEGImages")]
+    return Wanted(name, homes, folder_split(tree.folder, annotation), annotation, is_stem=True)
 
 
 def ends(name: str) -> list[str]:
@@ -64,10 +78,6 @@ def ends(name: str) -> list[str]:
     return ["/".join(parts[start:]) for start in range(1, len(parts))]
 
 
-def has_image_suffix(name: str) -> bool:
-    return PurePath(name).suffix.lower() in IMAGE_SUFFIXES
-
-
 def split_lists(tree: Tree, home: Sequence[str], known: Collection[str], annotation: str) -> dict[str, str]:
     """The split of each stem by the lists `train.txt`, `val.txt` and `test.txt`, empty where there are none.
 
@@ -76,6 +86,7 @@ def split_lists(tree: Tree, home: Sequence[str], known: Collection[str], annotat
     """
     split_by_stem: dict[str, str] = {}
     found = [path for path in tree.files({".txt"}) if path.parent.parts[-len(home) :] == tuple(home)]
+    tree.taken.update(path for path in tree.files({".txt"}) if home[0] in path.parent.parts)
     for path in [path for split in SPLITS for path in found if path.stem == split]:
         for line in read_text(path).splitlines():
             if not line.strip():

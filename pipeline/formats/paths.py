@@ -7,12 +7,14 @@ in it that leaves the source is refused by its letters, before any link is looke
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 from pipeline.errors import DataError
 
+_CONTROL = re.compile(r"[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]")
 LONGEST_NAME = 255  # bytes of one part of a path, on every file system in use
 
 
@@ -48,7 +50,12 @@ def is_text(name: str) -> bool:
         name.encode()
     except UnicodeEncodeError:
         return False
-    return name.splitlines() in ([], [name])
+    return name.splitlines() in ([], [name]) and not holds_control(name)
+
+
+def holds_control(name: str) -> bool:
+    """Whether a name holds what steers a terminal, such as the escape character; a line break does not count."""
+    return bool(_CONTROL.search(name))
 
 
 def is_one_file(paths: Iterable[Path]) -> bool:

@@ -1,31 +1,25 @@
 """Plain CSV: a row a box, `filename,width,height,class,xmin,ymin,xmax,ymax` in any order, by their usual names.
 
-Corners are in pixels. A row without class and corners is an image that shows nothing. Commas, semicolons or
-tabs; beside semicolons and tabs a number may have a decimal comma. A column, file or folder names give the splits.
+In place of corners `x,y,w,h`, or a column `bbox` that holds them. Without a line of names, the order of keras-retinanet
+(`path,x1,y1,x2,y2,class`) and of MakeSense (`class,x,y,w,h,file,width,height`). All in pixels. A row without class and
+corners is an image that shows nothing. Commas, semicolons or tabs; beside semicolons and tabs a number may have a
+decimal comma. A column, file or folder names give the splits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from pipeline.boxes import Box, Labelled
+from pipeline.boxes import Box
 from pipeline.errors import DataError
 from pipeline.formats import openimages
-from pipeline.formats.pairing import Images, has_image_suffix
-from pipeline.formats.source import (
-    Source,
-    Tree,
-    damaged,
-    files_under,
-    folder_split,
-    head,
-    read_text,
-    show,
-    split_of,
-    with_the_rest,
-)
-from pipeline.formats.text import RAGGED, columns, numbers, records, size
+from pipeline.formats.matching import Described, Wanted, complete, has_image_suffix
+from pipeline.formats.source import Source, damaged
+from pipeline.formats.splits import folder_split, split_of
+from pipeline.formats.text import RAGGED, columns, numbers, read_text, records, show, size
+from pipeline.formats.tree import Tree, tree_of
 
 # Without case, spaces and underscores.
 SYNONYMS = {
@@ -41,33 +35,75 @@ SYNONYMS = {
 }  # fmt: skip
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 NEEDED = ("filename", "class", *CORNERS)
+# Words for the sides of a box where it has no corners; `width` alone may be the image's.
+SIDES = {"x": ("x",), "y": ("y",), "w": ("w", "bboxwidth", "width"), "h": ("h", "bboxheight", "height")}
+BBOX = ("bbox", "box", "boundingbox")
+NO_CLASS = "object"
+RETINANET = ("filename", *CORNERS, "class")
+MAKE_SENSE = ("class", *SIDES, "filename", "width", "height")
+CUT = "\n\n"  # no column has this name
 
 
-def recognises(folder: Path) -> bool:
-    return any(_meant(columns(head(path))[0]) for path in files_under(folder, {".csv", ".tsv"}))
+class _Table(NamedTuple):
+    """`known` gives the name in the file of each column that we know; with a header, its first line names them."""
+
+    names: Sequence[str]
+    known: Mapping[str, str]
+    delimiter: str
+    has_header: bool = True
+
+
+def recognises(folder: Path | Tree) -> bool:
+    return any(_table(text) for text in tree_of(folder).heads({".csv", ".tsv"}))
 
 
 def read(folder: Path) -> Source:
     tree = Tree(folder)
-    images = Images(tree)
-    labelled: list[Labelled] = []
+    described: list[Described] = []
     for path in tree.files({".csv", ".tsv"}):
         text = read_text(path)
-        names, delimiter = columns(text)
-        if _meant(names):
-            labelled += _read_file(path, text, names, delimiter, tree, images)
-    return Source(with_the_rest(tree, labelled), None, has_splits=any(item.split for item in labelled))
+        if table := _table(text):
+            described += _read_file(path, text, table, tree)
+            tree.taken.add(path)
+    return complete(tree, described)
 
 
-def _meant(names: list[str]) -> bool:
-    """Whether a table is meant as one of boxes, even if a column is missing; Open Images' is another format's."""
-    found = _known(names)
-    return "filename" in found and any(corner in found for corner in CORNERS) and not openimages.holds_boxes(names)
+def _table(text: str) -> _Table | None:
+    """How to read a table that is meant as one of boxes, even if a column is missing; Open Images' are not ours."""
+    names, delimiter = columns(text)
+    known = _known(names)
+    if "filename" in known and not openimages.holds_boxes(names):
+        if any(corner in known for corner in CORNERS):
+            return _Table(names, known, delimiter)
+        plain = {_plain(name): name for name in names}
+        sides = {side: next((plain[word] for word in words if word in plain), "") for side, words in SIDES.items()}
+        bbox = next((plain[word] for word in BBOX if word in plain), "")
+        if bbox:
+            return _Table(names, {**known, "bbox": bbox}, delimiter)
+        if all(sides.values()):
+            size = {key: known[key] for key in ("width", "height") if known.get(key) not in (None, *sides.values())}
+            others = {key: name for key, name in known.items() if key not in ("width", "height")}
+            return _Table(names, {**others, **size, **sides}, delimiter)
+    for order, file in ((RETINANET, 0), (MAKE_SENSE, 5)):
+        if len(names) == len(order) and has_image_suffix(names[file]) and _are_numbers(names[1:5]):
+            return _Table(order, {name: name for name in order}, delimiter, has_header=False)
+    return None
 
 
-def _known(names: list[str]) -> dict[str, str]:
+def _are_numbers(words: Sequence[str]) -> bool:
+    try:
+        return len([float(word) for word in words if word]) in (0, len(words))
+    except ValueError:
+        return False
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "").replace(" ", "")
+
+
+def _known(names: Sequence[str]) -> dict[str, str]:
     """The name in this file of each column that we know, by its name here."""
-    plain = {name.lower().replace("_", "").replace(" ", ""): name for name in names}
+    plain = {_plain(name): name for name in names}
     return {
         column: plain[next(word for word in words if word in plain)]
         for column, words in SYNONYMS.items()
@@ -75,41 +111,49 @@ def _known(names: list[str]) -> dict[str, str]:
     }
 
 
-def _read_file(path: Path, text: str, names: list[str], delimiter: str, tree: Tree, images: Images) -> list[Labelled]:
-    known = _known(names)
-    if missing := [column for column in NEEDED if column not in known]:
+def _read_file(path: Path, text: str, table: _Table, tree: Tree) -> list[Described]:
+    known = dict(table.known)
+    if "bbox" in known and "class" not in known:
+        name = path.relative_to(tree.folder).as_posix()
+        tree.notes.append(f"{name}: no column for a class, so every box is of the class {NO_CLASS!r}")
+    elif missing := [column for column in _needed(known) if column not in known]:
         raise DataError(f"{path}: no column for {' and '.join(missing)}; it needs {', '.join(NEEDED)}")
+    # A file cut off in the middle of a number ends without a line break.
+    last = 0 if text.endswith(("\n", "\r")) else text.count("\n") + 1
     found: dict[str, list[tuple[int, dict[str, str]]]] = {}
-    for number, record in records(path, text, names, delimiter):
+    for number, record in records(path, text, table.names, table.delimiter, table.has_header):
         values = {column: record[name] for column, name in known.items()}
         if not values["filename"]:
             raise DataError(f"{path}: line {number}: no image; name its file")
+        values.setdefault("class", NO_CLASS if values.get("bbox") else "")
         if RAGGED in record:
             values[RAGGED] = record[RAGGED]
+        if number == last:
+            values[CUT] = "cut"
         found.setdefault(values["filename"], []).append((number, values))
-    return [_image(name, numbered, path, delimiter, tree, images) for name, numbered in found.items()]
+    return [_image(name, numbered, path, table.delimiter, tree) for name, numbered in found.items()]
 
 
-def _image(
-    name: str, numbered: list[tuple[int, dict[str, str]]], path: Path, delimiter: str, tree: Tree, images: Images
-) -> Labelled:
+def _needed(known: Mapping[str, str]) -> Sequence[str]:
+    return ("filename", "class") if "bbox" in known or "x" in known else NEEDED
+
+
+def _image(name: str, numbered: list[tuple[int, dict[str, str]]], path: Path, delimiter: str, tree: Tree) -> Described:
     splits = {split_of(values.get("split", "")) for _, values in numbered}
     sizes = {size(values.get("width"), values.get("height")) for _, values in numbered}
     if len(splits) > 1 or len(sizes - {None}) > 1:
         raise DataError(f"{path}: rows of {show(name)} differ in its split or size; make them the same")
     split = splits.pop() or split_of(path.stem) or folder_split(tree.folder, path)
-    if not has_image_suffix(name):
-        image = images.called(name, path, split)
-    else:
-        image = images.of_path(name) or tree.find(name, tree.homes(path), split, path)
     # A row of nothing but the name says that the image is background; beside others it is a row that lost its box.
     is_background = len(numbered) == 1 and _is_background(numbered[0][1])
-    boxes = () if is_background else tuple(_box(values, f"line {number}", delimiter) for number, values in numbered)
-    return Labelled(image, boxes, path, next(filter(None, sizes), None), split or folder_split(tree.folder, image))
+    boxes = [] if is_background else [_box(values, f"line {number}", delimiter) for number, values in numbered]
+    name = name if has_image_suffix(name) else f"{name}.jpg"
+    return Described(Wanted(name, tree.homes(path), split, path), boxes, next(filter(None, sizes), None))
 
 
 def _is_background(values: Mapping[str, str]) -> bool:
-    return RAGGED not in values and not any(values[column] for column in ("class", *CORNERS))
+    places = [values.get(column, "") for column in ("class", "bbox", *CORNERS, *SIDES)]
+    return RAGGED not in values and not any(places)
 
 
 def _box(values: Mapping[str, str], identity: str, delimiter: str) -> Box:
@@ -118,9 +162,26 @@ def _box(values: Mapping[str, str], identity: str, delimiter: str) -> Box:
         return damaged(values[RAGGED], label, identity)
     if not label:
         return damaged("no class", id=identity)
-    texts = {name: values[name] if delimiter == "," else values[name].replace(",", ".") for name in CORNERS}
     try:
-        xmin, ymin, xmax, ymax = numbers(texts)
+        xmin, ymin, xmax, ymax = _corners(values, delimiter)
     except ValueError as error:
         return damaged(str(error), label, identity)
+    if CUT in values and (xmax < xmin or ymax < ymin):
+        return damaged("corners are swapped in the last line, which seems to be cut off", label, identity)
     return Box(label, xmin, ymin, xmax, ymax, identity)
+
+
+def _corners(values: Mapping[str, str], delimiter: str) -> Sequence[float]:
+    """Raises ValueError for what is no number, and a bbox of other than four."""
+    if "bbox" in values:
+        words = values["bbox"].strip("[]() ").replace(",", " ").split()
+        if len(words) != 4:
+            raise ValueError(f"bbox {show(values['bbox'])} is not x, y, width, height")
+        values = dict(zip(SIDES, words, strict=True))
+    columns_of = tuple(SIDES) if "x" in values else CORNERS
+    texts = {name: values[name] if delimiter == "," else values[name].replace(",", ".") for name in columns_of}
+    found = numbers(texts)
+    if "x" in values:
+        x, y, width, height = found
+        return x, y, x + width, y + height
+    return found

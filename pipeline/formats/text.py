@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import re
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import DefusedXmlException
@@ -14,7 +16,6 @@ from defusedxml.ElementTree import parse
 from PIL import Image
 
 from pipeline.errors import DataError
-from pipeline.formats.source import head, show
 
 EXIF_ORIENTATION = 0x0112
 DELIMITERS = ",;\t"
@@ -22,6 +23,33 @@ RAGGED = "\n"  # no column has this name
 _FIRST_TAG = re.compile(r"<([A-Za-z_][\w.:-]*)")
 _PNG_EXIF = {"exif", "Raw profile type exif"}  # as Pillow calls what lies before the pixels
 TAIL = 1 << 16  # bytes; EXIF is no longer
+
+
+def read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text ({error.reason}); write it again as UTF-8") from None
+
+
+def head(path: Path) -> str:
+    """The first 64 KiB of a file, readable whatever its encoding: enough to tell one JSON format from another.
+
+    Broken files keep their looks this way, so that they are refused by name and not passed over.
+    """
+    with path.open("rb") as file:
+        data = file.read(1 << 16)
+    # UTF-16 is refused when it is read; here its letters are enough.
+    return data.replace(b"\0", b"").decode("utf-8", errors="replace").lstrip("\ufeff\ufffd \t\r\n")
+
+
+_shown = reprlib.Repr()
+_shown.maxstring = _shown.maxother = 80
+
+
+def show(value: Any) -> str:
+    """A value from a stranger's file as one short line, however long or deep it is."""
+    return _shown.repr(value)
 
 
 def numbers(texts: Mapping[str, str | None]) -> list[float]:
@@ -65,9 +93,9 @@ def parse_xml(path: Path) -> Element:
     return root
 
 
-def root_tag(path: Path) -> str:
-    """The first tag of an XML file, without parsing it: a broken file keeps its looks and is refused by name."""
-    found = _FIRST_TAG.search(head(path))
+def first_tag(head: str) -> str:
+    """The first tag of an XML file by its head: a broken file keeps its looks and is refused by name."""
+    found = _FIRST_TAG.search(head)
     return found[1] if found else ""
 
 
@@ -99,13 +127,16 @@ def rows(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]
         raise DataError(f"{path}: line {line + 1}: not a table ({error}); write it again") from None
 
 
-def records(path: Path, text: str, names: Sequence[str], delimiter: str) -> Iterator[tuple[int, dict[str, str]]]:
+def records(
+    path: Path, text: str, names: Sequence[str], delimiter: str, has_header: bool = True
+) -> Iterator[tuple[int, dict[str, str]]]:
     """Each row of a table below its column names, with its line: the value of each column.
 
     A row of other values than columns, as a comma in a class name or a cut makes it, says so under `RAGGED`.
     """
     table = rows(path, text, delimiter)
-    next(table, None)
+    if has_header:
+        next(table, None)
     for number, row in table:
         record = dict.fromkeys(names, "") | dict(zip(names, map(str.strip, row), strict=False))
         if len(row) < len(names) or any(map(str.strip, row[len(names) :])):
@@ -119,6 +150,8 @@ def upright_size(image: Path) -> tuple[int, int] | None:
         with Image.open(image) as opened:
             # Pillow decodes a whole PNG to look for EXIF behind its pixels: first see whether there may be any.
             if opened.format == "PNG" and not _PNG_EXIF.intersection(opened.info) and b"eXIf" not in _tail(image):
+                return opened.size
+            if opened.format == "TIFF":  # turned by Pillow itself
                 return opened.size
             return opened.size if opened.getexif().get(EXIF_ORIENTATION, 1) not in range(5, 9) else opened.size[::-1]
     except Exception:  # damage reaches Pillow in a dozen ways; whether it matters is for `convert` to say

@@ -4,30 +4,77 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from pipeline.errors import DataError
-from pipeline.formats.source import read_text
+from pipeline.formats.text import read_text, show
 
 NUMBERS = frozenset({int, float})
 
 
 def read_json(path: Path) -> Any:
-    """The value in a JSON file. Raises DataError where it is not JSON, or nested or numbered beyond reason."""
+    """The value in a JSON file. Raises DataError where it is not JSON, nested or numbered beyond reason, or says twice
+    what it can only say once.
+    """
+    data = path.read_bytes()
     try:
-        return orjson.loads(path.read_bytes())  # three times as fast
+        value = orjson.loads(data)  # three times as fast
+        keys = data.count(b'":')
+        if keys == _outer_keys(value) or keys == _keys(value):
+            return value
     except orjson.JSONDecodeError:
         pass  # NaN and byte-order marks, which Python takes, and all that is to be refused in words of its own
     try:
-        return json.loads(read_text(path))
+        return json.loads(read_text(path), object_pairs_hook=lambda pairs: _once(path, pairs))
     except json.JSONDecodeError as error:
         raise DataError(f"{path}: not JSON ({error}); write it again") from None
     except (RecursionError, ValueError):  # nesting or a number beyond all reason
         raise DataError(f"{path}: nested or numbered beyond reason; write it again") from None
+
+
+def _outer_keys(value: Any) -> int:
+    """As `_keys`, of an object, its objects, and the objects of its lists: all that most large files have."""
+    if type(value) is not dict:
+        return -1
+    count = len(value)
+    for part in value.values():
+        if type(part) is dict:
+            count += len(part)
+        elif type(part) is list and all(type(each) is dict for each in part[:1]):
+            count += sum(len(each) for each in part if type(each) is dict)
+    return count
+
+
+def _keys(value: Any) -> int:
+    """How many keys there are in all objects of a JSON value; fewer than its text has where one is there twice."""
+    count = 0
+    pending: list[Any] = [value] if isinstance(value, (dict, list)) else []
+    while pending:
+        part = pending.pop()
+        if type(part) is dict:
+            count += len(part)
+            part = part.values()
+        # Of lists those of objects: outlines are millions of numbers, and hold no keys.
+        pending += [e for e in part if type(e) is dict or (type(e) is list and e and type(e[0]) is dict)]
+    return count
+
+
+def _once(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise DataError(f"{path}: the key {show(twice)} is there twice in one object; keep one")
+    return found
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """The value if it is an object, else an empty one."""
+    return value if isinstance(value, dict) else {}
 
 
 def numbers(values: Sequence[Any]) -> list[float] | None:

@@ -19,8 +19,10 @@ from pipeline import database
 from pipeline.boxes import Box, Labelled
 from pipeline.errors import DataError, did_you_mean
 from pipeline.formats.paths import inside
-from pipeline.formats.source import NAN, SPLIT_WORDS, Source, Tree, damaged, split_of
+from pipeline.formats.source import NAN, Source, damaged
+from pipeline.formats.splits import SPLIT_WORDS, split_of
 from pipeline.formats.text import upright_size
+from pipeline.formats.tree import Tree
 from pipeline.run import SPLITS
 
 # Attributes by which FiftyOne's importers mark a region of many objects.

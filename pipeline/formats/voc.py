@@ -6,30 +6,34 @@ today's labelling tools do not, and a shift of half a pixel is below what anybod
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
 from pathlib import Path, PurePosixPath
-from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
+from xml.etree.ElementTree import Element
 
 from pipeline.boxes import Box, Labelled
 from pipeline.errors import DataError
-from pipeline.formats.pairing import Images, has_image_suffix, split_lists
+from pipeline.formats.matching import has_image_suffix
+from pipeline.formats.pairing import Images, by_name, split_lists
 from pipeline.formats.paths import inside
-from pipeline.formats.source import Source, Tree, damaged, files_under, folder_split
-from pipeline.formats.text import numbers, parse_xml, root_tag, size
+from pipeline.formats.source import Source, damaged, source_of
+from pipeline.formats.splits import folder_split
+from pipeline.formats.text import first_tag, numbers, parse_xml, size
+from pipeline.formats.tree import Tree, tree_of
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
+MOST_RADIANS = 4 * math.pi  # a box may be turned once too often; more is no angle
 XML_HOMES = {"Annotations": "JPEGImages", "labels": "images"}
 
 
-def recognises(folder: Path) -> bool:
-    return any(root_tag(xml) == "annotation" for xml in files_under(folder, {".xml"}))
+def recognises(folder: Path | Tree) -> bool:
+    return any(first_tag(text) == "annotation" for text in tree_of(folder).heads({".xml"}))
 
 
 def read(folder: Path) -> Source:
     tree = Tree(folder)
     images = Images(tree)
     roots = {xml: _root(xml) for xml in tree.files({".xml"})}
-    image_by_xml = _images_of(folder, roots, images)
+    image_by_xml = _images_of(tree, roots, images)
 
     known = {path.stem for path in [*images.all, *roots]}
     split_by_stem = split_lists(tree, ("ImageSets", "Main"), known, "XML")
@@ -46,7 +50,7 @@ def read(folder: Path) -> Source:
     annotated = set(image_by_xml.values())
     labelled += [Labelled(image, (), None, None, split(image)) for image in images.all if image not in annotated]
     labelled.sort(key=lambda item: item.image)
-    return Source(tuple(labelled), None, has_splits=any(item.split for item in labelled))
+    return source_of(tree, labelled, None)
 
 
 def _root(xml: Path) -> Element:
@@ -56,12 +60,13 @@ def _root(xml: Path) -> Element:
     return root
 
 
-def _images_of(folder: Path, roots: dict[Path, Element], images: Images) -> dict[Path, Path]:
+def _images_of(tree: Tree, roots: dict[Path, Element], images: Images) -> dict[Path, Path]:
     """The image of each XML, or the path where it ought to be.
 
     By the name of the XML first: the <filename> inside is often the one from before a renaming, or from
     the file that was copied. It counts only for an image that no XML has the name of.
     """
+    folder = tree.folder
     found: dict[Path, Path] = {}
     for xml, root in roots.items():
         named = PurePosixPath(_filename(root)).name
@@ -70,8 +75,11 @@ def _images_of(folder: Path, roots: dict[Path, Element], images: Images) -> dict
     free = set(images.all).difference(found.values())
     for xml in [xml for xml in roots if xml not in found]:
         named, split = _filename(roots[xml]), folder_split(folder, xml)
-        image = images.of_stem(PurePosixPath(named).stem, xml, split, free.__contains__) if named else None
-        found[xml] = image or _missing(folder, xml, named)
+        if named and (image := images.of_stem(PurePosixPath(named).stem, xml, split, free.__contains__)):
+            found[xml] = image
+    found = by_name(tree, roots, found, lambda xml: [xml.stem, _filename(roots[xml])])
+    for xml in [xml for xml in roots if xml not in found]:
+        found[xml] = _missing(folder, xml, _filename(roots[xml]))
 
     described: dict[Path, Path] = {}
     for xml, image in found.items():
@@ -101,34 +109,38 @@ def _box(item: Element, identity: str) -> Box:
     label = item.findtext("name", "").strip()
     if not label:
         return damaged("no <name>", id=identity)
-    bndbox = item.find("bndbox")
     try:
-        xmin, ymin, xmax, ymax = numbers({tag: None if bndbox is None else bndbox.findtext(tag) for tag in CORNERS})
+        xmin, ymin, xmax, ymax = _corners(item)
     except ValueError as error:
         return damaged(str(error), label, identity)
     return Box(label, xmin, ymin, xmax, ymax, identity)
 
 
-def write(folder: Path, items: Iterable[tuple[str, tuple[int, int], Sequence[Box]]], names: Sequence[str]) -> None:
-    """Write `Annotations/STEM.xml` for each (image file name, (width, height), boxes).
+def _corners(item: Element) -> tuple[float, ...]:
+    """The corners of a box, or those around a turned box (roLabelImg) or a polygon (Labelbox, LabelMe's web tool)."""
+    bndbox, turned, polygon = item.find("bndbox"), item.find("robndbox"), item.find("polygon")
+    if bndbox is None and turned is not None:
+        cx, cy, width, height, angle = numbers({tag: turned.findtext(tag) for tag in ("cx", "cy", "w", "h", "angle")})
+        if not abs(angle) <= MOST_RADIANS:
+            raise ValueError(f"angle is {angle:g}")
+        cos, sin = abs(math.cos(angle)), abs(math.sin(angle))
+        across, down = (width * cos + height * sin) / 2, (width * sin + height * cos) / 2
+        return cx - across, cy - down, cx + across, cy + down
+    if bndbox is None and polygon is not None:
+        return _around(polygon)
+    if bndbox is not None and bndbox.find("x1") is not None:  # four corners
+        return _around(bndbox)
+    texts = {child.tag.lower(): child.text for child in ([] if bndbox is None else bndbox)}
+    return tuple(numbers({tag: texts.get(tag) for tag in CORNERS}))
 
-    Folders in a file name are kept: `val/a.jpg` has its XML in `Annotations/val/`, its image belongs into
-    `JPEGImages/val/`. Corners are in pixels, to a thousandth.
-    """
-    for name, (width, height), boxes in items:
-        root = Element("annotation")
-        SubElement(root, "filename").text = PurePosixPath(name).name
-        sides = SubElement(root, "size")
-        for tag, value in (("width", width), ("height", height), ("depth", 3)):
-            SubElement(sides, tag).text = str(value)
-        for box in boxes:
-            assert box.label in names and not box.ignore and not box.damage
-            item = SubElement(root, "object")
-            SubElement(item, "name").text = box.label
-            bndbox = SubElement(item, "bndbox")
-            for tag in CORNERS:
-                SubElement(bndbox, tag).text = f"{getattr(box, tag):.3f}".rstrip("0").rstrip(".")
-        indent(root)
-        path = (folder / "Annotations" / name).with_suffix(".xml")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
+
+def _around(shape: Element) -> tuple[float, ...]:
+    """The frame of `x1 y1 x2 y2 ...`, or of `pt`s with an `x` and a `y`."""
+    points = {f"{axis}{n}": pt.findtext(axis) for n, pt in enumerate(shape.findall("pt"), start=1) for axis in "xy"}
+    points = points or {child.tag.lower(): child.text for child in shape if child.tag[:1].lower() in ("x", "y")}
+    sides = {axis: numbers({tag: text for tag, text in points.items() if tag[0] == axis}) for axis in "xy"}
+    if len(sides["x"]) != len(sides["y"]) or len(sides["x"]) < 3:
+        raise ValueError(f"{len(sides['x'])} x and {len(sides['y'])} y; a shape has three points or more")
+    if not all(map(math.isfinite, [*sides["x"], *sides["y"]])):
+        raise ValueError("points are not finite numbers")
+    return min(sides["x"]), min(sides["y"]), max(sides["x"]), max(sides["y"])

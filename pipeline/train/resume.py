@@ -19,10 +19,12 @@ from pipeline.train.source import Source
 # As in the Makefile's TRAIN_CODE: a training that was begun with other code is begun again.
 SHARED = ("boxes", "files", "history", "parallel")
 UPSTREAM = ("__init__", "checkpoints", "environment", "loader")
+RECORDS = ("__init__", "base", "receipt", "training")
 CODE = (
     *sorted(Path(__file__).parent.glob("*.py")),
     *(Path(__file__).parents[1] / f"{name}.py" for name in SHARED),
     *(Path(__file__).parents[1] / "upstream" / f"{name}.py" for name in UPSTREAM),
+    *(Path(__file__).parents[1] / "records" / f"{name}.py" for name in RECORDS),
 )
 
 

@@ -1,0 +1,129 @@
+"""Which images without annotation may be background: none that an annotation could be meant for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+from pipeline.boxes import SOURCE_SUFFIXES, Labelled
+from pipeline.config import Convert
+from pipeline.convert.judge import Judged
+from pipeline.errors import DataError
+from pipeline.formats.source import NOT_LISTED, Source
+from pipeline.formats.text import head
+from pipeline.formats.yolo_data import looks_like_labels
+
+# What lies beside annotations in many a source and holds none; everything else is looked at.
+HARMLESS = re.compile(
+    r"readme|licen[cs]e|notes\.json|package(-lock)?\.json|requirements|dataset_infos?\.json", re.IGNORECASE
+)
+_UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")
+
+
+def refuse(items: Sequence[Labelled], used: Sequence[Labelled], source: Source, config: Convert) -> None:
+    """Refuse images whose labels are lost or were never made; of all `items`, only `used` could become background.
+
+    Missing images come first: their names tell why others have no annotation.
+    """
+    unlabelled = [
+        item.image for item in (used if config.unlabelled == "background" else items) if item.annotation is None
+    ]
+    if config.on_problem != "drop":
+        missing = [item for item in items if item.annotation and item.boxes and not item.image.exists()]
+        _refuse_missing(missing, [image for image in unlabelled if image.exists()] if missing else [])
+    if not unlabelled:
+        return
+    unread = _unread(unlabelled, source.beside)
+    if config.unlabelled == "background":
+        if unread:
+            raise DataError(
+                f"{unread[0]}: not read as annotations{_more(unread)}, and {_said(unlabelled)} without: "
+                "it could be theirs; correct it, or move it out of the source if it holds no boxes"
+            )
+        return
+    way_out = "label it, or set `convert.unlabelled: background` if images without one truly show nothing"
+    if unread:
+        way_out = f"label it; {unread[0]} could be its, and was not read as annotations{_more(unread)}"
+    elif lost := [item for item in items if item.annotation and item.boxes and not item.image.exists()]:
+        way_out = (
+            f"label it; {len(lost)} annotated images are missing, such as {lost[0].image.name}: is it one of them?"
+        )
+    raise DataError(f"{unlabelled[0]}: no annotation; {way_out}{_and_more(unlabelled)}")
+
+
+def not_background(judged: Sequence[Judged], config: Convert) -> dict[str, str]:
+    """Say, by name, why images without a box are not to be used as background under `on_problem: drop`.
+
+    All that they show was dropped, or they have no annotation while some annotation with boxes has no image.
+    """
+    reasons = {}
+    for image in judged:
+        if image.unused or image.boxes:
+            continue
+        for box, action, reason, _ in image.verdicts:
+            if action == "dropped" and not min(abs(box.width), abs(box.height)) <= config.min_side:
+                reasons[image.name] = f"all its boxes were dropped: {box.id}: {reason}"
+    lost = [image for image in judged if image.unused == "dropped" and image.item.boxes and image.checked.missing]
+    if lost:
+        why = f"no annotation mentions it, and {len(lost)} with boxes miss their image, such as {lost[0].name}'s"
+        reasons |= {image.name: why for image in judged if image.item.annotation is None and not image.unused}
+    # Boxes of images that their file does not list may be those of one that it lists without any.
+    files = {image.item.annotation for image in lost if image.item.image.name.startswith(NOT_LISTED)}
+    for image in judged:
+        if image.item.annotation in files and not image.item.boxes and not image.unused:
+            reasons[image.name] = "its annotation file has no box for it, and boxes of images that it does not list"
+    return reasons
+
+
+def _refuse_missing(lost: Sequence[Labelled], unlabelled: Sequence[Path]) -> None:
+    if not lost or not unlabelled:  # without the others it is told with all other problems
+        return
+    first = lost[0]
+    near = get_close_matches(first.image.name, [image.name for image in unlabelled], n=1, cutoff=0.0)
+    there = next((image for image in unlabelled if near and image.name == near[0]), unlabelled[0])
+    more = f" (and {len(lost) - 1} more such)" if len(lost) > 1 else ""
+    raise DataError(
+        f"{first.image}: image missing; restore it (its annotation is {first.annotation}); {there} is there and "
+        f"no annotation names it: rename one of them{more}"
+    )
+
+
+def _unread(unlabelled: Sequence[Path], beside: Sequence[Path]) -> list[Path]:
+    """Files and folders that may hold the annotations of images that have none."""
+    stems = {_key(image.name) for image in unlabelled}
+    return [path for path in beside if _could_be_labels(path, stems)]
+
+
+def _could_be_labels(path: Path, stems: set[str]) -> bool:
+    if HARMLESS.search(path.name):
+        return False
+    if _key(path.name) in stems or path.is_dir():
+        return True
+    return path.suffix.lower() != ".txt" or looks_like_labels(head(path))
+
+
+def _key(name: str) -> str:
+    """The stem of an image or of its annotation, without what tools put before or between."""
+    stem, _, suffix = name.lower().rpartition(".")
+    inner, dot, last = stem.rpartition(".")
+    stem = inner if inner and f"{dot}{last}" in SOURCE_SUFFIXES else stem
+    return _UPLOAD.sub("", stem or suffix)
+
+
+def _said(images: Sequence[Path]) -> str:
+    return f"{images[0].name} is" if len(images) == 1 else f"{len(images)} images are"
+
+
+def _more(paths: Sequence[Path]) -> str:
+    return f" (and {len(paths) - 1} more such)" if len(paths) > 1 else ""
+
+
+def _and_more(images: Sequence[Path]) -> str:
+    return f" (and {len(images) - 1} more such)" if len(images) > 1 else ""
+
+
+def by_setting(judged: Sequence[Judged]) -> list[str]:
+    """The images that are background for no other reason than `convert.unlabelled`."""
+    return [image.name for image in judged if not image.unused and not image.item.annotation and not image.boxes]

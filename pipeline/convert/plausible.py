@@ -1,0 +1,132 @@
+"""Numbers that cannot be labels: all boxes of a file are read in another way than they were written."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from pipeline.boxes import Box
+from pipeline.config import Convert
+from pipeline.convert.judge import Judged
+from pipeline.errors import DataError
+
+FEWEST, FEWEST_WRONG = 4, 3  # boxes: of fewer no rule can be told
+SHARE = 0.25  # of the boxes: people draw a few beyond the edge; where another reading fits, every fourth is enough,
+MOST = 0.5  # and where none does, every second
+BEYOND = 0.01  # of the longer side, and at least 2 px: less is a labeller's hand
+FITTING = 0.95  # of the boxes, for a guess
+
+PER_CENT, PER_CENT_WORD = 100, "per cent"
+
+Corners = tuple[float, float, float, float]
+
+
+class _Placed(NamedTuple):
+    box: Box
+    width: int
+    height: int
+    image: Path
+
+    @property
+    def overhang(self) -> float:
+        box = self.box
+        return max(-box.xmin, -box.ymin, box.xmax - self.width, box.ymax - self.height)
+
+    @property
+    def is_far(self) -> bool:
+        return self.overhang > max(2, BEYOND * max(self.width, self.height))
+
+    @property
+    def is_swapped(self) -> bool:
+        return self.box.xmax < self.box.xmin or self.box.ymax < self.box.ymin
+
+
+# What the corners are if a box was written so, by the corners as read and the width and height of the image.
+GUESSES: dict[str, Callable[[Corners, int, int], Corners]] = {
+    "x1, y1, x2, y2, where x, y, width, height belong": lambda c, w, h: (c[0], c[1], c[2] - c[0], c[3] - c[1]),
+    "x, y, width, height, where x1, y1, x2, y2 belong": lambda c, w, h: (c[0], c[1], c[0] + c[2], c[1] + c[3]),
+    "the upper left corner, where the centre belongs": lambda c, w, h: _moved(c, 0.5),
+    "the centre, where the upper left corner belongs": lambda c, w, h: _moved(c, -0.5),
+    "shares of the image, where pixels belong": lambda c, w, h: (c[0] * w, c[1] * h, c[2] * w, c[3] * h),
+    "per cent of the image, where pixels belong": lambda c, w, h: (
+        c[0] * w / 100,
+        c[1] * h / 100,
+        c[2] * w / 100,
+        c[3] * h / 100,
+    ),
+    "pixels, where shares of the image belong": lambda c, w, h: (c[0] / w, c[1] / h, c[2] / w, c[3] / h),
+    "y before x, where x before y belongs": lambda c, w, h: (c[1], c[0], c[3], c[2]),
+}
+
+
+def refuse(judged: Sequence[Judged], config: Convert) -> None:
+    """Raise DataError, with the reading that would fit, where boxes are as no person draws them.
+
+    Whatever `on_problem` says: which of them are right after all, nobody can tell.
+    """
+    by_file: dict[Path, list[_Placed]] = defaultdict(list)
+    for image in judged:
+        if image.checked.problem is None and image.checked.sha256 and image.item.annotation:
+            width, height = image.checked.size
+            by_file[image.item.annotation] += [
+                _Placed(box, width, height, image.item.image)
+                for box in image.item.boxes
+                if not box.damage and not box.ignore and box.is_finite
+            ]
+    for file, placed in by_file.items():
+        _refuse(str(file), placed)
+    if len(by_file) > 1:
+        _refuse(str(config.source), [one for placed in by_file.values() for one in placed])
+
+
+def _refuse(where: str, placed: list[_Placed]) -> None:
+    if len(placed) < FEWEST:
+        return
+    if all(max(map(abs, one.box[1:5])) <= 1 for one in placed):
+        raise DataError(
+            f"{where}: all {len(placed)} boxes lie within one pixel, such as {_example(placed[0])}: the numbers look "
+            "like shares of the image, and pixels are needed; multiply them by its width and height"
+        )
+    enough, far = max(FEWEST_WRONG, SHARE * len(placed)), [one for one in placed if one.is_far]
+    swapped = [one for one in placed if one.is_swapped]
+    guess = _guess(placed) if max(len(far), len(swapped)) >= enough else ""
+    if len(far) >= (enough if guess else max(FEWEST_WRONG, MOST * len(placed))):
+        most = max(far, key=lambda one: one.overhang)
+        way_out = guess or "look at the order and the unit of the numbers"
+        raise DataError(
+            f"{where}: {len(far)} of {len(placed)} boxes reach up to {most.overhang:.3g} px beyond their image, "
+            f"such as {_example(most)}, more than people draw; {way_out}"
+        )
+    if guess and len(swapped) >= enough:
+        raise DataError(
+            f"{where}: {len(swapped)} of {len(placed)} boxes have swapped corners, "
+            f"such as {_example(swapped[0])}; {guess}"
+        )
+
+
+def _guess(placed: Sequence[_Placed]) -> str:
+    # In a small image pixels and per cent look alike.
+    is_large = all(min(one.width, one.height) > 2 * PER_CENT for one in placed)
+    for words, read in GUESSES.items():
+        corners = [(read(one.box[1:5], one.width, one.height), one.width, one.height) for one in placed]
+        if (is_large or PER_CENT_WORD not in words) and sum(_fits(*one) for one in corners) >= FITTING * len(placed):
+            return f"they fit as {words}: convert them"
+    return ""
+
+
+def _fits(corners: Corners, width: int, height: int) -> bool:
+    xmin, ymin, xmax, ymax = corners
+    return -1 <= xmin < xmax - 1 and xmax <= width + 1 and -1 <= ymin < ymax - 1 and ymax <= height + 1
+
+
+def _moved(corners: Corners, by: float) -> Corners:
+    xmin, ymin, xmax, ymax = corners
+    across, down = by * (xmax - xmin), by * (ymax - ymin)
+    return xmin + across, ymin + down, xmax + across, ymax + down
+
+
+def _example(one: _Placed) -> str:
+    box = one.box
+    return f"{box.id} of {one.image.name} [{box.xmin:g}, {box.ymin:g}, {box.xmax:g}, {box.ymax:g}]"

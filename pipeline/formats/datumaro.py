@@ -1,0 +1,93 @@
+"""Datumaro JSON: `annotations/SUBSET.json` with items, each with its image and annotations; `images/SUBSET/`.
+
+From the code of its exporter, datumaro/plugins/data_formats/datumaro.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pipeline.boxes import Box
+from pipeline.errors import DataError
+from pipeline.formats.matching import Described, Wanted, complete
+from pipeline.formats.outlines import Corners, around
+from pipeline.formats.shapes import around_points, box_of, from_list
+from pipeline.formats.source import Source, damaged
+from pipeline.formats.splits import folder_split, split_of
+from pipeline.formats.text import show
+from pipeline.formats.tree import Tree, tree_of
+from pipeline.formats.values import class_name, declared_size, mapping, read_json
+
+SIGN = re.compile(r'"(items|categories)"\s*:.*"(label|labels|items|label_cat)"\s*:', re.DOTALL)
+ITEMS = re.compile(r'"items"\s*:\s*\[|"dm_format_version"|"categories"\s*:\s*\{\s*"label"')
+NO_BOXES = ("label", "caption", "points", "polyline", "cuboid_3d", "cuboid_2d", "skeleton", "feature_vector")
+
+
+def recognises(folder: Path | Tree) -> bool:
+    return any(
+        text.startswith("{") and SIGN.search(text) and ITEMS.search(text) for text in tree_of(folder).heads({".json"})
+    )
+
+
+def read(folder: Path) -> Source:
+    tree = Tree(folder)
+    described: list[Described] = []
+    classes: dict[str, None] = {}
+    for path in tree.files({".json"}):
+        data = read_json(path)
+        if not isinstance(data, dict) or not {"items", "categories"} <= data.keys():
+            continue
+        tree.taken.add(path)
+        if not isinstance(data["items"], list):
+            raise DataError(f"{path}: `items` is not a list; it is not Datumaro's as it stands")
+        names = _classes(path, data["categories"])
+        classes.update(dict.fromkeys(names))
+        described += [_image(tree, path, item, names) for item in data["items"]]
+    return complete(tree, described, tuple(classes))
+
+
+def _classes(path: Path, categories: Any) -> list[str]:
+    labels = mapping(mapping(categories).get("label")).get("labels")
+    names = [class_name(mapping(each).get("name", each)) for each in labels] if isinstance(labels, list) else []
+    if not names or not all(names):
+        raise DataError(f"{path}: `categories` has no label with a list of names; it is not Datumaro's as it stands")
+    return names
+
+
+def _image(tree: Tree, path: Path, item: Any, names: list[str]) -> Described:
+    identity = item.get("id") if isinstance(item, Mapping) else None
+    if not isinstance(item, Mapping) or not isinstance(identity, str) or not isinstance(item.get("annotations"), list):
+        raise DataError(f"{path}: an item with the id {show(identity)} and no list of annotations; name its image")
+    image = mapping(item.get("image"))
+    said, size = image.get("path"), image.get("size")
+    name = said if isinstance(said, str) and said else identity
+    height, width = size if isinstance(size, list) and len(size) == 2 else (None, None)
+    boxes = [_box(each, names, f"{identity}, {number}") for number, each in enumerate(item["annotations"], start=1)]
+    homes = [f"images/{path.stem}", *tree.homes(path)]
+    split = split_of(path.stem) or folder_split(tree.folder, path)
+    return Described(Wanted(name, homes, split, path), boxes, declared_size(width, height))
+
+
+def _box(value: Any, names: list[str], identity: str) -> Box:
+    if not isinstance(value, Mapping):
+        return damaged(f"{show(value)} instead of an annotation; correct it", id=identity)
+    kind, number = value.get("type"), value.get("label_id")
+    label = names[number] if type(number) is int and 0 <= number < len(names) else None
+    crowd = mapping(value.get("attributes")).get("is_crowd") is True
+    ignore = f"a {kind}, not a box" if kind in NO_BOXES else "is_crowd: a region of many objects" if crowd else ""
+    return box_of(label, partial(_corners, kind, value), identity, ignore)
+
+
+def _corners(kind: Any, value: Mapping[str, Any]) -> Corners:
+    if kind == "bbox":
+        x, y, width, height = from_list(value.get("bbox"))
+        return x, y, x + width, y + height
+    if kind == "polygon":
+        return around_points(value.get("points"))
+    if kind == "mask":
+        return around(value.get("rle"), None)
+    raise ValueError(f"type {show(kind)} is not one that we know")

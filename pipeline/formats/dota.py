@@ -1,0 +1,84 @@
+"""DOTA: `labelTxt/STEM.txt`, a line an object: four corners x y, the class, and whether it is difficult.
+
+Lines `imagesource:` and `gsd:` come first. From captain-whu.github.io/DOTA.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.boxes import Box, Labelled
+from pipeline.errors import DataError
+from pipeline.formats.pairing import Images, by_name
+from pipeline.formats.shapes import around_points
+from pipeline.formats.source import Source, damaged, source_of
+from pipeline.formats.splits import folder_split
+from pipeline.formats.text import numbers, read_text
+from pipeline.formats.tree import Tree, tree_of
+
+HEADS = ("imagesource", "gsd", "acquisition dates")
+CORNERS = ("x1", "y1", "x2", "y2", "x3", "y3", "x4", "y4")
+
+
+def recognises(folder: Path | Tree) -> bool:
+    tree = tree_of(folder)
+    return any(_looks_like_labels(tree.head(text)) for text in tree.files({".txt"}))
+
+
+def read(folder: Path) -> Source:
+    tree = Tree(folder)
+    images = Images(tree)
+    texts = [text for text in tree.files({".txt"}) if _is_label(tree, text)]
+    found: dict[Path, Path] = {}
+    for text in texts:
+        if image := images.of_stem(text.stem, text, folder_split(folder, text)):
+            found[text] = image
+    found = by_name(tree, texts, found, lambda text: [text.stem])
+    text_of: dict[Path, Path] = {}
+    for text in texts:
+        image = found.setdefault(text, text.parent.with_name("images") / f"{text.stem}.png")
+        if text_of.setdefault(image, text) != text:
+            raise DataError(f"{text}: describes {image.name}, and so does {text_of[image]}; keep one of them")
+    labelled = [
+        Labelled(image, _boxes(text), text, None, folder_split(folder, text) or folder_split(folder, image))
+        for image, text in text_of.items()
+    ]
+    rest = [image for image in images.all if image not in text_of]
+    labelled += [Labelled(image, (), None, None, folder_split(folder, image)) for image in rest]
+    return source_of(tree, sorted(labelled, key=lambda item: item.image), None)
+
+
+def _is_label(tree: Tree, text: Path) -> bool:
+    return text.parent.name.lower().startswith("labeltxt") or _looks_like_labels(tree.head(text))
+
+
+def _looks_like_labels(head: str) -> bool:
+    lines = [line for line in head.splitlines() if line.strip() and not _is_head(line)]
+    return bool(lines) and len(lines[0].split()) in (9, 10) and not _box(lines[0], "").damage
+
+
+def _is_head(line: str) -> bool:
+    return line.partition(":")[0].strip().lower() in HEADS and ":" in line
+
+
+def _boxes(text: Path) -> tuple[Box, ...]:
+    lines = enumerate(read_text(text).splitlines(), start=1)
+    return tuple(_box(line, f"line {number}") for number, line in lines if line.strip() and not _is_head(line))
+
+
+def _box(line: str, identity: str) -> Box:
+    words = line.split()
+    if len(words) not in (9, 10) or (len(words) == 10 and not words[9].lstrip("-").isdecimal()):
+        return damaged(f"{len(words)} columns; DOTA has eight numbers, a class and 0 or 1", id=identity)
+    label = words[8]
+    try:
+        if _is_number(label):
+            raise ValueError(f"class is {label}, a number")
+        xmin, ymin, xmax, ymax = around_points(numbers(dict(zip(CORNERS, words[:8], strict=True))))
+    except ValueError as error:
+        return damaged(str(error), label, identity)
+    return Box(label, xmin, ymin, xmax, ymax, identity)
+
+
+def _is_number(text: str) -> bool:
+    return text.replace(".", "", 1).lstrip("-").isdecimal()

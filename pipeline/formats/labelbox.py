@@ -1,0 +1,89 @@
+"""Labelbox's export, a line a data row: the objects of its labels, boxes and polygons; other tools are ignored.
+
+Of several labels of a row the first counts; a row without one is not labelled. From docs.labelbox.com, "Export data".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pipeline.boxes import Box
+from pipeline.errors import DataError
+from pipeline.formats.lines import SUFFIXES, json_lines
+from pipeline.formats.matching import Described, Wanted, complete
+from pipeline.formats.outlines import Corners
+from pipeline.formats.shapes import around_points, box_of, from_sides
+from pipeline.formats.source import Source, damaged
+from pipeline.formats.splits import folder_split, split_of
+from pipeline.formats.text import show
+from pipeline.formats.tree import Tree, tree_of
+from pipeline.formats.values import declared_size, mapping
+
+SIGN = re.compile(r'^\{.*"data_row"\s*:')
+ANOTHER = "another label of the row: the first counts"
+
+
+def recognises(folder: Path | Tree) -> bool:
+    return any(SIGN.match(text.partition("\n")[0]) for text in tree_of(folder).heads(SUFFIXES))
+
+
+def read(folder: Path) -> Source:
+    tree = Tree(folder)
+    described: list[Described] = []
+    for path in tree.files(SUFFIXES):
+        if SIGN.match(tree.head(path).partition("\n")[0]):
+            tree.taken.add(path)
+            described += [one for line, row in json_lines(path) if (one := _image(tree, path, line, row))]
+    return complete(tree, described)
+
+
+def _image(tree: Tree, path: Path, line: int, row: Mapping[str, Any]) -> Described | None:
+    data = mapping(row.get("data_row"))
+    names = [data.get(key) for key in ("external_id", "row_data", "global_key")]
+    name = next((text for text in names if isinstance(text, str) and text), "")
+    if not name:
+        raise DataError(f"{path}: line {line}: a data row without external_id and row_data; name its file")
+    labels = _labels(row)
+    if not labels:
+        return None
+    boxes = []
+    for index, label in enumerate(labels):
+        annotations = label.get("annotations")
+        objects = annotations.get("objects") if isinstance(annotations, Mapping) else None
+        for number, each in enumerate(objects if isinstance(objects, list) else (), start=1):
+            boxes.append(_box(each, f"line {line}, object {number}", ANOTHER if index else ""))
+    size = mapping(row.get("media_attributes"))
+    split = _split(row) or split_of(path.stem) or folder_split(tree.folder, path)
+    declared = declared_size(size.get("width"), size.get("height"))
+    return Described(Wanted(name, tree.homes(path), split, path), boxes, declared)
+
+
+def _labels(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    found = [mapping(project).get("labels") for project in mapping(row.get("projects")).values()]
+    return [label for labels in found if isinstance(labels, list) for label in labels if isinstance(label, Mapping)]
+
+
+def _split(row: Mapping[str, Any]) -> str | None:
+    said = mapping(row.get("data_row_details")).get("split")
+    return split_of(said) if isinstance(said, str) else None
+
+
+def _box(value: Any, identity: str, ignore: str) -> Box:
+    if not isinstance(value, Mapping):
+        return damaged(f"{show(value)} instead of an object; correct it", id=identity)
+    has_area = any(key in value for key in ("bounding_box", "polygon"))
+    kind = next((key for key in ("mask", "composite_mask", "point", "line") if key in value), "")
+    ignore = ignore or ("" if has_area or not kind else f"a {kind}, not a box")
+    return box_of(value.get("name"), partial(_corners, value), identity, ignore)
+
+
+def _corners(value: Mapping[str, Any]) -> Corners:
+    if "bounding_box" in value:
+        return from_sides(value["bounding_box"], "left", "top", "width", "height")
+    if "polygon" in value:
+        return around_points(value["polygon"])
+    raise ValueError("neither bounding_box nor polygon")

@@ -1,0 +1,160 @@
+"""Label Studio's own JSON and JSON-MIN: a list of tasks, each with an image and the results on it.
+
+Positions are per cent of the image. Of several annotations of a task the one marked as ground truth counts, or the
+first; a task without any is not labelled. From the documentation of its export formats, labelstud.io/guide/export.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pipeline.boxes import Box
+from pipeline.errors import DataError
+from pipeline.formats.matching import Described, Wanted, complete, has_image_suffix
+from pipeline.formats.outlines import Corners
+from pipeline.formats.shapes import around_ellipse, around_points, box_of, scaled, sides_of
+from pipeline.formats.source import Source
+from pipeline.formats.splits import folder_split, split_of
+from pipeline.formats.text import show
+from pipeline.formats.tree import Tree, tree_of
+from pipeline.formats.values import declared_size, read_json
+
+SIGNS = re.compile(r'"(original_width|completions|annotations)"\s*:')
+TASK = re.compile(r'"data"\s*:\s*\{|"original_width"\s*:')
+NO_BOXES = {
+    "keypoint": "a point: it has no area",
+    "brush": "a brush mask: draw rectangles or polygons",
+    "vector": "a line",
+}
+SHAPES = ("rectangle", "polygon", "ellipse", *NO_BOXES)
+MOST_DEGREES = 720  # a shape may be turned once too often; more is no angle
+ANOTHER = "another annotation of the task: one counts"
+
+
+def recognises(folder: Path | Tree) -> bool:
+    return any(
+        text.startswith("[") and SIGNS.search(text) and TASK.search(text) for text in tree_of(folder).heads({".json"})
+    )
+
+
+def read(folder: Path) -> Source:
+    tree = Tree(folder)
+    described: list[Described] = []
+    for path in tree.files({".json"}):
+        data = read_json(path)
+        if not isinstance(data, list) or not any(map(_is_task, data)):
+            continue
+        tree.taken.add(path)
+        split, homes = split_of(path.stem) or folder_split(folder, path), tree.homes(path)
+        for number, task in enumerate(data, start=1):
+            if not isinstance(task, Mapping):
+                raise DataError(f"{path}: task {number} is {show(task)}; it is not Label Studio's as it stands")
+            name = _image(task)
+            if not name:
+                raise DataError(f"{path}: task {number} names no image; name its file")
+            results = _results(task)
+            if results is not None:
+                described.append(Described(Wanted(name, homes, split, path), *_boxes(results, f"task {number}")))
+    return complete(tree, described)
+
+
+def _is_task(value: Any) -> bool:
+    if not isinstance(value, Mapping):
+        return False
+    return isinstance(value.get("data"), Mapping) or "annotator" in value or any(map(_is_result, _lists(value)))
+
+
+def _lists(task: Mapping[str, Any]) -> list[Any]:
+    """The results of JSON-MIN, which lie under the names of the controls that made them."""
+    return [each for value in task.values() if isinstance(value, list) for each in value]
+
+
+def _is_result(value: Any) -> bool:
+    return isinstance(value, Mapping) and "original_width" in value
+
+
+def _image(task: Mapping[str, Any]) -> str:
+    data = task["data"] if isinstance(task.get("data"), Mapping) else task
+    texts = {key: value for key, value in data.items() if isinstance(value, str)}
+    named = [texts[key] for key in ("image", "img", "photo", "picture") if texts.get(key)]
+    return next(iter([*named, *(text for text in texts.values() if has_image_suffix(text.partition("&")[0]))]), "")
+
+
+def _results(task: Mapping[str, Any]) -> list[tuple[Any, str]] | None:
+    """Each result with why it does not count, None for a task that nobody has labelled."""
+    if not isinstance(task.get("data"), Mapping):
+        found = [(result, "") for result in _lists(task) if _is_result(result)]
+        return found if found or "annotator" in task else None
+    made = task.get("annotations", task.get("completions"))
+    done = [each for each in made if isinstance(each, Mapping)] if isinstance(made, list) else []
+    done = [each for each in done if not each.get("was_cancelled") and isinstance(each.get("result"), list)]
+    if not done:
+        return None
+    counted = next((each for each in done if each.get("ground_truth")), done[0])
+    return [(result, "" if each is counted else ANOTHER) for each in done for result in each["result"]]
+
+
+def _boxes(results: list[tuple[Any, str]], task: str) -> tuple[list[Box], tuple[int, int] | None]:
+    boxes, sizes = [], []
+    labels = {
+        result.get("id"): _label(result) for result, _ in results if isinstance(result, Mapping) and _label(result)
+    }
+    for number, (result, ignore) in enumerate(results, start=1):
+        identity = f"{task}, result {number}"
+        value = result.get("value", result) if isinstance(result, Mapping) else None
+        kind = _kind(result, value)
+        if not kind:
+            continue  # a choice, a text, a relation, or the label of a shape that has a result of its own
+        sizes.append(declared_size(result.get("original_width"), result.get("original_height")))
+        label = _label(result) or labels.get(result.get("id"))
+        corners = partial(_corners, kind, value, sizes[-1])
+        boxes.append(box_of(label, corners, identity, ignore or NO_BOXES.get(kind, "")))
+    return boxes, next(filter(None, sizes), None)
+
+
+def _kind(result: Any, value: Any) -> str:
+    if not isinstance(value, Mapping):
+        return ""
+    named = str(result.get("type", "")).removesuffix("labels")
+    inside = next((kind for kind in SHAPES if f"{kind}labels" in value), "")
+    return named if named in SHAPES else inside or ("rectangle" if {"x", "width"} <= value.keys() and not named else "")
+
+
+def _label(result: Mapping[str, Any]) -> Any:
+    value = result.get("value", result)
+    names = (f"{kind}labels" for kind in (*SHAPES, "")) if isinstance(value, Mapping) else ()
+    found: list[Any] = next((value[name] for name in names if isinstance(value.get(name), list) and value[name]), [])
+    return found[0] if found else None
+
+
+def _corners(kind: str, value: Any, size: tuple[int, int] | None) -> Corners:
+    if size is None:
+        raise ValueError("original_width and original_height are no size of an image")
+    width, height = size[0] / 100, size[1] / 100
+    if kind == "polygon":
+        return scaled(around_points(value.get("points")), width, height)
+    if kind == "ellipse":
+        cx, cy, rx, ry = sides_of(value, "x", "y", "radiusX", "radiusY")
+        return around_ellipse(cx * width, cy * height, rx * width, ry * height, _rotation(value))
+    x, y, across, down = sides_of(value, "x", "y", "width", "height")
+    turn = math.radians(_rotation(value))
+    cos, sin = math.cos(turn), math.sin(turn)
+    x, y, across, down = x * width, y * height, across * width, down * height
+    if not turn:
+        return x, y, x + across, y + down
+    # It turns about its upper left corner.
+    xs = [x, x + across * cos, x - down * sin, x + across * cos - down * sin]
+    ys = [y, y + across * sin, y + down * cos, y + across * sin + down * cos]
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def _rotation(value: Mapping[str, Any]) -> float:
+    degrees = sides_of({"rotation": value.get("rotation") or 0}, "rotation")[0]
+    if not abs(degrees) <= MOST_DEGREES:
+        raise ValueError(f"rotation is {degrees}")
+    return degrees

@@ -1,0 +1,28 @@
+"""JSON in lines: Labelbox's export, Ultralytics NDJSON and Hugging Face's `metadata.jsonl` have a record a line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from pipeline.errors import DataError
+from pipeline.formats.text import read_text
+
+SUFFIXES = {".ndjson", ".jsonl"}
+
+
+def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Each record with its line. Raises DataError for a line that is no JSON object."""
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = orjson.loads(line)
+        except ValueError:
+            record = None
+        if not isinstance(record, dict):
+            raise DataError(f"{path}: line {number}: not a JSON object; write it again")
+        yield number, record

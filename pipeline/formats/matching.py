@@ -1,0 +1,222 @@
+"""Which image an annotation means, by a name that may not be quite its file's: one way for all formats.
+
+Each step looks only at images that no earlier step gave away, and counts only where exactly one is left:
+
+    exact     the path, in the folders where a format keeps its images, else anywhere in the source
+    unicode   the same in Unicode's composed form: macOS decomposes é on the disk
+    spelling  without case, suffix, percent-encoding and what tools put before a name
+    path      by the last parts of the path, where its own folders are not in the source
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import unicodedata
+from collections.abc import Collection, Sequence
+from pathlib import Path, PurePath
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from pipeline.boxes import SOURCE_SUFFIXES, Box, Labelled
+from pipeline.errors import DataError
+from pipeline.formats.paths import inside, is_one_file, is_text
+from pipeline.formats.source import Source, source_of, with_the_rest
+from pipeline.formats.splits import folder_split
+from pipeline.formats.text import show
+from pipeline.formats.tree import STEPS, Tree
+
+# Label Studio puts eight hexadecimal digits before the name of an upload, and asks its server for local files.
+_UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")
+_LOCAL_FILE = "?d="
+_URL = re.compile(r"^[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+_DRIVE = re.compile(r"^[A-Za-z]:(?=[\\/])")
+
+
+class Wanted(NamedTuple):
+    """An image as an annotation names it. `homes` are the folders to look in first, relative to the source.
+
+    `split` is the annotation's own: images in the folders of another one do not count. `is_stem` says that the name is
+    that of an annotation file, which has another suffix.
+    """
+
+    name: str
+    homes: Sequence[str]
+    split: str | None
+    named_by: Path
+    is_stem: bool = False
+
+
+class Described(NamedTuple):
+    """What an annotation file says of an image, whose file is not yet found."""
+
+    wanted: Wanted
+    boxes: list[Box]
+    size: tuple[int, int] | None = None
+
+
+def labelled(tree: Tree, described: Sequence[Described]) -> list[Labelled]:
+    """Find the image of each. Raises DataError as `find` does."""
+    images = find(tree, [one.wanted for one in described])
+    return [
+        Labelled(image, tuple(boxes), wanted.named_by, size, wanted.split or folder_split(tree.folder, image))
+        for image, (wanted, boxes, size) in zip(images, described, strict=True)
+    ]
+
+
+def find(tree: Tree, wanted: Sequence[Wanted]) -> list[Path]:
+    """The image that each name means; for one that is nowhere the path where it ought to be, in its first home.
+
+    Raises DataError where a name could be one of two images, two names could be one image, or a name that is
+    nowhere leads out of the source.
+    """
+    found = [tree.place_of(one.name, one.homes, one.split, one.named_by) for one in wanted]
+    left = [index for index, place in enumerate(found) if place is None]
+    tree.matched["exact"] += len(found) - len(left)
+    if left:
+        taken = {place for place in found if place}
+        for index, place in zip(left, guess(tree, [wanted[index] for index in left], taken), strict=True):
+            found[index] = place
+    return [tree.path(place) if place else _missing(tree, one) for one, place in zip(wanted, found, strict=True)]
+
+
+def guess(tree: Tree, wanted: Sequence[Wanted], taken: set[str]) -> list[str | None]:
+    """Find by all steps but the first, among images that are not `taken`; None for a name that is nowhere."""
+    found: list[str | None] = [None] * len(wanted)
+    for step in STEPS[1:]:
+        free = _Free(tree, taken, step)
+        named: dict[str, Wanted] = {}
+        for index, one in enumerate(wanted):
+            if found[index] is None and (place := free.one(one)):
+                found[index] = place
+                earlier = named.setdefault(place, one)
+                if earlier.name != one.name:
+                    raise DataError(
+                        f"{one.named_by}: {show(earlier.name)} and {show(one.name)} could both be {place}; "
+                        "correct one of the names"
+                    )
+        taken = taken | named.keys()
+        tree.matched[step] += len(named)
+    return found
+
+
+def complete(tree: Tree, described: Sequence[Described], classes: Sequence[str] | None = None) -> Source:
+    """A source of images that annotation files name, and of those that none mentions."""
+    return source_of(tree, with_the_rest(tree, labelled(tree, described)), classes)
+
+
+class _Free:
+    """The images that are left at one step, by their last part."""
+
+    def __init__(self, tree: Tree, taken: Collection[str], step: str) -> None:
+        self.tree, self.step = tree, step
+        self._by_last: dict[str, list[str]] = {}
+        for place in tree.names_of_images():
+            if place not in taken:
+                for key in (*_keys(_last(place), step), *_keys(_without_suffix(_last(place)), step)):
+                    self._by_last.setdefault(key, []).append(place)
+
+    def one(self, wanted: Wanted) -> str | None:
+        parts = _parts(wanted.name, self.step)
+        if not parts or (len(parts) == 1 and wanted.name.replace("\\", "/").startswith("../")):
+            return None  # `../../a.jpg` says nothing but that it lies elsewhere
+        # The upload's digits are unique, so only one of two names may lack them.
+        found = list(
+            dict.fromkeys(place for key in _keys(parts[-1], self.step) for place in self._by_last.get(key, ()))
+        )
+        last = _without_suffix if wanted.is_stem and self.step == "unicode" else str
+        found = [place for place in found if _agree(parts[-1], last(_last(place)), self.step)]
+        found = self._by_folders(parts, found, wanted)
+        if wanted.split:
+            splits = {place: self.tree.split_of(place) for place in found}
+            found = [p for p in found if splits[p] == wanted.split] or [p for p in found if splits[p] is None]
+        if len(found) > 1 and not is_one_file(map(self.tree.path, found)):
+            raise DataError(
+                f"{wanted.named_by}: {show(wanted.name)} could be {found[0]} or {found[1]}; "
+                "give its folder in the annotation too, or rename one of them"
+            )
+        return found[0] if found else None
+
+    def _by_folders(self, parts: Sequence[str], found: list[str], wanted: Wanted) -> list[str]:
+        """Those that lie in the folders which the name speaks of; at the last step, in as many of them as any does."""
+        folders = [_plain(part, self.step) for part in parts[:-1]]
+        tails = {
+            place: _common_tail(folders, [_plain(part, self.step) for part in place.split("/")[:-1]]) for place in found
+        }
+        if self.step != "path":
+            whole = [place for place in found if tails[place] == len(folders)]
+            for home in wanted.homes:
+                here = [place for place in whole if (posixpath.dirname(place) or ".") == home]
+                if here:
+                    return here
+            return whole
+        # Where the folders are there, they lack the image.
+        if not folders or self.tree.has_folder("/".join(parts[:-1])):
+            return []
+        most = max(tails.values(), default=0)
+        return [place for place in found if tails[place] == most]
+
+
+def has_image_suffix(name: str) -> bool:
+    return PurePath(name).suffix.lower() in SOURCE_SUFFIXES
+
+
+def _parts(name: str, step: str) -> list[str]:
+    """The parts of a name without what leads up, out, or to a server."""
+    name = name.replace("\\", "/")
+    if step != "unicode" and _LOCAL_FILE in name:
+        name = name.partition(_LOCAL_FILE)[2]
+    if step != "unicode" and _URL.match(name):
+        name = _URL.sub("", name).partition("?")[0]
+    name = posixpath.normpath(_DRIVE.sub("", name)) if name else ""
+    return [part for part in name.split("/") if part not in ("", ".", "..")]
+
+
+def _last(place: str) -> str:
+    return place.rpartition("/")[2]
+
+
+def _without_suffix(name: str) -> str:
+    return name.rpartition(".")[0] if has_image_suffix(name) else name
+
+
+def _plain(part: str, step: str) -> str:
+    composed = unicodedata.normalize("NFC", part)
+    return composed if step == "unicode" else unicodedata.normalize("NFC", unquote(composed)).casefold().strip()
+
+
+def _stem(name: str, step: str) -> str:
+    plain = _plain(name, step)
+    stem, dot, suffix = plain.rpartition(".")
+    return stem if step != "unicode" and stem and f"{dot}{suffix}" in SOURCE_SUFFIXES else plain
+
+
+def _keys(name: str, step: str) -> tuple[str, ...]:
+    stem = _stem(name, step)
+    return (stem,) if step == "unicode" else tuple(dict.fromkeys((stem, _UPLOAD.sub("", stem))))
+
+
+def _agree(said: str, there: str, step: str) -> bool:
+    one, other = _keys(said, step), _keys(there, step)
+    return one[0] in other or other[0] in one
+
+
+def _common_tail(one: Sequence[str], other: Sequence[str]) -> int:
+    count = 0
+    while count < min(len(one), len(other)) and one[-1 - count] == other[-1 - count]:
+        count += 1
+    return count
+
+
+def _missing(tree: Tree, wanted: Wanted) -> Path:
+    plain = posixpath.normpath(wanted.name.replace("\\", "/"))
+    try:
+        missing = inside(tree.folder, plain, tree.folder / wanted.homes[0], wanted.named_by)
+    except DataError as error:
+        near = [place for place in tree.names_of_images() if _agree(_last(place), _last(plain), "spelling")]
+        if "outside" not in str(error) or not near or not is_text(wanted.name):
+            raise
+        raise DataError(f"{str(error).partition(';')[0]}; {near[0]} is there: correct the name") from None
+    if missing == tree.folder:
+        raise DataError(f"{wanted.named_by}: names {show(wanted.name)}, which is no file; name its image")
+    return missing

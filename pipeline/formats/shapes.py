@@ -1,0 +1,72 @@
+"""Boxes of the shapes that JSON formats know: each annotation one box, be it damaged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pipeline.boxes import Box
+from pipeline.formats.outlines import Corners
+from pipeline.formats.source import damaged
+from pipeline.formats.text import show
+from pipeline.formats.values import class_name, numbers
+
+
+def box_of(label: Any, corners: Callable[[], Corners], identity: str, ignore: str = "") -> Box:
+    """One annotation; `corners` raises ValueError that says what is wrong with it."""
+    name = class_name(label)
+    if ignore:
+        return damaged("", name, identity, ignore)
+    if not name:
+        return damaged(f"class is {show(label)}; name it", id=identity)
+    try:
+        return Box(name, *corners(), identity)
+    except ValueError as error:
+        return damaged(f"{error}; correct it", name, identity)
+
+
+def sides_of(value: Any, *keys: str) -> list[float]:
+    """The numbers under these keys. Raises ValueError where one is none."""
+    found = numbers([value.get(key) for key in keys]) if isinstance(value, Mapping) else None
+    if not found:
+        raise ValueError(f"{show(value)} has not the numbers {', '.join(keys)}")
+    return found
+
+
+def from_sides(value: Any, *keys: str) -> Corners:
+    x, y, width, height = sides_of(value, *keys)
+    return x, y, x + width, y + height
+
+
+def from_list(value: Any, what: str = "[x, y, width, height]") -> list[float]:
+    """Four numbers of a list. Raises ValueError where it is no such list."""
+    found = numbers(value) if isinstance(value, list) and len(value) == 4 else None
+    if not found:
+        raise ValueError(f"bbox {show(value)} is not {what}")
+    return found
+
+
+def around_points(points: Any, fewest: int = 3) -> Corners:
+    """The frame of `[[x, y], ...]`, `[{x: , y: }, ...]` or `[x, y, x, y, ...]`. Raises ValueError for anything else."""
+    flat: list[Any] = []
+    for point in points if isinstance(points, list) else ():
+        if isinstance(point, Mapping):
+            flat += [point.get("x"), point.get("y")]
+        else:
+            flat += point if isinstance(point, list) and len(point) == 2 else [point]
+    sides = numbers(flat)
+    if not sides or len(sides) % 2 or len(sides) < 2 * fewest or any(map(math.isnan, sides)):
+        raise ValueError(f"points {show(points)} are not {fewest} or more pairs of numbers")
+    return min(sides[0::2]), min(sides[1::2]), max(sides[0::2]), max(sides[1::2])
+
+
+def around_ellipse(cx: float, cy: float, rx: float, ry: float, degrees: float = 0.0) -> Corners:
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    across, down = math.hypot(rx * cos, ry * sin), math.hypot(rx * sin, ry * cos)
+    return cx - across, cy - down, cx + across, cy + down
+
+
+def scaled(corners: Sequence[float], width: float, height: float) -> Corners:
+    xmin, ymin, xmax, ymax = corners
+    return xmin * width, ymin * height, xmax * width, ymax * height

@@ -1,0 +1,50 @@
+"""Which of train, val and test the name of a file or a folder speaks of."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+
+SPLIT_WORDS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+
+
+@cache
+def split_of(name: str) -> str | None:
+    """The split that a file or folder name speaks of: `instances_val2017` -> val, `boards` -> None."""
+    word = "".join(char if char.isalpha() else " " for char in name.lower()).split()
+    found = {SPLIT_WORDS[part] for part in word if part in SPLIT_WORDS}
+    return found.pop() if len(found) == 1 else None
+
+
+# A year or number may follow, as in COCO's `train2017`; CVAT's Darknet export has `obj_train_data`.
+_SPLIT_FOLDER = re.compile(r"(?:obj_([a-z]+)_data|([a-z]+)[ _-]?\d*)", re.IGNORECASE)
+
+
+def folder_split(source: Path, path: Path) -> str | None:
+    """The split that a folder above a file is named after: `train/yard/a.jpg` -> train, `test track/a.jpg` -> None.
+
+    Of several the outermost counts. The name of the source itself says nothing.
+    """
+    return split_of_folders(path.parent.relative_to(source).as_posix())
+
+
+def without_split_folders(path: str) -> str:
+    """A path without the folders that are named after splits: `train/yard/a.jpg` -> `yard/a.jpg`."""
+    *folders, last = path.split("/")
+    return "/".join([*(folder for folder in folders if not split_of_folders(folder)), last])
+
+
+@cache
+def split_of_folders(folders: str) -> str | None:
+    found = filter(None, map(_SPLIT_FOLDER.fullmatch, folders.split("/")))
+    words = ((match[1] or match[2]).lower() for match in found)
+    return next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), None)

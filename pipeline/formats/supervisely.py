@@ -1,0 +1,100 @@
+"""Supervisely: `ann/IMAGE.json` beside `img/IMAGE`, in folders of data sets; `meta.json` has the classes.
+
+From the documentation of its annotation format, docs.supervisely.com.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import re
+import zlib
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from pipeline.boxes import Box
+from pipeline.errors import DataError
+from pipeline.formats.matching import Described, Wanted, complete
+from pipeline.formats.outlines import Corners
+from pipeline.formats.shapes import around_points, box_of
+from pipeline.formats.source import Source, damaged
+from pipeline.formats.splits import folder_split
+from pipeline.formats.text import show
+from pipeline.formats.tree import Tree, tree_of
+from pipeline.formats.values import class_name, declared_size, mapping, numbers, read_json
+
+SIGN = re.compile(r'"objects"\s*:\s*\[')
+SIZE = re.compile(r'"size"\s*:\s*\{')
+NO_BOXES = {kind: f"a {kind}, not a box" for kind in ("point", "line", "graph", "cuboid", "any")}
+MOST_PIXELS = 1 << 28  # of a mask that unpacks; a zip bomb would go on
+
+
+def recognises(folder: Path | Tree) -> bool:
+    return any(
+        text.startswith("{") and SIGN.search(text) and SIZE.search(text) for text in tree_of(folder).heads({".json"})
+    )
+
+
+def read(folder: Path) -> Source:
+    tree = Tree(folder)
+    described: list[Described] = []
+    classes: dict[str, None] = {}
+    for path in tree.files({".json"}):
+        data = read_json(path)
+        if path.name == "meta.json" and isinstance(data, dict) and isinstance(data.get("classes"), list):
+            titles = (class_name(each.get("title")) for each in data["classes"] if isinstance(each, dict))
+            classes.update(dict.fromkeys(filter(None, titles)))
+            tree.taken.add(path)
+        if not isinstance(data, dict) or not {"size", "objects"} <= data.keys():
+            continue
+        if not isinstance(data["objects"], list):
+            raise DataError(f"{path}: `objects` is not a list; it is not Supervisely's as it stands")
+        boxes = [_box(each, f"object {number}") for number, each in enumerate(data["objects"], start=1)]
+        own = path.parent.relative_to(folder).as_posix()
+        homes = [f"{own.removesuffix('ann')}img", own]
+        wanted = Wanted(path.stem, homes, folder_split(folder, path), path)
+        size = mapping(data["size"])
+        described.append(Described(wanted, boxes, declared_size(size.get("width"), size.get("height"))))
+    used = sorted({box.label for one in described for box in one.boxes if box.label and not box.ignore})
+    return complete(tree, described, tuple(dict.fromkeys([*classes, *used])))
+
+
+def _box(value: Any, identity: str) -> Box:
+    if not isinstance(value, dict):
+        return damaged(f"{show(value)} instead of an object; correct it", id=identity)
+    kind = value.get("geometryType")
+    ignore = NO_BOXES.get(kind, "") if isinstance(kind, str) else ""
+    return box_of(value.get("classTitle"), partial(_corners, kind, value), identity, ignore)
+
+
+def _corners(kind: Any, value: Mapping[str, Any]) -> Corners:
+    if kind == "bitmap":
+        return _of_mask(value.get("bitmap"))
+    points = value.get("points")
+    exterior = points.get("exterior") if isinstance(points, Mapping) else None
+    if kind not in ("rectangle", "polygon"):
+        raise ValueError(f"geometryType {show(kind)} is not one that we know")
+    return around_points(exterior, 2 if kind == "rectangle" else 3)
+
+
+def _of_mask(bitmap: Any) -> Corners:
+    """The frame of a PNG, packed and as Base64, whose upper left corner lies at `origin`."""
+    origin = numbers(said) if isinstance(said := mapping(bitmap).get("origin"), list) else None
+    try:
+        if origin is None or len(origin) != 2:
+            raise ValueError
+        packed = base64.b64decode(bitmap["data"], validate=True)
+        data = zlib.decompressobj().decompress(packed, MOST_PIXELS)
+        with Image.open(io.BytesIO(data)) as image:
+            frame = (image.getchannel("A") if image.mode == "RGBA" else image.convert("L")).getbbox()
+    except (KeyError, TypeError, ValueError, OSError, zlib.error, binascii.Error, Image.DecompressionBombError):
+        raise ValueError("a bitmap that cannot be read") from None
+    if frame is None:
+        raise ValueError("an empty bitmap")
+    x, y = origin
+    return x + frame[0], y + frame[1], x + frame[2], y + frame[3]

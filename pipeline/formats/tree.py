@@ -1,0 +1,174 @@
+"""How readers find files: one walk of the disk, and no way out of the source."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from pipeline.boxes import SOURCE_SUFFIXES
+from pipeline.errors import DataError
+from pipeline.formats.paths import holds_control, inside, is_one_file, is_text
+from pipeline.formats.splits import split_of_folders
+from pipeline.formats.text import head, show
+from pipeline.walk import LABEL_SUFFIXES, broken_link, walk
+
+STEPS = ("exact", "unicode", "spelling", "path")  # of `matching`
+_IMAGE_ENDINGS = tuple(SOURCE_SUFFIXES)
+
+
+class Tree:
+    """The files below a source, hidden ones left out, from one walk of the disk.
+
+    Looking an image up is then a look into a dict, however many thousand an annotation file names.
+    Names are relative to the source, with forward slashes and as the user sees them, before links.
+    Raises DataError where something in there cannot be read; an image that is a broken link stays, to be judged
+    with the images that are missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.matched = dict.fromkeys(STEPS, 0)  # names of images, by the step that found them
+        self.notes: list[str] = []
+        self.taken: set[Path] = set()  # files that a reader knows, besides those that describe images
+        self._heads: dict[Path, str] = {}
+        self._paths: dict[str, Path | None] = {}  # made when asked for; in the order of the walk
+        problems = []
+        for name, _, problem in walk(folder):
+            if problem and not (name.lower().endswith(_IMAGE_ENDINGS) and broken_link(folder / name)):
+                problems.append(f"{folder / name}: {problem}")
+            self._paths[name] = None
+        if problems:
+            more = f" (and {len(problems) - 1} more such)" if len(problems) > 1 else ""
+            raise DataError(problems[0] + more)
+
+    @cached_property
+    def _by_last_part(self) -> dict[str, list[str]]:
+        names: dict[str, list[str]] = {}
+        for name in self._paths:
+            names.setdefault(name.rpartition("/")[2], []).append(name)
+        return names
+
+    @cached_property
+    def _folders(self) -> set[str]:
+        """Every end of the path of a folder."""
+        return {end for name in self._every_folder for end in _ends(name)}
+
+    @cached_property
+    def _every_folder(self) -> set[str]:
+        parents = {name.rpartition("/")[0] for name in self._paths}
+        return {above for parent in parents for above in _above(f"{parent}/")}
+
+    def files(self, suffixes: Iterable[str]) -> list[Path]:
+        """Files by suffix, in the order of their names, folder by folder.
+
+        Raises DataError for a name that the receipt could not hold.
+        """
+        endings = tuple(suffixes)
+        found = [name for name in self._paths if name.lower().endswith(endings)]
+        for name in found:
+            if not is_text(name):
+                why = "holds control characters" if holds_control(name) else "is not one line of UTF-8"
+                raise DataError(f"{self.folder}: the file name {os.fsencode(name)!r} {why}; rename the file")
+        return [self.path(name) for name in found]
+
+    def head(self, path: Path) -> str:
+        """The first 64 KiB of a file, read once however many formats it may be."""
+        if path not in self._heads:
+            self._heads[path] = head(path)
+        return self._heads[path]
+
+    def heads(self, suffixes: Iterable[str]) -> Iterator[str]:
+        return map(self.head, self.files(suffixes))
+
+    def images(self) -> list[Path]:
+        return self.files(SOURCE_SUFFIXES)
+
+    def names_of_images(self) -> list[str]:
+        """What may be images: known suffixes, and files without one."""
+        return [name for name in self._paths if name.lower().endswith(_IMAGE_ENDINGS) or "." not in _last(name)]
+
+    def has_folder(self, name: str) -> bool:
+        """Whether any folder's path ends so."""
+        return name in self._folders
+
+    def split_of(self, place: str) -> str | None:
+        return split_of_folders(place.rpartition("/")[0])
+
+    def homes(self, annotation: Path) -> list[str]:
+        """Where the images of an annotation file mostly lie: beside it, in the source, in an `images` of either."""
+        own = annotation.parent.relative_to(self.folder).as_posix()
+        return [own, ".", "images", posixpath.normpath(f"{own}/../images")]
+
+    def place_of(self, name: str, homes: Sequence[str], split: str | None, named_by: Path) -> str | None:
+        """Where the file of exactly this name lies, which may lead through folders; None where it does not.
+
+        Looked for in `homes` in their order, then anywhere: in a folder of its split, or else where no
+        folder speaks of another one. Raises DataError where the name fits two files.
+        """
+        for home in homes:  # nearly all, and without a look at their parts
+            place = name if home == "." else f"{home}/{name}"
+            if place in self._paths:
+                return place
+        plain = posixpath.normpath(name.replace("\\", "/"))
+        if plain[0] == "/":
+            plain = _below(self.folder, plain, named_by)
+        for home in homes:
+            place = plain if home == "." else f"{home}/{plain}"
+            if place in self._paths:
+                return place
+        places = [place for place in self._by_last_part.get(_last(plain), ()) if place.endswith(f"/{plain}")]
+        if split:
+            splits = {place: self.split_of(place) for place in places}
+            places = [place for place in places if splits[place] == split] or [
+                place for place in places if splits[place] is None
+            ]
+        if len(places) > 1 and not is_one_file(map(self.path, places)):
+            raise DataError(
+                f"{named_by}: {show(name)} could be {places[0]} or {places[1]}; give its folder in the annotation too"
+            )
+        return places[0] if places else None
+
+    def path(self, name: str) -> Path:
+        # One object per file: it is hashed and taken apart once.
+        path = self._paths[name]
+        if path is None:
+            path = self._paths[name] = self.folder / name
+        return path
+
+    def beside(self, read: Iterable[Path]) -> tuple[Path, ...]:
+        """What could hold annotations and is not among those read: files by their suffix, and folders of such names."""
+        known = self.taken.union(read)
+        files = [name for name in self._paths if name.lower().endswith(LABEL_SUFFIXES)]
+        folders = {folder for folder in self._every_folder if folder.lower().endswith(LABEL_SUFFIXES)}
+        found = [path for name in files if (path := self.path(name)) not in known]
+        return tuple(found + [self.folder / name for name in sorted(folders)])
+
+
+def _below(folder: Path, name: str, named_by: Path) -> str:
+    """An absolute path that leads into the folder, as the folder's own; any other as it is."""
+    try:
+        return inside(folder, name, folder, named_by).relative_to(folder).as_posix()
+    except DataError:
+        return name
+
+
+def _last(name: str) -> str:
+    return name.rpartition("/")[2]
+
+
+def _above(name: str) -> list[str]:
+    """The folders on the way to a file, each as a path."""
+    parts = name.split("/")[:-1]
+    return ["/".join(parts[: count + 1]) for count in range(len(parts))]
+
+
+def _ends(name: str) -> list[str]:
+    parts = name.split("/")
+    return ["/".join(parts[start:]) for start in range(len(parts))]
+
+
+def tree_of(folder: Path | Tree) -> Tree:
+    return folder if isinstance(folder, Tree) else Tree(folder)

@@ -1,0 +1,95 @@
+"""Ultralytics NDJSON: a first line with the class names, then a line an image with its split and its labels.
+
+`boxes` are rows of class, centre and sides, `segments` of class and points, all as shares of the image. From
+docs.ultralytics.com/datasets, "Ultralytics NDJSON format".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.boxes import Box, from_yolo_line
+from pipeline.errors import DataError
+from pipeline.formats.lines import SUFFIXES, json_lines
+from pipeline.formats.matching import Described, Wanted, complete
+from pipeline.formats.source import Source, damaged
+from pipeline.formats.splits import folder_split, split_of
+from pipeline.formats.text import show
+from pipeline.formats.tree import Tree, tree_of
+from pipeline.formats.values import class_name, declared_size, numbers
+
+SIGN = re.compile(r'^\{.*"(class_names|task)"\s*:')
+
+
+def recognises(folder: Path | Tree) -> bool:
+    return any(SIGN.match(text.partition("\n")[0]) for text in tree_of(folder).heads(SUFFIXES))
+
+
+def read(folder: Path) -> Source:
+    tree = Tree(folder)
+    described: list[Described] = []
+    classes: dict[str, None] = {}
+    for path in tree.files(SUFFIXES):
+        if not SIGN.match(tree.head(path).partition("\n")[0]):
+            continue
+        tree.taken.add(path)
+        names: list[str] = []
+        for line, record in json_lines(path):
+            if record.get("class_names") is not None:
+                names = _names(path, line, record["class_names"])
+                classes.update(dict.fromkeys(names))
+            elif "file" in record:
+                described.append(_image(tree, path, line, record, names))
+    return complete(tree, described, tuple(classes))
+
+
+def _names(path: Path, line: int, value: Any) -> list[str]:
+    if isinstance(value, Mapping) and all(str(key).isdecimal() and len(str(key)) < 7 for key in value):
+        value = [value[key] for key in sorted(value, key=int)]
+    names = [class_name(name) for name in value] if isinstance(value, list) else []
+    if not names or not all(names) or len(set(names)) < len(names):
+        raise DataError(f"{path}: line {line}: class_names are {show(value)}, not a name for each number; correct them")
+    return names
+
+
+def _image(tree: Tree, path: Path, line: int, record: Mapping[str, Any], names: list[str]) -> Described:
+    name, size = record["file"], declared_size(record.get("width"), record.get("height"))
+    if not isinstance(name, str) or not name:
+        raise DataError(f"{path}: line {line}: an image with the file {show(name)}; name its file")
+    annotations = record.get("annotations") or {}
+    rows = [row for key in ("boxes", "segments") for row in _rows(annotations, key)]
+    boxes = [_box(row, names, size, f"line {line}, row {number}") for number, row in enumerate(rows, start=1)]
+    said = record.get("split")
+    split = (split_of(said) if isinstance(said, str) else None) or folder_split(tree.folder, path)
+    own = tree.homes(path)
+    homes = [*([f"images/{said}", f"{own[0]}/images/{said}"] if isinstance(said, str) and said.isalnum() else []), *own]
+    return Described(Wanted(name, homes, split, path), boxes, size)
+
+
+def _rows(annotations: Any, key: str) -> list[Any]:
+    found = annotations.get(key) if isinstance(annotations, Mapping) else None
+    return found if isinstance(found, list) else []
+
+
+def _box(row: Any, names: list[str], size: tuple[int, int] | None, identity: str) -> Box:
+    flat = [row[0], *row[1]] if isinstance(row, list) and len(row) == 2 and isinstance(row[1], list) else row
+    flat = (
+        [part for each in flat for part in (each if isinstance(each, list) else [each])]
+        if isinstance(flat, list)
+        else []
+    )
+    if size is None or numbers(flat) is None:
+        return damaged(
+            "no width and height of the image" if size is None else f"{show(row)} is not a row of numbers", id=identity
+        )
+    try:
+        return (
+            from_yolo_line(" ".join(map(repr, flat)), names, *size, id=identity)
+            if flat
+            else damaged("no row", id=identity)
+        )
+    except ValueError as error:
+        return damaged(str(error), id=identity)

@@ -1,0 +1,133 @@
+"""VGG Image Annotator (VIA): JSON of images and their regions, or of a whole project; and its CSV.
+
+The class is the one attribute of a region, or of several the one called class, label, name, type, category or object.
+From the code of VIA 1 and 2, www.robots.ox.ac.uk/~vgg/software/via.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pipeline.boxes import Box
+from pipeline.errors import DataError
+from pipeline.formats.matching import Described, Wanted, complete
+from pipeline.formats.outlines import Corners
+from pipeline.formats.shapes import around_ellipse, around_points, box_of, from_sides, sides_of
+from pipeline.formats.source import Source, damaged
+from pipeline.formats.splits import folder_split, split_of
+from pipeline.formats.text import RAGGED, columns, read_text, records, show
+from pipeline.formats.tree import Tree, tree_of
+from pipeline.formats.values import read_json
+
+SIGNS = re.compile(
+    r'"_via_img_metadata"|"regions"\s*:\s*[\[{].*"shape_attributes"|"filename"\s*:.*"regions"\s*:', re.DOTALL
+)
+SHAPE, ATTRIBUTES = "region_shape_attributes", "region_attributes"
+CLASS_KEYS = ("class", "label", "name", "type", "category", "object")
+NO_AREA = {"point": "a point: it has no area", "polyline": "a line: it has no area", "line": "a line: it has no area"}
+
+
+def recognises(folder: Path | Tree) -> bool:
+    tree = tree_of(folder)
+    tables = (columns(text)[0] for text in tree.heads({".csv"}))
+    return any(text.startswith("{") and SIGNS.search(text) for text in tree.heads({".json"})) or any(
+        SHAPE in names for names in tables
+    )
+
+
+def read(folder: Path) -> Source:
+    tree = Tree(folder)
+    described: list[Described] = []
+    for path in tree.files({".json"}):
+        data = read_json(path)
+        data = data.get("_via_img_metadata", data) if isinstance(data, dict) else None
+        if isinstance(data, dict) and any(isinstance(one, dict) and "regions" in one for one in data.values()):
+            described += [_image(tree, path, one) for one in data.values()]
+            tree.taken.add(path)
+    for path in tree.files({".csv"}):
+        text = read_text(path)
+        if SHAPE in columns(text)[0]:
+            described += _read_table(tree, path, text)
+            tree.taken.add(path)
+    return complete(tree, described)
+
+
+def _wanted(tree: Tree, path: Path, name: str) -> Wanted:
+    return Wanted(name, tree.homes(path), split_of(path.stem) or folder_split(tree.folder, path), path)
+
+
+def _image(tree: Tree, path: Path, one: Any) -> Described:
+    name = one.get("filename") if isinstance(one, dict) else None
+    if not isinstance(name, str) or not name:
+        raise DataError(f"{path}: an image with the filename {show(name)}; name its file")
+    regions = one.get("regions")
+    regions = list(regions.values()) if isinstance(regions, dict) else regions
+    if not isinstance(regions, list):
+        raise DataError(f"{path}: the regions of {show(name)} are not a list; it is not VIA's as it stands")
+    boxes = [_region(region, f"{name}, region {number}") for number, region in enumerate(regions, start=1)]
+    return Described(_wanted(tree, path, name), boxes)
+
+
+def _region(region: Any, identity: str) -> Box:
+    if not isinstance(region, dict):
+        return damaged(f"{show(region)} instead of a region; correct it", id=identity)
+    shape = region.get("shape_attributes")
+    kind = str(shape.get("name", "")) if isinstance(shape, dict) else ""
+    return box_of(
+        _class(region.get("region_attributes")), partial(_corners, kind, shape), identity, NO_AREA.get(kind, "")
+    )
+
+
+def _class(attributes: Any) -> Any:
+    if not isinstance(attributes, Mapping):
+        return None
+    keys = [key for key in attributes if str(key).lower() in CLASS_KEYS] or list(attributes)
+    value = attributes[keys[0]] if keys else None
+    if isinstance(value, Mapping):  # a box to tick for each class
+        ticked = [key for key, is_ticked in value.items() if is_ticked]
+        return ticked[0] if len(ticked) == 1 else None
+    return value
+
+
+def _corners(kind: str, shape: Any) -> Corners:
+    if kind == "rect":
+        return from_sides(shape, "x", "y", "width", "height")
+    if kind == "circle":
+        cx, cy, radius = sides_of(shape, "cx", "cy", "r")
+        return around_ellipse(cx, cy, radius, radius)
+    if kind == "ellipse":
+        return around_ellipse(*sides_of({"theta": 0, **shape}, "cx", "cy", "rx", "ry"))
+    if kind == "polygon":
+        xs, ys = shape.get("all_points_x"), shape.get("all_points_y")
+        if not isinstance(xs, list) or not isinstance(ys, list) or len(xs) != len(ys):
+            raise ValueError(f"a polygon of {show(xs)} and {show(ys)}")
+        return around_points([[x, y] for x, y in zip(xs, ys, strict=True)])
+    raise ValueError(f"{show(kind)} is not a shape that we know")
+
+
+def _read_table(tree: Tree, path: Path, text: str) -> list[Described]:
+    names, delimiter = columns(text)
+    first = next((name for name in names if name.lstrip("#") == "filename"), "")
+    if not first or ATTRIBUTES not in names:
+        raise DataError(f"{path}: no column for filename or {ATTRIBUTES}; it is not VIA's as it stands")
+    found: dict[str, list[Box]] = {}
+    for number, record in records(path, text, names, delimiter):
+        if not record[first]:
+            raise DataError(f"{path}: line {number}: no image; name its file")
+        boxes = found.setdefault(record[first], [])
+        if RAGGED in record:
+            boxes.append(damaged(record[RAGGED], id=f"line {number}"))
+            continue
+        try:
+            shape, attributes = (json.loads(record[column] or "{}") for column in (SHAPE, ATTRIBUTES))
+        except (ValueError, RecursionError):
+            boxes.append(damaged("a region that is not JSON; correct it", id=f"line {number}"))
+            continue
+        if shape or attributes:  # else the row of an image without regions
+            boxes.append(_region({"shape_attributes": shape, "region_attributes": attributes}, f"line {number}"))
+    return [Described(_wanted(tree, path, name), boxes) for name, boxes in found.items()]

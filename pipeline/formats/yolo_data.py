@@ -1,0 +1,200 @@
+"""What a YOLO source says of itself: class names and splits, in `data.yaml`, or in Darknet's `obj.data` and lists."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.errors import DataError
+from pipeline.formats.matching import Wanted, find
+from pipeline.formats.pairing import ends
+from pipeline.formats.paths import inside
+from pipeline.formats.splits import SPLIT_WORDS, folder_split
+from pipeline.formats.text import read_text, show
+from pipeline.formats.tree import Tree
+from pipeline.formats.values import class_name
+from pipeline.run import SPLITS
+
+DESCRIPTIONS = ("data.yaml", "data.yml", "dataset.yaml")
+NAME_FILES = ("classes.txt", "obj.names", "predefined_classes.txt", "labels.txt", "names.txt", "_darknet.labels")
+_NAMES_KEY = re.compile(r"^names\s*:", re.MULTILINE)
+
+
+def description_of(tree: Tree) -> Path | None:
+    """`data.yaml` in the source itself, or the only YAML there that has `names:`; else one in the only other place."""
+    everywhere = tree.files({".yaml", ".yml"})
+    found = {path.name: path for path in everywhere if path.parent == tree.folder}
+    if usual := [found[name] for name in DESCRIPTIONS if name in found]:
+        return usual[0]
+    named = [path for path in found.values() if _NAMES_KEY.search(tree.head(path))]
+    deeper = [path for path in everywhere if path.name in DESCRIPTIONS and _NAMES_KEY.search(tree.head(path))]
+    return named[0] if len(named) == 1 else deeper[0] if not named and len(deeper) == 1 else None
+
+
+def load(path: Path) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(read_text(path))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not YAML ({' '.join(str(error).split())[:200]}); write it again") from None
+    if not isinstance(data, dict):
+        raise DataError(f"{path}: no keys in it; it needs `names:`, `train:` and `val:`")
+    return data
+
+
+def names_of(path: Path, data: dict[str, Any]) -> tuple[str, ...]:
+    names = data.get("names")
+    if isinstance(names, dict) and sorted(names, key=str) == sorted(range(len(names)), key=str):
+        names = [names[index] for index in range(len(names))]
+    if not isinstance(names, list) or not names or not all(map(class_name, names)):
+        raise DataError(
+            f"{path}: `names:` is not a list of class names, or counts with gaps; quote names such as 'yes'"
+        )
+    names = [class_name(name) for name in names]
+    if len(set(names)) < len(names):
+        raise DataError(f"{path}: a class name twice in `names:`; rename one")
+    if "nc" in data and data["nc"] != len(names):
+        raise DataError(
+            f"{path}: `nc:` says {show(data['nc'])} classes, `names:` has {len(names)}; correct one of them"
+        )
+    return tuple(names)
+
+
+def looks_like_labels(head: str) -> bool:
+    words = next((line.split() for line in head.splitlines() if line.strip()), [])
+    try:
+        return len([float(word) for word in words]) >= 5
+    except ValueError:
+        return False
+
+
+def name_files(tree: Tree) -> list[Path]:
+    """Lists of class names, a name a line, by the names that tools give them."""
+    everywhere = tree.files({".txt", ".names", ".labels"})
+    return [path for path in everywhere if path.name in NAME_FILES or path.suffix == ".names"]
+
+
+def names_by_folder(tree: Tree) -> dict[Path, tuple[str, ...]]:
+    """Darknet's lists, a name a line. Each tells of the label files in its folder and below, by its own numbers."""
+    found: dict[Path, tuple[str, ...]] = {}
+    for path in name_files(tree):
+        names = tuple(map(str.strip, read_text(path).rstrip().splitlines()))
+        if not all(names) or len(set(names)) < len(names):
+            raise DataError(f"{path}: an empty line, or a class name twice; write one name a line")
+        if found.setdefault(path.parent, names) != names:
+            raise DataError(f"{path}: other class names than in the list beside it; keep one of them")
+    if not found:
+        raise DataError(
+            f"{tree.folder}: no data.yaml in it, and no classes.txt beside the labels; "
+            "write a data.yaml with `names:`, `train:` and `val:`, or a classes.txt with one name a line"
+        )
+    return found
+
+
+def names_for(text: Path, by_folder: Mapping[Path, tuple[str, ...]]) -> tuple[str, ...]:
+    found = [by_folder[folder] for folder in text.parents if folder in by_folder]
+    if not found and len(by_folder) > 1:
+        raise DataError(f"{text}: no classes.txt in its folder or above it; put one there, or write a data.yaml")
+    return found[0] if found else next(iter(by_folder.values()))
+
+
+def point_numbers(data: dict[str, Any]) -> int:
+    """How many numbers of keypoints follow each box, by Ultralytics' `kpt_shape: [points, 2 or 3]`."""
+    match data.get("kpt_shape"):
+        case [int(points), int(numbers)]:
+            return points * numbers
+    return 0
+
+
+# --- Splits -------------------------------------------------------------------------------------------
+
+
+def splits_of(tree: Tree, path: Path, data: Mapping[str, Any], given: bool) -> dict[Path, str | None]:
+    """The split of each image that a description names, by folders and by lists.
+
+    Raises DataError for a folder or list that is not there, unless it is of a split that the source does not have, and
+    where `given` splits share an image.
+    """
+    splits: dict[Path, str | None] = {}
+    for split, image in _described(tree, path, data):
+        if splits.setdefault(image, split) != split and given:
+            raise DataError(
+                f"{path}: {image.name} is in {splits[image]} and in {split}; keep it in one, "
+                "or let ratios in convert.split draw the splits"
+            )
+    return splits
+
+
+def darknet(tree: Tree) -> tuple[Path, dict[str, Any]] | None:
+    """`obj.data` and the lists that it names, by split; None where there is none, or it names no list that is there."""
+    for path in tree.files({".data"}):
+        pairs = (line.partition("=") for line in read_text(path).splitlines())
+        values = {key.strip().lower(): value.strip() for key, _, value in pairs if value.strip()}
+        lists = {SPLIT_WORDS[key]: value for key, value in values.items() if key in SPLIT_WORDS}
+        there = {split: value for split, value in lists.items() if _place(tree, path, None, value)}
+        if there:
+            tree.notes.extend(
+                f"{path.relative_to(tree.folder).as_posix()}: {show(value)} is not there, so there is no {split} split"
+                for split, value in lists.items()
+                if split not in there
+            )
+            return path, there
+    return None
+
+
+def _described(tree: Tree, path: Path, data: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
+    every = tree.images()
+    for split in SPLITS:
+        entries = data.get(split if split != "val" or "val" in data else "valid")
+        for entry in entries if isinstance(entries, list) else [entries] if entries else []:
+            if not isinstance(entry, str):
+                raise DataError(f"{path}: {show(entry)} instead of a folder or a list file; name one")
+            place = _place(tree, path, data.get("path"), entry)
+            if place is None:
+                _refuse_absent(tree, path, split, entry, every)
+            elif place.is_dir():
+                below = f"{place}{os.sep}"
+                yield from ((split, image) for image in every if str(image).startswith(below))
+            else:
+                tree.taken.add(place)
+                yield from ((split, image) for image in _listed(tree, place))
+
+
+def _place(tree: Tree, path: Path, root: Any, entry: str) -> Path | None:
+    # `path:` is often another machine's, and downloads often say `../train` from the root itself:
+    # what lies in the source wins.
+    folder = tree.folder
+    candidates = [entry, entry.removeprefix("../"), *ends(entry)]
+    if isinstance(root, str):
+        candidates.insert(0, os.path.join(root, entry))
+    parts = entry.replace("\\", "/").split("/")
+    candidates += ["/".join(parts[start:]) for start in range(1, len(parts))] if path.suffix == ".data" else []
+    for candidate in candidates:
+        for home in dict.fromkeys((path.parent, folder)):
+            with suppress(DataError, OSError):  # OSError: too long in all
+                place = inside(folder, candidate, home, path)
+                is_itself = place == folder and candidate not in (".", "./")  # of `..`, or of an empty end
+                if not is_itself and (place.is_dir() or place.is_file()):
+                    return place
+    return None
+
+
+def _refuse_absent(tree: Tree, path: Path, split: str, entry: str, images: Sequence[Path]) -> None:
+    """A split whose folder is not there is one that the source does not have, unless images lie where it may be."""
+    if split == "train" or any(folder_split(tree.folder, image) == split for image in images):
+        inside(tree.folder, entry, tree.folder, path)
+        raise DataError(f"{path}: {show(entry)} is not in the source; correct the path")
+    name = path.relative_to(tree.folder).as_posix()
+    tree.notes.append(f"{name}: {show(entry)} is not there, so there is no {split} split")
+
+
+def _listed(tree: Tree, place: Path) -> list[Path]:
+    """The images of a list file, whose lines count from the list or from the source."""
+    own = place.parent.relative_to(tree.folder).as_posix()
+    lines = dict.fromkeys(line for text in read_text(place).splitlines() if (line := text.strip()))
+    return find(tree, [Wanted(line, [own, "."] if line[0] == "." else [".", own], None, place) for line in lines])

@@ -1,0 +1,950 @@
+"""What happens to people's real exports, by the kind of trouble; each kind in several forms."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from conftest import pipeline_process
+from PIL import Image
+from test_formats_tools import (
+    BOXES,
+    HEIGHT,
+    NAMES,
+    RATIOS,
+    STEMS,
+    WIDTH,
+    coco,
+    do,
+    image,
+    images,
+    sides,
+    write,
+    yolo_lines,
+)
+
+from pipeline.config import load
+from pipeline.errors import ConfigError, DataError
+from pipeline.formats.splits import split_of_folders
+from pipeline.formats.tree import STEPS
+from pipeline.run import Run
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return tmp_path / "source"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run(tmp_path / "runs" / "mine")
+
+
+def refused(source: Path, run: Run, said: str, **settings: Any) -> str:
+    with pytest.raises(DataError, match=said) as error:
+        do(source, run, **{"split": RATIOS, **settings})
+    line = str(error.value)
+    line.encode()
+    assert "\n" not in line and len(line) < 900 and not run.dataset.exists()
+    return line
+
+
+def written(run: Run) -> dict[str, int]:
+    """The number of boxes of each image in the data set, by its stem."""
+    return {path.stem: len(path.read_text().splitlines()) for path in sorted((run.dataset / "labels").rglob("*.txt"))}
+
+
+TRUTH = {stem: len(boxes) for stem, boxes in BOXES.items()}
+
+# --- A. Names that are not quite the file's ----------------------------------------------------------------
+
+
+def by_coco(folder: Path, name: Callable[[str], str]) -> None:
+    write(folder / "a.json", coco(name))
+
+
+def by_cvat(folder: Path, name: Callable[[str], str]) -> None:
+    found = "".join(
+        f'<image id="{n}" name="{name(stem)}" width="{WIDTH}" height="{HEIGHT}">'
+        + "".join(f'<box label="{la}" xtl="{c[0]}" ytl="{c[1]}" xbr="{c[2]}" ybr="{c[3]}"/>' for la, c in BOXES[stem])
+        + "</image>"
+        for n, stem in enumerate(STEMS)
+    )
+    write(folder / "a.xml", f"<annotations><version>1.1</version>{found}</annotations>")
+
+
+def by_csv(folder: Path, name: Callable[[str], str]) -> None:
+    rows = [f"{name(stem)},{la},{','.join(map(str, c))}\n" for stem in STEMS for la, c in BOXES[stem]]
+    write(folder / "a.csv", "".join(["filename,class,xmin,ymin,xmax,ymax\n", *rows, f"{name('img3')},,,,,\n"]))
+
+
+def by_createml(folder: Path, name: Callable[[str], str]) -> None:
+    def centred(c: Any) -> dict[str, float]:
+        return {**sides(c), "x": (c[0] + c[2]) / 2, "y": (c[1] + c[3]) / 2}
+
+    data = [
+        {"image": name(stem), "annotations": [{"label": la, "coordinates": centred(c)} for la, c in BOXES[stem]]}
+        for stem in STEMS
+    ]
+    write(folder / "a.json", data)
+
+
+def by_via(folder: Path, name: Callable[[str], str]) -> None:
+    data = {
+        stem: {
+            "filename": name(stem),
+            "regions": [
+                {"shape_attributes": {"name": "rect", **sides(c)}, "region_attributes": {"class": la}}
+                for la, c in BOXES[stem]
+            ],
+        }
+        for stem in STEMS
+    }
+    write(folder / "a.json", data)
+
+
+BY_NAME = {"coco": by_coco, "cvat": by_cvat, "csv": by_csv, "createml": by_createml, "via": by_via}
+
+
+def decomposed(text: str) -> str:
+    return unicodedata.normalize("NFD", text)
+
+
+# What the annotation says -> the file's own name, and the step at which they meet.
+NOT_QUITE: dict[str, tuple[str, str, str]] = {
+    "its name": ("{}.jpg", "images/{}.jpg", "exact"),
+    "folders of the source": ("images/{}.jpg", "images/{}.jpg", "exact"),
+    "macOS": ("café {}.jpg", decomposed("images/café {}.jpg"), "unicode"),
+    "macOS, the other way round": (decomposed("größe/{}.jpg"), "größe/{}.jpg", "unicode"),
+    "suffix": ("{}.jpg", "images/{}.png", "spelling"),
+    "case of the suffix": ("{}.JPG", "images/{}.jpg", "spelling"),
+    "case": ("IMAGES/{}.jpg", "images/{}.jpg", "spelling"),
+    "no suffix": ("{}", "images/{}.png", "spelling"),
+    "per cent": ("my%20shots/{}.jpg", "my shots/{}.jpg", "spelling"),
+    "an upload": ("0a1b2c3d-{}.jpg", "images/{}.jpg", "spelling"),
+    "an upload on the disk": ("{}.jpg", "images/0a1b2c3d-{}.jpg", "spelling"),
+    "a local file": ("/data/local-files/?d=shots/{}.jpg", "shots/{}.jpg", "spelling"),
+    "a folder of the server": ("..\\..\\label-studio\\media\\upload\\4\\{}.jpg", "images/{}.jpg", "path"),
+    "a number of the server": ("images\\1/{}.jpg", "images/{}.jpg", "path"),
+    "a download": ("samples/CAM_FRONT/{}.jpg", "images/{}.jpg", "path"),
+    "an absolute path": ("/home/ann/set/{}.jpg", "images/{}.jpg", "path"),
+    "a drive": ("C:\\Users\\ann\\{}.jpg", "images/{}.jpg", "path"),
+    "an address": ("https://bucket.example/a/{}.jpg?X-Goog=1", "images/{}.jpg", "path"),
+    "all at once": ("C:\\Users\\ann\\My%20Shots\\0a1b2c3d-{}.JPEG", "my shots/{}.jpg", "path"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", NOT_QUITE)
+@pytest.mark.parametrize("format_name", BY_NAME)
+def test_names_meet_as_a_person_would_match_them(format_name: str, form: str, source: Path, run: Run) -> None:
+    said, there, step = NOT_QUITE[form]
+    if format_name == "cvat" and "&" in said:
+        pytest.skip("would be escaped")
+    images(source, there.format)
+    BY_NAME[format_name](source, said.format)
+    receipt = do(source, run, split=RATIOS, format=format_name)
+    assert sorted(written(run).values()) == sorted(TRUTH.values())
+    assert receipt["names_matched"] == {**dict.fromkeys(STEPS, 0), step: 4}
+
+
+def with_labels(folder: Path, home: str, name: Callable[[str], str]) -> None:
+    for stem in STEMS:
+        write(folder / home / f"{name(stem)}.txt", yolo_lines(stem))
+    write(folder / "classes.txt", "\n".join(NAMES))
+
+
+def with_xml(folder: Path, home: str, name: Callable[[str], str]) -> None:
+    for stem in STEMS:
+        objects = "".join(
+            f"<object><name>{la}</name><bndbox><xmin>{c[0]}</xmin><ymin>{c[1]}</ymin><xmax>{c[2]}</xmax><ymax>{c[3]}</ymax>"
+            "</bndbox></object>"
+            for la, c in BOXES[stem]
+        )
+        write(folder / home / f"{name(stem)}.xml", f"<annotation>{objects}</annotation>")
+
+
+STEM_FORMS: dict[str, tuple[str, str, str]] = {
+    "macOS": ("labels/é {}", decomposed("images/é {}.jpg"), "unicode"),
+    "case": ("labels/{}", "images/I{}.JPG", "any"),
+    "the image's suffix": ("labels/{}.jpg", "images/{}.jpg", "any"),
+    "an upload": ("labels/0a1b2c3d-{}", "images/{}.jpg", "spelling"),
+    "capital folders": ("Labels/{}", "Images/{}.jpg", "exact"),
+    "Darknet's folders": ("labels/{}", "JPEGImages/{}.jpg", "exact"),
+}
+
+
+@pytest.mark.parametrize("form", STEM_FORMS)
+@pytest.mark.parametrize("lay", [with_labels, with_xml], ids=["yolo", "voc"])
+def test_stems_meet_alike(form: str, lay: Any, source: Path, run: Run) -> None:
+    label, there, step = STEM_FORMS[form]
+    images(source, lambda stem: there.format(stem if form != "case" else stem[1:]))
+    home, _, name = label.rpartition("/")
+    lay(source, home, name.format)
+    receipt = do(source, run, split=RATIOS)
+    assert sorted(written(run).values()) == sorted(TRUTH.values())
+    assert sum(receipt["names_matched"].values()) == 4
+    assert step == "any" or receipt["names_matched"][step] == 4
+
+
+@pytest.mark.parametrize("format_name", BY_NAME)
+def test_two_images_that_a_name_could_mean_are_both_named(format_name: str, source: Path, run: Run) -> None:
+    images(source / "images", lambda stem: f"{stem}.png")
+    shutil.copy(source / "images" / "img0.png", source / "images" / "IMG0.PNG")
+    BY_NAME[format_name](source, "{}.jpg".format)
+    line = refused(source, run, r"a\.\w+: 'img0\.jpg' could be images/", format=format_name)
+    assert "images/IMG0.PNG" in line and "images/img0.png" in line
+
+
+def test_two_names_that_could_be_one_image(source: Path, run: Run) -> None:
+    images(source / "images")
+    data = coco("{}.JPG".format)
+    data["images"][1]["file_name"] = "other/img0.JPEG"
+    write(source / "a.json", data)
+    (source / "images" / "img1.jpg").unlink()
+    refused(source, run, r"a\.json: .*img0.*image missing|img0\.JPEG.* is missing|missing", unlabelled="background")
+    data["images"][1]["file_name"] = "img0.JPEG"
+    write(source / "a.json", data)
+    refused(source, run, r"'img0\.JPG' and 'img0\.JPEG' could both be images/img0\.jpg")
+
+
+def test_an_image_that_another_name_has_already_is_not_taken(source: Path, run: Run) -> None:
+    images(source / "images")
+    data = coco("{}.jpg".format)
+    data["images"][1]["file_name"] = "img0.png"  # not there, and img0.jpg is another's
+    write(source / "a.json", data)
+    refused(
+        source, run, r"img0\.png: image missing; .*img1\.jpg is there and no annotation names it: rename one of them"
+    )
+
+
+def test_a_folder_that_is_there_and_lacks_the_image(source: Path, run: Run) -> None:
+    """The frame of another film does not stand in for it."""
+    for film in ("film0", "film1"):
+        images(source / film)
+    (source / "film0" / "img0.jpg").unlink()
+    write(source / "a.json", coco("film0/{}.jpg".format))
+    refused(source, run, r"film0/img0\.jpg: image missing", unlabelled="background")
+
+
+@pytest.mark.parametrize(
+    "name", ["../../img0.jpg", "/etc/img9.jpg", "../other/img9.jpg", "..\\..\\img0.jpg", "C:\\..\\..\\..\\img9.jpg"]
+)
+def test_a_name_that_leads_elsewhere_leads_nowhere(name: str, source: Path, run: Run) -> None:
+    images(source / "images")
+    data = coco("{}.jpg".format)
+    data["images"][0]["file_name"] = name
+    write(source / "a.json", data)
+    refused(source, run, r"a\.json: names '.*img\d\.jpg', outside|img9\.jpg: image missing")
+
+
+# --- B. A labelled image never becomes background ------------------------------------------------------------
+
+DANGEROUS = {"unlabelled": "background", "on_problem": "drop"}
+LAYOUTS: dict[str, Callable[[Path], None]] = {
+    **{name: (lambda folder, by=by: by(folder, "{}.jpg".format)) for name, by in BY_NAME.items()},
+    "yolo": lambda folder: with_labels(folder, "labels", "{}".format),
+    "voc": lambda folder: with_xml(folder, "Annotations", "{}".format),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_an_image_under_another_name_is_not_background(name: str, source: Path, run: Run) -> None:
+    """Its annotation misses it, and no annotation mentions it: both settings were proposed by somebody once."""
+    images(source / "images")
+    LAYOUTS[name](source)
+    (source / "images" / "img0.jpg").rename(source / "images" / "holiday.jpg")
+    refused(source, run, "image missing|no annotation", unlabelled="error")
+    line = refused(source, run, r"img0\.\w+: image missing; .*holiday\.jpg is there", unlabelled="background")
+    assert "on_problem" not in line
+    receipt = do(source, run, split=RATIOS, **DANGEROUS)
+    assert "holiday" not in written(run) and "img3" in written(run)
+    assert "2 with boxes" not in receipt["images"]["dropped"]["images/holiday.jpg"]
+    assert receipt["images"]["dropped"]["images/holiday.jpg"].startswith("no annotation mentions it, and 1 with boxes")
+    assert receipt["background_by_setting"] == []
+
+
+UNREAD: dict[str, tuple[str, str]] = {
+    "a list": ("val/_annotations.coco.json", "[]"),
+    "null": ("val/_annotations.coco.json", "null"),
+    "an object": ("val/_annotations.coco.json", "{}"),
+    "a number": ("val/_annotations.coco.json", "17"),
+    "a table": ("val/boxes.csv", "a,b\n1,2\n"),
+    "white space": ("val/boxes.csv", " \n"),
+    "XML": ("val/img3.xml", "<annotation/>"),
+    "text beside the image": ("val/img3.txt", ""),
+    "labels elsewhere": ("val/labels/x.txt", "0 0.5 0.5 0.1 0.1\n"),
+}
+
+
+@pytest.mark.parametrize("form", UNREAD)
+def test_a_file_that_could_hold_its_annotation(form: str, source: Path, run: Run) -> None:
+    name, text = UNREAD[form]
+    images(source, lambda stem: f"{'val' if stem == 'img3' else 'train'}/{stem}.jpg")
+    data = coco("{}.jpg".format)
+    data["images"] = data["images"][:3]
+    write(source / "train" / "_annotations.coco.json", data)
+    write(source / name, text)
+    said = rf"{name.rpartition('/')[2]}: not read as annotations, and img3\.jpg is without"
+    for policy in ("fix", "drop"):
+        line = refused(source, run, said, format="coco", unlabelled="background", on_problem=policy)
+        assert "convert." not in line
+    line = refused(source, run, r"img3\.jpg: no annotation; label it; .* could be its", format="coco")
+    assert "background" not in line
+
+
+@pytest.mark.parametrize("name", ["README.txt", "LICENSE.json", "notes.json", "classes.txt", "notes.txt"])
+def test_what_holds_no_annotations_is_in_nobodys_way(name: str, source: Path, run: Run) -> None:
+    images(source / "images")
+    data = coco("{}.jpg".format)
+    data["images"] = data["images"][:3]
+    write(source / "a.json", data)
+    write(source / name, "cat\ndog\n" if name.endswith("txt") else "{}")
+    receipt = do(source, run, split=RATIOS, unlabelled="background")
+    assert receipt["background_by_setting"] == ["images/img3.jpg"] and written(run) == TRUTH
+
+
+def test_the_last_line_counts_background_by_setting(source: Path, tmp_path: Path) -> None:
+    test_what_holds_no_annotations_is_in_nobodys_way("README.txt", source, Run(tmp_path / "runs" / "one"))
+    write(
+        tmp_path / "two.yaml",
+        json.dumps(
+            {"convert": {"source": str(source), "split": RATIOS, "unlabelled": "background", "near_duplicates": False}}
+        ),
+    )
+    done = pipeline_process("convert", "--config", "two.yaml", "--workers", "1", cwd=tmp_path)
+    assert "(1 image background by convert.unlabelled alone: see receipt.json)" in done.stdout
+
+
+@pytest.mark.parametrize("where", ["labels/img0.txt", "Annotations/img0.xml", "images/img0.txt"])
+def test_an_empty_folder_in_place_of_a_label_file(where: str, source: Path, run: Run) -> None:
+    images(source / "images")
+    LAYOUTS["voc" if where.endswith("xml") else "yolo"](source)
+    (source / where).unlink(missing_ok=True)
+    (source / where).mkdir()
+    refused(source, run, rf"{where}: is an empty folder in place of a file", **DANGEROUS)
+
+
+@pytest.mark.parametrize("where", ["labels/img0.txt", "Annotations/img0.xml"])
+def test_a_folder_with_something_in_it_in_place_of_a_label_file(where: str, source: Path, run: Run) -> None:
+    images(source / "images")
+    LAYOUTS["voc" if where.endswith("xml") else "yolo"](source)
+    (source / where).unlink()
+    write(source / where / "about.md", "x")
+    refused(source, run, r"img0\.\w+: not read as annotations", **DANGEROUS)
+
+
+NO_BOX_LEFT: dict[str, tuple[Any, bool]] = {
+    "not finite": ([float("nan"), 1, 2, 3], False),
+    "outside": ([900, 10, 20, 20], False),
+    "far beyond": ([10, 10, 5000, 20], False),
+    "three numbers": ([1, 2, 3], False),
+    "reaches out": ([300, 10, 60, 30], False),
+    "no area": ([10, 10, 0, 20], True),
+}
+
+
+@pytest.mark.parametrize("form", NO_BOX_LEFT)
+def test_an_image_that_lost_all_its_boxes_is_not_background(form: str, source: Path, run: Run) -> None:
+    bbox, stays = NO_BOX_LEFT[form]
+    images(source / "images")
+    data = coco("{}.jpg".format)
+    data["annotations"] = [one for one in data["annotations"] if one["image_id"] != 0]
+    data["annotations"].append({"id": 90, "image_id": 0, "category_id": 0, "bbox": bbox})
+    write(source / "a.json", data)
+    receipt = do(source, run, split=RATIOS, on_problem="drop")
+    assert ("img0" in written(run)) == stays
+    assert receipt["boxes"]["dropped"] == 1 and [one["id"] for one in receipt["problems"]] == ["90"]
+    if not stays:
+        assert receipt["images"]["dropped"]["images/img0.jpg"].startswith("all its boxes were dropped: 90: ")
+
+
+# --- C. Training sees what convert counted ----------------------------------------------------------------------
+
+
+def pictures() -> dict[str, tuple[Callable[[Image.Image, Path], object], float]]:
+    """File name -> how it is written, and how far from the drawing it may be: lossy formats have a few grey levels."""
+
+    def deep(picture: Image.Image, path: Path) -> None:
+        pixels = np.asarray(picture, np.uint16) * 257
+        assert cv2.imwrite(str(path), pixels[:, :, ::-1])
+
+    def planar(bits: int, order: str, **options: Any) -> Callable[[Image.Image, Path], object]:
+        import tifffile
+
+        def save(picture: Image.Image, path: Path) -> None:
+            pixels = np.asarray(picture).astype(np.uint16 if bits == 16 else np.uint8) * (257 if bits == 16 else 1)
+            tifffile.imwrite(
+                path, pixels.transpose(2, 0, 1), planarconfig="separate", photometric="rgb", byteorder=order, **options
+            )
+
+        return save
+
+    def pages(picture: Image.Image, path: Path) -> None:
+        picture.save(path, save_all=True, append_images=[Image.new("RGB", picture.size)])
+
+    def as_mode(mode: str, kind: str | None = None, **options: Any) -> Callable[[Image.Image, Path], object]:
+        return lambda picture, path: picture.convert(mode).save(path, kind, **options)
+
+    return {
+        "a.jpg": (as_mode("RGB", quality=95), 6),
+        "b.jfif": (as_mode("RGB", "JPEG", quality=95), 6),
+        "c.jpe": (as_mode("RGB", "JPEG", quality=95), 6),
+        "d.gif": (as_mode("P", "GIF"), 30),
+        "e.ppm": (as_mode("RGB"), 0),
+        "f.mpo": (as_mode("RGB", "MPO", quality=95), 6),
+        "g.jp2": (as_mode("RGB", irreversible=False), 1),
+        "h.avif": (as_mode("RGB", quality=95), 10),
+        "i.webp": (as_mode("RGB", lossless=True), 0),
+        "j.tga": (as_mode("RGB"), 0),
+        "k.bmp": (as_mode("RGB"), 0),
+        "without_suffix": (as_mode("RGB", "PNG"), 0),
+        "l.png.jpg": (as_mode("RGB", "PNG"), 0),
+        "m_gif_inside.jpg": (as_mode("P", "GIF"), 30),
+        "n_tiff_inside.png": (as_mode("RGB", "TIFF"), 0),
+        "o_ppm_inside.png": (as_mode("RGB", "PPM"), 0),
+        "p_palette.png": (as_mode("P"), 30),
+        "q_alpha.png": (as_mode("RGBA"), 0),
+        "r_cmyk.jpg": (as_mode("CMYK", quality=95), 8),
+        "s_cmyk.tif": (as_mode("CMYK"), 2),
+        "t_palette.tif": (as_mode("P"), 30),
+        "u_alpha.tif": (as_mode("RGBA"), 0),
+        "v_pages.tif": (pages, 0),
+        "w_16.png": (deep, 1),
+        "x_16.tif": (deep, 1),
+        "y_planes16.tif": (planar(16, "<"), 1),
+        "y_planes16_big.tif": (planar(16, ">"), 1),
+        "y_planes16_packed.tif": (planar(16, "<", compression="zlib", predictor=True), 1),
+        "y_planes16_tiles.tif": (planar(16, "<", tile=(32, 32)), 1),
+        "y_planes8.tif": (planar(8, "<"), 0),
+    }
+
+
+def drawing(number: int) -> Image.Image:
+    rng = np.random.default_rng(number)
+    return Image.fromarray(rng.integers(0, 255, (6, 8, 3)).astype(np.uint8)).resize(
+        (160, 120), Image.Resampling.BICUBIC
+    )
+
+
+def test_ultralytics_loads_what_convert_counted(source: Path, run: Run) -> None:
+    """All suffixes and contents in one source; Ultralytics' own data set is the oracle of what training sees."""
+    from ultralytics.cfg import DEFAULT_CFG
+    from ultralytics.data.dataset import YOLODataset
+
+    source.mkdir()
+    shown = {}
+    for number, (name, (save, tolerance)) in enumerate(pictures().items()):
+        save(drawing(number), source / name)
+        shown[name] = (np.asarray(drawing(number), float), tolerance)
+    records = [{"id": n, "file_name": name, "width": 160, "height": 120} for n, name in enumerate(shown)]
+    boxes = [{"id": n, "image_id": n, "category_id": 1, "bbox": [10, 10, 30 + n, 40]} for n in range(len(records))]
+    write(source / "a.json", {"images": records, "annotations": boxes, "categories": [{"id": 1, "name": "cat"}]})
+    receipt = do(source, run, split=RATIOS)
+    assert receipt["images"]["used"] == len(shown)
+    seen = 0
+    for split in ("train", "val"):
+        data = {"names": {0: "cat"}, "nc": 1, "channels": 3}
+        folder = str(run.dataset / "images" / split)
+        theirs = YOLODataset(img_path=folder, data=data, task="detect", imgsz=160, augment=False, hyp=DEFAULT_CFG)
+        assert len(theirs) == receipt["splits"][split]["images"]
+        for index, file in enumerate(theirs.im_files):
+            name = receipt["sources"][f"{split}/{Path(file).name}"]
+            picture, tolerance = shown[name]
+            read, *_ = theirs.load_image(index)
+            assert read.shape == picture.shape and len(theirs.labels[index]["cls"]) == 1, name
+            assert np.abs(read[:, :, ::-1] - picture).mean() <= tolerance, name
+            seen += 1
+    assert seen == len(shown)
+
+
+def test_deep_values_keep_their_order(source: Path, run: Run) -> None:
+    """Of 32 bits and of signed 16; negative ones are refused."""
+    source.mkdir()
+    ramp = np.linspace(0, 4000, 160).astype(np.int32)[None].repeat(120, 0)
+    Image.fromarray(ramp).save(source / "img0.tif")
+    import tifffile
+
+    tifffile.imwrite(source / "img1.tif", ramp.astype(np.int16))
+    for name in ("img2", "img3"):
+        drawing(1).save(source / f"{name}.png")
+    records = [{"id": n, "file_name": f"img{n}.{'tif' if n < 2 else 'png'}"} for n in range(4)]
+    boxes = [{"id": n, "image_id": n, "category_id": 1, "bbox": [10, 10, 30, 40]} for n in range(4)]
+    write(source / "a.json", {"images": records, "annotations": boxes, "categories": [{"id": 1, "name": "cat"}]})
+    do(source, run, split=RATIOS)
+    for name in ("img0.tif", "img1.tif"):
+        [path] = run.dataset.rglob(name)
+        pixels = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        assert pixels is not None
+        np.testing.assert_array_equal(pixels, (ramp >> 4).astype(np.uint8))
+    tifffile.imwrite(source / "img1.tif", (ramp - 10).astype(np.int16))
+    refused(source, Run(run.root.with_name("two")), r"img1\.tif: not an image that can be read \(its pixels are neg")
+
+
+WHAT: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", "the file is empty"),
+    "zeros": (b"\0" * 500, "nothing but zeros"),
+    "HEIC": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"x" * 50, "HEIC, as telephones write it: save it as JPEG"),
+    "LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "run `git lfs pull`"),
+    "a page": (b"<!DOCTYPE html><html>404</html>", "a web page"),
+    "a video": (b"\0\0\0\x18ftypisom" + b"x" * 50, "a video"),
+    "noise": (bytes(range(1, 200)), "no image format that is known"),
+    "cut short": (image("img0")[:-20], "truncated"),
+}
+
+
+def test_what_a_file_is_and_all_of_them_in_one_run(source: Path, run: Run, tmp_path: Path) -> None:
+    """The receipt of the same data is the same in every run, byte by byte."""
+    images(source)
+    data = coco("{}.jpg".format)
+    for number, (name, (content, _)) in enumerate(WHAT.items(), start=10):
+        (source / f"{name}.jpg").write_bytes(content)
+        data["images"].append({"id": number, "file_name": f"{name}.jpg"})
+        data["annotations"].append({"id": number, "image_id": number, "category_id": 0, "bbox": [1, 2, 30, 40]})
+    write(source / "a.json", data)
+    line = refused(source, run, r"not an image that can be read .*and 7 more such")
+    assert "`convert.on_problem: drop` leaves them out" in line
+    receipt = do(source, run, split=RATIOS, on_problem="drop")
+    for name, (_, said) in WHAT.items():
+        assert said in receipt["images"]["dropped"][f"{name}.jpg"]
+    again = Run(tmp_path / "again" / "runs" / "mine")
+    do(source, again, split=RATIOS, on_problem="drop")
+    texts = [
+        one.receipt.read_text().replace(str(one.root.parents[1]), "").replace(str(tmp_path), "") for one in (run, again)
+    ]
+    assert texts[0] == texts[1] and "0x" not in texts[0]
+
+
+def test_one_image_that_is_cut_short_offers_to_be_dropped(source: Path, run: Run) -> None:
+    images(source)
+    write(source / "a.json", coco("{}.jpg".format))
+    (source / "img1.jpg").write_bytes(image("img1")[:-30])
+    refused(source, run, r"img1\.jpg: .*truncated.*\(`convert\.on_problem: drop` leaves it out and lists it\)$")
+
+
+# --- D. File names ------------------------------------------------------------------------------------------------
+
+ODD_NAMES = [
+    "x" * 251,
+    "é" * 125,
+    ".hidden",
+    "..two dots",
+    " spaces ",
+    "quo'te\"s",
+    "#1 [a] (b)",
+    "50% off",
+    "emoji 🦊",
+    "a.b.c",
+    "-dash",
+]
+
+
+def test_odd_names_go_in_and_every_stage_has_room(source: Path, run: Run) -> None:
+    for name in ODD_NAMES:
+        source.mkdir(exist_ok=True)
+        (source / f"{name}.jpg").write_bytes(image(name))
+    records = [{"id": n, "file_name": f"{name}.jpg"} for n, name in enumerate(ODD_NAMES)]
+    boxes = [{"id": n, "image_id": n, "category_id": 1, "bbox": [10, 10, 30, 40]} for n in range(len(records))]
+    write(source / "a.json", {"images": records, "annotations": boxes, "categories": [{"id": 1, "name": "cat"}]})
+    receipt = do(source, run, split=RATIOS)
+    assert receipt["images"]["used"] == len(ODD_NAMES) and set(written(run).values()) == {1}
+    for path in run.dataset.rglob("*.jpg"):
+        assert len(os.fsencode(path.stem)) <= 200 and path.name[0] != "."
+        assert (source / receipt["sources"][f"{path.parent.name}/{path.name}"]).is_file()
+
+
+@pytest.mark.parametrize("name", ["bell\x07.jpg", "escape\x1b[31m.jpg", "line\nbreak.jpg", "tab\t.jpg", "c1\x9b.jpg"])
+def test_control_characters_are_refused_in_a_line_that_can_be_printed(name: str, source: Path, run: Run) -> None:
+    images(source)
+    write(source / "a.json", coco("{}.jpg".format))
+    (source / name).write_bytes(image("img0"))
+    line = refused(source, run, r"source: the file name b'.*' (holds control characters|is not one line of UTF-8)")
+    assert line.isprintable()
+    data = coco("{}.jpg".format)
+    data["images"][0]["file_name"] = name
+    (source / name).unlink()
+    write(source / "a.json", data)
+    assert refused(source, run, r"a\.json: names an impossible path").isprintable()
+
+
+def test_a_config_whose_name_is_not_utf_8(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.yaml"))
+    path.write_text("convert: {source: x}\n")
+    with pytest.raises(ConfigError, match=r"caf\\xe9\.yaml': the name of a config file has to be UTF-8; rename it"):
+        load(path)
+    for command in ("params", "convert"):
+        done = pipeline_process(command, "--config", str(path), cwd=tmp_path)
+        assert done.returncode == 1 and done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+
+
+# --- E. Layouts ----------------------------------------------------------------------------------------------------
+
+
+def yolo_set(folder: Path, description: str, *folders: str) -> None:
+    write(folder / "data.yaml", description)
+    for stem, split in zip(STEMS, folders, strict=True):
+        (folder / split / "images").mkdir(parents=True, exist_ok=True)
+        (folder / split / "images" / f"{stem}.jpg").write_bytes(image(stem))
+        write(folder / split / "labels" / f"{stem}.txt", yolo_lines(stem))
+
+
+@pytest.mark.parametrize("absent", ["../test/images", "test/images", "/content/set/test/images", "test.txt"])
+def test_a_split_whose_folder_is_not_there_is_one_that_the_set_does_not_have(
+    absent: str, source: Path, run: Run
+) -> None:
+    text = f"names: [cat, dog]\ntrain: ../train/images\nval: ../valid/images\ntest: {absent}\n"
+    yolo_set(source, text, "train", "train", "valid", "valid")
+    receipt = do(source, run)
+    assert {split: one["images"] for split, one in receipt["splits"].items()} == {"train": 2, "val": 2}
+    assert receipt["notes"] == [f"data.yaml: {absent!r} is not there, so there is no test split"]
+
+
+def test_a_path_that_is_wrong_is_not_a_split_that_is_not_there(source: Path, run: Run) -> None:
+    text = "names: [cat, dog]\ntrain: train/images\nval: board-3/valid/images\n"
+    yolo_set(source, text, "train", "train", "valid", "valid")
+    refused(source, run, r"data\.yaml: 'board-3/valid/images' is not in the source; correct the path", split="given")
+
+
+@pytest.mark.parametrize(
+    "text", ["train: images/train2017\nval: images/train2017", "train: images\nval: images", "train: .\nval: ."]
+)
+def test_one_folder_for_train_and_val(text: str, source: Path, run: Run) -> None:
+    write(source / "coco128.yaml", f"path: ../datasets/coco128\n{text}\nnames: {{0: cat, 1: dog}}\n")
+    images(source / "images" / "train2017")
+    for stem in STEMS:
+        write(source / "labels" / "train2017" / f"{stem}.txt", yolo_lines(stem))
+    assert do(source, run, split=RATIOS)["images"]["used"] == 4
+    other = Run(run.root.with_name("given"))
+    refused(
+        source, other, r"coco128\.yaml: img0\.jpg is in train and in val; .*ratios in convert\.split", split="given"
+    )
+
+
+@pytest.mark.parametrize("home", ["labels", "images", "my set/labels"])
+def test_labels_without_names_say_what_to_write(home: str, source: Path, run: Run) -> None:
+    images(source / home.replace("labels", "images"))
+    for stem in STEMS:
+        write(source / home / f"{stem}.txt", yolo_lines(stem))
+    refused(
+        source,
+        run,
+        rf"look like YOLO labels, such as {home}/img0\.txt, and no names for the classes 0 to 1: write classes\.txt",
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["classes.txt", "obj.names", "voc.names", "labels.txt", "predefined_classes.txt", "_darknet.labels"]
+)
+def test_names_under_any_of_their_names(name: str, source: Path, run: Run) -> None:
+    images(source / "images")
+    for stem in STEMS:
+        write(source / "labels" / f"{stem}.txt", yolo_lines(stem))
+    write(source / name, "cat\ndog\n")
+    receipt = do(source, run, split=RATIOS)
+    assert receipt["classes"] == ["cat", "dog"] and written(run) == TRUTH
+
+
+@pytest.mark.parametrize("name", ["set.zip", "set.tar.gz", "deep/er/set.7z"])
+def test_an_archive_that_is_still_packed(name: str, source: Path, run: Run) -> None:
+    write(source / name, "PK")
+    refused(source, run, rf"no annotations that we know; .*; {name} is still packed: unpack it here")
+    refused(source, run, rf"{name} is still packed", format="coco")
+
+
+def test_what_lies_there_and_what_comes_closest(source: Path, run: Run) -> None:
+    images(source)
+    refused(source, run, r"there are 4 images, such as img0\.jpg, and no annotation file")
+    write(source / "boxes.csv", "photo,thing\nimg0.jpg,cat\n")
+    refused(source, run, r"boxes\.csv begins with 'photo, thing', and needs a line of column names: filename, class")
+    write(source / "more.parquet", "x")
+    (source / "boxes.csv").unlink()
+    refused(source, run, r"more\.parquet is of no layout that we know")
+
+
+@pytest.mark.parametrize("lay", [lambda s: LAYOUTS["coco"](s), lambda s: LAYOUTS["voc"](s)], ids=["coco", "voc"])
+def test_a_data_set_one_folder_further_down(lay: Callable[[Path], None], source: Path, run: Run) -> None:
+    images(source / "my set v1" / "images")
+    lay(source / "my set v1")
+    assert do(source, run, split=RATIOS)["images"]["used"] == 4
+
+
+def test_a_yolo_data_set_one_folder_further_down(source: Path, run: Run) -> None:
+    text = "names: [cat, dog]\ntrain: ../train/images\nval: ../valid/images\ntest: ../test/images\n"
+    yolo_set(source / "my set v1", text, "train", "train", "valid", "valid")
+    assert do(source, run)["splits"]["val"]["images"] == 2
+
+
+def test_cocos_own_folder(source: Path, run: Run) -> None:
+    every = coco("{}.jpg".format)
+    for split, numbers in (("train2017", (0, 1)), ("val2017", (2, 3))):
+        records = [one for one in every["images"] if one["id"] in numbers]
+        boxes = [one for one in every["annotations"] if one["image_id"] in numbers]
+        home = source / "annotations"
+        write(home / f"instances_{split}.json", {**every, "images": records, "annotations": boxes})
+        points = [{**one, "keypoints": [1, 2, 2], "num_keypoints": 1} for one in boxes[:1] or []]
+        captions = [{"id": 1, "image_id": numbers[0], "caption": "a cat"}]
+        write(home / f"captions_{split}.json", {"images": records, "annotations": captions})
+        write(
+            home / f"person_keypoints_{split}.json",
+            {
+                **every,
+                "images": records,
+                "annotations": points
+                or [{"id": 1, "image_id": numbers[0], "category_id": 0, "bbox": [1, 1, 5, 5], "keypoints": []}],
+            },
+        )
+        for number in numbers:
+            (source / split).mkdir(exist_ok=True)
+            (source / split / f"img{number}.jpg").write_bytes(image(f"img{number}"))
+    write(source / "annotations" / "image_info_test2017.json", {"images": [], "categories": every["categories"]})
+    receipt = do(source, run)
+    assert receipt["boxes"]["kept"] == 6 and written(run) == TRUTH
+    assert len(receipt["notes"]) == 5
+    assert (
+        "annotations/person_keypoints_val2017.json: passed over, instances_val2017.json describes the same images"
+        in receipt["notes"]
+    )
+
+
+@pytest.mark.parametrize("sizes", [(320, 320), (320, None)])
+def test_one_image_under_two_ids_gets_the_boxes_of_both(sizes: tuple[Any, Any], source: Path, run: Run) -> None:
+    images(source)
+    data = coco("{}.jpg".format)
+    data["images"].append({"id": 50, "file_name": "img0.jpg", "width": sizes[1], "height": HEIGHT})
+    data["annotations"] += [
+        {"id": 60, "image_id": 50, "category_id": 1, "bbox": [1, 1, 20, 20]},
+        {"id": 61, "image_id": 50, "category_id": 0, "bbox": [20, 30, 80, 60]},  # as on the other
+    ]
+    write(source / "a.json", data)
+    receipt = do(source, run, split=RATIOS)
+    assert written(run)["img0"] == 3
+    assert [one["reason"] for one in receipt["problems"]] == ["the same box as 0"]
+    data["images"][-1]["width"] = 999
+    write(source / "a.json", data)
+    refused(
+        source,
+        Run(run.root.with_name("two")),
+        r"a\.json: 'img0\.jpg' is there twice, with other sizes; keep one \(id 50\)",
+    )
+
+
+@pytest.mark.parametrize("ids", [[70], [70, 71, None, "x"], list(range(70, 100))])
+def test_annotations_of_images_that_are_not_listed(ids: list[Any], source: Path, run: Run) -> None:
+    images(source)
+    data = coco("{}.jpg".format)
+    data["annotations"] += [
+        {"id": 500 + n, "image_id": of, "category_id": 0, "bbox": [1, 1, 9, 9]} for n, of in enumerate(ids)
+    ]
+    write(source / "a.json", data)
+    more = rf"\(and {len(ids) - 1} more such; `convert\.on_problem: drop`" if len(ids) > 1 else "remove it$"
+    refused(
+        source,
+        run,
+        rf"annotation 500 is of image 70, which is not in `images`; remove it.*{more}"
+        if len(ids) > 1
+        else r"which is not in `images`; remove it$",
+    )
+    receipt = do(source, run, split=RATIOS, on_problem="drop")
+    assert receipt["boxes"] == {"read": 6 + len(ids), "kept": 6, "clipped": 0, "dropped": len(ids), "ignored": 0}
+    assert all("which is not in `images`" in one["reason"] for one in receipt["problems"])
+
+
+SPLIT_FOLDERS = {
+    "train/test track": "train",
+    "train/val": "train",
+    "training": "train",
+    "train2017": "train",
+    "Validation": "val",
+    "my test set": None,
+    "latest": None,
+    "train_of_thought": None,
+}
+
+
+@pytest.mark.parametrize("name", SPLIT_FOLDERS)
+def test_only_a_folder_whose_whole_name_is_a_split_word_names_a_split(name: str) -> None:
+    assert split_of_folders(name) == SPLIT_FOLDERS[name]
+
+
+@pytest.mark.parametrize("pattern", [r"^(board\d+)_", r"^(.+)_frame", r"board\d+", r"(board\d+)_frame\d"])
+def test_group_by_is_searched_in_the_file_name(pattern: str, source: Path, run: Run) -> None:
+    for number, split in enumerate(("train", "valid", "valid", "train")):
+        for frame in range(2):
+            name = f"board0{(number + frame) % 3}_frame{number}{frame}.jpg"
+            (source / split).mkdir(parents=True, exist_ok=True)
+            (source / split / name).write_bytes(image(name))
+            write(source / split / f"{Path(name).stem}.txt", yolo_lines("img0"))
+    write(source / "classes.txt", "cat\ndog\n")
+    leaks = do(source, run, group_by=pattern)["leaks"]["group"]
+    assert [{one.rpartition("/")[2][:7] for one in group} for group in leaks] == [{"board00"}, {"board01"}]
+
+
+SERIES = {
+    "frames": ("cam{}_{:03}", True),
+    "tiles": ("scene{}_0_{}", True),
+    "Roboflow": ("photo-{}_jpg.rf.{:032x}", True),
+    "frames of films": ("film-{}-frame{:04}", True),
+    "one long series": ("IMG_{}{:04}", False),
+    "classes": ("apple_{}{}", False),
+}
+
+
+@pytest.mark.parametrize("form", SERIES)
+def test_names_that_tell_of_films_and_tiles_suggest_a_group(form: str, source: Path, run: Run) -> None:
+    pattern, is_series = SERIES[form]
+    for film in range(3):
+        for frame in range(6):
+            name = pattern.format(film, frame * 80)
+            source.mkdir(exist_ok=True)
+            (source / f"{name}.jpg").write_bytes(image(name))
+            write(source / f"{name}.txt", yolo_lines("img0"))
+    write(source / "classes.txt", "cat\ndog\n")
+    notes = do(source, run, split=RATIOS)["notes"]
+    assert bool(notes) == is_series
+    if is_series:
+        group_by = notes[0].partition("group_by: '")[2].partition("'")[0]
+        again = do(source, Run(run.root.with_name("two")), split=RATIOS, group_by=group_by)
+        films = [
+            {path.partition("/")[0] for path in again["sources"] if f"/{pattern.format(film, 0)[:7]}" in path}
+            for film in range(3)
+        ]
+        assert again["notes"] == [] and all(len(splits) == 1 for splits in films)
+
+
+# --- F. Numbers that cannot be labels ---------------------------------------------------------------------------------
+
+WRONG: dict[str, tuple[Callable[[Any], list[float]], str]] = {
+    "corners for sides": (lambda c: [c[0], c[1], c[2], c[3]], "they fit as x1, y1, x2, y2, where x, y, width, height belong"),
+    "shares": (lambda c: [c[0] / 320, c[1] / 240, (c[2] - c[0]) / 320, (c[3] - c[1]) / 240], "look like shares of the image"),
+    "the centre": (lambda c: [(c[0] + c[2]) / 2 + 60, (c[1] + c[3]) / 2 + 60, c[2] - c[0], c[3] - c[1]], "more than people draw"),
+    "another image's": (lambda c: [c[0] * 2, c[1] * 2, (c[2] - c[0]) * 2, (c[3] - c[1]) * 2], "look at the order and the unit|more than people draw"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", WRONG)
+@pytest.mark.parametrize("policy", ["fix", "drop", "error"])
+def test_boxes_that_no_person_drew_are_refused_with_a_guess(form: str, policy: str, source: Path, run: Run) -> None:
+    change, said = WRONG[form]
+    images(source)
+    data = coco("{}.jpg".format)
+    for one in data["annotations"]:
+        x, y, w, h = one["bbox"]
+        one["bbox"] = change((x, y, x + w, y + h))
+    write(source / "a.json", data)
+    refused(source, run, rf"a\.json: .*({said})", on_problem=policy)
+
+
+def test_yolo_rows_with_the_corner_for_the_centre(source: Path, run: Run) -> None:
+    images(source / "images")
+    for stem in STEMS:
+        rows = [
+            f"{NAMES.index(la)} {c[0] / 320} {c[1] / 240} {(c[2] - c[0]) / 320} {(c[3] - c[1]) / 240}"
+            for la, c in BOXES[stem]
+        ]
+        write(source / "labels" / f"{stem}.txt", "\n".join(rows))
+    write(source / "classes.txt", "cat\ndog\n")
+    refused(source, run, r"they fit as the upper left corner, where the centre belongs")
+
+
+def test_sides_under_the_names_of_corners(source: Path, run: Run) -> None:
+    images(source)
+    rows = [f"{stem}.jpg,{la},{c[0]},{c[1]},{c[2] - c[0]},{c[3] - c[1]}\n" for stem in STEMS for la, c in BOXES[stem]]
+    rows += [f"img3.jpg,cat,{x},180,40,30\n" for x in (200, 210, 220)]
+    write(source / "a.csv", "".join(["filename,class,xmin,ymin,xmax,ymax\n", *rows]))
+    refused(source, run, r"have swapped corners, .* they fit as x, y, width, height, where x1, y1, x2, y2 belong")
+
+
+def test_a_few_boxes_beyond_the_edge_are_a_labellers_hand(source: Path, run: Run) -> None:
+    images(source)
+    data = coco("{}.jpg".format)
+    data["annotations"][0]["bbox"] = [250, 100, 90, 40]
+    write(source / "a.json", data)
+    assert do(source, run, split=RATIOS)["boxes"]["clipped"] == 1
+
+
+DAMAGED: dict[str, list[float]] = {
+    "1e308": [124, 1e308, 75, 82],
+    "as a width": [124, 65, 1e308, 82],
+    "minus 1e308": [124, 65, -1e308, 82],
+    "minus 5000": [124, 65, -5000, 82],
+    "a width of ten images": [10, 10, 3200, 20],
+}
+
+
+@pytest.mark.parametrize("form", DAMAGED)
+def test_damage_is_not_mended_into_a_box(form: str, source: Path, run: Run) -> None:
+    images(source)
+    data = coco("{}.jpg".format)
+    data["annotations"][0]["bbox"] = DAMAGED[form]
+    write(source / "a.json", data)
+    line = refused(source, run, r"a\.json: 0 \(cat\): ")
+    assert len(line) < 300
+    assert do(source, run, split=RATIOS, on_problem="drop")["boxes"]["dropped"] == 1
+
+
+@pytest.mark.parametrize("beyond", [1e-9, 0.002, 0.4])
+def test_rounding_below_half_a_pixel_is_no_problem(beyond: float, source: Path, run: Run) -> None:
+    """Roboflow writes five decimals, which put a box 0.002 px beyond the edge."""
+    images(source)
+    data = coco("{}.jpg".format)
+    data["annotations"][0]["bbox"] = [WIDTH - 20, HEIGHT - 30, 20 + beyond, 30 + beyond]
+    data["annotations"][1]["bbox"] = [-beyond, -beyond, 30, 40]
+    write(source / "a.json", data)
+    receipt = do(source, run, split=RATIOS, on_problem="error")
+    assert receipt["boxes"]["kept"] == 6 and receipt["problems"] == []
+
+
+ROW = "Car 0.00 0 1.57 140 50 200 120 -1 -1 -1 -1000 -1000 -1000 -10"
+KITTI_ROWS = {
+    "two words": f"traffic {ROW}",
+    "commented": f"# {ROW}",
+    "no alpha": ROW.replace(" 1.57", "") + " 0.9",
+    "swapped columns": "Car 140 50 200 120 0.00 0 1.57 -1 -1 -1 -1000 -1000 -1000 -10",
+}
+
+
+@pytest.mark.parametrize("form", KITTI_ROWS)
+def test_rows_of_kitti_whose_columns_are_shifted(form: str, source: Path, run: Run) -> None:
+    images(source / "image_2", lambda stem: f"{stem}.png")
+    for stem in STEMS:
+        write(source / "label_2" / f"{stem}.txt", ROW + "\n")
+    write(source / "label_2" / "img0.txt", f"{ROW}\n{KITTI_ROWS[form]}\n")
+    refused(source, run, r"img0\.txt: line 2 ")
+    receipt = do(source, run, split=RATIOS, on_problem="drop")
+    assert receipt["boxes"]["dropped"] == 1 and receipt["classes"] == ["Car"]
+
+
+@pytest.mark.parametrize("cut", [2, 3])
+def test_a_table_that_is_cut_off_in_its_last_number(cut: int, source: Path, run: Run) -> None:
+    images(source)
+    by_csv(source, "{}.jpg".format)
+    text = (source / "a.csv").read_text() + "img3.jpg,cat,124,65,199,147\n"
+    write(source / "a.csv", text.replace("img3.jpg,,,,,\n", "")[:-cut])
+    refused(source, run, r"a\.csv: line 8 \(cat\): corners are swapped in the last line, which seems to be cut off")
+
+
+@pytest.mark.parametrize("key", ["annotations", "images", "bbox", "id"])
+def test_a_key_that_is_there_twice(key: str, source: Path, run: Run) -> None:
+    images(source)
+    text = json.dumps(coco("{}.jpg".format))
+    write(source / "a.json", text.replace(f'"{key}": ', f'"{key}": [], "{key}": ', 1))
+    refused(source, run, rf"a\.json: the key '{key}' is there twice in one object; keep one")
+
+
+def test_a_very_large_image_is_to_be_cut_into_tiles(source: Path, run: Run) -> None:
+    """A PNG of one colour: 200 million pixels in a few hundred kilobytes."""
+    images(source)
+    Image.new("1", (20_000, 10_000)).save(source / "img0.jpg", "PNG")
+    data = coco("{}.jpg".format)
+    data["images"][0] |= {"width": 20_000, "height": 10_000}
+    write(source / "a.json", data)
+    refused(
+        source, run, r"img0\.jpg: more than 178 million pixels, too large to train on in one piece; cut it into tiles"
+    )

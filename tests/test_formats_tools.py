@@ -1,0 +1,738 @@
+"""What annotation tools export, laid out as their documentation or source has it, and read as it is.
+
+The truth is `BOXES`, written down once; each writer below knows one tool. Folders hold four images of 320 x 240.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline import convert, formats
+from pipeline.config import Config
+from pipeline.errors import DataError
+from pipeline.files import read_json
+from pipeline.run import Run
+
+WIDTH, HEIGHT = 320, 240
+STEMS = ("img0", "img1", "img2", "img3")
+Corners = tuple[float, float, float, float]
+# Two objects on three images, and one image that shows nothing.
+BOXES: dict[str, list[tuple[str, Corners]]] = {
+    "img0": [("cat", (20, 30, 100, 90)), ("dog", (150, 60, 290, 220))],
+    "img1": [("dog", (10, 12, 60, 52)), ("cat", (200, 100, 260, 180))],
+    "img2": [("cat", (40, 40, 120, 200)), ("cat", (160, 20, 300, 100))],
+    "img3": [],
+}
+NAMES = ("cat", "dog")
+RATIOS = {"train": 0.5, "val": 0.5}
+
+
+def image(stem: str, suffix: str = "jpg") -> bytes:
+    rng = np.random.default_rng(zlib.crc32(stem.encode()))
+    pixels = rng.integers(0, 255, (6, 8, 3)).astype(np.uint8)
+    data = io.BytesIO()
+    picture = Image.fromarray(pixels).resize((WIDTH, HEIGHT))
+    picture.save(data, {"jpg": "JPEG", "png": "PNG"}[suffix.lower()])
+    return data.getvalue()
+
+
+def images(folder: Path, name: Callable[[str], str] = lambda stem: f"{stem}.jpg") -> None:
+    for stem in STEMS:
+        path = folder / name(stem)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(image(stem, path.suffix[1:]))
+
+
+def write(path: Path, data: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(data if isinstance(data, str) else json.dumps(data))
+
+
+def sides(corners: Corners) -> dict[str, float]:
+    xmin, ymin, xmax, ymax = corners
+    return {"x": xmin, "y": ymin, "width": xmax - xmin, "height": ymax - ymin}
+
+
+def yolo_lines(stem: str) -> str:
+    rows = []
+    for label, (xmin, ymin, xmax, ymax) in BOXES[stem]:
+        numbers = (xmin + xmax) / 2 / WIDTH, (ymin + ymax) / 2 / HEIGHT, (xmax - xmin) / WIDTH, (ymax - ymin) / HEIGHT
+        rows.append(f"{NAMES.index(label)} " + " ".join(f"{number:.8f}" for number in numbers))
+    return "\n".join(rows)
+
+
+def coco(name: Callable[[str], str]) -> dict[str, Any]:
+    boxes = [(n, label, corners) for n, stem in enumerate(STEMS) for label, corners in BOXES[stem]]
+    return {
+        "images": [
+            {"id": n, "file_name": name(stem), "width": WIDTH, "height": HEIGHT} for n, stem in enumerate(STEMS)
+        ],
+        "categories": [{"id": n, "name": label} for n, label in enumerate(NAMES)],
+        "annotations": [
+            {"id": n, "image_id": of, "category_id": NAMES.index(label), "bbox": list(sides(corners).values())}
+            for n, (of, label, corners) in enumerate(boxes)
+        ],
+    }
+
+
+# --- The tools ----------------------------------------------------------------------------------------
+
+
+def label_studio(folder: Path) -> None:
+    """JSON, with uploads; label-studio's own export, and images taken from its media folder."""
+    tasks = []
+    for number, stem in enumerate(STEMS, start=1):
+        results = [
+            {
+                "id": f"r{n}",
+                "type": "rectanglelabels",
+                "from_name": "label",
+                "to_name": "image",
+                "original_width": WIDTH,
+                "original_height": HEIGHT,
+                "image_rotation": 0,
+                "value": {
+                    **{k: v * 100 / (WIDTH if k in ("x", "width") else HEIGHT) for k, v in sides(corners).items()},
+                    "rotation": 0,
+                    "rectanglelabels": [label],
+                },
+            }
+            for n, (label, corners) in enumerate(BOXES[stem])
+        ]
+        annotation = {"id": number, "completed_by": 1, "result": results, "was_cancelled": False, "ground_truth": False}
+        data = {"image": f"/data/upload/1/{number:08x}-{stem}.jpg"}
+        tasks.append(
+            {"id": number, "annotations": [annotation], "file_upload": f"{number:08x}-{stem}.jpg", "data": data}
+        )
+    write(folder / "project-1-at-2024.json", tasks)
+    images(folder / "upload")
+
+
+def label_studio_min(folder: Path) -> None:
+    rows = []
+    for number, stem in enumerate(STEMS, start=1):
+        labels = [
+            {
+                **{k: v * 100 / (WIDTH if k in ("x", "width") else HEIGHT) for k, v in sides(corners).items()},
+                "rotation": 0,
+                "rectanglelabels": [label],
+                "original_width": WIDTH,
+                "original_height": HEIGHT,
+            }
+            for label, corners in BOXES[stem]
+        ]
+        row = {"image": f"/data/local-files/?d=shots/{stem}.jpg", "id": number, "annotator": 1, "lead_time": 3.5}
+        # Without a result the key of the control is absent.
+        rows.append({**row, **({"label": labels} if labels else {})})
+    write(folder / "min.json", rows)
+    images(folder / "shots")
+
+
+def label_studio_coco(folder: Path) -> None:
+    write(folder / "result.json", coco(lambda stem: f"..\\..\\label-studio\\media\\upload\\4\\{stem}.jpg"))
+    images(folder / "images")
+
+
+def label_studio_yolo(folder: Path) -> None:
+    images(folder / "images", lambda stem: f"0a1b2c3d-{stem}.jpg")
+    for stem in STEMS:
+        write(folder / "labels" / f"0a1b2c3d-{stem}.txt", yolo_lines(stem))
+    write(folder / "classes.txt", "cat\ndog\n")
+    write(folder / "notes.json", {"categories": [{"id": 0, "name": "cat"}, {"id": 1, "name": "dog"}], "info": {}})
+
+
+def cvat_video(folder: Path) -> None:
+    """CVAT for video 1.1: every frame of a track, with `outside` where it ends."""
+    tracks = []
+    for label in NAMES:
+        for number in range(2):
+            of = [
+                (n, [c for name, c in BOXES[stem] if name == label][number : number + 1])
+                for n, stem in enumerate(STEMS)
+            ]
+            shapes = [
+                f'<box frame="{n}" keyframe="1" outside="{int(not found)}" occluded="0" xtl="{(c := (found or [(1, 2, 30, 40)])[0])[0]}" '
+                f'ytl="{c[1]}" xbr="{c[2]}" ybr="{c[3]}" z_order="0"/>'
+                for n, found in of
+            ]
+            tracks.append(f'<track id="{len(tracks)}" label="{label}" source="manual">{"".join(shapes)}</track>')
+    meta = (
+        f"<meta><task><size>4</size><mode>interpolation</mode><original_size><width>{WIDTH}</width><height>{HEIGHT}</height>"
+        "</original_size><labels><label><name>cat</name></label><label><name>dog</name></label></labels></task></meta>"
+    )
+    write(folder / "annotations.xml", f"<annotations><version>1.1</version>{meta}{''.join(tracks)}</annotations>")
+    images(folder / "images", lambda stem: f"frame_{STEMS.index(stem):06}.PNG")
+
+
+def cvat_images(folder: Path) -> None:
+    """CVAT for images 1.1 of a video task: frames without a suffix (cvat issue 8839)."""
+    found = [
+        f'<image id="{n}" name="frame_{n:06}" width="{WIDTH}" height="{HEIGHT}">'
+        + "".join(
+            f'<box label="{label}" source="manual" occluded="0" xtl="{c[0]}" ytl="{c[1]}" xbr="{c[2]}" ybr="{c[3]}" z_order="0"/>'
+            for label, c in BOXES[stem]
+        )
+        + "</image>"
+        for n, stem in enumerate(STEMS)
+    ]
+    write(folder / "annotations.xml", f"<annotations><version>1.1</version>{''.join(found)}</annotations>")
+    images(folder / "images", lambda stem: f"frame_{STEMS.index(stem):06}.PNG")
+
+
+def cvat_yolo(folder: Path) -> None:
+    """CVAT's YOLO 1.1 of a task: obj.data, and paths that begin with `data/`."""
+    write(folder / "obj.data", "classes = 2\ntrain = data/train.txt\nnames = data/obj.names\nbackup = backup/\n")
+    write(folder / "obj.names", "cat\ndog\n")
+    write(folder / "train.txt", "".join(f"data/obj_train_data/{stem}.jpg\n" for stem in STEMS))
+    images(folder / "obj_train_data")
+    for stem in STEMS:
+        write(folder / "obj_train_data" / f"{stem}.txt", yolo_lines(stem))
+
+
+def darknet(folder: Path) -> None:
+    write(folder / "obj.data", "classes= 2\ntrain  = data/train.txt\nvalid  = data/test.txt\nnames = data/obj.names\n")
+    write(folder / "obj.names", "cat\ndog\n")
+    write(folder / "train.txt", "data/obj/img0.jpg\ndata/obj/img1.jpg\n")
+    write(folder / "test.txt", "data/obj/img2.jpg\ndata/obj/img3.jpg\n")
+    images(folder / "obj")
+    for stem in STEMS:
+        write(folder / "obj" / f"{stem}.txt", yolo_lines(stem))
+
+
+def roboflow_darknet(folder: Path) -> None:
+    for split, stems in (("train", STEMS[:2]), ("valid", STEMS[2:])):
+        write(folder / split / "_darknet.labels", "cat\ndog\n")
+        for stem in stems:
+            (folder / split / f"{stem}_jpg.rf.0123456789abcdef.jpg").write_bytes(image(stem))
+            write(folder / split / f"{stem}_jpg.rf.0123456789abcdef.txt", yolo_lines(stem))
+
+
+def roboflow_yolo(folder: Path) -> None:
+    """Without a test split, which data.yaml names all the same."""
+    write(
+        folder / "data.yaml",
+        "train: ../train/images\nval: ../valid/images\ntest: ../test/images\nnc: 2\nnames: ['cat', 'dog']\n",
+    )
+    for split, stems in (("train", STEMS[:2]), ("valid", STEMS[2:])):
+        for stem in stems:
+            write(folder / split / "labels" / f"{stem}.txt", yolo_lines(stem))
+            (folder / split / "images").mkdir(parents=True, exist_ok=True)
+            (folder / split / "images" / f"{stem}.jpg").write_bytes(image(stem))
+    write(folder / "README.roboflow.txt", "Exported on 2024-01-01.\n")
+
+
+def label_img(folder: Path) -> None:
+    """YOLO of LabelImg: texts and classes.txt beside the images."""
+    images(folder)
+    write(folder / "classes.txt", "cat\ndog\n")
+    for stem in STEMS:
+        write(folder / f"{stem}.txt", yolo_lines(stem))
+
+
+def voc_label(folder: Path) -> None:
+    """Darknet's voc_label.py, with predefined_classes.txt as LabelImg has it."""
+    images(folder / "JPEGImages")
+    write(folder / "predefined_classes.txt", "cat\ndog\n")
+    for stem in STEMS:
+        write(folder / "labels" / f"{stem}.txt", yolo_lines(stem))
+
+
+def make_sense_csv(folder: Path) -> None:
+    rows = [
+        f"{label},{c[0]},{c[1]},{c[2] - c[0]},{c[3] - c[1]},{stem}.jpg,{WIDTH},{HEIGHT}\n"
+        for stem in STEMS
+        for label, c in BOXES[stem]
+    ]
+    write(folder / "labels_my-project_2024.csv", "".join(rows))
+    images(folder / "images")
+
+
+def retinanet_csv(folder: Path) -> None:
+    rows = [f"images/{stem}.jpg,{c[0]},{c[1]},{c[2]},{c[3]},{label}\n" for stem in STEMS for label, c in BOXES[stem]]
+    write(folder / "annotations.csv", "".join([*rows, "images/img3.jpg,,,,,\n"]))
+    images(folder / "images")
+
+
+def kaggle_csv(folder: Path) -> None:
+    """As in the wheat competition: x, y, width and height in one column, names without suffix."""
+    rows = [
+        f'{stem},{WIDTH},{HEIGHT},"[{c[0]}.0, {c[1]}.0, {c[2] - c[0]}.0, {c[3] - c[1]}.0]",{label}\n'
+        for stem in STEMS
+        for label, c in BOXES[stem]
+    ]
+    write(folder / "train.csv", "".join(["image_id,width,height,bbox,class\n", *rows]))
+    images(folder / "images")
+
+
+def sides_csv(folder: Path) -> None:
+    rows = [
+        f"{stem}.jpg,{label},{c[0]},{c[1]},{c[2] - c[0]},{c[3] - c[1]}\n" for stem in STEMS for label, c in BOXES[stem]
+    ]
+    write(folder / "boxes.csv", "".join(["image_name,label,x,y,w,h\n", *rows]))
+    images(folder / "images")
+
+
+def via_regions(stem: str) -> list[dict[str, Any]]:
+    return [
+        {"shape_attributes": {"name": "rect", **sides(corners)}, "region_attributes": {"class": label}}
+        for label, corners in BOXES[stem]
+    ]
+
+
+def via_json(folder: Path) -> None:
+    data = {
+        f"{s}.jpg-1": {"filename": f"{s}.jpg", "size": -1, "regions": via_regions(s), "file_attributes": {}}
+        for s in STEMS
+    }
+    write(folder / "via_region_data.json", data)
+    images(folder)
+
+
+def via_project(folder: Path) -> None:
+    """A saved project, and regions as VIA 1 has them: by their numbers."""
+    data = {
+        f"{s}.jpg-1": {"filename": f"{s}.jpg", "regions": {str(n): region for n, region in enumerate(via_regions(s))}}
+        for s in STEMS
+    }
+    write(folder / "via_project.json", {"_via_settings": {"ui": {}}, "_via_img_metadata": data, "_via_attributes": {}})
+    images(folder / "images")
+
+
+def via_csv(folder: Path) -> None:
+    head = "filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,region_attributes\n"
+    rows = []
+    for stem in STEMS:
+        regions = via_regions(stem)
+        for n, region in enumerate(regions or [{"shape_attributes": {}, "region_attributes": {}}]):
+            quoted = (json.dumps(region[key]).replace('"', '""') for key in ("shape_attributes", "region_attributes"))
+            rows.append(f'{stem}.jpg,1,"{{}}",{len(regions)},{n},' + ",".join(f'"{text}"' for text in quoted) + "\n")
+    write(folder / "via_region_data.csv", "".join([head, *rows]))
+    images(folder)
+
+
+def voc_xml(folder: Path, shape: Callable[[Corners], str]) -> None:
+    for stem in STEMS:
+        objects = "".join(f"<object><name>{label}</name>{shape(c)}</object>" for label, c in BOXES[stem])
+        size = f"<size><width>{WIDTH}</width><height>{HEIGHT}</height><depth>3</depth></size>"
+        write(
+            folder / "xml" / f"{stem}.xml", f"<annotation><filename>{stem}.jpg</filename>{size}{objects}</annotation>"
+        )
+    images(folder / "images")
+
+
+def ro_label_img(folder: Path) -> None:
+    """Turned by half a circle, so that the frame is the box."""
+    voc_xml(
+        folder,
+        lambda c: (
+            f"<type>robndbox</type><robndbox><cx>{(c[0] + c[2]) / 2}</cx><cy>{(c[1] + c[3]) / 2}</cy>"
+            f"<w>{c[2] - c[0]}</w><h>{c[3] - c[1]}</h><angle>{math.pi}</angle></robndbox>"
+        ),
+    )
+
+
+def labelbox_voc(folder: Path) -> None:
+    voc_xml(
+        folder,
+        lambda c: (
+            "<polygon>"
+            + "".join(
+                f"<x{n}>{x}</x{n}><y{n}>{y}</y{n}>"
+                for n, (x, y) in enumerate([(c[0], c[1]), (c[2], c[1]), (c[2], c[3]), (c[0], c[3])], start=1)
+            )
+            + "</polygon>"
+        ),
+    )
+
+
+def labelme_web(folder: Path) -> None:
+    voc_xml(
+        folder,
+        lambda c: (
+            "<polygon><username>me</username>"
+            + "".join(f"<pt><x>{x}</x><y>{y}</y></pt>" for x, y in [(c[0], c[1]), (c[2], c[1]), (c[2], c[3])])
+            + "</polygon>"
+        ),
+    )
+
+
+def lvis(folder: Path) -> None:
+    data = coco(lambda stem: "")
+    for record, stem in zip(data["images"], STEMS, strict=True):
+        del record["file_name"]
+        record["coco_url"] = f"http://images.cocodataset.org/train2017/{stem}.jpg"
+    write(folder / "lvis_v1_train.json", data)
+    images(folder / "train2017")
+
+
+def labelme_alone(folder: Path) -> None:
+    """LabelMe files that hold their images, and nothing else."""
+    for stem in STEMS:
+        shapes = [
+            {"label": label, "points": [[c[0], c[1]], [c[2], c[3]]], "shape_type": "rectangle", "group_id": None}
+            for label, c in BOXES[stem]
+        ]
+        data = {
+            "version": "5.4.1",
+            "shapes": shapes,
+            "imagePath": f"{stem}.jpg",
+            "imageHeight": HEIGHT,
+            "imageWidth": WIDTH,
+        }
+        write(folder / f"{stem}.json", {**data, "imageData": base64.b64encode(image(stem)).decode()})
+
+
+def supervisely(folder: Path) -> None:
+    write(
+        folder / "meta.json",
+        {"classes": [{"title": name, "shape": "any", "color": "#0f0"} for name in NAMES], "tags": []},
+    )
+    images(folder / "ds0" / "img")
+    for stem in STEMS:
+        objects = [
+            {"classTitle": label, "geometryType": kind, "tags": [], **shape}
+            for number, (label, c) in enumerate(BOXES[stem])
+            for kind, shape in [supervisely_shape(c, number)]
+        ]
+        data = {"description": "", "tags": [], "size": {"height": HEIGHT, "width": WIDTH}, "objects": objects}
+        write(folder / "ds0" / "ann" / f"{stem}.jpg.json", data)
+
+
+def supervisely_shape(c: Corners, number: int) -> tuple[str, dict[str, Any]]:
+    if number == 0:
+        return "rectangle", {"points": {"exterior": [[c[0], c[1]], [c[2], c[3]]], "interior": []}}
+    mask = np.full((int(c[3] - c[1]), int(c[2] - c[0]), 4), 255, np.uint8)
+    data = io.BytesIO()
+    Image.fromarray(mask).save(data, "PNG")
+    packed = base64.b64encode(zlib.compress(data.getvalue())).decode()
+    return "bitmap", {"bitmap": {"data": packed, "origin": [c[0], c[1]]}}
+
+
+def vott(folder: Path) -> None:
+    assets = {}
+    for number, stem in enumerate(STEMS):
+        regions = [
+            {
+                "id": f"r{n}",
+                "type": "RECTANGLE",
+                "tags": [label],
+                "boundingBox": {"left": c[0], "top": c[1], "width": c[2] - c[0], "height": c[3] - c[1]},
+                "points": [{"x": c[0], "y": c[1]}, {"x": c[2], "y": c[3]}],
+            }
+            for n, (label, c) in enumerate(BOXES[stem])
+        ]
+        asset = {
+            "format": "jpg",
+            "id": f"{number:032x}",
+            "name": f"{stem}.jpg",
+            "path": f"file:C:/shots/{stem}.jpg",
+            "size": {"width": WIDTH, "height": HEIGHT},
+            "state": 2 if regions else 1,
+        }
+        assets[asset["id"]] = {"asset": asset, "regions": regions, "version": "2.2.0"}
+    tags = [{"name": name, "color": "#0f0"} for name in NAMES]
+    write(folder / "vott-json-export" / "boards-export.json", {"name": "boards", "tags": tags, "assets": assets})
+    for asset in assets.values():
+        write(folder / f"{asset['asset']['id']}-asset.json", asset)
+    images(folder / "vott-json-export")
+
+
+def datumaro(folder: Path) -> None:
+    for subset, stems in (("train", STEMS[:2]), ("val", STEMS[2:])):
+        items = [
+            {
+                "id": stem,
+                "annotations": [
+                    {
+                        "id": n,
+                        "type": "bbox",
+                        "label_id": NAMES.index(label),
+                        "group": 0,
+                        "z_order": 0,
+                        "bbox": list(sides(c).values()),
+                    }
+                    for n, (label, c) in enumerate(BOXES[stem])
+                ],
+                "attr": {"frame": 0},
+                "image": {"path": f"{stem}.jpg", "size": [HEIGHT, WIDTH]},
+            }
+            for stem in stems
+        ]
+        labels = [{"name": name, "parent": "", "attributes": []} for name in NAMES]
+        write(
+            folder / "annotations" / f"{subset}.json",
+            {"info": {}, "categories": {"label": {"labels": labels}}, "items": items},
+        )
+        for stem in stems:
+            (folder / "images" / subset).mkdir(parents=True, exist_ok=True)
+            (folder / "images" / subset / f"{stem}.jpg").write_bytes(image(stem))
+
+
+def labelbox(folder: Path) -> None:
+    lines = []
+    for stem in STEMS:
+        objects = [
+            {
+                "feature_id": "f",
+                "name": label,
+                "value": label,
+                "annotation_kind": "ImageBoundingBox",
+                "bounding_box": {"top": c[1], "left": c[0], "height": c[3] - c[1], "width": c[2] - c[0]},
+            }
+            for label, c in BOXES[stem]
+        ]
+        label = {
+            "label_kind": "Default",
+            "version": "1.0.0",
+            "annotations": {"objects": objects, "classifications": []},
+        }
+        row = {
+            "data_row": {"id": "cl1", "external_id": f"{stem}.jpg", "row_data": f"https://bucket/{stem}.jpg?X-Goog=1"},
+            "media_attributes": {"height": HEIGHT, "width": WIDTH, "mime_type": "image/jpeg"},
+            "projects": {"cl0": {"name": "boards", "labels": [label]}},
+        }
+        lines.append(json.dumps(row))
+    write(folder / "export.ndjson", "\n".join(lines) + "\n")
+    images(folder / "images")
+
+
+def ultralytics(folder: Path) -> None:
+    names = {str(n): name for n, name in enumerate(NAMES)}
+    lines = [json.dumps({"type": "dataset", "task": "detect", "name": "boards", "class_names": names})]
+    for stem in STEMS:
+        boxes = [list(map(float, line.split())) for line in yolo_lines(stem).splitlines()]
+        record = {
+            "type": "image",
+            "file": f"{stem}.jpg",
+            "url": f"https://x/{stem}.jpg",
+            "width": WIDTH,
+            "height": HEIGHT,
+        }
+        lines.append(
+            json.dumps({**record, "split": "train" if stem < "img2" else "val", "annotations": {"boxes": boxes}})
+        )
+    write(folder / "boards.ndjson", "\n".join(lines))
+    images(folder)
+
+
+def dota(folder: Path) -> None:
+    images(folder / "images", lambda stem: f"{stem}.png")
+    for stem in STEMS:
+        rows = [
+            f"{c[0]}.0 {c[1]}.0 {c[2]}.0 {c[1]}.0 {c[2]}.0 {c[3]}.0 {c[0]}.0 {c[3]}.0 {label} 0\n"
+            for label, c in BOXES[stem]
+        ]
+        write(folder / "labelTxt" / f"{stem}.txt", "".join(["imagesource:GoogleEarth\n", "gsd:0.146\n", *rows]))
+
+
+def hugging_face(folder: Path) -> None:
+    lines = [
+        json.dumps(
+            {
+                "file_name": f"{s}.jpg",
+                "objects": {
+                    "bbox": [list(sides(c).values()) for _, c in BOXES[s]],
+                    "categories": [la for la, _ in BOXES[s]],
+                },
+            }
+        )
+        for s in STEMS
+    ]
+    write(folder / "train" / "metadata.jsonl", "\n".join(lines))
+    images(folder / "train")
+
+
+TOOLS: dict[str, tuple[Callable[[Path], None], str]] = {
+    "Label Studio JSON": (label_studio, "labelstudio"),
+    "Label Studio JSON-MIN": (label_studio_min, "labelstudio"),
+    "Label Studio COCO": (label_studio_coco, "coco"),
+    "Label Studio YOLO": (label_studio_yolo, "yolo"),
+    "CVAT for video": (cvat_video, "cvat"),
+    "CVAT for images of a video": (cvat_images, "cvat"),
+    "CVAT YOLO 1.1": (cvat_yolo, "yolo"),
+    "Darknet": (darknet, "yolo"),
+    "Roboflow Darknet": (roboflow_darknet, "yolo"),
+    "Roboflow YOLO": (roboflow_yolo, "yolo"),
+    "LabelImg YOLO": (label_img, "yolo"),
+    "voc_label.py": (voc_label, "yolo"),
+    "MakeSense CSV": (make_sense_csv, "csv"),
+    "keras-retinanet CSV": (retinanet_csv, "csv"),
+    "Kaggle CSV": (kaggle_csv, "csv"),
+    "CSV of sides": (sides_csv, "csv"),
+    "VIA JSON": (via_json, "via"),
+    "VIA project": (via_project, "via"),
+    "VIA CSV": (via_csv, "via"),
+    "roLabelImg": (ro_label_img, "voc"),
+    "Labelbox VOC": (labelbox_voc, "voc"),
+    "LabelMe web": (labelme_web, "voc"),
+    "LVIS": (lvis, "coco"),
+    "LabelMe with images inside": (labelme_alone, "labelme"),
+    "Supervisely": (supervisely, "supervisely"),
+    "VoTT": (vott, "vott"),
+    "Datumaro": (datumaro, "datumaro"),
+    "Labelbox": (labelbox, "labelbox"),
+    "Ultralytics NDJSON": (ultralytics, "ultralytics"),
+    "DOTA": (dota, "dota"),
+    "Hugging Face": (hugging_face, "huggingface"),
+}
+# Nothing in these says that img3 was looked at.
+SAY_NOTHING = {"MakeSense CSV", "Kaggle CSV", "CSV of sides"}
+GIVEN = {
+    "Darknet": (2, 2),
+    "Roboflow Darknet": (2, 2),
+    "Roboflow YOLO": (2, 2),
+    "Datumaro": (2, 2),
+    "Ultralytics NDJSON": (2, 2),
+}
+
+
+def do(source: Path, run: Run, **settings: Any) -> dict[str, Any]:
+    config = Config.model_validate({"convert": {"source": source, "near_duplicates": False, **settings}})
+    convert.main(config.convert, run, 0, workers=1)
+    receipt: dict[str, Any] = read_json(run.receipt)
+    return receipt
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_what_a_tool_exports_goes_in_as_it_is(tool: str, tmp_path: Path) -> None:
+    lay, name = TOOLS[tool]
+    lay(tmp_path / "source")
+    found_name, source = formats.read(tmp_path / "source")
+    assert found_name == name
+    found = {}
+    for item in source.images:
+        number = int("".join(filter(str.isdigit, item.image.stem.partition(".rf")[0]))[-1])
+        found[f"img{number}"] = sorted((box.label, *box[1:5]) for box in item.boxes)
+        assert not [box.damage for box in item.boxes if box.damage]
+        assert (item.annotation is None) == (tool in SAY_NOTHING and number == 3)
+    assert found.keys() == BOXES.keys()
+    for stem, boxes in BOXES.items():
+        truth = sorted((label, *corners) for label, corners in boxes)
+        assert [one[0] for one in found[stem]] == [one[0] for one in truth]
+        # YOLO text has eight decimals here.
+        np.testing.assert_allclose([o[1:] for o in found[stem]], [o[1:] for o in truth], atol=1e-4) if truth else None
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_what_a_tool_exports_adds_up_in_the_receipt(tool: str, tmp_path: Path) -> None:
+    TOOLS[tool][0](tmp_path / "source")
+    unlabelled = "background" if tool in SAY_NOTHING else "error"
+    receipt = do(tmp_path / "source", Run(tmp_path / "runs" / "one"), split=RATIOS, unlabelled=unlabelled)
+    assert receipt["images"]["used"] == 4
+    assert receipt["boxes"] == {"read": 6, "kept": 6, "clipped": 0, "dropped": 0, "ignored": 0}
+    # Darknet's lists name each image once more; an image that lies in its annotation has no name to match.
+    names = {"Darknet": 8, "CVAT YOLO 1.1": 8, "LabelMe with images inside": 0}.get(tool, 4 - (tool in SAY_NOTHING))
+    assert sum(receipt["names_matched"].values()) == names
+    assert len(receipt["background_by_setting"]) == (tool in SAY_NOTHING)
+    if tool in GIVEN:
+        splits = do(tmp_path / "source", Run(tmp_path / "runs" / "two"))["splits"]
+        assert (splits["train"]["images"], splits["val"]["images"]) == GIVEN[tool]
+
+
+def one_of(tool: str, folder: Path) -> tuple[Path, str]:
+    """The annotation file of a tool, and its text."""
+    TOOLS[tool][0](folder)
+    found = [
+        path for path in sorted(folder.rglob("*")) if path.suffix in (".json", ".ndjson", ".jsonl", ".csv", ".xml")
+    ]
+    others = ("meta.json", "notes.json")
+    path = next(path for path in found if path.name not in others and not path.name.endswith("-asset.json"))
+    return path, path.read_text()
+
+
+# What is changed in a file -> what becomes of it.
+DAMAGE: dict[str, tuple[str, str, str, str]] = {
+    "Label Studio: no size": ("Label Studio JSON", '"original_width": 320', '"original_width": null', "original_width and original_height are no size"),
+    "Label Studio: no label": ("Label Studio JSON", '"rectanglelabels": ["cat"]', '"rectanglelabels": []', "class is None; name it"),
+    "Label Studio: text": ("Label Studio JSON", '"width": 25.0', '"width": "wide"', "has not the numbers x, y, width, height"),
+    "VIA: shape": ("VIA JSON", '"name": "rect"', '"name": "blob"', "'blob' is not a shape that we know"),
+    "VIA: no attribute": ("VIA JSON", '{"class": "cat"}', "{}", "class is None; name it"),
+    "VIA CSV: no JSON": ("VIA CSV", '""name"": ""rect""', '""name"": ', "a region that is not JSON"),
+    "Supervisely: kind": ("Supervisely", '"geometryType": "rectangle"', '"geometryType": "sphere"', "geometryType 'sphere' is not one"),
+    "Supervisely: bitmap": ("Supervisely", '"origin": [', '"origin": ["x", ', "a bitmap that cannot be read"),
+    "VoTT: box": ("VoTT", '"left": 20', '"left": null', "has not the numbers left, top, width, height"),
+    "Datumaro: label": ("Datumaro", '"label_id": 0', '"label_id": 7', "class is None; name it"),
+    "Labelbox: box": ("Labelbox", '"top": 30', '"top": "up"', "has not the numbers left, top, width, height"),
+    "Ultralytics: class": ("Ultralytics NDJSON", "[0.0, ", "[9.0, ", "class 9.0, outside the valid range 0..1"),
+    "Hugging Face: three": ("Hugging Face", "[[20, 30, 80, 60]", "[[20, 30, 80]", "is not [x, y, width, height]"),
+    "Kaggle: three": ("Kaggle CSV", "[20.0, ", "[", "is not x, y, width, height"),
+    "CVAT video": ("CVAT for video", 'xtl="20"', 'xtl="left"', "xtl is 'left', not a number"),
+    "roLabelImg": ("roLabelImg", "<angle>", "<angle>x", "angle is 'x3.14"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_one_damaged_annotation_is_a_box_with_the_reason(case: str, tmp_path: Path) -> None:
+    tool, old, new, why = DAMAGE[case]
+    path, text = one_of(tool, tmp_path)
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    boxes = [box for item in formats.read(tmp_path)[1].images for box in item.boxes]
+    assert len(boxes) == 6
+    [damaged] = [box for box in boxes if box.damage]
+    assert why in damaged.damage and damaged.id
+
+
+BROKEN: dict[str, tuple[str, str, str, str]] = {
+    "Label Studio: no image": ("Label Studio JSON", '{"image": "/data/upload/1/00000001-img0.jpg"}', '{"text": "hello"}', r"task 1 names no image"),
+    "VIA: no name": ("VIA JSON", '"filename": "img0.jpg"', '"filename": 7', r"an image with the filename 7"),
+    "VoTT: no name": ("VoTT", '"name": "img0.jpg"', '"name": null', r"an asset with the name None"),
+    "Datumaro: no names": ("Datumaro", '"labels": [', '"tags": [', r"`categories` has no label with a list of names"),
+    "Labelbox: cut": ("Labelbox", '{"data_row"', '{"data_row', r"line 1: not a JSON object|no annotations that we know"),
+    "Ultralytics: names": ("Ultralytics NDJSON", '{"0": "cat", "1": "dog"}', '{"0": "cat", "1": "cat"}', r"line 1: class_names are"),
+    "Hugging Face: lengths": ("Hugging Face", '"categories": ["cat", ', '"categories": [', r"line 1: objects .* are not lists of bbox and category"),
+    "CVAT video: frame": ("CVAT for video", 'frame="0"', 'frame="first"', r"track 1, shape 1: frame is 'first', not a number"),
+    "a key twice": ("VIA JSON", '"filename": "img0.jpg"', '"filename": "img0.jpg", "regions": []', r"the key 'regions' is there twice"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_file_that_cannot_be_read_is_refused_by_name(case: str, tmp_path: Path) -> None:
+    tool, old, new, said = BROKEN[case]
+    path, text = one_of(tool, tmp_path)
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(DataError, match=said) as error:
+        do(tmp_path, Run(tmp_path.parent / "runs" / "x"), split=RATIOS)
+    assert "\n" not in str(error.value)
+
+
+def test_a_track_moves_in_a_straight_line_between_its_key_frames(tmp_path: Path) -> None:
+    shapes = "".join(
+        f'<box frame="{frame}" keyframe="1" outside="0" occluded="0" xtl="{x}" ytl="10" xbr="{x + 20}" ybr="30"/>'
+        for frame, x in ((0, 0), (2, 100))
+    )
+    write(tmp_path / "a.xml", f'<annotations><track id="0" label="cat">{shapes}</track></annotations>')
+    images(tmp_path, lambda stem: f"frame_{STEMS.index(stem):06}.jpg")
+    found = {item.image.stem[-1]: [box[1:5] for box in item.boxes] for item in formats.read(tmp_path)[1].images}
+    assert found == {"0": [(0, 10, 20, 30)], "1": [(50, 10, 70, 30)], "2": [(100, 10, 120, 30)], "3": []}
+
+
+@pytest.mark.parametrize("degrees", [0, 30, 90, 200])
+def test_a_turned_box_of_label_studio_is_framed(degrees: float, tmp_path: Path) -> None:
+    """It turns about its upper left corner; the oracle turns each corner as a complex number."""
+    value = {"x": 50, "y": 50, "width": 10, "height": 20, "rotation": degrees, "rectanglelabels": ["cat"]}
+    result = {"type": "rectanglelabels", "original_width": 200, "original_height": 100, "value": value}
+    write(tmp_path / "a.json", [{"id": 1, "data": {"image": "img0.jpg"}, "annotations": [{"result": [result]}]}])
+    images(tmp_path)
+    [box] = [box for item in formats.read(tmp_path)[1].images for box in item.boxes]
+    turn = complex(math.cos(math.radians(degrees)), math.sin(math.radians(degrees)))
+    corners = [complex(100, 50) + complex(x, y) * turn for x in (0, 20) for y in (0, 20)]
+    expected = [
+        min(c.real for c in corners),
+        min(c.imag for c in corners),
+        max(c.real for c in corners),
+        max(c.imag for c in corners),
+    ]
+    np.testing.assert_allclose(box[1:5], expected, atol=1e-9)
