@@ -32,7 +32,7 @@ from pipeline.errors import ConfigError, did_you_mean
 
 class Section(BaseModel):
     # Not strict: PyYAML reads 1e-3 as text, and a person means a number.
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 def _without_nan(value: Any) -> Any:
@@ -51,8 +51,11 @@ class Ratios(Section):
     """Shares of the images, drawn with the seed. They add up to 1."""
 
     train: float = Field(gt=0, lt=1)
+    """Share of the images."""
     val: float = Field(gt=0, lt=1)
+    """Share of the images."""
     test: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the images; 0 makes no test split."""
 
     @model_validator(mode="after")
     def _add_up(self) -> Ratios:
@@ -79,17 +82,36 @@ FIFTYONE = "fiftyone:"  # `fiftyone:TYPE` reads whatever FiftyOne can import
 
 
 class Convert(Section):
+    """What to read, and what to do with what is doubtful in it."""
+
     source: Path
+    """Folder with the data set as you received it. It is read and never written."""
     format: str = "auto"
+    """Annotation format. `auto` tells the formats apart by the files that are there; `fiftyone:TYPE` reads whatever
+    FiftyOne can import. The table in [data/README.md](../data/README.md) describes each one."""
     # A list keeps and orders; a mapping `source name: our name` also renames, merges, and drops with null.
     classes: tuple[str, ...] | dict[str, str | None] = ()
+    """Names in the order of their ids; an empty list takes those of the source. `{theirs: ours, other: null}` renames,
+    merges and drops."""
     split: Split = "given"
+    """`given` takes the splits of the source. Shares such as `{train: 0.7, val: 0.15, test: 0.15}` draw them with the
+    seed."""
     group_by: str | None = None
+    """Regular expression, searched in the file name, and only then in the folders. Images with the same match (or the
+    same group, if the expression has one) stay in one split: those of a video, a board, a patient."""
     near_duplicates: bool = True
+    """Look for resized, recompressed, flipped and turned copies, and keep them in one split."""
     leaks: Literal["report", "move", "error"] = "report"
+    """What to do with copies that a given split has on both sides: report them, move them to where most of them are, or
+    stop."""
     on_problem: Literal["fix", "drop", "error"] = "fix"
+    """`fix` repairs what has one right answer and refuses the rest. `drop` leaves out all that is in doubt. `error`
+    refuses it."""
     min_side: float = Field(default=1.0, ge=0)
+    """Side in pixels of the original image. A box with a side of that or less is dropped: it shows nothing."""
     unlabelled: Literal["error", "background"] = "error"
+    """What an image without annotation is: a mistake, or a background image that shows no object.
+    With `background`, an image whose annotation could be in one of the files is still refused."""
 
     @field_validator("format")
     @classmethod
@@ -140,10 +162,16 @@ class Convert(Section):
 
 
 class Augment(Section):
+    """Copies of training images. The validation and test splits are never touched."""
+
     copies: int = Field(default=0, ge=0, le=100)
+    """Transformed copies of each training image. Each copy makes every epoch longer by one training set."""
     balance: bool = False
+    """Make more copies of images with rare classes (repeat-factor sampling)."""
     transforms: tuple[dict[str, dict[str, Argument]], ...] = ()
+    """Albumentations' names and arguments, in the order of their work: `- HorizontalFlip: {p: 0.5}`."""
     min_visibility: float = Field(default=0.3, ge=0, le=1)
+    """Share of a box's area. A box of which less stays in the image is dropped from that copy."""
 
     @model_validator(mode="after")
     def _one_name_each(self) -> Augment:
@@ -161,15 +189,20 @@ class LrGroups(Section):
     """Factors of a phase's rate, by part of the model."""
 
     backbone: float = Field(default=1.0, gt=0)
+    """Factor for the layers of the model's own backbone section."""
     neck: float = Field(default=1.0, gt=0)
+    """Factor for the layers between backbone and head."""
     head: float = Field(default=1.0, gt=0)
+    """Factor for the last layer."""
 
 
 class BatchNorm(Section):
     """Layers in `train` measure the new images, those in `eval` keep the mean and variance they have."""
 
     frozen: Literal["eval", "train"] = "eval"
+    """Layers that the phase freezes."""
     trainable: Literal["eval", "train"] = "train"
+    """All other layers."""
 
 
 FREEZE_WORDS = ("backbone", "all-but-head", "none")
@@ -198,12 +231,21 @@ class Phase(Section):
     """A stretch of training with one set of frozen layers. `lr` multiplies the base rate, `lr0` replaces it."""
 
     epochs: int = Field(ge=1)
+    """Passes over the training images."""
     freeze: Annotated[str | int | tuple[int | str, ...], BeforeValidator(_freeze)] = "none"
+    """`backbone`, `all-but-head`, `none`, a number of first layers, or a list of these words, layer numbers and names
+    such as `"23.cv3"`."""
     lr: float = Field(default=1.0, gt=0)
+    """Factor of the base rate. Name `lr` or `lr0`, not both."""
     lr0: float | None = Field(default=None, gt=0)
+    """Learning rate of this phase, instead of the base rate."""
     lr_groups: LrGroups = LrGroups()
+    """Factors of the phase's rate, by part of the model."""
     batchnorm: BatchNorm = BatchNorm()
+    """What BatchNorm layers do with their mean and variance."""
     patience: int | None = Field(default=None, ge=1)
+    """Epochs without a better val mAP50-95 after which the phase ends; null never ends it early. A phase with it is
+    validated after each epoch."""
 
     @model_validator(mode="after")
     def _one_rate(self) -> Phase:
@@ -213,24 +255,45 @@ class Phase(Section):
 
 
 class Train(Section):
+    """How the model is trained. [training.md](training.md) explains it."""
+
     weights: str = Field(default="yolo26n.pt", min_length=1)
+    """A path, a name in `data/weights`, or one that Ultralytics offers. `yolo26n.yaml` starts from random weights."""
     fallback: str | None = Field(default=None, min_length=1)
+    """Weights to use where `weights` are neither here nor can be downloaded. With null the stage stops instead."""
     imgsz: int = Field(default=640, ge=32, multiple_of=32)
+    """Side in pixels of the square that images are fitted into. Half of it is four times faster."""
     recipe: Literal["auto", "ultralytics"] = "auto"
+    """`auto` takes what is not named here from the number of images and classes, and notes each choice with its reason
+    in `train.json`. `ultralytics` leaves it to Ultralytics' defaults."""
     batch: int | None = Field(default=None, ge=1)
+    """Images per optimizer step. With `recipe: auto`, null is 4 below 1,500 images: few images need many steps."""
     lr0: float | None = Field(default=None, gt=0)
+    """Base learning rate. With `recipe: auto`, null is Ultralytics' rule for AdamW,
+    `0.002 * 5 / (4 + number of classes)`."""
     phases: Annotated[tuple[Phase, ...], Field(min_length=1)] | None = None
+    """Phases, one after the other. Each goes on where the one before ended. Null is two, frozen and then free, as long
+    as so many images need."""
     cache_features: Literal["auto", True, False] = "auto"
+    """Compute the outputs of frozen first layers once per image, not in every epoch. Such a phase sees each image
+    unchanged. `auto` does it in phases of 2 epochs or more while the disk has room, `true` insists, `false` never
+    does."""
     ema: float | None = Field(default=None, gt=0)
+    """Epochs that the average of the weights, which is what is kept, looks back over. Null is a twelfth of a phase of
+    ten epochs or more, and of a last phase of three or fewer."""
     l2_sp: float = Field(default=0.0, ge=0)
+    """Strength of the pull of the weights towards those of the start, head excluded. 0 is none; try 1 to 100."""
     args: dict[str, Argument] = {}
+    """Any other training argument of Ultralytics, by its own name: `{mosaic: 0.5, cos_lr: true}`."""
 
 
 class Wanted(Section):
     """What the thresholds are chosen for, in place of the best F1."""
 
     precision: float | None = Field(default=None, gt=0, le=1)
+    """Precision on val that each class's threshold reaches, where it can."""
     recall: float | None = Field(default=None, gt=0, le=1)
+    """Recall on val that each class's threshold reaches, where it can."""
 
     @model_validator(mode="after")
     def _one_of_them(self) -> Wanted:
@@ -240,12 +303,21 @@ class Wanted(Section):
 
 
 class Validate(Section):
+    """How predictions are made and judged. [validation.md](validation.md) explains it."""
+
     conf: float = Field(default=0.001, ge=0, lt=1)
+    """Score from which a prediction counts for average precision. Higher is faster, and gives lower figures."""
     iou: float = Field(default=0.7, gt=0, le=1)
+    """IoU from which non-maximum suppression takes two boxes for one object."""
     max_det: int = Field(default=300, ge=1)
+    """Predictions per image, at most."""
     wanted: Wanted | None = None
+    """What each class's threshold is chosen for on val. Null is the best F1."""
     retention: Path | None = None
+    """`data.yaml` of a labelled set of the source model's classes, to see what the model still knows of them."""
     reconcile: tuple[str, ...] = ()
+    """Tools that evaluate the same predictions, with each difference explained: `ultralytics`, which
+    is fast, and `fiftyone`, which is slow."""
 
     @model_validator(mode="before")
     @classmethod
@@ -267,12 +339,19 @@ class Validate(Section):
 
 
 class Inspect(Section):
+    """What FiftyOne shows. [fiftyone.md](fiftyone.md) explains it."""
+
     confident: float = Field(default=0.6, gt=0, le=1)
+    """Score from which a false positive is a confident one, and perhaps a label that is missing."""
     similarity: float = Field(default=0.95, gt=0, le=1)
+    """Cosine of the backbone's features, 1 at most, from which two images count as similar."""
 
 
 class Report(Section):
+    """The page that shows a run."""
+
     worst: int = Field(default=24, ge=0, le=200)
+    """Images shown, those with most errors first."""
 
 
 Precision = Literal["fp32", "fp16", "int8"]
@@ -292,13 +371,21 @@ class Target(Section):
     """One artefact, in Ultralytics' words."""
 
     format: Literal["onnx", "openvino", "ncnn", "torchscript", "litert", "engine"]
+    """Format of the artefact; `litert` after `make litert`, `engine` is TensorRT."""
     quantize: int | None = None
+    """Bits of the artefact's numbers, 16 or 8; null is 32. [export.md](export.md) says which format has which."""
     nms: bool | None = None
+    """Null: the runner sorts boxes out. `false`: the NMS-free head. `true`: the graph sorts them out itself."""
     imgsz: int | None = Field(default=None, ge=32, multiple_of=32)
+    """Side of the input in pixels; null is that of the training."""
     dynamic: bool = False
+    """Let the height, the width and the number of images vary."""
     opset: int | None = Field(default=None, ge=13, le=20)
+    """Version of ONNX's operators; null is the exporter's choice."""
     simplify: bool = True
+    """Simplify the graph."""
     recipe: Literal["auto", "naive"] = "auto"
+    """For 8 bits of onnx and openvino. `naive` puts every layer into 8 bits, to see what that loses."""
 
     @model_validator(mode="after")
     def _possible(self) -> Target:
@@ -332,13 +419,20 @@ class Limits(Section):
     """How far an artefact may be from its model; None is not judged."""
 
     max_box_px: float | None = Field(default=None, gt=0)
+    """Largest difference of one coordinate of a box's corners, in pixels of the original image."""
     max_score: float | None = Field(default=None, gt=0)
+    """Largest difference of two scores of one box."""
     max_changed: float | None = Field(default=None, ge=0, le=1)
+    """Share of boxes that are lost, invented or of another class."""
     max_score_shift: float | None = Field(default=None, gt=0, le=1)
+    """Largest average difference of scores, in either direction."""
     max_ap_drop: float | None = Field(default=None, ge=0, le=100)
+    """Loss of mAP50-95, in points (hundredths)."""
 
 
 class Limits32(Limits):
+    """Of artefacts in 32 bits."""
+
     max_box_px: float | None = Field(default=0.5, gt=0)
     max_score: float | None = Field(default=1e-3, gt=0)
     max_changed: float | None = Field(default=0.0, ge=0, le=1)
@@ -346,36 +440,56 @@ class Limits32(Limits):
 
 
 class Limits16(Limits):
+    """Of artefacts in 16 bits."""
+
     max_changed: float | None = Field(default=0.05, ge=0, le=1)
     max_score_shift: float | None = Field(default=0.01, gt=0, le=1)
     max_ap_drop: float | None = Field(default=0.2, ge=0, le=100)
 
 
 class Limits8(Limits):
+    """Of artefacts in 8 bits."""
+
     max_score_shift: float | None = Field(default=0.1, gt=0, le=1)
     max_ap_drop: float | None = Field(default=1.5, ge=0, le=100)
 
 
 class LimitsByPrecision(Section):
+    """How far an artefact may be from its model, by its precision."""
+
     fp32: Limits32 = Limits32()
+    """Equal."""
     fp16: Limits16 = Limits16()
+    """Nearly equal."""
     int8: Limits8 = Limits8()
+    """As good."""
 
 
 class Calibration(Section):
     """The training images that the ranges of 8-bit numbers are measured on."""
 
     images: int = Field(default=128, ge=1)
+    """Training images to measure on, never val or test. Each class in turn gives one that shows it."""
     per_class: int = Field(default=5, ge=1)
+    """Training images of each class, at least. With fewer, 8 bits are refused."""
     draws: int = Field(default=3, ge=1, le=10)
+    """Choices of images to compare, so that the manifest tells how much the choice matters."""
 
 
 class Export(Section):
+    """What is made for the device, and how it is judged. [export.md](export.md) explains it."""
+
     targets: tuple[Target, ...] = Field(default=(Target(format="onnx"),), min_length=1)
+    """The artefacts to make."""
     images: int = Field(default=300, ge=1)
+    """Validation images, at most, on which each artefact is compared with the model."""
     conf: float = Field(default=0.25, gt=0, lt=1)
+    """Score from which a box has to be there on both sides. Where no box reaches it, half of the model's best score on
+    these images counts, and the manifest says so."""
     limits: LimitsByPrecision = LimitsByPrecision()
+    """An artefact that is further from its model than this fails the stage. Null is not judged."""
     calibration: Calibration = Calibration()
+    """On what 8 bits are calibrated."""
 
     @model_validator(mode="after")
     def _targets_once(self) -> Export:
@@ -386,17 +500,25 @@ class Export(Section):
 
 
 class Config(Section):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    """One experiment."""
 
     seed: int = Field(default=0, ge=0, lt=2**32)
+    """Seed of everything random: another one gives another split, other copies, other weights."""
     convert: Convert
+    """Annotations to an Ultralytics data set."""
     augment: Augment = Augment()
+    """More training images."""
     train: Train = Train()
+    """Training in phases."""
     # BaseModel.validate exists; the word stays `validate` wherever people see it.
     validate_: Validate = Field(default=Validate(), alias="validate")
+    """Figures, errors and thresholds."""
     inspect: Inspect = Inspect()
+    """The run in FiftyOne."""
     report: Report = Report()
+    """The run on one page."""
     export: Export = Export()
+    """Bundles for the device."""
 
     def section(self, stage: str) -> Section:
         section = getattr(self, "validate_" if stage == "validate" else stage)
@@ -513,12 +635,12 @@ def _keys_of(place: list[str]) -> list[str]:
         if section is None or part.isdigit():  # the number of a list's item
             continue
         fields = {field.alias or name: field for name, field in section.model_fields.items()}
-        section = _section_in(fields[part].annotation) if part in fields else None
+        section = section_in(fields[part].annotation) if part in fields else None
     return [field.alias or name for name, field in section.model_fields.items()] if section else []
 
 
-def _section_in(annotation: Any) -> type[BaseModel] | None:
+def section_in(annotation: Any) -> type[BaseModel] | None:
     """Return the section that a field's type holds, be it in a union or a tuple."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next(filter(None, map(_section_in, get_args(annotation))), None)
+    return next(filter(None, map(section_in, get_args(annotation))), None)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Trained, needs_browser
+from conftest import Trained, needs_browser, read_coco, settings, write_coco
+
+from pipeline import convert, params, report, train, validate
+from pipeline.config import Config
+from pipeline.run import Run
 
 pytestmark = needs_browser
 
@@ -45,3 +51,56 @@ def test_it_fits_and_asks_for_nothing(trained: Trained, browser: Any, width: int
     page.close()
     assert said == []
     assert [url for url in asked if url != address and not url.startswith("data:")] == []
+
+
+LONG = ["unbreakable" * 5, "a component with a name of many words, as catalogues of suppliers have them", "缺口" * 12]
+CLASSES = {1: ["one"], 6: [*LONG, "Open_circuit", "x", "<b>"], 40: [*LONG, *(f"component no. {n}" for n in range(37))]}
+
+
+@pytest.fixture(scope="module", params=CLASSES)
+def classes(request: pytest.FixtureRequest, tiles: Path, start: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run whose boxes take so many classes in turn."""
+    names, folder = CLASSES[request.param], tmp_path_factory.mktemp("classes")
+    source = Path(shutil.copytree(tiles, folder / "source"))
+    for split in ("train", "val", "test"):
+        data = read_coco(source, split)
+        for number, box in enumerate(data["annotations"]):
+            box["category_id"] = number % len(names)
+        data["categories"] = [{"id": number, "name": name} for number, name in enumerate(names)]
+        write_coco(source, split, data)
+    run = Run(folder / "runs" / "tiny")
+    config = Config.model_validate(
+        settings(source, start, train={"phases": [{"epochs": 1}]}, convert={"classes": names}, augment={"copies": 0})
+    )
+    params.main(config, run)
+    convert.main(config.convert, run, config.seed)
+    shutil.copytree(run.dataset, run.augmented)
+    train.main(config.train, run, config.seed, "cpu", 0)
+    validate.main(config.validate_, run, "cpu")
+    report.main(config.report, run)
+    return run
+
+
+# By how many pixels each table is wider than its place, in which it then scrolls.
+TABLES = """() => Object.fromEntries([...document.querySelectorAll('.scroll')].map(region =>
+  [region.getAttribute('aria-label') || region.textContent, region.scrollWidth - region.clientWidth]))"""
+# Headings of the confusion matrix whose text reaches out of their cell.
+HEADINGS = """() => [...document.querySelectorAll('.heat th')].filter(th => {
+  const cell = th.getBoundingClientRect()
+  const range = document.createRange(); range.selectNodeContents(th); const text = range.getBoundingClientRect()
+  return text.width > cell.width + 1 || text.height > cell.height + 1}).map(th => th.textContent)"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_any_number_of_classes_fits(classes: Run, browser: Any, width: int, scheme: str) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page.goto((classes.report / "index.html").resolve().as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    hidden = {name for name, pixels in page.evaluate(TABLES).items() if pixels}
+    assert not hidden if width == 1280 else "Kinds of errors" not in hidden
+    assert page.evaluate(HEADINGS) == []
+    # Who scrolls a table to its end still sees whose row it is.
+    page.evaluate("document.querySelector('.heat').parentElement.scrollLeft = 9999")
+    assert page.evaluate("document.querySelector('.heat th.name').getBoundingClientRect().left") >= 0
+    page.close()

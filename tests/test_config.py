@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import yaml
 from conftest import ROOT
 from pydantic import ValidationError
 
+from pipeline import config_reference
 from pipeline.config import Config, load
 from pipeline.errors import ConfigError
 
@@ -46,6 +48,32 @@ def test_the_sample_explains_every_key() -> None:
         if line.startswith("  ") and not line.strip().startswith(("#", "-"))
     ]
     assert all("#" in line or line.rstrip().endswith(":") for line in lines)
+
+
+def test_the_reference_is_made_from_the_config() -> None:
+    page = (ROOT / "docs" / "config.md").read_text(encoding="utf-8")
+    assert page == config_reference.page(), "python -m pipeline.config_reference > docs/config.md"
+
+
+SECTIONS = dict(config_reference.sections())
+
+
+def test_the_reference_has_every_section() -> None:
+    assert {"", "train", "train.phases[].batchnorm", "convert.split", "validate.wanted", "export.targets[]"} < {
+        *SECTIONS
+    }
+
+
+@pytest.mark.parametrize("path", SECTIONS)
+def test_the_sample_names_every_key_that_the_reference_explains(path: str) -> None:
+    text = (ROOT / "configs" / "sample.yaml").read_text()
+    top = re.split(r"[.\[]", path)[0]
+    [block] = re.findall(rf"^{top}:.*?(?=^\w|\Z)", text, re.M | re.S) if top else [text]
+    rows = config_reference.rows(SECTIONS[path])
+    assert rows
+    for key, _, _, meaning in rows:
+        assert re.search(rf"\b{key}\b", block), key
+        assert meaning.endswith("."), key
 
 
 def test_the_sample_tells_the_defaults() -> None:

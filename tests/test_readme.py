@@ -1,10 +1,11 @@
-"""The README tells the truth about commands, files, links and figures."""
+"""The README and docs/ tell the truth about commands, files, links and figures."""
 
 from __future__ import annotations
 
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -14,29 +15,34 @@ from conftest import ROOT
 from pipeline.config import Config
 from pipeline.options import OTHERS, STAGES
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", ROOT / ".github" / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+TEXTS = {path: path.read_text(encoding="utf-8") for path in PAGES}
+ALL = "\n\n".join(TEXTS.values())
+of_each_page = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
 def test_every_make_target_named_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.M))
-    code = re.findall(r"```.*?```|`[^`\n]+`|^    make .*$", README, re.S | re.M)
+    code = [
+        code for text in TEXTS.values() for code in re.findall(r"```.*?```|`[^`\n]+`|^    make .*$", text, re.S | re.M)
+    ]
     named = {name for block in code for name in re.findall(r"(?:^|`|\$ |    )make ([a-z-]+)", block, re.M)}
     assert len(named) > 5 and named <= targets, named - targets
 
 
 def test_every_pipeline_command_named_exists() -> None:
-    named = re.findall(r"python -m pipeline ([a-z]+)", README)
+    named = re.findall(r"python -m pipeline ([a-z]+)", ALL)
     assert set(named) <= {*STAGES, *OTHERS}
 
 
 def test_every_config_named_exists() -> None:
-    named = set(re.findall(r"configs/([\w-]+\.yaml)", README)) - {"NAME.yaml", "mine.yaml"}
+    named = set(re.findall(r"configs/([\w-]+\.yaml)", ALL)) - {"NAME.yaml", "mine.yaml"}
     assert named and all((ROOT / "configs" / name).is_file() for name in named)
 
 
 def test_the_map_names_real_files() -> None:
-    [block] = [block for block in re.findall(r"```text\n(.*?)```", README, re.S) if "pipeline/" in block]
+    [block] = [block for block in re.findall(r"```text\n(.*?)```", ALL, re.S) if "pipeline/" in block]
     folder, named = "", set()
     for line in block.splitlines():
         name = line.split()[0]
@@ -50,16 +56,35 @@ def test_the_map_names_real_files() -> None:
     assert {f"pipeline/{path.name}{'/' if path.is_dir() else ''}" for path in entries} <= named
 
 
-def test_every_link_leads_somewhere() -> None:
-    for target in re.findall(r"\]\((?!http)([^)#]+)", README):
-        assert (ROOT / target).exists(), target
+def anchors(page: Path) -> set[str]:
+    """The addresses of a page's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-def test_yaml_in_the_readme_is_a_config() -> None:
-    blocks = re.findall(r"```yaml\n(.*?)```", README, re.S)
-    assert blocks
+@of_each_page
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target, anchor in re.findall(r"\]\((?!http)([^)#]*)#?([^)]*)\)", TEXTS[page]):
+        found = page.parent / target if target else page
+        assert found.exists(), target
+        assert not anchor or anchor in anchors(found), f"{target}#{anchor}"
+
+
+def test_every_page_is_linked_from_the_readme() -> None:
+    named = {(ROOT / target).resolve() for target in re.findall(r"\]\(([^)#]+\.md)", TEXTS[ROOT / "README.md"])}
+    assert set(PAGES) - {ROOT / "README.md"} <= named
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda path: path.name)
+def test_every_page_starts_with_what_the_reader_wants(page: Path) -> None:
+    assert re.match(r"# .+\n\nYou want ", TEXTS[page])
+
+
+def test_yaml_in_the_documentation_is_a_config() -> None:
+    blocks = [block for text in TEXTS.values() for block in re.findall(r"^ *```yaml\n(.*?)```", text, re.S | re.M)]
+    assert len(blocks) > 2
     for block in blocks:
-        Config.model_validate({"convert": {"source": "x"}, **yaml.safe_load(block)})
+        Config.model_validate({"convert": {"source": "x"}, **yaml.safe_load(textwrap.dedent(block))})
 
 
 # --- Figures: those of benchmarks come from the files that the benchmarks wrote --------------------------
@@ -67,7 +92,6 @@ def test_yaml_in_the_readme_is_a_config() -> None:
 # `<!-- figures: FILE, ... -->` over a table, a fenced block or a paragraph names its sources. Lines of tables and fenced
 # blocks are lines of a source, word for word; numbers of a paragraph are numbers of a source.
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SOURCES = re.compile(r"<!-- figures: (.+) -->")
 NUMBER = re.compile(r"(?<![\w.,:/-])\d[\d,]*(?:\.\d+)?(?![\w.]*\d)")
 # What speaks of a measurement: a decimal number, or one with a unit.
@@ -122,15 +146,15 @@ def complaints(text: str) -> list[str]:
     return said
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+@of_each_page
 def test_every_figure_is_that_of_its_source(page: Path) -> None:
-    assert complaints(page.read_text(encoding="utf-8")) == []
+    assert complaints(TEXTS[page]) == []
 
 
 def test_a_digit_changed_in_any_figure_is_noticed() -> None:
     """Every number of every table and console block with a source, one at a time, a digit up."""
     noticed = 0
-    for sources, block in blocks(README):
+    for sources, block in (found for text in TEXTS.values() for found in blocks(text)):
         comment = f"<!-- figures: {', '.join(sources)} -->\n"
         for number in NUMBER.finditer(block) if sources and is_literal(block) else ():
             digit = str((int(block[number.start()]) + 1) % 10)

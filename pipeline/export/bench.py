@@ -170,7 +170,7 @@ def _json_of(command: list[str], threads: int, what: str) -> Any:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown, for people and for the README."""
+    """Markdown, for people and for benchmarks/export.md."""
     lines = [
         "| artefact | MB | threads | import ms | load ms | p50 ms | p95 ms | times ONNX fp32 | images/s "
         "| times `yolo predict` | images/s, several at once | mAP50-95 |",

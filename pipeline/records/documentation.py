@@ -30,6 +30,13 @@ RECORDS: tuple[tuple[ModuleType, type], ...] = (
     (errors, errors.ErrorFile),
     (manifest, manifest.Manifest),
 )
+BOUNDS = {
+    "minimum": "≥ {}",
+    "exclusiveMinimum": "> {}",
+    "maximum": "≤ {}",
+    "exclusiveMaximum": "< {}",
+    "multipleOf": "multiple of {}",
+}
 
 
 def page() -> str:
@@ -48,32 +55,41 @@ def _record(module: ModuleType, shape: type) -> str:
 def _table(schema: dict[str, Any]) -> list[str]:
     needed = set(schema.get("required", ()))
     rows = [
-        f"| `{name}` | {_type(field)}{'' if name in needed else ', may be missing'} | "
-        f"{' '.join(field.get('description', '').split())} |"
+        f"| `{name}` | {kind(field)}{'' if name in needed else ', may be missing'} | {meaning(field)} |"
         for name, field in schema["properties"].items()
     ]
     return ["| key | value | meaning |", "|---|---|---|", *rows, ""]
 
 
-def _type(field: dict[str, Any]) -> str:
+def meaning(field: dict[str, Any]) -> str:
+    """Return the description of a property of a JSON schema as one line of Markdown."""
+    return " ".join(field.get("description", "").split())
+
+
+def kind(field: dict[str, Any]) -> str:
+    """Return the type of a property of a JSON schema in words, such as `list of string`."""
     if "$ref" in field:
         return str(field["$ref"]).rpartition("/")[2]
-    if "anyOf" in field:
-        return " or ".join(_type(one) for one in field["anyOf"])
-    if "enum" in field:
-        return ", ".join(f"`{word}`" for word in field["enum"])
+    if options := field.get("anyOf", field.get("oneOf")):
+        return " or ".join(kind(option) for option in options)
+    if "enum" in field or "const" in field:
+        return ", ".join(
+            f"`{str(word).lower() if isinstance(word, bool) else word}`"
+            for word in field.get("enum", [field.get("const")])
+        )
     match field.get("type"):
         case "array":
-            if field.get("minItems"):
-                return f"{field['minItems']} {_type(field['items'])}s"
-            return f"list of {_type(field['items'])}" if field["items"] else "list"
+            if "minItems" in field and field["minItems"] == field.get("maxItems"):
+                return f"{field['minItems']} {kind(field['items'])}s"
+            return f"list of {kind(field['items'])}" if field["items"] else "list"
         case "object":
             values = field.get("additionalProperties")
-            return f"name: {_type(values)}" if isinstance(values, dict) and values else "object"
+            return f"name: {kind(values)}" if isinstance(values, dict) and values else "object"
         case None:
             return "anything"
-        case kind:
-            return str(kind)
+        case word:
+            bounds = [text.format(field[key]) for key, text in BOUNDS.items() if key in field]
+            return f"{word} {', '.join(bounds)}".strip()
 
 
 if __name__ == "__main__":

@@ -163,7 +163,7 @@ def latency(rows: Sequence[dict[str, Any]]) -> Markup | None:
                     axes.plot(row["latency_ms"]["p50"], row["map50_95"], marker, **styles[row["file"]])
             axes.plot([], [], marker, color=INK, label=words.counted(threads, "thread"))
         axes.margins(0.1)
-        axes.set(xlabel="latency, p50, ms", ylabel="val mAP50-95", xlim=(0, None))
+        axes.set(xlabel="latency of the network, p50, ms", ylabel="val mAP50-95", xlim=(0, None))
         axes.legend(frameon=False, fontsize=9)
 
     return _svg(draw)
