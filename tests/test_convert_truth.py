@@ -80,10 +80,10 @@ def test_swapped_corners_are_put_right(tmp_path: Path, run: Run) -> None:
     for number in range(4):
         Image.new("RGB", (320, 240), (number * 60, 90, 30)).save(tmp_path / "mine" / "JPEGImages" / f"{number}.jpg")
     sound, swapped = Box("a", 100, 40, 120, 60), Box("a", 100, 10, 80, 30)
-    boxes = [[sound, swapped if number == 0 else sound] for number in range(4)]
+    boxes = [[sound, *([swapped] if number == 0 else [])] for number in range(4)]
     writers.voc(tmp_path / "mine", [(f"{n}.jpg", (320, 240), held) for n, held in enumerate(boxes)], ["a"])
     receipt = do(tmp_path / "mine", run, split={"train": 0.5, "val": 0.5}, near_duplicates=False)
-    assert receipt["boxes"] == {"read": 8, "kept": 7, "clipped": 1, "dropped": 0, "ignored": 0}
+    assert receipt["boxes"] == {"read": 5, "kept": 4, "clipped": 1, "dropped": 0, "ignored": 0}
     np.testing.assert_allclose(corners(run, "0"), [[100, 40, 120, 60], [80, 10, 100, 30]], atol=0.001)
 
 
