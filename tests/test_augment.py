@@ -684,7 +684,7 @@ AUGMENT = ("augment", "--config", "many.yaml", "--workers", "2")
 def test_no_room_on_the_disk_of_a_process(project: Path) -> None:
     done = pipeline_process(*AUGMENT, cwd=project, preexec_fn=little_room)
     assert done.returncode == 1
-    assert re.fullmatch(r"error: \S+: File too large; make room on the disk, .*\n", done.stderr)
+    assert re.fullmatch(r"error: \S+: File too large; free some disk space, .*\n", done.stderr)
     assert [path.name for path in (project / "runs" / "many").iterdir()] == ["dataset"]
 
 
@@ -726,7 +726,7 @@ def test_stopped_or_killed_it_leaves_no_process_behind(project: Path, blow: sign
     _, said = running.communicate(timeout=300)
     assert running.returncode == status
     if blow == signal.SIGINT:
-        assert said == "\nstopped; the next `make` goes on from here\n"
+        assert said == "\nstopped; the next `make` resumes here\n"
         assert [path.name for path in (project / "runs" / "many").iterdir()] == ["dataset"]
 
 

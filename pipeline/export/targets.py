@@ -53,7 +53,7 @@ def refuse_impossible(targets: tuple[Target, ...], model: Path, folder: Path) ->
     if (free := shutil.disk_usage(folder).free) < needed:
         raise ExportError(
             f"{folder}: {free / 1e6:.0f} MB free and {needed / 1e6:.0f} MB needed for {len(targets)} targets; "
-            "make room on the disk, or move runs/ to another one and link it here"
+            "free some disk space, or move runs/ to another disk and link it here"
         )
 
 
