@@ -1,4 +1,4 @@
-"""Adapt a last phase of few steps: lower the rate each step, weigh both heads equally, shorten the weights' average."""
+"""Adapt a last phase of few steps: lower the rate each step, weigh both heads equally, average over fewer steps."""
 
 from __future__ import annotations
 
