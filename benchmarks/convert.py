@@ -88,10 +88,10 @@ def generate(folder: Path, images: int, boxes: int, polygons: bool = False, seed
 
 
 def ours(source: Path, target: Path) -> float:
-    from pipeline import convert, files, formats
+    from pipeline import files, formats
     from pipeline.boxes import write_labels
     from pipeline.config import Convert
-    from pipeline.convert import receipt
+    from pipeline.convert import receipt, stage
     from pipeline.convert.images import Checked
     from pipeline.formats.source import Source
 
@@ -100,9 +100,9 @@ def ours(source: Path, target: Path) -> float:
         # In place of a look at the pixels: the sizes that the annotations declare.
         sizes = {item.image: item.declared_size or (0, 0) for item in read.images}
         checked = {image: Checked(None, size, size) for image, size in sizes.items()}
-        classes = convert.class_map(read, config)
+        classes = stage.class_map(read, config)
         names = tuple(filter(None, classes.values()))
-        judged = convert.judge_all(read, checked, classes, config)
+        judged = stage.judge_all(read, checked, classes, config)
         target.mkdir()
         for image in judged:
             write_labels(f"{target}/{image.item.image.stem}.txt", image.boxes, names, image.checked.size)

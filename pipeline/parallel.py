@@ -37,6 +37,13 @@ def processes(workers: int | None, items: int) -> int:
     return min(cores() if workers is None else workers, items // WORTH_A_PROCESS)
 
 
+def no_effect(workers: int | None, items: int, things: str) -> str:
+    """Return the end of a line that says that `--workers` was given in vain; empty where it was not."""
+    if workers is None or workers < 2 or processes(workers, items) > 1:
+        return ""
+    return f"; --workers has no effect: fewer than {2 * WORTH_A_PROCESS} {things}"
+
+
 def ordered(
     function: Callable[[Item], Result], items: Sequence[Item], workers: int | None, description: str
 ) -> Iterator[Result]:

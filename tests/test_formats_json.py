@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+import writers
 from conftest import as_voc, as_yolo, read_coco, write_coco
 from fixtures.make_json import BOXES, SHAPES
 from globox import AnnotationSet
@@ -957,7 +958,7 @@ def test_what_we_write_pycocotools_reads(tiles: Path, tmp_path: Path, truth: dic
     assert names
     folder = tmp_path / "written"
     shutil.copytree(tiles / "images", folder)
-    coco.write(folder / "all.json", [(item.image.name, (320, 320), item.boxes) for item in items], names)
+    writers.coco(folder / "all.json", [(item.image.name, (320, 320), item.boxes) for item in items], names)
     data = COCO(str(folder / "all.json"))
     theirs = {
         image["file_name"]: [

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+import writers
 import yaml
 from conftest import needs_database, read_coco, write_coco
 from globox import AnnotationSet
@@ -214,7 +215,7 @@ def test_background_and_unlabelled_images_differ(written: str, truth: Truth, tmp
 
 @pytest.mark.parametrize("name", ["voc", "yolo"])
 def test_what_we_write(name: str, truth: Truth, tmp_path: Path) -> None:
-    write, images = {"voc": (voc.write, "JPEGImages"), "yolo": (yolo.write, "images")}[name]
+    write, images = {"voc": (writers.voc, "JPEGImages"), "yolo": (writers.yolo, "images")}[name]
     items = []
     for split in SPLITS:
         truth.copy_images(split, tmp_path / images / split)
@@ -235,7 +236,7 @@ def test_what_we_write(name: str, truth: Truth, tmp_path: Path) -> None:
 def test_what_we_write_is_escaped(tmp_path: Path) -> None:
     names = ["<b> & 'quote\"", "größe"]
     Image.new("RGB", (64, 48)).save(tmp_path / "a & b.jpg")
-    voc.write(tmp_path, [("a & b.jpg", (64, 48), [Box(name, 1, 2, 3, 4) for name in names])], names)
+    writers.voc(tmp_path, [("a & b.jpg", (64, 48), [Box(name, 1, 2, 3, 4) for name in names])], names)
     (item,) = voc.read(tmp_path).images
     assert [box.label for box in item.boxes] == names
     assert item.declared_size == (64, 48)

@@ -62,7 +62,10 @@ def main(config: Augment, run: Run, seed: int, workers: int | None = None) -> st
         folders = {"train": "images/train"}
         folders |= {split: f"../{run.dataset.name}/images/{split}" for split in dataset.images if split != "train"}
         write_data_yaml(folder / "data.yaml", folders, dataset.names)
-    return _last_line(account, run.augmented) + _no_effect(workers, processes, copies)
+    vain = parallel.no_effect(workers, len(jobs), "training images") if copies else ""
+    if workers and workers > 1 and not copies:
+        vain = "; --workers has no effect: no copies to make"
+    return _last_line(account, run.augmented) + vain
 
 
 def _refuse_shadowed_albumentations() -> None:
@@ -214,11 +217,3 @@ def _last_line(account: dict[str, Any], target: Path) -> str:
     lost, read = account["boxes"]["lost"], account["boxes"]["read"]
     dropped = f" ({lost} of {read} boxes left the image or became too small; augment.json lists them)" if lost else ""
     return f"{account['originals']} training images + {account['copies']} copies -> {target}{dropped}"
-
-
-def _no_effect(workers: int | None, processes: int, copies: int) -> str:
-    """Return a warning if `--workers` had no effect, otherwise an empty text."""
-    if workers is None or workers < 2 or processes > 1:
-        return ""
-    why = f"fewer than {2 * parallel.WORTH_A_PROCESS} training images" if copies else "no copies to make"
-    return f"; --workers has no effect: {why}"

@@ -40,7 +40,7 @@ def refuse(items: Sequence[Labelled], used: Sequence[Labelled], source: Source, 
         if unread:
             raise DataError(
                 f"{unread[0]}: not read as annotations{_more(unread)}, and {_said(unlabelled)} without: "
-                "it could be theirs; mend it, or move it out of the source if it holds no boxes"
+                "it could be theirs; correct it, or move it out of the source if it holds no boxes"
             )
         return
     way_out = "label it, or set `convert.unlabelled: background` if images without one truly show nothing"

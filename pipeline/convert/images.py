@@ -120,7 +120,7 @@ def check(path: Path) -> Checked:
     elif odd:
         rewrite = f"{odd}: written anew"
     elif kind == "JPEG" and not data.rstrip(b"\x00").endswith(b"\xff\xd9"):
-        # Ultralytics mends such a file in place, and through a link that would be the source itself.
+        # Ultralytics repairs such a file in place, and through a link that would be the source itself.
         rewrite = "JPEG without an end marker: written anew"
     elif path.suffix == ".json":
         rewrite = OUT_OF_JSON

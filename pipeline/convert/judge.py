@@ -25,7 +25,7 @@ ROUNDING = 1.0  # pixels beyond the edge that tools which count pixels from 1, o
 
 
 class Verdict(NamedTuple):
-    """`needs_person` marks what no rule can mend: only `on_problem: drop` goes on past it."""
+    """`needs_person` marks what no rule can fix: only `on_problem: drop` goes on past it."""
 
     box: Box
     action: Action

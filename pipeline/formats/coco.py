@@ -6,10 +6,8 @@ up, never computed with. Where an annotation has an outline and no box, the box 
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -245,26 +243,3 @@ def _corners(record: dict[str, Any], size: Size | None) -> Corners:
         raise ValueError(f"bbox {show(bbox)} is not [x, y, width, height]")
     x, y, width, height = sides
     return x, y, x + width, y + height
-
-
-def write(path: Path, items: Iterable[tuple[str, Size, Sequence[Box]]], names: Sequence[str]) -> None:
-    """COCO JSON of images given as (file name, (width, height), boxes). Category ids count from 1, as COCO's do."""
-    category = {name: number for number, name in enumerate(names, start=1)}
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    for image_id, (file_name, (width, height), boxes) in enumerate(items, start=1):
-        images.append({"id": image_id, "file_name": file_name, "width": width, "height": height})
-        for box in boxes:
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": image_id,
-                    "category_id": category[box.label],
-                    "bbox": [box.xmin, box.ymin, box.width, box.height],
-                    "area": box.width * box.height,
-                    "iscrowd": 0,
-                }
-            )
-    categories = [{"id": number, "name": name, "supercategory": ""} for name, number in category.items()]
-    data = {"images": images, "annotations": annotations, "categories": categories}
-    path.write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")

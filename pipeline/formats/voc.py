@@ -7,9 +7,8 @@ today's labelling tools do not, and a shift of half a pixel is below what anybod
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
-from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
+from xml.etree.ElementTree import Element
 
 from pipeline.boxes import Box, Labelled
 from pipeline.errors import DataError
@@ -145,28 +144,3 @@ def _around(shape: Element) -> tuple[float, ...]:
     if not all(map(math.isfinite, [*sides["x"], *sides["y"]])):
         raise ValueError("points are not finite numbers")
     return min(sides["x"]), min(sides["y"]), max(sides["x"]), max(sides["y"])
-
-
-def write(folder: Path, items: Iterable[tuple[str, tuple[int, int], Sequence[Box]]], names: Sequence[str]) -> None:
-    """Write `Annotations/STEM.xml` for each (image file name, (width, height), boxes).
-
-    Folders in a file name are kept: `val/a.jpg` has its XML in `Annotations/val/`, its image belongs into
-    `JPEGImages/val/`. Corners are in pixels, to a thousandth.
-    """
-    for name, (width, height), boxes in items:
-        root = Element("annotation")
-        SubElement(root, "filename").text = PurePosixPath(name).name
-        sides = SubElement(root, "size")
-        for tag, value in (("width", width), ("height", height), ("depth", 3)):
-            SubElement(sides, tag).text = str(value)
-        for box in boxes:
-            assert box.label in names and not box.ignore and not box.damage
-            item = SubElement(root, "object")
-            SubElement(item, "name").text = box.label
-            bndbox = SubElement(item, "bndbox")
-            for tag in CORNERS:
-                SubElement(bndbox, tag).text = f"{getattr(box, tag):.3f}".rstrip("0").rstrip(".")
-        indent(root)
-        path = (folder / "Annotations" / name).with_suffix(".xml")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from pipeline.boxes import Box, Labelled, from_yolo_line, write_data_yaml, write_labels
+from pipeline.boxes import Box, Labelled, from_yolo_line
 from pipeline.errors import DataError
 from pipeline.formats import yolo_data
 from pipeline.formats.pairing import by_name
@@ -132,19 +132,3 @@ def _boxes(text: Path, image: Path, names: Sequence[str], point_numbers: int) ->
             box = damaged("image cannot be read", box.label, identity)
         boxes.append(box)
     return tuple(boxes)
-
-
-def write(folder: Path, items: Iterable[tuple[str, tuple[int, int], Sequence[Box]]], names: Sequence[str]) -> None:
-    """Write `labels/STEM.txt` for each (image file name, (width, height), boxes), and `data.yaml`.
-
-    Folders in a file name are kept: `val/a.jpg` has its labels in `labels/val/`, its image belongs into
-    `images/val/`, and `data.yaml` names that folder for the split.
-    """
-    folders = set()
-    for name, size, boxes in items:
-        assert not any(box.ignore or box.damage for box in boxes)
-        path = (folder / "labels" / name).with_suffix(".txt")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_labels(path, boxes, names, size)
-        folders.add(name.partition("/")[0])
-    write_data_yaml(folder / "data.yaml", {split: f"images/{split}" for split in SPLITS if split in folders}, names)

@@ -9,9 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pipeline import convert, formats, parallel
+from pipeline import formats, parallel
 from pipeline.config import Convert
-from pipeline.convert import images, placing, receipt
+from pipeline.convert import images, placing, receipt, stage
 from pipeline.convert.judge import Judged, Verdict
 from pipeline.errors import DataError
 from pipeline.formats.source import Source
@@ -102,7 +102,7 @@ def look(folder: Path, format_name: str) -> Seen:
     checked = dict(zip(paths, parallel.ordered(images.check, paths, None, "new: reading"), strict=True))
     plain = Convert(source=folder, format=name, unlabelled="background")
     with formats.without_collection():
-        judged = convert.judge_all(source, checked, convert.class_map(source, plain), plain)
+        judged = stage.judge_all(source, checked, stage.class_map(source, plain), plain)
     seen = Seen(_short(folder), folder.absolute(), name, source, tuple(judged))
     if not seen.relative_sides:
         why = f"; the first error is {seen.refused[0]}" if seen.refused else "; label objects"

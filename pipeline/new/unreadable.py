@@ -7,8 +7,10 @@ from pathlib import Path
 from pipeline import formats
 from pipeline.boxes import IMAGE_SUFFIXES
 from pipeline.errors import DataError, did_you_mean
+from pipeline.formats.reading import candidates
 from pipeline.formats.source import Source
 from pipeline.formats.text import head
+from pipeline.formats.tree import Tree
 from pipeline.walk import walk
 
 ARCHIVES = {
@@ -41,7 +43,7 @@ def read(folder: Path, format_name: str) -> tuple[str, Source]:
         raise DataError(f"{folder}: {_no_folder(folder)}")
     if format_name != "auto":
         return formats.read(folder, format_name)
-    fitting = [name for name, recognises in formats.RECOGNISERS.items() if recognises(folder)]
+    fitting = candidates(Tree(folder.absolute()))
     if len(fitting) > 1:
         raise DataError(
             f"{folder}: looks like {' and '.join(fitting)}; choose: make new SOURCE={folder} FORMAT={fitting[0]}"
@@ -81,9 +83,11 @@ def _advice(folder: Path) -> str:
     if not names:
         return "holds no file; put images and their labels there"
     for path in sorted(path for path in folder.iterdir() if path.is_dir())[:SUBFOLDERS]:
-        for name, recognises in formats.RECOGNISERS.items():
-            if recognises(path):
-                return f"not a data set itself, but {path.name}/ in it is one ({name}): make new SOURCE={_quoted(path)}"
+        if names_of_formats := candidates(Tree(path.absolute())):
+            return (
+                f"not a data set itself, but {path.name}/ in it is one ({names_of_formats[0]}): "
+                f"make new SOURCE={_quoted(path)}"
+            )
     kinds = {Path(name).suffix.lower() for name in names}
     pictures = [name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES]
     if archives := [name for name in names if Path(name).suffix.lower() in ARCHIVES]:

@@ -75,6 +75,11 @@ class Receipt(Record):
     """The same counts by annotation file."""
     problems: list[dict[str, str]]
     """Every box that was not kept as it was, with `file`, `image`, `id`, `class`, `action` and `reason`."""
+    names_matched: dict[str, int]
+    """How many annotations found their image at which step of the match by name."""
+    background_by_setting: list[str]
+    """Images without labels that are background only because of `unlabelled: background`."""
+    notes: list[str]
     splits: dict[str, SplitCounts]
     splits_by: str
     """What decided the splits: the source, ratios, or the file in `data/splits/`."""

@@ -1,0 +1,147 @@
+"""Annotations in, an Ultralytics data set out, with a receipt that accounts for every box."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pipeline import files, formats, inputs, parallel
+from pipeline.boxes import write_data_yaml
+from pipeline.config import Convert
+from pipeline.convert import background, corrections, deep, images, judge, placing, plausible, receipt, writing
+from pipeline.convert.images import Checked
+from pipeline.convert.judge import Judged
+from pipeline.errors import DataError
+from pipeline.formats.source import Source
+from pipeline.records.base import write_record
+from pipeline.records.receipt import Receipt
+from pipeline.run import Run
+
+
+def main(config: Convert, run: Run, seed: int, workers: int | None = None) -> str:
+    """Write `run.dataset` and say in one line what became of the source.
+
+    Raises DataError, before anything is written, where the source cannot be used as it is.
+    """
+    drawn, drop = config.split != "given", config.on_problem == "drop"
+    format_name, source = formats.read(config.source, config.format, given=not drawn, orphans=drop)
+    if workers not in (0, 1) and len(source.images) >= 2 * parallel.WORTH_A_PROCESS:
+        parallel.start(preload=["pipeline.convert.images"])
+    items = [item for item in source.images if item.image not in source.linked_again]
+    placing.check_given(source, config)
+    used = [item for item in items if drawn or item.split]
+    background.refuse(items, used, source, config)
+    wanted = [item.image for item in used]
+    checked = dict(zip(wanted, parallel.ordered(images.check, wanted, workers, "convert: reading"), strict=True))
+    said = _convert(config, run, seed, format_name, source, checked)
+    return said + parallel.no_effect(workers, len(wanted), "images")
+
+
+@formats.without_collection()  # to the very end: switched on with all of it there, the collector would walk it
+def _convert(
+    config: Convert, run: Run, seed: int, format_name: str, source: Source, checked: Mapping[Path, Checked]
+) -> str:
+    """Judge, correct, place and write. In the receipt `sources` gives, for each image `SPLIT/NAME` of the data set, its
+    path below the source, by which fixes find it; the rest is `receipt.make`'s and `Placed`'s.
+    """
+    folder = config.source.absolute()
+    used = inputs.digests(config, run)  # before they are read: an edit made meanwhile is then noticed next time
+    classes = class_map(source, config)
+    names = tuple(dict.fromkeys(name for name in classes.values() if name is not None))
+    judged = judge_all(source, checked, classes, config)
+    plausible.refuse(judged, config)
+    _refuse_problems(judged, config)
+    if config.on_problem == "drop":
+        judged = _set_aside(judged, "dropped", background.not_background(judged, config))
+    corrected = corrections.correct(judged, run, names)
+    judged = corrected.judged
+    placed = placing.place([image for image in judged if not image.unused], config, run, seed)
+    judged = _set_aside(judged, "left_out", placed.left_out)
+    targets = writing.file_names([image for image in judged if not image.unused])
+    peak = max((image.checked.peak for image in judged if not image.unused), default=0)
+    account = {
+        "source": str(config.source),
+        "format": format_name,
+        "classes": list(names),
+        **receipt.make(judged, placed.split_of, names, folder),
+        "names_matched": dict(source.matched),
+        "background_by_setting": background.by_setting(judged),
+        "notes": [*source.notes, *filter(None, [placed.hint])],
+        "splits_by": "source" if placed.drawing is None else str(run.splits),
+        "rewritten": {
+            targets[image.name]: image.checked.rewrite for image in judged if image.checked.rewrite and not image.unused
+        },
+        "bits": deep.significant_bits(peak) if peak else None,  # of 16: a device has to make 8 of them too
+        "sources": {f"{placed.split_of[name]}/{target}": name for name, target in targets.items()},
+        "leaks": placed.leaks,
+        "fixes": corrected.lines,
+    }
+    if not account["splits"]["train"]["boxes"]:
+        raise DataError(f"{config.source}: not one usable box in the training split; nothing can be learnt from it")
+    with files.new_folder(run.dataset) as new:
+        writing.write(new, judged, placed.split_of, targets, names)
+        if placed.drawing is not None:
+            files.write_json(run.splits, placed.drawing)
+            used["splits"] = files.sha256(run.splits)
+        write_record(new / "receipt.json", Receipt, {**account, "inputs": used})
+        write_data_yaml(new / "data.yaml", {split: f"images/{split}" for split in account["splits"]}, names)
+    return receipt.last_line(account, run.dataset)
+
+
+def class_map(source: Source, config: Convert) -> dict[str, str | None]:
+    """Our name for each class of the source, in the order of our ids; None for a class to leave out."""
+    if isinstance(config.classes, dict) and config.classes:
+        return dict(config.classes)
+    if listed := config.classes or source.classes:
+        return {name: name for name in listed}
+    labels = {
+        box.label for item in source.images for box in item.boxes if box.label and not box.ignore and not box.damage
+    }
+    return {name: name for name in sorted(labels)}
+
+
+def judge_all(
+    source: Source, checked: Mapping[Path, Checked], classes: Mapping[str, str | None], config: Convert
+) -> list[Judged]:
+    """Every image of the source with its verdicts; those that were not checked are in no split."""
+    folder = config.source.absolute()
+    judged = []
+    for item in source.images:
+        name = receipt.relative(item.image, folder)
+        if item.image in source.linked_again:
+            why = f"the same file as {receipt.relative(source.linked_again[item.image], folder)}"
+            judged.append(judge.never_used(item, name, "linked_again", why))
+        elif item.image in checked:
+            judged.append(judge.image(item, name, checked[item.image], classes, config))
+        else:
+            judged.append(judge.never_used(item, name, "in_no_split", "the source puts it in no split"))
+    return judged
+
+
+def _set_aside(judged: Sequence[Judged], unused: judge.Unused, reasons: Mapping[str, str]) -> list[Judged]:
+    if not reasons:
+        return list(judged)
+    return [judge.set_aside(image, unused, reasons[image.name]) if image.name in reasons else image for image in judged]
+
+
+def _refuse_problems(judged: Sequence[Judged], config: Convert) -> None:
+    """What `on_problem` does not let pass: the first such thing by name, and how many there are."""
+    if config.on_problem == "drop":
+        return
+    found, droppable = [], False
+    for image in judged:
+        if image.unused == "dropped":
+            labelled_by = f" (its annotation is {image.item.annotation})" if image.item.annotation else ""
+            found.append(f"{image.item.image}: {image.why}{labelled_by}")
+            droppable = droppable or not image.checked.missing
+            continue
+        for verdict in image.verdicts:
+            wrong = verdict.needs_person or (config.on_problem == "error" and verdict.action in ("clipped", "dropped"))
+            if wrong:
+                where = f"{verdict.box.id} ({verdict.box.label})" if verdict.box.label else verdict.box.id
+                found.append(f"{image.item.annotation or image.item.image}: {where}: {verdict.reason}")
+    if found:
+        offer = "`convert.on_problem: drop` leaves {} out and lists {}"
+        if len(found) > 1:
+            raise DataError(f"{found[0]} (and {len(found) - 1} more such; {offer.format('them', 'them')})")
+        raise DataError(found[0] + (f" ({offer.format('it', 'it')})" if droppable else ""))

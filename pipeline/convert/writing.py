@@ -1,0 +1,87 @@
+"""Write the data set: file names that Ultralytics finds, images, labels, and a check that it finds them all."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pipeline import files, logs
+from pipeline.boxes import IMAGE_SUFFIXES, write_labels
+from pipeline.convert import deep, images
+from pipeline.convert.judge import Judged
+from pipeline.errors import DataError
+from pipeline.run import SPLITS
+
+LONGEST_STEM = 200  # bytes of 255, as `augment` and whoever writes aside add to it
+
+
+def file_names(used: Sequence[Judged]) -> dict[str, str]:
+    """The file name of each image in the data set: its own, or with its folders where others have the same stem."""
+    stems = Counter(_stem(image.name).lower() for image in used)
+    targets: dict[str, str] = {}
+    taken: dict[str, str] = {}
+    for image in used:
+        name = image.name.rpartition("/")[2]
+        target = name if stems[_stem(name).lower()] == 1 else image.name.replace("/", "-")
+        target = _shortened(_stem(target).lstrip(".") or "image") + image.checked.suffix
+        # Two images of one stem would overwrite each other's labels.
+        earlier = taken.setdefault(_stem(target).lower(), image.name)
+        if earlier != image.name:
+            raise DataError(f"{image.item.image}: has the stem of {earlier}; rename one image and its annotation")
+        targets[image.name] = target
+    return targets
+
+
+def _shortened(stem: str) -> str:
+    """A stem that leaves room for what other stages put behind it; a long one ends in a digest of what was cut."""
+    whole = stem.encode()
+    if len(whole) <= LONGEST_STEM:
+        return stem
+    return f"{whole[: LONGEST_STEM - 9].decode(errors='ignore')}-{hashlib.sha256(whole).hexdigest()[:8]}"
+
+
+def _stem(name: str) -> str:
+    last = name.rpartition("/")[2]
+    return last.rpartition(".")[0] or last
+
+
+def write(
+    folder: Path,
+    judged: Sequence[Judged],
+    split_of: Mapping[str, str],
+    targets: Mapping[str, str],
+    names: Sequence[str],
+) -> None:
+    for split in SPLITS:
+        if split in split_of.values():
+            for kind in ("images", "labels"):
+                (folder / kind / split).mkdir(parents=True)
+    used = [image for image in judged if not image.unused]
+    bits = deep.significant_bits(max((image.checked.peak for image in used), default=0))
+    for image in logs.progress(used, "convert: writing"):
+        split, target, checked = split_of[image.name], targets[image.name], image.checked
+        if checked.rewrite == images.OUT_OF_JSON:
+            (folder / "images" / split / target).write_bytes(images.read(image.item.image))
+        elif checked.rewrite:
+            pixels = images.upright(image.item.image, checked.orientation, bits if checked.peak else None)
+            (folder / "images" / split / target).write_bytes(pixels)
+        else:
+            files.link_or_copy(image.item.image, folder / "images" / split / target)
+        write_labels(f"{folder}/labels/{split}/{_stem(target)}.txt", image.boxes, names, checked.size)
+    _check_written(folder, split_of, targets)
+
+
+def _check_written(folder: Path, split_of: Mapping[str, str], targets: Mapping[str, str]) -> None:
+    """Make sure that Ultralytics will find by its rules what the receipt counts, with its labels."""
+    for split in set(split_of.values()):
+        counted = {target for name, target in targets.items() if split_of[name] == split}
+        found = {path.name for path in (folder / "images" / split).glob("*.*") if path.suffix.lower() in IMAGE_SUFFIXES}
+        labels = {path.stem for path in (folder / "labels" / split).iterdir()}
+        unseen = sorted(name for name in counted if name not in found or name[0] == "." or _stem(name) not in labels)
+        if unseen or len(found) != len(counted):
+            raise DataError(
+                f"{folder / 'images' / split / (unseen or sorted(found - counted))[0]}: training would not see it; "
+                "rename the image"
+            )

@@ -1,0 +1,132 @@
+"""Annotation formats: one module each, `read(folder)` gives every labelled image of a folder.
+
+A reader makes one box of every annotation, bad ones included, and judges none: that is `convert`'s work,
+and so is the receipt. A file whose structure is broken it refuses by name.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import DataError
+from pipeline.formats import (
+    coco,
+    createml,
+    cvat,
+    datumaro,
+    dota,
+    huggingface,
+    kitti,
+    labelbox,
+    labelme,
+    labelstudio,
+    nearest,
+    openimages,
+    supervisely,
+    table,
+    ultralytics_ndjson,
+    via,
+    via_fiftyone,
+    voc,
+    vott,
+    yolo,
+)
+from pipeline.formats.source import Source, linked_again
+from pipeline.formats.tree import Tree
+from pipeline.formats.values import read_json
+
+Module = Any  # with `recognises` and `read`
+MODULES: dict[str, Module] = {
+    "voc": voc,
+    "coco": coco,
+    "yolo": yolo,
+    "labelme": labelme,
+    "cvat": cvat,
+    "kitti": kitti,
+    "openimages": openimages,
+    "csv": table,
+    "createml": createml,
+    "labelstudio": labelstudio,
+    "via": via,
+    "supervisely": supervisely,
+    "vott": vott,
+    "datumaro": datumaro,
+    "labelbox": labelbox,
+    "ultralytics": ultralytics_ndjson,
+    "dota": dota,
+    "huggingface": huggingface,
+}
+FIFTYONE = "fiftyone:"  # and the name of one of its types: no look at a folder tells which
+
+
+def candidates(tree: Tree) -> list[str]:
+    """Return the formats that a folder looks like."""
+    return [name for name, module in MODULES.items() if module.recognises(tree)]
+
+
+def recognise(folder: Path) -> str:
+    """Return the one format that a folder looks like. Raises DataError where there is none, or more than one."""
+    tree = Tree(folder)
+    found = candidates(tree)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        what = f"looks like {' and '.join(found)}"
+    else:
+        for path in tree.files({".json"}):
+            read_json(path)  # a broken file is the likelier reason, and says so itself
+        what = "no annotations that we know"
+    choice = f"name one of {', '.join(MODULES)} or {FIFTYONE}TYPE in convert.format"
+    raise DataError(f"{folder}: {what}; {choice}{'' if found else nearest.in_words(tree)}")
+
+
+def read(folder: Path, name: str = "auto", given: bool = True, orphans: bool = False) -> tuple[str, Source]:
+    """The format's name and all that the folder holds.
+
+    Paths begin with `folder` as it was given, made absolute; its links are not resolved. `given` says that splits of
+    the source are to count; `orphans` keeps annotations of images that a file does not list, as of a missing image.
+    Raises DataError where the folder is missing, holds nothing, or holds a file that cannot be read or parsed.
+    """
+    try:
+        if not folder.is_dir():
+            raise DataError(
+                f"{folder}: no such folder; put the images and annotations there, or correct convert.source"
+            )
+        if name == "auto":
+            name = recognise(folder.absolute())
+        if name.startswith(FIFTYONE):
+            source = via_fiftyone.read(folder.absolute(), name.removeprefix(FIFTYONE))
+        else:
+            options = {"yolo": {"given": given}, "coco": {"orphans": orphans}}.get(name, {})
+            with without_collection():
+                source = MODULES[name].read(folder.absolute(), **options)
+    except OSError as error:
+        raise DataError(f"{error.filename or folder}: cannot be read ({error.strerror}); make it readable") from None
+    if not source.images:
+        near = nearest.in_words(Tree(folder.absolute()))
+        raise DataError(
+            f"{folder}: no {name} images with annotations in it; correct convert.source or convert.format{near}"
+        )
+    return name, replace(source, linked_again=linked_again(source.images))
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """For work that makes a million objects and no cycles: the collector would walk them all, again and again.
+
+    What is there at the end it leaves alone until the next such work.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    gc.unfreeze()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.freeze()
+            gc.enable()
