@@ -4,8 +4,8 @@
 #                                                    └─ export ─ report
 #
 # A stage runs again only when its own slice of the config, its code or its input changed. Targets are real
-# files that a stage writes last, so whatever exists is finished. Limits: package versions are not watched,
-# and `make -n` overstates, because `params` always runs (`make params`, then `make -n -o params all` does not).
+# files that a stage writes last, so a target that exists is finished. Limits: package versions are not watched, and
+# `make -n` lists too much because `params` always runs (`make params`, then `make -n -o params all` is exact).
 # After a cosmetic edit of a stage's code, `make -t all` declares everything up to date.
 
 CONFIG ?= configs/sample.yaml
@@ -13,7 +13,7 @@ DEVICE ?=
 WORKERS ?=
 AGAINST ?=
 VERBOSE ?=
-# Of `make new` alone.
+# For `make new` only.
 SOURCE ?=
 FORMAT ?=
 
@@ -35,13 +35,14 @@ PIPELINE := $(PYTHON) -m pipeline
 LOUD := $(filter-out 0,$(VERBOSE))
 OPTIONS := --config $(CONFIG) $(if $(LOUD),--verbose)
 QUIET := $(if $(LOUD),,@)
-# `$(call stage,NAME)` runs a stage, and notes that it ran.
+# `$(call stage,NAME)` runs a stage and records that it ran.
 stage = $(eval RAN += $1)$(QUIET)$(PIPELINE) $1 $(OPTIONS)
 ON_DEVICE := $(if $(DEVICE),--device $(DEVICE))
 IN_WORKERS := $(if $(WORKERS),--workers $(WORKERS))
 COMPARED := $(if $(AGAINST),--against $(AGAINST))
 
-# The code of each stage and all that it imports (a test compares), less what every stage has: config, run, errors, logs.
+# The code of each stage with everything that it imports (a test compares), except what every stage uses: config, run,
+# errors, logs.
 BASE_CODE := pipeline/boxes.py pipeline/files.py
 FORMATS := $(wildcard pipeline/formats/*.py) pipeline/database.py pipeline/walk.py
 UPSTREAM := pipeline/upstream/__init__.py pipeline/upstream/checkpoints.py pipeline/upstream/environment.py pipeline/parallel.py
@@ -60,7 +61,7 @@ DEVICE_CODE := $(wildcard pipeline/device/*.py pipeline/device/runner/*.py)
 EXPORT_CODE := $(wildcard pipeline/export/*.py) $(BASE_CODE) $(DEVICE_CODE) $(UPSTREAM) pipeline/upstream/predictor.py $(MATCHING) pipeline/metrics/bootstrap.py $(FIGURES) pipeline/records/manifest.py pipeline/records/receipt.py pipeline/pixels.py
 REPORT_CODE := $(wildcard pipeline/report/*.py) $(BASE_CODE) $(MATCHING) pipeline/report/page.html.jinja pipeline/history.py $(LABELS) pipeline/records/manifest.py pipeline/records/receipt.py pipeline/pixels.py
 SAMPLE := data/raw/sample/annotations/test.json
-# The sample is drawn for the configs that use it, and for no other.
+# Draw the sample only for configs that use it.
 DRAWN := $(if $(shell grep -sE '^[^\#]*source: *["'"'"']?data/raw/sample/?["'"'"']?([^[:alnum:]/_.-]|$$)' $(CONFIG)),$(SAMPLE))
 
 .DELETE_ON_ERROR:
@@ -68,19 +69,19 @@ DRAWN := $(if $(shell grep -sE '^[^\#]*source: *["'"'"']?data/raw/sample/?["'"'"
 .DEFAULT_GOAL := help
 .PHONY: help setup new params sample convert augment train validate inspect export report all test test-fast lint bench bench-convert bench-augment bench-export starter-weights litert device-python tensorrt database clean
 
-help:  ## this page
+help:  ## show this page
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  CONFIG=configs/NAME.yaml chooses the experiment (now $(CONFIG)); results go to runs/NAME."
-	@echo "  DEVICE=cpu|0|mps and WORKERS=N say where and how fast; a change of them makes nothing run again."
-	@echo "  VERBOSE=1 shows what libraries write; else it goes to runs/NAME/logs."
+	@echo "  DEVICE=cpu|0|mps and WORKERS=N choose device and worker processes; changing them reruns nothing."
+	@echo "  VERBOSE=1 shows what libraries write instead of logging it to runs/NAME/logs."
 	@echo "  AGAINST=runs/OTHER compares the two runs on the same images (bootstrap interval; one training each)."
 
 # --- Installation ---------------------------------------------------------------------------------
 
-setup: $(INSTALLED)  ## create .venv and install everything; all other targets do it themselves
+setup: $(INSTALLED)  ## create .venv and install everything; other targets do this when needed
 
-# `installed.txt` is what pip reports at the end: the target, and the record of what is in there.
+# `installed.txt` is both the target and the list of installed packages.
 $(INSTALLED): pyproject.toml constraints.txt
 ifneq ($(UV),)
 	test -x $(PYTHON) || "$(UV)" venv --quiet --seed --no-python-downloads $(VENV)
@@ -92,14 +93,14 @@ endif
 	$(PYTHON) -m pip freeze --disable-pip-version-check --exclude-editable > $@.partial
 	mv $@.partial $@
 
-database: $(INSTALLED)  ## give FiftyOne its database where its own installer could not download it
+database: $(INSTALLED)  ## install FiftyOne's database if its own installer could not download it
 	$(PYTHON) -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev,database]'
 
-# LiteRT's converter wants an older torch than ours and a `typing-extensions` that FiftyOne refuses. Only the
-# converter runs there; the result is judged here.
+# LiteRT's converter needs an older torch than ours and a `typing-extensions` that FiftyOne refuses. So it has its own
+# environment; the result is judged in the main one.
 LITERT := .venv-litert
 LITERT_PACKAGES := 'ultralytics-opencv-headless>=8.4.190,<8.5' 'litert-torch>=0.10' 'ai-edge-litert>=2.3' 'ai-edge-quantizer>=0.10'
-litert: $(LITERT)/installed.txt  ## the environment that converts to LiteRT (a few GB)
+litert: $(LITERT)/installed.txt  ## install the environment that converts to LiteRT (a few GB)
 $(LITERT)/installed.txt: | $(INSTALLED)
 ifneq ($(UV),)
 	test -x $(LITERT)/bin/python || "$(UV)" venv --quiet --seed --no-python-downloads --python $(PYTHON) $(LITERT)
@@ -111,8 +112,8 @@ endif
 	$(LITERT)/bin/python -m pip freeze --disable-pip-version-check > $@.partial
 	mv $@.partial $@
 
-# Of the packages the oldest Python takes what still supports it.
-device-python: .venv-device/installed.txt  ## the oldest Python of devices (3.8), to test bundles on it
+# pip chooses package versions that still support this Python.
+device-python: .venv-device/installed.txt  ## install the oldest supported Python of devices (3.8), to test bundles
 .venv-device/installed.txt:
 ifneq ($(UV),)
 	"$(UV)" venv --quiet --seed --python 3.8 .venv-device
@@ -123,42 +124,42 @@ endif
 	.venv-device/bin/python -m pip freeze --disable-pip-version-check > $@.partial
 	mv $@.partial $@
 
-tensorrt: $(INSTALLED)  ## NVIDIA's parser and builder, to show it ONNX models without a GPU (its licence; x86-64)
+tensorrt: $(INSTALLED)  ## install NVIDIA's parser and builder, to check ONNX models without a GPU (proprietary; x86-64)
 	$(PYTHON) -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev,tensorrt]'
 
 # --- Stages ---------------------------------------------------------------------------------------
 
-# CONFIG, if it was given, is the file to write.
-new: $(INSTALLED)  ## look at SOURCE=data/raw/mine and write configs/mine.yaml, to start from
+# CONFIG, if given, is the file to write.
+new: $(INSTALLED)  ## look at SOURCE=data/raw/mine and write configs/mine.yaml to start from
 	@test -n '$(SOURCE)' || { echo "error: name the folder with your images and labels: make new SOURCE=data/raw/mine" >&2; exit 2; }
 	@$(PIPELINE) new '$(SOURCE)' $(if $(FORMAT),--format $(FORMAT)) $(if $(filter command,$(origin CONFIG)),--config $(CONFIG))
 
-convert: $(RUN)/dataset/data.yaml  ## annotations -> an Ultralytics data set, with a receipt
-augment: $(RUN)/augmented/data.yaml  ## more training images by transforming the ones there are
+convert: $(RUN)/dataset/data.yaml  ## turn annotations into an Ultralytics data set, with a receipt
+augment: $(RUN)/augmented/data.yaml  ## make more training images by transforming the existing ones
 train: $(RUN)/model.pt  ## fine-tune in phases, frozen layers first
-validate: $(RUN)/metrics.json $(if $(AGAINST),$(RUN)/comparison.json)  ## COCO figures of val and test, with error bars
-export: $(RUN)/export/manifest.json  ## bundles for the device, proven against the model on real images
-report: $(RUN)/report/index.html  ## the run on one page
-all: validate export report  ## every stage but the App
+validate: $(RUN)/metrics.json $(if $(AGAINST),$(RUN)/comparison.json)  ## compute COCO metrics on val and test, with error bars
+export: $(RUN)/export/manifest.json  ## write bundles for the device, checked against the model on real images
+report: $(RUN)/report/index.html  ## show the run on one HTML page
+all: validate export report  ## run every stage except the App
 convert augment train validate export report:
 	@$(if $(filter $@,$(RAN)),:,echo "$@: up to date in $(RUN)")
 
-inspect: $(RUN)/metrics.json $(RUN)/params/inspect.json  ## see the errors in FiftyOne, tag what to correct
+inspect: $(RUN)/metrics.json $(RUN)/params/inspect.json  ## show the errors in FiftyOne, and tag what to fix
 	$(call stage,inspect) $(ON_DEVICE) $(COMPARED)
 
-bench-export: $(RUN)/export/manifest.json $(RUN)/report/index.html  ## how fast each artefact is; the table goes into the report
+bench-export: $(RUN)/export/manifest.json $(RUN)/report/index.html  ## measure the speed of each artefact and add it to the report
 	$(call stage,export) --bench
 	$(call stage,report) $(COMPARED)
 
-sample: $(SAMPLE)  ## draw the sample data set (done by itself when a config needs it)
+sample: $(SAMPLE)  ## draw the sample data set (automatic if a config needs it)
 $(SAMPLE): $(SAMPLE_CODE) | $(INSTALLED)
 	$(QUIET)$(PIPELINE) sample
 
-starter-weights: $(INSTALLED)  ## train data/weights/starter-yolo26n.pt anew, on drawn scenes (hours)
+starter-weights: $(INSTALLED)  ## train data/weights/starter-yolo26n.pt again, on drawn scenes (hours)
 	$(QUIET)$(PIPELINE) starter-weights $(ON_DEVICE) $(IN_WORKERS) $(if $(LOUD),--verbose)
 
-# A stage depends on its slice of the config, not on the whole file. `params` rewrites only what changed, and looks at
-# what stages read from elsewhere: source, corrections, splits, weights. The empty recipe makes make look at dates again.
+# A stage depends on its slice of the config, not on the whole file. `params` rewrites only the slices that changed, and
+# checks other inputs: source, fixes, splits, weights. The empty recipe makes make check the dates again.
 $(RUN)/params/%.json: params ;
 params: $(DRAWN) | $(INSTALLED)
 	@$(PIPELINE) params --config $(CONFIG) $(COMPARED)
@@ -178,11 +179,11 @@ $(RUN)/metrics.json: $(RUN)/params/validate.json $(RUN)/params/retention.json $(
 $(RUN)/comparison.json: $(RUN)/metrics.json $(RUN)/params/against.json $(wildcard $(AGAINST)/metrics.json)
 	$(call stage,validate) $(ON_DEVICE) $(COMPARED)
 
-# After metrics.json, as the bundle carries the thresholds that validation chose.
+# Depends on metrics.json because the bundle contains the thresholds that validation chose.
 $(RUN)/export/manifest.json: $(RUN)/params/export.json $(RUN)/metrics.json $(RUN)/model.pt $(RUN)/dataset/data.yaml $(EXPORT_CODE)
 	$(call stage,export)
 
-# The page shows the export if there is one: one from before, or one that this very make is to make.
+# The page shows the export if one exists already or if this make writes one.
 EXPORTED := $(if $(filter all export bench-export,$(MAKECMDGOALS)),$(RUN)/export/manifest.json,$(wildcard $(RUN)/export/manifest.json))
 $(RUN)/report/index.html: $(RUN)/params/report.json $(RUN)/params/against.json $(RUN)/metrics.json $(if $(AGAINST),$(RUN)/comparison.json) $(EXPORTED) $(REPORT_CODE)
 	$(call stage,report) $(COMPARED)
@@ -190,18 +191,18 @@ $(RUN)/report/index.html: $(RUN)/params/report.json $(RUN)/params/against.json $
 # --- Upkeep ---------------------------------------------------------------------------------------
 
 ON_ALL_CORES := --numprocesses auto --dist loadfile --no-loadscope-reorder
-test: $(INSTALLED)  ## all tests
+test: $(INSTALLED)  ## run all tests
 	$(PYTHON) -m pytest $(ON_ALL_CORES)
 
-test-fast: $(INSTALLED)  ## the tests that train nothing, in under three minutes
+test-fast: $(INSTALLED)  ## run the tests that train nothing, in under three minutes
 	$(PYTHON) -m pytest $(ON_ALL_CORES) -m "not slow"
 
-lint: $(INSTALLED)  ## ruff and mypy
+lint: $(INSTALLED)  ## run ruff and mypy
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
 
-bench: $(INSTALLED)  ## the results table of the README, from runs/
+bench: $(INSTALLED)  ## print the results table of the README from runs/
 	$(PYTHON) benchmarks/results.py
 
 PEERS := .venv-peers/installed.txt
@@ -210,12 +211,12 @@ $(PEERS): benchmarks/peers.txt
 	.venv-peers/bin/python -m pip install --disable-pip-version-check --requirement benchmarks/peers.txt
 	touch $@
 
-bench-convert: $(INSTALLED) $(PEERS)  ## conversion beside its peers, into benchmarks/convert.md
-	@# On a disk in memory: others take longer, and now one time, now another, to make a file than we to fill it.
+bench-convert: $(INSTALLED) $(PEERS)  ## compare conversion with other tools, into benchmarks/convert.md
+	@# In memory, because creating files on other disks takes longer and varies more than the conversion itself.
 	TMPDIR=$(or $(wildcard /dev/shm),$(TMPDIR)) $(PYTHON) benchmarks/convert.py | tee benchmarks/convert.md
 
-bench-augment: $(INSTALLED)  ## augmentation beside a bare loop, into benchmarks/augment.md
+bench-augment: $(INSTALLED)  ## compare augmentation with a bare loop, into benchmarks/augment.md
 	$(PYTHON) benchmarks/augment.py | tee benchmarks/augment.md
 
-clean:  ## delete this config's run; other runs, data and .venv stay
+clean:  ## delete this config's run; keep other runs, data and .venv
 	rm -rf $(RUN)

@@ -1,4 +1,4 @@
-"""The augment stage against a bare loop over the same pictures, and on two processes against one.
+"""Time the augment stage against a bare loop over the same images, and on two processes against one.
 
 python benchmarks/augment.py
 

@@ -36,7 +36,7 @@ PICTURES = 50  # different ones; the others are links to them with other names, 
 
 
 def generate(folder: Path, images: int, boxes: int, polygons: bool = False, seed: int = 0) -> None:
-    """A COCO source of pictures of 640x480 in COCO's own folders, with polygons of twenty points if asked for."""
+    """Write a COCO source of 640x480 images in COCO's own folders, with polygons of twenty points on request."""
     import cv2
     import numpy as np
 
@@ -178,7 +178,7 @@ class Watched(threading.Thread):
 
 
 def extra(source: Path, target: Path) -> float:
-    """Prints what the checks of the pixels cost; not a peer."""
+    """Print the cost of checking the pixels, which no other tool does."""
     from pipeline import formats, parallel
     from pipeline.convert import duplicates, images
 
@@ -255,7 +255,7 @@ def compare(source: Path, pythons: dict[str, Path], polygons: bool) -> None:
 
 
 def growth(work: Path, python: Path) -> None:
-    """The best of some rounds each: what else a machine does only ever adds, and would bend the slope."""
+    """Return the best time of several rounds each, because other load only adds time and would bend the slope."""
     rows: list[tuple[int, float, dict[str, float]]] = []
     for images in SIZES:
         source = work / str(images)

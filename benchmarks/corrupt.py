@@ -139,7 +139,7 @@ def encoded(rng: random.Random, labels: Path, image: Path) -> bool:
 
 
 def harmless(rng: random.Random, labels: Path, image: Path) -> bool:
-    """A byte-order mark, or the line ends of Windows."""
+    """Add a byte-order mark, or use the line ends of Windows."""
     text = text_of(labels)
     put(labels, text.replace("\n", "\r\n") if rng.random() < 0.5 else text)
     if rng.random() < 0.5 and labels.suffix != ".ndjson":

@@ -49,7 +49,7 @@ def prepared(folder: Path, name: str, seed: int = 0) -> Run:
 
 
 def finished(run: Run) -> dict[str, Any]:
-    """What the training came to; fails where it is not whole."""
+    """Return the results of the training. Fails if it is incomplete."""
     record = read_json(run.train_record)
     assert [phase["epochs"] for phase in record["phases"]] == [phase["epochs"] for phase in PHASES]
     for proof in (phase["proof"] for phase in record["phases"]):

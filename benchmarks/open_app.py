@@ -41,7 +41,7 @@ WEIGHTS = ROOT / "data" / "weights" / "yolo26n.pt"
 
 
 def draw(run: Run, images: int) -> None:
-    """A run as `validate` leaves it, with a test split of so many images."""
+    """Write a run as `validate` leaves it, with a test split of the given number of images."""
     rng, noise = random.Random(0), np.random.default_rng(0)
     for split, number in (("train", 1), ("val", 1), ("test", images)):
         for kind in ("images", "labels"):

@@ -99,7 +99,7 @@ STOCK_ARGS: dict[str, dict[str, Any]] = {
 
 
 def phases(config: dict[str, Any], what: str, fewer_images: int | None) -> dict[str, Any]:
-    """The `train` section of the config for one row of the tables."""
+    """Return the `train` section of the config for one row of the tables."""
     train = dict(config["train"])
     few = sum(phase["epochs"] for phase in train["phases"])
     to_the_end = {**train.get("args", {}), "val": False}  # no look at val in between
@@ -124,7 +124,7 @@ def phases(config: dict[str, Any], what: str, fewer_images: int | None) -> dict[
 
 
 def share_of(augmented: Path, share: float, target: Path) -> Path:
-    """An Ultralytics data set with that share of the training images, every n-th of them."""
+    """Write an Ultralytics data set with a share of the training images, every n-th of them."""
     data = YoloDataset.read(augmented / "data.yaml")
     for image in data.files("train")[:: round(1 / share)]:
         for path, kind in ((image, "images"), (data.label_file(image), "labels")):
@@ -140,7 +140,7 @@ def share_of(augmented: Path, share: float, target: Path) -> Path:
 def command(
     name: str, config: dict[str, Any], what: str, seed: int, folder: Path, share: float
 ) -> tuple[list[str], Path]:
-    """What trains, and the model it leaves."""
+    """Return the command that trains, and the model that it writes."""
     given, run = Run(Path("runs") / name), Run(folder)
     if what in STOCK_ARGS:
         settings = {"data": str(given.dataset / "data.yaml"), "imgsz": config["train"]["imgsz"], "seed": seed}

@@ -53,13 +53,13 @@ as `stock`."""
 
 
 def spread(values: list[float], digits: int, middle: Callable[[list[float]], float] = statistics.median) -> str:
-    """The middle, and (least to most) where there are several."""
+    """Format the median, followed by (min to max) if there are several values."""
     ends = f" ({min(values):.{digits}f} to {max(values):.{digits}f})" if len(values) > 1 else ""
     return f"{middle(values):.{digits}f}{ends}"
 
 
 def line(row: str, found: list[dict[str, Any]], stock: list[dict[str, Any]]) -> str:
-    """A row of COLUMNS. `found` and `stock` are lines of train.jsonl, in the order of their seeds."""
+    """Return a row of COLUMNS. `found` and `stock` are lines of train.jsonl, in the order of their seeds."""
     epochs, validated = ROWS.get(row, ("", ""))
     columns = [row, epochs, validated, str(len(found)), ", ".join(map(str, sorted({one["cores"] for one in found})))]
     columns.append(spread([one["seconds"] for one in found], 0))

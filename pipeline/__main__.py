@@ -41,11 +41,11 @@ def main(arguments: list[str] | None = None) -> int:
     log = _log(given)
     try:
         with logs.caught(log) if log else nullcontext():
-            said = _run(given)
+            summary = _run(given)
     except PipelineError as error:
-        return _fail(f"{error}{_from_where(given)}", log)
+        return _fail(f"{error}{_folder_hint(given)}", log)
     except KeyboardInterrupt:
-        print("\nstopped; the next `make` goes on from here", file=sys.stderr)
+        print("\nstopped; the next `make` resumes here", file=sys.stderr)
         return 130
     except Exception as error:
         if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
@@ -53,13 +53,13 @@ def main(arguments: list[str] | None = None) -> int:
         if log and log.is_file():
             print(f"log: {log}", file=sys.stderr)
         raise
-    if said:
-        logs.say(f"{given.command}: {said}")
+    if summary:
+        logs.say(f"{given.command}: {summary}")
     return 0
 
 
 def _log(given: argparse.Namespace) -> Path | None:
-    """Return where the chatter of libraries goes; None where it is to be seen, or where there is none."""
+    """Return the log file for what libraries write; None if it is shown, or if the command writes none."""
     if getattr(given, "verbose", True):
         return None
     if given.command == "starter-weights":
@@ -71,8 +71,8 @@ def _log(given: argparse.Namespace) -> Path | None:
     return Run.of(given.config).log("bench-export" if getattr(given, "bench", False) else given.command)
 
 
-def _from_where(given: argparse.Namespace) -> str:
-    """Name the current folder where the config is of another one: its paths may be meant from there."""
+def _folder_hint(given: argparse.Namespace) -> str:
+    """Return a hint that names the current folder if the config lies elsewhere: its paths may be relative to there."""
     config = getattr(given, "config", None)
     if config is None or (config.absolute().is_relative_to(Path.cwd()) and ".." not in config.parts):
         return ""
@@ -80,7 +80,7 @@ def _from_where(given: argparse.Namespace) -> str:
 
 
 def _fail(message: str, log: Path | None) -> int:
-    """Print an error, a line for each of its own, with the log if there is one."""
+    """Print each line of an error with its prefix, name the log if there is one, and return exit status 1."""
     lines = message.splitlines()
     if log and log.is_file():
         lines[-1] += f" (log: {log})"
@@ -91,12 +91,12 @@ def _fail(message: str, log: Path | None) -> int:
 
 def _way_out(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return "make room on the disk, or move runs/ to another one and link it here"
-    return "make the folder writable for this user, or move runs/ to one that is and link it here"
+        return "free some disk space, or move runs/ to another disk and link it here"
+    return "make the folder writable for this user, or move runs/ to a writable folder and link it here"
 
 
 def _run(given: argparse.Namespace) -> str:
-    # Stages are imported when asked for: `--help`, `params` and `convert` need no torch.
+    # Import only the stage that runs: `--help`, `params` and `convert` need no torch.
     if given.command == "sample":
         from pipeline.extras import sample
 

@@ -1,6 +1,6 @@
-"""A box, a labelled image, and the only place that knows YOLO's text.
+"""Boxes, labelled images, and all reading and writing of YOLO label text.
 
-Every reader in `formats` makes these and every stage reads them. Coordinates are absolute pixels of
+Every reader in `formats` returns these types, and every stage uses them. Coordinates are absolute pixels of
 the upright image, continuous, with the origin at the outer corner of the top-left pixel:
 
     (0, 0) ┌──────────────── x
@@ -24,9 +24,9 @@ import yaml
 
 from pipeline.errors import DataError
 
-# Of the images in a data set that `convert` writes: Ultralytics reads them all.
+# Image suffixes in a data set that `convert` writes; Ultralytics reads them all.
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-# Of what is an image in a source; some are only known so that they are refused by name.
+# Suffixes that mark an image in a source; some are listed only to be refused by name.
 SOURCE_SUFFIXES = IMAGE_SUFFIXES | frozenset(
     {
         ".avif",
@@ -48,11 +48,11 @@ SOURCE_SUFFIXES = IMAGE_SUFFIXES | frozenset(
 )
 
 
-class Box(NamedTuple):  # a frozen dataclass takes four times as long to make, and there are thousands
-    """One labelled object. `id` is what its own file calls it, for whoever must find it again.
+class Box(NamedTuple):  # a frozen dataclass takes four times as long to create, and there are thousands
+    """One labelled object, in pixels.
 
-    `ignore` says why the source itself does not mean it as an object to learn (a crowd, a region not to
-    care about); `damage` says what is wrong with an annotation that gives no corners, which are then NaN.
+    `id` identifies the annotation in its source file. `ignore` says why the source excludes it from training (a crowd,
+    a don't-care region). `damage` says what is wrong with an annotation that has no corners; they are then NaN.
     Both are empty for an ordinary box.
     """
 
@@ -89,8 +89,8 @@ class Box(NamedTuple):  # a frozen dataclass takes four times as long to make, a
 class Labelled(NamedTuple):
     """An image and its boxes as a source gives them, not yet checked.
 
-    `declared_size` is (width, height) as the annotation has it, None where it says nothing.
-    `annotation` is the file that holds the boxes, None for an image that no annotation mentions.
+    `declared_size` is the (width, height) in the annotation, in pixels; None if it gives none.
+    `annotation` is the file that holds the boxes; None for an image that no annotation mentions.
     """
 
     image: Path
@@ -101,9 +101,9 @@ class Labelled(NamedTuple):
 
 
 def yolo_text(boxes: Sequence[Box], ids: Mapping[str, int], width: int, height: int) -> str:
-    """Return a line `class cx cy w h` a box, relative to the image. Six decimals: 0.002 px in an image of 4,000.
+    """Return one line `class cx cy w h` per box, relative to the image size.
 
-    `ids` gives the class id for each label.
+    `ids` maps labels to class ids. Six decimals round by at most 0.002 px in an image 4,000 px wide.
     """
     numbers: list[float] = []
     for label, xmin, ymin, xmax, ymax, *_ in boxes:
@@ -118,9 +118,9 @@ def yolo_text(boxes: Sequence[Box], ids: Mapping[str, int], width: int, height: 
 
 
 def from_yolo_line(line: str, names: Sequence[str], width: int, height: int, id: str = "") -> Box:
-    """Return the box of one line of YOLO text, box or polygon, in pixels.
+    """Parse one line of YOLO text, a box or a polygon, and return its box in pixels.
 
-    Raises ValueError saying what is wrong with the line.
+    Raises ValueError with what is wrong with the line.
     """
     first, *rest = line.split()
     try:
@@ -137,7 +137,7 @@ def from_yolo_line(line: str, names: Sequence[str], width: int, height: int, id:
             raise ValueError(f"width {w:g} and height {h:g}: a side is not below 0")
         corners = (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)
     else:
-        # The smallest and largest of numbers among which one is NaN depend on their order.
+        # With a NaN among the numbers, min and max depend on their order.
         xs, ys = ([math.nan], [math.nan]) if any(map(math.isnan, numbers)) else (numbers[0::2], numbers[1::2])
         corners = (min(xs), min(ys), max(xs), max(ys))
     xmin, ymin, xmax, ymax = corners
@@ -145,12 +145,12 @@ def from_yolo_line(line: str, names: Sequence[str], width: int, height: int, id:
 
 
 def read_labels(path: Path, names: Sequence[str], width: int, height: int) -> tuple[Box, ...]:
-    """Return the boxes of a YOLO label file; the id of a box is the number of its line."""
+    """Return the boxes of a YOLO label file in pixels; the id of a box is its line number. Raises DataError."""
     boxes = []
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError:
-        raise DataError(f"{path}: not text; write it again as UTF-8") from None
+        raise DataError(f"{path}: not UTF-8 text; save it as UTF-8") from None
     for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
@@ -170,7 +170,7 @@ def write_labels(path: Path | str, boxes: Sequence[Box], names: Sequence[str], s
 
 
 def _write(path: str, data: bytes) -> None:
-    """Write a small file, by the calls of the system itself: `open` takes twice as long, and there are thousands."""
+    """Write a small file by system calls: `open` takes twice as long, and there are thousands of files."""
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o666)
     try:
         if os.write(file, data) < len(data):
@@ -180,10 +180,9 @@ def _write(path: str, data: bytes) -> None:
 
 
 def write_data_yaml(path: Path, folders: dict[str, str], names: Sequence[str]) -> None:
-    """Ultralytics' description of a data set.
+    """Write Ultralytics' description of a data set.
 
-    No `path:` key: Ultralytics then takes the folder of this very file as the root, so that the run
-    can be moved.
+    Without a `path:` key Ultralytics takes the folder of this file as the root, so the run can be moved.
     """
     text = yaml.safe_dump({**folders, "names": dict(enumerate(names))}, sort_keys=False, allow_unicode=True)
     path.write_text(text, encoding="utf-8")
@@ -191,7 +190,7 @@ def write_data_yaml(path: Path, folders: dict[str, str], names: Sequence[str]) -
 
 @dataclass(frozen=True, slots=True)
 class YoloDataset:
-    """A data set that an earlier stage wrote: class names, and the folder of images of each split."""
+    """A data set that an earlier stage wrote: its class names and the image folder of each split."""
 
     names: tuple[str, ...]
     images: dict[str, Path]
@@ -205,11 +204,10 @@ class YoloDataset:
         return cls(names, {split: data_yaml.parent / folder for split, folder in data.items()})
 
     def files(self, split: str) -> list[Path]:
-        """Return the images of a split, in the order of their names; empty where there is no such split."""
+        """Return the images of a split sorted by name; empty if there is no such split."""
         if split not in self.images:
             return []
-        found = self.images[split].iterdir()
-        return sorted(path for path in found if path.suffix.lower() in IMAGE_SUFFIXES)
+        return sorted(path for path in self.images[split].iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
 
     @staticmethod
     def label_file(image: Path) -> Path:

@@ -1,4 +1,4 @@
-"""FiftyOne with its database: whether there is one, and words for it where there is none."""
+"""Start FiftyOne with its database, and say what to do if there is none."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def fiftyone() -> Iterator[Any]:
     Raises PipelineError where there is no database, or it does not start.
     """
     os.environ["FIFTYONE_DO_NOT_TRACK"] = "true"
-    os.environ.setdefault("FIFTYONE_DATABASE_VALIDATION", "false")  # or it nags about MongoDB's version at each start
-    os.environ.setdefault("FIFTYONE_LOGGING_LEVEL", "ERROR")  # or it explains ssh to a person who needs none
+    os.environ.setdefault("FIFTYONE_DATABASE_VALIDATION", "false")  # no warning about MongoDB's version
+    os.environ.setdefault("FIFTYONE_LOGGING_LEVEL", "ERROR")  # no advice about ssh
     _ensure()
     import fiftyone as fo
     from pymongo.errors import PyMongoError

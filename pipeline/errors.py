@@ -1,4 +1,4 @@
-"""Errors that a person can fix. Anything else is ours, and keeps its traceback.
+"""Define the errors that a user can fix. All others are bugs of ours and keep their traceback.
 
 PipelineError
 ├── ConfigError    the YAML
@@ -14,7 +14,7 @@ from difflib import get_close_matches
 
 
 class PipelineError(Exception):
-    """One line for the person at the keyboard: which file, what is wrong, the way out."""
+    """An error for the user in one line: which file, what is wrong, what to do."""
 
 
 class ConfigError(PipelineError):

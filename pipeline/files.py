@@ -1,6 +1,6 @@
-"""Write aside, rename last: whoever looks sees the old file or the new one, never half of one.
+"""Write to a temporary path, then rename: a reader sees the old file or the new one, never half of one.
 
-A folder cannot take the place of another in one step. Between two renames it is not there; half of one it never is.
+A folder cannot replace another in one step. It is missing between two renames, but never half written.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from pipeline.errors import DataError
 
 
 def aside(path: Path) -> Path:
-    """Where the next version of a file or folder is written: same folder, so the rename is atomic.
+    """Return the temporary path of a file or folder, in the same folder so that the rename is atomic.
 
-    The suffix stays, as Ultralytics and Pillow go by it.
+    The suffix stays: Ultralytics and Pillow choose the format by it.
     """
     return path.with_name(f".{path.stem}.partial{path.suffix}")
 
@@ -36,7 +36,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def to_json(value: Any) -> str:
-    # allow_nan=False: a NaN figure is a bug of ours, and no JSON reader but Python's takes it.
+    # allow_nan=False: a NaN figure is a bug of ours, and only Python's JSON reader accepts it.
     return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -45,10 +45,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file that an earlier stage wrote.
-
-    Raises DataError when it is missing or damaged, since it is then the run that is not whole.
-    """
+    """Read a JSON file that an earlier stage wrote. Raises DataError if it is missing or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -59,11 +56,11 @@ def read_json(path: Path) -> Any:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder to fill, which takes the place of `path` when the block ends well.
+    """Yield an empty folder to fill; it replaces `path` if the block ends without an error.
 
-    The old folder is renamed to `.NAME.old` meanwhile, and only deleted under the name of what is half done, so that
-    after a kill whatever has one of the other names is whole. The next call puts an old folder back that no new one
-    took the place of, and deletes all else. A link at `path` is followed.
+    The old folder is renamed to `.NAME.old` first, and to the partial name before it is deleted. So after a kill only
+    the partial name can hold an incomplete folder. The next call restores an old folder that was not replaced and
+    deletes all other leftovers. A link at `path` is followed.
     """
     path = path.resolve() if path.is_symlink() else path
     partial, old = aside(path), path.with_name(f".{path.name}.old")
@@ -86,7 +83,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Hard-link, so that a large source is not doubled; copy where links cannot go (another disk)."""
+    """Hard-link `source` to save disk space; copy it where a link is impossible, for example to another disk."""
     try:
         os.link(source.resolve(), target)
     except OSError:

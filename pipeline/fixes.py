@@ -1,18 +1,18 @@
-"""Corrections of the labels, in a small text file for people to review: `data/fixes/NAME.yaml`.
+"""Fixes of the labels, in a small text file for people to review: `data/fixes/NAME.yaml`.
 
-`inspect --save-fixes` writes it from what was tagged in the App, and the next `convert` applies it:
+`inspect --save-fixes` writes it from the tags set in the App, and the next `convert` applies it:
 
     images:
-      a.jpg: drop            # the image is left out
-      b.jpg: relabel         # somebody has to label it again; until then a line in the receipt, nothing else
+      a.jpg: drop            # leave the image out
+      b.jpg: relabel         # to be labelled again; convert only notes it in the receipt
     boxes:
     - {image: c.jpg, action: remove, class: RBC, bbox: [10.0, 20.0, 30.0, 40.0]}
     - {image: c.jpg, action: add, class: WBC, bbox: [50.0, 60.0, 30.0, 40.0]}
 
-An image goes by its path below the source; by its file name alone, where only one image in the data set has it, or
-none there and only one in the source. A box goes by class and `[x, y, width, height]` in pixels of the upright image,
-not by an id, so that the file outlives a new conversion and a new numbering. Classes are those of the data set, after
-`convert.classes`.
+An image is identified by its path below the source. The file name alone is enough if only one image in the data set
+has it, or none there and only one in the source. A box is identified by class and `[x, y, width, height]` in pixels of
+the upright image, not by an id, so the file stays valid after a new conversion. Classes are those of the data set,
+after `convert.classes`.
 """
 
 from __future__ import annotations
@@ -33,15 +33,16 @@ from pipeline.config import NoDuplicates
 from pipeline.errors import ConfigError, did_you_mean
 from pipeline.run import Run
 
-SAME_BOX = 0.99  # IoU from which two boxes of a class are one: the file has three decimals, label files have six
+# IoU above which two boxes of a class are the same one: this file has three decimals, label files have six.
+SAME_BOX = 0.99
 HEADER = """\
-# Corrections of the labels, applied by the next `convert`. Saved from FiftyOne by
-# `python -m pipeline inspect --save-fixes`; strike what you do not agree with.
+# Fixes of the labels, applied by the next `convert`. Saved from FiftyOne by
+# `python -m pipeline inspect --save-fixes`; delete the lines that you disagree with.
 """
 
 
 class _Checked(BaseModel):
-    # Strict: a bare 123 or `no` for a file name is an error, and converting it would hide that.
+    # Strict: a bare 123 or `no` as a file name is an error that a conversion to text would hide.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
 
@@ -62,7 +63,7 @@ class BoxFix(_Checked):
     @classmethod
     def _has_sides(cls, bbox: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
         if bbox[2] <= 0 or bbox[3] <= 0:
-            raise ValueError(f"width and height of {list(bbox)} are not above 0")
+            raise ValueError(f"width and height must be above 0, got {list(bbox)}")
         return bbox
 
     def box(self, id: str = "") -> Box:
@@ -74,7 +75,7 @@ class BoxFix(_Checked):
 
 
 class Fixes(_Checked):
-    """What the file says. Empty where there is none."""
+    """The content of a file of fixes; empty if there is no file."""
 
     images: dict[str, Literal["drop", "relabel"]] = {}
     boxes: tuple[BoxFix, ...] = Field(default=(), strict=False)
@@ -92,7 +93,7 @@ class Fixes(_Checked):
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What became of one fix, for the receipt. `stale` ones did nothing: the labels have changed meanwhile."""
+    """The outcome of one fix, for the receipt. A `stale` fix did nothing because the labels have changed since."""
 
     image: str
     action: Literal["remove", "add", "relabel"]
@@ -102,12 +103,12 @@ class Note:
 
 
 def file_of(run: Run) -> Path:
-    """Beside the data and for git, as the corrections outlive the run."""
+    """Return the path of the fixes: beside the data and in git, because fixes outlive the run."""
     return run.root.parent.parent / "data" / "fixes" / f"{run.name}.yaml"
 
 
 def load(path: Path) -> Fixes:
-    """Read a file of fixes; no file, no fixes. Raises ConfigError with one line for every error in it."""
+    """Read a file of fixes; a missing file gives no fixes. Raises ConfigError with one line per error."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -117,8 +118,8 @@ def load(path: Path) -> Fixes:
     try:
         data = yaml.load(text, Loader=NoDuplicates)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        said = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ConfigError(f"{path}: not YAML: {said}") from None
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ConfigError(f"{path}: not YAML: {reason}") from None
     try:
         return Fixes.model_validate({} if data is None else data)
     except ValidationError as error:
@@ -126,7 +127,7 @@ def load(path: Path) -> Fixes:
 
 
 def save(path: Path, fixes: Fixes) -> None:
-    """Write the file, a line for each fix and sorted, so that a review sees what changed."""
+    """Write the file sorted, one line per fix, so that a diff shows what changed."""
     lines = [HEADER]
     if fixes.images:
         lines.append("images:\n")
@@ -139,10 +140,10 @@ def save(path: Path, fixes: Fixes) -> None:
 
 
 def merge(earlier: Fixes, new: Fixes) -> Fixes:
-    """Both, each fix once.
+    """Return the earlier and the new fixes together, each once.
 
-    An earlier fix and a new one that undoes it cancel out: a box that an earlier fix added, and that is now
-    called wrong, is in no source to be removed from. Of two words on an image the new one counts.
+    An earlier fix and a new one that undoes it cancel out: a box that an earlier fix added and that is now tagged
+    as wrong is not in the source, so there is nothing to remove. For an image the new action wins.
     """
     boxes = list(earlier.boxes)
     for fix in new.boxes:
@@ -155,7 +156,10 @@ def merge(earlier: Fixes, new: Fixes) -> Fixes:
 
 
 def in_full(fixes: Fixes, names: Iterable[str]) -> Fixes:
-    """Return the fixes, with a path for each file name that only one of `names` (paths below the source) ends in."""
+    """Return the fixes with each bare file name replaced by its path, if exactly one of `names` ends in it.
+
+    `names` are paths below the source.
+    """
     known = set(names)
     paths = by_file_name(known)
 
@@ -169,24 +173,24 @@ def in_full(fixes: Fixes, names: Iterable[str]) -> Fixes:
 
 
 def by_file_name(names: Iterable[str]) -> dict[str, list[str]]:
-    """Return the paths that end in each file name, in their order."""
-    found: dict[str, list[str]] = {}
+    """Return the sorted paths that end in each file name."""
+    paths: dict[str, list[str]] = {}
     for name in sorted(names):
-        found.setdefault(PurePosixPath(name).name, []).append(name)
-    return found
+        paths.setdefault(PurePosixPath(name).name, []).append(name)
+    return paths
 
 
 def apply(fixes: Fixes, image: str, boxes: Sequence[Box]) -> tuple[tuple[Box, ...], list[Note]]:
-    """Return the boxes of one image, in pixels, after its fixes, and what became of each of them.
+    """Return the boxes of one image in pixels after its fixes, and a note on each fix.
 
-    `image` is its name as in `fixes`. Removed boxes are in the notes, as they were; added ones come last.
-    A fix that finds nothing to do is noted as stale.
+    `image` is its name as in `fixes`. The notes hold removed boxes unchanged; added boxes come last.
+    A fix that has nothing to do is noted as stale.
     """
     kept, notes = list(boxes), []
     if fixes.images.get(image) == "relabel":
         notes.append(Note(image, "relabel", "marked for labelling again"))
     mine = [(number, fix) for number, fix in enumerate(fixes.boxes, start=1) if fix.image == image]
-    # First all removals: a corrected box is one removed and one added, and the two may overlap.
+    # All removals first: a corrected box is one removed and one added, and the two may overlap.
     for number, fix in sorted(mine, key=lambda item: item[1].action == "add"):
         same = [box for box in kept if fix.is_of(box)]
         if fix.action == "remove" and same:
@@ -205,14 +209,14 @@ def apply(fixes: Fixes, image: str, boxes: Sequence[Box]) -> tuple[tuple[Box, ..
 
 def _inside(name: str) -> str:
     path = PurePosixPath(name)
-    is_text = name.encode(errors="ignore").decode() == name  # YAML can hold half a letter, the receipt cannot
+    is_text = name.encode(errors="ignore").decode() == name  # YAML can hold a lone surrogate, the receipt cannot
     if not path.name or path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or not is_text:
         raise ValueError(f"{name[:80]!r} is not the path of an image below the source")
     return name
 
 
 def _iou(one: Box, other: Box) -> float:
-    import numpy as np  # takes longer to import than `params`, which runs before every make, takes for its work
+    import numpy as np  # imported late: it takes longer than the work of `params`, which runs before every make
 
     from pipeline.metrics.iou import pairwise_iou
 
@@ -221,7 +225,7 @@ def _iou(one: Box, other: Box) -> float:
 
 
 def _flow(value: Any) -> str:
-    """YAML on one line, however long; a bare word of it ends in `...`, which is cut off."""
+    """Return `value` as YAML on one line. PyYAML ends a bare word with `...`, which is cut off."""
     text: str = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=math.inf)
     return text.removesuffix("\n").removesuffix("\n...")
 
@@ -243,7 +247,7 @@ def _in_words(detail: ErrorDetails) -> str:
         case "string_type":
             return f"{prefix}YAML reads {detail['input']!r} here, not text; put it in quotes"
         case "dict_type" | "model_type":
-            return f"{prefix}is not `key: value` lines"
+            return f"{prefix}must be `key: value` lines"
         case "tuple_type":
-            return f"{prefix}is not a list"
+            return f"{prefix}must be a list"
     return f"{prefix}{detail['msg'][0].lower()}{detail['msg'][1:]}, got {str(detail['input'])[:80]!r}"

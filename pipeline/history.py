@@ -1,4 +1,4 @@
-"""What Ultralytics noted down in each epoch of a training, all phases in a row."""
+"""Read the figures that Ultralytics recorded in each epoch of a training, over all phases."""
 
 from __future__ import annotations
 

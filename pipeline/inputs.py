@@ -1,6 +1,6 @@
-"""Files beside the data that convert reads, by their SHA-256; None for a file that is not there.
+"""SHA-256 digests of the files that convert reads beside the source; None for a missing file.
 
-Convert records what it used, and `params` compares the record with what is there now. Dates would not do: convert
+Convert records the digests it used, and `params` compares them with the current ones. Dates would not do: convert
 itself writes the splits that it reads next time, and a deleted file has no date.
 """
 
@@ -16,7 +16,7 @@ Digests = dict[str, str | None]
 
 
 def digests(config: Convert, run: Run) -> Digests:
-    """Return the corrections, and the splits that an earlier run drew, unless the source gives its own."""
+    """Return the digests of the fixes and of the splits drawn earlier; `splits` is None if the source gives its own."""
     drawn = None if config.split == "given" else _digest(run.splits)
     return {"fixes": _digest(fixes.file_of(run)), "splits": drawn}
 

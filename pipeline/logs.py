@@ -1,4 +1,4 @@
-"""What the screen shows, and what goes to a log.
+"""Decide what the screen shows and what goes to a log.
 
 A stage shows its progress and one line. Libraries write far more, from Python, from C++ and from processes that they
 start. All of that passes the file descriptors 1 and 2, so it is caught there and goes to `runs/NAME/logs/STAGE.log`.

@@ -11,37 +11,37 @@ from pipeline.errors import did_you_mean
 
 VERSION = "0.1.0"
 STAGES = {
-    "convert": "annotations of any known format -> an Ultralytics data set with a receipt",
-    "augment": "more training images by transforming the ones there are",
+    "convert": "turn annotations of any known format into an Ultralytics data set with a receipt",
+    "augment": "make more training images by transforming the existing ones",
     "train": "fine-tune from COCO weights, in phases, with frozen layers",
-    "validate": "COCO figures with error bars, kinds of errors, thresholds, and the predictions behind them",
-    "inspect": "the run as a FiftyOne data set, in the App on 127.0.0.1",
-    "export": "files for the device, each compared with the model on real images, in a bundle that tests itself",
-    "report": "one page for people",
+    "validate": "compute COCO metrics with error bars, error types and thresholds, and save the predictions",
+    "inspect": "open the run as a FiftyOne data set, in the App on 127.0.0.1",
+    "export": "write files for the device, each compared with the model on real images, in a bundle that tests itself",
+    "report": "show the run on one HTML page",
 }
 OTHERS = {
     "new": "look at a folder of labelled images and write a config for it",
-    "params": "write runs/NAME/params, by which make detects changes",
+    "params": "write the per-stage config slices by which make detects changes",
     "sample": "draw the sample data set into data/raw/sample",
     "starter-weights": "draw scenes and train data/weights/starter-yolo26n.pt on them (hours)",
 }
-# Where these options have an effect. All stages take them, so that one line of options serves a whole chain.
+# The commands on which these options have an effect. All stages accept them, so one set of options serves them all.
 USES = {
     "--device": {"train", "validate", "inspect", "starter-weights"},
     "--workers": {"convert", "augment", "train", "starter-weights"},
 }
 AGAINST = {
-    "validate": "compare with runs/OTHER, on the predictions that both have; predicts only where there are none",
-    "report": "also show what `validate --against` said of runs/OTHER",
+    "validate": "compare with runs/OTHER on the same images; existing predictions are reused",
+    "report": "also show the comparison that `validate --against` made with runs/OTHER",
     "inspect": "also show the predictions of runs/OTHER, on the same images",
     "params": "the run that validate and report compare with",
 }
 
 
 class Parser(argparse.ArgumentParser):
-    """Errors in one line, with a suggestion, as everywhere else."""
+    """A parser that reports an error in one line with a suggestion, as the rest of the pipeline does."""
 
-    given: ClassVar[list[str]] = []  # all words of the command line
+    given: ClassVar[list[str]] = []  # every argument of the command line
 
     def error(self, message: str) -> NoReturn:
         hint = ""
@@ -54,7 +54,7 @@ class Parser(argparse.ArgumentParser):
             files = [word for word in self.given if word.endswith((".yaml", ".yml")) and not unknown]
             hint = "".join(did_you_mean(word, ["--config"]) for word in unknown[:1])
             hint += "".join(f"; write --config {file}" for file in files[:1])
-        self.exit(2, f"error: {message}{hint or f'; `{self.prog} --help` shows what there is'}\n")
+        self.exit(2, f"error: {message}{hint or f'; `{self.prog} --help` lists the choices'}\n")
 
     def _known(self) -> list[str]:
         """Return the options of this parser and of its commands: an unknown one is reported by the outer parser."""
@@ -67,8 +67,8 @@ def parser() -> Parser:
     """Return the parser of the whole command line."""
     made = Parser(
         prog="python -m pipeline",
-        description="One stage of the pipeline; `make help` shows how they chain. Paths are relative to the current "
-        "folder, and results go to runs/NAME there, where NAME is that of the config.",
+        description="Run one stage of the pipeline; `make help` shows how they chain. Paths are relative to the "
+        "current folder. Results go to runs/NAME there, where NAME is the config's file name without .yaml.",
     )
     made.add_argument("--version", action="version", version=f"detection-transfer-pipeline {VERSION}")
     commands = made.add_subparsers(dest="command", required=True, metavar="STAGE")
@@ -81,45 +81,53 @@ def parser() -> Parser:
         if name in STAGES or name == "starter-weights":
             _add_common(command)
         if name not in ("params", "sample"):
-            command.add_argument("--verbose", action="store_true", help="show what libraries write; else it is logged")
+            command.add_argument(
+                "--verbose", action="store_true", help="show what libraries write instead of logging it"
+            )
         _add_own(command, name)
     return made
 
 
 def _add_common(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--device", default="", metavar="D", help="cpu, 0 for the first GPU, mps; default: the best")
+    command.add_argument(
+        "--device", default="", metavar="D", help="cpu, mps, or 0 for the first GPU (default: the best)"
+    )
     command.add_argument(
         "--workers",
         type=natural,
         metavar="N",
-        help="worker processes (convert, augment: one per core by default; train: 4, and on a GPU only)",
+        help="worker processes (default: one per core for convert and augment; 4 for train, on a GPU only)",
     )
 
 
 def _add_own(command: argparse.ArgumentParser, name: str) -> None:
     if name == "inspect":
-        command.add_argument("--no-app", action="store_true", help="build the data set and leave")
-        command.add_argument("--port", type=natural, default=5151, metavar="N", help="of the App (default: 5151)")
+        command.add_argument("--no-app", action="store_true", help="build the data set without opening the App")
+        command.add_argument("--port", type=natural, default=5151, metavar="N", help="port of the App (default: 5151)")
         command.add_argument(
-            "--save-fixes", action="store_true", help="write what was tagged in the App to data/fixes/NAME.yaml"
+            "--save-fixes", action="store_true", help="write the tags set in the App to data/fixes/NAME.yaml"
         )
     elif name == "export":
-        command.add_argument("--bench", action="store_true", help="measure the speed of what is there")
+        command.add_argument("--bench", action="store_true", help="measure the speed of the exported files")
     elif name == "new":
-        command.add_argument("source", type=Path, metavar="SOURCE", help="the folder, as you received it")
-        command.add_argument("--config", type=Path, metavar="FILE", help="to write (default: configs/FOLDER.yaml)")
-        command.add_argument("--format", default="auto", metavar="F", help="of the annotations (default: find out)")
+        command.add_argument(
+            "source", type=Path, metavar="SOURCE", help="folder of images and labels, as you received it"
+        )
+        command.add_argument(
+            "--config", type=Path, metavar="FILE", help="config to write (default: configs/FOLDER.yaml)"
+        )
+        command.add_argument("--format", default="auto", metavar="F", help="annotation format (default: detect it)")
 
 
 def natural(text: str) -> int:
-    """Read a number from 0 up. Raises argparse's error for anything else."""
+    """Parse a non-negative integer. Raises ArgumentTypeError for anything else."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"must be a non-negative integer, got {text!r}")
     return int(text)
 
 
 def without_effect(given: argparse.Namespace) -> list[str]:
-    """Return a line for each option that was given and has no effect on this command."""
+    """Return a warning for each given option that has no effect on this command."""
     return [
         f"{given.command}: {option} has no effect on this stage, only on {', '.join(sorted(stages))}"
         for option, stages in USES.items()

@@ -1,4 +1,4 @@
-"""Work on many images with every core: results in the order of the items, a bar, bounded memory."""
+"""Process many images on every core: ordered results, a progress bar, bounded memory."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from pipeline.errors import PipelineError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-# A process takes about a second to start and import; below this many items it would not pay.
+# A worker process takes about a second to start and import; fewer items than this per worker do not repay it.
 WORTH_A_PROCESS = 64
-CHUNK = 8  # items a process takes at a time: a dozen milliseconds each, so that passing them on costs nothing
-AHEAD = 4  # chunks a process may be ahead, so that memory does not grow with the number of items
+CHUNK = 8  # items per task: a dozen milliseconds each, so that the cost of passing them is negligible
+AHEAD = 4  # tasks queued per worker, so that memory does not grow with the number of items
 
 
 def cores() -> int:
-    """Return the cores that this process may use, which in a container are fewer than the machine has."""
+    """Return how many cores this process may use; in a container these are fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def processes(workers: int | None, items: int) -> int:
-    """Return how many processes work on so many items where `workers` are asked for (None: one per core)."""
+    """Return the number of worker processes for `items` when `workers` are requested (None: one per core)."""
     return min(cores() if workers is None else workers, items // WORTH_A_PROCESS)
 
 
@@ -47,9 +47,9 @@ def no_effect(workers: int | None, items: int, things: str) -> str:
 def ordered(
     function: Callable[[Item], Result], items: Sequence[Item], workers: int | None, description: str
 ) -> Iterator[Result]:
-    """Yield `function` of every item, in their order, by so many processes (None: one a core; 0 or 1: in this one).
+    """Yield `function(item)` in order, using `workers` processes (None: one per core; 0 or 1: in-process).
 
-    What the function raises is raised here. Function, items and results have to be picklable.
+    Exceptions of `function` are raised here. Function, items and results must be picklable.
     """
     workers = processes(workers, len(items))
     bar = logs.progress(description=description, total=len(items))
@@ -60,14 +60,14 @@ def ordered(
 
 
 def start(preload: Sequence[str] = ()) -> None:
-    """Have these modules imported once for all processes, in the background; to be called before much else is done.
+    """Import these modules once for all worker processes, in the background. Call it early.
 
-    Without it `ordered` starts its processes by itself, when it needs them.
+    Without it `ordered` starts its processes when it needs them.
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return
     multiprocessing.set_forkserver_preload(list(preload))
-    # The processes inherit that Ctrl-C is ignored: the one at the keyboard ends them, without their tracebacks.
+    # Workers inherit this and ignore Ctrl-C: the main process stops them, without their tracebacks.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         forkserver.ensure_running()
@@ -76,7 +76,7 @@ def start(preload: Sequence[str] = ()) -> None:
 
 
 def _by_processes(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
-    # Not `fork`: by now there may be threads, of which a fork would copy the locks but not the holders.
+    # Not `fork`: by now there may be threads, and a fork copies their locks but not the threads that hold them.
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context(method), initializer=_begin)
     chunks = (items[first : first + CHUNK] for first in range(0, len(items), CHUNK))
@@ -89,20 +89,20 @@ def _by_processes(function: Callable[[Item], Result], items: Sequence[Item], wor
             for chunk in islice(chunks, 1):
                 waiting.append(pool.submit(_all, function, chunk))
     except BrokenProcessPool:
-        raise PipelineError("a process was killed, for want of memory? try `--workers 1`") from None
+        raise PipelineError("a worker process was killed, perhaps for lack of memory; try `--workers 1`") from None
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def _begin() -> None:
-    """In each process, before its first item."""
+    """Prepare a worker process before its first item."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(1)  # there is a process for every core
+    cv2.setNumThreads(1)  # one process per core already uses them all
     Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """Killed, the parent cannot tell; its processes would wait for work for ever."""
+    """Exit when the parent dies: a killed parent cannot stop its workers, which would wait for work for ever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

@@ -1,12 +1,11 @@
-"""How make learns which stages a change concerns: small files in `runs/NAME/params` that change when they must run.
+"""Write the small files in `runs/NAME/params` that tell make which stages a change affects.
 
     STAGE.json      the stage's slice of the config
-    source.json     the state of `convert.source`         retention.json  that of the `validate.retention` set
-    beside.json     corrections and drawn splits          weights.json    source weights and teacher
+    source.json     the state of `convert.source`         retention.json  the state of the `validate.retention` set
+    beside.json     fixes and drawn splits                weights.json    source weights and teacher
     against.json    the run that AGAINST names
 
-A file whose text would not change keeps its date, so a comment in the YAML, or an edit of another section, makes
-nothing run again.
+A file is rewritten only if its text changes. A comment in the YAML or an edit of another section reruns nothing.
 """
 
 from __future__ import annotations
@@ -43,32 +42,32 @@ def main(config: Config, run: Run, against: Path | None = None) -> None:
 
 
 def _write_if_other(path: Path, now: Digests, used: Digests | None) -> None:
-    """Give the file a new date until a stage has used what is there now; `used` is None before it has run."""
+    """Rewrite the file, which renews its date, until a stage has used `now`; `used` is None before the first run."""
     if not path.is_file() or used not in (None, now):
         files.write_json(path, now)
 
 
 def _record(path: Path) -> dict[str, Any] | None:
-    """Return what a finished stage recorded; None where it has not run. Raises DataError for a damaged file."""
+    """Return the record of a finished stage, or None if it has not run. Raises DataError for a damaged file."""
     if not path.is_file():
         return None
     record = files.read_json(path)
     if not isinstance(record, dict):
-        raise DataError(f"{path}: not what a stage writes; delete it and run `make` again")
+        raise DataError(f"{path}: not a record that a stage writes; delete it and run `make` again")
     return record
 
 
 def _weights_now(config: Train, record: dict[str, Any]) -> Digests:
-    """Return the source weights and the teacher, given the record of a finished training.
+    """Return the SHA-256 of the source weights and of the teacher, given the record of a finished training.
 
-    Weights that are no longer on this machine count as unchanged: there is nothing else to train from.
+    Weights that are no longer on this machine count as unchanged.
     """
     teacher = checkpoints.locate(str(config.args.get("distill_model", "")))
     source = checkpoints.locate(config.weights)
     if source is None and (record.get("weights") or {}).get("instead_of"):
         source = checkpoints.locate(config.fallback or "")
-    found = {"weights": source, "teacher": teacher}
-    return _weights_used(record) | {part: files.sha256(path) for part, path in found.items() if path}
+    paths = {"weights": source, "teacher": teacher}
+    return _weights_used(record) | {part: files.sha256(path) for part, path in paths.items() if path}
 
 
 def _weights_used(record: dict[str, Any]) -> Digests:
@@ -81,10 +80,10 @@ def _write_if_new(path: Path, text: str) -> None:
 
 
 def _listing(folder: Path) -> dict[str, int | str]:
-    """Sum up the source by names, sizes and dates, through links as its readers do: an edited label makes convert run.
+    """Return the number of files in the source and a digest of their names, sizes and dates.
 
-    Contents are not read: 100,000 images take a fraction of a second. What cannot be read is listed with its problem,
-    for convert to refuse.
+    Links are followed as the readers do. Contents are not read, so 100,000 images take a fraction of a second.
+    An unreadable file is listed with its problem, for convert to refuse.
     """
     lines = []
     for name, entry, problem in walk(folder):
@@ -95,5 +94,5 @@ def _listing(folder: Path) -> dict[str, int | str]:
             except OSError as error:  # deleted meanwhile
                 problem = str(error.strerror)
         lines.append(f"{name} {problem}\n")
-    listing = os.fsencode("".join(lines))  # a name may hold bytes that are no UTF-8
+    listing = os.fsencode("".join(lines))  # file names need not be valid UTF-8
     return {"files": len(lines), "listing_sha256": hashlib.sha256(listing).hexdigest()}

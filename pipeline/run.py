@@ -1,4 +1,4 @@
-"""The names of the files that a run makes."""
+"""The paths of the files that a run writes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Run:
         return self.root / "params" / f"{stage}.json"
 
     def log(self, stage: str) -> Path:
-        """Return what libraries wrote when the stage last ran; not there where they wrote nothing."""
+        """Return the log of what libraries wrote when the stage last ran; it is missing if they wrote nothing."""
         return self.root / "logs" / f"{stage}.log"
 
     @property
@@ -43,7 +43,7 @@ class Run:
 
     @property
     def splits(self) -> Path:
-        """The splits that convert drew: beside the data and for git, as adding images must move no earlier one."""
+        """The splits that convert drew; kept in git beside the data, so that new images never move old ones."""
         return self.root.parent.parent / "data" / "splits" / f"{self.name}.json"
 
     @property
@@ -56,7 +56,7 @@ class Run:
 
     @property
     def features(self) -> Path:
-        """What frozen layers made of each image; for speed alone, and may be deleted."""
+        """Cached outputs of the frozen layers per image; only for speed, safe to delete."""
         return self.root / "features"
 
     @property
@@ -73,7 +73,7 @@ class Run:
 
     @property
     def comparison(self) -> Path:
-        """Of the figures with those of another run."""
+        """The comparison of this run's metrics with those of another run."""
         return self.root / "comparison.json"
 
     @property
@@ -81,15 +81,15 @@ class Run:
         return self.root / "predictions"
 
     def predictions(self, split: str) -> Path:
-        """COCO results of a split, a box with every class it may be: for average precision."""
+        """Return the COCO results of a split with one entry per box and candidate class, for average precision."""
         return self.predictions_folder / f"{split}.json"
 
     def single_label(self, split: str) -> Path:
-        """COCO results of a split, one class a box: what a device gives."""
+        """Return the COCO results of a split with one class per box, as a device reports them."""
         return self.predictions_folder / f"{split}_single_label.json"
 
     def errors(self, split: str) -> Path:
-        """Return what kind of error each prediction is, and what became of each object."""
+        """Return the file with the error type of each prediction and the outcome of each ground-truth object."""
         return self.predictions_folder / f"{split}_errors.json"
 
     def ground_truth(self, split: str) -> Path:
@@ -110,5 +110,5 @@ class Run:
 
     @property
     def export_refused(self) -> Path:
-        """The manifest of an export that was refused, with all its figures."""
+        """The manifest of a refused export, with all its figures."""
         return self.root / "export_refused.json"

@@ -1,7 +1,7 @@
-"""Every file below a folder, links followed: the listing of a source and all of its readers see the same.
+"""List every file below a folder. The listing of a source and all its readers share this walk.
 
-A link is followed wherever it leads, to a file or to a folder, as people link large data sets and do not copy them.
-Hidden files and folders are left out.
+Links to files and folders are followed wherever they lead, because people link large data sets instead of copying
+them. Hidden files and folders are skipped.
 """
 
 from __future__ import annotations
@@ -16,16 +16,15 @@ LABEL_SUFFIXES = (".csv", ".json", ".jsonl", ".ndjson", ".tsv", ".txt", ".xml")
 
 
 class _Folder(NamedTuple):
-    path: str  # relative to the start, as the user sees it: empty, or with a slash at its end
-    left: tuple[Path, ...] = ()  # where the links on the way here lie, their own links resolved
+    path: str  # relative to the start, as the user sees it: empty, or ending in a slash
+    left: tuple[Path, ...] = ()  # resolved parent folders of the links followed on the way here
 
 
 def walk(folder: Path) -> Iterator[tuple[str, os.DirEntry[str] | None, str]]:
     """Yield (name, entry, problem) for each file, sorted by the parts of its path.
 
-    Names are relative to `folder`, with forward slashes. Where a name leads to nothing that can be read, `entry` is
-    None and `problem` says why and what to do; else `problem` is empty. Nothing on the disk makes this raise or go
-    round in circles.
+    Names are relative to `folder`, with forward slashes. For an unreadable file `entry` is None and `problem` says why
+    and what to do; otherwise `problem` is empty. Nothing on the disk makes this raise or loop.
     """
     pending: list[tuple[_Folder, os.DirEntry[str]]] = []
 
@@ -57,13 +56,13 @@ def walk(folder: Path) -> Iterator[tuple[str, os.DirEntry[str] | None, str]]:
             below = _below(place, entry)
             problem = enter(entry.path, below) if below else _leads_back(Path(entry.path))
         else:
-            problem = broken_link(Path(entry.path)) or "is no file or folder that can be read; remove it"
+            problem = broken_link(Path(entry.path)) or "is not a readable file or folder; remove it"
         if problem:
             yield name, None, problem
 
 
 def _below(place: _Folder, entry: os.DirEntry[str]) -> _Folder | None:
-    """Return the folder that an entry is; None for a link to a folder that it lies in itself: that never ends."""
+    """Return the folder of an entry; None for a link to a folder that contains the link, which would never end."""
     path = f"{place.path}{entry.name}/"
     if not entry.is_symlink():
         return _Folder(path, place.left)
@@ -77,7 +76,7 @@ def _leads_back(path: Path) -> str:
 
 
 def broken_link(path: Path) -> str:
-    """Say what is wrong with a link that leads nowhere, and what to do; empty for anything else."""
+    """Return what is wrong with a broken link and what to do; empty for anything else."""
     try:
         target = str(path.readlink())
     except OSError:  # no link

@@ -510,12 +510,12 @@ REFUSALS: list[tuple[str, dict[str, Any], str]] = [
     ("TextImage", {"font_path": "font.ttf"}, ": needs textimage_metadata"),
     ("CropNonEmptyMaskIfExists", {"height": 50, "width": 50}, ": Can not find mask"),
     # Something else than pictures with boxes.
-    ("Normalize", {}, ": makes 3-channel float32 images, and copies are 8-bit colour JPEG; leave it out"),
+    ("Normalize", {}, ": makes 3-channel float32 images, but copies are 8-bit colour JPEG; leave it out"),
     ("ToFloat", {}, ": makes 3-channel float32 images"),
     ("FromFloat", {}, ": makes 3-channel float16 images"),
     ("ToGray", {"num_output_channels": 1}, ": makes 1-channel uint8 images"),
     ("ToRGB", {}, ": The image is already an RGB"),
-    ("ToTensorV2", {}, ": makes tensors, and copies are images; leave it out"),
+    ("ToTensorV2", {}, ": makes tensors, but copies are images; leave it out"),
     ("Lambda", {}, ": is Python code, which a YAML cannot hold; leave it out"),
     ("Morphological", {}, ": puts boxes far from their objects; leave it out"),
     ("ThinPlateSpline", {}, ": misses some objects by tens of pixels; ElasticTransform bends without that"),
@@ -526,7 +526,7 @@ REFUSALS: list[tuple[str, dict[str, Any], str]] = [
     ("PadIfNeeded3D", {"min_zyx": [4, 4, 4]}, ": does not move boxes"),
     ("RandomCrop3D", {"size": [4, 4, 4]}, ": does not move boxes"),
     # Compositions.
-    ("Compose", {"transforms": []}, ": the list of transforms is one; write what it holds"),
+    ("Compose", {"transforms": []}, ": the list of transforms is one already; list its transforms instead"),
     ("OneOf", {}, ": transforms: Field required"),
     ("OneOf", {"transforms": []}, ": transforms: List should have at least 1 item"),
     ("OneOf", {"transforms": "Blur"}, ": transforms: Input should be a valid list"),
@@ -553,10 +553,10 @@ def test_all_mistakes_at_once_before_work_starts(run: Run) -> None:
     assert [line.removeprefix("augment.transforms.") for line in str(error.value).splitlines()] == [
         "0: RandomCrop: height: Field required",
         "0: RandomCrop: width: Field required",
-        "1: Normalize: makes 3-channel float32 images, and copies are 8-bit colour JPEG; leave it out",
+        "1: Normalize: makes 3-channel float32 images, but copies are 8-bit colour JPEG; leave it out",
         "2.OneOf.transforms.0: HorizontalFlip: p: Input should be less than or equal to 1",
         "2.OneOf.transforms.1.Sequential.transforms.0: Blr is not an Albumentations transform; did you mean 'Blur'?",
-        "2.OneOf.transforms.1.Sequential.transforms.1: write one `- Name: {argument: value}` a line",
+        "2.OneOf.transforms.1.Sequential.transforms.1: not a transform; write one `- Name: {argument: value}` per line",
         "3: Blur: no argument 'a'; it takes blur_limit, p",
         "3: Blur: no argument 'b'; it takes blur_limit, p",
     ]
@@ -684,7 +684,7 @@ AUGMENT = ("augment", "--config", "many.yaml", "--workers", "2")
 def test_no_room_on_the_disk_of_a_process(project: Path) -> None:
     done = pipeline_process(*AUGMENT, cwd=project, preexec_fn=little_room)
     assert done.returncode == 1
-    assert re.fullmatch(r"error: \S+: File too large; make room on the disk, .*\n", done.stderr)
+    assert re.fullmatch(r"error: \S+: File too large; free some disk space, .*\n", done.stderr)
     assert [path.name for path in (project / "runs" / "many").iterdir()] == ["dataset"]
 
 
@@ -726,7 +726,7 @@ def test_stopped_or_killed_it_leaves_no_process_behind(project: Path, blow: sign
     _, said = running.communicate(timeout=300)
     assert running.returncode == status
     if blow == signal.SIGINT:
-        assert said == "\nstopped; the next `make` goes on from here\n"
+        assert said == "\nstopped; the next `make` resumes here\n"
         assert [path.name for path in (project / "runs" / "many").iterdir()] == ["dataset"]
 
 

@@ -104,11 +104,11 @@ def test_all_mistakes_of_a_config_have_their_line(project: Path) -> None:
     ("arguments", "said"),
     [
         (("trian", "--config", "tiny.yaml"), "argument STAGE: invalid choice: 'trian'; did you mean 'train'?"),
-        (("xyz",), "argument STAGE: invalid choice: 'xyz'; `python -m pipeline --help` shows what there is"),
+        (("xyz",), "argument STAGE: invalid choice: 'xyz'; `python -m pipeline --help` lists the choices"),
         (("train", "--confg", "tiny.yaml"), "the following arguments are required: --config; did you mean '--config'?"),
         (("train", "tiny.yaml"), "the following arguments are required: --config; write --config tiny.yaml"),
         (("train", "--config", "tiny.yaml", "--devise", "cpu"), "unrecognized arguments: --devise cpu; did you mean '--device'?"),
-        (("convert", "--config"), "argument --config: expected one argument; `python -m pipeline convert --help` shows what there is"),
+        (("convert", "--config"), "argument --config: expected one argument; `python -m pipeline convert --help` lists the choices"),
     ],
 )  # fmt: skip
 def test_a_wrong_word_gets_one_line(project: Path, arguments: tuple[str, ...], said: str) -> None:
@@ -190,7 +190,7 @@ def test_no_room_on_the_disk(project: Path, source: Path) -> None:
     path.write_bytes(path.read_bytes() + b"tail")  # has to be written anew, not linked
     done = pipeline_process("convert", "--config", "tiny.yaml", cwd=project, preexec_fn=little_room)
     assert done.returncode == 1
-    assert "make room on the disk" in one_line(done.stderr)
+    assert "free some disk space" in one_line(done.stderr)
     assert not list((project / "runs" / "tiny").iterdir())
 
 
@@ -199,7 +199,7 @@ def test_no_room_while_augmenting(project: Path) -> None:
     assert pipeline_process("convert", "--config", "tiny.yaml", cwd=project).returncode == 0
     done = pipeline_process("augment", "--config", "tiny.yaml", cwd=project, preexec_fn=little_room)
     assert done.returncode == 1
-    assert "make room on the disk" in one_line(done.stderr)
+    assert "free some disk space" in one_line(done.stderr)
     assert sorted(path.name for path in (project / "runs" / "tiny").iterdir()) == ["dataset"]
 
 

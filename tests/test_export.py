@@ -330,7 +330,7 @@ def test_litert_without_its_environment(
     run = copy_of(trained.run)
     monkeypatch.chdir(run.root)  # where there is no .venv-litert
     before = read_json(run.manifest)
-    with pytest.raises(ExportError, match=r"litert is converted in an environment of its own.*`make litert`"):
+    with pytest.raises(ExportError, match=r"litert needs a separate environment.*`make litert`"):
         export.main(Export.model_validate({"targets": [{"format": "onnx"}, {"format": "litert"}]}), run, 0, "cpu")
     assert read_json(run.manifest) == before
 

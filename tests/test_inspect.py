@@ -280,7 +280,7 @@ def test_mistakenness_is_fiftyones(validated: Run) -> None:
     ("score", "iou", "placing"), [(1, 1, 0), (1, 0.5, 1), (1, 0.2, 1), (0, 0.7, 0.5), (0.8, 0.75, 0.5)]
 )
 def test_doubt_about_placing(score: float, iou: float, placing: float) -> None:
-    assert doubts.of_placing(score, iou) == pytest.approx(placing)
+    assert doubts.of_placement(score, iou) == pytest.approx(placing)
 
 
 @needs_database
@@ -413,7 +413,7 @@ def test_what_is_tagged_comes_back(validated: Run) -> None:
     tag_all(dataset)
     said = inspect.save_fixes(validated)
     path = fixes.file_of(validated)
-    assert said == f"4 corrections -> {path}; review it, and the next `make` converts with them"
+    assert said == f"4 fixes -> {path}; review them, then run `make` to apply them"
     first, second, third = names_of(validated)
     saved = fixes.load(path)
     assert saved.images == {first: "relabel", third: "drop"}
@@ -436,7 +436,7 @@ def test_corrections_are_converted(validated: Run, source: Path) -> None:
     invented = in_test(dataset).last()
     invented.predictions.detections[0].tags.append("missing")
     invented.save()
-    assert "3 corrections ->" in inspect.save_fixes(validated)
+    assert "3 fixes ->" in inspect.save_fixes(validated)
     convert.main(Convert(source=source), validated, 0)
     after = read_json(validated.receipt)
     assert [line["applied"] for line in after["fixes"]] == [True] * 3
@@ -473,12 +473,12 @@ def test_saving_twice_and_after_a_new_build(validated: Run) -> None:
     dataset, path = tagged_and_saved(validated)
     text = path.read_text()
     said = inspect.save_fixes(validated)
-    assert said == f"nothing new to save: 4 corrections are tagged, 4 in {path}" and path.read_text() == text
+    assert said == f"nothing new to save: 4 fixes are tagged, 4 are in {path}" and path.read_text() == text
     # Anew, without the tags: what was saved stays, and more is added to it.
     dataset = build(validated, Inspect(confident=0.5))
     assert tags.unsaved(dataset) == 0
     in_test(dataset).skip(1).limit(1).tag_samples("drop")
-    assert inspect.save_fixes(validated).startswith("1 corrections -> ")
+    assert inspect.save_fixes(validated).startswith("1 fixes -> ")
     saved = fixes.load(path)
     assert len(saved) == 5 and saved.images[names_of(validated)[1]] == "drop"
 
@@ -496,9 +496,7 @@ def test_a_fix_struck_from_the_file_stays_struck(validated: Run) -> None:
 def test_unsaved_tags_are_not_thrown_away(validated: Run) -> None:
     dataset = build(validated)
     tag_all(dataset)
-    with pytest.raises(
-        PipelineError, match=r"has to be made anew, and 4 corrections tagged in it are not saved; `python"
-    ):
+    with pytest.raises(PipelineError, match=r"is outdated, but 4 fixes tagged in it are not saved; run `python"):
         build(validated, Inspect(confident=0.5))
     assert build(validated).match_tags("drop").count() == 1  # where nothing changed, there they are
     inspect.save_fixes(validated)
@@ -512,8 +510,8 @@ def test_tags_that_mean_nothing_are_told(validated: Run) -> None:
     dataset.match_tags("test").limit(1).tag_samples("missing")
     assert tags.unsaved(dataset) == 0
     said = inspect.save_fixes(validated)
-    assert said.startswith("nothing new to save: 0 corrections are tagged")
-    assert "ignored where they mean nothing: tags missing, wrong (`wrong` is for labels of ground_truth" in said
+    assert said.startswith("nothing new to save: 0 fixes are tagged")
+    assert "ignored misplaced tags: missing, wrong (`wrong` is for labels of ground_truth" in said
     assert not fixes.file_of(validated).exists()
 
 
@@ -584,7 +582,7 @@ def test_a_receipt_that_names_no_sources(validated: Run) -> None:
     receipt = read_json(validated.receipt)
     del receipt["sources"]["test/test_0001.jpg"]
     write_json(validated.receipt, receipt)
-    with pytest.raises(DataError, match=r"receipt\.json: does not say where test/test_0001\.jpg came from; delete"):
+    with pytest.raises(DataError, match=r"receipt\.json: has no source for test/test_0001\.jpg; delete"):
         inspect.main(Inspect(), validated, "cpu")
 
 
@@ -619,7 +617,7 @@ def test_a_data_set_of_somebody_else_is_left_alone(validated: Run) -> None:
     if fo.dataset_exists(validated.name):
         fo.delete_dataset(validated.name)
     fo.Dataset(validated.name).add_sample(fo.Sample(filepath="/mine.jpg"))
-    with pytest.raises(PipelineError, match=r"FiftyOne has a data set 'tiny' that is not of this pipeline; rename it"):
+    with pytest.raises(PipelineError, match=r"FiftyOne has a data set 'tiny' that another program created; rename it"):
         inspect.main(Inspect(), validated, "cpu")
     assert len(fo.load_dataset(validated.name)) == 1
     fo.delete_dataset(validated.name)
@@ -668,7 +666,7 @@ def test_a_split_that_the_data_set_has_not(validated: Run) -> None:
 def test_images_that_came_after_validation(validated: Run) -> None:
     data = YoloDataset.read(validated.dataset / "data.yaml")
     (data.images["test"] / "another.jpg").write_bytes(data.files("test")[0].read_bytes())
-    with pytest.raises(DataError, match=r"test_ground_truth\.json: is of other images .*, another\.jpg for one"):
+    with pytest.raises(DataError, match=r"test_ground_truth\.json: has other images .*, for example another\.jpg"):
         contents.read(validated)
 
 

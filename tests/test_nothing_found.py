@@ -262,7 +262,7 @@ def test_an_export_of_a_model_that_finds_nothing(made: Callable[..., Run], val: 
     assert entry["ap"]["artefact"]["map50_95"] == (None if val == "empty" else 0)
     report.main(Report(), run)
     assert why in words(run) and "tiny.onnx (not handed out)" in words(run)
-    with pytest.raises(ExportError, match=r"manifest\.json: no artefact that was proven and runs here"):
+    with pytest.raises(ExportError, match=r"manifest\.json: has no proven artefact that runs here"):
         bench.main(run)
 
 

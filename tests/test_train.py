@@ -92,7 +92,7 @@ def test_the_best_phase_becomes_the_model(trained: Trained) -> None:
     [
         ({"args": {"lr1": 3}}, r"train\.args\.lr1: not a training argument of Ultralytics; did you mean 'lrf'"),
         ({"args": {"distill_model": "yolo26n.yaml"}}, r"train\.args\.distill_model: yolo26n\.yaml: a teacher has to"),
-        ({"args": {"freeze": 3}}, r"train\.args\.freeze: is ours; set train\.phases instead"),
+        ({"args": {"freeze": 3}}, r"train\.args\.freeze: is set by the pipeline; set train\.phases instead"),
         ({"args": {"imgsz": 3, "bath": 3}}, r"train\.args\.imgsz: is ours.*\ntrain\.args\.bath: not a training argument"),
         ({"args": {"mosaic": "much"}}, r"train\.args: .*mosaic"),
         ({"phases": [{"epochs": 1}, {"epochs": 1, "freeze": ["backbon"]}]}, r"train\.phases\.1\.freeze: 'backbon' is not in the model"),
@@ -201,7 +201,9 @@ def test_a_saved_model_that_differs_where_it_was_frozen_is_named(
         return model, checkpoint
 
     monkeypatch.setattr(checkpoints, "load", damaged)
-    said = rf"^{run.train}/phase1/model\.pt: 1 frozen tensor changed in training, model\.0\.conv\.weight for one; "
+    said = (
+        rf"^{run.train}/phase1/model\.pt: 1 frozen tensor changed in training, for example model\.0\.conv\.weight, so"
+    )
     with pytest.raises(PipelineError, match=said):
         do(run, weights=trained.config.train.weights, phases=[{"epochs": 1, "freeze": "backbone"}])
     assert not list((run.train / "phase1").glob("*model*"))

@@ -67,7 +67,7 @@ def test_what_is_allowed_passes_with_ultralytics_own_value(key: str) -> None:
         ({"args": {"optimizer": "auto"}}, r"^train\.args\.optimizer: auto ignores the rate of a phase; name one"),
         (
             {"args": {"rect": True}, "phases": [{"epochs": 2, "freeze": "backbone"}]},
-            r"^train\.args\.rect: a phase that computes frozen layers once trains on squares",
+            r"^train\.args\.rect: a phase with cached features trains on square images",
         ),
         (
             {"args": {"val": False}, "phases": [{"epochs": 2, "patience": 1}]},
@@ -94,7 +94,7 @@ def test_augmentations_without_effect_are_named(
     args = {"plots": False, "mosaic": 0.5, "flipud": 0.5, "cls_remap": False}
     settings = {"weights": str(start), "imgsz": IMGSZ, "phases": phases, "args": args}
     said = train.main(Train.model_validate(settings), run, 0, "cpu", None)
-    assert "; phase 1 computed frozen layers once and so applied no flipud, mosaic -> " in said
+    assert "; phase 1 trained on cached features, without flipud, mosaic -> " in said
     record = read_json(run.train_record)
     assert [phase["without_effect"] for phase in record["phases"]] == [["flipud", "mosaic"], []]
     assert record["classes_kept"] == []  # cls_remap

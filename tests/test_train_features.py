@@ -304,7 +304,7 @@ def test_no_room(trained: Trained, copy_of: Callable[[Run], Run], start: Path, m
     record = do(run, start)
     assert "0.2 GB free" in record["phases"][0]["features"]["train"]["reason"]
     with pytest.raises(
-        PipelineError, match=r"train\.cache_features: features of train need .* GB free; make room"
+        PipelineError, match=r"train\.cache_features: features of train need .* GB free; free some space"
     ) as e:
         do(run, start, cache_features=True)
     assert "\n" not in str(e.value) and not list(run.features.iterdir())

@@ -212,7 +212,10 @@ def test_patience_has_a_phase_validated_after_every_epoch(fresh: Run, start: Pat
     assert all(row["val/cls_loss"] for row in epochs)
 
 
-@pytest.mark.parametrize(("epoch", "kept"), [(0, r"none is kept"), (1, r"the last good weights are .*resume\.pt")])
+@pytest.mark.parametrize(
+    ("epoch", "kept"),
+    [(0, r"there is no earlier epoch to return to"), (1, r"the last good weights are in .*resume\.pt")],
+)
 def test_a_loss_that_is_no_number_stops_and_keeps_what_was_good(
     fresh: Run, start: Path, monkeypatch: pytest.MonkeyPatch, epoch: int, kept: str
 ) -> None:
@@ -228,7 +231,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_what_was_good(
         return batch
 
     monkeypatch.setattr(DetectionTrainer, "preprocess_batch", damaged)
-    said = rf"phase1: the loss is no number any more in epoch {epoch + 1}; lower train\.lr0 .*; {kept}"
+    said = rf"phase1: the loss became NaN or infinite in epoch {epoch + 1}; lower train\.lr0 .*; {kept}"
     with pytest.raises(PipelineError, match=said) as error:
         train_tiny(fresh, start, {"epochs": 2})
     assert "\n" not in str(error.value)
@@ -238,7 +241,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_what_was_good(
 
 
 def test_a_rate_beyond_one_is_refused(fresh: Run, start: Path) -> None:
-    with pytest.raises(ConfigError, match=r"train\.phases\.0: a rate of 50; 1 is the most"):
+    with pytest.raises(ConfigError, match=r"train\.phases\.0: a learning rate of 50 is too high; the maximum is 1"):
         train_tiny(fresh, start, {"epochs": 1, "lr": 100}, lr0=0.5)
 
 

@@ -211,7 +211,7 @@ def test_without_val_nothing_is_chosen(trained: Trained, copy_of: Callable[[Run]
     assert metrics["operating_point"] is None and set(metrics["splits"]) == {"test"}
     assert set(read_json(run.errors("test"))["thresholds"].values()) == {0.25}
     drop_split(run, "test")
-    with pytest.raises(DataError, match=r"neither a val nor a test split; there is nothing to validate on$"):
+    with pytest.raises(DataError, match=r"has neither a val nor a test split to validate on; set convert\.split$"):
         validate.main(Validate(), run, "cpu")
 
 
@@ -283,7 +283,7 @@ def test_source_weights_that_changed_are_not_compared_with(trained: Trained, cop
     record = read_json(run.train_record)
     record["weights"]["sha256"] = "0" * 64
     run.train_record.write_text(json.dumps(record))
-    why = "the source weights yolo26n.pt are not in data/weights any more, or are others now"
+    why = "the source weights yolo26n.pt are no longer in data/weights, or have changed"
     assert retention.baseline(Validate(), run) == why
     assert retention.measure(Validate(), why, None, 64, "cpu", {}) == {"skipped": why}
 

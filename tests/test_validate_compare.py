@@ -201,7 +201,7 @@ def test_from_the_command_line(trained: Trained, copy_of: Callable[[Run], Run], 
     done = pipeline_process(*command, "runs/other", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     each = "mAP50-95 cannot be told apart, fewer than 5 images"
-    limits = "(intervals cover the choice of images, not the luck of the seed: one training each)"
+    limits = "(intervals cover the choice of images, not the seed: one training each)"
     expected = f"validate: against runs/other: val {each}, test {each} {limits} -> runs/tiny/comparison.json\n"
     assert done.stdout == expected
     assert read_json(run.comparison)["against"] == "runs/other"

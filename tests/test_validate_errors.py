@@ -135,7 +135,7 @@ def mended_by_hand(truth: Any, predictions: Any, kind: str) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_cost_is_what_pycocotools_gains_when_the_mistakes_are_mended(kind: str) -> None:
+def test_a_cost_is_what_pycocotools_gains_when_the_errors_are_fixed(kind: str) -> None:
     truth, predictions = noisy(4)
     before = by_pycocotools(truth, predictions)["map50"]
     after = by_pycocotools(*mended_by_hand(truth, predictions, kind))["map50"]

@@ -1,4 +1,4 @@
-"""How often each training image is shown, so that rare classes are seen more often."""
+"""Decide how often each training image is shown, so that rare classes are seen more often."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Set
 
-MAX_REPEAT = 10.0  # beyond, a class of one image would be learnt by heart
+MAX_REPEAT = 10.0  # with more, the model would memorise a class with a single image
 
 
 def repeat_factors(images: Iterable[Set[str]]) -> dict[str, float]:
-    """How often the images of each class are repeated; an image holds the classes of its set.
+    """Return the repeat factor of each class; `images` holds the set of classes in each image.
 
-    Repeat-factor sampling of LVIS (Gupta, Dollar and Girshick, CVPR 2019, section 4): r = max(1, sqrt(t / f)),
-    where f is the share of the images that hold the class. Their t = 0.001 is for 1,203 classes with a long
-    tail. With a handful of classes that would repeat nothing, so t is the share of the most frequent class:
-    nothing to tune, and every other class is repeated in the measure in which it is rarer. Background images
-    count in neither share.
+    This is the repeat-factor sampling of LVIS (Gupta, Dollar and Girshick, CVPR 2019, section 4):
+    r = max(1, sqrt(t / f)), where f is the share of images with the class. Their t = 0.001 is for 1,203 classes with a
+    long tail; with a handful of classes it would repeat nothing. So t is the share of the most frequent class, which
+    needs no tuning and repeats every other class by how much rarer it is. Background images count in neither share.
     """
     holding = Counter(name for classes in images for name in classes)
     most = max(holding.values(), default=0)
@@ -25,10 +24,10 @@ def repeat_factors(images: Iterable[Set[str]]) -> dict[str, float]:
 
 
 def copies(classes: Set[str], factors: dict[str, float], each: int, seed: int) -> int:
-    """The number of copies of an image beside itself, where an image of no rare class gets `each`.
+    """Return the number of copies of an image besides itself; an image without rare classes gets `each`.
 
-    The image is shown r * (1 + each) times in all, r being the largest factor of its classes; the fraction is
-    rounded up or down by chance, so that it is right on average.
+    The image is shown r * (1 + each) times in all, where r is the largest factor of its classes. The fraction is
+    rounded up or down at random, so that the average is right.
     """
     repeat = max((factors[name] for name in classes), default=1.0)
     shown = repeat * (1 + each)

@@ -1,4 +1,4 @@
-"""Are the transforms of a config right? Told before work starts, all errors at once."""
+"""Check the transforms of a config before work starts, and report all errors at once."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from pipeline.errors import ConfigError, did_you_mean
 from pipeline.pixels import Image
 
 ALTERNATIVES = ("OneOf", "OneOrOther")
-# tests/test_augment.py tries with painted objects what every transform does to boxes; two are plainly wrong.
+# tests/test_augment.py checks with painted objects what every transform does to boxes; two move them wrongly.
 REFUSED = {
-    "Compose": "the list of transforms is one; write what it holds",
-    "ReplayCompose": "the list of transforms is a Compose; write what it holds",
+    "Compose": "the list of transforms is one already; list its transforms instead",
+    "ReplayCompose": "the list of transforms is a Compose already; list its transforms instead",
     "Lambda": "is Python code, which a YAML cannot hold; leave it out",
     "Morphological": "puts boxes far from their objects; leave it out",
     "ThinPlateSpline": "misses some objects by tens of pixels; ElasticTransform bends without that",
-    "ToTensorV2": "makes tensors, and copies are images; leave it out",
-    "ToTensor3D": "makes tensors, and copies are images; leave it out",
+    "ToTensorV2": "makes tensors, but copies are images; leave it out",
+    "ToTensor3D": "makes tensors, but copies are images; leave it out",
 }
 
 
 def check(entries: Sequence[Any], names: Sequence[str], image: Image, boxes: Sequence[Box]) -> None:
-    """Build every transform and try it, in order and for certain, on an image (BGR) and its boxes.
+    """Build every transform and apply it, in order and with probability 1, to an image (BGR) and its boxes.
 
-    Raises ConfigError with a line for every error: unknown names and arguments, wrong values, transforms that
-    need more than an image with boxes, and those whose result is no 8-bit colour image with boxes.
+    Raises ConfigError with one line per error: unknown names and arguments, wrong values, transforms that need more
+    than an image with boxes, and those whose result is not an 8-bit colour image with boxes.
     """
     if not boxes:
         height, width = image.shape[:2]
@@ -45,7 +45,7 @@ def check(entries: Sequence[Any], names: Sequence[str], image: Image, boxes: Seq
 
 
 class _CompositionArguments(BaseModel):
-    """Albumentations checks the arguments of transforms, but not those of compositions."""
+    """The arguments of compositions, which Albumentations does not check as it checks those of transforms."""
 
     transforms: list[Any] = Field(min_length=1)
     p: float = Field(default=1, ge=0, le=1)
@@ -55,7 +55,7 @@ class _CompositionArguments(BaseModel):
 
 @dataclass(slots=True)
 class _Trial:
-    """Each transform is tried on what the one before made of the image."""
+    """A trial of transforms in sequence, each on the result of the one before."""
 
     names: Sequence[str]
     image: Image
@@ -65,19 +65,18 @@ class _Trial:
     def all(self, entries: Sequence[Any], where: str, alternatives: bool = False) -> None:
         image, boxes = self.image, self.boxes
         for number, entry in enumerate(entries):
-            if alternatives:  # of one another; what comes next meets the last one's result
+            if alternatives:  # each starts from the same image; the next transform gets the last one's result
                 self.image, self.boxes = image, boxes
             self._one(entry, f"{where}.{number}")
 
     def _one(self, entry: Any, where: str) -> None:
         if not isinstance(entry, dict) or len(entry) != 1 or not isinstance(next(iter(entry.values())), dict):
-            self.errors.append(f"{where}: write one `- Name: {{argument: value}}` a line")
+            self.errors.append(f"{where}: not a transform; write one `- Name: {{argument: value}}` per line")
             return
         [(name, arguments)] = entry.items()
-        if found := self._find_fault(name, arguments, where):
-            self.errors += [f"{where}: {name}{words}" for words in found]
+        self.errors += [f"{where}: {name}{words}" for words in self._errors_of(name, arguments, where)]
 
-    def _find_fault(self, name: str, arguments: dict[str, Any], where: str) -> list[str]:
+    def _errors_of(self, name: str, arguments: dict[str, Any], where: str) -> list[str]:
         known = transforms.known()
         if name in REFUSED:
             return [f": {REFUSED[name]}"]
@@ -97,14 +96,14 @@ class _Trial:
         try:
             if len(self.errors) == before:
                 transforms.make(name, arguments)
-        except Exception as error:  # the weights of OneOf add up to 0, for one
+        except Exception as error:  # for example weights of OneOf that add up to 0
             return [f": {transforms.words(error)}"]
         return []
 
     def _transform(self, name: str, arguments: dict[str, Any]) -> list[str]:
         try:
             transform = transforms.make(name, arguments)
-        except Exception as error:  # whatever its validators meet in a value that they did not foresee
+        except Exception as error:  # its validators raise many types for values that they do not expect
             cause = error.__cause__
             return _findings(cause) if isinstance(cause, ValidationError) else [f": {transforms.words(error)}"]
         if needs := transform.targets_as_params:
@@ -115,12 +114,12 @@ class _Trial:
         certain.p = 1.0
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("error", UserWarning)  # in which a transform says that it does nothing
+                warnings.simplefilter("error", UserWarning)  # a transform warns if it does nothing
                 with_boxes = transforms.with_boxes([certain], self.names, min_visibility=0)
                 done = transforms.apply(with_boxes, self.image, self.boxes, seed=0)
         except transforms.UnwritableError as error:
             return [f": {error}; leave it out"]
-        except Exception as error:  # Albumentations, OpenCV and NumPy each speak in their own way
+        except Exception as error:  # Albumentations, OpenCV and NumPy raise many types
             height, width = self.image.shape[:2]
             return [f": {transforms.words(error)} (tried on an image of {width}x{height})"]
         self.image, self.boxes = done.image, done.boxes
@@ -137,9 +136,9 @@ def _unknown_arguments(name: str, arguments: dict[str, Any]) -> list[str]:
 
 
 def _findings(error: ValidationError) -> list[str]:
-    """A line for each argument that pydantic finds fault with; the branches of a union share one."""
-    found: dict[str, list[str]] = {}
+    """Return one line per argument that pydantic rejects; the branches of a union share a line."""
+    messages: dict[str, list[str]] = {}
     for detail in error.errors():
         place = f" {detail['loc'][0]}:" if detail["loc"] else ""
-        found.setdefault(place, []).append(detail["msg"].removeprefix("Value error, "))
-    return [f":{place} {' or '.join(dict.fromkeys(said))}" for place, said in found.items()]
+        messages.setdefault(place, []).append(detail["msg"].removeprefix("Value error, "))
+    return [f":{place} {' or '.join(dict.fromkeys(texts))}" for place, texts in messages.items()]

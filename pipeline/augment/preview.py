@@ -1,4 +1,4 @@
-"""A contact sheet: originals beside their copies, with boxes in the colours of their classes."""
+"""Draw a contact sheet: originals beside their copies, with boxes in the colours of their classes."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from pipeline import pixels
 from pipeline.boxes import Box, YoloDataset, read_labels
 from pipeline.pixels import Image
 
-ROWS, COLUMNS = 5, 4  # an original and its first three copies a row
+ROWS, COLUMNS = 5, 4  # each row has an original and its first three copies
 TILE, CAPTION, GAP, LINE, SWATCH = 400, 26, 8, 28, 18  # pixels
 GROUND, INK = (34, 34, 34), (235, 235, 235)
 
 
 def sheet(folder: Path, images: Sequence[dict[str, Any]], names: Sequence[str]) -> Image:
-    """Draw images and copies of `folder`, spread over all that have boxes and copies; see `Maker` for the records.
+    """Draw a selection of images of `folder` with their copies; `images` holds the records of `CopyWriter`.
 
-    The image is BGR, four tiles wide, under a legend of the classes that are shown.
+    Returns a BGR image, four tiles wide, with a legend of the shown classes on top.
     """
     copied = [image for image in images if image["copies"]]
     chosen = _spread([image for image in copied if image["boxes"]] or copied)
@@ -57,9 +57,9 @@ def _tile(path: Path, kind: str, names: Sequence[str], shown: set[str]) -> Image
     small, scale = pixels.fit(image, TILE, enlarge=4)
     for box in sorted(boxes, key=_area, reverse=True):  # small boxes over large ones
         corners = (box.xmin * scale, box.ymin * scale, box.xmax * scale, box.ymax * scale)
-        # The legend says what the colours mean as long as there is one for each class.
+        # Boxes need text only if there are more classes than colours; otherwise the legend explains the colours.
         text = _words(box.label, names) if len(names) > len(pixels.PALETTE) else ""
-        for ink, thickness in ((pixels.DARK, 4), (_colour(box.label, names), 2)):  # a rim is seen on any ground
+        for ink, thickness in ((pixels.DARK, 4), (_colour(box.label, names), 2)):  # the rim shows on any background
             pixels.draw_box(small, corners, ink, text, thickness)
     tile = np.full((small.shape[0] + CAPTION, TILE, 3), GROUND, np.uint8)
     left = (TILE - small.shape[1]) // 2
@@ -73,7 +73,7 @@ def _area(box: Box) -> float:
 
 
 def _legend(shown: Sequence[str], names: Sequence[str], width: int) -> Image:
-    """A swatch and a name for each class, in as many lines as they take."""
+    """Draw a colour swatch and a name for each class, wrapped to `width` pixels."""
     places: list[tuple[str, int, int]] = []
     x, line = GAP, 0
     for name in shown:

@@ -1,4 +1,4 @@
-"""Offline copies of the training images. Validation and test images are referred to, never touched."""
+"""Write transformed copies of the training images. Val and test images are referenced, never changed."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from pipeline.config import Augment
 from pipeline.errors import DataError, PipelineError
 from pipeline.run import Run
 
-# `check` and `transforms` are imported late: Albumentations takes two seconds, also where no copy is wanted.
-JPEG_QUALITY, PREVIEW_QUALITY = 95, 88  # of copies, for which originals keep their bytes, and of the preview
+# Import `check` and `transforms` late: Albumentations takes two seconds, which is wasted if there are no copies.
+JPEG_QUALITY, PREVIEW_QUALITY = 95, 88  # for copies and the preview; originals keep their bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +34,16 @@ class Job:
 
 
 def main(config: Augment, run: Run, seed: int, workers: int | None = None) -> str:
-    """Write `run.augmented`: every training image and its transformed copies, the same for any `workers`.
+    """Write every training image and its transformed copies to `run.augmented`, the same for any `workers`.
 
-    Raises ConfigError for transforms that cannot be used, DataError for images that they do not fit.
+    Raises ConfigError for invalid transforms, DataError for images that the transforms cannot handle.
     """
     _refuse_shadowed_albumentations()
     dataset = YoloDataset.read(run.dataset / "data.yaml")
     jobs, factors = _jobs(config, dataset, seed)
     copies = sum(job.copies for job in jobs)
     if not copies:
-        processes = 0  # links are made faster than processes
+        processes = 0  # linking files is faster than starting processes
     elif (processes := parallel.processes(workers, len(jobs))) > 1:
         parallel.start(preload=["pipeline.augment.transforms"])
     if config.transforms:
@@ -51,14 +51,14 @@ def main(config: Augment, run: Run, seed: int, workers: int | None = None) -> st
     with files.new_folder(run.augmented) as folder:
         for kind in ("images", "labels"):
             (folder / kind / "train").mkdir(parents=True)
-        make = Maker(config, dataset.names, seed, folder)
-        made = list(parallel.ordered(make, jobs, processes, "augment"))
-        account = _account(made, dataset.names, factors)
+        writer = CopyWriter(config, dataset.names, seed, folder)
+        records = list(parallel.ordered(writer, jobs, processes, "augment"))
+        account = _account(records, dataset.names, factors)
         files.write_json(folder / "augment.json", account)
         if copies:
-            sheet = preview.sheet(folder / "images" / "train", made, dataset.names)
+            sheet = preview.sheet(folder / "images" / "train", records, dataset.names)
             (folder / "preview.jpg").write_bytes(pixels.jpeg(sheet, PREVIEW_QUALITY))
-        # Relative, so that the run can be moved as a whole.
+        # Relative paths, so that the run can be moved as a whole.
         folders = {"train": "images/train"}
         folders |= {split: f"../{run.dataset.name}/images/{split}" for split in dataset.images if split != "train"}
         write_data_yaml(folder / "data.yaml", folders, dataset.names)
@@ -70,17 +70,17 @@ def main(config: Augment, run: Run, seed: int, workers: int | None = None) -> st
 
 def _refuse_shadowed_albumentations() -> None:
     try:
-        found = version("albumentationsx")
+        shadowing = version("albumentationsx")
     except PackageNotFoundError:
         return
     raise PipelineError(
-        f"albumentationsx {found} is installed over albumentations, and differs from it; "
+        f"albumentationsx {shadowing} is installed over albumentations, and differs from it; "
         "delete .venv and run `make` again, or uninstall both and install albumentations"
     )
 
 
 def _jobs(config: Augment, dataset: YoloDataset, seed: int) -> tuple[list[Job], dict[str, float]]:
-    """What to do for each training image, and the repeat factors by which `balance` decided."""
+    """Return a job for each training image, and the repeat factor of each class; {} without `balance`."""
     images = dataset.files("train")
     factors: dict[str, float] = {}
     jobs = [Job(image, config.copies) for image in images]
@@ -100,13 +100,13 @@ def _jobs(config: Augment, dataset: YoloDataset, seed: int) -> tuple[list[Job], 
 
 
 def _labels(path: Path, names: Sequence[str]) -> dict[str, int]:
-    """How many boxes of each class a label file has; without the image, whose size it does not take."""
+    """Count the boxes of each class in a label file, without reading the image for its size."""
     return _count(read_labels(path, names, width=1, height=1))
 
 
-def _seed(seed: int, stem: str, what: int | str) -> int:
-    """One seed for each image and copy, so that neither order nor other images change its bytes."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{stem}/{what}".encode()).digest()[:4], "big")
+def _seed(seed: int, stem: str, purpose: int | str) -> int:
+    """Return a seed for one image and copy, so that order and other images do not change its bytes."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{stem}/{purpose}".encode()).digest()[:4], "big")
 
 
 def _check(config: Augment, dataset: YoloDataset, path: Path) -> None:
@@ -122,15 +122,15 @@ def _check(config: Augment, dataset: YoloDataset, path: Path) -> None:
 
 @lru_cache(maxsize=1)
 def _compose(config: str, names: tuple[str, ...]) -> Any:
-    """The transforms, made once in each process."""
+    """Build the transforms once per process."""
     from pipeline.augment import transforms
 
     return transforms.compose(Augment.model_validate_json(config), names)
 
 
 @dataclass(frozen=True, slots=True)
-class Maker:
-    """Puts an image and its copies into the new folder, and tells what became of their boxes."""
+class CopyWriter:
+    """A picklable function that writes an image and its copies, and returns a record of their boxes."""
 
     config: Augment
     names: tuple[str, ...]
@@ -138,7 +138,7 @@ class Maker:
     folder: Path
 
     def __call__(self, job: Job) -> dict[str, Any]:
-        """Raises DataError where the image does not go through the transforms."""
+        """Write one image and its copies. Raises DataError if the transforms cannot handle the image."""
         images, labels = self.folder / "images" / "train", self.folder / "labels" / "train"
         label_file = YoloDataset.label_file(job.image)
         files.link_or_copy(job.image, images / job.image.name)
@@ -155,7 +155,7 @@ class Maker:
             try:
                 done = transforms.apply(compose, image, boxes, _seed(self.seed, job.image.stem, number))
                 encoded = pixels.jpeg(done.image, JPEG_QUALITY)
-            except Exception as error:  # Albumentations, OpenCV and NumPy each speak in their own way
+            except Exception as error:  # Albumentations, OpenCV and NumPy raise many types
                 raise DataError(
                     f"{job.image}: {transforms.words(error)}; change augment.transforms, or leave the image out"
                 ) from None
@@ -178,9 +178,9 @@ def _count(boxes: Iterable[Box]) -> dict[str, int]:
 
 
 def _account(images: list[dict[str, Any]], names: Sequence[str], factors: dict[str, float]) -> dict[str, Any]:
-    """Of the boxes that the copies should have, written = read - lost + added.
+    """Sum up the boxes of all copies: written = read - lost + added.
 
-    Those added are mirror images (border_mode) and pieces (RandomGridShuffle) of one object.
+    Added boxes are mirror images (border_mode) and pieces (RandomGridShuffle) of one object.
     """
     originals: Counter[str] = Counter()
     copied: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""Albumentations: from the names in the YAML to transforms, and from an image with boxes to its copy."""
+"""Build Albumentations' transforms from their names in the YAML, and apply them to images with boxes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from pipeline.boxes import Box
 from pipeline.config import Augment
 from pipeline.pixels import Image
 
-os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it asks the network for its own version on import
-# It imports torch if it can, for a transform to tensors: four seconds and 500 MB in every process, for nothing.
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # no request to the network on import
+# Albumentations imports torch if it can, for a transform that is refused here: 4 s and 500 MB per process, for nothing.
 torch_is_loaded = "torch" in sys.modules
 if not torch_is_loaded:
-    sys.modules["torch"] = None  # type: ignore[assignment]  # how Python marks what is not to be found
+    sys.modules["torch"] = None  # type: ignore[assignment]  # makes Python report it as not installed
 try:
     import albumentations as A
 finally:
@@ -31,20 +31,20 @@ finally:
         del sys.modules["torch"]
 
 COMPOSITIONS = ("OneOf", "OneOrOther", "RandomOrder", "Sequential", "SomeOf")
-# Albumentations keeps corners as 32-bit shares of the image, which gives the area of a small box to about 1e-4.
+# Albumentations keeps corners as float32 fractions of the image, so the area of a small box has an error of about 1e-4.
 ROUNDING = 1e-3
-MIN_SIDE = 1.0  # pixels; a thinner box shows nothing that could be learnt
+MIN_SIDE = 1.0  # pixels; a thinner box shows nothing to learn from
 
 
 class UnwritableError(ValueError):
-    """A transform made something else than an image for a JPEG file."""
+    """A transform returned something that a JPEG file cannot hold."""
 
 
 def _boxes_of_masks(masks: NDArray[Any], boxes: NDArray[Any]) -> NDArray[Any]:
-    """The frames of objects (masks are height x width x boxes) after a distortion.
+    """Return the bounding boxes of objects after a distortion; `masks` is [height, width, boxes].
 
-    In the place of Albumentations' own, which gives an object that has left the image its old box back. Here
-    its box gets no size, and is lost to the filter.
+    Replaces Albumentations' own function, which restores the old box of an object that has left the image. Here such a
+    box gets zero size, and the filter drops it.
     """
     framed = boxes.copy()
     for index in range(len(boxes)):
@@ -58,9 +58,9 @@ A.augmentations.geometric.functional.mask_to_bboxes = _boxes_of_masks
 
 @dataclass(frozen=True, slots=True)
 class Transformed:
-    """A copy: its image (BGR), its boxes in pixels, and for each lost box, by index, the share still visible.
+    """A copy: its image (BGR), its boxes in pixels, and the visible share of each lost box, by index.
 
-    A share is None where a transform took the box out itself, because it hides the object.
+    A share is None if a transform removed the box itself because it hides the object.
     """
 
     image: Image
@@ -69,7 +69,7 @@ class Transformed:
 
 
 def known() -> dict[str, Any]:
-    """Albumentations' transforms by name, as this version has them."""
+    """Return the transforms of the installed Albumentations by name."""
     return {
         name: value
         for name, value in vars(A).items()
@@ -81,12 +81,12 @@ def known() -> dict[str, Any]:
 
 def arguments_of(name: str) -> list[str]:
     accepted = inspect.signature(getattr(A, name)).parameters
-    # OneOrOther takes its transforms in two ways, of which a list is the one that the others have too.
+    # OneOrOther takes its transforms in two ways; only the list is common to all compositions.
     return [key for key in accepted if key not in ("self", "first", "second")]
 
 
 def handles_boxes(transform: Any) -> bool:
-    """Whether boxes stay right: it moves them with the pixels, or moves no pixels."""
+    """Return whether boxes stay right: the transform moves them with the pixels, or moves no pixels."""
     if isinstance(transform, A.ImageOnlyTransform):
         return True
     targets = transform._targets if isinstance(transform._targets, tuple) else (transform._targets,)
@@ -94,16 +94,16 @@ def handles_boxes(transform: Any) -> bool:
 
 
 def make(name: str, arguments: dict[str, Any]) -> Any:
-    """A transform or a composition. Raises whatever Albumentations raises for wrong arguments."""
+    """Build a transform or a composition. Raises whatever Albumentations raises for wrong arguments."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that there is a newer name for it
+        warnings.simplefilter("ignore")  # warnings about newer names
         if name in COMPOSITIONS:
             return getattr(A, name)(**{**arguments, "transforms": make_all(arguments["transforms"])})
-        found = known()[name]
-        # Not strict, it would take its defaults where one of its validators fails unforeseen. A few constructors
-        # have nothing of their own to validate, and do not know the word.
-        validates = "InitSchema" in vars(next(base for base in found.__mro__ if "__init__" in vars(base)))
-        return found(**arguments, **({"strict": True} if validates else {}))
+        kind = known()[name]
+        # Without `strict` it silently uses defaults if a validator fails unexpectedly. A few constructors have nothing
+        # to validate and do not accept `strict`.
+        validates = "InitSchema" in vars(next(base for base in kind.__mro__ if "__init__" in vars(base)))
+        return kind(**arguments, **({"strict": True} if validates else {}))
 
 
 def make_all(entries: Iterable[dict[str, dict[str, Any]]]) -> list[Any]:
@@ -111,32 +111,32 @@ def make_all(entries: Iterable[dict[str, dict[str, Any]]]) -> list[Any]:
 
 
 def compose(config: Augment, names: Sequence[str]) -> A.Compose:
-    """The transforms of a config that `check` has found to be right; `names` are the classes of the data set."""
+    """Build the transforms of a checked config; `names` are the classes of the data set."""
     return with_boxes(make_all(config.transforms), names, config.min_visibility)
 
 
 def with_boxes(transforms: list[Any], names: Sequence[str], min_visibility: float) -> A.Compose:
-    # Corners in pixels; `min_visibility` is for transforms that hide parts of objects. The values of the first
-    # label field are what ConstrainedCoarseDropout knows as `bbox_labels`.
+    # Corners are in pixels; `min_visibility` is for transforms that hide parts of objects. ConstrainedCoarseDropout
+    # reads the first label field as `bbox_labels`.
     fields = ["labels", "index", "visible"]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that no transform moves boxes, which is fine
+        warnings.simplefilter("ignore")  # the warning that no transform moves boxes, which is fine
         made = A.Compose(
             transforms, bbox_params=A.BboxParams("pascal_voc", fields, min_visibility=min_visibility, clip=True)
         )
     boxes = made.processors["bboxes"]
     boxes.filter = VisibleBoxes(min_visibility)
-    boxes.check = lambda rows, shape: None  # of what the filter cannot leave, slower than the filter itself
-    boxes.label_manager.process_field("bboxes", "labels", list(names))  # else it knows the classes met so far
+    boxes.check = lambda rows, shape: None  # the filter ensures it already, and the check is slower
+    boxes.label_manager.process_field("bboxes", "labels", list(names))  # else it knows only classes seen so far
     return made
 
 
 class VisibleBoxes:
-    """The box filter of a Compose: clips boxes to the image and drops those of which too little is left.
+    """The box filter of a Compose: it clips boxes to the image and drops those that are hardly visible.
 
-    Albumentations' own compares a box with what the transform before left of it: two crops that each keep half
-    of it would pass for half visible. Rows are (xmin, ymin, xmax, ymax) as shares of the image, then the label's
-    number, the box's index, and the share of the first box's area that is still there.
+    Albumentations' own filter compares a box with the result of the previous transform, so two crops that each keep
+    half of it would count as half visible. Rows are (xmin, ymin, xmax, ymax) as fractions of the image, then the
+    label's number, the box's index, and the visible share of the original box's area.
     """
 
     def __init__(self, min_visibility: float) -> None:
@@ -148,7 +148,7 @@ class VisibleBoxes:
             return rows
         clipped = rows.copy()
         clipped[:, :4] = rows[:, :4].clip(0, 1)
-        sides, whole = (found[:, 2:4] - found[:, :2] for found in (clipped, rows))
+        sides, whole = (boxes[:, 2:4] - boxes[:, :2] for boxes in (clipped, rows))
         clipped[:, 6] *= sides.prod(axis=1) / np.maximum(whole.prod(axis=1), 1e-12)
         wide = (sides * (shape["width"], shape["height"]) >= MIN_SIDE - ROUNDING).all(axis=1)
         keep = wide & (clipped[:, 6] >= self.min_visibility - ROUNDING)
@@ -159,12 +159,12 @@ class VisibleBoxes:
 
 
 def apply(transform: A.Compose, image: Image, boxes: Sequence[Box], seed: int) -> Transformed:
-    """One copy of an image (BGR), the same for the same seed, whatever was transformed before.
+    """Return one copy of an image (BGR) with its boxes in pixels; it depends only on the seed, not on earlier calls.
 
-    Raises UnwritableError, and whatever Albumentations raises for an image that does not fit.
+    Raises UnwritableError, and whatever Albumentations raises for an image that it cannot handle.
     """
-    # One source of chance for all: `set_random_seed` would give each transform one of its own that begins alike,
-    # and two of p: 0.5 would always happen together.
+    # All transforms share one random generator: `set_random_seed` would give each its own with the same start, and two
+    # transforms with p: 0.5 would always happen together.
     transform.set_random_state(np.random.default_rng(seed), random.Random(seed))
     seen = transform.processors["bboxes"].filter
     seen.lost.clear()
@@ -178,7 +178,7 @@ def apply(transform: A.Compose, image: Image, boxes: Sequence[Box], seed: int) -
     changed = result["image"]
     if changed.dtype != np.uint8 or changed.ndim != 3 or changed.shape[2] != 3 or not changed.size:
         channels = 1 if changed.ndim == 2 else changed.shape[-1]
-        raise UnwritableError(f"makes {channels}-channel {changed.dtype} images, and copies are 8-bit colour JPEG")
+        raise UnwritableError(f"makes {channels}-channel {changed.dtype} images, but copies are 8-bit colour JPEG")
     indices = [int(index) for index in result["index"]]
     kept = [
         boxes[index]._replace(xmin=corners[0], ymin=corners[1], xmax=corners[2], ymax=corners[3])
@@ -189,6 +189,6 @@ def apply(transform: A.Compose, image: Image, boxes: Sequence[Box], seed: int) -
 
 
 def words(error: BaseException) -> str:
-    """What an error says, in one line of bearable length."""
-    said = " ".join(str(error).split())[:240]
-    return said if " " in said else f"{type(error).__name__} {said}".strip()  # a KeyError names but the key
+    """Return an error's message in one line of up to about 240 characters."""
+    text = " ".join(str(error).split())[:240]
+    return text if " " in text else f"{type(error).__name__} {text}".strip()  # a KeyError holds only the key

@@ -1,4 +1,4 @@
-"""Average precision of an artefact beside that of its model, on the same images, and how far chance moves the gap."""
+"""Compare the average precision of an artefact with that of its model on the same images, with an interval."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.records.manifest import Drop, Figures
 
 
 def truth(dataset: YoloDataset, images: list[Path]) -> list[Found]:
-    """The labels of each image, as if found with score 1."""
+    """Return the labels of each image in the form of detections with score 1, in pixels."""
     labelled = []
     for path in images:
         with Image.open(path) as image:
@@ -44,7 +44,7 @@ def _rows(sides: list[Found]) -> Rows:
 
 
 def figures(matches: list[ClassMatches], names: list[str]) -> Figures:
-    """COCO's mAP50-95 and mAP50, 0..1, overall and per class; None where nothing is labelled."""
+    """Return COCO's mAP50-95 and mAP50, 0 to 1, overall and per class; None without labelled objects."""
     found = bootstrap.figures(matches, bootstrap.once(len(matches[0].objects)))
     overall = found.overall()
     return {
@@ -55,14 +55,14 @@ def figures(matches: list[ClassMatches], names: list[str]) -> Figures:
 
 
 def redrawn(matches: list[ClassMatches]) -> NDArray[np.float64]:
-    """mAP50-95 as it is, then of the resamples, the same for every model: [1 + resamples]."""
+    """Return mAP50-95 of the images, then of the resamples, which are the same for every model: [1 + resamples]."""
     return bootstrap.with_draws(matches).overall()["map50_95"]
 
 
 def drop(model: NDArray[np.float64], artefact: NDArray[np.float64]) -> Drop:
-    """mAP50-95 of the model less that of the artefact, in points (hundredths), with its bootstrap interval.
+    """Return by how many points (hundredths) the artefact's mAP50-95 is below the model's, with a bootstrap interval.
 
-    Both are as from `redrawn`, on the same images, so what both find hard cancels out.
+    Both are results of `redrawn` on the same images, so the difficulty of the images cancels out.
     """
     points, *resamples = model - artefact
     ends = bootstrap.percentiles(np.array(resamples))
@@ -75,5 +75,5 @@ def drop(model: NDArray[np.float64], artefact: NDArray[np.float64]) -> Drop:
 
 
 def _rounded(value: NDArray[np.float64]) -> float | None:
-    """Of the one sample there is."""
+    """Return the single value, rounded; None for NaN."""
     return None if np.isnan(value[0]) else round(float(value[0]), 6)

@@ -1,7 +1,7 @@
-"""How fast every artefact is, measured by its own bundle in a process of its own: `make bench-export`.
+"""Measure the speed of every artefact with its own bundle, each in a separate process: `make bench-export`.
 
-Beside Ultralytics' own `yolo predict` on the same ONNX file both sides do the same: the same images, one after the
-other, on the same threads, from files to boxes, with one threshold for all classes. Each side's boxes are counted.
+For comparison, Ultralytics' `yolo predict` runs the same ONNX file under the same conditions: the same images one at a
+time, the same threads, from files to boxes, one threshold for all classes. Each side's boxes are counted.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from pipeline.records.manifest import Artefact, Manifest
 from pipeline.run import Run
 from pipeline.upstream import environment
 
-ROUNDS = 5  # all artefacts take turns, so that a busy minute of the machine is not one artefact's alone
+ROUNDS = 5  # artefacts take turns, so that a busy minute of the machine does not affect only one of them
 RUNS = 20
 IMAGES = 20
 THREADS = (1, 2)
-CONF = 0.25  # for every class, on both sides: a bundle's own thresholds differ by class, which `yolo predict` cannot
-# Ultralytics' own command on the same file: the whole way from files to boxes.
+CONF = 0.25  # on both sides and for every class, because `yolo predict` does not support thresholds per class
+# Ultralytics' own command on the same file, from image files to boxes.
 PREDICT = """
 import json, os, sys, time
 files, model, imgsz, conf, threads, runs, least = json.loads(sys.argv[1])
@@ -58,16 +58,16 @@ print(json.dumps({"images_per_s": round(images / seconds, 2), "boxes": boxes}))
 
 
 def main(run: Run) -> str:
-    """Measure what the manifest lists, and write the figures into it.
+    """Measure the artefacts that the manifest lists, write the figures into it and return them as a table.
 
-    Raises ExportError where no artefact was proven, or one is not the file that was.
+    Raises ExportError if no artefact was proven, or if one changed since.
     """
     environment.prepare()
     manifest = manifest_record.read(run)
     images = YoloDataset.read(run.dataset / "data.yaml").files("val")[:IMAGES]
     entries = [entry for entry in manifest["artefacts"] if entry["format"] != "engine" and "bundle" in entry]
     if not entries:
-        raise ExportError(f"{run.manifest}: no artefact that was proven and runs here, so there is nothing to measure")
+        raise ExportError(f"{run.manifest}: has no proven artefact that runs here; change export.targets")
     for entry in entries:
         artefact = run.export / entry["file"]
         if not artefact.exists() or bundle.sha256(artefact) != entry["sha256"]:
@@ -80,12 +80,12 @@ def main(run: Run) -> str:
         folders = [_unpacked(run.export / entry["bundle"], Path(place)) for entry in entries]
         turns = [(index, number) for _ in range(ROUNDS) for index in range(len(entries)) for number in threads]
         for index, number in logs.progress(turns, "bench-export", unit="measurement"):
-            found = _measure(entries[index], folders[index], images, number, run.export)
-            measured.setdefault((index, number), []).append(found)
+            result = _measure(entries[index], folders[index], images, number, run.export)
+            measured.setdefault((index, number), []).append(result)
     plain = next((index for index, entry in enumerate(entries) if _is_plain_onnx(entry)), None)
     rows = [
-        _row(entries[index], number, found, None if plain is None else measured[plain, number])
-        for (index, number), found in measured.items()
+        _row(entries[index], number, results, None if plain is None else measured[plain, number])
+        for (index, number), results in measured.items()
     ]
     machine = f"{environment.device_name('cpu')}, {parallel.cores()} cores"
     manifest["benchmark"] = {"machine": machine, "images": len(images), "rows": rows}
@@ -94,19 +94,19 @@ def main(run: Run) -> str:
 
 
 def _unpacked(archive: Path, place: Path) -> Path:
-    """Unpack the bundle, with CONF as the threshold of every class."""
+    """Unpack the bundle and set the threshold of every class to CONF. Raises ExportError for outdated code."""
     folder = bundle.unpack(archive, place)
     if any(
         not (folder / name).is_file() or (folder / name).read_bytes() != ours for name, ours in bundle.code().items()
     ):
-        raise ExportError(f"{archive}: its run.py is of another version than this one; `make export` again")
+        raise ExportError(f"{archive}: its run.py has another version than this pipeline; `make export` again")
     spec = files.read_json(folder / "model.json")
     files.write_json(folder / "model.json", {**spec, "thresholds": dict.fromkeys(spec["classes"], CONF)})
     return folder
 
 
 def _is_plain_onnx(entry: Artefact) -> bool:
-    """What the others are measured against, and what Ultralytics' own command can run in the same way."""
+    """Return whether this is the reference for the others, which `yolo predict` can run under the same conditions."""
     return bool(entry["format"] == "onnx" and entry["precision"] == "fp32" and entry["target"]["nms"] is None)
 
 
@@ -125,7 +125,7 @@ def _measure(entry: Artefact, folder: Path, images: list[Path], threads: int, ex
 def _row(
     entry: Artefact, threads: int, rounds: list[dict[str, Any]], plain: list[dict[str, Any]] | None
 ) -> dict[str, Any]:
-    """Medians of the rounds. Ratios are taken within each round, where both had the same minute of the machine."""
+    """Return medians over the rounds. Ratios are taken within each round, under the same load of the machine."""
 
     def middle(values: list[float]) -> float:
         return round(statistics.median(values), 2)
@@ -161,16 +161,16 @@ def _row(
     }
 
 
-def _json_of(command: list[str], threads: int, what: str) -> Any:
+def _json_of(command: list[str], threads: int, name: str) -> Any:
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
-        raise ExportError(f"{what}: {(done.stderr.strip() or 'no word from it').splitlines()[-1]}")
+        raise ExportError(f"{name}: {(done.stderr.strip() or 'failed without an error message').splitlines()[-1]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown, for people and for benchmarks/export.md."""
+    """Format the figures as a Markdown table, for people and for benchmarks/export.md."""
     lines = [
         "| artefact | MB | threads | import ms | load ms | p50 ms | p95 ms | times ONNX fp32 | images/s "
         "| times `yolo predict` | images/s, several at once | mAP50-95 |",

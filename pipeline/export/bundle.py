@@ -1,4 +1,4 @@
-"""One zip that a device can check by itself: model, model.json, run.py, golden images with what was found in them."""
+"""Write a zip that a device can check by itself: model, model.json, run.py, golden images and expected detections."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from pipeline import device, files, pixels
 from pipeline.device import runner
 from pipeline.device.runner import Found, headers
 
-CODE = Path(device.__file__).parent  # copied as it is
+CODE = Path(device.__file__).parent  # copied unchanged
 GOLDEN_IMAGES = 3
 PNG_HEAD = 33  # bytes: signature and first chunk
 GOLDEN_PIXELS = 1280  # longer side of a golden image, at most: they are stored without loss
-# Another processor adds up in another order, and rounds 8-bit numbers by other instructions.
+# Other processors add in another order and round 8-bit numbers with other instructions.
 SELFTEST = {
     "fp32": {"max_box_px": 1.0, "max_score": 5e-3},
     "fp16": {"max_box_px": 2.0, "max_score": 2e-2},
@@ -59,13 +59,13 @@ ENGINE = """This is what an engine is built from, since it runs only on the kind
 
 
 def code() -> dict[str, bytes]:
-    """What every bundle runs, by its names there: run.py and what run.py imports."""
+    """Return the code in every bundle by its path there: run.py and the modules that it imports."""
     paths = [CODE / "run.py", *sorted((CODE / "runner").glob("*.py"))]
     return {path.relative_to(CODE).as_posix(): path.read_bytes() for path in paths}
 
 
 def packages_of(spec: dict[str, Any]) -> list[str]:
-    """What the runtime of this artefact is installed by. TorchScript finds torchvision's operator by its import."""
+    """Return the packages that this artefact needs. TorchScript with NMS needs torchvision's operator."""
     in_graph = spec["format"] == "torchscript" and spec["output"]["layout"] == "rows"
     return [PACKAGE[spec["format"]], *(["torchvision"] if in_graph else [])]
 
@@ -73,10 +73,10 @@ def packages_of(spec: dict[str, Any]) -> list[str]:
 def golden(
     model: runner.Model, images: list[Path], folder: Path, lowest: float, received: Mapping[Path, Path] | None = None
 ) -> None:
-    """Golden images, as PNG: no decoder differs on it. And what the model finds in them from a score of `lowest` up.
+    """Write golden images and `expected.json`, the model's detections with scores from `lowest` in them, into `folder`.
 
-    `received` gives the files that convert wrote images anew from. One of 16 bits and one that EXIF turns come along
-    where there are such, with their bits and as they lie, since a device gets them so.
+    Images are PNG, which every decoder reads alike. `received` maps images that convert rewrote to their source files.
+    If there are any, one 16-bit image and one rotated by EXIF are added in their original form, as a device gets them.
     """
     folder.mkdir()
     expected = []
@@ -85,14 +85,14 @@ def golden(
     for number, data in enumerate([*map(_png, pictures), *_as_received(images, received or {}, bits)], start=1):
         name = f"{number}.png"
         (folder / name).write_bytes(data)
-        found = model.detect_all(runner.read_image(folder / name, bits), lowest)
+        detections = model.detect_all(runner.read_image(folder / name, bits), lowest)
         expected.append(
             {
                 "file": name,
                 "lowest": lowest,
-                "corners": np.round(found.corners, 3).tolist(),
-                "scores": np.round(found.scores.astype(float), 6).tolist(),
-                "classes": found.classes.tolist(),
+                "corners": np.round(detections.corners, 3).tolist(),
+                "scores": np.round(detections.scores.astype(float), 6).tolist(),
+                "classes": detections.classes.tolist(),
             }
         )
     (folder / "expected.json").write_text(json.dumps(expected), encoding="utf-8")
@@ -103,7 +103,7 @@ def _small(picture: NDArray[Any]) -> NDArray[Any]:
 
 
 def _png(picture: NDArray[Any], turn: int = 1) -> bytes:
-    """A PNG of 8 or 16 bits, and EXIF that says nothing but how it lies: not where a photograph was taken."""
+    """Encode an 8- or 16-bit PNG whose EXIF holds only the orientation, never where a photograph was taken."""
     data: bytes = cv2.imencode(".png", picture)[1].tobytes()
     if turn == 1:
         return data
@@ -113,7 +113,7 @@ def _png(picture: NDArray[Any], turn: int = 1) -> bytes:
 
 
 def _as_received(images: list[Path], received: Mapping[Path, Path], bits: int | None) -> list[bytes]:
-    """The first image of 16 bits and the first that EXIF turns, where OpenCV reads them as they lie."""
+    """Return the first 16-bit image and the first one rotated by EXIF, unrotated, as PNG."""
     deep: list[bytes] = []
     turned: list[bytes] = []
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
@@ -124,7 +124,7 @@ def _as_received(images: list[Path], received: Mapping[Path, Path], bits: int | 
             with Image.open(received[path]) as opened:
                 turn = opened.getexif().get(headers.EXIF_ORIENTATION, 1)
             picture = cv2.imdecode(np.fromfile(received[path], np.uint8), flags)
-        except (OSError, ValueError, cv2.error):  # it is gone since, or of a kind that Pillow alone reads
+        except (OSError, ValueError, cv2.error):  # deleted since, or a format that only Pillow reads
             continue
         if picture is None:
             continue
@@ -136,7 +136,7 @@ def _as_received(images: list[Path], received: Mapping[Path, Path], bits: int | 
 
 
 def most_to_see(found: list[Found], images: list[Path], conf: float) -> list[Path]:
-    """Images with the most boxes first, so that a golden test says much."""
+    """Return the images sorted by decreasing number of detections, so that golden images contain many."""
     counts = [int((seen.scores >= conf).sum()) for seen in found]
     order = sorted(range(len(images)), key=lambda index: (-counts[index], images[index].name))
     return [images[index] for index in order]
@@ -150,7 +150,7 @@ def write(
     goldens: Path,
     extra: dict[str, str] | None = None,
 ) -> None:
-    """Zip everything as `target`. `extra` are further text files by name."""
+    """Zip the bundle as `target`. `extra` holds further text files by name."""
     folder = target.with_suffix("")
     folder.mkdir()
     try:
@@ -199,7 +199,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def unpack(archive: Path, folder: Path) -> Path:
-    """The bundle's own folder inside `folder`."""
+    """Unpack a bundle into `folder` and return the bundle's own folder there."""
     with zipfile.ZipFile(archive) as opened:
         opened.extractall(folder)
     return folder / archive.stem
@@ -213,7 +213,7 @@ def remove(artefact: Path) -> None:
 
 
 def sha256(artefact: Path) -> str:
-    """Of a file; of a folder, of its `sha256sum` listing."""
+    """Return the SHA-256 of a file, or of a folder's `sha256sum` listing."""
     if artefact.is_file():
         return files.sha256(artefact)
     import hashlib

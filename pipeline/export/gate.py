@@ -1,10 +1,10 @@
-"""Does an artefact do what the validated model does? Both are run on real validation images.
+"""Compare an artefact with the validated model on real validation images.
 
-The model goes through Ultralytics' own predictor, as in validation; the artefact through the very runner that is
-put into its bundle. So an error of the runner (colour order, letterbox, scale) is a difference, and is seen.
+The model runs in Ultralytics' own predictor, as in validation. The artefact runs in the runner of its bundle, so an
+error of the runner (colour order, letterbox, scale) shows up as a difference.
 
 The model always runs on the CPU in float32. On a GPU, cuDNN rounds the inputs of float32 convolutions to TF32 (10 bits
-of mantissa), which moves scores by 0.001 to 0.002: more than `limits.fp32` allows, so sound artefacts would be refused.
+of mantissa), which changes scores by 0.001 to 0.002. `limits.fp32` allows less, so sound artefacts would be refused.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from pipeline.export.settings import AS_IT_COMES, Settings
 from pipeline.metrics.matching import ClassMatches
 from pipeline.records.manifest import Comparison, Drop, Figures, Outcome
 
-RAW_IMAGES = 8  # enough to see a wrong weight; every one is a few megabytes
+RAW_IMAGES = 8  # enough to reveal a wrong weight; the tensors take a few megabytes per image
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What one side finds in all images: one class a box, and (for average precision) every class of a box."""
+    """The detections of one side in all images: one class per box, and (for average precision) every class."""
 
     single: list[Found]
     every: list[Found]
@@ -40,7 +40,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """The model on all images. `raw` holds input and output tensors of the first images."""
+    """The results of the model on all images. `raw` holds input and output tensors of the first images."""
 
     seen: Seen
     matches: list[ClassMatches]
@@ -50,7 +50,7 @@ class Reference:
 
 @dataclass(slots=True)
 class Gate:
-    """The validation images, their labels, and the model's findings on them, once per head and size."""
+    """The validation images, their labels, and the model's results on them, cached per head and image size."""
 
     model: Path
     dataset: YoloDataset
@@ -64,7 +64,7 @@ class Gate:
         self.labelled = ap.truth(self.dataset, self.images)
 
     def reference(self, nms: bool | None, imgsz: int) -> Reference:
-        """The model with the head that `nms` names. A graph that sorts out its boxes itself gives one class a box."""
+        """Return the model's results for the head selected by `nms`. Embedded NMS yields one class per box."""
         key = (nms, imgsz)
         if key not in self.references:
             if nms is True:
@@ -83,7 +83,7 @@ class Gate:
         return ap.figures(matches, list(self.dataset.names))
 
     def see(self, model: runner.Model, description: str) -> Seen:
-        """Every image through the runner."""
+        """Run every image through the runner and return its detections."""
         seen = Seen([], [])
         for path in logs.progress(self.images, description):
             picture = runner.read_image(path)
@@ -93,6 +93,7 @@ class Gate:
         return seen
 
     def judge(self, model: runner.Model, nms: bool | None, limits: Limits, description: str) -> tuple[Verdict, Seen]:
+        """Compare the artefact in the runner with the model; return the verdict and the artefact's detections."""
         reference = self.reference(nms, model.size)
         seen = self.see(model, description)
         conf = self.from_score(reference.seen)
@@ -115,7 +116,7 @@ class Gate:
         return Verdict(breaches, figures, parity.worst, self._note(conf, parity.boxes)), seen
 
     def from_score(self, seen: Seen) -> float:
-        """The score from which boxes are compared: `export.conf`, or half of the model's best where none reaches it."""
+        """Return the lowest score to compare: `export.conf`, or half of the model's best score if none reaches it."""
         best = max(float(found.scores.max(initial=0.0)) for found in seen.single)
         return best / 2 if 0 < best < self.conf else self.conf
 
@@ -127,7 +128,7 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`breaches` and `note` in words, maybe empty; `figures` for the manifest; `worst` images by name."""
+    """The result of a comparison: `breaches` and `note` as text, `figures` for the manifest, `worst` images by name."""
 
     breaches: list[str]
     figures: Comparison
@@ -136,7 +137,7 @@ class Verdict:
 
     @property
     def outcome(self) -> Outcome:
-        """`passed`, `refused` or, where there was nothing to compare, `unproven`."""
+        """`passed`, `refused`, or `unproven` if there were no boxes to compare."""
         return "refused" if self.breaches else "passed" if self.figures["parity"]["boxes"] else "unproven"
 
     def in_a_line(self) -> str:
@@ -152,7 +153,7 @@ def _ap_breaches(drop: Drop, limits: Limits) -> list[str]:
 
 
 def _raw(references: list[tuple[Any, Any]], model: runner.Model) -> dict[str, Any]:
-    """Output tensors on the very input tensors that the model had: boxes of the anchors that see something."""
+    """Compare output tensors for the model's own input tensors; boxes only of anchors with a score above 0.05."""
     box = score = 0.0
     for tensor, expected in references:
         given = model.forward(tensor)
@@ -168,7 +169,7 @@ def _raw(references: list[tuple[Any, Any]], model: runner.Model) -> dict[str, An
 def _predict(
     model_file: Path, images: list[Path], imgsz: int, nms_free: bool, validated: Settings = AS_IT_COMES
 ) -> tuple[Seen, list[tuple[Any, Any]]]:
-    """Run the model through Ultralytics' predictor, on the CPU, one square image at a time as a device does."""
+    """Run the model in Ultralytics' predictor on the CPU, one square image at a time, as a device does."""
     from ultralytics import YOLO
 
     from pipeline.upstream import predictor
@@ -179,7 +180,7 @@ def _predict(
     settings = {"imgsz": imgsz, "conf": validated.conf, "iou": validated.iou, "max_det": validated.max_det}
     if nms_free:
         settings["nms"] = False
-        model.model.model[-1].max_det = validated.max_det  # this head chooses by itself
+        model.model.model[-1].max_det = validated.max_det  # this head limits its detections itself
     for path in logs.progress(images, "export: model"):
         [(best, every)] = predictor.predict(model, str(path), "cpu", **settings)
         seen.single.append(_found(best.boxes))
@@ -192,6 +193,6 @@ def _predict(
 def _found(boxes: Any) -> Found:
     boxes = boxes.cpu().numpy()
     corners = boxes.xyxy.astype(float)
-    # A model that has learned little turns some boxes inside out; the runner drops them too.
+    # A barely trained model predicts some boxes with negative sides; the runner drops them too.
     solid = (corners[:, 2:] > corners[:, :2]).all(axis=1)
     return Found(corners, boxes.conf.astype(float), boxes.cls.astype(int)).only(solid)

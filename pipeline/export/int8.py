@@ -1,8 +1,8 @@
-"""Eight bits: which training images the ranges are measured on, and recipes that keep the scores.
+"""Quantise to 8 bits: choose calibration images, and use recipes that preserve the scores.
 
-Two things go wrong elsewhere. Calibration on a handful of foreign images, or on the very images that judge the
-result. And one range for a tensor that holds boxes (0..640) and scores (0..1) together: every score rounds to
-zero. So calibration images come from the training split alone, and the detection head stays in float.
+Two mistakes are common: calibrating on a few unrelated images or on the images that judge the result, and using one
+range for a tensor that holds both boxes (0 to 640) and scores (0 to 1), which rounds every score to zero. Here
+calibration images come from the training split only, and the detection head stays in float.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from pipeline.export import ap
 from pipeline.export.targets import no_telemetry
 
 PLAIN = "head in float"
-# For models that lose too much by the plain one. Face masks, in points of mAP50-95: plain 2.3, the rarest values cut
-# 1.5, first layers in float 1.2, both -0.1. The attention in float, or a scale per tensor, were worse than plain.
+# For models that lose too much with the plain recipe. Points of mAP50-95 lost on face masks: plain 2.3, clipped ranges
+# 1.5, first layers in float 1.2, both -0.1. Attention in float, or a scale per tensor, were worse than plain.
 CAREFUL = "head and first two layers in float, the rarest values cut"
-FIRST_LAYERS = 2  # they see pixels, few channels of them, and every later layer builds on their rounding
-PERCENTILE = 99.99  # of the absolute values: the ranges that onnxruntime then takes leave the rest out
+FIRST_LAYERS = 2  # they have few channels, and every later layer inherits their rounding errors
+PERCENTILE = 99.99  # of the absolute values; onnxruntime clips the rest
 
-# Accuracy-aware quantisation watches average precision on so many training images that did not calibrate.
+# The number of training images outside calibration on which accuracy-aware quantisation checks average precision.
 WATCHED_IMAGES = 64
 
 
 def choose(dataset: YoloDataset, settings: Calibration, seed: int) -> list[Path]:
-    """Training images, each class in turn giving one that shows it, so that rare classes are there too.
+    """Choose calibration images from the training split: classes take turns, so that rare ones are included.
 
-    Raises DataError where the training split has no images, or too few of a class.
+    Raises DataError if the training split has no images, or too few with a class.
     """
     images = dataset.files("train")
     if not images:
@@ -71,9 +71,9 @@ def choose(dataset: YoloDataset, settings: Calibration, seed: int) -> list[Path]
 
 
 def prove_disjoint(chosen: list[Path], dataset: YoloDataset) -> dict[str, Any]:
-    """That no calibration image is one of val or test, pixel by pixel; a copy under another name is one too.
+    """Check by pixels that no calibration image is also in val or test, under any name.
 
-    Returns the list for the manifest. Raises DataError naming a pair.
+    Returns the record for the manifest. Raises DataError that names a pair of equal images.
     """
     judges = {
         _pixels(path): path
@@ -85,8 +85,8 @@ def prove_disjoint(chosen: list[Path], dataset: YoloDataset) -> dict[str, Any]:
         twin = judges.get(_pixels(path))
         if twin is not None:
             raise DataError(
-                f"{path}: would calibrate, and is the same picture as {twin}, which judges; "
-                "take one of them out of its split (convert.leaks: move does)"
+                f"{path}: this calibration image is the same as {twin}, on which the result is judged; "
+                "remove one of them from its split (convert.leaks: move does that)"
             )
         listed.append({"file": path.name, "sha256": files.sha256(path)})
     return {"split": "train", "disjoint_from": ["val", "test"], "compared_with": len(judges), "images": listed}
@@ -98,7 +98,7 @@ def _pixels(path: Path) -> str:
 
 
 def tensors(images: list[Path], spec: dict[str, Any]) -> list[NDArray[np.float32]]:
-    """The images as the runner will feed them."""
+    """Return the model's input tensors (1, 3, height, width) of the images, as the runner prepares them."""
     return [runner.prepare(runner.read_image(path), spec["input"]) for path in images]
 
 
@@ -106,12 +106,12 @@ def tensors(images: list[Path], spec: dict[str, Any]) -> list[NDArray[np.float32
 
 
 def quantise_onnx(source: Path, target: Path, calibration: list[NDArray[np.float32]], recipe: str) -> None:
-    """A static Q/DQ model that onnxruntime and TensorRT both take.
+    """Write a static Q/DQ model for both onnxruntime and TensorRT to `target`.
 
-    TensorRT's rules: symmetric ranges (zero point 0), and biases as floats, not as an int32 DequantizeLinear.
-    `recipe` "naive" is onnxruntime's default, everything quantised: kept to show what it loses.
+    TensorRT requires symmetric ranges (zero point 0) and float biases instead of an int32 DequantizeLinear. The
+    `recipe` "naive" is onnxruntime's default, which quantises everything; it exists to show what that loses.
     """
-    # onnxruntime advises a pre-processing that Ultralytics' exporter has done, each time anew.
+    # onnxruntime warns each time that pre-processing is missing, which Ultralytics' exporter has done.
     logging.disable(logging.WARNING)
     try:
         _quantise_onnx(source, target, calibration, recipe)
@@ -156,7 +156,7 @@ def _quantise_onnx(source: Path, target: Path, calibration: list[NDArray[np.floa
 
 
 def in_head(names: list[str]) -> list[str]:
-    """Those of the layer with the highest number."""
+    """Return the names in the layer with the highest number, the detection head."""
     last = max(_layers(names).values())
     return in_layers(names, [last])
 
@@ -166,7 +166,7 @@ def in_layers(names: list[str], wanted: Collection[int]) -> list[str]:
 
 
 def _layers(names: list[str]) -> dict[str, int]:
-    """Numbers of layers by name: Ultralytics names nodes `/model.23/...`, `__module.model.23/...`."""
+    """Map names to layer numbers: Ultralytics names nodes `/model.23/...`, `__module.model.23/...`."""
     return {name: int(found[1]) for name in names if (found := re.search(r"(?:^|[/.])model\.(\d+)(?:[/.]|$)", name))}
 
 
@@ -181,7 +181,7 @@ def quantise_openvino(
     watch: tuple[list[Path], YoloDataset, dict[str, Any]],
     max_drop: float,
 ) -> None:
-    """Through NNCF, into the folder `target`. `max_drop` is in points of mAP50-95 on the images that are watched."""
+    """Quantise with NNCF into the folder `target`. `max_drop` is in points of mAP50-95 on the images of `watch`."""
     with _quiet_nncf(), no_telemetry():
         import nncf
         import openvino
@@ -205,13 +205,13 @@ def quantise_openvino(
         else:
             quantised = nncf.quantize(model, dataset, **settings)
         target.mkdir()
-        # compress_to_fp16: the float part in half the bytes would be one more rounding, not asked for.
+        # Compressing the float layers to 16 bits would be another rounding that nobody asked for.
         openvino.save_model(quantised, str(target / "model.xml"), compress_to_fp16=False)
     (target / "metadata.yaml").write_bytes((source / "metadata.yaml").read_bytes())
 
 
 def _watcher(images: list[Path], dataset: YoloDataset, spec: dict[str, Any]) -> Any:
-    """NNCF's validation function: mAP50-95 of a compiled model on these images, by number."""
+    """Return NNCF's validation function, which computes mAP50-95 of a compiled model on images given by number."""
     labelled = ap.truth(dataset, images)
     pictures = [runner.read_image(path) for path in images]
 
@@ -239,7 +239,7 @@ def _quiet_nncf() -> Iterator[None]:
 
 
 def watched(dataset: YoloDataset, chosen: list[Path]) -> list[Path]:
-    """Training images that did not calibrate; the same ones again where there are no others."""
+    """Return up to WATCHED_IMAGES training images outside calibration, or calibration images if there are no others."""
     others = sorted(set(dataset.files("train")) - set(chosen)) or chosen
     return [others[int(index)] for index in np.linspace(0, len(others) - 1, min(len(others), WATCHED_IMAGES))]
 
@@ -248,10 +248,10 @@ def watched(dataset: YoloDataset, chosen: list[Path]) -> list[Path]:
 
 
 def refit(model: list[Found], artefact: list[Found], thresholds: dict[str, float]) -> dict[str, float]:
-    """Thresholds at which the artefact shows as many boxes of each class as the model does at its own.
+    """Return thresholds at which the artefact shows as many boxes per class as the model does at its own.
 
-    Eight bits move scores a little, all in one direction; the operating point that was chosen moves with them.
-    Where the model shows none of a class, or the artefact has too few, the threshold stays.
+    Quantisation shifts scores a little in one direction, and the operating point shifts with them. If the model shows
+    no box of a class, or the artefact has too few, the threshold stays.
     """
     fitted = {}
     for kind, (name, threshold) in enumerate(thresholds.items()):

@@ -1,4 +1,7 @@
-"""Run by `.venv-litert`'s Python, which has LiteRT's converter and nothing of ours: CHECKPOINT SETTINGS-AS-JSON."""
+"""Convert to LiteRT: `litert_convert.py CHECKPOINT SETTINGS-AS-JSON`, run by the Python of `.venv-litert`.
+
+That environment has LiteRT's converter but not this package.
+"""
 
 from __future__ import annotations
 

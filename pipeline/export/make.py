@@ -1,4 +1,4 @@
-"""One target from the checkpoint to its bundle: write, quantise, judge, pack."""
+"""Make one target, from the checkpoint to its bundle: write, quantise, judge, pack."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ VERSIONS = (
     "ai-edge-litert",
     "tensorrt-rtx-cu13",
 )
-# In the order in which they are tried; the first one that passes its gate is taken.
+# Recipes in the order in which they are tried; the first one that passes is used.
 RECIPES = {
     "onnx": (int8.PLAIN, int8.CAREFUL),
     "engine": (int8.PLAIN, int8.CAREFUL),
@@ -41,8 +41,8 @@ RECIPES = {
 
 
 @dataclass(slots=True)
-class Maker:
-    """What all targets of one export share."""
+class Exporter:
+    """The shared state of all targets of one export."""
 
     config: Export
     run: Run
@@ -56,17 +56,17 @@ class Maker:
     draws: dict[int, list[Path]] = field(default_factory=dict)
 
     @property
-    def workshop(self) -> Path:
-        return self.folder / ".workshop"
+    def temporary(self) -> Path:
+        return self.folder / ".temporary"
 
     def make(self, target: Target) -> tuple[Artefact, Verdict]:
-        """Write, quantise, judge and bundle one target: its entry in the manifest, and the verdict."""
+        """Write, quantise, judge and bundle one target; return its entry in the manifest and the verdict."""
         imgsz = target.imgsz or self.imgsz
         limits: Limits = getattr(self.config.limits, target.precision)
-        shutil.rmtree(self.workshop, ignore_errors=True)
+        shutil.rmtree(self.temporary, ignore_errors=True)
         calibrating = self.calibration_images(0) if target.quantize == 8 else []
         names = self.dataset.names
-        place = self.workshop / "source"
+        place = self.temporary / "source"
         source = targets.write(target, self.run.model, place, imgsz, names, calibrating, "static", self.judge.settings)
         artefact = self.folder / targets.file_name(self.run.name, target)
         if target.quantize == 8:
@@ -101,7 +101,7 @@ class Maker:
             entry["other_head"] = {"validated": validated["map50_95"], "nms_free": entry["ap"]["model"]["map50_95"]}
         if verdict.outcome == "passed":
             entry = {**entry, **self._bundle(target, artefact, spec, seen, entry)}
-        else:  # only what is proven is handed out
+        else:  # only proven artefacts are handed out
             bundle.remove(artefact)
         return entry, verdict
 
@@ -113,10 +113,10 @@ class Maker:
         return self.judge.judge(self._model(spec), target.nms, limits, f"export: {spec['model']}")
 
     def _model(self, spec: dict[str, Any]) -> runner.Model:
-        # An engine's ONNX model is judged through onnxruntime; the engine itself is built later, elsewhere.
+        # onnxruntime judges an engine's ONNX model; the engine itself is built later, on the device.
         through = {**spec, "format": "onnx"} if spec["format"] == "engine" else spec
         try:
-            # Half of the cores: runtimes wait actively, and beside other work all of them stand in each other's way.
+            # Half of the cores: runtimes busy-wait, so on all cores they slow down beside other processes.
             return runner.Model(self.folder, through, max(1, parallel.cores() // 2))
         except runner.Trouble as error:
             raise ExportError(str(error)) from None
@@ -124,7 +124,7 @@ class Maker:
     # --- Eight bits ---
 
     def calibration_images(self, draw: int) -> list[Path]:
-        """Of a numbered draw; proven to be in neither val nor test."""
+        """Return the calibration images of a numbered draw, proven to be in neither val nor test."""
         if draw not in self.draws:
             chosen = int8.choose(self.dataset, self.config.calibration, self.seed + draw)
             proof = int8.prove_disjoint(chosen, self.dataset)
@@ -135,7 +135,7 @@ class Maker:
     def _eight_bits(
         self, target: Target, source: Path, artefact: Path, imgsz: int, limits: Limits
     ) -> tuple[Verdict, Seen, list[dict[str, Any]], dict[str, Any]]:
-        """Recipes in turn until one passes; the best of them where none does."""
+        """Try recipes until one passes; return the results of that one, or of the best if none does."""
         recipes = ("naive",) if target.recipe == "naive" else RECIPES[target.format]
         tried, attempts = [], []
         for number, recipe in enumerate(recipes):
@@ -165,13 +165,13 @@ class Maker:
         spec = self._spec(target, artefact, imgsz)
         chosen = self.calibration_images(draw)
         if target.format == "litert":
-            if recipe != "static":  # which `source` is already: its converter does both
-                place = self.workshop / recipe
+            if recipe != "static":  # `source` is static already: the converter exports and quantises
+                place = self.temporary / recipe
                 names = self.dataset.names
                 source = targets.write(target, self.run.model, place, imgsz, names, chosen, recipe, self.judge.settings)
             shutil.copyfile(source, artefact)
         elif target.format == "openvino":
-            # Half of what the gate allows, on training images: they were learned, and drop less.
+            # Half of the allowed drop, because training images lose less than unseen ones.
             allowed = (self.config.limits.int8.max_ap_drop or 1.0) / 2
             watch = (int8.watched(self.dataset, chosen), self.dataset, spec)
             int8.quantise_openvino(source, artefact, int8.tensors(chosen, spec), recipe, watch, allowed)
@@ -180,10 +180,10 @@ class Maker:
         return spec
 
     def _sensitivity(self, target: Target, source: Path, spec: dict[str, Any], first: dict[str, Any]) -> dict[str, Any]:
-        """Average precision with other draws of calibration images, by the recipe that came first."""
+        """Measure average precision with other draws of calibration images, using the first recipe."""
         before = self.judge.figures(self.judge.reference(target.nms, spec["input"]["size"]).matches)["map50_95"]
         found = [first["map50_95"]]
-        # LiteRT's converter would need a minute for each.
+        # LiteRT's converter would take a minute per draw.
         for draw in range(1, self.config.calibration.draws if target.format != "litert" else 1):
             folder = self.folder / ".draw"
             folder.mkdir()
@@ -207,11 +207,11 @@ class Maker:
     # --- What is handed out ---
 
     def _bundle(self, target: Target, artefact: Path, spec: dict[str, Any], seen: Seen, entry: Artefact) -> HandedOut:
-        goldens = self.workshop / "golden"
+        goldens = self.temporary / "golden"
         conf = entry["parity"]["from_score"]
         images = bundle.most_to_see(seen.single, self.judge.images, conf)
         received = settings.received(self.run, images)
-        # From a score that the first image reaches: a self-test without a box would pass on any device.
+        # Start at a score that the first image reaches: a self-test without boxes would pass on any device.
         bundle.golden(self._model(spec), images, goldens, min([conf, *spec["thresholds"].values()]), received)
         name = f"{self.run.name}-{target.format}-{target.precision}{target.variant}.zip"
         more: HandedOut = {}
@@ -235,7 +235,7 @@ class Maker:
     def _engine(
         self, target: Target, onnx: Path, spec: dict[str, Any]
     ) -> tuple[HandedOut, dict[str, str], dict[str, Any]]:
-        """Pre-flight, and what the device needs. With a GPU and TensorRT here, the engine is built and judged too."""
+        """Check the ONNX model and make the device's build files; with a GPU and TensorRT, build and judge here too."""
         shapes = tensorrt.profile(spec["input"]["size"], target.dynamic)
         checked = tensorrt.preflight(onnx, shapes)
         engine = f"{onnx.stem}.engine"

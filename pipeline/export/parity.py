@@ -1,4 +1,4 @@
-"""How far the boxes of an artefact are from those of its model, pair by pair."""
+"""Compare the boxes of an artefact with those of its model, pair by pair."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pipeline.device.runner import Found
 from pipeline.metrics.iou import from_corners, pairwise_iou
 from pipeline.records.manifest import ParityFigures
 
-WORST = 3  # images named
+WORST = 3  # the number of images to name
 
 
 @dataclass(slots=True)
 class Parity:
-    """How far an artefact is from the model over all images. Shifts are artefact less model, of paired boxes."""
+    """The differences between artefact and model over all images. Shifts are artefact minus model, of paired boxes."""
 
     images: int = 0
     from_score: float = 0.0
@@ -57,7 +57,7 @@ class Parity:
             "extra": self.extra,
             "flipped": self.flipped,
             "changed": round(self.changed, 6),
-            # Nothing to measure where there are no pairs.
+            # Without pairs there is nothing to measure.
             "min_iou": round(self.min_iou, 6) if self.shifts else None,
             "max_box_px": round(self.max_box_px, 6) if self.shifts else None,
             "max_score": round(self.max_score, 8) if self.shifts else None,
@@ -66,26 +66,26 @@ class Parity:
         }
 
     def breaches(self, limits: Limits) -> list[str]:
-        said = []
+        lines = []
         if limits.max_changed is not None and self.changed > limits.max_changed:
-            said.append(
+            lines.append(
                 f"{self.lost} boxes lost, {self.extra} invented and {self.flipped} of another class of {self.boxes}"
             )
         if limits.max_box_px is not None and self.max_box_px > limits.max_box_px:
-            said.append(f"boxes up to {self.max_box_px:.3g} px apart, {limits.max_box_px:g} allowed")
+            lines.append(f"boxes up to {self.max_box_px:.3g} px apart, {limits.max_box_px:g} allowed")
         if limits.max_score is not None and self.max_score > limits.max_score:
-            said.append(f"scores up to {self.max_score:.3g} apart, {limits.max_score:g} allowed")
+            lines.append(f"scores up to {self.max_score:.3g} apart, {limits.max_score:g} allowed")
         if limits.max_score_shift is not None and abs(self.mean_shift) > limits.max_score_shift:
-            said.append(f"scores shifted by {self.mean_shift:+.3g} on average, {limits.max_score_shift:g} allowed")
-        return said
+            lines.append(f"scores shifted by {self.mean_shift:+.3g} on average, {limits.max_score_shift:g} allowed")
+        return lines
 
 
 def compare(reference: list[Found], found: list[Found], conf: float, names: list[str]) -> Parity:
     """Pair the boxes of both sides, image by image.
 
-    A box counts from `conf` upwards; its partner on the other side may lie a tenth below. Each box takes the
-    nearest free one of its class; what is left over takes one of another class, and is then flipped; pairs further
-    apart than any rounding (IoU below 0.5) are not pairs.
+    A box counts if its score is at least `conf`; its partner's score may be 10 % lower. Each box is paired with the
+    nearest free box of its class. Remaining boxes are paired across classes and count as flipped. Boxes with an IoU
+    below 0.5, more than any rounding explains, are never paired.
     """
     parity = Parity(images=len(names), from_score=conf)
     for ours, theirs, name in zip(reference, found, names, strict=True):
@@ -117,7 +117,7 @@ def _above(found: Found, score: float) -> Found:
 
 
 def _pairs(ours: Found, theirs: Found, iou: NDArray[np.float64]) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """Pairs of the same class, and pairs of different ones among what is left."""
+    """Return pairs of the same class, then pairs of different classes among the remaining boxes."""
     free = np.ones(len(theirs), bool)
     same: list[tuple[int, int]] = []
     flipped: list[tuple[int, int]] = []
@@ -130,7 +130,7 @@ def _pairs(ours: Found, theirs: Found, iou: NDArray[np.float64]) -> tuple[list[t
             if pairs is same:
                 near &= theirs.classes == ours.classes[i]
             if near.any():
-                # By corners and score together: overlapping objects may lie equally near.
+                # Corners and score decide together, because overlapping objects may be equally near.
                 far = np.abs(theirs.corners - ours.corners[i]).max(axis=1) + 10 * np.abs(theirs.scores - ours.scores[i])
                 j = int(np.where(near, far, np.inf).argmin())
                 pairs.append((int(i), j))

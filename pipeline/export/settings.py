@@ -1,4 +1,4 @@
-"""What was validated: under which settings thresholds were chosen, and how images came to their 8 bits."""
+"""Read the settings that a device must share with validation and conversion."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ DEFAULT = Validate()
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """A device has to do the same. The first three are those of `validate`.
+    """The settings that a device must share. `conf`, `iou` and `max_det` are those of `validate`.
 
-    `bits` is how many of their 16 bits the source's images use, from which convert made 8; None where all have 8.
+    `bits` is the number of bits that 16-bit source images use and that convert scaled to 8; None if all have 8.
     """
 
     conf: float = DEFAULT.conf
@@ -30,7 +30,7 @@ AS_IT_COMES = Settings()
 
 
 def of(run: Run) -> Settings:
-    """Those that the run's figures and its data set were made with; the defaults where it has no figures."""
+    """Return the settings behind the run's figures and data set; the defaults if it has no figures."""
     validated: dict[str, Any] = metrics.read(run)["settings"] if run.metrics.is_file() else {}
     bits = receipt.read(run)["bits"] if run.receipt.is_file() else None
     known = {key: validated[key] for key in ("conf", "iou", "max_det") if key in validated}
@@ -38,7 +38,7 @@ def of(run: Run) -> Settings:
 
 
 def received(run: Run, images: list[Path]) -> dict[Path, Path]:
-    """The files of the source that convert wrote these validation images anew from."""
+    """Map the validation images that convert rewrote to their source files."""
     if not run.receipt.is_file():
         return {}
     account = receipt.read(run)

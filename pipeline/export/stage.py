@@ -1,4 +1,4 @@
-"""Artefacts for a device, each run on real images and compared with the model that was validated."""
+"""Export artefacts for a device, and compare each with the validated model on real images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.config import Export
 from pipeline.errors import DataError, ExportError
 from pipeline.export import settings, targets
 from pipeline.export.gate import Gate
-from pipeline.export.make import Maker
+from pipeline.export.make import Exporter
 from pipeline.records import metrics as metrics_record
 from pipeline.records.base import write_record
 from pipeline.records.manifest import Artefact, Manifest
@@ -24,10 +24,9 @@ from pipeline.upstream import checkpoints, environment
 def main(config: Export, run: Run, seed: int, device: str) -> str:
     """Write every target with its bundle into `run.export`, and the manifest last.
 
-    `device` is checked and changes nothing: the model and the artefacts are compared on the CPU, in float32. A target
-    is not handed out where the model finds nothing in the images, as nothing is proven then. Raises
-    ExportError, and leaves `run.export` as it was, where a target cannot be made here or breaches its limits; all
-    figures are then in `run.export_refused`.
+    `device` is only checked: models and artefacts are compared on the CPU, in float32. A target is not handed out if
+    the model finds nothing in the images, because nothing is proven then. If a target cannot be made here or breaches
+    its limits, raises ExportError and leaves `run.export` unchanged; all figures are then in `run.export_refused`.
     """
     environment.prepare()
     environment.check_device(device)
@@ -40,27 +39,27 @@ def main(config: Export, run: Run, seed: int, device: str) -> str:
     targets.refuse_impossible(config.targets, run.model, run.root)
     with files.new_folder(run.export) as folder:
         judge = Gate(run.model, dataset, images, config.conf, settings.of(run))
-        maker = Maker(config, run, seed, folder, dataset, judge, _thresholds(run, dataset, config.conf), imgsz)
-        entries, said, refused = [], [], []
+        exporter = Exporter(config, run, seed, folder, dataset, judge, _thresholds(run, dataset, config.conf), imgsz)
+        entries, lines, refused = [], [], []
         for target in config.targets:
-            entry, verdict = maker.make(target)
+            entry, verdict = exporter.make(target)
             entries.append(entry)
             if verdict.breaches:
                 refused.append(f"{entry['file']}: differs from {run.model}: {verdict.in_a_line()}")
             else:
-                said.append(_in_words(entry))
-        shutil.rmtree(maker.workshop, ignore_errors=True)
-        manifest = maker.manifest(entries)
+                lines.append(_in_words(entry))
+        shutil.rmtree(exporter.temporary, ignore_errors=True)
+        manifest = exporter.manifest(entries)
         if refused:
             write_record(run.export_refused, Manifest, manifest)
             raise ExportError("\n".join(f"{line}; all figures are in {run.export_refused}" for line in refused))
         write_record(folder / "manifest.json", Manifest, manifest)
     run.export_refused.unlink(missing_ok=True)
-    return f"{', '.join(said)} -> {run.export}"
+    return f"{', '.join(lines)} -> {run.export}"
 
 
 def _refuse_other_classes(run: Run, dataset: YoloDataset) -> None:
-    """Raise DataError where the model's classes are not the data set's, in its order: they go out by its names."""
+    """Raise DataError unless model and data set have the same classes in the same order: bundles use these names."""
     own = tuple(checkpoints.load(run.model)[0].names.values())
     if own != tuple(dataset.names):
         raise DataError(
@@ -69,19 +68,19 @@ def _refuse_other_classes(run: Run, dataset: YoloDataset) -> None:
 
 
 def _spread(images: list[Path], number: int) -> list[Path]:
-    """`number` images from all over the list, always the same ones."""
+    """Return up to `number` images, evenly spread over the list."""
     if len(images) <= number:
         return images
     return [images[int(index)] for index in np.linspace(0, len(images) - 1, number)]
 
 
 def _thresholds(run: Run, dataset: YoloDataset, conf: float) -> dict[str, float]:
-    """The operating point that validation chose per class; `export.conf` where it chose none."""
+    """Return the threshold that validation chose per class; `export.conf` if it chose none."""
     point = metrics_record.read(run)["operating_point"] if run.metrics.is_file() else None
     chosen, per_class = (point["thresholds"], point["per_class"]) if point else ({}, {})
-    # Where val had nothing to choose by, validation gives Ultralytics' default; ours is what the config says.
-    untold = {name for name, why in per_class.items() if why["why"].startswith("no ")}
-    return {name: conf if name in untold else float(chosen.get(name, conf)) for name in dataset.names}
+    # For a class without objects in val, validation reports Ultralytics' default; here the config's value applies.
+    undecided = {name for name, why in per_class.items() if why["why"].startswith("no ")}
+    return {name: conf if name in undecided else float(chosen.get(name, conf)) for name in dataset.names}
 
 
 def _in_words(entry: Artefact) -> str:

@@ -1,4 +1,4 @@
-"""Write the model in a format, through Ultralytics' exporter, and describe what was written for the runner."""
+"""Write the model in a format with Ultralytics' exporter, and describe the result for the runner."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ NEEDS = {
     "litert": ("ai_edge_litert",),
     "torchscript": (),
 }
-# Its converter wants an older torch than ours and a `typing-extensions` that FiftyOne refuses.
-# Weights and values in 8 bits, or weights alone: as small, and as slow as 32 bits.
+# 8 bits for weights and activations, or for weights only: as small, but as slow as 32 bits.
 LITERT_RECIPES = {"static": 8, "weights": "w8a32"}
+# Its converter needs an older torch than ours and a `typing-extensions` that FiftyOne refuses.
 LITERT_PYTHON = Path(".venv-litert/bin/python")
-# Beside the artefacts there are the 32-bit original, bundles and Ultralytics' own intermediate files.
+# Disk space per target in sizes of the checkpoint: artefact, 32-bit original, bundle, Ultralytics' intermediate files.
 ROOM_PER_TARGET = 12
 
 
 def refuse_impossible(targets: tuple[Target, ...], model: Path, folder: Path) -> None:
-    """Raises ExportError for what this environment cannot make, before anything is made."""
+    """Raise ExportError for targets that this environment cannot make, before anything is written."""
     missing = {name for target in targets for name in NEEDS[target.format] if find_spec(name) is None}
     if any(target.format == "openvino" and target.quantize == 8 for target in targets) and find_spec("nncf") is None:
         missing.add("nncf")
@@ -46,19 +46,17 @@ def refuse_impossible(targets: tuple[Target, ...], model: Path, folder: Path) ->
             f"`{sys.executable} -m pip install -c constraints.txt {packages}`"
         )
     if any(target.format == "litert" for target in targets) and not LITERT_PYTHON.is_file():
-        raise ExportError(
-            "export.targets: litert is converted in an environment of its own, not there yet; `make litert` makes it"
-        )
+        raise ExportError("export.targets: litert needs a separate environment, which is missing; run `make litert`")
     needed = ROOM_PER_TARGET * len(targets) * model.stat().st_size
     if (free := shutil.disk_usage(folder).free) < needed:
         raise ExportError(
             f"{folder}: {free / 1e6:.0f} MB free and {needed / 1e6:.0f} MB needed for {len(targets)} targets; "
-            "make room on the disk, or move runs/ to another one and link it here"
+            "free some disk space, or move runs/ to another disk and link it here"
         )
 
 
 def file_name(name: str, target: Target) -> str:
-    """Of the artefact: a folder for formats of several files, named as Ultralytics names them."""
+    """Return the artefact's name: a folder for formats with several files, named as Ultralytics names them."""
     precision = "" if target.precision == "fp32" else f"-{target.precision}"
     suffix = {
         "onnx": ".onnx",
@@ -73,7 +71,7 @@ def file_name(name: str, target: Target) -> str:
 
 
 def entry_file(artefact: Path) -> Path:
-    """The file that a runtime is given."""
+    """Return the file that the runtime loads."""
     if artefact.name.endswith("_openvino_model"):
         return artefact / "model.xml"
     if artefact.name.endswith("_ncnn_model"):
@@ -90,7 +88,7 @@ def spec(
     thresholds: dict[str, float],
     validated: Settings = AS_IT_COMES,
 ) -> dict[str, Any]:
-    """What the runner has to know of an artefact in `folder`; the heart of model.json."""
+    """Return what the runner needs to know about an artefact in `folder`, the core of model.json."""
     return {
         "model": entry_file(artefact).relative_to(folder).as_posix(),
         "format": target.format,
@@ -105,7 +103,7 @@ def spec(
             "pad": 114,
             "scale": 1 / 255,
             "upright": "as EXIF says",
-            "bits": validated.bits,  # of 16 that are used: 8 are made of them
+            "bits": validated.bits,  # bits that 16-bit images use; scaled to 8
         },
         "output": {
             # rows: corners, score, class in pixels of the input; columns: centre, size, a score per class.
@@ -127,13 +125,13 @@ def write(
     litert_recipe: str = "static",
     validated: Settings = AS_IT_COMES,
 ) -> Path:
-    """The artefact, in `folder` under Ultralytics' name for it.
+    """Export the model into `folder` and return the artefact, under Ultralytics' name for it.
 
-    Of 8-bit formats this is the 32-bit original that is quantised afterwards, but for LiteRT, whose converter does
-    both. Always on the CPU: what is written does not depend on the machine then.
+    For 8-bit targets this is the 32-bit original to be quantised, except for LiteRT, whose converter quantises too.
+    The export always runs on the CPU, so that the result does not depend on the machine.
     """
     folder.mkdir(parents=True)
-    # Ultralytics writes beside the checkpoint, under its name.
+    # Ultralytics writes next to the checkpoint, under the checkpoint's name.
     checkpoint = folder / "model.pt"
     shutil.copyfile(model, checkpoint)
     settings: dict[str, Any] = {
@@ -145,7 +143,7 @@ def write(
     }
     if target.nms is not None:
         settings["nms"] = target.nms
-        if target.nms:  # the thresholds of the classes come later, in the runner
+        if target.nms:  # the runner applies the thresholds of the classes later
             settings |= {"conf": validated.conf, "iou": validated.iou}
         settings["max_det"] = validated.max_det
     if settings["format"] == "onnx":
@@ -155,13 +153,13 @@ def write(
             return _write_litert(target, checkpoint, settings, names, calibration, litert_recipe)
         from ultralytics import YOLO
 
-        with _spoken_errors(target), no_telemetry():
+        with _as_export_errors(target), no_telemetry():
             written = Path(YOLO(str(checkpoint), task="detect").export(**settings))
     finally:
         checkpoint.unlink(missing_ok=True)
     if written.suffix == ".onnx":
         _check_onnx(written, fp16=target.quantize == 16)
-    # Ultralytics' PyTorch test script of an NCNN model has absolute paths in it, and nobody needs it.
+    # Ultralytics' PyTorch test script of an NCNN model contains absolute paths, and nobody needs it.
     if target.format == "ncnn":
         (written / "model_ncnn.py").unlink(missing_ok=True)
     return written
@@ -169,7 +167,7 @@ def write(
 
 @contextmanager
 def no_telemetry() -> Iterator[None]:
-    """OpenVINO's converter and NNCF report to their makers unless they believe to be in a CI job."""
+    """Keep OpenVINO's converter and NNCF from sending telemetry: they send none in a CI job."""
     before = {name: os.environ.get(name) for name in ("CI", "NNCF_CI")}
     os.environ |= {"CI": "true", "NNCF_CI": "1"}
     try:
@@ -183,12 +181,12 @@ def no_telemetry() -> Iterator[None]:
 
 
 @contextmanager
-def _spoken_errors(target: Target) -> Iterator[None]:
+def _as_export_errors(target: Target) -> Iterator[None]:
     try:
         yield
     except (ModuleNotFoundError, AssertionError, RuntimeError, ValueError, TypeError) as error:
-        said = " ".join(str(error).split())[:300]
-        raise ExportError(f"export.targets: {target.format}: {said}; take the target out, or change it") from None
+        reason = " ".join(str(error).split())[:300]
+        raise ExportError(f"export.targets: {target.format}: {reason}; remove or change the target") from None
 
 
 def _write_litert(
@@ -199,7 +197,7 @@ def _write_litert(
     calibration: list[Path],
     recipe: str,
 ) -> Path:
-    """In the other environment, by a script that is run and not imported."""
+    """Convert to LiteRT with a script in its own environment."""
     settings["quantize"] = LITERT_RECIPES[recipe] if target.quantize == 8 else None
     folder = checkpoint.parent
     if target.quantize == 8:
@@ -212,8 +210,8 @@ def _write_litert(
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": ""})
     written = sorted(folder.glob("*.tflite"))
     if done.returncode or len(written) != 1:
-        last = (done.stderr.strip() or done.stdout.strip() or "no word from it").splitlines()[-1]
-        raise ExportError(f"export.targets: litert: the converter failed: {last[:300]}; `make litert` sets it up anew")
+        last = (done.stderr.strip() or done.stdout.strip() or "no error message").splitlines()[-1]
+        raise ExportError(f"export.targets: litert: the converter failed: {last[:300]}; `make litert` sets it up again")
     return written[0]
 
 
@@ -221,7 +219,7 @@ def _check_onnx(written: Path, fp16: bool) -> None:
     import onnx
 
     if fp16:
-        # The half-precision converter appends the cast of the input to the end; nodes have to be in order.
+        # The half-precision converter appends the cast of the input at the end, but nodes must be in order.
         model = onnx.load(str(written))
         nodes = sorted(model.graph.node, key=lambda node: not node.name.startswith("graph_input_cast"))
         del model.graph.node[:]

@@ -1,7 +1,7 @@
-"""TensorRT: an engine runs only on the kind of GPU it was built on, so this makes what a device builds one from.
+"""Prepare what a device needs to build a TensorRT engine, which runs only on the kind of GPU it was built on.
 
-The ONNX model is shown to TensorRT's own parser and builder first, on the CPU (`tensorrt-rtx-cu13` needs no GPU):
-what that builder refuses, the device's refuses too.
+TensorRT's own parser and builder check the ONNX model first, on the CPU (`tensorrt-rtx-cu13` needs no GPU). A model
+that this builder refuses fails on the device too.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ echo "{engine}: built; now: python run.py --selftest"
 
 
 def can_build_here() -> bool:
-    """A GPU, and TensorRT proper."""
+    """Return whether this machine has a GPU and the full TensorRT."""
     if find_spec("tensorrt") is None:
         return False
     import torch
@@ -46,7 +46,7 @@ def can_build_here() -> bool:
 
 
 def profile(imgsz: int, dynamic: bool) -> dict[str, Any] | None:
-    """Shapes of a dynamic model: batches of 1 to 8 and sizes of half to twice as the engine's range."""
+    """Return the engine's range for a dynamic model: batches of 1 to 8, half to twice the image size; else None."""
     if not dynamic:
         return None
     small, large = max(32, imgsz // 64 * 32), imgsz * 2
@@ -59,16 +59,16 @@ def profile(imgsz: int, dynamic: bool) -> dict[str, Any] | None:
 
 
 def preflight(onnx: Path, shapes: dict[str, Any] | None) -> dict[str, Any]:
-    """What TensorRT's parser and builder say to the model, without a GPU.
+    """Check the model with TensorRT's parser and builder, without a GPU, and return the result for the manifest.
 
-    Raises ExportError where they refuse it. Where the package is not there, says so instead.
+    If the package is not installed, the result says so. Raises ExportError if they refuse the model.
     """
     if find_spec("tensorrt_rtx") is None:
         return {"skipped": f"{PACKAGE} is not installed (proprietary, x86-64 only); `make tensorrt` adds it"}
     import tensorrt_rtx
 
     def for_ada(config: Any) -> None:
-        # Without a GPU the builder has to be told for which one: Ada, which it supports. Nothing runs here.
+        # Without a GPU the builder needs a target: Ada, which it supports. Nothing runs here.
         config.num_compute_capabilities = 1
         config.set_compute_capability(tensorrt_rtx.ComputeCapability.SM89, 0)
 
@@ -86,7 +86,7 @@ def preflight(onnx: Path, shapes: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def build_here(onnx: Path, engine: Path, shapes: dict[str, Any] | None) -> None:
-    """The engine for this machine's GPU."""
+    """Build the engine for this machine's GPU. Raises ExportError if TensorRT refuses the model."""
     import tensorrt
 
     try:
@@ -97,21 +97,21 @@ def build_here(onnx: Path, engine: Path, shapes: dict[str, Any] | None) -> None:
 
 
 def device_files(onnx: Path, engine: str, shapes: dict[str, Any] | None, checked: dict[str, Any]) -> dict[str, str]:
-    """build.py and build.sh of the bundle."""
+    """Return the bundle's build.py and build.sh as text."""
     options = ""
     if shapes:
         options = "".join(
             f" --{key}Shapes={shapes['input']}:{'x'.join(map(str, shapes[key]))}" for key in ("min", "opt", "max")
         )
-    said = checked.get("builder", "no TensorRT at hand")
+    builder = checked.get("builder", "no TensorRT at hand")
     return {
         "build.py": (bundle.CODE / "build.py").read_text(encoding="utf-8"),
-        "build.sh": BUILD_SH.format(checked=said, onnx=onnx.name, engine=engine, shapes=options),
+        "build.sh": BUILD_SH.format(checked=builder, onnx=onnx.name, engine=engine, shapes=options),
     }
 
 
 def facts(onnx: Path, shapes: dict[str, Any] | None, checked: dict[str, Any]) -> dict[str, Any]:
-    """For model.json: what build.py reads, and what the model was checked with."""
+    """Return the part of model.json that build.py reads, with how the model was checked."""
     import onnx as library
 
     return {

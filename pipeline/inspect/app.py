@@ -1,4 +1,4 @@
-"""The App, on this machine alone, until it is stopped."""
+"""Serve FiftyOne's App on this machine only, until it is stopped."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from typing import Any
 from pipeline import logs
 from pipeline.errors import PipelineError
 
-ADDRESS = "127.0.0.1"  # the App has no password: nobody else is to reach it
-PATIENCE = 60  # seconds for the server to answer, once there is something to show
+ADDRESS = "127.0.0.1"  # the App has no password, so no other machine may reach it
+PATIENCE = 60  # seconds for the server to answer once the data set is ready
 
 
 def check_port(port: int) -> None:
-    """Before the work, not after it. Raises PipelineError where the port is taken, or none."""
+    """Check the port before any work. Raises PipelineError if it is invalid or taken."""
     if not 0 < port < 65536:
-        raise PipelineError(f"--port {port}: ports are 1 to 65535; leave it out for 5151")
+        raise PipelineError(f"--port {port}: ports are 1 to 65535; omit --port for 5151")
     with socket.socket() as probe:
         if probe.connect_ex((ADDRESS, port)) == 0:
             raise PipelineError(f"--port {port}: something listens there already; close it or give another --port")
 
 
 def server(port: int) -> Callable[[], bool]:
-    """Start the App's server beside other work, which it is slower than; gives how to wait until it answers."""
+    """Start the App's slow server in the background; return a function that waits until it answers."""
     from fiftyone.core.service import ServerService, ServiceException
     from fiftyone.core.session import session
 
     def start() -> None:
         with suppress(ServiceException):
-            # FiftyOne's own list: the session takes the server from there, and stops it when it is closed.
+            # The session finds its server in this list of FiftyOne's own, and stops it when it closes.
             session._server_services[port] = ServerService(port, address=ADDRESS, do_not_track=True)
 
-    starting = Thread(target=start, daemon=True)  # after a mistake meanwhile it ends with the process
+    starting = Thread(target=start, daemon=True)  # a daemon, so that an error in the main thread ends it
     starting.start()
 
     def answers() -> bool:
@@ -58,7 +58,7 @@ def _answers(port: int) -> bool:
 
 
 def serve(dataset: Any, port: int, summary: str, answers: Callable[[], bool]) -> None:
-    """Open the App and stay until Ctrl-C or a SIGTERM. Raises PipelineError where it does not start."""
+    """Open the App and wait for Ctrl-C or SIGTERM. Raises PipelineError if it does not start."""
     import fiftyone as fo
 
     if not answers():
@@ -66,7 +66,7 @@ def serve(dataset: Any, port: int, summary: str, answers: Callable[[], bool]) ->
             f"FiftyOne's App did not start on port {port} within a minute; try again when the machine is less busy, "
             "or give another --port"
         )
-    # `remote`: do not open a browser by yourself, there may be none.
+    # `remote` keeps FiftyOne from opening a browser; there may be none.
     session = fo.launch_app(dataset, remote=True, address=ADDRESS, port=port)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     logs.say(f"inspect: {summary}")

@@ -1,7 +1,7 @@
-"""What there is to see: every image of a run with its labels and, where it was validated, what the model made of it.
+"""Read every image of a run with its labels and, if it was validated, its predictions and errors.
 
-All of it is read from what `validate` wrote; nothing is matched anew here, so the App, the report and
-`metrics.json` tell the same. Nothing of FiftyOne is known here.
+Everything comes from the files of `validate`; nothing is matched again, so the App, the report and `metrics.json`
+agree. This module does not depend on FiftyOne.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Label:
 
 @dataclass(slots=True)
 class Prediction:
-    """One predicted object, with what TIDE calls it; `about` is the number of the label it is about."""
+    """One predicted object with its error type by TIDE; `about` is the index of the label it concerns, or None."""
 
     name: str
     bbox: tuple[float, float, float, float]
@@ -43,32 +43,33 @@ class Prediction:
 
 
 @dataclass(slots=True)
-class Fate:
-    """What became of one label: `found_by` is the number of the prediction that found it, or is wrong about it."""
+class Outcome:
+    """The outcome of one label; `prediction` is the index of the prediction that found it or is wrong about it."""
 
     type: str  # tp, classification, localisation, missed
-    found_by: int | None
+    prediction: int | None
 
 
 @dataclass(slots=True)
 class Evaluation:
-    """What one model made of an image: its predictions, and the fate of each label, in the order of the labels."""
+    """One model's predictions on an image, and the outcome of each label, in the order of the labels."""
 
     predictions: list[Prediction]
-    fates: list[Fate]
+    outcomes: list[Outcome]
 
     @property
     def counts(self) -> dict[str, int]:
-        """Objects found, predictions that are wrong, objects not found."""
+        """The numbers of objects found (tp), wrong predictions (fp) and missed objects (fn)."""
         found = sum(prediction.type == "tp" for prediction in self.predictions)
-        return {"tp": found, "fp": len(self.predictions) - found, "fn": len(self.fates) - found}
+        return {"tp": found, "fp": len(self.predictions) - found, "fn": len(self.outcomes) - found}
 
 
 @dataclass(slots=True)
-class Picture:
-    """An image of the run. `evaluations` are by its model, then by the one compared with; empty where not validated.
+class RunImage:
+    """An image of the run; `size` is (width, height) in pixels.
 
-    `source` is the path below the source of the image that it was made from.
+    `evaluations` holds that of the run's model, then that of the other run's model; it is empty for a split that was
+    not validated. `source` is the path of the original image, below the source.
     """
 
     split: str
@@ -83,11 +84,11 @@ class Picture:
         return self.path.name
 
 
-def read(run: Run, against: Run | None = None) -> list[Picture]:
-    """Every image of the run, validated ones first; with those of `against` judged by its model too.
+def read(run: Run, against: Run | None = None) -> list[RunImage]:
+    """Return every image of the run, validated splits first, also evaluated by the model of `against` if given.
 
-    Raises DataError where the run is not validated, its files do not fit together, or `against` was
-    validated on other images or labels.
+    Raises DataError if the run is not validated, its files do not fit together, or `against` was validated on other
+    images or labels.
     """
     source = YoloDataset.read(run.dataset / "data.yaml")
     validated = _splits(run)
@@ -96,22 +97,22 @@ def read(run: Run, against: Run | None = None) -> list[Picture]:
             f"{run.metrics}: has figures of the {stray[0]} split, but {run.dataset} has no such split; "
             "`make validate` again"
         )
-    pictures: list[Picture] = []
+    images: list[RunImage] = []
     for split in (split for split in ORDER if split in source.images):
         if split not in validated:
-            pictures += _labelled(source, split)
+            images += _labelled(source, split)
             continue
-        found = _validated(run, split, source.images[split])
-        if others := {path.name for path in source.files(split)} ^ {picture.name for picture in found}:
+        evaluated = _validated(run, split, source.images[split])
+        if others := {path.name for path in source.files(split)} ^ {image.name for image in evaluated}:
             raise DataError(
-                f"{run.ground_truth(split)}: is of other images than the {split} split now has, {min(others)} for "
-                "one; `make validate` again"
+                f"{run.ground_truth(split)}: has other images than the {split} split now has, for example "
+                f"{min(others)}; `make validate` again"
             )
-        pictures += found
-    _name_sources(pictures, run)
+        images += evaluated
+    _name_sources(images, run)
     if against is not None:
-        _add(pictures, run, against, validated)
-    return pictures
+        _add(images, run, against, validated)
+    return images
 
 
 def class_names(run: Run) -> tuple[str, ...]:
@@ -119,21 +120,19 @@ def class_names(run: Run) -> tuple[str, ...]:
 
 
 def foreground(run: Run) -> float:
-    """The IoU from which a prediction has found a label."""
+    """Return the IoU from which a prediction counts as having found a label."""
     [split, *_] = _splits(run)
     return float(split_records.errors(run, split, split_records.truth(run, split))["iou"]["foreground"])
 
 
-def _name_sources(pictures: list[Picture], run: Run) -> None:
-    """Look up in the receipt where each image came from."""
+def _name_sources(images: list[RunImage], run: Run) -> None:
+    """Set the `source` of each image from the receipt. Raises DataError if the receipt lacks one."""
     sources = receipt_record.read(run)["sources"]
-    for picture in pictures:
-        name = f"{picture.split}/{picture.name}"
+    for image in images:
+        name = f"{image.split}/{image.name}"
         if name not in sources:
-            raise DataError(
-                f"{run.receipt}: does not say where {name} came from; delete {run.dataset} and `make` again"
-            )
-        picture.source = sources[name]
+            raise DataError(f"{run.receipt}: has no source for {name}; delete {run.dataset} and `make` again")
+        image.source = sources[name]
 
 
 def _splits(run: Run) -> list[str]:
@@ -145,75 +144,75 @@ def _splits(run: Run) -> list[str]:
     return splits
 
 
-def _labelled(source: YoloDataset, split: str) -> Iterator[Picture]:
+def _labelled(source: YoloDataset, split: str) -> Iterator[RunImage]:
     for path in source.files(split):
         try:
             with Image.open(path) as image:
                 size = image.size
         except OSError as error:
-            raise DataError(f"{path}: not an image that can be read ({error}); `make convert` again") from None
+            raise DataError(f"{path}: cannot be read as an image ({error}); `make convert` again") from None
         boxes = read_labels(source.label_file(path), source.names, *size)
         labels = [Label(box.label, (box.xmin, box.ymin, box.width, box.height)) for box in boxes]
-        yield Picture(split, path, size, labels)
+        yield RunImage(split, path, size, labels)
 
 
-def _validated(run: Run, split: str, folder: Path) -> list[Picture]:
-    """The images of a split with their labels, as the model was judged by them, and with its predictions."""
+def _validated(run: Run, split: str, folder: Path) -> list[RunImage]:
+    """Return the images of a split with the labels and predictions that `validate` wrote."""
     truth = split_records.truth(run, split)
     errors = split_records.errors(run, split, truth)
     names = {category["id"]: category["name"] for category in truth["categories"]}
-    pictures = {
-        image["id"]: Picture(split, folder / image["file_name"], (image["width"], image["height"]), [])
+    images = {
+        image["id"]: RunImage(split, folder / image["file_name"], (image["width"], image["height"]), [])
         for image in truth["images"]
     }
-    number_of: dict[int, int] = {}  # of an annotation among the labels of its image
+    number_of: dict[int, int] = {}  # annotation id -> index among the labels of its image
     for annotation in truth["annotations"]:
-        labels = pictures[annotation["image_id"]].labels
+        labels = images[annotation["image_id"]].labels
         number_of[annotation["id"]] = len(labels)
         labels.append(Label(names[annotation["category_id"]], _corner_and_sides(annotation["bbox"])))
     evaluations = {
-        image: Evaluation([], [Fate("missed", None) for _ in picture.labels]) for image, picture in pictures.items()
+        image_id: Evaluation([], [Outcome("missed", None) for _ in image.labels]) for image_id, image in images.items()
     }
-    predicted: dict[int, int] = {}  # number of a prediction among those of its image
-    for found in errors["predictions"]:
-        predictions = evaluations[found["image_id"]].predictions
-        predicted[found["id"]] = len(predictions)
+    predicted: dict[int, int] = {}  # prediction id -> index among the predictions of its image
+    for record in errors["predictions"]:
+        predictions = evaluations[record["image_id"]].predictions
+        predicted[record["id"]] = len(predictions)
         predictions.append(
             Prediction(
-                names[found["category_id"]],
-                _corner_and_sides(found["bbox"]),
-                found["score"],
-                found["type"],
-                None if found["annotation_id"] is None else number_of[found["annotation_id"]],
-                found["iou"],
+                names[record["category_id"]],
+                _corner_and_sides(record["bbox"]),
+                record["score"],
+                record["type"],
+                None if record["annotation_id"] is None else number_of[record["annotation_id"]],
+                record["iou"],
             )
         )
-    for thing in errors["objects"]:
-        by = None if thing["prediction_id"] is None else predicted[thing["prediction_id"]]
-        evaluations[thing["image_id"]].fates[number_of[thing["annotation_id"]]] = Fate(thing["type"], by)
-    for image, picture in pictures.items():
-        picture.evaluations.append(evaluations[image])
-    return list(pictures.values())
+    for entry in errors["objects"]:
+        by = None if entry["prediction_id"] is None else predicted[entry["prediction_id"]]
+        evaluations[entry["image_id"]].outcomes[number_of[entry["annotation_id"]]] = Outcome(entry["type"], by)
+    for image_id, image in images.items():
+        image.evaluations.append(evaluations[image_id])
+    return list(images.values())
 
 
-def _add(pictures: list[Picture], run: Run, against: Run, validated: list[str]) -> None:
-    """Let the other run's model judge the same images."""
+def _add(images: list[RunImage], run: Run, against: Run, validated: list[str]) -> None:
+    """Add the evaluations of the other run's model on the same images. Raises DataError if images or labels differ."""
     theirs = _splits(against)
     for split in validated:
         if split not in theirs:
             raise DataError(f"{against.metrics}: has no figures of the {split} split, which {run.root} has")
-        mine = {picture.name: picture for picture in pictures if picture.split == split}
-        others = {picture.name: picture for picture in _validated(against, split, Path())}
+        mine = {image.name: image for image in images if image.split == split}
+        others = {image.name: image for image in _validated(against, split, Path())}
         for name in sorted({*mine, *others}):
             if name not in others or name not in mine or not _same_labels(mine[name], others[name]):
                 raise DataError(
                     f"{against.root}: validated on other images or labels of the {split} split than {run.root}, "
-                    f"{name} for one; convert both from the same source and validate them again"
+                    f"for example {name}; convert both from the same source and validate them again"
                 )
             mine[name].evaluations += others[name].evaluations
 
 
-def _same_labels(one: Picture, other: Picture) -> bool:
+def _same_labels(one: RunImage, other: RunImage) -> bool:
     return one.size == other.size and one.labels == other.labels
 
 

@@ -1,9 +1,8 @@
-"""The run as a FiftyOne data set: fields, samples, evaluations, embeddings.
+"""Write the run as a FiftyOne data set: fields, samples, evaluations, embeddings.
 
-Samples are handed to the database as documents. FiftyOne's own objects take a millisecond for a handful
-of boxes to make, to check and to convert; its `evaluate_detections` and `compute_mistakenness` take as
-long again, and would only find what `validate` has found. A test holds the documents against what
-`fo.Sample` and `fo.Detection` make of the same.
+Samples go to the database as documents. FiftyOne's own objects take a millisecond per handful of boxes to create, check
+and convert. Its `evaluate_detections` and `compute_mistakenness` take as long again, only to repeat the results of
+`validate`. A test compares the documents with those of `fo.Sample` and `fo.Detection`.
 """
 
 from __future__ import annotations
@@ -15,21 +14,21 @@ from datetime import datetime, timezone
 from typing import Any
 
 from pipeline.inspect import doubts
-from pipeline.inspect.contents import Evaluation, Picture
+from pipeline.inspect.contents import Evaluation, RunImage
 from pipeline.inspect.embeddings import Vectors
 from pipeline.records.metrics import Metrics
 
 TRUTH, SOURCE = "ground_truth", "source"
-SIMILARITY, PLOT = "similarity", "embeddings"  # keys of what the embeddings give the App
-BATCH = 200  # samples in one message to the database
-PAIRED = ("tp", "classification")  # fates of a label that a prediction lies on
+SIMILARITY, PLOT = "similarity", "embeddings"  # the App's keys for results from the embeddings
+BATCH = 200  # samples per message to the database
+PAIRED = ("tp", "classification")  # outcomes of a label that a prediction overlaps
 
-Match = tuple[Any, ...]  # (label, prediction, IoU, score, id of the label, id of the prediction), None for no partner
+Match = tuple[Any, ...]  # (label, prediction, IoU, score, label id, prediction id); None for a missing partner
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """The names under which the judgement of one model goes, and its matches once samples were added."""
+    """The field names for one model's evaluation, and its matches once samples are added."""
 
     predictions: str = "predictions"
     eval: str = "eval"
@@ -38,14 +37,14 @@ class Model:
 
     @classmethod
     def of(cls, run: str) -> Model:
-        """A model compared with: predictions_b, eval_b and error_b for the run `b`."""
+        """Return the names for another run's model: predictions_b, eval_b and error_b for the run `b`."""
         suffix = re.sub(r"\W", "_", run)
         return cls(f"predictions_{suffix}", f"eval_{suffix}", f"error_{suffix}")
 
 
 @dataclass(frozen=True, slots=True)
 class Similarity:
-    """What the embeddings tell of an image: 0..1, its group of similar images, and whether that spans splits."""
+    """An image's uniqueness (0 to 1), its group of similar images, and whether that group spans splits."""
 
     uniqueness: float
     group: int | None
@@ -54,12 +53,12 @@ class Similarity:
 
 def add_samples(
     dataset: Any,
-    pictures: Sequence[Picture],
+    images: Sequence[RunImage],
     similarities: Sequence[Similarity],
     models: Sequence[Model],
     confident: float,
 ) -> None:
-    """Put all images into an empty data set. `models` are in the order of each picture's `evaluations`."""
+    """Add all images to an empty data set. `models` are in the order of each image's `evaluations`."""
     import fiftyone as fo
 
     dataset.media_type = "image"
@@ -67,8 +66,8 @@ def add_samples(
     empty = fo.Detection(label="").to_dict()
     del empty["_id"]
     batch: list[dict[str, Any]] = []
-    for picture, similarity in zip(pictures, similarities, strict=True):
-        batch.append(_document(dataset, empty, picture, similarity, models, confident))
+    for image, similarity in zip(images, similarities, strict=True):
+        batch.append(_document(dataset, empty, image, similarity, models, confident))
         if len(batch) == BATCH:
             dataset._sample_collection.insert_many(batch)
             batch = []
@@ -77,7 +76,7 @@ def add_samples(
 
 
 def _declare_fields(dataset: Any, models: Sequence[Model]) -> None:
-    """Every field by name and kind: documents bring none with them, and the App shows what is declared."""
+    """Declare every field with its type: documents declare none, and the App shows only declared ones."""
     import fiftyone as fo
 
     kinds: dict[str, Any] = {}
@@ -111,42 +110,42 @@ def _declare_fields(dataset: Any, models: Sequence[Model]) -> None:
 
 
 def _document(
-    dataset: Any, empty: Any, picture: Picture, similarity: Similarity, models: Sequence[Model], confident: float
+    dataset: Any, empty: Any, image: RunImage, similarity: Similarity, models: Sequence[Model], confident: float
 ) -> dict[str, Any]:
     import fiftyone as fo
 
-    width, height = picture.size
+    width, height = image.size
     now = datetime.now(timezone.utc)
     sample = fo.Sample(
-        filepath=str(picture.path.resolve()),
-        tags=[picture.split],
+        filepath=str(image.path.resolve()),
+        tags=[image.split],
         metadata=fo.ImageMetadata(width=width, height=height),
     ).to_mongo_dict()
     document = {key: value for key, value in sample.items() if value is not None}
     document |= {"_dataset_id": dataset._doc.id, "created_at": now, "last_modified_at": now}
-    document |= {SOURCE: picture.source, "uniqueness": similarity.uniqueness}
+    document |= {SOURCE: image.source, "uniqueness": similarity.uniqueness}
     document["similar_across_splits"] = similarity.across_splits
     if similarity.group is not None:
         document["similar_group"] = similarity.group
-    truth = [_detection(empty, label.name, label.bbox, picture.size) for label in picture.labels]
+    truth = [_detection(empty, label.name, label.bbox, image.size) for label in image.labels]
     document[TRUTH] = {"_cls": "Detections", "detections": truth}
-    for model, evaluation in zip(models, picture.evaluations, strict=False):  # none where the split was not validated
+    for model, evaluation in zip(models, image.evaluations, strict=False):  # none where the split was not validated
         predictions = [
-            _detection(empty, found.name, found.bbox, picture.size) | {"confidence": found.score}
+            _detection(empty, found.name, found.bbox, image.size) | {"confidence": found.score}
             for found in evaluation.predictions
         ]
-        _judge(model, picture, evaluation, truth, predictions)
+        _judge(model, image, evaluation, truth, predictions)
         document[model.predictions] = {"_cls": "Detections", "detections": predictions}
         document |= {f"{model.eval}_{kind}": number for kind, number in evaluation.counts.items()}
-    if picture.evaluations:
-        document |= _doubt(picture, truth, document[models[0].predictions]["detections"], confident)
+    if image.evaluations:
+        document |= _doubt(image, truth, document[models[0].predictions]["detections"], confident)
     return document
 
 
 def _detection(
     empty: Any, label: str, bbox: tuple[float, float, float, float], size: tuple[int, int]
 ) -> dict[str, Any]:
-    """COCO's pixels to FiftyOne's 0..1; both are [x, y, width, height] from the top left."""
+    """Convert COCO's pixels to FiftyOne's 0 to 1; both are [x, y, width, height] from the top left."""
     from bson import ObjectId
 
     x, y, width, height = bbox
@@ -156,66 +155,67 @@ def _detection(
 
 def _judge(
     model: Model,
-    picture: Picture,
+    image: RunImage,
     evaluation: Evaluation,
     truth: list[dict[str, Any]],
     predictions: list[dict[str, Any]],
 ) -> None:
-    """Write what became of each object on it, by the names of FiftyOne's own evaluation, and note the matches.
+    """Write the outcome of each object into its document, with the field names of FiftyOne, and add the matches.
 
-    A label and the prediction of another class that lies on it are partners too, as with `classwise=False`:
-    that is what fills the confusion matrix.
+    A label and an overlapping prediction of another class are partners too, as with `classwise=False`, which fills the
+    confusion matrix.
     """
-    partner: dict[int, int] = {}  # of a prediction: the number of its label
-    for number, fate in enumerate(evaluation.fates):
-        thing, label = truth[number], picture.labels[number].name
-        thing[model.eval], thing[f"{model.eval}_id"] = ("tp" if fate.type == "tp" else "fn"), ""
-        if fate.type != "tp":
-            thing[model.error] = fate.type
-        if fate.found_by is not None:
-            thing[f"{model.eval}_iou"] = evaluation.predictions[fate.found_by].iou
-        if fate.found_by is None or fate.type not in PAIRED:
-            model.matches.append((label, None, None, None, str(thing["_id"]), None))
+    partner: dict[int, int] = {}  # index of a prediction -> index of its label
+    for number, outcome in enumerate(evaluation.outcomes):
+        document, label = truth[number], image.labels[number].name
+        document[model.eval], document[f"{model.eval}_id"] = ("tp" if outcome.type == "tp" else "fn"), ""
+        if outcome.type != "tp":
+            document[model.error] = outcome.type
+        if outcome.prediction is not None:
+            document[f"{model.eval}_iou"] = evaluation.predictions[outcome.prediction].iou
+        if outcome.prediction is None or outcome.type not in PAIRED:
+            model.matches.append((label, None, None, None, str(document["_id"]), None))
             continue
-        found, other = evaluation.predictions[fate.found_by], predictions[fate.found_by]
-        partner[fate.found_by] = number
-        thing[f"{model.eval}_id"] = str(other["_id"])
-        model.matches.append((label, found.name, found.iou, found.score, str(thing["_id"]), str(other["_id"])))
-    for number, found in enumerate(evaluation.predictions):
-        thing = predictions[number]
-        thing[model.eval], thing[f"{model.eval}_iou"] = ("tp" if found.type == "tp" else "fp"), found.iou
-        thing[f"{model.eval}_id"] = str(truth[partner[number]]["_id"]) if number in partner else ""
-        if found.type != "tp":
-            thing[model.error] = found.type
+        match, other = evaluation.predictions[outcome.prediction], predictions[outcome.prediction]
+        partner[outcome.prediction] = number
+        document[f"{model.eval}_id"] = str(other["_id"])
+        model.matches.append((label, match.name, match.iou, match.score, str(document["_id"]), str(other["_id"])))
+    for number, prediction in enumerate(evaluation.predictions):
+        document = predictions[number]
+        document[model.eval] = "tp" if prediction.type == "tp" else "fp"
+        document[f"{model.eval}_iou"] = prediction.iou
+        document[f"{model.eval}_id"] = str(truth[partner[number]]["_id"]) if number in partner else ""
+        if prediction.type != "tp":
+            document[model.error] = prediction.type
         if number not in partner:
-            model.matches.append((None, found.name, None, found.score, None, str(thing["_id"])))
+            model.matches.append((None, prediction.name, None, prediction.score, None, str(document["_id"])))
 
 
 def _doubt(
-    picture: Picture, truth: list[dict[str, Any]], predictions: list[dict[str, Any]], confident: float
+    image: RunImage, truth: list[dict[str, Any]], predictions: list[dict[str, Any]], confident: float
 ) -> dict[str, Any]:
-    """Mark the labels that may be wrong; gives the fields of the image."""
-    evaluation = picture.evaluations[0]
+    """Mark the labels that may be wrong in their documents; return the fields of the image."""
+    evaluation = image.evaluations[0]
     most, missing, spurious = 0.0, 0, 0
-    for thing, doubt in zip(truth, doubts.of_labels(picture.labels, evaluation), strict=True):
+    for document, doubt in zip(truth, doubts.of_labels(image.labels, evaluation), strict=True):
         for key in ("mistakenness", "mistakenness_loc"):
             if (value := getattr(doubt, key)) is not None:
-                thing[key] = value
+                document[key] = value
         if doubt.spurious:
-            thing["possible_spurious"] = True
+            document["possible_spurious"] = True
             spurious += 1
         most = max(most, doubt.most)
-    for thing, found in zip(predictions, evaluation.predictions, strict=True):
-        if doubts.is_missing(found, confident):
-            thing["possible_missing"] = True
+    for document, prediction in zip(predictions, evaluation.predictions, strict=True):
+        if doubts.is_missing(prediction, confident):
+            document["possible_missing"] = True
             missing += 1
-            most = max(most, doubts.of_class(found.score, agrees=False))
+            most = max(most, doubts.of_class(prediction.score, agrees=False))
     counts = evaluation.counts
     return {
         "mistakenness": most,
         "possible_missing": missing,
         "possible_spurious": spurious,
-        # The share of objects, labelled or predicted, that are not found.
+        # The share of labelled and predicted objects without a match.
         "hardness": 1 - counts["tp"] / total if (total := sum(counts.values())) else 0.0,
     }
 
@@ -223,9 +223,9 @@ def _doubt(
 def register(
     dataset: Any, splits: Sequence[str], model: Model, classes: Sequence[str], iou: float, figures: Any
 ) -> None:
-    """Make an evaluation known to the App's Model Evaluation panel.
+    """Register an evaluation for the App's Model Evaluation panel.
 
-    `figures` are shown beside its own, which are of all validated splits together.
+    The panel shows `figures` beside its own, which cover all validated splits together.
     """
     from fiftyone.utils.eval.coco import COCOEvaluationConfig
     from fiftyone.utils.eval.detection import DetectionResults
@@ -241,7 +241,7 @@ def register(
 
 
 def figures_of(metrics: Metrics) -> dict[str, dict[str, Any]]:
-    """The headline figures of `metrics.json`, in the form of FiftyOne's custom metrics."""
+    """Return the headline figures of `metrics.json` as FiftyOne's custom metrics."""
     shown: dict[str, dict[str, Any]] = {}
     for split, figures in metrics["splits"].items():
         for value, name in ((figures["map50_95"], "mAP50-95"), (figures["map50"], "mAP50")):
@@ -252,12 +252,12 @@ def figures_of(metrics: Metrics) -> dict[str, dict[str, Any]]:
 
 
 def plot(dataset: Any, vectors: Vectors) -> None:
-    """The App's Embeddings panel, and its search for images like one. Rows are in the order of the samples."""
+    """Fill the App's Embeddings panel and its search for similar images. Rows are in the order of the samples."""
     import fiftyone.brain as brain
 
-    if len(vectors) > 2:  # of fewer there is no plane to project on
+    if len(vectors) > 2:  # fewer points span no plane
         brain.compute_visualization(
             dataset, embeddings=vectors, method="pca", num_dims=2, brain_key=PLOT, verbose=False
         )
-        # A copy, as it takes the mean off what it is given, in place.
+        # A copy, because FiftyOne subtracts the mean in place.
         brain.compute_similarity(dataset, embeddings=vectors.copy(), backend="sklearn", brain_key=SIMILARITY)

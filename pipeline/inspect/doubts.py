@@ -1,7 +1,7 @@
-"""Labels that may be wrong themselves: what a confident model and a label disagree about.
+"""Find labels that may be wrong: those that a confident model disagrees with.
 
-The measures are those of FiftyOne's `compute_mistakenness`, taken from the matches there are; its own
-would match everything anew, at a second for a thousand boxes.
+The measures are those of FiftyOne's `compute_mistakenness`, computed from existing matches. FiftyOne would match
+everything again, which takes a second per thousand boxes.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from pipeline.inspect.contents import Evaluation, Label, Prediction
 
-MATCHED = 0.5  # IoU below which FiftyOne's measure of bad placing is full
+MATCHED = 0.5  # IoU at and below which FiftyOne's measure of bad placement is at its maximum
 
 
 @dataclass(slots=True)
 class Doubt:
-    """About one label, 0..1: is its class wrong, is it badly placed, is there nothing at all (`spurious`)?"""
+    """Doubts about one label, 0 to 1: a wrong class, a bad placement; `spurious` if no prediction confirms it."""
 
     mistakenness: float | None = None
     mistakenness_loc: float | None = None
@@ -31,27 +31,27 @@ def of_labels(labels: list[Label], evaluation: Evaluation) -> list[Doubt]:
 
 
 def _doubt(label: Label, evaluation: Evaluation, number: int) -> Doubt:
-    fate = evaluation.fates[number]
-    if fate.found_by is None:
-        return Doubt(spurious=fate.type == "missed")
-    found = evaluation.predictions[fate.found_by]
-    placing = of_placing(found.score, found.iou)
-    if fate.type == "localisation":  # the right class, in another place
-        return Doubt(mistakenness_loc=placing)
-    return Doubt(of_class(found.score, found.name == label.name), placing)
+    outcome = evaluation.outcomes[number]
+    if outcome.prediction is None:
+        return Doubt(spurious=outcome.type == "missed")
+    prediction = evaluation.predictions[outcome.prediction]
+    placement = of_placement(prediction.score, prediction.iou)
+    if outcome.type == "localisation":  # the right class, in another place
+        return Doubt(mistakenness_loc=placement)
+    return Doubt(of_class(prediction.score, prediction.name == label.name), placement)
 
 
 def of_class(score: float, agrees: bool) -> float:
-    """0 where the model is sure of the label, 1 where it is sure of another class."""
+    """Return 0 if the model is sure of the label's class, 1 if it is sure of another one."""
     return (1 - score) / 2 if agrees else (1 + score) / 2
 
 
-def of_placing(score: float, iou: float) -> float:
-    """0 where a sure prediction lies on the label, 1 where it lies beside it; 0.5 where the model is unsure."""
+def of_placement(score: float, iou: float) -> float:
+    """Return 0 if a sure prediction matches the label's box, 1 if it lies beside it, 0.5 if the model is unsure."""
     apart = min(1.0, (1 - iou) / (1 - MATCHED))
     return (score * (2 * apart - 1) + 1) / 2
 
 
 def is_missing(prediction: Prediction, confident: float) -> bool:
-    """Is this an object that nobody labelled? The model is sure, and there is no label near."""
+    """Return whether this may be an unlabelled object: the model is sure, and no label is near."""
     return prediction.type == "background" and prediction.score >= confident

@@ -1,6 +1,6 @@
-"""What the model itself sees of an image: one vector from the end of its backbone.
+"""Compute one embedding per image from the end of the model's own backbone.
 
-No other model is asked, so nothing is downloaded, and images that are alike are alike to the detector.
+No other model is needed, so nothing is downloaded, and similarity is what the detector sees.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from numpy.typing import NDArray
 from pipeline import files, logs, parallel, pixels
 from pipeline.upstream import checkpoints, environment
 
-# Side of the square that an image is fitted into. Smaller than in training: the vector is a mean over the
-# whole image, and copies of an image stand out better from others at 160 than at 320 (BCCD, face masks).
+# Side in pixels of the square that an image is fitted into. Smaller than in training: the vector is a mean over the
+# whole image, and copies stand out better at 160 than at 320 (BCCD, face masks).
 SIDE = 160
 BATCH = 16
 NEIGHBOURS = 5
 UNIQUENESS_WEIGHTS = (0.6, 0.3, 0.1)
 BLOCK = 1024  # rows compared with all others at a time
-ROUNDING = 1e-6  # of a product of 32-bit vectors of length 1
-GREY = 114  # around the image, as Ultralytics pads in training
+ROUNDING = 1e-6  # error of the product of two float32 unit vectors
+GREY = 114  # padding around the image, as in Ultralytics' training
 
 Vectors = NDArray[np.float32]
 
 
 def of(images: Sequence[Path], model_file: Path, device: str, cache: Path) -> Vectors:
-    """One row per image: the last layer of the backbone, averaged over the image.
+    """Return one row per image: the output of the backbone's last layer, averaged over the image.
 
-    `cache` keeps them for the next call with the same model and the same images. Raises DataError for an
-    image that cannot be decoded, WeightsError for a model that is none.
+    `cache` keeps the rows for the next call with the same model and images. Raises DataError for an image that cannot
+    be decoded, WeightsError for an invalid model file.
     """
     made_from = json.dumps([SIDE, files.sha256(model_file), [_state(path) for path in images]])
     if (kept := _read(cache, made_from)) is not None:
@@ -50,7 +50,7 @@ def of(images: Sequence[Path], model_file: Path, device: str, cache: Path) -> Ve
     with torch.inference_mode():
         for batch in _batches(images):
             inputs = torch.from_numpy(batch).to(where).float() / 255
-            # Ultralytics averages over height and width, and leaves the rest of the model out.
+            # Ultralytics averages over height and width, and skips the rest of the model.
             rows += [vector.float().cpu().numpy() for vector in model.predict(inputs, embed=[last])]
     vectors = np.stack(rows) if rows else np.empty((0, 0), np.float32)
     partial = files.aside(cache)
@@ -64,10 +64,10 @@ def of(images: Sequence[Path], model_file: Path, device: str, cache: Path) -> Ve
 
 
 def standardised(vectors: Vectors) -> Vectors:
-    """Each column with mean 0 and deviation 1, each row of length 1, so that a product is a cosine.
+    """Scale each column to mean 0 and deviation 1, then each row to length 1, so that products are cosines.
 
-    As they come, all vectors of one data set point the same way: unrelated blood smears have a cosine
-    of 0.98. What they have in common is taken off first.
+    The raw vectors of a data set all point in about the same direction: unrelated blood smears have a cosine of 0.98.
+    Standardising removes what they have in common.
     """
     if not len(vectors):
         return vectors
@@ -79,10 +79,10 @@ def standardised(vectors: Vectors) -> Vectors:
 
 
 def neighbours(vectors: Vectors) -> tuple[NDArray[np.intp], Vectors]:
-    """The nearest other rows of each row, nearest first, and their cosine distances (0 to 2).
+    """Return the indices of the nearest other rows, nearest first, and their cosine distances (0 to 2).
 
-    `vectors` are standardised. At most NEIGHBOURS of them, so that a film of one scene, where every image
-    is like every other, takes no more memory than any other set.
+    `vectors` are standardised. Each row gets at most NEIGHBOURS, so that a video of one scene, where all images are
+    alike, needs no more memory than any other set.
     """
     count = len(vectors)
     number = max(0, min(NEIGHBOURS, count - 1))
@@ -99,10 +99,10 @@ def neighbours(vectors: Vectors) -> tuple[NDArray[np.intp], Vectors]:
 
 
 def uniqueness(distances: Vectors) -> list[float]:
-    """0..1 for each row of `neighbours`: how far its three nearest are, the nearest weighing most.
+    """Return 0 to 1 per image: the weighted distance to its three nearest, where the nearest weighs most.
 
-    Weights and scale are those of FiftyOne's `compute_uniqueness`, which however passes over the nearest, so
-    that one of two copies looks unique. Of three or fewer images each is.
+    Weights and scale are those of FiftyOne's `compute_uniqueness`. That one skips the nearest image, so that one of two
+    copies looks unique. With three or fewer images each is 1.
     """
     if distances.shape[1] < len(UNIQUENESS_WEIGHTS):
         return [1.0] * len(distances)
@@ -112,9 +112,9 @@ def uniqueness(distances: Vectors) -> list[float]:
 
 
 def similar_groups(indices: NDArray[np.intp], distances: Vectors, similarity: float) -> list[int | None]:
-    """The number of the group that each row of `neighbours` is in, None for a row like no other.
+    """Return the group number (from 1) of each row of `neighbours`; None for a row that resembles no other.
 
-    Rows whose cosine is at least `similarity` are in one group, and so are those that hang together by others.
+    Rows with a cosine of at least `similarity` share a group, directly or through other rows.
     """
     parent = list(range(len(indices)))
 
@@ -139,18 +139,18 @@ def _state(path: Path) -> tuple[str, int, int]:
 
 
 def _read(cache: Path, made_from: str) -> Vectors | None:
-    """Earlier vectors, if they are of the same; a damaged file is as good as none."""
+    """Return cached vectors if they were computed from the same input; None otherwise or for a damaged file."""
     try:
         with np.load(cache, allow_pickle=False) as kept:
             return np.asarray(kept["vectors"], np.float32) if str(kept["made_from"]) == made_from else None
-    except Exception:  # zipfile, numpy and the disk have a dozen ways to say no
+    except Exception:  # zipfile, numpy and the disk raise many types
         return None
 
 
 def _batches(images: Sequence[Path]) -> Iterator[NDArray[np.uint8]]:
-    """Batches of RGB images, [image, channel, row, column]."""
+    """Yield batches of RGB images, uint8 [image, channel, row, column]."""
     bar = logs.progress(description="inspect: embeddings", total=len(images))
-    with ThreadPoolExecutor(parallel.cores()) as pool, bar:  # OpenCV lets go of the interpreter while it decodes
+    with ThreadPoolExecutor(parallel.cores()) as pool, bar:  # OpenCV releases the GIL while it decodes
         for first in range(0, len(images), BATCH):
             fitted = list(pool.map(_fitted, images[first : first + BATCH]))
             yield np.ascontiguousarray(np.stack(fitted)[..., ::-1].transpose(0, 3, 1, 2))

@@ -1,4 +1,4 @@
-"""The run in FiftyOne: errors to see, and corrections that come back."""
+"""Show the run and its errors in FiftyOne, and save fixes that are tagged there."""
 
 from __future__ import annotations
 
@@ -13,88 +13,86 @@ from pipeline.config import Inspect
 from pipeline.errors import DataError, PipelineError
 from pipeline.inspect import app, contents, embeddings, tags, views
 from pipeline.inspect import dataset as datasets
-from pipeline.inspect.contents import Picture
+from pipeline.inspect.contents import RunImage
 from pipeline.inspect.dataset import Model, Similarity
 from pipeline.inspect.embeddings import Vectors
 from pipeline.records import metrics
 from pipeline.run import Run
 
-RUN, MADE_FROM = "run", "made_from"  # what the data set says of itself
+RUN, MADE_FROM = "run", "made_from"  # keys in the data set's own info
 SAVE_FIXES = "python -m pipeline inspect --config FILE --save-fixes"
 
 
 def main(config: Inspect, run: Run, device: str = "", port: int | None = None, against: Path | None = None) -> str:
-    """Have the FiftyOne data set `NAME` as the run is now and, with a port, open the App and stay until stopped.
+    """Bring the FiftyOne data set `NAME` up to date with the run; with a port, serve the App until it is stopped.
 
-    `against` is the folder of another run on the same images, whose predictions are shown beside. Raises
-    DataError where a run is not validated or the two do not fit, PipelineError where FiftyOne has no database.
+    `against` is the folder of another run on the same images, whose predictions are shown too. Raises DataError if a
+    run is not validated or the two do not match, PipelineError if FiftyOne has no database.
     """
     if port is not None:
         app.check_port(port)
     other = Run(against) if against is not None else None
     if other is not None and other.root.resolve() == run.root.resolve():
         raise DataError(f"--against {against}: is the run itself; name another one")
-    pictures = contents.read(run, other)
+    images = contents.read(run, other)
     with database.fiftyone():
         if port is None:
-            return _summary(_up_to_date(config, run, other, pictures, device), pictures)
+            return _summary(_up_to_date(config, run, other, images, device), images)
         answers = app.server(port)
-        dataset = _up_to_date(config, run, other, pictures, device)
-        summary = _summary(dataset, pictures)
+        dataset = _up_to_date(config, run, other, images, device)
+        summary = _summary(dataset, images)
         app.serve(dataset, port, summary, answers)
         dataset.reload()
         if count := tags.unsaved(dataset):
-            summary += f"; {count} corrections are tagged and not saved yet: `{SAVE_FIXES}` writes them"
+            summary += f"; {count} tagged fixes are not saved yet; `{SAVE_FIXES}` writes them"
     return summary
 
 
 def save_fixes(run: Run) -> str:
-    """Write what was tagged in the App to `data/fixes/NAME.yaml`, for the next `convert`.
+    """Write the tags set in the App to `data/fixes/NAME.yaml`, for the next `convert`.
 
-    Raises DataError where FiftyOne has no data set of the run.
+    Raises DataError if FiftyOne has no data set of the run.
     """
     with database.fiftyone():
         return tags.save(run)
 
 
-def _up_to_date(config: Inspect, run: Run, against: Run | None, pictures: list[Picture], device: str) -> Any:
-    """The data set there is, if it shows the same; else a new one in its place."""
+def _up_to_date(config: Inspect, run: Run, against: Run | None, images: list[RunImage], device: str) -> Any:
+    """Return the existing data set if it is up to date; otherwise replace it. Raises PipelineError for unsaved tags."""
     import fiftyone as fo
 
-    vectors = embeddings.of([picture.path for picture in pictures], run.model, device, run.root / "embeddings.npz")
-    made_from = _digest(config, run, against, pictures)
+    vectors = embeddings.of([image.path for image in images], run.model, device, run.root / "embeddings.npz")
+    made_from = _digest(config, run, against, images)
     if fo.dataset_exists(run.name):
         dataset = fo.load_dataset(run.name)
         if RUN not in dataset.info:
             raise PipelineError(
-                f"FiftyOne has a data set {run.name!r} that is not of this pipeline; rename it there, or this config"
+                f"FiftyOne has a data set {run.name!r} that another program created; rename it there, or this config"
             )
         if dataset.info.get(MADE_FROM) == made_from:
             return dataset
         if count := tags.unsaved(dataset):
             raise PipelineError(
-                f"FiftyOne's data set {run.name!r}, of {dataset.info[RUN]}, has to be made anew, and {count} "
-                f"corrections tagged in it are not saved; `{SAVE_FIXES}` saves them: strike there what is not wanted"
+                f"FiftyOne's data set {run.name!r}, of {dataset.info[RUN]}, is outdated, but {count} fixes tagged in "
+                f"it are not saved; run `{SAVE_FIXES}`, then delete the lines that you do not want"
             )
-    return _build(config, run, against, pictures, vectors, made_from)
+    return _build(config, run, against, images, vectors, made_from)
 
 
 def _build(
-    config: Inspect, run: Run, against: Run | None, pictures: list[Picture], vectors: Vectors, made_from: str
+    config: Inspect, run: Run, against: Run | None, images: list[RunImage], vectors: Vectors, made_from: str
 ) -> Any:
     import fiftyone as fo
 
     models = [Model(), *([Model.of(against.name)] if against else [])]
-    splits = [split for split in contents.ORDER if any(picture.split == split for picture in pictures)]
-    validated = [
-        split for split in splits if any(picture.split == split and picture.evaluations for picture in pictures)
-    ]
+    splits = [split for split in contents.ORDER if any(image.split == split for image in images)]
+    validated = [split for split in splits if any(image.split == split and image.evaluations for image in images)]
     standard = embeddings.standardised(vectors)
     partial = f"{run.name} (unfinished)"
     if fo.dataset_exists(partial):
         fo.delete_dataset(partial)
-    dataset = fo.Dataset(partial)  # not persistent yet: what a kill leaves behind, FiftyOne clears away
-    datasets.add_samples(dataset, pictures, _similarities(pictures, standard, config), models, config.confident)
+    dataset = fo.Dataset(partial)  # not persistent yet, so that FiftyOne deletes it after a kill
+    datasets.add_samples(dataset, images, _similarities(images, standard, config), models, config.confident)
     for model, judge in zip(models, (run, against), strict=False):
         assert judge is not None
         iou = contents.foreground(judge)
@@ -111,31 +109,31 @@ def _build(
     return dataset
 
 
-def _similarities(pictures: list[Picture], vectors: Vectors, config: Inspect) -> list[Similarity]:
+def _similarities(images: list[RunImage], vectors: Vectors, config: Inspect) -> list[Similarity]:
     indices, distances = embeddings.neighbours(vectors)
     groups = embeddings.similar_groups(indices, distances, config.similarity)
     splits: dict[int, set[str]] = {}
-    for group, picture in zip(groups, pictures, strict=True):
+    for group, image in zip(groups, images, strict=True):
         if group is not None:
-            splits.setdefault(group, set()).add(picture.split)
+            splits.setdefault(group, set()).add(image.split)
     return [
         Similarity(unique, group, group is not None and len(splits[group]) > 1)
         for unique, group in zip(embeddings.uniqueness(distances), groups, strict=True)
     ]
 
 
-def _digest(config: Inspect, run: Run, against: Run | None, pictures: list[Picture]) -> str:
-    """Of all that the data set shows, and of the code that makes it."""
+def _digest(config: Inspect, run: Run, against: Run | None, images: list[RunImage]) -> str:
+    """Hash everything that the data set shows, and the code that builds it."""
     code = [files.sha256(path) for path in sorted(Path(__file__).parent.glob("*.py"))]
     judges = [[str(judge.root.resolve()), files.sha256(judge.metrics)] for judge in (run, against) if judge]
-    shown = [config.model_dump(mode="json"), code, judges, files.sha256(run.model), list(map(asdict, pictures))]
+    shown = [config.model_dump(mode="json"), code, judges, files.sha256(run.model), list(map(asdict, images))]
     return hashlib.sha256(json.dumps(shown, default=str).encode()).hexdigest()
 
 
-def _summary(dataset: Any, pictures: list[Picture]) -> str:
-    counts = [picture.evaluations[0].counts for picture in pictures if picture.evaluations]
+def _summary(dataset: Any, images: list[RunImage]) -> str:
+    counts = [image.evaluations[0].counts for image in images if image.evaluations]
     found, missed, invented = (sum(count[kind] for count in counts) for kind in ("tp", "fn", "fp"))
     return (
-        f"{len(pictures)} images, {found} found, {missed} missed, {invented} invented "
+        f"{len(images)} images, {found} found, {missed} missed, {invented} invented "
         f"-> FiftyOne data set {dataset.name!r}"
     )

@@ -1,7 +1,7 @@
-"""The way back: what a person tagged in the App, as fixes for `data/fixes/NAME.yaml`.
+"""Turn tags set in the App into fixes for `data/fixes/NAME.yaml`.
 
-Tags on images: `drop`, `relabel`. Tags on labels: `wrong` on a label of the ground truth, which is then
-removed; `missing` on a prediction, which then becomes a label. A wrong class is both.
+Images take the tags `drop` and `relabel`. A ground-truth label tagged `wrong` is removed; a prediction tagged `missing`
+becomes a label. A wrong class needs both.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from pipeline.fixes import Fixes
 from pipeline.inspect.dataset import SOURCE, TRUTH
 from pipeline.run import Run
 
-ON_IMAGES = ("relabel", "drop")  # of an image with both, the last one counts
+ON_IMAGES = ("relabel", "drop")  # for an image with both, the last one wins
 ON_LABELS, ON_PREDICTIONS = "wrong", "missing"
-SAVED = "saved_fixes"  # where the data set keeps what was written already
+SAVED = "saved_fixes"  # key in the data set's info for the fixes already written
 
 
 def save(run: Run) -> str:
-    """Add what is tagged and not yet written to the file of fixes. Raises DataError where there is no data set."""
+    """Add unsaved tags to the file of fixes. Raises DataError if there is no data set of the run."""
     import fiftyone as fo
 
     if not fo.dataset_exists(run.name):
-        raise DataError(f"FiftyOne has no data set {run.name!r}; `make inspect` makes it, then tag what is to change")
+        raise DataError(f"FiftyOne has no data set {run.name!r}; run `make inspect` and tag what is to change")
     dataset = fo.load_dataset(run.name)
     if (shown := dataset.info.get("run")) != str(run.root.resolve()):
         raise DataError(f"FiftyOne's data set {run.name!r} shows {shown or 'something else'}, not {run.root}")
@@ -35,20 +35,20 @@ def save(run: Run) -> str:
     new = tagged if not path.is_file() else _without(tagged, _saved(dataset))
     ignored = f"; {astray}" if astray else ""
     if not len(new):
-        return f"nothing new to save: {len(tagged)} corrections are tagged, {len(earlier)} in {path}{ignored}"
+        return f"nothing new to save: {len(tagged)} fixes are tagged, {len(earlier)} are in {path}{ignored}"
     fixes.save(path, fixes.merge(fixes.in_full(earlier, _paths(dataset)), new))
     dataset.info[SAVED] = tagged.model_dump(mode="json", by_alias=True)
     dataset.save()
-    return f"{len(new)} corrections -> {path}; review it, and the next `make` converts with them{ignored}"
+    return f"{len(new)} fixes -> {path}; review them, then run `make` to apply them{ignored}"
 
 
 def unsaved(dataset: Any) -> int:
-    """How many corrections are tagged and not yet written."""
+    """Return the number of tagged fixes that are not yet written."""
     return len(_without(collect(dataset)[0], _saved(dataset)))
 
 
 def collect(dataset: Any) -> tuple[Fixes, str]:
-    """All that is tagged, and a remark on tags that mean nothing where they are, empty where there are none."""
+    """Return all tagged fixes, and a warning about misplaced tags, which is empty if there are none."""
     images = {image: tag for tag in ON_IMAGES for image in _paths(dataset.match_tags(tag))}
     boxes: list[dict[str, Any]] = []
     astray: set[str] = set()
@@ -56,17 +56,17 @@ def collect(dataset: Any) -> tuple[Fixes, str]:
         meant, action = (ON_LABELS, "remove") if path == TRUTH else (ON_PREDICTIONS, "add")
         astray |= {tag for tag in dataset.distinct(f"{path}.detections.tags") if tag in _WORDS - {meant}}
         view = dataset.select_labels(tags=meant, fields=path)
-        for name, found in zip(_paths(view), view.select_fields(path), strict=True):
-            width, height = found.metadata.width, found.metadata.height
-            for thing in found[path].detections:
-                x, y, w, h = thing.bounding_box
+        for name, sample in zip(_paths(view), view.select_fields(path), strict=True):
+            width, height = sample.metadata.width, sample.metadata.height
+            for detection in sample[path].detections:
+                x, y, w, h = detection.bounding_box
                 bbox = [round(x * width, 3), round(y * height, 3), round(w * width, 3), round(h * height, 3)]
-                boxes.append({"image": name, "action": action, "class": thing.label, "bbox": bbox})
+                boxes.append({"image": name, "action": action, "class": detection.label, "bbox": bbox})
     astray |= {tag for tag in dataset.distinct("tags") if tag in (ON_LABELS, ON_PREDICTIONS)}
     remark = ""
     if astray:
         remark = (
-            f"ignored where they mean nothing: tags {', '.join(sorted(astray))} (`{ON_LABELS}` is for labels of "
+            f"ignored misplaced tags: {', '.join(sorted(astray))} (`{ON_LABELS}` is for labels of "
             f"{TRUTH}, `{ON_PREDICTIONS}` for predictions, `drop` and `relabel` for images)"
         )
     return Fixes.model_validate({"images": images, "boxes": boxes}), remark
@@ -82,7 +82,7 @@ def _label_fields(dataset: Any) -> list[str]:
 
 
 def _paths(view: Any) -> list[str]:
-    """The path below the source of each image; its file name in a data set that an earlier version made."""
+    """Return each image's path below the source; its file name in a data set from an earlier version."""
     if view.has_field(SOURCE):
         return list(view.values(SOURCE))
     return [PurePath(path).name for path in view.values("filepath")]

@@ -1,4 +1,4 @@
-"""Saved views, in the order in which a person needs them, and the App's colours and sidebar."""
+"""Save views in the order in which a person needs them, and set the App's colours and sidebar."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 from pipeline.inspect.dataset import TRUTH, Model
 
 PATCHES = "evaluation-patches"
-# On pictures of any colour: what is right stays calm, what is wrong does not.
+# Correct objects get calm colours, errors get striking ones.
 RIGHT_LABEL, RIGHT_PREDICTION = "#2e9e5b", "#7fd6a2"
 MISSED, INVENTED, NOT_JUDGED = "#ff9f1c", "#ff3b5c", "#4ea8de"
 
 
 def save(dataset: Any, splits: Sequence[str], confident: float) -> None:
-    """Save the views. `splits` are those that were validated."""
+    """Save the views. `splits` are the validated ones."""
     from fiftyone import ViewField as F
 
     own = Model()
@@ -22,7 +22,7 @@ def save(dataset: Any, splits: Sequence[str], confident: float) -> None:
     invented = F(own.eval) == "fp"
     sure = invented & (F("confidence") >= confident)
     other_class = F(own.error).is_in(["classification", "both"])
-    doubtful = (1 + confident) / 2  # what a measure of doubt is for a prediction of this score
+    doubtful = (1 + confident) / 2  # the doubt that a contradicting prediction with this score gives
     in_doubt = (
         (F("mistakenness") >= doubtful) | (F("mistakenness_loc") >= doubtful) | F("possible_spurious").is_in([True])
     )
@@ -42,12 +42,12 @@ def save(dataset: Any, splits: Sequence[str], confident: float) -> None:
         ),
         (
             "missed-objects",
-            "labels that no prediction is about",
+            "undetected objects",
             dataset.filter_labels(TRUTH, F(own.error) == "missed").sort_by(labels.length(), reverse=True),
         ),
         (
             "wrong-class",
-            "predictions that lie on an object and call it something else",
+            "predictions that overlap an object of another class",
             dataset.filter_labels(own.predictions, other_class).sort_by(predictions.length(), reverse=True),
         ),
         (
@@ -59,17 +59,17 @@ def save(dataset: Any, splits: Sequence[str], confident: float) -> None:
         ),
         (
             "possible-label-errors",
-            "where the label may be what is wrong; tag what is: wrong, missing, drop, relabel",
+            "labels that may be wrong; tag errors with wrong, missing, drop or relabel",
             doubted.match((labels.length() > 0) | (predictions.length() > 0)).sort_by("mistakenness", reverse=True),
         ),
         (
             "hardest-images",
-            "validated images by the share of objects that are not found, or not there",
+            "validated images by the share of labelled and predicted objects without a match",
             dataset.match(F("hardness") > 0).sort_by([("hardness", -1), (f"{own.eval}_fn", -1)]),
         ),
         (
             "similar-across-splits",
-            "images that the model can hardly tell apart, group by group, where one is in training and one is not",
+            "groups of images that look alike to the model but are in different splits",
             dataset.match(F("similar_across_splits").is_in([True])).sort_by([("similar_group", 1), ("filepath", 1)]),
         ),
         (
@@ -82,7 +82,7 @@ def save(dataset: Any, splits: Sequence[str], confident: float) -> None:
 
 
 def arrange(dataset: Any, models: Sequence[Model]) -> None:
-    """Colours by what became of each object, and a sidebar that begins with what is asked first."""
+    """Colour objects by their outcome, and order the sidebar by what a person looks at first."""
     import fiftyone as fo
 
     fields = [

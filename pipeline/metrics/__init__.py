@@ -1,8 +1,8 @@
-"""The arithmetic of detection, once for all stages.
+"""Compute detection metrics, in one place for all stages.
 
-iou                 overlap of boxes
-matching            which prediction found which object
-precision_recall    curves, and the area under them
-bootstrap           how far figures move by chance
-coco                COCO's figures, through faster-coco-eval
+iou                 intersection over union of boxes
+matching            matches predictions with objects, as COCO does
+precision_recall    precision-recall curves and average precision
+bootstrap           confidence intervals by resampling images
+coco                COCO's figures, computed by faster-coco-eval
 """

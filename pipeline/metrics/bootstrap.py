@@ -1,7 +1,7 @@
-"""How far figures move by chance: image-level bootstrap.
+"""Estimate how much figures vary by chance, by an image-level bootstrap.
 
-Images are drawn again with replacement, a thousand times, and every figure computed anew. Matching is a matter
-within an image, so it is done once; a drawn image counts as often as it was drawn.
+Images are resampled with replacement a thousand times, and every figure is computed for each resample. Matching happens
+within an image, so it is done once; an image counts as often as it was drawn.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from pipeline.records.metrics import ClassIntervals, Intervals
 
 LEVEL = 0.95
 RESAMPLES = 1000
-# The same draws for every run of the same images: what differs between two runs is then the runs.
+# Every run on the same images gets the same draws, so that differences between runs come from the runs.
 SEED = 0
-# Fewer images with a class than this, and drawing them again says little about others like them.
+# Resampling fewer images with a class than this says little about other images.
 MIN_IMAGES = 5
-BLOCK_BYTES = 4e6  # of one array of [predictions, resamples]
+BLOCK_BYTES = 4e6  # the size of one array [predictions, resamples]
 AT_75 = int(np.flatnonzero(np.isclose(IOU_THRESHOLDS, 0.75))[0])
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Per resample, class and overlap: average precision and recall. NaN where a resample lacks the class."""
+    """Average precision and recall per resample, class and IoU threshold; NaN if a resample lacks the class."""
 
     precision: NDArray[np.float64]  # [resamples, classes, thresholds]
     recall: NDArray[np.float64]  # the same
 
     def overall(self) -> dict[str, NDArray[np.float64]]:
-        """COCO's means over classes, of 100 detections: [resamples] each."""
+        """Return COCO's means over classes with up to 100 detections per image and class: [resamples] each."""
         return {
             "map50_95": _mean(self.precision, (1, 2)),
             "map50": _mean(self.precision[:, :, 0], 1),
@@ -50,11 +50,11 @@ class Figures:
 
 
 def figures(classes: list[ClassMatches], draws: NDArray[np.int64]) -> Figures:
-    """Every figure of every resample; `draws` [resamples, images] says how often each image is in it."""
+    """Compute the figures of every resample; `draws` [resamples, images] says how often each image is in it."""
     shape = (len(draws), len(classes), len(IOU_THRESHOLDS))
     precision, recall = np.full(shape, np.nan), np.full(shape, np.nan)
     for column, matches in enumerate(classes):
-        # Recall rises at a hit alone: of the predictions in between, their number is enough.
+        # Recall rises only at a hit, so only the number of predictions between two hits matters.
         hits = np.flatnonzero(matches.hits.any(axis=0))
         images = matches.images[: hits[-1] + 1 if len(hits) else 0]
         behind_last_hit = np.append(0, hits + 1)[:-1]
@@ -73,25 +73,25 @@ def figures(classes: list[ClassMatches], draws: NDArray[np.int64]) -> Figures:
 
 
 def draws(images: int, resamples: int = RESAMPLES, seed: int = SEED) -> NDArray[np.int64]:
-    """How often each image is drawn: [resamples, images], `images` draws a resample."""
+    """Draw `images` images with replacement per resample: return how often each was drawn, [resamples, images]."""
     return np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=resamples)
 
 
 def once(images: int) -> NDArray[np.int64]:
-    """The images themselves as a draw, each once: [1, images]."""
+    """Return the draw that contains each image once: [1, images]."""
     return np.ones((1, images), dtype=np.int64)
 
 
 def with_draws(classes: list[ClassMatches]) -> Figures:
-    """The figures of the images themselves, in the first row, and of every draw of them."""
+    """Compute the figures of the images themselves (first row) and of every resample."""
     images = len(classes[0].objects)
     return figures(classes, np.concatenate([once(images), draws(images)]))
 
 
 def intervals(classes: list[ClassMatches], names: list[str]) -> Intervals:
-    """The middle 95 % of the resampled figures, [low, high]; None where fewer than MIN_IMAGES images tell.
+    """Return 95 % intervals [low, high] of all figures; None for those based on fewer than MIN_IMAGES images.
 
-    Plain percentiles: in simulations of 50 to 200 images they covered the true figure in 92 to 95 % of cases,
+    They are plain percentiles: in simulations of 50 to 200 images these covered the true figure in 92 to 95 % of cases,
     and neither basic nor bias-corrected intervals did better.
     """
     images = len(classes[0].objects)
@@ -112,26 +112,26 @@ def intervals(classes: list[ClassMatches], names: list[str]) -> Intervals:
 
 
 def _of_class(figures: dict[str, NDArray[np.float64]], images: int) -> ClassIntervals:
-    """Return the intervals of a class that `images` images tell about."""
+    """Return the intervals of a class that occurs in `images` images."""
     map50_95, map50, ar100 = (interval(figures[name], images) for name in ("map50_95", "map50", "ar100"))
     return {"map50_95": map50_95, "map50": map50, "ar100": ar100}
 
 
 def interval(values: NDArray[np.float64], images: int) -> list[float] | None:
-    """Of the resampled values of a figure that `images` images tell about."""
+    """Return the interval [low, high] of a resampled figure; None if it is based on fewer than MIN_IMAGES images."""
     ends = percentiles(values)
     return None if images < MIN_IMAGES or ends is None else [round(end, 6) for end in ends]
 
 
 def percentiles(values: NDArray[np.float64]) -> list[float] | None:
-    """Return the ends of the middle LEVEL of resampled values, [low, high]; None where none is a number."""
+    """Return the ends [low, high] of the middle LEVEL of resampled values; None if all are NaN."""
     values = values[~np.isnan(values)]
     tail = 50 * (1 - LEVEL)
     return [float(end) for end in np.percentile(values, (tail, 100 - tail))] if len(values) else None
 
 
 def _mean(values: NDArray[np.float64], axes: int | tuple[int, ...]) -> NDArray[np.float64]:
-    """Over what there is; NaN where there is nothing."""
-    there = ~np.isnan(values)
+    """Return the mean over all values that are not NaN; NaN if there are none."""
+    valid = ~np.isnan(values)
     with np.errstate(invalid="ignore"):
-        return np.asarray(np.where(there, values, 0).sum(axis=axes) / there.sum(axis=axes))
+        return np.asarray(np.where(valid, values, 0).sum(axis=axes) / valid.sum(axis=axes))

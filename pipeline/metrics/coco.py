@@ -1,4 +1,4 @@
-"""COCO's figures, through faster-coco-eval."""
+"""Compute COCO's figures with faster-coco-eval."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from pipeline.records.coco import GroundTruth, Prediction
 from pipeline.records.metrics import CocoFigures
 
-# Names of COCOeval's twelve figures, in its order; the three of size bins are grouped below.
+# Names of COCOeval's twelve figures, in its order; those of the three size bins are grouped below.
 STATS = (
     "map50_95",
     "map50",
@@ -27,7 +27,7 @@ STATS = (
 
 
 def evaluate(truth: GroundTruth, predictions: list[Prediction]) -> CocoFigures:
-    """COCO average precision and recall, 0..1; None where a class or size has no labelled object."""
+    """Return COCO average precision and recall, 0 to 1; None for a class or size without labelled objects."""
     from faster_coco_eval import COCO, COCOeval_faster
 
     names = {category["id"]: category["name"] for category in truth["categories"]}
@@ -72,13 +72,13 @@ def evaluate(truth: GroundTruth, predictions: list[Prediction]) -> CocoFigures:
 
 
 def _nothing(truth: GroundTruth) -> Prediction:
-    """A prediction that finds nothing: the evaluator refuses an empty list, though the answer is plain."""
+    """Return a prediction that finds nothing, because the evaluator refuses an empty list."""
     image, category = truth["images"][0]["id"], truth["categories"][0]["id"]
     return {"image_id": image, "category_id": category, "bbox": [0, 0, 0, 0], "score": 0.0}
 
 
 def _mean(values: Any) -> float:
-    """COCO's mean leaves out the entries of -1: classes without objects."""
+    """Return COCO's mean, which skips entries of -1 (classes without objects); -1 if nothing is left."""
     valid = values[values > -1]
     return float(np.mean(valid)) if valid.size else -1.0
 

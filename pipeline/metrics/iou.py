@@ -1,4 +1,4 @@
-"""Overlap of boxes. All boxes are [x, y, width, height], as in COCO."""
+"""Compute the intersection over union of boxes. All boxes are [x, y, width, height], as in COCO."""
 
 from __future__ import annotations
 
@@ -19,6 +19,6 @@ def pairwise_iou(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDAr
 
 
 def from_corners(corners: NDArray[Any]) -> NDArray[np.float64]:
-    """Turn boxes given by [xmin, ymin, xmax, ymax] into [x, y, width, height]: [n, 4] both."""
+    """Convert boxes [n, 4] from [xmin, ymin, xmax, ymax] to [x, y, width, height]."""
     corners = corners.astype(np.float64)
     return np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)

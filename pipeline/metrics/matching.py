@@ -1,7 +1,7 @@
-"""Which prediction found which object: COCO's matching, kept prediction by prediction.
+"""Match predictions with objects as COCO does, and keep the result for every prediction.
 
-faster-coco-eval gives the figures and throws the matches away. Intervals, thresholds, curves, calibration, error
-costs and the differences between two models need them, so the matching is done here; that both agree is tested.
+faster-coco-eval returns only the figures, not the matches. Intervals, thresholds, curves, calibration, error costs and
+comparisons of two models need them, so this module matches too; tests check that both agree.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from pipeline.metrics.iou import pairwise_iou
 from pipeline.records.coco import Annotation, GroundTruth, Prediction
 
-# COCO's ten overlaps, as pycocotools makes them.
+# COCO's ten IoU thresholds, computed as in pycocotools.
 IOU_THRESHOLDS: NDArray[np.float64] = np.linspace(0.5, 0.95, 10)
-MAX_DETECTIONS = 100  # of a class in an image, best scored first
+MAX_DETECTIONS = 100  # per class and image, highest scores first
 
 
 class Rows(NamedTuple):
@@ -27,15 +27,15 @@ class Rows(NamedTuple):
     images: NDArray[np.int64]  # [boxes]
     classes: NDArray[np.int64]  # [boxes]
     boxes: NDArray[np.float64]  # [boxes, 4]
-    scores: NDArray[np.float64]  # [boxes], of no meaning for labels
+    scores: NDArray[np.float64]  # [boxes], meaningless for labels
 
 
 @dataclass(frozen=True, slots=True)
 class ClassMatches:
-    """The predictions of one class on all images of a split, best score first.
+    """The predictions of one class on all images of a split, highest score first.
 
-    `images` holds, per prediction, the position of its image in the ground truth; `hits[t]` whether it is the
-    prediction that found an object at the overlap `IOU_THRESHOLDS[t]`; `objects` the labelled objects per image.
+    `images` holds the position of each prediction's image in the ground truth; `hits[t]` whether the prediction is a
+    true positive at `IOU_THRESHOLDS[t]`; `objects` the number of labelled objects per image.
     """
 
     scores: NDArray[np.float64]  # [predictions]
@@ -47,7 +47,7 @@ class ClassMatches:
 def match(
     truth: GroundTruth, predictions: list[Prediction], max_detections: int | None = MAX_DETECTIONS
 ) -> list[ClassMatches]:
-    """Match a COCO data set with COCO results: a `ClassMatches` per category in the order of `truth`."""
+    """Match a COCO data set with COCO results; return one `ClassMatches` per category, in the order of `truth`."""
     image_at = {image["id"]: index for index, image in enumerate(truth["images"])}
     class_at = {category["id"]: index for index, category in enumerate(truth["categories"])}
 
@@ -65,14 +65,14 @@ def match(
 def match_rows(
     labelled: Rows, found: Rows, images: int, classes: int, max_detections: int | None = MAX_DETECTIONS
 ) -> list[ClassMatches]:
-    """Match as COCO does, a `ClassMatches` per class.
+    """Match as COCO does; return one `ClassMatches` per class.
 
-    Within an image and class the best scored prediction chooses first, and takes the free object that it
-    overlaps most if that is enough.
+    Within an image and class, predictions choose in order of score. Each takes the free object with the highest IoU, if
+    that reaches the threshold.
     """
     # Stable, as COCO's merge sort is: equal scores stay in their order.
     order = np.lexsort((-found.scores, found.images, found.classes))
-    group = found.classes[order] * images + found.images[order]  # of one class in one image
+    group = found.classes[order] * images + found.images[order]  # one number per class and image
     counted = np.arange(len(order)) - np.searchsorted(group, group) < (max_detections or np.inf)
     order, group = order[counted], group[counted]
     found = Rows(found.images[order], found.classes[order], found.boxes[order], found.scores[order])
@@ -97,12 +97,12 @@ def match_rows(
 
 
 def boxes(records: Sequence[Annotation | Prediction]) -> NDArray[np.float64]:
-    """[records, 4], as COCO has them: x, y, width, height."""
+    """Return the boxes of COCO records as [records, 4]: x, y, width, height in pixels."""
     return np.array([record["bbox"] for record in records], dtype=np.float64).reshape(-1, 4)
 
 
 def by_image(truth: GroundTruth, predictions: list[Prediction]) -> list[tuple[list[Annotation], list[Prediction]]]:
-    """Annotations and predictions of each image, the best scored prediction first."""
+    """Return the annotations and predictions of each image, predictions with the highest score first."""
     images: dict[int, tuple[list[Annotation], list[Prediction]]] = {image["id"]: ([], []) for image in truth["images"]}
     for annotation in truth["annotations"]:
         images[annotation["image_id"]][0].append(annotation)
@@ -112,9 +112,9 @@ def by_image(truth: GroundTruth, predictions: list[Prediction]) -> list[tuple[li
 
 
 def greedy(iou: NDArray[np.float64], thresholds: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The object that each prediction takes at each threshold, -1 for none: [thresholds, predictions].
+    """Return the object that each prediction takes at each threshold, or -1: [thresholds, predictions].
 
-    `iou` is [predictions, objects], the best scored prediction first.
+    `iou` is [predictions, objects], with the highest-scored prediction first.
     """
     predictions, objects = iou.shape
     taken_by = np.full((len(thresholds), predictions), -1)
@@ -124,7 +124,7 @@ def greedy(iou: NDArray[np.float64], thresholds: NDArray[np.float64]) -> NDArray
     free = np.ones((len(thresholds), objects), dtype=bool)
     for index in np.flatnonzero(iou.max(axis=1) >= thresholds[0]):
         open_iou = np.where(free, iou[index], -1.0)
-        # Of equal overlaps COCO takes the last one.
+        # Among equal IoUs COCO takes the last one.
         best = objects - 1 - open_iou[:, ::-1].argmax(axis=1)
         enough = open_iou[every, best] >= thresholds
         taken_by[enough, index] = best[enough]

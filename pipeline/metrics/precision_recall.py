@@ -1,4 +1,4 @@
-"""Precision and recall of one class at every score, and the area under that curve: average precision."""
+"""Compute precision and recall of one class at every score, and average precision, the area under that curve."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ RECALL_POINTS: NDArray[np.float64] = np.linspace(0, 1, 101)
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One class at IoU 0.5, best score first: what holds if every prediction down to `scores[i]` counts.
+    """Counts of one class at IoU 0.5 for every threshold `scores[i]`, highest first.
 
-    Predictions of equal score count together, as no threshold lies between them. Empty for a class without objects or
-    predictions.
+    Predictions of equal score share one entry, because no threshold lies between them. Empty for a class without
+    objects or predictions.
     """
 
     name: str
     objects: int
     scores: NDArray[np.float64]
-    kept: NDArray[np.int64]  # predictions from the score up
-    found: NDArray[np.int64]  # those of them that found an object
+    kept: NDArray[np.int64]  # predictions at or above the score
+    found: NDArray[np.int64]  # true positives among them
 
     @classmethod
     def of(cls, name: str, matches: ClassMatches) -> Curve:
@@ -48,7 +48,7 @@ class Curve:
 
 
 def curves(truth: GroundTruth, predictions: list[Prediction]) -> list[Curve]:
-    """Return a curve per class of a COCO data set, those with most objects first; `predictions` are COCO results."""
+    """Return one curve per class of a COCO data set, sorted by decreasing number of objects."""
     names = [category["name"] for category in truth["categories"]]
     every = [Curve.of(name, matches) for name, matches in zip(names, match(truth, predictions), strict=True)]
     return sorted(every, key=lambda curve: -curve.objects)
@@ -57,12 +57,12 @@ def curves(truth: GroundTruth, predictions: list[Prediction]) -> list[Curve]:
 def average_precision(
     ranks: NDArray[np.int64], weights: NDArray[np.int64], objects: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """COCO's average precision of samples in which predictions are there several times, or not at all: [samples].
+    """Return COCO's average precision of samples in which each prediction occurs any number of times: [samples].
 
-    `ranks` and `weights` are [samples, hits], best score first: how many predictions there are up to and with each
-    hit, and how often the hit itself is there; `objects` is [samples]. COCO's rule: precision at 101 recalls, each
-    with the best precision of its own and any higher recall; mean of them. Recall rises only at a hit, so nothing
-    else need be looked at. NaN where a sample has no objects.
+    `ranks` and `weights` are [samples, hits], highest score first: the number of predictions up to and including each
+    hit, and how often the hit itself occurs. `objects` is [samples]. By COCO's rule the result is the mean precision at
+    101 recalls, where each takes the best precision at its own or any higher recall. Recall rises only at a hit, so the
+    hits are enough. NaN for a sample without objects.
     """
     found = np.cumsum(weights, axis=1)
     precision = found / (ranks + np.spacing(1))  # the spacing is COCO's guard against 0 / 0
@@ -75,6 +75,6 @@ def average_precision(
 
 
 def average_precision_of(hits: NDArray[np.bool_], objects: int) -> float:
-    """The same of one sample with everything once; `hits` [predictions] with the best score first."""
+    """Return COCO's average precision of one class; `hits` is [predictions], highest score first."""
     ranks = np.flatnonzero(hits)[None] + 1
     return float(average_precision(ranks, np.ones_like(ranks), np.array([objects]))[0])

@@ -1,4 +1,4 @@
-"""How records are described, written and read."""
+"""Describe, write and read records."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def _adapter(shape: Any) -> TypeAdapter[Any]:
 
 
 def read_record(path: Path, shape: type[T], again: str, wrong: str = "") -> T:
-    """Read a record. `again` says how to make the file anew, `wrong` what a file of another shape is.
+    """Read a record. In errors `again` says how to write the file again, and `wrong` names a file of another shape.
 
-    Raises DataError where the file is missing, damaged, or of another shape, as one of an older version may be.
+    Raises DataError if the file is missing, damaged, or of another shape, perhaps from an older version.
     """
     data = files.read_json(path)
     try:
@@ -49,8 +49,8 @@ def read_record(path: Path, shape: type[T], again: str, wrong: str = "") -> T:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        what = "should be an object" if first["type"] == "dict_type" else first["msg"].lower()
-        reason = f"({place}{': ' if place else ''}{what})"
+        fault = "should be an object" if first["type"] == "dict_type" else first["msg"].lower()
+        reason = f"({place}{': ' if place else ''}{fault})"
         if wrong or first["type"] != "missing":
             raise DataError(f"{path}: {wrong or 'damaged'} {reason}; {again}") from None
         raise DataError(f"{path}: of an older version; {again} {reason}") from None
@@ -59,7 +59,7 @@ def read_record(path: Path, shape: type[T], again: str, wrong: str = "") -> T:
 
 
 def write_record(path: Path, shape: type[T], record: T) -> None:
-    """Write a record. A ValidationError here is a bug of ours: the stage made something that it could not read."""
+    """Write a record. A ValidationError here is a bug of ours: the stage could not read what it wrote."""
     text = files.to_json(record)
-    adapter(shape).validate_json(text)  # as it will be read: a tuple is a list by then
+    adapter(shape).validate_json(text)  # as it will be read: JSON turns a tuple into a list
     files.write_text(path, text)

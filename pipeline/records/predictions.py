@@ -1,7 +1,7 @@
 """Read labels, predictions and errors of a split, and refuse files that `validate` cannot have written.
 
-What these functions return fits together: every id that a record names is there. So a KeyError of whoever uses it
-is a bug of ours, and keeps its traceback.
+The returned records are consistent: every id that they refer to exists. So a KeyError in a caller is a bug of ours,
+and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ AGAIN = "delete metrics.json and `make validate` again"
 
 
 def truth(run: Run, split: str) -> GroundTruth:
-    """The labels of a split as a COCO data set. Raises DataError where the file is missing or damaged."""
+    """Return the labels of a split as a COCO data set. Raises DataError if the file is missing or damaged."""
     path = run.ground_truth(split)
     data = read_record(path, GroundTruth, AGAIN, "not a COCO data set")
     images, classes = _ids(data["images"]), _ids(data["categories"])
@@ -32,19 +32,19 @@ def truth(run: Run, split: str) -> GroundTruth:
 
 
 def predictions(run: Run, split: str, single_label: bool = False) -> tuple[GroundTruth, list[Prediction]]:
-    """Ground truth and predictions, each box with every class it may be, or with its best one alone.
+    """Return ground truth and predictions: one per box and candidate class, or only the best class per box.
 
-    Raises DataError where a file is missing or damaged, or the predictions cannot belong to the ground truth.
+    Raises DataError if a file is missing or damaged, or the predictions do not belong to the ground truth.
     """
     path = run.single_label(split) if single_label else run.predictions(split)
-    labels, found = truth(run, split), files.read_json(path)
-    if wrong := _unfit(labels, found):
+    labels, records = truth(run, split), files.read_json(path)
+    if wrong := _unfit(labels, records):
         raise DataError(f"{path}: {wrong}; {AGAIN}")
-    return labels, found
+    return labels, records
 
 
 def _unfit(truth: GroundTruth, predictions: Any) -> str:
-    """Say what is wrong with the first bad prediction; empty where all can be evaluated."""
+    """Return what is wrong with the first bad prediction; empty if all can be evaluated."""
     images, categories = _ids(truth["images"]), _ids(truth["categories"])
     if not isinstance(predictions, list):
         return "not a list of COCO results"
@@ -62,9 +62,9 @@ def _unfit(truth: GroundTruth, predictions: Any) -> str:
 
 
 def errors(run: Run, split: str, truth: GroundTruth) -> ErrorFile:
-    """What each prediction is, and what became of each object of `truth`.
+    """Return the error type of each prediction and the outcome of each object of `truth`.
 
-    Raises DataError where the file is missing or damaged, or is of other images or labels.
+    Raises DataError if the file is missing or damaged, or belongs to other images or labels.
     """
     path = run.errors(split)
     data = read_record(path, ErrorFile, AGAIN, "not as `validate` writes it")

@@ -1,7 +1,7 @@
-"""Which of Ultralytics' arguments `train.args` may hold.
+"""Decide which of Ultralytics' arguments `train.args` may hold.
 
-Every key of Ultralytics' defaults is decided here, in one of three tables; a test compares them with the installed
-version, so that a key which a later version adds is decided too, and not inherited.
+Three tables cover every key of Ultralytics' defaults. A test compares them with the installed version, so that a key
+added by a later version needs a decision here.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.errors import ConfigError, did_you_mean
 
-# The key of ours that sets each of these.
+# The config key or option that sets each of these.
 OURS = {
     "model": "train.weights",
     "pretrained": "train.weights",
@@ -30,9 +30,9 @@ OURS = {
     ),
 }
 
-# With these, a step needs the images themselves, and frozen layers cannot be computed once.
+# With these, a step needs the images themselves, so the outputs of frozen layers cannot be cached.
 NEED_IMAGES = frozenset({"multi_scale", "compile", "distill_model"})
-# These vary the images from epoch to epoch. They have no effect where frozen layers are computed once.
+# These vary the images from epoch to epoch. They have no effect when the outputs of frozen layers are cached.
 AUGMENTATIONS = frozenset({"augmentations", "bgr", "close_mosaic", "cutmix", "degrees", "fliplr", "flipud", "hsv_h"})
 AUGMENTATIONS |= {"hsv_s", "hsv_v", "mixup", "mosaic", "perspective", "scale", "shear", "translate"}
 ALLOWED = NEED_IMAGES | AUGMENTATIONS
@@ -57,16 +57,16 @@ def _each(keys: str, reason: str) -> dict[str, str]:
     return dict.fromkeys(keys.split(), reason)
 
 
-# Why each of these is refused, and what to do instead.
+# The reason why each of these is refused, and what to do instead.
 REFUSED = {
     "split": "the best epoch is chosen on val alone, so that test chooses nothing; set convert.split",
     "single_cls": "the model would have one class and the data set several; merge them in convert.classes",
-    "classes": "boxes would be left out unseen; choose the classes in convert.classes",
-    "fraction": "would train on the first images by name, with no line about the others; remove images from the source",
+    "classes": "would drop boxes silently; choose the classes in convert.classes",
+    "fraction": "would silently train on the first images by name only; remove images from the source",
     "time": "hours would replace the epochs of each phase; set train.phases",
     "save_period": "these checkpoints would be deleted with their phase; a killed training resumes without them",
     "quantize": "would train with simulated 8-bit weights; set `quantize` in export.targets",
-    "profile": "would export the model in mid-training to time it; run `make bench-export`",
+    "profile": "would export and time the model during training; run `make bench-export`",
     **_each("conf iou max_det", "validation in training keeps Ultralytics' value; set validate.{key}"),
     **_each("save_json save_txt save_conf save_crop visualize", "`make validate` writes predictions and errors"),
     **_each("augment agnostic_nms dnn embed", "is an argument of prediction; nothing here predicts with it"),
@@ -78,7 +78,7 @@ REFUSED = {
         "is an argument of prediction and tracking; remove it",
     ),
     **_each("overlap_mask mask_ratio retina_masks", "is for segmentation; remove it"),
-    **_each("copy_paste copy_paste_mode", "needs segmentation masks, and there are boxes only; remove it"),
+    **_each("copy_paste copy_paste_mode", "needs segmentation masks, but there are only boxes; remove it"),
     **_each("dropout auto_augment erasing", "is for classification; remove it"),
     **_each("pose kobj rle", "is for pose estimation; remove it"),
     **_each("angle", "is for oriented boxes; remove it"),
@@ -87,9 +87,9 @@ REFUSED = {
 
 
 def check(args: Mapping[str, Any], recipe: str) -> None:
-    """Raise ConfigError, one line per key, for what `train.args` may not hold.
+    """Raise ConfigError, one line per key, for the keys and values that `train.args` may not hold.
 
-    Call `environment.prepare` first: values are checked by Ultralytics itself.
+    Call `environment.prepare` first: Ultralytics itself checks the values.
     """
     from ultralytics.cfg import get_cfg
 
@@ -107,7 +107,7 @@ def check(args: Mapping[str, Any], recipe: str) -> None:
 
 def _reason_against(key: str) -> str:
     if key in OURS:
-        return f"is ours; set {OURS[key]} instead"
+        return f"is set by the pipeline; set {OURS[key]} instead"
     if key in REFUSED:
         return REFUSED[key].format(key=key)
     if key not in ALLOWED:
@@ -116,14 +116,14 @@ def _reason_against(key: str) -> str:
 
 
 def check_cached(args: Mapping[str, Any]) -> None:
-    """Raise ConfigError for an argument that contradicts features computed once."""
+    """Raise ConfigError for an argument that contradicts cached features."""
     if args.get("rect"):
         raise ConfigError(
-            "train.args.rect: a phase that computes frozen layers once trains on squares; "
+            "train.args.rect: a phase with cached features trains on square images; "
             "set train.cache_features to false, or remove rect"
         )
 
 
 def without_effect(args: Mapping[str, Any]) -> list[str]:
-    """The augmentations of the config that a phase with features computed once does not apply."""
+    """Return the augmentations in the config that a phase with cached features does not apply, sorted."""
     return sorted(AUGMENTATIONS.intersection(args))

@@ -1,6 +1,6 @@
-"""Ultralytics' trainer without what it wastes on a CPU.
+"""Speed up Ultralytics' trainer on a CPU.
 
-Imported late: it brings torch and Ultralytics with it.
+Import it late: it imports torch and Ultralytics.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from pipeline.upstream.loader import InProcessLoader
 
 
 class CpuTrainer(DetectionTrainer):  # type: ignore[misc]  # Ultralytics has no types
-    """Ultralytics' trainer without what it wastes on a CPU; unchanged on other devices."""
+    """Ultralytics' trainer with a prefetching loader, channels-last layout and fused Adam on a CPU.
+
+    It is unchanged on other devices.
+    """
 
     def get_dataloader(self, *args: Any, **kwargs: Any) -> Any:
         loader = super().get_dataloader(*args, **kwargs)
@@ -26,7 +29,7 @@ class CpuTrainer(DetectionTrainer):  # type: ignore[misc]  # Ultralytics has no 
 
     def _build_train_pipeline(self) -> None:
         if self.device.type == "cpu":
-            # Convolutions run a fifth faster in this layout, which Ultralytics uses on CUDA only.
+            # Convolutions are 20 % faster in this layout, which Ultralytics uses on CUDA only.
             unwrap_model(self.model).to(memory_format=torch.channels_last)
         super()._build_train_pipeline()
 

@@ -1,4 +1,4 @@
-"""One line per epoch: losses, validation mAP, time left."""
+"""Print one line per epoch: losses, validation mAP, time left."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pipeline.config import Phase
 
 
 def show(model: Any, phases: Sequence[Phase], number: int) -> None:
-    """Have an Ultralytics `model` show each epoch of phase `number` (from 1) of `phases` as it trains.
+    """Make an Ultralytics `model` print a line for each epoch of phase `number` (from 1) of `phases`.
 
-    The time left is that of all epochs to come, at the pace of this phase so far; early stopping may shorten it.
+    The time left covers all remaining epochs at the pace of this phase so far; early stopping may shorten it.
     """
     later = sum(phase.epochs for phase in phases[number:])
     label = f"train: phase {number} of {len(phases)}"
@@ -22,7 +22,7 @@ def show(model: Any, phases: Sequence[Phase], number: int) -> None:
 
     def begin(trainer: Any) -> None:
         nonlocal bar, epoch, began, first
-        if bar is not None:  # the same epoch again, with a smaller batch
+        if bar is not None:  # Ultralytics repeats the epoch with a smaller batch
             bar.close()
         epoch = trainer.epoch + 1
         began, first = began or time.monotonic(), first or epoch
@@ -34,15 +34,15 @@ def show(model: Any, phases: Sequence[Phase], number: int) -> None:
 
     def end(trainer: Any) -> None:
         nonlocal bar
-        if bar is None:  # Ultralytics' last validation reports as an epoch too
+        if bar is None:  # Ultralytics reports its final validation as an epoch too
             return
         bar.close()
         bar = None
         losses = " ".join(f"{name.removesuffix('_loss')} {float(loss):.3f}" for name, loss in trainer.tloss.items())
         is_validated = trainer.args.val or epoch == trainer.epochs
         figure = f", val mAP50-95 {trainer.metrics['metrics/mAP50-95(B)']:.3f}" if is_validated else ""
-        to_come = trainer.epochs - epoch + later
-        left = f", {duration((time.monotonic() - began) / (epoch - first + 1) * to_come)} left" if to_come else ""
+        remaining = trainer.epochs - epoch + later
+        left = f", {duration((time.monotonic() - began) / (epoch - first + 1) * remaining)} left" if remaining else ""
         logs.say(f"{label}, epoch {epoch} of {trainer.epochs}: loss {losses}{figure}{left}")
 
     model.add_callback("on_train_epoch_start", begin)
@@ -51,7 +51,7 @@ def show(model: Any, phases: Sequence[Phase], number: int) -> None:
 
 
 def duration(seconds: float) -> str:
-    """`40 s`, `2 min 5 s`, `3 h 4 min`."""
+    """Format seconds as `40 s`, `2 min 5 s` or `3 h 4 min`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -1,9 +1,9 @@
-"""A training to the last bit, as it is between two epochs: what Ultralytics' checkpoint rounds or leaves out.
+"""Save and restore the exact state of a training between two epochs, which Ultralytics' checkpoint rounds or omits.
 
-Its checkpoint holds the average of the weights in half precision instead of the weights, and no state of the random
-numbers, so a training that goes on from it sees the images of its first epoch again. With this file beside it, a
-training that was killed ends on a CPU with the very weights of one that was not (with AdamW; of other optimizers
-Ultralytics' checkpoint rounds the momentum).
+Ultralytics' checkpoint holds the averaged weights in half precision instead of the weights, and no state of the random
+number generators, so a resumed training would see the images of its first epoch again. With this file a killed and
+resumed training on a CPU ends with exactly the weights of an uninterrupted one. That holds for AdamW; for other
+optimizers Ultralytics' checkpoint rounds the momentum.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pipeline import files
 
 
 def save(path: Path, trainer: Any) -> None:
-    """Write weights, average and random numbers of Ultralytics' trainer, whose epoch has ended."""
+    """Write the weights, their average and the random states of Ultralytics' trainer at the end of an epoch."""
     model = unwrap_model(trainer.model).state_dict()
     numbers: Any = np.random.get_state()
     kind, keys, *rest = numbers
@@ -43,18 +43,18 @@ def save(path: Path, trainer: Any) -> None:
 
 
 def restore(path: Path, trainer: Any) -> None:
-    """Put back what `save` wrote, into a trainer that Ultralytics has set up from its checkpoint of that epoch."""
+    """Restore what `save` wrote into a trainer that Ultralytics has set up from its checkpoint of that epoch."""
     state = torch.load(path, map_location="cpu", weights_only=True)
-    unwrap_model(trainer.model).load_state_dict(state["model"], strict=False)  # a teacher is as it was
+    unwrap_model(trainer.model).load_state_dict(state["model"], strict=False)  # a teacher never changes
     trainer.ema.ema.load_state_dict(state["ema"])
-    for index in state["buffer"]:  # images at hand, from which mosaic chooses three of its four
+    for index in state["buffer"]:  # the loaded images, from which mosaic chooses three of its four
         trainer.train_loader.dataset.load_image(index)
 
-    def draw_on(trainer: Any) -> None:
-        if trainer.epoch != trainer.start_epoch or RANK > 0:  # of several GPUs each has random numbers of its own
+    def restore_random_state(trainer: Any) -> None:
+        if trainer.epoch != trainer.start_epoch or RANK > 0:  # with several GPUs, each draws its own random numbers
             return
         random.setstate(state["python"])
         np.random.set_state(state["numpy"])
         trainer.train_loader.generator.set_state(state["loader"])
 
-    trainer.add_callback("on_train_epoch_start", draw_on)
+    trainer.add_callback("on_train_epoch_start", restore_random_state)

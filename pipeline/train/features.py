@@ -1,8 +1,8 @@
-"""Train on cached features: what the frozen first layers make of each image, computed once and kept on disk.
+"""Train on cached features: the outputs of the frozen first layers, computed once per image and kept on disk.
 
-With fixed inputs those layers give the same tensors in every epoch. So each image goes through them once
-(`precompute`); from then on an epoch starts behind them. All features lie in one memory-mapped file, half precision,
-channels last; the operating system keeps in memory what fits.
+With fixed inputs those layers give the same tensors in every epoch. So each image passes through them once
+(`precompute`), and every epoch skips them. All features are in one memory-mapped file, in half precision, channels
+last; the operating system keeps in memory what fits.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ DTYPE = np.dtype(np.float16)  # boxes move by less than 0.3 px; 8 bits would mov
 class Shortened(DetectionModel):  # type: ignore[misc]  # Ultralytics has no types
     """A detection model that skips the layers before the cut when its input carries their features.
 
-    `cached` says for "train" and "val" whether features exist; images are blank then, so an input without features is
-    an error.
+    `cached` says for "train" and "val" whether features exist. Images are blank then, and an input without features
+    raises PipelineError.
     """
 
     cached: Mapping[str, bool] = {}
@@ -52,13 +52,13 @@ class Shortened(DetectionModel):  # type: ignore[misc]  # Ultralytics has no typ
         if self.cached.get(split):
             raise PipelineError(
                 f"the cached features of the {split} images did not reach the model, which would see blank images; "
-                "this is a fault of the pipeline: please report it, and set train.cache_features: false meanwhile"
+                "this is a bug in the pipeline: please report it, and set train.cache_features: false meanwhile"
             )
 
 
 @contextmanager
 def ordinary(model: Shortened) -> Iterator[None]:
-    """Make the model a plain DetectionModel for as long as it is saved."""
+    """Turn the model into a plain DetectionModel while it is saved."""
     cached = model.__dict__.pop("cached")
     model.__class__ = DetectionModel
     try:
@@ -69,15 +69,15 @@ def ordinary(model: Shortened) -> Iterator[None]:
 
 
 def _sources(layer: Any) -> list[int]:
-    """List the layers whose outputs a layer takes, by Ultralytics' rule: negative ones count back from it."""
+    """Return the layers whose outputs a layer takes. By Ultralytics' rule negative numbers count back from it."""
     given = [layer.f] if isinstance(layer.f, int) else layer.f
     return [number if number >= 0 else layer.i + number for number in given]
 
 
 def _inputs(layer: Any, outputs: dict[int, Any]) -> Any:
-    """Return what a layer takes. Layer -1 is the image (nn/tasks.py, `_predict_once`)."""
-    taken = [outputs[number] for number in _sources(layer)]
-    return taken[0] if isinstance(layer.f, int) else taken
+    """Return the inputs of a layer. Layer -1 is the image (nn/tasks.py, `_predict_once`)."""
+    inputs = [outputs[number] for number in _sources(layer)]
+    return inputs[0] if isinstance(layer.f, int) else inputs
 
 
 def needed(model: Any, cut: int) -> list[int]:
@@ -94,14 +94,14 @@ def prefix(model: Any, images: torch.Tensor, cut: int) -> dict[int, torch.Tensor
 
 
 class FixedDataset(YOLODataset):  # type: ignore[misc]
-    """Every image as validation sees it, the same in each epoch; not read again once its features are cached."""
+    """A data set without augmentation, whose images are not read again once their features are cached."""
 
     features: Features | None
     sizes: dict[int, tuple[tuple[int, int], tuple[int, int]]]
 
     @classmethod
     def of(cls, dataset: YOLODataset) -> FixedDataset:
-        """Turn a data set of Ultralytics' without augmentation into one of these."""
+        """Convert an Ultralytics data set without augmentation into a FixedDataset, in place."""
         assert type(dataset) is YOLODataset
         dataset.__class__ = cls
         dataset.features, dataset.sizes = None, {}
@@ -121,13 +121,13 @@ class FixedDataset(YOLODataset):  # type: ignore[misc]
         return {**super().__getitem__(index), "index": index}
 
     def image(self, index: int) -> Any:
-        """Read the image itself, for plots: a tensor (3, h, w) of bytes."""
+        """Read the image itself, for plots: a uint8 tensor (3, height, width)."""
         reading = copy(self)  # a thread may be loading the next batch
         reading.features = None
         return reading[index]["img"]
 
     def sides(self, index: int) -> tuple[int, int]:
-        """Return height and width as the model gets them."""
+        """Return height and width of the model's input, in pixels."""
         height, width = self.batch_shapes[self.batch[index]] if self.rect else (self.imgsz, self.imgsz)
         return int(height), int(width)
 
@@ -160,9 +160,9 @@ def with_images(batch: dict[str, Any], dataset: FixedDataset) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Features:
-    """Features of all images of a data set, image by image, layer by layer, as (height, width, channels).
+    """The features of all images of a data set, stored image by image, layer by layer, as (height, width, channels).
 
-    `sizes` are those of each image, as received and as resized.
+    `sizes` holds the (height, width) of each image in pixels, before and after resizing.
     """
 
     file: Path

@@ -1,4 +1,4 @@
-"""What a last phase of few steps gets: a rate that falls with each, equal heads, a shorter average of the weights."""
+"""Adapt a last phase of few steps: lower the rate each step, weigh both heads equally, average over fewer steps."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from ultralytics.utils.loss import E2ELoss
 
 
 def fall_by_step(trainer: Any) -> None:
-    """Have the rate fall with every step; Ultralytics' scheduler, which is made already, has it fall by epoch."""
-    by_epoch, begun = trainer.lf, 0.0  # begun: the share of an epoch that is behind us
+    """Lower the learning rate with every step instead of every epoch. Call it after the scheduler is set up."""
+    by_epoch, begun = trainer.lf, 0.0  # begun: the finished share of the current epoch
 
-    def rest(trainer: DetectionTrainer) -> None:
+    def begin_epoch(trainer: DetectionTrainer) -> None:
         nonlocal begun
         begun = 0.0
 
-    def follow(trainer: DetectionTrainer) -> None:
+    def begin_step(trainer: DetectionTrainer) -> None:
         nonlocal begun
         for group in trainer.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * trainer.lf(trainer.epoch)
         begun += 1 / len(trainer.train_loader)
 
     trainer.lf = lambda epoch: by_epoch(epoch + begun)
-    trainer.add_callback("on_train_epoch_start", rest)
-    trainer.add_callback("on_train_batch_start", follow)
+    trainer.add_callback("on_train_epoch_start", begin_epoch)
+    trainer.add_callback("on_train_batch_start", begin_step)
 
 
 def weigh_heads_alike(model: Any) -> None:
-    """Have the loss weigh the one-to-many and the one-to-one head alike, where the model has both."""
+    """Give the one-to-many and the one-to-one head equal weight in the loss, if the model has both."""
     if isinstance(loss := model.init_criterion(), E2ELoss):
         loss.o2m = loss.o2o = loss.o2m_copy = loss.final_o2m = 0.5
         model.criterion = loss
 
 
 def average_over(epochs: float, trainer: Any) -> None:
-    """Have the average of the weights look back over so many epochs."""
+    """Set the span of the moving average of the weights, in epochs."""
     steps = max(1.0, epochs * len(trainer.train_loader) / trainer.accumulate)
-    # Young, it looks back over a quarter of what it has seen, so that the start is soon forgotten.
+    # At first it spans a quarter of the steps so far, so that it soon forgets the start.
     trainer.ema.decay = lambda updates: 1 - 1 / min(steps, 1 + updates / 4)

@@ -1,13 +1,13 @@
-"""What `freeze:` means, and the proof that it was kept.
+"""Resolve `freeze:` and prove that frozen layers did not change.
 
-Ultralytics turns each item into the text `model.ITEM.` and freezes whatever parameter holds that text in
-its name; a name that matches nothing freezes nothing, and says nothing. So `freeze:` goes one way through a training:
+Ultralytics turns each item into the text `model.ITEM.` and freezes every parameter whose name contains that text.
+A name that matches nothing freezes nothing, without a warning. So `freeze:` passes through these steps:
 
-    resolve          the config's words -> the list that Ultralytics takes, checked; it is part of the phase's plan
-    snapshot         what is frozen, in memory, before the first step
-    digests_before   the same on disk, beside what is not frozen, for after a crash
-    moved            nothing frozen has changed in memory: after every epoch, before it is saved
-    prove            nothing frozen has changed in the saved model; the proof goes into `train.json`
+    resolve          turns the config's words into the checked list that Ultralytics takes, for the phase's plan
+    snapshot         copies the frozen tensors in memory, before the first step
+    digests_before   hashes frozen and trainable tensors to disk, for a check after a crash
+    moved            finds frozen tensors that changed in memory: after every epoch, before it is saved
+    prove            checks the saved model against the digests; the proof goes into `train.json`
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ Freeze = str | int | tuple[int | str, ...]
 
 
 def resolve(freeze: Freeze, model: Any, where: str) -> list[int | str]:
-    """`freeze:` of a phase as the list that Ultralytics takes.
+    """Return the `freeze:` of a phase as the list that Ultralytics takes.
 
-    `model` is a DetectionModel; `where` names the phase for the error. Raises ConfigError for an item
-    that names no layer or one that is named already, and for a list that leaves nothing to train.
+    `model` is a DetectionModel; `where` names the phase in errors. Raises ConfigError for an item that names no layer,
+    for a layer named twice, and for a list that leaves nothing to train.
     """
     layers = len(model.model)
     items: list[int | str] = []
@@ -52,7 +52,7 @@ def resolve(freeze: Freeze, model: Any, where: str) -> list[int | str]:
 
 
 def _item(given: int | str, model: Any, where: str) -> int | str:
-    """A layer by its number, or a part of one by its name."""
+    """Return a layer's number or a part's name, checked. Raises ConfigError if the model has no such weights."""
     item = given if isinstance(given, int) else given.strip(".").removeprefix("model.")
     item = int(item) if isinstance(item, str) and item.isdecimal() else item
     known = [name.removeprefix("model.") for name, _ in model.named_modules() if name.startswith("model.")]
@@ -75,7 +75,7 @@ def _check_once(items: list[int | str], where: str) -> None:
 
 
 def cut(items: Collection[int | str]) -> int:
-    """How many of the first layers are frozen as a whole, without a gap."""
+    """Return how many of the first layers are frozen completely, without a gap."""
     number = 0
     while number in items:
         number += 1
@@ -83,7 +83,7 @@ def cut(items: Collection[int | str]) -> int:
 
 
 def part_of(name: str, model: Any) -> str:
-    """`backbone`, `neck` or `head`: where a parameter such as `model.16.conv.weight` belongs."""
+    """Return the part (`backbone`, `neck` or `head`) of a parameter such as `model.16.conv.weight`."""
     layer = int(name.split(".")[1])
     if layer < len(model.yaml["backbone"]):
         return "backbone"
@@ -91,16 +91,16 @@ def part_of(name: str, model: Any) -> str:
 
 
 def frozen_names(items: Iterable[int | str], names: Iterable[str]) -> list[str]:
-    """The tensors that Ultralytics freezes for `items`, by its own rule (engine/trainer.py, `_setup_train`)."""
+    """Return the tensors that Ultralytics freezes for `items`, by its own rule (engine/trainer.py, `_setup_train`)."""
     marks = [f"model.{item}." for item in items]
     return [name for name in names if any(mark in name for mark in marks)]
 
 
 def digests(model: Any, names: Iterable[str]) -> dict[str, str]:
-    """SHA-256 of each named parameter or buffer of a model.
+    """Return the SHA-256 of each named parameter or buffer of a model.
 
-    Taken in half precision, because that is what a checkpoint keeps: the same digests can then be asked
-    of the model in memory and of the file, before a crash and after it.
+    Tensors are hashed in half precision, as a checkpoint stores them, so that the model in memory and the file give
+    the same digests.
     """
     state = model.state_dict()
     return {name: hashlib.sha256(_half(state[name]).tobytes()).hexdigest() for name in names}
@@ -112,19 +112,19 @@ def _half(tensor: Any) -> Any:
 
 
 def digests_before(model: Any, frozen: Collection[str]) -> dict[str, dict[str, str]]:
-    """Return the digests of the tensors named `frozen`, and of all parameters that are trained."""
+    """Return the digests of the tensors named `frozen` and of all trainable parameters."""
     trainable = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     return {"frozen": digests(model, frozen), "trainable": digests(model, trainable)}
 
 
 def snapshot(model: Any, items: Iterable[int | str], buffers: bool = True) -> dict[str, Any]:
-    """Copies of all frozen tensors at full precision, BatchNorm's running statistics among them if `buffers`."""
+    """Copy all frozen tensors at full precision, with BatchNorm's running statistics if `buffers`."""
     state = model.state_dict() if buffers else dict(model.named_parameters())
     return {name: state[name].detach().clone() for name in frozen_names(items, state.keys())}
 
 
 def moved(before: dict[str, Any], model: Any) -> list[str]:
-    """Names of the tensors that differ, in any bit, from an earlier snapshot."""
+    """Return the names of the tensors that differ from an earlier snapshot in any bit."""
     state = model.state_dict()
     return [name for name, tensor in before.items() if not bool((state[name] == tensor).all())]
 
@@ -132,8 +132,8 @@ def moved(before: dict[str, Any], model: Any) -> list[str]:
 def prove(before: dict[str, dict[str, str]], model: Any) -> Proof:
     """Compare a saved model with the digests from before its phase; return the proof for `train.json`.
 
-    The proof holds one digest over all frozen tensors from before the phase, and one of the saved model. Raises
-    PipelineError where a frozen tensor changed, or no trainable one did.
+    The proof holds one digest over all frozen tensors before the phase and one over those of the saved model. Raises
+    PipelineError if a frozen tensor changed or no trainable one did.
     """
     frozen, trainable = before["frozen"], before["trainable"]
     frozen_after, trainable_after = digests(model, frozen), digests(model, trainable)
@@ -141,7 +141,7 @@ def prove(before: dict[str, dict[str, str]], model: Any) -> Proof:
         raise PipelineError(complaint(changed))
     learnt = sum(trainable_after[name] != trainable[name] for name in trainable)
     if not learnt:
-        raise PipelineError("training moved no weight at all; raise train.lr0 or the number of epochs")
+        raise PipelineError("training changed no weight at all; raise train.lr0 or the number of epochs")
     return {
         "frozen_tensors": len(frozen),
         "frozen_sha256_before": _overall(frozen),
@@ -152,7 +152,7 @@ def prove(before: dict[str, dict[str, str]], model: Any) -> Proof:
 
 
 def _overall(digests: dict[str, str]) -> str:
-    """Return one SHA-256 over the digests of many tensors, in the order of their names."""
+    """Return one SHA-256 over the digests of many tensors, sorted by name."""
     return hashlib.sha256("".join(f"{name} {digests[name]}\n" for name in sorted(digests)).encode()).hexdigest()
 
 
@@ -160,6 +160,6 @@ def complaint(changed: list[str]) -> str:
     """Return the error message for frozen tensors that changed, given their names."""
     tensors = "1 frozen tensor" if len(changed) == 1 else f"{len(changed)} frozen tensors"
     return (
-        f"{tensors} changed in training, {changed[0]} for one; "
-        "this is a fault of the pipeline, and the model is not what the config says: please report it"
+        f"{tensors} changed in training, for example {changed[0]}, so the model is not what the config says; "
+        "this is a bug in the pipeline: please report it"
     )

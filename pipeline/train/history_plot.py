@@ -1,4 +1,4 @@
-"""One figure of a training: losses, validation and rates over all epochs, with the borders of its phases."""
+"""Plot a training: losses, validation mAP and learning rates over all epochs, with the borders of its phases."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PANELS = {
 
 
 def draw(run: Run) -> None:
-    """Write `curves.png` into `run.train`; a phase is validated at its end alone unless it has a `patience`."""
+    """Write `curves.png` into `run.train`. Only the last phase and phases with `patience` are validated every epoch."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -1,6 +1,6 @@
-"""One phase: a call of Ultralytics' trainer, from the plan to a proven model.
+"""Train one phase: one call of Ultralytics' trainer, from the plan to a proven model.
 
-Imported late, by the stage alone: it brings torch and Ultralytics with it.
+Only `stage` imports this, and late: it imports torch and Ultralytics.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pipeline.upstream import checkpoints
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What all phases of one training share, and hand to Ultralytics."""
+    """The settings that all phases of one training share and pass to Ultralytics."""
 
     run: Run
     recipe: Recipe
@@ -41,14 +41,14 @@ class Shared:
 def train(shared: Shared, plan: PhasePlan, folder: PhaseFolder, start: Path) -> TrainedPhase:
     """Train one phase from the weights in `start`, write its `model.pt` and return its part of `train.json`.
 
-    Goes on from the last finished epoch where there is one. Raises PipelineError where a frozen tensor changed or no
-    other did.
+    Resumes after the last finished epoch, if there is one. Raises PipelineError if a frozen tensor changed or no
+    trainable one did.
     """
     resumed = folder.can_resume
     clock = Stopwatch(files.read_json(folder.progress)["seconds"]) if resumed else Stopwatch()
     kind = trainer.trainer_class(plan, folder, clock)
     if resumed:
-        _go_on(kind, shared, plan, folder)
+        _resume(kind, shared, plan, folder)
     else:
         shutil.rmtree(folder.path, ignore_errors=True)
         model = YOLO(str(start), task="detect")
@@ -58,7 +58,7 @@ def train(shared: Shared, plan: PhasePlan, folder: PhaseFolder, start: Path) -> 
     return record.of_phase(shared.run, plan, folder, saved, proof, clock.seconds)
 
 
-def _go_on(kind: type[trainer.PhaseTrainer], shared: Shared, plan: PhasePlan, folder: PhaseFolder) -> None:
+def _resume(kind: type[trainer.PhaseTrainer], shared: Shared, plan: PhasePlan, folder: PhaseFolder) -> None:
     model = YOLO(str(folder.last_epoch), task="detect")
     if (done := model.ckpt["epoch"] + 1) < plan.epochs:  # else it was killed after its last epoch
         folder.forget_after(done)
@@ -67,7 +67,7 @@ def _go_on(kind: type[trainer.PhaseTrainer], shared: Shared, plan: PhasePlan, fo
 
 
 def _places(shared: Shared, folder: PhaseFolder) -> dict[str, Any]:
-    """Return paths and devices. They are given again on resuming, in full: a run may have been moved meanwhile."""
+    """Return paths and devices. Resuming passes them again, because the run may have been moved since."""
     places: dict[str, Any] = {
         "data": str((shared.run.augmented / "data.yaml").resolve()),
         "save_dir": str(folder.path.resolve()),
@@ -87,7 +87,7 @@ def _settings(shared: Shared, plan: PhasePlan) -> dict[str, Any]:
         "imgsz": shared.imgsz,
         "batch": shared.recipe.batch,
         "seed": shared.seed,
-        # Between phases one look at the end is enough, unless it may come early: the next goes on from there.
+        # Before the last phase one validation at the end is enough, unless `patience` may end the phase early.
         "val": plan.is_last or plan.patience is not None,
         "plots": plan.is_last,
         "exist_ok": True,
@@ -98,7 +98,7 @@ def _settings(shared: Shared, plan: PhasePlan) -> dict[str, Any]:
 
 
 def _prove_and_save(folder: PhaseFolder) -> tuple[Any, Proof]:
-    """Write the best epoch as `model.pt` once its frozen tensors are proven unchanged; return model and proof."""
+    """Prove the best epoch's frozen tensors unchanged and write it as `model.pt`; return the model and the proof."""
     partial = files.aside(folder.model)
     try:
         strip_optimizer(folder.best_epoch, s=str(partial))

@@ -1,4 +1,4 @@
-"""What each phase will do: whatever the config leaves open is decided here, and checked before the first step."""
+"""Plan each phase: decide what the config leaves open and check it before the first step."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.train.source import Source
 
 @dataclass(frozen=True, slots=True)
 class FeatureCache:
-    """Features of the layers before `cut`, kept in `folder`. `mode` is True, or "auto": do without on a full disk."""
+    """A cache in `folder` for the outputs of the layers before `cut`; with mode "auto" a full disk disables it."""
 
     cut: int
     mode: Literal["auto"] | bool
@@ -26,12 +26,12 @@ class FeatureCache:
 
 @dataclass(frozen=True, slots=True)
 class PhasePlan:
-    """One phase of a training.
+    """The plan of one phase.
 
-    `freeze` is the list that Ultralytics takes. `by_step`: the rate falls with every step, and the loss weighs both
-    heads alike. `ema` is the span of the weights' average in epochs, None for Ultralytics' own. `l2_sp` pulls towards
-    the weights in the file `source`. Without `cache` every epoch computes all layers; with it, the augmentations in
-    `without_effect` are not applied.
+    `freeze` is the list that Ultralytics takes. With `by_step` the rate falls with every step, and the loss weighs both
+    heads equally. `ema` is the span of the weights' moving average in epochs; None means Ultralytics' own. `l2_sp`
+    pulls towards the weights in the file `source`. Without `cache` every epoch computes all layers; with it, the
+    augmentations in `without_effect` are not applied.
     """
 
     number: int  # from 1
@@ -52,12 +52,12 @@ class PhasePlan:
 
 
 def phases(config: Train, recipe: Recipe, source: Source, run: Run) -> list[PhasePlan]:
-    """Plan all phases. Raises ConfigError where one cannot do what the config says."""
+    """Plan all phases. Raises ConfigError if a phase cannot do what the config says."""
     plans = [_phase(config, recipe, source, run, number) for number in range(1, len(recipe.phases) + 1)]
     if config.cache_features is True and not any(plan.cache for plan in plans):
         raise ConfigError(
-            "train.cache_features: no phase keeps its first layers frozen, so there is nothing to compute once; "
-            f"freeze the backbone in one without train.args.{' or '.join(sorted(arguments.NEED_IMAGES))}, or write auto"
+            "train.cache_features: no phase freezes its first layers, so there is nothing to cache; freeze the "
+            f"backbone in a phase without train.args.{' or '.join(sorted(arguments.NEED_IMAGES))}, or write auto"
         )
     return plans
 
@@ -92,19 +92,19 @@ def _phase(config: Train, recipe: Recipe, source: Source, run: Run, number: int)
 
 
 def _check_rates(phase: Phase, rate: float, frozen: Sequence[int | str], model: Any, where: str) -> None:
-    """Raise ConfigError for a rate of what is frozen, or beyond 1."""
+    """Raise ConfigError for a learning rate of a frozen part, or one above 1."""
     parameters = [name for name, _ in model.named_parameters()]
     trainable = set(parameters) - set(freeze.frozen_names(frozen, parameters))
     for part in phase.lr_groups.model_fields_set - {freeze.part_of(name, model) for name in trainable}:
         raise ConfigError(f"{where}.lr_groups.{part}: `freeze` leaves nothing of the {part} to train; drop one")
     if rate > 1:
-        raise ConfigError(f"{where}: a rate of {rate:g}; 1 is the most")
+        raise ConfigError(f"{where}: a learning rate of {rate:g} is too high; the maximum is 1")
 
 
 def cached_layers(config: Train, phase: Phase, frozen: Sequence[int | str]) -> int:
-    """Return how many of the first layers a phase computes once, which also means without augmentation in each epoch.
+    """Return how many of the first layers a phase computes only once, which turns its augmentation off.
 
-    That goes by the config alone, never by what this machine measures: it changes the model.
+    The config alone decides, never a measurement on this machine, because the choice changes the model.
     """
     needs_images = any(config.args.get(key) for key in arguments.NEED_IMAGES)
     if phase.batchnorm.frozen == "train" or not config.cache_features or needs_images:

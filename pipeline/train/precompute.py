@@ -1,7 +1,7 @@
 """Compute the features of a data set once and cache them on disk.
 
-Whether that is done follows from the config and the room on the disk, never from a measured speed: features are kept in
-half precision, so the decision changes the model. Imported late, with `features`.
+The config and the free disk space decide whether, never a measured speed: features are kept in half precision, so the
+decision changes the model. Import it late, with `features`.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ PACKAGES = ("torch", "ultralytics-opencv-headless", "opencv-python-headless")  #
 
 
 def attach(dataset: FixedDataset, model: Shortened, cache: FeatureCache, split: str) -> dict[str, Any]:
-    """Give the data set its features, cached earlier or computed now, or leave it to compute them in each epoch.
+    """Attach cached features to the data set, computing them first if needed; on a full disk do without.
 
-    `split` is "train" or "val". Returns the decision and its reason, for `train.json`. Raises PipelineError where
-    `cache_features: true` cannot be had.
+    `split` is "train" or "val". Returns the decision and its reason, for `train.json`. Raises PipelineError if
+    `cache_features: true` cannot be fulfilled.
     """
     decision = _decide(dataset, model, cache, split)
     model.cached = {**model.cached, split: decision["cached"]}
@@ -58,7 +58,7 @@ def _decide(dataset: FixedDataset, model: Shortened, cache: FeatureCache, split:
     if total + SPARE > free:
         short = f"features of {split} need {total / 1e9:.1f} GB, and {cache.folder} has {free / 1e9:.1f} GB free"
         if cache.mode is True:
-            raise PipelineError(f"train.cache_features: {short}; make room, lower train.imgsz, or write auto")
+            raise PipelineError(f"train.cache_features: {short}; free some space, lower train.imgsz, or write auto")
         return {"cached": False, "reason": short}
     _compute(dataset, model, cache.cut, batches, file, f"train: features of {split}")
     sizes = [dataset.sizes[number] for number in range(len(dataset))]
@@ -68,7 +68,7 @@ def _decide(dataset: FixedDataset, model: Shortened, cache: FeatureCache, split:
 
 
 def _key(dataset: FixedDataset, model: Any, cut: int) -> str:
-    """Hash all that features depend on: code, versions, layers before the cut, images, their size and order."""
+    """Hash everything that features depend on: code, versions, layers before the cut, images, their size and order."""
     code = [files.sha256(Path(path)) for path in (__file__, features.__file__)]
     versions = [version(package) for package in PACKAGES]
     digest = hashlib.sha256(f"{cut} {features.DTYPE} {code} {versions} {_structure(model, cut)}\n".encode())
@@ -82,7 +82,7 @@ def _key(dataset: FixedDataset, model: Any, cut: int) -> str:
 
 
 def _structure(model: Any, cut: int) -> list[Any]:
-    """Return what the weights before the cut do not tell: wiring, activations, strides, and which outputs leave."""
+    """Return the structure before the cut that weights do not show: wiring, activations, strides, outputs in use."""
     layers = [*model.yaml["backbone"], *model.yaml["head"]][:cut]
     return [layers, repr(model.model[:cut]), features.needed(model, cut)]
 
@@ -119,7 +119,7 @@ def _shapes(dataset: FixedDataset, sample: dict[str, Any]) -> list[list[tuple[in
 def _compute(
     dataset: FixedDataset, model: Any, cut: int, batches: list[list[int]], file: Path, description: str
 ) -> None:
-    """Write the features of all images."""
+    """Compute the features of all images and write them to `file`."""
     partial = files.aside(file)
     try:
         with partial.open("wb") as out, logs.progress(description=description, total=len(dataset)) as bar:

@@ -1,4 +1,4 @@
-"""Learning rates by part of the model, and the pull towards the weights it came from."""
+"""Set learning rates per part of the model, and pull weights towards their source (L2-SP)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pipeline.train.freeze import part_of
 
 
 def split(optimizer: torch.optim.Optimizer, model: Any, factors: Mapping[str, float]) -> None:
-    """Split each of Ultralytics' parameter groups by part of the model; a part's rate is multiplied by its factor.
+    """Split each of Ultralytics' parameter groups by part of the model and multiply each part's rate by its factor.
 
-    Before the scheduler is made, as that takes each group's rate for its initial one. What is not of the model, the
-    projections to a teacher's features, learns as fast as the head.
+    Call it before the scheduler is created, which takes each group's rate as its initial one. Parameters outside the
+    model, the projections to a teacher's features, get the head's rate.
     """
     parts = {parameter: part_of(name, model) for name, parameter in model.named_parameters()}
     groups = []
@@ -27,12 +27,12 @@ def split(optimizer: torch.optim.Optimizer, model: Any, factors: Mapping[str, fl
 
 
 def pull(optimizer: torch.optim.Optimizer, model: Any, source: Mapping[str, torch.Tensor], strength: float) -> int:
-    """L2-SP (Li et al. 2018, arXiv:1802.01483): keep what is trained near `source`; gives the number of tensors.
+    """Pull trainable weights towards `source` by L2-SP (Li et al. 2018, arXiv:1802.01483); return how many tensors.
 
-    The penalty strength / 2 * |w - source|^2 is not added to the gradient, where Adam would scale it away, but
-    applied after each step as its proximal map, w <- source + (w - source) / (1 + lr * strength); decoupled like
-    AdamW's decay (Loshchilov & Hutter 2019). No strength overshoots; an endless one gives the source back. The head
-    is left out, as its classes are new, and so is whatever has no equal in the source.
+    The penalty strength / 2 * |w - source|^2 is not added to the gradient, where Adam would scale it away. Instead its
+    proximal map, w <- source + (w - source) / (1 + lr * strength), is applied after each step, decoupled like AdamW's
+    decay (Loshchilov & Hutter 2019). No strength overshoots; an infinite one restores the source. The head is excluded,
+    because its classes are new, and so is every tensor without one of the same shape in the source.
     """
     anchors = {
         parameter: source[name].to(parameter.device, parameter.dtype)

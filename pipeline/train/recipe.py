@@ -1,4 +1,4 @@
-"""What a training is given where the config says nothing: for a few hundred images, each choice with its reason."""
+"""Choose the settings that the config leaves open, for a few hundred images, each with its reason."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pipeline.errors import ConfigError
 from pipeline.records.training import Choice
 
 GIVEN = "given in the config"
-FEW = 3  # epochs; at four and more the configs scored no better for it (benchmarks/recipe.md)
-LONG = 10  # epochs of a phase from which a longer average pays, as it does in a last one of FEW; of five it did not
-EMA_SHARE = 1 / 12  # of a phase
-NOISE = 0.005  # of mAP50-95 on val; a few hundred images do not tell smaller differences from luck
+FEW = 3  # epochs; with four or more the configs scored no better (benchmarks/recipe.md)
+LONG = 10  # epochs; from here a longer average pays, as it does in a last phase of FEW epochs; with five it did not
+EMA_SHARE = 1 / 12  # span of the average, as a share of the phase
+NOISE = 0.005  # mAP50-95 on val; a few hundred images cannot resolve smaller differences
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """`args` are Ultralytics' own; `reasons` say of every key where its value comes from, for `train.json`.
+    """The settings of a training. `args` are Ultralytics' own; `reasons` say where each value comes from.
 
-    `few_steps`: in a last phase of FEW epochs or fewer the rate falls with every step, and the loss weighs both heads
-    alike all the time. `ema` is what the config says of it, in epochs.
+    With `few_steps`, in a last phase of FEW epochs or fewer the rate falls with every step, and the loss weighs both
+    heads equally throughout. `ema` is the config's value, in epochs.
     """
 
     phases: tuple[Phase, ...]
@@ -36,20 +36,20 @@ class Recipe:
         return phase.lr0 or self.lr0 * phase.lr
 
     def is_short(self, phase: Phase) -> bool:
-        """Whether its rate falls with every step, and both heads are weighed alike."""
+        """Return whether the phase's rate falls with every step and its heads have equal weight."""
         return self.few_steps and phase is self.phases[-1] and phase.epochs <= FEW
 
     def average(self, phase: Phase) -> float | None:
-        """The epochs that the moving average of the weights looks back over; None is Ultralytics' own average."""
+        """Return the span of the moving average of the weights in epochs; None means Ultralytics' own average."""
         pays = self.few_steps and (phase.epochs >= LONG or self.is_short(phase))
         return self.ema or (phase.epochs * EMA_SHARE if pays else None)
 
 
 def choose(config: Train, images: int, classes: int) -> Recipe:
-    """The recipe for so many training images and classes.
+    """Return the recipe for the given numbers of training images and classes.
 
-    It does not look at the device: the same config is to give the same model wherever it is trained. Raises
-    ConfigError where Ultralytics' own recipe is asked for together with a rate that it would ignore.
+    It ignores the device, so that a config gives the same model wherever it is trained. Raises ConfigError if
+    Ultralytics' own recipe is requested together with a rate that it would ignore.
     """
     if config.recipe == "ultralytics":
         return _ultralytics(config)
@@ -66,12 +66,15 @@ def choose(config: Train, images: int, classes: int) -> Recipe:
         "lr0": _choice(config.lr0, lr0, f"Ultralytics' rule for AdamW and {classes} classes"),
     }
     ours: dict[str, tuple[Any, str]] = {
-        "nbs": (batch, "every batch is a step; stock gradients wait for 64 images, three steps an epoch for 200"),
-        "optimizer": ("AdamW", "what `auto` takes for short trainings; `auto` itself would ignore the rate of a phase"),
-        "momentum": (0.9, "what `auto` takes with AdamW"),
-        "warmup_epochs": (0.5, "steps are few; the default of 3 epochs would be most of a phase"),
-        "warmup_bias_lr": (0.0, "what `auto` takes with AdamW; biases that begin at 0.1 lose what they know"),
-        "close_mosaic": (10, "Ultralytics' own: a phase's last ten epochs see no mosaic; with more of it BCCD lost"),
+        "nbs": (batch, "every batch is a step; by default a step needs 64 images, which is 3 steps per epoch for 200"),
+        "optimizer": ("AdamW", "as `auto` chooses for short trainings; `auto` itself would ignore a phase's rate"),
+        "momentum": (0.9, "as `auto` chooses with AdamW"),
+        "warmup_epochs": (0.5, "steps are few; the default of 3 epochs would fill most of a phase"),
+        "warmup_bias_lr": (0.0, "as `auto` chooses with AdamW; a rate of 0.1 would undo what biases have learnt"),
+        "close_mosaic": (
+            10,
+            "Ultralytics' default: no mosaic in a phase's last 10 epochs; more mosaic cost mAP on BCCD",
+        ),
     }
     for key, (value, reason) in ours.items():
         reasons[key] = _choice(config.args.get(key), config.args.get(key, value), reason)
@@ -84,9 +87,9 @@ def choose(config: Train, images: int, classes: int) -> Recipe:
 
 
 def is_best(fitness: float, best: float) -> bool:
-    """Whether an epoch, or a phase, is preferred to an earlier one of `best`, which is the most so far or of all.
+    """Return whether an epoch or phase of this fitness (val mAP50-95) is preferred to an earlier one with `best`.
 
-    Within NOISE the later one is: it has seen more, at a lower rate.
+    Within NOISE the later one is preferred: it has seen more images, at a lower rate.
     """
     return fitness >= best - NOISE
 
@@ -95,12 +98,12 @@ def _choice(given: Any, value: Any, reason: str) -> Choice:
     return {"value": value, "reason": reason if given is None else GIVEN}
 
 
-_EPOCHS = "about 2,000 images seen unfrozen, 5 epochs at least, and a quarter as many frozen before"
-_BATCH = "4 below 1,500, 8 below 5,000, then 16; few images need many steps"
+_EPOCHS = "unfrozen epochs that see about 2,000 images, at least 5; before them a quarter as many frozen ones"
+_BATCH = "4 below 1,500, 8 below 5,000, otherwise 16; few images need many steps"
 
-_EMA_SPAN = f"a twelfth of a phase of {LONG} epochs or more, and of a last one of {FEW} or fewer"
-_EMA = "Ultralytics' average needs thousands of steps to begin: after 600 it still looks back over one and a half"
-_BEST = "the highest of many noisy figures is often luck, and the last epochs had the lowest rate"
+_EMA_SPAN = f"a twelfth of a phase of {LONG} epochs or more, and of a last phase of {FEW} or fewer"
+_EMA = "Ultralytics' average needs thousands of steps to take effect: after 600 it spans only one and a half"
+_BEST = "the maximum of many noisy scores is often luck, and the last epochs had the lowest rate"
 
 _FEW_STEPS = {
     "rate": (
@@ -108,15 +111,15 @@ _FEW_STEPS = {
         "by epoch, the last of two would still have half the rate",
     ),
     "heads": (
-        f"alike in a last phase of {FEW} epochs or fewer",
-        "Ultralytics moves the loss from the one-to-many head to the one-to-one, from 0.8 and 0.2 to 0.1 and 0.9; "
-        "AdamW steps by a gradient's recent size, so backbone, neck and the first head would stand still at the end",
+        f"equal weight in a last phase of {FEW} epochs or fewer",
+        "Ultralytics shifts the loss weights of the one-to-many and one-to-one heads from 0.8 and 0.2 to 0.1 and 0.9; "
+        "AdamW scales steps by recent gradients, so backbone, neck and the first head would hardly move at the end",
     ),
 }
 
 
 def epochs(images: int) -> tuple[int, int]:
-    """Epochs of the frozen phase and of the free one."""
+    """Return the number of epochs of the frozen phase and of the unfrozen one."""
     free = min(max(5, round(2000 / max(images, 1))), 60)
     return max(1, round(free / 4)), free
 

@@ -1,4 +1,4 @@
-"""What a training came to: `train.json`, phase by phase, and the last line for the person at the keyboard."""
+"""Record the outcome of a training: `train.json` with all phases, and the last line on the terminal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PACKAGES = ("ultralytics-opencv-headless", "torch", "albumentations", "opencv-py
 
 
 def of_phase(run: Run, plan: PhasePlan, folder: PhaseFolder, saved: Any, proof: Proof, seconds: float) -> TrainedPhase:
-    """Return the part of `train.json` of one phase, whose `saved` model is a DetectionModel."""
+    """Return one phase's part of `train.json`; `saved` is its DetectionModel."""
     progress, trainable = files.read_json(folder.progress), files.read_json(folder.digests)["trainable"]
     sizes = {name: parameter.numel() for name, parameter in saved.named_parameters()}
     return {
@@ -30,7 +30,7 @@ def of_phase(run: Run, plan: PhasePlan, folder: PhaseFolder, saved: Any, proof: 
         "started_from": plan.started_from,
         "epochs": progress["epochs"],
         "best_epoch": progress["best_epoch"],
-        # Ultralytics gives 0 where there was nothing to find.
+        # Ultralytics returns 0 if val has no objects.
         "best_fitness": progress["best_fitness"] if receipt_record.val_has_objects(run) else None,
         "freeze": list(plan.freeze),
         "lr0": plan.lr0,
@@ -47,8 +47,8 @@ def of_phase(run: Run, plan: PhasePlan, folder: PhaseFolder, saved: Any, proof: 
 
 
 def best_phase(records: Sequence[TrainedPhase]) -> int:
-    """Return the number of the phase, from 1, that becomes the model: the best by the validation split."""
-    fitness = [record["best_fitness"] or 0.0 for record in records]  # unmeasured in one, unmeasured in all
+    """Return the number (from 1) of the phase that becomes the model: the best one on the validation split."""
+    fitness = [record["best_fitness"] or 0.0 for record in records]  # if one is unknown, all are
     return max(number for number, value in enumerate(fitness, start=1) if is_best(value, max(fitness)))
 
 
@@ -59,7 +59,7 @@ def of_training(
     classes_kept: list[str],
     device: str,
 ) -> Training:
-    """Return what `train.json` says of the whole training."""
+    """Return the content of `train.json`."""
     import torch
 
     return {
@@ -82,21 +82,21 @@ def of_training(
 
 
 def last_line(source: Source, records: Sequence[TrainedPhase], no_effect: str, model: Path) -> str:
-    """Say in one line what was trained; `no_effect` names an option that had none."""
+    """Return the summary line; `no_effect` is a warning about an ignored option, or empty."""
     best, epochs = best_phase(records), sum(record["epochs"] for record in records)
     fitness = records[best - 1]["best_fitness"]
     figure = "unknown" if fitness is None else f"{fitness:.3f}"
     frozen = max(record["proof"]["frozen_tensors"] for record in records)
     unused = [
-        f"phase {record['phase']} computed frozen layers once and so applied no {', '.join(record['without_effect'])}"
+        f"phase {record['phase']} trained on cached features, without {', '.join(record['without_effect'])}"
         for record in records
         if record["without_effect"]
     ]
-    said = [
+    parts = [
         f"{epochs} epoch{'' if epochs == 1 else 's'} from {source.words} "
         f"in {sum(record['seconds'] for record in records):.0f} s, val mAP50-95 {figure} in phase {best}, "
         + (f"{frozen} frozen tensors proven unchanged" if frozen else "nothing frozen"),
         *unused,
         *([no_effect] if no_effect else []),
     ]
-    return f"{'; '.join(said)} -> {model}"
+    return f"{'; '.join(parts)} -> {model}"

@@ -1,4 +1,4 @@
-"""What outlives a kill: how a training began, and the files of its phases from which it goes on."""
+"""Keep what a killed training needs to resume: what it depends on, and the files of its phases."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.config import Train
 from pipeline.run import Run
 from pipeline.train.source import Source
 
-# As in the Makefile's TRAIN_CODE: a training that was begun with other code is begun again.
+# As in the Makefile's TRAIN_CODE: a training that other code began starts again.
 SHARED = ("boxes", "files", "history", "parallel")
 UPSTREAM = ("__init__", "checkpoints", "environment", "loader")
 RECORDS = ("__init__", "base", "receipt", "training")
@@ -33,7 +33,7 @@ class PhaseFolder:
     """The files of one phase.
 
     Ultralytics writes its last.pt and best.pt in place, so a kill can leave half a file. `last_epoch` and `best_epoch`
-    are copies, written aside and renamed; only they are ever read back.
+    are copies, written to a temporary name and renamed; resuming reads only these.
     """
 
     path: Path
@@ -51,7 +51,7 @@ class PhaseFolder:
         return self.path / "resume_best.pt"
 
     def exact(self, epochs: int) -> Path:
-        """What the checkpoint after so many epochs leaves out."""
+        """Return the file with the exact state after `epochs` epochs, which the checkpoint leaves out."""
         return self.path / f"resume_exact{epochs}.pt"
 
     @property
@@ -61,12 +61,12 @@ class PhaseFolder:
 
     @property
     def features(self) -> Path:
-        """Which features were computed once, split by split, and why."""
+        """Whether the features of each split were cached, and why."""
         return self.path / "features.json"
 
     @property
     def progress(self) -> Path:
-        """What the epochs so far came to; its `seconds` are those of all attempts together."""
+        """The state after the epochs so far; its `seconds` include all attempts."""
         return self.path / "progress.json"
 
     @property
@@ -80,7 +80,7 @@ class PhaseFolder:
 
     @property
     def record(self) -> Path:
-        """The phase's part of `train.json`; there once the phase is finished."""
+        """The phase's part of `train.json`; written when the phase is finished."""
         return self.path / "phase.json"
 
     @property
@@ -88,13 +88,13 @@ class PhaseFolder:
         return all(path.is_file() for path in (self.last_epoch, self.best_epoch, self.digests, self.progress))
 
     def forget_after(self, epochs: int) -> None:
-        """Drop later rows of `results`: Ultralytics writes an epoch there before it saves it, and one may be lost."""
+        """Drop later rows of `results`: Ultralytics writes a row before it saves the epoch, which a kill can lose."""
         header, *rows = self.results.read_text(encoding="utf-8").splitlines(keepends=True)
         kept = [row for row in rows if int(row.partition(",")[0]) <= epochs]
         files.write_text(self.results, "".join([header, *kept]))
 
     def tidy(self) -> None:
-        """Delete what a finished phase needs no more, Ultralytics' own checkpoints included."""
+        """Delete the files that a finished phase no longer needs, including Ultralytics' own checkpoints."""
         for leftover in self.path.glob("resume*.pt"):
             leftover.unlink()
         shutil.rmtree(self.path / "weights", ignore_errors=True)
@@ -102,7 +102,7 @@ class PhaseFolder:
 
 @dataclass(frozen=True, slots=True)
 class Stopwatch:
-    """Measure the seconds of a phase; `earlier` are those of attempts that were killed."""
+    """A stopwatch for a phase; `earlier` holds the seconds of killed attempts."""
 
     earlier: float = 0.0
     began: float = field(default_factory=time.perf_counter)
@@ -113,7 +113,7 @@ class Stopwatch:
 
 
 def beginning(config: Train, seed: int, source: Source, teacher: Path | None, data: YoloDataset) -> dict[str, Any]:
-    """Describe all that a training depends on."""
+    """Return everything that a training depends on; a killed training resumes only if this is unchanged."""
     return {
         "train": config.model_dump(mode="json"),
         "seed": seed,
@@ -125,7 +125,7 @@ def beginning(config: Train, seed: int, source: Source, teacher: Path | None, da
 
 
 def data_digest(data: YoloDataset) -> str:
-    """Hash names and sizes of the images and all their labels, so that a label fixed meanwhile is noticed."""
+    """Hash class names, image names, image sizes in bytes and all labels of train and val."""
     digest = hashlib.sha256(repr(data.names).encode())
     for image in (*data.files("train"), *data.files("val")):
         digest.update(f"{image.name} {image.stat().st_size}\n".encode() + data.label_file(image).read_bytes())
@@ -133,7 +133,7 @@ def data_digest(data: YoloDataset) -> str:
 
 
 def continue_or_clear(run: Run, beginning: Mapping[str, Any]) -> None:
-    """Keep a half-done training only if this one would begin in the same way."""
+    """Keep an unfinished training only if it began in the same way; otherwise delete it and record `beginning`."""
     known = _unfinished(run)
     if not (known.is_file() and files.read_json(known) == beginning):
         shutil.rmtree(run.train, ignore_errors=True)
@@ -141,7 +141,7 @@ def continue_or_clear(run: Run, beginning: Mapping[str, Any]) -> None:
 
 
 def finish(run: Run) -> None:
-    """Mark the training as finished: the next one begins anew."""
+    """Mark the training as finished, so that the next one starts from the beginning."""
     _unfinished(run).unlink()
 
 

@@ -1,4 +1,4 @@
-"""Where a training starts from, and the teacher that it may learn from."""
+"""Find the weights that a training starts from, and the teacher that it may learn from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.upstream import checkpoints
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Source weights and the model in them; `instead_of` names the weights that `train.fallback` stands in for."""
+    """Source weights and their model; `instead_of` names the weights that `train.fallback` replaces, or is None."""
 
     path: Path
     model: Any
@@ -26,18 +26,18 @@ class Source:
         return f"{self.path.name} instead of {self.instead_of}" if self.instead_of else self.path.name
 
     def record(self) -> dict[str, Any]:
-        """Name and digest, for `train.json`. A .yaml has no weights, so no digest."""
+        """Return name and digest for `train.json`. A .yaml has no weights and so no digest."""
         sha256 = files.sha256(self.path) if self.path.suffix == ".pt" else None
         return {"name": self.path.name, "sha256": sha256, "instead_of": self.instead_of}
 
     def known_classes(self, names: Sequence[str]) -> list[str]:
-        """List the classes whose rows of the head are kept: the source knows their names (Ultralytics' `cls_remap`)."""
+        """Return the classes that the source knows by name, whose head rows Ultralytics keeps (`cls_remap`)."""
         known = {str(name).strip().lower() for name in getattr(self.model, "names", {}).values()}
         return [name for name in names if name.strip().lower() in known]
 
 
 def find(config: Train) -> Source:
-    """Find and load the source weights. Raises WeightsError, or ConfigError for a .yaml that is no model."""
+    """Find and load the source weights. Raises WeightsError, or ConfigError for a .yaml that describes no model."""
     path = checkpoints.find(config.weights, config.fallback)
     instead_of = config.weights if path.name != Path(config.weights).name else None
     return Source(path, _random_model(path) if path.suffix == ".yaml" else checkpoints.load(path)[0], instead_of)
@@ -53,11 +53,11 @@ def _random_model(path: Path) -> Any:
 
 
 def find_teacher(config: Train) -> Path | None:
-    """Find the model that Ultralytics' distillation learns from, looked for like source weights; None without one."""
+    """Return the path of the teacher for Ultralytics' distillation, or None. Raises WeightsError or ConfigError."""
     if not (name := config.args.get("distill_model")):
         return None
     path = checkpoints.find(str(name))
     if path.suffix != ".pt":
-        raise ConfigError(f"train.args.distill_model: {name}: a teacher has to know something; name a .pt file")
+        raise ConfigError(f"train.args.distill_model: {name}: a teacher needs trained weights; name a .pt file")
     checkpoints.load(path)
     return path

@@ -1,9 +1,9 @@
-"""Fine-tune in phases, each with its own frozen layers, and prove that frozen meant frozen.
+"""Fine-tune in phases, each with its own frozen layers, and prove that frozen layers did not change.
 
-source      the weights it starts from, the teacher        plan        what each phase will do, checked
-arguments   what `train.args` may hold                     recipe      what the config leaves open
-resume      what outlives a kill                           phase       one call of Ultralytics' trainer
-record      train.json and the last line                   freeze      what is frozen, and the proof
+source      the source weights and the teacher             plan        the checked plan of each phase
+arguments   the keys that `train.args` may hold            recipe      the settings that the config leaves open
+resume      the files that survive a kill                  phase       one call of Ultralytics' trainer
+record      train.json and the summary line                freeze      the frozen layers, and the proof
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ LOADERS = 4  # worker processes that load images for a GPU; on a CPU Ultralytics
 def main(config: Train, run: Run, seed: int, device: str, workers: int | None = None) -> str:
     """Train all phases on `run.augmented` and write `run.train_record`, then `run.model`.
 
-    A training that was killed goes on from its last finished epoch if nothing it depends on has changed.
-    Raises ConfigError, WeightsError or DataError before the first step where it cannot be done.
+    A killed training resumes after its last finished epoch if nothing it depends on has changed.
+    Raises ConfigError, WeightsError or DataError before the first step if the config cannot be fulfilled.
     """
     environment.prepare()
     arguments.check(config.args, config.recipe)
@@ -70,14 +70,14 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int | None = 
 def _check_device(device: str) -> None:
     if "," in device and find_spec("cloudpickle") is None:
         raise PipelineError(
-            f"--device {device}: Ultralytics trains on several devices with cloudpickle, which is not installed; "
-            ".venv/bin/python -m pip install cloudpickle"
+            f"--device {device}: training on several devices needs cloudpickle, which is not installed; "
+            "run .venv/bin/python -m pip install cloudpickle"
         )
     environment.check_device(device)
 
 
 def _drop_other_features(run: Run, records: list[TrainedPhase]) -> None:
-    """Delete what this training did not use: features of other images, sizes or weights."""
+    """Delete cached features that this training did not use: those of other images, sizes or weights."""
     splits = [split for one in records for split in (one["features"] or {}).values()]
     used = {Path(split["file"]).stem for split in splits if split["cached"]}
     for path in run.features.glob("*"):

@@ -1,6 +1,6 @@
-"""Ultralytics' detection trainer for one phase: it follows the plan, and keeps what a resume and the proof need.
+"""Extend Ultralytics' detection trainer to follow a phase's plan and keep what resuming and the proof need.
 
-Imported late, by `phase` alone: it brings torch and Ultralytics with it.
+Only `phase` imports this, and late: it imports torch and Ultralytics.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from pipeline.upstream import checkpoints
 
 
 def trainer_class(plan: PhasePlan, folder: PhaseFolder, clock: Stopwatch) -> type[PhaseTrainer]:
-    """Return the trainer of one phase. Ultralytics makes the object itself, so it is handed a class."""
+    """Return the trainer class of one phase. Ultralytics creates the object itself, so it needs a class."""
     return type("PhaseTrainer", (PhaseTrainer,), {"plan": plan, "folder": folder, "clock": clock})
 
 
 def student(model: Any) -> Any:
-    """Return the model that is trained: with a teacher, Ultralytics trains it inside a DistillationModel."""
+    """Return the trained model itself; with a teacher, Ultralytics wraps it in a DistillationModel."""
     model = unwrap_model(model)
     return getattr(model, "student_model", model)
 
 
 class PhaseTrainer(CpuTrainer):
-    """In the order in which Ultralytics calls it: model and data, optimizer, epochs, end."""
+    """A trainer for one phase. Methods are in the order in which Ultralytics calls them."""
 
     plan: ClassVar[PhasePlan]
     folder: ClassVar[PhaseFolder]
@@ -57,7 +57,7 @@ class PhaseTrainer(CpuTrainer):
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
         if not self.plan.cache:
             return super().build_dataset(img_path, mode, batch)
-        # As Ultralytics builds it for validation: no augmentation, and rectangles for the validation split alone.
+        # As Ultralytics builds it for validation: without augmentation, and rectangular for the val split only.
         model = unwrap_model(self.model)
         stride, rect = max(int(model.stride.max()), 32), mode == "val"
         fraction = None if rect else self.args.fraction
@@ -121,22 +121,22 @@ class PhaseTrainer(CpuTrainer):
         super().plot_training_samples(batch, ni)
 
     def validate(self) -> Any:
-        self.validator.args.plots = self.args.plots  # or it would remember the epochs that it drew nothing for
+        self.validator.args.plots = self.args.plots  # otherwise it keeps the setting of epochs without plots
         return super().validate()
 
     def _handle_nan_recovery(self, epoch: int) -> bool:
-        # Ultralytics tries again from its last checkpoint, and in a first epoch goes on with what is left.
+        # Ultralytics retries from its last checkpoint, and in a first epoch it continues with broken weights.
         if all(math.isfinite(float(value.detach())) for value in (self.loss, *self.tloss.values())):
             return False
         last = self.folder.last_epoch
-        kept = f"the last good weights are {last}" if last.is_file() else "none is kept"
+        kept = f"the last good weights are in {last}" if last.is_file() else "there is no earlier epoch to return to"
         raise PipelineError(
-            f"{self.folder.path.name}: the loss is no number any more in epoch {epoch + 1}; "
+            f"{self.folder.path.name}: the loss became NaN or infinite in epoch {epoch + 1}; "
             f"lower train.lr0 (this phase's is {self.args.lr0:g}); {kept}"
         )
 
     def save_model(self) -> bool:
-        # In memory the comparison is exact to the last bit; on disk it is to half precision.
+        # The comparison is bit-exact in memory; on disk it is in half precision.
         if changed := freeze.moved(self.frozen_before, student(self.model)):
             raise PipelineError(f"{self.folder.path}: {freeze.complaint(changed)}")
         with features.ordinary(self.ema.ema) if self.plan.cache else nullcontext():
@@ -145,17 +145,17 @@ class PhaseTrainer(CpuTrainer):
         return bool(saved)
 
     def final_eval(self) -> None:
-        # Between phases nobody reads Ultralytics' plots, and figures are the validate stage's work. The last
-        # epoch drew its own; where it is the best, Ultralytics would validate it and draw them once more.
+        # Nobody reads Ultralytics' plots of earlier phases, and the validate stage computes the figures. If the last
+        # epoch is the best, its plots exist already, and Ultralytics would only validate and draw them again.
         if self.plan.is_last and files.read_json(self.folder.progress)["best_epoch"] != self.epoch + 1:
             files.copy(self.folder.best_epoch, self.best)
             if self.plan.cache:
-                self.test_loader.dataset.features = None  # best.pt is read anew, and is asked about images
+                self.test_loader.dataset.features = None  # Ultralytics reloads best.pt, which needs images
             super().final_eval()
 
 
 def keep_epoch(trainer: PhaseTrainer) -> None:
-    """Keep what Ultralytics has just saved, so that a kill from here on costs no epoch; `last_epoch` comes last."""
+    """Copy what Ultralytics has just saved, so that a later kill costs no epoch; `last_epoch` is written last."""
     folder, epochs = trainer.folder, trainer.epoch + 1
     fitness = None if trainer.fitness is None else round(float(trainer.fitness), 6)  # None: nothing validated yet
     best = {"best_epoch": epochs, "best_fitness": fitness}

@@ -1,6 +1,6 @@
-"""Source weights: find, download and verify them, and load a checkpoint without running code from it.
+"""Find, download and verify source weights, and load a checkpoint without running code from it.
 
-Loading imports Ultralytics, the rest does not: `params` looks for weights before every make.
+Only loading imports Ultralytics, because `params` looks for weights before every make.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ KNOWN = {"yolo26n.pt": "9b09cc8bf347f0fc8a5f7657480587f25db09b34bf33b0652110fb03
 
 
 def find(name: str, fallback: str | None = None) -> Path:
-    """Return the file of source weights, downloading it into `data/weights` if it is nowhere on this machine.
+    """Return the file of source weights; download it into `data/weights` if it is not on this machine.
 
-    `fallback` names other weights, which must be on this machine, for when the download fails; a line says so.
-    `NAME.yaml` is a model with random weights and needs no file. Raises WeightsError with the ways out.
+    If that fails, local weights named by `fallback` replace it, with a printed warning. `NAME.yaml` is a model with
+    random weights and needs no file. Raises WeightsError, which says what to do.
     """
     if Path(name).suffix == ".yaml":
         return Path(name)
@@ -51,7 +51,7 @@ def find(name: str, fallback: str | None = None) -> Path:
 
 
 def locate(name: str) -> Path | None:
-    """The file of source weights on this machine: the path itself, or `data/weights/NAME`; None if it is neither."""
+    """Return the local file of source weights: the path itself or `data/weights/NAME`; None if there is neither."""
     path = Path(name)
     candidates = [path, HOME / name] if path.name == name else [path]
     return next((file for file in candidates if file.suffix == ".pt" and file.is_file()), None)
@@ -86,11 +86,11 @@ def _download(name: str) -> Path:
 
 
 def _check_download(file: Path) -> None:
-    """Compare a download with its known digest; print a line where none is known. Raises WeightsError."""
+    """Compare a download with its known digest; print a warning if none is known. Raises WeightsError."""
     digest = files.sha256(file)
     if file.name not in KNOWN:
         logs.say(
-            f"train: {file.name}: downloaded, and not verified: no digest of it is known here; its sha256 is {digest}"
+            f"train: {file.name}: downloaded but not verified, as its digest is not known here; its sha256 is {digest}"
         )
     elif digest != KNOWN[file.name]:
         raise WeightsError(
@@ -100,9 +100,9 @@ def _check_download(file: Path) -> None:
 
 
 def _reachable() -> bool:
-    """Whether the download host answers, by way of the proxy if there is one, within PROBE_SECONDS.
+    """Return whether the download host answers within PROBE_SECONDS, through the proxy if there is one.
 
-    In a thread that is left behind: a name server that keeps silent holds its caller for as long as it likes.
+    The request runs in a thread that may be abandoned: a silent name server can block its caller indefinitely.
     """
     answers: list[bool] = []
 
@@ -120,30 +120,30 @@ def _reachable() -> bool:
 
 
 def load(path: Path) -> tuple[Any, dict[str, Any]]:
-    """The float32 model of an Ultralytics detection checkpoint, in eval mode, and the checkpoint itself.
+    """Load an Ultralytics detection checkpoint: return its float32 model in eval mode and the checkpoint itself.
 
-    Raises WeightsError where the file is not one, or asks for anything that is not on the allow-list:
-    nothing of it has been executed then.
+    Raises WeightsError, without having executed any of its code, if the file is no such checkpoint or needs a class
+    that is not on the allow-list.
     """
     from ultralytics.nn.tasks import SAFE_LOAD, DetectionModel, load_checkpoint
 
     if not SAFE_LOAD:
-        raise RuntimeError("environment.prepare() has to come before the first import of Ultralytics")
+        raise RuntimeError("Ultralytics was imported too early; call environment.prepare() first")
     way_out = "get it again from where you trust it"
     try:
         model, checkpoint = load_checkpoint(path)
-    except Exception as error:  # damage comes in a dozen ways, a refused class as Ultralytics' TypeError
+    except Exception as error:  # damage raises many types, a refused class Ultralytics' TypeError
         first = " ".join(str(error).split())[:160] or type(error).__name__
         raise WeightsError(f"{path}: not an Ultralytics checkpoint, or damaged ({first}); {way_out}") from None
     if not isinstance(model, DetectionModel):
         raise WeightsError(
-            f"{path}: a model for {getattr(model, 'task', '?')}, not for detection; choose yolo26n.pt or its kin"
+            f"{path}: a model for {getattr(model, 'task', '?')}, not for detection; choose one such as yolo26n.pt"
         )
     return model, checkpoint
 
 
 def imgsz_of(model_file: Path) -> int:
-    """The image size that a run's model was trained at. Raises DataError where there is no model yet."""
+    """Return the image size in pixels that a run's model was trained at. Raises DataError if there is no model."""
     if not model_file.is_file():
         raise DataError(f"{model_file}: not there; `make train` writes it")
     return int(load(model_file)[0].args["imgsz"])

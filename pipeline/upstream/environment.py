@@ -1,8 +1,8 @@
-"""The process that Ultralytics runs in, and its devices.
+"""Set up the process that Ultralytics runs in, and check devices.
 
-A checkpoint is a pickle, and a pickle is a program. Ultralytics runs it unless told otherwise, so it is
-told otherwise here, for the whole process and before it is imported: PyTorch's weights-only unpickler,
-an allow-list of torch's and Ultralytics' own layer classes, and no `eval` of what a model's YAML says.
+A checkpoint is a pickle, and a pickle is a program. By default Ultralytics runs it. `prepare` forbids that for the
+whole process, before the import: PyTorch's weights-only unpickler, an allow-list of torch's and Ultralytics' own layer
+classes, and no `eval` of text in a model's YAML.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ CACHE = Path(".cache")
 
 
 def prepare() -> None:
-    """Set up the process for Ultralytics. Call before the first import of it."""
+    """Set up the process for Ultralytics. Call this before the first import of Ultralytics."""
     os.environ["ULTRALYTICS_SAFE_LOAD"] = "true"
     os.environ["YOLO_AUTOINSTALL"] = "false"  # no surprise installs
-    os.environ["YOLO_OFFLINE"] = "true"  # no telemetry, no version checks; downloads asked for still work
+    os.environ["YOLO_OFFLINE"] = "true"  # no telemetry or version checks; requested downloads still work
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
     os.environ.setdefault("YOLO_CONFIG_DIR", str(CACHE.resolve()))
     os.environ.setdefault("MPLCONFIGDIR", str((CACHE / "matplotlib").resolve()))
     os.environ.setdefault("OMP_NUM_THREADS", str(parallel.cores()))
-    # Before a thread of libgomp sleeps it looks 300,000 times whether there is work: beside other processes, on a core
-    # that they could use. It looks 1,000 times here, libgomp's own number for more threads than cores.
+    # An idle libgomp thread polls for work 300,000 times before it sleeps, on a core that other processes could use.
+    # Here it polls 1,000 times, libgomp's own number when there are more threads than cores.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     _bring_fonts(Path(os.environ["YOLO_CONFIG_DIR"]) / "Ultralytics")
 
     from ultralytics.utils import torch_utils
 
-    # Ultralytics computes on `cores - 1` threads: on a 2-core machine, on one.
+    # By default Ultralytics uses `cores - 1` threads: one on a machine with two cores.
     torch_utils.NUM_THREADS = parallel.cores()
-    # Ultralytics' `deterministic` also has PyTorch fill all memory that it allocates: 3 % of a step, for nothing, as
-    # no tensor is read before it is written.
+    # Ultralytics' `deterministic` also makes PyTorch fill all memory that it allocates. That takes 3 % of a step and
+    # gains nothing, because no tensor is read before it is written.
     torch_utils.torch.utils.deterministic.fill_uninitialized_memory = False
 
 
 def _bring_fonts(config: Path) -> None:
-    """Ultralytics downloads Arial for its plots; Matplotlib brought a font along that does as well."""
+    """Copy Matplotlib's font where Ultralytics expects Arial, so that it does not download one for its plots."""
     import matplotlib
 
     font = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
@@ -52,14 +52,14 @@ def _bring_fonts(config: Path) -> None:
 
 
 def torch_device(device: str) -> Any:
-    """Return the torch device that `--device` names; empty means the best there is. Raises as `check_device`."""
+    """Return the torch device that `--device` names; empty means the best one. Raises PipelineError."""
     from ultralytics.utils.torch_utils import select_device
 
     try:
         return select_device(device, verbose=False)
     except (AssertionError, RuntimeError, ValueError):
         raise PipelineError(
-            f"--device {device}: this machine has no such device; name cpu, or leave it out for the best there is"
+            f"--device {device}: this machine has no such device; use cpu, or omit --device to select the best one"
         ) from None
 
 
@@ -69,7 +69,7 @@ def check_device(device: str) -> None:
 
 
 def device_name(device: str) -> str:
-    """What the processor or GPU calls itself, for records."""
+    """Return the model name of the processor or GPU, for records."""
     import torch
     from ultralytics.utils.torch_utils import get_cpu_info
 
@@ -78,5 +78,5 @@ def device_name(device: str) -> str:
 
 
 def is_gpu(device: str) -> bool:
-    """Whether `--device` is one for which Ultralytics loads images in worker processes."""
+    """Return whether Ultralytics loads images in worker processes for this `--device`."""
     return torch_device(device).type not in ("cpu", "mps")

@@ -1,4 +1,4 @@
-"""Ultralytics' data loader for a training on a CPU. Imported late: it brings torch and Ultralytics with it."""
+"""Load batches in-process for a training on a CPU. Import it late: it imports torch and Ultralytics."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ultralytics.data.build import InfiniteDataLoader
 
 
 class InProcessLoader(InfiniteDataLoader):  # type: ignore[misc]  # Ultralytics has no types
-    """A data loader without worker processes, Ultralytics' choice on a CPU, whose epochs can be repeated.
+    """A zero-worker data loader (Ultralytics' default on a CPU) with repeatable epochs.
 
-    Each epoch depends only on the state of the random numbers at its start, so a killed training can resume there.
-    If `ahead`, a thread loads the next batch during the training step. It shares the random numbers with the main
-    thread, so nothing else may draw any between two batches. It works on one core: with a second team of OpenMP
-    threads, libgomp puts the first to sleep after every operation, which doubled the seconds per epoch on two cores.
+    Each epoch depends only on the random state at its start, so a killed training can resume there. If `ahead`, a
+    background thread prefetches the next batch. It shares the random state with the main thread, so nothing else may
+    draw random numbers between two batches. It uses one core: with a second team of OpenMP threads libgomp puts the
+    first to sleep after every operation, which doubled the time per epoch on two cores.
     """
 
     ahead: bool = True
@@ -25,7 +25,7 @@ class InProcessLoader(InfiniteDataLoader):  # type: ignore[misc]  # Ultralytics 
 
     @classmethod
     def of(cls, loader: InfiniteDataLoader, ahead: bool) -> InProcessLoader:
-        """Turn a loader of Ultralytics' into one of these."""
+        """Convert a loader of Ultralytics into an InProcessLoader, in place."""
         assert type(loader) is InfiniteDataLoader
         loader.__class__ = cls
         assert isinstance(loader, cls)
@@ -46,7 +46,7 @@ class InProcessLoader(InfiniteDataLoader):  # type: ignore[misc]  # Ultralytics 
                 yield batch
 
     def close(self) -> None:
-        """Also wait for the batch on its way, if an epoch was broken off: it draws random numbers."""
+        """Also wait for the pending batch of an interrupted epoch, because it draws random numbers."""
         if self.coming is not None:
             wait([self.coming])
         super().close()

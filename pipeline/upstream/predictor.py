@@ -1,4 +1,4 @@
-"""Ultralytics' predictor, with every label of a box. Imported late: it brings torch and Ultralytics with it."""
+"""Predict with every class of a box. Import it late: it imports torch and Ultralytics."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from ultralytics.utils.nms import non_max_suppression
 
 
 class BothPredictor(DetectionPredictor):  # type: ignore[misc]  # Ultralytics has no types
-    """Keep, beside the results with the best class of each box, those with every class, and the last tensors.
+    """A predictor that returns the best class of each box and also keeps results with every class, from one pass.
 
-    The first are not a part of the second: a class that is only the second best of its box suppresses its neighbours
-    in the second, and not in the first. Both come from one pass through the network.
+    The former are not a subset of the latter: with every class, the second-best class of a box suppresses its
+    neighbours too. `tensors` holds the last input and output of the network.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -22,7 +22,7 @@ class BothPredictor(DetectionPredictor):  # type: ignore[misc]  # Ultralytics ha
 
     def postprocess(self, preds: Any, img: Any, orig_imgs: Any, **kwargs: Any) -> Any:
         self.tensors = img, preds[0] if isinstance(preds, (list, tuple)) else preds
-        found = non_max_suppression(
+        detections = non_max_suppression(
             preds,
             self.args.conf,
             self.args.iou,
@@ -30,16 +30,16 @@ class BothPredictor(DetectionPredictor):  # type: ignore[misc]  # Ultralytics ha
             max_det=self.args.max_det,
             end2end=getattr(self.model, "end2end", False),
         )
-        self.every_label += self.construct_results(found, img, orig_imgs, **kwargs)
+        self.every_label += self.construct_results(detections, img, orig_imgs, **kwargs)
         return super().postprocess(preds, img, orig_imgs, **kwargs)
 
 
 def predict(model: Any, source: str | list[str], device: str, **settings: Any) -> list[tuple[Any, Any]]:
     """Return Ultralytics' results for each image: with the best class of each box, and with every class.
 
-    `model` is a YOLO. `source` is the path of an image, which Ultralytics reads with OpenCV as a device does, or a
-    list of paths, which it reads with Pillow and makes one batch of. All go through the square letterbox that
-    exported models get. The tensors are in `model.predictor.tensors`.
+    `model` is a YOLO. `source` is the path of an image, which Ultralytics reads with OpenCV as a device does, or a list
+    of paths, which it reads with Pillow as one batch. All images pass through the square letterbox of exported models.
+    The network's tensors are in `model.predictor.tensors`.
     """
     best = model.predict(source, predictor=BothPredictor, rect=False, device=device or None, verbose=False, **settings)
     every, model.predictor.every_label = model.predictor.every_label, []

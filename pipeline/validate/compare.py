@@ -1,6 +1,6 @@
-"""Is this run better than that one, or is it noise? Paired: both runs on the same draws of the same images.
+"""Compare two runs by a paired bootstrap: both are evaluated on the same resamples of the same images.
 
-Only the images are drawn again. One training stands for each config, and another seed would move its figures too.
+Only the images are resampled. Each config is represented by one training; another seed would change its figures too.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from pipeline.records.coco import GroundTruth, Prediction
 from pipeline.run import Run
 
 SPLITS = ("val", "test")
-LIMITS = "intervals cover the choice of images, not the luck of the seed: one training each"
+LIMITS = "intervals cover the choice of images, not the seed: one training each"
 Resampled = NDArray[np.float64]  # [1 + resamples]: a figure of the split itself, then of every draw
 
 
 def main(run: Run, other: Run) -> str:
-    """Write `run.comparison` from the predictions that both runs have on disk.
+    """Write `run.comparison` from the predictions of both runs on disk.
 
-    Raises DataError where one has none, or the two were not measured on the same images and labels. A verdict
-    is about one figure; of twenty figures of equal runs, one will leave its 95 % interval by chance.
+    Raises DataError if a run has no predictions, or if the two were not evaluated on the same images and labels. Each
+    verdict is about one figure: of twenty figures of equal runs, one differs significantly by chance.
     """
     if other.root.resolve() == run.root.resolve():
         raise DataError(f"--against {other.root}: is the run itself; name another one")
@@ -60,8 +60,8 @@ def main(run: Run, other: Run) -> str:
             "splits": splits,
         },
     )
-    said = ", ".join(f"{split} mAP50-95 {_in_words(splits[split]['figures']['map50_95'])}" for split in splits)
-    return f"against {other.root}: {said} ({LIMITS}) -> {run.comparison}"
+    summary = ", ".join(f"{split} mAP50-95 {_in_words(splits[split]['figures']['map50_95'])}" for split in splits)
+    return f"against {other.root}: {summary} ({LIMITS}) -> {run.comparison}"
 
 
 def _in_words(figure: dict[str, Any]) -> str:
@@ -84,7 +84,7 @@ def _splits(run: Run, other: Run) -> list[str]:
 
 
 def _content(truth: GroundTruth) -> Any:
-    """Images and labels by name: ids count anew in every run."""
+    """Return images and labels keyed by name, because ids differ between runs."""
     names = {category["id"]: category["name"] for category in truth["categories"]}
     boxes: dict[int, list[Any]] = {image["id"]: [] for image in truth["images"]}
     for record in truth["annotations"]:
@@ -96,7 +96,7 @@ def _content(truth: GroundTruth) -> Any:
 
 
 def _as_in(truth: GroundTruth, their_truth: GroundTruth, predictions: list[Prediction]) -> list[Prediction]:
-    """Predictions with the image and category ids of `truth`."""
+    """Return the predictions with the image and category ids of `truth`."""
     images = _ids(_images(truth), _images(their_truth))
     categories = _ids(_categories(truth), _categories(their_truth))
     return [
@@ -114,12 +114,12 @@ def _categories(truth: GroundTruth) -> dict[str, int]:
 
 
 def _ids(ours: dict[str, int], theirs: dict[str, int]) -> dict[int, int]:
-    """Return our id for each of theirs."""
+    """Map each id of the other run to the id in this run."""
     return {number: ours[name] for name, number in theirs.items()}
 
 
 def differences(truth: GroundTruth, ours: list[Prediction], theirs: list[Prediction]) -> dict[str, Any]:
-    """Figures of both, the difference, its interval and the verdict, overall and per class."""
+    """Return both runs' figures, the difference, its interval and the verdict, overall and per class."""
     images = len(truth["images"])
     matches = match(truth, ours)
     run, against = bootstrap.with_draws(matches), bootstrap.with_draws(match(truth, theirs))

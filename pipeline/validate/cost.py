@@ -1,4 +1,4 @@
-"""What the model costs to run: parameters, arithmetic, and time on this machine."""
+"""Measure what the model costs to run: parameters, GFLOPs, and time on this machine."""
 
 from __future__ import annotations
 
@@ -13,20 +13,19 @@ from pipeline.records.metrics import Cost
 from pipeline.upstream import environment
 
 WARM_UP, RUNS = 3, 30
-# Ultralytics' preprocess, inference and postprocess: their sum is what is recorded.
+# The recorded time is the sum of Ultralytics' preprocess, inference and postprocess.
 INCLUDES = "letterbox, network and non-maximum suppression, without reading the file"
 
 
 def measure(model: Any, images: list[Path], imgsz: int, device: str) -> Cost:
     """Measure parameters and GFLOPs of the fused network, as Ultralytics counts them, and milliseconds per image.
 
-    Fused, since that is what predicts and is exported: BatchNorm folded into convolutions, the head that only
-    training needs left out. The time is that of `model.predict` on one decoded image after the other; the record says
-    what it includes.
+    The fused network is the one that predicts and is exported: BatchNorm is folded into convolutions, and the
+    training-only head is removed. The time is that of `model.predict` on one decoded image at a time.
     """
     from ultralytics.utils.torch_utils import get_flops, get_num_params
 
-    model.predictor = None  # Ultralytics' own, not the one that keeps every label
+    model.predictor = None  # time Ultralytics' own predictor, not ours
     milliseconds = []
     for number in range(WARM_UP + RUNS):
         image = pixels.read(images[number % len(images)])
@@ -37,7 +36,7 @@ def measure(model: Any, images: list[Path], imgsz: int, device: str) -> Cost:
     gflops = float(get_flops(network, imgsz))
     return {
         "parameters": int(get_num_params(network)),
-        "gflops": round(gflops, 3) if gflops else None,  # Ultralytics gives 0 where it cannot count
+        "gflops": round(gflops, 3) if gflops else None,  # Ultralytics returns 0 if it cannot count
         "imgsz": imgsz,
         "latency": {
             "device": environment.device_name(device),

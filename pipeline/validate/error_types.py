@@ -1,14 +1,14 @@
-"""What kind of mistake each prediction is, and the average precision that each kind costs.
+"""Classify the error of each prediction, and compute the average precision that each error type costs.
 
-The six kinds, their order of precedence and the way their costs are counted are TIDE's (Bolya et al., "TIDE: A
-General Toolbox for Identifying Object Detection Errors", ECCV 2020), at its two overlaps:
+The six types, their precedence and the computation of their costs follow TIDE (Bolya et al., "TIDE: A General Toolbox
+for Identifying Object Detection Errors", ECCV 2020), at its two IoU thresholds:
 
-    classification  overlaps an object of another class by 0.5
-    localisation    overlaps an object of its class by 0.1 to 0.5
-    both            neither class nor place: all that is none of the others
-    duplicate       overlaps an object of its class by 0.5 that a better scored prediction has found
-    background      overlaps nothing by more than 0.1
-    missed          an object not found, about which there is no classification or localisation error either
+    classification  IoU of at least 0.5 with an object of another class
+    localisation    IoU of 0.1 to 0.5 with an object of its class
+    both            neither class nor place is right, and no other type applies
+    duplicate       IoU of at least 0.5 with an object of its class that a higher-scored prediction has found
+    background      no IoU above 0.1 with any object
+    missed          an object that was not found, and that no classification or localisation error concerns
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from pipeline.records.metrics import Confusion
 FOREGROUND, BACKGROUND = 0.5, 0.1
 MISTAKES = ("classification", "localisation", "both", "duplicate", "background")
 KINDS = (*MISTAKES, "missed")
-MAX_DETECTIONS = 100  # of an image, all classes together: TIDE's own limit
-FIXABLE = ("classification", "localisation")  # the mistakes that, mended, find an object
+MAX_DETECTIONS = 100  # per image, all classes together: TIDE's own limit
+FIXABLE = ("classification", "localisation")  # the errors that find an object once they are fixed
 
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """A prediction, what it is ("tp" or one of MISTAKES), and the object it is about, None for background."""
+    """A prediction, its kind ("tp" or one of MISTAKES), and the object it concerns; None for background."""
 
     prediction: Prediction
     kind: PredictionKind
@@ -43,10 +43,10 @@ class Diagnosis:
 
 
 def diagnose(truth: GroundTruth, predictions: list[Prediction], max_detections: int | None = None) -> list[Diagnosis]:
-    """Every prediction with its kind, image by image, best score first."""
+    """Return every prediction with its kind, image by image, highest score first."""
     diagnoses = []
-    for labelled, found in by_image(truth, predictions):
-        diagnoses += _diagnose_image(labelled, found[:max_detections])
+    for labelled, predicted in by_image(truth, predictions):
+        diagnoses += _diagnose_image(labelled, predicted[:max_detections])
     return diagnoses
 
 
@@ -58,8 +58,8 @@ def _diagnose_image(labelled: list[Annotation], found: list[Prediction]) -> list
     takes = greedy(own, np.array([FOREGROUND]))[0]
     duplicated = own * np.isin(np.arange(len(labelled)), takes)
     best_own, best_other, best = own.max(axis=1), other.max(axis=1), iou.max(axis=1)
-    # Kind and object of each prediction, the first line that is true. The order is TIDE's: a box too far off is that,
-    # whatever else it overlaps.
+    # The first case that is true gives kind and object of a prediction. The order is TIDE's: a localisation error takes
+    # precedence over everything else that the box overlaps.
     cases = [
         ("tp", takes >= 0, takes),
         ("localisation", (best_own >= BACKGROUND) & (best_own <= FOREGROUND), own.argmax(axis=1)),
@@ -80,15 +80,15 @@ def _diagnose_image(labelled: list[Annotation], found: list[Prediction]) -> list
 
 
 def _same_class(found: list[Prediction], labelled: list[Annotation]) -> Any:
-    """[predictions, objects]"""
+    """Return which predictions and objects share a class, as booleans [predictions, objects]."""
     ours, theirs = ([record["category_id"] for record in records] for records in (found, labelled))
     return np.array(ours, dtype=int)[:, None] == np.array(theirs, dtype=int)[None, :]
 
 
 def objects(truth: GroundTruth, diagnoses: list[Diagnosis]) -> dict[int, tuple[ObjectKind, Diagnosis | None]]:
-    """What became of each object, by annotation id: "tp", a FIXABLE mistake, or "missed", and by which prediction.
+    """Return the outcome of each object by annotation id ("tp", a FIXABLE error or "missed") and its prediction.
 
-    Of several mistakes about an object that was not found, the best scored one counts.
+    Among several errors about an object that was not found, the one with the highest score counts.
     """
     became: dict[int, tuple[ObjectKind, Diagnosis | None]] = {
         record["id"]: ("missed", None) for record in truth["annotations"]
@@ -108,11 +108,11 @@ def count(diagnoses: list[Diagnosis], became: dict[int, tuple[ObjectKind, Diagno
 
 
 def costs(truth: GroundTruth, predictions: list[Prediction]) -> dict[str, float | None]:
-    """Points of AP50, 0..1, that mending all mistakes of one kind would bring; the others stay as they are.
+    """Return the gain in mAP50 (0 to 1) from fixing all errors of one type and none of the others.
 
-    A classification or localisation error about an object that was not found becomes its hit (the best scored
-    one; the rest vanish), all other mistakes vanish, missed objects are no longer asked for. None
-    where nothing is asked for.
+    Fixing turns the highest-scored classification or localisation error about a missed object into a true positive and
+    removes the rest. It removes all other errors, and removes missed objects from the ground truth. None if no objects
+    remain.
     """
     diagnoses = diagnose(truth, predictions, MAX_DETECTIONS)
     became = objects(truth, diagnoses)
@@ -124,8 +124,8 @@ def costs(truth: GroundTruth, predictions: list[Prediction]) -> dict[str, float 
         missed[annotation["category_id"]] += became[annotation["id"]][0] == "missed"
     kinds = np.array([one.kind for one in diagnoses], dtype=object)
     classes = np.array([one.prediction["category_id"] for one in diagnoses], dtype=int)
-    # The class of the object that a prediction would find if it were right, -1 where it would vanish.
-    mended = np.array([_mended(one, became) for one in diagnoses], dtype=int)
+    # The class of the object that a prediction finds once fixed; -1 if fixing removes it.
+    fixed = np.array([_fixed_class(one, became) for one in diagnoses], dtype=int)
     before = _map50(classes, kinds == "tp", labelled, labelled)
     if before is None:
         return dict.fromkeys(KINDS)
@@ -136,47 +136,47 @@ def costs(truth: GroundTruth, predictions: list[Prediction]) -> dict[str, float 
             after = _map50(classes, kinds == "tp", labelled, asked)
         else:
             right = kinds == kind
-            after = _map50(np.where(right, mended, classes), right | (kinds == "tp"), labelled, labelled)
-        # Fewer points on the curve may round a recall differently; mending never costs.
+            after = _map50(np.where(right, fixed, classes), right | (kinds == "tp"), labelled, labelled)
+        # With fewer points on the curve a recall may round differently; fixing never lowers the figure.
         cost[kind] = None if after is None else round(max(after - before, 0.0), 6)
     return cost
 
 
-def _mended(one: Diagnosis, became: dict[int, tuple[ObjectKind, Diagnosis | None]]) -> int:
+def _fixed_class(one: Diagnosis, became: dict[int, tuple[ObjectKind, Diagnosis | None]]) -> int:
     if one.kind in FIXABLE and one.annotation and became[one.annotation["id"]][1] is one:
         return int(one.annotation["category_id"])
     return -1
 
 
 def _map50(classes: Any, hits: Any, labelled: dict[int, int], asked: dict[int, int]) -> float | None:
-    """Mean AP over classes with objects. `asked` are the objects that recall is a share of.
+    """Return the mean AP over classes with objects; None if there are none. `asked` is the denominator of recall.
 
-    `classes` and `hits` are of the predictions, [predictions], best score first. As in COCO, and unlike in TIDE's own
-    code, a class without any object does not count, as nothing can be found.
+    `classes` and `hits` are [predictions], highest score first. As in COCO, and unlike in TIDE's own code, a class
+    without objects does not count.
     """
     figures = []
     for index in (index for index, number in labelled.items() if number):
         of_class = hits[classes == index]
         if asked[index]:
             figures.append(average_precision_of(of_class, asked[index]))
-        elif len(of_class):  # nothing left to find, and something said all the same
+        elif len(of_class):  # no objects remain, but there are predictions
             figures.append(0.0)
     return float(np.mean(figures)) if figures else None
 
 
 def confusion(truth: GroundTruth, predictions: list[Prediction]) -> Confusion:
-    """Labelled classes (rows) against predicted ones (columns), background last in both.
+    """Return the confusion matrix: labelled classes in rows, predicted classes in columns, background last in both.
 
-    Each object and each prediction counts once: first hits, then, best score first, what is left over and overlaps
-    by 0.5 in another class; the rest is taken for, or is, background.
+    Each object and each prediction counts once. True positives are paired first, then, highest score first, the
+    remaining pairs of different classes with an IoU of at least 0.5. All others pair with background.
     """
     index_of = {category["id"]: index for index, category in enumerate(truth["categories"])}
     background = len(index_of)
     matrix = np.zeros((background + 1, background + 1), dtype=int)
-    for labelled, found in by_image(truth, predictions):
+    for labelled, predicted in by_image(truth, predictions):
         rows = [index_of[record["category_id"]] for record in labelled]
-        columns = [index_of[record["category_id"]] for record in found]
-        iou, same = pairwise_iou(boxes(found), boxes(labelled)), _same_class(found, labelled)
+        columns = [index_of[record["category_id"]] for record in predicted]
+        iou, same = pairwise_iou(boxes(predicted), boxes(labelled)), _same_class(predicted, labelled)
         takes = greedy(iou * same, np.array([FOREGROUND]))[0]
         free = ~np.isin(np.arange(len(labelled)), takes)
         rest = greedy(iou * free * (takes < 0)[:, None], np.array([FOREGROUND]))[0]
@@ -190,12 +190,12 @@ def confusion(truth: GroundTruth, predictions: list[Prediction]) -> Confusion:
 
 
 def kept(predictions: list[Prediction], thresholds: list[float]) -> list[Prediction]:
-    """Those from the threshold of their class up."""
+    """Return the predictions that reach the threshold of their class."""
     return [record for record in predictions if record["score"] >= thresholds[record["category_id"]]]
 
 
 def record(truth: GroundTruth, predictions: list[Prediction], thresholds: dict[str, float]) -> ErrorFile:
-    """The errors file of a split: every prediction with its kind, every object with what became of it."""
+    """Return the errors file of a split: every prediction with its error type, every object with its outcome."""
     diagnoses = diagnose(truth, predictions)
     became = objects(truth, diagnoses)
     number = {id(one): position for position, one in enumerate(diagnoses, start=1)}

@@ -1,6 +1,6 @@
-"""From which score on to believe a prediction: chosen per class on val, judged on every split.
+"""Choose a score threshold per class on val, and evaluate it on every split.
 
-Everything here is about single-label predictions, since that is what a device makes, at an overlap of 0.5.
+All figures are for single-label predictions, as a device makes them, at an IoU of 0.5.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from pipeline.metrics.precision_recall import Curve
 from pipeline.records.metrics import Calibration, ChosenThreshold, ClassCounts, Counts, CountsByClass, OperatingPoint
 
 IOU = 0.5
-# Where val says nothing about a class: the score from which Ultralytics' predict shows a box.
+# The threshold for a class that val cannot decide: the score from which Ultralytics' predict shows a box.
 DEFAULT_SCORE = 0.25
-# Predictions below it are hundreds an image, never shown, and rightly near zero: they would make any ECE small.
+# Each image has hundreds of predictions below this, never shown and rightly near zero. They would make any ECE small.
 CALIBRATION_SCORE = 0.05
 BINS = 10
 
 
 def choose(matches: list[ClassMatches], names: list[str], wanted: Wanted | None) -> OperatingPoint:
-    """The threshold of each class: of best F1, or the one that reaches the wanted precision or recall best.
+    """Choose the threshold of each class: the one with the best F1, or the best one for the wanted precision or recall.
 
-    With a wanted precision, the cut of highest recall among those that reach it; with a wanted recall, the cut of
-    highest precision. A threshold lies halfway between the last score kept and the next one, so that an exported
-    model's last digit does not change what is kept.
+    Among the thresholds that reach a wanted precision, the one with the highest recall is chosen, and vice versa. A
+    threshold lies halfway between the last score kept and the next one, so that the rounding of an exported model does
+    not change which predictions are kept.
     """
     goal = wanted.model_dump(exclude_none=True) if wanted else {"best": "f1"}
     thresholds: dict[str, float] = {}
@@ -52,12 +52,12 @@ def _choose(curve: Curve, wanted: Wanted | None) -> tuple[float, str]:
         else:
             why = f"{figure} {level:g} is out of reach, best F1 instead"
     below = curve.scores[best + 1] if best + 1 < len(curve.scores) else 0.0
-    # Scores have six decimals, so halves of their sums have seven; rounding to fewer could let the next one in.
+    # Scores have six decimals, so halves of their sums have seven; fewer decimals could admit the next prediction.
     return round(float(curve.scores[best] + below) / 2, 7), why
 
 
 def judge(matches: list[ClassMatches], names: list[str], thresholds: dict[str, float]) -> CountsByClass:
-    """Precision, recall and F1 of the predictions from the threshold of their class up."""
+    """Return counts, precision, recall and F1 of the predictions that reach the threshold of their class."""
     per_class: dict[str, ClassCounts] = {}
     total = np.zeros(3, dtype=int)
     for name, of_class in zip(names, matches, strict=True):
@@ -81,10 +81,11 @@ def _counts(tp: int, fp: int, fn: int) -> Counts:
 
 
 def calibration(matches: list[ClassMatches]) -> Calibration:
-    """Does a score of 0.7 mean right seven times in ten? A reliability diagram and its expected error.
+    """Return a reliability diagram and the expected calibration error.
 
-    The expected calibration error (Naeini et al. 2015, for detections Küppers et al. 2020) is the gap between
-    mean score and share of hits, weighted by the predictions of each of ten bins of equal width.
+    With perfect calibration, predictions with a score of 0.7 are right 7 times in 10.
+    The error (Naeini et al. 2015, for detections Küppers et al. 2020) is the gap between mean score and precision,
+    averaged over ten bins of equal width, weighted by their numbers of predictions.
     """
     scores = np.concatenate([of_class.scores for of_class in matches])
     hits = np.concatenate([of_class.hits[0] for of_class in matches])

@@ -1,4 +1,4 @@
-"""The labels of a split as COCO, and what the model says about its images."""
+"""Predict on a split, and write its labels and predictions as COCO."""
 
 from __future__ import annotations
 
@@ -21,14 +21,12 @@ PREDICT_BATCH = 8
 
 @dataclass(slots=True)
 class Predictions:
-    """COCO results of the same images, twice.
+    """COCO results of the same images, in two forms.
 
-    `every_label`: a box comes with every class it may be, each with its score, as in Ultralytics' own
-    validation and in all published figures of YOLO models. Average precision is taken of these.
-    `single_label`: a box comes with its best class, as from `model.predict` and on a device. Operating points,
-    calibration and error types are taken of these.
-
-    The second is not a part of the first; `BothPredictor` says why.
+    `every_label` has one entry per box and candidate class, as in Ultralytics' own validation and in all published
+    figures of YOLO models. Average precision is computed from these. `single_label` has one entry per box, with its
+    best class, as from `model.predict` and on a device. Operating points, calibration and error types are computed from
+    these. The second is not a subset of the first; `BothPredictor` says why.
     """
 
     every_label: list[Prediction] = field(default_factory=list)
@@ -36,7 +34,7 @@ class Predictions:
 
 
 def ground_truth(dataset: YoloDataset, images: list[Path]) -> GroundTruth:
-    """The labels of an earlier stage's split as a COCO data set."""
+    """Return the labels of a split of an earlier stage as a COCO data set."""
 
     def boxes_of(path: Path) -> tuple[Box, ...]:
         return read_labels(dataset.label_file(path), dataset.names, *_size(path))
@@ -50,7 +48,7 @@ def _size(path: Path) -> tuple[int, int]:
 
 
 def as_coco(names: Sequence[str], labelled: Iterable[tuple[Path, tuple[Box, ...]]]) -> GroundTruth:
-    """A COCO data set. Image ids count from 1 in the order given, category ids from 0 in that of `names`."""
+    """Return a COCO data set. Image ids count from 1 in the given order, category ids from 0 in that of `names`."""
     coco: GroundTruth = {
         "images": [],
         "annotations": [],
@@ -74,10 +72,9 @@ def as_coco(names: Sequence[str], labelled: Iterable[tuple[Path, tuple[Box, ...]
 
 
 def predict(model: Any, images: list[Path], imgsz: int, config: Validate, device: str, description: str) -> Predictions:
-    """COCO results: [x, y, width, height] in pixels of the original image, ids as in `as_coco`.
+    """Predict and return COCO results: [x, y, width, height] in pixels of the original image, ids as in `as_coco`.
 
-    Images go through the same square letterbox that exported models get, so that what is measured here is what
-    a device will do.
+    Images pass through the same square letterbox as in exported models, so that figures hold for the device too.
     """
     from pipeline.upstream import predictor
 
@@ -94,7 +91,7 @@ def predict(model: Any, images: list[Path], imgsz: int, config: Validate, device
 
 
 def _records(result: Any, image_id: int) -> list[Prediction]:
-    # In double precision, so that rounding gives the shortest decimals.
+    # Round in double precision, so that JSON shows the shortest decimals.
     corners = result.boxes.xyxy.cpu().numpy().astype(float)
     sides = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1).round(3)
     scores = result.boxes.conf.cpu().numpy().astype(float).round(6)

@@ -1,7 +1,7 @@
-"""The same predictions through other tools' metrics, and where the differences come from.
+"""Evaluate the same predictions with other tools' metrics, and explain the differences.
 
-Three tools, three figures called mAP. Each difference to COCO's is taken apart into steps: one setting after the
-other is made theirs, and what each step changes is measured, not guessed.
+Three tools compute three figures called mAP. To explain each difference to COCO's figure, one setting after the other
+is changed to theirs, and the effect of each step is measured.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pipeline.records.metrics import CocoFigures
 
 Pair = tuple[float, float]  # mAP50-95, mAP50
 SHOWN_SCORE = 0.25  # from which Ultralytics' predict shows a box
-# FiftyOne takes about 3 s for 1,000 boxes, and is meant for predictions that people look at.
+# FiftyOne takes about 3 s per 1,000 boxes; it is meant for predictions that people look at.
 FIFTYONE_SCORE = 0.05
 
 
@@ -32,7 +32,7 @@ def measure(
     figures: CocoFigures,
     tools: Collection[str],
 ) -> dict[str, Any]:
-    """Evaluate with each of `tools`. `figures` are COCO's of `every_label`. Needs at least one labelled object."""
+    """Evaluate with each of `tools`. `figures` are COCO's for `every_label`. Needs at least one labelled object."""
     start = _pair(figures)
     theirs: dict[str, Pair] = {}
     remaining: dict[str, dict[str, float]] = {}
@@ -102,7 +102,7 @@ def _pair(figures: CocoFigures) -> Pair:
 
 
 def _mean(matches: list[ClassMatches], area: Callable[[NDArray[np.bool_], int], float]) -> Pair:
-    """Over classes with objects and COCO's ten overlaps, of whichever area under the curve."""
+    """Return mAP50-95 and mAP50 with `area` as the area under the curve, over classes with objects."""
     table = np.array(
         [
             [area(hits, int(of_class.objects.sum())) for hits in of_class.hits]
@@ -123,12 +123,12 @@ def _ultralytics_ap(hits: NDArray[np.bool_], objects: int) -> float:
 
 
 def by_ultralytics(truth: GroundTruth, predictions: list[Prediction]) -> Pair:
-    """mAP50-95 and mAP50 as Ultralytics' validation computes them: its overlaps, its matching, its area."""
+    """Return mAP50-95 and mAP50 as Ultralytics' validation computes them: its IoU, its matching, its area."""
     import torch
     from ultralytics.engine.validator import BaseValidator
     from ultralytics.utils.metrics import DetMetrics, box_iou
 
-    # `match_predictions` looks at nothing of a validator but its overlaps.
+    # `match_predictions` uses only the IoU thresholds of a validator.
     validator = SimpleNamespace(iouv=torch.linspace(0.5, 0.95, len(IOU_THRESHOLDS)))
     metrics = DetMetrics({category["id"]: category["name"] for category in truth["categories"]})
     for number, (labelled, found) in enumerate(by_image(truth, predictions)):
@@ -164,7 +164,7 @@ def _corners(records: Sequence[Annotation | Prediction]) -> Any:
 
 
 def by_fiftyone(truth: GroundTruth, predictions: list[Prediction]) -> Pair:
-    """mAP50-95 and mAP50 as FiftyOne's COCO evaluation computes them; without its database, which is not needed."""
+    """Return mAP50-95 and mAP50 as FiftyOne's COCO evaluation computes them, without starting its database."""
     from fiftyone.core.labels import Detection, Detections
     from fiftyone.utils.eval.coco import COCOEvaluationConfig, _compute_pr_curves
 
@@ -192,7 +192,7 @@ def by_fiftyone(truth: GroundTruth, predictions: list[Prediction]) -> Pair:
 
 
 class _View(list[dict[str, Any]]):
-    """As much of a FiftyOne view as its evaluation asks for, over labels in memory."""
+    """A stand-in for a FiftyOne view, with the methods that its evaluation calls, over labels in memory."""
 
     def select_fields(self, fields: list[str]) -> _View:
         return self

@@ -1,4 +1,4 @@
-"""What the model still knows: average precision on classes of the source model, before and after fine-tuning."""
+"""Measure what the model retains: average precision on the source model's classes, before and after fine-tuning."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Measured = tuple[GroundTruth, list[Path], list[Prediction]]  # ground truth, ima
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """What to compare with: the source model, and the labelled set of its classes that the config names, if any."""
+    """The source model to compare with, and the labelled set of its classes that the config names, if any."""
 
     file: Path
     model: Any
@@ -31,22 +31,22 @@ class Baseline:
 
 
 def baseline(config: Validate, run: Run) -> Baseline | str | None:
-    """Look for the source weights of the run; why they cannot be had, or None where they were random.
+    """Load the source model of the run; return a reason if it is not available, or None if it was random.
 
-    Raises DataError where the labelled set is not there or holds nothing that the source model knows, before
-    anything has been predicted.
+    Raises DataError, before any prediction, if the labelled set is missing or has no object that the source model
+    knows.
     """
     recorded = training_record.read(run)["weights"]
     if recorded["sha256"] is None:
         return None
     candidates = [checkpoints.HOME / recorded["name"]]
-    if run.params("train").is_file():  # says where they were
+    if run.params("train").is_file():  # holds their path
         candidates.insert(0, Path(files.read_json(run.params("train"))["train"]["weights"]))
     for path in candidates:
         if path.is_file() and files.sha256(path) == recorded["sha256"]:
             break
     else:
-        return f"the source weights {recorded['name']} are not in {checkpoints.HOME} any more, or are others now"
+        return f"the source weights {recorded['name']} are no longer in {checkpoints.HOME}, or have changed"
     from ultralytics import YOLO
 
     model = YOLO(str(path), task="detect")
@@ -63,7 +63,7 @@ def baseline(config: Validate, run: Run) -> Baseline | str | None:
 
 
 def _labelled_set(path: Path) -> tuple[GroundTruth, list[Path]]:
-    """The val images of a YOLO data set, else its test images, else all of them."""
+    """Return the val images of a YOLO data set, else its test images, else all, as COCO and as paths."""
     if not path.exists():
         raise DataError(f"validate.retention: {path}: not there; name the data.yaml of a labelled set, or null")
     source = yolo.read((path if path.is_dir() else path.parent).resolve())
@@ -78,26 +78,27 @@ def _labelled_set(path: Path) -> tuple[GroundTruth, list[Path]]:
 def measure(
     config: Validate, start: Baseline | str | None, model: Any, imgsz: int, device: str, measured: dict[str, Measured]
 ) -> dict[str, Any] | None:
-    """Average precision of the source model and of `model`, class by class, where their names are the same.
+    """Return average precision of the source model and of `model` for each class name that both know.
 
-    None where there is nothing to retain: random source weights, or no class in common and no `retention` set.
+    None if there is nothing to retain: random source weights, or no common class and no `retention` set.
     """
     if start is None or isinstance(start, str):
         return {"skipped": start} if start else None
     ours = list(model.names.values())
 
-    def found_by(network: Any, names: list[str], truth: GroundTruth, images: list[Path]) -> list[Prediction]:
-        found = predict(network, images, imgsz, config, device, "validate: retention").every_label
-        return _renamed(found, names, truth)
+    def predicted_by(network: Any, names: list[str], truth: GroundTruth, images: list[Path]) -> list[Prediction]:
+        predictions = predict(network, images, imgsz, config, device, "validate: retention").every_label
+        return _renamed(predictions, names, truth)
 
     sets = []
     for split, (truth, images, after) in measured.items():
         if _labelled_classes(truth) & set(start.names):
-            before = found_by(start.model, start.names, truth, images)
+            before = predicted_by(start.model, start.names, truth, images)
             sets.append(_compare(split, truth, before, after, start.names, ours))
     if start.labelled:
         truth, images = start.labelled
-        before, after = found_by(start.model, start.names, truth, images), found_by(model, ours, truth, images)
+        before = predicted_by(start.model, start.names, truth, images)
+        after = predicted_by(model, ours, truth, images)
         sets.append(_compare(str(config.retention), truth, before, after, start.names, ours))
     return {"source": start.file.name, "sets": sets} if sets else None
 
@@ -108,7 +109,7 @@ def _labelled_classes(truth: GroundTruth) -> set[str]:
 
 
 def _renamed(found: list[Prediction], names: list[str], truth: GroundTruth) -> list[Prediction]:
-    """Predictions with the category ids of `truth`; those of classes that it does not have are left out."""
+    """Return the predictions with the category ids of `truth`, without those of classes that it lacks."""
     ids = {category["name"]: category["id"] for category in truth["categories"]}
     return [
         {**record, "category_id": ids[names[record["category_id"]]]}

@@ -1,9 +1,9 @@
-"""Figures of the model one can trust: COCO's with error bars, kinds of mistakes, thresholds, cost.
+"""Evaluate the model: COCO's figures with error bars, error types, thresholds, cost.
 
-    predict          labels and predictions, as COCO
-    compare          against another run
-    error_types      TIDE's six       operating_point thresholds, calibration
-    reconcile        other tools      retention, cost
+    predict           labels and predictions, as COCO      compare     two runs on the same images
+    error_types       TIDE's six types of errors           reconcile   the figures of other tools
+    operating_point   thresholds, calibration              retention   what the model still knows
+    cost              parameters, GFLOPs, time
 
 Nothing is chosen on test: thresholds come from val, and test is only measured.
 """
@@ -31,9 +31,9 @@ SPLITS = ("val", "test")
 
 
 def main(config: Validate, run: Run, device: str, against: Path | None = None) -> str:
-    """Predict every validation and test image, write predictions, errors and `run.metrics`.
+    """Predict on every val and test image and write predictions, errors and `run.metrics`.
 
-    With `against`, another run's folder, and figures already there: only compare the two.
+    `against` is the folder of another run to compare with; if `run.metrics` exists, only the comparison is made.
     """
     if against is not None and run.metrics.is_file():
         return compare.main(run, Run(against))
@@ -46,9 +46,9 @@ def main(config: Validate, run: Run, device: str, against: Path | None = None) -
     model = YOLO(str(run.model), task="detect")
     images = {split: dataset.files(split) for split in SPLITS if dataset.files(split)}
     if not images:
-        raise DataError(f"{run.dataset}: neither a val nor a test split; there is nothing to validate on")
+        raise DataError(f"{run.dataset}: has neither a val nor a test split to validate on; set convert.split")
     start = retention.baseline(config, run)
-    # Of the model that was here before, and maybe of a split that is gone.
+    # These belong to the previous model, and perhaps to a split that no longer exists.
     run.comparison.unlink(missing_ok=True)
     shutil.rmtree(run.predictions_folder, ignore_errors=True)
     names, measured = list(dataset.names), {}
@@ -94,10 +94,10 @@ def main(config: Validate, run: Run, device: str, against: Path | None = None) -
         "imgsz": imgsz,
         "settings": config.model_dump(mode="json"),
     }
-    # Last: a target that exists is a stage that finished.
+    # Written last: a make target that exists means a finished stage.
     write_record(run.metrics, Metrics, record)
-    said = f"{', '.join(f'{split} {_in_words(figures[split], config.conf)}' for split in figures)} -> {run.metrics}"
-    return said if against is None else f"{said}; {compare.main(run, Run(against))}"
+    line = f"{', '.join(f'{split} {_in_words(figures[split], config.conf)}' for split in figures)} -> {run.metrics}"
+    return line if against is None else f"{line}; {compare.main(run, Run(against))}"
 
 
 def _in_words(figures: SplitFigures, conf: float) -> str:

@@ -1,10 +1,9 @@
-"""Sample data that needs no download: tiles of printed circuit boards with manufacturing defects.
+"""Draw sample data that needs no download: tiles of printed circuit boards with manufacturing defects.
 
-The six classes are those of the DeepPCB data set (Tang et al. 2019); every image is drawn here, from the
-seed. A tile is laid out as a mask of copper, each defect adds or removes some of it, and its box is where
-the mask changed: labels are exact by construction. Solder mask, pads, legend, light, dust and sensor noise
-come afterwards, and with them what makes it a task: drill holes look like pin holes, test points like
-spurious copper, necks in a trace like mouse bites.
+The six classes are those of the DeepPCB data set (Tang et al. 2019), but every image is drawn from the seed. A tile
+starts as a copper mask. Each defect adds or removes copper, and its box is where the mask changed, so labels are exact
+by construction. Solder mask, pads, legend, light, dust and sensor noise follow. They make the task hard: drill holes
+look like pin holes, test points like spurious copper, and necks in a trace like mouse bites.
 """
 
 from __future__ import annotations
@@ -23,17 +22,17 @@ FOLDER = Path("data/raw/sample")
 SPLITS = {"train": 240, "val": 40, "test": 80}
 CLASSES = tuple(DRAW)
 SIZE = 320
-SUPERSAMPLING = 2  # laid out twice as large, so that edges are smooth
-MARGIN = 4  # pixels that a box leaves around its defect, as people leave when they label
+SUPERSAMPLING = 2  # the layout is twice as large, so that edges are smooth
+MARGIN = 4  # pixels between a defect and its box, as in labels by people
 PLAIN_TILES = 0.08  # share of tiles without any defect
-FEWEST_PIXELS = 40  # of the layout that a defect has to change to be seen at all
+FEWEST_PIXELS = 40  # pixels of the layout that a visible defect changes at least
 BORDER = 12  # pixels of the layout in which no defect may lie
 
 Corners = tuple[float, float, float, float]
 
 
 def main(seed: int = 0, folder: Path = FOLDER, splits: dict[str, int] | None = None) -> str:
-    """Draw the data set as JPEG and COCO JSON, one file a split. Same seed, same images."""
+    """Draw the data set as JPEG images and one COCO JSON file per split. The same seed gives the same images."""
     splits = splits or SPLITS
     boxes = 0
     with files.new_folder(folder) as aside:
@@ -43,7 +42,7 @@ def main(seed: int = 0, folder: Path = FOLDER, splits: dict[str, int] | None = N
             for number, (split, count) in enumerate(splits.items()):
                 coco = _empty_coco()
                 for index in range(count):
-                    # One generator a tile: a longer split keeps the tiles of a shorter one.
+                    # One generator per tile: a longer split keeps the tiles of a shorter one.
                     image, found = draw_tile(np.random.default_rng([seed, number, index]))
                     name = f"{split}_{index:04d}.jpg"
                     (aside / "images" / name).write_bytes(pixels.jpeg(image, quality=92))
@@ -55,7 +54,7 @@ def main(seed: int = 0, folder: Path = FOLDER, splits: dict[str, int] | None = N
 
 
 def draw_tile(rng: Random, size: int = SIZE) -> tuple[pixels.Image, list[tuple[str, list[float]]]]:
-    """A BGR image and its defects as (class, [x, y, width, height] in pixels)."""
+    """Draw a BGR image; return it with its defects as (class, [x, y, width, height] in pixels)."""
     layout = lay_out(rng, size * SUPERSAMPLING)
     defects: list[tuple[str, list[float]]] = []
     wanted = 0 if rng.random() < PLAIN_TILES else int(rng.integers(3, 8))
@@ -76,7 +75,7 @@ def draw_tile(rng: Random, size: int = SIZE) -> tuple[pixels.Image, list[tuple[s
 
 
 def _box_of(before: Mask, after: Mask, size: int) -> Corners | None:
-    """Where the mask changed, in pixels of the image, or None where too little of it did."""
+    """Return the box of the changed area in pixels of the image; None if it is too small or too near the border."""
     rows, columns = np.nonzero(before != after)
     if len(rows) < FEWEST_PIXELS:
         return None

@@ -1,4 +1,4 @@
-"""Defects: each returns a changed copper mask, or None where the place it drew will not do."""
+"""Draw defects: each function returns a changed copper mask, or None if its random place is unsuitable."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.extras.sample.layout import Layout, Mask, Point, Random, whole
 
 
 def _on_trace(rng: Random, layout: Layout) -> tuple[Point, Point, Point, int] | None:
-    """A random place on a trace: its centre, the direction, a normal to either side, the width."""
+    """Choose a random place on a trace: return its centre, direction, a normal to a random side, and the width."""
     long_enough = [trace for trace in layout.traces if np.linalg.norm(trace[1] - trace[0]) > 60]
     if not long_enough:
         return None
@@ -32,7 +32,7 @@ def _at(mask: Mask, point: Point) -> int:
 
 
 def _gap(copper: Mask, edge: Point, normal: Point, limit: int) -> int | None:
-    """Pixels of bare board from `edge` outwards to the next copper; None if there is none within `limit`."""
+    """Return the distance in pixels from `edge` outwards to the next copper; None if it is beyond `limit`."""
     for distance in range(3, limit):
         if _at(copper, edge + normal * distance):
             return distance
@@ -40,7 +40,7 @@ def _gap(copper: Mask, edge: Point, normal: Point, limit: int) -> int | None:
 
 
 def _blob(rng: Random, shape: tuple[int, ...], centre: Point, radius: float, stretch: Point | None = None) -> Mask:
-    """A round thing with an uneven rim, drawn out by up to 1.8 times along `stretch`."""
+    """Draw a round blob with an uneven rim, stretched by up to 1.8 times along `stretch`."""
     angles = np.linspace(0, 2 * np.pi, 18, endpoint=False)
     rim = radius * (1 + 0.22 * np.convolve(rng.normal(size=20), np.ones(3) / 3, "valid"))
     points = np.stack([np.cos(angles), np.sin(angles)], 1) * rim[:, None]

@@ -1,4 +1,4 @@
-"""Layout of a tile: rectangles, each filled with something found on boards."""
+"""Lay out a tile: split it into rectangles and fill each with a structure found on boards."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Region = tuple[int, int, int, int]  # x, y, width, height
 
 @dataclass(slots=True)
 class Layout:
-    """One tile. Masks are 0 or 255, the same size as each other."""
+    """One tile. All masks have the same size; their values are 0 or 255."""
 
     copper: Mask
     pads: Mask  # copper that the solder mask leaves bare
@@ -28,7 +28,7 @@ class Layout:
 
 
 def lay_out(rng: Random, big: int) -> Layout:
-    """A tile without defects, `big` pixels a side."""
+    """Lay out a tile without defects, `big` pixels per side."""
     blank = np.zeros((big, big), np.uint8)
     layout = Layout(blank, blank.copy(), blank.copy(), blank.copy())
     for number, region in enumerate(_split(rng, (0, 0, big, big), depth=2)):
@@ -65,7 +65,7 @@ def _pad(layout: Layout, centre: tuple[float, float] | Point, radius: int, hole:
 
 
 def _bundle(rng: Random, layout: Layout, region: Region) -> None:
-    """Parallel traces with a 45-degree jog, some of them ending in a via, one of them with a neck."""
+    """Draw parallel traces with a 45-degree jog; some end in a via, some have a neck."""
     x, y, w, h = region
     width = int(rng.integers(16, 25))
     pitch = width + int(rng.integers(20, 36))
@@ -77,7 +77,7 @@ def _bundle(rng: Random, layout: Layout, region: Region) -> None:
         if rng.random() < 0.08:
             continue
         end = along - 8 if rng.random() < 0.75 else float(rng.uniform(0.75, 0.92)) * along
-        # Each neighbour turns a little later (tan 22.5 degrees), so that the diagonals keep their distance.
+        # Each trace turns a little after its neighbour (tan 22.5 degrees), so that the diagonals keep their distance.
         bend = start - np.sign(jog) * (offset - across / 2) * 0.414
         path = [(8.0, offset), (bend, offset), (bend + abs(jog), offset + jog), (end, offset + jog)]
         path = [(u, v) for u, v in path if 8 <= u <= end]
@@ -95,7 +95,7 @@ def _bundle(rng: Random, layout: Layout, region: Region) -> None:
 
 
 def _chip(rng: Random, layout: Layout, region: Region) -> None:
-    """Two rows of pads with short traces that leave them, and an outline in the legend."""
+    """Draw two rows of pads with short traces, and an outline in the legend."""
     x, y, w, h = region
     pitch, length = int(rng.integers(34, 48)), int(rng.integers(46, 62))
     width = int(pitch * rng.uniform(0.45, 0.6))
@@ -116,7 +116,7 @@ def _chip(rng: Random, layout: Layout, region: Region) -> None:
 
 
 def _through_holes(rng: Random, layout: Layout, region: Region) -> None:
-    """A grid of drilled pads, some joined; a few solid test points among them."""
+    """Draw a grid of drilled pads, some connected, with a few solid test points among them."""
     x, y, w, h = region
     pitch = int(rng.integers(70, 96))
     radius = int(rng.integers(19, 26))
@@ -137,7 +137,7 @@ def _through_holes(rng: Random, layout: Layout, region: Region) -> None:
 
 
 def _pour(rng: Random, layout: Layout, region: Region) -> None:
-    """A plane of copper with clearances around drilled pads."""
+    """Draw a copper plane with clearances around drilled pads."""
     x, y, w, h = region
     cv2.rectangle(layout.copper, (x + 14, y + 14), (x + w - 14, y + h - 14), 255, -1)
     drilled: list[Point] = []

@@ -1,4 +1,4 @@
-"""From a layout to a photograph: solder mask, bare pads, legend, dust, light, blur and noise."""
+"""Render a layout as a photograph: solder mask, bare pads, legend, dust, light, blur and noise."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _colour(bgr: tuple[int, int, int], gain: float = 1.0) -> Image:
 
 
 def _dirt(rng: Random, image: Image) -> Image:
-    """Dust and scratches: they lie on top, and none of them is a defect."""
+    """Add dust and scratches, which lie on top and are not defects."""
     size = image.shape[0]
     veil = np.zeros((size, size), np.uint8)
     for _ in range(int(rng.integers(2, 12))):
@@ -73,7 +73,7 @@ def _dirt(rng: Random, image: Image) -> Image:
 
 
 def light(rng: Random, image: Image) -> Image:
-    """Uneven light: a gradient across, a soft highlight somewhere, and the camera's own brightness."""
+    """Add uneven light: a gradient, a soft highlight, and a random exposure."""
     axis = np.arange(image.shape[0], dtype=np.float32) / image.shape[0] - 0.5
     u, v = axis[None, :], axis[:, None]
     angle = float(rng.uniform(0, 2 * np.pi))

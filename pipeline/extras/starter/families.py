@@ -1,8 +1,8 @@
-"""What the source data shows: families of shapes, each a formula with random parameters, and its class by family.
+"""Draw the objects of the source data: families of shapes with random parameters, one class per family.
 
-Radial contours are nested polygons whose radius wanders with the angle, a class being the number of corners (RCDB:
-Kataoka et al., "Replacing Labeled Real-image Datasets with Auto-generated Contours", CVPR 2022). Objects over objects,
-with the mask of each known: SegRCDB (Shinoda et al., ICCV 2023). `fractals.py` has the fractals.
+Radial contours are nested polygons whose radius varies with the angle; their class is the number of corners (RCDB:
+Kataoka et al., "Replacing Labeled Real-image Datasets with Auto-generated Contours", CVPR 2022). Objects that overlap,
+each with a known mask, follow SegRCDB (Shinoda et al., ICCV 2023). `fractals.py` draws the fractals.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ def _sector(rng: Random) -> Shape:
 
 
 def _cored_disc(rng: Random) -> Shape:
-    """A disc with a darker or lighter core of uneven rim, off its centre."""
+    """Draw a disc with an off-centre core of uneven rim and another tone."""
     core = _radial(rng, 12, 0.25) * float(rng.uniform(0.35, 0.65)) + rng.uniform(-0.2, 0.2, 2)
     return [Layer(_radial(rng, 24, 0.05)), Layer(core, 1)]
 
 
 def _dented_disc(rng: Random) -> Shape:
-    """A disc with a round inner part of a near tone: a ring that is not open."""
+    """Draw a disc with a round inner part of similar tone, like a ring without a hole."""
     return [Layer(_radial(rng, 24, 0.05)), Layer(_circle(float(rng.uniform(0.3, 0.55))), 3)]
 
 
@@ -75,7 +75,7 @@ def _speckled_disc(rng: Random) -> Shape:
 
 
 def _marked_oval(rng: Random) -> Shape:
-    """An oval with two spots and a bar."""
+    """Draw an oval with two spots and a bar."""
     spots = [
         Layer(_circle(float(rng.uniform(0.08, 0.2)), (side * float(rng.uniform(0.25, 0.45)), -0.25), 10), 2)
         for side in (-1, 1)
@@ -85,7 +85,7 @@ def _marked_oval(rng: Random) -> Shape:
 
 
 def _parted_oval(rng: Random) -> Shape:
-    """An oval of two colours with a straight border."""
+    """Draw an oval of two colours with a straight border."""
     oval = _circle() * (float(rng.uniform(0.65, 0.95)), 1)
     below = oval.copy()
     below[:, 1] = np.maximum(below[:, 1], float(rng.uniform(-0.5, 0.5)))
@@ -97,14 +97,14 @@ def _radial(rng: Random, corners: int, change: float) -> Points:
 
 
 def _contour(corners: int, rng: Random) -> Shape:
-    """RCDB: one polygon in another, the radius of all wandering alike."""
+    """Draw nested polygons of the same varying radius, as in RCDB."""
     outline = _radial(rng, corners, 0.3)
     rings = int(rng.integers(3, 7))
     return [Layer(outline * (ring + 1) / rings, 0, float(rng.uniform(0.03, 0.09))) for ring in range(rings)]
 
 
 def _smooth(rng: Random, points: Points, count: int = 48) -> Points:
-    """A closed curve through the points: their discrete Fourier series, read more finely."""
+    """Return a smooth closed curve through the points, by upsampling their discrete Fourier series."""
     series = np.fft.fft(points[:, 0] + 1j * points[:, 1])
     half = len(series) // 2
     padded = np.concatenate([series[:half], np.zeros(count - len(series)), series[half:]])
@@ -173,7 +173,7 @@ def _zigzag(rng: Random) -> Shape:
 
 
 def _tree(rng: Random) -> Shape:
-    """Branches that fork four times (a Lindenmayer system)."""
+    """Draw branches that fork four times (a Lindenmayer system)."""
     spread, shorter = float(rng.uniform(0.3, 0.7)), float(rng.uniform(0.6, 0.8))
     layers: list[Layer] = []
     tips = [((0.0, 1.0), -np.pi / 2, 0.75)]
@@ -202,7 +202,7 @@ def _grid(rng: Random) -> Shape:
 
 
 def _glyph(rng: Random) -> Shape:
-    """A letter or digit of one of OpenCV's stroke fonts."""
+    """Draw a letter or digit in one of OpenCV's stroke fonts."""
     side = fractals.SIDE
     mask = np.zeros((side, side), np.uint8)
     text = "ABCDEFGHKLMNPRSTXYZ23456789"[int(rng.integers(27))]

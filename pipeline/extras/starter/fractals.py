@@ -1,6 +1,6 @@
-"""Fractals: iterated function systems, a class being one system and its members slight changes of it.
+"""Draw fractals from iterated function systems: each class is one system, its members are slight variations.
 
-As in FractalDB (Kataoka et al., "Pre-training without Natural Images", ACCV 2020).
+This follows FractalDB (Kataoka et al., "Pre-training without Natural Images", ACCV 2020).
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ MEMBERS = 16
 
 
 def draw(number: int, rng: Random) -> Mask:
-    """Draw a member of the class with that number, as an image of SIDE pixels a side."""
+    """Draw a random member of a class, as an image of SIDE pixels per side."""
     return _members(number)[int(rng.integers(MEMBERS))]
 
 
 @cache
 def _members(number: int) -> list[Mask]:
-    """Images of one class of fractals, the same in every process."""
+    """Draw all members of one class, the same in every process."""
     rng = np.random.default_rng([2020, number])
     while True:
         system = _system(rng)
@@ -37,7 +37,7 @@ def _members(number: int) -> list[Mask]:
 
 
 def _system(rng: Random) -> NDArray[np.float64]:
-    """Two to four affine maps as rows a, b, c, d, e, f, each a contraction."""
+    """Return two to four random affine contractions as rows a, b, c, d, e, f."""
     maps = rng.uniform(-1, 1, (int(rng.integers(2, 5)), 6))
     for row in maps:
         row[:4] *= float(rng.uniform(0.4, 0.85)) / np.linalg.norm(row[:4].reshape(2, 2), 2)
@@ -45,7 +45,7 @@ def _system(rng: Random) -> NDArray[np.float64]:
 
 
 def _attractor(rng: Random, maps: NDArray[np.float64]) -> Mask:
-    """The chaos game, played by 300 points at once; a map's share of the moves goes by its area."""
+    """Draw the attractor by the chaos game with 300 points; a map is chosen in proportion to its area."""
     maps = maps.copy()
     for row in maps:  # a change may have made one an expansion
         row[:4] *= min(1.0, 0.9 / max(float(np.linalg.norm(row[:4].reshape(2, 2), 2)), 1e-9))

@@ -1,4 +1,4 @@
-"""Objects as masks of pixels, from outlines or from images of their own."""
+"""Rasterise objects to pixel masks, from outlines or from images."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ SUBPIXEL = 4  # binary digits behind the point in OpenCV's drawing
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One thing to draw: a filled outline, a stroke, or an image of its own.
+    """One part of an object: a filled outline or a stroke.
 
-    `tone` counts the colours of an object: 0 is its body, 1 and 2 are parts on it, 3 is a part of nearly the body's
-    colour, -1 takes away.
+    `tone` selects its colour: 0 is the body, 1 and 2 are parts on it, 3 is a part of nearly the body's colour, and -1
+    cuts a hole.
     """
 
     points: Points
@@ -33,9 +33,9 @@ Shape = list[Layer] | Mask  # a fractal comes as an image
 
 
 def raster(shape: Shape, side: int, matrix: NDArray[np.float64]) -> list[tuple[int, Mask]]:
-    """Masks of an object, body first, as (tone, mask of `side` pixels); `matrix` turns and stretches it before.
+    """Return masks of an object, body first, as (tone, mask of `side` pixels per side), transformed by `matrix`.
 
-    Scaled so that the longer side of the body fills the frame but for a pixel.
+    The longer side of the body fills the frame, less one pixel per border.
     """
     if isinstance(shape, np.ndarray):
         return [(0, _warped(shape, side, matrix))]

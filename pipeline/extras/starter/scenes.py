@@ -1,4 +1,4 @@
-"""Scenes: a background, shapes over each other on it, light, blur and noise; boxes are exact by construction."""
+"""Draw scenes: a background with overlapping shapes, light, blur and noise; boxes are exact by construction."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ Image = NDArray[Any]  # float32, 0..255, BGR
 Window = tuple[slice, slice]  # rows, columns
 
 CLASSES = (*FAMILIES, *DEFECTS)
-BOARDS = 0.2  # share of scenes that are boards of the sample data set's kind, with its defects
-MOST = 16  # objects of a scene
+BOARDS = 0.2  # share of scenes that are boards with defects, as in the sample data set
+MOST = 16  # objects per scene
 SMALLEST = 9.0  # pixels of the longer side of an object
 LARGEST = 0.6  # of the scene's side
-VISIBLE = 0.4  # share of an object that has to be in sight for it to be labelled; less is painted over
-CONTRAST = 40.0  # of an object's colour to what lies under it, at least: the largest difference of a channel
+VISIBLE = 0.4  # share of an object that must be visible; objects that would hide more of another are not drawn
+CONTRAST = 40.0  # minimum contrast between object and background: the largest difference in a channel
 
 
 def draw_scene(rng: Random, side: int) -> tuple[pixels.Image, list[tuple[int, list[float]]]]:
-    """A BGR image of `side` pixels a side, and its objects as (class, [x, y, width, height] in pixels)."""
+    """Draw a BGR image of `side` pixels per side; return it with its objects as (class, [x, y, width, height])."""
     if rng.random() < BOARDS:
         return _board(rng, side)
     image = _background(rng, side)
@@ -61,7 +61,7 @@ def draw_scene(rng: Random, side: int) -> tuple[pixels.Image, list[tuple[int, li
 
 
 def _board(rng: Random, side: int) -> tuple[pixels.Image, list[tuple[int, list[float]]]]:
-    """A window of a drawn tile: smaller tiles have no room for its layouts."""
+    """Draw a full tile and crop a random window, because smaller tiles have no room for the layouts."""
     image, defects = draw_tile(rng)
     left, top = (int(corner) for corner in rng.integers(0, len(image) - side + 1, 2))
     objects = []
@@ -73,7 +73,7 @@ def _board(rng: Random, side: int) -> tuple[pixels.Image, list[tuple[int, list[f
 
 
 def _plan(rng: Random, side: int) -> list[tuple[int, int, tuple[float, float]]]:
-    """Family, size and centre of each object. Some scenes are a crowd of one or two families in nearly one size."""
+    """Choose family, size and centre of each object; some scenes are a crowd of one or two families of similar size."""
     crowd = rng.random() < 0.4
     count = int(rng.integers(5, MOST)) if crowd else int(rng.integers(1, 8))
     families = rng.integers(len(FAMILIES), size=2 if crowd else count)
@@ -89,7 +89,7 @@ def _plan(rng: Random, side: int) -> list[tuple[int, int, tuple[float, float]]]:
 
 
 def _matrix(rng: Random) -> NDArray[np.float64]:
-    """Upright, turned or mirrored; half of all a little stretched and slanted."""
+    """Return a random matrix that rotates and mirrors; half of them also stretch and shear a little."""
     turn = float(rng.uniform(-np.pi, np.pi)) if rng.random() < 0.5 else float(rng.normal(0, 0.2))
     matrix = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     if rng.random() < 0.5:
@@ -98,7 +98,7 @@ def _matrix(rng: Random) -> NDArray[np.float64]:
 
 
 def _place(image: Image, centre: tuple[float, float], size: int) -> tuple[Window, Window] | None:
-    """The part of the image that an object covers, and the part of the object that lies in the image."""
+    """Return the part of the image that an object covers, and the part of the object inside the image; None if tiny."""
     side = image.shape[0]
     left, top = (round(c - size / 2) for c in centre)
     x, y, right, bottom = max(left, 0), max(top, 0), min(left + size, side), min(top + size, side)
@@ -138,7 +138,7 @@ def _apart_from(rng: Random, colour: Image) -> Image:
 
 
 def _colour(rng: Random) -> Image:
-    """Half of them near grey, as most things are."""
+    """Return a random BGR colour; half of them are near grey, like most real objects."""
     found = rng.uniform(0, 255, 3).astype(np.float32)
     if rng.random() < 0.5:
         found = found.mean() + (found - found.mean()) * np.float32(0.3)
@@ -146,7 +146,7 @@ def _colour(rng: Random) -> Image:
 
 
 def _fill(rng: Random, colour: Image, shape: tuple[int, ...]) -> Image:
-    """One colour; or shaded like a ball, in stripes, or rough."""
+    """Return a fill: one colour, or shaded like a ball, striped, or rough."""
     kind = rng.random()
     if kind < 0.4:
         return colour
@@ -164,13 +164,13 @@ def _fill(rng: Random, colour: Image, shape: tuple[int, ...]) -> Image:
 
 
 def _noise(rng: Random, side: int, cells: int) -> Image:
-    """Value noise of `cells` across, smooth in between, 0 to 1."""
+    """Return smooth value noise with `cells` cells per side, about 0 to 1."""
     small = rng.random((min(cells, side), min(cells, side)), np.float32)
     return np.asarray(cv2.resize(small, (side, side), interpolation=cv2.INTER_CUBIC), np.float32)
 
 
 def _background(rng: Random, side: int) -> Image:
-    """Smooth, cloudy, striped or tiled, between two colours; and now and then clutter: lines, dots and patches."""
+    """Draw a smooth, cloudy, striped or tiled background of two colours, sometimes with lines, dots and patches."""
     one, other = _colour(rng), _colour(rng)
     if rng.random() < 0.6:
         other = one + (other - one) * np.float32(0.3)

@@ -1,4 +1,4 @@
-"""Ultralytics' trainer for the starter weights, which can be killed anywhere. Imported late: it brings torch."""
+"""Train the starter weights so that a kill loses at most one epoch. Import it late: it imports torch."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pipeline.train.cpu import CpuTrainer
 
 
 def trainer_class(resume: Path, progress: Path, earlier_seconds: float) -> type[CpuTrainer]:
-    """Ultralytics makes the object itself, so it is handed a class.
+    """Return the trainer class. Ultralytics creates the object itself, so it needs a class.
 
-    Ultralytics writes last.pt in place, so a kill can leave half a file: `resume` is renamed into its place, after
-    `progress`, which says what the epochs came to.
+    Ultralytics writes last.pt in place, so a kill can leave half a file. `resume` is a copy that is renamed into place,
+    after `progress`, which records epochs, seconds and fitness.
     """
     began = time.perf_counter()
 
@@ -27,6 +27,6 @@ def trainer_class(resume: Path, progress: Path, earlier_seconds: float) -> type[
             return bool(saved)
 
         def final_eval(self) -> None:
-            """Nothing: the last epoch was validated already."""
+            """Do nothing, because the last epoch was validated already."""
 
     return StarterTrainer

@@ -1,7 +1,6 @@
-"""Starter weights: YOLO26n trained from random numbers on drawn scenes, for machines that cannot download COCO's.
+"""Train starter weights for machines that cannot download COCO's: YOLO26n from random weights, on drawn scenes.
 
-No photograph and no label made by hand goes in. What the scenes show is in `families.py`, how they are put together
-in `scenes.py`.
+They use no photograph and no manual label. `families.py` draws the objects, `scenes.py` composes the scenes.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ from pipeline.extras.starter.scenes import CLASSES, draw_scene
 from pipeline.upstream import checkpoints, environment
 
 TARGET = checkpoints.HOME / checkpoints.STARTER
-WORK = Path(".cache/starter")  # scenes and the training's state; may be deleted once the weights are there
+WORK = Path(".cache/starter")  # scenes and training state; may be deleted once the weights exist
 SCENES = {"train": 20_000, "val": 400}
-SIDE = 160  # pixels: half the side of 320 is four times the scenes in the same time
+SIDE = 160  # pixels; with half the side of 320, four times as many scenes take the same time
 EPOCHS = 6
 SEED = 2026
 BATCH = 16
-# Ultralytics' own choice from 10,000 steps up, MuSGD, takes twice as long for a step on a CPU. Scenes bring variety of
-# their own, so mosaics, which cost four of them each, are left out.
+# From 10,000 steps Ultralytics chooses MuSGD, whose steps take twice as long on a CPU. The scenes are varied enough
+# without mosaic, which needs four of them per image.
 ARGS: dict[str, Any] = {
     "optimizer": "AdamW",
     "lr0": 0.001,
@@ -44,9 +43,9 @@ ARGS: dict[str, Any] = {
 
 
 def main(device: str, workers: int | None, seed: int = SEED, epochs: int = EPOCHS, work: Path = WORK) -> str:
-    """Draw the scenes, train on them, write `data/weights/starter-yolo26n.pt` and the README beside it.
+    """Draw the scenes, train on them, and write `data/weights/starter-yolo26n.pt` and the README beside it.
 
-    Killed anywhere, the next call goes on from the last finished epoch.
+    After a kill the next call resumes from the last finished epoch.
     """
     environment.prepare()
     environment.check_device(device)
@@ -61,7 +60,7 @@ def main(device: str, workers: int | None, seed: int = SEED, epochs: int = EPOCH
 
 
 def draw(folder: Path, seed: int, splits: dict[str, int], workers: int | None) -> None:
-    """An Ultralytics data set of so many scenes. Same seed, same scenes, however many processes draw them."""
+    """Draw an Ultralytics data set; `splits` holds the number of scenes. Only the seed decides, not `workers`."""
     with files.new_folder(folder) as aside:
         for number, (split, count) in enumerate(splits.items()):
             for kind in ("images", "labels"):
@@ -75,7 +74,7 @@ def draw(folder: Path, seed: int, splits: dict[str, int], workers: int | None) -
 
 
 def _scene(side: int, place: tuple[int, int, int]) -> tuple[bytes, list[Box]]:
-    """One scene as JPEG of any quality that cameras have, and its boxes."""
+    """Draw one scene; return it as JPEG with a random quality like a camera's, and its boxes in pixels."""
     cv2.setNumThreads(1)  # the processes share the cores already
     rng = np.random.default_rng(place)
     image, objects = draw_scene(rng, side)
@@ -84,7 +83,7 @@ def _scene(side: int, place: tuple[int, int, int]) -> tuple[bytes, list[Box]]:
 
 
 def _train(scenes: Path, folder: Path, device: str, seed: int, epochs: int) -> tuple[Path, float, float]:
-    """The last epoch's checkpoint, the hours that all attempts took together, and its mAP50-95."""
+    """Train; return the last epoch's checkpoint, the hours of all attempts, and its mAP50-95."""
     from ultralytics import YOLO
 
     from pipeline.extras.starter.trainer import trainer_class
@@ -105,7 +104,7 @@ def _train(scenes: Path, folder: Path, device: str, seed: int, epochs: int) -> t
 
 
 def _publish(checkpoint: Path) -> None:
-    """The averaged model in half precision, without optimizer and without what it knows of this machine."""
+    """Write the averaged model to TARGET in half precision, without optimizer state and paths of this machine."""
     import torch
     from ultralytics.nn.tasks import DetectionModel
 
