@@ -603,7 +603,7 @@ def test_no_data_set_to_save_from(run: Run) -> None:
 
     if fo.dataset_exists(run.name):
         fo.delete_dataset(run.name)
-    with pytest.raises(DataError, match=r"FiftyOne has no data set 'tiny'; `make inspect` makes it"):
+    with pytest.raises(DataError, match=r"FiftyOne has no data set 'tiny'; run `make inspect`"):
         inspect.save_fixes(run)
     fo.Dataset("tiny")
     with pytest.raises(DataError, match=r"FiftyOne's data set 'tiny' shows something else, not "):
