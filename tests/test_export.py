@@ -544,7 +544,7 @@ def test_bench_writes_a_row_per_artefact_and_thread(
     assert 0 < least <= middle <= most
     assert "| tiny.onnx |" in said
     # A bundle of an earlier version does not measure what is measured now.
-    with monkeypatch.context() as other, pytest.raises(ExportError, match=r"zip: its run\.py is of another version"):
+    with monkeypatch.context() as other, pytest.raises(ExportError, match=r"zip: its run\.py has another version"):
         other.setattr(bundle, "code", lambda: {"run.py": b""})
         bench.main(run)
     # A file that was edited since is not measured as if it were the proven one.
