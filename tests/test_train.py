@@ -91,9 +91,9 @@ def test_the_best_phase_becomes_the_model(trained: Trained) -> None:
     ("settings", "said"),
     [
         ({"args": {"lr1": 3}}, r"train\.args\.lr1: not a training argument of Ultralytics; did you mean 'lrf'"),
-        ({"args": {"distill_model": "yolo26n.yaml"}}, r"train\.args\.distill_model: yolo26n\.yaml: a teacher has to"),
+        ({"args": {"distill_model": "yolo26n.yaml"}}, r"train\.args\.distill_model: yolo26n\.yaml: a teacher needs"),
         ({"args": {"freeze": 3}}, r"train\.args\.freeze: is set by the pipeline; set train\.phases instead"),
-        ({"args": {"imgsz": 3, "bath": 3}}, r"train\.args\.imgsz: is ours.*\ntrain\.args\.bath: not a training argument"),
+        ({"args": {"imgsz": 3, "bath": 3}}, r"train\.args\.imgsz: is set by the pipeline.*\ntrain\.args\.bath: not a training argument"),
         ({"args": {"mosaic": "much"}}, r"train\.args: .*mosaic"),
         ({"phases": [{"epochs": 1}, {"epochs": 1, "freeze": ["backbon"]}]}, r"train\.phases\.1\.freeze: 'backbon' is not in the model"),
         ({"weights": "yolo99n.yaml"}, r"train\.weights: yolo99n\.yaml"),

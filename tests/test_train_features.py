@@ -314,7 +314,7 @@ def test_nothing_to_keep(trained: Trained, copy_of: Callable[[Run], Run], start:
     run = copy_of(trained.run)
     adapting = {**PHASE, "batchnorm": {"frozen": "train"}}
     for phase in ({"epochs": 2}, {"epochs": 2, "freeze": ["23.cv3"]}, adapting):
-        with pytest.raises(ConfigError, match=r"train\.cache_features: no phase keeps its first layers frozen"):
+        with pytest.raises(ConfigError, match=r"train\.cache_features: no phase freezes its first layers"):
             do(run, start, phases=[phase], cache_features=True)
     assert do(run, start, cache_features=False)["phases"][0]["features"] is None
     assert not run.features.exists()
