@@ -52,7 +52,7 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str, said: str) -> None:
 def test_labels_that_are_not_text(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DataError, match=r"a\.txt: not text"):
+    with pytest.raises(DataError, match=r"a\.txt: not UTF-8 text"):
         read_labels(path, NAMES, 10, 10)
 
 
