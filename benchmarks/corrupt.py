@@ -16,19 +16,18 @@ import os
 import random
 import re
 import shutil
-import signal
 import sys
 import tempfile
 import traceback
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+from hang import Hang, no_hang  # noqa: E402
 from test_convert_cases import LAYOUTS  # noqa: E402
 from test_formats_tools import BOXES, HEIGHT, RATIOS, STEMS, TOOLS, WIDTH, images, write  # noqa: E402
 
@@ -314,19 +313,6 @@ def judged(run: Run, stem_of: dict[str, str]) -> tuple[int, int]:
     return poisoned, max(0, wrong - lines["clipped"]) + max(0, lost - sum(lines.values()))
 
 
-@contextmanager
-def no_hang() -> Iterator[None]:
-    def stop(*_: object) -> None:
-        raise TimeoutError
-
-    signal.signal(signal.SIGALRM, stop)
-    signal.alarm(PATIENCE)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-
-
 def one(seed: int, sound: Path, work: Path, table: dict[str, Counter[str]], every: dict[str, Counter[str]]) -> None:
     rng = random.Random(seed)
     tool = rng.choice(sorted(SOUND))
@@ -354,7 +340,7 @@ def one(seed: int, sound: Path, work: Path, table: dict[str, Counter[str]], ever
     counts["runs"] += 1
     every[SOUND[tool][1]]["runs"] += 1
     try:
-        with no_hang():
+        with no_hang(PATIENCE):
             convert.main(Convert.model_validate(settings), run, 0, workers=1)
     except PipelineError as error:
         line = str(error)
@@ -362,7 +348,7 @@ def one(seed: int, sound: Path, work: Path, table: dict[str, Counter[str]], ever
         if "\n" in line or len(line) > 1500 or not line.isprintable() or run.dataset.exists():
             counts["bad lines"] += 1
             print(f"{seed} {tool}, {kind}: a bad line: {line!r}"[:600], file=sys.stderr)
-    except TimeoutError:
+    except Hang:
         counts["hangs"] += 1
         print(f"{seed} {tool}, {kind}: hangs", file=sys.stderr)
     except Exception:

@@ -12,9 +12,7 @@ import json
 import random
 import re
 import shutil
-import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from xml.etree import ElementTree
 
 import pytest
 from conftest import as_voc, as_yolo, read_coco
+from hang import no_hang
 
 from pipeline import convert
 from pipeline.config import Convert
@@ -375,19 +374,6 @@ WEIGHTS = [2, 2, 1, 1, 1, 6, 4, 3, 1, 1]
 # --- The test -------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def no_hang() -> Iterator[None]:
-    def stop(*_: object) -> None:
-        raise AssertionError(f"still at it after {PATIENCE} s")
-
-    signal.signal(signal.SIGALRM, stop)
-    signal.alarm(PATIENCE)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-
-
 def listing(folder: Path) -> dict[str, tuple[int, int]]:
     return {
         str(path): (path.stat().st_size, path.stat().st_mtime_ns)
@@ -435,7 +421,7 @@ def test_a_damaged_file_is_refused_by_name_or_accounted_for(
         "unlabelled": rng.choice(["error", "background"]),
     }
     try:
-        with no_hang():
+        with no_hang(PATIENCE):
             convert.main(Convert.model_validate(settings), run, 0)
     except PipelineError as error:
         said = str(error)
