@@ -117,6 +117,12 @@ def yolo_text(boxes: Sequence[Box], ids: Mapping[str, int], width: int, height: 
     return "%d %.6f %.6f %.6f %.6f\n" * len(boxes) % tuple(numbers)  # twice as fast as f-strings
 
 
+def check_sides(width: float, height: float) -> None:
+    """Raise ValueError for a negative side, which is damage: no corner of the box is then known."""
+    if width < 0 or height < 0:
+        raise ValueError(f"width {width:g} and height {height:g}: a side cannot be negative")
+
+
 def from_yolo_line(line: str, names: Sequence[str], width: int, height: int, id: str = "") -> Box:
     """Parse one line of YOLO text, a box or a polygon, and return its box in pixels.
 
@@ -133,8 +139,7 @@ def from_yolo_line(line: str, names: Sequence[str], width: int, height: int, id:
         raise ValueError(f"class {first[:20]}, outside the valid range 0..{len(names) - 1}")
     if len(numbers) == 4:
         cx, cy, w, h = numbers
-        if w < 0 or h < 0:
-            raise ValueError(f"width {w:g} and height {h:g}: a side is not below 0")
+        check_sides(w, h)
         corners = (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)
     else:
         # With a NaN among the numbers, min and max depend on their order.

@@ -23,6 +23,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 # A worker process takes about a second to start and import; fewer items than this per worker do not repay it.
 WORTH_A_PROCESS = 64
+FEWEST_ITEMS = 2 * WORTH_A_PROCESS  # for which a second process starts
 CHUNK = 8  # items per task: a dozen milliseconds each, so that the cost of passing them is negligible
 AHEAD = 4  # tasks queued per worker, so that memory does not grow with the number of items
 
@@ -37,11 +38,9 @@ def processes(workers: int | None, items: int) -> int:
     return min(cores() if workers is None else workers, items // WORTH_A_PROCESS)
 
 
-def no_effect(workers: int | None, items: int, things: str) -> str:
-    """Return the end of a line that says that `--workers` was given in vain; empty where it was not."""
-    if workers is None or workers < 2 or processes(workers, items) > 1:
-        return ""
-    return f"; --workers has no effect: fewer than {2 * WORTH_A_PROCESS} {things}"
+def no_effect(workers: int | None, used: int, why: str) -> str:
+    """Return the end of a line that says why `--workers` had no effect; empty if it had one or was not given."""
+    return f"; --workers has no effect: {why}" if workers and workers > 1 >= used else ""
 
 
 def ordered(

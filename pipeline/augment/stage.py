@@ -62,10 +62,8 @@ def main(config: Augment, run: Run, seed: int, workers: int | None = None) -> st
         folders = {"train": "images/train"}
         folders |= {split: f"../{run.dataset.name}/images/{split}" for split in dataset.images if split != "train"}
         write_data_yaml(folder / "data.yaml", folders, dataset.names)
-    vain = parallel.no_effect(workers, len(jobs), "training images") if copies else ""
-    if workers and workers > 1 and not copies:
-        vain = "; --workers has no effect: no copies to make"
-    return _last_line(account, run.augmented) + vain
+    why = f"fewer than {parallel.FEWEST_ITEMS} training images" if copies else "no copies to make"
+    return _last_line(account, run.augmented) + parallel.no_effect(workers, processes, why)
 
 
 def _refuse_shadowed_albumentations() -> None:

@@ -25,7 +25,7 @@ def main(config: Convert, run: Run, seed: int, workers: int | None = None) -> st
     """
     drawn, drop = config.split != "given", config.on_problem == "drop"
     format_name, source = formats.read(config.source, config.format, given=not drawn, orphans=drop)
-    if workers not in (0, 1) and len(source.images) >= 2 * parallel.WORTH_A_PROCESS:
+    if workers not in (0, 1) and len(source.images) >= parallel.FEWEST_ITEMS:
         parallel.start(preload=["pipeline.convert.images"])
     items = [item for item in source.images if item.image not in source.linked_again]
     placing.check_given(source, config)
@@ -33,8 +33,9 @@ def main(config: Convert, run: Run, seed: int, workers: int | None = None) -> st
     background.refuse(items, used, source, config)
     wanted = [item.image for item in used]
     checked = dict(zip(wanted, parallel.ordered(images.check, wanted, workers, "convert: reading"), strict=True))
-    said = _convert(config, run, seed, format_name, source, checked)
-    return said + parallel.no_effect(workers, len(wanted), "images")
+    line = _convert(config, run, seed, format_name, source, checked)
+    why = f"fewer than {parallel.FEWEST_ITEMS} images"
+    return line + parallel.no_effect(workers, parallel.processes(workers, len(wanted)), why)
 
 
 @formats.without_collection()  # to the very end: switched on with all of it there, the collector would walk it
@@ -59,6 +60,7 @@ def _convert(
     judged = _set_aside(judged, "left_out", placed.left_out)
     targets = writing.file_names([image for image in judged if not image.unused])
     peak = max((image.checked.peak for image in judged if not image.unused), default=0)
+    bits = deep.significant_bits(peak) if peak else None  # of 16: a device has to make 8 of them too
     account = {
         "source": str(config.source),
         "format": format_name,
@@ -71,7 +73,7 @@ def _convert(
         "rewritten": {
             targets[image.name]: image.checked.rewrite for image in judged if image.checked.rewrite and not image.unused
         },
-        "bits": deep.significant_bits(peak) if peak else None,  # of 16: a device has to make 8 of them too
+        "bits": bits,
         "sources": {f"{placed.split_of[name]}/{target}": name for name, target in targets.items()},
         "leaks": placed.leaks,
         "fixes": corrected.lines,
@@ -79,7 +81,7 @@ def _convert(
     if not account["splits"]["train"]["boxes"]:
         raise DataError(f"{config.source}: not one usable box in the training split; nothing can be learnt from it")
     with files.new_folder(run.dataset) as new:
-        writing.write(new, judged, placed.split_of, targets, names)
+        writing.write(new, judged, placed.split_of, targets, names, bits)
         if placed.drawing is not None:
             files.write_json(run.splits, placed.drawing)
             used["splits"] = files.sha256(run.splits)

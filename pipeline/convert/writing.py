@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline import files, logs
 from pipeline.boxes import IMAGE_SUFFIXES, write_labels
-from pipeline.convert import deep, images
+from pipeline.convert import images
 from pipeline.convert.judge import Judged
 from pipeline.errors import DataError
 from pipeline.run import SPLITS
@@ -53,13 +53,14 @@ def write(
     split_of: Mapping[str, str],
     targets: Mapping[str, str],
     names: Sequence[str],
+    bits: int | None,
 ) -> None:
+    """Write images and labels. `bits` are those that the images with 16 bits use, for all of them alike."""
     for split in SPLITS:
         if split in split_of.values():
             for kind in ("images", "labels"):
                 (folder / kind / split).mkdir(parents=True)
     used = [image for image in judged if not image.unused]
-    bits = deep.significant_bits(max((image.checked.peak for image in used), default=0))
     for image in logs.progress(used, "convert: writing"):
         split, target, checked = split_of[image.name], targets[image.name], image.checked
         if checked.rewrite == images.OUT_OF_JSON:

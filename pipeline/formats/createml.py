@@ -10,7 +10,7 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pipeline.boxes import Box
+from pipeline.boxes import Box, check_sides
 from pipeline.errors import DataError
 from pipeline.formats.matching import Described, Wanted, complete
 from pipeline.formats.source import Source, damaged
@@ -71,6 +71,8 @@ def _box(annotation: Any, identity: str) -> Box:
         said = show(coordinates)
         return damaged(f"coordinates {said} are not the numbers x, y, width, height; correct them", label, identity)
     x, y, width, height = sides
-    if width < 0 or height < 0:
-        return damaged(f"width {width:g} and height {height:g}: a side is not below 0", label, identity)
+    try:
+        check_sides(width, height)
+    except ValueError as error:
+        return damaged(str(error), label, identity)
     return Box(label, x - width / 2, y - height / 2, x + width / 2, y + height / 2, identity)

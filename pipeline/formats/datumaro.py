@@ -28,9 +28,7 @@ NO_BOXES = ("label", "caption", "points", "polyline", "cuboid_3d", "cuboid_2d", 
 
 
 def recognises(folder: Path | Tree) -> bool:
-    return any(
-        text.startswith("{") and SIGN.search(text) and ITEMS.search(text) for text in tree_of(folder).heads({".json"})
-    )
+    return tree_of(folder).holds_json("{", SIGN, ITEMS)
 
 
 def read(folder: Path) -> Source:

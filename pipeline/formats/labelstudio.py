@@ -37,9 +37,7 @@ ANOTHER = "another annotation of the task: one counts"
 
 
 def recognises(folder: Path | Tree) -> bool:
-    return any(
-        text.startswith("[") and SIGNS.search(text) and TASK.search(text) for text in tree_of(folder).heads({".json"})
-    )
+    return tree_of(folder).holds_json("[", SIGNS, TASK)
 
 
 def read(folder: Path) -> Source:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pipeline.boxes import Box
+from pipeline.boxes import Box, check_sides
 from pipeline.formats.outlines import Corners
 from pipeline.formats.source import damaged
 from pipeline.formats.text import show
@@ -39,9 +39,8 @@ def from_sides(value: Any, *keys: str) -> Corners:
 
 
 def corners(x: float, y: float, width: float, height: float) -> Corners:
-    """Return the corners of a box given by its upper left one and its sides. Raises ValueError for a side below 0."""
-    if width < 0 or height < 0:
-        raise ValueError(f"width {width:g} and height {height:g}: a side is not below 0")
+    """Return the corners of a box given by its upper left one and its sides. Raises ValueError for a negative side."""
+    check_sides(width, height)
     return x, y, x + width, y + height
 
 

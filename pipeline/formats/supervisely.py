@@ -35,9 +35,7 @@ MOST_PIXELS = 1 << 28  # of a mask that unpacks; a zip bomb would go on
 
 
 def recognises(folder: Path | Tree) -> bool:
-    return any(
-        text.startswith("{") and SIGN.search(text) and SIZE.search(text) for text in tree_of(folder).heads({".json"})
-    )
+    return tree_of(folder).holds_json("{", SIGN, SIZE)
 
 
 def read(folder: Path) -> Source:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -82,6 +83,12 @@ class Tree:
 
     def heads(self, suffixes: Iterable[str]) -> Iterator[str]:
         return map(self.head, self.files(suffixes))
+
+    def holds_json(self, start: str, *signs: re.Pattern[str]) -> bool:
+        """Return whether a JSON file begins with `start` and has all of `signs` in its head."""
+        return any(
+            text.startswith(start) and all(sign.search(text) for sign in signs) for text in self.heads({".json"})
+        )
 
     def images(self) -> list[Path]:
         return self.files(SOURCE_SUFFIXES)

@@ -35,9 +35,7 @@ NO_AREA = {"point": "a point: it has no area", "polyline": "a line: it has no ar
 def recognises(folder: Path | Tree) -> bool:
     tree = tree_of(folder)
     tables = (columns(text)[0] for text in tree.heads({".csv"}))
-    return any(text.startswith("{") and SIGNS.search(text) for text in tree.heads({".json"})) or any(
-        SHAPE in names for names in tables
-    )
+    return tree.holds_json("{", SIGNS) or any(SHAPE in names for names in tables)
 
 
 def read(folder: Path) -> Source:

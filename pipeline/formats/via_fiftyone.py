@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from pipeline import database
-from pipeline.boxes import Box, Labelled
+from pipeline.boxes import Box, Labelled, check_sides
 from pipeline.errors import DataError, did_you_mean
 from pipeline.formats.paths import inside
 from pipeline.formats.source import NAN, Source, damaged
@@ -153,8 +153,7 @@ def _box(label: Any, sides: tuple[int, int] | None, identity: str) -> Box:
     try:
         if kind == "Detection":
             xmin, ymin, width, height = map(float, label.bounding_box)
-            if width < 0 or height < 0:
-                raise ValueError(f"width {width:g} and height {height:g}: a side is not below 0")
+            check_sides(width, height)
             xmax, ymax = xmin + width, ymin + height
             ignore = next((f"{crowd}: many objects in one box" for crowd in CROWDS if _is_true(label, crowd)), "")
         elif kind == "Polyline":

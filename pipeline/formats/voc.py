@@ -10,7 +10,7 @@ import math
 from pathlib import Path, PurePosixPath
 from xml.etree.ElementTree import Element
 
-from pipeline.boxes import Box, Labelled
+from pipeline.boxes import Box, Labelled, check_sides
 from pipeline.errors import DataError
 from pipeline.formats.matching import has_image_suffix
 from pipeline.formats.pairing import Images, by_name, split_lists
@@ -123,8 +123,7 @@ def _corners(item: Element) -> tuple[float, ...]:
         cx, cy, width, height, angle = numbers({tag: turned.findtext(tag) for tag in ("cx", "cy", "w", "h", "angle")})
         if not abs(angle) <= MOST_RADIANS:
             raise ValueError(f"angle is {angle:g}")
-        if width < 0 or height < 0:
-            raise ValueError(f"w {width:g} and h {height:g}: a side is not below 0")
+        check_sides(width, height)
         cos, sin = abs(math.cos(angle)), abs(math.sin(angle))
         across, down = (width * cos + height * sin) / 2, (width * sin + height * cos) / 2
         return cx - across, cy - down, cx + across, cy + down

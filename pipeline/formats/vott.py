@@ -27,7 +27,7 @@ NOT_VISITED = 0  # AssetState
 
 
 def recognises(folder: Path | Tree) -> bool:
-    return any(text.startswith("{") and SIGNS.search(text) for text in tree_of(folder).heads({".json"}))
+    return tree_of(folder).holds_json("{", SIGNS)
 
 
 def read(folder: Path) -> Source:

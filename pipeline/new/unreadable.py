@@ -11,6 +11,7 @@ from pipeline.formats.reading import candidates
 from pipeline.formats.source import Source
 from pipeline.formats.text import head
 from pipeline.formats.tree import Tree
+from pipeline.formats.yolo_data import looks_like_labels
 from pipeline.walk import walk
 
 ARCHIVES = {
@@ -98,7 +99,7 @@ def _advice(folder: Path) -> str:
         return f"holds {OTHER_FORMATS[suffix]} files, which are not read; export the data set as COCO or YOLO"
     if not pictures:
         return f"{_number(names, 'file')} and no image; put the images beside their labels"
-    if texts := [name for name in names if name.endswith(".txt") and _looks_like_yolo(folder / name)]:
+    if texts := [name for name in names if name.endswith(".txt") and looks_like_labels(head(folder / name))]:
         return (
             f"{_number(texts, 'label file')} in YOLO's format and no class names; write classes.txt there, "
             "one name per line in the order of the numbers"
@@ -109,14 +110,6 @@ def _advice(folder: Path) -> str:
             f"and put its export beside the images ({LAYOUTS})"
         )
     return ""
-
-
-def _looks_like_yolo(path: Path) -> bool:
-    words = next((line.split() for line in head(path).splitlines() if line.strip()), [])
-    try:
-        return len([float(word) for word in words]) >= 5
-    except ValueError:
-        return False
 
 
 def _number(names: list[str], one: str) -> str:

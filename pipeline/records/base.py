@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -29,13 +30,7 @@ else:  # mypy takes the settings for a key
         __pydantic_config__ = ConfigDict(strict=True, use_attribute_docstrings=True)  # strict: "3" is no number
 
 
-def adapter(shape: Any) -> TypeAdapter[Any]:
-    return _adapter(shape)
-
-
-@cache
-def _adapter(shape: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(shape)
+adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
 
 
 def read_record(path: Path, shape: type[T], again: str, wrong: str = "") -> T:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from pipeline.records.base import Record, read_record
 from pipeline.run import Run
@@ -28,16 +28,6 @@ class ImageCounts(Record):
     in_no_split: dict[str, str]
     left_out: dict[str, str]
     linked_again: dict[str, str]
-
-
-class Problem(Record):
-    file: str
-    """Annotation file, relative to the source."""
-    image: str
-    id: str
-    """Of the box, as the annotation file counts."""
-    action: Literal["clipped", "dropped", "ignored"]
-    reason: str
 
 
 class SplitCounts(Record):
