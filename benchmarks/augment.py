@@ -34,7 +34,7 @@ from pipeline import augment, parallel
 from pipeline.augment import transforms
 from pipeline.augment.stage import JPEG_QUALITY
 from pipeline.boxes import Box, read_labels, write_data_yaml, write_labels
-from pipeline.config import Augment
+from pipeline.config.data import Augment
 from pipeline.run import Run
 
 IMAGES, COPIES, BOXES, WIDTH, HEIGHT = 300, 3, 20, 640, 480

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from evaluate import machine
 
-from pipeline import config as configs
+from pipeline.config.loading import load
 from pipeline.run import Run
 
 SPINS = ("libgomp", "0", "1000", "5000")
@@ -27,9 +27,10 @@ OUT = Path("runs/bench-busy")
 TRAIN = """
 import sys
 from pathlib import Path
-from pipeline import config, train
+from pipeline import train
+from pipeline.config.loading import load
 from pipeline.run import Run
-given = config.load(Path(sys.argv[1]))
+given = load(Path(sys.argv[1]))
 print(train.main(given.train, Run(Path(sys.argv[2])), given.seed, "cpu", 0))
 """
 
@@ -58,7 +59,7 @@ def main() -> None:
     parser.add_argument("config", type=Path)
     parser.add_argument("--repeats", type=int, default=1, help="the fastest of so many")
     arguments = parser.parse_args()
-    configs.load(arguments.config)
+    load(arguments.config)
     print(f"{machine()}\n\n| spin | {' | '.join(f'beside {busy}' if busy else 'alone' for busy in BUSY)} |")
     print(f"|---|{'---|' * len(BUSY)}", flush=True)
     for spin in SPINS:

@@ -90,7 +90,7 @@ def generate(folder: Path, images: int, boxes: int, polygons: bool = False, seed
 def ours(source: Path, target: Path) -> float:
     from pipeline import files, formats
     from pipeline.boxes import write_labels
-    from pipeline.config import Convert
+    from pipeline.config.data import Convert
     from pipeline.convert import receipt, stage
     from pipeline.convert.images import Checked
     from pipeline.formats.source import Source

@@ -33,7 +33,7 @@ from test_formats_tools import BOXES, HEIGHT, RATIOS, STEMS, TOOLS, WIDTH, image
 
 from pipeline import convert  # noqa: E402
 from pipeline.boxes import YoloDataset, read_labels  # noqa: E402
-from pipeline.config import Convert  # noqa: E402
+from pipeline.config.data import Convert  # noqa: E402
 from pipeline.errors import PipelineError  # noqa: E402
 from pipeline.files import read_json  # noqa: E402
 from pipeline.run import Run  # noqa: E402

@@ -49,7 +49,7 @@ import yaml
 
 from pipeline import augment
 from pipeline.boxes import YoloDataset, write_data_yaml
-from pipeline.config import Augment
+from pipeline.config.data import Augment
 from pipeline.parallel import cores
 from pipeline.run import Run
 from pipeline.train import recipe
@@ -74,12 +74,13 @@ default_callbacks["on_train_batch_end"].append(lambda trainer: steps.append(time
 atexit.register(lambda: Path(sys.argv[1], "step.txt").write_text(str(statistics.median(steps))))
 """
 OURS = f"""
-from pipeline import config, run, train
+from pipeline import run, train
+from pipeline.config.loading import load
 from pipeline.upstream import environment
 environment.prepare()
 {STEPS}
 folder, given = map(Path, sys.argv[1:])
-c = config.load(given)
+c = load(given)
 print(train.main(c.train, run.Run(folder), c.seed, "", 0))
 """
 STOCK = f"""
@@ -163,7 +164,7 @@ def command(
 def accuracy(name: str, model: Path, imgsz: int) -> dict[str, float]:
     from ultralytics import YOLO
 
-    from pipeline.config import Validate
+    from pipeline.config.judging import Validate
     from pipeline.metrics.coco import evaluate
     from pipeline.validate import predict
 

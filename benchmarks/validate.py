@@ -20,7 +20,7 @@ from typing import Any
 from evaluate import REPEATS, in_words, machine, seconds, tables
 
 from pipeline.boxes import YoloDataset, write_data_yaml
-from pipeline.config import Validate
+from pipeline.config.judging import Validate
 from pipeline.records import predictions
 from pipeline.run import Run
 from pipeline.upstream import checkpoints, environment

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
-from pipeline import config as configs
 from pipeline import logs, options
+from pipeline.config.experiment import Config
+from pipeline.config.loading import load
 from pipeline.errors import PipelineError
 from pipeline.run import Run
 
@@ -109,7 +110,7 @@ def _run(given: argparse.Namespace) -> str:
         from pipeline import new
 
         return new.main(given.source, given.config, given.format)
-    config, run = configs.load(given.config), Run.of(given.config)
+    config, run = load(given.config), Run.of(given.config)
     if given.command == "params":
         from pipeline import params
 
@@ -118,31 +119,31 @@ def _run(given: argparse.Namespace) -> str:
     return STAGE_CALLS[given.command](config, run, given)
 
 
-def _convert(config: configs.Config, run: Run, given: argparse.Namespace) -> str:
+def _convert(config: Config, run: Run, given: argparse.Namespace) -> str:
     from pipeline import convert
 
     return convert.main(config.convert, run, config.seed, given.workers)
 
 
-def _augment(config: configs.Config, run: Run, given: argparse.Namespace) -> str:
+def _augment(config: Config, run: Run, given: argparse.Namespace) -> str:
     from pipeline import augment
 
     return augment.main(config.augment, run, config.seed, given.workers)
 
 
-def _train(config: configs.Config, run: Run, given: argparse.Namespace) -> str:
+def _train(config: Config, run: Run, given: argparse.Namespace) -> str:
     from pipeline import train
 
     return train.main(config.train, run, config.seed, given.device, given.workers)
 
 
-def _validate(config: configs.Config, run: Run, given: argparse.Namespace) -> str:
+def _validate(config: Config, run: Run, given: argparse.Namespace) -> str:
     from pipeline import validate
 
     return validate.main(config.validate_, run, given.device, given.against)
 
 
-def _inspect(config: configs.Config, run: Run, given: argparse.Namespace) -> str:
+def _inspect(config: Config, run: Run, given: argparse.Namespace) -> str:
     from pipeline import inspect
 
     if given.save_fixes:
@@ -150,7 +151,7 @@ def _inspect(config: configs.Config, run: Run, given: argparse.Namespace) -> str
     return inspect.main(config.inspect, run, given.device, None if given.no_app else given.port, given.against)
 
 
-def _export(config: configs.Config, run: Run, given: argparse.Namespace) -> str:
+def _export(config: Config, run: Run, given: argparse.Namespace) -> str:
     if given.bench:
         from pipeline.export import bench
 
@@ -160,13 +161,13 @@ def _export(config: configs.Config, run: Run, given: argparse.Namespace) -> str:
     return export.main(config.export, run, config.seed, given.device)
 
 
-def _report(config: configs.Config, run: Run, given: argparse.Namespace) -> str:
+def _report(config: Config, run: Run, given: argparse.Namespace) -> str:
     from pipeline import report
 
     return report.main(config.report, run, given.against)
 
 
-STAGE_CALLS: dict[str, Callable[[configs.Config, Run, argparse.Namespace], str]] = {
+STAGE_CALLS: dict[str, Callable[[Config, Run, argparse.Namespace], str]] = {
     "convert": _convert,
     "augment": _augment,
     "train": _train,

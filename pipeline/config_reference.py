@@ -10,7 +10,8 @@ from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
 
-from pipeline.config import Config, section_in
+from pipeline.config.experiment import Config
+from pipeline.config.loading import section_in
 from pipeline.records.documentation import kind, meaning
 
 HEAD = """\

@@ -29,7 +29,7 @@ from pydantic_core import ErrorDetails
 
 from pipeline import files
 from pipeline.boxes import Box
-from pipeline.config import NoDuplicates
+from pipeline.config.loading import NoDuplicates
 from pipeline.errors import ConfigError, did_you_mean
 from pipeline.run import Run
 

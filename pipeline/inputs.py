@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline import files, fixes
-from pipeline.config import Convert
+from pipeline.config.data import Convert
 from pipeline.run import Run
 
 Digests = dict[str, str | None]

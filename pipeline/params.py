@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import files, inputs
-from pipeline.config import Config, Train
+from pipeline.config.experiment import Config
+from pipeline.config.training import Train
 from pipeline.errors import DataError
 from pipeline.inputs import Digests
 from pipeline.run import Run

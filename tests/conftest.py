@@ -23,7 +23,8 @@ import pytest
 from pymongo import MongoClient
 
 from pipeline import augment, convert, export, files, logs, params, pixels, report, train, validate
-from pipeline.config import Config, Train
+from pipeline.config.experiment import Config
+from pipeline.config.training import Train
 from pipeline.extras.sample import dataset as sample
 from pipeline.run import Run
 from pipeline.upstream import environment

@@ -14,7 +14,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from pipeline.config import Export
+from pipeline.config.export import Export
 from pipeline.device import runner
 from pipeline.export import bundle, targets
 

@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "logs": set(),
     "options": {"errors"},
     "files": {"errors"},
-    "config": {"errors"},
+    "config": {"errors", "config"},
     "config_reference": {"config", "records"},
     "boxes": {"errors"},
     "pixels": {"errors"},

@@ -22,7 +22,7 @@ from pipeline import augment, files, parallel, pixels
 from pipeline.augment import balance, check, preview, transforms
 from pipeline.augment.stage import JPEG_QUALITY
 from pipeline.boxes import Box, YoloDataset, read_labels, write_data_yaml, write_labels
-from pipeline.config import Augment
+from pipeline.config.data import Augment
 from pipeline.errors import ConfigError, DataError
 from pipeline.run import Run
 

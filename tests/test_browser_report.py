@@ -10,7 +10,7 @@ import pytest
 from conftest import Trained, needs_browser, read_coco, settings, write_coco
 
 from pipeline import convert, params, report, train, validate
-from pipeline.config import Config
+from pipeline.config.experiment import Config
 from pipeline.run import Run
 
 pytestmark = needs_browser

@@ -9,7 +9,8 @@ from conftest import ROOT
 from pydantic import ValidationError
 
 from pipeline import config_reference
-from pipeline.config import Config, load
+from pipeline.config.experiment import Config
+from pipeline.config.loading import load
 from pipeline.errors import ConfigError
 
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))

@@ -31,7 +31,7 @@ from test_formats_tools import (
     yolo_lines,
 )
 
-from pipeline.config import load
+from pipeline.config.loading import load
 from pipeline.errors import ConfigError, DataError
 from pipeline.formats.splits import split_of_folders
 from pipeline.formats.tree import STEPS

@@ -22,7 +22,9 @@ from PIL import Image, ImageOps
 
 from pipeline import convert, export, validate
 from pipeline.boxes import YoloDataset
-from pipeline.config import Config, Export, Validate
+from pipeline.config.experiment import Config
+from pipeline.config.export import Export
+from pipeline.config.judging import Validate
 from pipeline.device import runner
 from pipeline.device.runner import Trouble, headers, images, selftest
 from pipeline.errors import DataError

@@ -19,7 +19,7 @@ from PIL import Image
 
 from pipeline import export
 from pipeline.boxes import YoloDataset
-from pipeline.config import Export, Limits8, Limits16, Limits32
+from pipeline.config.export import Export, Limits8, Limits16, Limits32
 from pipeline.device import runner
 from pipeline.device.runner import Found
 from pipeline.device.runner.letterbox import to_original

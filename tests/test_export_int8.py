@@ -15,7 +15,7 @@ from conftest import Trained
 
 from pipeline import export
 from pipeline.boxes import YoloDataset
-from pipeline.config import Calibration, Export
+from pipeline.config.export import Calibration, Export
 from pipeline.device.runner import Found
 from pipeline.errors import DataError, ExportError
 from pipeline.export import int8

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from pipeline import convert, formats
-from pipeline.config import Config
+from pipeline.config.experiment import Config
 from pipeline.errors import DataError
 from pipeline.files import read_json
 from pipeline.run import Run

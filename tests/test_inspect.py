@@ -20,7 +20,8 @@ from stand_ins import write_metrics
 
 from pipeline import convert, database, fixes, inspect, pixels
 from pipeline.boxes import YoloDataset, read_labels
-from pipeline.config import Convert, Inspect
+from pipeline.config.data import Convert
+from pipeline.config.judging import Inspect
 from pipeline.errors import DataError, PipelineError
 from pipeline.extras.sample import dataset as sample
 from pipeline.files import read_json, write_json
@@ -714,7 +715,7 @@ def test_a_database_that_does_not_start(validated: Run, tmp_path: Path) -> None:
     """Its folder is a file. In a process of its own, which has no database yet, nor finds a running one."""
     (tmp_path / "taken").write_text("")
     code = (
-        "from pathlib import Path\nfrom pipeline import inspect\nfrom pipeline.config import Inspect\n"
+        "from pathlib import Path\nfrom pipeline import inspect\nfrom pipeline.config.judging import Inspect\n"
         "from pipeline.errors import PipelineError\nfrom pipeline.run import Run\n"
         "import fiftyone.core.service as service\nservice.fosu.find_processes_by_args = lambda arguments: []\n"
         f"try:\n    inspect.main(Inspect(), Run(Path({str(validated.root)!r})))\n"

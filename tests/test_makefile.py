@@ -230,7 +230,8 @@ def code_of(stage: str) -> set[str]:
                 module = ROOT.joinpath(*parts[:end])
                 files = [module.with_suffix(".py"), module / "__init__.py"]
                 waiting |= {file for file in files if parts[0] == "pipeline" and file.is_file()} - found
-    every = {f"pipeline/{name}.py" for name in ("config", "run", "errors", "logs")}
+    every = {f"pipeline/{name}.py" for name in ("run", "errors", "logs")}
+    every |= {path.relative_to(ROOT).as_posix() for path in ROOT.glob("pipeline/config/*.py")}
     return {path.relative_to(ROOT).as_posix() for path in found} - every
 
 

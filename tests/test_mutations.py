@@ -23,7 +23,7 @@ from conftest import as_voc, as_yolo, read_coco
 from hang import no_hang
 
 from pipeline import convert
-from pipeline.config import Convert
+from pipeline.config.data import Convert
 from pipeline.errors import PipelineError
 from pipeline.files import read_json
 from pipeline.run import Run

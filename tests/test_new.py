@@ -18,8 +18,8 @@ import pytest
 from conftest import as_voc, as_yolo, checkout, make_environment, read_coco, write_coco
 from PIL import Image
 
-from pipeline import config as configs
 from pipeline import convert, new
+from pipeline.config.loading import load
 from pipeline.errors import ConfigError, DataError
 from pipeline.new import choices, contents
 from pipeline.run import Run
@@ -45,7 +45,7 @@ def look(source: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
 def converted(name: str) -> str:
     """Convert as the written config says."""
     config = Path(f"configs/{name}.yaml")
-    loaded = configs.load(config)
+    loaded = load(config)
     return convert.main(loaded.convert, Run(Path("runs").absolute() / name), loaded.seed, 1)
 
 
@@ -93,7 +93,7 @@ def test_it_says_what_lies_there(kind: str, source: Path, tmp_path: Path, capsys
     assert said["objects"].startswith(f"{count.total()}; ")
     assert said["new"] == "wrote configs/mine.yaml; next: make all CONFIG=configs/mine.yaml"
     assert f"14 images (train 8, val 3, test 3), {count.total()} boxes" in converted("mine")
-    loaded = configs.load(Path("configs/mine.yaml")).convert
+    loaded = load(Path("configs/mine.yaml")).convert
     assert (str(loaded.source), loaded.format, loaded.split) == ("mine", kind, "given")
     assert set(loaded.classes) == set(count)
 
@@ -101,7 +101,7 @@ def test_it_says_what_lies_there(kind: str, source: Path, tmp_path: Path, capsys
 def test_sizes_are_those_of_the_input(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     boxes = [box["bbox"] for split in ("train", "val", "test") for box in read_coco(source, split)["annotations"]]
     said = look(source, capsys)
-    imgsz = configs.load(Path("configs/source.yaml")).train.imgsz
+    imgsz = load(Path("configs/source.yaml")).train.imgsz
     sides = sorted((w * h) ** 0.5 * imgsz / 320 for _, _, w, h in boxes)
     figures = [float(number) for number in re.findall(r"([\d.]+) px", said["objects"].partition("half")[2])]
     for figure, share in zip(figures, (0.5, 0.1, 0.9), strict=False):
@@ -145,7 +145,7 @@ def test_nothing_in_a_name_reaches_the_terminal_or_the_yaml(tmp_path: Path, caps
         (folder / f"{number}.json").write_text(json.dumps(described))
     new.main(folder)
     assert "\x1b" not in capsys.readouterr().out
-    assert set(configs.load(Path("configs/names.yaml")).convert.classes) == set(names)
+    assert set(load(Path("configs/names.yaml")).convert.classes) == set(names)
     converted("names")
 
 

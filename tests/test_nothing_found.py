@@ -22,7 +22,10 @@ from conftest import IMGSZ, Trained, needs_database, read_coco, write_coco
 from test_report import Page
 
 from pipeline import convert, export, history, inspect, report, train, validate
-from pipeline.config import Convert, Export, Inspect, Report, Train, Validate
+from pipeline.config.data import Convert
+from pipeline.config.export import Export
+from pipeline.config.judging import Inspect, Report, Validate
+from pipeline.config.training import Train
 from pipeline.errors import DataError, ExportError
 from pipeline.export import bench, bundle
 from pipeline.files import read_json, write_json
@@ -287,7 +290,7 @@ def test_an_export_of_an_unsure_model(made: Callable[..., Run], tmp_path: Path, 
 
 def test_an_artefact_that_invents_what_the_model_does_not_find(made: Callable[..., Run], world: World) -> None:
     from pipeline.boxes import YoloDataset
-    from pipeline.config import Limits32
+    from pipeline.config.export import Limits32
     from pipeline.device import runner
     from pipeline.export import targets
     from pipeline.export.gate import Gate

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from pipeline.config import Config
+from pipeline.config.experiment import Config
 from pipeline.options import OTHERS, STAGES
 
 PAGES = [ROOT / "README.md", ROOT / ".github" / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT, Trained
 
 from pipeline import validate
-from pipeline.config import Validate
+from pipeline.config.judging import Validate
 from pipeline.errors import DataError
 from pipeline.records import base, documentation, metrics, receipt, training
 from pipeline.run import Run

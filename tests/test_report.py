@@ -14,7 +14,7 @@ from conftest import Trained
 from detections import Found, Truth, scene, seen
 
 from pipeline import history, report
-from pipeline.config import Report
+from pipeline.config.judging import Report
 from pipeline.errors import DataError
 from pipeline.files import read_json, write_json
 from pipeline.report import plots, words

@@ -17,7 +17,7 @@ from test_makefile import code_of
 
 from pipeline import files, train
 from pipeline.boxes import YoloDataset
-from pipeline.config import Phase, Train
+from pipeline.config.training import Phase, Train
 from pipeline.errors import ConfigError, DataError, PipelineError, WeightsError
 from pipeline.files import read_json, sha256
 from pipeline.run import Run

@@ -8,7 +8,7 @@ import pytest
 from conftest import IMGSZ, Trained
 
 from pipeline import train
-from pipeline.config import Train
+from pipeline.config.training import Train
 from pipeline.errors import ConfigError
 from pipeline.files import read_json
 from pipeline.run import Run

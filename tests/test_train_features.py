@@ -13,7 +13,7 @@ from conftest import IMGSZ, Trained, train_tiny
 
 from pipeline import history, pixels
 from pipeline.boxes import YoloDataset
-from pipeline.config import Train
+from pipeline.config.training import Train
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.run import Run
 from pipeline.train.plan import FeatureCache, cached_layers

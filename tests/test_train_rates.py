@@ -12,7 +12,7 @@ import yaml
 from conftest import Trained, train_tiny
 
 from pipeline import history, train
-from pipeline.config import Train
+from pipeline.config.training import Train
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.run import Run
 from pipeline.train import freeze, stage

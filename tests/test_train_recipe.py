@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from conftest import Trained
 
-from pipeline.config import Phase, Train
+from pipeline.config.training import Phase, Train
 from pipeline.errors import ConfigError
 from pipeline.files import read_json
 from pipeline.train.recipe import GIVEN, choose

@@ -21,7 +21,7 @@ from conftest import IMGSZ, ROOT, Trained, train_tiny
 
 import pipeline.upstream
 from pipeline.boxes import YoloDataset
-from pipeline.config import Validate
+from pipeline.config.judging import Validate
 from pipeline.run import Run
 from pipeline.upstream import environment
 

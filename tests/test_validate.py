@@ -16,7 +16,7 @@ from conftest import COCO_WEIGHTS, Trained
 from stand_ins import write_training
 
 from pipeline import validate
-from pipeline.config import Validate
+from pipeline.config.judging import Validate
 from pipeline.errors import DataError
 from pipeline.files import read_json, sha256
 from pipeline.metrics.coco import evaluate

@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT
 from detections import Found, Truth, by_pycocotools, noisy
 
-from pipeline.config import load
+from pipeline.config.loading import load
 from pipeline.errors import ConfigError
 from pipeline.metrics import coco
 from pipeline.upstream import environment

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from detections import noisy, scene, seen
 
-from pipeline.config import Wanted
+from pipeline.config.judging import Wanted
 from pipeline.metrics.matching import ClassMatches, match
 from pipeline.validate.operating_point import BINS, CALIBRATION_SCORE, DEFAULT_SCORE, calibration, choose, judge
 

@@ -18,7 +18,7 @@ from test_mutations import RATIOS, WRITERS
 
 from pipeline import formats, params
 from pipeline.__main__ import main
-from pipeline.config import Config
+from pipeline.config.experiment import Config
 from pipeline.files import read_json
 from pipeline.run import Run
 

@@ -14,7 +14,7 @@ from typing import Any
 from pipeline import files, parallel, pixels
 from pipeline.augment import balance, preview
 from pipeline.boxes import Box, YoloDataset, read_labels, write_data_yaml, write_labels
-from pipeline.config import Augment
+from pipeline.config.data import Augment
 from pipeline.errors import DataError, PipelineError
 from pipeline.run import Run
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.boxes import Box
-from pipeline.config import Augment
+from pipeline.config.data import Augment
 from pipeline.pixels import Image
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # no request to the network on import

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from pipeline.boxes import SOURCE_SUFFIXES, Labelled
-from pipeline.config import Convert
+from pipeline.config.data import Convert
 from pipeline.convert.judge import Judged
 from pipeline.errors import DataError
 from pipeline.formats.source import NOT_LISTED, Source

@@ -13,7 +13,7 @@ from functools import cache
 from typing import Literal, NamedTuple
 
 from pipeline.boxes import Box, Labelled
-from pipeline.config import Convert
+from pipeline.config.data import Convert
 from pipeline.convert.images import Checked
 from pipeline.errors import did_you_mean
 

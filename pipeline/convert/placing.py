@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline import files
-from pipeline.config import Convert, Ratios
+from pipeline.config.data import Convert, Ratios
 from pipeline.convert import duplicates, splits
 from pipeline.convert.judge import Judged
 from pipeline.errors import DataError

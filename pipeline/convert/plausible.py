@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.boxes import Box
-from pipeline.config import Convert
+from pipeline.config.data import Convert
 from pipeline.convert.judge import Judged
 from pipeline.errors import DataError
 

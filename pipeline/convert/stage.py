@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline import files, formats, inputs, parallel
 from pipeline.boxes import write_data_yaml
-from pipeline.config import Convert
+from pipeline.config.data import Convert
 from pipeline.convert import background, corrections, deep, images, judge, placing, plausible, receipt, writing
 from pipeline.convert.images import Checked
 from pipeline.convert.judge import Judged

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pipeline import logs
 from pipeline.boxes import YoloDataset
-from pipeline.config import Limits
+from pipeline.config.export import Limits
 from pipeline.device import runner
 from pipeline.device.runner import Found
 from pipeline.export import ap

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from pipeline import files, logs
 from pipeline.boxes import YoloDataset
-from pipeline.config import Calibration
+from pipeline.config.export import Calibration
 from pipeline.device import runner
 from pipeline.device.runner import Found
 from pipeline.errors import DataError

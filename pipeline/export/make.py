@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline import files, parallel
 from pipeline.boxes import YoloDataset
-from pipeline.config import Export, Limits, Target
+from pipeline.config.export import Export, Limits, Target
 from pipeline.device import runner
 from pipeline.errors import ExportError
 from pipeline.export import bundle, int8, settings, targets, tensorrt

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import Limits
+from pipeline.config.export import Limits
 from pipeline.device.runner import Found
 from pipeline.metrics.iou import from_corners, pairwise_iou
 from pipeline.records.manifest import ParityFigures

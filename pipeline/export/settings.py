@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import Validate
+from pipeline.config.judging import Validate
 from pipeline.records import metrics, receipt
 from pipeline.run import Run
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline import files
 from pipeline.boxes import YoloDataset
-from pipeline.config import Export
+from pipeline.config.export import Export
 from pipeline.errors import DataError, ExportError
 from pipeline.export import settings, targets
 from pipeline.export.gate import Gate

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.boxes import write_data_yaml
-from pipeline.config import Target
+from pipeline.config.export import Target
 from pipeline.errors import ExportError
 from pipeline.export.settings import AS_IT_COMES, Settings
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import database, files
-from pipeline.config import Inspect
+from pipeline.config.judging import Inspect
 from pipeline.errors import DataError, PipelineError
 from pipeline.inspect import app, contents, embeddings, tags, views
 from pipeline.inspect import dataset as datasets

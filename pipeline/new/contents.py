@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import formats, parallel
-from pipeline.config import Convert
+from pipeline.config.data import Convert
 from pipeline.convert import images, placing, receipt, stage
 from pipeline.convert.judge import Judged, Verdict
 from pipeline.errors import DataError

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from pipeline import files, logs
-from pipeline.config import Config
+from pipeline.config.experiment import Config
 from pipeline.errors import ConfigError
 from pipeline.new import choices, contents, words
 

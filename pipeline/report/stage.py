@@ -14,7 +14,7 @@ import yaml
 
 from pipeline import files, history
 from pipeline.boxes import YoloDataset
-from pipeline.config import Report
+from pipeline.config.judging import Report
 from pipeline.errors import DataError
 from pipeline.metrics.precision_recall import curves
 from pipeline.records import manifest as manifest_record

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline import logs
-from pipeline.config import Phase
+from pipeline.config.training import Phase
 
 
 def show(model: Any, phases: Sequence[Phase], number: int) -> None:

@@ -16,7 +16,7 @@ import hashlib
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from pipeline.config import FREEZE_WORDS
+from pipeline.config.training import FREEZE_WORDS
 from pipeline.errors import ConfigError, PipelineError, did_you_mean
 from pipeline.records.training import Proof
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.config import BatchNorm, LrGroups, Phase, Train
+from pipeline.config.training import BatchNorm, LrGroups, Phase, Train
 from pipeline.errors import ConfigError
 from pipeline.run import Run
 from pipeline.train import arguments, freeze

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.config import Phase, Train
+from pipeline.config.training import Phase, Train
 from pipeline.errors import ConfigError
 from pipeline.records.training import Choice
 

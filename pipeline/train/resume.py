@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline import files
 from pipeline.boxes import YoloDataset
-from pipeline.config import Train
+from pipeline.config.training import Train
 from pipeline.run import Run
 from pipeline.train.source import Source
 

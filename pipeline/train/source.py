@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import files
-from pipeline.config import Train
+from pipeline.config.training import Train
 from pipeline.errors import ConfigError
 from pipeline.upstream import checkpoints
 

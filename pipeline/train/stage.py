@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pipeline import files
 from pipeline.boxes import YoloDataset
-from pipeline.config import Train
+from pipeline.config.training import Train
 from pipeline.errors import PipelineError
 from pipeline.records.base import read_record, write_record
 from pipeline.records.training import TrainedPhase, Training

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.config import Wanted
+from pipeline.config.judging import Wanted
 from pipeline.metrics.matching import ClassMatches
 from pipeline.metrics.precision_recall import Curve
 from pipeline.records.metrics import Calibration, ChosenThreshold, ClassCounts, Counts, CountsByClass, OperatingPoint

@@ -13,7 +13,7 @@ from PIL import Image
 
 from pipeline import files, logs
 from pipeline.boxes import Box, YoloDataset, read_labels
-from pipeline.config import Validate
+from pipeline.config.judging import Validate
 from pipeline.records.coco import GroundTruth, Prediction
 
 PREDICT_BATCH = 8

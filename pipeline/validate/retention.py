@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import files
-from pipeline.config import Validate
+from pipeline.config.judging import Validate
 from pipeline.errors import DataError
 from pipeline.formats import yolo
 from pipeline.metrics import coco

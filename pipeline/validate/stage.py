@@ -14,7 +14,7 @@ import shutil
 from pathlib import Path
 
 from pipeline.boxes import YoloDataset
-from pipeline.config import Validate
+from pipeline.config.judging import Validate
 from pipeline.errors import DataError
 from pipeline.metrics import bootstrap, coco
 from pipeline.metrics.matching import match

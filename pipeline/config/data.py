@@ -1,0 +1,151 @@
+"""The sections `convert` and `augment`: the images and boxes that a model is trained on."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+
+from pipeline.config.section import Argument, Section
+from pipeline.errors import did_you_mean
+
+
+class Ratios(Section):
+    """Shares of the images, drawn with the seed. They add up to 1."""
+
+    train: float = Field(gt=0, lt=1)
+    """Share of the images."""
+    val: float = Field(gt=0, lt=1)
+    """Share of the images."""
+    test: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the images; 0 makes no test split."""
+
+    @model_validator(mode="after")
+    def _add_up(self) -> Ratios:
+        total = self.train + self.val + self.test
+        if not math.isclose(total, 1, abs_tol=1e-6):
+            raise ValueError(f"train, val and test add up to {total:g}, not 1")
+        return self
+
+
+def _kind_of_split(value: Any) -> str:
+    return "shares" if isinstance(value, (dict, Ratios)) else "word"
+
+
+# Tagged, so that an error is about the one that was written: the word or the shares.
+Split = Annotated[
+    Annotated[Literal["given"], Tag("word")] | Annotated[Ratios, Tag("shares")], Discriminator(_kind_of_split)
+]
+
+FORMATS = (
+    *("auto", "coco", "voc", "yolo", "labelme", "cvat", "kitti", "openimages", "csv", "createml", "labelstudio", "via"),
+    *("supervisely", "vott", "datumaro", "labelbox", "ultralytics", "dota", "huggingface"),
+)
+FIFTYONE = "fiftyone:"  # `fiftyone:TYPE` reads whatever FiftyOne can import
+
+
+class Convert(Section):
+    """What to read, and what to do with what is doubtful in it."""
+
+    source: Path
+    """Folder with the data set as you received it. It is read and never written."""
+    format: str = "auto"
+    """Annotation format. `auto` tells the formats apart by the files that are there; `fiftyone:TYPE` reads whatever
+    FiftyOne can import. The table in [data/README.md](../data/README.md) describes each one."""
+    # A list keeps and orders; a mapping `source name: our name` also renames, merges, and drops with null.
+    classes: tuple[str, ...] | dict[str, str | None] = ()
+    """Names in the order of their ids; an empty list takes those of the source. `{theirs: ours, other: null}` renames,
+    merges and drops."""
+    split: Split = "given"
+    """`given` takes the splits of the source. Shares such as `{train: 0.7, val: 0.15, test: 0.15}` draw them with the
+    seed."""
+    group_by: str | None = None
+    """Regular expression, searched in the file name, and only then in the folders. Images with the same match (or the
+    same group, if the expression has one) stay in one split: those of a video, a board, a patient."""
+    near_duplicates: bool = True
+    """Look for resized, recompressed, flipped and turned copies, and keep them in one split."""
+    leaks: Literal["report", "move", "error"] = "report"
+    """What to do with copies that a given split has on both sides: report them, move them to where most of them are, or
+    stop."""
+    on_problem: Literal["fix", "drop", "error"] = "fix"
+    """`fix` repairs what has one right answer and refuses the rest. `drop` leaves out all that is in doubt. `error`
+    refuses it."""
+    min_side: float = Field(default=1.0, ge=0)
+    """Side in pixels of the original image. A box with a side of that or less is dropped: it shows nothing."""
+    unlabelled: Literal["error", "background"] = "error"
+    """What an image without annotation is: a mistake, or a background image that shows no object.
+    With `background`, an image whose annotation could be in one of the files is still refused."""
+
+    @field_validator("format")
+    @classmethod
+    def _format_known(cls, name: str) -> str:
+        if name not in FORMATS and not (name.startswith(FIFTYONE) and name.removeprefix(FIFTYONE).isidentifier()):
+            known = [*FORMATS, f"{FIFTYONE}TYPE"]
+            raise ValueError(f"{name!r} is none of {', '.join(known)}{did_you_mean(name, known)}")
+        return name
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _classes_are_text(cls, classes: Any) -> Any:
+        if not isinstance(classes, (list, tuple, dict)):
+            raise ValueError(f"write a list of names, or {{name: our name, other: null}}, not {classes!r}")
+        # YAML reads a bare `no:` as False and `1:` as a number, and a class of that name would be lost.
+        words = [*classes.keys(), *classes.values()] if isinstance(classes, dict) else classes
+        for word in words:
+            if isinstance(word, (bool, int, float)):
+                raise ValueError(f"YAML reads a class as {word!r}, not as text; put it in quotes")
+        return classes
+
+    @field_validator("classes")
+    @classmethod
+    def _classes_usable(
+        cls, classes: tuple[str, ...] | dict[str, str | None]
+    ) -> tuple[str, ...] | dict[str, str | None]:
+        if isinstance(classes, dict):
+            if classes and not any(classes.values()):
+                raise ValueError("every class is dropped; keep one")
+            return classes
+        twice = {name for name in classes if classes.count(name) > 1}
+        if twice:
+            raise ValueError(f"{', '.join(sorted(twice))} is there twice")
+        return classes
+
+    @field_validator("group_by")
+    @classmethod
+    def _group_by_compiles(cls, pattern: str | None) -> str | None:
+        try:
+            compiled = re.compile(pattern or "")
+        except re.error as error:
+            raise ValueError(f"{pattern!r} is not a regular expression: {error}") from None
+        if compiled.groups > 1:
+            raise ValueError(
+                f"{pattern!r} has {compiled.groups} groups; keep one, which names the video, patient or board"
+            )
+        return pattern
+
+
+class Augment(Section):
+    """Copies of training images. The validation and test splits are never touched."""
+
+    copies: int = Field(default=0, ge=0, le=100)
+    """Transformed copies of each training image. Each copy makes every epoch longer by one training set."""
+    balance: bool = False
+    """Make more copies of images with rare classes (repeat-factor sampling)."""
+    transforms: tuple[dict[str, dict[str, Argument]], ...] = ()
+    """Albumentations' names and arguments, in the order of their work: `- HorizontalFlip: {p: 0.5}`."""
+    min_visibility: float = Field(default=0.3, ge=0, le=1)
+    """Share of a box's area. A box of which less stays in the image is dropped from that copy."""
+
+    @model_validator(mode="after")
+    def _one_name_each(self) -> Augment:
+        if (self.copies or self.balance) and not self.transforms:
+            raise ValueError("copies without transforms would be the same images again; name some transforms")
+        for number, transform in enumerate(self.transforms):
+            if len(transform) != 1:
+                raise ValueError(
+                    f"transforms.{number}: {len(transform)} names; write one `- Name: {{argument: value}}` a line"
+                )
+        return self

@@ -1,0 +1,44 @@
+"""All sections of one config file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from pipeline.config.data import Augment, Convert
+from pipeline.config.export import Export
+from pipeline.config.judging import Inspect, Report, Validate
+from pipeline.config.section import Section
+from pipeline.config.training import Train
+
+
+class Config(Section):
+    """One experiment."""
+
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    """Seed of everything random: another one gives another split, other copies, other weights."""
+    convert: Convert
+    """Annotations to an Ultralytics data set."""
+    augment: Augment = Augment()
+    """More training images."""
+    train: Train = Train()
+    """Training in phases."""
+    # BaseModel.validate exists; the word stays `validate` wherever people see it.
+    validate_: Validate = Field(default=Validate(), alias="validate")
+    """Figures, errors and thresholds."""
+    inspect: Inspect = Inspect()
+    """The run in FiftyOne."""
+    report: Report = Report()
+    """The run on one page."""
+    export: Export = Export()
+    """Bundles for the device."""
+
+    def section(self, stage: str) -> Section:
+        section = getattr(self, "validate_" if stage == "validate" else stage)
+        assert isinstance(section, Section)
+        return section
+
+    def slice(self, stage: str) -> dict[str, Any]:
+        """All that the stage can read of this file: its section and the seed."""
+        return {"seed": self.seed, stage: self.section(stage).model_dump(mode="json")}

@@ -1,0 +1,153 @@
+"""The section `export`: targets for devices and how far each may be from the model."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from pipeline.config.section import Section
+
+Precision = Literal["fp32", "fp16", "int8"]
+# What `quantize` may be: None for 32 bits, or Ultralytics' 16 and 8.
+QUANTIZE: dict[str, tuple[int | None, ...]] = {
+    "onnx": (None, 16, 8),
+    "openvino": (None, 16, 8),
+    "ncnn": (None, 16),
+    "torchscript": (None,),
+    "litert": (None, 8),
+    "engine": (None, 16, 8),
+}
+FORMATS_WITH = {"dynamic": ("onnx", "engine"), "opset": ("onnx", "engine"), "nms": ("onnx", "openvino", "torchscript")}
+
+
+class Target(Section):
+    """One artefact, in Ultralytics' words."""
+
+    format: Literal["onnx", "openvino", "ncnn", "torchscript", "litert", "engine"]
+    """Format of the artefact; `litert` after `make litert`, `engine` is TensorRT."""
+    quantize: int | None = None
+    """Bits of the artefact's numbers, 16 or 8; null is 32. [export.md](export.md) says which format has which."""
+    nms: bool | None = None
+    """Null: the runner sorts boxes out. `false`: the NMS-free head. `true`: the graph sorts them out itself."""
+    imgsz: int | None = Field(default=None, ge=32, multiple_of=32)
+    """Side of the input in pixels; null is that of the training."""
+    dynamic: bool = False
+    """Let the height, the width and the number of images vary."""
+    opset: int | None = Field(default=None, ge=13, le=20)
+    """Version of ONNX's operators; null is the exporter's choice."""
+    simplify: bool = True
+    """Simplify the graph."""
+    recipe: Literal["auto", "naive"] = "auto"
+    """For 8 bits of onnx and openvino. `naive` puts every layer into 8 bits, to see what that loses."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Target:
+        if self.quantize not in QUANTIZE[self.format]:
+            known = ", ".join("none" if bits is None else str(bits) for bits in QUANTIZE[self.format])
+            raise ValueError(f"{self.format} has no `quantize: {self.quantize}`; it takes {known}")
+        for key, formats in FORMATS_WITH.items():
+            if getattr(self, key) not in (None, False) and self.format not in formats:
+                raise ValueError(f"{self.format} takes no `{key}`; {', '.join(formats)} do")
+        if self.nms is False and self.format in ("ncnn", "litert", "engine"):
+            raise ValueError(f"{self.format} takes no `nms`; {', '.join(FORMATS_WITH['nms'])} do")
+        if self.recipe == "naive" and (self.quantize != 8 or self.format not in ("onnx", "openvino")):
+            raise ValueError("`recipe` is for onnx and openvino with `quantize: 8`")
+        return self
+
+    @property
+    def precision(self) -> Precision:
+        return "int8" if self.quantize == 8 else "fp16" if self.quantize == 16 else "fp32"
+
+    @property
+    def variant(self) -> str:
+        """What tells this artefact from a plain one of its format and precision; for its name."""
+        head = {None: "", False: "-nmsfree", True: "-nms"}[self.nms]
+        opset = f"-opset{self.opset}" if self.opset else ""
+        size = f"-{self.imgsz}" if self.imgsz else ""
+        plain = "" if self.simplify else "-unsimplified"
+        return f"{head}{size}{'-dynamic' * self.dynamic}{opset}{plain}{'-naive' * (self.recipe == 'naive')}"
+
+
+class Limits(Section):
+    """How far an artefact may be from its model; None is not judged."""
+
+    max_box_px: float | None = Field(default=None, gt=0)
+    """Largest difference of one coordinate of a box's corners, in pixels of the original image."""
+    max_score: float | None = Field(default=None, gt=0)
+    """Largest difference of two scores of one box."""
+    max_changed: float | None = Field(default=None, ge=0, le=1)
+    """Share of boxes that are lost, invented or of another class."""
+    max_score_shift: float | None = Field(default=None, gt=0, le=1)
+    """Largest average difference of scores, in either direction."""
+    max_ap_drop: float | None = Field(default=None, ge=0, le=100)
+    """Loss of mAP50-95, in points (hundredths)."""
+
+
+class Limits32(Limits):
+    """Of artefacts in 32 bits."""
+
+    max_box_px: float | None = Field(default=0.5, gt=0)
+    max_score: float | None = Field(default=1e-3, gt=0)
+    max_changed: float | None = Field(default=0.0, ge=0, le=1)
+    max_ap_drop: float | None = Field(default=0.1, ge=0, le=100)
+
+
+class Limits16(Limits):
+    """Of artefacts in 16 bits."""
+
+    max_changed: float | None = Field(default=0.05, ge=0, le=1)
+    max_score_shift: float | None = Field(default=0.01, gt=0, le=1)
+    max_ap_drop: float | None = Field(default=0.2, ge=0, le=100)
+
+
+class Limits8(Limits):
+    """Of artefacts in 8 bits."""
+
+    max_score_shift: float | None = Field(default=0.1, gt=0, le=1)
+    max_ap_drop: float | None = Field(default=1.5, ge=0, le=100)
+
+
+class LimitsByPrecision(Section):
+    """How far an artefact may be from its model, by its precision."""
+
+    fp32: Limits32 = Limits32()
+    """Equal."""
+    fp16: Limits16 = Limits16()
+    """Nearly equal."""
+    int8: Limits8 = Limits8()
+    """As good."""
+
+
+class Calibration(Section):
+    """The training images that the ranges of 8-bit numbers are measured on."""
+
+    images: int = Field(default=128, ge=1)
+    """Training images to measure on, never val or test. Each class in turn gives one that shows it."""
+    per_class: int = Field(default=5, ge=1)
+    """Training images of each class, at least. With fewer, 8 bits are refused."""
+    draws: int = Field(default=3, ge=1, le=10)
+    """Choices of images to compare, so that the manifest tells how much the choice matters."""
+
+
+class Export(Section):
+    """What is made for the device, and how it is judged. [export.md](export.md) explains it."""
+
+    targets: tuple[Target, ...] = Field(default=(Target(format="onnx"),), min_length=1)
+    """The artefacts to make."""
+    images: int = Field(default=300, ge=1)
+    """Validation images, at most, on which each artefact is compared with the model."""
+    conf: float = Field(default=0.25, gt=0, lt=1)
+    """Score from which a box has to be there on both sides. Where no box reaches it, half of the model's best score on
+    these images counts, and the manifest says so."""
+    limits: LimitsByPrecision = LimitsByPrecision()
+    """An artefact that is further from its model than this fails the stage. Null is not judged."""
+    calibration: Calibration = Calibration()
+    """On what 8 bits are calibrated."""
+
+    @model_validator(mode="after")
+    def _targets_once(self) -> Export:
+        kinds = [(target.format, target.quantize, target.variant) for target in self.targets]
+        if len(set(kinds)) < len(kinds):
+            raise ValueError("targets: the same format and precision twice; keep one")
+        return self

@@ -1,0 +1,78 @@
+"""The sections `validate`, `inspect` and `report`: figures and errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, field_validator, model_validator
+
+from pipeline.config.section import Section
+from pipeline.errors import did_you_mean
+
+
+class Wanted(Section):
+    """What the thresholds are chosen for, in place of the best F1."""
+
+    precision: float | None = Field(default=None, gt=0, le=1)
+    """Precision on val that each class's threshold reaches, where it can."""
+    recall: float | None = Field(default=None, gt=0, le=1)
+    """Recall on val that each class's threshold reaches, where it can."""
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Wanted:
+        if (self.precision is None) == (self.recall is None):
+            raise ValueError("name one, precision or recall; a threshold cannot promise both")
+        return self
+
+
+class Validate(Section):
+    """How predictions are made and judged. [validation.md](validation.md) explains it."""
+
+    conf: float = Field(default=0.001, ge=0, lt=1)
+    """Score from which a prediction counts for average precision. Higher is faster, and gives lower figures."""
+    iou: float = Field(default=0.7, gt=0, le=1)
+    """IoU from which non-maximum suppression takes two boxes for one object."""
+    max_det: int = Field(default=300, ge=1)
+    """Predictions per image, at most."""
+    wanted: Wanted | None = None
+    """What each class's threshold is chosen for on val. Null is the best F1."""
+    retention: Path | None = None
+    """`data.yaml` of a labelled set of the source model's classes, to see what the model still knows of them."""
+    reconcile: tuple[str, ...] = ()
+    """Tools that evaluate the same predictions, with each difference explained: `ultralytics`, which
+    is fast, and `fiftyone`, which is slow."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fiftyone_is_reconcile_now(cls, section: Any) -> Any:
+        if isinstance(section, dict) and "fiftyone" in section:
+            raise ValueError("`fiftyone` is a tool of `reconcile` now; write `reconcile: [ultralytics, fiftyone]`")
+        return section
+
+    @field_validator("reconcile", mode="before")
+    @classmethod
+    def _tools_known(cls, tools: Any) -> Any:
+        known = ("ultralytics", "fiftyone")
+        if not isinstance(tools, (list, tuple)):
+            raise ValueError(f"write a list of tools, [{', '.join(known)}], got {tools!r}")
+        for tool in tools:
+            if tool not in known:
+                raise ValueError(f"{tool!r} is none of {', '.join(known)}{did_you_mean(str(tool), known)}")
+        return tools
+
+
+class Inspect(Section):
+    """What FiftyOne shows. [fiftyone.md](fiftyone.md) explains it."""
+
+    confident: float = Field(default=0.6, gt=0, le=1)
+    """Score from which a false positive is a confident one, and perhaps a label that is missing."""
+    similarity: float = Field(default=0.95, gt=0, le=1)
+    """Cosine of the backbone's features, 1 at most, from which two images count as similar."""
+
+
+class Report(Section):
+    """The page that shows a run."""
+
+    worst: int = Field(default=24, ge=0, le=200)
+    """Images shown, those with most errors first."""

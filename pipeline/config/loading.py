@@ -1,0 +1,132 @@
+"""Read a config file, and tell all errors of it at once, in words."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from pipeline.config.experiment import Config
+from pipeline.config.training import Phase
+from pipeline.errors import ConfigError, did_you_mean
+
+
+def load(path: Path) -> Config:
+    """Read a config file. Raises ConfigError with one line for every error in it."""
+    if str(path).encode(errors="replace") != os.fsencode(path):  # the run is called so, in every file that it makes
+        raise ConfigError(f"{os.fsencode(path)!r}: the name of a config file has to be UTF-8; rename it")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        others = [str(other) for other in sorted(path.parent.glob("*.yaml"))]
+        raise ConfigError(f"{path}: no such file{did_you_mean(str(path), others)}") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); name a YAML file of yours") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: cannot be read ({error}); write it as UTF-8 text") from None
+    try:
+        data = yaml.load(text, Loader=NoDuplicates)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"{path}: not YAML: {_one_line(error)}") from None
+    except ValueError as error:  # 2026-13-45 looks like a date
+        raise ConfigError(f"{path}: {error}; quote it") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: no keys in it; configs/sample.yaml shows what a config holds")
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        # Pydantic calls a list too short when its items are bad; those are told anyway.
+        details = [detail for detail in error.errors() if not (detail["type"] == "too_short" and detail["input"])]
+        lines = dict.fromkeys(f"{path}: {_in_words(detail)}" for detail in details)
+        raise ConfigError("\n".join(lines)) from None
+
+
+class NoDuplicates(yaml.SafeLoader):
+    """YAML takes the last of two equal keys and says nothing; a person wrote the first one too."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = key_node.value
+            if key_node.tag != "tag:yaml.org,2002:merge" and isinstance(key, str):
+                if key in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"key {key!r} is there twice", key_node.start_mark
+                    )
+                seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        return f"line {error.problem_mark.line + 1}: {error.problem or error.context}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _in_words(detail: ErrorDetails) -> str:
+    """One line of pydantic's findings, as a person would put it."""
+    # Branches of a union are named in the location, in capitals or with brackets; nobody wrote those.
+    place = [str(part) for part in detail["loc"] if str(part) not in _UNION_BRANCHES and "[" not in str(part)]
+    where = ".".join(place)
+    match detail["type"]:
+        case "extra_forbidden":
+            if place[:-1] == ["train"] and place[-1] in Phase.model_fields:
+                return f"{where}: unknown key; it belongs to each of train.phases"
+            hint = did_you_mean(place[-1], _keys_of(place[:-1]))
+            if not hint and place[0] == "train":
+                hint = "; arguments of Ultralytics go into train.args"
+            return f"{where}: unknown key{hint}"
+        case "missing":
+            return f"{where}: missing"
+        case "value_error":
+            return f"{where}: {detail['msg'].removeprefix('Value error, ')}" if where else detail["msg"]
+        case "literal_error" if place == ["convert", "split"] and isinstance(detail["input"], (int, float)):
+            return f"{where}: input should be 'given', got {detail['input']!r}; or shares: {_shares(detail['input'])}"
+        case "literal_error":
+            expected = str(detail["ctx"]["expected"])
+            hint = did_you_mean(str(detail["input"]), re.findall(r"'([^']+)'", expected))
+            return f"{where}: input should be {expected}, got {detail['input']!r}{hint}"
+        case "tuple_type":
+            return f"{where}: write a list, one item per line beginning with `- `, not {detail['input']!r}"
+        case "model_type" | "dict_type":
+            keys = ", ".join(_keys_of(place)[:3])
+            known = f" (keys are {keys}, ...)" if keys else ""
+            return f"{where}: write {{key: value}} here{known}, not {detail['input']!r}"
+        case "too_short":
+            return f"{where}: the list is empty; write at least one item, or remove the key"
+        case "string_type" if isinstance(detail["input"], (bool, int, float)):
+            return f"{where}: YAML reads this as {detail['input']!r}, not as text; put it in quotes"
+    return f"{where}: {detail['msg'][0].lower()}{detail['msg'][1:]}, got {detail['input']!r}"
+
+
+def _shares(share: float) -> str:
+    """Shares as they have to be written, with that of train as somebody gave it."""
+    if not 0 < share < 1:
+        return "{train: 0.7, val: 0.15, test: 0.15}"
+    return f"{{train: {share:g}, val: {1 - share:g}}}"
+
+
+_UNION_BRANCHES = frozenset({"word", "shares", "int", "str", "float", "bool"})
+
+
+def _keys_of(place: list[str]) -> list[str]:
+    """Return the keys that the section at `place` knows; none where there is no section."""
+    section: type[BaseModel] | None = Config
+    for part in place:
+        if section is None or part.isdigit():  # the number of a list's item
+            continue
+        fields = {field.alias or name: field for name, field in section.model_fields.items()}
+        section = section_in(fields[part].annotation) if part in fields else None
+    return [field.alias or name for name, field in section.model_fields.items()] if section else []
+
+
+def section_in(annotation: Any) -> type[BaseModel] | None:
+    """Return the section that a field's type holds, be it in a union or a tuple."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(section_in, get_args(annotation))), None)

@@ -1,0 +1,112 @@
+"""The section `train`: phases, recipe, rates."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from pipeline.config.section import Argument, Section
+from pipeline.errors import did_you_mean
+
+
+class LrGroups(Section):
+    """Factors of a phase's rate, by part of the model."""
+
+    backbone: float = Field(default=1.0, gt=0)
+    """Factor for the layers of the model's own backbone section."""
+    neck: float = Field(default=1.0, gt=0)
+    """Factor for the layers between backbone and head."""
+    head: float = Field(default=1.0, gt=0)
+    """Factor for the last layer."""
+
+
+class BatchNorm(Section):
+    """Layers in `train` measure the new images, those in `eval` keep the mean and variance they have."""
+
+    frozen: Literal["eval", "train"] = "eval"
+    """Layers that the phase freezes."""
+    trainable: Literal["eval", "train"] = "train"
+    """All other layers."""
+
+
+FREEZE_WORDS = ("backbone", "all-but-head", "none")
+
+
+def _freeze(value: Any) -> Any:
+    """Check what `freeze` may be; the names in a list are checked against the model when training begins."""
+    if isinstance(value, str) and value not in FREEZE_WORDS:
+        if value.isdecimal():
+            raise ValueError(f"{value!r} is text; write the number without quotes")
+        hint = did_you_mean(value, FREEZE_WORDS) or f"; a part of a layer goes into a list: [{value!r}]"
+        raise ValueError(f"{value!r} is none of {', '.join(FREEZE_WORDS)}, a number of layers or a list{hint}")
+    if isinstance(value, (list, tuple)):
+        if not value:
+            raise ValueError("the list is empty; name layers, or write none")
+        for item in value:
+            if isinstance(item, bool) or not isinstance(item, (int, str)):
+                raise ValueError(f"{item!r} in the list is neither a layer's number nor a name")
+        return tuple(value)
+    if isinstance(value, bool) or not isinstance(value, (int, str)) or (isinstance(value, int) and value < 0):
+        raise ValueError(f"write {', '.join(FREEZE_WORDS)}, a number of layers or a list, not {value!r}")
+    return value
+
+
+class Phase(Section):
+    """A stretch of training with one set of frozen layers. `lr` multiplies the base rate, `lr0` replaces it."""
+
+    epochs: int = Field(ge=1)
+    """Passes over the training images."""
+    freeze: Annotated[str | int | tuple[int | str, ...], BeforeValidator(_freeze)] = "none"
+    """`backbone`, `all-but-head`, `none`, a number of first layers, or a list of these words, layer numbers and names
+    such as `"23.cv3"`."""
+    lr: float = Field(default=1.0, gt=0)
+    """Factor of the base rate. Name `lr` or `lr0`, not both."""
+    lr0: float | None = Field(default=None, gt=0)
+    """Learning rate of this phase, instead of the base rate."""
+    lr_groups: LrGroups = LrGroups()
+    """Factors of the phase's rate, by part of the model."""
+    batchnorm: BatchNorm = BatchNorm()
+    """What BatchNorm layers do with their mean and variance."""
+    patience: int | None = Field(default=None, ge=1)
+    """Epochs without a better val mAP50-95 after which the phase ends; null never ends it early. A phase with it is
+    validated after each epoch."""
+
+    @model_validator(mode="after")
+    def _one_rate(self) -> Phase:
+        if self.lr0 is not None and "lr" in self.model_fields_set:
+            raise ValueError("`lr` multiplies the base rate and `lr0` replaces it; keep one of them")
+        return self
+
+
+class Train(Section):
+    """How the model is trained. [training.md](training.md) explains it."""
+
+    weights: str = Field(default="yolo26n.pt", min_length=1)
+    """A path, a name in `data/weights`, or one that Ultralytics offers. `yolo26n.yaml` starts from random weights."""
+    fallback: str | None = Field(default=None, min_length=1)
+    """Weights to use where `weights` are neither here nor can be downloaded. With null the stage stops instead."""
+    imgsz: int = Field(default=640, ge=32, multiple_of=32)
+    """Side in pixels of the square that images are fitted into. Half of it is four times faster."""
+    recipe: Literal["auto", "ultralytics"] = "auto"
+    """`auto` takes what is not named here from the number of images and classes, and notes each choice with its reason
+    in `train.json`. `ultralytics` leaves it to Ultralytics' defaults."""
+    batch: int | None = Field(default=None, ge=1)
+    """Images per optimizer step. With `recipe: auto`, null is 4 below 1,500 images: few images need many steps."""
+    lr0: float | None = Field(default=None, gt=0)
+    """Base learning rate. With `recipe: auto`, null is Ultralytics' rule for AdamW,
+    `0.002 * 5 / (4 + number of classes)`."""
+    phases: Annotated[tuple[Phase, ...], Field(min_length=1)] | None = None
+    """Phases, one after the other. Each goes on where the one before ended. Null is two, frozen and then free, as long
+    as so many images need."""
+    cache_features: Literal["auto", True, False] = "auto"
+    """Compute the outputs of frozen first layers once per image, not in every epoch. Such a phase sees each image
+    unchanged. `auto` does it in phases of 2 epochs or more while the disk has room, `true` insists, `false` never
+    does."""
+    ema: float | None = Field(default=None, gt=0)
+    """Epochs that the average of the weights, which is what is kept, looks back over. Null is a twelfth of a phase of
+    ten epochs or more, and of a last phase of three or fewer."""
+    l2_sp: float = Field(default=0.0, ge=0)
+    """Strength of the pull of the weights towards those of the start, head excluded. 0 is none; try 1 to 100."""
+    args: dict[str, Argument] = Field(default={})
+    """Any other training argument of Ultralytics, by its own name: `{mosaic: 0.5, cos_lr: true}`."""
