@@ -26,6 +26,11 @@ class Proof(Record):
     trainable_changed: int
 
 
+class Choice(Record):
+    value: Any
+    reason: str
+
+
 class TrainedPhase(Record):
     phase: int
     started_from: str
@@ -40,6 +45,8 @@ class TrainedPhase(Record):
     """Factor of the rate for backbone, neck and head."""
     batchnorm: dict[str, str]
     batch: int
+    precision: Choice
+    """The numbers that the phase computed in, `fp32` or `bf16`, and why."""
     features: dict[str, Any] | None
     """Which splits' features were computed once, and why or why not."""
     without_effect: list[str]
@@ -48,11 +55,6 @@ class TrainedPhase(Record):
     trainable_parameters: int
     proof: Proof
     seconds: Number
-
-
-class Choice(Record):
-    value: Any
-    reason: str
 
 
 class Teacher(Record):

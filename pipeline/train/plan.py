@@ -49,6 +49,7 @@ class PhasePlan:
     l2_sp: float
     source: Path
     patience: int | None
+    precision: str  # auto, fp32 or bf16
 
 
 def phases(config: Train, recipe: Recipe, source: Source, run: Run) -> list[PhasePlan]:
@@ -88,6 +89,7 @@ def _phase(config: Train, recipe: Recipe, source: Source, run: Run, number: int)
         l2_sp=config.l2_sp,
         source=source.path,
         patience=phase.patience,
+        precision="fp32" if config.recipe == "ultralytics" and config.precision == "auto" else config.precision,
     )
 
 

@@ -37,6 +37,7 @@ def of_phase(run: Run, plan: PhasePlan, folder: PhaseFolder, saved: Any, proof: 
         "lr_groups": plan.lr_groups.model_dump(),
         "batchnorm": plan.batchnorm.model_dump(),
         "batch": progress["batch"],
+        "precision": files.read_json(folder.precision),
         "features": files.read_json(folder.features) if folder.features.is_file() else None,
         "without_effect": list(plan.without_effect),
         "parameters": sum(sizes.values()),

@@ -65,6 +65,11 @@ class PhaseFolder:
         return self.path / "features.json"
 
     @property
+    def precision(self) -> Path:
+        """Numbers that the phase computes in, and why."""
+        return self.path / "precision.json"
+
+    @property
     def progress(self) -> Path:
         """The state after the epochs so far; its `seconds` include all attempts."""
         return self.path / "progress.json"

@@ -19,7 +19,7 @@ from ultralytics.utils.torch_utils import unwrap_model
 
 from pipeline import files
 from pipeline.errors import PipelineError
-from pipeline.train import exact, features, few_steps, freeze, precompute, rates
+from pipeline.train import exact, features, few_steps, freeze, precision, precompute, rates
 from pipeline.train.cpu import CpuTrainer
 from pipeline.train.plan import PhasePlan
 from pipeline.train.recipe import is_best
@@ -95,6 +95,7 @@ class PhaseTrainer(CpuTrainer):
         if (state := self.folder.exact(self.start_epoch)).is_file():
             exact.restore(state, self)
         model = student(self.model)
+        self._choose_precision(model)
         if self.plan.by_step:
             few_steps.weigh_heads_alike(model)
         if self.plan.ema and self.ema:
@@ -102,6 +103,13 @@ class PhaseTrainer(CpuTrainer):
         self.frozen_before = freeze.snapshot(model, self.plan.freeze, buffers=self.plan.batchnorm.frozen == "eval")
         if RANK in {-1, 0} and not self.resume:
             files.write_json(self.folder.digests, freeze.digests_before(model, self.frozen_before))
+
+    def _choose_precision(self, model: Any) -> None:
+        if not self.folder.precision.is_file():  # a resumed phase keeps what it began with
+            chosen = precision.choose(self.plan.precision, model, self.batch_size, self.args.imgsz)
+            files.write_json(self.folder.precision, chosen)
+        if files.read_json(self.folder.precision)["value"] == "bf16":
+            precision.as_bfloat16(model)
 
     def _model_train(self) -> None:
         super()._model_train()
