@@ -87,8 +87,9 @@ def _settings(shared: Shared, plan: PhasePlan) -> dict[str, Any]:
         "imgsz": shared.imgsz,
         "batch": shared.recipe.batch,
         "seed": shared.seed,
-        # Before the last phase one validation at the end is enough, unless `patience` may end the phase early.
-        "val": plan.is_last or plan.patience is not None,
+        # One validation at the end is enough, unless `patience` may end the phase early: with a falling rate the last
+        # epochs are the best ones, and each look at val takes time.
+        "val": plan.patience is not None,
         "plots": plan.is_last,
         "exist_ok": True,
     }

@@ -65,7 +65,8 @@ def as_bfloat16(model: Any) -> Any:
 
 
 def _has_bfloat16() -> bool:
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older versions cannot tell
+    return any(known.get(name) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def _pass_seconds(model: Any, images: int, imgsz: int) -> float:
