@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.train import recipe
 
 EPOCHS = 15
+FIVE_EPOCHS = [{"epochs": 1, "freeze": "backbone"}, {"epochs": 4}]
 START = {"random": "yolo26n.yaml", "starter": "data/weights/starter-yolo26n.pt", "coco": "data/weights/yolo26n.pt"}
 # What of `yolo train` is not its default.
 AS_LARGE_STEPS = {"epochs": 5, "batch": 4, "nbs": 4, "val": False}  # as ours
@@ -48,23 +49,24 @@ def phases(config: dict[str, Any], what: str, fewer_images: int | None) -> dict[
     train = dict(config["train"])
     if what.split("-")[0] in ("default", "recipe", "minutes"):
         return of_recipe(train, what)
+    train.setdefault("phases", FIVE_EPOCHS)
     few = sum(phase["epochs"] for phase in train["phases"])
     to_the_end = {**train.get("args", {}), "val": False}  # no look at val in between
     if (start := what.removesuffix("-frozen")) in START:
         if fewer_images:
             frozen, free = recipe.epochs(fewer_images)
-            train["phases"] = [{"epochs": frozen, "freeze": "backbone"}, {"epochs": free, "lr": 0.7}]
+            train["phases"] = [{"epochs": frozen, "freeze": "backbone"}, {"epochs": free}]
         if what != start:
             train["phases"] = [{"epochs": sum(phase["epochs"] for phase in train["phases"]), "freeze": "backbone"}]
         train |= {"weights": START[start], "cache_features": False, "args": to_the_end}
     elif what == "quick":
-        train |= {"phases": [{"epochs": 3, "freeze": 5, "lr": 1.5}], "args": to_the_end}
+        train |= {"phases": [{"epochs": 3, "freeze": 5, "lr": 2}], "args": to_the_end}
     elif what == "equal":
-        train["phases"] = [{"epochs": 3, "freeze": "backbone"}, {"epochs": EPOCHS - 3, "lr": 0.7}]
+        train["phases"] = [{"epochs": 3, "freeze": "backbone"}, {"epochs": EPOCHS - 3}]
     elif what == "scratch":
         train |= {"weights": START["random"], "phases": [{"epochs": few}], "args": to_the_end}
     elif what == "full":
-        train |= {"phases": [{"epochs": few, "lr": 0.7}], "args": to_the_end}
+        train |= {"phases": [{"epochs": few}], "args": to_the_end}
     elif (freeze := what.removesuffix("-cached")) in ("backbone", "all-but-head"):
         train |= {"phases": [{"epochs": few, "freeze": freeze}], "cache_features": freeze != what, "args": to_the_end}
     return train

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline import files
 from pipeline.records import receipt as receipt_record
-from pipeline.records.training import Proof, TrainedPhase, Training
+from pipeline.records.training import Gain, Proof, TrainedPhase, Training
 from pipeline.run import Run
 from pipeline.train.plan import PhasePlan
 from pipeline.train.recipe import Recipe, is_best
@@ -32,6 +32,7 @@ def of_phase(run: Run, plan: PhasePlan, folder: PhaseFolder, saved: Any, proof: 
         "best_epoch": progress["best_epoch"],
         # Ultralytics returns 0 if val has no objects.
         "best_fitness": progress["best_fitness"] if receipt_record.val_has_objects(run) else None,
+        "gain": _gain(run, plan.number),
         "freeze": list(plan.freeze),
         "lr0": plan.lr0,
         "lr_groups": plan.lr_groups.model_dump(),
@@ -45,6 +46,18 @@ def of_phase(run: Run, plan: PhasePlan, folder: PhaseFolder, saved: Any, proof: 
         "proof": proof,
         "seconds": seconds,
     }
+
+
+def _gain(run: Run, number: int) -> Gain | None:
+    from pipeline.train import gain
+
+    before, after = (PhaseFolder.of(run, one).matches for one in (number - 1, number))
+    return gain.between(before, after) if before.is_file() and after.is_file() else None
+
+
+def is_gain(phase: TrainedPhase) -> bool:
+    """Return whether a phase gained more on val than its own noise."""
+    return phase["gain"] is not None and phase["gain"]["map50_95"] > phase["gain"]["noise"]
 
 
 def best_phase(records: Sequence[TrainedPhase]) -> int:

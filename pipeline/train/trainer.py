@@ -19,7 +19,7 @@ from ultralytics.utils.torch_utils import unwrap_model
 
 from pipeline import files
 from pipeline.errors import PipelineError
-from pipeline.train import exact, features, few_steps, freeze, precision, precompute, rates
+from pipeline.train import exact, features, few_steps, freeze, gain, precision, precompute, rates
 from pipeline.train.cpu import CpuTrainer
 from pipeline.train.plan import PhasePlan
 from pipeline.train.recipe import is_best
@@ -71,9 +71,8 @@ class PhaseTrainer(CpuTrainer):
 
     def get_validator(self) -> Any:
         validator = super().get_validator()
-        if self.plan.cache:
-            assert type(validator) is DetectionValidator
-            validator.__class__ = features.FixedValidator
+        assert type(validator) is DetectionValidator
+        validator.__class__ = features.FixedValidator if self.plan.cache else gain.KeepingValidator
         return validator
 
     def build_optimizer(self, model: Any, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
@@ -174,6 +173,8 @@ def keep_epoch(trainer: PhaseTrainer) -> None:
     best = {"best_epoch": epochs, "best_fitness": fitness}
     if is_best(float(trainer.fitness or 0), float(trainer.best_fitness or 0)):
         files.copy(trainer.last, folder.best_epoch)
+        if hasattr(trainer.validator, "kept"):
+            gain.keep(trainer.validator, folder.matches)
     else:
         best = {key: files.read_json(folder.progress)[key] for key in best}
     progress = {"epochs": epochs, **best, "batch": trainer.args.batch, "seconds": trainer.clock.seconds}
