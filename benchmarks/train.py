@@ -164,6 +164,7 @@ def epoch_seconds(folder: Path) -> float | None:
 def measure(name: str, what: str, seed: int, share: float) -> dict[str, Any]:
     """One training and what it comes to; read back if this processor did it before."""
     which = {"config": name, "row": what, "seed": seed, "share": share, "machine": environment.device_name("cpu")}
+    which["cores"] = cores()
     for text in train_table.KNOWN.read_text().splitlines() if train_table.KNOWN.is_file() else ():
         if (known := json.loads(text)).items() >= which.items():
             return dict(known)
@@ -177,7 +178,7 @@ def measure(name: str, what: str, seed: int, share: float) -> dict[str, Any]:
     with (folder / "log.txt").open("w") as log:
         subprocess.run(line, env=variables, stdout=log, stderr=subprocess.STDOUT, check=True)
     seconds = time.perf_counter() - start
-    result = {**which, "cores": cores(), "seconds": round(seconds, 1)}
+    result = {**which, "seconds": round(seconds, 1)}
     result["epoch_seconds"] = epoch_seconds(folder / "train")
     result["step_seconds"] = round(float((folder / "step.txt").read_text()), 4)
     result |= accuracy(name, model, config["train"]["imgsz"])
