@@ -95,8 +95,11 @@ def of_training(
     }
 
 
-def last_line(source: Source, records: Sequence[TrainedPhase], no_effect: str, model: Path) -> str:
-    """Return the summary line; `no_effect` is a warning about an ignored option, or empty."""
+def last_line(source: Source, records: Sequence[TrainedPhase], rounds: bool, no_effect: str, model: Path) -> str:
+    """Return the summary line; with `rounds` the last phase was trained to see whether it gains anything.
+
+    `no_effect` is a warning about an ignored option, or empty.
+    """
     best, epochs = best_phase(records), sum(record["epochs"] for record in records)
     fitness = records[best - 1]["best_fitness"]
     figure = "unknown" if fitness is None else f"{fitness:.3f}"
@@ -111,6 +114,16 @@ def last_line(source: Source, records: Sequence[TrainedPhase], no_effect: str, m
         f"in {sum(record['seconds'] for record in records):.0f} s, val mAP50-95 {figure} in phase {best}, "
         + (f"{frozen} frozen tensors proven unchanged" if frozen else "nothing frozen"),
         *unused,
+        *([_last_round(records[-1])] if rounds else []),
         *([no_effect] if no_effect else []),
     ]
     return f"{'; '.join(parts)} -> {model}"
+
+
+def _last_round(phase: TrainedPhase) -> str:
+    """Say what the last round gained in which time: another one would hardly gain more."""
+    gain = phase["gain"]
+    if gain is None:
+        return "val has no objects to tell what a round gains"
+    ends = f" ({gain['interval'][0]:+.3f} to {gain['interval'][1]:+.3f})" if gain["interval"] else ""
+    return f"the last round gained {gain['map50_95']:+.3f}{ends} in {phase['seconds']:.0f} s"

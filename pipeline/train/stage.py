@@ -70,7 +70,9 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int | None = 
     resume.finish(run)
     _drop_other_features(run, records)
     idle = workers is not None and not environment.is_gpu(device)
-    return record.last_line(start, records, "--workers has no effect on a CPU" if idle else "", run.model)
+    return record.last_line(
+        start, records, chosen.rounds > 0, "--workers has no effect on a CPU" if idle else "", run.model
+    )
 
 
 def _check_device(device: str) -> None:
