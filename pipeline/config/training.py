@@ -98,7 +98,7 @@ class Train(Section):
     batch: int | None = Field(default=None, ge=1)
     """Images per optimizer step. Null is 4 below 1,500 images: few images need many steps."""
     lr0: float | None = Field(default=None, gt=0)
-    """Base learning rate. Null is 0.001."""
+    """Base learning rate. Null is `0.001`."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Numbers that a CPU computes in. `auto` takes bfloat16 where the CPU has it and two timed passes show that it is
     faster. Weights, average and losses stay in 32 bits. On a GPU, `args: {amp: ...}` decides."""
