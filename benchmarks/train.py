@@ -20,6 +20,7 @@ on val where there is no test.
 
   default                     the config without `phases`, rate and batch: what a new user gets
   recipe-quick, recipe-thorough, minutes-2     the same with that `recipe`, or so many minutes to spend
+  default-fp32, default-bf16                   the same in that precision
   stock-15, tuned-15          `yolo train` for so many epochs on all cores, without looks at val in between: with its
                               defaults, and with a small batch, every batch a step (batch=4 nbs=4 warmup_epochs=0.5)
   tuned-15-freeze, tuned-15-val                the same with the backbone frozen, and with a look after each epoch;

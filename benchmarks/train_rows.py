@@ -41,6 +41,8 @@ def of_recipe(train: dict[str, Any], what: str) -> dict[str, Any]:
     if what.endswith("-val"):
         left["args"] = {**left.get("args", {}), "val": True}
     kind, _, value = what.removesuffix("-val").partition("-")
+    if value in ("fp32", "bf16"):
+        left["precision"] = value
     return left | ({"recipe": value} if kind == "recipe" else {"minutes": float(value)} if kind == "minutes" else {})
 
 
