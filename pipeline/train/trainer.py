@@ -65,8 +65,9 @@ class PhaseTrainer(CpuTrainer):
             build_yolo_dataset(self.args, img_path, batch, self.data, "val", rect, stride, fraction=fraction)
         )
         decision = precompute.attach(dataset, model, self.plan.cache, mode)
-        known = files.read_json(self.folder.features) if self.folder.features.is_file() else {}
-        files.write_json(self.folder.features, {**known, mode: decision})
+        if RANK in {-1, 0}:  # of the processes of several GPUs, one writes
+            known = files.read_json(self.folder.features) if self.folder.features.is_file() else {}
+            files.write_json(self.folder.features, {**known, mode: decision})
         return dataset
 
     def get_validator(self) -> Any:
@@ -159,10 +160,13 @@ class PhaseTrainer(CpuTrainer):
 def set_precision(trainer: PhaseTrainer, model: Any) -> None:
     """Let the model compute in bfloat16 if the phase's record says so; a resumed phase keeps what it began with."""
     record = trainer.folder.precision
-    if not record.is_file():
+    if record.is_file():
+        chosen = files.read_json(record)
+    else:
         chosen = precision.choose(trainer.plan.precision, model, trainer.batch_size, trainer.args.imgsz)
-        files.write_json(record, chosen)
-    if files.read_json(record)["value"] == "bf16":
+        if RANK in {-1, 0}:
+            files.write_json(record, chosen)
+    if chosen["value"] == "bf16":
         precision.as_bfloat16(model)
 
 
