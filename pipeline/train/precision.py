@@ -18,8 +18,8 @@ from pipeline.train import features
 from pipeline.train.features import Shortened
 from pipeline.upstream import environment
 
-# The first layer stays in 32 bits: bfloat16 has 8 bits of precision and cannot hold all 256 values of a pixel. With that
-# layer in 16 bits the gradients of the next ones pointed elsewhere (cosine 0.1 to 0.8, otherwise 0.95 to 0.99).
+# The first layer stays in 32 bits: bfloat16 has 8 bits of precision and cannot hold all 256 values of a pixel. With
+# that layer in 16 bits the gradients of the next ones pointed elsewhere (cosine 0.1 to 0.8, otherwise 0.95 to 0.99).
 FIRST = 1
 PAYS = 0.9  # seconds in bfloat16 over seconds in 32 bits; above it two passes cannot tell which is faster
 
