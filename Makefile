@@ -45,7 +45,7 @@ COMPARED := $(if $(AGAINST),--against $(AGAINST))
 # errors, logs.
 BASE_CODE := pipeline/boxes.py pipeline/files.py
 FORMATS := $(wildcard pipeline/formats/*.py) pipeline/database.py pipeline/walk.py
-UPSTREAM := pipeline/upstream/__init__.py pipeline/upstream/checkpoints.py pipeline/upstream/environment.py pipeline/parallel.py
+UPSTREAM := pipeline/upstream/__init__.py pipeline/upstream/checkpoints.py pipeline/upstream/environment.py pipeline/upstream/unfit.py pipeline/parallel.py
 IOU := pipeline/metrics/__init__.py pipeline/metrics/iou.py
 MATCHING := $(IOU) pipeline/metrics/matching.py pipeline/metrics/precision_recall.py
 RECORDS := $(addprefix pipeline/records/,__init__.py base.py)

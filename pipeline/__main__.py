@@ -110,6 +110,8 @@ def _run(given: argparse.Namespace) -> str:
         from pipeline import new
 
         return new.main(given.source, given.config, given.format)
+    if (against := getattr(given, "against", None)) is not None and against.is_file():
+        raise PipelineError(f"--against {against}: is a file; name the folder of a validated run, such as runs/OTHER")
     config, run = load(given.config), Run.of(given.config)
     if given.command == "params":
         from pipeline import params

@@ -18,7 +18,7 @@ from pipeline.train.source import Source
 
 # As in the Makefile's TRAIN_CODE: a training that other code began starts again.
 SHARED = ("boxes", "files", "history", "parallel")
-UPSTREAM = ("__init__", "checkpoints", "environment", "loader")
+UPSTREAM = ("__init__", "checkpoints", "environment", "loader", "unfit")
 RECORDS = ("__init__", "base", "receipt", "training")
 CODE = (
     *sorted(Path(__file__).parent.glob("*.py")),
