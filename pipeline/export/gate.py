@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import logs
+from pipeline import logs, sides
 from pipeline.boxes import YoloDataset
 from pipeline.config.export import Limits
 from pipeline.device import runner
@@ -113,16 +113,17 @@ class Gate:
             "limits": limits.model_dump(exclude_none=True),
         }
         breaches = parity.breaches(limits) + _ap_breaches(drop, limits)
-        return Verdict(breaches, figures, parity.worst, self._note(conf, parity.boxes)), seen
+        return Verdict(breaches, figures, parity.worst, self._note(conf, parity.boxes, model.size)), seen
 
     def from_score(self, seen: Seen) -> float:
         """Return the lowest score to compare: `export.conf`, or half of the model's best score if none reaches it."""
         best = max(float(found.scores.max(initial=0.0)) for found in seen.single)
         return best / 2 if 0 < best < self.conf else self.conf
 
-    def _note(self, conf: float, boxes: int) -> str:
+    def _note(self, conf: float, boxes: int, imgsz: int) -> str:
         if not boxes:
-            return "the model finds nothing in these images, so nothing is proven; train longer"
+            why = sides.too_small(self.dataset, "train", imgsz) or "train longer"
+            return f"the model finds nothing in these images, so nothing is proven; {why}"
         return "" if conf == self.conf else f"no box reaches {self.conf:g}, so those from {conf:.2g} were compared"
 
 

@@ -17,7 +17,7 @@ from pipeline.run import Run
 from pipeline.train.source import Source
 
 # As in the Makefile's TRAIN_CODE: a training that other code began starts again.
-SHARED = ("boxes", "files", "history", "parallel")
+SHARED = ("boxes", "files", "history", "parallel", "sides")
 UPSTREAM = ("__init__", "checkpoints", "environment", "loader", "unfit")
 RECORDS = ("__init__", "base", "receipt", "training")
 CODE = (

@@ -11,7 +11,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-from pipeline import files
+from pipeline import files, logs, sides
 from pipeline.boxes import YoloDataset
 from pipeline.config.training import Train
 from pipeline.errors import PipelineError
@@ -41,6 +41,9 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int | None = 
     plans = plan.phases(config, chosen, start, run)
     beginning = resume.beginning(config, seed, start, teacher, data)
     resume.continue_or_clear(run, beginning)
+
+    if small := sides.too_small(data, "train", config.imgsz):
+        logs.say(f"train: {small}")
 
     from pipeline.train import phase
 

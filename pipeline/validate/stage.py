@@ -13,6 +13,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from pipeline import logs, sides
 from pipeline.boxes import YoloDataset
 from pipeline.config.judging import Validate
 from pipeline.errors import DataError
@@ -94,6 +95,8 @@ def main(config: Validate, run: Run, device: str, against: Path | None = None) -
         "imgsz": imgsz,
         "settings": config.model_dump(mode="json"),
     }
+    if any(one["map50"] == 0 for one in figures.values()) and (small := sides.too_small(dataset, "train", imgsz)):
+        logs.say(f"validate: {small}")
     # Written last: a make target that exists means a finished stage.
     write_record(run.metrics, Metrics, record)
     line = f"{', '.join(f'{split} {_in_words(figures[split], config.conf)}' for split in figures)} -> {run.metrics}"
