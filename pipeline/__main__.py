@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
-from pipeline import logs, options
+from pipeline import lock, logs, options
 from pipeline.config.experiment import Config
 from pipeline.config.loading import load
 from pipeline.errors import PipelineError
@@ -113,12 +113,17 @@ def _run(given: argparse.Namespace) -> str:
     if (against := getattr(given, "against", None)) is not None and against.is_file():
         raise PipelineError(f"--against {against}: is a file; name the folder of a validated run, such as runs/OTHER")
     config, run = load(given.config), Run.of(given.config)
+    lock.check_config(run, given.config)
+    if given.command in ("params", "train"):
+        lock.note_config(run, given.config)
     if given.command == "params":
         from pipeline import params
 
         params.main(config, run, given.against)
         return ""
-    return STAGE_CALLS[given.command](config, run, given)
+    # The App stays open for hours, and writes nothing into the run that another command reads.
+    with nullcontext() if given.command == "inspect" else lock.of(run):
+        return STAGE_CALLS[given.command](config, run, given)
 
 
 def _convert(config: Config, run: Run, given: argparse.Namespace) -> str:

@@ -29,8 +29,8 @@ def too_small(data: YoloDataset, split: str, imgsz: int) -> str:
         return ""
     worst = max(min(median(found) for found in small.values()), 0.1)
     listed = ", ".join(f"{name} {median(found):.1f} (smallest {min(found):.1f})" for name, found in small.items())
-    wanted = math.ceil(imgsz * CELL / worst / STRIDE) * STRIDE
-    tile = math.floor(imgsz * worst / CELL / median(scales))
+    wanted = math.ceil(round(imgsz * CELL / worst, 3) / STRIDE) * STRIDE
+    tile = round(imgsz * worst / CELL / median(scales))
     return (
         f"objects are too small to be found at imgsz {imgsz}; pixels of half of them, at most: {listed}; "
         f"set train.imgsz to {wanted}, or cut the images into tiles of {tile} pixels, to make them {CELL} pixels"
