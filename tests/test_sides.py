@@ -11,7 +11,9 @@ from PIL import Image
 
 from pipeline import augment, convert, export, sides, validate
 from pipeline.boxes import Box, YoloDataset, write_data_yaml, write_labels
-from pipeline.config import Augment, Convert, Export, Validate
+from pipeline.config.data import Augment, Convert
+from pipeline.config.export import Export
+from pipeline.config.judging import Validate
 from pipeline.run import Run
 
 BIG, DOT = "big", "dot"

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from pipeline.__main__ import main
-from pipeline.config import Train
+from pipeline.config.training import Train
 from pipeline.errors import ConfigError, WeightsError
 from pipeline.train import source
 from pipeline.upstream import checkpoints, environment
