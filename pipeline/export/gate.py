@@ -112,8 +112,12 @@ class Gate:
             "score_shift": {name: parity.shift_of(index) for index, name in enumerate(names)},
             "limits": limits.model_dump(exclude_none=True),
         }
-        breaches = parity.breaches(limits) + _ap_breaches(drop, limits)
-        return Verdict(breaches, figures, parity.worst, self._note(conf, parity.boxes, model.size)), seen
+        lower, proven = _lower(drop, limits)
+        broken = {**parity.broken(limits), **({"max_ap_drop": lower} if proven else {})}
+        breaches = [f"{line} (export.limits.{limits.precision}.{key})" for key, line in broken.items()]
+        chance = f"{lower}, which may be chance" if lower and not proven else ""
+        notes = [note for note in (self._note(conf, parity.boxes, model.size), chance) if note]
+        return Verdict(breaches, figures, parity.worst, "; ".join(notes)), seen
 
     def from_score(self, seen: Seen) -> float:
         """Return the lowest score to compare: `export.conf`, or half of the model's best score if none reaches it."""
@@ -146,11 +150,13 @@ class Verdict:
         return f"{', '.join(self.breaches)}{worst}"
 
 
-def _ap_breaches(drop: Drop, limits: Limits) -> list[str]:
+def _lower(drop: Drop, limits: Limits) -> tuple[str, bool]:
+    """Return a line about a loss beyond the limit, and whether its interval proves a loss; "" within the limit."""
     if limits.max_ap_drop is None or drop["points"] is None or drop["points"] <= limits.max_ap_drop:
-        return []
+        return "", False
     low, high = drop["interval"] or (drop["points"], drop["points"])
-    return [f"mAP50-95 {drop['points']:.2f} points lower ({low:.2f} to {high:.2f}), {limits.max_ap_drop:g} allowed"]
+    line = f"mAP50-95 {drop['points']:.2f} points lower ({low:.2f} to {high:.2f}), {limits.max_ap_drop:g} allowed"
+    return line, low > 0
 
 
 def _raw(references: list[tuple[Any, Any]], model: runner.Model) -> dict[str, Any]:

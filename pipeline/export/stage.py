@@ -25,8 +25,9 @@ def main(config: Export, run: Run, seed: int, device: str) -> str:
     """Write every target with its bundle into `run.export`, and the manifest last.
 
     `device` is only checked: models and artefacts are compared on the CPU, in float32. A target is not handed out if
-    the model finds nothing in the images, because nothing is proven then. If a target cannot be made here or breaches
-    its limits, raises ExportError and leaves `run.export` unchanged; all figures are then in `run.export_refused`.
+    the model finds nothing in the images, because nothing is proven then. If a target breaches its limits, raises
+    ExportError: those that passed are handed out, without a manifest, and all figures are in `run.export_refused`. If
+    none passed, or one cannot be made here, `run.export` stays as it was.
     """
     environment.prepare()
     environment.check_device(device)
@@ -50,12 +51,21 @@ def main(config: Export, run: Run, seed: int, device: str) -> str:
                 lines.append(_in_words(entry))
         shutil.rmtree(exporter.temporary, ignore_errors=True)
         manifest = exporter.manifest(entries)
-        if refused:
+        passed = [entry["file"] for entry in entries if entry["verdict"] == "passed"]
+        if not refused:
+            write_record(folder / "manifest.json", Manifest, manifest)
+        elif not passed:
             write_record(run.export_refused, Manifest, manifest)
-            raise ExportError("\n".join(f"{line}; all figures are in {run.export_refused}" for line in refused))
-        write_record(folder / "manifest.json", Manifest, manifest)
+            raise _refusal(refused, run)
+    if refused:
+        write_record(run.export_refused, Manifest, manifest)
+        raise _refusal([*refused, f"{', '.join(passed)} passed: in {run.export}"], run)
     run.export_refused.unlink(missing_ok=True)
     return f"{', '.join(lines)} -> {run.export}"
+
+
+def _refusal(lines: list[str], run: Run) -> ExportError:
+    return ExportError("\n".join(f"{line}; all figures are in {run.export_refused}" for line in lines))
 
 
 def _refuse_other_classes(run: Run, dataset: YoloDataset) -> None:
