@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline import files
@@ -39,6 +39,20 @@ def of(run: Run) -> Iterator[None]:
     finally:
         if folder is not None:
             os.close(folder)
+
+
+@contextmanager
+def waiting(folder: Path) -> Iterator[None]:
+    """Hold a folder; wait for another process that holds it. File systems that cannot lock a folder go without."""
+    held = os.open(folder, os.O_RDONLY) if fcntl else None
+    try:
+        if held is not None:
+            with suppress(OSError):
+                fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        if held is not None:
+            os.close(held)
 
 
 def _holder(folder: int) -> str:

@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "config_reference": {"config", "records"},
     "boxes": {"errors"},
     "pixels": {"errors"},
-    "database": {"errors", "logs"},
+    "database": {"errors", "lock", "logs"},
     "walk": set(),
     "device": set(),
     "formats": {"errors", "run", "boxes", "database", "formats", "walk"},
