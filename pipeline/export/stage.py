@@ -36,7 +36,7 @@ def main(config: Export, run: Run, seed: int, device: str) -> str:
     if not images:
         raise DataError(f"{run.dataset}: no validation images to compare on; give the val split some")
     imgsz = checkpoints.imgsz_of(run.model)
-    _refuse_other_classes(run, dataset)
+    checkpoints.refuse_other_classes(run.model, checkpoints.load(run.model)[0].names, run.dataset, dataset.names)
     targets.refuse_impossible(config.targets, run.model, run.root)
     with files.new_folder(run.export) as folder:
         judge = Gate(run.model, dataset, images, config.conf, settings.of(run))
@@ -66,15 +66,6 @@ def main(config: Export, run: Run, seed: int, device: str) -> str:
 
 def _refusal(lines: list[str], run: Run) -> ExportError:
     return ExportError("\n".join(f"{line}; all figures are in {run.export_refused}" for line in lines))
-
-
-def _refuse_other_classes(run: Run, dataset: YoloDataset) -> None:
-    """Raise DataError unless model and data set have the same classes in the same order: bundles use these names."""
-    own = tuple(checkpoints.load(run.model)[0].names.values())
-    if own != tuple(dataset.names):
-        raise DataError(
-            f"{run.model}: its classes are {list(own)}, those of {run.dataset} {list(dataset.names)}; train again"
-        )
 
 
 def _spread(images: list[Path], number: int) -> list[Path]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping, Sequence
 from http.client import HTTPException
 from pathlib import Path
 from threading import Thread
@@ -118,6 +119,15 @@ def _reachable() -> bool:
     thread.start()
     thread.join(PROBE_SECONDS)
     return answers == [True]
+
+
+def refuse_other_classes(path: Path, own: Mapping[int, str], dataset: Path, names: Sequence[str]) -> None:
+    """Raise DataError unless a model and a data set have the same classes in the same order.
+
+    Predictions carry only the number of a class: with other names, figures and bundles would be of other classes.
+    """
+    if list(own.values()) != list(names):
+        raise DataError(f"{path}: its classes are {list(own.values())}, those of {dataset} {list(names)}; train again")
 
 
 def load(path: Path) -> tuple[Any, dict[str, Any]]:

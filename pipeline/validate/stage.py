@@ -46,6 +46,7 @@ def main(config: Validate, run: Run, device: str, against: Path | None = None) -
     dataset = YoloDataset.read(run.dataset / "data.yaml")
     imgsz = checkpoints.imgsz_of(run.model)
     model = YOLO(str(run.model), task="detect")
+    checkpoints.refuse_other_classes(run.model, model.names, run.dataset, dataset.names)
     images = {split: dataset.files(split) for split in SPLITS if dataset.files(split)}
     if not images:
         raise DataError(f"{run.dataset}: has neither a val nor a test split to validate on; set convert.split")
