@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import os
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -26,6 +27,8 @@ MACHINE_ERRORS = {
     errno.ENOTDIR,
     errno.EEXIST,
 }
+# What PyTorch's writers say of a full disk, without its number.
+FULL_DISK = ("inline_container.cc", "PytorchStreamWriter", "No space left on device")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -51,6 +54,9 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
             return _fail(f"{error.filename or given.command}: {error.strerror}; {_way_out(error)}", log)
+        if isinstance(error, RuntimeError) and any(word in str(error) for word in FULL_DISK):
+            full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return _fail(f"{given.command}: {full.strerror}; {_way_out(full)}", log)
         if log and log.is_file():
             print(f"log: {log}", file=sys.stderr)
         raise
