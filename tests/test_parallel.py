@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline import parallel
+from pipeline.device.runner import base, quota
 from pipeline.errors import DataError
 
 MANY = 40 * parallel.CHUNK
@@ -102,11 +103,13 @@ def test_the_quota_of_a_container(groups: str, files: dict[str, str], allowed: f
         path = tmp_path / "sys/fs/cgroup" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    assert parallel.quota(tmp_path) == allowed
+    assert parallel.quota(tmp_path) == quota.quota(tmp_path) == allowed  # the runner of bundles has its own
 
 
 def test_there_is_always_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
     mine = parallel.cores()
-    for quota, cores in ((0.5, 1), (1.9, 1), (mine + 0.5, mine), (math.inf, mine)):
-        monkeypatch.setattr(parallel, "quota", lambda quota=quota: quota)
+    for limit, cores in ((0.5, 1), (1.9, 1), (mine + 0.5, mine), (math.inf, mine)):
+        monkeypatch.setattr(parallel, "quota", lambda limit=limit: limit)
         assert parallel.cores() == min(cores, mine)
+        monkeypatch.setattr(base, "quota", lambda limit=limit: limit)
+        assert len(base.cores()) == min(cores, mine)
