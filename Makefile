@@ -67,7 +67,7 @@ DRAWN := $(if $(shell grep -sE '^[^\#]*source: *["'"'"']?data/raw/sample/?["'"'"
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help setup new params sample convert augment train validate inspect export report all test test-fast lint bench bench-convert bench-augment bench-export starter-weights litert device-python tensorrt database clean
+.PHONY: help setup new params sample convert augment train rank validate inspect export report all test test-fast lint bench bench-convert bench-augment bench-export starter-weights litert device-python tensorrt database clean
 
 help:  ## show this page
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -143,6 +143,10 @@ report: $(RUN)/report/index.html  ## show the run on one HTML page
 all: validate export report  ## run every stage except the App
 convert augment train validate export report:
 	@$(if $(filter $@,$(RAN)),:,echo "$@: up to date in $(RUN)")
+
+# Always looks anew: its answer depends on weights that the config need not name.
+rank: $(RUN)/dataset/data.yaml  ## score weights to start from (`rank.weights`), and how deep one may freeze
+	$(call stage,rank) $(ON_DEVICE)
 
 inspect: $(RUN)/metrics.json $(RUN)/params/inspect.json  ## show the errors in FiftyOne, and tag what to fix
 	$(call stage,inspect) $(ON_DEVICE) $(COMPARED)

@@ -137,6 +137,12 @@ def _train(config: Config, run: Run, given: argparse.Namespace) -> str:
     return train.main(config.train, run, config.seed, given.device, given.workers)
 
 
+def _rank(config: Config, run: Run, given: argparse.Namespace) -> str:
+    from pipeline import rank
+
+    return rank.main(config.rank, config.train, run, config.seed, given.device)
+
+
 def _validate(config: Config, run: Run, given: argparse.Namespace) -> str:
     from pipeline import validate
 
@@ -171,6 +177,7 @@ STAGE_CALLS: dict[str, Callable[[Config, Run, argparse.Namespace], str]] = {
     "convert": _convert,
     "augment": _augment,
     "train": _train,
+    "rank": _rank,
     "validate": _validate,
     "inspect": _inspect,
     "export": _export,

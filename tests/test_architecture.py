@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 
 PACKAGE = ROOT / "pipeline"
-STAGES = {"convert", "augment", "train", "validate", "inspect", "export", "report"}
+STAGES = {"convert", "augment", "train", "validate", "inspect", "export", "report", "rank"}
 GROUND = {"errors", "run", "logs"}  # import nothing of ours
 SHARED = GROUND | {"files", "config", "boxes", "pixels", "formats"}
 MAY_IMPORT = {
@@ -43,6 +43,8 @@ MAY_IMPORT = {
     "convert": SHARED | {"parallel", "fixes", "inputs", "records", "walk"},
     "augment": SHARED | {"parallel"},
     "train": SHARED | {"upstream", "history", "records"},
+    "probing": {"boxes", "errors", "logs", "pixels"},
+    "rank": SHARED | {"probing", "records", "upstream"},
     "report": SHARED | {"history", "metrics", "records"},
     "starter": {"boxes", "files", "parallel", "pixels", "sample", "train", "upstream"},
     "validate": SHARED | {"metrics", "records", "upstream"},

@@ -3,6 +3,7 @@
     experiment    all sections of one file
     data          `convert` and `augment`
     training      `train`
+    rank          `rank`
     judging       `validate`, `inspect`, `report`
     export        `export`
     loading       reads a file and tells all errors at once

@@ -6,7 +6,7 @@ import inspect
 from types import ModuleType
 from typing import Any
 
-from pipeline.records import coco, errors, manifest, metrics, receipt, training
+from pipeline.records import coco, errors, manifest, metrics, ranking, receipt, training
 from pipeline.records.base import adapter
 
 HEAD = """\
@@ -25,6 +25,7 @@ version is refused with the command that writes it again.
 RECORDS: tuple[tuple[ModuleType, type], ...] = (
     (receipt, receipt.Receipt),
     (training, training.Training),
+    (ranking, ranking.Ranking),
     (metrics, metrics.Metrics),
     (coco, coco.GroundTruth),
     (errors, errors.ErrorFile),

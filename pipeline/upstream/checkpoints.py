@@ -14,7 +14,7 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 from pipeline import files, logs
-from pipeline.errors import DataError, WeightsError, did_you_mean
+from pipeline.errors import ConfigError, DataError, WeightsError, did_you_mean
 
 HOME = Path("data/weights")
 DOWNLOAD_HOST = "github.com"  # where Ultralytics keeps its release assets
@@ -140,6 +140,16 @@ def load(path: Path) -> tuple[Any, dict[str, Any]]:
             f"{path}: a model for {getattr(model, 'task', '?')}, not for detection; choose one such as yolo26n.pt"
         )
     return model, checkpoint
+
+
+def untrained(path: Path, key: str) -> Any:
+    """Return a model with random weights from its .yaml. Raises ConfigError, which names `key`, if it is no model."""
+    from ultralytics.nn.tasks import DetectionModel
+
+    try:
+        return DetectionModel(str(path), verbose=False)
+    except (FileNotFoundError, ValueError) as error:
+        raise ConfigError(f"{key}: {path}: {' '.join(str(error).split())}") from None
 
 
 def imgsz_of(model_file: Path) -> int:
