@@ -41,6 +41,7 @@ def of(run: Run) -> dict[str, Any]:
         "batch": trained["batch"],
         "precision": [phase["precision"]["value"] for phase in trained["phases"]],
         "train_seconds": trained["seconds"],
+        "phase_seconds": [phase["seconds"] for phase in trained["phases"]],
         "weights": trained["weights"],
         "teacher": trained["teacher"],
         "versions": trained["versions"],

@@ -6,7 +6,7 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from queue import SimpleQueue
 
 from pipeline import parallel
@@ -37,7 +37,7 @@ def run(waiting: Sequence[Trial], place: Place, jobs: int, device: str) -> Itera
         finally:
             free.put(core)
 
-    with ThreadPoolExecutor(jobs) as pool:
+    with ThreadPoolExecutor(jobs) as pool, _ended_by_sigterm():
         running: dict[Future[Line | PipelineError], Trial] = {}
         left = list(reversed(waiting))
         try:
@@ -52,3 +52,17 @@ def run(waiting: Sequence[Trial], place: Place, jobs: int, device: str) -> Itera
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGTERM)
             raise
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end this process as Ctrl-C does, so that its trials end with it."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    earlier = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)

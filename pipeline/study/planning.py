@@ -6,14 +6,18 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline import files
 from pipeline.boxes import YoloDataset
+from pipeline.config.experiment import Config
 from pipeline.config.study import Study
+from pipeline.config.training import Train
 from pipeline.run import Run
 from pipeline.study import folders, rows, subsets
-from pipeline.study.subsets import Size
+from pipeline.study.subsets import Pool, Size
 from pipeline.study.trials import Trial
+from pipeline.train import recipe
 
 PILOT_ROWS, PILOT_SEEDS = 2, 2  # run first: they tell how much seeds differ, and how long a trial takes
 
@@ -34,49 +38,86 @@ class Place:
         return self.study / "results.jsonl"
 
 
-def plan(path: Path, study: Study, place: Place) -> list[Trial]:
-    """Prepare the data, draw the images of every seed, and return all trials, those of the pilot first."""
-    made, written = rows.configs(path, study), rows.yaml_of(study)
-    name = study.base.stem
-    runs = {}
-    for row, config in made.items():
-        folder = folders.prepare(place.project, place.study, name, config, written[row])
-        runs[row] = Run(folder / "runs" / name)
-    first = next(iter(made))
-    pool = subsets.pool(runs[first], made[first])
-    drawn = {}
-    for seed in range(study.seeds):
-        drawn[seed] = subsets.draw(pool, study.sizes, seed)
-        files.write_json(place.study / "subsets" / f"seed{seed}.json", subsets.account(pool, drawn[seed]))
-    copies = {row: _copies(run) for row, run in runs.items()}
-    longest = {row: max(_total(copies[row], one) for each in drawn.values() for one in each.values()) for row in made}
+@dataclass(frozen=True, slots=True)
+class Data:
+    """What convert and augment made for the rows, and the images drawn from it for each seed."""
+
+    configs: dict[str, Config]
+    sections: dict[str, dict[str, Any]]
+    pool: Pool
+    copies: dict[str, Mapping[str, int]]
+    drawn: dict[int, dict[Size, list[str]]]
+
+    @property
+    def largest(self) -> tuple[int, Size]:
+        """The seed and size with most images."""
+        every = [(seed, size) for seed, sizes in self.drawn.items() for size in sizes]
+        return max(every, key=lambda one: len(self.drawn[one[0]][one[1]]))
+
+    def files(self, row: str, seed: int, size: Size) -> int:
+        """Return how many training files the drawn images come to, copies included."""
+        return sum(self.copies[row][image] for image in self.drawn[seed][size])
+
+
+def prepare(path: Path, study: Study, place: Place) -> Data:
+    """Run convert and augment where needed, draw the images of every seed, and list them in `subsets/`."""
+    configs, sections, runs = rows.configs(path, study), rows.yaml_of(study), {}
+    for row, config in configs.items():
+        folder = folders.prepare(place.project, place.study, study.base.stem, config, sections[row])
+        runs[row] = Run(folder / "runs" / study.base.stem)
+    first = next(iter(configs))
+    pool = subsets.pool(runs[first], configs[first])
+    drawn = {seed: subsets.draw(pool, study.sizes, seed) for seed in range(study.seeds)}
+    for seed, sizes in drawn.items():
+        files.write_json(place.study / "subsets" / f"seed{seed}.json", subsets.account(pool, sizes))
+    return Data(configs, sections, pool, {row: _copies(run) for row, run in runs.items()}, drawn)
+
+
+def plan(study: Study, data: Data, seconds: Mapping[str, Sequence[float]]) -> list[Trial]:
+    """Return all trials, those of the pilot first. `seconds` of an epoch by row are for a budget of minutes."""
     trials = []
     for seed, size, row in _order(study):
-        images = drawn[seed][size]
-        count = _total(copies[row], images)
-        train, length = rows.budgeted(study, made[row].train, count, longest[row], len(pool.classes))
-        config = made[row].model_copy(update={"seed": seed, "train": train})
-        counted = subsets.counted(pool, images)
-        sections = {
-            **written[row],
-            "seed": seed,
-            "train": train.model_dump(mode="json", by_alias=True, exclude_unset=True),
-        }
-        identity = [config.slice(stage) for stage in ("convert", "augment", "train", "validate")]
-        key = hashlib.sha256(
-            files.to_json([identity, counted["sha256"], pool.judged, length, row, size]).encode()
-        ).hexdigest()[:16]
-        about = {
-            "images": counted["images"],
-            "boxes": counted["boxes"],
-            "images_sha256": counted["sha256"],
-            "judged_sha256": pool.judged,
-            "list": length or count,
-            "split_seed": made[row].seed,
-            "train": config.slice("train")["train"],
-        }
-        trials.append(Trial(key, row, size, seed, name, sections, tuple(images), length or count, about))
+        count, most = data.files(row, seed, size), data.files(row, *data.largest)
+        classes = len(data.pool.classes)
+        train, length = rows.budgeted(study, data.configs[row].train, count, most, classes, seconds.get(row, ()))
+        trials.append(_trial(study, data, row, size, seed, train, length or count))
     return trials
+
+
+def probes(study: Study, data: Data) -> list[Trial]:
+    """Return for each row a trial of one epoch a phase on the largest size, to see how long an epoch takes."""
+    found = []
+    for row, config in data.configs.items():
+        seed, size = data.largest
+        most = data.files(row, seed, size)
+        chosen = recipe.choose(config.train, most, len(data.pool.classes))
+        train = rows.with_epochs(config.train, chosen, [1] * len(chosen.phases))
+        found.append(_trial(study, data, row, size, seed, train, most, "probe"))
+    return found
+
+
+def _trial(
+    study: Study, data: Data, row: str, size: Size, seed: int, train: Train, length: int, kind: str = ""
+) -> Trial:
+    images, base = data.drawn[seed][size], data.configs[row]
+    config = base.model_copy(update={"seed": seed, "train": train})
+    counted = subsets.counted(data.pool, images)
+    written = train.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    sections = {**data.sections[row], "seed": seed, "train": written}
+    slices = [config.slice(stage) for stage in ("convert", "augment", "train", "validate")]
+    identity = [slices, counted["sha256"], data.pool.judged, length, row, size, *([kind] if kind else [])]
+    key = hashlib.sha256(files.to_json(identity).encode()).hexdigest()[:16]
+    about = {
+        "images": counted["images"],
+        "boxes": counted["boxes"],
+        "images_sha256": counted["sha256"],
+        "judged_sha256": data.pool.judged,
+        "list": length,
+        "split_seed": base.seed,
+        "train": config.slice("train")["train"],
+    }
+    name = f"probe-{row}" if kind else row
+    return Trial(key, name, size, seed, study.base.stem, sections, tuple(images), length, about)
 
 
 def _order(study: Study) -> Iterator[tuple[int, Size, str]]:
@@ -88,10 +129,6 @@ def _order(study: Study) -> Iterator[tuple[int, Size, str]]:
 
 def is_pilot(study: Study, row: str, seed: int) -> bool:
     return row in list(study.rows)[:PILOT_ROWS] and seed < PILOT_SEEDS
-
-
-def _total(copies: Mapping[str, int], images: Sequence[str]) -> int:
-    return sum(copies[image] for image in images)
 
 
 def _copies(run: Run) -> Mapping[str, int]:

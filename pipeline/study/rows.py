@@ -14,8 +14,6 @@ from pipeline.config.training import Train
 from pipeline.errors import ConfigError
 from pipeline.train import recipe
 
-Epochs = Sequence[int]
-
 
 def load(path: Path) -> Study:
     """Read a study and check every row of it. Raises ConfigError with one line for every error in it."""
@@ -61,29 +59,40 @@ def merged(base: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def budgeted(study: Study, train: Train, images: int, most: int, classes: int) -> tuple[Train, int | None]:
+def budgeted(
+    study: Study, train: Train, images: int, most: int, classes: int, seconds: Sequence[float] = ()
+) -> tuple[Train, int | None]:
     """Return the `train` section with the epochs that the budget gives, and how long the list of one epoch is.
 
-    `images` are those of the trial and `most` those of the largest one, copies included. With `steps`, the images of a
-    small trial are listed again until an epoch is as long as that of every other trial; so the schedule, the
-    validations and the seconds are equal, and the images alone are not. None leaves the list as it is.
+    `images` are those of the trial and `most` those of the largest one, copies included; `seconds` are those of one
+    epoch of each phase with `most` images, for a budget of minutes. With steps or minutes, the images of a small trial
+    are listed again until an epoch is as long as that of every other trial; so the schedule, the validations and the
+    seconds are equal, and the images alone are not. None leaves the list as it is.
     """
-    chosen = recipe.choose(train, images, classes)
-    if not isinstance(study.budget, Steps):
+    if study.budget == "recipe":
         return train, None
-    steps = study.budget.steps
-    epochs = max(len(chosen.phases), steps * chosen.batch // most)
-    length = max(1, round(steps / epochs)) * chosen.batch
-    shared = distributed(epochs, [phase.epochs for phase in chosen.phases])
+    chosen = recipe.choose(train, most, classes)
+    parts = [phase.epochs for phase in chosen.phases]
+    if isinstance(study.budget, Steps):
+        epochs = max(len(parts), study.budget.steps * chosen.batch // most)
+        length = max(1, round(study.budget.steps / epochs)) * chosen.batch
+    else:
+        assert not isinstance(study.budget, str) and len(seconds) == len(parts)
+        average = sum(part * each for part, each in zip(parts, seconds, strict=True)) / sum(parts)
+        epochs, length = round(60 * study.budget.minutes / average), most
+    return with_epochs(train, chosen, distributed(epochs, parts)), length
+
+
+def with_epochs(train: Train, chosen: recipe.Recipe, epochs: Sequence[int]) -> Train:
+    """Return the section with these epochs for the phases of the recipe, and its batch."""
     phases = [
         {**phase.model_dump(exclude_unset=True), "epochs": count}
-        for phase, count in zip(chosen.phases, shared, strict=True)
+        for phase, count in zip(chosen.phases, epochs, strict=True)
     ]
-    settings = {**train.model_dump(exclude_unset=True), "phases": phases, "batch": chosen.batch}
-    return Train.model_validate(settings), length
+    return Train.model_validate({**train.model_dump(exclude_unset=True), "phases": phases, "batch": chosen.batch})
 
 
-def distributed(total: int, parts: Epochs) -> list[int]:
+def distributed(total: int, parts: Sequence[int]) -> list[int]:
     """Return `total` in proportion to `parts`, each at least 1, by largest remainders."""
     total = max(total, len(parts))
     free = total - len(parts)

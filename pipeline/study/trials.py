@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,9 +55,11 @@ def perform(trial: Trial, project: Path, study: Path, device: str = "", core: in
         run = folders.make_trial(project, folder, trial.name, prepared, trial.sections, trial.images, trial.length)
         made = [f"runs/{trial.name}/{path}/data.yaml" for path in ("dataset", "augmented")]
         targets = [*([f"DEVICE={device}"] if device else []), "validate"]
+        began = time.perf_counter()
         folders.make(folder, trial.name, targets, lock, old=made, core=core)
+        seconds = round(time.perf_counter() - began, 1)
         line = {"key": trial.key, "row": trial.row, trial.size[0]: trial.size[1], "seed": trial.seed}
-        line |= {**trial.about, **figures.of(run)}
+        line |= {**trial.about, **figures.of(run), "seconds": seconds}
         files.write_json(left, line)
         shutil.rmtree(folder / "runs")
         return line
