@@ -172,8 +172,11 @@ def following(table: Table, lines: Sequence[Line]) -> str:
         return f"Next: label. Twice as many images would bring {points(twice.gain_low)} at least."
     if 100 * twice.gain_high < LITTLE:
         return f"Next: stop. Twice as many images would bring {points(twice.gain_high)} at most."
-    between = f"between {points(twice.gain_low)} and {points(twice.gain_high)}"
-    return f"Next: not clear. Twice as many images would bring {between}; more seeds or a larger test split would narrow that."
+    least, most = points(twice.gain_low), points(twice.gain_high)
+    return (
+        f"Next: not clear. Twice as many images would bring between {least} and {most}; "
+        "more seeds or a larger test split would tell."
+    )
 
 
 def rise(lines: Sequence[Line]) -> float | None:

@@ -61,8 +61,8 @@ def multiples(ours: Curve, theirs: Curve) -> list[Multiple]:
         value = _crossing(theirs.images, theirs.figures[:, None], np.array([figure]))[0] / images
         drawn = _crossing(theirs.images, theirs.again, again) / images
         low, high = np.percentile(drawn, _ENDS, method="nearest")  # infinite ones cannot be averaged
-        most = theirs.images[-1] / images
-        found.append(Multiple(float(images), *(None if x == np.inf else float(x) for x in (value, low, high)), most))
+        one, least, most = (None if x == np.inf else float(x) for x in (value, low, high))
+        found.append(Multiple(float(images), one, least, most, float(theirs.images[-1] / images)))
     return found
 
 

@@ -48,6 +48,7 @@ def perform(trial: Trial, project: Path, study: Path, device: str = "", core: in
     with results.locked(folder / "lock") as lock:
         left = folder / "line.json"
         if left.is_file() and (line := files.read_json(left))["key"] == trial.key:
+            shutil.rmtree(folder / "runs", ignore_errors=True)  # it was killed after it had left the line
             return dict(line)
         _forget_other(folder, trial.key)
         base = Config.model_validate({**trial.sections, "seed": trial.about["split_seed"]})
