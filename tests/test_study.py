@@ -30,7 +30,7 @@ def study_of(tmp_path: Path, **keys: Any) -> Path:
     base = tmp_path / "configs" / "tiny.yaml"
     base.write_text(yaml.safe_dump({"convert": {"source": "raw"}, "train": {"imgsz": 64, "l2_sp": 2}}))
     path = tmp_path / "study.yaml"
-    path.write_text(yaml.safe_dump({"base": str(base), "rows": {"mine": None}, **keys}))
+    path.write_text(yaml.safe_dump({"base": str(base), "rows": {"mine": None}, **keys}, sort_keys=False))
     return path
 
 
@@ -223,7 +223,7 @@ def test_a_real_study(tiles: Path, start: Path, tmp_path: Path) -> None:
         "budget": {"steps": 4},
     }
     study = tmp_path / "pair.yaml"
-    study.write_text(yaml.safe_dump(written))
+    study.write_text(yaml.safe_dump(written, sort_keys=False))
     said = run(tmp_path, study)
     folder = tmp_path / "runs" / "studies" / "pair"
     lines = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
@@ -250,7 +250,7 @@ def test_a_real_study(tiles: Path, start: Path, tmp_path: Path) -> None:
         subprocess.run(["rm", "-rf", path], check=True)
     (folder / "results.jsonl").write_text(kept[:-10])
     written["rows"]["full"] = {"train": {"batch": 2}}  # another setting: its two trials run again, as does the lost one
-    study.write_text(yaml.safe_dump(written))
+    study.write_text(yaml.safe_dump(written, sort_keys=False))
     said = run(tmp_path, study)
     again = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
     assert "1 of 4 trials are in" in said and len(again) == 6

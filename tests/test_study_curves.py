@@ -23,7 +23,7 @@ def measured(rng: np.random.Generator, law: tuple[float, float, float], of_seed:
     """A study of one row along a power law, with five seeds and 72 test images."""
     a, b, c = law
     draws = bootstrap.draws(72, 300) / 72
-    image = rng.normal(0, 0.12, 72)
+    image = np.random.default_rng(99).normal(0, 0.12, 72)  # one test split for all
     figure, drawn = np.zeros((1, 5, 5)), np.zeros((1, 5, 5, 300))
     for size, count in enumerate(COUNTS):
         for seed in range(5):
@@ -52,9 +52,9 @@ def test_a_row_is_worth_itself_once() -> None:
 
 def test_a_multiple_has_an_interval() -> None:
     rng = np.random.default_rng(0)
-    ours, theirs = (Curve.of(measured(rng, law), "one") for law in ((0.6, 0.3, 0.5), (0.6, 1.2, 0.5)))
+    ours, theirs = (Curve.of(measured(rng, law), "one") for law in ((0.6, 0.3, 0.5), (0.6, 0.9, 0.5)))
     one = curves.multiples(ours, theirs)[0]
-    assert one.value == pytest.approx(16, rel=0.6)  # (1.2 / 0.3) ** (1 / 0.5); the curve is flat there
+    assert one.value == pytest.approx(9, rel=0.6)  # (0.9 / 0.3) ** (1 / 0.5); the curve is flat there
     assert one.low is not None and one.low < one.value and (one.high is None or one.high > one.value)
 
 

@@ -96,7 +96,8 @@ def _in_words(detail: ErrorDetails, root: type[BaseModel]) -> str:
         case "missing":
             return f"{where}: missing"
         case "value_error":
-            return f"{where}: {detail['msg'].removeprefix('Value error, ')}" if where else detail["msg"]
+            said = detail["msg"].removeprefix("Value error, ")
+            return f"{where}: {said}" if where else said
         case "literal_error" if place == ["convert", "split"] and isinstance(detail["input"], (int, float)):
             return f"{where}: input should be 'given', got {detail['input']!r}; or shares: {_shares(detail['input'])}"
         case "literal_error":
