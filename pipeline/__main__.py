@@ -69,6 +69,8 @@ def _log(given: argparse.Namespace) -> Path | None:
         from pipeline.new import stage
 
         return Run.of(given.config or stage.config_for(given.source)).log("new")
+    if given.command == "study":
+        return Path("runs/studies", given.study.stem, "logs", "study.log")
     return Run.of(given.config).log("bench-export" if getattr(given, "bench", False) else given.command)
 
 
@@ -110,6 +112,10 @@ def _run(given: argparse.Namespace) -> str:
         from pipeline import new
 
         return new.main(given.source, given.config, given.format)
+    if given.command == "study":
+        from pipeline import study
+
+        return study.main(given.study, max(1, given.jobs), given.device)
     config, run = load(given.config), Run.of(given.config)
     if given.command == "params":
         from pipeline import params

@@ -22,13 +22,14 @@ STAGES = {
 }
 OTHERS = {
     "new": "look at a folder of labelled images and write a config for it",
+    "study": "compare ways to train over amounts of labels and seeds, with intervals",
     "params": "write the per-stage config slices by which make detects changes",
     "sample": "draw the sample data set into data/raw/sample",
     "starter-weights": "draw scenes and train data/weights/starter-yolo26n.pt on them (hours)",
 }
 # The commands on which these options have an effect. All stages accept them, so one set of options serves them all.
 USES = {
-    "--device": {"train", "rank", "validate", "inspect", "starter-weights"},
+    "--device": {"train", "rank", "validate", "inspect", "starter-weights", "study"},
     "--workers": {"convert", "augment", "train", "starter-weights"},
 }
 AGAINST = {
@@ -110,6 +111,10 @@ def _add_own(command: argparse.ArgumentParser, name: str) -> None:
         )
     elif name == "export":
         command.add_argument("--bench", action="store_true", help="measure the speed of the exported files")
+    elif name == "study":
+        command.add_argument("--study", type=Path, required=True, metavar="FILE", help="configs/studies/NAME.yaml")
+        command.add_argument("--jobs", type=natural, default=1, metavar="N", help="trials at a time (default: 1)")
+        command.add_argument("--device", default="", metavar="D", help="cpu, mps, or 0 for the first GPU")
     elif name == "new":
         command.add_argument(
             "source", type=Path, metavar="SOURCE", help="folder of images and labels, as you received it"

@@ -50,7 +50,9 @@ MAY_IMPORT = {
     "validate": SHARED | {"metrics", "records", "upstream"},
     "export": SHARED | {"device", "metrics", "parallel", "records", "upstream"},
     "new": SHARED | {"convert", "parallel", "walk"},  # looks by convert's own rules
-    "__main__": {"config", "errors", "logs", "new", "options", "params", "run", "sample", "starter"} | STAGES,
+    # Splits and reads images by convert's rules, knows the phases by train's recipe, and draws in the report's style.
+    "study": SHARED | {"convert", "history", "metrics", "parallel", "records", "report", "train"},
+    "__main__": {"config", "errors", "logs", "new", "options", "params", "run", "sample", "starter", "study"} | STAGES,
 }
 USES_ULTRALYTICS = {"train", "starter", "upstream", "validate", "export"}
 
