@@ -16,6 +16,9 @@ VERBOSE ?=
 # For `make new` only.
 SOURCE ?=
 FORMAT ?=
+# For `make study` only.
+STUDY ?=
+JOBS ?= 1
 
 NAME := $(basename $(notdir $(CONFIG)))
 RUN := runs/$(NAME)
@@ -67,7 +70,7 @@ DRAWN := $(if $(shell grep -sE '^[^\#]*source: *["'"'"']?data/raw/sample/?["'"'"
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help setup new params sample convert augment train validate inspect export report all test test-fast lint bench bench-convert bench-augment bench-export starter-weights litert device-python tensorrt database clean
+.PHONY: help setup new params sample convert augment train rank validate inspect export report all test test-fast lint bench bench-convert bench-augment bench-export study starter-weights litert device-python tensorrt database clean
 
 help:  ## show this page
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -144,12 +147,21 @@ all: validate export report  ## run every stage except the App
 convert augment train validate export report:
 	@$(if $(filter $@,$(RAN)),:,echo "$@: up to date in $(RUN)")
 
+# Always looks anew: its answer depends on weights that the config need not name.
+rank: $(RUN)/dataset/data.yaml  ## score weights to start from (`rank.weights`), and how deep one may freeze
+	$(call stage,rank) $(ON_DEVICE)
+
 inspect: $(RUN)/metrics.json $(RUN)/params/inspect.json  ## show the errors in FiftyOne, and tag what to fix
 	$(call stage,inspect) $(ON_DEVICE) $(COMPARED)
 
 bench-export: $(RUN)/export/manifest.json $(RUN)/report/index.html  ## measure the speed of each artefact and add it to the report
 	$(call stage,export) --bench
 	$(call stage,report) $(COMPARED)
+
+# A trial is a make of its own in its own folder, so this one needs no prerequisites.
+study: | $(INSTALLED)  ## compare ways to train: STUDY=configs/studies/NAME.yaml, JOBS=N trials at a time
+	@test -n '$(STUDY)' || { echo "error: name the study: make study STUDY=configs/studies/NAME.yaml" >&2; exit 2; }
+	@$(PIPELINE) study --study '$(STUDY)' --jobs '$(JOBS)' $(ON_DEVICE)
 
 sample: $(SAMPLE)  ## draw the sample data set (automatic if a config needs it)
 $(SAMPLE): $(SAMPLE_CODE) | $(INSTALLED)

@@ -75,6 +75,8 @@ def _log(given: argparse.Namespace) -> Path | None:
         from pipeline.new import stage
 
         return Run.of(given.config or stage.config_for(given.source)).log("new")
+    if given.command == "study":
+        return Path("runs/studies", given.study.stem, "logs", "study.log")
     return Run.of(given.config).log("bench-export" if getattr(given, "bench", False) else given.command)
 
 
@@ -118,6 +120,10 @@ def _run(given: argparse.Namespace) -> str:
         return new.main(given.source, given.config, given.format)
     if (against := getattr(given, "against", None)) is not None and against.is_file():
         raise PipelineError(f"--against {against}: is a file; name the folder of a validated run, such as runs/OTHER")
+    if given.command == "study":
+        from pipeline import study
+
+        return study.main(given.study, max(1, given.jobs), given.device)
     config, run = load(given.config), Run.of(given.config)
     lock.check_config(run, given.config)
     if given.command in ("params", "train"):
@@ -148,6 +154,12 @@ def _train(config: Config, run: Run, given: argparse.Namespace) -> str:
     from pipeline import train
 
     return train.main(config.train, run, config.seed, given.device, given.workers)
+
+
+def _rank(config: Config, run: Run, given: argparse.Namespace) -> str:
+    from pipeline import rank
+
+    return rank.main(config.rank, config.train, run, config.seed, given.device)
 
 
 def _validate(config: Config, run: Run, given: argparse.Namespace) -> str:
@@ -184,6 +196,7 @@ STAGE_CALLS: dict[str, Callable[[Config, Run, argparse.Namespace], str]] = {
     "convert": _convert,
     "augment": _augment,
     "train": _train,
+    "rank": _rank,
     "validate": _validate,
     "inspect": _inspect,
     "export": _export,

@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 
 PACKAGE = ROOT / "pipeline"
-STAGES = {"convert", "augment", "train", "validate", "inspect", "export", "report"}
+STAGES = {"convert", "augment", "train", "validate", "inspect", "export", "report", "rank"}
 GROUND = {"errors", "run", "logs"}  # import nothing of ours
 SHARED = GROUND | {"files", "config", "boxes", "pixels", "formats"}
 MAY_IMPORT = {
@@ -44,13 +44,18 @@ MAY_IMPORT = {
     "inspect": SHARED | {"database", "fixes", "parallel", "records", "upstream"},
     "convert": SHARED | {"parallel", "fixes", "inputs", "records", "walk"},
     "augment": SHARED | {"parallel"},
-    "train": SHARED | {"upstream", "history", "metrics", "records", "sides"},
+    "train": SHARED | {"upstream", "history", "metrics", "probing", "records", "sides"},
+    "probing": {"boxes", "errors", "logs", "pixels"},
+    "rank": SHARED | {"probing", "records", "upstream"},
     "report": SHARED | {"history", "metrics", "records"},
     "starter": {"boxes", "files", "parallel", "pixels", "sample", "train", "upstream"},
     "validate": SHARED | {"metrics", "records", "sides", "upstream"},
     "export": SHARED | {"device", "metrics", "parallel", "records", "sides", "upstream"},
     "new": SHARED | {"convert", "parallel", "walk"},  # looks by convert's own rules
-    "__main__": {"config", "errors", "lock", "logs", "new", "options", "params", "run", "sample", "starter"} | STAGES,
+    # Splits and reads images by convert's rules, knows the phases by train's recipe, and draws in the report's style.
+    "study": SHARED | {"convert", "history", "metrics", "parallel", "records", "report", "train"},
+    "__main__": {"config", "errors", "lock", "logs", "new", "options", "params", "run", "sample", "starter", "study"}
+    | STAGES,
 }
 USES_ULTRALYTICS = {"train", "starter", "upstream", "validate", "export"}
 

@@ -6,7 +6,7 @@ import inspect
 from types import ModuleType
 from typing import Any
 
-from pipeline.records import coco, errors, manifest, metrics, receipt, training
+from pipeline.records import coco, errors, manifest, metrics, ranking, receipt, training
 from pipeline.records.base import adapter
 
 HEAD = """\
@@ -28,6 +28,7 @@ the other files of `params/` are the parts of the config that each stage used.
 RECORDS: tuple[tuple[ModuleType, type], ...] = (
     (receipt, receipt.Receipt),
     (training, training.Training),
+    (ranking, ranking.Ranking),
     (metrics, metrics.Metrics),
     (coco, coco.GroundTruth),
     (errors, errors.ErrorFile),
