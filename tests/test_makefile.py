@@ -102,6 +102,7 @@ def test_nothing_changed(project: Project) -> None:
         ({"seed": 1}, ALL),
         ({"convert": {"source": "raw", "unlabelled": "background"}}, ALL),
         ({"augment": {"min_visibility": 0.5}}, ALL[1:]),
+        ({"tiles": {"size": 320}}, ALL[1:]),
         ({"train": {"batch": 8}}, ALL[2:]),
         ({"validate": {"iou": 0.6}}, ["validate", "export", "report"]),  # bundles carry its thresholds
         ({"export": {"images": 8}}, ["export", "report"]),
