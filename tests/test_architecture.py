@@ -48,7 +48,7 @@ MAY_IMPORT = {
     "starter": {"boxes", "files", "parallel", "pixels", "sample", "train", "upstream"},
     "validate": SHARED | {"metrics", "records", "upstream"},
     "export": SHARED | {"device", "metrics", "parallel", "records", "upstream"},
-    "new": SHARED | {"convert", "parallel", "tiling", "walk"},  # looks by convert's own rules
+    "new": SHARED | {"convert", "parallel", "records", "tiling", "walk"},  # looks by convert's own rules
     "__main__": {"config", "errors", "logs", "new", "options", "params", "run", "sample", "starter"} | STAGES,
 }
 USES_ULTRALYTICS = {"train", "starter", "upstream", "validate", "export"}

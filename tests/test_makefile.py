@@ -210,6 +210,16 @@ def test_verbose_reaches_every_stage(project: Project, verbose: str, given: bool
     assert all((" --verbose" in command) is given for command in commands)
 
 
+@pytest.mark.parametrize(
+    ("source", "command"),
+    [("data/raw/sample", "sample"), ('"data/raw/sample-large/"', "sample --large"), ("data/raw/sample-larger", "")],
+)
+def test_drawn_data_are_drawn_for_the_configs_that_use_them(project: Project, source: str, command: str) -> None:
+    project.config.write_text(f"convert:\n  source: {source}\n")
+    planned = project.make("convert", "-n", VERBOSE="1").stdout
+    assert re.findall(r"player.py (sample.*)", planned) == [command] * bool(command)
+
+
 def test_clean_removes_this_run_only(project: Project) -> None:
     (project.folder / "runs" / "other").mkdir()
     assert project.make("clean").returncode == 0
