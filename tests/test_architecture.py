@@ -43,7 +43,7 @@ MAY_IMPORT = {
     "convert": SHARED | {"parallel", "fixes", "inputs", "records", "walk"},
     "tiling": SHARED | {"parallel", "records"},
     "augment": SHARED | {"parallel", "tiling"},
-    "train": SHARED | {"upstream", "history", "records"},
+    "train": SHARED | {"upstream", "history", "metrics", "records"},
     "report": SHARED | {"history", "metrics", "records"},
     "starter": {"boxes", "files", "parallel", "pixels", "sample", "train", "upstream"},
     "validate": SHARED | {"metrics", "records", "upstream"},
