@@ -128,7 +128,7 @@ def _convert(config: Config, run: Run, given: argparse.Namespace) -> str:
 def _augment(config: Config, run: Run, given: argparse.Namespace) -> str:
     from pipeline import augment
 
-    return augment.main(config.augment, run, config.seed, given.workers)
+    return augment.main(config.augment, run, config.seed, given.workers, config.tiles, config.train.imgsz)
 
 
 def _train(config: Config, run: Run, given: argparse.Namespace) -> str:

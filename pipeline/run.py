@@ -56,6 +56,10 @@ class Run:
         return self.augmented / "tiles.json"
 
     @property
+    def tile_account(self) -> Path:
+        return self.augmented / "tile_account.json"
+
+    @property
     def train(self) -> Path:
         return self.root / "train"
 

@@ -41,13 +41,14 @@ MAY_IMPORT = {
     "fixes": {"files", "boxes", "config", "errors", "metrics", "run"},
     "inspect": SHARED | {"database", "fixes", "parallel", "records", "upstream"},
     "convert": SHARED | {"parallel", "fixes", "inputs", "records", "walk"},
-    "augment": SHARED | {"parallel"},
+    "tiling": SHARED | {"parallel", "records"},
+    "augment": SHARED | {"parallel", "tiling"},
     "train": SHARED | {"upstream", "history", "records"},
     "report": SHARED | {"history", "metrics", "records"},
     "starter": {"boxes", "files", "parallel", "pixels", "sample", "train", "upstream"},
     "validate": SHARED | {"device", "metrics", "records", "upstream"},
     "export": SHARED | {"device", "metrics", "parallel", "records", "upstream"},
-    "new": SHARED | {"convert", "parallel", "walk"},  # looks by convert's own rules
+    "new": SHARED | {"convert", "parallel", "tiling", "walk"},  # looks by convert's own rules
     "__main__": {"config", "errors", "logs", "new", "options", "params", "run", "sample", "starter"} | STAGES,
 }
 USES_ULTRALYTICS = {"train", "starter", "upstream", "validate", "export"}

@@ -10,12 +10,12 @@ from pipeline.config.section import Section
 
 
 def _kind(value: Any) -> str:
-    return "word" if isinstance(value, str) else "number"
+    return "word" if isinstance(value, str) else "float"
 
 
 AUTO = Annotated[Literal["auto"], Tag("word")]
-Size = Annotated[Annotated[int, Field(ge=32), Tag("number")] | AUTO, Discriminator(_kind)]
-Overlap = Annotated[Annotated[float, Field(ge=0, lt=1), Tag("number")] | AUTO, Discriminator(_kind)]
+Size = Annotated[Annotated[int, Field(ge=32), Tag("float")] | AUTO, Discriminator(_kind)]
+Overlap = Annotated[Annotated[float, Field(ge=0, lt=1), Tag("float")] | AUTO, Discriminator(_kind)]
 
 
 class Tiles(Section):

@@ -6,7 +6,7 @@ import inspect
 from types import ModuleType
 from typing import Any
 
-from pipeline.records import coco, errors, manifest, metrics, receipt, tiles, training
+from pipeline.records import coco, errors, manifest, metrics, receipt, tile_account, tiles, training
 from pipeline.records.base import adapter
 
 HEAD = """\
@@ -25,6 +25,7 @@ version is refused with the command that writes it again.
 RECORDS: tuple[tuple[ModuleType, type], ...] = (
     (receipt, receipt.Receipt),
     (tiles, tiles.Tiling),
+    (tile_account, tile_account.TileAccount),
     (training, training.Training),
     (metrics, metrics.Metrics),
     (coco, coco.GroundTruth),

@@ -45,8 +45,8 @@ class Recipe:
         return self.ema or (phase.epochs * EMA_SHARE if pays else None)
 
 
-def choose(config: Train, images: int, classes: int) -> Recipe:
-    """Return the recipe for the given numbers of training images and classes.
+def choose(config: Train, images: int, classes: int, counted: str = "images") -> Recipe:
+    """Return the recipe for the given numbers of training images and classes; `counted` is the word for the images.
 
     It ignores the device, so that a config gives the same model wherever it is trained. Raises ConfigError if
     Ultralytics' own recipe is requested together with a rate that it would ignore.
@@ -60,9 +60,9 @@ def choose(config: Train, images: int, classes: int) -> Recipe:
     phases = config.phases or (Phase(epochs=frozen, freeze="backbone"), Phase(epochs=free, lr=0.7))
     reasons = {
         "phases": _choice(
-            config.phases, [phase.model_dump(mode="json") for phase in phases], f"from {images} images: {_EPOCHS}"
+            config.phases, [phase.model_dump(mode="json") for phase in phases], f"from {images} {counted}: {_EPOCHS}"
         ),
-        "batch": _choice(config.batch, batch, f"from {images} images: {_BATCH}"),
+        "batch": _choice(config.batch, batch, f"from {images} {counted}: {_BATCH}"),
         "lr0": _choice(config.lr0, lr0, f"Ultralytics' rule for AdamW and {classes} classes"),
     }
     ours: dict[str, tuple[Any, str]] = {

@@ -15,6 +15,7 @@ from pipeline import files
 from pipeline.boxes import YoloDataset
 from pipeline.config.training import Train
 from pipeline.errors import PipelineError
+from pipeline.records import tile_account
 from pipeline.records.base import read_record, write_record
 from pipeline.records.training import TrainedPhase, Training
 from pipeline.run import Run
@@ -37,7 +38,7 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int | None = 
     data = YoloDataset.read(run.augmented / "data.yaml")
     start = source.find(config)
     teacher = source.find_teacher(config)
-    chosen = recipe.choose(config, len(data.files("train")), len(data.names))
+    chosen = recipe.choose(config, len(data.files("train")), len(data.names), _counted(run))
     plans = plan.phases(config, chosen, start, run)
     beginning = resume.beginning(config, seed, start, teacher, data)
     resume.continue_or_clear(run, beginning)
@@ -65,6 +66,12 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int | None = 
     _drop_other_features(run, records)
     idle = workers is not None and not environment.is_gpu(device)
     return record.last_line(start, records, "--workers has no effect on a CPU" if idle else "", run.model)
+
+
+def _counted(run: Run) -> str:
+    """Return in words what the training images are."""
+    account = tile_account.read(run)
+    return f"tiles with {account['splits']['train']['boxes']['read']} objects" if account else "images"
 
 
 def _check_device(device: str) -> None:
