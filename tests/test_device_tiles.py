@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
+import cv2
+import handmade
 import numpy as np
 import pytest
 
-from pipeline.device.runner import Found, merge, views
+from pipeline.device.runner import Found, Model, Trouble, merge, read_image, views
+from pipeline.device.runner.selftest import compare
 from pipeline.device.runner.tiles import View, overlap
+from pipeline.export import bundle as packed
 from pipeline.metrics.iou import from_corners, pairwise_iou
 from pipeline.metrics.matching import greedy
 
@@ -178,3 +186,58 @@ def test_an_object_larger_than_a_tile_is_what_the_whole_view_shows() -> None:
 
 def test_nothing_found() -> None:
     assert merged(boxes(), boxes()) == []
+
+
+CELLS = {(0, 0): 0, (3, 2): 1, (3, 3): 2, (3, 4): 1, (4, 3): 0, (6, 12): 2, (5, 9): 1, (0, 12): 0}  # (row, column)
+TILES = {"size": 64, "overlap": 0.25, "whole": True}
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return handmade.bundled(tmp_path_factory.mktemp("handmade"), tiles=TILES)
+
+
+@pytest.fixture(scope="module")
+def large(bundle: Path) -> Path:
+    """An image of 208 x 112 pixels with an object in each of CELLS, on seams too."""
+    path = bundle.parent / "large.png"
+    path.write_bytes(cv2.imencode(".png", handmade.image(208, CELLS)[:112])[1].tobytes())
+    return path
+
+
+def run_py(folder: Path, *arguments: str | Path) -> Any:
+    command = [sys.executable, str(folder / "run.py"), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.stderr, done.returncode) == ("", 0)
+    return json.loads(done.stdout)
+
+
+def test_a_bundle_looks_through_tiles_until_told_not_to(bundle: Path, large: Path) -> None:
+    expected = {(handmade.NAMES[kind], 16.0 * column, 16.0 * row, 16.0, 16.0) for (row, column), kind in CELLS.items()}
+    found = run_py(bundle, large, "--threads", "2")
+    assert {(one["class"], *one["bbox"]) for one in found["objects"]} == expected
+    assert len(found["objects"]) == len(CELLS) and (found["height"], found["width"]) == (112, 208)
+    assert run_py(bundle, large, "--tiles", "off")["objects"] == []  # a cell is five pixels then
+    assert run_py(bundle, large, "--bench", "1", "--threads", "1")["boxes"] == len(CELLS)
+
+
+def test_the_best_class_and_every_class_come_from_one_pass(bundle: Path, large: Path) -> None:
+    model = Model(bundle, json.loads((bundle / "model.json").read_text()), 1, 2)
+    calls, forward = [], model.forward
+    model.forward = lambda tensor: calls.append(1) or forward(tensor)  # type: ignore[func-returns-value]
+    single, every = model.look(read_image(large), 0.5, (False, True))
+    assert len(calls) == len(views((112, 208), TILES)) == 9
+    assert sorted(single.classes) == sorted(every.classes) == sorted(CELLS.values())
+
+
+def test_golden_images_take_two_tiles(bundle: Path, large: Path, tmp_path: Path) -> None:
+    model = Model(bundle, json.loads((bundle / "model.json").read_text()), 1)
+    upright = tmp_path / "upright.png"
+    upright.write_bytes(cv2.imencode(".png", read_image(large).transpose(1, 0, 2)[:, :40])[1].tobytes())
+    packed.golden(model, [large, upright], tmp_path / "golden", 0.5)
+    assert [read_image(tmp_path / "golden" / f"{number}.png").shape[:2] for number in (1, 2)] == [(64, 112), (112, 40)]
+    boxes, images, _, _ = compare(model, tmp_path)
+    assert images == 2 and boxes >= 5  # where most of them are
+    model.tiles = None
+    with pytest.raises(Trouble, match=r"golden/1\.png: 4 of 4 objects not found"):
+        compare(model, tmp_path)
