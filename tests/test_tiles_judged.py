@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import IMGSZ, Trained
-from ultralytics import YOLO
 
 from pipeline import augment, export, files, pixels, validate
 from pipeline.boxes import YoloDataset
@@ -30,7 +29,7 @@ def tiled(trained: Trained, copy_of: Callable[[Run], Run]) -> Run:
     return run
 
 
-def seen_by_hand(model: YOLO, picture: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
+def seen_by_hand(model: Any, picture: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
     """What the model finds in each tile, and then in the image, moved into it: rows of corners, score, class."""
     side = picture.shape[0]
     starts = [*range(0, side - SIZE, SIZE - SHARED), side - SIZE]
@@ -43,6 +42,8 @@ def seen_by_hand(model: YOLO, picture: np.ndarray[Any, Any]) -> list[np.ndarray[
 
 
 def test_validate_and_export_speak_of_whole_images(tiled: Run, trained: Trained) -> None:
+    from ultralytics import YOLO
+
     said = validate.main(trained.config.validate_, tiled, "cpu")
     assert "whole images through tiles of 160 px" in said
     dataset = YoloDataset.read(tiled.dataset / "data.yaml")
