@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "inputs": {"files", "fixes", "config", "run"},
     "metrics": {"records"},
     "sample": {"files", "logs", "pixels", "sample"},
-    "upstream": {"errors", "files", "logs", "parallel"},
+    "upstream": {"device", "errors", "files", "logs", "parallel"},
     "records": {"errors", "files", "run"},
     "history": {"records", "run"},
     **dict.fromkeys(STAGES, SHARED),
@@ -46,7 +46,7 @@ MAY_IMPORT = {
     "train": SHARED | {"upstream", "history", "metrics", "records"},
     "report": SHARED | {"history", "metrics", "records"},
     "starter": {"boxes", "files", "parallel", "pixels", "sample", "train", "upstream"},
-    "validate": SHARED | {"metrics", "records", "upstream"},
+    "validate": SHARED | {"device", "metrics", "records", "upstream"},
     "export": SHARED | {"device", "metrics", "parallel", "records", "upstream"},
     "new": SHARED | {"convert", "parallel", "records", "tiling", "walk"},  # looks by convert's own rules
     "__main__": {"config", "errors", "logs", "new", "options", "params", "run", "sample", "starter"} | STAGES,

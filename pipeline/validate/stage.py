@@ -18,6 +18,7 @@ from pipeline.config.judging import Validate
 from pipeline.errors import DataError
 from pipeline.metrics import bootstrap, coco
 from pipeline.metrics.matching import match
+from pipeline.records import tiles as tiles_record
 from pipeline.records import training as training_record
 from pipeline.records.base import write_record
 from pipeline.records.coco import GroundTruth
@@ -47,6 +48,7 @@ def main(config: Validate, run: Run, device: str, against: Path | None = None) -
     images = {split: dataset.files(split) for split in SPLITS if dataset.files(split)}
     if not images:
         raise DataError(f"{run.dataset}: has neither a val nor a test split to validate on; set convert.split")
+    tiling = tiles_record.read(run)
     start = retention.baseline(config, run)
     # These belong to the previous model, and perhaps to a split that no longer exists.
     run.comparison.unlink(missing_ok=True)
@@ -54,7 +56,7 @@ def main(config: Validate, run: Run, device: str, against: Path | None = None) -
     names, measured = list(dataset.names), {}
     for split, paths in images.items():
         truth = predict.ground_truth(dataset, paths)
-        predictions = predict.predict(model, paths, imgsz, config, device, f"validate: {split}")
+        predictions = predict.predict(model, paths, imgsz, config, device, f"validate: {split}", tiling)
         write_record(run.ground_truth(split), GroundTruth, truth)
         predict.write(run.predictions(split), predictions.every_label)
         predict.write(run.single_label(split), predictions.single_label)
@@ -90,13 +92,15 @@ def main(config: Validate, run: Run, device: str, against: Path | None = None) -
         "splits": figures,
         "operating_point": chosen,
         "cost": cost.measure(model, next(iter(images.values())), imgsz, device),
-        "retention": retention.measure(config, start, model, imgsz, device, our_side),
+        "retention": retention.measure(config, start, model, imgsz, device, our_side, tiling),
         "imgsz": imgsz,
         "settings": config.model_dump(mode="json"),
     }
     # Written last: a make target that exists means a finished stage.
     write_record(run.metrics, Metrics, record)
     line = f"{', '.join(f'{split} {_in_words(figures[split], config.conf)}' for split in figures)} -> {run.metrics}"
+    if tiling:
+        line = f"{line}; whole images through tiles of {tiling['size']} px"
     return line if against is None else f"{line}; {compare.main(run, Run(against))}"
 
 
