@@ -10,7 +10,7 @@ from typing import Any
 from pipeline import files
 from pipeline.config.training import Train
 from pipeline.errors import ConfigError
-from pipeline.upstream import checkpoints
+from pipeline.upstream import checkpoints, unfit
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +44,14 @@ def find(config: Train) -> Source:
 
 
 def _random_model(path: Path) -> Any:
-    from ultralytics.nn.tasks import DetectionModel
+    from ultralytics.nn.tasks import DetectionModel, guess_model_task, yaml_model_load
 
     try:
+        layers = yaml_model_load(path)
+        if wrong := unfit.yaml(layers, guess_model_task(layers)):
+            raise ConfigError(f"train.weights: {path}: {wrong.replace('.pt', '.yaml')}")
         return DetectionModel(str(path), verbose=False)
-    except (FileNotFoundError, ValueError) as error:
+    except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ConfigError(f"train.weights: {path}: {' '.join(str(error).split())}") from None
 
 
