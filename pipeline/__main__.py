@@ -109,7 +109,7 @@ def _run(given: argparse.Namespace) -> str:
     if given.command == "sample":
         from pipeline.extras import sample
 
-        return sample.main()
+        return sample.main(large=given.large)
     if given.command == "starter-weights":
         from pipeline.extras import starter
 
@@ -147,7 +147,7 @@ def _convert(config: Config, run: Run, given: argparse.Namespace) -> str:
 def _augment(config: Config, run: Run, given: argparse.Namespace) -> str:
     from pipeline import augment
 
-    return augment.main(config.augment, run, config.seed, given.workers)
+    return augment.main(config.augment, run, config.seed, given.workers, config.tiles, config.train.imgsz)
 
 
 def _train(config: Config, run: Run, given: argparse.Namespace) -> str:

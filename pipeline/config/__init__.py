@@ -2,6 +2,7 @@
 
     experiment    all sections of one file
     data          `convert` and `augment`
+    tiles         `tiles`
     training      `train`
     rank          `rank`
     judging       `validate`, `inspect`, `report`

@@ -57,8 +57,10 @@ class Recipe:
         return self.ema or (phase.epochs * EMA_SHARE if pays else None)
 
 
-def choose(config: Train, images: int, kept: float | None = None, fit: float | None = None) -> Recipe:
-    """Return the recipe for a number of training images.
+def choose(
+    config: Train, images: int, kept: float | None = None, fit: float | None = None, counted: str = "images"
+) -> Recipe:
+    """Return the recipe for a number of training images; `counted` is the word for them.
 
     `kept` is the share of separability that the backbone keeps (`look.share_kept`), None if nobody looked. `fit` is how
     many epochs of all layers `train.minutes` can pay for; without it the device is ignored, so that a config gives the
@@ -69,11 +71,11 @@ def choose(config: Train, images: int, kept: float | None = None, fit: float | N
         return _ultralytics(config)
     batch = config.batch or batch_size(images)
     lr0 = config.lr0 or RATE
-    own, why = _phases(config, images, kept, fit)
+    own, why = _phases(config, images, kept, fit, counted)
     phases = config.phases or own
     reasons = {
         "phases": _choice(config.phases, [phase.model_dump(mode="json") for phase in phases], why),
-        "batch": _choice(config.batch, batch, f"from {images} images: {_BATCH}"),
+        "batch": _choice(config.batch, batch, f"from {images} {counted}: {_BATCH}"),
         "lr0": _choice(config.lr0, lr0, _RATE),
     }
     ours: dict[str, tuple[Any, str]] = {
@@ -103,13 +105,15 @@ def looks_at_data(config: Train) -> bool:
     return not config.phases and config.recipe in ("auto", "thorough")
 
 
-def _phases(config: Train, images: int, kept: float | None, fit: float | None) -> tuple[tuple[Phase, ...], str]:
+def _phases(
+    config: Train, images: int, kept: float | None, fit: float | None, counted: str
+) -> tuple[tuple[Phase, ...], str]:
     """Return the phases of the recipe, and the reason."""
     if config.recipe == "quick":
         length = max(FEW, math.ceil(4 * QUICK_STEPS / max(images, 1)))
         return (_quick(length),), f"quick: at least {FEW} epochs and {QUICK_STEPS} steps of four images, {_FIVE}"
     frozen, free = epochs(images)
-    why = f"from {images} images: {_EPOCHS}"
+    why = f"from {images} {counted}: {_EPOCHS}"
     if fit is not None:
         why = f"{config.minutes:g} minutes pay for {fit:.1f} epochs of all layers here"
         if fit < 2 * FEW:

@@ -17,6 +17,7 @@ from pipeline import files, logs, sides
 from pipeline.boxes import YoloDataset
 from pipeline.config.training import Train
 from pipeline.errors import PipelineError
+from pipeline.records import tile_account
 from pipeline.records.base import read_record, write_record
 from pipeline.records.training import TrainedPhase, Training
 from pipeline.run import Run
@@ -53,7 +54,7 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int | None = 
     if recipe.looks_at_data(config):
         kept = look.share_kept(start.model, data, config.imgsz, seed, run.train / "look.json")
     fit = budget.epochs_that_fit(config, start.model, images, device, run.train / "minutes.json")
-    chosen = recipe.choose(config, images, kept, fit)
+    chosen = recipe.choose(config, images, kept, fit, _counted(run))
     plans = plan.phases(config, chosen, start, run)
     loaders = LOADERS if workers is None else workers
     shared = phase.Shared(run, chosen, config.imgsz, seed, device, loaders, teacher)
@@ -80,6 +81,12 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int | None = 
     return record.last_line(
         start, records, chosen.rounds > 0, "--workers has no effect on a CPU" if idle else "", run.model
     )
+
+
+def _counted(run: Run) -> str:
+    """Return in words what the training images are."""
+    account = tile_account.read(run)
+    return f"tiles with {account['splits']['train']['boxes']['read']} objects" if account else "images"
 
 
 def _check_device(device: str) -> None:
