@@ -56,19 +56,21 @@ SAMPLE_CODE := $(wildcard pipeline/extras/*.py pipeline/extras/sample/*.py) pipe
 CONVERT_CODE := $(wildcard pipeline/convert/*.py) $(BASE_CODE) $(RECORDS) pipeline/records/receipt.py $(FORMATS) $(IOU) pipeline/fixes.py pipeline/inputs.py pipeline/parallel.py
 TILING := $(wildcard pipeline/tiling/*.py) $(RECORDS) $(addprefix pipeline/records/,tile_account.py tiles.py) pipeline/parallel.py pipeline/pixels.py
 AUGMENT_CODE := $(wildcard pipeline/augment/*.py) $(BASE_CODE) $(TILING)
-TRAIN_CODE := $(wildcard pipeline/train/*.py) $(BASE_CODE) $(UPSTREAM) pipeline/upstream/loader.py $(TRAINING) pipeline/history.py
+TRAIN_CODE := $(wildcard pipeline/train/*.py) $(BASE_CODE) $(UPSTREAM) pipeline/upstream/loader.py $(TRAINING) $(MATCHING) pipeline/metrics/bootstrap.py $(addprefix pipeline/records/,coco.py metrics.py) pipeline/history.py
 DEVICE_CODE := $(wildcard pipeline/device/*.py pipeline/device/runner/*.py)
 VALIDATE_CODE := $(wildcard pipeline/validate/*.py) $(BASE_CODE) $(DEVICE_CODE) $(FORMATS) $(UPSTREAM) pipeline/upstream/predictor.py $(wildcard pipeline/metrics/*.py) $(LABELS) pipeline/records/tiles.py pipeline/pixels.py
 EXPORT_CODE := $(wildcard pipeline/export/*.py) $(BASE_CODE) $(DEVICE_CODE) $(UPSTREAM) pipeline/upstream/predictor.py $(MATCHING) pipeline/metrics/bootstrap.py $(FIGURES) $(addprefix pipeline/records/,manifest.py receipt.py tiles.py) pipeline/pixels.py
 REPORT_CODE := $(wildcard pipeline/report/*.py) $(BASE_CODE) $(MATCHING) pipeline/report/page.html.jinja pipeline/history.py $(LABELS) pipeline/records/manifest.py pipeline/records/receipt.py pipeline/pixels.py
 SAMPLE := data/raw/sample/annotations/test.json
+LARGE := data/raw/sample-large/annotations/test.json
 # Draw the sample only for configs that use it.
-DRAWN := $(if $(shell grep -sE '^[^\#]*source: *["'"'"']?data/raw/sample/?["'"'"']?([^[:alnum:]/_.-]|$$)' $(CONFIG)),$(SAMPLE))
+drawn = $(if $(shell grep -sE '^[^\#]*source: *["'"'"']?data/raw/$1/?["'"'"']?([^[:alnum:]/_.-]|$$)' $(CONFIG)),$2)
+DRAWN := $(call drawn,sample,$(SAMPLE)) $(call drawn,sample-large,$(LARGE))
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help setup new params sample convert augment train validate inspect export report all test test-fast lint bench bench-convert bench-augment bench-export starter-weights litert device-python tensorrt database clean
+.PHONY: help setup new params sample sample-large convert augment train validate inspect export report all test test-fast lint bench bench-convert bench-augment bench-export starter-weights litert device-python tensorrt database clean
 
 help:  ## show this page
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -155,6 +157,10 @@ bench-export: $(RUN)/export/manifest.json $(RUN)/report/index.html  ## measure t
 sample: $(SAMPLE)  ## draw the sample data set (automatic if a config needs it)
 $(SAMPLE): $(SAMPLE_CODE) | $(INSTALLED)
 	$(QUIET)$(PIPELINE) sample
+
+sample-large: $(LARGE)  ## draw large boards with small defects (automatic if a config needs them)
+$(LARGE): $(SAMPLE_CODE) | $(INSTALLED)
+	$(QUIET)$(PIPELINE) sample --large
 
 starter-weights: $(INSTALLED)  ## train data/weights/starter-yolo26n.pt again, on drawn scenes (hours)
 	$(QUIET)$(PIPELINE) starter-weights $(ON_DEVICE) $(IN_WORKERS) $(if $(LOUD),--verbose)

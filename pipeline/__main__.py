@@ -101,7 +101,7 @@ def _run(given: argparse.Namespace) -> str:
     if given.command == "sample":
         from pipeline.extras import sample
 
-        return sample.main()
+        return sample.main(large=given.large)
     if given.command == "starter-weights":
         from pipeline.extras import starter
 

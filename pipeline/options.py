@@ -107,6 +107,8 @@ def _add_own(command: argparse.ArgumentParser, name: str) -> None:
         command.add_argument(
             "--save-fixes", action="store_true", help="write the tags set in the App to data/fixes/NAME.yaml"
         )
+    elif name == "sample":
+        command.add_argument("--large", action="store_true", help="draw large boards into data/raw/sample-large")
     elif name == "export":
         command.add_argument("--bench", action="store_true", help="measure the speed of the exported files")
     elif name == "new":

@@ -43,12 +43,12 @@ MAY_IMPORT = {
     "convert": SHARED | {"parallel", "fixes", "inputs", "records", "walk"},
     "tiling": SHARED | {"parallel", "records"},
     "augment": SHARED | {"parallel", "tiling"},
-    "train": SHARED | {"upstream", "history", "records"},
+    "train": SHARED | {"upstream", "history", "metrics", "records"},
     "report": SHARED | {"history", "metrics", "records"},
     "starter": {"boxes", "files", "parallel", "pixels", "sample", "train", "upstream"},
     "validate": SHARED | {"device", "metrics", "records", "upstream"},
     "export": SHARED | {"device", "metrics", "parallel", "records", "upstream"},
-    "new": SHARED | {"convert", "parallel", "tiling", "walk"},  # looks by convert's own rules
+    "new": SHARED | {"convert", "parallel", "records", "tiling", "walk"},  # looks by convert's own rules
     "__main__": {"config", "errors", "logs", "new", "options", "params", "run", "sample", "starter"} | STAGES,
 }
 USES_ULTRALYTICS = {"train", "starter", "upstream", "validate", "export"}

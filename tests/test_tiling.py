@@ -361,8 +361,8 @@ def test_auto_makes_small_objects_clear() -> None:
     assert decided["size"] == 384  # 20 px are 16.7 of 320 there, and 15.4 in the next size of 416
     assert decided["overlap"] == 0.2  # 60 / 384 is 0.156
     assert decided["reason"] == (
-        "size: one object in ten is under 20 px; fitted into imgsz 320 that is 17 px in a tile, and 2 px in an image "
-        "of 4000; overlap: nine objects in ten are no longer than 60 px"
+        "size: one object in ten is under 20 px, which imgsz 320 shows as 17 px in a tile, and as 2 px in an image of "
+        "4000; overlap: nine objects in ten are no longer than 60 px"
     )
 
 

@@ -35,10 +35,10 @@ def _size(imgsz: int, sides: Sequence[tuple[float, float]], longest: int) -> tup
     small = float(np.quantile([math.sqrt(w * h) for w, h in sides], 1 - SHARE_CLEAR))
     size = max(round(imgsz * small / CLEAR_SIDE) // STEP * STEP, imgsz // ENLARGED // STEP * STEP, STEP)
     reason = (
-        f"size: one object in ten is under {small:.0f} px; fitted into imgsz {imgsz} that is "
-        f"{small * imgsz / size:.0f} px in a tile, and {small * imgsz / longest:.0f} px in an image of {longest}"
+        f"size: one object in ten is under {small:.0f} px, which imgsz {imgsz} shows as {small * imgsz / size:.0f} px "
+        f"in a tile, and as {small * imgsz / longest:.0f} px in an image of {longest}"
     )
-    return size, f"{reason}; no image needs more than one tile" if size >= longest else reason
+    return size, f"{reason}, so that no image needs more than one tile" if size >= longest else reason
 
 
 def _overlap(size: int, sides: Sequence[tuple[float, float]]) -> tuple[float, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -112,10 +111,12 @@ def _fits(boxes: Corners, sides: tuple[int, int]) -> NDArray[np.bool_]:
 
 
 def _around(box: Any, image: tuple[int, int], sides: tuple[int, int]) -> tuple[int, int]:
-    """Return where a tile begins that has the box in its middle, or as near to it as the image allows."""
+    """Return where a tile begins that has the box in its middle, or as near to it as the image allows.
+
+    Rounding cuts nothing off a box that fits by `_fits`.
+    """
     x, y = (
-        # The middle, within the image; then a pixel aside where rounding cut off a part of one.
-        max(min(min(max(0, round((low + high - side) / 2)), length - side), int(low)), math.ceil(high) - side)
+        min(max(0, round((low + high - side) / 2)), length - side)
         for low, high, side, length in zip(box[:2], box[2:], sides, image, strict=True)
     )
     return x, y
