@@ -337,7 +337,8 @@ def test_windows_of_a_tiff_are_as_opencv_reads_them(tmp_path: Path, kind: str, g
             w, h = int(rng.integers(1, 1003 - x + 1)), int(rng.integers(1, 777 - y + 1))
             seen = image.read(x, y, w, h)
             assert (seen == wanted[y : y + h, x : x + w]).all()
-            seen[:] = GREY  # a copy: the next window has its pixels
+            seen[:] = GREY  # it is a copy
+            assert (image.read(x, y, w, h) == wanted[y : y + h, x : x + w]).all()
         # OpenCV blends in steps of 1/2048, we in single precision: never more than one of 255 apart.
         fitted = cv2.resize(wanted, (320, 248), interpolation=cv2.INTER_LINEAR)
         assert np.abs(image.fitted((320, 248)).astype(int) - fitted).max() <= 1

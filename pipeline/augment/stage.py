@@ -50,6 +50,8 @@ def main(
     """
     _refuse_shadowed_albumentations()
     whole = YoloDataset.read(run.dataset / "data.yaml")
+    if config.transforms:
+        _check(config, whole, imgsz if tiles else None)
     with files.new_folder(run.augmented) as folder:
         # Relative paths, so that the run can be moved as a whole.
         folders = {split: f"../{run.dataset.name}/images/{split}" for split in whole.images}
@@ -65,8 +67,6 @@ def main(
             processes = 0  # linking files is faster than starting processes
         elif (processes := parallel.processes(workers, len(jobs))) > 1:
             parallel.start(preload=["pipeline.augment.transforms"])
-        if config.transforms:
-            _check(config, dataset, jobs[0].image)
         for kind in ("images", "labels"):
             (folder / kind / "train").mkdir(parents=True, exist_ok=True)
         writer = CopyWriter(config, dataset.names, seed, folder)
@@ -123,11 +123,13 @@ def _seed(seed: int, stem: str, purpose: int | str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{stem}/{purpose}".encode()).digest()[:4], "big")
 
 
-def _check(config: Augment, dataset: YoloDataset, path: Path) -> None:
+def _check(config: Augment, dataset: YoloDataset, side: int | None) -> None:
+    """Check the transforms on the first image; with tiles on a piece of it, `side` pixels long."""
     from pipeline.augment import check
 
-    image = pixels.read(path)
-    boxes = read_labels(dataset.label_file(path), dataset.names, image.shape[1], image.shape[0])
+    path = dataset.files("train")[0]
+    image = pixels.read(path)[:side, :side]
+    boxes = () if side else read_labels(dataset.label_file(path), dataset.names, image.shape[1], image.shape[0])
     check.check(config.transforms, dataset.names, image, boxes)
 
 

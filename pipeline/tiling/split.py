@@ -67,7 +67,13 @@ def cut(config: Tiles, dataset: YoloDataset, imgsz: int, seed: int, folder: Path
     plans, accounts = {}, {}
     for split, found in images.items():
         plans[split], accounts[split] = _plan(found, tiling, config.empty, seed)
-    _refuse(plans["train"], tiling)
+    for ours in plans.values():
+        _refuse_twins(ours)
+    if not tiling["whole"] and not accounts["train"]["with_objects"]:
+        raise DataError(
+            f"tiles: not one training object fits into a tile of {tiling['size']} px; "
+            "take a larger size, or whole: true"
+        )
     if sum(map(len, plans.values())) * EACH >= parallel.FEWEST_ITEMS and workers not in (0, 1):
         parallel.start(preload=["pipeline.tiling.cutting"])
     splits: dict[str, TiledSplit] = {}
@@ -90,7 +96,7 @@ def _plan(images: Sequence[Labelled], tiling: Tiling, empty: float, seed: int) -
     ]
     tiles = [(plan, tile) for plan in plans for tile in plan.tiles]
     empties = [(plan, tile) for plan, tile in tiles if not (tile.whole or tile.cut or plan.is_one)]
-    # The same tiles whatever else is in the split.
+    # In an order of their own, so that a larger share keeps those of a smaller one.
     empties.sort(key=lambda one: _seed(seed, f"{one[0].image.stem} {one[1].x} {one[1].y}"))
     wanted = {(plan.image, tile) for plan, tile in tiles if tile.whole or plan.is_one}
     share = max(round(empty * len(empties)), 0 if wanted or tiling["whole"] else 1)  # a split has to have an image
@@ -112,16 +118,11 @@ def _seed(seed: int, name: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/tiles/{name}".encode()).digest()[:4], "big")
 
 
-def _refuse(plans: Sequence[Plan], tiling: Tiling) -> None:
+def _refuse_twins(plans: Sequence[Plan]) -> None:
     names = Counter(name for plan in plans for name in plan.names())
     for plan in plans:
         if twice := [name for name in plan.names() if names[name] > 1]:
             raise DataError(f"{plan.image}: a tile of it would be called {twice[0]}, as another image is; rename one")
-    if not tiling["whole"] and not any(tile.whole for plan in plans for tile in plan.tiles):
-        raise DataError(
-            f"tiles: not one training object fits into a tile of {tiling['size']} px; "
-            "take a larger size, or whole: true"
-        )
 
 
 def _boxes(images: Sequence[TiledImage]) -> TiledBoxes:
@@ -142,9 +143,11 @@ def _in_words(tiling: Tiling, train: TiledSplit) -> str:
     tiles, boxes = train["tiles"], train["boxes"]
     cut = tiles["with_objects"] + tiles["empty_kept"]
     reason = "" if tiling["reason"] == choice.GIVEN else f" ({tiling['reason']})"
-    line = f"tiles of {tiling['size']} px that overlap by {tiling['overlap']:g}{reason}: {cut} of {tiles['placed']}"
-    line += f", and {tiles['whole_images']} whole images" if tiles["whole_images"] else ""
-    line += f"; {boxes['in_tiles']} of {boxes['read']} boxes whole in a tile"
+    line = (
+        f"tiles of {tiling['size']} px that overlap by {tiling['overlap']:g}{reason}: {cut} of {tiles['placed']} kept"
+    )
+    line += f" and {tiles['whole_images']} whole images" if tiles["whole_images"] else ""
+    line += f", {boxes['in_tiles']} of {boxes['read']} boxes whole in a tile"
     line += f", {boxes['only_whole']} in the whole image only" if boxes["only_whole"] else ""
     line += f", {boxes['lost']} in none, too large for a tile (tile_account.json lists them)" if boxes["lost"] else ""
     return f"{line}; "
