@@ -67,7 +67,7 @@ DRAWN := $(if $(shell grep -sE '^[^\#]*source: *["'"'"']?data/raw/sample/?["'"'"
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help setup new params sample convert augment train validate inspect export report all test test-fast lint bench bench-convert bench-augment bench-export starter-weights litert device-python tensorrt database clean
+.PHONY: help setup new params sample convert augment train validate inspect export report label all test test-fast lint bench bench-convert bench-augment bench-export starter-weights litert device-python tensorrt database clean
 
 help:  ## show this page
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -146,6 +146,9 @@ convert augment train validate export report:
 
 inspect: $(RUN)/metrics.json $(RUN)/params/inspect.json  ## show the errors in FiftyOne, and tag what to fix
 	$(call stage,inspect) $(ON_DEVICE) $(COMPARED)
+
+label: $(RUN)/metrics.json  ## choose what to label next of a folder of images, with boxes drawn beforehand
+	$(call stage,label) $(ON_DEVICE) $(IN_WORKERS)
 
 bench-export: $(RUN)/export/manifest.json $(RUN)/report/index.html  ## measure the speed of each artefact and add it to the report
 	$(call stage,export) --bench

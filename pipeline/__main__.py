@@ -167,6 +167,12 @@ def _report(config: Config, run: Run, given: argparse.Namespace) -> str:
     return report.main(config.report, run, given.against)
 
 
+def _label(config: Config, run: Run, given: argparse.Namespace) -> str:
+    from pipeline import label
+
+    return label.main(config.label, config.convert.source, run, config.seed, given.device, given.workers)
+
+
 STAGE_CALLS: dict[str, Callable[[Config, Run, argparse.Namespace], str]] = {
     "convert": _convert,
     "augment": _augment,
@@ -175,6 +181,7 @@ STAGE_CALLS: dict[str, Callable[[Config, Run, argparse.Namespace], str]] = {
     "inspect": _inspect,
     "export": _export,
     "report": _report,
+    "label": _label,
 }
 
 

@@ -18,6 +18,7 @@ STAGES = {
     "inspect": "open the run as a FiftyOne data set, in the App on 127.0.0.1",
     "export": "write files for the device, each compared with the model on real images, in a bundle that tests itself",
     "report": "show the run on one HTML page",
+    "label": "choose images to label next, with boxes drawn beforehand",
 }
 OTHERS = {
     "new": "look at a folder of labelled images and write a config for it",
@@ -27,8 +28,8 @@ OTHERS = {
 }
 # The commands on which these options have an effect. All stages accept them, so one set of options serves them all.
 USES = {
-    "--device": {"train", "validate", "inspect", "starter-weights"},
-    "--workers": {"convert", "augment", "train", "starter-weights"},
+    "--device": {"train", "validate", "inspect", "label", "starter-weights"},
+    "--workers": {"convert", "augment", "train", "label", "starter-weights"},
 }
 AGAINST = {
     "validate": "compare with runs/OTHER on the same images; existing predictions are reused",

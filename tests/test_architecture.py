@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 
 PACKAGE = ROOT / "pipeline"
-STAGES = {"convert", "augment", "train", "validate", "inspect", "export", "report"}
+STAGES = {"convert", "augment", "train", "validate", "inspect", "export", "report", "label"}
 GROUND = {"errors", "run", "logs"}  # import nothing of ours
 SHARED = GROUND | {"files", "config", "boxes", "pixels", "formats"}
 MAY_IMPORT = {
@@ -46,12 +46,13 @@ MAY_IMPORT = {
     "train": SHARED | {"upstream", "history", "records"},
     "report": SHARED | {"history", "metrics", "records"},
     "starter": {"boxes", "files", "parallel", "pixels", "sample", "train", "upstream"},
+    "label": SHARED | {"image_files", "metrics", "parallel", "records", "upstream", "walk"},
     "validate": SHARED | {"metrics", "records", "upstream"},
     "export": SHARED | {"device", "metrics", "parallel", "records", "upstream"},
     "new": SHARED | {"convert", "image_files", "parallel", "walk"},  # looks by convert's own rules
     "__main__": {"config", "errors", "logs", "new", "options", "params", "run", "sample", "starter"} | STAGES,
 }
-USES_ULTRALYTICS = {"train", "starter", "upstream", "validate", "export"}
+USES_ULTRALYTICS = {"train", "starter", "upstream", "validate", "export", "label"}
 
 
 def room(path: Path) -> str:

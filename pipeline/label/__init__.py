@@ -1,0 +1,3 @@
+"""What to label next, with boxes drawn beforehand."""
+
+from pipeline.label.stage import main as main
