@@ -43,7 +43,7 @@ MAY_IMPORT = {
     "inspect": SHARED | {"database", "fixes", "parallel", "records", "upstream"},
     "convert": SHARED | {"image_files", "parallel", "fixes", "inputs", "records", "walk"},
     "augment": SHARED | {"parallel"},
-    "train": SHARED | {"upstream", "history", "records"},
+    "train": SHARED | {"upstream", "history", "metrics", "records"},
     "report": SHARED | {"history", "metrics", "records"},
     "starter": {"boxes", "files", "parallel", "pixels", "sample", "train", "upstream"},
     "label": SHARED | {"image_files", "metrics", "parallel", "records", "upstream", "walk"},
