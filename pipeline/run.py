@@ -112,3 +112,12 @@ class Run:
     def export_refused(self) -> Path:
         """The manifest of a refused export, with all its figures."""
         return self.root / "export_refused.json"
+
+    @property
+    def label(self) -> Path:
+        return self.root / "label"
+
+    @property
+    def label_next(self) -> Path:
+        """What to label next, with the boxes that the model draws beforehand."""
+        return self.label / "next.json"

@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "config_reference": {"config", "records"},
     "boxes": {"errors"},
     "pixels": {"errors"},
+    "image_files": {"walk"},
     "database": {"errors", "logs"},
     "walk": set(),
     "device": set(),
@@ -41,14 +42,14 @@ MAY_IMPORT = {
     "fixes": {"files", "boxes", "config", "errors", "metrics", "run"},
     "labels": {"files", "boxes", "errors", "run"},
     "inspect": SHARED | {"database", "fixes", "parallel", "records", "upstream"},
-    "convert": SHARED | {"parallel", "fixes", "inputs", "labels", "records", "walk"},
+    "convert": SHARED | {"image_files", "parallel", "fixes", "inputs", "labels", "records", "walk"},
     "augment": SHARED | {"parallel"},
     "train": SHARED | {"upstream", "history", "records"},
     "report": SHARED | {"history", "metrics", "records"},
     "starter": {"boxes", "files", "parallel", "pixels", "sample", "train", "upstream"},
     "validate": SHARED | {"metrics", "records", "upstream"},
     "export": SHARED | {"device", "metrics", "parallel", "records", "upstream"},
-    "new": SHARED | {"convert", "parallel", "walk"},  # looks by convert's own rules
+    "new": SHARED | {"convert", "image_files", "parallel", "walk"},  # looks by convert's own rules
     "__main__": {"config", "errors", "logs", "new", "options", "params", "run", "sample", "starter"} | STAGES,
 }
 USES_ULTRALYTICS = {"train", "starter", "upstream", "validate", "export"}
@@ -118,6 +119,7 @@ def test_every_room_has_its_tests() -> None:
         "errors": "cli",
         "database": "inspect",
         "fixes": "convert_truth",
+        "image_files": "duplicates",
     }
     rooms = {room(path) for path in FILES} - {"files", "pixels", "params", "inputs"}
     assert {covered_elsewhere.get(name, name) for name in rooms} <= tests

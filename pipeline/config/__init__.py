@@ -5,6 +5,7 @@
     training      `train`
     judging       `validate`, `inspect`, `report`
     export        `export`
+    label         `label`
     loading       reads a file and tells all errors at once
 
 What changes the result is here. What changes only where or how fast (device, workers) is not: it is an option of the

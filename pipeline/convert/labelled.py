@@ -12,10 +12,10 @@ from pipeline import labels
 from pipeline.boxes import Labelled
 from pipeline.config.data import Convert
 from pipeline.convert import judge
-from pipeline.convert.images import Checked
 from pipeline.convert.judge import Judged
 from pipeline.errors import DataError, did_you_mean
 from pipeline.formats.source import Source
+from pipeline.image_files.reading import Checked
 from pipeline.labels import ORIGINS, Image
 from pipeline.run import Run
 

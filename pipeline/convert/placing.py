@@ -9,10 +9,11 @@ from typing import Any
 
 from pipeline import files
 from pipeline.config.data import Convert, Ratios
-from pipeline.convert import duplicates, splits
+from pipeline.convert import splits
 from pipeline.convert.judge import Judged
 from pipeline.errors import DataError
 from pipeline.formats.source import Source
+from pipeline.image_files import duplicates
 from pipeline.run import SPLITS, Run
 
 DRAWN_BY = ("seed", "split", "group_by", "near_duplicates")

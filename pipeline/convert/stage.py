@@ -8,23 +8,13 @@ from pathlib import Path
 from pipeline import files, formats, inputs, parallel
 from pipeline.boxes import write_data_yaml
 from pipeline.config.data import Convert
-from pipeline.convert import (
-    background,
-    corrections,
-    deep,
-    images,
-    judge,
-    labelled,
-    placing,
-    plausible,
-    receipt,
-    writing,
-)
-from pipeline.convert.images import Checked
+from pipeline.convert import background, corrections, judge, labelled, placing, plausible, receipt, writing
 from pipeline.convert.judge import Judged
 from pipeline.convert.labelled import Made
 from pipeline.errors import DataError
 from pipeline.formats.source import Source
+from pipeline.image_files import deep, reading
+from pipeline.image_files.reading import Checked
 from pipeline.records.base import write_record
 from pipeline.records.receipt import Receipt
 from pipeline.run import Run
@@ -41,13 +31,13 @@ def main(config: Convert, run: Run, seed: int, workers: int | None = None, pool:
     made = labelled.read(run, pool)
     source = labelled.without(source, made)
     if workers not in (0, 1) and len(source.images) >= parallel.FEWEST_ITEMS:
-        parallel.start(preload=["pipeline.convert.images"])
+        parallel.start(preload=["pipeline.image_files.reading"])
     items = [item for item in source.images if item.image not in source.linked_again]
     placing.check_given(source, config)
     used = [item for item in items if drawn or item.split]
     background.refuse(items, used, source, config)
     wanted = list(dict.fromkeys([item.image for item in used] + [each.item.image for each in made]))
-    checked = dict(zip(wanted, parallel.ordered(images.check, wanted, workers, "convert: reading"), strict=True))
+    checked = dict(zip(wanted, parallel.ordered(reading.check, wanted, workers, "convert: reading"), strict=True))
     line = _convert(config, run, seed, format_name, source, made, checked)
     why = f"fewer than {parallel.FEWEST_ITEMS} images"
     return line + parallel.no_effect(workers, parallel.processes(workers, len(wanted)), why)

@@ -6,7 +6,7 @@ import inspect
 from types import ModuleType
 from typing import Any
 
-from pipeline.records import coco, errors, manifest, metrics, receipt, training
+from pipeline.records import coco, errors, label, manifest, metrics, receipt, training
 from pipeline.records.base import adapter
 
 HEAD = """\
@@ -29,6 +29,7 @@ RECORDS: tuple[tuple[ModuleType, type], ...] = (
     (coco, coco.GroundTruth),
     (errors, errors.ErrorFile),
     (manifest, manifest.Manifest),
+    (label, label.Next),
 )
 BOUNDS = {
     "minimum": "≥ {}",
