@@ -13,6 +13,9 @@ DEVICE ?=
 WORKERS ?=
 AGAINST ?=
 VERBOSE ?=
+# For `make label` only.
+AS ?=
+NOAPP ?=
 # For `make new` only.
 SOURCE ?=
 FORMAT ?=
@@ -53,7 +56,7 @@ TRAINING := $(RECORDS) $(addprefix pipeline/records/,receipt.py training.py)
 FIGURES := $(RECORDS) $(addprefix pipeline/records/,coco.py metrics.py training.py)
 LABELS := $(FIGURES) $(addprefix pipeline/records/,errors.py predictions.py)
 SAMPLE_CODE := $(wildcard pipeline/extras/*.py pipeline/extras/sample/*.py) pipeline/files.py pipeline/pixels.py
-CONVERT_CODE := $(wildcard pipeline/convert/*.py pipeline/image_files/*.py) $(BASE_CODE) $(RECORDS) pipeline/records/receipt.py $(FORMATS) $(IOU) pipeline/fixes.py pipeline/inputs.py pipeline/parallel.py
+CONVERT_CODE := $(wildcard pipeline/convert/*.py pipeline/image_files/*.py) $(BASE_CODE) $(RECORDS) pipeline/records/receipt.py $(FORMATS) $(IOU) pipeline/fixes.py pipeline/inputs.py pipeline/labels.py pipeline/parallel.py
 AUGMENT_CODE := $(wildcard pipeline/augment/*.py) $(BASE_CODE) pipeline/parallel.py pipeline/pixels.py
 TRAIN_CODE := $(wildcard pipeline/train/*.py) $(BASE_CODE) $(UPSTREAM) pipeline/upstream/loader.py $(TRAINING) $(MATCHING) pipeline/metrics/bootstrap.py $(addprefix pipeline/records/,coco.py metrics.py) pipeline/history.py
 VALIDATE_CODE := $(wildcard pipeline/validate/*.py) $(BASE_CODE) $(FORMATS) $(UPSTREAM) pipeline/upstream/predictor.py $(wildcard pipeline/metrics/*.py) $(LABELS) pipeline/pixels.py
@@ -148,7 +151,7 @@ inspect: $(RUN)/metrics.json $(RUN)/params/inspect.json  ## show the errors in F
 	$(call stage,inspect) $(ON_DEVICE) $(COMPARED)
 
 label: $(RUN)/metrics.json  ## choose what to label next of a folder of images, with boxes drawn beforehand
-	$(call stage,label) $(ON_DEVICE) $(IN_WORKERS)
+	$(call stage,label) $(ON_DEVICE) $(IN_WORKERS) $(if $(AS),--as $(AS)) $(if $(filter-out 0,$(NOAPP)),--no-app)
 
 bench-export: $(RUN)/export/manifest.json $(RUN)/report/index.html  ## measure the speed of each artefact and add it to the report
 	$(call stage,export) --bench

@@ -1,3 +1,1 @@
-"""What to label next, with boxes drawn beforehand."""
-
-from pipeline.label.stage import main as main
+"""What to label next, with boxes drawn beforehand, and the corrected labels back."""
