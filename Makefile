@@ -13,6 +13,8 @@ DEVICE ?=
 WORKERS ?=
 AGAINST ?=
 VERBOSE ?=
+# For `make label` only.
+AS ?=
 # For `make new` only.
 SOURCE ?=
 FORMAT ?=
@@ -55,7 +57,7 @@ LABELS := $(FIGURES) $(addprefix pipeline/records/,errors.py predictions.py)
 SAMPLE_CODE := $(wildcard pipeline/extras/*.py pipeline/extras/sample/*.py) pipeline/files.py pipeline/pixels.py
 CONVERT_CODE := $(wildcard pipeline/convert/*.py pipeline/image_files/*.py) $(BASE_CODE) $(RECORDS) pipeline/records/receipt.py $(FORMATS) $(IOU) pipeline/fixes.py pipeline/inputs.py pipeline/labels.py pipeline/parallel.py
 AUGMENT_CODE := $(wildcard pipeline/augment/*.py) $(BASE_CODE) pipeline/parallel.py pipeline/pixels.py
-TRAIN_CODE := $(wildcard pipeline/train/*.py) $(BASE_CODE) $(UPSTREAM) pipeline/upstream/loader.py $(TRAINING) pipeline/history.py
+TRAIN_CODE := $(wildcard pipeline/train/*.py) $(BASE_CODE) $(UPSTREAM) pipeline/upstream/loader.py $(TRAINING) $(MATCHING) pipeline/metrics/bootstrap.py $(addprefix pipeline/records/,coco.py metrics.py) pipeline/history.py
 VALIDATE_CODE := $(wildcard pipeline/validate/*.py) $(BASE_CODE) $(FORMATS) $(UPSTREAM) pipeline/upstream/predictor.py $(wildcard pipeline/metrics/*.py) $(LABELS) pipeline/pixels.py
 DEVICE_CODE := $(wildcard pipeline/device/*.py pipeline/device/runner/*.py)
 EXPORT_CODE := $(wildcard pipeline/export/*.py) $(BASE_CODE) $(DEVICE_CODE) $(UPSTREAM) pipeline/upstream/predictor.py $(MATCHING) pipeline/metrics/bootstrap.py $(FIGURES) pipeline/records/manifest.py pipeline/records/receipt.py pipeline/pixels.py
@@ -67,7 +69,7 @@ DRAWN := $(if $(shell grep -sE '^[^\#]*source: *["'"'"']?data/raw/sample/?["'"'"
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help setup new params sample convert augment train validate inspect export report all test test-fast lint bench bench-convert bench-augment bench-export starter-weights litert device-python tensorrt database clean
+.PHONY: help setup new params sample convert augment train validate inspect export report label all test test-fast lint bench bench-convert bench-augment bench-export starter-weights litert device-python tensorrt database clean
 
 help:  ## show this page
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -146,6 +148,9 @@ convert augment train validate export report:
 
 inspect: $(RUN)/metrics.json $(RUN)/params/inspect.json  ## show the errors in FiftyOne, and tag what to fix
 	$(call stage,inspect) $(ON_DEVICE) $(COMPARED)
+
+label: $(RUN)/metrics.json  ## choose what to label next of a folder of images, with boxes drawn beforehand
+	$(call stage,label) $(ON_DEVICE) $(IN_WORKERS) $(if $(AS),--as $(AS))
 
 bench-export: $(RUN)/export/manifest.json $(RUN)/report/index.html  ## measure the speed of each artefact and add it to the report
 	$(call stage,export) --bench

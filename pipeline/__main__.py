@@ -122,7 +122,8 @@ def _run(given: argparse.Namespace) -> str:
 def _convert(config: Config, run: Run, given: argparse.Namespace) -> str:
     from pipeline import convert
 
-    return convert.main(config.convert, run, config.seed, given.workers)
+    pool = config.label.pool if config.label else None
+    return convert.main(config.convert, run, config.seed, given.workers, pool)
 
 
 def _augment(config: Config, run: Run, given: argparse.Namespace) -> str:
@@ -167,6 +168,20 @@ def _report(config: Config, run: Run, given: argparse.Namespace) -> str:
     return report.main(config.report, run, given.against)
 
 
+def _label(config: Config, run: Run, given: argparse.Namespace) -> str:
+    from pipeline import label
+
+    if given.save:
+        return label.take_back(run, given.tool, given.all)
+    said = label.main(config.label, config.convert.source, run, config.seed, given.device, given.workers)
+    if given.tool:
+        return f"{said}; {label.lay_out(run, given.tool)}"
+    if given.no_app:
+        return said
+    logs.say(f"label: {said}")
+    return label.open_app(run, given.port)
+
+
 STAGE_CALLS: dict[str, Callable[[Config, Run, argparse.Namespace], str]] = {
     "convert": _convert,
     "augment": _augment,
@@ -175,6 +190,7 @@ STAGE_CALLS: dict[str, Callable[[Config, Run, argparse.Namespace], str]] = {
     "inspect": _inspect,
     "export": _export,
     "report": _report,
+    "label": _label,
 }
 
 

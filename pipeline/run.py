@@ -121,3 +121,8 @@ class Run:
     def label_next(self) -> Path:
         """What to label next, with the boxes that the model draws beforehand."""
         return self.label / "next.json"
+
+    @property
+    def label_rounds(self) -> Path:
+        """What was known at each batch so far."""
+        return self.label / "rounds.json"

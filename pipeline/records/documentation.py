@@ -6,7 +6,7 @@ import inspect
 from types import ModuleType
 from typing import Any
 
-from pipeline.records import coco, errors, label, manifest, metrics, receipt, training
+from pipeline.records import coco, errors, label, label_rounds, manifest, metrics, receipt, training
 from pipeline.records.base import adapter
 
 HEAD = """\
@@ -30,6 +30,7 @@ RECORDS: tuple[tuple[ModuleType, type], ...] = (
     (errors, errors.ErrorFile),
     (manifest, manifest.Manifest),
     (label, label.Next),
+    (label_rounds, label_rounds.Rounds),
 )
 BOUNDS = {
     "minimum": "≥ {}",

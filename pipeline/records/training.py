@@ -26,6 +26,21 @@ class Proof(Record):
     trainable_changed: int
 
 
+class Choice(Record):
+    value: Any
+    reason: str
+
+
+class Gain(Record):
+    """What a phase gained on val over the phase before."""
+
+    map50_95: Number
+    interval: list[float] | None
+    """95 % interval [low, high] of the paired difference over resampled images; null for too few images."""
+    noise: Number
+    """Standard deviation of the same difference."""
+
+
 class TrainedPhase(Record):
     phase: int
     started_from: str
@@ -33,6 +48,8 @@ class TrainedPhase(Record):
     best_epoch: int | None
     best_fitness: Number | None
     """The highest mAP50-95 on val; null where val has nothing to measure."""
+    gain: Gain | None
+    """Null for the first phase."""
     freeze: list[int | str]
     """Layer numbers and parameter names, as Ultralytics takes them."""
     lr0: Number
@@ -40,6 +57,8 @@ class TrainedPhase(Record):
     """Factor of the rate for backbone, neck and head."""
     batchnorm: dict[str, str]
     batch: int
+    precision: Choice
+    """The numbers that the phase computed in, `fp32` or `bf16`, and why."""
     features: dict[str, Any] | None
     """Which splits' features were computed once, and why or why not."""
     without_effect: list[str]
@@ -48,11 +67,6 @@ class TrainedPhase(Record):
     trainable_parameters: int
     proof: Proof
     seconds: Number
-
-
-class Choice(Record):
-    value: Any
-    reason: str
 
 
 class Teacher(Record):

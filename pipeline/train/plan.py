@@ -49,6 +49,8 @@ class PhasePlan:
     l2_sp: float
     source: Path
     patience: int | None
+    precision: str  # auto, fp32 or bf16
+    every_plot: bool  # else those of training batches alone: our own report and curves show the rest
 
 
 def phases(config: Train, recipe: Recipe, source: Source, run: Run) -> list[PhasePlan]:
@@ -88,6 +90,8 @@ def _phase(config: Train, recipe: Recipe, source: Source, run: Run, number: int)
         l2_sp=config.l2_sp,
         source=source.path,
         patience=phase.patience,
+        precision="fp32" if config.recipe == "ultralytics" and config.precision == "auto" else config.precision,
+        every_plot=config.args.get("plots") is True,
     )
 
 

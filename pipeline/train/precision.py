@@ -1,0 +1,119 @@
+"""Compute the forward and backward pass in bfloat16 on a CPU that has it; weights, losses and averages stay in 32 bits.
+
+Ultralytics refuses bfloat16 on a CPU. Import this late: it imports torch and Ultralytics.
+"""
+
+from __future__ import annotations
+
+import time
+from copy import deepcopy
+from typing import Any
+
+import torch
+
+from pipeline import files
+from pipeline.errors import ConfigError
+from pipeline.records.training import Choice
+from pipeline.train.features import Shortened
+from pipeline.upstream import environment
+
+PAYS = 0.9  # seconds in bfloat16 over seconds in 32 bits; above it two passes cannot tell which is faster
+
+
+class InBfloat16(Shortened):
+    """A detection model whose convolutions compute in bfloat16 while it trains. Its outputs are float32 again."""
+
+    def _predict_once(self, x: Any, profile: bool = False, embed: Any = None) -> Any:
+        if not self.training:
+            return super()._predict_once(x, profile, embed)
+        with torch.autocast("cpu", torch.bfloat16):
+            outputs = super()._predict_once(x, profile, embed)
+        return _in_32_bits(outputs)
+
+
+def _in_32_bits(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.float()
+    if isinstance(value, dict):
+        return {key: _in_32_bits(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_in_32_bits, value))
+    return value
+
+
+def choose(wanted: str, model: Any, images: int, imgsz: int) -> Choice:
+    """Return `fp32` or `bf16` with the reason. `auto` times two passes of each over so many images.
+
+    Raises ConfigError if `bf16` is wanted where the model does not train on a CPU.
+    """
+    if next(model.parameters()).device.type != "cpu":
+        if wanted == "bf16":
+            raise ConfigError("train.precision: bf16 is for training on a CPU; on a GPU write train.args: {amp: bf16}")
+        return {"value": "fp32", "reason": "on a GPU, Ultralytics' own `amp` decides"}
+    if wanted != "auto":
+        return {"value": wanted, "reason": "given in the config"}
+    if not _has_bfloat16():
+        return {"value": "fp32", "reason": "this CPU has neither AVX512-BF16 nor AMX"}
+    full, short = _known(model, images, imgsz)
+    seen = f"{images} images forward and back: {full * 1000:.0f} ms in 32 bits, {short * 1000:.0f} ms in bfloat16"
+    return {"value": "bf16" if short < PAYS * full else "fp32", "reason": seen}
+
+
+def seconds(wanted: str, model: Any, images: int, imgsz: int) -> float:
+    """Return the seconds of one pass forward and back in the precision that `choose` would take."""
+    if next(model.parameters()).device.type != "cpu" or wanted == "fp32" or not _has_bfloat16():
+        return _pass_seconds(deepcopy(model), images, imgsz)
+    full, short = _known(model, images, imgsz)
+    return short if wanted == "bf16" or short < PAYS * full else full
+
+
+def _known(model: Any, images: int, imgsz: int) -> tuple[float, float]:
+    """Return the seconds of a pass in 32 bits and in bfloat16.
+
+    They are measured once and kept in `.cache/`, so that this machine always answers alike: the choice changes the
+    model.
+    """
+    file = environment.CACHE / "precision.json"
+    known = files.read_json(file) if file.is_file() else {}
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    key = f"{environment.device_name('cpu')}, {torch.get_num_threads()} threads, {trained} weights, {images} x {imgsz}"
+    if key not in known:
+        full = _pass_seconds(deepcopy(model), images, imgsz)
+        short = _pass_seconds(as_bfloat16(deepcopy(model)), images, imgsz)
+        known[key] = [round(full, 4), round(short, 4)]
+        files.write_json(file, known)
+    full, short = known[key]
+    return full, short
+
+
+def as_bfloat16(model: Any) -> Any:
+    """Let a DetectionModel compute in bfloat16 while it trains, in place."""
+    model.__class__ = InBfloat16
+    return model
+
+
+def _has_bfloat16() -> bool:
+    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older versions cannot tell
+    return any(known.get(name) for name in ("avx512_bf16", "amx_bf16"))
+
+
+def _pass_seconds(model: Any, images: int, imgsz: int) -> float:
+    """Return the faster of two passes forward and back, after one to warm up. It changes the model's statistics."""
+    model.train().cached = {}  # the images are blank on purpose
+    device = next(model.parameters()).device
+    batch = torch.zeros(images, 3, imgsz, imgsz, device=device).contiguous(memory_format=torch.channels_last)
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        total = sum(tensor.sum() for tensor in _tensors(model(batch)))
+        total.backward()
+        float(total.detach())  # waits for a GPU
+        seconds.append(time.perf_counter() - start)
+    return min(seconds[1:])
+
+
+def _tensors(value: Any) -> list[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        return [value] if value.requires_grad else []
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    return [tensor for part in parts for tensor in _tensors(part)]
