@@ -15,6 +15,7 @@ AGAINST ?=
 VERBOSE ?=
 # For `make label` only.
 AS ?=
+NOAPP ?=
 # For `make new` only.
 SOURCE ?=
 FORMAT ?=
@@ -150,7 +151,7 @@ inspect: $(RUN)/metrics.json $(RUN)/params/inspect.json  ## show the errors in F
 	$(call stage,inspect) $(ON_DEVICE) $(COMPARED)
 
 label: $(RUN)/metrics.json  ## choose what to label next of a folder of images, with boxes drawn beforehand
-	$(call stage,label) $(ON_DEVICE) $(IN_WORKERS) $(if $(AS),--as $(AS))
+	$(call stage,label) $(ON_DEVICE) $(IN_WORKERS) $(if $(AS),--as $(AS)) $(if $(filter-out 0,$(NOAPP)),--no-app)
 
 bench-export: $(RUN)/export/manifest.json $(RUN)/report/index.html  ## measure the speed of each artefact and add it to the report
 	$(call stage,export) --bench

@@ -169,17 +169,15 @@ def _report(config: Config, run: Run, given: argparse.Namespace) -> str:
 
 
 def _label(config: Config, run: Run, given: argparse.Namespace) -> str:
-    from pipeline import label
+    from pipeline.label import correct, stage, tools
 
     if given.save:
-        return label.take_back(run, given.tool, given.all)
-    said = label.main(config.label, config.convert.source, run, config.seed, given.device, given.workers)
-    if given.tool:
-        return f"{said}; {label.lay_out(run, given.tool)}"
-    if given.no_app:
+        return tools.save(run, given.tool, given.all) if given.tool else correct.save(run, given.all)
+    said = stage.main(config.label, config.convert.source, run, config.seed, given.device, given.workers)
+    if given.no_app and not given.tool:
         return said
     logs.say(f"label: {said}")
-    return label.open_app(run, given.port)
+    return tools.lay_out(run, given.tool) if given.tool else correct.main(run, given.port)
 
 
 STAGE_CALLS: dict[str, Callable[[Config, Run, argparse.Namespace], str]] = {

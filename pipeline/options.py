@@ -18,7 +18,7 @@ STAGES = {
     "inspect": "open the run as a FiftyOne data set, in the App on 127.0.0.1",
     "export": "write files for the device, each compared with the model on real images, in a bundle that tests itself",
     "report": "show the run on one HTML page",
-    "label": "choose images to label next, with boxes drawn beforehand",
+    "label": "choose images to label next, with boxes drawn beforehand, and open them to correct the boxes",
 }
 OTHERS = {
     "new": "look at a folder of labelled images and write a config for it",
@@ -26,7 +26,7 @@ OTHERS = {
     "sample": "draw the sample data set into data/raw/sample",
     "starter-weights": "draw scenes and train data/weights/starter-yolo26n.pt on them (hours)",
 }
-TOOLS = ("labelstudio", "cvat", "labelme", "xanylabeling", "coco", "yolo")
+TOOLS = ("labelstudio", "cvat", "labelme", "xanylabeling", "coco", "yolo")  # a test compares with label/layouts.py
 # The commands on which these options have an effect. All stages accept them, so one set of options serves them all.
 USES = {
     "--device": {"train", "validate", "inspect", "label", "starter-weights"},
@@ -103,22 +103,22 @@ def _add_common(command: argparse.ArgumentParser) -> None:
 
 
 def _add_own(command: argparse.ArgumentParser, name: str) -> None:
+    if name in ("inspect", "label"):
+        command.add_argument("--port", type=natural, default=5151, metavar="N", help="port of the App (default: 5151)")
     if name == "inspect":
         command.add_argument("--no-app", action="store_true", help="build the data set without opening the App")
-        command.add_argument("--port", type=natural, default=5151, metavar="N", help="port of the App (default: 5151)")
         command.add_argument(
             "--save-fixes", action="store_true", help="write the tags set in the App to data/fixes/NAME.yaml"
         )
     elif name == "label":
-        command.add_argument("--no-app", action="store_true", help="choose without opening the App")
-        command.add_argument("--port", type=natural, default=5151, metavar="N", help="port of the App (default: 5151)")
+        command.add_argument("--no-app", action="store_true", help="choose, without opening the App")
+        command.add_argument("--as", choices=TOOLS, dest="tool", help="lay the batch out for a tool instead of the App")
         command.add_argument(
-            "--as", dest="tool", choices=TOOLS, metavar="TOOL", help=f"lay the batch out for {', '.join(TOOLS)}"
+            "--save",
+            action="store_true",
+            help="write corrected labels to data/labels/NAME.json, with --as of that tool",
         )
-        command.add_argument(
-            "--save", action="store_true", help="write what was corrected, in the App or with --as, to data/labels"
-        )
-        command.add_argument("--all", action="store_true", help="with --save: also the images that nobody touched")
+        command.add_argument("--all", action="store_true", help="with --save: images that nobody has changed, too")
     elif name == "export":
         command.add_argument("--bench", action="store_true", help="measure the speed of the exported files")
     elif name == "new":

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from conftest import COCO_WEIGHTS, pipeline_process
 
-from pipeline import convert, files, pixels
+from pipeline import convert, files, labels, options, pixels
 from pipeline.config.data import Convert
 from pipeline.config.label import Label
 from pipeline.errors import ConfigError, DataError, WeightsError
 from pipeline.extras.sample import dataset as sample
-from pipeline.label import choose, main, plan, pool, stage
+from pipeline.label import choose, layouts, plan, pool, stage
+from pipeline.label.stage import main
 from pipeline.records import label as record
 from pipeline.run import Run
 from pipeline.upstream import environment
@@ -152,8 +153,8 @@ def test_what_need_not_be_labelled_is_left_out_and_counted(converted: Run) -> No
 
 def test_labels_that_wait_for_convert_count(converted: Run) -> None:
     taken = sorted(Path("pool").iterdir())[:3]
-    images = [{"id": number, "file_name": str(path)} for number, path in enumerate(taken)]
-    files.write_json(Path("data/labels/tiny.json"), {"images": images, "annotations": [], "categories": []})
+    images = tuple(labels.Image(str(path), (256, 256), files.sha256(path), ()) for path in taken)
+    labels.save(Path("data/labels/tiny.json"), labels.Labels(tuple(sample.CLASSES), images))
     found = chosen(converted, batch=100)
     assert found["left_out"] == {pool.LABELLED: 3} and len(found["images"]) == 11
 
@@ -249,14 +250,19 @@ def test_a_batch_larger_than_the_pool_takes_all_and_says_so(converted: Run) -> N
 
 def test_the_command_line(converted: Run, tmp_path: Path) -> None:
     Path("tiny.yaml").write_text("convert: {source: source}\n")
-    done = pipeline_process("label", "--config", "tiny.yaml", cwd=tmp_path)
+    done = pipeline_process("label", "--no-app", "--config", "tiny.yaml", cwd=tmp_path)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert done.stderr == "error: tiny: the config has no `label`; add `label: {pool: FOLDER}`, a folder of images\n"
     Path("tiny.yaml").write_text("convert: {source: source}\nlabel: {pool: pool, batch: 3, by: different}\n")
-    done = pipeline_process("label", "--config", "tiny.yaml", cwd=tmp_path)
+    done = pipeline_process("label", "--config", "tiny.yaml", "--as", "coco", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("label: 3 images to label next (2 by different, 1 by random) of 14; ")
     assert len(json.loads(converted.label_next.read_text())["images"]) == 3
+    assert len([*(converted.label / "coco" / "images").iterdir()]) == 3
+    done = pipeline_process("label", "--config", "tiny.yaml", "--save", "--as", "coco", "--all", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(labels.load(Path("data/labels/tiny.json")).images) == 3
+    assert set(options.TOOLS) == set(layouts.LAYOUTS)
 
 
 def test_records_are_read_as_they_are_written(converted: Run) -> None:

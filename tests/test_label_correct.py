@@ -40,7 +40,7 @@ def dataset() -> Any:
 
 
 def test_the_app_shows_the_batch_in_its_order_and_may_edit_it(run: Run, record: Next) -> None:
-    said = correct.open_app(run)
+    said = correct.main(run)
     shown = dataset()
     assert f"3 images with {sum(len(image['boxes']) for image in record['images'])} boxes" in said
     view = shown.load_saved_view(correct.VIEW)
@@ -59,7 +59,7 @@ def edit(run: Run) -> tuple[str, str]:
     """Move one box far away, delete one, relabel one and draw one; return the images that were touched and called done."""
     import fiftyone as fo
 
-    correct.open_app(run)
+    correct.main(run)
     first, second, _ = dataset().load_saved_view(correct.VIEW)
     boxes = first["labels"].detections
     boxes[0].bounding_box = [0.8, 0.8, 0.1, 0.1]
@@ -93,13 +93,13 @@ def test_what_was_done_is_saved_with_its_history(run: Run, record: Next) -> None
 
 def test_an_app_that_was_closed_half_way_loses_nothing(tiles: Path, run: Run, pool: Path, record: Next) -> None:
     edit(run)
-    correct.open_app(run)  # opens the same batch, as it was left
+    correct.main(run)  # opens the same batch, as it was left
     assert len(dataset().match_tags("done")) == 1
     batch(tiles, run, pool, count=2)  # another batch was chosen meanwhile
     with pytest.raises(PipelineError, match="has corrections of an earlier batch"):
-        correct.open_app(run)
+        correct.main(run)
     assert "2 images (" in correct.save(run)
-    correct.open_app(run)
+    correct.main(run)
     assert len(dataset()) == 2
     assert "nothing to save" in correct.save(run)
     assert len(labels.load(labels.file_of(run)).images) == 2  # of the earlier batch
@@ -108,7 +108,7 @@ def test_an_app_that_was_closed_half_way_loses_nothing(tiles: Path, run: Run, po
 def test_a_box_without_a_class_is_asked_for(run: Run, record: Next) -> None:
     import fiftyone as fo
 
-    correct.open_app(run)
+    correct.main(run)
     sample = dataset().first()
     sample["labels"].detections.append(fo.Detection(bounding_box=[0.1, 0.1, 0.1, 0.1]))
     sample.save()
@@ -124,8 +124,8 @@ def test_data_sets_of_others_stay(run: Run, record: Next, tmp_path: Path) -> Non
         correct.save(run)
     fo.Dataset("tiny-label")
     with pytest.raises(PipelineError, match="another program made"):
-        correct.open_app(run)
+        correct.main(run)
     fo.delete_dataset("tiny-label")
-    correct.open_app(run)
+    correct.main(run)
     with pytest.raises(DataError, match="is of "):
         correct.save(Run(tmp_path / "elsewhere" / "tiny"))

@@ -26,7 +26,7 @@ def name_of(run: Run) -> str:
     return f"{run.name}-label"
 
 
-def open_app(run: Run, port: int | None = None) -> str:
+def main(run: Run, port: int | None = None) -> str:
     """Bring FiftyOne's data set `NAME-label` up to date with `next.json`; with a port, serve the App until it is ended.
 
     Raises PipelineError if FiftyOne has no database, or holds corrections of an earlier batch that are not saved.

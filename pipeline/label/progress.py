@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline import files
+from pipeline import files, labels
 from pipeline.errors import DataError
 from pipeline.label.belief import EXACT, RIGHT
 from pipeline.metrics import bootstrap
@@ -26,42 +24,28 @@ from pipeline.run import Run
 Labels = Mapping[str, Sequence[tuple[str, list[float]]]]  # SHA-256 of an image -> class and bbox of each label
 
 
-def saved_files(run: Run) -> list[Path]:
-    """Return the files of labels that were made with `make label`."""
-    own = run.root.parent.parent / "data" / "labels" / f"{run.name}.json"
-    return [path for path in (own, *sorted(own.with_suffix("").glob("*.json"))) if path.is_file()]
-
-
 def saved(run: Run) -> Labels:
-    """Return the labels in these files."""
-    found: dict[str, list[tuple[str, list[float]]]] = {}
-    for path in saved_files(run):
-        data = json.loads(path.read_text(encoding="utf-8"))
-        names = {category["id"]: category["name"] for category in data["categories"]}
-        digests = {image["id"]: image.get("sha256", "") for image in data["images"]}
-        found |= {digest: [] for digest in digests.values() if digest}
-        for one in data["annotations"]:
-            if digest := digests[one["image_id"]]:
-                found[digest].append((names[one["category_id"]], one["bbox"]))
-    return found
+    """Return the labels that were made with `make label`. Raises ConfigError or DataError for a bad file."""
+    images = [image for _, image in labels.together(labels.files_of(run))]
+    return {image.sha256: [(label.label, list(label.bbox)) for label in image.labels] for image in images}
 
 
-def record(run: Run, model: str, images: int, boxes: int, labels: Labels) -> list[Round]:
+def record(run: Run, model: str, images: int, boxes: int, back: Labels) -> list[Round]:
     """Add what is known now to the rounds so far, before the next batch replaces the last one."""
     rounds = label_rounds.read(run)
     before = _batch(run)
-    back = [image for image in before if image["sha256"] in labels]
+    labelled = [image for image in before if image["sha256"] in back]
     figure = metrics.read(run)["splits"].get("val") if _is_of_this_model(run, model) else None
     now: Round = {
         "model": model,
         "images": images,
         "boxes": boxes,
-        "minutes": round((rounds[-1]["minutes"] if rounds else 0) + sum(image["minutes"] for image in back), 1),
+        "minutes": round((rounds[-1]["minutes"] if rounds else 0) + sum(image["minutes"] for image in labelled), 1),
         "map50_95": figure["map50_95"] if figure else None,
         "interval": figure["intervals"]["map50_95"] if figure else None,
-        "on_pool": on_pool([image for image in back if image["by"] == "random"], labels),
+        "on_pool": on_pool([image for image in labelled if image["by"] == "random"], back),
     }
-    if rounds and not back and (rounds[-1]["model"], rounds[-1]["images"]) == (model, images):
+    if rounds and not labelled and (rounds[-1]["model"], rounds[-1]["images"]) == (model, images):
         now["on_pool"], rounds = rounds[-1]["on_pool"], rounds[:-1]  # the same batch again
     rounds.append(now)
     write_record(run.label_rounds, Rounds, {"rounds": rounds})
@@ -82,11 +66,11 @@ def _is_of_this_model(run: Run, model: str) -> bool:
     return run.metrics.stat().st_mtime >= run.model.stat().st_mtime
 
 
-def on_pool(drawn: Sequence[Candidate], labels: Labels) -> OnPool | None:
+def on_pool(drawn: Sequence[Candidate], back: Labels) -> OnPool | None:
     """Compare boxes drawn beforehand with labels; None without images."""
     if not drawn:
         return None
-    counts = np.array([_compared(image, labels[image["sha256"]]) for image in drawn])  # right, exact, drawn, objects
+    counts = np.array([_compared(image, back[image["sha256"]]) for image in drawn])  # right, exact, drawn, objects
     right, exact, boxes, objects = counts.sum(axis=0).tolist()
     interval = None
     if len(counts) >= bootstrap.MIN_IMAGES:
@@ -106,14 +90,14 @@ def on_pool(drawn: Sequence[Candidate], labels: Labels) -> OnPool | None:
     }
 
 
-def _compared(image: Candidate, labels: Sequence[tuple[str, list[float]]]) -> tuple[int, int, int, int]:
+def _compared(image: Candidate, objects: Sequence[tuple[str, list[float]]]) -> tuple[int, int, int, int]:
     right = exact = 0
-    for name in {label for label, _ in labels}:
+    for name in {label for label, _ in objects}:
         boxes = [box["bbox"] for box in image["boxes"] if box["label"] == name]  # the best ones first
-        theirs = [bbox for label, bbox in labels if label == name]
+        theirs = [bbox for label, bbox in objects if label == name]
         taken = greedy(pairwise_iou(_array(boxes), _array(theirs)), IOU_THRESHOLDS)
         right, exact = right + int((taken[RIGHT] >= 0).sum()), exact + int((taken[EXACT] >= 0).sum())
-    return right, exact, len(image["boxes"]), len(labels)
+    return right, exact, len(image["boxes"]), len(objects)
 
 
 def _array(boxes: Sequence[Any]) -> Any:

@@ -8,14 +8,13 @@ store    keeps what was seen                progress how far the labelling is
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from pipeline import logs
+from pipeline import labels, logs
 from pipeline.boxes import YoloDataset, read_labels
 from pipeline.config.label import Label
 from pipeline.errors import ConfigError, did_you_mean
@@ -75,8 +74,8 @@ def _plan(
     rare = _rare(config.rare, dataset, images["train"])
     val = [by_path[path] for path in images["val"] if path in by_path]
     seen_val = detector.see(val, store, "label: val")
-    labels = [_labels(dataset, file) for file in val]
-    trust = belief.of([one.boxes for one in seen_val], labels, len(names)) if detector.known else belief.Belief()
+    val_labels = [_labels(dataset, file) for file in val]
+    trust = belief.of([one.boxes for one in seen_val], val_labels, len(names)) if detector.known else belief.Belief()
     threshold = belief.threshold(trust, config.cost) if detector.known else 1.0
     train = [by_path[path] for path in images["train"] if path in by_path]
     known = detector.see(train, store, "label: training images")
@@ -153,8 +152,7 @@ def _plan(
 def _saved(run: Run) -> list[Path]:
     """Return the images with labels in `data/labels/` that convert has perhaps not taken up yet."""
     root = run.root.parent.parent
-    data = [json.loads(path.read_text(encoding="utf-8")) for path in progress.saved_files(run)]
-    found = [root / image["file_name"] for one in data for image in one["images"]]
+    found = [root / image.file for _, image in labels.together(labels.files_of(run))]
     return [path for path in found if path.is_file()]
 
 

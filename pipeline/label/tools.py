@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline import files, formats
 from pipeline.boxes import Labelled
 from pipeline.errors import DataError
-from pipeline.label import correct, layouts, saving
+from pipeline.label import layouts, saving
 from pipeline.label.saving import Returned
 from pipeline.records import label as record
 from pipeline.records.base import read_record, write_record
@@ -99,8 +99,3 @@ def _inside(path: str, batch: Next) -> Path:
 def _batch_of(run: Run, tool: str) -> Path:
     """Return the path of the batch as it was laid out: beside the folder, whose files the tool reads."""
     return run.label / f"{tool}.json"
-
-
-def take_back(run: Run, tool: str | None, every: bool) -> str:
-    """Write what was corrected, in FiftyOne or in another tool, to `data/labels/NAME.json`."""
-    return save(run, tool, every) if tool else correct.save(run, every)
