@@ -122,7 +122,8 @@ def _run(given: argparse.Namespace) -> str:
 def _convert(config: Config, run: Run, given: argparse.Namespace) -> str:
     from pipeline import convert
 
-    return convert.main(config.convert, run, config.seed, given.workers)
+    pool = config.label.pool if config.label else None
+    return convert.main(config.convert, run, config.seed, given.workers, pool)
 
 
 def _augment(config: Config, run: Run, given: argparse.Namespace) -> str:

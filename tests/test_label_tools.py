@@ -14,7 +14,8 @@ import pytest
 from batches import MODEL, batch
 from conftest import settings
 
-from pipeline import convert, formats, labels
+from pipeline import convert, formats, labels, options
+from pipeline.__main__ import main
 from pipeline.boxes import Box
 from pipeline.config.experiment import Config
 from pipeline.errors import DataError
@@ -266,3 +267,22 @@ def test_twins_of_one_name_need_a_format_that_tells_them_apart(tiles: Path, run:
 def test_what_was_not_laid_out_is_not_there(run: Run) -> None:
     with pytest.raises(DataError, match="lays the batch out for cvat"):
         tools.save(run, "cvat")
+
+
+def test_from_the_command_line_with_paths_as_people_have_them(
+    tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tuple(layouts.LAYOUTS) == options.TOOLS
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.yaml").write_text(f"convert: {{source: {tiles}}}\n")
+    run = Run.of(Path("tiny.yaml"))
+    batch(tiles, run, Path("data/raw/more"))
+    tools.lay_out(run, "coco")
+    correct(run.label / "coco", "coco")
+    assert main(["label", "--config", "tiny.yaml", "--save", "--as", "coco"]) == 0
+    assert "1 deleted) -> data/labels/tiny.json; review it" in capsys.readouterr().out
+    assert [image.file for image in saved(run).images] == ["data/raw/more/some é/train_0000.jpg"]
+    assert main(["convert", "--config", "tiny.yaml"]) == 0
+    assert "1 image labelled with `make label`" in capsys.readouterr().out
+    assert main(["label", "--config", "tiny.yaml", "--save", "--as", "yolo"]) == 1
+    assert "error: runs/tiny/label/yolo: not there; `label --as yolo` lays" in capsys.readouterr().err

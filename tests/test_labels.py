@@ -132,15 +132,16 @@ def test_only_where_asked_do_they_move_into_val_and_test(source: Path, run: Run,
 
 @pytest.mark.parametrize("split", ["given", "drawn"])
 def test_a_copy_of_a_judge_is_left_out(source: Path, run: Run, split: str) -> None:
-    ratios = {} if split == "given" else {"split": SHARES}
+    ratios: dict[str, Any] = {} if split == "given" else {"split": SHARES}
     do(source, run, **ratios)
     receipt = read_json(run.receipt)
     judge = next(name for name in receipt["sources"] if name.startswith("val/"))
     pool = run.root.parent.parent / POOL
     pool.mkdir(parents=True)
     image = cv2.imread(str(run.dataset / "images" / judge))
+    assert image is not None
     cv2.imwrite(str(pool / "copy.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, 60])
-    save(run, Image(f"{POOL}/copy.jpg", image.shape[1::-1], "", ()), labelled(run))
+    save(run, Image(f"{POOL}/copy.jpg", (320, 320), "", ()), labelled(run))
     do(source, run, **ratios)
     now = read_json(run.receipt)
     [line, used] = sorted(now["labels"], key=lambda line: line["used"])
@@ -242,6 +243,7 @@ def test_images_of_a_pool_elsewhere_count_if_the_config_names_it(source: Path, r
     with pytest.raises(PipelineError, match="outside this folder"):
         convert.main(config.convert, run, 0)
     convert.main(config.convert, run, 0, pool=elsewhere)
+    assert f"{elsewhere}/a.png".lstrip("/") in read_json(run.receipt)["sources"].values()  # a path as fixes need it
     assert len(written(run)["a"]) == 4
 
 

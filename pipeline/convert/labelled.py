@@ -52,10 +52,15 @@ def without(source: Source, made: Sequence[Made]) -> Source:
     return replace(source, images=tuple(item for item in source.images if item.annotation or item.image not in paths))
 
 
+def name_of(image: Image) -> str:
+    """Return the name of an image in receipts and fixes: its path, without the slash of one that is absolute."""
+    return image.file.lstrip("/")
+
+
 def judged(
     made: Sequence[Made], source: Source, checked: Mapping[Path, Checked], names: Sequence[str], config: Convert
 ) -> tuple[list[Judged], list[Judged]]:
-    """Each image with its verdicts, under its path as `data/labels/` gives it, and apart from them those that are gone.
+    """Each image with its verdicts, by its path as `data/labels/` gives it, and apart from them those that are gone.
 
     An image that has changed is gone too: nobody has labelled what is there now. Raises DataError for a class that the
     data set has not.
@@ -72,15 +77,15 @@ def judged(
                     f"{by}: {image.file}: {label.label!r} is not one of {', '.join(names)}; correct it, or add it to "
                     f"convert.classes{hint}"
                 )
-        seen = checked[item.image]
+        seen, name = checked[item.image], name_of(image)
         if item.image.absolute() in labelled_there:
-            gone.append(judge.never_used(item, image.file, "dropped", "the source labels it too"))
+            gone.append(judge.never_used(item, name, "dropped", "the source labels it too"))
         elif seen.missing:
-            gone.append(judge.never_used(item, image.file, "dropped", f"{by} labels it, but it is not there any more"))
+            gone.append(judge.never_used(item, name, "dropped", f"{by} labels it, but it is not there any more"))
         elif image.sha256 and not seen.problem and seen.sha256 != image.sha256:
-            gone.append(judge.never_used(item, image.file, "dropped", f"{by} labels another image of this name"))
+            gone.append(judge.never_used(item, name, "dropped", f"{by} labels another image of this name"))
         else:
-            found.append(judge.image(item, image.file, seen, {name: name for name in names}, config))
+            found.append(judge.image(item, name, seen, {known: known for known in names}, config))
     return found, gone
 
 
@@ -89,13 +94,13 @@ def lines(made: Sequence[Made], done: Sequence[Judged], split_of: Mapping[str, s
     by_name = {image.name: image for image in done}
     found = []
     for image, by, _ in made:
-        outcome = by_name[image.file]
+        outcome = by_name[name_of(image)]
         line: dict[str, Any] = {
             "image": image.file,
             "file": str(by),
             "used": not outcome.unused,
             "reason": outcome.why,
-            "split": split_of.get(image.file) if not outcome.unused else None,
+            "split": split_of.get(name_of(image)) if not outcome.unused else None,
             "deleted": len(image.deleted),
             "models": sorted({label.model for label in (*image.labels, *image.deleted) if label.model}),
         }
