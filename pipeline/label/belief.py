@@ -43,7 +43,8 @@ class Belief:
 
     def is_exact(self, scores: Array | Floats) -> Floats:
         """Return the probability that a box can stay as it is, at an IoU of 0.75."""
-        return np.minimum(np.interp(scores, *self.exact), self.is_right(scores))
+        probability: Floats = np.minimum(np.interp(scores, *self.exact), self.is_right(scores))
+        return probability
 
 
 def of(seen: Sequence[Array], labels: Sequence[Array], classes: int) -> Belief:
