@@ -9,6 +9,7 @@ from pydantic import Field
 from pipeline.config.data import Augment, Convert
 from pipeline.config.export import Export
 from pipeline.config.judging import Inspect, Report, Validate
+from pipeline.config.label import Label
 from pipeline.config.rank import Rank
 from pipeline.config.section import Section
 from pipeline.config.tiles import Tiles
@@ -39,6 +40,8 @@ class Config(Section):
     """The run on one page."""
     export: Export = Export()
     """Bundles for the device."""
+    label: Label | None = None
+    """What to label next, from a folder of images without labels."""
 
     def section(self, stage: str) -> Section:
         section = getattr(self, "validate_" if stage == "validate" else stage)

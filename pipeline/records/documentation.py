@@ -6,7 +6,19 @@ import inspect
 from types import ModuleType
 from typing import Any
 
-from pipeline.records import coco, errors, manifest, metrics, ranking, receipt, tile_account, tiles, training
+from pipeline.records import (
+    coco,
+    errors,
+    label,
+    label_rounds,
+    manifest,
+    metrics,
+    ranking,
+    receipt,
+    tile_account,
+    tiles,
+    training,
+)
 from pipeline.records.base import adapter
 
 HEAD = """\
@@ -35,6 +47,8 @@ RECORDS: tuple[tuple[ModuleType, type], ...] = (
     (coco, coco.GroundTruth),
     (errors, errors.ErrorFile),
     (manifest, manifest.Manifest),
+    (label, label.Next),
+    (label_rounds, label_rounds.Rounds),
 )
 BOUNDS = {
     "minimum": "≥ {}",
