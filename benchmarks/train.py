@@ -18,6 +18,14 @@ on val where there is no test.
   backbone-cached, all-but-head-cached         features computed once instead of images augmented in every epoch
   stock-backbone, stock-all-but-head           `yolo train` with as many layers frozen, in as many and as large steps
 
+  default                     the config without `phases`, rate and batch: what a new user gets
+  recipe-quick, recipe-thorough, minutes-2     the same with that `recipe`, or so many minutes to spend
+  default-fp32, default-bf16                   the same in that precision
+  stock-15, tuned-15          `yolo train` for so many epochs on all cores, without looks at val in between: with its
+                              defaults, and with a small batch, every batch a step (batch=4 nbs=4 warmup_epochs=0.5)
+  tuned-15-freeze, tuned-15-val                the same with the backbone frozen, and with a look after each epoch;
+                              every rival may have both endings, `default-val` looks after each epoch too
+
 `cores` are those that a training was given, as by `taskset -c 0 python benchmarks/train.py ...`; trainings on a core
 each may run beside each other where that makes none slower. Of two cores Ultralytics computes on one.
 From `quick` on, validation images are seen once, at the end. Seconds are medians over the seeds, accuracies means; an
@@ -44,6 +52,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import train_rows
 import train_table
 import yaml
 
@@ -52,17 +61,14 @@ from pipeline.boxes import YoloDataset, write_data_yaml
 from pipeline.config.data import Augment
 from pipeline.parallel import cores
 from pipeline.run import Run
-from pipeline.train import recipe
 from pipeline.upstream import environment
 
 ENVIRONMENT = dict(os.environ)  # as it was before ours was prepared: the one of each training
-EPOCHS = 15
 # Copies of the row `quick`: features are computed once, so faces are mirrored beforehand. Making them is not timed.
 QUICK = {"facemask": {"copies": 1, "transforms": [{"HorizontalFlip": {"p": 1.0}}]}}
 SEEDS = (0, 1, 2)
 ROOT = Path(__file__).resolve().parents[1]
 OUT = Path("runs/bench-train")
-START = {"random": "yolo26n.yaml", "starter": "data/weights/starter-yolo26n.pt", "coco": "data/weights/yolo26n.pt"}
 STEPS = """
 import atexit, statistics, sys, time
 from pathlib import Path
@@ -85,43 +91,13 @@ print(train.main(c.train, run.Run(folder), c.seed, "", 0))
 """
 STOCK = f"""
 {STEPS}
-import json
+import json, torch
 from ultralytics import YOLO
-folder, weights, settings = sys.argv[1:]
+folder, weights, settings, threads = sys.argv[1:]
+if int(threads):  # Ultralytics computes on one of two cores by itself
+    torch.set_num_threads(int(threads))
 YOLO(weights).train(save_dir=Path(folder, "train"), exist_ok=True, **json.loads(settings))
 """
-# What of `yolo train` is not its default.
-AS_LARGE_STEPS = {"epochs": 5, "batch": 4, "nbs": 4, "val": False}  # as ours
-STOCK_ARGS: dict[str, dict[str, Any]] = {
-    "stock": {"epochs": EPOCHS},
-    "stock-backbone": {"freeze": 11, **AS_LARGE_STEPS},
-    "stock-all-but-head": {"freeze": 23, **AS_LARGE_STEPS},
-}
-
-
-def phases(config: dict[str, Any], what: str, fewer_images: int | None) -> dict[str, Any]:
-    """Return the `train` section of the config for one row of the tables."""
-    train = dict(config["train"])
-    few = sum(phase["epochs"] for phase in train["phases"])
-    to_the_end = {**train.get("args", {}), "val": False}  # no look at val in between
-    if (start := what.removesuffix("-frozen")) in START:
-        if fewer_images:
-            frozen, free = recipe.epochs(fewer_images)
-            train["phases"] = [{"epochs": frozen, "freeze": "backbone"}, {"epochs": free, "lr": 0.7}]
-        if what != start:
-            train["phases"] = [{"epochs": sum(phase["epochs"] for phase in train["phases"]), "freeze": "backbone"}]
-        train |= {"weights": START[start], "cache_features": False, "args": to_the_end}
-    elif what == "quick":
-        train |= {"phases": [{"epochs": 3, "freeze": 5, "lr": 1.5}], "args": to_the_end}
-    elif what == "equal":
-        train["phases"] = [{"epochs": 3, "freeze": "backbone"}, {"epochs": EPOCHS - 3, "lr": 0.7}]
-    elif what == "scratch":
-        train |= {"weights": START["random"], "phases": [{"epochs": few}], "args": to_the_end}
-    elif what == "full":
-        train |= {"phases": [{"epochs": few, "lr": 0.7}], "args": to_the_end}
-    elif (freeze := what.removesuffix("-cached")) in ("backbone", "all-but-head"):
-        train |= {"phases": [{"epochs": few, "freeze": freeze}], "cache_features": freeze != what, "args": to_the_end}
-    return train
 
 
 def share_of(augmented: Path, share: float, target: Path) -> Path:
@@ -143,21 +119,24 @@ def command(
 ) -> tuple[list[str], Path]:
     """Return the command that trains, and the model that it writes."""
     given, run = Run(Path("runs") / name), Run(folder)
-    if what in STOCK_ARGS:
-        settings = {"data": str(given.dataset / "data.yaml"), "imgsz": config["train"]["imgsz"], "seed": seed}
-        text = json.dumps(settings | STOCK_ARGS[what])
-        line = [sys.executable, "-c", STOCK, str(folder.resolve()), START["coco"], text]
+    whole = share == 1
+    augmented = given.augmented if whole else share_of(given.augmented, share, OUT / f"{name}-{share:g}")
+    if (arguments := train_rows.theirs(what)) is not None:
+        data = (given.dataset if whole else augmented) / "data.yaml"
+        settings = {"data": str(data.resolve()), "imgsz": config["train"]["imgsz"], "seed": seed}
+        threads = cores() if train_rows.uses_all_cores(what) else 0
+        text = json.dumps(settings | arguments)
+        line = [sys.executable, "-c", STOCK, str(folder.resolve()), train_rows.START["coco"], text, str(threads)]
         return line, run.train / "weights/best.pt"
     copies = QUICK.get(name) if what == "quick" else None
-    augmented = given.augmented if share == 1 else share_of(given.augmented, share, OUT / f"{name}-{share:g}")
     links = {run.dataset: given.dataset} if copies else {run.dataset: given.dataset, run.augmented: augmented}
     for link, target in links.items():
         link.symlink_to(target.resolve())
     if copies:
         augment.main(Augment.model_validate(copies), run, seed)
-    fewer = None if share == 1 else len(YoloDataset.read(augmented / "data.yaml").files("train"))
+    fewer = None if whole else len(YoloDataset.read(augmented / "data.yaml").files("train"))
     written = folder / f"{folder.name}.yaml"
-    written.write_text(yaml.safe_dump({**config, "seed": seed, "train": phases(config, what, fewer)}))
+    written.write_text(yaml.safe_dump({**config, "seed": seed, "train": train_rows.phases(config, what, fewer)}))
     return [sys.executable, "-c", OURS, str(folder), str(written)], run.model
 
 
@@ -186,6 +165,7 @@ def epoch_seconds(folder: Path) -> float | None:
 def measure(name: str, what: str, seed: int, share: float) -> dict[str, Any]:
     """One training and what it comes to; read back if this processor did it before."""
     which = {"config": name, "row": what, "seed": seed, "share": share, "machine": environment.device_name("cpu")}
+    which["cores"] = cores()
     for text in train_table.KNOWN.read_text().splitlines() if train_table.KNOWN.is_file() else ():
         if (known := json.loads(text)).items() >= which.items():
             return dict(known)
@@ -199,7 +179,7 @@ def measure(name: str, what: str, seed: int, share: float) -> dict[str, Any]:
     with (folder / "log.txt").open("w") as log:
         subprocess.run(line, env=variables, stdout=log, stderr=subprocess.STDOUT, check=True)
     seconds = time.perf_counter() - start
-    result = {**which, "cores": cores(), "seconds": round(seconds, 1)}
+    result = {**which, "seconds": round(seconds, 1)}
     result["epoch_seconds"] = epoch_seconds(folder / "train")
     result["step_seconds"] = round(float((folder / "step.txt").read_text()), 4)
     result |= accuracy(name, model, config["train"]["imgsz"])
@@ -216,8 +196,6 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--share", type=float, default=1, help="of the training images (default 1)")
     options = parser.parse_args()
-    if options.share != 1 and set(options.rows) - {*START, *(f"{start}-frozen" for start in START)}:
-        parser.error(f"--share is for the rows {', '.join(START)}, frozen or not")
     environment.prepare()
     packages = ", ".join(f"{name} {version(name)}" for name in ("ultralytics-opencv-headless", "torch"))
     print(f"# Training, timed\n\nWritten by `python benchmarks/train.py {' '.join(sys.argv[1:])}`.\n")

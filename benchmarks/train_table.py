@@ -51,6 +51,12 @@ What flatters us in `quick`: it trains 3 epochs and not 15, on both cores where 
 at the end; and its epochs, its frozen layers and its rate were chosen on these very images. `equal` has as many epochs
 as `stock`."""
 
+RIVALS = """\
+`default` is the config as it is, `recipe-quick` and `minutes-2` the same with that key. `stock-15` and `tuned-15` are
+`yolo train` for so many epochs on all given cores with `val=False`: with its defaults, and with a small batch and every
+batch a step (`batch=4 nbs=4 warmup_epochs=0.5`). Validation is counted alike: once, at the end. The better rival is the
+one of higher mAP50-95. Where `cores` is 1, other work ran on the machine's other core."""
+
 
 def spread(values: list[float], digits: int, middle: Callable[[list[float]], float] = statistics.median) -> str:
     """Format the median, followed by (min to max) if there are several values."""
@@ -96,13 +102,46 @@ def main() -> None:
     print("`python benchmarks/train.py` measured, each training a line.\n")
     print(INTRODUCTION)
     for name in dict.fromkeys(one["config"] for one in known):
-        of_config = [one for one in known if one["config"] == name and one["share"] == 1]
+        of_config = [one for one in known if one["config"] == name and one["share"] == 1 and one["row"] in ROWS]
         results = {row: found for row in ROWS if (found := [one for one in of_config if one["row"] == row])}
+        if not of_config:
+            continue
         [machine] = {one["machine"] for one in of_config}
         print(f"\n## {name}\n\n{machine}.\n")
         print(table(results))
         if "backbone-cached" in results:
             print(f"\n{steps(results)}")
+    print(f"\n## Beside a knowledgeable user of Ultralytics\n\n{RIVALS}")
+    rest = [one for one in known if one["row"] not in ROWS and set(one) >= {"cores"} and not is_start(one["row"])]
+    for name, share, machine, cores in sorted({which(one) for one in rest}):
+        found = [one for one in rest if which(one) == (name, share, machine, cores)]
+        images = "all images" if share == 1 else f"{share:.0%} of the training images"
+        print(f"\n### {name}, {images}\n\n{machine}, cores: {cores}.\n")
+        print(beside(found))
+
+
+def is_start(row: str) -> bool:
+    return row.removesuffix("-frozen") in ("random", "starter", "coco")
+
+
+def which(one: dict[str, Any]) -> tuple[str, float, str, int]:
+    return one["config"], one["share"], one["machine"], one["cores"]
+
+
+def beside(found: list[dict[str, Any]]) -> str:
+    """Our rows and the rivals', fastest first, each with its time as a share of the best rival's fifteen epochs."""
+    rows = {row: [one for one in found if one["row"] == row] for row in dict.fromkeys(one["row"] for one in found)}
+    fifteen = [rows[row] for row in ("stock-15", "tuned-15") if row in rows]
+    best = max(fifteen, key=lambda known: statistics.mean(one["map50_95"] for one in known), default=[])
+    lines = ["| training | seeds | seconds | of the better rival's 15 epochs | mAP50-95 | mAP50 |", f"|{'---|' * 6}"]
+    for row in sorted(rows, key=lambda row: statistics.median(one["seconds"] for one in rows[row])):
+        theirs = {one["seed"]: one["seconds"] for one in best}
+        shares = [one["seconds"] / theirs[one["seed"]] for one in rows[row] if one["seed"] in theirs]
+        columns = [row, str(len(rows[row])), spread([one["seconds"] for one in rows[row]], 0)]
+        columns.append(spread(shares, 2) if shares else "")
+        columns += [spread([one[key] for one in rows[row]], 3, statistics.mean) for key in ("map50_95", "map50")]
+        lines.append(f"| {' | '.join(columns)} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -181,6 +181,7 @@ def settings(source: Path, start: str | Path = "yolo26n.yaml", **changes: Any) -
             "weights": str(start),
             "imgsz": IMGSZ,
             "phases": [{"epochs": 1, "freeze": "backbone"}, {"epochs": 1, "lr": 0.5}],
+            "precision": "fp32",  # whatever machine this is
         },
         # Sixteen images teach nothing: compare whatever comes out, however unsure.
         "export": {"conf": 0.002, "images": 2},
@@ -217,7 +218,9 @@ def trained(tiles: Path, start: Path, tmp_path_factory: pytest.TempPathFactory) 
 def train_tiny(run: Run, start: Path, *phases: dict[str, Any], **settings: Any) -> dict[str, Any]:
     """A training on what `run` holds already, one epoch if nothing else is said; what train.json says of it."""
     # Plots take longest.
+    # In 32 bits, whatever machine this is: some tests compare two trainings to the last bit.
     base = {"weights": str(start), "imgsz": IMGSZ, "phases": phases or [{"epochs": 1}], "args": {"plots": False}}
+    base["precision"] = "fp32"
     train.main(Train.model_validate({**base, **settings}), run, 0, "cpu", 0)
     record: dict[str, Any] = files.read_json(run.train_record)
     return record

@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "inspect": SHARED | {"database", "fixes", "parallel", "records", "upstream"},
     "convert": SHARED | {"parallel", "fixes", "inputs", "records", "walk"},
     "augment": SHARED | {"parallel"},
-    "train": SHARED | {"upstream", "history", "records"},
+    "train": SHARED | {"upstream", "history", "metrics", "records"},
     "report": SHARED | {"history", "metrics", "records"},
     "starter": {"boxes", "files", "parallel", "pixels", "sample", "train", "upstream"},
     "validate": SHARED | {"metrics", "records", "upstream"},

@@ -208,7 +208,7 @@ EPOCH = r"train: phase \d of 2, epoch \d of \d: loss box [\d.]+ cls [\d.]+ (dfl|
 
 @pytest.mark.slow
 def test_a_training_shows_a_line_per_epoch(trained: Trained, project: Path, source: Path) -> None:
-    phases = [{"epochs": 2, "freeze": "backbone"}, {"epochs": 2}]
+    phases = [{"epochs": 2, "freeze": "backbone"}, {"epochs": 2, "patience": 9}]
     changes = {"phases": phases, "args": {"plots": False}}
     (project / "tiny.yaml").write_text(yaml.safe_dump(settings(source, trained.config.train.weights, train=changes)))
     for name in ("convert", "augment"):
@@ -223,7 +223,7 @@ def test_a_training_shows_a_line_per_epoch(trained: Trained, project: Path, sour
         ["2 of 2", "1 of 2"],
         ["2 of 2", "2 of 2"],
     ]
-    # A phase before the last is validated at its end alone.
+    # A phase without `patience` is validated at its end alone.
     assert ["val mAP" in line for line in epochs] == [False, True, True, True]
     assert [" left" in line for line in epochs] == [True, True, True, False]
     assert last.startswith("train: 4 epochs from ")

@@ -76,15 +76,13 @@ def test_a_mistake_is_told_in_one_line(tmp_path: Path, keys: dict[str, Any], sai
     assert any(line.startswith(f"{path}: {said}") for line in lines), lines
 
 
-@pytest.mark.parametrize("images", [3, 10, 21, 205])
 @pytest.mark.parametrize("phases", [[5], [1, 4], [2, 3, 9]])
 @pytest.mark.parametrize("steps", [10, 150, 1000])
-def test_steps_are_equal_whatever_the_images(tmp_path: Path, images: int, phases: list[int], steps: int) -> None:
+def test_every_trial_takes_the_steps(phases: list[int], steps: int) -> None:
     study = Study.model_validate({"base": "x", "rows": {"a": {}}, "budget": {"steps": steps}})
     train = Train.model_validate({"batch": 4, "phases": [{"epochs": epochs} for epochs in phases]})
-    got, length = rows.budgeted(study, train, images, 205, 3)
-    most, same = rows.budgeted(study, train, 205, 205, 3)
-    assert got == most and length == same and length is not None and got.phases is not None
+    got, length = rows.budgeted(study, train, 205)
+    assert length is not None and got.phases is not None
     epochs = [phase.epochs for phase in got.phases]
     assert length % 4 == 0 and min(epochs) >= 1
     taken = length // 4 * sum(epochs)
@@ -215,7 +213,7 @@ def test_a_real_study(tiles: Path, start: Path, tmp_path: Path) -> None:
     (tmp_path / "configs").mkdir()
     base = settings(tiles, start, train={"phases": [{"epochs": 1}]}, augment={"copies": 0, "transforms": []})
     (tmp_path / "configs" / "tiny.yaml").write_text(yaml.safe_dump(base))
-    written = {
+    written: dict[str, Any] = {
         "base": "configs/tiny.yaml",
         "rows": {"full": {}, "frozen": {"train": {"phases": [{"epochs": 1, "freeze": "backbone"}]}}},
         "share": [0.5, 1],

@@ -175,7 +175,7 @@ def test_the_trainer_reaches_the_processes_of_several_gpus(tmp_path: Path) -> No
     from pipeline.train.trainer import trainer_class
 
     config = Train(weights="yolo26n.yaml", phases=(Phase(epochs=2, freeze=(0,)),), ema=0.5)
-    [phase] = plan.phases(config, choose(config, 16, 6), source.find(config), Run(tmp_path))
+    [phase] = plan.phases(config, choose(config, 16), source.find(config), Run(tmp_path))
     kind = trainer_class(phase, resume.PhaseFolder(tmp_path), resume.Stopwatch())
     torch.save({"trainer": kind}, tmp_path / "state.pt", pickle_module=cloudpickle)
     code = (

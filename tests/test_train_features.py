@@ -152,7 +152,7 @@ def test_the_model_is_an_ordinary_one_and_the_pictures_show_images(
     from ultralytics.nn.tasks import DetectionModel
 
     run = copy_of(trained.run)
-    do(run, start, cache_features=True, args={})
+    do(run, start, cache_features=True, args={"plots": True})
     assert type(YOLO(str(run.model)).model) is DetectionModel
     for name in ("train_batch0.jpg", "val_batch0_labels.jpg", "val_batch0_pred.jpg"):
         assert np.asarray(Image.open(run.train / "phase1" / name)).std() > 20  # blank ones have next to none

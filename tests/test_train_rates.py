@@ -124,7 +124,8 @@ def test_of_epochs_as_good_the_last_is_kept(fresh: Run, start: Path, monkeypatch
         return metrics, fitness
 
     monkeypatch.setattr(BaseTrainer, "validate", watched)
-    phase = train_tiny(fresh, start, {"epochs": 4})["phases"][0]
+    args = {"plots": False, "val": True}  # a look at val after each epoch
+    phase = train_tiny(fresh, start, {"epochs": 4}, args=args)["phases"][0]
     assert (phase["epochs"], phase["best_epoch"], phase["best_fitness"]) == (4, 3, 0.306)
     kept = tensors(fresh.model)
     assert [all(bool((kept[name] == epoch[name]).all()) for name in kept) for epoch in averages] == [

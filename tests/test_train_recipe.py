@@ -10,11 +10,11 @@ from conftest import Trained
 from pipeline.config.training import Phase, Train
 from pipeline.errors import ConfigError
 from pipeline.files import read_json
-from pipeline.train.recipe import GIVEN, choose
+from pipeline.train.recipe import CACHED, GIVEN, choose
 
 
 def recipe(images: int = 205, **settings: Any) -> Any:
-    return choose(Train.model_validate(settings), images, 3)
+    return choose(Train.model_validate(settings), images)
 
 
 def test_fewer_images_get_more_epochs_and_smaller_batches() -> None:
@@ -32,7 +32,7 @@ def test_every_choice_has_its_reason() -> None:
     found = recipe()
     assert set(found.reasons) == {"phases", "batch", "lr0", "rate", "heads", "ema", "best", *found.args}
     assert all(choice["reason"] and choice["reason"] != GIVEN for choice in found.reasons.values())
-    assert found.lr0 == pytest.approx(0.002 * 5 / 7, abs=1e-6)
+    assert found.lr0 == 0.001
 
 
 @pytest.mark.parametrize(
@@ -52,6 +52,33 @@ def test_each_key_can_be_given(settings: Any, key: str, value: Any) -> None:
     assert found.few_steps
     others = set(untouched.reasons) - {key, "nbs"}
     assert {name: found.reasons[name] for name in others} == {name: untouched.reasons[name] for name in others}
+
+
+def test_quick_takes_three_epochs_on_cached_features_and_more_where_images_are_few() -> None:
+    for images, epochs in ((205, 3), (700, 3), (20, 30)):
+        [phase] = recipe(images, recipe="quick").phases
+        assert phase.epochs == epochs and phase.freeze == 5
+
+
+def test_thorough_goes_on_in_rounds_as_long_as_the_free_phase() -> None:
+    auto, thorough = recipe(), recipe(recipe="thorough")
+    assert thorough.phases[:2] == auto.phases and auto.rounds == 0
+    assert {(phase.epochs, phase.freeze) for phase in thorough.phases[2:]} == {(auto.phases[1].epochs, "none")}
+    assert len(thorough.phases) == 2 + thorough.rounds
+    assert thorough.planned(1) == auto.phases and len(thorough.planned(4)) == 4
+    assert recipe(recipe="thorough", phases=[{"epochs": 1}]).rounds == 0
+
+
+def test_minutes_buy_epochs() -> None:
+    def bought(fit: float) -> float:
+        """What the phases cost, in epochs of all layers."""
+        phases = choose(Train(minutes=2), 205, fit).phases
+        return sum(phase.epochs * (CACHED if phase.freeze != "none" else 1) for phase in phases)
+
+    for fit in (1, 3.5, 6, 12.3, 40):
+        assert abs(bought(fit) - fit) <= 0.5  # epochs are whole
+    assert [phase.freeze for phase in choose(Train(minutes=2), 205, 4).phases] == [5]
+    assert "2 minutes pay for 12.3 epochs" in choose(Train(minutes=2), 205, 12.3).reasons["phases"]["reason"]
 
 
 def test_phases_that_are_given_stay() -> None:

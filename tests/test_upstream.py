@@ -100,13 +100,14 @@ def test_every_override_is_called(trained: Trained, copy_of: Callable[[Run], Run
     run = copy_of(trained.run)
     images = YoloDataset.read(run.dataset / "data.yaml").files("val")[:1]
     with upstream.recorded(PACKAGE) as seen:
-        train_tiny(run, start, {"epochs": 1, "freeze": "backbone"}, cache_features=True, args={"plots": True})
+        phase, settings = {"epochs": 1, "freeze": "backbone"}, {"cache_features": True, "precision": "bf16"}
+        train_tiny(run, start, phase, **settings, args={"plots": True})
         predict.predict(YOLO(str(run.model)), images, IMGSZ, Validate(), "cpu", "")
         gate._predict(run.model, images, IMGSZ, False)
         starter = trainer_class(tmp_path / "resume.pt", tmp_path / "progress.json", 0.0)
         where = {"data": str(run.augmented / "data.yaml"), "save_dir": str(tmp_path / "starter"), "device": "cpu"}
-        settings = {"epochs": 1, "imgsz": IMGSZ, "fraction": 0.25, "plots": False, "exist_ok": True}
-        YOLO(str(start)).train(starter, **settings, **where)
+        given = {"epochs": 1, "imgsz": IMGSZ, "fraction": 0.25, "plots": False, "exist_ok": True}
+        YOLO(str(start)).train(starter, **given, **where)
     assert_none(uncalled(upstream.our_classes(PACKAGE, LIBRARIES), seen))
 
 

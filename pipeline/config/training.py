@@ -88,20 +88,22 @@ class Train(Section):
     """Weights to use where `weights` are neither here nor can be downloaded. With null the stage stops instead."""
     imgsz: int = Field(default=640, ge=32, multiple_of=32)
     """Side in pixels of the square that images are fitted into. Half of it is four times faster."""
-    recipe: Literal["auto", "ultralytics"] = "auto"
-    """`auto` takes what is not named here from the number of images and classes, and notes each choice with its reason
-    in `train.json`. `ultralytics` leaves it to Ultralytics' defaults."""
+    recipe: Literal["auto", "quick", "thorough", "ultralytics"] = "auto"
+    """`auto` takes what is not named here from the number of images, and notes each choice with its reason in
+    `train.json`. `quick` trains three epochs on cached features. `thorough` goes on after `auto` while val gains.
+    `ultralytics` leaves all to Ultralytics' defaults."""
+    minutes: float | None = Field(default=None, gt=0)
+    """Minutes to spend on this machine, in place of the recipe's own number of epochs. Two timed passes tell how many
+    epochs fit."""
     batch: int | None = Field(default=None, ge=1)
-    """Images per optimizer step. With `recipe: auto`, null is 4 below 1,500 images: few images need many steps."""
+    """Images per optimizer step. Null is 4 below 1,500 images: few images need many steps."""
     lr0: float | None = Field(default=None, gt=0)
-    """Base learning rate. With `recipe: auto`, null is Ultralytics' rule for AdamW,
-    `0.002 * 5 / (4 + number of classes)`."""
+    """Base learning rate. Null is `0.001`."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Numbers that a CPU computes in. `auto` takes bfloat16 where the CPU has it and two timed passes show that it is
     faster. Weights, average and losses stay in 32 bits. On a GPU, `args: {amp: ...}` decides."""
     phases: Annotated[tuple[Phase, ...], Field(min_length=1)] | None = None
-    """Phases, one after the other. Each goes on where the one before ended. Null is two, frozen and then free, as long
-    as so many images need."""
+    """Phases, one after the other. Each goes on where the one before ended. Null leaves them to the recipe."""
     cache_features: Literal["auto", True, False] = "auto"
     """Compute the outputs of frozen first layers once per image, not in every epoch. Such a phase sees each image
     unchanged. `auto` does it in phases of 2 epochs or more while the disk has room, `true` insists, `false` never
@@ -113,3 +115,10 @@ class Train(Section):
     """Strength of the pull of the weights towards those of the start, head excluded. 0 is none; try 1 to 100."""
     args: dict[str, Argument] = Field(default={})
     """Any other training argument of Ultralytics, by its own name: `{mosaic: 0.5, cos_lr: true}`."""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Train:
+        if self.minutes and (self.phases or self.recipe != "auto"):
+            other = "phases" if self.phases else f"recipe: {self.recipe}"
+            raise ValueError(f"`minutes` and `{other}` both say how long to train; keep one of them")
+        return self

@@ -31,6 +31,16 @@ class Choice(Record):
     reason: str
 
 
+class Gain(Record):
+    """What a phase gained on val over the phase before."""
+
+    map50_95: Number
+    interval: list[float] | None
+    """95 % interval [low, high] of the paired difference over resampled images; null for too few images."""
+    noise: Number
+    """Standard deviation of the same difference."""
+
+
 class TrainedPhase(Record):
     phase: int
     started_from: str
@@ -38,6 +48,8 @@ class TrainedPhase(Record):
     best_epoch: int | None
     best_fitness: Number | None
     """The highest mAP50-95 on val; null where val has nothing to measure."""
+    gain: Gain | None
+    """Null for the first phase."""
     freeze: list[int | str]
     """Layer numbers and parameter names, as Ultralytics takes them."""
     lr0: Number

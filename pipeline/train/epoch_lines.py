@@ -11,43 +11,57 @@ from pipeline.config.training import Phase
 
 
 def show(model: Any, phases: Sequence[Phase], number: int) -> None:
-    """Make an Ultralytics `model` print a line for each epoch of phase `number` (from 1) of `phases`.
+    """Make an Ultralytics `model` print a line for each epoch of phase `number` (from 1) of `phases`."""
+    lines = Lines(f"train: phase {number} of {len(phases)}", sum(phase.epochs for phase in phases[number:]))
+    model.add_callback("on_train_epoch_start", lines.begin)
+    model.add_callback("on_train_batch_end", lines.step)
+    model.add_callback("on_fit_epoch_end", lines.end)
 
-    The time left covers all remaining epochs at the pace of this phase so far; early stopping may shorten it.
+
+class Lines:
+    """The lines of one phase, with a bar for the epoch under way.
+
+    The time left covers all remaining epochs, `later` those of later phases, at the pace of this phase so far; early
+    stopping may shorten it. An object and no closures, because Ultralytics pickles callbacks for several GPUs, and
+    closures would come out with variables of their own. There, only the first process prints.
     """
-    later = sum(phase.epochs for phase in phases[number:])
-    label = f"train: phase {number} of {len(phases)}"
-    bar: Any = None
-    epoch, began, first = 0, 0.0, 0
 
-    def begin(trainer: Any) -> None:
-        nonlocal bar, epoch, began, first
-        if bar is not None:  # Ultralytics repeats the epoch with a smaller batch
-            bar.close()
-        epoch = trainer.epoch + 1
-        began, first = began or time.monotonic(), first or epoch
-        batches = len(trainer.train_loader)
-        bar = logs.progress(description=f"{label}, epoch {epoch} of {trainer.epochs}", total=batches, unit="batch")
+    def __init__(self, label: str, later: int) -> None:
+        self.label, self.later = label, later
+        self.bar: Any = None
+        self.epoch, self.began, self.first = 0, 0.0, 0
 
-    def step(trainer: Any) -> None:
-        bar.update()
+    def begin(self, trainer: Any) -> None:
+        from ultralytics.utils import RANK
 
-    def end(trainer: Any) -> None:
-        nonlocal bar
-        if bar is None:  # Ultralytics reports its final validation as an epoch too
+        if RANK > 0:
             return
-        bar.close()
-        bar = None
-        losses = " ".join(f"{name.removesuffix('_loss')} {float(loss):.3f}" for name, loss in trainer.tloss.items())
-        is_validated = trainer.args.val or epoch == trainer.epochs
-        figure = f", val mAP50-95 {trainer.metrics['metrics/mAP50-95(B)']:.3f}" if is_validated else ""
-        remaining = trainer.epochs - epoch + later
-        left = f", {duration((time.monotonic() - began) / (epoch - first + 1) * remaining)} left" if remaining else ""
-        logs.say(f"{label}, epoch {epoch} of {trainer.epochs}: loss {losses}{figure}{left}")
+        if self.bar is not None:  # Ultralytics repeats the epoch with a smaller batch
+            self.bar.close()
+        self.epoch = trainer.epoch + 1
+        self.began, self.first = self.began or time.monotonic(), self.first or self.epoch
+        self.bar = logs.progress(
+            description=f"{self.label}, epoch {self.epoch} of {trainer.epochs}",
+            total=len(trainer.train_loader),
+            unit="batch",
+        )
 
-    model.add_callback("on_train_epoch_start", begin)
-    model.add_callback("on_train_batch_end", step)
-    model.add_callback("on_fit_epoch_end", end)
+    def step(self, trainer: Any) -> None:
+        if self.bar is not None:
+            self.bar.update()
+
+    def end(self, trainer: Any) -> None:
+        if self.bar is None:  # another process than the first
+            return
+        self.bar.close()
+        self.bar = None
+        losses = " ".join(f"{name.removesuffix('_loss')} {float(loss):.3f}" for name, loss in trainer.tloss.items())
+        is_validated = trainer.args.val or self.epoch == trainer.epochs
+        figure = f", val mAP50-95 {trainer.metrics['metrics/mAP50-95(B)']:.3f}" if is_validated else ""
+        remaining = trainer.epochs - self.epoch + self.later
+        pace = (time.monotonic() - self.began) / (self.epoch - self.first + 1)
+        left = f", {duration(pace * remaining)} left" if remaining else ""
+        logs.say(f"{self.label}, epoch {self.epoch} of {trainer.epochs}: loss {losses}{figure}{left}")
 
 
 def duration(seconds: float) -> str:

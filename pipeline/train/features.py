@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from ultralytics.data import YOLODataset
-from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.nn.tasks import DetectionModel
 
 from pipeline.errors import PipelineError
+from pipeline.train.gain import KeepingValidator
 
 DTYPE = np.dtype(np.float16)  # boxes move by less than 0.3 px; 8 bits would move them by 5
 
@@ -132,7 +132,7 @@ class FixedDataset(YOLODataset):  # type: ignore[misc]
         return int(height), int(width)
 
 
-class FixedValidator(DetectionValidator):  # type: ignore[misc]
+class FixedValidator(KeepingValidator):
     """Ultralytics' validator, whose batches carry cached features and whose plots show images."""
 
     def preprocess(self, batch: dict[str, Any]) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def train(shared: Shared, plan: PhasePlan, folder: PhaseFolder, start: Path) -> 
     else:
         shutil.rmtree(folder.path, ignore_errors=True)
         model = YOLO(str(start), task="detect")
-        epoch_lines.show(model, shared.recipe.phases, plan.number)
+        epoch_lines.show(model, shared.recipe.planned(plan.number), plan.number)
         model.train(kind, **{**_settings(shared, plan), **_places(shared, folder)})
     saved, proof = _prove_and_save(folder)
     return record.of_phase(shared.run, plan, folder, saved, proof, clock.seconds)
@@ -62,7 +62,7 @@ def _resume(kind: type[trainer.PhaseTrainer], shared: Shared, plan: PhasePlan, f
     model = YOLO(str(folder.last_epoch), task="detect")
     if (done := model.ckpt["epoch"] + 1) < plan.epochs:  # else it was killed after its last epoch
         folder.forget_after(done)
-        epoch_lines.show(model, shared.recipe.phases, plan.number)
+        epoch_lines.show(model, shared.recipe.planned(plan.number), plan.number)
         model.train(kind, resume=True, **_places(shared, folder))
 
 
@@ -87,8 +87,9 @@ def _settings(shared: Shared, plan: PhasePlan) -> dict[str, Any]:
         "imgsz": shared.imgsz,
         "batch": shared.recipe.batch,
         "seed": shared.seed,
-        # Before the last phase one validation at the end is enough, unless `patience` may end the phase early.
-        "val": plan.is_last or plan.patience is not None,
+        # One validation at the end is enough, unless `patience` may end the phase early: with a falling rate the last
+        # epochs are the best ones, and each look at val takes time.
+        "val": plan.patience is not None,
         "plots": plan.is_last,
         "exist_ok": True,
     }

@@ -50,6 +50,7 @@ class PhasePlan:
     source: Path
     patience: int | None
     precision: str  # auto, fp32 or bf16
+    every_plot: bool  # else those of training batches alone: our own report and curves show the rest
 
 
 def phases(config: Train, recipe: Recipe, source: Source, run: Run) -> list[PhasePlan]:
@@ -90,6 +91,7 @@ def _phase(config: Train, recipe: Recipe, source: Source, run: Run, number: int)
         source=source.path,
         patience=phase.patience,
         precision="fp32" if config.recipe == "ultralytics" and config.precision == "auto" else config.precision,
+        every_plot=config.args.get("plots") is True,
     )
 
 

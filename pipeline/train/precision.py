@@ -11,9 +11,11 @@ from typing import Any
 
 import torch
 
+from pipeline import files
 from pipeline.errors import ConfigError
 from pipeline.records.training import Choice
 from pipeline.train.features import Shortened
+from pipeline.upstream import environment
 
 PAYS = 0.9  # seconds in bfloat16 over seconds in 32 bits; above it two passes cannot tell which is faster
 
@@ -52,10 +54,36 @@ def choose(wanted: str, model: Any, images: int, imgsz: int) -> Choice:
         return {"value": wanted, "reason": "given in the config"}
     if not _has_bfloat16():
         return {"value": "fp32", "reason": "this CPU has neither AVX512-BF16 nor AMX"}
-    full = _pass_seconds(deepcopy(model), images, imgsz)
-    short = _pass_seconds(as_bfloat16(deepcopy(model)), images, imgsz)
+    full, short = _known(model, images, imgsz)
     seen = f"{images} images forward and back: {full * 1000:.0f} ms in 32 bits, {short * 1000:.0f} ms in bfloat16"
     return {"value": "bf16" if short < PAYS * full else "fp32", "reason": seen}
+
+
+def seconds(wanted: str, model: Any, images: int, imgsz: int) -> float:
+    """Return the seconds of one pass forward and back in the precision that `choose` would take."""
+    if next(model.parameters()).device.type != "cpu" or wanted == "fp32" or not _has_bfloat16():
+        return _pass_seconds(deepcopy(model), images, imgsz)
+    full, short = _known(model, images, imgsz)
+    return short if wanted == "bf16" or short < PAYS * full else full
+
+
+def _known(model: Any, images: int, imgsz: int) -> tuple[float, float]:
+    """Return the seconds of a pass in 32 bits and in bfloat16.
+
+    They are measured once and kept in `.cache/`, so that this machine always answers alike: the choice changes the
+    model.
+    """
+    file = environment.CACHE / "precision.json"
+    known = files.read_json(file) if file.is_file() else {}
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    key = f"{environment.device_name('cpu')}, {torch.get_num_threads()} threads, {trained} weights, {images} x {imgsz}"
+    if key not in known:
+        full = _pass_seconds(deepcopy(model), images, imgsz)
+        short = _pass_seconds(as_bfloat16(deepcopy(model)), images, imgsz)
+        known[key] = [round(full, 4), round(short, 4)]
+        files.write_json(file, known)
+    full, short = known[key]
+    return full, short
 
 
 def as_bfloat16(model: Any) -> Any:
@@ -65,17 +93,21 @@ def as_bfloat16(model: Any) -> Any:
 
 
 def _has_bfloat16() -> bool:
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older versions cannot tell
+    return any(known.get(name) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def _pass_seconds(model: Any, images: int, imgsz: int) -> float:
     """Return the faster of two passes forward and back, after one to warm up. It changes the model's statistics."""
     model.train().cached = {}  # the images are blank on purpose
-    batch = torch.zeros(images, 3, imgsz, imgsz).contiguous(memory_format=torch.channels_last)
+    device = next(model.parameters()).device
+    batch = torch.zeros(images, 3, imgsz, imgsz, device=device).contiguous(memory_format=torch.channels_last)
     seconds = []
     for _ in range(3):
         start = time.perf_counter()
-        sum(tensor.sum() for tensor in _tensors(model(batch))).backward()
+        total = sum(tensor.sum() for tensor in _tensors(model(batch)))
+        total.backward()
+        float(total.detach())  # waits for a GPU
         seconds.append(time.perf_counter() - start)
     return min(seconds[1:])
 

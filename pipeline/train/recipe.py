@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,11 @@ from pipeline.errors import ConfigError
 from pipeline.records.training import Choice
 
 GIVEN = "given in the config"
+RATE = 0.001  # of AdamW; half and twice as much were no better on any set but one (benchmarks/recipe.md)
 FEW = 3  # epochs; with four or more the configs scored no better (benchmarks/recipe.md)
+QUICK_STEPS = 150  # of four images; the three epochs of 200 images
+ROUNDS = 4  # that `thorough` may add; each is as long as the free phase
+CACHED = 0.5  # seconds of an epoch on cached features over those of an epoch that computes all layers
 LONG = 10  # epochs; from here a longer average pays, as it does in a last phase of FEW epochs; with five it did not
 EMA_SHARE = 1 / 12  # span of the average, as a share of the phase
 NOISE = 0.005  # mAP50-95 on val; a few hundred images cannot resolve smaller differences
@@ -21,7 +26,8 @@ class Recipe:
     """The settings of a training. `args` are Ultralytics' own; `reasons` say where each value comes from.
 
     With `few_steps`, in a last phase of FEW epochs or fewer the rate falls with every step, and the loss weighs both
-    heads equally throughout. `ema` is the config's value, in epochs.
+    heads equally throughout. `ema` is the config's value, in epochs. The last `rounds` phases are trained only while
+    val gains.
     """
 
     phases: tuple[Phase, ...]
@@ -31,9 +37,14 @@ class Recipe:
     reasons: dict[str, Choice]
     few_steps: bool
     ema: float | None
+    rounds: int = 0
 
     def rate(self, phase: Phase) -> float:
         return phase.lr0 or self.lr0 * phase.lr
+
+    def planned(self, number: int) -> tuple[Phase, ...]:
+        """Return the phases that are sure to be trained when phase `number` is under way."""
+        return self.phases[: max(number, len(self.phases) - self.rounds)]
 
     def is_short(self, phase: Phase) -> bool:
         """Return whether the phase's rate falls with every step and its heads have equal weight."""
@@ -45,25 +56,23 @@ class Recipe:
         return self.ema or (phase.epochs * EMA_SHARE if pays else None)
 
 
-def choose(config: Train, images: int, classes: int) -> Recipe:
-    """Return the recipe for the given numbers of training images and classes.
+def choose(config: Train, images: int, fit: float | None = None) -> Recipe:
+    """Return the recipe for a number of training images.
 
-    It ignores the device, so that a config gives the same model wherever it is trained. Raises ConfigError if
-    Ultralytics' own recipe is requested together with a rate that it would ignore.
+    `fit` is how many epochs of all layers `train.minutes` can pay for; without it the device is ignored, so that a
+    config gives the same model wherever it is trained. Raises ConfigError if Ultralytics' own recipe is requested
+    together with a rate that it would ignore.
     """
     if config.recipe == "ultralytics":
         return _ultralytics(config)
-    frozen, free = epochs(images)
-    batch = config.batch or _batch(images)
-    # Ultralytics' own rule for AdamW (engine/trainer.py, `build_optimizer`).
-    lr0 = config.lr0 or round(0.002 * 5 / (4 + classes), 6)
-    phases = config.phases or (Phase(epochs=frozen, freeze="backbone"), Phase(epochs=free, lr=0.7))
+    batch = config.batch or batch_size(images)
+    lr0 = config.lr0 or RATE
+    own, why = _phases(config, images, fit)
+    phases = config.phases or own
     reasons = {
-        "phases": _choice(
-            config.phases, [phase.model_dump(mode="json") for phase in phases], f"from {images} images: {_EPOCHS}"
-        ),
+        "phases": _choice(config.phases, [phase.model_dump(mode="json") for phase in phases], why),
         "batch": _choice(config.batch, batch, f"from {images} images: {_BATCH}"),
-        "lr0": _choice(config.lr0, lr0, f"Ultralytics' rule for AdamW and {classes} classes"),
+        "lr0": _choice(config.lr0, lr0, _RATE),
     }
     ours: dict[str, tuple[Any, str]] = {
         "nbs": (batch, "every batch is a step; by default a step needs 64 images, which is 3 steps per epoch for 200"),
@@ -83,7 +92,31 @@ def choose(config: Train, images: int, classes: int) -> Recipe:
     reasons["ema"] = _choice(config.ema, config.ema or _EMA_SPAN, _EMA)
     reasons["best"] = _choice(None, f"the last epoch within {NOISE} of the highest val mAP50-95", _BEST)
     args = {**{key: value for key, (value, _) in ours.items()}, **config.args}
-    return Recipe(phases, batch, lr0, args, reasons, few_steps=True, ema=config.ema)
+    rounds = ROUNDS if config.recipe == "thorough" and not config.phases else 0
+    return Recipe(phases, batch, lr0, args, reasons, few_steps=True, ema=config.ema, rounds=rounds)
+
+
+def _phases(config: Train, images: int, fit: float | None) -> tuple[tuple[Phase, ...], str]:
+    """Return the phases of the recipe, and the reason."""
+    if config.recipe == "quick":
+        length = max(FEW, math.ceil(4 * QUICK_STEPS / max(images, 1)))
+        return (_quick(length),), f"quick: at least {FEW} epochs and {QUICK_STEPS} steps of four images, {_FIVE}"
+    frozen, free = epochs(images)
+    why = f"from {images} images: {_EPOCHS}"
+    if fit is not None:
+        why = f"{config.minutes:g} minutes pay for {fit:.1f} epochs of all layers here"
+        if fit < 2 * FEW:
+            return (_quick(max(1, int(fit / CACHED))),), f"{why}: {_FIVE}"
+        frozen = max(1, round(fit / 6))
+        free = max(1, round(fit - CACHED * frozen))
+    later: tuple[Phase, ...] = ()
+    if config.recipe == "thorough":
+        later, why = (Phase(epochs=free, lr=0.5),) * ROUNDS, f"{why}; {_ROUNDS}"
+    return (Phase(epochs=frozen, freeze="backbone"), Phase(epochs=free), *later), why
+
+
+def _quick(length: int) -> Phase:
+    return Phase(epochs=length, freeze=5, lr=2)
 
 
 def is_best(fitness: float, best: float) -> bool:
@@ -98,7 +131,13 @@ def _choice(given: Any, value: Any, reason: str) -> Choice:
     return {"value": value, "reason": reason if given is None else GIVEN}
 
 
-_EPOCHS = "unfrozen epochs that see about 2,000 images, at least 5; before them a quarter as many frozen ones"
+_EPOCHS = (
+    "unfrozen epochs that see about 1,500 images, at least 8, and 5 above 1,000 images; before them a quarter as many "
+    "frozen ones, on features computed once"
+)
+_FIVE = "the first five layers frozen and computed once"
+_ROUNDS = f"then up to {ROUNDS} rounds as long, at half the rate, while val gains more than its own noise"
+_RATE = "the same for any number of classes: Ultralytics' rule gives one class twice as much, and was no better"
 _BATCH = "4 below 1,500, 8 below 5,000, otherwise 16; few images need many steps"
 
 _EMA_SPAN = f"a twelfth of a phase of {LONG} epochs or more, and of a last phase of {FEW} or fewer"
@@ -120,11 +159,11 @@ _FEW_STEPS = {
 
 def epochs(images: int) -> tuple[int, int]:
     """Return the number of epochs of the frozen phase and of the unfrozen one."""
-    free = min(max(5, round(2000 / max(images, 1))), 60)
+    free = min(max(8 if images <= 1000 else 5, round(1500 / max(images, 1))), 60)
     return max(1, round(free / 4)), free
 
 
-def _batch(images: int) -> int:
+def batch_size(images: int) -> int:
     return 4 if images < 1500 else 8 if images < 5000 else 16
 
 

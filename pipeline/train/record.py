@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline import files
 from pipeline.records import receipt as receipt_record
-from pipeline.records.training import Proof, TrainedPhase, Training
+from pipeline.records.training import Gain, Proof, TrainedPhase, Training
 from pipeline.run import Run
 from pipeline.train.plan import PhasePlan
 from pipeline.train.recipe import Recipe, is_best
@@ -32,6 +32,7 @@ def of_phase(run: Run, plan: PhasePlan, folder: PhaseFolder, saved: Any, proof: 
         "best_epoch": progress["best_epoch"],
         # Ultralytics returns 0 if val has no objects.
         "best_fitness": progress["best_fitness"] if receipt_record.val_has_objects(run) else None,
+        "gain": _gain(run, plan.number),
         "freeze": list(plan.freeze),
         "lr0": plan.lr0,
         "lr_groups": plan.lr_groups.model_dump(),
@@ -45,6 +46,18 @@ def of_phase(run: Run, plan: PhasePlan, folder: PhaseFolder, saved: Any, proof: 
         "proof": proof,
         "seconds": seconds,
     }
+
+
+def _gain(run: Run, number: int) -> Gain | None:
+    from pipeline.train import gain
+
+    before, after = (PhaseFolder.of(run, one).matches for one in (number - 1, number))
+    return gain.between(before, after) if before.is_file() and after.is_file() else None
+
+
+def is_gain(phase: TrainedPhase) -> bool:
+    """Return whether a phase gained more on val than its own noise."""
+    return phase["gain"] is not None and phase["gain"]["map50_95"] > phase["gain"]["noise"]
 
 
 def best_phase(records: Sequence[TrainedPhase]) -> int:
@@ -82,8 +95,11 @@ def of_training(
     }
 
 
-def last_line(source: Source, records: Sequence[TrainedPhase], no_effect: str, model: Path) -> str:
-    """Return the summary line; `no_effect` is a warning about an ignored option, or empty."""
+def last_line(source: Source, records: Sequence[TrainedPhase], rounds: bool, no_effect: str, model: Path) -> str:
+    """Return the summary line; with `rounds` the last phase was trained to see whether it gains anything.
+
+    `no_effect` is a warning about an ignored option, or empty.
+    """
     best, epochs = best_phase(records), sum(record["epochs"] for record in records)
     fitness = records[best - 1]["best_fitness"]
     figure = "unknown" if fitness is None else f"{fitness:.3f}"
@@ -98,6 +114,16 @@ def last_line(source: Source, records: Sequence[TrainedPhase], no_effect: str, m
         f"in {sum(record['seconds'] for record in records):.0f} s, val mAP50-95 {figure} in phase {best}, "
         + (f"{frozen} frozen tensors proven unchanged" if frozen else "nothing frozen"),
         *unused,
+        *([_last_round(records[-1])] if rounds else []),
         *([no_effect] if no_effect else []),
     ]
     return f"{'; '.join(parts)} -> {model}"
+
+
+def _last_round(phase: TrainedPhase) -> str:
+    """Say what the last round gained in which time: another one would hardly gain more."""
+    gain = phase["gain"]
+    if gain is None:
+        return "val has no objects to tell what a round gains"
+    ends = f" ({gain['interval'][0]:+.3f} to {gain['interval'][1]:+.3f})" if gain["interval"] else ""
+    return f"the last round gained {gain['map50_95']:+.3f}{ends} in {phase['seconds']:.0f} s"

@@ -19,12 +19,14 @@ from pipeline.train.source import Source
 # As in the Makefile's TRAIN_CODE: a training that other code began starts again.
 SHARED = ("boxes", "files", "history", "parallel")
 UPSTREAM = ("__init__", "checkpoints", "environment", "loader")
-RECORDS = ("__init__", "base", "receipt", "training")
+RECORDS = ("__init__", "base", "coco", "metrics", "receipt", "training")
+METRICS = ("__init__", "bootstrap", "iou", "matching", "precision_recall")
 CODE = (
     *sorted(Path(__file__).parent.glob("*.py")),
     *(Path(__file__).parents[1] / f"{name}.py" for name in SHARED),
     *(Path(__file__).parents[1] / "upstream" / f"{name}.py" for name in UPSTREAM),
     *(Path(__file__).parents[1] / "records" / f"{name}.py" for name in RECORDS),
+    *(Path(__file__).parents[1] / "metrics" / f"{name}.py" for name in METRICS),
 )
 
 
@@ -68,6 +70,11 @@ class PhaseFolder:
     def precision(self) -> Path:
         """Numbers that the phase computes in, and why."""
         return self.path / "precision.json"
+
+    @property
+    def matches(self) -> Path:
+        """The predictions of the last epoch on val, matched with its objects."""
+        return self.path / "matches.npz"
 
     @property
     def progress(self) -> Path:

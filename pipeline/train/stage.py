@@ -2,6 +2,7 @@
 
 source      the source weights and the teacher             plan        the checked plan of each phase
 arguments   the keys that `train.args` may hold            recipe      the settings that the config leaves open
+budget      the epochs that `minutes` pay for             gain        what a phase gained on val
 resume      the files that survive a kill                  phase       one call of Ultralytics' trainer
 record      train.json and the summary line                freeze      the frozen layers, and the proof
 """
@@ -37,13 +38,16 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int | None = 
     data = YoloDataset.read(run.augmented / "data.yaml")
     start = source.find(config)
     teacher = source.find_teacher(config)
-    chosen = recipe.choose(config, len(data.files("train")), len(data.names))
-    plans = plan.phases(config, chosen, start, run)
     beginning = resume.beginning(config, seed, start, teacher, data)
+    images = len(data.files("train"))
+    plan.phases(config, recipe.choose(config, images), start, run)  # refuse before anything of an old run is deleted
     resume.continue_or_clear(run, beginning)
 
-    from pipeline.train import phase
+    from pipeline.train import budget, phase
 
+    fit = budget.epochs_that_fit(config, start.model, images, device, run.train / "minutes.json")
+    chosen = recipe.choose(config, images, fit)
+    plans = plan.phases(config, chosen, start, run)
     loaders = LOADERS if workers is None else workers
     shared = phase.Shared(run, chosen, config.imgsz, seed, device, loaders, teacher)
     records: list[TrainedPhase] = []
@@ -55,6 +59,8 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int | None = 
         folder.tidy()
         records.append(read_record(folder.record, TrainedPhase, f"delete {run.train} and `make train` again"))
         weights_file = folder.model
+        if one.number > len(plans) - chosen.rounds and not record.is_gain(records[-1]):
+            break  # another round would cost as much again
 
     history_plot.draw(run)
     kept = start.known_classes(data.names) if config.args.get("cls_remap", True) else []
@@ -64,7 +70,9 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int | None = 
     resume.finish(run)
     _drop_other_features(run, records)
     idle = workers is not None and not environment.is_gpu(device)
-    return record.last_line(start, records, "--workers has no effect on a CPU" if idle else "", run.model)
+    return record.last_line(
+        start, records, chosen.rounds > 0, "--workers has no effect on a CPU" if idle else "", run.model
+    )
 
 
 def _check_device(device: str) -> None:

@@ -19,7 +19,7 @@ from ultralytics.utils.torch_utils import unwrap_model
 
 from pipeline import files
 from pipeline.errors import PipelineError
-from pipeline.train import exact, features, few_steps, freeze, precision, precompute, rates
+from pipeline.train import exact, features, few_steps, freeze, gain, precision, precompute, rates
 from pipeline.train.cpu import CpuTrainer
 from pipeline.train.plan import PhasePlan
 from pipeline.train.recipe import is_best
@@ -65,15 +65,15 @@ class PhaseTrainer(CpuTrainer):
             build_yolo_dataset(self.args, img_path, batch, self.data, "val", rect, stride, fraction=fraction)
         )
         decision = precompute.attach(dataset, model, self.plan.cache, mode)
-        known = files.read_json(self.folder.features) if self.folder.features.is_file() else {}
-        files.write_json(self.folder.features, {**known, mode: decision})
+        if RANK in {-1, 0}:  # of the processes of several GPUs, one writes
+            known = files.read_json(self.folder.features) if self.folder.features.is_file() else {}
+            files.write_json(self.folder.features, {**known, mode: decision})
         return dataset
 
     def get_validator(self) -> Any:
         validator = super().get_validator()
-        if self.plan.cache:
-            assert type(validator) is DetectionValidator
-            validator.__class__ = features.FixedValidator
+        assert type(validator) is DetectionValidator
+        validator.__class__ = features.FixedValidator if self.plan.cache else gain.KeepingValidator
         return validator
 
     def build_optimizer(self, model: Any, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
@@ -95,7 +95,7 @@ class PhaseTrainer(CpuTrainer):
         if (state := self.folder.exact(self.start_epoch)).is_file():
             exact.restore(state, self)
         model = student(self.model)
-        self._choose_precision(model)
+        set_precision(self, model)
         if self.plan.by_step:
             few_steps.weigh_heads_alike(model)
         if self.plan.ema and self.ema:
@@ -103,13 +103,6 @@ class PhaseTrainer(CpuTrainer):
         self.frozen_before = freeze.snapshot(model, self.plan.freeze, buffers=self.plan.batchnorm.frozen == "eval")
         if RANK in {-1, 0} and not self.resume:
             files.write_json(self.folder.digests, freeze.digests_before(model, self.frozen_before))
-
-    def _choose_precision(self, model: Any) -> None:
-        if not self.folder.precision.is_file():  # a resumed phase keeps what it began with
-            chosen = precision.choose(self.plan.precision, model, self.batch_size, self.args.imgsz)
-            files.write_json(self.folder.precision, chosen)
-        if files.read_json(self.folder.precision)["value"] == "bf16":
-            precision.as_bfloat16(model)
 
     def _model_train(self) -> None:
         super()._model_train()
@@ -128,9 +121,17 @@ class PhaseTrainer(CpuTrainer):
             batch = features.with_images(batch, self.train_loader.dataset)
         super().plot_training_samples(batch, ni)
 
+    def plot_training_labels(self) -> None:
+        if self.plan.every_plot:
+            super().plot_training_labels()
+
     def validate(self) -> Any:
-        self.validator.args.plots = self.args.plots  # otherwise it keeps the setting of epochs without plots
+        self.validator.args.plots = self.args.plots and self.plan.every_plot
         return super().validate()
+
+    def plot_metrics(self) -> None:
+        if self.plan.every_plot:
+            super().plot_metrics()
 
     def _handle_nan_recovery(self, epoch: int) -> bool:
         # Ultralytics retries from its last checkpoint, and in a first epoch it continues with broken weights.
@@ -153,13 +154,20 @@ class PhaseTrainer(CpuTrainer):
         return bool(saved)
 
     def final_eval(self) -> None:
-        # Nobody reads Ultralytics' plots of earlier phases, and the validate stage computes the figures. If the last
-        # epoch is the best, its plots exist already, and Ultralytics would only validate and draw them again.
-        if self.plan.is_last and files.read_json(self.folder.progress)["best_epoch"] != self.epoch + 1:
-            files.copy(self.folder.best_epoch, self.best)
-            if self.plan.cache:
-                self.test_loader.dataset.features = None  # Ultralytics reloads best.pt, which needs images
-            super().final_eval()
+        """Do not validate the best epoch again: the stage `validate` does."""
+
+
+def set_precision(trainer: PhaseTrainer, model: Any) -> None:
+    """Let the model compute in bfloat16 if the phase's record says so; a resumed phase keeps what it began with."""
+    record = trainer.folder.precision
+    if record.is_file():
+        chosen = files.read_json(record)
+    else:
+        chosen = precision.choose(trainer.plan.precision, model, trainer.batch_size, trainer.args.imgsz)
+        if RANK in {-1, 0}:
+            files.write_json(record, chosen)
+    if chosen["value"] == "bf16":
+        precision.as_bfloat16(model)
 
 
 def keep_epoch(trainer: PhaseTrainer) -> None:
@@ -169,6 +177,8 @@ def keep_epoch(trainer: PhaseTrainer) -> None:
     best = {"best_epoch": epochs, "best_fitness": fitness}
     if is_best(float(trainer.fitness or 0), float(trainer.best_fitness or 0)):
         files.copy(trainer.last, folder.best_epoch)
+        if hasattr(trainer.validator, "kept"):
+            gain.keep(trainer.validator, folder.matches)
     else:
         best = {key: files.read_json(folder.progress)[key] for key in best}
     progress = {"epochs": epochs, **best, "batch": trainer.args.batch, "seconds": trainer.clock.seconds}

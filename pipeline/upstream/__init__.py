@@ -18,8 +18,8 @@ and with the code. Review it before raising the bound in pyproject.toml.
     engine.trainer.BaseTrainer.freeze_layer_names           which BatchNorm layers are frozen
     engine.trainer.BaseTrainer.lf                           the rate at a fraction of an epoch
     engine.validator.BaseValidator.match_predictions.iouv   all that this method needs of a validator, on a stand-in
-    engine.validator.BaseValidator.plots                    plots of the last epoch, but not of earlier ones
-    nn.tasks.DetectionModel._predict_once                   start behind the layers whose features are cached
+    engine.validator.BaseValidator.plots                    plots of the last epoch only if they are wanted
+    nn.tasks.DetectionModel._predict_once                   start behind cached layers; compute in bfloat16
     nn.tasks.DetectionModel.criterion                       a short phase weighs both heads equally
     utils.loss.E2ELoss.final_o2m                            the same
     utils.loss.E2ELoss.o2m                                  the same

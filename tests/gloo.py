@@ -1,0 +1,34 @@
+"""Two processes on one CPU in place of two GPUs, as Ultralytics would start them; over gloo."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+from torch import distributed
+from ultralytics.utils import LOCAL_RANK, RANK
+
+from pipeline.train.trainer import PhaseTrainer
+
+
+class TwoProcesses(PhaseTrainer):
+    """A PhaseTrainer for two devices, both of which are the CPU."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.world_size, self.ddp = 2, LOCAL_RANK == -1
+
+    def _setup_ddp(self) -> None:
+        distributed.init_process_group("gloo", rank=RANK, world_size=self.world_size)
+        whole = torch.nn.parallel.DistributedDataParallel
+
+        def on_a_cpu(model: Any, device_ids: Any, **settings: Any) -> Any:
+            return whole(model, **settings)
+
+        torch.nn.parallel.DistributedDataParallel = on_a_cpu  # type: ignore[assignment,misc]  # no device has a number
+
+    def save_model(self) -> bool:
+        with (self.folder.path / "writers.txt").open("a") as file:
+            print(os.getpid(), RANK, file=file)
+        return super().save_model()

@@ -1,0 +1,156 @@
+"""Bfloat16 on a CPU, what a phase gained on val, and the recipes that follow from both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import Trained, train_tiny
+
+from pipeline.files import read_json
+from pipeline.run import Run
+from pipeline.upstream import checkpoints, environment
+
+TWO = ({"epochs": 1, "freeze": "backbone"}, {"epochs": 1})
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    return dict(checkpoints.load(run.model)[0].state_dict())
+
+
+@pytest.fixture
+def run(trained: Trained, copy_of: Callable[[Run], Run]) -> Run:
+    return copy_of(trained.run)
+
+
+def test_bfloat16_trains_another_model_and_freezes_as_well(run: Run, start: Path, tmp_path: Path) -> None:
+    plain = train_tiny(run, start, *TWO, cache_features=False)
+    before = weights(run)
+    short = train_tiny(run, start, *TWO, cache_features=False, precision="bf16")
+    after = weights(run)
+    assert [phase["precision"]["value"] for phase in (*plain["phases"], *short["phases"])] == 2 * ["fp32"] + 2 * [
+        "bf16"
+    ]
+    frozen = short["phases"][0]["proof"]
+    assert frozen["frozen_tensors"] > 100 and frozen["frozen_sha256_before"] == frozen["frozen_sha256_after"]
+    assert {tensor.dtype for tensor in before.values()} == {tensor.dtype for tensor in after.values()}
+    # Rounding changes the weights, and no further than the few steps of 0.001 could move them apart.
+    moved = [
+        float((after[name].float() - before[name].float()).abs().max()) for name in before if "running" not in name
+    ]
+    assert 0 < max(moved) < 0.1
+
+
+def test_bfloat16_is_repeatable(run: Run, start: Path) -> None:
+    models = []
+    for _ in range(2):
+        train_tiny(run, start, precision="bf16")
+        models.append(weights(run))
+    assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
+
+
+def test_only_the_network_computes_in_bfloat16(start: Path) -> None:
+    environment.prepare()
+    from pipeline.train import precision
+
+    model = precision.as_bfloat16(checkpoints.load(start)[0].float())
+    seen = []
+    model.model[1].register_forward_hook(lambda module, given, output: seen.append(output.dtype))
+    image = torch.rand(1, 3, 64, 64)
+    outputs = precision._tensors(model.train()(image.requires_grad_()))
+    assert outputs and {tensor.dtype for tensor in outputs} == {torch.float32}
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    with torch.no_grad():
+        model.eval()(image)
+    assert seen == [torch.bfloat16, torch.float32]  # judged in 32 bits, as it is exported
+
+
+def test_auto_says_what_it_saw_and_answers_alike(start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    environment.prepare()
+    from pipeline.train import precision
+
+    monkeypatch.setattr(environment, "CACHE", tmp_path)
+    model = checkpoints.load(start)[0].float()
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
+    statistics = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    first = precision.choose("auto", model, 2, 64)
+    assert all(torch.equal(tensor, statistics[name]) for name, tensor in model.state_dict().items())
+    if "ms in bfloat16" not in first["reason"]:
+        assert first == {"value": "fp32", "reason": "this CPU has neither AVX512-BF16 nor AMX"}
+        return
+    [[key, (full, short)]] = read_json(tmp_path / "precision.json").items()
+    assert first["value"] == ("bf16" if short < precision.PAYS * full else "fp32")
+    for forged, value in (((1.0, 0.5), "bf16"), ((1.0, 0.95), "fp32"), ((1.0, 2.0), "fp32")):
+        (tmp_path / "precision.json").write_text(f'{{"{key}": {list(forged)}}}')
+        assert precision.choose("auto", model, 2, 64)["value"] == value
+
+
+def matches(path: Path, hits: list[bool]) -> Path:
+    """One prediction in each of so many images with one object, right or wrong."""
+    number = len(hits)
+    places = np.arange(number)
+    np.savez(
+        path,
+        images=places,
+        hits=np.repeat(np.array(hits)[:, None], 10, axis=1),
+        scores=np.full(number, 0.5),
+        classes=np.zeros(number, int),
+        labelled=places,
+        labels=np.zeros(number, int),
+        number=number,
+    )
+    return path
+
+
+def test_a_gain_is_judged_against_its_own_noise(tmp_path: Path) -> None:
+    environment.prepare()
+    from pipeline.train import gain, record
+
+    def gained(before: list[bool], after: list[bool]) -> Any:
+        return gain.between(matches(tmp_path / "a.npz", before), matches(tmp_path / "b.npz", after))
+
+    half, all_but_one = [True, False] * 20, [True] * 39 + [False]
+    assert gained(half, half) == {"map50_95": 0, "interval": [0, 0], "noise": 0}
+    better = gained(half, all_but_one)
+    assert better["map50_95"] > 0.4 and better["interval"][0] > 0.2
+    assert record.is_gain({"gain": better}) and not record.is_gain({"gain": gained(all_but_one, half)})  # type: ignore[typeddict-item]
+    one_more = gained(half, [True, True, *half[2:]])
+    assert 0 < one_more["map50_95"] < 2 * one_more["noise"]  # one image of forty: a draw without it gains nothing
+    assert not record.is_gain({"gain": gained(half, half)}) and not record.is_gain({"gain": None})  # type: ignore[typeddict-item]
+
+
+def test_the_kept_matches_are_those_of_the_figure(run: Run, start: Path) -> None:
+    record = train_tiny(run, start, {"epochs": 2}, {"epochs": 1}, lr0=0.005)
+    from pipeline.metrics import bootstrap
+    from pipeline.train import gain
+
+    first, second = (gain._read(run.train / f"phase{number}" / "matches.npz") for number in (1, 2))
+    figures = [float(bootstrap.with_draws(one).overall()["map50_95"][0]) for one in (first, second)]
+    # Ultralytics interpolates between its 101 points and we take COCO's steps; on few objects that is a point or two.
+    for phase, figure in zip(record["phases"], figures, strict=True):
+        assert figure == pytest.approx(phase["best_fitness"], abs=0.02)
+    assert record["phases"][0]["gain"] is None
+    assert record["phases"][1]["gain"]["map50_95"] == pytest.approx(figures[1] - figures[0], abs=1e-6)
+
+
+def test_thorough_stops_where_nothing_is_gained(run: Run, start: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline.train import recipe
+
+    monkeypatch.setattr(recipe, "epochs", lambda images: (1, 1))  # sixteen images would get sixty
+    # At such a rate no weight moves far enough to change a box, and BatchNorm that is frozen measures nothing.
+    record = train_tiny(run, start, phases=None, recipe="thorough", lr0=1e-12)
+    assert [phase["epochs"] for phase in record["phases"]] == [1, 1, 1]  # of up to six
+    assert len(record["recipe"]["phases"]["value"]) == 6
+
+
+def test_minutes_are_measured_once(run: Run, start: Path) -> None:
+    record = train_tiny(run, start, phases=None, minutes=0.01)
+    known = read_json(run.train / "minutes.json")
+    assert known["epochs"] == 1 and known["epoch_seconds"] > 0  # the least
+    assert record["recipe"]["phases"]["reason"].startswith("0.01 minutes pay for 1.0 epochs")
+    assert record["phases"][0]["epochs"] == 2  # on cached features, at half the price
