@@ -14,6 +14,7 @@ STAGES = {
     "convert": "turn annotations of any known format into an Ultralytics data set with a receipt",
     "augment": "make more training images by transforming the existing ones",
     "train": "fine-tune from COCO weights, in phases, with frozen layers",
+    "rank": "score weights to start from, and how deep one may freeze, from one pass over the images",
     "validate": "compute COCO metrics with error bars, error types and thresholds, and save the predictions",
     "inspect": "open the run as a FiftyOne data set, in the App on 127.0.0.1",
     "export": "write files for the device, each compared with the model on real images, in a bundle that tests itself",
@@ -28,7 +29,7 @@ OTHERS = {
 }
 # The commands on which these options have an effect. All stages accept them, so one set of options serves them all.
 USES = {
-    "--device": {"train", "validate", "inspect", "starter-weights", "study"},
+    "--device": {"train", "rank", "validate", "inspect", "starter-weights", "study"},
     "--workers": {"convert", "augment", "train", "starter-weights"},
 }
 AGAINST = {

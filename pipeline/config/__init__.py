@@ -3,6 +3,7 @@
     experiment    all sections of one file
     data          `convert` and `augment`
     training      `train`
+    rank          `rank`
     judging       `validate`, `inspect`, `report`
     export        `export`
     study         several ways to train, compared
