@@ -115,7 +115,7 @@ def _run(given: argparse.Namespace) -> str:
     if given.command == "study":
         from pipeline import study
 
-        return study.main(given.study, max(1, given.jobs), given.device)
+        return study.main(given.study, max(1, given.jobs), given.device, given.on)
     config, run = load(given.config), Run.of(given.config)
     if given.command == "params":
         from pipeline import params
