@@ -48,8 +48,8 @@ COMPARED := $(if $(AGAINST),--against $(AGAINST))
 # The code of each stage with everything that it imports (a test compares), except what every stage uses: config, run,
 # errors, logs.
 BASE_CODE := pipeline/boxes.py pipeline/files.py
-FORMATS := $(wildcard pipeline/formats/*.py) pipeline/database.py pipeline/walk.py
-UPSTREAM := pipeline/upstream/__init__.py pipeline/upstream/checkpoints.py pipeline/upstream/environment.py pipeline/parallel.py
+FORMATS := $(wildcard pipeline/formats/*.py) pipeline/database.py pipeline/lock.py pipeline/walk.py
+UPSTREAM := pipeline/upstream/__init__.py pipeline/upstream/checkpoints.py pipeline/upstream/environment.py pipeline/upstream/unfit.py pipeline/parallel.py
 IOU := pipeline/metrics/__init__.py pipeline/metrics/iou.py
 MATCHING := $(IOU) pipeline/metrics/matching.py pipeline/metrics/precision_recall.py
 RECORDS := $(addprefix pipeline/records/,__init__.py base.py)
@@ -59,10 +59,10 @@ LABELS := $(FIGURES) $(addprefix pipeline/records/,errors.py predictions.py)
 SAMPLE_CODE := $(wildcard pipeline/extras/*.py pipeline/extras/sample/*.py) pipeline/files.py pipeline/pixels.py
 CONVERT_CODE := $(wildcard pipeline/convert/*.py) $(BASE_CODE) $(RECORDS) pipeline/records/receipt.py $(FORMATS) $(IOU) pipeline/fixes.py pipeline/inputs.py pipeline/parallel.py
 AUGMENT_CODE := $(wildcard pipeline/augment/*.py) $(BASE_CODE) pipeline/parallel.py pipeline/pixels.py
-TRAIN_CODE := $(wildcard pipeline/train/*.py) $(BASE_CODE) $(UPSTREAM) pipeline/upstream/loader.py $(TRAINING) $(MATCHING) pipeline/metrics/bootstrap.py $(addprefix pipeline/records/,coco.py metrics.py) pipeline/history.py
-VALIDATE_CODE := $(wildcard pipeline/validate/*.py) $(BASE_CODE) $(FORMATS) $(UPSTREAM) pipeline/upstream/predictor.py $(wildcard pipeline/metrics/*.py) $(LABELS) pipeline/pixels.py
+TRAIN_CODE := $(wildcard pipeline/train/*.py) $(BASE_CODE) pipeline/sides.py $(UPSTREAM) pipeline/upstream/loader.py $(TRAINING) $(MATCHING) pipeline/metrics/bootstrap.py $(addprefix pipeline/records/,coco.py metrics.py) pipeline/history.py
+VALIDATE_CODE := $(wildcard pipeline/validate/*.py) $(BASE_CODE) pipeline/sides.py $(FORMATS) $(UPSTREAM) pipeline/upstream/predictor.py $(wildcard pipeline/metrics/*.py) $(LABELS) pipeline/pixels.py
 DEVICE_CODE := $(wildcard pipeline/device/*.py pipeline/device/runner/*.py)
-EXPORT_CODE := $(wildcard pipeline/export/*.py) $(BASE_CODE) $(DEVICE_CODE) $(UPSTREAM) pipeline/upstream/predictor.py $(MATCHING) pipeline/metrics/bootstrap.py $(FIGURES) pipeline/records/manifest.py pipeline/records/receipt.py pipeline/pixels.py
+EXPORT_CODE := $(wildcard pipeline/export/*.py) $(BASE_CODE) pipeline/sides.py $(DEVICE_CODE) $(UPSTREAM) pipeline/upstream/predictor.py $(MATCHING) pipeline/metrics/bootstrap.py $(FIGURES) pipeline/records/manifest.py pipeline/records/receipt.py pipeline/pixels.py
 REPORT_CODE := $(wildcard pipeline/report/*.py) $(BASE_CODE) $(MATCHING) pipeline/report/page.html.jinja pipeline/history.py $(LABELS) pipeline/records/manifest.py pipeline/records/receipt.py pipeline/pixels.py
 SAMPLE := data/raw/sample/annotations/test.json
 # Draw the sample only for configs that use it.

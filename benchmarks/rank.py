@@ -218,7 +218,10 @@ def main() -> None:
 ABOUT = """Scores come from one pass over
 the training images, and are better the higher they are. Real trainings are means over seeds: of the sources those of
 starter.md, of the depths those of train.md, and whatever rank.jsonl has. A depth is right if it costs at most 1.5
-points of mAP50-95. With so few trainings the intervals say little."""
+points of mAP50-95.
+
+**What it says.** Where sources have been trained, the scores order them as a fixed list does that never looks at an
+image. So nothing shows that they beat it, and `make rank` is no reason to prefer one good source to another."""
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "config_reference": {"config", "records"},
     "boxes": {"errors"},
     "pixels": {"errors"},
-    "database": {"errors", "logs"},
+    "database": {"errors", "lock", "logs"},
     "walk": set(),
     "device": set(),
     "formats": {"errors", "run", "boxes", "database", "formats", "walk"},
@@ -37,22 +37,25 @@ MAY_IMPORT = {
     "upstream": {"errors", "files", "logs", "parallel"},
     "records": {"errors", "files", "run"},
     "history": {"records", "run"},
+    "sides": {"boxes"},
+    "lock": {"errors", "files", "run"},
     **dict.fromkeys(STAGES, SHARED),
     "fixes": {"files", "boxes", "config", "errors", "metrics", "run"},
     "inspect": SHARED | {"database", "fixes", "parallel", "records", "upstream"},
     "convert": SHARED | {"parallel", "fixes", "inputs", "records", "walk"},
     "augment": SHARED | {"parallel"},
-    "train": SHARED | {"upstream", "history", "metrics", "records"},
+    "train": SHARED | {"upstream", "history", "metrics", "records", "sides"},
     "probing": {"boxes", "errors", "logs", "pixels"},
     "rank": SHARED | {"probing", "records", "upstream"},
     "report": SHARED | {"history", "metrics", "records"},
     "starter": {"boxes", "files", "parallel", "pixels", "sample", "train", "upstream"},
-    "validate": SHARED | {"metrics", "records", "upstream"},
-    "export": SHARED | {"device", "metrics", "parallel", "records", "upstream"},
+    "validate": SHARED | {"metrics", "records", "sides", "upstream"},
+    "export": SHARED | {"device", "metrics", "parallel", "records", "sides", "upstream"},
     "new": SHARED | {"convert", "parallel", "walk"},  # looks by convert's own rules
     # Splits and reads images by convert's rules, knows the phases by train's recipe, and draws in the report's style.
     "study": SHARED | {"convert", "history", "metrics", "parallel", "records", "report", "train"},
-    "__main__": {"config", "errors", "logs", "new", "options", "params", "run", "sample", "starter", "study"} | STAGES,
+    "__main__": {"config", "errors", "lock", "logs", "new", "options", "params", "run", "sample", "starter", "study"}
+    | STAGES,
 }
 USES_ULTRALYTICS = {"train", "starter", "upstream", "validate", "export"}
 
