@@ -22,6 +22,7 @@ FORMAT ?=
 # For `make study` only.
 STUDY ?=
 JOBS ?= 1
+ON ?= $(if $(RAY_ADDRESS),ray)
 
 NAME := $(basename $(notdir $(CONFIG)))
 RUN := runs/$(NAME)
@@ -168,9 +169,9 @@ bench-export: $(RUN)/export/manifest.json $(RUN)/report/index.html  ## measure t
 	$(call stage,report) $(COMPARED)
 
 # A trial is a make of its own in its own folder, so this one needs no prerequisites.
-study: | $(INSTALLED)  ## compare ways to train: STUDY=configs/studies/NAME.yaml, JOBS=N trials at a time
+study: | $(INSTALLED)  ## compare ways to train: STUDY=configs/studies/NAME.yaml, JOBS=N trials at a time, ON=ray on a cluster
 	@test -n '$(STUDY)' || { echo "error: name the study: make study STUDY=configs/studies/NAME.yaml" >&2; exit 2; }
-	@$(PIPELINE) study --study '$(STUDY)' --jobs '$(JOBS)' $(ON_DEVICE)
+	@$(PIPELINE) study --study '$(STUDY)' --jobs '$(JOBS)' $(if $(ON),--on '$(ON)') $(ON_DEVICE)
 
 sample: $(SAMPLE)  ## draw the sample data set (automatic if a config needs it)
 $(SAMPLE): $(SAMPLE_CODE) | $(INSTALLED)

@@ -118,12 +118,12 @@ def _run(given: argparse.Namespace) -> str:
         from pipeline import new
 
         return new.main(given.source, given.config, given.format)
-    if (against := getattr(given, "against", None)) is not None and against.is_file():
-        raise PipelineError(f"--against {against}: is a file; name the folder of a validated run, such as runs/OTHER")
     if given.command == "study":
         from pipeline import study
 
-        return study.main(given.study, max(1, given.jobs), given.device)
+        return study.main(given.study, max(1, given.jobs), given.device, given.on)
+    if (against := getattr(given, "against", None)) is not None and against.is_file():
+        raise PipelineError(f"--against {against}: is a file; name the folder of a validated run, such as runs/OTHER")
     config, run = load(given.config), Run.of(given.config)
     lock.check_config(run, given.config)
     if given.command in ("params", "train"):
