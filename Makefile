@@ -13,9 +13,16 @@ DEVICE ?=
 WORKERS ?=
 AGAINST ?=
 VERBOSE ?=
+# For `make label` only.
+AS ?=
+NOAPP ?=
 # For `make new` only.
 SOURCE ?=
 FORMAT ?=
+# For `make study` only.
+STUDY ?=
+JOBS ?= 1
+ON ?= $(if $(RAY_ADDRESS),ray)
 
 NAME := $(basename $(notdir $(CONFIG)))
 RUN := runs/$(NAME)
@@ -53,10 +60,10 @@ TRAINING := $(RECORDS) $(addprefix pipeline/records/,receipt.py tile_account.py 
 FIGURES := $(RECORDS) $(addprefix pipeline/records/,coco.py metrics.py training.py)
 LABELS := $(FIGURES) $(addprefix pipeline/records/,errors.py predictions.py)
 SAMPLE_CODE := $(wildcard pipeline/extras/*.py pipeline/extras/sample/*.py) pipeline/files.py pipeline/pixels.py
-CONVERT_CODE := $(wildcard pipeline/convert/*.py) $(BASE_CODE) $(RECORDS) pipeline/records/receipt.py $(FORMATS) $(IOU) pipeline/fixes.py pipeline/inputs.py pipeline/parallel.py
+CONVERT_CODE := $(wildcard pipeline/convert/*.py pipeline/image_files/*.py) $(BASE_CODE) $(RECORDS) pipeline/records/receipt.py $(FORMATS) $(IOU) pipeline/fixes.py pipeline/inputs.py pipeline/labels.py pipeline/parallel.py
 TILING := $(wildcard pipeline/tiling/*.py) $(RECORDS) $(addprefix pipeline/records/,tile_account.py tiles.py) pipeline/parallel.py pipeline/pixels.py
 AUGMENT_CODE := $(wildcard pipeline/augment/*.py) $(BASE_CODE) $(TILING)
-TRAIN_CODE := $(wildcard pipeline/train/*.py) $(BASE_CODE) pipeline/sides.py $(UPSTREAM) pipeline/upstream/loader.py $(TRAINING) $(MATCHING) pipeline/metrics/bootstrap.py $(addprefix pipeline/records/,coco.py metrics.py) pipeline/history.py
+TRAIN_CODE := $(wildcard pipeline/train/*.py pipeline/probing/*.py) pipeline/pixels.py $(BASE_CODE) pipeline/sides.py $(UPSTREAM) pipeline/upstream/loader.py $(TRAINING) $(MATCHING) pipeline/metrics/bootstrap.py $(addprefix pipeline/records/,coco.py metrics.py) pipeline/history.py
 DEVICE_CODE := $(wildcard pipeline/device/*.py pipeline/device/runner/*.py)
 VALIDATE_CODE := $(wildcard pipeline/validate/*.py) $(BASE_CODE) pipeline/sides.py $(DEVICE_CODE) $(FORMATS) $(UPSTREAM) pipeline/upstream/predictor.py $(wildcard pipeline/metrics/*.py) $(LABELS) pipeline/records/tiles.py pipeline/pixels.py
 EXPORT_CODE := $(wildcard pipeline/export/*.py) $(BASE_CODE) pipeline/sides.py $(DEVICE_CODE) $(UPSTREAM) pipeline/upstream/predictor.py $(MATCHING) pipeline/metrics/bootstrap.py $(FIGURES) $(addprefix pipeline/records/,manifest.py receipt.py tiles.py) pipeline/pixels.py
@@ -70,7 +77,7 @@ DRAWN := $(call drawn,sample,$(SAMPLE)) $(call drawn,sample-large,$(LARGE))
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help setup new params sample sample-large convert augment train validate inspect export report all test test-fast lint bench bench-convert bench-augment bench-export starter-weights litert device-python tensorrt database clean
+.PHONY: help setup new params sample sample-large convert augment train rank validate inspect export report label all test test-fast lint bench bench-convert bench-augment bench-export study starter-weights litert device-python tensorrt database clean
 
 help:  ## show this page
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -147,12 +154,24 @@ all: validate export report  ## run every stage except the App
 convert augment train validate export report:
 	@$(if $(filter $@,$(RAN)),:,echo "$@: up to date in $(RUN)")
 
+# Always looks anew: its answer depends on weights that the config need not name.
+rank: $(RUN)/dataset/data.yaml  ## score weights to start from (`rank.weights`), and how deep one may freeze
+	$(call stage,rank) $(ON_DEVICE)
+
 inspect: $(RUN)/metrics.json $(RUN)/params/inspect.json  ## show the errors in FiftyOne, and tag what to fix
 	$(call stage,inspect) $(ON_DEVICE) $(COMPARED)
+
+label: $(RUN)/metrics.json  ## choose what to label next of a folder of images, with boxes drawn beforehand
+	$(call stage,label) $(ON_DEVICE) $(IN_WORKERS) $(if $(AS),--as $(AS)) $(if $(filter-out 0,$(NOAPP)),--no-app)
 
 bench-export: $(RUN)/export/manifest.json $(RUN)/report/index.html  ## measure the speed of each artefact and add it to the report
 	$(call stage,export) --bench
 	$(call stage,report) $(COMPARED)
+
+# A trial is a make of its own in its own folder, so this one needs no prerequisites.
+study: | $(INSTALLED)  ## compare ways to train: STUDY=configs/studies/NAME.yaml, JOBS=N trials at a time, ON=ray on a cluster
+	@test -n '$(STUDY)' || { echo "error: name the study: make study STUDY=configs/studies/NAME.yaml" >&2; exit 2; }
+	@$(PIPELINE) study --study '$(STUDY)' --jobs '$(JOBS)' $(if $(ON),--on '$(ON)') $(ON_DEVICE)
 
 sample: $(SAMPLE)  ## draw the sample data set (automatic if a config needs it)
 $(SAMPLE): $(SAMPLE_CODE) | $(INSTALLED)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import resource
 import subprocess
 import sys
@@ -149,7 +150,7 @@ def _sahi(way: dict[str, Any]) -> Any:
 
 def precision(truth: dict[str, Any], found: list[Any]) -> tuple[float, float]:
     """mAP50-95 and mAP50 of all boxes: COCO counts a hundred of a class, and these images hold more."""
-    matches = match(truth, found, None)  # type: ignore[arg-type]
+    matches = match(truth, found, math.inf)  # type: ignore[arg-type]
     figures = bootstrap.figures(matches, bootstrap.once(len(truth["images"]))).overall()
     return float(figures["map50_95"][0]), float(figures["map50"][0])
 

@@ -75,6 +75,8 @@ def _log(given: argparse.Namespace) -> Path | None:
         from pipeline.new import stage
 
         return Run.of(given.config or stage.config_for(given.source)).log("new")
+    if given.command == "study":
+        return Path("runs/studies", given.study.stem, "logs", "study.log")
     return Run.of(given.config).log("bench-export" if getattr(given, "bench", False) else given.command)
 
 
@@ -116,6 +118,10 @@ def _run(given: argparse.Namespace) -> str:
         from pipeline import new
 
         return new.main(given.source, given.config, given.format)
+    if given.command == "study":
+        from pipeline import study
+
+        return study.main(given.study, max(1, given.jobs), given.device, given.on)
     if (against := getattr(given, "against", None)) is not None and against.is_file():
         raise PipelineError(f"--against {against}: is a file; name the folder of a validated run, such as runs/OTHER")
     config, run = load(given.config), Run.of(given.config)
@@ -135,7 +141,8 @@ def _run(given: argparse.Namespace) -> str:
 def _convert(config: Config, run: Run, given: argparse.Namespace) -> str:
     from pipeline import convert
 
-    return convert.main(config.convert, run, config.seed, given.workers)
+    pool = config.label.pool if config.label else None
+    return convert.main(config.convert, run, config.seed, given.workers, pool)
 
 
 def _augment(config: Config, run: Run, given: argparse.Namespace) -> str:
@@ -148,6 +155,12 @@ def _train(config: Config, run: Run, given: argparse.Namespace) -> str:
     from pipeline import train
 
     return train.main(config.train, run, config.seed, given.device, given.workers)
+
+
+def _rank(config: Config, run: Run, given: argparse.Namespace) -> str:
+    from pipeline import rank
+
+    return rank.main(config.rank, config.train, run, config.seed, given.device)
 
 
 def _validate(config: Config, run: Run, given: argparse.Namespace) -> str:
@@ -180,14 +193,28 @@ def _report(config: Config, run: Run, given: argparse.Namespace) -> str:
     return report.main(config.report, run, given.against)
 
 
+def _label(config: Config, run: Run, given: argparse.Namespace) -> str:
+    from pipeline.label import correct, stage, tools
+
+    if given.save:
+        return tools.save(run, given.tool, given.all) if given.tool else correct.save(run, given.all)
+    said = stage.main(config.label, config.convert.source, run, config.seed, given.device, given.workers)
+    if given.no_app and not given.tool:
+        return said
+    logs.say(f"label: {said}")
+    return tools.lay_out(run, given.tool) if given.tool else correct.main(run, given.port)
+
+
 STAGE_CALLS: dict[str, Callable[[Config, Run, argparse.Namespace], str]] = {
     "convert": _convert,
     "augment": _augment,
     "train": _train,
+    "rank": _rank,
     "validate": _validate,
     "inspect": _inspect,
     "export": _export,
     "report": _report,
+    "label": _label,
 }
 
 

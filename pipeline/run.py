@@ -81,6 +81,11 @@ class Run:
         return self.root / "metrics.json"
 
     @property
+    def ranking(self) -> Path:
+        """The scores of weights to start from, which `rank` computed."""
+        return self.root / "rank.json"
+
+    @property
     def comparison(self) -> Path:
         """The comparison of this run's metrics with those of another run."""
         return self.root / "comparison.json"
@@ -121,3 +126,17 @@ class Run:
     def export_refused(self) -> Path:
         """The manifest of a refused export, with all its figures."""
         return self.root / "export_refused.json"
+
+    @property
+    def label(self) -> Path:
+        return self.root / "label"
+
+    @property
+    def label_next(self) -> Path:
+        """What to label next, with the boxes that the model draws beforehand."""
+        return self.label / "next.json"
+
+    @property
+    def label_rounds(self) -> Path:
+        """What was known at each batch so far."""
+        return self.label / "rounds.json"

@@ -9,6 +9,8 @@ from pydantic import Field
 from pipeline.config.data import Augment, Convert
 from pipeline.config.export import Export
 from pipeline.config.judging import Inspect, Report, Validate
+from pipeline.config.label import Label
+from pipeline.config.rank import Rank
 from pipeline.config.section import Section
 from pipeline.config.tiles import Tiles
 from pipeline.config.training import Train
@@ -27,6 +29,8 @@ class Config(Section):
     """More training images."""
     train: Train = Train()
     """Training in phases."""
+    rank: Rank = Rank()
+    """Weights to compare before training."""
     # BaseModel.validate exists; the word stays `validate` wherever people see it.
     validate_: Validate = Field(default=Validate(), alias="validate")
     """Figures, errors and thresholds."""
@@ -36,6 +40,8 @@ class Config(Section):
     """The run on one page."""
     export: Export = Export()
     """Bundles for the device."""
+    label: Label | None = None
+    """What to label next, from a folder of images without labels."""
 
     def section(self, stage: str) -> Section:
         section = getattr(self, "validate_" if stage == "validate" else stage)

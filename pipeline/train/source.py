@@ -10,7 +10,7 @@ from typing import Any
 from pipeline import files
 from pipeline.config.training import Train
 from pipeline.errors import ConfigError
-from pipeline.upstream import checkpoints, unfit
+from pipeline.upstream import checkpoints
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +40,8 @@ def find(config: Train) -> Source:
     """Find and load the source weights. Raises WeightsError, or ConfigError for a .yaml that describes no model."""
     path = checkpoints.find(config.weights, config.fallback)
     instead_of = config.weights if path.name != Path(config.weights).name else None
-    return Source(path, _random_model(path) if path.suffix == ".yaml" else checkpoints.load(path)[0], instead_of)
-
-
-def _random_model(path: Path) -> Any:
-    from ultralytics.nn.tasks import DetectionModel, guess_model_task, yaml_model_load
-
-    try:
-        layers = yaml_model_load(path)
-        if wrong := unfit.yaml(layers, guess_model_task(layers)):
-            raise ConfigError(f"train.weights: {path}: {wrong.replace('.pt', '.yaml')}")
-        return DetectionModel(str(path), verbose=False)
-    except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ConfigError(f"train.weights: {path}: {' '.join(str(error).split())}") from None
+    model = checkpoints.untrained(path, "train.weights") if path.suffix == ".yaml" else checkpoints.load(path)[0]
+    return Source(path, model, instead_of)
 
 
 def find_teacher(config: Train) -> Path | None:

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 from pipeline import files, logs
-from pipeline.errors import DataError, WeightsError, did_you_mean
+from pipeline.errors import ConfigError, DataError, WeightsError, did_you_mean
 from pipeline.upstream import unfit
 
 HOME = Path("data/weights")
@@ -149,6 +149,19 @@ def load(path: Path) -> tuple[Any, dict[str, Any]]:
     if wrong := unfit.model(model):
         raise WeightsError(f"{path}: {wrong}")
     return model, checkpoint
+
+
+def untrained(path: Path, key: str) -> Any:
+    """Return a model with random weights from its .yaml. Raises ConfigError, which names `key`, if it is no model."""
+    from ultralytics.nn.tasks import DetectionModel, guess_model_task, yaml_model_load
+
+    try:
+        layers = yaml_model_load(path)
+        if wrong := unfit.yaml(layers, guess_model_task(layers)):
+            raise ConfigError(f"{key}: {path}: {wrong.replace('.pt', '.yaml')}")
+        return DetectionModel(str(path), verbose=False)
+    except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{key}: {path}: {' '.join(str(error).split())}") from None
 
 
 def imgsz_of(model_file: Path) -> int:

@@ -104,7 +104,7 @@ def main(config: Validate, run: Run, device: str, against: Path | None = None) -
     if nothing and (small := sides.too_small(dataset, "train", imgsz, tiling and tiling["size"])):
         logs.say(f"validate: {small}")
     fullest = max(most(record["image_id"] for record in truth["annotations"]) for truth, _ in measured.values())
-    if fullest > config.max_det:
+    if not tiling and fullest > config.max_det:  # of each view so many can be found
         logs.say(
             f"validate: an image holds {fullest} objects, and no more than {config.max_det} can be found; "
             f"set validate.max_det to {2 * fullest}"
