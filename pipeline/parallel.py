@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
@@ -11,6 +12,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing import forkserver
+from pathlib import Path
 from threading import Thread
 from typing import TypeVar
 
@@ -30,12 +32,52 @@ AHEAD = 4  # tasks queued per worker, so that memory does not grow with the numb
 
 def cores() -> int:
     """Return how many cores this process may use; in a container these are fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    # Rounded down: of two threads on one and a half cores, each waits for the other.
+    return max(1, math.floor(min(own, quota())))
 
 
-def processes(workers: int | None, items: int) -> int:
-    """Return the number of worker processes for `items` when `workers` are requested (None: one per core)."""
-    return min(cores() if workers is None else workers, items // WORTH_A_PROCESS)
+def quota(root: Path = Path("/")) -> float:
+    """Return how many CPUs' time the control groups of this process allow (`docker --cpus`); infinite without a limit.
+
+    A group is bound by the limits of those above it. In a container the groups may have names of the host that are
+    not there, and the files are those of the top folder.
+    """
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except (OSError, UnicodeDecodeError):  # not Linux
+        return math.inf
+    allowed = [math.inf]
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        for mount in (controllers, "cpu", "cpu,cpuacct") if controllers else ("", "unified"):
+            top = root / "sys/fs/cgroup" / mount
+            group = top / path.strip("/")
+            allowed += [_limit(folder) for folder in (group, *group.parents) if folder.is_relative_to(top)]
+    return min(allowed)
+
+
+def _limit(group: Path) -> float:
+    """Read the limit of one group, in CPUs: `cpu.max` of version 2, or the two files of version 1."""
+    for names in (["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]):
+        try:
+            words = " ".join((group / name).read_text() for name in names).split()
+            share, period = float(words[0]), float(words[1])
+        except (OSError, ValueError, IndexError):  # no such file; "max" and -1 are no limit
+            continue
+        if share > 0 and period > 0:
+            return share / period
+    return math.inf
+
+
+def processes(workers: int | None, items: int, each: int = 1) -> int:
+    """Return the number of worker processes for `items` when `workers` are requested (None: one per core).
+
+    An item takes as long as `each` ordinary ones.
+    """
+    return min(cores() if workers is None else workers, items * each // WORTH_A_PROCESS)
 
 
 def no_effect(workers: int | None, used: int, why: str) -> str:
@@ -44,16 +86,18 @@ def no_effect(workers: int | None, used: int, why: str) -> str:
 
 
 def ordered(
-    function: Callable[[Item], Result], items: Sequence[Item], workers: int | None, description: str
+    function: Callable[[Item], Result], items: Sequence[Item], workers: int | None, description: str, each: int = 1
 ) -> Iterator[Result]:
     """Yield `function(item)` in order, using `workers` processes (None: one per core; 0 or 1: in-process).
 
-    Exceptions of `function` are raised here. Function, items and results must be picklable.
+    Exceptions of `function` are raised here. Function, items and results must be picklable. An item takes as long as
+    `each` ordinary ones.
     """
-    workers = processes(workers, len(items))
+    workers = processes(workers, len(items), each)
+    chunk = max(1, CHUNK // each)
     bar = logs.progress(description=description, total=len(items))
     with bar:
-        for result in map(function, items) if workers < 2 else _by_processes(function, items, workers):
+        for result in map(function, items) if workers < 2 else _by_processes(function, items, workers, chunk):
             bar.update()
             yield result
 
@@ -74,11 +118,13 @@ def start(preload: Sequence[str] = ()) -> None:
         signal.signal(signal.SIGINT, before)
 
 
-def _by_processes(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
+def _by_processes(
+    function: Callable[[Item], Result], items: Sequence[Item], workers: int, size: int
+) -> Iterator[Result]:
     # Not `fork`: by now there may be threads, and a fork copies their locks but not the threads that hold them.
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context(method), initializer=_begin)
-    chunks = (items[first : first + CHUNK] for first in range(0, len(items), CHUNK))
+    chunks = (items[first : first + size] for first in range(0, len(items), size))
     waiting: deque[Future[list[Result]]] = deque()
     try:
         for chunk in islice(chunks, workers * AHEAD):

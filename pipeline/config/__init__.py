@@ -2,9 +2,12 @@
 
     experiment    all sections of one file
     data          `convert` and `augment`
+    tiles         `tiles`
     training      `train`
+    rank          `rank`
     judging       `validate`, `inspect`, `report`
     export        `export`
+    study         several ways to train, compared
     label         `label`
     loading       reads a file and tells all errors at once
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import logs
+from pipeline import logs, sides
 from pipeline.boxes import YoloDataset
 from pipeline.config.export import Limits
 from pipeline.device import runner
@@ -87,9 +87,9 @@ class Gate:
         seen = Seen([], [])
         for path in logs.progress(self.images, description):
             picture = runner.read_image(path)
-            raw = model.forward(runner.prepare(picture, model.spec["input"]))
-            seen.single.append(model.read(raw, picture.shape, self.settings.conf))
-            seen.every.append(model.read(raw, picture.shape, self.settings.conf, every_label=True))
+            single, every = model.look(picture, self.settings.conf, (False, True))
+            seen.single.append(single)
+            seen.every.append(every)
         return seen
 
     def judge(self, model: runner.Model, nms: bool | None, limits: Limits, description: str) -> tuple[Verdict, Seen]:
@@ -112,17 +112,23 @@ class Gate:
             "score_shift": {name: parity.shift_of(index) for index, name in enumerate(names)},
             "limits": limits.model_dump(exclude_none=True),
         }
-        breaches = parity.breaches(limits) + _ap_breaches(drop, limits)
-        return Verdict(breaches, figures, parity.worst, self._note(conf, parity.boxes)), seen
+        lower, proven = _lower(drop, limits)
+        broken = {**parity.broken(limits), **({"max_ap_drop": lower} if proven else {})}
+        breaches = [f"{line} (export.limits.{limits.precision}.{key})" for key, line in broken.items()]
+        chance = f"{lower}, which may be chance" if lower and not proven else ""
+        notes = [note for note in (self._note(conf, parity.boxes, model.size), chance) if note]
+        return Verdict(breaches, figures, parity.worst, "; ".join(notes)), seen
 
     def from_score(self, seen: Seen) -> float:
         """Return the lowest score to compare: `export.conf`, or half of the model's best score if none reaches it."""
         best = max(float(found.scores.max(initial=0.0)) for found in seen.single)
         return best / 2 if 0 < best < self.conf else self.conf
 
-    def _note(self, conf: float, boxes: int) -> str:
+    def _note(self, conf: float, boxes: int, imgsz: int) -> str:
         if not boxes:
-            return "the model finds nothing in these images, so nothing is proven; train longer"
+            tiling = self.settings.tiling
+            why = sides.too_small(self.dataset, "train", imgsz, tiling and tiling["size"]) or "train longer"
+            return f"the model finds nothing in these images, so nothing is proven; {why}"
         return "" if conf == self.conf else f"no box reaches {self.conf:g}, so those from {conf:.2g} were compared"
 
 
@@ -145,11 +151,13 @@ class Verdict:
         return f"{', '.join(self.breaches)}{worst}"
 
 
-def _ap_breaches(drop: Drop, limits: Limits) -> list[str]:
+def _lower(drop: Drop, limits: Limits) -> tuple[str, bool]:
+    """Return a line about a loss beyond the limit, and whether its interval proves a loss; "" within the limit."""
     if limits.max_ap_drop is None or drop["points"] is None or drop["points"] <= limits.max_ap_drop:
-        return []
+        return "", False
     low, high = drop["interval"] or (drop["points"], drop["points"])
-    return [f"mAP50-95 {drop['points']:.2f} points lower ({low:.2f} to {high:.2f}), {limits.max_ap_drop:g} allowed"]
+    line = f"mAP50-95 {drop['points']:.2f} points lower ({low:.2f} to {high:.2f}), {limits.max_ap_drop:g} allowed"
+    return line, low > 0
 
 
 def _raw(references: list[tuple[Any, Any]], model: runner.Model) -> dict[str, Any]:
@@ -169,7 +177,7 @@ def _raw(references: list[tuple[Any, Any]], model: runner.Model) -> dict[str, An
 def _predict(
     model_file: Path, images: list[Path], imgsz: int, nms_free: bool, validated: Settings = AS_IT_COMES
 ) -> tuple[Seen, list[tuple[Any, Any]]]:
-    """Run the model in Ultralytics' predictor on the CPU, one square image at a time, as a device does."""
+    """Run the model in Ultralytics' predictor on the CPU, one square image or view at a time, as a device does."""
     from ultralytics import YOLO
 
     from pipeline.upstream import predictor
@@ -182,17 +190,14 @@ def _predict(
         settings["nms"] = False
         model.model.model[-1].max_det = validated.max_det  # this head limits its detections itself
     for path in logs.progress(images, "export: model"):
-        [(best, every)] = predictor.predict(model, str(path), "cpu", **settings)
-        seen.single.append(_found(best.boxes))
-        seen.every.append(_found(every.boxes))
+        picture = runner.read_image(path) if validated.tiling else None
+        if picture is not None and len(runner.views(picture.shape, validated.tiling)) > 1:
+            found = predictor.through_views(model, picture, validated.tiling, "cpu", 1, **settings)
+        else:
+            [(best, every)] = predictor.predict(model, str(path), "cpu", **settings)
+            found = predictor.found(best.boxes), predictor.found(every.boxes)
+        seen.single.append(found[0])
+        seen.every.append(found[1])
         if len(raw) < RAW_IMAGES and not nms_free:
             raw.append(tuple(tensor.float().cpu().numpy() for tensor in model.predictor.tensors))
     return seen, raw
-
-
-def _found(boxes: Any) -> Found:
-    boxes = boxes.cpu().numpy()
-    corners = boxes.xyxy.astype(float)
-    # A barely trained model predicts some boxes with negative sides; the runner drops them too.
-    solid = (corners[:, 2:] > corners[:, :2]).all(axis=1)
-    return Found(corners, boxes.conf.astype(float), boxes.cls.astype(int)).only(solid)
