@@ -33,8 +33,8 @@ the project's own training. Differences are from `random` with the same seed at 
 
 What it shows: by doubt alone the result is no better than chance and varies most; the default, both with a share of
 chance, is not worse than chance here. What it does not: a saving of a quarter of the boxes, other data sets than
-those below, and the share of boxes that stay untouched with a trained model, whose boxes lie much better than those
-of this small one.
+those below, and the share of boxes that stay untouched with a trained
+model: this small one places boxes badly.
 """
 
 
