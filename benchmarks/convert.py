@@ -92,8 +92,8 @@ def ours(source: Path, target: Path) -> float:
     from pipeline.boxes import write_labels
     from pipeline.config.data import Convert
     from pipeline.convert import receipt, stage
-    from pipeline.convert.images import Checked
     from pipeline.formats.source import Source
+    from pipeline.image_files.reading import Checked
 
     @formats.without_collection()  # as convert.main
     def judge_and_write(read: Source) -> None:
@@ -180,12 +180,12 @@ class Watched(threading.Thread):
 def extra(source: Path, target: Path) -> float:
     """Print the cost of checking the pixels, which no other tool does."""
     from pipeline import formats, parallel
-    from pipeline.convert import duplicates, images
+    from pipeline.image_files import duplicates, reading
 
     paths = [item.image for item in formats.read(source, "coco")[1].images]
     start = time.perf_counter()
     with Watched() as watched:
-        checked = list(parallel.ordered(images.check, paths, None, "check"))
+        checked = list(parallel.ordered(reading.check, paths, None, "check"))
     read = time.perf_counter()
     duplicates.near_duplicates([item.fingerprint for item in checked if item.fingerprint])
     done = time.perf_counter()

@@ -109,7 +109,7 @@ def _run(given: argparse.Namespace) -> str:
     if given.command == "sample":
         from pipeline.extras import sample
 
-        return sample.main()
+        return sample.main(large=given.large)
     if given.command == "starter-weights":
         from pipeline.extras import starter
 
@@ -141,13 +141,14 @@ def _run(given: argparse.Namespace) -> str:
 def _convert(config: Config, run: Run, given: argparse.Namespace) -> str:
     from pipeline import convert
 
-    return convert.main(config.convert, run, config.seed, given.workers)
+    pool = config.label.pool if config.label else None
+    return convert.main(config.convert, run, config.seed, given.workers, pool)
 
 
 def _augment(config: Config, run: Run, given: argparse.Namespace) -> str:
     from pipeline import augment
 
-    return augment.main(config.augment, run, config.seed, given.workers)
+    return augment.main(config.augment, run, config.seed, given.workers, config.tiles, config.train.imgsz)
 
 
 def _train(config: Config, run: Run, given: argparse.Namespace) -> str:
@@ -192,6 +193,18 @@ def _report(config: Config, run: Run, given: argparse.Namespace) -> str:
     return report.main(config.report, run, given.against)
 
 
+def _label(config: Config, run: Run, given: argparse.Namespace) -> str:
+    from pipeline.label import correct, stage, tools
+
+    if given.save:
+        return tools.save(run, given.tool, given.all) if given.tool else correct.save(run, given.all)
+    said = stage.main(config.label, config.convert.source, run, config.seed, given.device, given.workers)
+    if given.no_app and not given.tool:
+        return said
+    logs.say(f"label: {said}")
+    return tools.lay_out(run, given.tool) if given.tool else correct.main(run, given.port)
+
+
 STAGE_CALLS: dict[str, Callable[[Config, Run, argparse.Namespace], str]] = {
     "convert": _convert,
     "augment": _augment,
@@ -201,6 +214,7 @@ STAGE_CALLS: dict[str, Callable[[Config, Run, argparse.Namespace], str]] = {
     "inspect": _inspect,
     "export": _export,
     "report": _report,
+    "label": _label,
 }
 
 

@@ -19,6 +19,7 @@ STAGES = {
     "inspect": "open the run as a FiftyOne data set, in the App on 127.0.0.1",
     "export": "write files for the device, each compared with the model on real images, in a bundle that tests itself",
     "report": "show the run on one HTML page",
+    "label": "choose images to label next, with boxes drawn beforehand, and open them to correct the boxes",
 }
 OTHERS = {
     "new": "look at a folder of labelled images and write a config for it",
@@ -27,10 +28,11 @@ OTHERS = {
     "sample": "draw the sample data set into data/raw/sample",
     "starter-weights": "draw scenes and train data/weights/starter-yolo26n.pt on them (hours)",
 }
+TOOLS = ("labelstudio", "cvat", "labelme", "xanylabeling", "coco", "yolo")  # a test compares with label/layouts.py
 # The commands on which these options have an effect. All stages accept them, so one set of options serves them all.
 USES = {
-    "--device": {"train", "rank", "validate", "inspect", "starter-weights", "study"},
-    "--workers": {"convert", "augment", "train", "starter-weights"},
+    "--device": {"train", "rank", "validate", "inspect", "label", "starter-weights", "study"},
+    "--workers": {"convert", "augment", "train", "label", "starter-weights"},
 }
 AGAINST = {
     "validate": "compare with runs/OTHER on the same images; existing predictions are reused",
@@ -103,12 +105,24 @@ def _add_common(command: argparse.ArgumentParser) -> None:
 
 
 def _add_own(command: argparse.ArgumentParser, name: str) -> None:
+    if name in ("inspect", "label"):
+        command.add_argument("--port", type=natural, default=5151, metavar="N", help="port of the App (default: 5151)")
     if name == "inspect":
         command.add_argument("--no-app", action="store_true", help="build the data set without opening the App")
-        command.add_argument("--port", type=natural, default=5151, metavar="N", help="port of the App (default: 5151)")
         command.add_argument(
             "--save-fixes", action="store_true", help="write the tags set in the App to data/fixes/NAME.yaml"
         )
+    elif name == "sample":
+        command.add_argument("--large", action="store_true", help="draw large boards into data/raw/sample-large")
+    elif name == "label":
+        command.add_argument("--no-app", action="store_true", help="choose, without opening the App")
+        command.add_argument("--as", choices=TOOLS, dest="tool", help="lay the batch out for a tool instead of the App")
+        command.add_argument(
+            "--save",
+            action="store_true",
+            help="write corrected labels to data/labels/NAME.json, with --as of that tool",
+        )
+        command.add_argument("--all", action="store_true", help="with --save: images that nobody has changed, too")
     elif name == "export":
         command.add_argument("--bench", action="store_true", help="measure the speed of the exported files")
     elif name == "study":

@@ -51,6 +51,15 @@ class Run:
         return self.root / "augmented"
 
     @property
+    def tiles(self) -> Path:
+        """What was decided about tiles; missing if the run has none."""
+        return self.augmented / "tiles.json"
+
+    @property
+    def tile_account(self) -> Path:
+        return self.augmented / "tile_account.json"
+
+    @property
     def train(self) -> Path:
         return self.root / "train"
 
@@ -117,3 +126,17 @@ class Run:
     def export_refused(self) -> Path:
         """The manifest of a refused export, with all its figures."""
         return self.root / "export_refused.json"
+
+    @property
+    def label(self) -> Path:
+        return self.root / "label"
+
+    @property
+    def label_next(self) -> Path:
+        """What to label next, with the boxes that the model draws beforehand."""
+        return self.label / "next.json"
+
+    @property
+    def label_rounds(self) -> Path:
+        """What was known at each batch so far."""
+        return self.label / "rounds.json"

@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 
 PACKAGE = ROOT / "pipeline"
-STAGES = {"convert", "augment", "train", "validate", "inspect", "export", "report", "rank"}
+STAGES = {"convert", "augment", "train", "validate", "inspect", "export", "report", "rank", "label"}
 GROUND = {"errors", "run", "logs"}  # import nothing of ours
 SHARED = GROUND | {"files", "config", "boxes", "pixels", "formats"}
 MAY_IMPORT = {
@@ -25,39 +25,45 @@ MAY_IMPORT = {
     "config_reference": {"config", "records"},
     "boxes": {"errors"},
     "pixels": {"errors"},
+    "image_files": {"walk"},
     "database": {"errors", "lock", "logs"},
     "walk": set(),
     "device": set(),
     "formats": {"errors", "run", "boxes", "database", "formats", "walk"},
     "parallel": {"errors", "logs"},
     "params": {"errors", "files", "config", "run", "inputs", "upstream", "walk"},
-    "inputs": {"files", "fixes", "config", "run"},
+    "inputs": {"files", "fixes", "labels", "config", "errors", "run"},
     "metrics": {"records"},
     "sample": {"files", "logs", "pixels", "sample"},
-    "upstream": {"errors", "files", "logs", "parallel"},
+    "upstream": {"device", "errors", "files", "logs", "parallel"},
     "records": {"errors", "files", "run"},
     "history": {"records", "run"},
     "sides": {"boxes"},
     "lock": {"errors", "files", "run"},
     **dict.fromkeys(STAGES, SHARED),
     "fixes": {"files", "boxes", "config", "errors", "metrics", "run"},
-    "inspect": SHARED | {"database", "fixes", "parallel", "records", "upstream"},
-    "convert": SHARED | {"parallel", "fixes", "inputs", "records", "walk"},
-    "augment": SHARED | {"parallel"},
-    "train": SHARED | {"upstream", "history", "metrics", "records", "sides"},
+    "labels": {"files", "boxes", "errors", "run"},
+    "app": {"errors", "logs"},
+    "inspect": SHARED | {"app", "database", "fixes", "parallel", "records", "upstream"},
+    "convert": SHARED | {"image_files", "parallel", "fixes", "inputs", "labels", "records", "walk"},
+    "tiling": SHARED | {"parallel", "records"},
+    "augment": SHARED | {"parallel", "tiling"},
+    "train": SHARED | {"upstream", "history", "metrics", "probing", "records", "sides"},
     "probing": {"boxes", "errors", "logs", "pixels"},
     "rank": SHARED | {"probing", "records", "upstream"},
+    "label": SHARED
+    | {"app", "database", "image_files", "labels", "metrics", "parallel", "records", "upstream", "walk"},
     "report": SHARED | {"history", "metrics", "records"},
     "starter": {"boxes", "files", "parallel", "pixels", "sample", "train", "upstream"},
-    "validate": SHARED | {"metrics", "records", "sides", "upstream"},
+    "validate": SHARED | {"device", "metrics", "records", "sides", "upstream"},
     "export": SHARED | {"device", "metrics", "parallel", "records", "sides", "upstream"},
-    "new": SHARED | {"convert", "parallel", "walk"},  # looks by convert's own rules
+    "new": SHARED | {"convert", "image_files", "parallel", "records", "tiling", "walk"},  # looks by convert's own rules
     # Splits and reads images by convert's rules, knows the phases by train's recipe, and draws in the report's style.
-    "study": SHARED | {"convert", "history", "metrics", "parallel", "records", "report", "train"},
+    "study": SHARED | {"convert", "history", "image_files", "metrics", "parallel", "records", "report", "train"},
     "__main__": {"config", "errors", "lock", "logs", "new", "options", "params", "run", "sample", "starter", "study"}
     | STAGES,
 }
-USES_ULTRALYTICS = {"train", "starter", "upstream", "validate", "export"}
+USES_ULTRALYTICS = {"train", "starter", "upstream", "validate", "export", "label"}
 
 
 def room(path: Path) -> str:
@@ -122,8 +128,10 @@ def test_every_room_has_its_tests() -> None:
         "run": "cli",
         "options": "cli",
         "errors": "cli",
+        "app": "inspect",
         "database": "inspect",
         "fixes": "convert_truth",
+        "image_files": "duplicates",
     }
     rooms = {room(path) for path in FILES} - {"files", "pixels", "params", "inputs"}
     assert {covered_elsewhere.get(name, name) for name in rooms} <= tests

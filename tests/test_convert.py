@@ -19,9 +19,9 @@ from pycocotools.coco import COCO
 from pipeline import convert
 from pipeline.boxes import YoloDataset, read_labels
 from pipeline.config.data import Convert
-from pipeline.convert.images import EXIF_ORIENTATION
 from pipeline.errors import DataError
 from pipeline.files import read_json
+from pipeline.image_files.reading import EXIF_ORIENTATION
 from pipeline.run import Run
 
 

@@ -17,7 +17,7 @@ from test_convert import do, is_refused, labels
 
 from pipeline import fixes
 from pipeline.boxes import Box, YoloDataset
-from pipeline.convert.images import EXIF_ORIENTATION
+from pipeline.image_files.reading import EXIF_ORIENTATION
 from pipeline.run import Run
 
 FIRST = "train_0000"

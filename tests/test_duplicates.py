@@ -17,9 +17,9 @@ from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from pipeline.convert import duplicates
-from pipeline.convert.duplicates import clusters, fingerprint, near_duplicates, same
 from pipeline.extras.sample import dataset as sample
+from pipeline.image_files import duplicates
+from pipeline.image_files.duplicates import clusters, fingerprint, near_duplicates, same
 
 Picture = NDArray[np.uint8]
 Change = Callable[[Picture], Picture]

@@ -15,9 +15,9 @@ import pytest
 from sklearn.model_selection import StratifiedGroupKFold
 from test_duplicates import CHANGES, fingerprints, pictures
 
-from pipeline.convert.duplicates import clusters, fingerprint, near_duplicates, same
 from pipeline.convert.splits import Item, assign, groups, leaks, move
 from pipeline.errors import DataError
+from pipeline.image_files.duplicates import clusters, fingerprint, near_duplicates, same
 
 RATIOS = {"train": 0.7, "val": 0.15, "test": 0.15}
 NOTHING: dict[str, str] = {}

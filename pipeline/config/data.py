@@ -75,9 +75,18 @@ class Convert(Section):
     refuses it."""
     min_side: float = Field(default=1.0, ge=0)
     """Side in pixels of the original image. A box with a side of that or less is dropped: it shows nothing."""
+    new_images: Literal["train", "drawn"] = "train"
+    """Where images labelled with `make label` go, those of `data/labels/`. `train` only trains on them, so the figures
+    stay comparable. `drawn` draws them into the splits as all others, which needs shares in `split`."""
     unlabelled: Literal["error", "background"] = "error"
     """What an image without annotation is: a mistake, or a background image that shows no object.
     With `background`, an image whose annotation could be in one of the files is still refused."""
+
+    @model_validator(mode="after")
+    def _drawn_needs_shares(self) -> Convert:
+        if self.new_images == "drawn" and self.split == "given":
+            raise ValueError("new_images: drawn needs shares in split, such as {train: 0.7, val: 0.15, test: 0.15}")
+        return self
 
     @field_validator("format")
     @classmethod

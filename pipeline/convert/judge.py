@@ -14,8 +14,8 @@ from typing import Literal, NamedTuple
 
 from pipeline.boxes import Box, Labelled
 from pipeline.config.data import Convert
-from pipeline.convert.images import Checked
 from pipeline.errors import did_you_mean
+from pipeline.image_files.reading import Checked
 
 Action = Literal["kept", "clipped", "dropped", "ignored", "added"]
 Unused = Literal["dropped", "in_no_split", "left_out", "linked_again"]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline import files
 from pipeline.config.data import Convert, Ratios
-from pipeline.convert import duplicates, splits
+from pipeline.convert import splits
 from pipeline.convert.judge import Judged
 from pipeline.errors import DataError
 from pipeline.formats.source import Source
+from pipeline.image_files import duplicates
 from pipeline.run import SPLITS, Run
 
 DRAWN_BY = ("seed", "split", "group_by", "near_duplicates")
@@ -46,11 +48,13 @@ def check_given(source: Source, config: Convert) -> None:
     _refuse_empty({item.split for item in source.images}, config)
 
 
-def place(images: Sequence[Judged], config: Convert, run: Run, seed: int) -> Placed:
-    """Give every usable image its split.
+def place(images: Sequence[Judged], config: Convert, run: Run, seed: int, trained_on: Collection[str] = ()) -> Placed:
+    """Give every usable image its split. Those whose names are in `trained_on` go into train, and move no other.
 
     Raises DataError where `leaks: error` finds some, or where no split can be made without one.
     """
+    if trained_on:
+        images = sorted(images, key=lambda image: image.name in trained_on)
     names = [image.name for image in images]
     ties = {"exact": duplicates.same([image.checked.sha256 for image in images]), "near": [], "group": []}
     if config.near_duplicates:
@@ -59,8 +63,34 @@ def place(images: Sequence[Judged], config: Convert, run: Run, seed: int) -> Pla
         ties["near"] = duplicates.near_duplicates(prints)
     if config.group_by:
         ties["group"] = duplicates.same(splits.groups(names, config.group_by))
+    every = [pair for pairs in ties.values() for pair in pairs]
+    own = len(names) - sum(name in trained_on for name in names)
+    ties = {kind: [pair for pair in pairs if max(pair) < own] for kind, pairs in ties.items()}
+    placed = _place(images[:own], ties, config, run, seed)
+    return _add(placed, names, own, duplicates.clusters(len(names), every)) if trained_on else placed
+
+
+def _add(placed: Placed, names: Sequence[str], own: int, cluster: Sequence[int]) -> Placed:
+    """Put all images after the first `own` into train, but those that belong with an image of another split."""
+    members: dict[int, list[str]] = defaultdict(list)
+    for name, number in zip(names[:own], cluster, strict=False):
+        members[number].append(name)
+    split_of, left_out = dict(placed.split_of), dict(placed.left_out)
+    for name, number in zip(names[own:], cluster[own:], strict=True):
+        judges = [(other, split) for other in members[number] if (split := split_of.get(other, "train")) != "train"]
+        if judges:
+            other, split = judges[0]
+            left_out[name] = f"looks like {other} of {split}; in train it would leak"
+        else:
+            split_of[name] = "train"
+    return replace(placed, split_of=split_of, left_out=left_out)
+
+
+def _place(
+    images: Sequence[Judged], ties: dict[str, list[tuple[int, int]]], config: Convert, run: Run, seed: int
+) -> Placed:
     if isinstance(config.split, Ratios):
-        cluster = duplicates.clusters(len(names), [pair for pairs in ties.values() for pair in pairs])
+        cluster = duplicates.clusters(len(images), [pair for pairs in ties.values() for pair in pairs])
         return _drawn(images, cluster, config.split, config, run, seed)
     placed = _given(images, ties, config)
     if emptied := {str(image.item.split) for image in images} - set(placed.split_of.values()):

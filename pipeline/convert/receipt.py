@@ -86,6 +86,8 @@ def last_line(receipt: dict[str, Any], target: Path) -> str:
         (leaks["near"], "group", "of near-duplicates in more than one split"),
         (leaks["group"], "convert.group_by group", "in more than one split"),
         (leaks["moved"], "image", "moved to another split"),
+        ([line for line in receipt["labels"] if line["used"]], "image", "labelled with `make label`"),
+        ([line for line in receipt["labels"] if not line["used"]], "labelled image", "not used"),
         ([line for line in receipt["fixes"] if line["applied"]], "fix", "applied"),
         ([line for line in receipt["fixes"] if not line["applied"]], "fix", "that found nothing to do"),
     )
@@ -101,8 +103,12 @@ def _one_line(note: str) -> str:
 
 
 def relative(path: Path, source: Path) -> str:
-    """The path below the source, with slashes. By text: `Path.relative_to` takes ten times as long."""
-    return str(path)[len(str(source)) + 1 :].replace(os.sep, "/")
+    """The path below the source, with slashes; of a file elsewhere its own path.
+
+    By text: `Path.relative_to` takes ten times as long.
+    """
+    text, above = str(path), f"{source}{os.sep}"
+    return (text[len(above) :] if text.startswith(above) else text).replace(os.sep, "/")
 
 
 def _with_total(counts: Counter[str]) -> dict[str, int]:

@@ -8,39 +8,50 @@ from pathlib import Path
 from pipeline import files, formats, inputs, parallel
 from pipeline.boxes import write_data_yaml
 from pipeline.config.data import Convert
-from pipeline.convert import background, corrections, deep, images, judge, placing, plausible, receipt, writing
-from pipeline.convert.images import Checked
+from pipeline.convert import background, corrections, judge, labelled, placing, plausible, receipt, writing
 from pipeline.convert.judge import Judged
+from pipeline.convert.labelled import Made
 from pipeline.errors import DataError
 from pipeline.formats.source import Source
+from pipeline.image_files import deep, reading
+from pipeline.image_files.reading import Checked
 from pipeline.records.base import write_record
 from pipeline.records.receipt import Receipt
 from pipeline.run import Run
 
 
-def main(config: Convert, run: Run, seed: int, workers: int | None = None) -> str:
+def main(config: Convert, run: Run, seed: int, workers: int | None = None, pool: Path | None = None) -> str:
     """Write `run.dataset` and say in one line what became of the source.
 
-    Raises DataError, before anything is written, where the source cannot be used as it is.
+    `pool` is the folder of `label.pool`, whose images may be labelled in `data/labels/`. Raises DataError, before
+    anything is written, where the source cannot be used as it is.
     """
     drawn, drop = config.split != "given", config.on_problem == "drop"
     format_name, source = formats.read(config.source, config.format, given=not drawn, orphans=drop)
+    made = labelled.read(run, pool)
+    source = labelled.without(source, made)
     if workers not in (0, 1) and len(source.images) >= parallel.FEWEST_ITEMS:
-        parallel.start(preload=["pipeline.convert.images"])
+        parallel.start(preload=["pipeline.image_files.reading"])
     items = [item for item in source.images if item.image not in source.linked_again]
     placing.check_given(source, config)
     used = [item for item in items if drawn or item.split]
     background.refuse(items, used, source, config)
-    wanted = [item.image for item in used]
-    checked = dict(zip(wanted, parallel.ordered(images.check, wanted, workers, "convert: reading"), strict=True))
-    line = _convert(config, run, seed, format_name, source, checked)
+    wanted = list(dict.fromkeys([item.image for item in used] + [each.item.image for each in made]))
+    checked = dict(zip(wanted, parallel.ordered(reading.check, wanted, workers, "convert: reading"), strict=True))
+    line = _convert(config, run, seed, format_name, source, made, checked)
     why = f"fewer than {parallel.FEWEST_ITEMS} images"
     return line + parallel.no_effect(workers, parallel.processes(workers, len(wanted)), why)
 
 
 @formats.without_collection()  # to the very end: switched on with all of it there, the collector would walk it
 def _convert(
-    config: Convert, run: Run, seed: int, format_name: str, source: Source, checked: Mapping[Path, Checked]
+    config: Convert,
+    run: Run,
+    seed: int,
+    format_name: str,
+    source: Source,
+    made: Sequence[Made],
+    checked: Mapping[Path, Checked],
 ) -> str:
     """Judge, correct, place and write. In the receipt `sources` gives, for each image `SPLIT/NAME` of the data set, its
     path below the source, by which fixes find it; the rest is `receipt.make`'s and `Placed`'s.
@@ -54,9 +65,12 @@ def _convert(
     _refuse_problems(judged, config)
     if config.on_problem == "drop":
         judged = _set_aside(judged, "dropped", background.not_background(judged, config))
-    corrected = corrections.correct(judged, run, names)
+    more, gone = labelled.judged(made, source, checked, names, config)
+    _refuse_problems(more, config)
+    corrected = corrections.correct([*judged, *more, *gone], run, names)
     judged = corrected.judged
-    placed = placing.place([image for image in judged if not image.unused], config, run, seed)
+    trained_on = {image.name for image in more} if config.new_images == "train" else set()
+    placed = placing.place([image for image in judged if not image.unused], config, run, seed, trained_on)
     judged = _set_aside(judged, "left_out", placed.left_out)
     targets = writing.file_names([image for image in judged if not image.unused])
     peak = max((image.checked.peak for image in judged if not image.unused), default=0)
@@ -77,6 +91,7 @@ def _convert(
         "sources": {f"{placed.split_of[name]}/{target}": name for name, target in targets.items()},
         "leaks": placed.leaks,
         "fixes": corrected.lines,
+        "labels": labelled.lines(made, judged, placed.split_of),
     }
     if not account["splits"]["train"]["boxes"]:
         raise DataError(f"{config.source}: not one usable box in the training split; nothing can be learnt from it")

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from pipeline import files, logs
 from pipeline.boxes import IMAGE_SUFFIXES, write_labels
-from pipeline.convert import images
 from pipeline.convert.judge import Judged
 from pipeline.errors import DataError
+from pipeline.image_files import reading
 from pipeline.run import SPLITS
 
 LONGEST_STEM = 200  # bytes of 255, as `augment` and whoever writes aside add to it
@@ -63,10 +63,10 @@ def write(
     used = [image for image in judged if not image.unused]
     for image in logs.progress(used, "convert: writing"):
         split, target, checked = split_of[image.name], targets[image.name], image.checked
-        if checked.rewrite == images.OUT_OF_JSON:
-            (folder / "images" / split / target).write_bytes(images.read(image.item.image))
+        if checked.rewrite == reading.OUT_OF_JSON:
+            (folder / "images" / split / target).write_bytes(reading.read(image.item.image))
         elif checked.rewrite:
-            pixels = images.upright(image.item.image, checked.orientation, bits if checked.peak else None)
+            pixels = reading.upright(image.item.image, checked.orientation, bits if checked.peak else None)
             (folder / "images" / split / target).write_bytes(pixels)
         else:
             files.link_or_copy(image.item.image, folder / "images" / split / target)

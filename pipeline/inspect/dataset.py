@@ -7,6 +7,7 @@ and convert. Its `evaluate_detections` and `compute_mistakenness` take as long a
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from pipeline.inspect.embeddings import Vectors
 from pipeline.records.metrics import Metrics
 
 TRUTH, SOURCE = "ground_truth", "source"
+BEFORE = "labels_before"  # what the labels of an image were when the data set was built, for what is edited since
 SIMILARITY, PLOT = "similarity", "embeddings"  # the App's keys for results from the embeddings
 BATCH = 200  # samples per message to the database
 PAIRED = ("tp", "classification")  # outcomes of a label that a prediction overlaps
@@ -93,6 +95,7 @@ def _declare_fields(dataset: Any, models: Sequence[Model]) -> None:
             }
     kinds |= {
         SOURCE: fo.StringField,
+        BEFORE: fo.StringField,
         "hardness": fo.FloatField,
         "mistakenness": fo.FloatField,
         "possible_missing": fo.IntField,
@@ -129,6 +132,7 @@ def _document(
         document["similar_group"] = similarity.group
     truth = [_detection(empty, label.name, label.bbox, image.size) for label in image.labels]
     document[TRUTH] = {"_cls": "Detections", "detections": truth}
+    document[BEFORE] = json.dumps([[str(one["_id"]), one["label"], *one["bounding_box"]] for one in truth])
     for model, evaluation in zip(models, image.evaluations, strict=False):  # none where the split was not validated
         predictions = [
             _detection(empty, found.name, found.bbox, image.size) | {"confidence": found.score}

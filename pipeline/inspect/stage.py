@@ -8,13 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline import database, files, logs
+from pipeline import app, database, files, logs
 from pipeline.config.judging import Inspect
 from pipeline.errors import DataError, PipelineError
-from pipeline.inspect import app, contents, embeddings, keep, tags, views
+from pipeline.inspect import contents, embeddings, keep, tags, views
 from pipeline.inspect import dataset as datasets
 from pipeline.inspect.contents import RunImage
-from pipeline.inspect.dataset import Model, Similarity
+from pipeline.inspect.dataset import TRUTH, Model, Similarity
 from pipeline.inspect.embeddings import Vectors
 from pipeline.records import metrics
 from pipeline.run import Run
@@ -41,7 +41,7 @@ def main(config: Inspect, run: Run, device: str = "", port: int | None = None, a
         answers = app.server(port)
         dataset = _up_to_date(config, run, other, images, device)
         summary = _summary(dataset, images)
-        app.serve(dataset, port, summary, answers)
+        app.serve(dataset, port, "inspect", summary, answers)
         dataset.reload()
         if count := tags.unsaved(dataset):
             summary += f"; {count} tagged fixes are not saved yet; `{SAVE_FIXES}` writes them"
@@ -101,6 +101,7 @@ def _build(
     datasets.plot(dataset, standard)
     views.save(dataset, validated, config.confident)
     views.arrange(dataset, models)
+    app.make_editable(dataset, TRUTH, contents.class_names(run))
     dataset.info = {RUN: str(run.root.resolve()), MADE_FROM: made_from}
     keep.note_fields(dataset)
     if fo.dataset_exists(run.name):

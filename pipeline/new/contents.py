@@ -11,10 +11,11 @@ from typing import Any
 
 from pipeline import formats, parallel
 from pipeline.config.data import Convert
-from pipeline.convert import images, placing, receipt, stage
+from pipeline.convert import placing, receipt, stage
 from pipeline.convert.judge import Judged, Verdict
 from pipeline.errors import DataError
 from pipeline.formats.source import Source
+from pipeline.image_files import reading
 from pipeline.new import unreadable
 from pipeline.run import SPLITS, Run
 
@@ -99,7 +100,7 @@ def look(folder: Path, format_name: str) -> Seen:
     name, source = unreadable.read(folder, format_name)
     items = [item for item in source.images if item.image not in source.linked_again]
     paths = [item.image for item in items]
-    checked = dict(zip(paths, parallel.ordered(images.check, paths, None, "new: reading"), strict=True))
+    checked = dict(zip(paths, parallel.ordered(reading.check, paths, None, "new: reading"), strict=True))
     plain = Convert(source=folder, format=name, unlabelled="background")
     with formats.without_collection():
         judged = stage.judge_all(source, checked, stage.class_map(source, plain), plain)

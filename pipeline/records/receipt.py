@@ -53,6 +53,8 @@ class Inputs(Record):
     """SHA-256 of the corrections that were applied."""
     splits: str | None
     """SHA-256 of the drawn splits that were used."""
+    labels: str | None
+    """SHA-256 of the files in `data/labels/` and of the state of their images."""
 
 
 class Receipt(Record):
@@ -76,6 +78,9 @@ class Receipt(Record):
     leaks: Leaks
     fixes: list[dict[str, Any]]
     """Every correction and whether it applied."""
+    labels: list[dict[str, Any]]
+    """Every image of `data/labels/`, whether it is used, and how many of its boxes were drawn by a model and kept,
+    moved, relabelled or deleted, or added by hand."""
     rewritten: dict[str, Any]
     """Images that were not copied byte by byte, with the reason."""
     bits: int | None

@@ -14,8 +14,16 @@ import numpy as np
 import orjson
 from PIL import Image, ImageOps
 
-from pipeline.convert.deep import EXIF_ORIENTATION, PLANES, SEPARATE, eight_bits, is_deep, significant_bits, values_of
-from pipeline.convert.duplicates import Fingerprint, fingerprint
+from pipeline.image_files.deep import (
+    EXIF_ORIENTATION,
+    PLANES,
+    SEPARATE,
+    eight_bits,
+    is_deep,
+    significant_bits,
+    values_of,
+)
+from pipeline.image_files.duplicates import Fingerprint, fingerprint
 from pipeline.walk import broken_link
 
 MIN_SIDE = 10  # pixels; Ultralytics leaves out smaller images without counting them as lost

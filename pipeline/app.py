@@ -7,7 +7,7 @@ import socket
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from threading import Thread
 from typing import Any
@@ -16,6 +16,7 @@ from pipeline import logs
 from pipeline.errors import PipelineError
 
 ADDRESS = "127.0.0.1"  # the App has no password, so no other machine may reach it
+MOST_BUTTONS = 12  # classes: a button each takes one click, a list of more than fit on the screen two
 PATIENCE = 60  # seconds for the server to answer once the data set is ready
 
 
@@ -57,7 +58,17 @@ def _answers(port: int) -> bool:
     return False
 
 
-def serve(dataset: Any, port: int, summary: str, answers: Callable[[], bool]) -> None:
+def make_editable(dataset: Any, field: str, classes: Sequence[str]) -> None:
+    """Let the App's "Annotate" tab draw and change the boxes of a field, with these classes to choose from."""
+    component = "radio" if len(classes) <= MOST_BUTTONS else "dropdown"
+    schema: dict[str, Any] = {"type": "detections", "component": component, "classes": list(classes), "attributes": []}
+    if len(classes) == 1:
+        schema["default"] = classes[0]
+    dataset.set_label_schemas({field: schema})
+    dataset.activate_label_schemas(field)
+
+
+def serve(dataset: Any, port: int, stage: str, summary: str, answers: Callable[[], bool]) -> None:
     """Open the App and wait for Ctrl-C or SIGTERM. Raises PipelineError if it does not start."""
     import fiftyone as fo
 
@@ -69,8 +80,8 @@ def serve(dataset: Any, port: int, summary: str, answers: Callable[[], bool]) ->
     # `remote` keeps FiftyOne from opening a browser; there may be none.
     session = fo.launch_app(dataset, remote=True, address=ADDRESS, port=port)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    logs.say(f"inspect: {summary}")
-    logs.say(f"inspect: http://{ADDRESS}:{port}/datasets/{dataset.slug} (Ctrl-C ends it; the data set stays)")
+    logs.say(f"{stage}: {summary}")
+    logs.say(f"{stage}: http://{ADDRESS}:{port}/datasets/{dataset.slug} (Ctrl-C ends it; the data set stays)")
     try:
         session.wait(-1)
     except KeyboardInterrupt:

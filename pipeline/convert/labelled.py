@@ -1,0 +1,109 @@
+"""Images that a person labelled with `make label`, beside those of the source: read from `data/labels/`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from pipeline import labels
+from pipeline.boxes import Labelled
+from pipeline.config.data import Convert
+from pipeline.convert import judge
+from pipeline.convert.judge import Judged
+from pipeline.errors import DataError, did_you_mean
+from pipeline.formats.source import Source
+from pipeline.image_files.reading import Checked
+from pipeline.labels import ORIGINS, Image
+from pipeline.run import Run
+
+
+class Made(NamedTuple):
+    """A labelled image, the file that labels it, and it as readers give images."""
+
+    image: Image
+    by: Path
+    item: Labelled
+
+
+def read(run: Run, pool: Path | None) -> list[Made]:
+    """Return all images of `data/labels/`. `pool` is the folder that the config names, wherever that is.
+
+    Raises ConfigError for a bad file, DataError for files that contradict each other or lead elsewhere.
+    """
+    root = run.root.parent.parent
+    made = []
+    for path, image in labels.together(labels.files_of(run)):
+        name = PurePosixPath(image.file)
+        if name.is_absolute() and not (pool and name.is_relative_to(pool.as_posix())):
+            raise DataError(
+                f"{path}: {image.file!r} is outside this folder and label.pool; link the images' folder into data/raw"
+            )
+        boxes = tuple(label.box()._replace(id=f"box {n}") for n, label in enumerate(image.labels, start=1))
+        made.append(Made(image, path, Labelled(root / name, boxes, path, image.size, "train")))
+    return made
+
+
+def without(source: Source, made: Sequence[Made]) -> Source:
+    """The source without its unlabelled images that were labelled since: a pool may lie in the source."""
+    paths = {each.item.image.absolute() for each in made}
+    return replace(source, images=tuple(item for item in source.images if item.annotation or item.image not in paths))
+
+
+def name_of(image: Image) -> str:
+    """Return the name of an image in receipts and fixes: its path, without the slash of one that is absolute."""
+    return image.file.lstrip("/")
+
+
+def judged(
+    made: Sequence[Made], source: Source, checked: Mapping[Path, Checked], names: Sequence[str], config: Convert
+) -> tuple[list[Judged], list[Judged]]:
+    """Each image with its verdicts, by its path as `data/labels/` gives it, and apart from them those that are gone.
+
+    An image that has changed is gone too: nobody has labelled what is there now. Raises DataError for a class that the
+    data set has not.
+    """
+    found: list[Judged] = []
+    gone: list[Judged] = []
+    labelled_there = {item.image for item in source.images}
+    for each in made:
+        image, by, item = each
+        for label in image.labels:
+            if label.label not in names:
+                hint = did_you_mean(label.label, names)
+                raise DataError(
+                    f"{by}: {image.file}: {label.label!r} is not one of {', '.join(names)}; correct it, or add it to "
+                    f"convert.classes{hint}"
+                )
+        seen, name = checked[item.image], name_of(image)
+        if item.image.absolute() in labelled_there:
+            gone.append(judge.never_used(item, name, "dropped", "the source labels it too"))
+        elif seen.missing:
+            gone.append(judge.never_used(item, name, "dropped", f"{by} labels it, but it is not there any more"))
+        elif image.sha256 and not seen.problem and seen.sha256 != image.sha256:
+            gone.append(judge.never_used(item, name, "dropped", f"{by} labels another image of this name"))
+        else:
+            found.append(judge.image(item, name, seen, {known: known for known in names}, config))
+    return found, gone
+
+
+def lines(made: Sequence[Made], done: Sequence[Judged], split_of: Mapping[str, str]) -> list[dict[str, Any]]:
+    """A line on each labelled image for the receipt: what a person did, and what became of it."""
+    by_name = {image.name: image for image in done}
+    found = []
+    for image, by, _ in made:
+        outcome = by_name[name_of(image)]
+        line: dict[str, Any] = {
+            "image": image.file,
+            "file": str(by),
+            "used": not outcome.unused,
+            "reason": outcome.why,
+            "split": split_of.get(name_of(image)) if not outcome.unused else None,
+            "deleted": len(image.deleted),
+            "models": sorted({label.model for label in (*image.labels, *image.deleted) if label.model}),
+        }
+        counts = Counter(label.origin for label in image.labels)
+        found.append(line | {origin: counts[origin] for origin in ORIGINS})
+    return found

@@ -1,0 +1,1 @@
+"""What to label next, with boxes drawn beforehand, and the corrected labels back."""

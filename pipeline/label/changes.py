@@ -1,0 +1,66 @@
+"""What a person did with boxes that a model drew: which were kept, moved, relabelled or deleted, and which are new."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from pipeline.boxes import Box
+from pipeline.labels import Label
+from pipeline.metrics.iou import pairwise_iou
+
+ROUNDING = 0.5  # pixels: CVAT rounds to hundredths, YOLO's six decimals do in a wide image, and nobody moves by less
+SAME_OBJECT = 0.3  # IoU: what overlaps less is another box, of which the old one was deleted
+
+
+def compare(
+    before: Sequence[Label], after: Sequence[Box], ids: Mapping[str, int] | None = None
+) -> tuple[tuple[Label, ...], tuple[Label, ...]]:
+    """Return the labels of an image with their origins, and the boxes that were deleted.
+
+    `ids` gives the number in `before` of a box whose id is known, however far it was moved. All other boxes are paired
+    by their overlap, those of the same class first.
+    """
+    partner: dict[int, int] = {}  # number in `after` -> number in `before`
+    for number, box in enumerate(after):
+        if ids and box.id in ids and ids[box.id] not in partner.values():
+            partner[number] = ids[box.id]
+    partner |= _by_overlap(before, after, partner)
+    made = []
+    for number, box in enumerate(after):
+        bbox = (box.xmin, box.ymin, box.width, box.height)
+        if number not in partner:
+            made.append(Label(bbox, box.label))
+            continue
+        old = before[partner[number]]
+        if old.label != box.label:
+            made.append(replace(old, bbox=bbox, label=box.label, origin="relabelled"))
+        elif max(abs(one - other) for one, other in zip(_corners(old.box()), _corners(box), strict=True)) > ROUNDING:
+            made.append(replace(old, bbox=bbox, origin="moved"))
+        else:
+            made.append(replace(old, origin="kept"))
+    return tuple(made), tuple(old for number, old in enumerate(before) if number not in partner.values())
+
+
+def _by_overlap(before: Sequence[Label], after: Sequence[Box], paired: Mapping[int, int]) -> dict[int, int]:
+    if not before or not after:
+        return {}
+    overlap = pairwise_iou(
+        np.array([(box.xmin, box.ymin, box.width, box.height) for box in after], dtype=float),
+        np.array([label.bbox for label in before], dtype=float),
+    )
+    order = sorted(
+        ((new, old) for new in range(len(after)) for old in range(len(before)) if overlap[new, old] > SAME_OBJECT),
+        key=lambda pair: (after[pair[0]].label != before[pair[1]].label, -overlap[pair], pair),
+    )
+    found: dict[int, int] = {}
+    for new, old in order:
+        if new not in paired and new not in found and old not in paired.values() and old not in found.values():
+            found[new] = old
+    return found
+
+
+def _corners(box: Box) -> tuple[float, float, float, float]:
+    return box.xmin, box.ymin, box.xmax, box.ymax

@@ -1,0 +1,130 @@
+"""Choose images: numbers in, indices out. Deterministic for a seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.label.store import Array
+
+By = Literal["uncertain", "different", "rare", "random"]
+Floats = NDArray[np.float64]
+REFERENCES = 2000  # images of the pool that stand for all: what a choice covers is counted on them, in 80 MB for 10,000
+PRESENT = 0.5  # expected objects of rare classes from which an image counts as showing one
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    vectors: Array  # [images, channels], of length 1
+    unsure: Floats  # [images], expected errors of the model
+    rare: Floats  # [images], expected objects of rare classes
+    minutes: Floats  # [images], of work
+
+
+class Pick(NamedTuple):
+    image: int
+    by: By
+    covers: int  # images of the pool that it resembles more than any chosen before does; 0 by chance
+
+
+def choose(
+    candidates: Candidates,
+    labelled: Array,
+    number: int,
+    by: tuple[str, ...],
+    random: float,
+    use_rare: bool,
+    seed: int,
+) -> list[Pick]:
+    """Return the images to label, first one first. `labelled` are vectors as those of the candidates.
+
+    Those drawn at random are drawn first, from all, so that they stand for the whole pool, and are spread over the
+    batch, so that who stops half-way has labelled a share of them too.
+    """
+    count = len(candidates.unsure)
+    number = min(number, count)
+    share = random if by else 1.0
+    by_chance = np.random.default_rng(seed).permutation(count)[: round(number * share)].tolist()
+    coverage = _Coverage(candidates.vectors, labelled, seed)
+    for index in by_chance:
+        coverage.add(index)
+    free = np.ones(count, bool)
+    free[by_chance] = False
+    rest: list[Pick] = []
+    for _ in range(number - len(by_chance)):
+        pick = _next(candidates, coverage, free, by, use_rare)
+        free[pick.image] = False
+        coverage.add(pick.image)
+        rest.append(pick)
+    return _spread(rest, [Pick(index, "random", 0) for index in by_chance])
+
+
+def _next(
+    candidates: Candidates, coverage: _Coverage, free: NDArray[np.bool_], by: tuple[str, ...], use_rare: bool
+) -> Pick:
+    kind: By = "different"
+    if use_rare and (free & (candidates.rare >= PRESENT)).any():
+        value, kind = candidates.rare, "rare"
+    elif by == ("uncertain",):
+        value, kind = candidates.unsure, "uncertain"
+    else:
+        weights = np.ones(len(candidates.unsure))
+        if "uncertain" in by and candidates.unsure.any():
+            weights = candidates.unsure / candidates.unsure.mean()
+        value = coverage.gains(weights)
+    index = int(np.argmax(np.where(free, value / candidates.minutes, -1.0)))
+    if kind == "different" and "uncertain" in by and candidates.unsure[index] > np.median(candidates.unsure):
+        kind = "uncertain"
+    return Pick(index, kind, coverage.covers(index))
+
+
+class _Coverage:
+    """How well the pool is covered: the similarity of each image to the nearest one that is labelled or chosen.
+
+    Choosing what adds most to the sum is a greedy solution of facility location, at most 37 % below the best
+    (Nemhauser, Wolsey, Fisher 1978). An outlier covers only itself; images that stand for many come first.
+    """
+
+    def __init__(self, vectors: Array, labelled: Array, seed: int) -> None:
+        count = len(vectors)
+        self.references = np.sort(np.random.default_rng(seed).permutation(count)[:REFERENCES])
+        self.similarity = np.clip(vectors @ vectors[self.references].T, 0, None)  # [images, references]
+        self.reached = np.zeros(len(self.references), np.float32)
+        for first in range(0, len(labelled), REFERENCES):
+            near = labelled[first : first + REFERENCES] @ vectors[self.references].T
+            self.reached = np.maximum(self.reached, near.max(axis=0))
+
+    def gains(self, weights: Floats) -> Floats:
+        """Return what each image adds, if an image of the pool counts as much as its weight."""
+        more = np.clip(self.similarity - self.reached, 0, None)
+        return np.asarray(more @ weights[self.references].astype(np.float32), np.float64)
+
+    def covers(self, index: int) -> int:
+        return int((self.similarity[index] > self.reached).sum())
+
+    def add(self, index: int) -> None:
+        self.reached = np.maximum(self.reached, self.similarity[index])
+
+
+def _spread(rest: list[Pick], by_chance: list[Pick]) -> list[Pick]:
+    """Mix two lists evenly, each in its order."""
+    places = [
+        ((place + 0.5) / len(picks), group, pick)
+        for group, picks in enumerate((rest, by_chance))
+        for place, pick in enumerate(picks)
+    ]
+    return [pick for _, _, pick in sorted(places)]
+
+
+def unit(vectors: Array, like: Array) -> Array:
+    """Scale columns by mean and deviation of `like`, and rows to length 1, so that products are cosines.
+
+    Raw vectors of a data set all point in about the same direction; what they have in common says nothing.
+    """
+    deviation = like.std(axis=0)
+    centred = (vectors - like.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
+    lengths = np.linalg.norm(centred, axis=1, keepdims=True)
+    return np.asarray(centred / np.where(lengths > 0, lengths, 1), np.float32)

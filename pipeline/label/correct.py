@@ -1,0 +1,184 @@
+"""The batch in FiftyOne, where boxes can be drawn, moved, relabelled and deleted, and its labels back from there."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from pipeline import app, database, files
+from pipeline.boxes import Box
+from pipeline.errors import DataError, PipelineError
+from pipeline.label import saving
+from pipeline.label.saving import Returned
+from pipeline.records import label as record
+from pipeline.records.label import Candidate, Next
+from pipeline.run import Run
+
+LABELS, PATH, DONE = "labels", "source", "done"
+RUN, MADE_FROM, BATCH, SAVED = "run", "made_from", "batch", "saved"  # keys in the data set's own info
+SURE, DOUBTFUL, BY_HAND = "#2e9e5b", "#ff9f1c", "#4ea8de"
+SAVE = "python -m pipeline label --config FILE --save"
+VIEW = "label-next"
+
+
+def name_of(run: Run) -> str:
+    return f"{run.name}-label"
+
+
+def main(run: Run, port: int | None = None) -> str:
+    """Bring FiftyOne's data set `NAME-label` up to date with `next.json`; with a port, serve the App until it is ended.
+
+    Raises PipelineError if FiftyOne has no database, or holds corrections of an earlier batch that are not saved.
+    """
+    if port is not None:
+        app.check_port(port)
+    batch = record.read(run)
+    if not batch["images"]:
+        return "nothing to correct: the batch is empty"
+    with database.fiftyone():
+        if port is None:
+            return _summary(_up_to_date(run, batch))
+        answers = app.server(port)
+        dataset = _up_to_date(run, batch)
+        app.serve(dataset, port, "label", _summary(dataset), answers)
+        dataset.reload()
+        unsaved = _unsaved(dataset)
+        return f"corrections are not saved yet; `{SAVE}` writes them" if unsaved else _summary(dataset)
+
+
+def save(run: Run, every: bool = False) -> str:
+    """Write what was corrected in the App to `data/labels/NAME.json`.
+
+    Raises DataError if there is no batch in FiftyOne, or a box has no class.
+    """
+    with database.fiftyone():
+        import fiftyone as fo
+
+        if not fo.dataset_exists(name_of(run)):
+            raise DataError(f"FiftyOne has no data set {name_of(run)!r}; run `make label` and correct its boxes")
+        dataset = fo.load_dataset(name_of(run))
+        if (shown := dataset.info.get(RUN)) != str(run.root.resolve()):
+            raise DataError(f"FiftyOne's data set {name_of(run)!r} is of {shown or 'something else'}, not {run.root}")
+        batch: Next = dataset.info[BATCH]
+        said = saving.save(run, batch, saving.images(batch, _returned(dataset), every, run))
+        dataset.info[SAVED] = _state(dataset)
+        dataset.save()
+        return said
+
+
+def _up_to_date(run: Run, batch: Next) -> Any:
+    """Return the existing data set if it shows this batch, with all corrections; otherwise replace it."""
+    import fiftyone as fo
+
+    made_from = hashlib.sha256(files.to_json(batch).encode()).hexdigest()
+    if fo.dataset_exists(name_of(run)):
+        dataset = fo.load_dataset(name_of(run))
+        if BATCH not in dataset.info:
+            raise PipelineError(
+                f"FiftyOne has a data set {name_of(run)!r} that another program made; rename it there, or this config"
+            )
+        if dataset.info[MADE_FROM] == made_from and dataset.info[RUN] == str(run.root.resolve()):
+            return dataset
+        if _unsaved(dataset):
+            raise PipelineError(
+                f"FiftyOne's data set {name_of(run)!r} has corrections of an earlier batch of {dataset.info[RUN]} that "
+                f"are not saved; run `{SAVE}`, then `make label` again"
+            )
+    return _build(run, batch, made_from)
+
+
+def _build(run: Run, batch: Next, made_from: str) -> Any:
+    import fiftyone as fo
+
+    partial = f"{name_of(run)} (unfinished)"
+    if fo.dataset_exists(partial):
+        fo.delete_dataset(partial)
+    dataset = fo.Dataset(partial)  # not persistent yet, so that FiftyOne deletes it after a kill
+    dataset.add_sample_field(LABELS, fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections)
+    dataset.add_sample_field(f"{LABELS}.detections.kind", fo.StringField)
+    samples = [_sample(rank, candidate) for rank, candidate in enumerate(batch["images"], start=1)]
+    dataset.add_samples(samples, progress=False)
+    app.make_editable(dataset, LABELS, batch["classes"])
+    dataset.save_view(VIEW, dataset.sort_by("rank"), description="the images to label next, the first one first")
+    dataset.app_config.color_scheme = fo.ColorScheme(
+        color_by="value",
+        fields=[
+            {
+                "path": LABELS,
+                "fieldColor": BY_HAND,
+                "colorByAttribute": "kind",
+                "valueColors": [
+                    {"value": "sure", "color": SURE},
+                    {"value": "doubtful", "color": DOUBTFUL},
+                    {"value": "None", "color": BY_HAND},
+                ],
+            }
+        ],
+    )
+    dataset.app_config.sidebar_groups = [
+        fo.SidebarGroupDocument(name="tags", expanded=True),
+        fo.SidebarGroupDocument(name="labels", paths=[LABELS], expanded=True),
+        fo.SidebarGroupDocument(name="why", paths=["rank", "reasons", "minutes", PATH], expanded=True),
+        fo.SidebarGroupDocument(name="metadata", expanded=False),
+        fo.SidebarGroupDocument(name="other", expanded=False),
+    ]
+    dataset.info = {RUN: str(run.root.resolve()), MADE_FROM: made_from, BATCH: dict(batch), SAVED: _state(dataset)}
+    dataset.save()
+    if fo.dataset_exists(name_of(run)):
+        fo.delete_dataset(name_of(run))
+    dataset.name = name_of(run)
+    dataset.persistent = True
+    return dataset
+
+
+def _sample(rank: int, candidate: Candidate) -> Any:
+    import fiftyone as fo
+
+    width, height = candidate["width"], candidate["height"]
+    detections = []
+    for box in candidate["boxes"]:
+        x, y, w, h = box["bbox"]
+        sides = [x / width, y / height, w / width, h / height]
+        detections.append(
+            fo.Detection(label=box["label"], bounding_box=sides, confidence=box["score"], kind=box["kind"])
+        )
+    sample = fo.Sample(
+        filepath=str(Path(candidate["path"]).resolve()), metadata=fo.ImageMetadata(width=width, height=height)
+    )
+    sample[LABELS] = fo.Detections(detections=detections)
+    sample["rank"], sample["reasons"], sample["minutes"] = rank, candidate["reasons"], candidate["minutes"]
+    sample[PATH] = candidate["path"]
+    sample["drawn"] = [detection.id for detection in detections]  # by which a box is known wherever it was moved
+    return sample
+
+
+def _returned(dataset: Any) -> dict[str, Returned]:
+    found = {}
+    for sample in dataset.iter_samples():
+        width, height = sample.metadata.width, sample.metadata.height
+        boxes = []
+        for one in sample[LABELS].detections if sample[LABELS] else ():
+            x, y, w, h = one.bounding_box
+            boxes.append(Box(one.label or "", x * width, y * height, (x + w) * width, (y + h) * height, one.id))
+        ids = {identity: number for number, identity in enumerate(sample["drawn"] or ())}
+        found[sample[PATH]] = Returned(boxes, DONE in sample.tags, ids)
+    return found
+
+
+def _state(dataset: Any) -> str:
+    """Hash all that a person can change."""
+    seen = [
+        [path, back.done, sorted((box.id, box.label, *(round(side, 3) for side in box[1:5])) for box in back.boxes)]
+        for path, back in sorted(_returned(dataset).items())
+    ]
+    return hashlib.sha256(files.to_json(seen).encode()).hexdigest()
+
+
+def _unsaved(dataset: Any) -> bool:
+    return bool(_state(dataset) != dataset.info[SAVED])
+
+
+def _summary(dataset: Any) -> str:
+    boxes = dataset.count(f"{LABELS}.detections")
+    return f"{len(dataset)} images with {boxes} boxes to correct -> FiftyOne data set {dataset.name!r}"

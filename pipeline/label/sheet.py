@@ -1,0 +1,51 @@
+"""One picture of the batch: each image with its rank, what chose it, and the boxes drawn beforehand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from pipeline import files, pixels
+from pipeline.records.label import Candidate
+
+SIDE = 360  # pixels of a tile, and of its line of text below
+LINE = 44
+COLUMNS = 4
+MOST = 100  # images shown: a sheet of more is no overview, and JPEG ends at 65,535 pixels
+QUALITY = 85
+GROUND = 24
+
+
+def write(path: Path, batch: Sequence[Candidate], names: Sequence[str]) -> None:
+    """Write a JPEG. Sure boxes have thick lines, doubtful ones thin lines and their score."""
+    shown = batch[:MOST]
+    columns = min(COLUMNS, len(shown))
+    sheet = np.full((math.ceil(len(shown) / columns) * (SIDE + LINE), columns * SIDE, 3), GROUND, np.uint8)
+    for rank, candidate in enumerate(shown):
+        row, column = divmod(rank, columns)
+        tile = sheet[row * (SIDE + LINE) :, column * SIDE : (column + 1) * SIDE]
+        image, scale = pixels.fit(pixels.read(Path(candidate["path"])), SIDE - 8, enlarge=4)
+        for box in candidate["boxes"]:
+            _draw(image, box["bbox"], scale, names.index(box["label"]), box["kind"] == "sure", box["score"])
+        height, width = image.shape[:2]
+        tile[4 : 4 + height, 4 : 4 + width] = image
+        words = f"{rank + 1}  {candidate['by']}, {candidate['minutes']:.1f} min, {len(candidate['boxes'])} boxes"
+        pixels.write(tile, words, (6, SIDE + 12), (255, 255, 255))
+        name = Path(candidate["path"]).name.encode("ascii", "replace").decode()
+        pixels.write(tile, name[-52:], (6, SIDE + 32), (170, 170, 170), scale=0.38)
+    partial = files.aside(path)
+    partial.write_bytes(pixels.jpeg(sheet, QUALITY))
+    partial.replace(path)
+
+
+def _draw(image: pixels.Image, bbox: list[float], scale: float, index: int, sure: bool, score: float) -> None:
+    x, y, width, height = (side * scale for side in bbox)
+    colour = pixels.PALETTE[index % len(pixels.PALETTE)]
+    if sure:
+        cv2.rectangle(image, (round(x), round(y)), (round(x + width), round(y + height)), colour, 2)
+    else:
+        pixels.draw_box(image, (x, y, x + width, y + height), colour, f"{score:.1f}"[1:])

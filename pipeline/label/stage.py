@@ -1,0 +1,217 @@
+"""What to label next: images of the pool, in order, each with reasons, minutes and boxes drawn beforehand.
+
+pool     images that are worth a look       choose   which of them, from numbers alone
+model    what the model sees in them        plan     boxes, expected errors, minutes
+belief   what its scores are worth          sheet    the batch as one picture
+store    keeps what was seen                progress how far the labelling is
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pipeline import labels, logs
+from pipeline.boxes import YoloDataset, read_labels
+from pipeline.config.label import Label
+from pipeline.errors import ConfigError, did_you_mean
+from pipeline.label import belief, choose, model, plan, pool, progress, sheet
+from pipeline.label.choose import Pick
+from pipeline.label.model import Model
+from pipeline.label.plan import Work
+from pipeline.label.store import Array, File, Store
+from pipeline.records.base import write_record
+from pipeline.records.label import Candidate, Next
+from pipeline.run import SPLITS, Run
+
+MIRRORED = 10  # images of which the mirrored one is looked at too, for each to choose: those of most expected errors
+RARE_SHARE = 0.5  # of the labels that a class would have if all had as many: with fewer it is rare
+
+
+def main(config: Label | None, source: Path, run: Run, seed: int, device: str, workers: int | None) -> str:
+    """Write `run.label_next` and a contact sheet. Raises ConfigError, DataError or WeightsError."""
+    if config is None:
+        raise ConfigError(f"{run.name}: the config has no `label`; add `label: {{pool: FOLDER}}`, a folder of images")
+    pool.check_place(config.pool, source)
+    dataset = YoloDataset.read(run.dataset / "data.yaml")
+    names, images = dataset.names, {split: dataset.files(split) for split in SPLITS}
+    weights = model.find(config.weights, run)
+    store = Store(run.label / "seen.sqlite")
+    try:
+        paths = [path for split in SPLITS for path in images[split]]
+        labelled = store.files([*paths, *_saved(run)], workers, "label: reading what is labelled")
+        labelled = [file for file in labelled if not file.problem]
+        found = pool.read(config.pool, labelled, store, workers)
+        detector = Model(weights, names, device)
+        record = _plan(config, dataset, images, labelled, found, detector, store, seed)
+    finally:
+        store.close()
+    boxes = sum(len(dataset.label_file(path).read_text(encoding="utf-8").splitlines()) for path in images["train"])
+    rounds = progress.record(run, record["model"]["sha256"], len(images["train"]), boxes, progress.saved(run))
+    write_record(run.label_next, Next, record)
+    picture = run.label / "sheet.jpg"
+    sheet.write(picture, record["images"], names)
+    if line := progress.in_words(rounds, record):
+        logs.say(f"label: {line}")
+    return _in_words(record, config.batch, run)
+
+
+def _plan(
+    config: Label,
+    dataset: YoloDataset,
+    images: dict[str, list[Path]],
+    labelled: Sequence[File],
+    found: pool.Pool,
+    detector: Model,
+    store: Store,
+    seed: int,
+) -> Next:
+    names = dataset.names
+    by_path = {file.path: file for file in labelled}
+    rare = _rare(config.rare, dataset, images["train"])
+    val = [by_path[path] for path in images["val"] if path in by_path]
+    seen_val = detector.see(val, store, "label: val")
+    val_labels = [_labels(dataset, file) for file in val]
+    trust = belief.of([one.boxes for one in seen_val], val_labels, len(names)) if detector.known else belief.Belief()
+    threshold = belief.threshold(trust, config.cost) if detector.known else 1.0
+    train = [by_path[path] for path in images["train"] if path in by_path]
+    known = detector.see(train, store, "label: training images")
+    seen = detector.see(found.candidates, store, "label: the pool")
+    works = [plan.work(one.boxes, None, trust, threshold, config.cost) for one in seen]
+    if detector.known and "uncertain" in config.by:
+        # Of the others, hardly one would be chosen, and a look takes as long as the first one.
+        most = sorted(range(len(works)), key=lambda index: -works[index].unsure)[: MIRRORED * config.batch]
+        mirrored = detector.see_mirrored([found.candidates[index] for index in most], store, "label: mirrored images")
+        for index, other in zip(most, mirrored, strict=True):
+            works[index] = plan.work(seen[index].boxes, other, trust, threshold, config.cost)
+    vectors = _stacked([one.vector for one in seen])
+    picks = choose.choose(
+        choose.Candidates(
+            vectors=choose.unit(vectors, vectors),
+            unsure=np.array([one.unsure if detector.known else 0.0 for one in works]),
+            rare=np.array([plan.objects_of(one.boxes, rare, trust) for one in seen]),
+            minutes=np.array([one.seconds for one in works]) / 60,
+        ),
+        choose.unit(_stacked([one.vector for one in known]), vectors),
+        config.batch,
+        config.by if detector.known else tuple(word for word in config.by if word != "uncertain"),
+        config.random,
+        bool(rare),
+        seed,
+    )
+    batch = []
+    for pick in picks:
+        file, one = found.candidates[pick.image], works[pick.image]
+        boxes = plan.guesses(seen[pick.image].boxes, names, trust, threshold, (file.width, file.height))
+        rare_seen = [box["label"] for box in boxes if names.index(box["label"]) in rare]
+        candidate: Candidate = {
+            "path": str(file.path),
+            "sha256": file.sha256,
+            "width": file.width,
+            "height": file.height,
+            "by": pick.by,
+            "reasons": _reasons(pick, one, len(boxes), rare_seen, detector.known),
+            "expected_boxes": round(one.boxes, 2),
+            "expected_wrong": round(one.wrong, 2),
+            "expected_missed": round(one.missed, 2),
+            "minutes": round(one.seconds / 60, 2),
+            "boxes": boxes,
+        }
+        batch.append(candidate)
+    return {
+        "pool": str(config.pool),
+        "model": {
+            "file": str(detector.file),
+            "sha256": detector.sha256,
+            "imgsz": detector.imgsz,
+            "classes": detector.known,
+        },
+        "calibration": {
+            "right": np.stack(trust.right, axis=1).round(6).tolist(),
+            "exact": np.stack(trust.exact, axis=1).round(6).tolist(),
+            "unseen": round(trust.unseen, 4),
+            "images": len(val),
+            "boxes": len(trust.scores),
+        },
+        "threshold": threshold,
+        "sure": belief.SURE,
+        "classes": list(names),
+        "images": batch,
+        "minutes": round(sum(works[pick.image].seconds for pick in picks) / 60, 1),
+        "minutes_by_hand": round(sum(works[pick.image].by_hand for pick in picks) / 60, 1),
+        "pool_images": found.images,
+        "left_out": found.left_out,
+        "problems": found.problems,
+        "settings": {"seed": seed, **config.model_dump(mode="json")},
+    }
+
+
+def _saved(run: Run) -> list[Path]:
+    """Return the images with labels in `data/labels/` that convert has perhaps not taken up yet."""
+    root = run.root.parent.parent
+    found = [root / image.file for _, image in labels.together(labels.files_of(run))]
+    return [path for path in found if path.is_file()]
+
+
+def _labels(dataset: YoloDataset, file: File) -> Array:
+    boxes = read_labels(dataset.label_file(file.path), dataset.names, file.width, file.height)
+    rows = [(box.xmin, box.ymin, box.width, box.height, 1.0, dataset.names.index(box.label)) for box in boxes]
+    return np.array(rows, np.float32).reshape(-1, 6)
+
+
+def _rare(wanted: bool | Iterable[str], dataset: YoloDataset, train: Sequence[Path]) -> list[int]:
+    """Return the classes that the config calls rare. Raises ConfigError for a class that the data set lacks."""
+    names = dataset.names
+    if not isinstance(wanted, bool):
+        for name in wanted:
+            if name not in names:
+                hint = did_you_mean(name, names) or f"; classes are {', '.join(names)}"
+                raise ConfigError(f"label.rare: no class {name!r} in the data set{hint}")
+        return [names.index(name) for name in wanted]
+    if not wanted:
+        return []
+    lines = (line for path in train for line in dataset.label_file(path).read_text(encoding="utf-8").splitlines())
+    counts = Counter(int(line.split()[0]) for line in lines if line.strip())
+    rare = [index for index in range(len(names)) if counts[index] < RARE_SHARE * counts.total() / len(names)]
+    return rare or [min(range(len(names)), key=lambda index: counts[index])]
+
+
+def _stacked(vectors: Sequence[Array]) -> Array:
+    return np.stack(vectors) if vectors else np.empty((0, 1), np.float32)
+
+
+def _reasons(pick: Pick, one: Work, drawn: int, rare: Sequence[str], known: Sequence[str]) -> list[str]:
+    if pick.by == "random":
+        return ["drawn at random, to tell how good the model is on the whole pool"]
+    reasons = []
+    if pick.by == "rare":
+        names = ", ".join(f"{count} x {name}" for name, count in sorted(Counter(rare).items()))
+        reasons.append(f"perhaps shows rare classes: {names or 'none clear enough to draw'}")
+    if pick.covers > 1:
+        reasons.append(f"resembles {pick.covers} images of the pool more than any labelled image does")
+    if known:
+        reasons.append(f"of {drawn} boxes, {one.wrong:.1f} are perhaps wrong, and {one.missed:.1f} missing")
+        if one.unlike_mirror >= 1:
+            reasons.append(f"its mirrored image differs by {one.unlike_mirror:.1f} boxes")
+    return reasons or ["unlike the labelled images"]
+
+
+def _in_words(record: Next, batch: int, run: Run) -> str:
+    chosen = record["images"]
+    if not record["model"]["classes"]:
+        logs.say(
+            f"label: {record['model']['file']} knows no class of the data set, so no boxes are drawn beforehand, and "
+            "images are chosen by how different they are"
+        )
+    drawn = Counter(box["kind"] for image in chosen for box in image["boxes"])
+    left_out = "".join(f", {count} {reason}" for reason, count in record["left_out"].items())
+    kinds = ", ".join(f"{count} by {by}" for by, count in sorted(Counter(image["by"] for image in chosen).items()))
+    fewer = f" ({batch} wanted, no more are left)" if len(chosen) < batch else ""
+    return (
+        f"{len(chosen)} images to label next{fewer} ({kinds}) of {record['pool_images']}{left_out}; "
+        f"{drawn['sure']} sure and {drawn['doubtful']} doubtful boxes drawn beforehand, about {record['minutes']:.0f} "
+        f"minutes of work ({record['minutes_by_hand']:.0f} by hand) -> {run.label_next}, {run.label / 'sheet.jpg'}"
+    )

@@ -1,0 +1,106 @@
+"""Keep what is known of each image, so that a stopped command goes on and a grown pool costs only what is new.
+
+A file is known by its path, size and date; what a model sees in an image by the digests of both. The file of the store
+is only for speed: it is safe to delete, and a damaged one is begun anew.
+"""
+
+from __future__ import annotations
+
+import io
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import parallel
+from pipeline.image_files import reading
+from pipeline.image_files.duplicates import Fingerprint
+
+Array = NDArray[np.float32]
+TABLES = """
+create table if not exists files (state text primary key, sha256, width, height, fingerprint, problem);
+create table if not exists seen (key text primary key, arrays blob);
+"""
+COMMIT_EVERY = 256  # files read; a kill loses no more
+
+
+class File(NamedTuple):
+    """An image file. `problem` says why it cannot be used; then nothing else is known."""
+
+    path: Path
+    sha256: str
+    width: int  # of the upright image, as is height
+    height: int
+    fingerprint: Fingerprint
+    problem: str | None
+
+
+class Store:
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._connect(path)
+        except sqlite3.DatabaseError:
+            path.unlink()
+            self._connect(path)
+
+    def _connect(self, path: Path) -> None:
+        self.database = sqlite3.connect(path)
+        self.database.executescript(TABLES)
+        if self.database.execute("pragma quick_check").fetchone() != ("ok",):
+            self.database.close()
+            raise sqlite3.DatabaseError
+
+    def close(self) -> None:
+        self.database.close()
+
+    def files(self, paths: Sequence[Path], workers: int | None, description: str) -> list[File]:
+        """Read and decode the files that are not known yet, in parallel; return all in the given order."""
+        states = [_state(path) for path in paths]
+        missing = [(path, state) for path, state in zip(paths, states, strict=True) if not self._file(state)]
+        if len(missing) >= parallel.FEWEST_ITEMS and workers not in (0, 1):
+            parallel.start(preload=["pipeline.image_files.reading"])
+        found = parallel.ordered(reading.check, [path for path, _ in missing], workers, description)
+        for number, ((_, state), checked) in enumerate(zip(missing, found, strict=True), start=1):
+            row = (state, checked.sha256, *checked.size, checked.fingerprint, checked.problem)
+            self.database.execute("insert or replace into files values (?, ?, ?, ?, ?, ?)", row)
+            if number % COMMIT_EVERY == 0:
+                self.database.commit()
+        self.database.commit()
+        rows = map(self._file, states)
+        return [File(path, *row) for path, row in zip(paths, rows, strict=True) if row]
+
+    def _file(self, state: str) -> tuple[str, int, int, Fingerprint, str | None] | None:
+        query = "select sha256, width, height, fingerprint, problem from files where state = ?"
+        row: tuple[str, int, int, Fingerprint, str | None] | None = self.database.execute(query, (state,)).fetchone()
+        return row
+
+    def seen(
+        self, keys: Sequence[str], look: Callable[[Sequence[int]], Iterable[tuple[int, Mapping[str, Array]]]]
+    ) -> list[dict[str, Array]]:
+        """Return the arrays of each key. `look` gets the indices of unknown keys and yields what it sees one by one."""
+        missing = [index for index, key in enumerate(keys) if self._arrays(key) is None]
+        for index, arrays in look(missing) if missing else ():
+            packed = io.BytesIO()
+            np.savez(packed, **dict[str, Any](arrays))
+            self.database.execute("insert or replace into seen values (?, ?)", (keys[index], packed.getvalue()))
+            self.database.commit()
+        return [self._arrays(key) or {} for key in keys]
+
+    def _arrays(self, key: str) -> dict[str, Array] | None:
+        row = self.database.execute("select arrays from seen where key = ?", (key,)).fetchone()
+        if row is None:
+            return None
+        with np.load(io.BytesIO(row[0]), allow_pickle=False) as arrays:
+            return dict(arrays)
+
+
+def _state(path: Path) -> str:
+    try:
+        stat = path.stat()
+    except OSError as error:  # a broken link; reading tells what it is
+        return f"{path} {error.errno}"
+    return f"{path.absolute()} {stat.st_size} {stat.st_mtime_ns}"

@@ -1,0 +1,101 @@
+"""The batch for a tool that people label with, and its labels back from there: `runs/NAME/label/TOOL/`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline import files, formats
+from pipeline.boxes import Labelled
+from pipeline.errors import DataError
+from pipeline.label import layouts, saving
+from pipeline.label.saving import Returned
+from pipeline.records import label as record
+from pipeline.records.base import read_record, write_record
+from pipeline.records.label import Next
+from pipeline.run import Run
+
+
+def lay_out(run: Run, tool: str) -> str:
+    """Write images and boxes as the tool opens them; say in a line where.
+
+    Raises DataError if there is such a folder already: it may hold a person's work.
+    """
+    batch, folder = record.read(run), run.label / tool
+    if folder.exists():
+        raise DataError(
+            f"{folder}: is there already, perhaps with corrected labels; `label --save --as {tool}` takes them back, "
+            "then delete the folder"
+        )
+    _refuse_twins(batch, tool)
+    with files.new_folder(folder) as new:
+        for candidate in batch["images"]:
+            target = new / "images" / _inside(candidate["path"], batch)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            # A copy: some tools write into the images that they open.
+            files.copy(Path(candidate["path"]), target)
+        items = [(_inside(candidate["path"], batch), candidate) for candidate in batch["images"]]
+        layouts.LAYOUTS[tool](new, items, batch)
+        write_record(_batch_of(run, tool), Next, batch)
+    boxes = sum(len(candidate["boxes"]) for candidate in batch["images"])
+    return f"{len(batch['images'])} images with {boxes} boxes for {tool} -> {folder}"
+
+
+def _refuse_twins(batch: Next, tool: str) -> None:
+    """Raise DataError for images that differ in their suffix alone, where a tool has one file of labels for both."""
+    stems: dict[Path, Path] = {}
+    for candidate in batch["images"] if tool in layouts.ONE_FILE_EACH else ():
+        name = _inside(candidate["path"], batch)
+        other = stems.setdefault(name.with_suffix(""), name)
+        if other != name:
+            raise DataError(
+                f"{candidate['path']}: {tool} has one file of labels for it and for {other.name}; rename one of them, "
+                "or use --as coco"
+            )
+
+
+def save(run: Run, tool: str, every: bool = False) -> str:
+    """Read what the tool left in its folder, and write `data/labels/NAME.json`.
+
+    Raises DataError for a folder that is not there, or for annotations that give no boxes.
+    """
+    folder = run.label / tool
+    if not folder.is_dir() or not _batch_of(run, tool).is_file():
+        raise DataError(f"{folder}: not there; `label --as {tool}` lays the batch out for {tool}")
+    batch = read_record(_batch_of(run, tool), Next, f"`label --as {tool}` again")
+    _, source = formats.read(folder, layouts.FORMATS[tool], given=False)
+    path_of = {folder.absolute() / "images" / _inside(one["path"], batch): one["path"] for one in batch["images"]}
+    size_of = {one["path"]: (one["width"], one["height"]) for one in batch["images"]}
+    returned: dict[str, Returned] = {}
+    others = 0
+    for item in source.images:
+        if item.annotation is None:
+            continue  # nobody has labelled it
+        if item.image not in path_of:
+            raise DataError(f"{item.annotation}: labels {item.image.name}, which is not of this batch; take it out")
+        path = path_of[item.image]
+        _check(item, size_of[path])
+        others += sum(bool(box.ignore) for box in item.boxes)
+        boxes = [box._replace(id="") for box in item.boxes if not box.ignore]
+        returned[path] = Returned(boxes, done=tool == layouts.LABELSTUDIO)  # where only submitted tasks have labels
+    said = saving.save(run, batch, saving.images(batch, returned, every, run))
+    return f"{said}; left out {others} shapes that are no boxes" if others else said
+
+
+def _check(item: Labelled, size: tuple[int, int]) -> None:
+    """Raise DataError for boxes without corners, and for those of an image of another size."""
+    if item.declared_size not in (None, size):
+        says, is_ = ("x".join(map(str, pair)) for pair in (item.declared_size or (), size))
+        raise DataError(f"{item.annotation}: says that {item.image.name} is {says}, but it is {is_}; correct it")
+    for box in item.boxes:
+        if box.damage and not box.ignore:
+            raise DataError(f"{item.annotation}: {item.image.name}: {box.id}: {box.damage}")
+
+
+def _inside(path: str, batch: Next) -> Path:
+    """Return the path of an image below the pool."""
+    return Path(path).relative_to(batch["pool"])
+
+
+def _batch_of(run: Run, tool: str) -> Path:
+    """Return the path of the batch as it was laid out: beside the folder, whose files the tool reads."""
+    return run.label / f"{tool}.json"

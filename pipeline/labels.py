@@ -1,0 +1,291 @@
+"""Labels that a person made or corrected, in COCO's format for git and for people: `data/labels/NAME.json`.
+
+`label --save` writes it, and the next `convert` trains with it. Further files in the folder `data/labels/NAME/` count
+as well, one for each person for example. A record is one line, sorted by image and place, so that a diff shows what
+changed. Beside COCO's own keys,
+
+    an image has the `sha256` of its file; `file_name` is relative to where `make` runs
+    an annotation has its `origin`: kept, moved or relabelled, all drawn by a model beforehand, or added by hand;
+        `model`, the beginning of that model's SHA-256; and `score`, that of the box as the model drew it
+    `deleted` holds the boxes that the model drew and the person took away
+
+Boxes are `[x, y, width, height]` in pixels of the upright image. Ids are digests of what they name: two people's files
+have the same ids for the same images, and an image more changes no other line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipeline import files
+from pipeline.boxes import Box
+from pipeline.errors import ConfigError, DataError
+from pipeline.run import Run
+
+Origin = Literal["kept", "moved", "relabelled", "added"]
+ORIGINS: tuple[Origin, ...] = ("kept", "moved", "relabelled", "added")
+DESCRIPTION = "Labels made with `make label`; review the changes, then commit them"
+CONFLICT = "<<<<<<<"  # begins a conflict that git left in a file
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Label:
+    """One box; `bbox` is [x, y, width, height] in pixels. `score` and `model` are those of the box drawn beforehand."""
+
+    bbox: tuple[float, float, float, float]
+    label: str
+    origin: Origin = "added"
+    score: float | None = None
+    model: str = ""
+
+    def box(self) -> Box:
+        x, y, width, height = self.bbox
+        return Box(self.label, x, y, x + width, y + height)
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A labelled image; `size` is (width, height) in pixels. In `deleted` the origin of a box means nothing."""
+
+    file: str
+    size: tuple[int, int]
+    sha256: str
+    labels: tuple[Label, ...]
+    deleted: tuple[Label, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """The content of one file. `models` names each model by the beginning of its SHA-256."""
+
+    classes: tuple[str, ...] = ()
+    images: tuple[Image, ...] = ()
+    models: dict[str, str] | None = None
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False, strict=True)
+
+
+class _Info(_Strict):
+    models: dict[str, str] = {}
+
+
+class _Category(_Strict):
+    id: int
+    name: str = Field(min_length=1)
+
+
+class _Image(_Strict):
+    id: int
+    file_name: str
+    width: int = Field(gt=0)
+    height: int = Field(gt=0)
+    sha256: str = ""
+
+
+class _Annotation(_Strict):
+    image_id: int
+    category_id: int
+    bbox: list[float] = Field(min_length=4, max_length=4)
+    origin: Origin = "added"
+    score: float | None = None
+    model: str = ""
+
+
+class _File(_Strict):
+    info: _Info = _Info()
+    categories: list[_Category]
+    images: list[_Image]
+    annotations: list[_Annotation]
+    deleted: list[_Annotation] = []
+
+
+def file_of(run: Run) -> Path:
+    """Return the path that `label --save` writes: beside the data and in git, because labels outlive the run."""
+    return run.root.parent.parent / "data" / "labels" / f"{run.name}.json"
+
+
+def files_of(run: Run) -> list[Path]:
+    """Return all files of labels for this config that are there."""
+    own = file_of(run)
+    return [path for path in (own, *sorted(own.with_suffix("").glob("*.json"))) if path.is_file()]
+
+
+def load(path: Path) -> Labels:
+    """Read a file of labels; a missing file holds none. Raises ConfigError that names the first error."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        return Labels()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}); write it as UTF-8 text") from None
+    if CONFLICT in text:
+        raise ConfigError(
+            f"{path}: git left a conflict in it; resolve it, or keep each person's file in {path.with_suffix('')}/"
+        )
+    try:
+        found = _File.model_validate(json.loads(text))
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: {_in_words(error)}; correct it, or restore it from git") from None
+    try:
+        return _checked(found)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def _checked(found: _File) -> Labels:
+    """Return the content of a file of the right shape. Raises ValueError with what is wrong and what to do."""
+    names = {category.id: category.name for category in found.categories}
+    if len(names) < len(found.categories) or len(set(names.values())) < len(names):
+        raise ValueError("a category is there twice; keep one")
+    images: dict[int, _Image] = {}
+    files_seen: set[str] = set()
+    for image in found.images:
+        if image.id in images or image.file_name in files_seen:
+            raise ValueError(f"{image.file_name[:80]!r} is there twice, or its id {image.id}; keep one")
+        if not _is_plain(image.file_name):
+            raise ValueError(f"{image.file_name[:80]!r} is not the path of an image; correct it")
+        images[image.id] = image
+        files_seen.add(image.file_name)
+    made: dict[int, list[Label]] = {number: [] for number in images}
+    deleted: dict[int, list[Label]] = {number: [] for number in images}
+    for target, records in ((made, found.annotations), (deleted, found.deleted)):
+        for record in records:
+            if record.image_id not in images:
+                raise ValueError(f"a box {record.bbox} is of image {record.image_id}, which is not in `images`")
+            where = f"{images[record.image_id].file_name}: the box {record.bbox}"
+            if record.category_id not in names:
+                raise ValueError(f"{where} has category {record.category_id}, which is not in `categories`; correct it")
+            x, y, width, height = record.bbox
+            if width <= 0 or height <= 0:
+                raise ValueError(f"{where} has a side of 0 or less; correct it")
+            label = Label((x, y, width, height), names[record.category_id], record.origin, record.score, record.model)
+            target[record.image_id].append(label)
+    done = tuple(
+        Image(image.file_name, (image.width, image.height), image.sha256, tuple(made[n]), tuple(deleted[n]))
+        for n, image in images.items()
+    )
+    return Labels(tuple(names.values()), done, dict(found.info.models))
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a path leads down from somewhere: no `..`, nothing that other systems take for a separator."""
+    path = PurePosixPath(name)
+    is_text = name.encode(errors="ignore").decode() == name and name.isprintable()
+    return bool(path.name) and ".." not in path.parts and "\\" not in name and is_text
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        return f"{place}: {first['msg'].lower()}, got {str(first['input'])[:60]!r}"
+    return f"not JSON ({' '.join(str(error).split())[:200] or type(error).__name__})"
+
+
+def save(path: Path, labels: Labels) -> None:
+    """Write the file: sorted, a record a line, and the same bytes for the same labels."""
+    number = {name: index for index, name in enumerate(labels.classes, start=1)}
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    deleted: list[dict[str, Any]] = []
+    taken: set[int] = set()
+    for image in sorted(labels.images, key=lambda image: image.file):
+        width, height = image.size
+        identity = {"id": _id(taken, image.file), "file_name": image.file}
+        images.append({**identity, "width": width, "height": height, "sha256": image.sha256})
+        for target, boxes in ((annotations, image.labels), (deleted, image.deleted)):
+            for box in sorted(map(_rounded, boxes), key=lambda box: (box.bbox[1], box.bbox[0], box)):
+                made = {
+                    "id": _id(taken, image.file, box.label, str(box.bbox)),
+                    "image_id": identity["id"],
+                    "image": image.file,  # for people: the ids say nothing
+                    "category_id": number[box.label],
+                    "bbox": list(box.bbox),
+                    "area": round(box.bbox[2] * box.bbox[3], 2),
+                    "iscrowd": 0,
+                    "origin": box.origin,
+                    "score": box.score,
+                    "model": box.model,
+                }
+                if target is deleted:
+                    del made["id"], made["area"], made["iscrowd"], made["origin"]
+                target.append({key: value for key, value in made.items() if value not in (None, "")})
+    used = {box.model for image in labels.images for box in (*image.labels, *image.deleted)}
+    models = {key: name for key, name in (labels.models or {}).items() if key in used}
+    categories = [{"id": index, "name": name} for name, index in number.items()]
+    parts = [
+        f'"info": {_line({"description": DESCRIPTION, "models": dict(sorted(models.items()))})}',
+        *(
+            f'"{key}": [{"".join(f"{chr(10)}{_line(one)}," for one in records)[:-1]}\n]'
+            for key, records in (
+                ("categories", categories),
+                ("images", images),
+                ("annotations", annotations),
+                ("deleted", deleted),
+            )
+        ),
+    ]
+    files.write_text(path, "{\n" + ",\n".join(parts) + "\n}\n")
+
+
+def _line(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def _rounded(label: Label) -> Label:
+    """To a hundredth of a pixel, and scores to a thousandth: a diff is to show what a person did."""
+    x, y, width, height = (round(float(side), 2) for side in label.bbox)
+    score = None if label.score is None else round(label.score, 3)
+    return replace(label, bbox=(x, y, width, height), score=score)
+
+
+def _id(taken: set[int], *words: str) -> int:
+    """Return a number of 52 bits, which JavaScript reads exactly, that no other record of the file has."""
+    number = int(hashlib.sha256("\0".join(words).encode()).hexdigest()[:13], 16)
+    while number in taken:
+        number += 1
+    taken.add(number)
+    return number
+
+
+def with_new(earlier: Labels, new: Labels) -> Labels:
+    """Return the earlier labels with the new ones; an image of both gets the new ones. Classes are the new ones.
+
+    Raises DataError where the earlier labels have a class that the new ones lack.
+    """
+    again = {image.file for image in new.images}
+    images = [image for image in earlier.images if image.file not in again] + list(new.images)
+    used = {box.label for image in images for box in (*image.labels, *image.deleted)}
+    if lost := sorted(used - set(new.classes)):
+        raise DataError(f"class {lost[0]!r} of earlier labels is not one of {', '.join(new.classes)}; correct it there")
+    return Labels(new.classes, tuple(images), {**(earlier.models or {}), **(new.models or {})})
+
+
+def together(paths: Iterable[Path]) -> list[tuple[Path, Image]]:
+    """Return each image of all files, with the file that labels it, in the order of their names.
+
+    Raises ConfigError for a bad file, DataError where two files label an image differently.
+    """
+    found: dict[str, tuple[Path, Image]] = {}
+    for path in paths:
+        for image in load(path).images:
+            first, other = found.setdefault(image.file, (path, image))
+            if boxes_of(other) != boxes_of(image):
+                raise DataError(
+                    f"{first} and {path} label {image.file} differently ({len(other.labels)} and {len(image.labels)} "
+                    "boxes); take the image out of one of them"
+                )
+    return [found[name] for name in sorted(found)]
+
+
+def boxes_of(image: Image) -> Sequence[tuple[Any, ...]]:
+    return sorted((label.label, label.bbox) for label in map(_rounded, image.labels))

@@ -1,0 +1,78 @@
+"""What to label next: `label/next.json`. The first image is the one to label first.
+
+Boxes are `[x, y, width, height]` in pixels of the upright image, from its upper left corner. Scores are calibrated: of
+boxes with 0.7, 7 in 10 show an object of that class, as far as val can tell.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pipeline.records.base import Bbox, Number, Record, read_record
+from pipeline.records.coco import Pixels
+from pipeline.run import Run
+
+
+class LabelModel(Record):
+    file: str
+    sha256: str
+    imgsz: int
+    classes: list[str]
+    """Classes of the data set that the model knows. Without any there are no boxes."""
+
+
+class Guess(Record):
+    """A box that the model draws beforehand."""
+
+    bbox: Bbox
+    label: str
+    score: Number
+    """Calibrated."""
+    kind: Literal["sure", "doubtful"]
+
+
+class Candidate(Record):
+    path: str
+    """Of the image in the pool, relative to where `make` runs."""
+    sha256: str
+    width: Pixels
+    height: Pixels
+    by: Literal["uncertain", "different", "rare", "random"]
+    reasons: list[str]
+    expected_boxes: Number
+    expected_wrong: Number
+    """Of the boxes drawn beforehand."""
+    expected_missed: Number
+    """Boxes that a person has to draw."""
+    minutes: Number
+    boxes: list[Guess]
+
+
+class Next(Record):
+    pool: str
+    model: LabelModel
+    calibration: dict[str, Any]
+    """Points of the curves from score to the share of boxes that are right (IoU 0.5) and exact (0.75) on val, objects
+    without any box for each with one, and how many images and boxes of val there were."""
+    threshold: Number
+    """Score of the model from which a box is drawn beforehand; calibrated scores rise with it."""
+    sure: Number
+    """Calibrated score from which a box is sure."""
+    classes: list[str]
+    """Of the data set, in the order of their ids."""
+    images: list[Candidate]
+    minutes: Number
+    minutes_by_hand: Number
+    """For the same images without boxes drawn beforehand."""
+    pool_images: int
+    """All images of the pool, with those left out."""
+    left_out: dict[str, int]
+    """How many images were not candidates, by reason."""
+    problems: dict[str, str]
+    """Images that cannot be read, with the reason."""
+    settings: dict[str, Any]
+    """The `label` section of the config, with its defaults, and the seed."""
+
+
+def read(run: Run) -> Next:
+    return read_record(run.label_next, Next, "`make label` again")

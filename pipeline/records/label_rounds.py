@@ -1,0 +1,49 @@
+"""How far the labelling is: `label/rounds.json`, what was known when each batch was chosen."""
+
+from __future__ import annotations
+
+from pipeline.records.base import Interval, Number, Record, read_record
+from pipeline.run import Run
+
+
+class OnPool(Record):
+    """How good the boxes drawn beforehand were, on images drawn at random whose labels are there by now."""
+
+    images: int
+    right: int
+    """Boxes that found an object of their class, at an IoU of 0.5."""
+    wrong: int
+    missed: int
+    f1: Number | None
+    interval: Interval | None
+    """Of F1, from resampling the images; null with fewer than five."""
+    untouched: Number | None
+    """Share of the boxes that a person left as they were, at an IoU of 0.75."""
+
+
+class Round(Record):
+    """What was known when a batch was chosen."""
+
+    model: str
+    """SHA-256 of the model."""
+    images: int
+    """Of the training split."""
+    boxes: int
+    minutes: Number
+    """Expected for all batches so far whose labels are there."""
+    map50_95: Number | None
+    """On val; null without a `metrics.json` of this model."""
+    interval: Interval | None
+    on_pool: OnPool | None
+    """Of the model that chose the batch before."""
+
+
+class Rounds(Record):
+    rounds: list[Round]
+
+
+def read(run: Run) -> list[Round]:
+    """Return what was known at each batch so far, first one first."""
+    if not run.label_rounds.is_file():
+        return []
+    return read_record(run.label_rounds, Rounds, "delete it and `make label` again")["rounds"]

@@ -1,0 +1,277 @@
+"""The choice of images and what scores are worth, from numbers alone, against brute force and simulations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline import files
+from pipeline.config.label import Cost
+from pipeline.label import belief, choose, plan, progress
+from pipeline.run import Run
+
+COST = Cost()
+
+
+# --- The choice, from numbers ---------------------------------------------------------------------
+
+
+def candidates(count: int, seed: int = 0, **changes: Any) -> choose.Candidates:
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(size=(count, 6)).astype(np.float32)
+    base = {
+        "vectors": choose.unit(vectors, vectors),
+        "unsure": rng.uniform(0, 5, count),
+        "rare": np.zeros(count),
+        "minutes": rng.uniform(0.2, 2, count),
+    }
+    return choose.Candidates(**{**base, **changes})
+
+
+NOTHING = np.empty((0, 6), np.float32)
+
+
+def indices(picks: list[choose.Pick]) -> list[int]:
+    return [pick.image for pick in picks]
+
+
+def test_each_different_image_is_the_one_that_adds_most_per_minute() -> None:
+    """Against the definition: the sum over the pool of the similarity to the nearest image chosen."""
+    given = candidates(30)
+    labelled = given.vectors[:3]
+    similarity = np.clip(given.vectors @ given.vectors.T, 0, None)
+
+    def covered(chosen: list[int]) -> float:
+        return float(np.maximum(similarity[:, [0, 1, 2, *chosen]].max(axis=1), 0).sum())
+
+    expected: list[int] = []
+    for _ in range(5):
+        gains = [
+            -1 if index in expected else (covered([*expected, index]) - covered(expected)) / given.minutes[index]
+            for index in range(30)
+        ]
+        expected.append(int(np.argmax(gains)))
+    assert indices(choose.choose(given, labelled, 5, ("different",), 0.0, False, 0)) == expected
+
+
+def test_the_unsure_come_by_expected_errors_per_minute() -> None:
+    given = candidates(30)
+    expected = np.argsort(-given.unsure / given.minutes)[:7].tolist()
+    assert indices(choose.choose(given, NOTHING, 7, ("uncertain",), 0.0, False, 0)) == expected
+
+
+def test_both_find_unsure_images_that_stand_for_others() -> None:
+    """Three heaps of images; the model is unsure about one heap, and about one image that is like no other."""
+    rng = np.random.default_rng(0)
+    middles = np.eye(6, dtype=np.float32)[[0] * 10 + [1] * 10 + [2] * 10 + [3]]
+    vectors = middles + rng.normal(0, 0.05, middles.shape).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    unsure = np.array([0.1] * 10 + [2.0] * 10 + [0.1] * 10 + [2.5])
+    given = candidates(31, vectors=vectors, unsure=unsure, minutes=np.ones(31))
+    both = choose.choose(given, NOTHING, 2, ("uncertain", "different"), 0.0, False, 0)
+    assert both[0].image in range(10, 20) and both[0].by == "uncertain"
+    assert both[1].image not in range(10, 20)  # that heap is covered
+    alone = choose.choose(given, NOTHING, 2, ("uncertain",), 0.0, False, 0)
+    assert alone[0].image == 30
+
+
+@pytest.mark.parametrize("batch", [1, 5, 10, 20, 100])
+def test_the_random_share_is_spread_over_the_batch_and_drawn_from_all(batch: int) -> None:
+    given = candidates(60)
+    picks = choose.choose(given, NOTHING, batch, ("uncertain", "different"), 0.2, False, 3)
+    assert len({pick.image for pick in picks}) == len(picks) == min(batch, 60)
+    chance = [place for place, pick in enumerate(picks) if pick.by == "random"]
+    assert len(chance) == round(0.2 * len(picks))
+    # Wherever a person stops, the share of those drawn at random is as wanted, to an image.
+    for stop in range(len(picks)):
+        assert abs(sum(place < stop for place in chance) - 0.2 * stop) <= 1
+    # Whatever the model believes, the same ones are drawn.
+    other = choose.choose(candidates(60, seed=9), NOTHING, batch, ("different",), 0.2, False, 3)
+    assert {pick.image for pick in picks if pick.by == "random"} == {
+        pick.image for pick in other if pick.by == "random"
+    }
+
+
+def test_every_image_is_drawn_at_random_equally_often() -> None:
+    drawn = np.zeros(20)
+    for seed in range(2000):
+        for pick in choose.choose(candidates(20), NOTHING, 5, (), 0.2, False, seed):
+            assert pick.by == "random"
+            drawn[pick.image] += 1
+    # 500 each; the deviation is 19, and 5 deviations are not reached by chance.
+    assert np.abs(drawn - 500).max() < 95
+
+
+def test_images_of_rare_classes_come_first() -> None:
+    rare = np.zeros(30)
+    rare[[4, 17, 21]] = 1.5, 0.9, 0.3  # the last one hardly shows any
+    picks = choose.choose(candidates(30, rare=rare, minutes=np.ones(30)), NOTHING, 5, ("uncertain",), 0.0, True, 0)
+    assert indices(picks)[:2] == [4, 17]
+    assert [pick.by for pick in picks] == ["rare", "rare", "uncertain", "uncertain", "uncertain"]
+
+
+# --- What scores are worth ------------------------------------------------------------------------
+
+
+def simulated(images: int, seed: int, missing: float = 0.0) -> tuple[list[Any], list[Any]]:
+    """Boxes that are right as often as the square of their score says, and their labels; some labels have no box."""
+    rng = np.random.default_rng(seed)
+    seen, labels = [], []
+    for _ in range(images):
+        scores = rng.uniform(0.02, 0.98, 12)
+        places = np.arange(12)[:, None] * np.array([[50.0, 0.0]])
+        boxes = np.column_stack([places, np.full((12, 2), 40.0), scores, np.zeros(12)]).astype(np.float32)
+        right = rng.uniform(size=12) < scores**2
+        extra = np.array([[0, 500, 40, 40, 1, 0]] * int(rng.uniform() < missing), np.float32).reshape(-1, 6)
+        seen.append(boxes)
+        labels.append(np.concatenate([boxes[right], extra]))
+    return seen, labels
+
+
+def test_calibrated_scores_are_right_as_often_as_they_say() -> None:
+    trust = belief.of(*simulated(400, 0), 1)
+    for score in (0.3, 0.5, 0.7, 0.9):
+        # Each of 40 bins has 120 boxes, so that its share has a deviation of 0.045; 0.1 is two of them and the slope within.
+        assert trust.is_right(np.array([score], np.float32))[0] == pytest.approx(score**2, abs=0.1)
+    assert trust.unseen == 0
+
+
+def test_objects_without_a_box_are_expected_again() -> None:
+    seen, labels = simulated(400, 1, missing=0.5)
+    trust = belief.of(seen, labels, 1)
+    found = sum(len(one) for one in labels) - sum((one[:, 1] == 500).sum() for one in labels)
+    assert trust.unseen == pytest.approx(200 / found, rel=0.15)  # 200, give or take 10 by chance
+    other_seen, other_labels = simulated(400, 2, missing=0.5)
+    works = [plan.work(boxes, None, trust, 0.5, COST) for boxes in other_seen]
+    assert sum(work.boxes for work in works) == pytest.approx(sum(map(len, other_labels)), rel=0.05)
+
+
+def test_the_threshold_is_the_cheapest_one() -> None:
+    """Against the seconds that each threshold costs on other images with real answers."""
+    trust = belief.of(*simulated(400, 0), 1)
+    chosen = belief.threshold(trust, COST)
+    seen, labels = simulated(400, 5)
+
+    def seconds(threshold: float) -> float:
+        total = 0.0
+        for boxes, own in zip(seen, labels, strict=True):
+            places = set(own[:, 0].tolist())
+            for box in boxes:
+                right = float(box[0]) in places
+                if box[4] >= threshold:
+                    total += COST.check if right else COST.remove
+                elif right:
+                    total += COST.draw
+        return total
+
+    best = min(seconds(threshold) for threshold in np.linspace(0.02, 1, 50))
+    assert seconds(chosen) <= best * 1.02
+    assert seconds(chosen) < 0.8 * min(seconds(0.0), seconds(1.01))
+
+
+def test_drawing_dearer_than_deleting_lowers_the_threshold() -> None:
+    trust = belief.of(*simulated(400, 0), 1)
+    found = [belief.threshold(trust, Cost(draw=draw)) for draw in (2.0, 7.0, 35.0)]
+    assert found == sorted(found, reverse=True) and found[0] > found[2] + 0.1
+    assert belief.threshold(trust, Cost(draw=0.1, remove=100)) == 1.0  # nothing is worth drawing
+
+
+def test_without_labels_scores_are_as_they_are() -> None:
+    seen, _ = simulated(3, 0)
+    trust = belief.of(seen, [np.empty((0, 6), np.float32)] * 3, 1)
+    assert trust.is_right(np.array([0.2, 0.8], np.float32)) == pytest.approx([0.2, 0.8])
+    assert len(belief.of([], [], 1).scores) == 0
+
+
+def test_scores_that_promise_too_much_are_believed_as_far_as_they_hold() -> None:
+    """Half of the boxes are right from 0.5 on, whatever higher scores say, and none below."""
+    rng = np.random.default_rng(0)
+    seen, labels = simulated(200, 0)
+    for number, boxes in enumerate(seen):
+        right = (boxes[:, 4] > 0.5) & (rng.uniform(size=len(boxes)) < 0.5)
+        labels[number] = boxes[right]
+    trust = belief.of(seen, labels, 1)
+    # 1,200 boxes are above, in bins of 60: a deviation of 0.065, less where bins were joined.
+    assert trust.is_right(np.array([0.6, 0.8, 0.95], np.float32)) == pytest.approx([0.5] * 3, abs=0.1)
+    assert trust.is_right(np.array([0.4], np.float32))[0] < 0.05
+    assert belief.threshold(trust, COST) == pytest.approx(0.5, abs=0.03)
+
+
+def test_a_mirrored_image_that_shows_the_same_changes_nothing() -> None:
+    boxes = np.array([[0, 0, 40, 40, 0.9, 0], [100, 0, 40, 40, 0.5, 1]], np.float32)
+    alone = plan.work(boxes, None, belief.Belief(), 0.4, COST)
+    assert plan.work(boxes, boxes[::-1], belief.Belief(), 0.4, COST).unsure == pytest.approx(alone.unsure)
+    of_other_class = boxes.copy()
+    of_other_class[1, 5] = 2
+    # One object of half a belief on either side that the other does not confirm.
+    assert plan.work(boxes, of_other_class, belief.Belief(), 0.4, COST).unlike_mirror == pytest.approx(1.0)
+    assert plan.work(boxes, boxes[:0], belief.Belief(), 0.4, COST).unlike_mirror == pytest.approx(1.4)
+
+
+# --- How far ---------------------------------------------------------------------------------------
+
+
+def image(digest: str, boxes: list[tuple[str, list[float]]], by: str = "random") -> Any:
+    drawn = [{"bbox": bbox, "label": name, "score": 0.9, "kind": "sure"} for name, bbox in boxes]
+    return {"sha256": digest, "by": by, "boxes": drawn, "minutes": 1.5}
+
+
+def test_boxes_drawn_beforehand_are_compared_with_the_labels_that_came_back() -> None:
+    drawn = [
+        image("a", [("x", [0, 0, 10, 10]), ("x", [50, 0, 10, 10]), ("y", [0, 50, 10, 10])]),
+        image("b", []),
+    ]
+    labels = {
+        # One as it was, one moved by more than IoU 0.75 and less than 0.5 allow, one of another class, one not seen.
+        "a": [("x", [0.0, 0, 10, 10]), ("x", [52.0, 0, 10, 10]), ("x", [0.0, 50, 10, 10])],
+        "b": [("y", [0.0, 0, 5, 5])],
+    }
+    found = progress.on_pool(drawn, labels)
+    assert found is not None
+    assert (found["images"], found["right"], found["wrong"], found["missed"]) == (2, 2, 1, 2)
+    assert found["f1"] == pytest.approx(2 * 2 / (3 + 4), abs=1e-4) and found["interval"] is None
+    assert found["untouched"] == pytest.approx(1 / 3, abs=1e-4)
+    assert progress.on_pool([], labels) is None
+
+
+def test_the_interval_on_the_pool_holds_what_all_images_say() -> None:
+    """Over many draws of 20 of 400 images, the interval misses the figure of all of them in about 1 of 20."""
+    rng = np.random.default_rng(0)
+    every = [image(str(number), [("x", [50.0 * n, 0, 9, 9]) for n in range(6)]) for number in range(400)]
+    labels = {
+        one["sha256"]: [("x", box["bbox"]) for box in one["boxes"][: rng.integers(2, 7)]] + [("x", [0, 99, 9, 9])]
+        for one in every
+    }
+    true = progress.on_pool(every, labels)
+    assert true is not None and true["f1"] is not None
+    inside = 0
+    for _ in range(100):
+        found = progress.on_pool([every[index] for index in rng.permutation(400)[:20]], labels)
+        assert found is not None and found["interval"] is not None
+        inside += found["interval"][0] <= true["f1"] <= found["interval"][1]
+    assert inside >= 86  # 92 of 100 are expected of resamples of so few images; 86 is two deviations less
+
+
+def test_rounds_add_up_and_the_same_batch_again_is_no_round(tmp_path: Path) -> None:
+    run = Run(tmp_path / "runs" / "tiny")
+    assert len(progress.record(run, "m1", 10, 50, {})) == 1
+    files.write_json(run.label_next, {"images": [image("a", []), image("b", [], by="different")]})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.records.label.read", lambda run: files.read_json(run.label_next))
+        assert len(progress.record(run, "m1", 10, 50, {})) == 1
+        rounds = progress.record(run, "m2", 12, 60, {"a": [], "b": []})
+    assert [one["images"] for one in rounds] == [10, 12] and rounds[-1]["minutes"] == 3.0
+    on_pool = rounds[-1]["on_pool"]
+    assert on_pool is not None and on_pool["images"] == 1
+
+
+def test_a_gain_needs_two_sizes_and_follows_the_logarithm() -> None:
+    def at(images: int, figure: float) -> Any:
+        return {"images": images, "map50_95": figure}
+
+    assert progress._expected_gain([at(10, 0.3)], 10) is None
+    assert progress._expected_gain([at(10, 0.3), at(20, 0.4)], 20) == pytest.approx(0.1)
+    assert progress._expected_gain([at(10, 0.3), at(20, 0.2)], 20) == 0
