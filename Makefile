@@ -19,6 +19,9 @@ NOAPP ?=
 # For `make new` only.
 SOURCE ?=
 FORMAT ?=
+# For `make study` only.
+STUDY ?=
+JOBS ?= 1
 
 NAME := $(basename $(notdir $(CONFIG)))
 RUN := runs/$(NAME)
@@ -47,8 +50,8 @@ COMPARED := $(if $(AGAINST),--against $(AGAINST))
 # The code of each stage with everything that it imports (a test compares), except what every stage uses: config, run,
 # errors, logs.
 BASE_CODE := pipeline/boxes.py pipeline/files.py
-FORMATS := $(wildcard pipeline/formats/*.py) pipeline/database.py pipeline/walk.py
-UPSTREAM := pipeline/upstream/__init__.py pipeline/upstream/checkpoints.py pipeline/upstream/environment.py pipeline/parallel.py
+FORMATS := $(wildcard pipeline/formats/*.py) pipeline/database.py pipeline/lock.py pipeline/walk.py
+UPSTREAM := pipeline/upstream/__init__.py pipeline/upstream/checkpoints.py pipeline/upstream/environment.py pipeline/upstream/unfit.py pipeline/parallel.py
 IOU := pipeline/metrics/__init__.py pipeline/metrics/iou.py
 MATCHING := $(IOU) pipeline/metrics/matching.py pipeline/metrics/precision_recall.py
 RECORDS := $(addprefix pipeline/records/,__init__.py base.py)
@@ -58,10 +61,10 @@ LABELS := $(FIGURES) $(addprefix pipeline/records/,errors.py predictions.py)
 SAMPLE_CODE := $(wildcard pipeline/extras/*.py pipeline/extras/sample/*.py) pipeline/files.py pipeline/pixels.py
 CONVERT_CODE := $(wildcard pipeline/convert/*.py pipeline/image_files/*.py) $(BASE_CODE) $(RECORDS) pipeline/records/receipt.py $(FORMATS) $(IOU) pipeline/fixes.py pipeline/inputs.py pipeline/labels.py pipeline/parallel.py
 AUGMENT_CODE := $(wildcard pipeline/augment/*.py) $(BASE_CODE) pipeline/parallel.py pipeline/pixels.py
-TRAIN_CODE := $(wildcard pipeline/train/*.py) $(BASE_CODE) $(UPSTREAM) pipeline/upstream/loader.py $(TRAINING) $(MATCHING) pipeline/metrics/bootstrap.py $(addprefix pipeline/records/,coco.py metrics.py) pipeline/history.py
-VALIDATE_CODE := $(wildcard pipeline/validate/*.py) $(BASE_CODE) $(FORMATS) $(UPSTREAM) pipeline/upstream/predictor.py $(wildcard pipeline/metrics/*.py) $(LABELS) pipeline/pixels.py
+TRAIN_CODE := $(wildcard pipeline/train/*.py) $(BASE_CODE) pipeline/sides.py $(UPSTREAM) pipeline/upstream/loader.py $(TRAINING) $(MATCHING) pipeline/metrics/bootstrap.py $(addprefix pipeline/records/,coco.py metrics.py) pipeline/history.py
+VALIDATE_CODE := $(wildcard pipeline/validate/*.py) $(BASE_CODE) pipeline/sides.py $(FORMATS) $(UPSTREAM) pipeline/upstream/predictor.py $(wildcard pipeline/metrics/*.py) $(LABELS) pipeline/pixels.py
 DEVICE_CODE := $(wildcard pipeline/device/*.py pipeline/device/runner/*.py)
-EXPORT_CODE := $(wildcard pipeline/export/*.py) $(BASE_CODE) $(DEVICE_CODE) $(UPSTREAM) pipeline/upstream/predictor.py $(MATCHING) pipeline/metrics/bootstrap.py $(FIGURES) pipeline/records/manifest.py pipeline/records/receipt.py pipeline/pixels.py
+EXPORT_CODE := $(wildcard pipeline/export/*.py) $(BASE_CODE) pipeline/sides.py $(DEVICE_CODE) $(UPSTREAM) pipeline/upstream/predictor.py $(MATCHING) pipeline/metrics/bootstrap.py $(FIGURES) pipeline/records/manifest.py pipeline/records/receipt.py pipeline/pixels.py
 REPORT_CODE := $(wildcard pipeline/report/*.py) $(BASE_CODE) $(MATCHING) pipeline/report/page.html.jinja pipeline/history.py $(LABELS) pipeline/records/manifest.py pipeline/records/receipt.py pipeline/pixels.py
 SAMPLE := data/raw/sample/annotations/test.json
 # Draw the sample only for configs that use it.
@@ -70,7 +73,7 @@ DRAWN := $(if $(shell grep -sE '^[^\#]*source: *["'"'"']?data/raw/sample/?["'"'"
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help setup new params sample convert augment train validate inspect export report label all test test-fast lint bench bench-convert bench-augment bench-export starter-weights litert device-python tensorrt database clean
+.PHONY: help setup new params sample convert augment train rank validate inspect export report label all test test-fast lint bench bench-convert bench-augment bench-export study starter-weights litert device-python tensorrt database clean
 
 help:  ## show this page
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -147,6 +150,10 @@ all: validate export report  ## run every stage except the App
 convert augment train validate export report:
 	@$(if $(filter $@,$(RAN)),:,echo "$@: up to date in $(RUN)")
 
+# Always looks anew: its answer depends on weights that the config need not name.
+rank: $(RUN)/dataset/data.yaml  ## score weights to start from (`rank.weights`), and how deep one may freeze
+	$(call stage,rank) $(ON_DEVICE)
+
 inspect: $(RUN)/metrics.json $(RUN)/params/inspect.json  ## show the errors in FiftyOne, and tag what to fix
 	$(call stage,inspect) $(ON_DEVICE) $(COMPARED)
 
@@ -156,6 +163,11 @@ label: $(RUN)/metrics.json  ## choose what to label next of a folder of images, 
 bench-export: $(RUN)/export/manifest.json $(RUN)/report/index.html  ## measure the speed of each artefact and add it to the report
 	$(call stage,export) --bench
 	$(call stage,report) $(COMPARED)
+
+# A trial is a make of its own in its own folder, so this one needs no prerequisites.
+study: | $(INSTALLED)  ## compare ways to train: STUDY=configs/studies/NAME.yaml, JOBS=N trials at a time
+	@test -n '$(STUDY)' || { echo "error: name the study: make study STUDY=configs/studies/NAME.yaml" >&2; exit 2; }
+	@$(PIPELINE) study --study '$(STUDY)' --jobs '$(JOBS)' $(ON_DEVICE)
 
 sample: $(SAMPLE)  ## draw the sample data set (automatic if a config needs it)
 $(SAMPLE): $(SAMPLE_CODE) | $(INSTALLED)

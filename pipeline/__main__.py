@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import errno
+import os
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
-from pipeline import logs, options
+from pipeline import lock, logs, options
 from pipeline.config.experiment import Config
 from pipeline.config.loading import load
 from pipeline.errors import PipelineError
@@ -26,6 +27,8 @@ MACHINE_ERRORS = {
     errno.ENOTDIR,
     errno.EEXIST,
 }
+# What PyTorch's writers say of a full disk, without its number.
+FULL_DISK = ("inline_container.cc", "PytorchStreamWriter", "No space left on device")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -51,6 +54,9 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
             return _fail(f"{error.filename or given.command}: {error.strerror}; {_way_out(error)}", log)
+        if isinstance(error, RuntimeError) and any(word in str(error) for word in FULL_DISK):
+            full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return _fail(f"{given.command}: {full.strerror}; {_way_out(full)}", log)
         if log and log.is_file():
             print(f"log: {log}", file=sys.stderr)
         raise
@@ -69,6 +75,8 @@ def _log(given: argparse.Namespace) -> Path | None:
         from pipeline.new import stage
 
         return Run.of(given.config or stage.config_for(given.source)).log("new")
+    if given.command == "study":
+        return Path("runs/studies", given.study.stem, "logs", "study.log")
     return Run.of(given.config).log("bench-export" if getattr(given, "bench", False) else given.command)
 
 
@@ -110,13 +118,24 @@ def _run(given: argparse.Namespace) -> str:
         from pipeline import new
 
         return new.main(given.source, given.config, given.format)
+    if (against := getattr(given, "against", None)) is not None and against.is_file():
+        raise PipelineError(f"--against {against}: is a file; name the folder of a validated run, such as runs/OTHER")
+    if given.command == "study":
+        from pipeline import study
+
+        return study.main(given.study, max(1, given.jobs), given.device)
     config, run = load(given.config), Run.of(given.config)
+    lock.check_config(run, given.config)
+    if given.command in ("params", "train"):
+        lock.note_config(run, given.config)
     if given.command == "params":
         from pipeline import params
 
         params.main(config, run, given.against)
         return ""
-    return STAGE_CALLS[given.command](config, run, given)
+    # The App stays open for hours, and writes nothing into the run that another command reads.
+    with nullcontext() if given.command in ("inspect", "label") else lock.of(run):
+        return STAGE_CALLS[given.command](config, run, given)
 
 
 def _convert(config: Config, run: Run, given: argparse.Namespace) -> str:
@@ -136,6 +155,12 @@ def _train(config: Config, run: Run, given: argparse.Namespace) -> str:
     from pipeline import train
 
     return train.main(config.train, run, config.seed, given.device, given.workers)
+
+
+def _rank(config: Config, run: Run, given: argparse.Namespace) -> str:
+    from pipeline import rank
+
+    return rank.main(config.rank, config.train, run, config.seed, given.device)
 
 
 def _validate(config: Config, run: Run, given: argparse.Namespace) -> str:
@@ -173,17 +198,22 @@ def _label(config: Config, run: Run, given: argparse.Namespace) -> str:
 
     if given.save:
         return tools.save(run, given.tool, given.all) if given.tool else correct.save(run, given.all)
-    said = stage.main(config.label, config.convert.source, run, config.seed, given.device, given.workers)
-    if given.no_app and not given.tool:
+    with lock.of(run):
+        said = stage.main(config.label, config.convert.source, run, config.seed, given.device, given.workers)
+        if given.tool:
+            logs.say(f"label: {said}")
+            return tools.lay_out(run, given.tool)
+    if given.no_app:
         return said
     logs.say(f"label: {said}")
-    return tools.lay_out(run, given.tool) if given.tool else correct.main(run, given.port)
+    return correct.main(run, given.port)
 
 
 STAGE_CALLS: dict[str, Callable[[Config, Run, argparse.Namespace], str]] = {
     "convert": _convert,
     "augment": _augment,
     "train": _train,
+    "rank": _rank,
     "validate": _validate,
     "inspect": _inspect,
     "export": _export,

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from pipeline import logs
+from pipeline import lock, logs
 from pipeline.errors import PipelineError
 
 INSTALL_DATABASE = "make database"
@@ -28,13 +28,16 @@ def fiftyone() -> Iterator[Any]:
     os.environ["FIFTYONE_DO_NOT_TRACK"] = "true"
     os.environ.setdefault("FIFTYONE_DATABASE_VALIDATION", "false")  # no warning about MongoDB's version
     os.environ.setdefault("FIFTYONE_LOGGING_LEVEL", "ERROR")  # no advice about ssh
-    _ensure()
+    package = _ensure()
     import fiftyone as fo
     from pymongo.errors import PyMongoError
 
     fo.config.show_progress_bars = sys.stderr.isatty()
     try:
-        fo.list_datasets()  # starts it
+        # One start at a time: two would each run a database on the same files, and one of them ends. The second finds
+        # the database of the first, and waits until it answers.
+        with lock.waiting(package):
+            fo.list_datasets()  # starts it
     except Exception as error:  # FiftyOne's own kinds, the operating system's without a number, the driver's
         raise PipelineError(
             f"FiftyOne's database does not start ({_first(error)}); `{INSTALL_DATABASE}` puts one in place, and "
@@ -46,21 +49,23 @@ def fiftyone() -> Iterator[Any]:
         raise PipelineError(f"FiftyOne's database failed ({_first(error)}); try again") from None
 
 
-def _ensure() -> None:
-    if uri := os.environ.get("FIFTYONE_DATABASE_URI"):
-        _reach(uri)
-        return
+def _ensure() -> Path:
+    """Return the folder of FiftyOne's package. Raises PipelineError without a database."""
     spec = find_spec("fiftyone")
     assert spec is not None and spec.origin is not None
-    if (Path(spec.origin).parent / "db" / "bin" / "mongod").is_file():
-        return
+    package = Path(spec.origin).parent
+    if uri := os.environ.get("FIFTYONE_DATABASE_URI"):
+        _reach(uri)
+        return package
+    if (package / "db" / "bin" / "mongod").is_file():
+        return package
     missing = "FiftyOne's own database is missing: its installer could not download it"
     if sys.stdin.isatty():
         logs.say(f"{missing}. Run `{INSTALL_DATABASE}` now? [y/N]")
         if input().strip().lower() in ("y", "yes"):
             done = subprocess.run(INSTALL_DATABASE.split(), check=False, stdout=logs.screen().out)
             if done.returncode == 0:
-                return
+                return package
     raise PipelineError(f"{missing}; `{INSTALL_DATABASE}` installs it, or point FIFTYONE_DATABASE_URI to a MongoDB")
 
 

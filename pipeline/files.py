@@ -25,11 +25,27 @@ def aside(path: Path) -> Path:
     return path.with_name(f".{path.stem}.partial{path.suffix}")
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name the file in an OSError that does not: those of a full disk come from a write, which knows no name."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
 def write_text(path: Path, text: str) -> None:
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, data: bytes | memoryview) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = aside(path)
     try:
-        partial.write_text(text, encoding="utf-8")
+        with naming(path):
+            partial.write_bytes(data)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
@@ -103,7 +119,8 @@ def sha256(path: Path) -> str:
 def copy(source: Path, target: Path) -> None:
     partial = aside(target)
     try:
-        shutil.copyfile(source, partial)
+        with naming(target):
+            shutil.copyfile(source, partial)
         os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ STAGES = {
     "convert": "turn annotations of any known format into an Ultralytics data set with a receipt",
     "augment": "make more training images by transforming the existing ones",
     "train": "fine-tune from COCO weights, in phases, with frozen layers",
+    "rank": "score weights to start from, and how deep one may freeze, from one pass over the images",
     "validate": "compute COCO metrics with error bars, error types and thresholds, and save the predictions",
     "inspect": "open the run as a FiftyOne data set, in the App on 127.0.0.1",
     "export": "write files for the device, each compared with the model on real images, in a bundle that tests itself",
@@ -22,6 +23,7 @@ STAGES = {
 }
 OTHERS = {
     "new": "look at a folder of labelled images and write a config for it",
+    "study": "compare ways to train over amounts of labels and seeds, with intervals",
     "params": "write the per-stage config slices by which make detects changes",
     "sample": "draw the sample data set into data/raw/sample",
     "starter-weights": "draw scenes and train data/weights/starter-yolo26n.pt on them (hours)",
@@ -29,7 +31,7 @@ OTHERS = {
 TOOLS = ("labelstudio", "cvat", "labelme", "xanylabeling", "coco", "yolo")  # a test compares with label/layouts.py
 # The commands on which these options have an effect. All stages accept them, so one set of options serves them all.
 USES = {
-    "--device": {"train", "validate", "inspect", "label", "starter-weights"},
+    "--device": {"train", "rank", "validate", "inspect", "label", "starter-weights", "study"},
     "--workers": {"convert", "augment", "train", "label", "starter-weights"},
 }
 AGAINST = {
@@ -121,6 +123,10 @@ def _add_own(command: argparse.ArgumentParser, name: str) -> None:
         command.add_argument("--all", action="store_true", help="with --save: images that nobody has changed, too")
     elif name == "export":
         command.add_argument("--bench", action="store_true", help="measure the speed of the exported files")
+    elif name == "study":
+        command.add_argument("--study", type=Path, required=True, metavar="FILE", help="configs/studies/NAME.yaml")
+        command.add_argument("--jobs", type=natural, default=1, metavar="N", help="trials at a time (default: 1)")
+        command.add_argument("--device", default="", metavar="D", help="cpu, mps, or 0 for the first GPU")
     elif name == "new":
         command.add_argument(
             "source", type=Path, metavar="SOURCE", help="folder of images and labels, as you received it"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
@@ -11,6 +12,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing import forkserver
+from pathlib import Path
 from threading import Thread
 from typing import TypeVar
 
@@ -30,7 +32,44 @@ AHEAD = 4  # tasks queued per worker, so that memory does not grow with the numb
 
 def cores() -> int:
     """Return how many cores this process may use; in a container these are fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    # Rounded down: of two threads on one and a half cores, each waits for the other.
+    return max(1, math.floor(min(own, quota())))
+
+
+def quota(root: Path = Path("/")) -> float:
+    """Return how many CPUs' time the control groups of this process allow (`docker --cpus`); infinite without a limit.
+
+    A group is bound by the limits of those above it. In a container the groups may have names of the host that are
+    not there, and the files are those of the top folder.
+    """
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except (OSError, UnicodeDecodeError):  # not Linux
+        return math.inf
+    allowed = [math.inf]
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        for mount in (controllers, "cpu", "cpu,cpuacct") if controllers else ("", "unified"):
+            top = root / "sys/fs/cgroup" / mount
+            group = top / path.strip("/")
+            allowed += [_limit(folder) for folder in (group, *group.parents) if folder.is_relative_to(top)]
+    return min(allowed)
+
+
+def _limit(group: Path) -> float:
+    """Read the limit of one group, in CPUs: `cpu.max` of version 2, or the two files of version 1."""
+    for names in (["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]):
+        try:
+            words = " ".join((group / name).read_text() for name in names).split()
+            share, period = float(words[0]), float(words[1])
+        except (OSError, ValueError, IndexError):  # no such file; "max" and -1 are no limit
+            continue
+        if share > 0 and period > 0:
+            return share / period
+    return math.inf
 
 
 def processes(workers: int | None, items: int) -> int:

@@ -72,6 +72,11 @@ class Run:
         return self.root / "metrics.json"
 
     @property
+    def ranking(self) -> Path:
+        """The scores of weights to start from, which `rank` computed."""
+        return self.root / "rank.json"
+
+    @property
     def comparison(self) -> Path:
         """The comparison of this run's metrics with those of another run."""
         return self.root / "comparison.json"

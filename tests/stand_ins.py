@@ -13,7 +13,7 @@ SOURCE: Any = {"name": "yolo26n.pt", "sha256": None, "instead_of": None}
 RATES: Any = {"tp": 0, "fp": 0, "fn": 0, "precision": None, "recall": None, "f1": None}
 FIGURES: Any = {
     **{name: 0 for name in ("images", "objects", "predictions")},
-    **{name: None for name in ("map50_95", "map50", "map75", "ar1", "ar10", "ar100", "reconciliation")},
+    **{name: None for name in ("map50_95", "map50", "map75", "ar1", "ar10", "ar100", "reconciliation", "at_100")},
     **{name: {} for name in ("per_class", "per_size", "error_counts", "error_costs")},
     "intervals": {
         "level": 0.95,
@@ -21,6 +21,7 @@ FIGURES: Any = {
         "per_class": {},
         **{name: None for name in ("map50_95", "map50", "map75", "ar100")},
     },
+    "max_detections": 100,
     "confusion": {"labels": [], "matrix": []},
     "operating_point": {**RATES, "per_class": {}},
     "calibration": {"bins": [], "ece": None, "from_score": 0.05, "predictions": 0},

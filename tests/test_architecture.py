@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 
 PACKAGE = ROOT / "pipeline"
-STAGES = {"convert", "augment", "train", "validate", "inspect", "export", "report", "label"}
+STAGES = {"convert", "augment", "train", "validate", "inspect", "export", "report", "rank", "label"}
 GROUND = {"errors", "run", "logs"}  # import nothing of ours
 SHARED = GROUND | {"files", "config", "boxes", "pixels", "formats"}
 MAY_IMPORT = {
@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "boxes": {"errors"},
     "pixels": {"errors"},
     "image_files": {"walk"},
-    "database": {"errors", "logs"},
+    "database": {"errors", "lock", "logs"},
     "walk": set(),
     "device": set(),
     "formats": {"errors", "run", "boxes", "database", "formats", "walk"},
@@ -38,6 +38,8 @@ MAY_IMPORT = {
     "upstream": {"errors", "files", "logs", "parallel"},
     "records": {"errors", "files", "run"},
     "history": {"records", "run"},
+    "sides": {"boxes"},
+    "lock": {"errors", "files", "run"},
     **dict.fromkeys(STAGES, SHARED),
     "fixes": {"files", "boxes", "config", "errors", "metrics", "run"},
     "labels": {"files", "boxes", "errors", "run"},
@@ -45,15 +47,20 @@ MAY_IMPORT = {
     "inspect": SHARED | {"app", "database", "fixes", "parallel", "records", "upstream"},
     "convert": SHARED | {"image_files", "parallel", "fixes", "inputs", "labels", "records", "walk"},
     "augment": SHARED | {"parallel"},
-    "train": SHARED | {"upstream", "history", "metrics", "records"},
+    "train": SHARED | {"upstream", "history", "metrics", "probing", "records", "sides"},
+    "probing": {"boxes", "errors", "logs", "pixels"},
+    "rank": SHARED | {"probing", "records", "upstream"},
     "report": SHARED | {"history", "metrics", "records"},
     "starter": {"boxes", "files", "parallel", "pixels", "sample", "train", "upstream"},
     "label": SHARED
     | {"app", "database", "image_files", "labels", "metrics", "parallel", "records", "upstream", "walk"},
-    "validate": SHARED | {"metrics", "records", "upstream"},
-    "export": SHARED | {"device", "metrics", "parallel", "records", "upstream"},
+    "validate": SHARED | {"metrics", "records", "sides", "upstream"},
+    "export": SHARED | {"device", "metrics", "parallel", "records", "sides", "upstream"},
     "new": SHARED | {"convert", "image_files", "parallel", "walk"},  # looks by convert's own rules
-    "__main__": {"config", "errors", "logs", "new", "options", "params", "run", "sample", "starter"} | STAGES,
+    # Splits and reads images by convert's rules, knows the phases by train's recipe, and draws in the report's style.
+    "study": SHARED | {"convert", "history", "metrics", "parallel", "records", "report", "train"},
+    "__main__": {"config", "errors", "lock", "logs", "new", "options", "params", "run", "sample", "starter", "study"}
+    | STAGES,
 }
 USES_ULTRALYTICS = {"train", "starter", "upstream", "validate", "export", "label"}
 

@@ -13,7 +13,7 @@ from pipeline.config.experiment import Config
 from pipeline.config.loading import load
 from pipeline.errors import ConfigError
 
-CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))  # studies are in a folder of their own
 
 
 def refused(tmp_path: Path, text: str) -> list[str]:

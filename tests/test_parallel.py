@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline import parallel
+from pipeline.device.runner import base, quota
 from pipeline.errors import DataError
 
 MANY = 40 * parallel.CHUNK
@@ -72,3 +75,41 @@ def test_memory_does_not_grow_with_the_items() -> None:
         next(results)
     assert items.asked <= (3 + 2 * parallel.AHEAD + 1) * parallel.CHUNK
     results.close()  # type: ignore[attr-defined]  # a generator
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "allowed"),
+    [
+        ("0::/\n", {"cpu.max": "100000 100000\n"}, 1),
+        ("0::/\n", {"cpu.max": "max 100000\n"}, math.inf),
+        ("0::/\n", {"cpu.max": "50000 100000\n"}, 0.5),
+        ("0::/\n", {}, math.inf),
+        # A group is bound by those above it, and by none beside it.
+        ("0::/kube/pod/c\n", {"kube/pod/cpu.max": "250000 100000", "kube/pod/c/cpu.max": "max 100000"}, 2.5),
+        ("0::/kube/pod/c\n", {"kube/other/cpu.max": "100000 100000"}, math.inf),
+        # The host's name of a group, seen from a container.
+        ("0::/../../docker/1f\n", {"cpu.max": "150000 100000"}, 1.5),
+        ("4:cpu,cpuacct:/\n0::/\n", {"cpu,cpuacct/cpu.cfs_quota_us": "200000", "cpu,cpuacct/cpu.cfs_period_us": "100000"}, 2),
+        ("1:cpu:/docker/1f\n", {"cpu/cpu.cfs_quota_us": "25000\n", "cpu/cpu.cfs_period_us": "50000\n"}, 0.5),
+        ("1:cpu:/a\n", {"cpu/a/cpu.cfs_quota_us": "-1", "cpu/a/cpu.cfs_period_us": "100000"}, math.inf),
+        ("3:cpuset:/a\n", {"cpuset/a/cpu.max": "100000 100000"}, math.inf),
+        ("4:cpuacct,cpu:/\n", {"cpu,cpuacct/cpu.cfs_quota_us": "300000", "cpu,cpuacct/cpu.cfs_period_us": "100000"}, 3),
+    ],
+)  # fmt: skip
+def test_the_quota_of_a_container(groups: str, files: dict[str, str], allowed: float, tmp_path: Path) -> None:
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text(groups)
+    for name, text in files.items():
+        path = tmp_path / "sys/fs/cgroup" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert parallel.quota(tmp_path) == quota.quota(tmp_path) == allowed  # the runner of bundles has its own
+
+
+def test_there_is_always_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = parallel.cores()
+    for limit, cores in ((0.5, 1), (1.9, 1), (mine + 0.5, mine), (math.inf, mine)):
+        monkeypatch.setattr(parallel, "quota", lambda limit=limit: limit)
+        assert parallel.cores() == min(cores, mine)
+        monkeypatch.setattr(base, "quota", lambda limit=limit: limit)
+        assert len(base.cores()) == min(cores, mine)

@@ -10,6 +10,7 @@ from pipeline.config.data import Augment, Convert
 from pipeline.config.export import Export
 from pipeline.config.judging import Inspect, Report, Validate
 from pipeline.config.label import Label
+from pipeline.config.rank import Rank
 from pipeline.config.section import Section
 from pipeline.config.training import Train
 
@@ -25,6 +26,8 @@ class Config(Section):
     """More training images."""
     train: Train = Train()
     """Training in phases."""
+    rank: Rank = Rank()
+    """Weights to compare before training."""
     # BaseModel.validate exists; the word stays `validate` wherever people see it.
     validate_: Validate = Field(default=Validate(), alias="validate")
     """Figures, errors and thresholds."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -72,6 +72,7 @@ class Target(Section):
 class Limits(Section):
     """How far an artefact may be from its model; None is not judged."""
 
+    precision: ClassVar[str]
     max_box_px: float | None = Field(default=None, gt=0)
     """Largest difference of one coordinate of a box's corners, in pixels of the original image."""
     max_score: float | None = Field(default=None, gt=0)
@@ -81,12 +82,13 @@ class Limits(Section):
     max_score_shift: float | None = Field(default=None, gt=0, le=1)
     """Largest average difference of scores, in either direction."""
     max_ap_drop: float | None = Field(default=None, ge=0, le=100)
-    """Loss of mAP50-95, in points (hundredths)."""
+    """Loss of mAP50-95, in points (hundredths). It counts if its interval is above 0; otherwise it may be chance."""
 
 
 class Limits32(Limits):
     """Of artefacts in 32 bits."""
 
+    precision: ClassVar[str] = "fp32"
     max_box_px: float | None = Field(default=0.5, gt=0)
     max_score: float | None = Field(default=1e-3, gt=0)
     max_changed: float | None = Field(default=0.0, ge=0, le=1)
@@ -96,6 +98,7 @@ class Limits32(Limits):
 class Limits16(Limits):
     """Of artefacts in 16 bits."""
 
+    precision: ClassVar[str] = "fp16"
     max_changed: float | None = Field(default=0.05, ge=0, le=1)
     max_score_shift: float | None = Field(default=0.01, gt=0, le=1)
     max_ap_drop: float | None = Field(default=0.2, ge=0, le=100)
@@ -104,6 +107,7 @@ class Limits16(Limits):
 class Limits8(Limits):
     """Of artefacts in 8 bits."""
 
+    precision: ClassVar[str] = "int8"
     max_score_shift: float | None = Field(default=0.1, gt=0, le=1)
     max_ap_drop: float | None = Field(default=1.5, ge=0, le=100)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -15,9 +15,16 @@ from pipeline.config.experiment import Config
 from pipeline.config.training import Phase
 from pipeline.errors import ConfigError, did_you_mean
 
+Root = TypeVar("Root", bound=BaseModel)
+
 
 def load(path: Path) -> Config:
     """Read a config file. Raises ConfigError with one line for every error in it."""
+    return checked(str(path), read(path), Config)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read the keys of a YAML file. Raises ConfigError in one line."""
     if str(path).encode(errors="replace") != os.fsencode(path):  # the run is called so, in every file that it makes
         raise ConfigError(f"{os.fsencode(path)!r}: the name of a config file has to be UTF-8; rename it")
     try:
@@ -37,12 +44,17 @@ def load(path: Path) -> Config:
         raise ConfigError(f"{path}: {error}; quote it") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: no keys in it; configs/sample.yaml shows what a config holds")
+    return data
+
+
+def checked(where: str, data: dict[str, Any], root: type[Root]) -> Root:
+    """Return the sections that `data` holds. Raises ConfigError with one line for every error in it."""
     try:
-        return Config.model_validate(data)
+        return root.model_validate(data)
     except ValidationError as error:
         # Pydantic calls a list too short when its items are bad; those are told anyway.
         details = [detail for detail in error.errors() if not (detail["type"] == "too_short" and detail["input"])]
-        lines = dict.fromkeys(f"{path}: {_in_words(detail)}" for detail in details)
+        lines = dict.fromkeys(f"{where}: {_in_words(detail, root)}" for detail in details)
         raise ConfigError("\n".join(lines)) from None
 
 
@@ -68,7 +80,7 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _in_words(detail: ErrorDetails) -> str:
+def _in_words(detail: ErrorDetails, root: type[BaseModel]) -> str:
     """One line of pydantic's findings, as a person would put it."""
     # Branches of a union are named in the location, in capitals or with brackets; nobody wrote those.
     place = [str(part) for part in detail["loc"] if str(part) not in _UNION_BRANCHES and "[" not in str(part)]
@@ -77,14 +89,15 @@ def _in_words(detail: ErrorDetails) -> str:
         case "extra_forbidden":
             if place[:-1] == ["train"] and place[-1] in Phase.model_fields:
                 return f"{where}: unknown key; it belongs to each of train.phases"
-            hint = did_you_mean(place[-1], _keys_of(place[:-1]))
+            hint = did_you_mean(place[-1], _keys_of(place[:-1], root))
             if not hint and place[0] == "train":
                 hint = "; arguments of Ultralytics go into train.args"
             return f"{where}: unknown key{hint}"
         case "missing":
             return f"{where}: missing"
         case "value_error":
-            return f"{where}: {detail['msg'].removeprefix('Value error, ')}" if where else detail["msg"]
+            said = detail["msg"].removeprefix("Value error, ")
+            return f"{where}: {said}" if where else said
         case "literal_error" if place == ["convert", "split"] and isinstance(detail["input"], (int, float)):
             return f"{where}: input should be 'given', got {detail['input']!r}; or shares: {_shares(detail['input'])}"
         case "literal_error":
@@ -94,7 +107,7 @@ def _in_words(detail: ErrorDetails) -> str:
         case "tuple_type":
             return f"{where}: write a list, one item per line beginning with `- `, not {detail['input']!r}"
         case "model_type" | "dict_type":
-            keys = ", ".join(_keys_of(place)[:3])
+            keys = ", ".join(_keys_of(place, root)[:3])
             known = f" (keys are {keys}, ...)" if keys else ""
             return f"{where}: write {{key: value}} here{known}, not {detail['input']!r}"
         case "too_short":
@@ -111,12 +124,12 @@ def _shares(share: float) -> str:
     return f"{{train: {share:g}, val: {1 - share:g}}}"
 
 
-_UNION_BRANCHES = frozenset({"word", "shares", "int", "str", "float", "bool"})
+_UNION_BRANCHES = frozenset({"word", "shares", "int", "str", "float", "bool", "Steps", "Minutes"})
 
 
-def _keys_of(place: list[str]) -> list[str]:
+def _keys_of(place: list[str], root: type[BaseModel]) -> list[str]:
     """Return the keys that the section at `place` knows; none where there is no section."""
-    section: type[BaseModel] | None = Config
+    section: type[BaseModel] | None = root
     for part in place:
         if section is None or part.isdigit():  # the number of a list's item
             continue

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import logs
+from pipeline import logs, sides
 from pipeline.boxes import YoloDataset
 from pipeline.config.export import Limits
 from pipeline.device import runner
@@ -112,17 +112,22 @@ class Gate:
             "score_shift": {name: parity.shift_of(index) for index, name in enumerate(names)},
             "limits": limits.model_dump(exclude_none=True),
         }
-        breaches = parity.breaches(limits) + _ap_breaches(drop, limits)
-        return Verdict(breaches, figures, parity.worst, self._note(conf, parity.boxes)), seen
+        lower, proven = _lower(drop, limits)
+        broken = {**parity.broken(limits), **({"max_ap_drop": lower} if proven else {})}
+        breaches = [f"{line} (export.limits.{limits.precision}.{key})" for key, line in broken.items()]
+        chance = f"{lower}, which may be chance" if lower and not proven else ""
+        notes = [note for note in (self._note(conf, parity.boxes, model.size), chance) if note]
+        return Verdict(breaches, figures, parity.worst, "; ".join(notes)), seen
 
     def from_score(self, seen: Seen) -> float:
         """Return the lowest score to compare: `export.conf`, or half of the model's best score if none reaches it."""
         best = max(float(found.scores.max(initial=0.0)) for found in seen.single)
         return best / 2 if 0 < best < self.conf else self.conf
 
-    def _note(self, conf: float, boxes: int) -> str:
+    def _note(self, conf: float, boxes: int, imgsz: int) -> str:
         if not boxes:
-            return "the model finds nothing in these images, so nothing is proven; train longer"
+            why = sides.too_small(self.dataset, "train", imgsz) or "train longer"
+            return f"the model finds nothing in these images, so nothing is proven; {why}"
         return "" if conf == self.conf else f"no box reaches {self.conf:g}, so those from {conf:.2g} were compared"
 
 
@@ -145,11 +150,13 @@ class Verdict:
         return f"{', '.join(self.breaches)}{worst}"
 
 
-def _ap_breaches(drop: Drop, limits: Limits) -> list[str]:
+def _lower(drop: Drop, limits: Limits) -> tuple[str, bool]:
+    """Return a line about a loss beyond the limit, and whether its interval proves a loss; "" within the limit."""
     if limits.max_ap_drop is None or drop["points"] is None or drop["points"] <= limits.max_ap_drop:
-        return []
+        return "", False
     low, high = drop["interval"] or (drop["points"], drop["points"])
-    return [f"mAP50-95 {drop['points']:.2f} points lower ({low:.2f} to {high:.2f}), {limits.max_ap_drop:g} allowed"]
+    line = f"mAP50-95 {drop['points']:.2f} points lower ({low:.2f} to {high:.2f}), {limits.max_ap_drop:g} allowed"
+    return line, low > 0
 
 
 def _raw(references: list[tuple[Any, Any]], model: runner.Model) -> dict[str, Any]:

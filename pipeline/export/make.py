@@ -14,7 +14,7 @@ from pipeline.boxes import YoloDataset
 from pipeline.config.export import Export, Limits, Target
 from pipeline.device import runner
 from pipeline.errors import ExportError
-from pipeline.export import bundle, int8, settings, targets, tensorrt
+from pipeline.export import alone, bundle, int8, settings, targets, tensorrt
 from pipeline.export.gate import Gate, Seen, Verdict
 from pipeline.records.manifest import Artefact, HandedOut, Manifest
 from pipeline.run import Run
@@ -101,7 +101,12 @@ class Exporter:
             entry["other_head"] = {"validated": validated["map50_95"], "nms_free": entry["ap"]["model"]["map50_95"]}
         if verdict.outcome == "passed":
             entry = {**entry, **self._bundle(target, artefact, spec, seen, entry)}
-        else:  # only proven artefacts are handed out
+            if target.format != "engine" and (said := alone.selftest(self.folder / entry["bundle"], spec)):
+                verdict.breaches.append(f"its bundle does not run in a process of its own: {said}")
+                entry["verdict"] = verdict.outcome
+                (self.folder / entry.pop("bundle")).unlink()
+                del entry["bundle_bytes"]
+        if entry["verdict"] != "passed":  # only proven artefacts are handed out
             bundle.remove(artefact)
         return entry, verdict
 

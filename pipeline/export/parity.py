@@ -66,17 +66,23 @@ class Parity:
         }
 
     def breaches(self, limits: Limits) -> list[str]:
-        lines = []
+        return list(self.broken(limits).values())
+
+    def broken(self, limits: Limits) -> dict[str, str]:
+        """Return a line per broken limit, by its key in the config."""
+        lines: dict[str, str] = {}
         if limits.max_changed is not None and self.changed > limits.max_changed:
-            lines.append(
+            lines["max_changed"] = (
                 f"{self.lost} boxes lost, {self.extra} invented and {self.flipped} of another class of {self.boxes}"
             )
         if limits.max_box_px is not None and self.max_box_px > limits.max_box_px:
-            lines.append(f"boxes up to {self.max_box_px:.3g} px apart, {limits.max_box_px:g} allowed")
+            lines["max_box_px"] = f"boxes up to {self.max_box_px:.3g} px apart, {limits.max_box_px:g} allowed"
         if limits.max_score is not None and self.max_score > limits.max_score:
-            lines.append(f"scores up to {self.max_score:.3g} apart, {limits.max_score:g} allowed")
+            lines["max_score"] = f"scores up to {self.max_score:.3g} apart, {limits.max_score:g} allowed"
         if limits.max_score_shift is not None and abs(self.mean_shift) > limits.max_score_shift:
-            lines.append(f"scores shifted by {self.mean_shift:+.3g} on average, {limits.max_score_shift:g} allowed")
+            lines["max_score_shift"] = (
+                f"scores shifted by {self.mean_shift:+.3g} on average, {limits.max_score_shift:g} allowed"
+            )
         return lines
 
 

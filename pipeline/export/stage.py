@@ -25,8 +25,9 @@ def main(config: Export, run: Run, seed: int, device: str) -> str:
     """Write every target with its bundle into `run.export`, and the manifest last.
 
     `device` is only checked: models and artefacts are compared on the CPU, in float32. A target is not handed out if
-    the model finds nothing in the images, because nothing is proven then. If a target cannot be made here or breaches
-    its limits, raises ExportError and leaves `run.export` unchanged; all figures are then in `run.export_refused`.
+    the model finds nothing in the images, because nothing is proven then. If a target breaches its limits, raises
+    ExportError: those that passed are handed out, without a manifest, and all figures are in `run.export_refused`. If
+    none passed, or one cannot be made here, `run.export` stays as it was.
     """
     environment.prepare()
     environment.check_device(device)
@@ -35,7 +36,7 @@ def main(config: Export, run: Run, seed: int, device: str) -> str:
     if not images:
         raise DataError(f"{run.dataset}: no validation images to compare on; give the val split some")
     imgsz = checkpoints.imgsz_of(run.model)
-    _refuse_other_classes(run, dataset)
+    checkpoints.refuse_other_classes(run.model, checkpoints.load(run.model)[0].names, run.dataset, dataset.names)
     targets.refuse_impossible(config.targets, run.model, run.root)
     with files.new_folder(run.export) as folder:
         judge = Gate(run.model, dataset, images, config.conf, settings.of(run))
@@ -50,21 +51,21 @@ def main(config: Export, run: Run, seed: int, device: str) -> str:
                 lines.append(_in_words(entry))
         shutil.rmtree(exporter.temporary, ignore_errors=True)
         manifest = exporter.manifest(entries)
-        if refused:
+        passed = [entry["file"] for entry in entries if entry["verdict"] == "passed"]
+        if not refused:
+            write_record(folder / "manifest.json", Manifest, manifest)
+        elif not passed:
             write_record(run.export_refused, Manifest, manifest)
-            raise ExportError("\n".join(f"{line}; all figures are in {run.export_refused}" for line in refused))
-        write_record(folder / "manifest.json", Manifest, manifest)
+            raise _refusal(refused, run)
+    if refused:
+        write_record(run.export_refused, Manifest, manifest)
+        raise _refusal([*refused, f"{', '.join(passed)} passed: in {run.export}"], run)
     run.export_refused.unlink(missing_ok=True)
     return f"{', '.join(lines)} -> {run.export}"
 
 
-def _refuse_other_classes(run: Run, dataset: YoloDataset) -> None:
-    """Raise DataError unless model and data set have the same classes in the same order: bundles use these names."""
-    own = tuple(checkpoints.load(run.model)[0].names.values())
-    if own != tuple(dataset.names):
-        raise DataError(
-            f"{run.model}: its classes are {list(own)}, those of {run.dataset} {list(dataset.names)}; train again"
-        )
+def _refusal(lines: list[str], run: Run) -> ExportError:
+    return ExportError("\n".join(f"{line}; all figures are in {run.export_refused}" for line in lines))
 
 
 def _spread(images: list[Path], number: int) -> list[Path]:

@@ -6,7 +6,7 @@ agree. This module does not depend on FiftyOne.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -102,7 +102,7 @@ def read(run: Run, against: Run | None = None) -> list[RunImage]:
         if split not in validated:
             images += _labelled(source, split)
             continue
-        evaluated = _validated(run, split, source.images[split])
+        evaluated = _validated(run, split, source.images[split], source.names)
         if others := {path.name for path in source.files(split)} ^ {image.name for image in evaluated}:
             raise DataError(
                 f"{run.ground_truth(split)}: has other images than the {split} split now has, for example "
@@ -156,11 +156,16 @@ def _labelled(source: YoloDataset, split: str) -> Iterator[RunImage]:
         yield RunImage(split, path, size, labels)
 
 
-def _validated(run: Run, split: str, folder: Path) -> list[RunImage]:
-    """Return the images of a split with the labels and predictions that `validate` wrote."""
+def _validated(run: Run, split: str, folder: Path, classes: Sequence[str] | None = None) -> list[RunImage]:
+    """Return the images of a split with the labels and predictions that `validate` wrote, with these classes."""
     truth = split_records.truth(run, split)
     errors = split_records.errors(run, split, truth)
     names = {category["id"]: category["name"] for category in truth["categories"]}
+    if classes is not None and list(names.values()) != list(classes):
+        raise DataError(
+            f"{run.ground_truth(split)}: its classes are {list(names.values())}, those of {run.dataset} "
+            f"{list(classes)}; `make validate` again"
+        )
     images = {
         image["id"]: RunImage(split, folder / image["file_name"], (image["width"], image["height"]), [])
         for image in truth["images"]

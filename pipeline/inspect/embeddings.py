@@ -55,7 +55,7 @@ def of(images: Sequence[Path], model_file: Path, device: str, cache: Path) -> Ve
     vectors = np.stack(rows) if rows else np.empty((0, 0), np.float32)
     partial = files.aside(cache)
     try:
-        with partial.open("wb") as file:
+        with files.naming(cache), partial.open("wb") as file:
             np.savez(file, vectors=vectors, made_from=np.array(made_from))
         os.replace(partial, cache)
     finally:

@@ -8,10 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline import app, database, files
+from pipeline import app, database, files, logs
 from pipeline.config.judging import Inspect
 from pipeline.errors import DataError, PipelineError
-from pipeline.inspect import contents, embeddings, tags, views
+from pipeline.inspect import contents, embeddings, keep, tags, views
 from pipeline.inspect import dataset as datasets
 from pipeline.inspect.contents import RunImage
 from pipeline.inspect.dataset import TRUTH, Model, Similarity
@@ -103,7 +103,10 @@ def _build(
     views.arrange(dataset, models)
     app.make_editable(dataset, TRUTH, contents.class_names(run))
     dataset.info = {RUN: str(run.root.resolve()), MADE_FROM: made_from}
+    keep.note_fields(dataset)
     if fo.dataset_exists(run.name):
+        if lost := keep.carry_over(fo.load_dataset(run.name), dataset):
+            logs.say(f"inspect: could not be carried over from the data set of before: {', '.join(lost)}")
         fo.delete_dataset(run.name)
     dataset.name = run.name
     dataset.persistent = True

@@ -16,6 +16,7 @@ from pipeline import fixes
 from pipeline.errors import DataError
 from pipeline.fixes import Fixes
 from pipeline.inspect.dataset import BEFORE, SOURCE, TRUTH
+from pipeline.records import receipt
 from pipeline.run import Run
 
 ON_IMAGES = ("relabel", "drop")  # for an image with both, the last one wins
@@ -30,11 +31,12 @@ def save(run: Run) -> str:
     if not fo.dataset_exists(run.name):
         raise DataError(f"FiftyOne has no data set {run.name!r}; run `make inspect` and tag what is to change")
     dataset = fo.load_dataset(run.name)
-    if (shown := dataset.info.get("run")) != str(run.root.resolve()):
-        raise DataError(f"FiftyOne's data set {run.name!r} shows {shown or 'something else'}, not {run.root}")
     path = fixes.file_of(run)
     earlier = fixes.load(path)
     tagged, astray = collect(dataset)
+    shown = dataset.info.get("run")
+    if shown != str(run.root.resolve()) and not _of_its_images(tagged, run):
+        raise DataError(f"FiftyOne's data set {run.name!r} shows {shown or 'something else'}, not {run.root}")
     new = tagged if not path.is_file() else _without(tagged, _saved(dataset))
     ignored = f"; {astray}" if astray else ""
     if not len(new):
@@ -43,6 +45,12 @@ def save(run: Run) -> str:
     dataset.info[SAVED] = tagged.model_dump(mode="json", by_alias=True)
     dataset.save()
     return f"{len(new)} fixes -> {path}; review them, then run `make` to apply them{ignored}"
+
+
+def _of_its_images(tagged: Fixes, run: Run) -> bool:
+    """Return whether all fixes are of images of the run, whose project was then moved, renamed or copied."""
+    named = {*tagged.images, *(box.image for box in tagged.boxes)}
+    return bool(named) and run.receipt.is_file() and named <= set(receipt.read(run)["sources"].values())
 
 
 def unsaved(dataset: Any) -> int:
@@ -57,7 +65,7 @@ def collect(dataset: Any) -> tuple[Fixes, str]:
     astray: set[str] = set()
     for path in _label_fields(dataset):
         meant, action = (ON_LABELS, "remove") if path == TRUTH else (ON_PREDICTIONS, "add")
-        astray |= {tag for tag in dataset.distinct(f"{path}.detections.tags") if tag in _WORDS - {meant}}
+        astray |= {tag for tag in dataset.distinct(f"{path}.detections.tags") if tag in WORDS - {meant}}
         view = dataset.select_labels(tags=meant, fields=path)
         for name, sample in zip(_paths(view), view.select_fields(path), strict=True):
             width, height = sample.metadata.width, sample.metadata.height
@@ -122,7 +130,7 @@ def _same(one: tuple[str, list[float]] | None, other: tuple[str, list[float]]) -
     return one is not None and one[0] == other[0] and one[1] == other[1]
 
 
-_WORDS = {*ON_IMAGES, ON_LABELS, ON_PREDICTIONS}
+WORDS = {*ON_IMAGES, ON_LABELS, ON_PREDICTIONS}
 
 
 def _label_fields(dataset: Any) -> list[str]:

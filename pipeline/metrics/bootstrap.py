@@ -33,7 +33,7 @@ class Figures:
     recall: NDArray[np.float64]  # the same
 
     def overall(self) -> dict[str, NDArray[np.float64]]:
-        """Return COCO's means over classes with up to 100 detections per image and class: [resamples] each."""
+        """Return COCO's means over classes: [resamples] each."""
         return {
             "map50_95": _mean(self.precision, (1, 2)),
             "map50": _mean(self.precision[:, :, 0], 1),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
+from pipeline.metrics.matching import MAX_DETECTIONS, limit, most
 from pipeline.records.coco import GroundTruth, Prediction
 from pipeline.records.metrics import CocoFigures
 
@@ -26,10 +28,14 @@ STATS = (
 )
 
 
-def evaluate(truth: GroundTruth, predictions: list[Prediction]) -> CocoFigures:
-    """Return COCO average precision and recall, 0 to 1; None for a class or size without labelled objects."""
+def evaluate(truth: GroundTruth, predictions: list[Prediction], max_detections: float | None = None) -> CocoFigures:
+    """Return COCO average precision and recall, 0 to 1; None for a class or size without labelled objects.
+
+    `max_detections` predictions per image and class count: `limit` if None.
+    """
     from faster_coco_eval import COCO, COCOeval_faster
 
+    counted = max_detections or limit((record["image_id"], record["category_id"]) for record in truth["annotations"])
     names = {category["id"]: category["name"] for category in truth["categories"]}
     objects = {index: 0 for index in names}
     for annotation in truth["annotations"]:
@@ -37,9 +43,11 @@ def evaluate(truth: GroundTruth, predictions: list[Prediction]) -> CocoFigures:
     coco = COCO(truth)
     results = coco.loadRes(predictions or [_nothing(truth)])
     evaluator = COCOeval_faster(coco, results, "bbox", print_function=lambda *words: None)
+    if math.isinf(counted):
+        evaluator.params.maxDets[-1] = max(MAX_DETECTIONS, most(record["image_id"] for record in predictions))
     evaluator.run()
     figure = dict(zip(STATS, map(float, evaluator.stats), strict=False))
-    # [IoU threshold 0.5:0.95, recall, class, area (0: all), detections per image (2: 100)]
+    # [IoU threshold 0.5:0.95, recall, class, area (0: all), detections per image (2: all that count)]
     precision, recall = evaluator.eval["precision"][:, :, :, 0, 2], evaluator.eval["recall"][:, :, 0, 2]
     per_class = {
         index: (_mean(precision[:, :, column]), _mean(precision[0, :, column]), _mean(recall[:, column]))
@@ -68,6 +76,7 @@ def evaluate(truth: GroundTruth, predictions: list[Prediction]) -> CocoFigures:
         "images": len(truth["images"]),
         "objects": len(truth["annotations"]),
         "predictions": len(predictions),
+        "max_detections": None if math.isinf(counted) else int(counted),
     }
 
 

@@ -6,7 +6,9 @@ comparisons of two models need them, so this module matches too; tests check tha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -44,10 +46,11 @@ class ClassMatches:
     objects: NDArray[np.int64]  # [images]
 
 
-def match(
-    truth: GroundTruth, predictions: list[Prediction], max_detections: int | None = MAX_DETECTIONS
-) -> list[ClassMatches]:
-    """Match a COCO data set with COCO results; return one `ClassMatches` per category, in the order of `truth`."""
+def match(truth: GroundTruth, predictions: list[Prediction], max_detections: float | None = None) -> list[ClassMatches]:
+    """Match a COCO data set with COCO results; return one `ClassMatches` per category, in the order of `truth`.
+
+    `max_detections` predictions per image and class count, those of the highest scores: `limit` if None.
+    """
     image_at = {image["id"]: index for index, image in enumerate(truth["images"])}
     class_at = {category["id"]: index for index, category in enumerate(truth["categories"])}
 
@@ -63,7 +66,7 @@ def match(
 
 
 def match_rows(
-    labelled: Rows, found: Rows, images: int, classes: int, max_detections: int | None = MAX_DETECTIONS
+    labelled: Rows, found: Rows, images: int, classes: int, max_detections: float | None = None
 ) -> list[ClassMatches]:
     """Match as COCO does; return one `ClassMatches` per class.
 
@@ -73,12 +76,13 @@ def match_rows(
     # Stable, as COCO's merge sort is: equal scores stay in their order.
     order = np.lexsort((-found.scores, found.images, found.classes))
     group = found.classes[order] * images + found.images[order]  # one number per class and image
-    counted = np.arange(len(order)) - np.searchsorted(group, group) < (max_detections or np.inf)
+    labels = (labelled.classes * images + labelled.images).tolist()
+    counted = np.arange(len(order)) - np.searchsorted(group, group) < (max_detections or limit(labels))
     order, group = order[counted], group[counted]
     found = Rows(found.images[order], found.classes[order], found.boxes[order], found.scores[order])
 
     objects_of: dict[int, list[int]] = {}
-    for index, key in enumerate((labelled.classes * images + labelled.images).tolist()):
+    for index, key in enumerate(labels):
         objects_of.setdefault(key, []).append(index)
     hits = np.zeros((len(IOU_THRESHOLDS), len(order)), dtype=bool)
     for key, objects in objects_of.items():
@@ -94,6 +98,19 @@ def match_rows(
             ClassMatches(found.scores[own][order], found.images[own][order], hits[:, own][:, order], per_image)
         )
     return matches
+
+
+def limit(objects: Iterable[Hashable]) -> float:
+    """Return how many predictions of an image and class count for average precision, given both for each object.
+
+    These are COCO's 100, or all where an image holds more objects of a class: 100 of them could not find the others.
+    """
+    return MAX_DETECTIONS if most(objects) <= MAX_DETECTIONS else math.inf
+
+
+def most(keys: Iterable[Hashable]) -> int:
+    """Return how often the most frequent one occurs."""
+    return max(Counter(keys).values(), default=0)
 
 
 def boxes(records: Sequence[Annotation | Prediction]) -> NDArray[np.float64]:

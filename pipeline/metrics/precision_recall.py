@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,7 +51,7 @@ class Curve:
 def curves(truth: GroundTruth, predictions: list[Prediction]) -> list[Curve]:
     """Return one curve per class of a COCO data set, sorted by decreasing number of objects."""
     names = [category["name"] for category in truth["categories"]]
-    every = [Curve.of(name, matches) for name, matches in zip(names, match(truth, predictions), strict=True)]
+    every = [Curve.of(name, matches) for name, matches in zip(names, match(truth, predictions, math.inf), strict=True)]
     return sorted(every, key=lambda curve: -curve.objects)
 
 

@@ -6,7 +6,7 @@ import inspect
 from types import ModuleType
 from typing import Any
 
-from pipeline.records import coco, errors, label, label_rounds, manifest, metrics, receipt, training
+from pipeline.records import coco, errors, label, label_rounds, manifest, metrics, ranking, receipt, training
 from pipeline.records.base import adapter
 
 HEAD = """\
@@ -20,11 +20,15 @@ version is refused with the command that writes it again.
 
 `logs/STAGE.log` holds what libraries wrote when the stage last ran, and errors name it. Without chatter there is none.
 
+`params/made_by.json` names the config file that made the run, so that another one of its name does not overwrite it;
+the other files of `params/` are the parts of the config that each stage used.
+
 <!-- Made by `python -m pipeline.records.documentation > docs/files.md`. -->
 """
 RECORDS: tuple[tuple[ModuleType, type], ...] = (
     (receipt, receipt.Receipt),
     (training, training.Training),
+    (ranking, ranking.Ranking),
     (metrics, metrics.Metrics),
     (coco, coco.GroundTruth),
     (errors, errors.ErrorFile),

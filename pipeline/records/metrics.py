@@ -86,12 +86,26 @@ class CocoFigures(Record):
     ar1: Number | None
     ar10: Number | None
     ar100: Number | None
+    """Average recall of the predictions that count, which are 100 unless `max_detections` says otherwise."""
+    max_detections: int | None
+    """Predictions per image and class that count: 100 as in COCO; null for all, where an image holds more objects of a
+    class than that."""
     per_class: dict[str, ClassFigures]
     per_size: dict[str, SizeFigures]
     """`small`, `medium`, `large`: below 32 x 32 pixels, below 96 x 96, and above."""
 
 
+class AtHundred(Record):
+    """The figures with COCO's limit of 100 predictions per image and class."""
+
+    map50_95: Number | None
+    map50: Number | None
+    ar100: Number | None
+
+
 class SplitFigures(CocoFigures):
+    at_100: AtHundred | None
+    """Null where all of an image's objects fit in that limit: the two are the same then."""
     intervals: Intervals
     error_counts: dict[str, int]
     """Errors by kind at the thresholds, and `tp`."""

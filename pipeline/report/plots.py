@@ -80,7 +80,7 @@ def _over_epochs(
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend(frameon=False, fontsize=9)
 
-    return _svg(draw)
+    return svg(draw)
 
 
 def precision_recall(curves: Sequence[Curve]) -> Markup | None:
@@ -92,7 +92,7 @@ def precision_recall(curves: Sequence[Curve]) -> Markup | None:
             axes.plot(curve.recall, curve.precision, color=colour, linestyle=_linestyle(dash))
         axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.02))
 
-    return _svg(draw)
+    return svg(draw)
 
 
 def f1(curves: Sequence[Curve], thresholds: dict[str, float]) -> Markup | None:
@@ -110,7 +110,7 @@ def f1(curves: Sequence[Curve], thresholds: dict[str, float]) -> Markup | None:
                 axes.plot(thresholds[curve.name], curve.f1[kept[-1]], "o", color=colour, markersize=6)
         axes.set(xlabel="score from which predictions count", ylabel="F1", xlim=(0, 1), ylim=(0, 1.02))
 
-    return _svg(draw)
+    return svg(draw)
 
 
 def reliability(bins: Sequence[dict[str, Any]]) -> Markup | None:
@@ -135,7 +135,7 @@ def reliability(bins: Sequence[dict[str, Any]]) -> Markup | None:
         )
         axes.set(xlabel="score", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1.02))
 
-    return _svg(draw)
+    return svg(draw)
 
 
 def artefacts(rows: Sequence[dict[str, Any]]) -> list[tuple[str, str, str]]:
@@ -166,14 +166,14 @@ def latency(rows: Sequence[dict[str, Any]]) -> Markup | None:
         axes.set(xlabel="latency of the network, p50, ms", ylabel="val mAP50-95", xlim=(0, None))
         axes.legend(frameon=False, fontsize=9)
 
-    return _svg(draw)
+    return svg(draw)
 
 
 def _linestyle(dash: str) -> Any:
     return (0, tuple(float(length) for length in dash.split())) if dash else "-"
 
 
-def _svg(draw: Any) -> Markup:
+def svg(draw: Any) -> Markup:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 

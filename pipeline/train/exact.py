@@ -8,7 +8,7 @@ optimizers Ultralytics' checkpoint rounds the momentum.
 
 from __future__ import annotations
 
-import os
+import io
 import random
 from pathlib import Path
 from typing import Any
@@ -34,12 +34,10 @@ def save(path: Path, trainer: Any) -> None:
         "loader": trainer.train_loader.generator.get_state(),
         "buffer": list(trainer.train_loader.dataset.buffer),
     }
-    partial = files.aside(path)
-    try:
-        torch.save(state, partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    # In memory first: on a full disk PyTorch's own writer raises a RuntimeError that does not name the cause.
+    data = io.BytesIO()
+    torch.save(state, data)
+    files.write_bytes(path, data.getbuffer())
 
 
 def restore(path: Path, trainer: Any) -> None:

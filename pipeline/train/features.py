@@ -42,10 +42,7 @@ class Shortened(DetectionModel):  # type: ignore[misc]  # Ultralytics has no typ
             self._refuse_blank_images()
             return super()._predict_once(x, profile, embed)
         cut, known = x.features
-        outputs: dict[int, Any] = dict(known)
-        for layer in self.model[cut:]:
-            outputs[layer.i] = layer(_inputs(layer, outputs))
-        return outputs[layer.i]
+        return run(self.model[cut:], dict(known))
 
     def _refuse_blank_images(self) -> None:
         split = "train" if self.training else "val"
@@ -80,6 +77,13 @@ def _inputs(layer: Any, outputs: dict[int, Any]) -> Any:
     return inputs[0] if isinstance(layer.f, int) else inputs
 
 
+def run(layers: Iterable[Any], outputs: dict[int, Any]) -> Any:
+    """Add the output of each layer to `outputs`, and return the last."""
+    for layer in layers:
+        outputs[layer.i] = layer(_inputs(layer, outputs))
+    return outputs[layer.i]
+
+
 def needed(model: Any, cut: int) -> list[int]:
     """Return the layers before the cut whose outputs later layers take."""
     return sorted({number for layer in model.model[cut:] for number in _sources(layer) if number < cut})
@@ -88,8 +92,7 @@ def needed(model: Any, cut: int) -> list[int]:
 def prefix(model: Any, images: torch.Tensor, cut: int) -> dict[int, torch.Tensor]:
     """Compute the outputs of the layers before the cut that later layers take; `images` are (n, 3, h, w), 0 to 1."""
     outputs: dict[int, Any] = {-1: images}
-    for layer in model.model[:cut]:
-        outputs[layer.i] = layer(_inputs(layer, outputs))
+    run(model.model[:cut], outputs)
     return {number: outputs[number] for number in needed(model, cut)}
 
 

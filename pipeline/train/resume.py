@@ -17,8 +17,8 @@ from pipeline.run import Run
 from pipeline.train.source import Source
 
 # As in the Makefile's TRAIN_CODE: a training that other code began starts again.
-SHARED = ("boxes", "files", "history", "parallel")
-UPSTREAM = ("__init__", "checkpoints", "environment", "loader")
+SHARED = ("boxes", "files", "history", "parallel", "sides")
+UPSTREAM = ("__init__", "checkpoints", "environment", "loader", "unfit")
 RECORDS = ("__init__", "base", "coco", "metrics", "receipt", "training")
 METRICS = ("__init__", "bootstrap", "iou", "matching", "precision_recall")
 CODE = (

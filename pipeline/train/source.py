@@ -40,16 +40,8 @@ def find(config: Train) -> Source:
     """Find and load the source weights. Raises WeightsError, or ConfigError for a .yaml that describes no model."""
     path = checkpoints.find(config.weights, config.fallback)
     instead_of = config.weights if path.name != Path(config.weights).name else None
-    return Source(path, _random_model(path) if path.suffix == ".yaml" else checkpoints.load(path)[0], instead_of)
-
-
-def _random_model(path: Path) -> Any:
-    from ultralytics.nn.tasks import DetectionModel
-
-    try:
-        return DetectionModel(str(path), verbose=False)
-    except (FileNotFoundError, ValueError) as error:
-        raise ConfigError(f"train.weights: {path}: {' '.join(str(error).split())}") from None
+    model = checkpoints.untrained(path, "train.weights") if path.suffix == ".yaml" else checkpoints.load(path)[0]
+    return Source(path, model, instead_of)
 
 
 def find_teacher(config: Train) -> Path | None:

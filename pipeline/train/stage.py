@@ -12,7 +12,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-from pipeline import files
+from pipeline import files, logs, sides
 from pipeline.boxes import YoloDataset
 from pipeline.config.training import Train
 from pipeline.errors import PipelineError
@@ -42,6 +42,9 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int | None = 
     images = len(data.files("train"))
     plan.phases(config, recipe.choose(config, images), start, run)  # refuse before anything of an old run is deleted
     resume.continue_or_clear(run, beginning)
+
+    if small := sides.too_small(data, "train", config.imgsz):
+        logs.say(f"train: {small}")
 
     from pipeline.train import budget, phase
 

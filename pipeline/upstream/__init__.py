@@ -2,6 +2,7 @@
 
     environment    sets up the process: no telemetry, no code from checkpoints, all cores; checks devices
     checkpoints    finds, downloads, verifies and loads source weights
+    unfit          says what weights are that do not fit, and what would work
     predictor      returns results with the best class of each box, and with every class
     loader         loads images in this process for a training on a CPU
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping, Sequence
 from http.client import HTTPException
 from pathlib import Path
 from threading import Thread
@@ -14,7 +15,8 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 from pipeline import files, logs
-from pipeline.errors import DataError, WeightsError, did_you_mean
+from pipeline.errors import ConfigError, DataError, WeightsError, did_you_mean
+from pipeline.upstream import unfit
 
 HOME = Path("data/weights")
 DOWNLOAD_HOST = "github.com"  # where Ultralytics keeps its release assets
@@ -119,27 +121,47 @@ def _reachable() -> bool:
     return answers == [True]
 
 
+def refuse_other_classes(path: Path, own: Mapping[int, str], dataset: Path, names: Sequence[str]) -> None:
+    """Raise DataError unless a model and a data set have the same classes in the same order.
+
+    Predictions carry only the number of a class: with other names, figures and bundles would be of other classes.
+    """
+    if list(own.values()) != list(names):
+        raise DataError(f"{path}: its classes are {list(own.values())}, those of {dataset} {list(names)}; train again")
+
+
 def load(path: Path) -> tuple[Any, dict[str, Any]]:
     """Load an Ultralytics detection checkpoint: return its float32 model in eval mode and the checkpoint itself.
 
     Raises WeightsError, without having executed any of its code, if the file is no such checkpoint or needs a class
     that is not on the allow-list.
     """
-    from ultralytics.nn.tasks import SAFE_LOAD, DetectionModel, load_checkpoint
+    from ultralytics.nn.tasks import SAFE_LOAD, load_checkpoint
 
     if not SAFE_LOAD:
         raise RuntimeError("Ultralytics was imported too early; call environment.prepare() first")
-    way_out = "get it again from where you trust it"
     try:
         model, checkpoint = load_checkpoint(path)
-    except Exception as error:  # damage raises many types, a refused class Ultralytics' TypeError
-        first = " ".join(str(error).split())[:160] or type(error).__name__
+    except Exception as error:  # damage raises many types, a refused class as Ultralytics' TypeError
+        said = " ".join(str(error).split())[:160] or type(error).__name__
+        first, way_out = unfit.file(path) or (said, unfit.GET_AGAIN)
         raise WeightsError(f"{path}: not an Ultralytics checkpoint, or damaged ({first}); {way_out}") from None
-    if not isinstance(model, DetectionModel):
-        raise WeightsError(
-            f"{path}: a model for {getattr(model, 'task', '?')}, not for detection; choose one such as yolo26n.pt"
-        )
+    if wrong := unfit.model(model):
+        raise WeightsError(f"{path}: {wrong}")
     return model, checkpoint
+
+
+def untrained(path: Path, key: str) -> Any:
+    """Return a model with random weights from its .yaml. Raises ConfigError, which names `key`, if it is no model."""
+    from ultralytics.nn.tasks import DetectionModel, guess_model_task, yaml_model_load
+
+    try:
+        layers = yaml_model_load(path)
+        if wrong := unfit.yaml(layers, guess_model_task(layers)):
+            raise ConfigError(f"{key}: {path}: {wrong.replace('.pt', '.yaml')}")
+        return DetectionModel(str(path), verbose=False)
+    except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{key}: {path}: {' '.join(str(error).split())}") from None
 
 
 def imgsz_of(model_file: Path) -> int:

@@ -19,7 +19,7 @@ from typing import Any, cast
 import numpy as np
 
 from pipeline.metrics.iou import pairwise_iou
-from pipeline.metrics.matching import boxes, by_image, greedy
+from pipeline.metrics.matching import boxes, by_image, greedy, most
 from pipeline.metrics.precision_recall import average_precision_of
 from pipeline.records.coco import Annotation, GroundTruth, Prediction
 from pipeline.records.errors import ErrorFile, ObjectKind, PredictionKind
@@ -28,7 +28,7 @@ from pipeline.records.metrics import Confusion
 FOREGROUND, BACKGROUND = 0.5, 0.1
 MISTAKES = ("classification", "localisation", "both", "duplicate", "background")
 KINDS = (*MISTAKES, "missed")
-MAX_DETECTIONS = 100  # per image, all classes together: TIDE's own limit
+MAX_DETECTIONS = 100  # per image, all classes together: TIDE's own limit; all count where an image holds more
 FIXABLE = ("classification", "localisation")  # the errors that find an object once they are fixed
 
 
@@ -114,7 +114,8 @@ def costs(truth: GroundTruth, predictions: list[Prediction]) -> dict[str, float 
     removes the rest. It removes all other errors, and removes missed objects from the ground truth. None if no objects
     remain.
     """
-    diagnoses = diagnose(truth, predictions, MAX_DETECTIONS)
+    crowded = most(record["image_id"] for record in truth["annotations"]) > MAX_DETECTIONS
+    diagnoses = diagnose(truth, predictions, None if crowded else MAX_DETECTIONS)
     became = objects(truth, diagnoses)
     diagnoses.sort(key=lambda one: -one.prediction["score"])
     labelled = {category["id"]: 0 for category in truth["categories"]}

@@ -6,6 +6,7 @@ is changed to theirs, and the effect of each step is measured.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -38,14 +39,20 @@ def measure(
     remaining: dict[str, dict[str, float]] = {}
     steps = []
     if "ultralytics" in tools:
-        everything = match(truth, every_label, max_detections=None)
+        everything = match(truth, every_label, math.inf)
         unlimited, joined_up = _mean(everything, average_precision_of), _mean(everything, _ultralytics_ap)
         single = _by_coco(truth, single_label)
         shown = _by_coco(truth, [record for record in single_label if record["score"] >= SHOWN_SCORE])
+        if figures["max_detections"] is not None:
+            steps.append(
+                _step(
+                    "ultralytics",
+                    "counts all predictions of an image, COCO the best 100 of each class",
+                    start,
+                    unlimited,
+                )
+            )
         steps += [
-            _step(
-                "ultralytics", "counts all predictions of an image, COCO the best 100 of each class", start, unlimited
-            ),
             _step(
                 "ultralytics",
                 "joins the 101 points of the precision-recall curve by lines and takes the area, "

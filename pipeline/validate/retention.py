@@ -49,6 +49,7 @@ def baseline(config: Validate, run: Run) -> Baseline | str | None:
         return f"the source weights {recorded['name']} are no longer in {checkpoints.HOME}, or have changed"
     from ultralytics import YOLO
 
+    checkpoints.load(path)  # refuses, in a line, what cannot be compared with
     model = YOLO(str(path), task="detect")
     names = list(model.names.values())
     if config.retention is None:

@@ -10,19 +10,21 @@ Nothing is chosen on test: thresholds come from val, and test is only measured.
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 
+from pipeline import logs, sides
 from pipeline.boxes import YoloDataset
 from pipeline.config.judging import Validate
 from pipeline.errors import DataError
 from pipeline.metrics import bootstrap, coco
-from pipeline.metrics.matching import match
+from pipeline.metrics.matching import MAX_DETECTIONS, match, most
 from pipeline.records import training as training_record
 from pipeline.records.base import write_record
-from pipeline.records.coco import GroundTruth
+from pipeline.records.coco import GroundTruth, Prediction
 from pipeline.records.errors import ErrorFile
-from pipeline.records.metrics import Metrics, SplitFigures
+from pipeline.records.metrics import AtHundred, Metrics, SplitFigures
 from pipeline.run import Run
 from pipeline.upstream import checkpoints, environment
 from pipeline.validate import compare, cost, error_types, operating_point, predict, reconcile, retention
@@ -44,6 +46,7 @@ def main(config: Validate, run: Run, device: str, against: Path | None = None) -
     dataset = YoloDataset.read(run.dataset / "data.yaml")
     imgsz = checkpoints.imgsz_of(run.model)
     model = YOLO(str(run.model), task="detect")
+    checkpoints.refuse_other_classes(run.model, model.names, run.dataset, dataset.names)
     images = {split: dataset.files(split) for split in SPLITS if dataset.files(split)}
     if not images:
         raise DataError(f"{run.dataset}: has neither a val nor a test split to validate on; set convert.split")
@@ -60,7 +63,7 @@ def main(config: Validate, run: Run, device: str, against: Path | None = None) -
         predict.write(run.single_label(split), predictions.single_label)
         measured[split] = (truth, predictions)
 
-    matches = {split: match(truth, found.single_label) for split, (truth, found) in measured.items()}
+    matches = {split: match(truth, found.single_label, math.inf) for split, (truth, found) in measured.items()}
     chosen, thresholds = None, dict.fromkeys(names, operating_point.DEFAULT_SCORE)
     if "val" in measured:
         chosen = operating_point.choose(matches["val"], names, config.wanted)
@@ -71,7 +74,8 @@ def main(config: Validate, run: Run, device: str, against: Path | None = None) -
         errors = error_types.record(truth, shown, thresholds)
         write_record(run.errors(split), ErrorFile, errors)
         figures[split] = {
-            **coco.evaluate(truth, predictions.every_label),
+            **(cocos := coco.evaluate(truth, predictions.every_label)),
+            "at_100": None if cocos["max_detections"] else _at_100(truth, predictions.every_label),
             "intervals": bootstrap.intervals(match(truth, predictions.every_label), names),
             "error_counts": errors["counts"],
             "error_costs": error_types.costs(truth, predictions.every_label),
@@ -94,10 +98,23 @@ def main(config: Validate, run: Run, device: str, against: Path | None = None) -
         "imgsz": imgsz,
         "settings": config.model_dump(mode="json"),
     }
+    if any(one["map50"] == 0 for one in figures.values()) and (small := sides.too_small(dataset, "train", imgsz)):
+        logs.say(f"validate: {small}")
+    fullest = max(most(record["image_id"] for record in truth["annotations"]) for truth, _ in measured.values())
+    if fullest > config.max_det:
+        logs.say(
+            f"validate: an image holds {fullest} objects, and no more than {config.max_det} can be found; "
+            f"set validate.max_det to {2 * fullest}"
+        )
     # Written last: a make target that exists means a finished stage.
     write_record(run.metrics, Metrics, record)
     line = f"{', '.join(f'{split} {_in_words(figures[split], config.conf)}' for split in figures)} -> {run.metrics}"
     return line if against is None else f"{line}; {compare.main(run, Run(against))}"
+
+
+def _at_100(truth: GroundTruth, predictions: list[Prediction]) -> AtHundred:
+    figures = coco.evaluate(truth, predictions, MAX_DETECTIONS)
+    return {"map50_95": figures["map50_95"], "map50": figures["map50"], "ar100": figures["ar100"]}
 
 
 def _in_words(figures: SplitFigures, conf: float) -> str:
@@ -106,4 +123,12 @@ def _in_words(figures: SplitFigures, conf: float) -> str:
     interval = figures["intervals"]["map50_95"]
     between = f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
     nothing = "" if figures["predictions"] else f", nothing found above {conf:g}"
-    return f"mAP50 {figures['map50']:.3f} mAP50-95 {figures['map50_95']:.3f}{between}{nothing}"
+    limit = (
+        ""
+        if (cocos := figures["at_100"]) is None
+        else (
+            f", all predictions counted, as an image holds more than {MAX_DETECTIONS} objects of a class "
+            f"(with COCO's limit of {MAX_DETECTIONS}: mAP50 {cocos['map50']:.3f} mAP50-95 {cocos['map50_95']:.3f})"
+        )
+    )
+    return f"mAP50 {figures['map50']:.3f} mAP50-95 {figures['map50_95']:.3f}{between}{nothing}{limit}"

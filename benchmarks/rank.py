@@ -1,0 +1,221 @@
+"""How often `make rank` is right: its scores beside real trainings, and beside what a person would guess.
+
+python benchmarks/rank.py score bccd facemask apple boards       (minutes; after `make convert` of these configs)
+python benchmarks/rank.py train bccd facemask apple boards       (hours; after `make augment` of these configs)
+python benchmarks/rank.py table > benchmarks/rank.md
+
+`score` looks at the images once per source. `train` trains from each source in turn, by the config's own phases, for
+one epoch alone (the baseline that costs as much as a score), and from COCO weights with the first 5, 7 and 11 layers
+frozen throughout. Sources are random, starter and COCO weights, and models of the other configs that `make train`
+left in runs/. Each figure is a line of benchmarks/rank.jsonl, so that a benchmark that was stopped goes on where it
+was. `table` reads the trainings of benchmarks/train.jsonl too, which are of the same configs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import train as trainings
+from scipy.stats import weightedtau
+
+from pipeline.config.loading import load
+from pipeline.config.rank import Rank
+from pipeline.rank import main as rank
+from pipeline.records import ranking
+from pipeline.run import Run
+from pipeline.upstream import environment
+
+KNOWN = Path("benchmarks/rank.jsonl")
+START = trainings.START
+DEPTHS = (5, 7, 11)
+ENOUGH = 0.015  # mAP50-95 that a depth may cost and still be called right
+DRAWS = 2000
+FIXED = ["coco", "starter", "random"]  # the list of somebody who never looks at the images
+# Rows of benchmarks/train.jsonl by source, and by how many layers they freeze.
+OF_SOURCE = {"coco": "coco", "starter": "starter", "random": "random"}
+OF_DEPTH = {"full": 0, "backbone": 11}
+
+
+def known() -> list[dict[str, Any]]:
+    return [json.loads(line) for line in KNOWN.read_text().splitlines()] if KNOWN.is_file() else []
+
+
+def add(line: dict[str, Any]) -> None:
+    with KNOWN.open("a") as file:
+        print(json.dumps(line), file=file)
+    print(line, file=sys.stderr, flush=True)
+
+
+def sources(name: str) -> dict[str, str]:
+    """Return short name -> weights: the three starts, and what other configs were trained to."""
+    others = {path.parent.name: str(path) for path in sorted(Path("runs").glob("*/model.pt"))}
+    return {**START, **{other: path for other, path in others.items() if other != name}}
+
+
+def score(name: str) -> None:
+    config, run = load(Path(f"configs/{name}.yaml")), Run(Path("runs") / name)
+    for source, weights in sources(name).items():
+        which = {"kind": "score", "config": name, "source": source}
+        if any(line.items() >= which.items() for line in known()):
+            continue
+        rank(Rank(weights=(weights,)), config.train, run, config.seed, "cpu")
+        record = ranking.read(run)
+        (judged,) = record["sources"]
+        assert judged["depth"] is not None
+        figures = {key: round(float(judged[key]), 4) for key in ("log_me", "h_score", "probe")}  # type: ignore[literal-required]
+        depth = {"accuracy": judged["depth"]["accuracy"], "freeze": judged["depth"]["freeze"]}
+        add({**which, **figures, **depth, "images": record["images"], "seconds": judged["seconds"]})
+
+
+def train(name: str, seed: int) -> None:
+    """Train from every source as the config says and for one epoch, and from COCO weights at every depth."""
+    plain = trainings.yaml.safe_load(Path(f"configs/{name}.yaml").read_text())
+    epochs = 5
+    jobs: list[tuple[str, str, list[dict[str, Any]]]] = []
+    for source, weights in sources(name).items():
+        jobs += [(source, weights, [{"epochs": epochs, "freeze": "none"}]), (source, weights, [{"epochs": 1}])]
+    jobs += [("coco", START["coco"], [{"epochs": epochs, "freeze": depth}]) for depth in DEPTHS]
+    for source, weights, phases in jobs:
+        which = {"kind": "training", "config": name, "source": source, "phases": phases, "seed": seed}
+        if any(line.items() >= which.items() for line in known()):
+            continue
+        (phase,) = phases
+        folder = Path("runs/bench-rank", "-".join(map(str, (name, source, seed, *phase.values()))))
+        settings = {"weights": weights, "phases": phases, "cache_features": False, "args": {"val": False}}
+        add({**which, **trained(name, {**plain, "seed": seed, "train": {**plain["train"], **settings}}, folder)})
+
+
+def trained(name: str, config: dict[str, Any], folder: Path) -> dict[str, float]:
+    from pipeline import train as stage
+    from pipeline.config.experiment import Config
+
+    trainings.shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    given, run = Run(Path("runs") / name), Run(folder)
+    for link, target in {run.dataset: given.dataset, run.augmented: given.augmented}.items():
+        link.symlink_to(target.resolve())
+    checked = Config.model_validate(config)
+    begin = trainings.time.perf_counter()
+    stage.main(checked.train, run, checked.seed, "cpu", 0)
+    seconds = round(trainings.time.perf_counter() - begin, 1)
+    return {**trainings.accuracy(name, run.model, checked.train.imgsz), "seconds": seconds}
+
+
+def truth(name: str) -> tuple[dict[str, float], dict[str, float], dict[int, float]]:
+    """Return mAP50-95 of each source, of one epoch from it, and of each depth frozen, means over the seeds."""
+    full: dict[str, list[float]] = {}
+    once: dict[str, list[float]] = {}
+    depth: dict[int, list[float]] = {}
+    for line in known():
+        if line["kind"] == "training" and line["config"] == name:
+            (phase,) = line["phases"]
+            frozen = phase.get("freeze", "none")
+            if phase["epochs"] == 1:
+                once.setdefault(line["source"], []).append(line["map50_95"])
+            elif isinstance(frozen, int):
+                depth.setdefault(frozen, []).append(line["map50_95"])
+            else:
+                full.setdefault(line["source"], []).append(line["map50_95"])
+        elif line["kind"] == "published" and line["config"] == name:
+            full.setdefault(line["source"], []).append(line["map50_95"])
+    for line in map(json.loads, trainings.train_table.KNOWN.read_text().splitlines()):
+        if line["config"] == name and line["share"] == 1 and line["row"] in OF_DEPTH:
+            depth.setdefault(OF_DEPTH[line["row"]], []).append(line["map50_95"])
+    means = [{key: statistics.mean(values) for key, values in found.items()} for found in (full, once, depth)]
+    return means[0], means[1], means[2]  # type: ignore[return-value]
+
+
+def tau(sets: list[tuple[dict[str, float], dict[str, float]]]) -> str:
+    """Return the mean of the weighted Kendall taus of all sets with its 95 % interval; sources are drawn again."""
+    random = np.random.default_rng(0)
+
+    def mean(draw: Callable[[list[str]], list[str]]) -> float:
+        found = []
+        for guess, real in sets:
+            names = draw([name for name in real if name in guess])
+            value = weightedtau([real[name] for name in names], [guess[name] for name in names]).statistic
+            found.append(value if np.isfinite(value) else 0.0)
+        return float(np.mean(found))
+
+    if not sets or any(len(set(guess) & set(real)) < 2 for guess, real in sets):
+        return "too few trainings"
+    draws = [mean(lambda names: list(random.choice(names, len(names)))) for _ in range(DRAWS)]
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return f"{mean(list):.2f} ({low:.2f} to {high:.2f})"
+
+
+def table(names: list[str]) -> Iterator[str]:
+    lines = [line for line in known() if line["kind"] == "score"]
+    yield "| set | source | LogME | H-score | probe | images | freeze at most | mAP50-95 of real trainings |"
+    yield "|---|---|---|---|---|---|---|---|"
+    sets = []
+    for name in names:
+        real, once, _ = truth(name)
+        for line in (line for line in lines if line["config"] == name):
+            figure = f"{real[line['source']]:.3f}" if line["source"] in real else ""
+            scores = " | ".join(f"{line[key]:.3f}" for key in ("log_me", "h_score", "probe"))
+            yield f"| {name} | {line['source']} | {scores} | {line['images']} | {line['freeze']} | {figure} |"
+        if len(real) > 1:
+            guesses = {key: {line["source"]: line[key] for line in lines if line["config"] == name} for key in KINDS}
+            fixed = {source: -FIXED.index(source) if source in FIXED else -1.5 for source in real}
+            first = {source: float(source == "coco") for source in real}
+            sets.append((real, {**guesses, "a fixed list": fixed, "always COCO": first, "one epoch": once}))
+    yield "\n| guess | weighted Kendall tau, mean over the sets, and 95 % interval |\n|---|---|"
+    for kind in (*KINDS, "a fixed list", "always COCO", "one epoch"):
+        yield f"| {kind} | {tau([(guesses[kind], real) for real, guesses in sets])} |"
+    yield "\n| set | freeze at most, from COCO weights | mAP50-95 with 0, 5, 7, 11 layers frozen | verdict |"
+    yield "|---|---|---|---|"
+    for name in names:
+        for line in (line for line in lines if (line["config"], line["source"]) == (name, "coco")):
+            depth = truth(name)[2]
+            figures = ", ".join(f"{depth[number]:.3f}" if number in depth else "–" for number in (0, *DEPTHS))
+            yield f"| {name} | {line['freeze']} | {figures} | {verdict(line['freeze'], depth)} |"
+
+
+def verdict(freeze: int, depth: dict[int, float]) -> str:
+    """Say whether freezing so many layers costs ENOUGH at most; a deeper one that does vouches for it."""
+    if 0 not in depth:
+        return "not trained"
+    if freeze in depth:
+        return "right" if depth[0] - depth[freeze] <= ENOUGH else "wrong"
+    deeper = [value for number, value in depth.items() if number > freeze]
+    return "right, as deeper ones are" if any(depth[0] - value <= ENOUGH for value in deeper) else "not known"
+
+
+KINDS = ("log_me", "h_score", "probe")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["score", "train", "table"])
+    parser.add_argument("names", nargs="*", default=["bccd", "facemask", "apple", "boards"], metavar="CONFIG")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    options = parser.parse_args()
+    if options.what == "table":
+        print(f"# `make rank` beside real trainings\n\nWritten by `python benchmarks/rank.py table`. {ABOUT}\n")
+        print("\n".join(table(options.names)))
+        return
+    environment.prepare()
+    for name in options.names:
+        if options.what == "score":
+            score(name)
+        else:
+            for seed in options.seeds:
+                train(name, seed)
+
+
+ABOUT = """Scores come from one pass over
+the training images, and are better the higher they are. Real trainings are means over seeds: of the sources those of
+starter.md, of the depths those of train.md, and whatever rank.jsonl has. A depth is right if it costs at most 1.5
+points of mAP50-95. With so few trainings the intervals say little."""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""Run a bundle's self-test as a device would: in a process of its own, with nothing but what its requirements install.
+
+In the process of the export, libraries that other code has imported may hide what the bundle lacks.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pipeline import parallel
+from pipeline.export import bundle
+
+CHILD = """
+import json, runpy, sys
+absent = set(json.load(sys.stdin))
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in absent:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Absent())
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+CV2 = "cv2"  # several distributions provide it
+
+
+def selftest(archive: Path, spec: dict[str, Any]) -> str:
+    """Return why the bundle's self-test fails; empty where it passes."""
+    with tempfile.TemporaryDirectory(dir=archive.parent) as folder:
+        unpacked = bundle.unpack(archive, Path(folder))
+        # Half of the cores: runtimes busy-wait, so on all cores they slow down beside other processes.
+        threads = str(max(1, parallel.cores() // 2))
+        done = subprocess.run(
+            [sys.executable, "-I", "-c", CHILD, str(unpacked / "run.py"), "--selftest", "--threads", threads],
+            input=json.dumps(absent(["numpy", *bundle.packages_of(spec)])),
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+    if done.returncode == 0:
+        return ""
+    lines = done.stderr.replace(f"{unpacked}/", "").strip().splitlines() or [f"it ended with status {done.returncode}"]
+    return lines[-1].removeprefix("error: ")
+
+
+def absent(packages: Iterable[str]) -> list[str]:
+    """Return the modules here that an environment with these packages, and all that they need, does not have."""
+    needed, waiting = set(), [_canonical(name) for name in packages]
+    while waiting:
+        name = waiting.pop()
+        if name in needed:
+            continue
+        needed.add(name)
+        try:
+            requirements = metadata.requires(name) or []
+        except metadata.PackageNotFoundError:
+            continue
+        # Those of another platform are not installed here, so they need no look at their markers.
+        needs = [re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in requirements if "extra ==" not in line]
+        waiting += map(_canonical, needs)
+    owners = metadata.packages_distributions()
+    foreign = [module for module, names in owners.items() if not needed & {_canonical(name) for name in names}]
+    return sorted({*foreign, "pipeline"} - {CV2})
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()

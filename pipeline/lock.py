@@ -1,0 +1,90 @@
+"""One run, one writer: a lock that goes with the process that holds it, however that ends."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from pipeline import files
+from pipeline.errors import ConfigError, PipelineError
+from pipeline.run import Run
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+
+@contextmanager
+def of(run: Run) -> Iterator[None]:
+    """Hold the folder of the run itself, so that no file stays behind. Raises PipelineError where another holds it.
+
+    File systems that cannot lock a folder go without.
+    """
+    run.root.mkdir(parents=True, exist_ok=True)
+    folder = os.open(run.root, os.O_RDONLY) if fcntl else None
+    try:
+        if folder is not None:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise PipelineError(
+                    f"{run.root}: is being written by {_holder(folder)}; wait until it has ended, or stop it"
+                ) from None
+            except OSError:
+                pass
+        yield
+    finally:
+        if folder is not None:
+            os.close(folder)
+
+
+@contextmanager
+def waiting(folder: Path) -> Iterator[None]:
+    """Hold a folder; wait for another process that holds it. File systems that cannot lock a folder go without."""
+    held = os.open(folder, os.O_RDONLY) if fcntl else None
+    try:
+        if held is not None:
+            with suppress(OSError):
+                fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        if held is not None:
+            os.close(held)
+
+
+def _holder(folder: int) -> str:
+    """Look up in Linux's own list who holds the lock."""
+    inode = str(os.fstat(folder).st_ino)
+    try:
+        for line in Path("/proc/locks").read_text().splitlines():
+            words = line.split()
+            if "FLOCK" in words and words[5].rpartition(":")[2] == inode and "->" not in words:
+                command = " ".join(
+                    Path(f"/proc/{words[4]}/cmdline").read_text(errors="replace").replace("\0", " ").split()
+                )
+                return f"process {words[4]} ({command[-200:]})"
+    except (OSError, IndexError):
+        pass
+    return "another process"
+
+
+def check_config(run: Run, config: Path) -> None:
+    """Raise ConfigError where the run was made by another config file, which is still there."""
+    note = run.params("made_by")
+    if not note.is_file():
+        return
+    theirs = Path(files.read_json(note)["config"])
+    if theirs.is_file() and not theirs.samefile(config):
+        raise ConfigError(
+            f"{run.root}: was made by {theirs}, not by {config}; a run has the name of its config file, so rename "
+            f"{config}, or delete {run.root}"
+        )
+
+
+def note_config(run: Run, config: Path) -> None:
+    made_by = {"config": os.path.relpath(config)}
+    if not run.params("made_by").is_file() or files.read_json(run.params("made_by")) != made_by:
+        files.write_json(run.params("made_by"), made_by)

@@ -1,0 +1,108 @@
+"""Choose images and boxes to look at, and draw boxes of background."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.boxes import YoloDataset, read_labels
+from pipeline.errors import DataError
+
+ROWS = 4000  # boxes in all, so that scores take about a second
+FEWEST = 20  # boxes of each class, at least, where there are as many
+OVERLAP = 0.1  # IoU of background with an object, at most
+TRIES = 20  # places per box of background
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """An image with some of its boxes: corners [n, 4] as shares of width and height, and class numbers [n].
+
+    The class after the last is background.
+    """
+
+    image: Path
+    corners: NDArray[np.float64]
+    labels: NDArray[np.intp]
+
+
+def draw(data: YoloDataset, images: int, seed: int) -> list[Scene]:
+    """Return at most so many training images with their boxes and as many boxes of background.
+
+    The classes take turns in choosing an image, so that rare ones are seen. Of classes with very many boxes some are
+    drawn. Raises DataError where there is nothing to tell apart.
+    """
+    random = np.random.default_rng(seed)
+    scenes = [_read(data, path) for path in data.files("train")]
+    where = data.images.get("train")
+    if not any(len(scene.labels) for scene in scenes):
+        raise DataError(f"{where}: no boxes in the training images; there is nothing to rank by")
+    chosen = _by_turns([scenes[number] for number in random.permutation(len(scenes))], images, len(data.names))
+    full = _thinned(_with_background(chosen, len(data.names), random), random)
+    if len(np.unique(np.concatenate([scene.labels for scene in full]))) < 2:
+        raise DataError(
+            f"{where}: one class, and its boxes leave no room for background, so there is nothing to tell apart"
+        )
+    return full
+
+
+def _read(data: YoloDataset, image: Path) -> Scene:
+    boxes = read_labels(data.label_file(image), data.names, 1, 1)  # as shares of the image
+    corners = np.array([(box.xmin, box.ymin, box.xmax, box.ymax) for box in boxes], np.float64).reshape(-1, 4)
+    return Scene(image, corners, np.array([data.names.index(box.label) for box in boxes], np.intp))
+
+
+def _by_turns(scenes: Sequence[Scene], limit: int, classes: int) -> list[Scene]:
+    waiting = [[number for number, scene in enumerate(scenes) if label in scene.labels] for label in range(classes)]
+    waiting.append([number for number, scene in enumerate(scenes) if not len(scene.labels)])
+    chosen: dict[int, None] = {}
+    while len(chosen) < min(limit, len(scenes)):
+        for queue in waiting:
+            while queue and queue[0] in chosen:
+                queue.pop(0)
+            if queue and len(chosen) < limit:
+                chosen[queue.pop(0)] = None
+    return [scenes[number] for number in sorted(chosen)]
+
+
+def _with_background(scenes: Sequence[Scene], background: int, random: np.random.Generator) -> list[Scene]:
+    """Add boxes of the sizes of all objects, where there are none: as many as an image has, or as a typical one."""
+    every = np.concatenate([scene.corners for scene in scenes])
+    sides = every[:, 2:] - every[:, :2]
+    typical = max(1, round(len(every) / len(scenes)))
+    full = []
+    for scene in scenes:
+        wanted = len(scene.labels) or typical
+        size = np.clip(sides[random.integers(len(sides), size=wanted * TRIES)], 0, 1)
+        low = random.random(size.shape) * (1 - size)
+        places = np.concatenate([low, low + size], axis=1)
+        places = places[_most_overlap(places, scene.corners) < OVERLAP][:wanted]
+        labels = np.concatenate([scene.labels, np.full(len(places), background, np.intp)])
+        full.append(Scene(scene.image, np.concatenate([scene.corners, places]), labels))
+    return full
+
+
+def _most_overlap(places: NDArray[np.float64], objects: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return for each place [n, 4] its highest IoU with an object [m, 4]; 0 without objects."""
+    low = np.maximum(places[:, None, :2], objects[None, :, :2])
+    high = np.minimum(places[:, None, 2:], objects[None, :, 2:])
+    shared = np.clip(high - low, 0, None).prod(axis=2)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (places, objects)]
+    together = areas[0][:, None] + areas[1][None, :] - shared
+    iou = np.divide(shared, together, out=np.zeros_like(shared), where=together > 0)
+    return np.asarray(iou.max(axis=1, initial=0), np.float64)
+
+
+def _thinned(scenes: Sequence[Scene], random: np.random.Generator) -> list[Scene]:
+    labels = np.concatenate([scene.labels for scene in scenes])
+    most = max(FEWEST, ROWS // len(np.unique(labels)))
+    kept = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        kept[random.permutation(np.flatnonzero(labels == label))[:most]] = True
+    ends = np.cumsum([len(scene.labels) for scene in scenes])[:-1]
+    pairs = zip(scenes, np.split(kept, ends), strict=True)
+    return [Scene(scene.image, scene.corners[keep], scene.labels[keep]) for scene, keep in pairs if keep.any()]

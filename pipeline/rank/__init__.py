@@ -1,0 +1,1 @@
+from pipeline.rank.stage import main as main

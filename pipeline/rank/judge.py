@@ -1,0 +1,66 @@
+"""Score one source of weights."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import files
+from pipeline.errors import WeightsError
+from pipeline.probing import scores, separability
+from pipeline.probing.sample import Scene
+from pipeline.rank.sources import Found
+from pipeline.records.ranking import Depth, Source
+from pipeline.upstream import checkpoints
+
+
+def source(
+    found: Found, scenes: Sequence[Scene], names: Sequence[str], imgsz: int, layers: bool, seed: int, device: Any
+) -> Source:
+    """Score weights on the boxes of all scenes. Random weights, those of a .yaml, are drawn with the seed."""
+    from pipeline.probing import features
+
+    begin = time.perf_counter()
+    model = _load(found.path, seed).to(device)
+    taken = features.backbone(model)
+    stages = features.stages(model) if layers else []
+    rows = features.of_boxes(model, scenes, sorted({*taken, *stages}), imgsz, f"rank: {found.path.name}")
+    if not all(np.isfinite(part).all() for part in rows.values()):
+        raise WeightsError(f"{found.name}: its layers answer with NaN or infinity; take it out of rank.weights")
+    labels, images = separability.numbers(scenes)
+    together = np.concatenate([rows[layer] for layer in taken], axis=1)
+    probe = scores.ridge_probe(together, labels, images)
+    sha256 = files.sha256(found.path) if found.path.suffix == ".pt" else None
+    return {
+        "weights": {"name": found.name, "sha256": sha256, "instead_of": found.instead_of},
+        "place": 1,
+        "log_me": scores.log_me(together, labels),
+        "h_score": scores.h_score(together, labels),
+        "probe": probe.accuracy,
+        "per_class": dict(zip(with_background(names), probe.per_class, strict=False)),
+        "layers": taken,
+        "depth": _depth({layer: rows[layer] for layer in stages}, labels, images, model) if layers else None,
+        "seconds": round(time.perf_counter() - begin, 1),
+    }
+
+
+def _load(path: Path, seed: int) -> Any:
+    import torch
+
+    torch.manual_seed(seed)
+    return checkpoints.untrained(path, "rank.weights").eval() if path.suffix == ".yaml" else checkpoints.load(path)[0]
+
+
+def _depth(rows: Mapping[int, Any], labels: Any, images: Any, model: Any) -> Depth:
+    accuracy = separability.by_layer(rows, labels, images)
+    freeze = separability.depth(accuracy, len(model.yaml["backbone"]))
+    return {"accuracy": {str(layer): value for layer, value in accuracy.items()}, "freeze": freeze}
+
+
+def with_background(names: Sequence[str]) -> list[str]:
+    """Return the class names and one more, for where no object is."""
+    return [*names, "background" if "background" not in names else "no object"]

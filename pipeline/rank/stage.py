@@ -1,0 +1,62 @@
+"""Rank weights to start from, and see how deep one may freeze, before any training.
+
+    sources    loads each of the weights, without running code from them
+    judge      scores one model
+    table      what the screen shows
+
+It changes no config: what it says is an estimate from frozen features. benchmarks/rank.md has how often it was right.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.boxes import YoloDataset
+from pipeline.config.rank import Rank
+from pipeline.config.training import Train
+from pipeline.probing import sample
+from pipeline.rank import judge, sources, table
+from pipeline.records.base import write_record
+from pipeline.records.ranking import Ranking, Source
+from pipeline.run import Run
+from pipeline.upstream import environment
+
+IMAGES = 200  # training images looked at, at most
+
+
+def main(config: Rank, train: Train, run: Run, seed: int, device: str) -> str:
+    """Score each of the weights on training images of `run.dataset`, and write `run.ranking`.
+
+    Raises WeightsError for a file that is no detector, DataError for images without anything to tell apart.
+    """
+    environment.prepare()
+    where = environment.torch_device(device)
+    data = YoloDataset.read(run.dataset / "data.yaml")
+    scenes = sample.draw(data, IMAGES, seed)
+    found = sources.find(config, train)  # before the first minute is spent
+    judged = [judge.source(one, scenes, data.names, train.imgsz, config.layers, seed, where) for one in found]
+    labels = np.concatenate([scene.labels for scene in scenes])
+    names = judge.with_background(data.names)
+    record: Ranking = {
+        "sources": _in_order(judged),
+        "images": len(scenes),
+        "boxes": {name: int((labels == number).sum()) for number, name in enumerate(names)},
+        "imgsz": train.imgsz,
+        "seed": seed,
+    }
+    table.show(record)
+    write_record(run.ranking, Ranking, record)
+    first = record["sources"][0]
+    depth = f", freeze at most {first['depth']['freeze']} layers" if first["depth"] else ""
+    return f"{Path(first['weights']['name']).name} first of {len(judged)}{depth} -> {run.ranking}"
+
+
+def _in_order(judged: list[Source]) -> list[Source]:
+    """Set each source's mean place, and sort by it; of equal ones the better probe comes first."""
+    scores = [(one["log_me"], one["h_score"], one["probe"]) for one in judged]
+    for one, own in zip(judged, scores, strict=True):
+        places = [1 + sum(other[kind] > own[kind] for other in scores) for kind in range(len(own))]
+        one["place"] = sum(places) / len(places)
+    return sorted(judged, key=lambda one: (one["place"], -one["probe"]))

@@ -1,0 +1,27 @@
+"""Show a ranking on the screen."""
+
+from __future__ import annotations
+
+from pipeline import logs
+from pipeline.records.ranking import Ranking
+
+
+def show(record: Ranking) -> None:
+    boxes = ", ".join(f"{number} {name}" for name, number in record["boxes"].items())
+    logs.say(f"rank: {record['images']} images at {record['imgsz']} px: {boxes}")
+    names = [source["weights"]["name"] for source in record["sources"]]
+    wide = max(map(len, names))
+    logs.say(f"  {'weights':{wide}}    LogME  H-score    probe  seconds")
+    for name, source in zip(names, record["sources"], strict=True):
+        figures = "".join(f"{source[key]:9.3f}" for key in ("log_me", "h_score", "probe"))
+        logs.say(f"  {name:{wide}}{figures}{source['seconds']:9.0f}")
+    if any(source["depth"] for source in record["sources"]):
+        logs.say("  probe by layer, and the layers that may be frozen by it")
+    for name, source in zip(names, record["sources"], strict=True):
+        if depth := source["depth"]:
+            shown = "  ".join(f"{layer}: {accuracy:.3f}" for layer, accuracy in _by_number(depth["accuracy"]))
+            logs.say(f"  {name:{wide}}  {shown}  freeze: {depth['freeze']}")
+
+
+def _by_number(accuracy: dict[str, float]) -> list[tuple[str, float]]:
+    return sorted(accuracy.items(), key=lambda item: int(item[0]))

@@ -1,0 +1,37 @@
+"""How large objects are where the model sees them: at `imgsz`, to which the longer side of an image is scaled."""
+
+from __future__ import annotations
+
+import math
+from statistics import median
+
+from PIL import Image
+
+from pipeline.boxes import YoloDataset, read_labels
+
+CELL = 8  # pixels: one cell of the head's finest grid
+TOO_SMALL = CELL / 4  # pixels; below it trainings on whole images found nothing at all
+STRIDE = 32  # `imgsz` is a multiple of it
+
+
+def too_small(data: YoloDataset, split: str, imgsz: int) -> str:
+    """Say which classes have half of their objects below TOO_SMALL pixels and what to do; empty where none has."""
+    sides: dict[str, list[float]] = {name: [] for name in data.names}  # the shorter one of each object, in pixels
+    scales = []
+    for path in data.files(split):
+        with Image.open(path) as image:
+            size = image.size
+        scales.append(imgsz / max(size))
+        for box in read_labels(data.label_file(path), data.names, *size):
+            sides[box.label].append(min(box.width, box.height) * scales[-1])
+    small = {name: found for name, found in sides.items() if found and median(found) < TOO_SMALL}
+    if not small:
+        return ""
+    worst = max(min(median(found) for found in small.values()), 0.1)
+    listed = ", ".join(f"{name} {median(found):.1f} (smallest {min(found):.1f})" for name, found in small.items())
+    wanted = math.ceil(round(imgsz * CELL / worst, 3) / STRIDE) * STRIDE
+    tile = round(imgsz * worst / CELL / median(scales))
+    return (
+        f"objects are too small to be found at imgsz {imgsz}; pixels of half of them, at most: {listed}; "
+        f"set train.imgsz to {wanted}, or cut the images into tiles of {tile} pixels, to make them {CELL} pixels"
+    )

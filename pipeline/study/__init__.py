@@ -1,0 +1,1 @@
+from pipeline.study.stage import main as main

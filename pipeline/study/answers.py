@@ -1,0 +1,220 @@
+"""What a study found, in sentences. Points are hundredths of mAP50-95."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import mean, stdev
+from typing import Any
+
+from pipeline.config.study import Study
+from pipeline.study import curves, statistics
+from pipeline.study.curves import Curve
+from pipeline.study.results import Line
+from pipeline.study.statistics import Estimate, Table
+from pipeline.study.subsets import Size
+
+TWO_TRAININGS = 2.77  # 1.96 * sqrt(2): two draws of one normal are further apart in 5 % of cases
+WORTH_IT = 0.5  # points that twice as many labels have to bring, to call labelling worth it
+LITTLE = 1.0  # points below which a gain is not worth the work
+LATE = 3  # the last third of the epochs
+
+
+def table_of(study: Study, lines: Iterable[Line]) -> Table:
+    return Table.of(lines, list(study.rows), study.sizes, study.seeds)
+
+
+def first(study: Study, lines: Sequence[Line]) -> str:
+    """Return the answer to put on the screen."""
+    found = every(study, lines)
+    return found[0][1] if found else "no figures"
+
+
+def every(study: Study, lines: Sequence[Line]) -> list[tuple[str, str]]:
+    """Return (subject, sentence) for all that can be said."""
+    table = table_of(study, lines)
+    answers = [("luck", sentence) for sentence in luck(study, table)]
+    answers += [
+        ("difference", sentence) for row in table.rows[1:] for sentence in difference(table, row, table.rows[0])
+    ]
+    answers += [("labels", sentence) for sentence in worth(table)]
+    answers += [("freeze", sentence) for sentence in freeze(table, lines)]
+    answers += [("more", sentence) for sentence in more(table)]
+    answers += [("next", following(table, lines))] if lines else []
+    return answers
+
+
+def luck(study: Study, table: Table) -> list[str]:
+    """Say how far seeds alone are apart, on the largest size of the first row."""
+    row, size = table.rows[0], table.sizes[-1]
+    figure, _ = table.cell(row, size)
+    if len(figure) < 2:
+        return []
+    spread = stdev(figure.tolist())
+    apart = f"{figure.min():.3f} to {figure.max():.3f}"
+    said = [
+        f"`{row}` with {amount(size)} came to {apart} in {len(figure)} trainings that differ in the seed alone, "
+        f"a standard deviation of {points(spread)}. Two single trainings have to be {points(TWO_TRAININGS * spread)} "
+        "apart before that is more than luck."
+    ]
+    smallest = statistics.smallest_difference(table, study.seeds)
+    return [*said, pilot(study, smallest)] if len(table.rows) > 1 else said
+
+
+def pilot(study: Study, smallest: float | None) -> str:
+    """Say what the study can call real."""
+    if smallest is None:
+        return "One seed cannot tell luck from difference."
+    return f"With {study.seeds} seeds, this study can call a difference of about {points(smallest)} real."
+
+
+def difference(table: Table, row: str, other: str) -> list[str]:
+    """Say at which sizes a row is better or worse than another, after Holm's correction over sizes."""
+    found = statistics.compare(table, row, other)
+    said = []
+    for verdict in ("better", "worse"):
+        where = [(size, one["estimate"]) for size, one in found.items() if one["verdict"] == verdict]
+        if where:
+            cases = "; ".join(f"with {amount(size)} by {gap(one)}" for size, one in where)
+            said.append(f"`{row}` is {verdict} than `{other}` {cases}.")
+    noise = [size for size, one in found.items() if one["verdict"] == "inside noise"]
+    if noise:
+        said.append(f"`{row}` and `{other}` cannot be told apart with {listed([amount(size) for size in noise])}.")
+    return said
+
+
+def worth(table: Table) -> list[str]:
+    """Say for the smallest share how many times as many labels the other rows need."""
+    best = _best(table)
+    said = []
+    for other in table.rows:
+        ours, theirs = Curve.of(table, best), Curve.of(table, other)
+        if other == best or not len(ours.images) or len(theirs.images) < 2:
+            continue
+        one = curves.multiples(ours, theirs)[0]
+        if one.value is None:
+            said.append(
+                f"With {one.images:.0f} images, `{best}` is better than `{other}` with {one.most:.1f} times as many, "
+                "which is all there are."
+            )
+        else:
+            most = f"more than {one.most:.1f}" if one.high is None else f"{one.high:.1f}"
+            least = f"more than {one.most:.1f}" if one.low is None else f"{one.low:.1f}"
+            said.append(
+                f"With {one.images:.0f} images, `{best}` is as good as `{other}` with {one.value:.1f} times as many "
+                f"({least} to {most})."
+            )
+    return said
+
+
+def more(table: Table) -> list[str]:
+    """Say what more labels would bring the best row, and whether such a forecast was right for the largest share."""
+    curve = Curve.of(table, _best(table))
+    if not (found := forecasts(curve)):
+        return []
+    gains = listed(
+        [
+            f"{factor:g} times as many {signed(one.gain)} ({signed(one.gain_low)} to {signed(one.gain_high)})"
+            for factor, one in zip(curves.FACTORS, found, strict=True)
+        ]
+    )
+    said = [f"Forecast for `{_best(table)}`, in points over {curve.images[-1]:.0f} images: {gains}."]
+    if checked := curves.held_back(curve):
+        one = checked.forecast
+        right = "within" if checked.within else "outside"
+        said.append(
+            f"Held back: without the largest share, the forecast for it was {one.value:.3f} ({one.low:.3f} to "
+            f"{one.high:.3f}); it came to {checked.measured:.3f}, {right} what the forecast allows."
+        )
+    return said
+
+
+def forecasts(curve: Curve) -> list[curves.Forecast]:
+    return curves.forecast(curve, [factor * curve.images[-1] for factor in curves.FACTORS]) if len(curve.images) else []
+
+
+def freeze(table: Table, lines: Sequence[Line]) -> list[str]:
+    """Say how deep may be frozen: of rows that differ in that alone, the deepest that is not worse than the least."""
+    depth = {line["row"]: line["freeze"][-1] for line in lines}
+    kinds: dict[str, list[str]] = {}
+    for row in table.rows:
+        section = next((line["train"] for line in lines if line["row"] == row), None)
+        if section and section["phases"]:
+            phases = [{**phase, "freeze": None} for phase in section["phases"]]
+            kinds.setdefault(repr(sorted({**section, "phases": phases}.items())), []).append(row)
+    said = []
+    for rows in kinds.values():
+        rows.sort(key=lambda row: depth[row])
+        if len({depth[row] for row in rows}) < 2:
+            continue
+        found = {row: statistics.compare(table, row, rows[0]) for row in rows[1:]}
+        for size in table.sizes:
+            free = [row for row in rows[1:] if found[row][size]["verdict"] in ("inside noise", "better")]
+            if any(found[row][size]["verdict"] == "not known" for row in rows[1:]):
+                continue
+            if free:
+                gain, deep = gap(found[free[-1]][size]["estimate"]), free[-1]
+                said.append(f"Freeze with {amount(size)}: `{deep}` ({depth[deep]} layers); it changes {gain}.")
+            else:
+                said.append(f"Freeze with {amount(size)}: nothing; each frozen row is worse than `{rows[0]}`.")
+    return said
+
+
+def following(table: Table, lines: Sequence[Line]) -> str:
+    """Say what to do next: label, train longer, or stop."""
+    best = _best(table)
+    rising = rise([line for line in lines if line["row"] == best and _is_largest(table, line)])
+    if rising is not None and 100 * rising > LITTLE:
+        return f"Next: train longer. In the last third of its epochs val of `{best}` still rose by {points(rising)}."
+    twice = next((one for one in forecasts(Curve.of(table, best)) if one.images > 1.9 * table.images[-1]), None)
+    if twice is None:
+        return "Next: more shares or more seeds; these do not tell what more labels would bring."
+    if 100 * twice.gain_low > WORTH_IT:
+        return f"Next: label. Twice as many images would bring {points(twice.gain_low)} at least."
+    if 100 * twice.gain_high < LITTLE:
+        return f"Next: stop. Twice as many images would bring {points(twice.gain_high)} at most."
+    least, most = points(twice.gain_low), points(twice.gain_high)
+    return (
+        f"Next: not clear. Twice as many images would bring between {least} and {most}; "
+        "more seeds or a larger test split would tell."
+    )
+
+
+def rise(lines: Sequence[Line]) -> float | None:
+    """Return by how much val rose over the last third of the validated epochs, the mean of trials; None with few."""
+    gains = [line["val"][-1] - line["val"][-1 - len(line["val"]) // LATE] for line in lines if len(line["val"]) >= LATE]
+    return mean(gains) if gains else None
+
+
+def _is_largest(table: Table, line: Mapping[str, Any]) -> bool:
+    kind, value = table.sizes[-1]
+    return bool(line.get(kind) == value)
+
+
+def _best(table: Table) -> str:
+    """Return the row with the highest figure at the largest size that any row has."""
+    found = {row: statistics.levels(table, row)[table.sizes[-1]] for row in table.rows}
+    return max(table.rows, key=lambda row: one.value if (one := found[row]) else -1.0)
+
+
+def amount(size: Size) -> str:
+    """Return a size in words."""
+    if size[0] == "shots":
+        return f"{size[1]:g} box{'es' * (size[1] != 1)} a class"
+    return "all images" if size[1] == 1 else f"{100 * size[1]:g} % of the images"
+
+
+def gap(one: Estimate) -> str:
+    between = f" ({signed(one.low)} to {signed(one.high)})" if one.low is not None and one.high is not None else ""
+    return f"{signed(one.value)} points{between}"
+
+
+def points(value: float) -> str:
+    return f"{100 * value:.1f} points".replace("-", "−")
+
+
+def signed(value: float) -> str:
+    return f"{100 * value:+.1f}".replace("-", "−")
+
+
+def listed(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

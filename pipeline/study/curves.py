@@ -1,0 +1,176 @@
+"""What the curves of a study say: how many labels a row is worth, and what more labels would bring."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.study.statistics import LEVEL, REPLICATES, Table, replicates, share_of_seeds
+
+Floats = NDArray[np.float64]
+EXPONENTS: Floats = np.geomspace(0.1, 2.0, 25)  # of the power law; data of a few sizes hardly tell them apart
+FACTORS = (1.5, 2.0, 4.0)
+FEWEST_SIZES = 3  # for a curve of three parameters
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A row where it has two seeds or more: training images and figures [sizes], replicates [sizes, REPLICATES]."""
+
+    images: Floats
+    figures: Floats
+    again: Floats
+
+    @classmethod
+    def of(cls, table: Table, row: str, kind: str = "share") -> Curve:
+        """Return the curve of a row over the sizes of one kind, the smallest first."""
+        sizes = [size for size in table.sizes if size[0] == kind]
+        cells = [table.cell(row, size) for size in sizes]
+        share = share_of_seeds(cells)
+        known = [index for index, (figure, _) in enumerate(cells) if len(figure) > 1]
+        again = [replicates(*cells[index], share) for index in known]
+        return cls(
+            np.array([table.images[table.sizes.index(sizes[index])] for index in known]),
+            np.array([cells[index][0].mean() for index in known]),
+            np.array([one for one in again if one is not None]).reshape(len(known), REPLICATES),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Multiple:
+    """With `images` the row is as good as the other with `value` times as many; None is beyond what was measured."""
+
+    images: float
+    value: float | None
+    low: float | None
+    high: float | None
+    most: float
+    """The largest multiple that the other row's curve reaches."""
+
+
+def multiples(ours: Curve, theirs: Curve) -> list[Multiple]:
+    """Return for each size of `ours` how many times as many labels `theirs` needs for the same figure.
+
+    The curve of the other row is read between its points on a logarithmic scale of images, and never falls.
+    """
+    found = []
+    for images, figure, again in zip(ours.images, ours.figures, ours.again, strict=True):
+        value = _crossing(theirs.images, theirs.figures[:, None], np.array([figure]))[0] / images
+        drawn = _crossing(theirs.images, theirs.again, again) / images
+        low, high = np.percentile(drawn, _ENDS, method="nearest")  # infinite ones cannot be averaged
+        one, least, most = (None if x == np.inf else float(x) for x in (value, low, high))
+        found.append(Multiple(float(images), one, least, most, float(theirs.images[-1] / images)))
+    return found
+
+
+def _crossing(images: Floats, curve: Floats, wanted: Floats) -> Floats:
+    """Return how many images each column of `curve` [sizes, n] needs for `wanted` [n]; inf if it never reaches it.
+
+    Below its first point a curve is taken to need those images.
+    """
+    rising = np.maximum.accumulate(curve, axis=0)
+    reached = (rising >= wanted).argmax(axis=0)
+    column = np.arange(curve.shape[1])
+    below = np.maximum(reached - 1, 0)
+    low, high = rising[below, column], rising[reached, column]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        part = np.where(reached > below, (wanted - low) / (high - low), 0)
+    x = np.log(images)
+    result = np.exp(x[below] + np.nan_to_num(part) * (x[reached] - x[below]))
+    return np.where(rising[-1] >= wanted, result, np.inf)
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a row would come to with `images`: figure, interval, and the gain over the largest measured size."""
+
+    images: float
+    value: float
+    low: float
+    high: float
+    gain: float
+    gain_low: float
+    gain_high: float
+
+
+def forecast(curve: Curve, images: Sequence[float]) -> list[Forecast]:
+    """Fit `a - b n^-c` to each replicate and read it at more images; none with fewer than three sizes.
+
+    Each replicate takes an exponent in proportion to how well it fits, so that the interval holds what a few sizes do
+    not tell: whether the curve flattens soon or late.
+    """
+    if len(curve.images) < FEWEST_SIZES:
+        return []
+    predicted = extrapolated(curve, np.array(images, dtype=np.float64))
+    result = []
+    for count, again in zip(images, predicted, strict=True):
+        gains = again - curve.again[-1]
+        low, high = np.percentile(again, _ENDS)
+        gain_low, gain_high = np.percentile(gains, _ENDS)
+        result.append(
+            Forecast(
+                float(count),
+                float(np.median(again)),
+                float(low),
+                float(high),
+                float(np.median(gains)),
+                float(gain_low),
+                float(gain_high),
+            )
+        )
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class HeldBack:
+    """A forecast of the largest size from the smaller ones, and what was measured there."""
+
+    images: float
+    forecast: Forecast
+    measured: float
+    within: bool
+
+
+def held_back(curve: Curve) -> HeldBack | None:
+    """Check the forecast on the largest size; None with too few sizes without it.
+
+    It counts as right if the interval of forecast minus measured figure holds 0: both are drawn on the same images.
+    """
+    if len(curve.images) <= FEWEST_SIZES:
+        return None
+    smaller = Curve(curve.images[:-1], curve.figures[:-1], curve.again[:-1])
+    most = float(curve.images[-1])
+    [found] = forecast(smaller, [most])
+    low, high = np.percentile(extrapolated(smaller, np.array([most]))[0] - curve.again[-1], _ENDS)
+    return HeldBack(most, found, float(curve.figures[-1]), bool(low <= 0 <= high))
+
+
+def extrapolated(curve: Curve, images: Floats) -> Floats:
+    """Return the power law of each replicate at `images`: [images, REPLICATES]."""
+    # Easier or harder test images lift all sizes alike, which says nothing about the shape.
+    apart = (curve.again - curve.again.mean(axis=0)).var(axis=1) * len(curve.images) / (len(curve.images) - 1)
+    weights = 1 / np.maximum(apart, 1e-8)  # [sizes]
+    fits, costs = [], []
+    for exponent in EXPONENTS:
+        x = -(curve.images**-exponent)
+        centre, spread = (
+            np.average(x, weights=weights),
+            np.average((x - np.average(x, weights=weights)) ** 2, weights=weights),
+        )
+        mean = np.average(curve.again, axis=0, weights=weights)
+        slope = np.maximum(
+            0, np.average((x - centre)[:, None] * (curve.again - mean), axis=0, weights=weights) / spread
+        )
+        level = np.minimum(mean - slope * centre, 1)  # more images never make it worse, and none make it better than 1
+        costs.append((weights[:, None] * (level + slope * x[:, None] - curve.again) ** 2).sum(axis=0))
+        fits.append(np.minimum(level - slope * (images**-exponent)[:, None], 1))
+    generator = np.random.default_rng(len(curve.images))
+    luck = generator.gumbel(size=(len(EXPONENTS), curve.again.shape[1]))  # the largest is drawn by its probability
+    chosen = (luck - np.array(costs) / 2).argmax(axis=0)
+    return np.array(fits)[chosen, :, np.arange(len(chosen))].T
+
+
+_ENDS = (50 * (1 - LEVEL), 50 * (1 + LEVEL))

@@ -1,0 +1,50 @@
+"""What is left of a finished trial: its figures on test, and on drawn samples of the test images."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+from pipeline import history
+from pipeline.metrics import bootstrap
+from pipeline.metrics.matching import match
+from pipeline.records import metrics as metrics_record
+from pipeline.records import predictions as split_records
+from pipeline.records import training as training_record
+from pipeline.run import Run
+
+DRAWS = 300  # samples of the test images, the same for every trial; 2 kB a line
+JUDGE = "test"
+
+
+def of(run: Run) -> dict[str, Any]:
+    """Return the figures of a run and what made them. `drawn` is mAP50-95 of each sample of the test images.
+
+    A figure that was not measured is null. `val` is mAP50-95 after each epoch, by which the best epoch was chosen.
+    """
+    metrics, trained = metrics_record.read(run), training_record.read(run)
+    test, val = metrics["splits"][JUDGE], metrics["splits"].get("val")
+    truth, predictions = split_records.predictions(run, JUDGE)
+    draws = bootstrap.draws(len(truth["images"]), DRAWS)
+    sampled = bootstrap.figures(match(truth, predictions), draws).overall()["map50_95"]
+    epochs, _ = history.read(run)
+    return {
+        "map50_95": test["map50_95"],
+        "map50": test["map50"],
+        "per_class": {name: figures["map50_95"] for name, figures in test["per_class"].items()},
+        "test_images": len(truth["images"]),
+        "drawn": [round(float(value), 5) if value == value else None for value in sampled],
+        "val_map50_95": val["map50_95"] if val else None,
+        "val": [round(value, 5) for _, value in history.points(epochs, "metrics/mAP50-95(B)")],
+        "epochs": [phase["epochs"] for phase in trained["phases"]],
+        "freeze": [len(phase["freeze"]) for phase in trained["phases"]],
+        "batch": trained["batch"],
+        "precision": [phase["precision"]["value"] for phase in trained["phases"]],
+        "train_seconds": trained["seconds"],
+        "phase_seconds": [phase["seconds"] for phase in trained["phases"]],
+        "weights": trained["weights"],
+        "teacher": trained["teacher"],
+        "versions": trained["versions"],
+        "machine": {"node": platform.node(), "cpu": trained["machine"], "threads": trained["threads"]},
+        "device": trained["device"],
+    }

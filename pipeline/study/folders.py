@@ -1,0 +1,169 @@
+"""Folders that look like the project to make: `configs/NAME.yaml`, `runs/NAME`, and links to the code and the data.
+
+`prepared/` holds what convert and augment made, once for all trials of the same sections. A trial links its own
+training images from there, and every val and test image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline import files
+from pipeline.boxes import YoloDataset, write_data_yaml
+from pipeline.config.experiment import Config
+from pipeline.errors import PipelineError
+from pipeline.run import Run
+from pipeline.study import results
+
+CODE = Path(__file__).resolve().parents[2]  # the checkout that this code is part of
+# Files that make would remake in a folder that is not the project: the trial takes them as they are.
+INSTALLED, SAMPLE = ".venv/installed.txt", "data/raw/sample/annotations/test.json"
+FILES = ("weights", "fallback")  # keys of `train` that name files
+
+
+def prepare(
+    project: Path, study: Path, name: str, config: Config, sections: Mapping[str, Any], *, again: bool = True
+) -> Path:
+    """Run convert and augment in `prepared/` and return the folder; not `again` if that has been done on this machine.
+
+    `sections` are those of the YAML, `config` is what they mean. Raises PipelineError where a stage fails.
+    """
+    slices = files.to_json([config.slice("convert"), config.slice("augment")])
+    folder = study / "prepared" / hashlib.sha256(slices.encode()).hexdigest()[:8]
+    with results.locked(folder / "lock") as lock:
+        if not again and (folder / "runs" / name / "augmented" / "data.yaml").is_file():
+            return folder
+        _link(project, folder)
+        _write_config(folder, name, project, {**sections, "train": {}})
+        make(folder, name, ["augment"], lock)
+    return folder
+
+
+def make_trial(
+    project: Path,
+    folder: Path,
+    name: str,
+    prepared: Path,
+    sections: Mapping[str, Any],
+    names: Sequence[str],
+    length: int,
+) -> Run:
+    """Fill the folder of a trial: its config, its training images, and all of val and test.
+
+    `names` are the originals; their copies come along. An epoch's list has `length` images: the same ones again, under
+    names of their own, where there are fewer.
+    """
+    _link(project, folder)
+    _write_config(folder, name, project, sections)
+    run, shared = Run(folder / "runs" / name), Run(prepared / "runs" / name)
+    wanted = {Path(file).stem for file in names}
+    if not (run.dataset / "data.yaml").is_file():
+        dataset = YoloDataset.read(shared.dataset / "data.yaml")
+        with files.new_folder(run.dataset) as new:
+            for split in dataset.images:
+                paths = [path for path in dataset.files(split) if split != "train" or path.stem in wanted]
+                _link_images(((path, path.stem) for path in paths), new, split)
+            shutil.copyfile(shared.receipt, new / "receipt.json")
+            write_data_yaml(new / "data.yaml", {split: f"images/{split}" for split in dataset.images}, dataset.names)
+    if not (run.augmented / "data.yaml").is_file():
+        dataset = YoloDataset.read(shared.augmented / "data.yaml")
+        paths = [
+            path for path in dataset.files("train") if path.stem.rpartition("-copy")[0] in wanted or path.stem in wanted
+        ]
+        with files.new_folder(run.augmented) as new:
+            again = (
+                (path, path.stem + f"-again{n // len(paths)}" * (n >= len(paths)))
+                for n, path in enumerate(islice(cycle(paths), max(length, len(paths))))
+            )
+            _link_images(again, new, "train")
+            splits = {split: f"../dataset/images/{split}" for split in dataset.images if split != "train"}
+            write_data_yaml(new / "data.yaml", {"train": "images/train", **splits}, dataset.names)
+    return run
+
+
+def _link_images(paths: Iterable[tuple[Path, str]], folder: Path, split: str) -> None:
+    for kind in ("images", "labels"):
+        (folder / kind / split).mkdir(parents=True)
+    for path, stem in paths:
+        files.link_or_copy(path, folder / "images" / split / f"{stem}{path.suffix}")
+        files.link_or_copy(YoloDataset.label_file(path), folder / "labels" / split / f"{stem}.txt")
+
+
+def _link(project: Path, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for root, name in ((CODE, "pipeline"), (project.resolve(), "data"), (project.resolve(), ".cache")):
+        link, target = folder / name, root / name
+        target.mkdir(exist_ok=True)
+        if link.is_symlink() and link.readlink() != target:
+            link.unlink()
+        if not link.is_symlink():
+            link.symlink_to(target)
+
+
+def _write_config(folder: Path, name: str, project: Path, sections: Mapping[str, Any]) -> None:
+    files.write_text(folder / "configs" / f"{name}.yaml", yaml.safe_dump(absolute(sections, project), sort_keys=False))
+
+
+def absolute(sections: Mapping[str, Any], project: Path) -> dict[str, Any]:
+    """Return the sections with the paths of files that lie in the project, so that they hold from any folder."""
+
+    def found(value: Any) -> Any:
+        return str((project / value).absolute()) if isinstance(value, str) and (project / value).exists() else value
+
+    result = {key: dict(value) if isinstance(value, dict) else value for key, value in sections.items()}
+    result["convert"]["source"] = found(str(result["convert"]["source"]))
+    train = result.get("train", {})
+    train |= {key: found(train[key]) for key in FILES if train.get(key)}
+    if teacher := train.get("args", {}).get("distill_model"):
+        train["args"] = {**train["args"], "distill_model": found(teacher)}
+    if isinstance(result.get("validate"), dict) and result["validate"].get("retention"):
+        result["validate"]["retention"] = found(str(result["validate"]["retention"]))
+    return result
+
+
+def make(
+    folder: Path, name: str, targets: Sequence[str], lock: int, *, old: Sequence[str] = (), core: int | None = None
+) -> None:
+    """Run make in the folder, with its log there; on one core if `core` is given. Raises PipelineError if it fails."""
+    interpreter = f"PIPELINE={shlex.quote(sys.executable)} -m pipeline"
+    kept = [word for path in (INSTALLED, SAMPLE, *old) for word in ("-o", path)]
+    command = ["make", "-f", str(CODE / "Makefile"), f"CONFIG=configs/{name}.yaml", interpreter, *kept]
+    threads = {} if core is None else {"OMP_NUM_THREADS": "1"}
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")} | threads
+    with (folder / "log.txt").open("ab") as log:
+        began = log.tell()
+        process = subprocess.Popen(
+            [*command, *targets],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            pass_fds=[lock],
+            start_new_session=True,
+        )
+        RUNNING.add(process)
+        try:
+            if core is not None and hasattr(os, "sched_setaffinity"):
+                os.sched_setaffinity(process.pid, {core})
+            status = process.wait()
+        finally:
+            RUNNING.discard(process)
+    if status:
+        said = (folder / "log.txt").read_bytes()[began:].decode(errors="replace").splitlines()
+        wrong = [line for line in said if line.startswith("error: ")] or said[-1:] or [f"make ended with {status}"]
+        raise PipelineError(f"{folder}: {wrong[0].removeprefix('error: ')} (all of it: {folder / 'log.txt'})")
+
+
+RUNNING: set[subprocess.Popen[bytes]] = set()  # every make of this process

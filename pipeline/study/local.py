@@ -1,0 +1,72 @@
+"""Run trials on this machine, some at a time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
+from queue import SimpleQueue
+
+from pipeline import parallel
+from pipeline.errors import PipelineError
+from pipeline.study import folders, trials
+from pipeline.study.planning import Place
+from pipeline.study.results import Line
+from pipeline.study.trials import Trial
+
+
+def run(waiting: Sequence[Trial], place: Place, jobs: int, device: str) -> Iterator[tuple[Trial, Line | PipelineError]]:
+    """Run trials, `jobs` at a time, and yield each with its line, or with what went wrong, as it ends.
+
+    With several jobs each has a core of its own: a trial on one core takes less than twice as long as on two. A study
+    that is stopped stops its trials; the next one goes on with them.
+    """
+    free: SimpleQueue[int | None] = SimpleQueue()
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(parallel.cores()))
+    for number in range(jobs):
+        free.put(cores[number % len(cores)] if jobs > 1 else None)
+
+    def one(trial: Trial) -> Line | PipelineError:
+        core = free.get()
+        try:
+            return trials.perform(trial, place.project, place.study, device, core)
+        except PipelineError as error:
+            return error
+        finally:
+            free.put(core)
+
+    with ThreadPoolExecutor(jobs) as pool, _ended_by_sigterm():
+        running: dict[Future[Line | PipelineError], Trial] = {}
+        left = list(reversed(waiting))
+        try:
+            while running or left:
+                while left and len(running) < jobs:
+                    trial = left.pop()
+                    running[pool.submit(one, trial)] = trial
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    yield running.pop(future), future.result()
+        except BaseException:
+            for process in list(folders.RUNNING):
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGTERM)
+            raise
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end this process as Ctrl-C does, so that its trials end with it."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # Python takes signals there alone
+        yield
+        return
+    earlier = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)

@@ -1,0 +1,141 @@
+"""All trials of a study, in the order in which they run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline import files
+from pipeline.boxes import YoloDataset
+from pipeline.config.experiment import Config
+from pipeline.config.study import Study
+from pipeline.config.training import Train
+from pipeline.run import Run
+from pipeline.study import folders, rows, subsets
+from pipeline.study.subsets import Pool, Size
+from pipeline.study.trials import Trial
+from pipeline.train import recipe
+
+PILOT_ROWS, PILOT_SEEDS = 2, 2  # run first: they tell how much seeds differ, and how long a trial takes
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a study lives: the project, and the folder of the study below it."""
+
+    project: Path
+    study: Path
+
+    @classmethod
+    def of(cls, path: Path) -> Place:
+        return cls(Path.cwd(), Path("runs/studies").absolute() / path.stem)
+
+    @property
+    def results(self) -> Path:
+        return self.study / "results.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """What convert and augment made for the rows, and the images drawn from it for each seed."""
+
+    configs: dict[str, Config]
+    sections: dict[str, dict[str, Any]]
+    pool: Pool
+    copies: dict[str, Mapping[str, int]]
+    drawn: dict[int, dict[Size, list[str]]]
+
+    @property
+    def largest(self) -> tuple[int, Size]:
+        """The seed and size with most images."""
+        every = [(seed, size) for seed, sizes in self.drawn.items() for size in sizes]
+        return max(every, key=lambda one: len(self.drawn[one[0]][one[1]]))
+
+    def files(self, row: str, seed: int, size: Size) -> int:
+        """Return how many training files the drawn images come to, copies included."""
+        return sum(self.copies[row][image] for image in self.drawn[seed][size])
+
+
+def prepare(path: Path, study: Study, place: Place) -> Data:
+    """Run convert and augment where needed, draw the images of every seed, and list them in `subsets/`."""
+    configs, sections, runs = rows.configs(path, study), rows.yaml_of(study), {}
+    for row, config in configs.items():
+        folder = folders.prepare(place.project, place.study, study.base.stem, config, sections[row])
+        runs[row] = Run(folder / "runs" / study.base.stem)
+    first = next(iter(configs))
+    pool = subsets.pool(runs[first], configs[first])
+    drawn = {seed: subsets.draw(pool, study.sizes, seed) for seed in range(study.seeds)}
+    for seed, sizes in drawn.items():
+        files.write_json(place.study / "subsets" / f"seed{seed}.json", subsets.account(pool, sizes))
+    return Data(configs, sections, pool, {row: _copies(run) for row, run in runs.items()}, drawn)
+
+
+def plan(study: Study, data: Data, seconds: Mapping[str, Sequence[float]]) -> list[Trial]:
+    """Return all trials, those of the pilot first. `seconds` of an epoch by row are for a budget of minutes."""
+    trials = []
+    for seed, size, row in _order(study):
+        count, most = data.files(row, seed, size), data.files(row, *data.largest)
+        classes = len(data.pool.classes)
+        train, length = rows.budgeted(study, data.configs[row].train, count, most, classes, seconds.get(row, ()))
+        trials.append(_trial(study, data, row, size, seed, train, length or count))
+    return trials
+
+
+def probes(study: Study, data: Data) -> list[Trial]:
+    """Return for each row a trial of one epoch a phase on the largest size, to see how long an epoch takes."""
+    found = []
+    for row, config in data.configs.items():
+        seed, size = data.largest
+        most = data.files(row, seed, size)
+        chosen = recipe.choose(config.train, most, len(data.pool.classes))
+        train = rows.with_epochs(config.train, chosen, [1] * len(chosen.phases))
+        found.append(_trial(study, data, row, size, seed, train, most, "probe"))
+    return found
+
+
+def _trial(
+    study: Study, data: Data, row: str, size: Size, seed: int, train: Train, length: int, kind: str = ""
+) -> Trial:
+    images, base = data.drawn[seed][size], data.configs[row]
+    config = base.model_copy(update={"seed": seed, "train": train})
+    counted = subsets.counted(data.pool, images)
+    written = train.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    sections = {**data.sections[row], "seed": seed, "train": written}
+    slices = [config.slice(stage) for stage in ("convert", "augment", "train", "validate")]
+    identity = [slices, counted["sha256"], data.pool.judged, length, row, size, *([kind] if kind else [])]
+    key = hashlib.sha256(files.to_json(identity).encode()).hexdigest()[:16]
+    about = {
+        "images": counted["images"],
+        "boxes": counted["boxes"],
+        "images_sha256": counted["sha256"],
+        "judged_sha256": data.pool.judged,
+        "list": length,
+        "split_seed": base.seed,
+        "train": config.slice("train")["train"],
+    }
+    name = f"probe-{row}" if kind else row
+    return Trial(key, name, size, seed, study.base.stem, sections, tuple(images), length, about)
+
+
+def _order(study: Study) -> Iterator[tuple[int, Size, str]]:
+    """Give seed, size and row of each trial: the pilot, then seed by seed, so that a study cut short is even."""
+    names = list(study.rows)
+    every = [(seed, size, row) for seed in range(study.seeds) for size in study.sizes for row in names]
+    yield from sorted(every, key=lambda one: not is_pilot(study, one[2], one[0]))
+
+
+def is_pilot(study: Study, row: str, seed: int) -> bool:
+    return row in list(study.rows)[:PILOT_ROWS] and seed < PILOT_SEEDS
+
+
+def _copies(run: Run) -> Mapping[str, int]:
+    """Return how many training files each original image comes to, itself and its copies."""
+    stems = [path.stem for path in YoloDataset.read(run.augmented / "data.yaml").files("train")]
+    originals = {path.stem: path.name for path in YoloDataset.read(run.dataset / "data.yaml").files("train")}
+    counts: dict[str, int] = dict.fromkeys(originals.values(), 0)
+    for stem in stems:
+        counts[originals.get(stem) or originals[stem.rpartition("-copy")[0]]] += 1
+    return counts

@@ -1,0 +1,118 @@
+"""The config of each row, and what is held equal between rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.config.experiment import Config
+from pipeline.config.loading import checked, read
+from pipeline.config.study import Steps, Study
+from pipeline.config.training import Train
+from pipeline.errors import ConfigError
+from pipeline.train import recipe
+
+
+def load(path: Path) -> Study:
+    """Read a study and check every row of it. Raises ConfigError with one line for every error in it."""
+    study = checked(str(path), read(path), Study)
+    configs(path, study)
+    return study
+
+
+def configs(path: Path, study: Study) -> dict[str, Config]:
+    """Return the config of each row. Raises ConfigError with the errors of all rows."""
+    wrong, made = [], {}
+    for name, sections in yaml_of(study).items():
+        try:
+            made[name] = checked(f"{path}: rows.{name}", sections, Config)
+        except ConfigError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise ConfigError("\n".join(wrong))
+    return made
+
+
+def yaml_of(study: Study) -> dict[str, dict[str, Any]]:
+    """Return the sections of each row's config as YAML has them: the base, what differs in every row, what in this.
+
+    `train.precision: auto` chooses by the clock, which may differ from trial to trial; in a study it is `fp32`.
+    """
+    base = read(study.base)
+    checked(str(study.base), base, Config)
+    made = {name: merged(merged(base, study.every), row) for name, row in study.rows.items()}
+    for sections in made.values():
+        train = sections.get("train")
+        if train is None or (isinstance(train, dict) and train.get("precision", "auto") == "auto"):
+            sections["train"] = {**(train or {}), "precision": "fp32"}
+    return made
+
+
+def merged(base: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the base with the keys of the row, section by section; a list replaces a list."""
+    result = dict(base)
+    for key, value in row.items():
+        old = result.get(key)
+        result[key] = merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return result
+
+
+def budgeted(
+    study: Study, train: Train, images: int, most: int, classes: int, seconds: Sequence[float] = ()
+) -> tuple[Train, int | None]:
+    """Return the `train` section with the epochs that the budget gives, and how long the list of one epoch is.
+
+    `images` are those of the trial and `most` those of the largest one, copies included; `seconds` are those of one
+    epoch of each phase with `most` images, for a budget of minutes. With steps or minutes, the images of a small trial
+    are listed again until an epoch is as long as that of every other trial; so the schedule, the validations and the
+    seconds are equal, and the images alone are not. None leaves the list as it is.
+    """
+    if study.budget == "recipe":
+        return train, None
+    chosen = recipe.choose(train, most, classes)
+    parts = [phase.epochs for phase in chosen.phases]
+    if isinstance(study.budget, Steps):
+        epochs = max(len(parts), study.budget.steps * chosen.batch // most)
+        length = max(1, round(study.budget.steps / epochs)) * chosen.batch
+    else:
+        assert not isinstance(study.budget, str) and len(seconds) == len(parts)
+        average = sum(part * each for part, each in zip(parts, seconds, strict=True)) / sum(parts)
+        epochs, length = round(60 * study.budget.minutes / average), most
+    return with_epochs(train, chosen, distributed(epochs, parts)), length
+
+
+def with_epochs(train: Train, chosen: recipe.Recipe, epochs: Sequence[int]) -> Train:
+    """Return the section with these epochs for the phases of the recipe, and its batch."""
+    phases = [
+        {**phase.model_dump(exclude_unset=True), "epochs": count}
+        for phase, count in zip(chosen.phases, epochs, strict=True)
+    ]
+    return Train.model_validate({**train.model_dump(exclude_unset=True), "phases": phases, "batch": chosen.batch})
+
+
+def distributed(total: int, parts: Sequence[int]) -> list[int]:
+    """Return `total` in proportion to `parts`, each at least 1, by largest remainders."""
+    total = max(total, len(parts))
+    free = total - len(parts)
+    wanted = [max(0.0, part / sum(parts) * total - 1) for part in parts]
+    scale = free / sum(wanted) if sum(wanted) else 0
+    exact = [1 + want * scale for want in wanted]
+    result = [math.floor(value) for value in exact]
+    order = sorted(range(len(parts)), key=lambda index: result[index] - exact[index])
+    for index in order[: total - sum(result)]:
+        result[index] += 1
+    return result
+
+
+def in_words(study: Study) -> str:
+    """Say what is held equal."""
+    if isinstance(study.budget, Steps):
+        return (
+            f"every trial takes {study.budget.steps} optimizer steps, in the same number of epochs with the same "
+            "validations: with fewer images, each is seen more often"
+        )
+    if study.budget == "recipe":
+        return "nothing: every trial trains for as long as its row's recipe says for so many images"
+    return f"every trial trains for {study.budget.minutes:g} minutes on the machine that the study began on"

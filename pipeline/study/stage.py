@@ -1,0 +1,76 @@
+"""Compare ways to train, over amounts of labels and seeds, so that luck is told from difference.
+
+rows        the config of each row, and what is held equal      subsets     the training images of each trial
+planning    all trials, in their order                          folders     what trials share, by links
+trials      one trial: folder, make, line                       local       some trials at a time on this machine
+figures     what is left of a trial                             results     results.jsonl, which a study goes on from
+board       what is done, and the time left                     statistics  luck or difference
+curves      label multiples, forecasts                          answers     all of it in words
+page        the report of the study                             plots       its pictures
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline import logs
+from pipeline.config.study import Minutes, Study
+from pipeline.errors import PipelineError
+from pipeline.study import answers, local, page, planning, results, rows, statistics
+from pipeline.study.board import Board, duration
+from pipeline.study.planning import Place
+from pipeline.study.results import Line
+from pipeline.study.trials import Trial
+
+PAGE_SECONDS = 60  # between two pages while trials run: drawing one takes a second
+
+
+def main(path: Path, jobs: int = 1, device: str = "") -> str:
+    """Run the trials that `results.jsonl` lacks, and write the page now and then.
+
+    Raises PipelineError at the end if a trial failed; the others have run.
+    """
+    study, place = rows.load(path), Place.of(path)
+    data = planning.prepare(path, study, place)
+    seconds = {}
+    if isinstance(study.budget, Minutes):
+        lines = _run(study, planning.probes(study, data), place, jobs, device)
+        seconds = {line["row"].removeprefix("probe-"): line["phase_seconds"] for line in lines}
+    trials = planning.plan(study, data, seconds)
+    lines = _run(study, trials, place, jobs, device)
+    return f"{len(lines)} trials; {answers.first(study, lines)} -> {page.path(place)}"
+
+
+def _run(study: Study, trials: Sequence[Trial], place: Place, jobs: int, device: str) -> list[Line]:
+    """Run what `results.jsonl` lacks of these trials, and return the lines of all."""
+    found = results.read(place.results)
+    done = {trial.key: found[trial.key] for trial in trials if trial.key in found}
+    if done:
+        logs.say(f"study: {len(done)} of {len(trials)} trials are in {place.results} already")
+    waiting = [trial for trial in trials if trial.key not in done]
+    failed: list[PipelineError] = []
+    board, told, written = Board(study, trials, done, jobs), False, 0.0
+    for trial, line in local.run(waiting, place, jobs, device):
+        if isinstance(line, PipelineError):
+            failed.append(line)
+            logs.say(f"study: {trial.folder} failed: {line}")
+            continue
+        results.append(place.results, line)
+        board.add(trial, line)
+        if time.monotonic() - written > PAGE_SECONDS:
+            page.write(study, list(board.done.values()), place)
+            written = time.monotonic()
+        if not told and (told := _pilot_is_done(study, trials, board)):
+            smallest = statistics.smallest_difference(answers.table_of(study, board.done.values()), study.seeds)
+            logs.say(f"study: {answers.pilot(study, smallest)} {duration(board.seconds_left())} left")
+    page.write(study, list(board.done.values()), place)
+    if failed:
+        raise PipelineError(f"{len(failed)} of {len(trials)} trials failed, the first: {failed[0]}")
+    return [board.done[trial.key] for trial in trials]
+
+
+def _pilot_is_done(study: Study, trials: Sequence[Trial], board: Board) -> bool:
+    pilot = [trial for trial in trials if planning.is_pilot(study, trial.row, trial.seed)]
+    return study.seeds > 1 and all(trial.key in board.done for trial in pilot)

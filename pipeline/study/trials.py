@@ -1,0 +1,75 @@
+"""One trial: its folder, the make that runs it, and the line that is left of it."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline import files
+from pipeline.config.experiment import Config
+from pipeline.study import figures, folders, results
+from pipeline.study.results import Line
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """All that a machine needs to run a trial beside the project and its data; made of plain values.
+
+    `key` is a digest of all that changes the result, `sections` are those of its YAML, `images` the file names of its
+    training images, and `length` those in the list of an epoch. `about` goes into the line as it is.
+    """
+
+    key: str
+    row: str
+    size: tuple[str, float]
+    seed: int
+    name: str
+    sections: dict[str, Any]
+    images: tuple[str, ...]
+    length: int
+    about: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the trial below that of the study."""
+        return Path("trials") / self.row / f"{self.size[0]}{self.size[1]:g}" / f"seed{self.seed}"
+
+
+def perform(trial: Trial, project: Path, study: Path, device: str = "", core: int | None = None) -> Line:
+    """Run the trial in its folder below `study`, or go on with it, and return its line.
+
+    The line is left there too, in place of the model and the images. Another process that works on the same trial,
+    perhaps of a study that was killed, is waited for. Raises PipelineError where a stage fails.
+    """
+    folder = study / trial.folder
+    with results.locked(folder / "lock") as lock:
+        left = folder / "line.json"
+        if left.is_file() and (line := files.read_json(left))["key"] == trial.key:
+            shutil.rmtree(folder / "runs", ignore_errors=True)  # it was killed after it had left the line
+            return dict(line)
+        _forget_other(folder, trial.key)
+        base = Config.model_validate({**trial.sections, "seed": trial.about["split_seed"]})
+        prepared = folders.prepare(project, study, trial.name, base, {**trial.sections, "seed": base.seed}, again=False)
+        run = folders.make_trial(project, folder, trial.name, prepared, trial.sections, trial.images, trial.length)
+        made = [f"runs/{trial.name}/{path}/data.yaml" for path in ("dataset", "augmented")]
+        targets = [*([f"DEVICE={device}"] if device else []), "validate"]
+        began = time.perf_counter()
+        folders.make(folder, trial.name, targets, lock, old=made, core=core)
+        seconds = round(time.perf_counter() - began, 1)
+        line = {"key": trial.key, "row": trial.row, trial.size[0]: trial.size[1], "seed": trial.seed}
+        line |= {**trial.about, **figures.of(run), "seconds": seconds}
+        files.write_json(left, line)
+        shutil.rmtree(folder / "runs")
+        return line
+
+
+def _forget_other(folder: Path, key: str) -> None:
+    """Delete what a trial of other settings left in the folder."""
+    mark = folder / "key.txt"
+    if not mark.is_file() or mark.read_text(encoding="utf-8") != key:
+        shutil.rmtree(folder / "runs", ignore_errors=True)
+        (folder / "line.json").unlink(missing_ok=True)
+        files.write_text(mark, key)

@@ -1,0 +1,105 @@
+"""What weights are that do not fit, and what would work. Nothing of a file is executed to find out."""
+
+from __future__ import annotations
+
+import pickletools
+import zipfile
+from pathlib import Path
+from typing import Any
+
+COLOUR = 3  # channels of an image
+GET_AGAIN = "get it again from where you trust it"
+KIN = "choose yolo26n.pt or its kin"
+TASKS = {
+    "segment": "segmentation",
+    "semantic": "semantic segmentation",
+    "classify": "classification",
+    "pose": "pose estimation",
+    "obb": "oriented boxes",
+    "depth": "depth estimation",
+}
+# By the last module of a model: its other parts say nothing of what it is for.
+HEADS = {
+    "RTDETRDecoder": "an RT-DETR model, of another trainer",
+    "WorldDetect": "a YOLO-World model, which is asked by words",
+    "YOLOEDetect": "a YOLOE model, which is asked by words",
+    "YOLOESegment": "a YOLOE model, which is asked by words",
+    "YOLOESegment26": "a YOLOE model, which is asked by words",
+    "LRPCHead": "a YOLOE model, which is asked by words",
+}
+
+
+def file(path: Path) -> tuple[str, str] | None:
+    """Say what a file is that is no Ultralytics checkpoint, and what would work; None where it cannot be told."""
+    try:
+        with path.open("rb") as opened:
+            start = opened.read(512)
+        text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+        if not start:
+            return "it is empty", GET_AGAIN
+        if text.startswith(b"version https://git-lfs"):
+            return "it is a Git LFS pointer, not the file itself", "run `git lfs pull` where it came from"
+        if text.startswith((b"<!doctype", b"<html", b"<head", b"<?xml")):
+            return "it is a web page, saved in place of the file", "download the file itself, with its `raw` link"
+        if not zipfile.is_zipfile(path):
+            return None
+        with zipfile.ZipFile(path) as archive:
+            names = {name.rpartition("/")[2]: name for name in archive.namelist()}
+            if "constants.pkl" in names:
+                return "it is TorchScript, an export", "name the .pt file that it was exported from"
+            if "data.pkl" not in names:
+                return "it is a ZIP archive of other files", "unpack it, and name the .pt file in it"
+            return _pickle(archive.read(names["data.pkl"]))
+    except (OSError, ValueError, zipfile.BadZipFile, RuntimeError, NotImplementedError):
+        return None
+
+
+def _pickle(data: bytes) -> tuple[str, str] | None:
+    """Go by the classes that a pickle names, read word by word and not executed."""
+    named = {str(word).partition(" ")[0] for code, word, _ in pickletools.genops(data) if code.name == "GLOBAL"}
+    if named & {"models.yolo", "models.common", "models.experimental"}:
+        return (
+            "it is of the old YOLOv5 repository, or of one made from it, whose models Ultralytics cannot read",
+            "choose yolov5nu.pt or its kin, which are the same networks for Ultralytics",
+        )
+    if named <= {"collections", "torch._utils", "torch", "torch.storage"}:
+        return (
+            "it holds tensors without a model",
+            "name the .pt file that Ultralytics wrote, with the model in it",
+        )
+    return None
+
+
+def model(model: Any) -> str | None:
+    """Say what a model is that this cannot train, and what would work; None where it can."""
+    from ultralytics.nn.tasks import DetectionModel
+
+    task = str(getattr(model, "task", "?"))
+    layers = getattr(model, "model", None)
+    if layers is not None and (said := _of_head(type(layers[-1]).__name__, task, getattr(model, "yaml", {}))):
+        return said
+    if not isinstance(model, DetectionModel):
+        return f"a model for {TASKS.get(task, task)}, not for detection; {KIN}"
+    return _of_channels(next(layer.shape[1] for layer in model.parameters() if layer.ndim == 4))
+
+
+def yaml(layers: dict[str, Any], task: str | None) -> str | None:
+    """Say the same of the model that a YAML file describes."""
+    return _of_head(str(layers["head"][-1][2]), task or "?", layers) or _of_channels(layers.get("channels", COLOUR))
+
+
+def _of_head(head: str, task: str, layers: dict[str, Any]) -> str | None:
+    if head in HEADS:
+        return f"{HEADS[head]}; {KIN}"
+    if head in ("Detect", "v10Detect"):
+        return None
+    stem, _, suffix = Path(str(layers.get("yaml_file", ""))).stem.rpartition("-")
+    same = stem and suffix in ("seg", "pose", "obb")
+    way_out = f"choose {stem}.pt, the same network up to the head" if same else KIN
+    return f"a model for {TASKS.get(task, task)}, not for detection; {way_out}"
+
+
+def _of_channels(channels: int) -> str | None:
+    if channels == COLOUR:
+        return None
+    return f"takes images of {channels} channel{'' if channels == 1 else 's'}, not of colour; {KIN}"

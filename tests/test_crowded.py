@@ -1,0 +1,121 @@
+"""More objects in an image than COCO's 100 predictions could find: every figure counts them all, and says so."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Trained
+from detections import scene, seen
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from pipeline import report, validate
+from pipeline.boxes import YoloDataset
+from pipeline.config.judging import Report, Validate
+from pipeline.metrics import bootstrap, coco
+from pipeline.metrics.matching import match
+from pipeline.metrics.precision_recall import curves
+from pipeline.records import metrics as metrics_record
+from pipeline.records.base import write_record
+from pipeline.run import Run
+from pipeline.validate import error_types, operating_point
+
+# Both evaluators compute in double precision, and we round to six decimals.
+TOLERANCE = 1e-6
+
+
+def crowd(of_a: int, of_b: int = 0, others: int = 0, found: float = 0.9) -> tuple[Any, Any]:
+    """One image with rows of objects, `others` images with three, and predictions of most, some shifted or doubled."""
+    rng = np.random.default_rng(of_a)
+    cells = [(40.0 * (index % 25), 40.0 * (index // 25), 30.0, 30.0) for index in range(of_a + of_b)]
+    full = [("a" if index < of_a else "b", cell) for index, cell in enumerate(cells)]
+    truth = scene(full, *[[("a", cells[0]), ("b", cells[1]), ("a", cells[2])]] * others)
+    predictions = []
+    for record in truth["annotations"]:
+        x, y, width, height = record["bbox"]
+        for _ in range(int(rng.random() < found) + int(rng.random() < 0.1)):
+            box = (x + rng.normal(0, 2), y + rng.normal(0, 2), width, height)
+            name = "ab"[record["category_id"]]
+            predictions.append(seen(record["image_id"], name, box, round(float(rng.random()), 6)))
+    return truth, predictions
+
+
+def by_pycocotools(truth: Any, predictions: Any, most: int) -> tuple[float, float, float]:
+    """Return mAP50-95, mAP50 and average recall of `most` predictions per image and class."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        data = COCO()
+        data.dataset = {"info": {}, **truth}
+        data.createIndex()
+        evaluator = COCOeval(data, data.loadRes(predictions), "bbox")
+        evaluator.params.maxDets = [1, 10, most]
+        evaluator.evaluate()
+        evaluator.accumulate()
+    precision, recall = evaluator.eval["precision"][:, :, :, 0, 2], evaluator.eval["recall"][:, :, 0, 2]
+    counted = (precision > -1).all(axis=(0, 1))
+    return precision[:, :, counted].mean(), precision[0][:, counted].mean(), recall[:, counted].mean()
+
+
+@pytest.mark.parametrize("drawn", [crowd(300), crowd(150, 250, others=8), crowd(20, 180, others=3)])
+def test_figures_are_those_of_pycocotools_with_a_higher_limit(drawn: tuple[Any, Any]) -> None:
+    truth, predictions = drawn
+    figures: Any = coco.evaluate(truth, predictions)
+    ours = (figures["map50_95"], figures["map50"], figures["ar100"])
+    assert ours == pytest.approx(by_pycocotools(truth, predictions, 1000), abs=TOLERANCE)
+    assert figures["max_detections"] is None
+    resampled = bootstrap.figures(match(truth, predictions), bootstrap.once(len(truth["images"]))).overall()
+    assert tuple(resampled[name][0] for name in ("map50_95", "map50", "ar100")) == pytest.approx(ours, abs=TOLERANCE)
+    at_100: Any = coco.evaluate(truth, predictions, 100)
+    theirs = by_pycocotools(truth, predictions, 100)
+    assert (at_100["map50_95"], at_100["map50"], at_100["ar100"]) == pytest.approx(theirs, abs=TOLERANCE)
+    assert figures["map50"] > at_100["map50"] + 0.01
+
+
+@pytest.mark.parametrize(("of_a", "of_b", "limit"), [(100, 0, 100), (101, 0, None), (60, 60, 100), (3, 0, 100)])
+def test_the_limit_is_cocos_until_a_class_exceeds_it(of_a: int, of_b: int, limit: int | None) -> None:
+    assert coco.evaluate(*crowd(of_a, of_b))["max_detections"] == limit
+
+
+def test_counts_curves_and_costs_take_in_every_object() -> None:
+    truth, predictions = crowd(250, 60, found=1)
+    matches = match(truth, predictions, np.inf)
+    counted: Any = operating_point.judge(matches, ["a", "b"], {"a": 0.0, "b": 0.0})
+    assert (counted["tp"], counted["fn"]) == (310, 0)
+    found = [int(curve.found[-1]) for curve in curves(truth, predictions)]
+    assert found == [250, 60]
+    chosen = operating_point.choose(matches, ["a", "b"], None)["thresholds"]
+    at_chosen: Any = operating_point.judge(matches, ["a", "b"], chosen)
+    assert at_chosen["recall"] > 0.99  # of 310; 100 of a class would be 0.52
+    for one in ((truth, predictions), crowd(60, 60, found=1)):  # two classes of 60 exceed TIDE's 100 per image, too
+        assert error_types.costs(*one)["missed"] == 0
+
+
+def test_the_headline_the_record_and_the_report_give_both_figures(
+    trained: Trained, copy_of: Callable[[Run], Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = copy_of(trained.run)
+    run.metrics.unlink()
+    dataset = YoloDataset.read(run.dataset / "data.yaml")
+    label = dataset.label_file(dataset.files("val")[0])
+    lines = [f"0 {x / 16 + 0.03:.4f} {y / 16 + 0.03:.4f} 0.04 0.04" for x in range(15) for y in range(8)]
+    label.write_text("\n".join(lines) + "\n")
+    line = validate.main(Validate(max_det=50), run, "cpu")
+    figures: Any = metrics_record.read(run)["splits"]
+    assert figures["val"]["max_detections"] is None and figures["val"]["at_100"] is not None
+    assert figures["test"]["max_detections"] == 100 and figures["test"]["at_100"] is None
+    assert line.count("more than 100 objects of a class (with COCO's limit of 100: mAP50 ") == 1
+    assert "an image holds 120 objects, and no more than 50 can be found; set validate.max_det to 240" in (
+        capsys.readouterr().out
+    )
+    # The page shows test where there is one; without it, val.
+    metrics: Any = metrics_record.read(run)
+    del metrics["splits"]["test"]
+    write_record(run.metrics, metrics_record.Metrics, metrics)
+    report.main(Report(), run)
+    page = run.report.read_text()
+    assert "With COCO's limit of 100 per image and class: mAP50-95" in page and "AR, all counted" in page
+    assert "AR100</th>" not in page

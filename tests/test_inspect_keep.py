@@ -1,0 +1,138 @@
+"""What people add in FiftyOne stays: corrections of a project that was moved, their own tags, fields and views."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import MONGOD, ROOT, needs_database
+from test_inspect import build, convert_and_validate, in_test, names_of
+
+from pipeline import fixes, inspect
+from pipeline.config.judging import Inspect
+from pipeline.errors import DataError
+from pipeline.files import read_json, write_json
+from pipeline.inspect import contents
+from pipeline.run import Run
+
+pytestmark = pytest.mark.usefixtures("own_database")
+ANEW = Inspect(confident=0.5)
+
+
+@pytest.fixture
+def validated(source: Path, run: Run, start: Path) -> Iterator[Run]:
+    convert_and_validate(source, run, start)
+    yield run
+    if MONGOD.is_file() and "fiftyone" in sys.modules:
+        import fiftyone as fo
+
+        fo.delete_datasets(f"{run.name}*")
+
+
+@needs_database
+def test_corrections_are_saved_after_the_project_was_moved(
+    validated: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = build(validated)
+    in_test(dataset).limit(1).tag_samples("drop")
+    in_test(dataset).skip(2).limit(1).tag_labels("wrong", label_fields="ground_truth")
+    moved = Run(tmp_path / "elsewhere" / "runs" / validated.name)
+    moved.root.parent.mkdir(parents=True)
+    validated.root.rename(moved.root)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(Exception, match="2 fixes tagged in it are not saved"):
+        build(moved)
+    assert inspect.save_fixes(moved).startswith("2 fixes -> ")
+    saved = fixes.load(fixes.file_of(moved))
+    assert list(saved.images.items()) == [(names_of(moved)[0], "drop")]
+    assert [(fix.image, fix.action) for fix in saved.boxes] == [(names_of(moved)[2], "remove")]
+    assert build(moved).info["run"] == str(moved.root.resolve())
+
+
+@needs_database
+def test_corrections_of_other_images_are_not_saved_into_a_run_of_the_same_name(validated: Run, tmp_path: Path) -> None:
+    in_test(build(validated)).limit(1).tag_samples("drop")
+    other = Run(Path(shutil.copytree(validated.root, tmp_path / "other" / validated.name)))
+    receipt = read_json(other.receipt)
+    receipt["sources"] = {name: f"other/{source}" for name, source in receipt["sources"].items()}
+    write_json(other.receipt, receipt)
+    with pytest.raises(DataError, match=r"shows .*, not "):
+        inspect.save_fixes(other)
+    assert not fixes.file_of(other).exists()
+
+
+@needs_database
+def test_own_tags_fields_and_views_survive_a_rebuild(validated: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    import fiftyone as fo
+
+    dataset = build(validated)
+    first, third = in_test(dataset).limit(1), in_test(dataset).skip(2).limit(1)
+    first.tag_samples("ask Anna")
+    third.tag_labels("unsure", label_fields="ground_truth")
+    dataset.add_sample_field("note", fo.StringField)
+    dataset.add_sample_field("looked_at", fo.BooleanField)
+    first.set_values("note", ["blurred"])
+    third.set_values("looked_at", [True])
+    dataset.save_view("Anna's", dataset.match_tags("ask Anna"), description="to be asked")
+    views = dataset.list_saved_views()
+    after = build(validated, ANEW)
+    assert in_test(after).values("note") == ["blurred", None, None]
+    assert in_test(after).values("looked_at") == [None, None, True]
+    assert after.match_tags("ask Anna").values("source") == names_of(validated)[:1]
+    assert after.count_sample_tags() == {"train": 8, "val": 3, "test": 3, "ask Anna": 1}
+    assert after.count_label_tags() == {"unsure": third.count("ground_truth.detections")}
+    assert after.match_labels(tags="unsure").values("source") == names_of(validated)[2:3]
+    assert sorted(after.list_saved_views()) == sorted(views)
+    assert after.load_saved_view("Anna's").values("source") == names_of(validated)[:1]
+    assert after.get_saved_view_info("Anna's")["description"] == "to be asked"
+    assert "could not be carried over" not in capsys.readouterr().out
+    # And once more: what was carried over is still theirs.
+    again = build(validated, Inspect(confident=0.6))
+    assert in_test(again).values("note") == ["blurred", None, None] and "Anna's" in again.list_saved_views()
+
+
+@needs_database
+def test_what_cannot_be_kept_is_named(validated: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dataset = build(validated)
+    dataset.match_tags("test").tag_labels("odd", label_fields="predictions")
+    in_test(dataset).limit(1).tag_samples("wet")
+    before = dataset.count("predictions.detections")
+    # The model was trained again, and one prediction is another one now.
+    errors = read_json(validated.errors("test"))
+    errors["predictions"][0]["bbox"][2] += 7
+    write_json(validated.errors("test"), errors)
+    after = build(validated)
+    said = capsys.readouterr().out
+    assert "could not be carried over from the data set of before: the tag 'odd' of 1 boxes that are no longer" in said
+    assert after.count_label_tags() == {"odd": before - 1}
+    assert after.match_tags("wet").count() == 1
+
+
+@needs_database
+def test_two_starts_at_once_both_work(tmp_path: Path) -> None:
+    code = "from pipeline import database\nwith database.fiftyone() as fo: print(len(fo.list_datasets()) >= 0)"
+    environment = {**os.environ, "FIFTYONE_DATABASE_DIR": str(tmp_path / "db"), "PYTHONPATH": str(ROOT)}
+    del environment["FIFTYONE_DATABASE_URI"]
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", code], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        for _ in range(2)
+    ]
+    ended: list[Any] = [(one.communicate(), one.returncode) for one in both]
+    assert [(out, code) for (out, _), code in ended] == [(b"True\n", 0)] * 2, ended
+
+
+def test_classes_in_another_order_than_validated_are_refused(validated: Run) -> None:
+    file = validated.dataset / "data.yaml"
+    names = list(contents.class_names(validated))
+    text = file.read_text(encoding="utf-8").replace(names[0], "#").replace(names[1], names[0]).replace("#", names[1])
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=r"its classes are .*, those of .*; `make validate` again"):
+        inspect.main(Inspect(), validated, "cpu")

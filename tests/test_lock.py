@@ -1,0 +1,70 @@
+"""One run, one writer; and a run belongs to its config file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT, pipeline_process, settings
+
+pytest.importorskip("fcntl")
+
+HOLD = """
+import sys
+from pathlib import Path
+from pipeline import lock
+from pipeline.run import Run
+with lock.of(Run(Path("runs/tiny"))):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, source: Path) -> Path:
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(settings(source)))
+    return tmp_path
+
+
+def test_a_second_process_is_told_who_holds_the_run(project: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD],
+        cwd=project,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        for stage in ("convert", "train", "report"):
+            done = pipeline_process(stage, "--config", "tiny.yaml", cwd=project)
+            who = f"process {holder.pid} (" if sys.platform == "linux" else "another process"
+            assert done.returncode == 1 and done.stderr.count("\n") == 1
+            assert done.stderr.startswith(f"error: runs/tiny: is being written by {who}")
+        assert not list((project / "runs" / "tiny").glob("dataset"))
+        holder.send_signal(signal.SIGKILL)  # a kill frees it
+        holder.wait()
+    assert pipeline_process("convert", "--config", "tiny.yaml", cwd=project).returncode == 0
+
+
+def test_two_configs_of_one_name(project: Path) -> None:
+    for folder in ("cam1", "cam2"):
+        (project / folder).mkdir()
+        shutil.copy(project / "tiny.yaml", project / folder / "tiny.yaml")
+    assert pipeline_process("params", "--config", "cam1/tiny.yaml", cwd=project).returncode == 0
+    for stage in ("params", "train"):
+        done = pipeline_process(stage, "--config", "cam2/tiny.yaml", cwd=project)
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: runs/tiny: was made by cam1/tiny.yaml, not by cam2/tiny.yaml; ")
+    # The same file by another path, and one that was moved, are no other.
+    assert pipeline_process("params", "--config", "./cam2/../cam1/tiny.yaml", cwd=project).returncode == 0
+    shutil.move(project / "cam1" / "tiny.yaml", project / "moved")
+    shutil.move(project / "moved", project / "cam2" / "tiny.yaml")
+    assert pipeline_process("convert", "--config", "cam2/tiny.yaml", cwd=project).returncode == 0

@@ -1,0 +1,266 @@
+"""Studies: what a trial is given, and that none is lost or counted twice."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import ROOT, make_environment, settings
+
+from pipeline.config.study import Study
+from pipeline.config.training import Train
+from pipeline.errors import ConfigError, DataError
+from pipeline.study import results, rows, subsets
+from pipeline.study.subsets import Pool
+
+SHARES = [("share", share) for share in (0.05, 0.1, 0.25, 0.5, 1.0)]
+
+
+def study_of(tmp_path: Path, **keys: Any) -> Path:
+    (tmp_path / "configs").mkdir(exist_ok=True)
+    base = tmp_path / "configs" / "tiny.yaml"
+    base.write_text(yaml.safe_dump({"convert": {"source": "raw"}, "train": {"imgsz": 64, "l2_sp": 2}}))
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump({"base": str(base), "rows": {"mine": None}, **keys}, sort_keys=False))
+    return path
+
+
+def test_the_studies_that_we_ship_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    paths = sorted((ROOT / "configs" / "studies").glob("*.yaml"))
+    assert paths
+    for path in paths:
+        rows.load(path)
+
+
+def test_a_row_is_the_base_with_what_differs(tmp_path: Path) -> None:
+    path = study_of(tmp_path, every={"train": {"imgsz": 96}}, rows={"one": {"train": {"batch": 2}}, "mine": None})
+    made = rows.configs(path, rows.load(path))
+    assert [(made[row].train.imgsz, made[row].train.l2_sp, made[row].train.batch) for row in made] == [
+        (96, 2, 2),
+        (96, 2, None),
+    ]
+    assert {config.train.precision for config in made.values()} == {"fp32"}  # `auto` asks the clock
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"rows": {}}, "rows: "),
+        ({"rows": {"a/b": {}}}, "rows: 'a/b' names a folder too"),
+        ({"rows": {"..": {}}}, "rows: '..' names a folder too"),
+        ({"rows": {"one": {"convert": {"source": "x"}}}}, "rows: one.convert: is the same for all rows"),
+        ({"rows": {"one": {"train": {"bacth": 4}}}}, "rows.one: train.bacth: unknown key; did you mean 'batch'?"),
+        ({"share": [0.5, 0.5]}, "share: a value is there twice"),
+        ({"share": 1.5}, "share"),
+        ({"shots": 0}, "shots"),
+        ({"seed": 3}, "seed: unknown key; did you mean 'seeds'?"),
+        ({"budget": "equal"}, "budget"),
+        ({"budget": {"steps": 0}}, "budget.steps"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(tmp_path: Path, keys: dict[str, Any], said: str) -> None:
+    path = study_of(tmp_path, **keys)
+    with pytest.raises(ConfigError) as error:
+        rows.load(path)
+    lines = str(error.value).splitlines()
+    assert any(line.startswith(f"{path}: {said}") for line in lines), lines
+
+
+@pytest.mark.parametrize("images", [3, 10, 21, 205])
+@pytest.mark.parametrize("phases", [[5], [1, 4], [2, 3, 9]])
+@pytest.mark.parametrize("steps", [10, 150, 1000])
+def test_steps_are_equal_whatever_the_images(tmp_path: Path, images: int, phases: list[int], steps: int) -> None:
+    study = Study.model_validate({"base": "x", "rows": {"a": {}}, "budget": {"steps": steps}})
+    train = Train.model_validate({"batch": 4, "phases": [{"epochs": epochs} for epochs in phases]})
+    got, length = rows.budgeted(study, train, images, 205, 3)
+    most, same = rows.budgeted(study, train, 205, 205, 3)
+    assert got == most and length == same and length is not None and got.phases is not None
+    epochs = [phase.epochs for phase in got.phases]
+    assert length % 4 == 0 and min(epochs) >= 1
+    taken = length // 4 * sum(epochs)
+    assert abs(taken - steps) <= max(sum(epochs), len(phases))  # an epoch has whole steps
+    if steps * 4 // 205 >= len(phases):
+        assert length >= 205  # every image is seen in every epoch
+
+
+def test_epochs_are_shared_out_in_proportion() -> None:
+    assert rows.distributed(10, [1, 4]) == [2, 8]
+    assert rows.distributed(2, [1, 4]) == [1, 1]
+    assert rows.distributed(1, [1, 1, 1]) == [1, 1, 1]
+    for total in range(3, 40):
+        assert sum(rows.distributed(total, [2, 3, 9])) == total
+
+
+def pool(images: int = 200, cluster_of: int = 1) -> Pool:
+    """Every third image has a rare class, and each `cluster_of` images belong together."""
+    names = [f"{number:03}.jpg" for number in range(images)]
+    boxes = {
+        name: Counter({"common": 5, **({"rare": 1} if number % 3 == 0 else {})}) for number, name in enumerate(names)
+    }
+    cluster = {name: number // cluster_of for number, name in enumerate(names)}
+    return Pool(boxes, cluster, {name: name for name in names}, "judged", ("common", "rare"))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 5])
+@pytest.mark.parametrize("cluster_of", [1, 4])
+def test_shares_are_nested_stratified_and_grouped(seed: int, cluster_of: int) -> None:
+    source = pool(cluster_of=cluster_of)
+    drawn = subsets.draw(source, SHARES, seed)
+    for (size, inner), (_, outer) in zip(list(drawn.items())[1:], list(drawn.items())[:-1], strict=False):
+        assert set(inner) <= set(outer)
+        assert len(inner) == pytest.approx(200 * size[1], abs=cluster_of)
+        rare = sum("rare" in source.boxes[name] for name in inner)
+        assert rare == pytest.approx(len(inner) * 67 / 200, abs=cluster_of + 1)
+        whole = Counter(source.cluster[name] for name in inner)
+        assert set(whole.values()) == {cluster_of}
+    assert drawn[("share", 1.0)] == sorted(source.boxes)
+
+
+def test_seeds_draw_other_images_and_the_same_seed_the_same() -> None:
+    source = pool()
+    first, again, other = (subsets.draw(source, SHARES, seed) for seed in (0, 0, 1))
+    assert first == again and first[SHARES[0]] != other[SHARES[0]]
+
+
+def test_shots_are_nested_and_reach_each_class() -> None:
+    source = pool(cluster_of=4)
+    sizes = [("shots", float(shots)) for shots in (1, 3, 5, 10)]
+    drawn = subsets.draw(source, sizes, 0)
+    for smaller, larger in pairwise(sizes):
+        assert set(drawn[smaller]) < set(drawn[larger])
+    for size in sizes:
+        counts = sum((source.boxes[name] for name in drawn[size]), Counter[str]())
+        assert counts["rare"] == size[1] and counts["common"] >= size[1]
+        clusters = [source.cluster[name] for name in drawn[size]]
+        assert len(set(clusters)) == len(clusters)  # one image of each film before a second one of any
+
+
+def test_a_class_with_too_few_boxes_gives_all_that_it_has() -> None:
+    source = pool(images=6)
+    drawn = subsets.draw(source, [("shots", 30.0)], 0)
+    assert len(drawn[("shots", 30.0)]) == 6
+
+
+def test_the_digest_is_of_images_and_labels() -> None:
+    source = pool()
+    names = sorted(source.boxes)[:5]
+    before = subsets.counted(source, names)["sha256"]
+    source.digest[names[2]] = "another label"
+    assert subsets.counted(source, names)["sha256"] != before
+    assert subsets.counted(source, names)["sha256"] == subsets.counted(source, names[::-1])["sha256"]
+
+
+# --- results.jsonl --------------------------------------------------------------------------------
+
+
+def test_a_line_is_counted_once(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    assert results.append(path, {"key": "a", "map50_95": 0.5})
+    assert not results.append(path, {"key": "a", "map50_95": 0.7})
+    assert results.append(path, {"key": "b", "map50_95": 0.6})
+    assert {key: line["map50_95"] for key, line in results.read(path).items()} == {"a": 0.5, "b": 0.6}
+
+
+@pytest.mark.parametrize("cut", [1, 5, 20])
+def test_a_line_that_a_kill_cut_short_is_run_again(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "results.jsonl"
+    for key in "ab":
+        results.append(path, {"key": key, "map50_95": 0.5})
+    path.write_bytes(path.read_bytes()[:-cut])
+    assert set(results.read(path)) == {"a"}
+    assert results.append(path, {"key": "b", "map50_95": 0.5})
+    assert set(results.read(path)) == {"a", "b"} and len(path.read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("text", ["{\n", "[]\n", '{"row": "x"}\n', "\x00\x01\n", "3\n"])
+def test_a_damaged_line_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "results.jsonl"
+    path.write_text('{"key": "a"}\n' + text + '{"key": "b"}\n')
+    with pytest.raises(DataError, match=r"line 2 is damaged .*; delete it: its trial runs again"):
+        results.read(path)
+
+
+def _write(path: Path) -> None:
+    for number in range(25):
+        results.append(path, {"key": str(number), "by": os.getpid(), "padding": "x" * 5000})
+
+
+def test_two_studies_on_one_file_count_nothing_twice(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_write, args=(path,)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    keys = [json.loads(line)["key"] for line in path.read_text().splitlines()]
+    assert sorted(keys, key=int) == [str(number) for number in range(25)]
+
+
+# --- A real study ---------------------------------------------------------------------------------
+
+
+def test_a_real_study(tiles: Path, start: Path, tmp_path: Path) -> None:
+    """Two rows and two shares: run, run again, changed by a row, and continued from the lines alone."""
+    (tmp_path / "configs").mkdir()
+    base = settings(tiles, start, train={"phases": [{"epochs": 1}]}, augment={"copies": 0, "transforms": []})
+    (tmp_path / "configs" / "tiny.yaml").write_text(yaml.safe_dump(base))
+    written = {
+        "base": "configs/tiny.yaml",
+        "rows": {"full": {}, "frozen": {"train": {"phases": [{"epochs": 1, "freeze": "backbone"}]}}},
+        "share": [0.5, 1],
+        "seeds": 1,
+        "budget": {"steps": 4},
+    }
+    study = tmp_path / "pair.yaml"
+    study.write_text(yaml.safe_dump(written, sort_keys=False))
+    said = run(tmp_path, study)
+    folder = tmp_path / "runs" / "studies" / "pair"
+    lines = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+    assert "4 of 4 trials" in said and [(line["row"], line["share"]) for line in lines] == [
+        ("full", 0.5),
+        ("frozen", 0.5),
+        ("full", 1.0),
+        ("frozen", 1.0),
+    ]
+    assert {line["list"] * sum(line["epochs"]) // line["batch"] for line in lines} == {4}  # equal steps
+    assert {line["images"] for line in lines} == {4, 8}
+    assert all(len(line["drawn"]) == 300 and line["test_images"] == 3 for line in lines)
+    assert [line["freeze"] for line in lines] == [[0], [11], [0], [11]]
+    page = (folder / "index.html").read_text()
+    assert "<svg" in page and "http" not in page.replace("http://www.w3.org", "")
+    assert not list(folder.glob("trials/*/*/*/runs"))  # models and images are gone
+    listed = json.loads((folder / "subsets" / "seed0.json").read_text())
+    assert set(listed["share0.5"]["files"]) < set(listed["share1"]["files"])
+
+    assert "4 of 4 trials are in" in run(tmp_path, study)
+    kept = (folder / "results.jsonl").read_text()
+    # On another machine there is the file alone, and perhaps its last line is incomplete.
+    for path in (folder / "trials", folder / "prepared", folder / "subsets"):
+        subprocess.run(["rm", "-rf", path], check=True)
+    (folder / "results.jsonl").write_text(kept[:-10])
+    written["rows"]["full"] = {"train": {"batch": 2}}  # another setting: its two trials run again, as does the lost one
+    study.write_text(yaml.safe_dump(written, sort_keys=False))
+    said = run(tmp_path, study)
+    again = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+    assert "1 of 4 trials are in" in said and len(again) == 6
+    assert [line["drawn"] for line in again[:3]] == [line["drawn"] for line in lines[:3]]
+    assert again[-1]["row"] == "frozen" and again[-1]["drawn"] == lines[3]["drawn"]  # to the last bit
+
+
+def run(folder: Path, study: Path, *arguments: str) -> str:
+    command = [sys.executable, "-m", "pipeline", "study", "--study", str(study.relative_to(folder)), *arguments]
+    environment = make_environment(PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr + done.stdout
+    return done.stdout

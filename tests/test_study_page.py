@@ -1,0 +1,188 @@
+"""What a study says in words, and its page, from lines whose truth is known."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline import files
+from pipeline.config.study import Study
+from pipeline.metrics import bootstrap
+from pipeline.study import answers, page
+from pipeline.study.board import Board, duration
+from pipeline.study.planning import Place
+from pipeline.study.trials import Trial
+
+SHARES = (0.05, 0.1, 0.25, 0.5, 1.0)
+LAWS = {"full": (0.6, 0.4, 0.5, 0), "frozen": (0.6, 0.4, 0.5, 11), "scratch": (0.6, 1.4, 0.5, 0)}  # a - b n^-c, depth
+
+
+def study_of(**keys: Any) -> Study:
+    rows = {row: {} for row in LAWS}
+    return Study.model_validate({"base": "configs/bccd.yaml", "rows": rows, "share": SHARES, "seeds": 5, **keys})
+
+
+def lines_of(
+    study: Study, loss: float = 0.0, rising: float = 0.0, seeds: int = 5, noise: float = 1.0
+) -> list[dict[str, Any]]:
+    """Lines as trials leave them: a row's law, seeds that differ by a point, 72 test images; `frozen` loses `loss`."""
+    rng = np.random.default_rng(0)
+    draws = bootstrap.draws(72, 300) / 72
+    image = rng.normal(0, 0.12, 72)
+    lines = []
+    for row in study.rows:
+        a, b, c, depth = LAWS[row]
+        for kind, amount in study.sizes:
+            count = max(3, round(205 * amount)) if kind == "share" else int(amount)
+            for seed in range(seeds):
+                luck = noise * (rng.normal(0, 0.01) + rng.normal(0, 0.05, 72))
+                values = a - b * count**-c - loss * (row == "frozen") + image + luck
+                lines.append(
+                    {
+                        "key": f"{row}{kind}{amount}{seed}",
+                        "row": row,
+                        kind: amount,
+                        "seed": seed,
+                        "images": count,
+                        "map50_95": float(values.mean()),
+                        "drawn": (draws @ values).tolist(),
+                        "freeze": [depth],
+                        "train": {
+                            "imgsz": 320,
+                            "weights": row == "scratch",
+                            "phases": [{"epochs": 5, "freeze": depth}],
+                        },
+                        "val": [0.4, 0.5, 0.5 + rising],
+                        "seconds": 50.0,
+                        "device": "CPU",
+                        "judged_sha256": "f" * 64,
+                        "machine": {"node": "here", "cpu": "x86_64", "threads": 1},
+                        "versions": {"torch": "2.15.0"},
+                        "weights": {"name": "yolo26n.pt", "sha256": "a" * 64, "instead_of": None},
+                    }
+                )
+    return lines
+
+
+def said(study: Study, lines: list[dict[str, Any]]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for subject, sentence in answers.every(study, lines):
+        found.setdefault(subject, []).append(sentence)
+    return found
+
+
+def test_every_question_has_an_answer() -> None:
+    study = study_of()
+    found = said(study, lines_of(study))
+    assert set(found) == set(page.SUBJECTS)
+    assert re.search(
+        r"`full` with all images came to 0\.\d+ to 0\.\d+ in 5 trainings that differ in the seed alone",
+        found["luck"][0],
+    )
+    assert "With 5 seeds, this study can call a difference of about" in found["luck"][1]
+    assert "`full` and `frozen`" not in " ".join(found["difference"])
+    assert any(
+        re.match(r"`scratch` is worse than `full` with 5 % of the images by −3\d\.\d points \(", one)
+        for one in found["difference"]
+    )
+    assert any("as good as `scratch` with 1" in one for one in found["labels"])  # (1.4 / 0.4) ** 2 = 12 times
+    assert any(re.match(r"Freeze with all images: `frozen` \(11 layers\); it changes", one) for one in found["freeze"])
+    assert re.match(r"Forecast for `(full|frozen)`, in points over 205 images: 1\.5 times as many \+", found["more"][0])
+    assert "within what the forecast allows" in found["more"][1]
+
+
+def test_a_frozen_row_that_loses_is_not_recommended() -> None:
+    study = study_of()
+    assert said(study, lines_of(study, loss=0.1))["freeze"] == [
+        f"Freeze with {words}: nothing; each frozen row is worse than `full`."
+        for words in (
+            "5 % of the images",
+            "10 % of the images",
+            "25 % of the images",
+            "50 % of the images",
+            "all images",
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("law", "rising", "answer"),
+    [
+        (
+            (0.6, 0.4, 0.5),
+            0.03,
+            "Next: train longer. In the last third of its epochs val of `full` still rose by 3.0 points",
+        ),
+        ((0.9, 1.2, 0.3), 0.0, "Next: label. Twice as many images would bring"),
+        ((0.6, 20.0, 2.0), 0.0, "Next: stop. Twice as many images would bring"),
+    ],
+)
+def test_what_to_do_next(
+    monkeypatch: pytest.MonkeyPatch, law: tuple[float, float, float], rising: float, answer: str
+) -> None:
+    monkeypatch.setitem(LAWS, "full", (*law, 0))
+    study = study_of(rows={"full": {}})
+    [last] = said(study, lines_of(study, rising=rising, noise=0.2))["next"]
+    assert last.startswith(answer), last
+
+
+def test_luck_alone() -> None:
+    """`rows: {mine: {}}` and no share: how far seeds are apart."""
+    study = study_of(rows={"full": {}}, share=())
+    found = said(study, lines_of(study))
+    [sentence] = found["luck"]
+    spread = float(re.search(r"a standard deviation of ([\d.]+) points", sentence)[1])  # type: ignore[index]
+    apart = float(re.search(r"have to be ([\d.]+) points apart", sentence)[1])  # type: ignore[index]
+    assert apart == pytest.approx(2.77 * spread, abs=0.2) and "difference" not in found
+
+
+@pytest.mark.parametrize("seeds", [0, 1, 2])
+def test_an_unfinished_study_has_a_page(tmp_path: Path, seeds: int) -> None:
+    study = study_of(shots=[1, 3])
+    place = Place(tmp_path, tmp_path / "half")
+    page.write(study, lines_of(study, seeds=seeds), place)
+    text = page.path(place).read_text(encoding="utf-8")
+    assert f"{21 * seeds} of 105 trials are done" in text
+    assert text.count("<svg") >= (2 if seeds else 0)
+    assert files.read_json(place.study / "curves.json")["rows"].keys() == LAWS.keys()
+
+
+def test_the_page_stands_alone(tmp_path: Path) -> None:
+    study = study_of(budget={"steps": 300})
+    place = Place(tmp_path, tmp_path / "whole")
+    page.write(study, lines_of(study), place)
+    text = page.path(place).read_text(encoding="utf-8")
+    assert not re.search(r'(?:src|href)="(?!data:|#)', text) and "are done" not in text and "`" not in text
+    assert "every trial takes 300 optimizer steps" in text
+    found = files.read_json(place.study / "curves.json")["rows"]["scratch"]
+    assert found["against_first"]["share0.05"]["verdict"] == "worse" and found["held_back"]["images"] == 205
+
+
+def test_a_lost_trial_is_left_out_of_pairs() -> None:
+    study = study_of()
+    lines = [line for line in lines_of(study) if not (line["row"] == "full" and line["seed"] == 3)]
+    table = answers.table_of(study, lines)
+    assert len(table.difference("scratch", "full", ("share", 1.0))[0]) == 4
+    assert said(study, lines)["difference"]
+
+
+def test_the_time_left_is_of_the_same_row() -> None:
+    study = study_of(rows={"full": {}, "scratch": {}}, share=[1], seeds=2)
+    lines = {
+        line["key"]: {**line, "seconds": 100.0 if line["row"] == "scratch" else 10.0}
+        for line in lines_of(study, seeds=2)
+    }
+    trials = [Trial(key, line["row"], ("share", 1.0), line["seed"], "x", {}, (), 1, {}) for key, line in lines.items()]
+    done = {key: line for key, line in lines.items() if line["seed"] == 0}
+    assert Board(study, trials, done, jobs=1).seconds_left() == 110
+    assert Board(study, trials, done, jobs=2).seconds_left() == 55
+    assert Board(study, trials, done, jobs=1).table()[1].split() == [
+        "full",
+        f"{done['fullshare1.00']['map50_95']:.3f}",
+        "(1/2)",
+    ]
+    assert [duration(seconds) for seconds in (40, 420, 7500)] == ["40 s", "7 min", "2 h 05 min"]

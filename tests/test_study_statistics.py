@@ -1,0 +1,119 @@
+"""The statistics of studies, held against simulated studies whose truth is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from pipeline.metrics import bootstrap
+from pipeline.study import statistics
+from pipeline.study.statistics import Table
+
+STUDIES = 200
+SIZES = [("share", share) for share in (0.05, 0.1, 0.25, 0.5, 1.0)]
+IMAGES = 72  # as BCCD's test split
+
+
+def simulated(
+    rng: np.random.Generator, seeds: int, gain: float = 0.0, of_seed: float = 0.012, of_image: float = 0.05
+) -> Table:
+    """A study of two rows that differ by `gain` over all possible images and seeds.
+
+    A trial's figure is the mean over test images of what it comes to there: the size's level, the image (the same for
+    all trials), the drawn training images (for both rows of a seed), the training's own luck, and what row and image,
+    and trial and image, have with each other.
+    """
+    draws = bootstrap.draws(IMAGES, 300) / IMAGES
+    image = rng.normal(0, 0.15, IMAGES)
+    figure, drawn = np.zeros((2, 5, seeds)), np.zeros((2, 5, seeds, 300))
+    for size in range(5):
+        level = 0.6 - 0.3 * 0.5**size
+        subset = rng.normal(0, of_seed, seeds)
+        for row in range(2):
+            both = rng.normal(0, of_image, IMAGES) if gain else 0.0  # rows that are one row react to an image alike
+            for seed in range(seeds):
+                luck = rng.normal(0, of_seed)
+                values = level + row * gain + image + subset[seed] + luck + both + rng.normal(0, of_image, IMAGES)
+                figure[row, size, seed] = values.mean()
+                drawn[row, size, seed] = draws @ values
+    return Table(["one", "other"], list(SIZES), figure, drawn, np.array([10.0, 20, 51, 102, 205]))
+
+
+@pytest.mark.parametrize(("seeds", "of_seed"), [(2, 0.012), (3, 0.012), (5, 0.012), (5, 0.002), (10, 0.03)])
+def test_a_row_under_other_seeds_is_not_called_different(seeds: int, of_seed: float) -> None:
+    rng = np.random.default_rng(seeds)
+    called = covered = 0
+    for _ in range(STUDIES):
+        found = statistics.compare(simulated(rng, seeds, of_seed=of_seed), "other", "one")
+        called += any(one["verdict"] != "inside noise" for one in found.values())
+        covered += sum(one["estimate"].low <= 0 <= one["estimate"].high for one in found.values())
+    assert called <= 0.05 * STUDIES
+    # 1000 intervals of 95 %: 3.3 standard deviations below is 927. More is no mistake, only caution.
+    assert covered >= 0.927 * 5 * STUDIES
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_intervals_cover_a_real_difference_as_they_claim(seeds: int) -> None:
+    rng = np.random.default_rng(seeds)
+    covered = wider = 0
+    for _ in range(STUDIES):
+        table = simulated(rng, seeds, gain=0.03)
+        for one in (each["estimate"] for each in statistics.compare(table, "other", "one").values()):
+            covered += one.low <= 0.03 <= one.high
+            wider += one.high - one.low
+    assert covered >= 0.927 * 5 * STUDIES
+    assert covered <= 0.99 * 5 * STUDIES  # an interval that always covers says nothing
+
+
+def test_intervals_of_a_row_cover_its_level() -> None:
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(STUDIES):
+        table = simulated(rng, 5)
+        one = statistics.levels(table, "one")[SIZES[-1]]
+        covered += one.low <= 0.6 - 0.3 * 0.5**4 <= one.high
+    # 200 intervals: 3 standard deviations below 95 % is 0.904, and 72 images make them a little short (bootstrap.py).
+    assert covered >= 0.89 * STUDIES
+
+
+def test_a_large_difference_is_found() -> None:
+    rng = np.random.default_rng(1)
+    found = [statistics.compare(simulated(rng, 5, gain=0.08), "other", "one") for _ in range(20)]
+    verdicts = [one["verdict"] for each in found for one in each.values()]
+    assert "worse" not in verdicts and verdicts.count("better") > 0.9 * len(verdicts)
+
+
+def test_holm_is_scipys() -> None:
+    rng = np.random.default_rng(0)
+    for count in (1, 2, 5, 9):
+        values = rng.random(count) ** 3
+        order = np.argsort(values)
+        steps = np.maximum.accumulate(np.minimum(1, values[order] * np.arange(count, 0, -1)))
+        assert np.allclose(np.array(statistics.holm(list(values)))[order], steps)
+
+
+def test_without_images_it_is_students_test() -> None:
+    figure = np.array([0.01, 0.03, 0.02, 0.05])
+    one = statistics.estimate(figure, np.repeat(figure[:, None], 300, axis=1), share=1)
+    assert one is not None and one.p == pytest.approx(stats.ttest_1samp(figure, 0).pvalue)
+
+
+def test_the_pilot_tells_what_the_study_can_call_real() -> None:
+    """Of differences as large as the pilot says, about half are found; of twice that, nearly all."""
+    rng = np.random.default_rng(3)
+    promised = [statistics.smallest_difference(simulated(rng, 2), 5) for _ in range(30)]
+    typical = float(np.median([value for value in promised if value]))
+    shares = []
+    for gain in (typical, 2 * typical):
+        found = [statistics.compare(simulated(rng, 5, gain=gain), "other", "one") for _ in range(20)]
+        verdicts = [one["verdict"] for each in found for one in each.values()]
+        shares.append(verdicts.count("better") / len(verdicts))
+    assert 0.2 < shares[0] < 0.9 and shares[1] > 0.85
+
+
+def test_one_seed_has_no_interval() -> None:
+    table = simulated(np.random.default_rng(0), 1)
+    one = statistics.levels(table, "one")[SIZES[0]]
+    assert one is not None and one.interval is None
+    assert {each["verdict"] for each in statistics.compare(table, "other", "one").values()} == {"not known"}
