@@ -22,6 +22,7 @@ FORMAT ?=
 # For `make study` only.
 STUDY ?=
 JOBS ?= 1
+ON ?= $(if $(RAY_ADDRESS),ray)
 
 NAME := $(basename $(notdir $(CONFIG)))
 RUN := runs/$(NAME)
@@ -55,25 +56,28 @@ UPSTREAM := pipeline/upstream/__init__.py pipeline/upstream/checkpoints.py pipel
 IOU := pipeline/metrics/__init__.py pipeline/metrics/iou.py
 MATCHING := $(IOU) pipeline/metrics/matching.py pipeline/metrics/precision_recall.py
 RECORDS := $(addprefix pipeline/records/,__init__.py base.py)
-TRAINING := $(RECORDS) $(addprefix pipeline/records/,receipt.py training.py)
+TRAINING := $(RECORDS) $(addprefix pipeline/records/,receipt.py tile_account.py training.py)
 FIGURES := $(RECORDS) $(addprefix pipeline/records/,coco.py metrics.py training.py)
 LABELS := $(FIGURES) $(addprefix pipeline/records/,errors.py predictions.py)
 SAMPLE_CODE := $(wildcard pipeline/extras/*.py pipeline/extras/sample/*.py) pipeline/files.py pipeline/pixels.py
 CONVERT_CODE := $(wildcard pipeline/convert/*.py pipeline/image_files/*.py) $(BASE_CODE) $(RECORDS) pipeline/records/receipt.py $(FORMATS) $(IOU) pipeline/fixes.py pipeline/inputs.py pipeline/labels.py pipeline/parallel.py
-AUGMENT_CODE := $(wildcard pipeline/augment/*.py) $(BASE_CODE) pipeline/parallel.py pipeline/pixels.py
-TRAIN_CODE := $(wildcard pipeline/train/*.py) $(BASE_CODE) pipeline/sides.py $(UPSTREAM) pipeline/upstream/loader.py $(TRAINING) $(MATCHING) pipeline/metrics/bootstrap.py $(addprefix pipeline/records/,coco.py metrics.py) pipeline/history.py
-VALIDATE_CODE := $(wildcard pipeline/validate/*.py) $(BASE_CODE) pipeline/sides.py $(FORMATS) $(UPSTREAM) pipeline/upstream/predictor.py $(wildcard pipeline/metrics/*.py) $(LABELS) pipeline/pixels.py
+TILING := $(wildcard pipeline/tiling/*.py) $(RECORDS) $(addprefix pipeline/records/,tile_account.py tiles.py) pipeline/parallel.py pipeline/pixels.py
+AUGMENT_CODE := $(wildcard pipeline/augment/*.py) $(BASE_CODE) $(TILING)
+TRAIN_CODE := $(wildcard pipeline/train/*.py pipeline/probing/*.py) pipeline/pixels.py $(BASE_CODE) pipeline/sides.py $(UPSTREAM) pipeline/upstream/loader.py $(TRAINING) $(MATCHING) pipeline/metrics/bootstrap.py $(addprefix pipeline/records/,coco.py metrics.py) pipeline/history.py
 DEVICE_CODE := $(wildcard pipeline/device/*.py pipeline/device/runner/*.py)
-EXPORT_CODE := $(wildcard pipeline/export/*.py) $(BASE_CODE) pipeline/sides.py $(DEVICE_CODE) $(UPSTREAM) pipeline/upstream/predictor.py $(MATCHING) pipeline/metrics/bootstrap.py $(FIGURES) pipeline/records/manifest.py pipeline/records/receipt.py pipeline/pixels.py
+VALIDATE_CODE := $(wildcard pipeline/validate/*.py) $(BASE_CODE) pipeline/sides.py $(DEVICE_CODE) $(FORMATS) $(UPSTREAM) pipeline/upstream/predictor.py $(wildcard pipeline/metrics/*.py) $(LABELS) pipeline/records/tiles.py pipeline/pixels.py
+EXPORT_CODE := $(wildcard pipeline/export/*.py) $(BASE_CODE) pipeline/sides.py $(DEVICE_CODE) $(UPSTREAM) pipeline/upstream/predictor.py $(MATCHING) pipeline/metrics/bootstrap.py $(FIGURES) $(addprefix pipeline/records/,manifest.py receipt.py tiles.py) pipeline/pixels.py
 REPORT_CODE := $(wildcard pipeline/report/*.py) $(BASE_CODE) $(MATCHING) pipeline/report/page.html.jinja pipeline/history.py $(LABELS) pipeline/records/manifest.py pipeline/records/receipt.py pipeline/pixels.py
 SAMPLE := data/raw/sample/annotations/test.json
+LARGE := data/raw/sample-large/annotations/test.json
 # Draw the sample only for configs that use it.
-DRAWN := $(if $(shell grep -sE '^[^\#]*source: *["'"'"']?data/raw/sample/?["'"'"']?([^[:alnum:]/_.-]|$$)' $(CONFIG)),$(SAMPLE))
+drawn = $(if $(shell grep -sE '^[^\#]*source: *["'"'"']?data/raw/$1/?["'"'"']?([^[:alnum:]/_.-]|$$)' $(CONFIG)),$2)
+DRAWN := $(call drawn,sample,$(SAMPLE)) $(call drawn,sample-large,$(LARGE))
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help setup new params sample convert augment train rank validate inspect export report label all test test-fast lint bench bench-convert bench-augment bench-export study starter-weights litert device-python tensorrt database clean
+.PHONY: help setup new params sample sample-large convert augment train rank validate inspect export report label all test test-fast lint bench bench-convert bench-augment bench-export study starter-weights litert device-python tensorrt database clean
 
 help:  ## show this page
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -165,13 +169,17 @@ bench-export: $(RUN)/export/manifest.json $(RUN)/report/index.html  ## measure t
 	$(call stage,report) $(COMPARED)
 
 # A trial is a make of its own in its own folder, so this one needs no prerequisites.
-study: | $(INSTALLED)  ## compare ways to train: STUDY=configs/studies/NAME.yaml, JOBS=N trials at a time
+study: | $(INSTALLED)  ## compare ways to train: STUDY=configs/studies/NAME.yaml, JOBS=N trials at a time, ON=ray on a cluster
 	@test -n '$(STUDY)' || { echo "error: name the study: make study STUDY=configs/studies/NAME.yaml" >&2; exit 2; }
-	@$(PIPELINE) study --study '$(STUDY)' --jobs '$(JOBS)' $(ON_DEVICE)
+	@$(PIPELINE) study --study '$(STUDY)' --jobs '$(JOBS)' $(if $(ON),--on '$(ON)') $(ON_DEVICE)
 
 sample: $(SAMPLE)  ## draw the sample data set (automatic if a config needs it)
 $(SAMPLE): $(SAMPLE_CODE) | $(INSTALLED)
 	$(QUIET)$(PIPELINE) sample
+
+sample-large: $(LARGE)  ## draw large boards with small defects (automatic if a config needs them)
+$(LARGE): $(SAMPLE_CODE) | $(INSTALLED)
+	$(QUIET)$(PIPELINE) sample --large
 
 starter-weights: $(INSTALLED)  ## train data/weights/starter-yolo26n.pt again, on drawn scenes (hours)
 	$(QUIET)$(PIPELINE) starter-weights $(ON_DEVICE) $(IN_WORKERS) $(if $(LOUD),--verbose)

@@ -15,14 +15,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import train as trainings
+import train_table
+import yaml
 from scipy.stats import weightedtau
 
 from pipeline.config.loading import load
@@ -33,13 +36,12 @@ from pipeline.run import Run
 from pipeline.upstream import environment
 
 KNOWN = Path("benchmarks/rank.jsonl")
-START = trainings.START
+START = {"random": "yolo26n.yaml", "starter": "data/weights/starter-yolo26n.pt", "coco": "data/weights/yolo26n.pt"}
 DEPTHS = (5, 7, 11)
 ENOUGH = 0.015  # mAP50-95 that a depth may cost and still be called right
 DRAWS = 2000
 FIXED = ["coco", "starter", "random"]  # the list of somebody who never looks at the images
-# Rows of benchmarks/train.jsonl by source, and by how many layers they freeze.
-OF_SOURCE = {"coco": "coco", "starter": "starter", "random": "random"}
+# Rows of benchmarks/train.jsonl, by how many layers they freeze.
 OF_DEPTH = {"full": 0, "backbone": 11}
 
 
@@ -76,7 +78,7 @@ def score(name: str) -> None:
 
 def train(name: str, seed: int) -> None:
     """Train from every source as the config says and for one epoch, and from COCO weights at every depth."""
-    plain = trainings.yaml.safe_load(Path(f"configs/{name}.yaml").read_text())
+    plain = yaml.safe_load(Path(f"configs/{name}.yaml").read_text())
     epochs = 5
     jobs: list[tuple[str, str, list[dict[str, Any]]]] = []
     for source, weights in sources(name).items():
@@ -93,19 +95,21 @@ def train(name: str, seed: int) -> None:
 
 
 def trained(name: str, config: dict[str, Any], folder: Path) -> dict[str, float]:
+    from train import accuracy
+
     from pipeline import train as stage
     from pipeline.config.experiment import Config
 
-    trainings.shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     given, run = Run(Path("runs") / name), Run(folder)
     for link, target in {run.dataset: given.dataset, run.augmented: given.augmented}.items():
         link.symlink_to(target.resolve())
     checked = Config.model_validate(config)
-    begin = trainings.time.perf_counter()
+    begin = time.perf_counter()
     stage.main(checked.train, run, checked.seed, "cpu", 0)
-    seconds = round(trainings.time.perf_counter() - begin, 1)
-    return {**trainings.accuracy(name, run.model, checked.train.imgsz), "seconds": seconds}
+    seconds = round(time.perf_counter() - begin, 1)
+    return {**accuracy(name, run.model, checked.train.imgsz), "seconds": seconds}
 
 
 def truth(name: str) -> tuple[dict[str, float], dict[str, float], dict[int, float]]:
@@ -125,7 +129,7 @@ def truth(name: str) -> tuple[dict[str, float], dict[str, float], dict[int, floa
                 full.setdefault(line["source"], []).append(line["map50_95"])
         elif line["kind"] == "published" and line["config"] == name:
             full.setdefault(line["source"], []).append(line["map50_95"])
-    for line in map(json.loads, trainings.train_table.KNOWN.read_text().splitlines()):
+    for line in map(json.loads, train_table.KNOWN.read_text().splitlines()):
         if line["config"] == name and line["share"] == 1 and line["row"] in OF_DEPTH:
             depth.setdefault(OF_DEPTH[line["row"]], []).append(line["map50_95"])
     means = [{key: statistics.mean(values) for key, values in found.items()} for found in (full, once, depth)]
@@ -214,7 +218,10 @@ def main() -> None:
 ABOUT = """Scores come from one pass over
 the training images, and are better the higher they are. Real trainings are means over seeds: of the sources those of
 starter.md, of the depths those of train.md, and whatever rank.jsonl has. A depth is right if it costs at most 1.5
-points of mAP50-95. With so few trainings the intervals say little."""
+points of mAP50-95.
+
+**What it says.** Where sources have been trained, the scores order them as a fixed list does that never looks at an
+image. So nothing shows that they beat it, and `make rank` is no reason to prefer one good source to another."""
 
 
 if __name__ == "__main__":

@@ -109,7 +109,7 @@ def _run(given: argparse.Namespace) -> str:
     if given.command == "sample":
         from pipeline.extras import sample
 
-        return sample.main()
+        return sample.main(large=given.large)
     if given.command == "starter-weights":
         from pipeline.extras import starter
 
@@ -118,12 +118,12 @@ def _run(given: argparse.Namespace) -> str:
         from pipeline import new
 
         return new.main(given.source, given.config, given.format)
-    if (against := getattr(given, "against", None)) is not None and against.is_file():
-        raise PipelineError(f"--against {against}: is a file; name the folder of a validated run, such as runs/OTHER")
     if given.command == "study":
         from pipeline import study
 
-        return study.main(given.study, max(1, given.jobs), given.device)
+        return study.main(given.study, max(1, given.jobs), given.device, given.on)
+    if (against := getattr(given, "against", None)) is not None and against.is_file():
+        raise PipelineError(f"--against {against}: is a file; name the folder of a validated run, such as runs/OTHER")
     config, run = load(given.config), Run.of(given.config)
     lock.check_config(run, given.config)
     if given.command in ("params", "train"):
@@ -148,7 +148,7 @@ def _convert(config: Config, run: Run, given: argparse.Namespace) -> str:
 def _augment(config: Config, run: Run, given: argparse.Namespace) -> str:
     from pipeline import augment
 
-    return augment.main(config.augment, run, config.seed, given.workers)
+    return augment.main(config.augment, run, config.seed, given.workers, config.tiles, config.train.imgsz)
 
 
 def _train(config: Config, run: Run, given: argparse.Namespace) -> str:

@@ -112,6 +112,8 @@ def _add_own(command: argparse.ArgumentParser, name: str) -> None:
         command.add_argument(
             "--save-fixes", action="store_true", help="write the tags set in the App to data/fixes/NAME.yaml"
         )
+    elif name == "sample":
+        command.add_argument("--large", action="store_true", help="draw large boards into data/raw/sample-large")
     elif name == "label":
         command.add_argument("--no-app", action="store_true", help="choose, without opening the App")
         command.add_argument("--as", choices=TOOLS, dest="tool", help="lay the batch out for a tool instead of the App")
@@ -126,6 +128,7 @@ def _add_own(command: argparse.ArgumentParser, name: str) -> None:
     elif name == "study":
         command.add_argument("--study", type=Path, required=True, metavar="FILE", help="configs/studies/NAME.yaml")
         command.add_argument("--jobs", type=natural, default=1, metavar="N", help="trials at a time (default: 1)")
+        command.add_argument("--on", choices=("ray", "ray-copy"), default="", help="a Ray cluster, see docs/study.md")
         command.add_argument("--device", default="", metavar="D", help="cpu, mps, or 0 for the first GPU")
     elif name == "new":
         command.add_argument(

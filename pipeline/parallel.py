@@ -72,9 +72,12 @@ def _limit(group: Path) -> float:
     return math.inf
 
 
-def processes(workers: int | None, items: int) -> int:
-    """Return the number of worker processes for `items` when `workers` are requested (None: one per core)."""
-    return min(cores() if workers is None else workers, items // WORTH_A_PROCESS)
+def processes(workers: int | None, items: int, each: int = 1) -> int:
+    """Return the number of worker processes for `items` when `workers` are requested (None: one per core).
+
+    An item takes as long as `each` ordinary ones.
+    """
+    return min(cores() if workers is None else workers, items * each // WORTH_A_PROCESS)
 
 
 def no_effect(workers: int | None, used: int, why: str) -> str:
@@ -83,16 +86,18 @@ def no_effect(workers: int | None, used: int, why: str) -> str:
 
 
 def ordered(
-    function: Callable[[Item], Result], items: Sequence[Item], workers: int | None, description: str
+    function: Callable[[Item], Result], items: Sequence[Item], workers: int | None, description: str, each: int = 1
 ) -> Iterator[Result]:
     """Yield `function(item)` in order, using `workers` processes (None: one per core; 0 or 1: in-process).
 
-    Exceptions of `function` are raised here. Function, items and results must be picklable.
+    Exceptions of `function` are raised here. Function, items and results must be picklable. An item takes as long as
+    `each` ordinary ones.
     """
-    workers = processes(workers, len(items))
+    workers = processes(workers, len(items), each)
+    chunk = max(1, CHUNK // each)
     bar = logs.progress(description=description, total=len(items))
     with bar:
-        for result in map(function, items) if workers < 2 else _by_processes(function, items, workers):
+        for result in map(function, items) if workers < 2 else _by_processes(function, items, workers, chunk):
             bar.update()
             yield result
 
@@ -113,11 +118,13 @@ def start(preload: Sequence[str] = ()) -> None:
         signal.signal(signal.SIGINT, before)
 
 
-def _by_processes(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
+def _by_processes(
+    function: Callable[[Item], Result], items: Sequence[Item], workers: int, size: int
+) -> Iterator[Result]:
     # Not `fork`: by now there may be threads, and a fork copies their locks but not the threads that hold them.
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context(method), initializer=_begin)
-    chunks = (items[first : first + CHUNK] for first in range(0, len(items), CHUNK))
+    chunks = (items[first : first + size] for first in range(0, len(items), size))
     waiting: deque[Future[list[Result]]] = deque()
     try:
         for chunk in islice(chunks, workers * AHEAD):

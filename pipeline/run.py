@@ -51,6 +51,15 @@ class Run:
         return self.root / "augmented"
 
     @property
+    def tiles(self) -> Path:
+        """What was decided about tiles; missing if the run has none."""
+        return self.augmented / "tiles.json"
+
+    @property
+    def tile_account(self) -> Path:
+        return self.augmented / "tile_account.json"
+
+    @property
     def train(self) -> Path:
         return self.root / "train"
 

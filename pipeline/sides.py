@@ -14,14 +14,17 @@ TOO_SMALL = CELL / 4  # pixels; below it trainings on whole images found nothing
 STRIDE = 32  # `imgsz` is a multiple of it
 
 
-def too_small(data: YoloDataset, split: str, imgsz: int) -> str:
-    """Say which classes have half of their objects below TOO_SMALL pixels and what to do; empty where none has."""
+def too_small(data: YoloDataset, split: str, imgsz: int, tile: int | None = None) -> str:
+    """Say which classes have half of their objects below TOO_SMALL pixels and what to do; empty where none has.
+
+    `tile` is the side of the tiles through which the model sees the images, if there are any.
+    """
     sides: dict[str, list[float]] = {name: [] for name in data.names}  # the shorter one of each object, in pixels
     scales = []
     for path in data.files(split):
         with Image.open(path) as image:
             size = image.size
-        scales.append(imgsz / max(size))
+        scales.append(imgsz / min(max(size), tile or max(size)))
         for box in read_labels(data.label_file(path), data.names, *size):
             sides[box.label].append(min(box.width, box.height) * scales[-1])
     small = {name: found for name, found in sides.items() if found and median(found) < TOO_SMALL}

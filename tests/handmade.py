@@ -64,7 +64,7 @@ def bundled(
     target = Export().targets[0]
     spec = targets.spec(target, artefact, folder, names, size, dict.fromkeys(names, 0.7))
     for section, values in changes.items():
-        spec[section] = {**spec[section], **values}
+        spec[section] = {**(spec[section] or {}), **values}
     golden = folder / "received.png"
     golden.write_bytes(cv2.imencode(".png", image(size, {(0, 0): 0, (1, 2): 1, (3, 1): 2}))[1].tobytes())
     bundle.golden(runner.Model(folder, spec, 1), [golden], folder / "golden", 0.5)

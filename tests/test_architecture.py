@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "inputs": {"files", "fixes", "labels", "config", "errors", "run"},
     "metrics": {"records"},
     "sample": {"files", "logs", "pixels", "sample"},
-    "upstream": {"errors", "files", "logs", "parallel"},
+    "upstream": {"device", "errors", "files", "logs", "parallel"},
     "records": {"errors", "files", "run"},
     "history": {"records", "run"},
     "sides": {"boxes"},
@@ -46,19 +46,20 @@ MAY_IMPORT = {
     "app": {"errors", "logs"},
     "inspect": SHARED | {"app", "database", "fixes", "parallel", "records", "upstream"},
     "convert": SHARED | {"image_files", "parallel", "fixes", "inputs", "labels", "records", "walk"},
-    "augment": SHARED | {"parallel"},
+    "tiling": SHARED | {"parallel", "records"},
+    "augment": SHARED | {"parallel", "tiling"},
     "train": SHARED | {"upstream", "history", "metrics", "probing", "records", "sides"},
     "probing": {"boxes", "errors", "logs", "pixels"},
     "rank": SHARED | {"probing", "records", "upstream"},
-    "report": SHARED | {"history", "metrics", "records"},
-    "starter": {"boxes", "files", "parallel", "pixels", "sample", "train", "upstream"},
     "label": SHARED
     | {"app", "database", "image_files", "labels", "metrics", "parallel", "records", "upstream", "walk"},
-    "validate": SHARED | {"metrics", "records", "sides", "upstream"},
+    "report": SHARED | {"history", "metrics", "records"},
+    "starter": {"boxes", "files", "parallel", "pixels", "sample", "train", "upstream"},
+    "validate": SHARED | {"device", "metrics", "records", "sides", "upstream"},
     "export": SHARED | {"device", "metrics", "parallel", "records", "sides", "upstream"},
-    "new": SHARED | {"convert", "image_files", "parallel", "walk"},  # looks by convert's own rules
+    "new": SHARED | {"convert", "image_files", "parallel", "records", "tiling", "walk"},  # looks by convert's own rules
     # Splits and reads images by convert's rules, knows the phases by train's recipe, and draws in the report's style.
-    "study": SHARED | {"convert", "history", "metrics", "parallel", "records", "report", "train"},
+    "study": SHARED | {"convert", "history", "image_files", "metrics", "parallel", "records", "report", "train"},
     "__main__": {"config", "errors", "lock", "logs", "new", "options", "params", "run", "sample", "starter", "study"}
     | STAGES,
 }

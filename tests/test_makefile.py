@@ -102,6 +102,7 @@ def test_nothing_changed(project: Project) -> None:
         ({"seed": 1}, ALL),
         ({"convert": {"source": "raw", "unlabelled": "background"}}, ALL),
         ({"augment": {"min_visibility": 0.5}}, ALL[1:]),
+        ({"tiles": {"size": 320}}, ALL[1:]),
         ({"train": {"batch": 8}}, ALL[2:]),
         ({"validate": {"iou": 0.6}}, ["validate", "export", "report"]),  # bundles carry its thresholds
         ({"export": {"images": 8}}, ["export", "report"]),
@@ -135,7 +136,7 @@ def test_a_comment_changes_nothing(project: Project) -> None:
         ("pipeline/metrics/coco.py", ["validate", "export", "report"]),
         ("pipeline/metrics/bootstrap.py", ALL[2:]),  # has a phase gained anything? train asks
         ("pipeline/metrics/iou.py", ALL),  # is it the same box? fixes ask
-        ("pipeline/device/runner/model.py", ["export", "report"]),
+        ("pipeline/device/runner/model.py", ["validate", "export", "report"]),
         ("pipeline/report/page.html.jinja", ["report"]),
         ("pipeline/pixels.py", ALL[1:]),
         ("pipeline/upstream/checkpoints.py", ALL[2:]),
@@ -207,6 +208,16 @@ def test_verbose_reaches_every_stage(project: Project, verbose: str, given: bool
     commands = [line for line in done.stdout.splitlines() if "player.py" in line and " params " not in line]
     assert len(commands) == len(ALL)
     assert all((" --verbose" in command) is given for command in commands)
+
+
+@pytest.mark.parametrize(
+    ("source", "command"),
+    [("data/raw/sample", "sample"), ('"data/raw/sample-large/"', "sample --large"), ("data/raw/sample-larger", "")],
+)
+def test_drawn_data_are_drawn_for_the_configs_that_use_them(project: Project, source: str, command: str) -> None:
+    project.config.write_text(f"convert:\n  source: {source}\n")
+    planned = project.make("convert", "-n", VERBOSE="1").stdout
+    assert re.findall(r"player.py (sample.*)", planned) == [command] * bool(command)
 
 
 def test_clean_removes_this_run_only(project: Project) -> None:

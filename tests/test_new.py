@@ -20,6 +20,7 @@ from PIL import Image
 
 from pipeline import convert, new
 from pipeline.config.loading import load
+from pipeline.config.tiles import Tiles
 from pipeline.errors import ConfigError, DataError
 from pipeline.new import choices, contents
 from pipeline.run import Run
@@ -162,6 +163,20 @@ def test_the_size_that_shows_the_objects(tmp_path: Path, side: float, image: int
     # Half as high as wide: the root of the area is 0.7 of the width.
     assert choices.choose(seen).imgsz == imgsz
     assert seen.relative_sides == pytest.approx([side * 0.5**0.5] * 4, rel=0.01)
+
+
+def test_tiles_where_no_size_shows_the_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    labels = {f"{letter}.jpg": ["0 0.5 0.5 0.01 0.01"] for letter in "abcd"}  # 20 x 10 px, 14.1 each way
+    new.main(yolo(tmp_path / "small", labels, ["x"], (2000, 1000)))
+    config = load(Path("configs/small.yaml"))
+    assert config.tiles == Tiles(size="auto", overlap="auto")
+    assert config.train.imgsz == 640
+    # 14.1 px are 16 of 640 in tiles of 564, and 544 is the largest multiple of 32 in that.
+    assert "now 544: one object in ten is under 14 px" in Path("configs/small.yaml").read_text()
+    larger = {name: [line.replace("0.01", "0.03") for line in lines] for name, lines in labels.items()}
+    new.main(yolo(tmp_path / "large", larger, ["x"], (2000, 1000)))
+    assert load(Path("configs/large.yaml")).tiles is None
 
 
 ROBOFLOW = [f"photo{number}_jpg.rf.{number * 7 + copy:032x}.jpg" for number in range(6) for copy in range(3)]

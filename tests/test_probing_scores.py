@@ -44,8 +44,9 @@ def test_log_me_is_the_highest_evidence(rows: int, columns: int, apart: float) -
     assert scores.log_me(features, labels) == pytest.approx(np.mean(highest), abs=1e-3)
 
 
-def test_log_me_survives_more_columns_than_rows() -> None:
-    features, labels, _ = drawn(30, 100, 3, 1.0)
+@pytest.mark.parametrize("apart", [0.0, 1.0, 100.0])
+def test_log_me_survives_more_columns_than_rows(apart: float) -> None:
+    features, labels, _ = drawn(30, 100, 3, apart)
     assert np.isfinite(scores.log_me(features, labels))
 
 

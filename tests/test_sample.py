@@ -54,3 +54,16 @@ def test_each_defect_does_to_the_copper_what_its_name_says() -> None:
             else:
                 assert not (changed & ~layout.copper).any(), name
         assert placed >= 10, name
+
+
+def test_large_boards_have_small_defects_all_over(tmp_path: Path) -> None:
+    said = sample.main(0, tmp_path / "large", {"train": 1, "val": 1}, large=True)
+    coco = COCO(str(tmp_path / "large" / "annotations" / "train.json"))
+    val = COCO(str(tmp_path / "large" / "annotations" / "val.json"))
+    [image] = coco.imgs.values()
+    assert (image["width"], image["height"]) == (2400, 1800)
+    assert said == f"2 boards, {len(coco.anns) + len(val.anns)} defects -> {tmp_path / 'large'}"
+    assert len(coco.anns) >= 10
+    longer = [max(annotation["bbox"][2:]) for annotation in coco.anns.values()]
+    assert min(longer) >= 12 and max(longer) <= 45
+    assert len({(a["bbox"][0] // 300, a["bbox"][1] // 300) for a in coco.anns.values()}) > 5

@@ -22,7 +22,7 @@ LAWS = {"full": (0.6, 0.4, 0.5, 0), "frozen": (0.6, 0.4, 0.5, 11), "scratch": (0
 
 
 def study_of(**keys: Any) -> Study:
-    rows = {row: {} for row in LAWS}
+    rows: dict[str, Any] = {row: {} for row in LAWS}
     return Study.model_validate({"base": "configs/bccd.yaml", "rows": rows, "share": SHARES, "seeds": 5, **keys})
 
 

@@ -72,6 +72,7 @@ def test_intervals_of_a_row_cover_its_level() -> None:
     for _ in range(STUDIES):
         table = simulated(rng, 5)
         one = statistics.levels(table, "one")[SIZES[-1]]
+        assert one is not None and one.low is not None and one.high is not None
         covered += one.low <= 0.6 - 0.3 * 0.5**4 <= one.high
     # 200 intervals: 3 standard deviations below 95 % is 0.904, and 72 images make them a little short (bootstrap.py).
     assert covered >= 0.89 * STUDIES

@@ -144,8 +144,8 @@ def test_thorough_stops_where_nothing_is_gained(run: Run, start: Path, monkeypat
     monkeypatch.setattr(recipe, "epochs", lambda images: (1, 1))  # sixteen images would get sixty
     # At such a rate no weight moves far enough to change a box, and BatchNorm that is frozen measures nothing.
     record = train_tiny(run, start, phases=None, recipe="thorough", lr0=1e-12)
-    assert [phase["epochs"] for phase in record["phases"]] == [1, 1, 1]  # of up to six
-    assert len(record["recipe"]["phases"]["value"]) == 6
+    planned = len(record["recipe"]["phases"]["value"])
+    assert len(record["phases"]) == planned - recipe.ROUNDS + 1  # one round was tried
 
 
 def test_minutes_are_measured_once(run: Run, start: Path) -> None:

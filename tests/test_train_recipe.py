@@ -69,16 +69,25 @@ def test_thorough_goes_on_in_rounds_as_long_as_the_free_phase() -> None:
     assert recipe(recipe="thorough", phases=[{"epochs": 1}]).rounds == 0
 
 
+def test_a_backbone_that_tells_little_apart_is_not_frozen() -> None:
+    kept, lost = (choose(Train(), 205, kept) for kept in (0.85, 0.56))
+    assert kept.phases == recipe().phases
+    [free] = lost.phases
+    assert free.freeze == "none" and free.epochs > kept.phases[1].epochs
+    assert "keeps 85 %" in kept.reasons["phases"]["reason"].replace("%", " %")
+    assert "56% on these images, less than 80%" in lost.reasons["phases"]["reason"]
+
+
 def test_minutes_buy_epochs() -> None:
     def bought(fit: float) -> float:
         """What the phases cost, in epochs of all layers."""
-        phases = choose(Train(minutes=2), 205, fit).phases
+        phases = choose(Train(minutes=2), 205, fit=fit).phases
         return sum(phase.epochs * (CACHED if phase.freeze != "none" else 1) for phase in phases)
 
     for fit in (1, 3.5, 6, 12.3, 40):
         assert abs(bought(fit) - fit) <= 0.5  # epochs are whole
-    assert [phase.freeze for phase in choose(Train(minutes=2), 205, 4).phases] == [5]
-    assert "2 minutes pay for 12.3 epochs" in choose(Train(minutes=2), 205, 12.3).reasons["phases"]["reason"]
+    assert [phase.freeze for phase in choose(Train(minutes=2), 205, fit=4).phases] == [5]
+    assert "2 minutes pay for 12.3 epochs" in choose(Train(minutes=2), 205, fit=12.3).reasons["phases"]["reason"]
 
 
 def test_phases_that_are_given_stay() -> None:

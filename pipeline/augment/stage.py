@@ -15,8 +15,10 @@ from pipeline import files, parallel, pixels
 from pipeline.augment import balance, preview
 from pipeline.boxes import Box, YoloDataset, read_labels, write_data_yaml, write_labels
 from pipeline.config.data import Augment
+from pipeline.config.tiles import Tiles
 from pipeline.errors import DataError, PipelineError
 from pipeline.run import Run
+from pipeline.tiling import split
 
 # Import `check` and `transforms` late: Albumentations takes two seconds, which is wasted if there are no copies.
 JPEG_QUALITY, PREVIEW_QUALITY = 95, 88  # for copies and the preview; originals keep their bytes
@@ -33,24 +35,40 @@ class Job:
         return [f"{self.image.stem}-copy{number}" for number in range(self.copies)]
 
 
-def main(config: Augment, run: Run, seed: int, workers: int | None = None) -> str:
+def main(
+    config: Augment,
+    run: Run,
+    seed: int,
+    workers: int | None = None,
+    tiles: Tiles | None = None,
+    imgsz: int = 640,
+) -> str:
     """Write every training image and its transformed copies to `run.augmented`, the same for any `workers`.
 
+    With `tiles`, training and val images are cut first; whole images are fitted into `imgsz`.
     Raises ConfigError for invalid transforms, DataError for images that the transforms cannot handle.
     """
     _refuse_shadowed_albumentations()
-    dataset = YoloDataset.read(run.dataset / "data.yaml")
-    jobs, factors = _jobs(config, dataset, seed)
-    copies = sum(job.copies for job in jobs)
-    if not copies:
-        processes = 0  # linking files is faster than starting processes
-    elif (processes := parallel.processes(workers, len(jobs))) > 1:
-        parallel.start(preload=["pipeline.augment.transforms"])
+    whole = YoloDataset.read(run.dataset / "data.yaml")
     if config.transforms:
-        _check(config, dataset, jobs[0].image)
+        _check(config, whole, imgsz if tiles else None)
     with files.new_folder(run.augmented) as folder:
+        # Relative paths, so that the run can be moved as a whole.
+        folders = {split: f"../{run.dataset.name}/images/{split}" for split in whole.images}
+        folders["train"] = "images/train"
+        dataset, tiled = whole, ""
+        if tiles:
+            cutting = split.cut(tiles, whole, imgsz, seed, folder, workers)
+            dataset, tiled = cutting.dataset, cutting.words
+            folders |= {name: f"images/{name}" for name in dataset.images}
+        jobs, factors = _jobs(config, dataset, seed)
+        copies = sum(job.copies for job in jobs)
+        if not copies:
+            processes = 0  # linking files is faster than starting processes
+        elif (processes := parallel.processes(workers, len(jobs))) > 1:
+            parallel.start(preload=["pipeline.augment.transforms"])
         for kind in ("images", "labels"):
-            (folder / kind / "train").mkdir(parents=True)
+            (folder / kind / "train").mkdir(parents=True, exist_ok=True)
         writer = CopyWriter(config, dataset.names, seed, folder)
         records = list(parallel.ordered(writer, jobs, processes, "augment"))
         account = _account(records, dataset.names, factors)
@@ -58,12 +76,10 @@ def main(config: Augment, run: Run, seed: int, workers: int | None = None) -> st
         if copies:
             sheet = preview.sheet(folder / "images" / "train", records, dataset.names)
             (folder / "preview.jpg").write_bytes(pixels.jpeg(sheet, PREVIEW_QUALITY))
-        # Relative paths, so that the run can be moved as a whole.
-        folders = {"train": "images/train"}
-        folders |= {split: f"../{run.dataset.name}/images/{split}" for split in dataset.images if split != "train"}
         write_data_yaml(folder / "data.yaml", folders, dataset.names)
     why = f"fewer than {parallel.FEWEST_ITEMS} training images" if copies else "no copies to make"
-    return _last_line(account, run.augmented) + parallel.no_effect(workers, processes, why)
+    no_effect = "" if tiles else parallel.no_effect(workers, processes, why)
+    return tiled + _last_line(account, run.augmented) + no_effect
 
 
 def _refuse_shadowed_albumentations() -> None:
@@ -107,11 +123,13 @@ def _seed(seed: int, stem: str, purpose: int | str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{stem}/{purpose}".encode()).digest()[:4], "big")
 
 
-def _check(config: Augment, dataset: YoloDataset, path: Path) -> None:
+def _check(config: Augment, dataset: YoloDataset, side: int | None) -> None:
+    """Check the transforms on the first image; with tiles on a piece of it, `side` pixels long."""
     from pipeline.augment import check
 
-    image = pixels.read(path)
-    boxes = read_labels(dataset.label_file(path), dataset.names, image.shape[1], image.shape[0])
+    path = dataset.files("train")[0]
+    image = pixels.read(path)[:side, :side]
+    boxes = () if side else read_labels(dataset.label_file(path), dataset.names, image.shape[1], image.shape[0])
     check.check(config.transforms, dataset.names, image, boxes)
 
 
@@ -139,8 +157,9 @@ class CopyWriter:
         """Write one image and its copies. Raises DataError if the transforms cannot handle the image."""
         images, labels = self.folder / "images" / "train", self.folder / "labels" / "train"
         label_file = YoloDataset.label_file(job.image)
-        files.link_or_copy(job.image, images / job.image.name)
-        files.link_or_copy(label_file, labels / label_file.name)
+        if job.image.parent != images:  # tiles are there already
+            files.link_or_copy(job.image, images / job.image.name)
+            files.link_or_copy(label_file, labels / label_file.name)
         if not job.copies:
             return {"file": job.image.name, "boxes": _labels(label_file, self.names), "copies": []}
         from pipeline.augment import transforms

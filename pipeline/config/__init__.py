@@ -2,12 +2,13 @@
 
     experiment    all sections of one file
     data          `convert` and `augment`
+    tiles         `tiles`
     training      `train`
     rank          `rank`
     judging       `validate`, `inspect`, `report`
     export        `export`
-    label         `label`
     study         several ways to train, compared
+    label         `label`
     loading       reads a file and tells all errors at once
 
 What changes the result is here. What changes only where or how fast (device, workers) is not: it is an option of the

@@ -12,6 +12,7 @@ from pipeline.config.judging import Inspect, Report, Validate
 from pipeline.config.label import Label
 from pipeline.config.rank import Rank
 from pipeline.config.section import Section
+from pipeline.config.tiles import Tiles
 from pipeline.config.training import Train
 
 
@@ -22,6 +23,8 @@ class Config(Section):
     """Seed of everything random: another one gives another split, other copies, other weights."""
     convert: Convert
     """Annotations to an Ultralytics data set."""
+    tiles: Tiles | None = None
+    """Pieces of large images, for training and ever after. Null looks at each image as a whole."""
     augment: Augment = Augment()
     """More training images."""
     train: Train = Train()
@@ -46,5 +49,11 @@ class Config(Section):
         return section
 
     def slice(self, stage: str) -> dict[str, Any]:
-        """All that the stage can read of this file: its section and the seed."""
-        return {"seed": self.seed, stage: self.section(stage).model_dump(mode="json")}
+        """All that the stage can read of this file: its section and the seed.
+
+        `augment` cuts the tiles, at a scale that depends on `train.imgsz`. Later stages read its record of them.
+        """
+        read = {"seed": self.seed, stage: self.section(stage).model_dump(mode="json")}
+        if stage == "augment" and self.tiles:
+            read |= {"tiles": self.tiles.model_dump(mode="json"), "imgsz": self.train.imgsz}
+        return read

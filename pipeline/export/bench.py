@@ -114,7 +114,7 @@ def _measure(entry: Artefact, folder: Path, images: list[Path], threads: int, ex
     paths = [str(path.resolve()) for path in images]
     command = [sys.executable, str(folder / "run.py"), *paths, "--threads", str(threads), "--bench", str(RUNS)]
     measured = dict(_json_of(command, threads, entry["file"]))
-    if _is_plain_onnx(entry):
+    if _is_plain_onnx(entry) and not files.read_json(folder / "model.json")["tiles"]:  # it knows no tiles
         arguments = [paths, str(export / entry["file"]), entry["imgsz"], CONF, threads, RUNS, runner.BENCH_SECONDS]
         predicted = _json_of([sys.executable, "-c", PREDICT, json.dumps(arguments)], threads, "yolo predict")
         measured["ultralytics_images_per_s"] = predicted["images_per_s"]

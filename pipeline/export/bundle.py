@@ -75,13 +75,14 @@ def golden(
 ) -> None:
     """Write golden images and `expected.json`, the model's detections with scores from `lowest` in them, into `folder`.
 
-    Images are PNG, which every decoder reads alike. `received` maps images that convert rewrote to their source files.
-    If there are any, one 16-bit image and one rotated by EXIF are added in their original form, as a device gets them.
+    Images are PNG, which every decoder reads alike. Of an image larger than a tile it is a part that takes two tiles:
+    made smaller, its objects would be too. `received` maps images that convert rewrote to their source files. If there
+    are any, one 16-bit image and one rotated by EXIF are added in their original form, as a device gets them.
     """
     folder.mkdir()
     expected = []
     bits = model.spec["input"]["bits"]
-    pictures = [_small(runner.read_image(path)) for path in images[:GOLDEN_IMAGES]]
+    pictures = [_part(model, runner.read_image(path), lowest) for path in images[:GOLDEN_IMAGES]]
     for number, data in enumerate([*map(_png, pictures), *_as_received(images, received or {}, bits)], start=1):
         name = f"{number}.png"
         (folder / name).write_bytes(data)
@@ -96,6 +97,23 @@ def golden(
             }
         )
     (folder / "expected.json").write_text(json.dumps(expected), encoding="utf-8")
+
+
+def _part(model: runner.Model, picture: NDArray[Any], lowest: float) -> NDArray[Any]:
+    """Return the image small enough, or the two tiles of it side by side that show most."""
+    if not model.tiles or len(runner.views(picture.shape, model.tiles)) == 1:
+        return _small(picture)
+    height, width = picture.shape[:2]
+    size = model.tiles["size"]
+    pair = 2 * size - round(size * model.tiles["overlap"])
+    sides = np.array([min(width, pair), min(height, size)] if width > size else [width, min(height, pair)])
+    corners = model.detect_all(picture, lowest).corners
+    if not len(corners):
+        corners = np.array([[0, 0, width, height]])
+    starts = np.clip((corners[:, :2] + corners[:, 2:] - sides) // 2, 0, [width, height] - sides).astype(int)
+    inside = (corners[:, :2] >= starts[:, None]) & (corners[:, 2:] <= starts[:, None] + sides)
+    left, top = starts[inside.all(axis=2).sum(axis=1).argmax()]
+    return picture[top : top + sides[1], left : left + sides[0]]
 
 
 def _small(picture: NDArray[Any]) -> NDArray[Any]:

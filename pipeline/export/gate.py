@@ -87,9 +87,9 @@ class Gate:
         seen = Seen([], [])
         for path in logs.progress(self.images, description):
             picture = runner.read_image(path)
-            raw = model.forward(runner.prepare(picture, model.spec["input"]))
-            seen.single.append(model.read(raw, picture.shape, self.settings.conf))
-            seen.every.append(model.read(raw, picture.shape, self.settings.conf, every_label=True))
+            single, every = model.look(picture, self.settings.conf, (False, True))
+            seen.single.append(single)
+            seen.every.append(every)
         return seen
 
     def judge(self, model: runner.Model, nms: bool | None, limits: Limits, description: str) -> tuple[Verdict, Seen]:
@@ -126,7 +126,8 @@ class Gate:
 
     def _note(self, conf: float, boxes: int, imgsz: int) -> str:
         if not boxes:
-            why = sides.too_small(self.dataset, "train", imgsz) or "train longer"
+            tiling = self.settings.tiling
+            why = sides.too_small(self.dataset, "train", imgsz, tiling and tiling["size"]) or "train longer"
             return f"the model finds nothing in these images, so nothing is proven; {why}"
         return "" if conf == self.conf else f"no box reaches {self.conf:g}, so those from {conf:.2g} were compared"
 
@@ -176,7 +177,7 @@ def _raw(references: list[tuple[Any, Any]], model: runner.Model) -> dict[str, An
 def _predict(
     model_file: Path, images: list[Path], imgsz: int, nms_free: bool, validated: Settings = AS_IT_COMES
 ) -> tuple[Seen, list[tuple[Any, Any]]]:
-    """Run the model in Ultralytics' predictor on the CPU, one square image at a time, as a device does."""
+    """Run the model in Ultralytics' predictor on the CPU, one square image or view at a time, as a device does."""
     from ultralytics import YOLO
 
     from pipeline.upstream import predictor
@@ -189,17 +190,14 @@ def _predict(
         settings["nms"] = False
         model.model.model[-1].max_det = validated.max_det  # this head limits its detections itself
     for path in logs.progress(images, "export: model"):
-        [(best, every)] = predictor.predict(model, str(path), "cpu", **settings)
-        seen.single.append(_found(best.boxes))
-        seen.every.append(_found(every.boxes))
+        picture = runner.read_image(path) if validated.tiling else None
+        if picture is not None and len(runner.views(picture.shape, validated.tiling)) > 1:
+            found = predictor.through_views(model, picture, validated.tiling, "cpu", 1, **settings)
+        else:
+            [(best, every)] = predictor.predict(model, str(path), "cpu", **settings)
+            found = predictor.found(best.boxes), predictor.found(every.boxes)
+        seen.single.append(found[0])
+        seen.every.append(found[1])
         if len(raw) < RAW_IMAGES and not nms_free:
             raw.append(tuple(tensor.float().cpu().numpy() for tensor in model.predictor.tensors))
     return seen, raw
-
-
-def _found(boxes: Any) -> Found:
-    boxes = boxes.cpu().numpy()
-    corners = boxes.xyxy.astype(float)
-    # A barely trained model predicts some boxes with negative sides; the runner drops them too.
-    solid = (corners[:, 2:] > corners[:, :2]).all(axis=1)
-    return Found(corners, boxes.conf.astype(float), boxes.cls.astype(int)).only(solid)

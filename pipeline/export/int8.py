@@ -98,8 +98,17 @@ def _pixels(path: Path) -> str:
 
 
 def tensors(images: list[Path], spec: dict[str, Any]) -> list[NDArray[np.float32]]:
-    """Return the model's input tensors (1, 3, height, width) of the images, as the runner prepares them."""
-    return [runner.prepare(runner.read_image(path), spec["input"]) for path in images]
+    """Return the model's input tensors (1, 3, height, width) of the images, as the runner prepares them.
+
+    Of a large image one tile, another one for each image, so that there are no more tensors than without tiles.
+    """
+    found = []
+    for number, path in enumerate(images):
+        picture = runner.read_image(path)
+        views = runner.views(picture.shape, spec.get("tiles"))
+        left, top, right, bottom = views[number % len(views)]
+        found.append(runner.prepare(picture[top:bottom, left:right], spec["input"]))
+    return found
 
 
 # --- ONNX -----------------------------------------------------------------------------------------
@@ -219,8 +228,12 @@ def _watcher(images: list[Path], dataset: YoloDataset, spec: dict[str, Any]) -> 
         seen: dict[int, Found] = {}
         for number in numbers:
             picture = pictures[number]
-            raw = next(iter(compiled(runner.prepare(picture, spec["input"])).values()))
-            seen[number] = runner.read_output(raw, spec, picture.shape, 0.001, every_label=True)
+            parts = []
+            for left, top, right, bottom in (views := runner.views(picture.shape, spec.get("tiles"))):
+                part = picture[top:bottom, left:right]
+                raw = next(iter(compiled(runner.prepare(part, spec["input"])).values()))
+                parts.append(runner.read_output(raw, spec, part.shape, 0.001, every_label=True))
+            seen[number] = runner.merge(parts, views, spec.get("tiles"))
         matches = ap.match([labelled[n] for n in seen], list(seen.values()), len(dataset.names))
         return float(ap.figures(matches, list(dataset.names))["map50_95"] or 0.0), None
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.judging import Validate
-from pipeline.records import metrics, receipt
+from pipeline.records import metrics, receipt, tiles
+from pipeline.records.tiles import Tiling
 from pipeline.run import Run
 
 DEFAULT = Validate()
@@ -18,12 +19,14 @@ class Settings:
     """The settings that a device must share. `conf`, `iou` and `max_det` are those of `validate`.
 
     `bits` is the number of bits that 16-bit source images use and that convert scaled to 8; None if all have 8.
+    `tiling` is how large images are cut; None if they are not.
     """
 
     conf: float = DEFAULT.conf
     iou: float = DEFAULT.iou
     max_det: int = DEFAULT.max_det
     bits: int | None = None
+    tiling: Tiling | None = None
 
 
 AS_IT_COMES = Settings()
@@ -34,7 +37,7 @@ def of(run: Run) -> Settings:
     validated: dict[str, Any] = metrics.read(run)["settings"] if run.metrics.is_file() else {}
     bits = receipt.read(run)["bits"] if run.receipt.is_file() else None
     known = {key: validated[key] for key in ("conf", "iou", "max_det") if key in validated}
-    return Settings(**known, bits=bits)
+    return Settings(**known, bits=bits, tiling=tiles.read(run))
 
 
 def received(run: Run, images: list[Path]) -> dict[Path, Path]:

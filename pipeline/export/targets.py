@@ -17,6 +17,7 @@ from pipeline.boxes import write_data_yaml
 from pipeline.config.export import Target
 from pipeline.errors import ExportError
 from pipeline.export.settings import AS_IT_COMES, Settings
+from pipeline.records.tiles import Tiling
 
 NEEDS = {
     "onnx": ("onnx", "onnxslim", "onnxruntime"),
@@ -112,7 +113,13 @@ def spec(
             "iou": validated.iou,
             "max_det": validated.max_det,
         },
+        # How an image larger than a tile is cut; merged as in runner/tiles.py. Null: it is one view.
+        "tiles": _numbers(validated.tiling),
     }
+
+
+def _numbers(tiling: Tiling | None) -> dict[str, Any] | None:
+    return tiling and {"size": tiling["size"], "overlap": tiling["overlap"], "whole": tiling["whole"]}
 
 
 def write(

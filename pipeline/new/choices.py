@@ -7,12 +7,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipeline.config.tiles import Tiles
 from pipeline.new.contents import Seen
+from pipeline.records.tiles import Tiling
+from pipeline.tiling import choice
+from pipeline.tiling.choice import CLEAR_SIDE, SHARE_CLEAR
 
 SIZES = (320, 640, 960, 1280)
-# Pixels: two cells of the head's finest grid, which has one every 8 pixels (strides 8, 16 and 32 of YOLO26).
-CLEAR_SIDE = 16
-SHARE_CLEAR = 0.9  # of the objects, that the image size is to make CLEAR_SIDE large
+TILED_SIZE = 640  # of tiles, where no size makes the objects of whole images CLEAR_SIDE large
 RATIOS = {"train": 0.7, "val": 0.15, "test": 0.15}
 FEWEST_FOR_TEST = 3  # images, one per split
 # What names of one video, board or patient have in common, as convert.group_by; the surer ones first.
@@ -28,7 +30,10 @@ COMMON_CLASS = 10  # boxes: a class with so many has to be in FEWEST_GROUPS grou
 
 @dataclass(frozen=True)
 class Chosen:
-    """`split` is None for the source's own. `group` says in words what `group_by` ties together."""
+    """`split` is None for the source's own. `group` says in words what `group_by` ties together.
+
+    `imgsz` is that of whole images. Where the objects are too small in any, `tiles` is what `auto` comes to.
+    """
 
     split: dict[str, float] | None
     group_by: str | None
@@ -36,6 +41,7 @@ class Chosen:
     groups: int
     imgsz: int
     classes: tuple[str, ...]
+    tiles: Tiling | None
 
 
 def choose(seen: Seen) -> Chosen:
@@ -45,7 +51,7 @@ def choose(seen: Seen) -> Chosen:
         split = RATIOS if len(seen.usable) >= FEWEST_FOR_TEST else {"train": 0.5, "val": 0.5}
     pattern, groups = _group_by(seen)
     classes = tuple(name for name, count in seen.boxes_per_class.items() if count)
-    return Chosen(split, pattern, PATTERNS.get(pattern or "", ""), groups, _imgsz(seen), classes)
+    return Chosen(split, pattern, PATTERNS.get(pattern or "", ""), groups, _imgsz(seen), classes, _tiles(seen))
 
 
 def _imgsz(seen: Seen) -> int:
@@ -53,6 +59,16 @@ def _imgsz(seen: Seen) -> int:
     small = quantile(seen.relative_sides, 1 - SHARE_CLEAR)
     longest = max(max(image.checked.size) for image in seen.usable)
     return next((size for size in SIZES if size >= longest or size * small >= CLEAR_SIDE), SIZES[-1])
+
+
+def _tiles(seen: Seen) -> Tiling | None:
+    """Return tiles if whole images show too few objects CLEAR_SIDE large at any size; None if one will do."""
+    longest = max(max(image.checked.size) for image in seen.usable)
+    if longest <= SIZES[-1] or SIZES[-1] * quantile(seen.relative_sides, 1 - SHARE_CLEAR) >= CLEAR_SIDE:
+        return None
+    sides = [(box.width, box.height) for image in seen.usable for box in image.boxes]
+    tiles = choice.decide(Tiles(size="auto", overlap="auto"), TILED_SIZE, sides, longest)
+    return tiles if tiles["size"] < longest else None
 
 
 def quantile(ascending: Sequence[float], share: float) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.new.choices import SIZES, Chosen, quantile
+from pipeline.new.choices import TILED_SIZE, Chosen, quantile
 from pipeline.new.contents import Seen
 
 FEW = 100  # images: with fewer, a val split has a dozen
@@ -26,7 +26,7 @@ def lines(seen: Seen, chosen: Chosen) -> list[str]:
         "images": _images(seen),
         "splits": _splits(seen, chosen),
         "classes": _classes(seen),
-        "objects": _objects(seen, chosen.imgsz),
+        "objects": _objects(seen, chosen),
         "groups": f"{chosen.group}: {chosen.groups} by their names" if chosen.group_by else "",
         "names": "; ".join(_names(seen)),
         "labels": "; ".join(_labels(seen)),
@@ -87,7 +87,8 @@ def _classes(seen: Seen) -> str:
     return f"{len(counts)}, from {most[0]} {counts[most[0]]} to {most[-1]} {counts[most[-1]]}"
 
 
-def _objects(seen: Seen, imgsz: int) -> str:
+def _objects(seen: Seen, chosen: Chosen) -> str:
+    imgsz = chosen.imgsz
     small, middle, large = (quantile(seen.relative_sides, share) * imgsz for share in (0.1, 0.5, 0.9))
     tiny = sum(side * imgsz < CELL for side in seen.relative_sides)
     text = (
@@ -96,8 +97,8 @@ def _objects(seen: Seen, imgsz: int) -> str:
     )
     if tiny:
         text += f", {tiny} under {CELL} px, which are hardly seen"
-    if imgsz == SIZES[-1] and small < CELL:
-        text += "; cut the images into tiles"
+    if chosen.tiles:
+        text += f"; too small for whole images, so take tiles of {chosen.tiles['size']} px"
     return text
 
 
@@ -179,11 +180,18 @@ def config(seen: Seen, chosen: Chosen, target: Path) -> str:
         written.append(("unlabelled", "error", f"{count} without a label; background, if they show no object"))
     if seen.refused:
         written.append(("on_problem", "fix", f"drop leaves out what cannot be used ({len(seen.refused)})"))
-    small = quantile(seen.relative_sides, 0.1) * chosen.imgsz
-    reason = f"one object in ten is under {small:.0f} px here; half the size trains four times faster"
     head = f"# A start for {_flow(str(seen.source))}; configs/sample.yaml explains every key.\n#\n"
     head += f"#   make all CONFIG={target}\n"
-    return f"{head}\nconvert:\n{_section(written)}\ntrain:\n{_section([('imgsz', chosen.imgsz, reason)])}"
+    text = f"{head}\nconvert:\n{_section(written)}"
+    if chosen.tiles:
+        of_size, of_overlap = (part.partition(": ")[2] for part in chosen.tiles["reason"].split("; "))
+        keys = [("size", "auto", f"now {chosen.tiles['size']}: {of_size}")]
+        keys.append(("overlap", "auto", f"now {chosen.tiles['overlap']:g}: {of_overlap}"))
+        reason = "each tile is fitted into this; half the size trains four times faster"
+        return f"{text}\ntiles:\n{_section(keys)}\ntrain:\n{_section([('imgsz', TILED_SIZE, reason)])}"
+    small = quantile(seen.relative_sides, 0.1) * chosen.imgsz
+    reason = f"one object in ten is under {small:.0f} px here; half the size trains four times faster"
+    return f"{text}\ntrain:\n{_section([('imgsz', chosen.imgsz, reason)])}"
 
 
 def _section(entries: list[tuple[str, Any, str]]) -> str:

@@ -30,14 +30,14 @@ def log_me(features: Matrix, labels: Labels) -> float:
 
 def _evidence(projected: Matrix, squares: Matrix, target: Matrix) -> float:
     """Maximise the evidence over the precisions `a` of the weights and `b` of the noise; return its log per box."""
-    rows, tiny = len(target), np.finfo(float).tiny
+    rows, tiny = len(target), 1e-12
     outside = max(float(target @ target - projected @ projected), 0.0)  # what no weights can explain
     ratio, a, b = 1.0, 1.0, 1.0
     for _ in range(ROUNDS):
         explained = float(np.sum(squares / (squares + ratio)))
         weights = float(np.sum(squares * projected**2 / (squares + ratio) ** 2))
         residual = float(np.sum(projected**2 / (1 + squares / ratio) ** 2)) + outside
-        a, b = explained / max(weights, tiny), max(rows - explained, tiny) / max(residual, tiny)
+        a, b = max(explained, tiny) / max(weights, tiny), max(rows - explained, tiny) / max(residual, tiny)
         before, ratio = ratio, a / b
         if abs(ratio - before) <= SETTLED * before or not 1e-12 < ratio < 1e12:
             break

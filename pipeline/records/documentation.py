@@ -6,7 +6,19 @@ import inspect
 from types import ModuleType
 from typing import Any
 
-from pipeline.records import coco, errors, label, label_rounds, manifest, metrics, ranking, receipt, training
+from pipeline.records import (
+    coco,
+    errors,
+    label,
+    label_rounds,
+    manifest,
+    metrics,
+    ranking,
+    receipt,
+    tile_account,
+    tiles,
+    training,
+)
 from pipeline.records.base import adapter
 
 HEAD = """\
@@ -27,6 +39,8 @@ the other files of `params/` are the parts of the config that each stage used.
 """
 RECORDS: tuple[tuple[ModuleType, type], ...] = (
     (receipt, receipt.Receipt),
+    (tiles, tiles.Tiling),
+    (tile_account, tile_account.TileAccount),
     (training, training.Training),
     (ranking, ranking.Ranking),
     (metrics, metrics.Metrics),

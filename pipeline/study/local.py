@@ -38,7 +38,7 @@ def run(waiting: Sequence[Trial], place: Place, jobs: int, device: str) -> Itera
         finally:
             free.put(core)
 
-    with ThreadPoolExecutor(jobs) as pool, _ended_by_sigterm():
+    with ThreadPoolExecutor(jobs) as pool, ended_by_sigterm():
         running: dict[Future[Line | PipelineError], Trial] = {}
         left = list(reversed(waiting))
         try:
@@ -56,7 +56,7 @@ def run(waiting: Sequence[Trial], place: Place, jobs: int, device: str) -> Itera
 
 
 @contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
+def ended_by_sigterm() -> Iterator[None]:
     """Let SIGTERM end this process as Ctrl-C does, so that its trials end with it."""
 
     def stop(*_: object) -> None:

@@ -78,8 +78,7 @@ def plan(study: Study, data: Data, seconds: Mapping[str, Sequence[float]]) -> li
     trials = []
     for seed, size, row in _order(study):
         count, most = data.files(row, seed, size), data.files(row, *data.largest)
-        classes = len(data.pool.classes)
-        train, length = rows.budgeted(study, data.configs[row].train, count, most, classes, seconds.get(row, ()))
+        train, length = rows.budgeted(study, data.configs[row].train, most, seconds.get(row, ()))
         trials.append(_trial(study, data, row, size, seed, train, length or count))
     return trials
 
@@ -90,7 +89,7 @@ def probes(study: Study, data: Data) -> list[Trial]:
     for row, config in data.configs.items():
         seed, size = data.largest
         most = data.files(row, seed, size)
-        chosen = recipe.choose(config.train, most, len(data.pool.classes))
+        chosen = recipe.choose(config.train, most)
         train = rows.with_epochs(config.train, chosen, [1] * len(chosen.phases))
         found.append(_trial(study, data, row, size, seed, train, most, "probe"))
     return found

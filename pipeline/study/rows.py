@@ -59,19 +59,17 @@ def merged(base: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def budgeted(
-    study: Study, train: Train, images: int, most: int, classes: int, seconds: Sequence[float] = ()
-) -> tuple[Train, int | None]:
+def budgeted(study: Study, train: Train, most: int, seconds: Sequence[float] = ()) -> tuple[Train, int | None]:
     """Return the `train` section with the epochs that the budget gives, and how long the list of one epoch is.
 
-    `images` are those of the trial and `most` those of the largest one, copies included; `seconds` are those of one
-    epoch of each phase with `most` images, for a budget of minutes. With steps or minutes, the images of a small trial
+    `most` are the images of the largest trial, copies included; `seconds` are those of one epoch of each phase with so
+    many, for a budget of minutes. With steps or minutes, the images of a small trial
     are listed again until an epoch is as long as that of every other trial; so the schedule, the validations and the
     seconds are equal, and the images alone are not. None leaves the list as it is.
     """
     if study.budget == "recipe":
         return train, None
-    chosen = recipe.choose(train, most, classes)
+    chosen = recipe.choose(train, most)
     parts = [phase.epochs for phase in chosen.phases]
     if isinstance(study.budget, Steps):
         epochs = max(len(parts), study.budget.steps * chosen.batch // most)
@@ -89,7 +87,8 @@ def with_epochs(train: Train, chosen: recipe.Recipe, epochs: Sequence[int]) -> T
         {**phase.model_dump(exclude_unset=True), "epochs": count}
         for phase, count in zip(chosen.phases, epochs, strict=True)
     ]
-    return Train.model_validate({**train.model_dump(exclude_unset=True), "phases": phases, "batch": chosen.batch})
+    kept = train.model_dump(exclude_unset=True, exclude={"minutes"})
+    return Train.model_validate({**kept, "phases": phases, "batch": chosen.batch})
 
 
 def distributed(total: int, parts: Sequence[int]) -> list[int]:

@@ -4,7 +4,8 @@ rows        the config of each row, and what is held equal      subsets     the 
 planning    all trials, in their order                          folders     what trials share, by links
 trials      one trial: folder, make, line                       local       some trials at a time on this machine
 figures     what is left of a trial                             results     results.jsonl, which a study goes on from
-board       what is done, and the time left                     statistics  luck or difference
+cluster     trials on the machines of a Ray cluster              board       what is done, and the time left
+statistics  luck or difference
 curves      label multiples, forecasts                          answers     all of it in words
 page        the report of the study                             plots       its pictures
 """
@@ -18,7 +19,7 @@ from pathlib import Path
 from pipeline import logs
 from pipeline.config.study import Minutes, Study
 from pipeline.errors import PipelineError
-from pipeline.study import answers, local, page, planning, results, rows, statistics
+from pipeline.study import answers, cluster, local, page, planning, results, rows, statistics
 from pipeline.study.board import Board, duration
 from pipeline.study.planning import Place
 from pipeline.study.results import Line
@@ -27,7 +28,7 @@ from pipeline.study.trials import Trial
 PAGE_SECONDS = 60  # between two pages while trials run: drawing one takes a second
 
 
-def main(path: Path, jobs: int = 1, device: str = "") -> str:
+def main(path: Path, jobs: int = 1, device: str = "", on: str = "") -> str:
     """Run the trials that `results.jsonl` lacks, and write the page now and then.
 
     Raises PipelineError at the end if a trial failed; the others have run.
@@ -36,14 +37,14 @@ def main(path: Path, jobs: int = 1, device: str = "") -> str:
     data = planning.prepare(path, study, place)
     seconds = {}
     if isinstance(study.budget, Minutes):
-        lines = _run(study, planning.probes(study, data), place, jobs, device)
+        lines = _run(study, planning.probes(study, data), place, jobs, device, on)
         seconds = {line["row"].removeprefix("probe-"): line["phase_seconds"] for line in lines}
     trials = planning.plan(study, data, seconds)
-    lines = _run(study, trials, place, jobs, device)
+    lines = _run(study, trials, place, jobs, device, on)
     return f"{len(lines)} trials; {answers.first(study, lines)} -> {page.path(place)}"
 
 
-def _run(study: Study, trials: Sequence[Trial], place: Place, jobs: int, device: str) -> list[Line]:
+def _run(study: Study, trials: Sequence[Trial], place: Place, jobs: int, device: str, on: str) -> list[Line]:
     """Run what `results.jsonl` lacks of these trials, and return the lines of all."""
     found = results.read(place.results)
     done = {trial.key: found[trial.key] for trial in trials if trial.key in found}
@@ -51,8 +52,11 @@ def _run(study: Study, trials: Sequence[Trial], place: Place, jobs: int, device:
         logs.say(f"study: {len(done)} of {len(trials)} trials are in {place.results} already")
     waiting = [trial for trial in trials if trial.key not in done]
     failed: list[PipelineError] = []
+    if on and waiting:
+        jobs = cluster.connect(waiting, place, on, device)
+    ended = cluster.run(waiting, place, on, device) if on and waiting else local.run(waiting, place, jobs, device)
     board, told, written = Board(study, trials, done, jobs), False, 0.0
-    for trial, line in local.run(waiting, place, jobs, device):
+    for trial, line in ended:
         if isinstance(line, PipelineError):
             failed.append(line)
             logs.say(f"study: {trial.folder} failed: {line}")

@@ -13,8 +13,9 @@ from typing import Any
 from pipeline import files
 from pipeline.boxes import YoloDataset, read_labels
 from pipeline.config.experiment import Config
-from pipeline.convert import duplicates, images, splits
+from pipeline.convert import splits
 from pipeline.errors import DataError
+from pipeline.image_files import duplicates, reading
 from pipeline.records import receipt as receipt_record
 from pipeline.run import Run
 
@@ -46,7 +47,7 @@ def pool(run: Run, config: Config) -> Pool:
         )
     names = [path.name for path in paths["train"]]
     ties = []
-    checked = [images.check(path) for path in paths["train"]]
+    checked = [reading.check(path) for path in paths["train"]]
     if config.convert.near_duplicates:
         ties += duplicates.near_duplicates([one.fingerprint for one in checked if one.fingerprint])
     if config.convert.group_by:

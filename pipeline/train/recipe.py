@@ -15,6 +15,7 @@ RATE = 0.001  # of AdamW; half and twice as much were no better on any set but o
 FEW = 3  # epochs; with four or more the configs scored no better (benchmarks/recipe.md)
 QUICK_STEPS = 150  # of four images; the three epochs of 200 images
 ROUNDS = 4  # that `thorough` may add; each is as long as the free phase
+KEEPS = 0.8  # of the best layer's separability; below it a frozen backbone cost a point or more (benchmarks/recipe.md)
 CACHED = 0.5  # seconds of an epoch on cached features over those of an epoch that computes all layers
 LONG = 10  # epochs; from here a longer average pays, as it does in a last phase of FEW epochs; with five it did not
 EMA_SHARE = 1 / 12  # span of the average, as a share of the phase
@@ -56,22 +57,25 @@ class Recipe:
         return self.ema or (phase.epochs * EMA_SHARE if pays else None)
 
 
-def choose(config: Train, images: int, fit: float | None = None) -> Recipe:
-    """Return the recipe for a number of training images.
+def choose(
+    config: Train, images: int, kept: float | None = None, fit: float | None = None, counted: str = "images"
+) -> Recipe:
+    """Return the recipe for a number of training images; `counted` is the word for them.
 
-    `fit` is how many epochs of all layers `train.minutes` can pay for; without it the device is ignored, so that a
-    config gives the same model wherever it is trained. Raises ConfigError if Ultralytics' own recipe is requested
+    `kept` is the share of separability that the backbone keeps (`look.share_kept`), None if nobody looked. `fit` is how
+    many epochs of all layers `train.minutes` can pay for; without it the device is ignored, so that a config gives the
+    same model wherever it is trained. Raises ConfigError if Ultralytics' own recipe is requested
     together with a rate that it would ignore.
     """
     if config.recipe == "ultralytics":
         return _ultralytics(config)
     batch = config.batch or batch_size(images)
     lr0 = config.lr0 or RATE
-    own, why = _phases(config, images, fit)
+    own, why = _phases(config, images, kept, fit, counted)
     phases = config.phases or own
     reasons = {
         "phases": _choice(config.phases, [phase.model_dump(mode="json") for phase in phases], why),
-        "batch": _choice(config.batch, batch, f"from {images} images: {_BATCH}"),
+        "batch": _choice(config.batch, batch, f"from {images} {counted}: {_BATCH}"),
         "lr0": _choice(config.lr0, lr0, _RATE),
     }
     ours: dict[str, tuple[Any, str]] = {
@@ -96,23 +100,36 @@ def choose(config: Train, images: int, fit: float | None = None) -> Recipe:
     return Recipe(phases, batch, lr0, args, reasons, few_steps=True, ema=config.ema, rounds=rounds)
 
 
-def _phases(config: Train, images: int, fit: float | None) -> tuple[tuple[Phase, ...], str]:
+def looks_at_data(config: Train) -> bool:
+    """Return whether the phases depend on a look at the features of the training images."""
+    return not config.phases and config.recipe in ("auto", "thorough")
+
+
+def _phases(
+    config: Train, images: int, kept: float | None, fit: float | None, counted: str
+) -> tuple[tuple[Phase, ...], str]:
     """Return the phases of the recipe, and the reason."""
     if config.recipe == "quick":
         length = max(FEW, math.ceil(4 * QUICK_STEPS / max(images, 1)))
         return (_quick(length),), f"quick: at least {FEW} epochs and {QUICK_STEPS} steps of four images, {_FIVE}"
     frozen, free = epochs(images)
-    why = f"from {images} images: {_EPOCHS}"
+    why = f"from {images} {counted}: {_EPOCHS}"
     if fit is not None:
         why = f"{config.minutes:g} minutes pay for {fit:.1f} epochs of all layers here"
         if fit < 2 * FEW:
             return (_quick(max(1, int(fit / CACHED))),), f"{why}: {_FIVE}"
         frozen = max(1, round(fit / 6))
         free = max(1, round(fit - CACHED * frozen))
+    first: tuple[Phase, ...] = (Phase(epochs=frozen, freeze="backbone"),)
+    if kept is not None:
+        why = f"{why}; of the best layer's separability the backbone's last layer keeps {kept:.0%} on these images"
+        if kept < KEEPS:
+            why = f"{why}, less than {KEEPS:.0%}, so nothing is frozen and the seconds go to free epochs"
+            first, free = (), free + round(CACHED * frozen)
     later: tuple[Phase, ...] = ()
     if config.recipe == "thorough":
         later, why = (Phase(epochs=free, lr=0.5),) * ROUNDS, f"{why}; {_ROUNDS}"
-    return (Phase(epochs=frozen, freeze="backbone"), Phase(epochs=free), *later), why
+    return (*first, Phase(epochs=free), *later), why
 
 
 def _quick(length: int) -> Phase:
@@ -132,7 +149,7 @@ def _choice(given: Any, value: Any, reason: str) -> Choice:
 
 
 _EPOCHS = (
-    "unfrozen epochs that see about 1,500 images, at least 8, and 5 above 1,000 images; before them a quarter as many "
+    "unfrozen epochs that see about 1,500 images, at least 10, and 6 above 1,000 images; before them a fifth as many "
     "frozen ones, on features computed once"
 )
 _FIVE = "the first five layers frozen and computed once"
@@ -159,8 +176,8 @@ _FEW_STEPS = {
 
 def epochs(images: int) -> tuple[int, int]:
     """Return the number of epochs of the frozen phase and of the unfrozen one."""
-    free = min(max(8 if images <= 1000 else 5, round(1500 / max(images, 1))), 60)
-    return max(1, round(free / 4)), free
+    free = min(max(10 if images <= 1000 else 6, round(1500 / max(images, 1))), 60)
+    return max(1, round(free / 5)), free
 
 
 def batch_size(images: int) -> int:

@@ -17,12 +17,13 @@ from pipeline.run import Run
 from pipeline.train.source import Source
 
 # As in the Makefile's TRAIN_CODE: a training that other code began starts again.
-SHARED = ("boxes", "files", "history", "parallel", "sides")
+SHARED = ("boxes", "files", "history", "parallel", "pixels", "sides")
 UPSTREAM = ("__init__", "checkpoints", "environment", "loader", "unfit")
 RECORDS = ("__init__", "base", "coco", "metrics", "receipt", "training")
 METRICS = ("__init__", "bootstrap", "iou", "matching", "precision_recall")
 CODE = (
     *sorted(Path(__file__).parent.glob("*.py")),
+    *sorted((Path(__file__).parents[1] / "probing").glob("*.py")),
     *(Path(__file__).parents[1] / f"{name}.py" for name in SHARED),
     *(Path(__file__).parents[1] / "upstream" / f"{name}.py" for name in UPSTREAM),
     *(Path(__file__).parents[1] / "records" / f"{name}.py" for name in RECORDS),

@@ -2,7 +2,8 @@
 
 source      the source weights and the teacher             plan        the checked plan of each phase
 arguments   the keys that `train.args` may hold            recipe      the settings that the config leaves open
-budget      the epochs that `minutes` pay for             gain        what a phase gained on val
+look        what frozen layers still tell apart           budget      the epochs that `minutes` pay for
+gain        what a phase gained on val
 resume      the files that survive a kill                  phase       one call of Ultralytics' trainer
 record      train.json and the summary line                freeze      the frozen layers, and the proof
 """
@@ -16,6 +17,7 @@ from pipeline import files, logs, sides
 from pipeline.boxes import YoloDataset
 from pipeline.config.training import Train
 from pipeline.errors import PipelineError
+from pipeline.records import tile_account
 from pipeline.records.base import read_record, write_record
 from pipeline.records.training import TrainedPhase, Training
 from pipeline.run import Run
@@ -46,10 +48,13 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int | None = 
     if small := sides.too_small(data, "train", config.imgsz):
         logs.say(f"train: {small}")
 
-    from pipeline.train import budget, phase
+    from pipeline.train import budget, look, phase
 
+    kept = None
+    if recipe.looks_at_data(config):
+        kept = look.share_kept(start.model, data, config.imgsz, seed, run.train / "look.json")
     fit = budget.epochs_that_fit(config, start.model, images, device, run.train / "minutes.json")
-    chosen = recipe.choose(config, images, fit)
+    chosen = recipe.choose(config, images, kept, fit, _counted(run))
     plans = plan.phases(config, chosen, start, run)
     loaders = LOADERS if workers is None else workers
     shared = phase.Shared(run, chosen, config.imgsz, seed, device, loaders, teacher)
@@ -66,8 +71,8 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int | None = 
             break  # another round would cost as much again
 
     history_plot.draw(run)
-    kept = start.known_classes(data.names) if config.args.get("cls_remap", True) else []
-    trained = record.of_training(beginning, chosen, records, kept, device)
+    kept_classes = start.known_classes(data.names) if config.args.get("cls_remap", True) else []
+    trained = record.of_training(beginning, chosen, records, kept_classes, device)
     write_record(run.train_record, Training, trained)
     files.copy(PhaseFolder.of(run, trained["best_phase"]).model, run.model)
     resume.finish(run)
@@ -76,6 +81,12 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int | None = 
     return record.last_line(
         start, records, chosen.rounds > 0, "--workers has no effect on a CPU" if idle else "", run.model
     )
+
+
+def _counted(run: Run) -> str:
+    """Return in words what the training images are."""
+    account = tile_account.read(run)
+    return f"tiles with {account['splits']['train']['boxes']['read']} objects" if account else "images"
 
 
 def _check_device(device: str) -> None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from ultralytics.models.yolo.detect import DetectionPredictor
 from ultralytics.utils.nms import non_max_suppression
+
+from pipeline.device import runner
+from pipeline.device.runner import Found
 
 
 class BothPredictor(DetectionPredictor):  # type: ignore[misc]  # Ultralytics has no types
@@ -34,13 +40,39 @@ class BothPredictor(DetectionPredictor):  # type: ignore[misc]  # Ultralytics ha
         return super().postprocess(preds, img, orig_imgs, **kwargs)
 
 
-def predict(model: Any, source: str | list[str], device: str, **settings: Any) -> list[tuple[Any, Any]]:
+def predict(model: Any, source: str | list[Any], device: str, **settings: Any) -> list[tuple[Any, Any]]:
     """Return Ultralytics' results for each image: with the best class of each box, and with every class.
 
     `model` is a YOLO. `source` is the path of an image, which Ultralytics reads with OpenCV as a device does, or a list
-    of paths, which it reads with Pillow as one batch. All images pass through the square letterbox of exported models.
+    of paths, which it reads with Pillow as one batch, or of decoded images (BGR, uint8). All images pass through the
+    square letterbox of exported models.
     The network's tensors are in `model.predictor.tensors`.
     """
     best = model.predict(source, predictor=BothPredictor, rect=False, device=device or None, verbose=False, **settings)
     every, model.predictor.every_label = model.predictor.every_label, []
     return list(zip(best, every, strict=True))
+
+
+def through_views(
+    model: Any, picture: NDArray[Any], tiling: Mapping[str, Any] | None, device: str, batch: int, **settings: Any
+) -> tuple[Found, Found]:
+    """Return what is in a decoded image (BGR): with the best class of each box, and with every class.
+
+    The runner of the bundles says which views are looked at, and merges what they show. `batch` is views at a time.
+    """
+    views = runner.views(picture.shape, tiling)
+    parts = [np.ascontiguousarray(picture[top:bottom, left:right]) for left, top, right, bottom in views]
+    results: list[tuple[Any, Any]] = []
+    for first in range(0, len(parts), batch):
+        results += predict(model, parts[first : first + batch], device, **settings)
+    best, every = ([found(one.boxes) for one in side] for side in zip(*results, strict=True))
+    return runner.merge(best, views, tiling), runner.merge(every, views, tiling)
+
+
+def found(boxes: Any) -> Found:
+    """Return Ultralytics' boxes in the runner's form."""
+    boxes = boxes.cpu().numpy()
+    corners = boxes.xyxy.astype(float)
+    # A barely trained model predicts some boxes with negative sides; the runner drops them too.
+    solid = (corners[:, 2:] > corners[:, :2]).all(axis=1)
+    return Found(corners, boxes.conf.astype(float), boxes.cls.astype(int)).only(solid)

@@ -11,12 +11,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipeline import files, logs
+from pipeline import files, logs, pixels
 from pipeline.boxes import Box, YoloDataset, read_labels
 from pipeline.config.judging import Validate
+from pipeline.device import runner
+from pipeline.device.runner import Found
 from pipeline.records.coco import GroundTruth, Prediction
+from pipeline.records.tiles import Tiling
 
 PREDICT_BATCH = 8
+Columns = tuple[Any, Any, Any]  # corners (n, 4), scores and classes (n,)
 
 
 @dataclass(slots=True)
@@ -71,33 +75,58 @@ def as_coco(names: Sequence[str], labelled: Iterable[tuple[Path, tuple[Box, ...]
     return coco
 
 
-def predict(model: Any, images: list[Path], imgsz: int, config: Validate, device: str, description: str) -> Predictions:
+def predict(
+    model: Any,
+    images: list[Path],
+    imgsz: int,
+    config: Validate,
+    device: str,
+    description: str,
+    tiling: Tiling | None = None,
+) -> Predictions:
     """Predict and return COCO results: [x, y, width, height] in pixels of the original image, ids as in `as_coco`.
 
-    Images pass through the same square letterbox as in exported models, so that figures hold for the device too.
+    Images pass through the same square letterbox as in exported models, and with `tiling` through the same views,
+    merged by the runner of the bundles, so that figures hold for the device too.
     """
     from pipeline.upstream import predictor
 
     predictions = Predictions()
     settings = {"imgsz": imgsz, "conf": config.conf, "iou": config.iou, "max_det": config.max_det}
+    together = 1 if tiling else PREDICT_BATCH  # of a large image the views are the batch
     with logs.progress(description=description, total=len(images)) as bar:
-        for first in range(0, len(images), PREDICT_BATCH):
-            batch = [str(path) for path in images[first : first + PREDICT_BATCH]]
-            for image_id, (best, every) in enumerate(predictor.predict(model, batch, device, **settings), first + 1):
-                predictions.single_label += _records(best, image_id)
-                predictions.every_label += _records(every, image_id)
+        for first in range(0, len(images), together):
+            batch = images[first : first + together]
+            if tiling and len(runner.views(_size(batch[0])[::-1], tiling)) > 1:
+                picture = pixels.read(batch[0])
+                found = predictor.through_views(model, picture, tiling, device, PREDICT_BATCH, **settings)
+                pairs = [(_in_columns(found[0]), _in_columns(found[1]))]
+            else:
+                results = predictor.predict(model, [str(path) for path in batch], device, **settings)
+                pairs = [(_columns(best), _columns(every)) for best, every in results]
+            for image_id, (best, every) in enumerate(pairs, first + 1):
+                predictions.single_label += _records(*best, image_id)
+                predictions.every_label += _records(*every, image_id)
             bar.update(len(batch))
     return predictions
 
 
-def _records(result: Any, image_id: int) -> list[Prediction]:
+def _columns(result: Any) -> Columns:
+    boxes = result.boxes.cpu().numpy()
+    return boxes.xyxy, boxes.conf, boxes.cls
+
+
+def _in_columns(found: Found) -> Columns:
+    return found.corners, found.scores, found.classes
+
+
+def _records(corners: Any, scores: Any, classes: Any, image_id: int) -> list[Prediction]:
     # Round in double precision, so that JSON shows the shortest decimals.
-    corners = result.boxes.xyxy.cpu().numpy().astype(float)
-    sides = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1).round(3)
-    scores = result.boxes.conf.cpu().numpy().astype(float).round(6)
+    corners = corners.astype(float)
+    sides = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1).round(3).tolist()
     return [
         {"image_id": image_id, "category_id": int(category), "bbox": bbox, "score": score}
-        for bbox, score, category in zip(sides.tolist(), scores.tolist(), result.boxes.cls.tolist(), strict=True)
+        for bbox, score, category in zip(sides, scores.astype(float).round(6).tolist(), classes.tolist(), strict=True)
     ]
 
 

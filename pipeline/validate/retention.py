@@ -13,6 +13,7 @@ from pipeline.formats import yolo
 from pipeline.metrics import coco
 from pipeline.records import training as training_record
 from pipeline.records.coco import GroundTruth, Prediction
+from pipeline.records.tiles import Tiling
 from pipeline.run import Run
 from pipeline.upstream import checkpoints
 from pipeline.validate.predict import as_coco, predict
@@ -77,24 +78,33 @@ def _labelled_set(path: Path) -> tuple[GroundTruth, list[Path]]:
 
 
 def measure(
-    config: Validate, start: Baseline | str | None, model: Any, imgsz: int, device: str, measured: dict[str, Measured]
+    config: Validate,
+    start: Baseline | str | None,
+    model: Any,
+    imgsz: int,
+    device: str,
+    measured: dict[str, Measured],
+    tiling: Tiling | None = None,
 ) -> dict[str, Any] | None:
     """Return average precision of the source model and of `model` for each class name that both know.
 
     None if there is nothing to retain: random source weights, or no common class and no `retention` set.
+    `tiling` is for our images: the labelled set has its own scale, and is seen image by image.
     """
     if start is None or isinstance(start, str):
         return {"skipped": start} if start else None
     ours = list(model.names.values())
 
-    def predicted_by(network: Any, names: list[str], truth: GroundTruth, images: list[Path]) -> list[Prediction]:
-        predictions = predict(network, images, imgsz, config, device, "validate: retention").every_label
+    def predicted_by(
+        network: Any, names: list[str], truth: GroundTruth, images: list[Path], tiling: Tiling | None = None
+    ) -> list[Prediction]:
+        predictions = predict(network, images, imgsz, config, device, "validate: retention", tiling).every_label
         return _renamed(predictions, names, truth)
 
     sets = []
     for split, (truth, images, after) in measured.items():
         if _labelled_classes(truth) & set(start.names):
-            before = predicted_by(start.model, start.names, truth, images)
+            before = predicted_by(start.model, start.names, truth, images, tiling)
             sets.append(_compare(split, truth, before, after, start.names, ours))
     if start.labelled:
         truth, images = start.labelled

@@ -20,6 +20,7 @@ from pipeline.config.judging import Validate
 from pipeline.errors import DataError
 from pipeline.metrics import bootstrap, coco
 from pipeline.metrics.matching import MAX_DETECTIONS, match, most
+from pipeline.records import tiles as tiles_record
 from pipeline.records import training as training_record
 from pipeline.records.base import write_record
 from pipeline.records.coco import GroundTruth, Prediction
@@ -50,6 +51,7 @@ def main(config: Validate, run: Run, device: str, against: Path | None = None) -
     images = {split: dataset.files(split) for split in SPLITS if dataset.files(split)}
     if not images:
         raise DataError(f"{run.dataset}: has neither a val nor a test split to validate on; set convert.split")
+    tiling = tiles_record.read(run)
     start = retention.baseline(config, run)
     # These belong to the previous model, and perhaps to a split that no longer exists.
     run.comparison.unlink(missing_ok=True)
@@ -57,7 +59,7 @@ def main(config: Validate, run: Run, device: str, against: Path | None = None) -
     names, measured = list(dataset.names), {}
     for split, paths in images.items():
         truth = predict.ground_truth(dataset, paths)
-        predictions = predict.predict(model, paths, imgsz, config, device, f"validate: {split}")
+        predictions = predict.predict(model, paths, imgsz, config, device, f"validate: {split}", tiling)
         write_record(run.ground_truth(split), GroundTruth, truth)
         predict.write(run.predictions(split), predictions.every_label)
         predict.write(run.single_label(split), predictions.single_label)
@@ -94,14 +96,15 @@ def main(config: Validate, run: Run, device: str, against: Path | None = None) -
         "splits": figures,
         "operating_point": chosen,
         "cost": cost.measure(model, next(iter(images.values())), imgsz, device),
-        "retention": retention.measure(config, start, model, imgsz, device, our_side),
+        "retention": retention.measure(config, start, model, imgsz, device, our_side, tiling),
         "imgsz": imgsz,
         "settings": config.model_dump(mode="json"),
     }
-    if any(one["map50"] == 0 for one in figures.values()) and (small := sides.too_small(dataset, "train", imgsz)):
+    nothing = any(one["map50"] == 0 for one in figures.values())
+    if nothing and (small := sides.too_small(dataset, "train", imgsz, tiling and tiling["size"])):
         logs.say(f"validate: {small}")
     fullest = max(most(record["image_id"] for record in truth["annotations"]) for truth, _ in measured.values())
-    if fullest > config.max_det:
+    if not tiling and fullest > config.max_det:  # of each view so many can be found
         logs.say(
             f"validate: an image holds {fullest} objects, and no more than {config.max_det} can be found; "
             f"set validate.max_det to {2 * fullest}"
@@ -109,6 +112,8 @@ def main(config: Validate, run: Run, device: str, against: Path | None = None) -
     # Written last: a make target that exists means a finished stage.
     write_record(run.metrics, Metrics, record)
     line = f"{', '.join(f'{split} {_in_words(figures[split], config.conf)}' for split in figures)} -> {run.metrics}"
+    if tiling:
+        line = f"{line}; whole images through tiles of {tiling['size']} px"
     return line if against is None else f"{line}; {compare.main(run, Run(against))}"
 
 

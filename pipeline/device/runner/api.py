@@ -9,6 +9,7 @@ from .letterbox import prepare
 from .model import Model, read_output
 from .runtimes import RUNTIMES
 from .selftest import overlap
+from .tiles import merge, views
 
 __all__ = [
     "BENCH_SECONDS",
@@ -17,8 +18,10 @@ __all__ = [
     "Found",
     "Model",
     "Trouble",
+    "merge",
     "overlap",
     "prepare",
     "read_image",
     "read_output",
+    "views",
 ]

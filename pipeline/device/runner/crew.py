@@ -20,8 +20,9 @@ Seen = Tuple[str, "int | None", Any, Found]
 class Crew:
     """A model that works on as many images at once as there are threads: more a second than all threads on one image.
 
-    Frames of a video or a camera come one by one, and soon is better than many: they have all threads. `problems`
-    counts what was named on the screen and passed over.
+    Frames of a video or a camera come one by one, and soon is better than many: they have all threads. So do the tiles
+    of an image: while they are looked at, the next image is read. `problems` counts what was named on the screen and
+    passed over.
     """
 
     def __init__(
@@ -34,10 +35,12 @@ class Crew:
             return
         images = sum(isinstance(source, Path) for source in self.sources)
         # Frames are in a hurry, a GPU is one for all, and a single image has all threads to itself.
-        alone = one_by_one or images < len(self.sources) or spec["format"] == "engine"
-        self.size = 1 if alone else max(1, min(threads, images))
+        gpu, tiled = spec["format"] == "engine", bool(spec.get("tiles"))
+        alone = one_by_one or images < len(self.sources) or (gpu and not tiled)
+        self.size = 1 if alone else max(1, min(2 if tiled else threads, images))
         self.classes, self.bits = spec["classes"], spec["input"].get("bits")
-        self.model = Model(folder, spec, threads // self.size, self.size)
+        at_once = 1 if gpu else threads if tiled else self.size
+        self.model = Model(folder, spec, threads // at_once, at_once)
 
     def tell(self, problem: str) -> None:
         self.problems += 1

@@ -83,6 +83,9 @@ def main(about: str | None, arguments: list[str] | None = None) -> int:
     parser.add_argument("--draw", type=Path, metavar="FOLDER", help="write the images with boxes drawn")
     parser.add_argument("--show", action="store_true", help="in a window; q ends it")
     parser.add_argument("--threads", type=number, default=0, metavar="N", help="all cores if not given")
+    parser.add_argument(
+        "--tiles", choices=["on", "off"], default="on", help="off: large images as a whole, where model.json has tiles"
+    )
     parser.add_argument("--selftest", action="store_true", help="compare this device with where the model was made")
     parser.add_argument(
         "--bench", type=number, default=0, metavar="RUNS", help="measure instead of telling what is found"
@@ -115,6 +118,8 @@ def _do(folder: Path, options: argparse.Namespace) -> int:
     if options.selftest:
         Lines(None).put(f"{selftest(folder, spec, options.threads)}\n".encode())
         return 0
+    if options.tiles == "off":
+        spec["tiles"] = None
     if options.bench:
         measured = bench(folder, spec, options.sources, options.threads, options.bench)
         Lines(None).put(f"{json.dumps(measured)}\n".encode())

@@ -3,18 +3,23 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Sequence
 
 import numpy as np
 
 from .base import Found, Trouble, cores
 from .letterbox import prepare, to_original
 from .runtimes import load
+from .tiles import WHOLE_COUNTS, View, merge, views
 
 
 class Model:
-    """The model that `spec`, the content of model.json, describes; its file lies in `folder`."""
+    """The model that `spec`, the content of model.json, describes; its file lies in `folder`.
+
+    It has `threads` for an input, and takes `at_once` inputs at the same time: images, or tiles of one image.
+    """
 
     def __init__(self, folder: str | Path, spec: dict[str, Any], threads: int = 0, at_once: int = 1) -> None:
         path = Path(folder) / spec["model"]
@@ -25,6 +30,7 @@ class Model:
         self.spec, self.size = spec, spec["input"]["size"]
         self.thresholds = np.array([spec["thresholds"][name] for name in spec["classes"]])
         self.forward = load(path, spec, threads or len(cores()), at_once)
+        self.tiles, self.pool = spec.get("tiles"), ThreadPoolExecutor(at_once)
 
     def detect(self, image: Any) -> Found:
         """Objects in an image (height, width, 3; uint8, BGR), from the threshold of their class up."""
@@ -33,7 +39,24 @@ class Model:
 
     def detect_all(self, image: Any, lowest: float, every_label: bool = False) -> Found:
         """The same down to one score. `every_label`: a box may come with several classes, as average precision asks."""
-        return self.read(self.forward(prepare(image, self.spec["input"])), image.shape, lowest, every_label)
+        # A whole box below the score may tell that one above it is cut.
+        least = lowest / WHOLE_COUNTS if len(views(image.shape, self.tiles)) > 1 else lowest
+        [found] = self.look(image, least, (every_label,))
+        return found.only(found.scores > lowest)
+
+    def look(self, image: Any, lowest: float, kinds: Sequence[bool]) -> list[Found]:
+        """What is found from one pass, for each value of `every_label` in `kinds`. All views are looked at at once."""
+
+        def found_in(view: View) -> list[Found]:
+            left, top, right, bottom = view
+            part = image[top:bottom, left:right]
+            raw = self.forward(prepare(part, self.spec["input"]))
+            return [self.read(raw, part.shape, lowest, every_label) for every_label in kinds]
+
+        looked = views(image.shape, self.tiles)
+        if len(looked) == 1:
+            return found_in(looked[0])
+        return [merge(seen, looked, self.tiles) for seen in zip(*self.pool.map(found_in, looked))]
 
     def read(self, raw: Any, shape: tuple[int, ...], lowest: float, every_label: bool = False) -> Found:
         return read_output(raw, self.spec, shape, lowest, every_label)

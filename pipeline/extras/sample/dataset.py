@@ -1,4 +1,4 @@
-"""Draw sample data that needs no download: tiles of printed circuit boards with manufacturing defects.
+"""Draw sample data that needs no download: printed circuit boards, or tiles of them, with manufacturing defects.
 
 The six classes are those of the DeepPCB data set (Tang et al. 2019), but every image is drawn from the seed. A tile
 starts as a copper mask. Each defect adds or removes copper, and its box is where the mask changed, so labels are exact
@@ -15,49 +15,80 @@ import numpy as np
 
 from pipeline import files, logs, pixels
 from pipeline.extras.sample.defects import DRAW
-from pipeline.extras.sample.layout import Mask, Random, lay_out
+from pipeline.extras.sample.layout import Layout, Mask, Random, lay_out
 from pipeline.extras.sample.photograph import render
 
-FOLDER = Path("data/raw/sample")
+FOLDER, LARGE_FOLDER = Path("data/raw/sample"), Path("data/raw/sample-large")
 SPLITS = {"train": 240, "val": 40, "test": 80}
+LARGE_SPLITS = {"train": 24, "val": 6, "test": 12}
 CLASSES = tuple(DRAW)
 SIZE = 320
 SUPERSAMPLING = 2  # the layout is twice as large, so that edges are smooth
 MARGIN = 4  # pixels between a defect and its box, as in labels by people
 PLAIN_TILES = 0.08  # share of tiles without any defect
+DAMAGED_TILES = 0.5  # share of a board's tiles with one
 FEWEST_PIXELS = 40  # pixels of the layout that a visible defect changes at least
 BORDER = 12  # pixels of the layout in which no defect may lie
 
 Corners = tuple[float, float, float, float]
+Defect = tuple[str, list[float]]
 
 
-def main(seed: int = 0, folder: Path = FOLDER, splits: dict[str, int] | None = None) -> str:
-    """Draw the data set as JPEG images and one COCO JSON file per split. The same seed gives the same images."""
-    splits = splits or SPLITS
+def main(seed: int = 0, folder: Path | None = None, splits: dict[str, int] | None = None, large: bool = False) -> str:
+    """Draw the data set as JPEG images and one COCO JSON file per split. The same seed gives the same images.
+
+    `large` draws whole boards instead of tiles.
+    """
+    folder = folder or (LARGE_FOLDER if large else FOLDER)
+    splits = splits or (LARGE_SPLITS if large else SPLITS)
+    draw, one = (draw_board, "board") if large else (draw_tile, "tile")
     boxes = 0
     with files.new_folder(folder) as aside:
         (aside / "images").mkdir()
         (aside / "annotations").mkdir()
-        with logs.progress(description="sample: drawing", total=sum(splits.values()), unit="tile") as bar:
+        with logs.progress(description="sample: drawing", total=sum(splits.values()), unit=one) as bar:
             for number, (split, count) in enumerate(splits.items()):
-                coco = _empty_coco()
+                coco = _empty_coco(one)
                 for index in range(count):
-                    # One generator per tile: a longer split keeps the tiles of a shorter one.
-                    image, found = draw_tile(np.random.default_rng([seed, number, index]))
+                    # One generator per image: a longer split keeps the images of a shorter one.
+                    image, found = draw(np.random.default_rng([seed, number, index]))
                     name = f"{split}_{index:04d}.jpg"
                     (aside / "images" / name).write_bytes(pixels.jpeg(image, quality=92))
-                    _add(coco, index, name, found)
+                    _add(coco, index, name, image, found)
                     bar.update()
                 files.write_json(aside / "annotations" / f"{split}.json", coco)
                 boxes += len(coco["annotations"])
-    return f"{sum(splits.values())} tiles, {boxes} defects -> {folder}"
+    return f"{sum(splits.values())} {one}s, {boxes} defects -> {folder}"
 
 
-def draw_tile(rng: Random, size: int = SIZE) -> tuple[pixels.Image, list[tuple[str, list[float]]]]:
+def draw_tile(rng: Random, size: int = SIZE) -> tuple[pixels.Image, list[Defect]]:
     """Draw a BGR image; return it with its defects as (class, [x, y, width, height] in pixels)."""
     layout = lay_out(rng, size * SUPERSAMPLING)
-    defects: list[tuple[str, list[float]]] = []
     wanted = 0 if rng.random() < PLAIN_TILES else int(rng.integers(3, 8))
+    defects = _damage(rng, layout, size, wanted)
+    return render(rng, layout, (size, size)), defects
+
+
+def draw_board(rng: Random, columns: int = 8, rows: int = 6, size: int = 300) -> tuple[pixels.Image, list[Defect]]:
+    """Draw a board of so many tiles, each laid out by itself, some with one defect."""
+    side = size * SUPERSAMPLING
+    blank = np.zeros((rows * side, columns * side), np.uint8)
+    board = Layout(blank, blank.copy(), blank.copy(), blank.copy())
+    damaged = rng.random((rows, columns)) < DAMAGED_TILES
+    defects: list[Defect] = []
+    for row, column in np.ndindex(rows, columns):
+        tile = lay_out(rng, side)
+        for name, (x, y, w, h) in _damage(rng, tile, size, int(damaged[row, column])):
+            defects.append((name, [round(x + column * size, 2), round(y + row * size, 2), w, h]))
+        place = slice(row * side, (row + 1) * side), slice(column * side, (column + 1) * side)
+        for mask in ("copper", "pads", "holes", "legend"):
+            getattr(board, mask)[place] = getattr(tile, mask)
+    return render(rng, board, (columns * size, rows * size)), defects
+
+
+def _damage(rng: Random, layout: Layout, size: int, wanted: int) -> list[Defect]:
+    """Add so many defects to a layout of `size` pixels of the image, or as many as find a place."""
+    defects: list[Defect] = []
     taken: list[Corners] = []
     for _ in range(wanted):
         name = CLASSES[int(rng.integers(len(CLASSES)))]
@@ -71,7 +102,7 @@ def draw_tile(rng: Random, size: int = SIZE) -> tuple[pixels.Image, list[tuple[s
             taken.append(box)
             defects.append((name, [round(side, 2) for side in (box[0], box[1], box[2] - box[0], box[3] - box[1])]))
             break
-    return render(rng, layout, size), defects
+    return defects
 
 
 def _box_of(before: Mask, after: Mask, size: int) -> Corners | None:
@@ -91,17 +122,18 @@ def _near(box: Corners, other: Corners, gap: float = 4) -> bool:
     return box[0] < other[2] + gap and other[0] < box[2] + gap and box[1] < other[3] + gap and other[1] < box[3] + gap
 
 
-def _empty_coco() -> dict[str, Any]:
+def _empty_coco(one: str) -> dict[str, Any]:
     return {
-        "info": {"description": "Drawn printed-circuit-board tiles with defects", "version": "1"},
+        "info": {"description": f"Drawn printed-circuit-board {one}s with defects", "version": "1"},
         "images": [],
         "annotations": [],
         "categories": [{"id": index, "name": name} for index, name in enumerate(CLASSES, start=1)],
     }
 
 
-def _add(coco: dict[str, Any], image_id: int, name: str, defects: list[tuple[str, list[float]]]) -> None:
-    coco["images"].append({"id": image_id, "file_name": name, "width": SIZE, "height": SIZE})
+def _add(coco: dict[str, Any], image_id: int, name: str, image: pixels.Image, defects: list[Defect]) -> None:
+    height, width = image.shape[:2]
+    coco["images"].append({"id": image_id, "file_name": name, "width": width, "height": height})
     for label, bbox in defects:
         coco["annotations"].append(
             {

@@ -22,12 +22,13 @@ BOARDS = (  # BGR of bare board and of copper under the solder mask
 FINISHES = ((120, 190, 218), (190, 196, 196))  # BGR of gold and of tin
 
 
-def render(rng: Random, layout: Layout, size: int) -> NDArray[np.uint8]:
+def render(rng: Random, layout: Layout, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Photograph a layout as an image of (width, height)."""
     board, covered = (_colour(colour, rng.uniform(0.85, 1.15)) for colour in BOARDS[int(rng.integers(len(BOARDS)))])
     finish = _colour(FINISHES[int(rng.integers(len(FINISHES)))], rng.uniform(0.9, 1.05))
 
     def shrink(mask: Mask, blur: float = 0.5) -> Image:
-        small = cv2.resize(mask, (size, size), interpolation=cv2.INTER_AREA)
+        small = cv2.resize(mask, size, interpolation=cv2.INTER_AREA)
         soft: Image = cv2.GaussianBlur(small, (0, 0), blur).astype(np.float32)[..., None] / 255
         return soft
 
@@ -57,14 +58,14 @@ def _colour(bgr: tuple[int, int, int], gain: float = 1.0) -> Image:
 
 def _dirt(rng: Random, image: Image) -> Image:
     """Add dust and scratches, which lie on top and are not defects."""
-    size = image.shape[0]
-    veil = np.zeros((size, size), np.uint8)
+    size = image.shape[1], image.shape[0]
+    veil = np.zeros(image.shape[:2], np.uint8)
     for _ in range(int(rng.integers(2, 12))):
         cv2.circle(
-            veil, whole(rng.uniform(0, size, 2)), int(rng.integers(1, 3)), int(rng.integers(60, 160)), -1, cv2.LINE_AA
+            veil, whole(rng.uniform((0, 0), size)), int(rng.integers(1, 3)), int(rng.integers(60, 160)), -1, cv2.LINE_AA
         )
     for _ in range(int(rng.integers(0, 3))):
-        start = rng.uniform(0, size, 2)
+        start = rng.uniform((0, 0), size)
         cv2.line(veil, whole(start), whole(start + rng.normal(0, 40, 2)), int(rng.integers(30, 90)), 1, cv2.LINE_AA)
     weight: Image = veil.astype(np.float32)[..., None] / 255
     shade = np.float32(210 if rng.random() < 0.6 else 20)
@@ -74,8 +75,8 @@ def _dirt(rng: Random, image: Image) -> Image:
 
 def light(rng: Random, image: Image) -> Image:
     """Add uneven light: a gradient, a soft highlight, and a random exposure."""
-    axis = np.arange(image.shape[0], dtype=np.float32) / image.shape[0] - 0.5
-    u, v = axis[None, :], axis[:, None]
+    v, u = (np.arange(side, dtype=np.float32) / side - 0.5 for side in image.shape[:2])
+    u, v = u[None, :], v[:, None]
     angle = float(rng.uniform(0, 2 * np.pi))
     gain = 1 + float(rng.uniform(0, 0.5)) * (u * np.cos(angle) + v * np.sin(angle))
     centre = rng.uniform(-0.5, 0.5, 2)

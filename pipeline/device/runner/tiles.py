@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: AGPL-3.0-only
+"""A large image through several views: tiles that overlap and, for what is larger than their overlap, the whole image.
+
+Two boxes of one class from two views are one object if they agree where both views look: their intersection is at
+least `SAME` of their union. Before that, each is clipped to the view of the other if an inner edge cuts that other one,
+since the other view can have seen no more of it. So a part is recognised in the whole, and a small object on top of a
+large one stays: it does not agree with the part of the large one that its view sees. Two boxes of one view are never
+one object: the model told them apart.
+
+Of one object the whole box with the best score stays, and the cut ones are dropped. Where all are cut, they are joined.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Mapping, Sequence, Tuple
+
+import numpy as np
+
+from .base import Found
+
+View = Tuple[int, int, int, int]  # left, top, right, bottom, in pixels of the image
+SAME = 0.5  # share of the union
+WHOLE_COUNTS = 4  # a whole box wins over a cut one of up to so many times its score
+# A box this near to an inner edge is cut by it: how exactly models place edges, in shares of the tile and of the box.
+OF_TILE, OF_BOX = 0.01, 0.15
+
+
+def views(shape: Sequence[int], tiles: Mapping[str, Any] | None) -> list[View]:
+    """Tiles row by row, the last of a row or column moved inward; at the end the whole image, if `tiles` wants it.
+
+    `shape` is that of the image, height first. An image no larger than a tile has one view, itself.
+    """
+    height, width = shape[:2]
+    whole = (0, 0, width, height)
+    if not tiles or max(height, width) <= tiles["size"]:
+        return [whole]
+    size, step = tiles["size"], max(tiles["size"] - overlap(tiles), 1)
+    grid = [
+        (x, y, min(x + size, width), min(y + size, height))
+        for y in _starts(height, size, step)
+        for x in _starts(width, size, step)
+    ]
+    return [*grid, whole] if tiles["whole"] else grid
+
+
+def overlap(tiles: Mapping[str, Any]) -> int:
+    """Pixels that two neighbours share at least; an object no larger is whole in a tile."""
+    pixels: int = round(tiles["size"] * tiles["overlap"])
+    return pixels
+
+
+def _starts(side: int, size: int, step: int) -> list[int]:
+    number = max(0, -(-(side - size) // step)) + 1
+    return [max(0, min(index * step, side - size)) for index in range(number)]
+
+
+def merge(seen: Sequence[Found], looked: Sequence[View], tiles: Mapping[str, Any] | None) -> Found:
+    """What is in the image. `seen` has what each view found, in pixels of that view; `looked` is `views(...)`."""
+    if len(looked) == 1 or not tiles:
+        return seen[0]
+    parts = [
+        Found(one.corners + np.array([*view[:2], *view[:2]]), one.scores, one.classes)
+        for one, view in zip(seen, looked)
+    ]
+    if tiles["whole"]:  # small objects are the tiles' business: in the whole image they are a blur
+        sides = parts[-1].corners[:, 2:] - parts[-1].corners[:, :2]
+        parts[-1] = parts[-1].only(sides.max(axis=1, initial=0) > overlap(tiles))
+    view = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    windows = np.array(looked, float)
+    every = Found(
+        np.concatenate([part.corners for part in parts]),
+        np.concatenate([part.scores for part in parts]),
+        np.concatenate([part.classes for part in parts]),
+    )
+    cut = _cut(every.corners, windows[view], windows[:, 2:].max(axis=0), tiles["size"])
+    kept = _choose(every, cut, view, _agreeing(every, cut, view, windows))
+    return every.only(kept[np.argsort(-every.scores[kept], kind="stable")])
+
+
+def _cut(corners: Any, windows: Any, image: Any, size: int) -> Any:
+    """Whether an inner edge of its view cuts a box, (n,)."""
+    inner = np.concatenate([windows[:, :2] > 0, windows[:, 2:] < image], axis=1)
+    sides = corners[:, 2:] - corners[:, :2]
+    near = np.abs(corners - windows) <= OF_TILE * size + OF_BOX * np.concatenate([sides, sides], axis=1)
+    return (inner & near).any(axis=1)
+
+
+def _agreeing(every: Found, cut: Any, view: Any, windows: Any) -> list[dict[int, float]]:
+    """For each box the boxes of other views that are the same object, with intersection over union."""
+    partners: list[dict[int, float]] = [{} for _ in range(len(every))]
+    ends = np.searchsorted(view, np.arange(len(windows) + 1))
+    for a in range(len(windows)):
+        for b in a + 1 + np.flatnonzero(_meet(windows[a + 1 :], windows[a])):
+            ours = ends[a] + np.flatnonzero(_meet(every.corners[ends[a] : ends[a + 1]], windows[b]))
+            theirs = ends[b] + np.flatnonzero(_meet(every.corners[ends[b] : ends[b + 1]], windows[a]))
+            if len(ours) and len(theirs):
+                one = _clipped(every.corners[ours], windows[b], cut[theirs])
+                other = _clipped(every.corners[theirs], windows[a], cut[ours]).transpose(1, 0, 2)
+                iou = _iou(one, other)
+                iou *= every.classes[ours][:, None] == every.classes[theirs]
+                for i, j in zip(*np.nonzero(iou >= SAME)):
+                    partners[ours[i]][int(theirs[j])] = partners[theirs[j]][int(ours[i])] = float(iou[i, j])
+    return partners
+
+
+def _meet(boxes: Any, window: Any) -> Any:
+    return ((boxes[:, :2] < window[2:]) & (boxes[:, 2:] > window[:2])).all(axis=1)
+
+
+def _clipped(corners: Any, window: Any, where: Any) -> Any:
+    """(boxes, others, 4): each box as it is compared with each other one, clipped to its window `where` that is cut."""
+    inside = np.clip(corners, [*window[:2], *window[:2]], [*window[2:], *window[2:]])
+    return np.where(where[None, :, None], inside[:, None], corners[:, None])
+
+
+def _iou(one: Any, other: Any) -> Any:
+    shared = np.minimum(one[..., 2:], other[..., 2:]) - np.maximum(one[..., :2], other[..., :2])
+    common = np.prod(np.clip(shared, 0, None), axis=2)
+    areas = [np.prod(boxes[..., 2:] - boxes[..., :2], axis=2) for boxes in (one, other)]
+    return common / np.maximum(areas[0] + areas[1] - common, 1e-9)
+
+
+def _choose(every: Found, cut: Any, view: Any, partners: list[dict[int, float]]) -> Any:
+    """Indices of the boxes that stay. Joins cut boxes in place.
+
+    A whole box takes from each other view the one that fits best, which leaves it that of a neighbour that overlaps.
+    """
+    free = np.ones(len(every), bool)
+    kept = []
+    for i in np.argsort(-every.scores / np.where(cut, WHOLE_COUNTS, 1), kind="stable"):
+        if not free[i]:
+            continue
+        kept.append(i)
+        free[i] = False
+        taken: dict[int, tuple[float, int]] = {}
+        waiting = [i]
+        while waiting:
+            for j, iou in partners[waiting.pop()].items():
+                if free[j] and cut[j]:
+                    free[j] = False
+                    if cut[i] and WHOLE_COUNTS * every.scores[j] >= every.scores[i]:
+                        every.corners[i, :2] = np.minimum(every.corners[i, :2], every.corners[j, :2])
+                        every.corners[i, 2:] = np.maximum(every.corners[i, 2:], every.corners[j, 2:])
+                        waiting.append(j)
+                elif free[j] and not cut[i]:
+                    taken[view[j]] = max(taken.get(view[j], (0.0, j)), (iou * float(every.scores[j]), j))
+        free[[j for _, j in taken.values()]] = False
+    return np.array(kept, int)

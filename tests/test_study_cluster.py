@@ -1,0 +1,99 @@
+"""Trials on a real Ray cluster of two nodes, one of which is killed: none is lost, none counted twice."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from pipeline.errors import PipelineError
+from pipeline.study import cluster, results
+from pipeline.study.planning import Place
+from pipeline.study.trials import Trial
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    made = Place(tmp_path, tmp_path / "runs" / "studies" / "tiny")
+    made.study.mkdir(parents=True)
+    return made
+
+
+def trial(number: int) -> Trial:
+    sections = {"convert": {"source": "raw"}}
+    return Trial(f"key{number}", f"row{number}", ("share", 1.0), 0, "tiny", sections, (), 0, {})
+
+
+def test_without_ray_it_says_what_to_install(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(PipelineError, match=r"Ray is not installed; run .* -e '\.\[dev,cluster\]'"):
+        cluster.connect([trial(0)], place, cluster.SHARED, "cpu")
+
+
+@pytest.fixture
+def two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A head without cores, and two nodes with one each."""
+    ray = pytest.importorskip("ray", reason="Ray is not installed; .[cluster] has it")
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    for _ in range(2):
+        made.add_node(num_cpus=1)
+    monkeypatch.setenv("RAY_ADDRESS", made.address)
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+def stand_in(trial: dict[str, Any], where: tuple[str, str], name: str, device: str) -> dict[str, Any]:
+    """Play a trial: the first attempt of the first two says where it runs, and waits at the gate."""
+    import ray
+
+    folder = Path(where[1])
+    tried = folder / f"{trial['key']}.tried"
+    with tried.open("a") as file:
+        file.write(".")
+    if trial["key"] in ("key0", "key1") and tried.read_text() == ".":
+        with (folder / "arrived").open("w") as arrived:
+            arrived.write(f"{trial['key']} {ray.get_runtime_context().get_node_id()}\n")
+        (folder / "gate").open().read()
+    return {"key": trial["key"], "map50_95": 0.5}
+
+
+def test_a_lost_node_loses_no_trial(two_nodes: Any, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    import cloudpickle
+
+    for name in ("arrived", "gate"):
+        os.mkfifo(place.study / name)
+    lost = []
+
+    def kill() -> None:
+        arrived: dict[str, str] = {}
+        while len(arrived) < 2:  # opened again for each that writes
+            arrived |= dict(line.split() for line in (place.study / "arrived").read_text().splitlines())
+        [node] = [node for node in two_nodes.worker_nodes if node.node_id == arrived["key0"]]
+        two_nodes.remove_node(node, allow_graceful=False)
+        lost.append("key0")
+        (place.study / "gate").write_text("open")
+
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the nodes do not have the tests
+    monkeypatch.setattr(cluster, "one", stand_in)
+    waiting = [trial(number) for number in range(5)]
+    assert cluster.connect(waiting, place, cluster.SHARED, "cpu") == 2
+    killer = Thread(target=kill, daemon=True)
+    killer.start()
+    for done, line in cluster.run(waiting, place, cluster.SHARED, "cpu"):
+        assert not isinstance(line, PipelineError), line
+        assert line["key"] == done.key and results.append(place.results, line)
+    killer.join()
+    assert sorted(results.read(place.results)) == [one.key for one in waiting]
+    tried = {path.stem: len(path.read_text()) for path in place.study.glob("*.tried")}
+    assert tried == {one.key: 2 if one.key in lost else 1 for one in waiting}

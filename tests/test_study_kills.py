@@ -1,0 +1,133 @@
+"""Kill a study at random moments: no trial is lost, none is counted twice, and no two processes work on one.
+
+The make of a trial is played by a shell script that takes a moment; folders, locks, lines and the order are real.
+`benchmarks/study_kills.py` does the same with real trainings.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.run import Run
+from pipeline.study import figures, folders, local, results
+from pipeline.study.planning import Place
+from pipeline.study.trials import Trial
+
+KILLS = 20
+# A second one in the same folder would find `busy` and a process that works. One that was killed leaves a folder, and
+# perhaps a zombie.
+MAKE = """
+echo $$ > pid
+if [ -s busy/pid ] && ps -o stat= -p $(cat busy/pid) | grep -qv Z; then echo clash >> ../../../../clashes; fi
+mkdir -p busy; echo $$ > busy/pid
+sleep 0.05
+echo made >> made
+rm -r busy
+"""
+
+
+def play(monkeypatch: pytest.MonkeyPatch) -> None:
+    def make(folder: Path, name: str, targets: Sequence[str], lock: int, **_: Any) -> None:
+        process = subprocess.Popen(["sh", "-c", MAKE], cwd=folder, pass_fds=[lock], start_new_session=True)
+        assert process.wait() == 0
+
+    monkeypatch.setattr(folders, "make", make)
+    monkeypatch.setattr(folders, "prepare", lambda *_, **__: Path("nowhere"))
+
+    def make_trial(project: Path, folder: Path, *_: Any) -> Run:
+        (folder / "runs").mkdir(exist_ok=True)
+        return Run(folder / "runs" / "x")
+
+    monkeypatch.setattr(folders, "make_trial", make_trial)
+    monkeypatch.setattr(figures, "of", lambda run: {"map50_95": 0.5, "drawn": [0.5]})
+
+
+def planned() -> list[Trial]:
+    sections = {"convert": {"source": "raw"}}
+    return [
+        Trial(f"key{row}{seed}", f"row{row}", ("share", 0.5), seed, "x", sections, (), 1, {"split_seed": 0})
+        for seed in range(10)
+        for row in range(4)
+    ]
+
+
+def study(place: Place, jobs: int) -> None:
+    """What `stage` does, in a process of its own."""
+    done = results.read(place.results)
+    waiting = [trial for trial in planned() if trial.key not in done]
+    for _, line in local.run(waiting, place, jobs, ""):
+        assert isinstance(line, dict)
+        results.append(place.results, line)
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_kills_lose_nothing_and_count_nothing_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int) -> None:
+    play(monkeypatch)
+    place, rng = Place(tmp_path, tmp_path / "study"), random.Random(jobs)
+    context, kills = multiprocessing.get_context("fork"), 0
+    while True:
+        process = context.Process(target=study, args=(place, jobs))
+        process.start()
+        process.join(rng.uniform(0.01, 0.3) if kills < KILLS else None)
+        if process.exitcode is not None:
+            assert process.exitcode == 0
+            if kills >= KILLS:
+                break
+            place.results.unlink()  # it was done before its last kill: from the folders alone, and killed again
+        process.kill()
+        process.join()
+        kills += 1
+        if kills % 2:  # a power cut takes the makes too
+            for path in place.study.glob("trials/*/*/*/pid"):
+                with suppress(ProcessLookupError, ValueError):
+                    os.killpg(int(path.read_text()), signal.SIGKILL)
+    lines = [json.loads(line) for line in place.results.read_text().splitlines()]
+    assert sorted(line["key"] for line in lines) == sorted(trial.key for trial in planned())
+    assert not (tmp_path / "study" / "clashes").exists()
+    made = [len(path.read_text().splitlines()) for path in place.study.glob("trials/*/*/*/made")]
+    # Of the trials that a kill met, one may run again: `made` was written and the line was not yet.
+    assert len(made) == len(planned()) and sum(made) <= len(planned()) + kills * jobs
+
+
+def test_a_trial_that_another_process_works_on_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    play(monkeypatch)
+    place = Place(tmp_path, tmp_path / "study")
+    context = multiprocessing.get_context("fork")
+    both = [context.Process(target=study, args=(place, 2)) for _ in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]
+    made = [path.read_text() for path in place.study.glob("trials/*/*/*/made")]
+    assert made == ["made\n"] * len(planned())  # the second finds the line of the first
+    assert not (tmp_path / "study" / "clashes").exists()
+
+
+def test_a_trial_that_fails_is_told_and_the_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    play(monkeypatch)
+    from pipeline.errors import PipelineError
+
+    whole = folders.make
+
+    def make(folder: Path, *arguments: Any, **options: Any) -> None:
+        if "row2" in folder.parts and "seed3" in folder.parts:
+            raise PipelineError("the loss became NaN")
+        whole(folder, *arguments, **options)
+
+    monkeypatch.setattr(folders, "make", make)
+    place = Place(tmp_path, tmp_path / "study")
+    found = list(local.run(planned(), place, 2, ""))
+    failed = [trial.key for trial, line in found if isinstance(line, PipelineError)]
+    assert failed == ["key23"] and len(found) == len(planned())
