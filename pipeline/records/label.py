@@ -52,8 +52,8 @@ class Next(Record):
     pool: str
     model: LabelModel
     calibration: dict[str, Any]
-    """Points of the curves from score to the share of boxes that are right (IoU `0.5`) and exact (`0.75`) on val, objects
-    without any box for each with one, and how many images and boxes of val there were."""
+    """Points of the curves from score to the share of boxes that are right (IoU `0.5`) and exact (`0.75`) on val,
+    objects without any box for each with one, and how many images and boxes of val there were."""
     threshold: Number
     """Score of the model from which a box is drawn beforehand; calibrated scores rise with it."""
     sure: Number
