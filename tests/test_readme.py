@@ -13,6 +13,7 @@ import yaml
 from conftest import ROOT
 
 from pipeline.config.experiment import Config
+from pipeline.config.study import Study
 from pipeline.options import OTHERS, STAGES
 
 PAGES = [ROOT / "README.md", ROOT / ".github" / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -84,7 +85,11 @@ def test_yaml_in_the_documentation_is_a_config() -> None:
     blocks = [block for text in TEXTS.values() for block in re.findall(r"^ *```yaml\n(.*?)```", text, re.S | re.M)]
     assert len(blocks) > 2
     for block in blocks:
-        Config.model_validate({"convert": {"source": "x"}, **yaml.safe_load(textwrap.dedent(block))})
+        keys = yaml.safe_load(textwrap.dedent(block))
+        if "rows" in keys:
+            Study.model_validate(keys)
+        else:
+            Config.model_validate({"convert": {"source": "x"}, **keys})
 
 
 # --- Figures: those of benchmarks come from the files that the benchmarks wrote --------------------------
