@@ -21,8 +21,10 @@ except ImportError:  # Windows
 def of(run: Run) -> Iterator[None]:
     """Hold the folder of the run itself, so that no file stays behind. Raises PipelineError where another holds it.
 
-    File systems that cannot lock a folder go without.
+    File systems that cannot lock a folder go without. A folder that was made for the lock goes again if nothing was
+    written into it.
     """
+    made = [folder for folder in (run.root, run.root.parent) if not folder.exists()]
     run.root.mkdir(parents=True, exist_ok=True)
     folder = os.open(run.root, os.O_RDONLY) if fcntl else None
     try:
@@ -39,6 +41,9 @@ def of(run: Run) -> Iterator[None]:
     finally:
         if folder is not None:
             os.close(folder)
+        with suppress(OSError):  # not empty
+            for empty in made:
+                empty.rmdir()
 
 
 @contextmanager

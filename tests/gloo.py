@@ -26,7 +26,7 @@ class TwoProcesses(PhaseTrainer):
         def on_a_cpu(model: Any, device_ids: Any, **settings: Any) -> Any:
             return whole(model, **settings)
 
-        torch.nn.parallel.DistributedDataParallel = on_a_cpu  # type: ignore[assignment,misc]  # no device has a number
+        torch.nn.parallel.DistributedDataParallel = on_a_cpu  # no device has a number
 
     def save_model(self) -> bool:
         with (self.folder.path / "writers.txt").open("a") as file:

@@ -67,8 +67,8 @@ def test_mistakes(project: Path, arguments: tuple[str, ...], said: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("report", "--workers", "2"), "report: --workers has no effect on this stage, only on augment, convert, starter-weights, train"),
-        (("convert", "--device", "cpu"), "convert: --device has no effect on this stage, only on inspect, starter-weights, train, validate"),
+        (("report", "--workers", "2"), "report: --workers has no effect on this stage, only on augment, convert, label, starter-weights, train"),
+        (("convert", "--device", "cpu"), "convert: --device has no effect on this stage, only on inspect, label, rank, starter-weights, study, train, validate"),
     ],
 )  # fmt: skip
 def test_an_option_without_effect_is_named(project: Path, arguments: tuple[str, ...], said: str) -> None:

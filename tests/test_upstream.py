@@ -38,6 +38,7 @@ READ = {
     "albumentations.core.label_manager.LabelManager": "process_field",
     "albumentations.core.type_definitions.Targets": "BBOXES",
     "albumentations.core.utils.DataProcessor": "label_manager",
+    "fiftyone.core.view.DatasetView": "_stages",
     "fiftyone.core.dataset.Dataset": "_doc _sample_collection add_sample_field app_config info persistent slug",
     "fiftyone.core.labels.Detection": "to_dict",
     "fiftyone.core.odm.dataset.DatasetDocument": "id",

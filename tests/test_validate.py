@@ -22,6 +22,7 @@ from pipeline.files import read_json, sha256
 from pipeline.metrics.coco import evaluate
 from pipeline.pixels import jpeg, read
 from pipeline.run import Run
+from pipeline.upstream import checkpoints
 from pipeline.validate import cost, retention
 
 
@@ -246,9 +247,8 @@ def test_retention(trained: Trained, copy_of: Callable[[Run], Run], tmp_path: Pa
     assert (forgotten["images_of"], forgotten["images"]) == (str(config.retention), 1)
     assert {name: row["after"] for name, row in forgotten["classes"].items()} == {"person": None, "bus": None}
     shutil.copy(COCO_WEIGHTS, run.model)
-    (run.dataset / "data.yaml").write_text(
-        "val: images/val\nnames: " + json.dumps({0: "person", **{n: f"other {n}" for n in range(1, 80)}}) + "\n"
-    )
+    names = checkpoints.load(COCO_WEIGHTS)[0].names
+    (run.dataset / "data.yaml").write_text(f"val: images/val\nnames: {json.dumps(names)}\n")
     validate.main(config, run, "cpu")
     sets = read_json(run.metrics)["retention"]["sets"]
     assert [one["images_of"] for one in sets] == ["val", str(config.retention)]

@@ -18,17 +18,23 @@ from typing import Any
 from pipeline import parallel
 from pipeline.export import bundle
 
-CHILD = """
+CHILD = '''
 import json, runpy, sys
 absent = set(json.load(sys.stdin))
-class Absent:
+class Present:
+    """Finds what the finders find, but for absent modules: so those look as if they were not installed."""
+    def __init__(self, finders):
+        self.finders = finders
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in absent:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-sys.meta_path.insert(0, Absent())
+        if name.partition(".")[0] not in absent:
+            return next(filter(None, (finder.find_spec(name, path, target) for finder in self.finders)), None)
+    def find_distributions(self, *context):
+        for finder in self.finders:
+            yield from getattr(finder, "find_distributions", lambda *context: ())(*context)
+sys.meta_path[:] = [Present(list(sys.meta_path))]
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
-"""
+'''
 CV2 = "cv2"  # several distributions provide it
 
 

@@ -19,7 +19,7 @@ from pipeline.train.source import Source
 # As in the Makefile's TRAIN_CODE: a training that other code began starts again.
 SHARED = ("boxes", "files", "history", "parallel", "pixels", "sides")
 UPSTREAM = ("__init__", "checkpoints", "environment", "loader", "unfit")
-RECORDS = ("__init__", "base", "coco", "metrics", "receipt", "training")
+RECORDS = ("__init__", "base", "coco", "metrics", "receipt", "tile_account", "training")
 METRICS = ("__init__", "bootstrap", "iou", "matching", "precision_recall")
 CODE = (
     *sorted(Path(__file__).parent.glob("*.py")),
