@@ -1,6 +1,6 @@
 """Kill a study with SIGKILL at random moments, start it again each time, and see what it comes to.
 
-python benchmarks/study_kills.py --kills 20 > benchmarks/study/kills.md      (half an hour on two free cores)
+python benchmarks/study_kills.py --kills 20 > benchmarks/study/kills.md
 
 The study is of the drawn sample: two rows, two shares, two seeds, real trainings of a few steps. One that nobody
 disturbs comes first. Every second kill takes the study alone, whose trial then runs on by itself; the others take

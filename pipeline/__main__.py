@@ -134,7 +134,7 @@ def _run(given: argparse.Namespace) -> str:
         params.main(config, run, given.against)
         return ""
     # The App stays open for hours, and writes nothing into the run that another command reads.
-    with nullcontext() if given.command == "inspect" else lock.of(run):
+    with nullcontext() if given.command in ("inspect", "label") else lock.of(run):
         return STAGE_CALLS[given.command](config, run, given)
 
 
@@ -198,11 +198,15 @@ def _label(config: Config, run: Run, given: argparse.Namespace) -> str:
 
     if given.save:
         return tools.save(run, given.tool, given.all) if given.tool else correct.save(run, given.all)
-    said = stage.main(config.label, config.convert.source, run, config.seed, given.device, given.workers)
-    if given.no_app and not given.tool:
+    with lock.of(run):
+        said = stage.main(config.label, config.convert.source, run, config.seed, given.device, given.workers)
+        if given.tool:
+            logs.say(f"label: {said}")
+            return tools.lay_out(run, given.tool)
+    if given.no_app:
         return said
     logs.say(f"label: {said}")
-    return tools.lay_out(run, given.tool) if given.tool else correct.main(run, given.port)
+    return correct.main(run, given.port)
 
 
 STAGE_CALLS: dict[str, Callable[[Config, Run, argparse.Namespace], str]] = {

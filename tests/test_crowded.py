@@ -116,6 +116,6 @@ def test_the_headline_the_record_and_the_report_give_both_figures(
     del metrics["splits"]["test"]
     write_record(run.metrics, metrics_record.Metrics, metrics)
     report.main(Report(), run)
-    page = run.report.read_text()
+    page = (run.report / "index.html").read_text(encoding="utf-8")
     assert "With COCO's limit of 100 per image and class: mAP50-95" in page and "AR, all counted" in page
     assert "AR100</th>" not in page

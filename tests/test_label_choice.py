@@ -139,6 +139,14 @@ def test_calibrated_scores_are_right_as_often_as_they_say() -> None:
     assert trust.unseen == 0
 
 
+def test_a_higher_score_never_counts_for_less() -> None:
+    rng = np.random.default_rng(0)
+    scores, hits = np.linspace(1, 0.01, 400), rng.uniform(size=400) < 0.5  # shares of bins rise and fall
+    points, shares = belief._curve(scores, hits)
+    assert (np.diff(points) > 0).all() and (np.diff(shares) >= 0).all() and len(points) < 15
+    assert shares[1:] @ np.diff(points, prepend=0)[1:] == pytest.approx(0.5, abs=0.1)
+
+
 def test_objects_without_a_box_are_expected_again() -> None:
     seen, labels = simulated(400, 1, missing=0.5)
     trust = belief.of(seen, labels, 1)

@@ -14,7 +14,7 @@ import pytest
 from batches import MODEL, batch
 from conftest import settings
 
-from pipeline import convert, formats, labels, options
+from pipeline import convert, formats, labels, lock, options
 from pipeline.__main__ import main
 from pipeline.boxes import Box
 from pipeline.config.experiment import Config
@@ -279,7 +279,8 @@ def test_from_the_command_line_with_paths_as_people_have_them(
     batch(tiles, run, Path("data/raw/more"))
     tools.lay_out(run, "coco")
     correct(run.label / "coco", "coco")
-    assert main(["label", "--config", "tiny.yaml", "--save", "--as", "coco"]) == 0
+    with lock.of(run):  # a training of hours is no reason to wait
+        assert main(["label", "--config", "tiny.yaml", "--save", "--as", "coco"]) == 0
     assert "1 deleted) -> data/labels/tiny.json; review it" in capsys.readouterr().out
     assert [image.file for image in saved(run).images] == ["data/raw/more/some é/train_0000.jpg"]
     assert main(["convert", "--config", "tiny.yaml"]) == 0

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import IMGSZ, Trained, pipeline_process
+from conftest import IMGSZ, pipeline_process
 from pydantic import ValidationError
 
-from pipeline import rank
+from pipeline import convert, rank
+from pipeline.config.data import Convert
 from pipeline.config.rank import Rank
 from pipeline.config.training import Train
 from pipeline.errors import WeightsError
 from pipeline.records import base, ranking
 from pipeline.run import Run
+from pipeline.upstream import environment
+
+
+@pytest.fixture
+def converted(source: Path, run: Run) -> Run:
+    convert.main(Convert(source=source), run, 0)
+    return run
 
 
 def of(run: Run, *weights: str, **more: Any) -> ranking.Ranking:
@@ -26,10 +33,9 @@ def of(run: Run, *weights: str, **more: Any) -> ranking.Ranking:
     return ranking.read(run)
 
 
-def test_a_trained_model_comes_before_random_weights(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
-    run = copy_of(trained.run)
-    record = of(run, "yolo26n.yaml", str(run.model))
-    assert {source["weights"]["name"] for source in record["sources"]} == {"yolo26n.yaml", str(run.model)}
+def test_two_sources_in_their_order(converted: Run, start: Path) -> None:
+    record = of(converted, "yolo26n.yaml", str(start))
+    assert {source["weights"]["name"] for source in record["sources"]} == {"yolo26n.yaml", str(start)}
     assert [source["place"] for source in record["sources"]] == sorted(source["place"] for source in record["sources"])
     for source in record["sources"]:
         assert source["layers"] == [4, 6, 10] and source["depth"] is not None
@@ -38,23 +44,23 @@ def test_a_trained_model_comes_before_random_weights(trained: Trained, copy_of: 
         assert list(source["per_class"])  # each class, and background
     assert sum(record["boxes"].values()) > 0
     base.adapter(ranking.Ranking).validate_python(record)
-    before = json.loads(run.ranking.read_text())
-    of(run, "yolo26n.yaml", str(run.model))
-    again = json.loads(run.ranking.read_text())
+    before = json.loads(converted.ranking.read_text())
+    of(converted, "yolo26n.yaml", str(start))
+    again = json.loads(converted.ranking.read_text())
     for kept in (before, again):
         for source in kept["sources"]:
             del source["seconds"]
     assert again == before
 
 
-def test_without_a_list_it_looks_at_the_config_s_own_weights(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
-    run = copy_of(trained.run)
-    (source,) = of(run, layers=False)["sources"]
+def test_without_a_list_it_looks_at_the_config_s_own_weights(converted: Run) -> None:
+    (source,) = of(converted, layers=False)["sources"]
     assert (source["weights"]["name"], source["weights"]["sha256"], source["depth"]) == ("yolo26n.yaml", None, None)
     assert source["place"] == 1
 
 
 def broken(folder: Path, start: Path) -> dict[str, Path]:
+    environment.prepare()
     (folder / "text.pt").write_text("no weights")
     checkpoint = torch.load(start, map_location="cpu", weights_only=False)
     model = checkpoint.get("ema") or checkpoint["model"]
@@ -73,14 +79,11 @@ def broken(folder: Path, start: Path) -> dict[str, Path]:
         ("notes.txt", "rank.weights: notes.txt: not weights; put"),
     ],
 )
-def test_what_cannot_be_ranked(
-    name: str, said: str, trained: Trained, copy_of: Callable[[Run], Run], start: Path, tmp_path: Path
-) -> None:
-    run = copy_of(trained.run)
+def test_what_cannot_be_ranked(name: str, said: str, converted: Run, start: Path, tmp_path: Path) -> None:
     path = broken(tmp_path, start)[name] if name in ("text", "nan") else name
     with pytest.raises(WeightsError, match=re.escape(said)) as error:
-        of(run, str(path))
-    assert "\n" not in str(error.value) and not run.ranking.exists()
+        of(converted, str(path))
+    assert "\n" not in str(error.value) and not converted.ranking.exists()
 
 
 @pytest.mark.parametrize("weights", [["a.pt", "a.pt"], [""], "a.pt"])
@@ -89,12 +92,11 @@ def test_a_list_that_makes_no_sense(weights: Any) -> None:
         Rank(weights=weights)
 
 
-def test_the_command_line_says_what_came_out(trained: Trained, copy_of: Callable[[Run], Run], tmp_path: Path) -> None:
-    run = copy_of(trained.run)
-    (tmp_path / f"{run.name}.yaml").write_text(
+def test_the_command_line_says_what_came_out(converted: Run, tmp_path: Path) -> None:
+    (tmp_path / f"{converted.name}.yaml").write_text(
         f"convert: {{source: x}}\ntrain: {{imgsz: {IMGSZ}}}\nrank: {{weights: [yolo26n.yaml]}}\n"
     )
-    done = pipeline_process("rank", "--config", f"{run.name}.yaml", "--device", "cpu", cwd=tmp_path)
+    done = pipeline_process("rank", "--config", f"{converted.name}.yaml", "--device", "cpu", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert re.search(r"^  yolo26n.yaml  2: 0\.\d{3}  4: .*  freeze: \d+$", done.stdout, re.M)
     assert done.stdout.splitlines()[-1].startswith("rank: yolo26n.yaml first of 1, freeze at most ")

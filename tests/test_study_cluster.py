@@ -64,25 +64,27 @@ def stand_in(trial: dict[str, Any], where: tuple[str, str], name: str, device: s
     if trial["key"] in ("key0", "key1") and tried.read_text() == ".":
         with (folder / "arrived").open("w") as arrived:
             arrived.write(f"{trial['key']} {ray.get_runtime_context().get_node_id()}\n")
-        (folder / "gate").open().read()
+        with (folder / "gate").open("rb", buffering=0) as gate:
+            gate.read(1)
     return {"key": trial["key"], "map50_95": 0.5}
 
 
 def test_a_lost_node_loses_no_trial(two_nodes: Any, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    import cloudpickle
+    from ray import cloudpickle
 
     for name in ("arrived", "gate"):
         os.mkfifo(place.study / name)
-    lost = []
+    lost: list[str] = []
+    gate = os.open(place.study / "gate", os.O_RDWR)
 
     def kill() -> None:
-        arrived: dict[str, str] = {}
-        while len(arrived) < 2:  # opened again for each that writes
-            arrived |= dict(line.split() for line in (place.study / "arrived").read_text().splitlines())
+        # Opened to read and write, a pipe neither waits for the other side nor ends with it.
+        with os.fdopen(os.open(place.study / "arrived", os.O_RDWR)) as lines:
+            arrived = dict(lines.readline().split() for _ in range(2))
         [node] = [node for node in two_nodes.worker_nodes if node.node_id == arrived["key0"]]
         two_nodes.remove_node(node, allow_graceful=False)
         lost.append("key0")
-        (place.study / "gate").write_text("open")
+        os.write(gate, b"." * 8)  # one for each that waits, the lost worker too if it still does
 
     cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the nodes do not have the tests
     monkeypatch.setattr(cluster, "one", stand_in)
@@ -94,6 +96,7 @@ def test_a_lost_node_loses_no_trial(two_nodes: Any, place: Place, monkeypatch: p
         assert not isinstance(line, PipelineError), line
         assert line["key"] == done.key and results.append(place.results, line)
     killer.join()
+    os.close(gate)
     assert sorted(results.read(place.results)) == [one.key for one in waiting]
     tried = {path.stem: len(path.read_text()) for path in place.study.glob("*.tried")}
     assert tried == {one.key: 2 if one.key in lost else 1 for one in waiting}

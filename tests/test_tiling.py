@@ -353,6 +353,20 @@ def test_other_tiffs_are_decoded_as_a_whole(tmp_path: Path, compression: str) ->
         assert (image.read(3, 4, 20, 30) == pixels.read(tmp_path / "a.tif")[4:34, 3:23]).all()
 
 
+def test_a_damaged_tiff_is_told_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    picture = np.random.default_rng(9).integers(0, 255, (600, 500, 3), dtype=np.uint8)
+    tifffile.imwrite(path, picture, photometric="rgb", compression="zlib", rowsperstrip=16)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4000] + bytes(2000) + whole[6000:])
+    with windows.open_image(path) as image, pytest.raises(DataError, match=r"a.tif: damaged \(.*\); replace it"):
+        image.read(0, 0, 500, 600)
+    path.write_bytes(b"II*\0" + bytes(300))  # neither tifffile nor OpenCV makes sense of it
+    unread = pytest.raises(DataError, match="OpenCV cannot decode it")
+    with pytest.warns(match="read as a whole"), unread, windows.open_image(path):
+        pass
+
+
 # --- Choices and bad input ------------------------------------------------------------------------
 
 

@@ -1,7 +1,7 @@
 """What to label next: `label/next.json`. The first image is the one to label first.
 
 Boxes are `[x, y, width, height]` in pixels of the upright image, from its upper left corner. Scores are calibrated: of
-boxes with 0.7, 7 in 10 show an object of that class, as far as val can tell.
+boxes with `0.7`, seven in ten show an object of that class, as far as val can tell.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class Next(Record):
     pool: str
     model: LabelModel
     calibration: dict[str, Any]
-    """Points of the curves from score to the share of boxes that are right (IoU 0.5) and exact (0.75) on val, objects
-    without any box for each with one, and how many images and boxes of val there were."""
+    """Points of the curves from score to the share of boxes that are right (IoU `0.5`) and exact (`0.75`) on val,
+    objects without any box for each with one, and how many images and boxes of val there were."""
     threshold: Number
     """Score of the model from which a box is drawn beforehand; calibrated scores rise with it."""
     sure: Number

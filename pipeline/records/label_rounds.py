@@ -11,14 +11,14 @@ class OnPool(Record):
 
     images: int
     right: int
-    """Boxes that found an object of their class, at an IoU of 0.5."""
+    """Boxes that found an object of their class, at an IoU of `0.5`."""
     wrong: int
     missed: int
     f1: Number | None
     interval: Interval | None
     """Of F1, from resampling the images; null with fewer than five."""
     untouched: Number | None
-    """Share of the boxes that a person left as they were, at an IoU of 0.75."""
+    """Share of the boxes that a person left as they were, at an IoU of `0.75`."""
 
 
 class Round(Record):

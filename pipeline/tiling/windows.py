@@ -6,6 +6,7 @@ which takes three bytes a pixel.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 import tifffile
 
 from pipeline import pixels
+from pipeline.errors import DataError
 from pipeline.pixels import Image
 
 # Compressions of TIFF 6.0 and its supplement that need no further package: none, and both numbers of Deflate.
@@ -89,7 +91,10 @@ class TiffWindows(Windows):
         """Return one tile or strip of the file. A tile that was never written is black."""
         file = self._page.parent.filehandle
         file.seek(self._page.dataoffsets[index])
-        segment = self._page.decode(file.read(self._page.databytecounts[index]), index)[0]
+        try:
+            segment = self._page.decode(file.read(self._page.databytecounts[index]), index)[0]
+        except Exception as error:  # zlib.error, or what else tifffile's decoders raise
+            raise DataError(f"{file.path}: damaged ({error}); replace it") from None
         if segment is None:
             return np.zeros((*self._page.chunks[:2], self._page.samplesperpixel), np.uint8)
         decoded: Image = segment[0]
@@ -99,12 +104,26 @@ class TiffWindows(Windows):
 @contextmanager
 def open_image(path: Path) -> Iterator[Windows]:
     """Open an image of a data set that `convert` wrote. Raises DataError if it cannot be decoded."""
-    if path.suffix.lower() in (".tif", ".tiff"):
-        with tifffile.TiffFile(path) as file:
-            if _in_parts(file.pages[0]):
-                yield TiffWindows(file.pages[0])
-                return
-    yield Windows(pixels.read(path))
+    file = _tiff_in_parts(path) if path.suffix.lower() in (".tif", ".tiff") else None
+    if file is None:
+        yield Windows(pixels.read(path))
+        return
+    with file:
+        yield TiffWindows(file.pages[0])
+
+
+def _tiff_in_parts(path: Path) -> Any:
+    """Return the open file if it can be decoded in parts, else None: OpenCV may read what tifffile cannot."""
+    file = None
+    try:
+        file = tifffile.TiffFile(path)
+        if _in_parts(file.pages[0]):
+            return file
+    except Exception as error:  # what a damaged directory raises is not documented
+        warnings.warn(f"{path}: {error}; read as a whole", stacklevel=1)
+    if file is not None:
+        file.close()
+    return None
 
 
 def _in_parts(page: Any) -> bool:

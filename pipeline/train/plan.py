@@ -70,6 +70,8 @@ def _phase(config: Train, recipe: Recipe, source: Source, run: Run, number: int)
     _check_rates(phase, recipe.rate(phase), frozen, source.model, where)
     if phase.patience is not None and config.args.get("val") is False:
         raise ConfigError(f"{where}.patience: needs `val`; remove `val: false` from train.args")
+    if config.precision == "bf16" and config.args.get("distill_model"):
+        raise ConfigError("train.precision: bf16 does not work with train.args.distill_model; write auto or fp32")
     cache = None
     if cut := cached_layers(config, phase, frozen):
         arguments.check_cached(config.args)

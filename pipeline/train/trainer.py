@@ -163,7 +163,10 @@ def set_precision(trainer: PhaseTrainer, model: Any) -> None:
     if record.is_file():
         chosen = files.read_json(record)
     else:
-        chosen = precision.choose(trainer.plan.precision, model, trainer.batch_size, trainer.args.imgsz)
+        wanted = trainer.plan.precision
+        chosen = precision.choose(wanted, model, trainer.batch_size, trainer.args.imgsz)
+        if wanted == "auto" and trainer.args.distill_model:
+            chosen = {"value": "fp32", "reason": "a teacher's features are compared in 32 bits"}
         if RANK in {-1, 0}:
             files.write_json(record, chosen)
     if chosen["value"] == "bf16":

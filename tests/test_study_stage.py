@@ -1,0 +1,113 @@
+"""A whole study with its folders, images, lines and page; convert and augment are real, and trainings are played.
+
+`test_study.py` has a study with real trainings.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from test_study_page import lines_of, study_of
+
+from pipeline import augment, convert, study
+from pipeline.boxes import YoloDataset
+from pipeline.config.loading import load
+from pipeline.extras.sample import dataset as sample
+from pipeline.run import Run
+from pipeline.study import figures, folders
+
+Start = Callable[..., list[dict[str, Any]]]
+
+
+@pytest.fixture
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
+    """Run a study of drawn tiles, 12 to train on, and return its lines."""
+    monkeypatch.chdir(tmp_path)
+    sample.main(seed=1, folder=tmp_path / "raw", splits={"train": 12, "val": 3, "test": 3})
+    (tmp_path / "configs").mkdir()
+    base = {"convert": {"source": "raw"}, "train": {"imgsz": 64, "batch": 4, "phases": [{"epochs": 2}]}}
+    (tmp_path / "configs" / "tiny.yaml").write_text(yaml.safe_dump(base))
+
+    def make(folder: Path, name: str, targets: Sequence[str], lock: int, **_: Any) -> None:
+        config, run = load(folder / "configs" / f"{name}.yaml"), Run(folder / "runs" / name)
+        if targets == ["augment"]:
+            convert.main(config.convert, run, config.seed, 0)
+            augment.main(config.augment, run, config.seed, 0)
+        else:
+            data = YoloDataset.read(run.augmented / "data.yaml")
+            seen = {split: len(data.files(split)) for split in ("train", "val", "test")}
+            (folder / "seen.json").write_text(json.dumps({**seen, "epochs": _epochs(config.train.phases)}))
+
+    def of(run: Run) -> dict[str, Any]:
+        [line] = lines_of(study_of(rows={"full": {}}, share=[1]), seeds=1)
+        seen = json.loads((run.root.parents[1] / "seen.json").read_text())
+        kept = ("map50_95", "drawn", "freeze", "val", "device", "machine", "versions", "weights")
+        return {**{key: line[key] for key in kept}, "phase_seconds": [20.0] * len(seen["epochs"]), "seen": seen}
+
+    monkeypatch.setattr(folders, "make", make)
+    monkeypatch.setattr(figures, "of", of)
+
+    def run(**keys: Any) -> list[dict[str, Any]]:
+        path = tmp_path / "pair.yaml"
+        path.write_text(yaml.safe_dump({"base": "configs/tiny.yaml", "seeds": 2, **keys}, sort_keys=False))
+        study.main(path, jobs=2)
+        results = tmp_path / "runs" / "studies" / "pair" / "results.jsonl"
+        return [json.loads(line) for line in results.read_text().splitlines()]
+
+    return run
+
+
+def _epochs(phases: Any) -> list[int]:
+    return [phase.epochs for phase in phases]
+
+
+ROWS: dict[str, Any] = {"full": {}, "phased": {"train": {"phases": [{"epochs": 1, "freeze": 5}, {"epochs": 3}]}}}
+
+
+def test_every_trial_has_its_images_and_its_steps(start: Start, tmp_path: Path) -> None:
+    lines = start(rows=ROWS, share=[0.25, 1], shots=[1], budget={"steps": 12})
+    assert len(lines) == 2 * 3 * 2 and len({line["key"] for line in lines}) == 12
+    for line in lines:
+        assert line["seen"]["train"] // 4 * sum(line["seen"]["epochs"]) == 12
+        assert (line["seen"]["val"], line["seen"]["test"]) == (3, 3)
+    assert {line["images"] for line in lines if line.get("share") == 0.25} == {3}
+    assert {line["images"] for line in lines if line.get("share") == 1} == {12}
+    of_seed = {(line["seed"], line.get("share"), line.get("shots")): line["images_sha256"] for line in lines}
+    assert len({of_seed[0, 0.25, None], of_seed[1, 0.25, None]}) == 2  # another seed, other images
+    folder = tmp_path / "runs" / "studies" / "pair"
+    assert "<svg" in (folder / "index.html").read_text(encoding="utf-8")
+    assert not list(folder.glob("trials/*/*/*/runs"))
+
+
+def test_another_setting_runs_its_own_trials_again(start: Start) -> None:
+    first = start(rows=ROWS, share=[0.5, 1])
+    assert [line["seen"]["train"] for line in first if line["row"] == "full"].count(6) == 2  # a recipe has no budget
+    again = start(rows={**ROWS, "full": {"train": {"l2_sp": 3}}}, share=[0.5, 1])
+    assert again[: len(first)] == first and [line["row"] for line in again[len(first) :]] == ["full"] * 4
+    assert start(rows=ROWS, share=[0.5, 1]) == again
+
+
+def test_minutes_are_shared_out_by_a_first_look(start: Start) -> None:
+    """An epoch takes 20 seconds: two minutes are six."""
+    lines = start(rows=ROWS, share=[0.5, 1], budget={"minutes": 2})
+    probes = [line for line in lines if line["row"].startswith("probe-")]
+    assert [line["seen"]["epochs"] for line in probes] == [[1], [1, 1]]
+    trials = [line for line in lines if line not in probes]
+    assert len(trials) == 8 and all(sum(line["seen"]["epochs"]) == 6 for line in trials)
+    assert all(line["seen"]["train"] == 12 for line in trials)
+
+
+def test_data_without_a_test_split_are_refused(start: Start, tmp_path: Path) -> None:
+    from pipeline.errors import DataError
+
+    for path in (tmp_path / "raw" / "annotations").glob("test*"):
+        path.unlink()
+    for path in (tmp_path / "raw" / "images").glob("test*"):
+        path.unlink()
+    with pytest.raises(DataError, match=r"has no test split, and a study judges on test; give the base shares"):
+        start(rows=ROWS)
