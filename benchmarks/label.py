@@ -70,7 +70,7 @@ def judge(one: Set, seen: list[Any], indices: list[int]) -> dict[str, float]:
             for row in seen[number].tolist()
         ]
     figures = coco.evaluate(truth, found)
-    return {"map50": figures["map50"], "map50_95": figures["map50_95"]}
+    return {"map50": figures["map50"] or 0.0, "map50_95": figures["map50_95"] or 0.0}
 
 
 def corrected(one: Set, seen: list[Any], indices: list[int], threshold: float) -> dict[str, float]:

@@ -76,7 +76,7 @@ class Linear:
         environment.prepare()
         import torch
 
-        model = checkpoints.load(checkpoints.locate(checkpoints.COCO))[0]
+        model = checkpoints.load(checkpoints.find(checkpoints.COCO))[0]
         wanted = outputs_of_backbone(model.yaml)
         outputs: dict[int, Any] = {}
         for index in wanted:
@@ -183,4 +183,5 @@ class Trained:
         return [one.boxes for one in fitted.see([self.set.files[index] for index in indices], self.store, "see")]
 
     def see_mirrored(self, fitted: Any, indices: list[int]) -> list[Any]:
-        return fitted.see_mirrored([self.set.files[index] for index in indices], self.store, "mirror")
+        seen: list[Any] = fitted.see_mirrored([self.set.files[index] for index in indices], self.store, "mirror")
+        return seen

@@ -71,7 +71,7 @@ def score(name: str) -> None:
         record = ranking.read(run)
         (judged,) = record["sources"]
         assert judged["depth"] is not None
-        figures = {key: round(float(judged[key]), 4) for key in ("log_me", "h_score", "probe")}  # type: ignore[literal-required]
+        figures = {key: round(float(judged[key]), 4) for key in ("log_me", "h_score", "probe")}
         depth = {"accuracy": judged["depth"]["accuracy"], "freeze": judged["depth"]["freeze"]}
         add({**which, **figures, **depth, "images": record["images"], "seconds": judged["seconds"]})
 

@@ -94,7 +94,8 @@ def look(way: dict[str, Any]) -> dict[str, Any]:
         for box, score, kind in see(picture, LOWEST)
     ]
     for one in found:
-        one["bbox"] = [round(float(value), 3) for value in one["bbox"]]
+        sides: Any = one["bbox"]
+        one["bbox"] = [round(float(value), 3) for value in sides]
     boxes = sum(len(each) for each in shown)
     return {"seconds": spent / len(pictures), "memory": memory, "found": found, "shown": boxes / len(pictures)}
 

@@ -64,7 +64,8 @@ def through(plan: Plan, shape: tuple[int, int], random: np.random.Generator, *ob
 
 def became(found: Found, corners: Array, classes: Array) -> Array:
     """For each found box the object that it is, or -1: matched as COCO does, from an IoU of 0.5."""
-    return greedy(iou(found.corners, corners) * (found.classes[:, None] == classes), np.array([0.5]))[0]
+    taken: Array = greedy(iou(found.corners, corners) * (found.classes[:, None] == classes), np.array([0.5]))[0]
+    return taken
 
 
 @pytest.mark.parametrize("jitter", [0.0, 0.03])
@@ -144,7 +145,8 @@ def merged(left: Found, right: Found, whole: Found | None = None, plan: Plan = P
         for one, view in zip(seen, looked, strict=True)
     ]
     found = merge(moved, looked, plan)
-    return np.column_stack([found.corners, found.scores, found.classes]).tolist()
+    rows: list[list[float]] = np.column_stack([found.corners, found.scores, found.classes]).tolist()
+    return rows
 
 
 def test_a_box_that_an_edge_cuts_goes_where_the_neighbour_has_it_whole() -> None:

@@ -124,9 +124,12 @@ def test_a_pool_that_grew_costs_what_is_new(converted: Run, monkeypatch: pytest.
         shutil.copy(path, Path("pool", f"new-{path.name}"))
     looks: list[int] = []
     predict = Model._predict
-    monkeypatch.setattr(
-        Model, "_predict", lambda self, images, m: (looks.append(len(images)), predict(self, images, m))[1]
-    )
+
+    def counted(self: Model, images: Any, m: Any) -> Any:
+        looks.append(len(images))
+        return predict(self, images, m)
+
+    monkeypatch.setattr(Model, "_predict", counted)
     assert chosen(converted, by=["different"])["pool_images"] == 16
     assert sum(looks) == 2
 
@@ -179,7 +182,7 @@ def test_linked_folders_and_turned_images(converted: Run) -> None:
     with Image.open(sorted(Path("more-or-less", "..", "drawn/images").resolve().iterdir())[0]) as image:
         image.convert("RGB").resize((200, 120)).save("pool/turned.jpg", exif=exif)
     found = chosen(converted, batch=100)
-    [turned] = [image for image in found["images"] if image["path"].endswith("turned.jpg")] or [None]
+    turned = next((image for image in found["images"] if image["path"].endswith("turned.jpg")), None)
     assert found["pool_images"] == 15
     if turned:  # unless it counts as a near-duplicate of what it was made of
         assert (turned["width"], turned["height"]) == (120, 200)
