@@ -161,7 +161,7 @@ def test_a_run_that_is_not_there_yet(project: Path) -> None:
     (project / "runs").rmdir()
     done = stage(project, "chatter.everything()\nraise errors.DataError('broken')")
     assert (done.stderr, (project / "runs").exists()) == ("error: broken\n", False)
-    done = stage(project, "chatter.everything()\nos.makedirs('runs/tiny')\nreturn 'done'")
+    done = stage(project, "chatter.everything()\nopen('runs/tiny/receipt.json', 'w').close()\nreturn 'done'")
     assert done.returncode == 0 and "worker 1" in (project / LOG).read_text()
 
 
