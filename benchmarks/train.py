@@ -91,11 +91,12 @@ print(train.main(c.train, run.Run(folder), c.seed, "", 0))
 """
 STOCK = f"""
 {STEPS}
-import json, torch
+import json
 from ultralytics import YOLO
 folder, weights, settings, threads = sys.argv[1:]
 if int(threads):  # Ultralytics computes on one of two cores by itself
-    torch.set_num_threads(int(threads))
+    from ultralytics.utils import torch_utils
+    torch_utils.NUM_THREADS = int(threads)
 YOLO(weights).train(save_dir=Path(folder, "train"), exist_ok=True, **json.loads(settings))
 """
 
