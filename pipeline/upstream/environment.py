@@ -27,8 +27,8 @@ def prepare() -> None:
     os.environ.setdefault("MPLCONFIGDIR", str((CACHE / "matplotlib").resolve()))
     os.environ.setdefault("OMP_NUM_THREADS", str(parallel.cores()))
     # An idle libgomp thread polls for work 300,000 times before it sleeps, on a core that other processes could use.
-    # Here it polls 5,000 times. With 1,000 a pass in bfloat16 took 0.23 s on two cores instead of 0.16, because operations
-    # that short end before a thread that sleeps is awake.
+    # Here it polls 5,000 times. With 1,000 a pass in bfloat16 took 0.23 s on two cores instead of 0.16, because such
+    # short operations end before a sleeping thread is awake.
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     _bring_fonts(Path(os.environ["YOLO_CONFIG_DIR"]) / "Ultralytics")
 
