@@ -1,7 +1,8 @@
 """One self-contained page for people: figures with their intervals, where they come from, and what goes wrong.
 
 plots     curves as SVG             worst             the images with most errors
-words     what was not measured     page.html.jinja   the template
+words     what was not measured     template          how Jinja is set up
+page.html.jinja             the page itself
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pipeline.records import metrics as metrics_record
 from pipeline.records import predictions as split_records
 from pipeline.records import receipt as receipt_record
 from pipeline.records import training as training_record
-from pipeline.report import plots, words
+from pipeline.report import plots, template, words
 from pipeline.report.worst import worst_images
 from pipeline.run import SPLITS, Run
 
@@ -93,13 +94,7 @@ def main(config: Report, run: Run, against: Path | None = None) -> str:
 
 
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATE.parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = template.environment(TEMPLATE.parent)
     environment.filters["figure"] = lambda value: "–" if value is None else f"{value:.3f}"
     environment.filters["signed"] = lambda value: "–" if value is None else f"{value:+.3f}".replace("-", "−")
     environment.filters["interval"] = lambda pair: "–" if pair is None else f"{pair[0]:.3f} to {pair[1]:.3f}"

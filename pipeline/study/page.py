@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from pipeline import files
 from pipeline.config.study import Study
+from pipeline.report import template
 from pipeline.study import answers, curves, plots, rows, statistics, subsets
 from pipeline.study.curves import Curve
 from pipeline.study.planning import Place
@@ -44,13 +43,7 @@ def write(study: Study, lines: Sequence[Line], place: Place) -> None:
 def html(study: Study, table: Table, lines: Sequence[Line], said: Sequence[tuple[str, str]], name: str) -> str:
     ahead = {row: answers.forecasts(Curve.of(table, row)) for row in table.rows}
     best = next((sentence for subject, sentence in said if subject == "more"), "")
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATE.parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = template.environment(TEMPLATE.parent)
     environment.filters["gap"] = lambda one: "–" if one is None else answers.gap(one)
     environment.filters["level"] = _level
     return environment.get_template(TEMPLATE.name).render(

@@ -1,0 +1,18 @@
+"""Set up Jinja for pages: text is escaped, and a name that nobody gave is an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jinja2
+
+
+def environment(folder: Path) -> jinja2.Environment:
+    """Return an environment for the templates in a folder."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
