@@ -105,6 +105,22 @@ def test_a_training_that_moved_nothing_is_no_training(model: Any, before: Any) -
         freeze.prove(before, model)
 
 
+def test_the_average_of_a_frozen_tensor_is_that_tensor(before: Any, model: Any) -> None:
+    from ultralytics.utils.torch_utils import ModelEMA
+
+    weight = model.state_dict()["model.7.conv.weight"]
+    original = weight.clone()
+    weight.view(-1)[0] = -0.0
+    snapshot, kept = freeze.snapshot(model, range(11)), freeze.digests(model, before["frozen"])
+    average = ModelEMA(model, decay=0.9, tau=1)
+    for _ in range(100):
+        average.update(model)
+    weight.copy_(original)
+    assert freeze.digests(average.ema, before["frozen"]) != kept  # or this test shows nothing
+    freeze.restore(snapshot, average.ema)
+    assert freeze.digests(average.ema, before["frozen"]) == kept
+
+
 def overall_digest(path: Path) -> str:
     """The digest over all tensors of layers 0 to 10 of a checkpoint, in half precision, written out once more."""
     state = checkpoints.load(path)[0].state_dict()

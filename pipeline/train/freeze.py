@@ -7,6 +7,7 @@ A name that matches nothing freezes nothing, without a warning. So `freeze:` pas
     snapshot         copies the frozen tensors in memory, before the first step
     digests_before   hashes frozen and trainable tensors to disk, for a check after a crash
     moved            finds frozen tensors that changed in memory: after every epoch, before it is saved
+    restore          writes them into the moving average, whose updates may change a bit; also after every epoch
     prove            checks the saved model against the digests; the proof goes into `train.json`
 """
 
@@ -127,6 +128,17 @@ def moved(before: dict[str, Any], model: Any) -> list[str]:
     """Return the names of the tensors that differ from an earlier snapshot in any bit."""
     state = model.state_dict()
     return [name for name, tensor in before.items() if not bool((state[name] == tensor).all())]
+
+
+def restore(before: dict[str, Any], average: Any) -> None:
+    """Write the frozen tensors of a snapshot into the moving average of the weights.
+
+    The average of a tensor that never changes is that tensor, but the arithmetic of an update need not keep its
+    bits: Ultralytics' interpolation turns -0 into 0.
+    """
+    state = average.state_dict()
+    for name, tensor in before.items():
+        state[name].copy_(tensor)
 
 
 def prove(before: dict[str, dict[str, str]], model: Any) -> Proof:

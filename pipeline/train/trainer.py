@@ -148,6 +148,7 @@ class PhaseTrainer(CpuTrainer):
         # The comparison is bit-exact in memory; on disk it is in half precision.
         if changed := freeze.moved(self.frozen_before, student(self.model)):
             raise PipelineError(f"{self.folder.path}: {freeze.complaint(changed)}")
+        freeze.restore(self.frozen_before, student(self.ema.ema))
         with features.ordinary(self.ema.ema) if self.plan.cache else nullcontext():
             saved = super().save_model()
         keep_epoch(self)
