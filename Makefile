@@ -31,6 +31,13 @@ PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/installed.txt
 UV := $(shell command -v uv 2>/dev/null)
 
+# Refuse a variable that nothing here reads: with `config=configs/mine.yaml` the sample would run instead.
+KNOWN := CONFIG DEVICE WORKERS AGAINST VERBOSE AS NOAPP SOURCE FORMAT STUDY JOBS ON RAY_ADDRESS
+GIVEN := $(foreach given,$(MAKEOVERRIDES),$(firstword $(subst =, ,$(given))))
+STRAY := $(strip $(foreach name,$(filter-out $(KNOWN) PIPELINE PYTHON VENV UV,$(GIVEN)),$(if $(filter command,$(origin $(name))),$(name))))
+ifneq ($(STRAY),)
+$(error $(firstword $(STRAY)): no such variable; there are: $(KNOWN))
+endif
 ifneq ($(word 2,$(CONFIG)),)
 $(error CONFIG=$(CONFIG): make takes no spaces in the name of a file; rename it)
 endif
@@ -78,6 +85,9 @@ DRAWN := $(call drawn,sample,$(SAMPLE)) $(call drawn,sample-large,$(LARGE))
 .SUFFIXES:
 .DEFAULT_GOAL := help
 .PHONY: help setup new params sample sample-large convert augment train rank validate inspect export report label all test test-fast lint bench bench-convert bench-augment bench-export study starter-weights litert device-python tensorrt database clean
+
+.DEFAULT:
+	@echo "error: no target or file '$@'; \`make help\` lists the targets" >&2; exit 2
 
 help:  ## show this page
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -154,14 +164,14 @@ all: validate export report  ## run every stage except the App
 convert augment train validate export report:
 	@$(if $(filter $@,$(RAN)),:,echo "$@: up to date in $(RUN)")
 
-# Always looks anew: its answer depends on weights that the config need not name.
-rank: $(RUN)/dataset/data.yaml  ## score weights to start from (`rank.weights`), and how deep one may freeze
+# Always runs: the result depends on weights that the config need not name.
+rank: $(RUN)/dataset/data.yaml  ## score source weights (`rank.weights`) and how deep to freeze
 	$(call stage,rank) $(ON_DEVICE)
 
 inspect: $(RUN)/metrics.json $(RUN)/params/inspect.json  ## show the errors in FiftyOne, and tag what to fix
 	$(call stage,inspect) $(ON_DEVICE) $(COMPARED)
 
-label: $(RUN)/metrics.json  ## choose what to label next of a folder of images, with boxes drawn beforehand
+label: $(RUN)/metrics.json  ## choose images to label next from a folder, and draw boxes to correct
 	$(call stage,label) $(ON_DEVICE) $(IN_WORKERS) $(if $(AS),--as $(AS)) $(if $(filter-out 0,$(NOAPP)),--no-app)
 
 bench-export: $(RUN)/export/manifest.json $(RUN)/report/index.html  ## measure the speed of each artefact and add it to the report

@@ -26,7 +26,9 @@ def check_port(port: int) -> None:
         raise PipelineError(f"--port {port}: ports are 1 to 65535; omit --port for 5151")
     with socket.socket() as probe:
         if probe.connect_ex((ADDRESS, port)) == 0:
-            raise PipelineError(f"--port {port}: something listens there already; close it or give another --port")
+            raise PipelineError(
+                f"--port {port}: another program uses this port; close that program, or choose another --port"
+            )
 
 
 def server(port: int) -> Callable[[], bool]:
@@ -81,7 +83,7 @@ def serve(dataset: Any, port: int, stage: str, summary: str, answers: Callable[[
     session = fo.launch_app(dataset, remote=True, address=ADDRESS, port=port)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     logs.say(f"{stage}: {summary}")
-    logs.say(f"{stage}: http://{ADDRESS}:{port}/datasets/{dataset.slug} (Ctrl-C ends it; the data set stays)")
+    logs.say(f"{stage}: http://{ADDRESS}:{port}/datasets/{dataset.slug} (press Ctrl-C to stop; the data set is kept)")
     try:
         session.wait(-1)
     except KeyboardInterrupt:

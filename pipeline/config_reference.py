@@ -20,8 +20,8 @@ HEAD = """\
 You want to know what a key does, its unit and its default. [`configs/sample.yaml`](../configs/sample.yaml) has all of
 them in one file, with comments, to copy from.
 
-One config is one experiment. Only `convert.source` has to be there. A key that the table does not have is refused, with
-the nearest one that it has. Pixels are of the original image unless the text says otherwise; shares and scores are from
+One config is one experiment. Only `convert.source` is required. An unknown key is refused, and the error names the
+nearest known one. Pixels are of the original image unless the text says otherwise; shares and scores are from
 0 to 1.
 
 <!-- Made by `python -m pipeline.config_reference > docs/config.md`. -->

@@ -40,8 +40,8 @@ def fiftyone() -> Iterator[Any]:
             fo.list_datasets()  # starts it
     except Exception as error:  # FiftyOne's own kinds, the operating system's without a number, the driver's
         raise PipelineError(
-            f"FiftyOne's database does not start ({_first(error)}); `{INSTALL_DATABASE}` puts one in place, and "
-            "FIFTYONE_DATABASE_DIR=FOLDER gives it another place for its data"
+            f"FiftyOne's database does not start ({_first(error)}); `{INSTALL_DATABASE}` installs another one, and "
+            "FIFTYONE_DATABASE_DIR=FOLDER moves its data to another folder"
         ) from None
     try:
         yield fo

@@ -129,7 +129,8 @@ def load(path: Path) -> Labels:
         raise ConfigError(f"{path}: cannot be read ({error}); write it as UTF-8 text") from None
     if CONFLICT in text:
         raise ConfigError(
-            f"{path}: git left a conflict in it; resolve it, or keep each person's file in {path.with_suffix('')}/"
+            f"{path}: contains an unresolved git conflict; resolve it, or keep each person's file in "
+            f"{path.with_suffix('')}/"
         )
     try:
         found = _File.model_validate(json.loads(text))
@@ -145,12 +146,12 @@ def _checked(found: _File) -> Labels:
     """Return the content of a file of the right shape. Raises ValueError with what is wrong and what to do."""
     names = {category.id: category.name for category in found.categories}
     if len(names) < len(found.categories) or len(set(names.values())) < len(names):
-        raise ValueError("a category is there twice; keep one")
+        raise ValueError("a category appears twice; keep one")
     images: dict[int, _Image] = {}
     files_seen: set[str] = set()
     for image in found.images:
         if image.id in images or image.file_name in files_seen:
-            raise ValueError(f"{image.file_name[:80]!r} is there twice, or its id {image.id}; keep one")
+            raise ValueError(f"{image.file_name[:80]!r} appears twice, or its id {image.id}; keep one")
         if not _is_plain(image.file_name):
             raise ValueError(f"{image.file_name[:80]!r} is not the path of an image; correct it")
         images[image.id] = image
@@ -192,7 +193,7 @@ def _in_words(error: Exception) -> str:
 
 
 def save(path: Path, labels: Labels) -> None:
-    """Write the file: sorted, a record a line, and the same bytes for the same labels."""
+    """Write the file: sorted, one record per line, and the same bytes for the same labels."""
     number = {name: index for index, name in enumerate(labels.classes, start=1)}
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []

@@ -14,17 +14,17 @@ STAGES = {
     "convert": "turn annotations of any known format into an Ultralytics data set with a receipt",
     "augment": "make more training images by transforming the existing ones",
     "train": "fine-tune from COCO weights, in phases, with frozen layers",
-    "rank": "score weights to start from, and how deep one may freeze, from one pass over the images",
+    "rank": "score source weights and how deep to freeze, from one pass over the images",
     "validate": "compute COCO metrics with error bars, error types and thresholds, and save the predictions",
     "inspect": "open the run as a FiftyOne data set, in the App on 127.0.0.1",
     "export": "write files for the device, each compared with the model on real images, in a bundle that tests itself",
     "report": "show the run on one HTML page",
-    "label": "choose images to label next, with boxes drawn beforehand, and open them to correct the boxes",
+    "label": "choose images to label next, draw boxes on them, and open them in the App for correction",
 }
 OTHERS = {
     "new": "look at a folder of labelled images and write a config for it",
-    "study": "compare ways to train over amounts of labels and seeds, with intervals",
-    "params": "write the per-stage config slices by which make detects changes",
+    "study": "compare ways to train over several amounts of labels and seeds",
+    "params": "write the per-stage config slices that make uses to detect changes",
     "sample": "draw the sample data set into data/raw/sample",
     "starter-weights": "draw scenes and train data/weights/starter-yolo26n.pt on them (hours)",
 }
@@ -115,24 +115,31 @@ def _add_own(command: argparse.ArgumentParser, name: str) -> None:
     elif name == "sample":
         command.add_argument("--large", action="store_true", help="draw large boards into data/raw/sample-large")
     elif name == "label":
-        command.add_argument("--no-app", action="store_true", help="choose, without opening the App")
-        command.add_argument("--as", choices=TOOLS, dest="tool", help="lay the batch out for a tool instead of the App")
+        command.add_argument("--no-app", action="store_true", help="choose the images without opening the App")
+        command.add_argument(
+            "--as", choices=TOOLS, dest="tool", help="write the batch for another tool instead of the App"
+        )
         command.add_argument(
             "--save",
             action="store_true",
-            help="write corrected labels to data/labels/NAME.json, with --as of that tool",
+            help="write corrected labels to data/labels/NAME.json; with --as, those of that tool",
         )
-        command.add_argument("--all", action="store_true", help="with --save: images that nobody has changed, too")
+        command.add_argument("--all", action="store_true", help="with --save: also save images that nobody has changed")
     elif name == "export":
-        command.add_argument("--bench", action="store_true", help="measure the speed of the exported files")
+        command.add_argument("--bench", action="store_true", help="measure the speed of the exported models")
     elif name == "study":
         command.add_argument("--study", type=Path, required=True, metavar="FILE", help="configs/studies/NAME.yaml")
         command.add_argument("--jobs", type=natural, default=1, metavar="N", help="trials at a time (default: 1)")
-        command.add_argument("--on", choices=("ray", "ray-copy"), default="", help="a Ray cluster, see docs/study.md")
+        command.add_argument(
+            "--on", choices=("ray", "ray-copy"), default="", help="run on a Ray cluster (docs/study.md)"
+        )
         command.add_argument("--device", default="", metavar="D", help="cpu, mps, or 0 for the first GPU")
     elif name == "new":
         command.add_argument(
-            "source", type=Path, metavar="SOURCE", help="folder of images and labels, as you received it"
+            "source",
+            type=Path,
+            metavar="SOURCE",
+            help="folder of images and labels, in any format that data/README.md lists",
         )
         command.add_argument(
             "--config", type=Path, metavar="FILE", help="config to write (default: configs/FOLDER.yaml)"

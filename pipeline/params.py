@@ -54,7 +54,7 @@ def _record(path: Path) -> dict[str, Any] | None:
         return None
     record = files.read_json(path)
     if not isinstance(record, dict):
-        raise DataError(f"{path}: not a record that a stage writes; delete it and run `make` again")
+        raise DataError(f"{path}: not a record that this version writes; delete it and run `make` again")
     return record
 
 

@@ -240,7 +240,7 @@ def test_a_download_with_another_digest(release_host: Path) -> None:
 def test_a_download_without_a_known_digest(release_host: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert checkpoints.find("yolo26s.pt") == checkpoints.HOME / "yolo26s.pt"
     assert (
-        f"downloaded but not verified, as its digest is not known here; its sha256 is {files.sha256(release_host)}"
+        f"downloaded but not verified, because its digest is unknown; its sha256 is {files.sha256(release_host)}"
         in (capsys.readouterr().out)
     )
 

@@ -130,7 +130,7 @@ def test_a_folder_in_the_place_of_a_config(project: Path) -> None:
     done = pipeline_process("convert", "--config", ".", cwd=project)
     assert (done.returncode, one_line(done.stderr)) == (
         1,
-        "error: .: cannot be read (Is a directory); name a YAML file of yours",
+        "error: .: cannot be read (Is a directory); name a readable YAML file",
     )
 
 

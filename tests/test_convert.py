@@ -308,7 +308,7 @@ BAD_COCO: dict[str, tuple[Callable[[Path], object], str]] = {
         spoil_coco(lambda d: d["images"][0].update(file_name="val_0000.jpg")),
         r"val\.json: val_0000\.jpg is also in .*train\.json",
     ),
-    "no boxes at all": (spoil_coco(lambda d: d.update(annotations=[])), r"not one usable box in the training split"),
+    "no boxes at all": (spoil_coco(lambda d: d.update(annotations=[])), r"no usable box in the training split"),
 }  # fmt: skip
 
 

@@ -731,7 +731,7 @@ def test_one_image_under_two_ids_gets_the_boxes_of_both(sizes: tuple[Any, Any], 
     refused(
         source,
         Run(run.root.with_name("two")),
-        r"a\.json: 'img0\.jpg' is there twice, with other sizes; keep one \(id 50\)",
+        r"a\.json: 'img0\.jpg' appears twice, with other sizes; keep one \(id 50\)",
     )
 
 
@@ -935,7 +935,7 @@ def test_a_key_that_is_there_twice(key: str, source: Path, run: Run) -> None:
     images(source)
     text = json.dumps(coco("{}.jpg".format))
     write(source / "a.json", text.replace(f'"{key}": ', f'"{key}": [], "{key}": ', 1))
-    refused(source, run, rf"a\.json: the key '{key}' is there twice in one object; keep one")
+    refused(source, run, rf"a\.json: the key '{key}' appears twice in one object; keep one")
 
 
 def test_a_very_large_image_is_to_be_cut_into_tiles(source: Path, run: Run) -> None:

@@ -887,7 +887,7 @@ REFUSED: dict[str, tuple[str, dict[str, str], str]] = {
     "yolo number": ("yolo", {"data.yaml": "names: [a]\ntrain: [1]\n"}, r"data\.yaml: 1 instead of a folder or a list file; name one"),
     "yolo two splits": ("yolo", {"data.yaml": "names: [a]\ntrain: images\nval: images\n"}, r"data\.yaml: a\.jpg is in train and in val; keep it in one"),
     "yolo two lists of names": ("yolo", {"classes.txt": "a\n", "obj.names": "b\n"}, r"obj\.names: other class names than in the list beside it"),
-    "yolo empty name": ("yolo", {"classes.txt": "a\n\nb\n"}, r"classes\.txt: an empty line, or a class name twice; write one name a line"),
+    "yolo empty name": ("yolo", {"classes.txt": "a\n\nb\n"}, r"classes\.txt: an empty line, or a class name twice; write one name per line"),
     "cvat broken": ("cvat", {"a.xml": "<annotations><image>"}, r"a\.xml: not well-formed XML"),
     "cvat bomb": ("cvat", {"a.xml": BOMB + cvat_xml("")}, r"a\.xml: defines XML entities"),
     "cvat other root": ("cvat", {"a.xml": voc_xml()}, r"a\.xml: <annotation> instead of <annotations>: not CVAT's; remove it"),

@@ -655,15 +655,15 @@ def one_of(tool: str, folder: Path) -> tuple[Path, str]:
 DAMAGE: dict[str, tuple[str, str, str, str]] = {
     "Label Studio: no size": ("Label Studio JSON", '"original_width": 320', '"original_width": null', "original_width and original_height are no size"),
     "Label Studio: no label": ("Label Studio JSON", '"rectanglelabels": ["cat"]', '"rectanglelabels": []', "class is None; name it"),
-    "Label Studio: text": ("Label Studio JSON", '"width": 25.0', '"width": "wide"', "has not the numbers x, y, width, height"),
-    "VIA: shape": ("VIA JSON", '"name": "rect"', '"name": "blob"', "'blob' is not a shape that we know"),
+    "Label Studio: text": ("Label Studio JSON", '"width": 25.0', '"width": "wide"', "lacks one of the numbers x, y, width, height"),
+    "VIA: shape": ("VIA JSON", '"name": "rect"', '"name": "blob"', "'blob' is not a supported shape"),
     "VIA: no attribute": ("VIA JSON", '{"class": "cat"}', "{}", "class is None; name it"),
     "VIA CSV: no JSON": ("VIA CSV", '""name"": ""rect""', '""name"": ', "a region that is not JSON"),
     "Supervisely: kind": ("Supervisely", '"geometryType": "rectangle"', '"geometryType": "sphere"', "geometryType 'sphere' is not one"),
     "Supervisely: bitmap": ("Supervisely", '"origin": [', '"origin": ["x", ', "a bitmap that cannot be read"),
-    "VoTT: box": ("VoTT", '"left": 20', '"left": null', "has not the numbers left, top, width, height"),
+    "VoTT: box": ("VoTT", '"left": 20', '"left": null', "lacks one of the numbers left, top, width, height"),
     "Datumaro: label": ("Datumaro", '"label_id": 0', '"label_id": 7', "class is None; name it"),
-    "Labelbox: box": ("Labelbox", '"top": 30', '"top": "up"', "has not the numbers left, top, width, height"),
+    "Labelbox: box": ("Labelbox", '"top": 30', '"top": "up"', "lacks one of the numbers left, top, width, height"),
     "Ultralytics: class": ("Ultralytics NDJSON", "[0.0, ", "[9.0, ", "class 9.0, outside the valid range 0..1"),
     "Hugging Face: three": ("Hugging Face", "[[20, 30, 80, 60]", "[[20, 30, 80]", "is not [x, y, width, height]"),
     "Kaggle: three": ("Kaggle CSV", "[20.0, ", "[", "is not x, y, width, height"),
@@ -693,7 +693,7 @@ BROKEN: dict[str, tuple[str, str, str, str]] = {
     "Ultralytics: names": ("Ultralytics NDJSON", '{"0": "cat", "1": "dog"}', '{"0": "cat", "1": "cat"}', r"line 1: class_names are"),
     "Hugging Face: lengths": ("Hugging Face", '"categories": ["cat", ', '"categories": [', r"line 1: objects .* are not lists of bbox and category"),
     "CVAT video: frame": ("CVAT for video", 'frame="0"', 'frame="first"', r"track 1, shape 1: frame is 'first', not a number"),
-    "a key twice": ("VIA JSON", '"filename": "img0.jpg"', '"filename": "img0.jpg", "regions": []', r"the key 'regions' is there twice"),
+    "a key twice": ("VIA JSON", '"filename": "img0.jpg"', '"filename": "img0.jpg", "regions": []', r"the key 'regions' appears twice"),
 }  # fmt: skip
 
 

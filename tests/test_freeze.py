@@ -50,7 +50,7 @@ def test_names_and_indices(model: Any) -> None:
         (("23.cv9",), r"x: '23\.cv9' is not in the model; did you mean '23\.cv3'\?"),
         (("12",), r"x: '12' has no weights to freeze"),
         (25, r"x: 25 layers, but the model has 24 \(0 to 23\)"),
-        (24, r"x: freezes the whole model, so there is nothing to train"),
+        (24, r"x: freezes the whole model and leaves nothing to train"),
         (tuple(range(11)) + tuple(range(13, 24)), r"nothing to train|has no weights"),
     ],
 )
@@ -101,7 +101,7 @@ def test_any_change_of_a_frozen_parameter_or_buffer_is_found(model: Any, before:
 
 
 def test_a_training_that_moved_nothing_is_no_training(model: Any, before: Any) -> None:
-    with pytest.raises(PipelineError, match="changed no weight at all"):
+    with pytest.raises(PipelineError, match="changed no weight"):
         freeze.prove(before, model)
 
 

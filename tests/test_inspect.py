@@ -373,7 +373,7 @@ def test_another_run_without_a_split(validated: Run, other: Run) -> None:
 def test_another_run_that_is_none(validated: Run, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere/metrics\.json: not there; `make validate` writes it"):
         inspect.main(Inspect(), validated, "cpu", against=tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"--against .*tiny: is the run itself; name another one"):
+    with pytest.raises(DataError, match=r"--against .*tiny: is the same run; name another one"):
         inspect.main(Inspect(), validated, "cpu", against=validated.root)
 
 
@@ -636,7 +636,7 @@ def change(path: Path, edit: Callable[[Any], Any]) -> None:
     ("edit", "line"),
     [
         (lambda errors: errors["predictions"][0].update(image_id=99), r"prediction 1 is of image 99, which is not in the split; delete metrics\.json"),
-        (lambda errors: errors["predictions"][0].update(annotation_id=99), r"prediction 1 is about annotation_id 99, not in its image"),
+        (lambda errors: errors["predictions"][0].update(annotation_id=99), r"prediction 1 refers to annotation_id 99, which is not in its image"),
         (lambda errors: errors["predictions"][0].pop("type"), r"not as `validate` writes it \(predictions\.0\.type: field required\)"),
         (lambda errors: errors["objects"][0].update(prediction_id="x"), r"not as `validate` writes it \(objects\.0\.prediction_id: input should be a valid integer\)"),
         (lambda errors: [1], r"not as `validate` writes it \(should be an object\)"),
@@ -727,7 +727,7 @@ def test_a_database_that_does_not_start(validated: Run, tmp_path: Path) -> None:
     [line] = done.stdout.splitlines()
     assert line.startswith(f"FiftyOne's database does not start (Database directory `{tmp_path}/taken` cannot be")
     assert line.endswith(
-        "`make database` puts one in place, and FIFTYONE_DATABASE_DIR=FOLDER gives it another place for its data"
+        "`make database` installs another one, and FIFTYONE_DATABASE_DIR=FOLDER moves its data to another folder"
     )
 
 
@@ -736,7 +736,7 @@ def test_a_port_that_is_taken(validated: Run) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(PipelineError, match=f"--port {port}: something listens there already"):
+        with pytest.raises(PipelineError, match=f"--port {port}: another program uses this port"):
             inspect.main(Inspect(), validated, port=port)
     with pytest.raises(PipelineError, match="--port 70000: ports are 1 to 65535"):
         inspect.main(Inspect(), validated, port=70000)

@@ -57,7 +57,7 @@ def test_no_file_and_an_empty_file(tmp_path: Path) -> None:
         ("- a", ["must be `key: value` lines"]),
         ("images: []\nboxes: {}", ["images: must be `key: value` lines", "boxes: must be a list"]),
         ("image: {a.jpg: drop}", ["image: unknown key; did you mean 'images'?"]),
-        ("images: {a.jpg: drop}\nimages: {b.jpg: drop}", ["not YAML: key 'images' is there twice"]),
+        ("images: {a.jpg: drop}\nimages: {b.jpg: drop}", ["not YAML: key 'images' appears twice"]),
         ("images: {a.jpg: dropp}", ["images.a.jpg: input should be 'drop' or 'relabel', got 'dropp'"]),
         ("images: {7: drop}", ["images: YAML reads 7 here, not text; put it in quotes"]),
         ("images: {/etc/passwd: drop}", ["images: '/etc/passwd' is not the path of an image below the source"]),

@@ -198,7 +198,7 @@ def test_corrections_come_back_and_convert_trains_with_them(tiles: Path, run: Ru
 def test_a_folder_that_is_there_may_hold_work_and_stays(tiles: Path, run: Run, pool: Path) -> None:
     batch(tiles, run, pool)
     tools.lay_out(run, "labelme")
-    with pytest.raises(DataError, match="is there already, perhaps with corrected labels"):
+    with pytest.raises(DataError, match="already exists, perhaps with corrected labels"):
         tools.lay_out(run, "labelme")
 
 

@@ -202,7 +202,11 @@ def test_a_pool_inside_the_source_is_labelled_step_by_step(source: Path, run: Ru
 
 
 BAD: dict[str, tuple[str, str, str]] = {
-    "git's conflict": ('"annotations"', '<<<<<<< HEAD\n"annotations"', "git left a conflict in it; resolve it"),
+    "git's conflict": (
+        '"annotations"',
+        '<<<<<<< HEAD\n"annotations"',
+        "contains an unresolved git conflict; resolve it",
+    ),
     "not JSON": ('"annotations"', "annotations", "not JSON"),
     "a class that is not in the file": ('"category_id": 4', '"category_id": 44', "category 44"),
     "a class that the data set has not": ('"name": "spur"', '"name": "spurr"', "'spurr' is not one of open, short"),

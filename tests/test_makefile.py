@@ -187,6 +187,28 @@ def test_a_missing_config_is_named(project: Project) -> None:
     assert (project.folder / "runs" / "mine").is_dir()
 
 
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("trian", "error: no target or file 'trian'; `make help` lists the targets"),
+        ("config=configs/sample.yaml", "config: no such variable; there are: CONFIG DEVICE "),
+        ("WORKER=2", "WORKER: no such variable; there are: CONFIG DEVICE "),
+    ],
+)
+def test_a_misspelled_word_is_an_error(word: str, said: str) -> None:
+    """It would not be noticed otherwise: without CONFIG, make runs the sample."""
+    done = subprocess.run(["make", word], cwd=ROOT, env=make_environment(), capture_output=True, text=True, check=False)
+    assert done.returncode != 0 and said in done.stderr
+
+
+def test_values_with_spaces_and_equal_signs_are_no_variables(project: Project) -> None:
+    command = ["make", "new", "SOURCE=a b=c", f"PIPELINE={sys.executable} player.py"]
+    done = subprocess.run(
+        command, cwd=project.folder, env=make_environment(), capture_output=True, text=True, check=False
+    )
+    assert "no such variable" not in done.stderr
+
+
 def test_a_config_with_a_space_is_refused(project: Project) -> None:
     """Make takes it for two files, and would clean the run of another config."""
     project.config.rename(project.folder / "configs" / "my set.yaml")

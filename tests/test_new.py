@@ -290,7 +290,7 @@ def test_what_convert_refuses_is_to_do(source: Path, capsys: pytest.CaptureFixtu
 def test_nothing_is_overwritten(source: Path) -> None:
     Path("configs").mkdir()
     Path("configs/source.yaml").write_text("mine\n")
-    with pytest.raises(ConfigError, match=r"configs/source\.yaml: is there already, and was left as it is"):
+    with pytest.raises(ConfigError, match=r"configs/source\.yaml: already exists and was not changed"):
         new.main(source)
     assert Path("configs/source.yaml").read_text() == "mine\n"
     new.main(source, Path("configs/other.yaml"))
@@ -389,7 +389,7 @@ def test_other_files(name: str, said: str) -> None:
 
 def test_labels_without_images(source: Path) -> None:
     shutil.rmtree(source / "images")
-    with pytest.raises(DataError, match="14 images in coco format and not one usable box; the first error is "):
+    with pytest.raises(DataError, match="14 images in coco format and no usable box; the first error is "):
         new.main(source)
 
 

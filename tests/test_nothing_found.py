@@ -193,8 +193,8 @@ def test_every_combination_ends_with_a_report(
     assert ("no mAP was measured and no epoch is the best" in text) == (val == "empty")
     if model == "nothing":
         assert "nothing to measure" in text  # calibration
-        why = "" if kind == "empty" else "not measured: without them no object is left to find"
-        assert f"missednothing is about the object{why}–" in text
+        why = "" if kind == "empty" else "not measured: without them no object would be left to find"
+        assert f"missedno prediction matches the object{why}–" in text
     assert ("Nothing in val to choose thresholds by" in text) == (val == "empty" or model == "nothing")
 
 

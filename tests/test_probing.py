@@ -62,7 +62,7 @@ def test_without_boxes_there_is_nothing_to_rank_by(source: Path, tmp_path: Path)
 
 
 def test_one_class_that_fills_its_images_cannot_be_told_from_anything(source: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="one class, and its boxes leave no room for background"):
+    with pytest.raises(DataError, match="there is one class, and its boxes leave no room for background"):
         sample.draw(only(dataset(tmp_path, source), "0 0.5 0.5 1 1\n"), 10, 0)
 
 

@@ -74,8 +74,8 @@ def broken(folder: Path, start: Path) -> dict[str, Path]:
     ("name", "said"),
     [
         ("text", "text.pt: not an Ultralytics checkpoint, or damaged"),
-        ("nan", "nan.pt: its layers answer with NaN or infinity; take it out of rank.weights"),
-        ("absent/x.pt", "rank.weights: absent/x.pt: no such file; put the file there, or take it out of the list"),
+        ("nan", "nan.pt: its layers output NaN or infinity; remove it from rank.weights"),
+        ("absent/x.pt", "rank.weights: absent/x.pt: no such file; put the file there, or remove it from the list"),
         ("notes.txt", "rank.weights: notes.txt: not weights; put"),
     ],
 )

@@ -80,7 +80,7 @@ def not_a_number(data: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (leave_out, r"of an older version; delete it and `make validate` again \(weights: field required\)"),
+        (leave_out, r"written by an older version; delete it and `make validate` again \(weights: field required\)"),
         (text_for_number, r"damaged \(imgsz: input should be a valid integer\); delete it and `make validate` again"),
         (not_a_number, r"damaged \(cost\.latency\.p95_ms: input should be a valid number\); delete it"),
     ],

@@ -254,7 +254,7 @@ def test_two_runs_side_by_side(trained: Trained, copy_of: Copy) -> None:
     text = " ".join(Page(run).text.split())
     assert re.search(r"mAP50-95\s*better\s*\+0\.030\s*\+0\.011 to \+0\.052\s*0\.610\s*0\.580", text)
     assert re.search(r"train\.batch\s*77\s*null", text) and "inside noise" in text
-    with pytest.raises(DataError, match=r"comparison\.json: is with .*, not with runs/third; `make report"):
+    with pytest.raises(DataError, match=r"comparison\.json: compares with .*, not with runs/third; `make report"):
         report.main(Report(), run, Path("runs/third"))
     # Not asked for, not shown: it may be of last month's other run.
     report.main(Report(), run)
@@ -305,9 +305,9 @@ def test_mistakes_of_other_images(trained: Trained, copy_of: Copy) -> None:
     ("path", "edit", "said"),
     [
         ("errors", lambda data: [], r"not as `validate` writes it \(should be an object\)"),
-        ("errors", lambda data: {**data, "thresholds": {}}, r"has no threshold for 'open'"),
+        ("errors", lambda data: {**data, "thresholds": {}}, r"lacks a threshold for 'open'"),
         ("errors", lambda data: data["objects"][0].pop("type"), r"not as .* \(objects\.0\.type: field required\)"),
-        ("errors", lambda data: data["objects"][0].update(annotation_id=99), r"object 1 is about annotation_id 99, not in its image"),
+        ("errors", lambda data: data["objects"][0].update(annotation_id=99), r"object 1 refers to annotation_id 99, which is not in its image"),
         ("errors", lambda data: data["predictions"].append({**BOX, "category_id": 7}), r"prediction \d is of class 7, which is not there"),
         ("errors", lambda data: data["predictions"].append({**BOX, "score": "high"}), r"not as .*\(predictions\.\d\.score: input should be a valid number\)"),
         ("ground_truth", lambda data: data["images"][0].pop("file_name"), r"not a COCO data set \(images\.0\.file_name: field required\)"),
@@ -338,7 +338,9 @@ def test_figures_of_an_older_version(trained: Trained, copy_of: Copy) -> None:
     metrics = read_json(run.metrics)
     del metrics["splits"]["test"]["error_costs"]
     write_json(run.metrics, metrics)
-    with pytest.raises(DataError, match=r"metrics\.json: of an older version; delete it and `make validate` again"):
+    with pytest.raises(
+        DataError, match=r"metrics\.json: written by an older version; delete it and `make validate` again"
+    ):
         report.main(Report(), run)
 
 
@@ -380,14 +382,14 @@ FAR = (800.0, 100.0, 50.0, 50.0)
 @pytest.mark.parametrize(
     ("truth", "predictions", "kind", "why"),
     [
-        (scene([("a", A), ("b", B)]), [seen(1, "a", A, 0.9), seen(1, "b", B, 0.1)], "missed", "found at lower scores, or nothing of their class is right"),
-        (scene([("a", A), ("b", B)]), [seen(1, "a", A, 0.9), seen(1, "b", FAR, 0.9)], "missed", "found at lower scores, or nothing of their class is right"),
+        (scene([("a", A), ("b", B)]), [seen(1, "a", A, 0.9), seen(1, "b", B, 0.1)], "missed", "found at lower scores, or no prediction of their class is right"),
+        (scene([("a", A), ("b", B)]), [seen(1, "a", A, 0.9), seen(1, "b", FAR, 0.9)], "missed", "found at lower scores, or no prediction of their class is right"),
         (scene([("a", A)]), [seen(1, "a", A, 0.9), seen(1, "a", FAR, 0.5)], "background", "no right prediction of their class scores lower"),
         (scene([("a", A)]), [seen(1, "a", A, 0.9), seen(1, "b", FAR, 0.95)], "background", "no right prediction of their class scores lower"),
         (scene([("a", A)]), [seen(1, "a", A, 0.9), seen(1, "a", A, 0.5)], "duplicate", "no right prediction of their class scores lower"),
-        (scene([("a", A)]), [seen(1, "a", FAR, 0.9)], "background", "nothing is right, so AP is 0 either way"),
-        (scene([("a", A)]), [seen(1, "a", FAR, 0.9)], "missed", "nothing is right, so AP is 0 either way"),
-        (scene([("a", A)]), [], "missed", "without them no object is left to find"),
+        (scene([("a", A)]), [seen(1, "a", FAR, 0.9)], "background", "no prediction is right, so AP is 0 in any case"),
+        (scene([("a", A)]), [seen(1, "a", FAR, 0.9)], "missed", "no prediction is right, so AP is 0 in any case"),
+        (scene([("a", A)]), [], "missed", "without them no object would be left to find"),
         (scene([]), [seen(1, "a", FAR, 0.9)], "background", "no objects, so no AP to lose"),
         (scene([("a", A)]), [seen(1, "a", FAR, 0.95), seen(1, "a", A, 0.9)], "background", ""),
     ],
@@ -429,5 +431,5 @@ def test_weights_that_were_replaced_are_named_first(trained: Trained, copy_of: C
     write_json(run.metrics, metrics)
     report.main(trained.config.report, run)
     assert (
-        f"Trained from {metrics['weights']['name']} instead of yolo26n.pt, which was not to be had." in Page(run).text
+        f"Trained from {metrics['weights']['name']} instead of yolo26n.pt, which was not available." in Page(run).text
     )

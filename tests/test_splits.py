@@ -350,7 +350,7 @@ def fails(items: Sequence[Item], earlier: Mapping[str, str] = NOTHING) -> str:
 def test_one_cluster_that_holds_nearly_everything() -> None:
     items = [Item(f"{index}.jpg", frozenset(), index == 0) for index in range(500)]
     assert fails(items) == (
-        "convert.split: near-duplicates or group_by tie 499 of 500 images together, which leaves none for test; "
+        "convert.split: near-duplicates or group_by keep 499 of 500 images together, which leaves none for test; "
         "set `convert.near_duplicates: false` or another `group_by`, or add images"
     )
 
@@ -390,9 +390,7 @@ def test_groups(pattern: str, expected: list[str | None]) -> None:
 
 
 def test_a_pattern_that_is_nowhere_is_a_mistake() -> None:
-    with pytest.raises(
-        DataError, match=r"^convert\.group_by: 'vid\(\.\)' is found in no image name, such as 'a\.jpg'; "
-    ):
+    with pytest.raises(DataError, match=r"^convert\.group_by: 'vid\(\.\)' matches no image name, such as 'a\.jpg'; "):
         groups(["a.jpg", "b.jpg"], "vid(.)")
     with pytest.raises(DataError, match="no image name"):
         groups(["a.jpg"], "x*")

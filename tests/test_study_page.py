@@ -80,17 +80,19 @@ def test_every_question_has_an_answer() -> None:
     found = said(study, lines_of(study))
     assert set(found) == set(page.SUBJECTS)
     assert re.search(
-        r"`full` with all images came to 0\.\d+ to 0\.\d+ in 5 trainings that differ in the seed alone",
+        r"`full` with all images reached 0\.\d+ to 0\.\d+ in 5 trainings that differ only in the seed",
         found["luck"][0],
     )
-    assert "With 5 seeds, this study can call a difference of about" in found["luck"][1]
+    assert "With 5 seeds, this study can detect a difference of about" in found["luck"][1]
     assert "`full` and `frozen`" not in " ".join(found["difference"])
     assert any(
         re.match(r"`scratch` is worse than `full` with 5 % of the images by −3\d\.\d points \(", one)
         for one in found["difference"]
     )
     assert any("as good as `scratch` with 1" in one for one in found["labels"])  # (1.4 / 0.4) ** 2 = 12 times
-    assert any(re.match(r"Freeze with all images: `frozen` \(11 layers\); it changes", one) for one in found["freeze"])
+    assert any(
+        re.match(r"Freeze with all images: `frozen` \(11 layers\); the change is", one) for one in found["freeze"]
+    )
     assert re.match(r"Forecast for `(full|frozen)`, in points over 205 images: 1\.5 times as many \+", found["more"][0])
     assert "within what the forecast allows" in found["more"][1]
 
@@ -117,7 +119,7 @@ def test_a_frozen_row_that_loses_is_not_recommended() -> None:
             0.03,
             "Next: train longer. In the last third of its epochs val of `full` still rose by 3.0 points",
         ),
-        ((0.9, 1.2, 0.3), 0.0, "Next: label. Twice as many images would bring"),
+        ((0.9, 1.2, 0.3), 0.0, "Next: label more. Twice as many images would bring"),
         ((0.6, 20.0, 2.0), 0.0, "Next: stop. Twice as many images would bring"),
     ],
 )
@@ -136,7 +138,7 @@ def test_luck_alone() -> None:
     found = said(study, lines_of(study))
     [sentence] = found["luck"]
     spread = float(re.search(r"a standard deviation of ([\d.]+) points", sentence)[1])  # type: ignore[index]
-    apart = float(re.search(r"have to be ([\d.]+) points apart", sentence)[1])  # type: ignore[index]
+    apart = float(re.search(r"must differ by ([\d.]+) points", sentence)[1])  # type: ignore[index]
     assert apart == pytest.approx(2.77 * spread, abs=0.2) and "difference" not in found
 
 

@@ -428,7 +428,7 @@ def test_millions_of_tiles_are_refused_before_any_is_cut(run: Run) -> None:
 def test_no_object_that_fits_is_refused(run: Run) -> None:
     written(run, np.random.default_rng(1), [(300, 200)])
     write_labels(run.dataset / "labels" / "train" / "i0.txt", [Box("dot", 0, 0, 300, 200)], NAMES, (300, 200))
-    with pytest.raises(DataError, match="not one training object fits into a tile of 64 px; take a larger size"):
+    with pytest.raises(DataError, match="no training object fits into a tile of 64 px; take a larger size"):
         augment.main(Augment(), run, 0, 0, Tiles(size=64, whole=False), 64)
     assert not run.augmented.exists()
     said = augment.main(Augment(), run, 0, 0, Tiles(size=64), 64)
@@ -440,7 +440,7 @@ def test_two_images_that_would_share_the_name_of_a_tile_are_refused(run: Run) ->
     for kind, suffix in (("images", "png"), ("labels", "txt")):
         folder = run.dataset / kind / "train"
         (folder / f"i1.{suffix}").rename(folder / f"i0-whole.{suffix}")
-    with pytest.raises(DataError, match="a tile of it would be called i0-whole, as another image is; rename one"):
+    with pytest.raises(DataError, match="one of its tiles would be called i0-whole, as another image is; rename one"):
         augment.main(Augment(), run, 0, 0, Tiles(size=64), 64)
 
 

@@ -289,7 +289,7 @@ def test_the_figure_of_a_training(trained: Trained) -> None:
 
 def test_several_devices_need_cloudpickle(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage, "find_spec", lambda _: None)
-    with pytest.raises(PipelineError, match=r"--device 0,1: .* cloudpickle, which is not installed"):
+    with pytest.raises(PipelineError, match=r"--device 0,1: .* cloudpickle"):
         train.main(Train(), run, 0, "0,1", 0)
 
 
@@ -299,9 +299,9 @@ def test_words_and_contradictions(start: Path) -> None:
     assert freeze.resolve(("backbone", "23.cv3"), model, "x") == [*range(11), "23.cv3"]
     assert freeze.cut([*range(11), 12, "23.cv3"]) == 11 and freeze.cut(["0.conv"]) == freeze.cut([]) == 0
     for given, said in (
-        (("backbone", "none"), "'none' beside other layers"),
-        (("backbone", 3), "3 is in 3, which is frozen anyway"),
-        (("23", "23.cv3"), "'23.cv3' is in 23, which is frozen anyway"),
+        (("backbone", "none"), "'none' and other layers in one list"),
+        (("backbone", 3), "3 is in 3, which already freezes it"),
+        (("23", "23.cv3"), "'23.cv3' is in 23, which already freezes it"),
         (("backbon",), "did you mean 'backbone'"),
     ):
         with pytest.raises(ConfigError, match=said):

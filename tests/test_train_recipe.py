@@ -113,7 +113,7 @@ def test_ultralytics_own_recipe() -> None:
     assert found.args == {"cos_lr": True} and found.batch == 16 and not found.few_steps
     assert found.reasons == {"cos_lr": {"value": True, "reason": GIVEN}}
     assert recipe(recipe="ultralytics", ema=0.5, batch=8).reasons.keys() == {"ema", "batch"}
-    with pytest.raises(ConfigError, match=r"train\.recipe: Ultralytics' own optimizer sets its own rate"):
+    with pytest.raises(ConfigError, match=r"train\.recipe: Ultralytics' automatic optimizer ignores a given rate"):
         recipe(recipe="ultralytics", lr0=0.1)
     assert recipe(recipe="ultralytics", lr0=0.1, args={"optimizer": "SGD"}).lr0 == 0.1
 

@@ -207,7 +207,7 @@ def test_from_the_command_line(trained: Trained, copy_of: Callable[[Run], Run], 
     assert read_json(run.comparison)["against"] == "runs/other"
     for against, line in (
         ("runs/nobody", "error: runs/nobody/metrics.json: not there; `make validate CONFIG=configs/nobody.yaml` writes it, and the predictions to compare"),
-        ("runs/tiny", "error: --against runs/tiny: is the run itself; name another one"),
+        ("runs/tiny", "error: --against runs/tiny: is the same run; name another one"),
     ):  # fmt: skip
         done = pipeline_process(*command, against, cwd=tmp_path)
         assert (done.returncode, done.stderr.strip()) == (1, line)

@@ -141,10 +141,10 @@ def test_fiftyone_is_explained(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("section", "line"),
     [
-        ("{reconcile: [fifty]}", "validate.reconcile: 'fifty' is none of ultralytics, fiftyone; did you mean 'fiftyone'?"),
+        ("{reconcile: [fifty]}", "validate.reconcile: 'fifty' is not one of ultralytics, fiftyone; did you mean 'fiftyone'?"),
         ("{reconcile: fiftyone}", "validate.reconcile: write a list of tools, [ultralytics, fiftyone], got 'fiftyone'"),
         ("{reconcile: true}", "validate.reconcile: write a list of tools, [ultralytics, fiftyone], got True"),
-        ("{reconcile: [yes]}", "validate.reconcile: True is none of ultralytics, fiftyone"),
+        ("{reconcile: [yes]}", "validate.reconcile: True is not one of ultralytics, fiftyone"),
         ("{reconcil: []}", "validate.reconcil: unknown key; did you mean 'reconcile'?"),
         ("{fiftyone: true}", "validate: `fiftyone` is a tool of `reconcile` now; write `reconcile: [ultralytics, fiftyone]`"),
     ],

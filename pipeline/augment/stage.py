@@ -109,7 +109,9 @@ def _jobs(config: Augment, dataset: YoloDataset, seed: int) -> tuple[list[Job], 
     for job in jobs:
         for name in job.names():
             if name in stems:
-                raise DataError(f"{job.image}: a copy of it would be called {name}, as another image is; rename one")
+                raise DataError(
+                    f"{job.image}: one of its copies would be called {name}, as another image is; rename one"
+                )
     return jobs, factors
 
 

@@ -48,13 +48,13 @@ FIFTYONE = "fiftyone:"  # `fiftyone:TYPE` reads whatever FiftyOne can import
 
 
 class Convert(Section):
-    """What to read, and what to do with what is doubtful in it."""
+    """What to read, and what to do with doubtful labels."""
 
     source: Path
     """Folder with the data set as you received it. It is read and never written."""
     format: str = "auto"
-    """Annotation format. `auto` tells the formats apart by the files that are there; `fiftyone:TYPE` reads whatever
-    FiftyOne can import. The table in [data/README.md](../data/README.md) describes each one."""
+    """Annotation format. `auto` detects it from the files; `fiftyone:TYPE` reads any type that FiftyOne can
+    import. The table in [data/README.md](../data/README.md) describes each one."""
     # A list keeps and orders; a mapping `source name: our name` also renames, merges, and drops with null.
     classes: tuple[str, ...] | dict[str, str | None] = ()
     """Names in the order of their ids; an empty list takes those of the source. `{theirs: ours, other: null}` renames,
@@ -63,21 +63,21 @@ class Convert(Section):
     """`given` takes the splits of the source. Shares such as `{train: 0.7, val: 0.15, test: 0.15}` draw them with the
     seed."""
     group_by: str | None = None
-    """Regular expression, searched in the file name, and only then in the folders. Images with the same match (or the
-    same group, if the expression has one) stay in one split: those of a video, a board, a patient."""
+    """Regular expression, searched first in the file name, then in the folders. Images with the same match (or the same
+    group, if the expression has one) stay in one split: for example, all images of a video, a board or a patient."""
     near_duplicates: bool = True
     """Look for resized, recompressed, flipped and turned copies, and keep them in one split."""
     leaks: Literal["report", "move", "error"] = "report"
-    """What to do with copies that a given split has on both sides: report them, move them to where most of them are, or
-    stop."""
+    """What to do with copies of an image in different given splits: report them, move them into the split that has most
+    of them, or stop."""
     on_problem: Literal["fix", "drop", "error"] = "fix"
-    """`fix` repairs what has one right answer and refuses the rest. `drop` leaves out all that is in doubt. `error`
-    refuses it."""
+    """`fix` repairs labels that have one right answer and refuses the rest. `drop` leaves out all doubtful labels.
+    `error` refuses them."""
     min_side: float = Field(default=1.0, ge=0)
-    """Side in pixels of the original image. A box with a side of that or less is dropped: it shows nothing."""
+    """Side in pixels of the original image. A box whose side is no longer is dropped, because it shows nothing."""
     new_images: Literal["train", "drawn"] = "train"
-    """Where images labelled with `make label` go, those of `data/labels/`. `train` only trains on them, so the figures
-    stay comparable. `drawn` draws them into the splits as all others, which needs shares in `split`."""
+    """Splits for images labelled with `make label`, from `data/labels/`. With `train`, val and test do not change, so
+    the figures stay comparable. `drawn` draws them into the splits like all others, which needs shares in `split`."""
     unlabelled: Literal["error", "background"] = "error"
     """What an image without annotation is: a mistake, or a background image that shows no object.
     With `background`, an image whose annotation could be in one of the files is still refused."""
@@ -93,7 +93,7 @@ class Convert(Section):
     def _format_known(cls, name: str) -> str:
         if name not in FORMATS and not (name.startswith(FIFTYONE) and name.removeprefix(FIFTYONE).isidentifier()):
             known = [*FORMATS, f"{FIFTYONE}TYPE"]
-            raise ValueError(f"{name!r} is none of {', '.join(known)}{did_you_mean(name, known)}")
+            raise ValueError(f"{name!r} is not one of {', '.join(known)}{did_you_mean(name, known)}")
         return name
 
     @field_validator("classes", mode="before")
@@ -115,11 +115,11 @@ class Convert(Section):
     ) -> tuple[str, ...] | dict[str, str | None]:
         if isinstance(classes, dict):
             if classes and not any(classes.values()):
-                raise ValueError("every class is dropped; keep one")
+                raise ValueError("this drops every class; keep at least one")
             return classes
         twice = {name for name in classes if classes.count(name) > 1}
         if twice:
-            raise ValueError(f"{', '.join(sorted(twice))} is there twice")
+            raise ValueError(f"{', '.join(sorted(twice))} appears twice")
         return classes
 
     @field_validator("group_by")
@@ -144,17 +144,17 @@ class Augment(Section):
     balance: bool = False
     """Make more copies of images with rare classes (repeat-factor sampling)."""
     transforms: tuple[dict[str, dict[str, Argument]], ...] = ()
-    """Albumentations' names and arguments, in the order of their work: `- HorizontalFlip: {p: 0.5}`."""
+    """Albumentations' names and arguments, applied in this order: `- HorizontalFlip: {p: 0.5}`."""
     min_visibility: float = Field(default=0.3, ge=0, le=1)
-    """Share of a box's area. A box of which less stays in the image is dropped from that copy."""
+    """Share of a box's area. A box with less than this in the image is dropped from that copy."""
 
     @model_validator(mode="after")
     def _one_name_each(self) -> Augment:
         if (self.copies or self.balance) and not self.transforms:
-            raise ValueError("copies without transforms would be the same images again; name some transforms")
+            raise ValueError("copies without transforms would only repeat the images; add transforms")
         for number, transform in enumerate(self.transforms):
             if len(transform) != 1:
                 raise ValueError(
-                    f"transforms.{number}: {len(transform)} names; write one `- Name: {{argument: value}}` a line"
+                    f"transforms.{number}: {len(transform)} names; write one `- Name: {{argument: value}}` per line"
                 )
         return self

@@ -20,11 +20,11 @@ class Config(Section):
     """One experiment."""
 
     seed: int = Field(default=0, ge=0, lt=2**32)
-    """Seed of everything random: another one gives another split, other copies, other weights."""
+    """Seed of everything random: another seed gives other splits, copies and weights."""
     convert: Convert
     """Annotations to an Ultralytics data set."""
     tiles: Tiles | None = None
-    """Pieces of large images, for training and ever after. Null looks at each image as a whole."""
+    """Pieces of large images, for training and detection. Null uses each image as a whole."""
     augment: Augment = Augment()
     """More training images."""
     train: Train = Train()
@@ -41,7 +41,7 @@ class Config(Section):
     export: Export = Export()
     """Bundles for the device."""
     label: Label | None = None
-    """What to label next, from a folder of images without labels."""
+    """Images to label next, from a folder of images without labels."""
 
     def section(self, stage: str) -> Section:
         section = getattr(self, "validate_" if stage == "validate" else stage)

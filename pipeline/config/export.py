@@ -22,16 +22,16 @@ FORMATS_WITH = {"dynamic": ("onnx", "engine"), "opset": ("onnx", "engine"), "nms
 
 
 class Target(Section):
-    """One artefact, in Ultralytics' words."""
+    """One exported model; the keys are those of Ultralytics' exporter."""
 
     format: Literal["onnx", "openvino", "ncnn", "torchscript", "litert", "engine"]
     """Format of the artefact; `litert` after `make litert`, `engine` is TensorRT."""
     quantize: int | None = None
     """Bits of the artefact's numbers, 16 or 8; null is 32. [export.md](export.md) says which format has which."""
     nms: bool | None = None
-    """Null: the runner sorts boxes out. `false`: the NMS-free head. `true`: the graph sorts them out itself."""
+    """Null: the runner does non-maximum suppression. `true`: the graph does it. `false`: the NMS-free head."""
     imgsz: int | None = Field(default=None, ge=32, multiple_of=32)
-    """Side of the input in pixels; null is that of the training."""
+    """Side of the input in pixels; null is the side used in training."""
     dynamic: bool = False
     """Let the height, the width and the number of images vary."""
     opset: int | None = Field(default=None, ge=13, le=20)
@@ -39,7 +39,7 @@ class Target(Section):
     simplify: bool = True
     """Simplify the graph."""
     recipe: Literal["auto", "naive"] = "auto"
-    """For 8 bits of onnx and openvino. `naive` puts every layer into 8 bits, to see what that loses."""
+    """For 8 bits with onnx and openvino. `naive` quantises every layer, to show what that loses."""
 
     @model_validator(mode="after")
     def _possible(self) -> Target:
@@ -70,7 +70,7 @@ class Target(Section):
 
 
 class Limits(Section):
-    """How far an artefact may be from its model; None is not judged."""
+    """Largest differences allowed between an artefact and its model; None is not checked."""
 
     precision: ClassVar[str]
     max_box_px: float | None = Field(default=None, gt=0)
@@ -86,7 +86,7 @@ class Limits(Section):
 
 
 class Limits32(Limits):
-    """Of artefacts in 32 bits."""
+    """Limits for artefacts in 32 bits."""
 
     precision: ClassVar[str] = "fp32"
     max_box_px: float | None = Field(default=0.5, gt=0)
@@ -96,7 +96,7 @@ class Limits32(Limits):
 
 
 class Limits16(Limits):
-    """Of artefacts in 16 bits."""
+    """Limits for artefacts in 16 bits."""
 
     precision: ClassVar[str] = "fp16"
     max_changed: float | None = Field(default=0.05, ge=0, le=1)
@@ -105,7 +105,7 @@ class Limits16(Limits):
 
 
 class Limits8(Limits):
-    """Of artefacts in 8 bits."""
+    """Limits for artefacts in 8 bits."""
 
     precision: ClassVar[str] = "int8"
     max_score_shift: float | None = Field(default=0.1, gt=0, le=1)
@@ -113,41 +113,41 @@ class Limits8(Limits):
 
 
 class LimitsByPrecision(Section):
-    """How far an artefact may be from its model, by its precision."""
+    """Largest differences allowed between an artefact and its model, by precision."""
 
     fp32: Limits32 = Limits32()
-    """Equal."""
+    """32 bits: equal."""
     fp16: Limits16 = Limits16()
-    """Nearly equal."""
+    """16 bits: nearly equal."""
     int8: Limits8 = Limits8()
-    """As good."""
+    """8 bits: as accurate."""
 
 
 class Calibration(Section):
-    """The training images that the ranges of 8-bit numbers are measured on."""
+    """Training images on which the ranges of 8-bit numbers are measured."""
 
     images: int = Field(default=128, ge=1)
-    """Training images to measure on, never val or test. Each class in turn gives one that shows it."""
+    """Number of training images. Classes take turns, so that rare classes are included; val and test are never used."""
     per_class: int = Field(default=5, ge=1)
     """Training images of each class, at least. With fewer, 8 bits are refused."""
     draws: int = Field(default=3, ge=1, le=10)
-    """Choices of images to compare, so that the manifest tells how much the choice matters."""
+    """Number of choices of images to compare, so that the manifest shows how much the choice matters."""
 
 
 class Export(Section):
-    """What is made for the device, and how it is judged. [export.md](export.md) explains it."""
+    """Models for the device, and how each is compared with the original. [export.md](export.md) explains it."""
 
     targets: tuple[Target, ...] = Field(default=(Target(format="onnx"),), min_length=1)
     """The artefacts to make."""
     images: int = Field(default=300, ge=1)
     """Validation images, at most, on which each artefact is compared with the model."""
     conf: float = Field(default=0.25, gt=0, lt=1)
-    """Score from which a box has to be there on both sides. Where no box reaches it, half of the model's best score on
-    these images counts, and the manifest says so."""
+    """Score from which a box must be found by artefact and model. If no box reaches it, half of the model's best score
+    on these images is used, and the manifest says so."""
     limits: LimitsByPrecision = LimitsByPrecision()
-    """An artefact that is further from its model than this fails the stage. Null is not judged."""
+    """The stage fails if an artefact differs more than this from its model. Null is not checked."""
     calibration: Calibration = Calibration()
-    """On what 8 bits are calibrated."""
+    """Training images for the calibration of 8 bits."""
 
     @model_validator(mode="after")
     def _targets_once(self) -> Export:

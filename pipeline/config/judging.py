@@ -12,7 +12,7 @@ from pipeline.errors import did_you_mean
 
 
 class Wanted(Section):
-    """What the thresholds are chosen for, in place of the best F1."""
+    """The goal of the thresholds, instead of the best F1."""
 
     precision: float | None = Field(default=None, gt=0, le=1)
     """Precision on val that each class's threshold reaches, where it can."""
@@ -22,7 +22,7 @@ class Wanted(Section):
     @model_validator(mode="after")
     def _one_of_them(self) -> Wanted:
         if (self.precision is None) == (self.recall is None):
-            raise ValueError("name one, precision or recall; a threshold cannot promise both")
+            raise ValueError("set precision or recall; a threshold cannot promise both")
         return self
 
 
@@ -30,15 +30,15 @@ class Validate(Section):
     """How predictions are made and judged. [validation.md](validation.md) explains it."""
 
     conf: float = Field(default=0.001, ge=0, lt=1)
-    """Score from which a prediction counts for average precision. Higher is faster, and gives lower figures."""
+    """Lowest score that counts for average precision. A higher value is faster and gives lower figures."""
     iou: float = Field(default=0.7, gt=0, le=1)
     """IoU from which non-maximum suppression takes two boxes for one object."""
     max_det: int = Field(default=300, ge=1)
     """Predictions per image, at most."""
     wanted: Wanted | None = None
-    """What each class's threshold is chosen for on val. Null is the best F1."""
+    """The goal for which each class's threshold is chosen on val. Null is the best F1."""
     retention: Path | None = None
-    """`data.yaml` of a labelled set of the source model's classes, to see what the model still knows of them."""
+    """`data.yaml` of a labelled set of the source model's classes, to measure how well the model still detects them."""
     reconcile: tuple[str, ...] = ()
     """Tools that evaluate the same predictions, with each difference explained: `ultralytics`, which
     is fast, and `fiftyone`, which is slow."""
@@ -58,15 +58,15 @@ class Validate(Section):
             raise ValueError(f"write a list of tools, [{', '.join(known)}], got {tools!r}")
         for tool in tools:
             if tool not in known:
-                raise ValueError(f"{tool!r} is none of {', '.join(known)}{did_you_mean(str(tool), known)}")
+                raise ValueError(f"{tool!r} is not one of {', '.join(known)}{did_you_mean(str(tool), known)}")
         return tools
 
 
 class Inspect(Section):
-    """What FiftyOne shows. [fiftyone.md](fiftyone.md) explains it."""
+    """Limits for what FiftyOne shows. [fiftyone.md](fiftyone.md) explains them."""
 
     confident: float = Field(default=0.6, gt=0, le=1)
-    """Score from which a false positive is a confident one, and perhaps a label that is missing."""
+    """Score from which a false positive counts as confident: perhaps its label is missing."""
     similarity: float = Field(default=0.95, gt=0, le=1)
     """Cosine of the backbone's features, 1 at most, from which two images count as similar."""
 
@@ -75,4 +75,4 @@ class Report(Section):
     """The page that shows a run."""
 
     worst: int = Field(default=24, ge=0, le=200)
-    """Images shown, those with most errors first."""
+    """Number of images to show, those with most errors first."""

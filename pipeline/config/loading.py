@@ -33,7 +33,7 @@ def read(path: Path) -> dict[str, Any]:
         others = [str(other) for other in sorted(path.parent.glob("*.yaml"))]
         raise ConfigError(f"{path}: no such file{did_you_mean(str(path), others)}") from None
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); name a YAML file of yours") from None
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); name a readable YAML file") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: cannot be read ({error}); write it as UTF-8 text") from None
     try:
@@ -43,7 +43,7 @@ def read(path: Path) -> dict[str, Any]:
     except ValueError as error:  # 2026-13-45 looks like a date
         raise ConfigError(f"{path}: {error}; quote it") from None
     if not isinstance(data, dict):
-        raise ConfigError(f"{path}: no keys in it; configs/sample.yaml shows what a config holds")
+        raise ConfigError(f"{path}: has no keys; configs/sample.yaml shows all of them")
     return data
 
 
@@ -68,7 +68,7 @@ class NoDuplicates(yaml.SafeLoader):
             if key_node.tag != "tag:yaml.org,2002:merge" and isinstance(key, str):
                 if key in seen:
                     raise yaml.constructor.ConstructorError(
-                        None, None, f"key {key!r} is there twice", key_node.start_mark
+                        None, None, f"key {key!r} appears twice", key_node.start_mark
                     )
                 seen.add(key)
         return super().construct_mapping(node, deep)

@@ -21,7 +21,7 @@ class Rank(Section):
     def _each_once(cls, weights: tuple[str, ...]) -> tuple[str, ...]:
         for name in weights:
             if not name:
-                raise ValueError("an empty name; write the name of a weights file")
+                raise ValueError("a name is empty; write the name of a weights file")
             if weights.count(name) > 1:
-                raise ValueError(f"{name!r} is there twice; keep it once")
+                raise ValueError(f"{name!r} appears twice; keep it once")
         return weights

@@ -60,7 +60,7 @@ class Study(Section):
     def _names_of_folders(cls, rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         for name, row in rows.items():
             if not re.fullmatch(r"\w[\w.+-]{0,60}", name, re.ASCII):
-                raise ValueError(f"{name!r} names a folder too; use letters, digits, `_`, `-`, `+` and `.`")
+                raise ValueError(f"{name!r} also names a folder; use letters, digits, `_`, `-`, `+` and `.`")
             if other := sorted(set(row) - {"train", "augment"}):
                 raise ValueError(f"{name}.{other[0]}: is the same for all rows; write it into `every`")
         return rows
@@ -75,11 +75,11 @@ class Study(Section):
         for name in ("share", "shots"):
             values = getattr(self, name)
             if len(set(values)) < len(values):
-                raise ValueError(f"{name}: a value is there twice")
+                raise ValueError(f"{name}: a value appears twice")
         return self
 
     @property
     def sizes(self) -> list[tuple[str, float]]:
-        """Return all amounts of labels, the smallest first: ("shots", boxes a class) and ("share", of the images)."""
+        """Return all amounts of labels, smallest first: ("shots", boxes per class) and ("share", of the images)."""
         share = self.share or (() if self.shots else (1.0,))
         return [("shots", k) for k in sorted(self.shots)] + [("share", s) for s in sorted(share)]

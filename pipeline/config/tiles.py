@@ -1,4 +1,4 @@
-"""The section `tiles`: large images are trained on and looked at piece by piece."""
+"""The section `tiles`: cut large images into pieces, for training and detection."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Tiles(Section):
     """Side of the square tiles, in pixels of the image; each is fitted into `train.imgsz`. `auto` derives it from the
     sizes of the training images and their objects."""
     overlap: Overlap = 0.2
-    """Share of the side that neighbours have in common. A box no longer than that is whole in at least one of them.
-    `auto` takes what most objects need."""
+    """Share of the side that neighbouring tiles share. A box no longer than that is whole in at least one tile. `auto`
+    takes what most objects need."""
     whole: bool = True
-    """Look at the whole image, too, for objects that are larger than a tile."""
+    """Also use the whole image, for objects that are larger than a tile."""
     empty: float = Field(default=0.1, ge=0, le=1)
     """Share of the tiles without objects that training keeps."""

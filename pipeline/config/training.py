@@ -22,7 +22,7 @@ class LrGroups(Section):
 
 
 class BatchNorm(Section):
-    """Layers in `train` measure the new images, those in `eval` keep the mean and variance they have."""
+    """Mode of BatchNorm layers: `train` updates mean and variance with the new images, `eval` keeps them."""
 
     frozen: Literal["eval", "train"] = "eval"
     """Layers that the phase freezes."""
@@ -39,13 +39,13 @@ def _freeze(value: Any) -> Any:
         if value.isdecimal():
             raise ValueError(f"{value!r} is text; write the number without quotes")
         hint = did_you_mean(value, FREEZE_WORDS) or f"; a part of a layer goes into a list: [{value!r}]"
-        raise ValueError(f"{value!r} is none of {', '.join(FREEZE_WORDS)}, a number of layers or a list{hint}")
+        raise ValueError(f"{value!r} is not one of {', '.join(FREEZE_WORDS)}, a number of layers or a list{hint}")
     if isinstance(value, (list, tuple)):
         if not value:
             raise ValueError("the list is empty; name layers, or write none")
         for item in value:
             if isinstance(item, bool) or not isinstance(item, (int, str)):
-                raise ValueError(f"{item!r} in the list is neither a layer's number nor a name")
+                raise ValueError(f"{item!r} in the list is neither the number nor the name of a layer")
         return tuple(value)
     if isinstance(value, bool) or not isinstance(value, (int, str)) or (isinstance(value, int) and value < 0):
         raise ValueError(f"write {', '.join(FREEZE_WORDS)}, a number of layers or a list, not {value!r}")
@@ -53,7 +53,7 @@ def _freeze(value: Any) -> Any:
 
 
 class Phase(Section):
-    """A stretch of training with one set of frozen layers. `lr` multiplies the base rate, `lr0` replaces it."""
+    """A part of the training with one set of frozen layers. `lr` multiplies the base rate, `lr0` replaces it."""
 
     epochs: int = Field(ge=1)
     """Passes over the training images."""
@@ -61,13 +61,13 @@ class Phase(Section):
     """`backbone`, `all-but-head`, `none`, a number of first layers, or a list of these words, layer numbers and names
     such as `"23.cv3"`."""
     lr: float = Field(default=1.0, gt=0)
-    """Factor of the base rate. Name `lr` or `lr0`, not both."""
+    """Factor of the base rate. Set `lr` or `lr0`, not both."""
     lr0: float | None = Field(default=None, gt=0)
     """Learning rate of this phase, instead of the base rate."""
     lr_groups: LrGroups = LrGroups()
     """Factors of the phase's rate, by part of the model."""
     batchnorm: BatchNorm = BatchNorm()
-    """What BatchNorm layers do with their mean and variance."""
+    """Whether BatchNorm layers update their mean and variance."""
     patience: int | None = Field(default=None, ge=1)
     """Epochs without a better val mAP50-95 after which the phase ends; null never ends it early. A phase with it is
     validated after each epoch."""
@@ -85,16 +85,16 @@ class Train(Section):
     weights: str = Field(default="yolo26n.pt", min_length=1)
     """A path, a name in `data/weights`, or one that Ultralytics offers. `yolo26n.yaml` starts from random weights."""
     fallback: str | None = Field(default=None, min_length=1)
-    """Weights to use where `weights` are neither here nor can be downloaded. With null the stage stops instead."""
+    """Weights to use if `weights` are missing and cannot be downloaded. With null the stage stops instead."""
     imgsz: int = Field(default=640, ge=32, multiple_of=32)
     """Side in pixels of the square that images are fitted into. Half of it is four times faster."""
     recipe: Literal["auto", "quick", "thorough", "ultralytics"] = "auto"
-    """`auto` takes what is not named here from the number of images, and notes each choice with its reason in
+    """`auto` chooses the other settings by the number of images, and writes each choice with its reason into
     `train.json`. `quick` trains three epochs on cached features. `thorough` goes on after `auto` while val gains.
     `ultralytics` leaves all to Ultralytics' defaults."""
     minutes: float | None = Field(default=None, gt=0)
-    """Minutes to spend on this machine, in place of the recipe's own number of epochs. Two timed passes tell how many
-    epochs fit."""
+    """Minutes to train on this machine, instead of the recipe's number of epochs. Two timed passes show how many epochs
+    fit."""
     batch: int | None = Field(default=None, ge=1)
     """Images per optimizer step. Null is 4 below 1,500 images: few images need many steps."""
     lr0: float | None = Field(default=None, gt=0)
@@ -103,16 +103,16 @@ class Train(Section):
     """Numbers that a CPU computes in. `auto` takes bfloat16 where the CPU has it and two timed passes show that it is
     faster. Weights, average and losses stay in 32 bits. On a GPU, `args: {amp: ...}` decides."""
     phases: Annotated[tuple[Phase, ...], Field(min_length=1)] | None = None
-    """Phases, one after the other. Each goes on where the one before ended. Null leaves them to the recipe."""
+    """Phases in their order; each continues from the end of the one before. Null leaves them to the recipe."""
     cache_features: Literal["auto", True, False] = "auto"
     """Compute the outputs of frozen first layers once per image, not in every epoch. Such a phase sees each image
     unchanged. `auto` does it in phases of 2 epochs or more while the disk has room, `true` insists, `false` never
     does."""
     ema: float | None = Field(default=None, gt=0)
-    """Epochs that the average of the weights, which is what is kept, looks back over. Null is a twelfth of a phase of
-    ten epochs or more, and of a last phase of three or fewer."""
+    """Span in epochs of the moving average of the weights, which becomes the model. Null is a twelfth of a phase of ten
+    epochs or more, and of a last phase of three or fewer."""
     l2_sp: float = Field(default=0.0, ge=0)
-    """Strength of the pull of the weights towards those of the start, head excluded. 0 is none; try 1 to 100."""
+    """Strength of the pull towards the source weights, except in the head (L2-SP). 0 is none; try 1 to 100."""
     args: dict[str, Argument] = Field(default={})
     """Any other training argument of Ultralytics, by its own name: `{mosaic: 0.5, cos_lr: true}`."""
 

@@ -42,7 +42,7 @@ def check_given(source: Source, config: Convert) -> None:
         return
     if not source.has_splits:
         raise DataError(
-            f"{config.source}: assigns no image to train, val or test; let us do it: "
+            f"{config.source}: assigns no image to train, val or test; let convert draw the splits: "
             "`convert.split: {train: 0.7, val: 0.15, test: 0.15}`"
         )
     _refuse_empty({item.split for item in source.images}, config)
@@ -96,7 +96,7 @@ def _place(
     if emptied := {str(image.item.split) for image in images} - set(placed.split_of.values()):
         raise DataError(
             f"{config.source}: `convert.leaks: move` leaves no image in the {' and '.join(sorted(emptied))} split; "
-            "take the copies out by hand, or give ratios in convert.split"
+            "remove the copies yourself, or give ratios in convert.split"
         )
     _refuse_empty(set(placed.split_of.values()), config)
     return placed
@@ -125,7 +125,7 @@ def _earlier(run: Run, drawing: Mapping[str, Any]) -> dict[str, str]:
     found = files.read_json(run.splits)
     images = found.get("images") if isinstance(found, dict) else None
     if not isinstance(images, dict) or not all(split in SPLITS for split in images.values()):
-        raise DataError(f"{run.splits}: is not what convert wrote; restore it, or delete it to draw the splits anew")
+        raise DataError(f"{run.splits}: is not as convert wrote it; restore it, or delete it to draw new splits")
     return images if all(found.get(key) == drawing[key] for key in DRAWN_BY) else {}
 
 

@@ -147,7 +147,7 @@ def _too_few(clusters: Sequence[Sequence[Item]], empty: Sequence[str], earlier: 
     none_left = f"which leaves none for {' and '.join(empty)}"
     if largest > 1:
         return DataError(
-            f"convert.split: near-duplicates or group_by tie {largest} of {images} images together, {none_left}; "
+            f"convert.split: near-duplicates or group_by keep {largest} of {images} images together, {none_left}; "
             "set `convert.near_duplicates: false` or another `group_by`, or add images"
         )
     if earlier:
@@ -182,7 +182,7 @@ def groups(names: Sequence[str], pattern: str) -> list[str | None]:
         if any(found):
             break
     if names and not any(found):
-        raise DataError(f"convert.group_by: {pattern!r} is found in no image name, such as {names[0]!r}; correct it")
+        raise DataError(f"convert.group_by: {pattern!r} matches no image name, such as {names[0]!r}; correct it")
     return found
 
 

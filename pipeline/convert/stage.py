@@ -94,7 +94,7 @@ def _convert(
         "labels": labelled.lines(made, judged, placed.split_of),
     }
     if not account["splits"]["train"]["boxes"]:
-        raise DataError(f"{config.source}: not one usable box in the training split; nothing can be learnt from it")
+        raise DataError(f"{config.source}: no usable box in the training split; training needs some")
     with files.new_folder(run.dataset) as new:
         writing.write(new, judged, placed.split_of, targets, names, bits)
         if placed.drawing is not None:

@@ -4,11 +4,11 @@
 
     python run.py photo.jpg folder/ film.mp4          one line of JSON per image, on the screen
     python run.py 0 --show                            camera 0, in a window
-    python run.py rtsp://address /dev/video0          a camera of the network, a device
+    python run.py rtsp://address /dev/video0          a network camera, a local one
     python run.py folder/ --json found.jsonl --draw drawn/
-    python run.py --selftest                          does this device do what was proven where the model was made?
+    python run.py --selftest                          check that this device gives the proven results
 
-What cannot be read is named and passed over, and the exit status is 1. Ctrl-C ends a run, and what it found is kept.
+Unreadable files are named and skipped, and the exit status is 1. Ctrl-C ends a run; its results so far are kept.
 
 Needs Python 3.8 or newer, numpy, OpenCV (or Pillow, for images alone) and the runtime that model.json names.
 """

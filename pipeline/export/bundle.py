@@ -40,18 +40,18 @@ EPOCH = (1980, 1, 1, 0, 0, 0)  # zip's first date: equal content gives equal arc
 README = """Object detector {name}: {format}, {precision}.
 
     pip install -r requirements.txt                        Python 3.8 or newer
-    python run.py --selftest                               does this device find what was found where it was made?
-    python run.py photo.jpg folder/ film.mp4               python run.py --help tells the rest
+    python run.py --selftest                               check that this device gives the proven results
+    python run.py photo.jpg folder/ film.mp4               python run.py --help lists all options
 
-{engine}SHA256SUMS lists every file (`sha256sum -c SHA256SUMS`); model.json says what the model expects and gives.
+{engine}SHA256SUMS lists every file (`sha256sum -c SHA256SUMS`); model.json describes the model's input and output.
 """
 REQUIREMENTS = """# Python 3.8 or newer, as far as the runtime supports it. The model was proven with:{proven}
 numpy
-# Not where `import cv2` works already, as on a Jetson. For images alone, pillow does.
+# Leave this out where `import cv2` already works, as on a Jetson. For images alone, pillow is enough.
 opencv-python-headless
 {packages}
 """
-ENGINE = """This is what an engine is built from, since it runs only on the kind of GPU it was built on. On the device:
+ENGINE = """An engine runs only on the kind of GPU it was built on, so build it from this bundle on the device:
 
     python build.py        (with TensorRT's Python package)      or      sh build.sh      (with trtexec)
 

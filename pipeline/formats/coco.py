@@ -133,7 +133,7 @@ def _read_file(tree: Tree, path: Path, data: dict[str, Any], orphans: bool) -> _
         one = Described(Wanted(name, homes, split, path), boxes[identity], size)
         if (earlier := described.setdefault(name, one)) is not one:  # one image under two ids
             if earlier.size and size and earlier.size != size:
-                raise DataError(f"{path}: {show(name)} is there twice, with other sizes; keep one (id {identity})")
+                raise DataError(f"{path}: {show(name)} appears twice, with other sizes; keep one (id {identity})")
             earlier.boxes.extend(one.boxes)
     if lost:
         described["\0"] = Described(Wanted(f"{NOT_LISTED}{path.name}", homes, split, path), lost)

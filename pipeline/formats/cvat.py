@@ -52,7 +52,7 @@ def read(folder: Path) -> Source:
             found += _frames(root, xml, tree)
         places = Counter((one.wanted.name, tuple(one.wanted.homes)) for one in found)  # homes hold the subset
         if twice := [name for (name, _), count in places.items() if count > 1]:
-            raise DataError(f"{xml}: {show(twice[0])} is there twice, as of two videos; export each task by itself")
+            raise DataError(f"{xml}: {show(twice[0])} appears twice, as of two videos; export each task by itself")
         described += found
     used = {box.label for one in described for box in one.boxes if not box.ignore and not box.damage}
     classes.update(dict.fromkeys(sorted(used)))

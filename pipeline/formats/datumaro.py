@@ -87,4 +87,4 @@ def _corners(kind: Any, value: Mapping[str, Any]) -> Corners:
         return around_points(value.get("points"))
     if kind == "mask":
         return around(value.get("rle"), None)
-    raise ValueError(f"type {show(kind)} is not one that we know")
+    raise ValueError(f"type {show(kind)} is not supported")

@@ -128,7 +128,7 @@ def _corners(points: Any, kind: Any) -> tuple[float, float, float, float]:
         radius = math.hypot(xs[1] - xs[0], ys[1] - ys[0])
         return xs[0] - radius, ys[0] - radius, xs[0] + radius, ys[0] + radius
     if not isinstance(kind, str) or kind not in FEWEST_POINTS:
-        raise ValueError(f"shape_type {show(kind)} is not one that we know")
+        raise ValueError(f"shape_type {show(kind)} is not supported")
     if len(points) < FEWEST_POINTS[kind]:
         raise ValueError(f"a {kind} of {len(points)} points; it has {FEWEST_POINTS[kind]} or more")
     return min(xs), min(ys), max(xs), max(ys)

@@ -36,7 +36,7 @@ def _without_names(tree: Tree) -> list[str]:
     names = "no class names" if not ids else f"no names for the classes 0 to {max(ids)}"
     return [
         f"there are {text} like YOLO labels, such as {where}, and {names}: write classes.txt in {tree.folder}, "
-        "one name a line in the order of the ids, such as `cat`"
+        "one name per line in the order of the ids, such as `cat`"
     ]
 
 

@@ -30,7 +30,7 @@ def sides_of(value: Any, *keys: str) -> list[float]:
     """The numbers under these keys. Raises ValueError where one is none."""
     found = numbers([value.get(key) for key in keys]) if isinstance(value, Mapping) else None
     if not found:
-        raise ValueError(f"{show(value)} has not the numbers {', '.join(keys)}")
+        raise ValueError(f"{show(value)} lacks one of the numbers {', '.join(keys)}")
     return found
 
 

@@ -76,7 +76,7 @@ def _corners(kind: Any, value: Mapping[str, Any]) -> Corners:
     points = value.get("points")
     exterior = points.get("exterior") if isinstance(points, Mapping) else None
     if kind not in ("rectangle", "polygon"):
-        raise ValueError(f"geometryType {show(kind)} is not one that we know")
+        raise ValueError(f"geometryType {show(kind)} is not supported")
     return around_points(exterior, 2 if kind == "rectangle" else 3)
 
 

@@ -33,7 +33,7 @@ def read_json(path: Path) -> Any:
     except json.JSONDecodeError as error:
         raise DataError(f"{path}: not JSON ({error}); write it again") from None
     except (RecursionError, ValueError):  # nesting or a number beyond all reason
-        raise DataError(f"{path}: nested or numbered beyond reason; write it again") from None
+        raise DataError(f"{path}: nested too deeply, or with a number that is too long; correct it") from None
 
 
 def _outer_keys(value: Any) -> int:
@@ -50,7 +50,7 @@ def _outer_keys(value: Any) -> int:
 
 
 def _keys(value: Any) -> int:
-    """How many keys there are in all objects of a JSON value; fewer than its text has where one is there twice."""
+    """How many keys there are in all objects of a JSON value; fewer than its text has where one appears twice."""
     count = 0
     pending: list[Any] = [value] if isinstance(value, (dict, list)) else []
     while pending:
@@ -68,7 +68,7 @@ def _once(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise DataError(f"{path}: the key {show(twice)} is there twice in one object; keep one")
+        raise DataError(f"{path}: the key {show(twice)} appears twice in one object; keep one")
     return found
 
 

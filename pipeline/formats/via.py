@@ -105,7 +105,7 @@ def _corners(kind: str, shape: Any) -> Corners:
         if not isinstance(xs, list) or not isinstance(ys, list) or len(xs) != len(ys):
             raise ValueError(f"a polygon of {show(xs)} and {show(ys)}")
         return around_points([[x, y] for x, y in zip(xs, ys, strict=True)])
-    raise ValueError(f"{show(kind)} is not a shape that we know")
+    raise ValueError(f"{show(kind)} is not a supported shape")
 
 
 def _read_table(tree: Tree, path: Path, text: str) -> list[Described]:

@@ -85,13 +85,13 @@ def names_by_folder(tree: Tree) -> dict[Path, tuple[str, ...]]:
     for path in name_files(tree):
         names = tuple(map(str.strip, read_text(path).rstrip().splitlines()))
         if not all(names) or len(set(names)) < len(names):
-            raise DataError(f"{path}: an empty line, or a class name twice; write one name a line")
+            raise DataError(f"{path}: an empty line, or a class name twice; write one name per line")
         if found.setdefault(path.parent, names) != names:
             raise DataError(f"{path}: other class names than in the list beside it; keep one of them")
     if not found:
         raise DataError(
             f"{tree.folder}: no data.yaml in it, and no classes.txt beside the labels; "
-            "write a data.yaml with `names:`, `train:` and `val:`, or a classes.txt with one name a line"
+            "write a data.yaml with `names:`, `train:` and `val:`, or a classes.txt with one name per line"
         )
     return found
 

@@ -105,7 +105,7 @@ def read(run: Run, against: Run | None = None) -> list[RunImage]:
         evaluated = _validated(run, split, source.images[split], source.names)
         if others := {path.name for path in source.files(split)} ^ {image.name for image in evaluated}:
             raise DataError(
-                f"{run.ground_truth(split)}: has other images than the {split} split now has, for example "
+                f"{run.ground_truth(split)}: does not hold the images of the current {split} split, for example "
                 f"{min(others)}; `make validate` again"
             )
         images += evaluated

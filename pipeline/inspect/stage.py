@@ -33,7 +33,7 @@ def main(config: Inspect, run: Run, device: str = "", port: int | None = None, a
         app.check_port(port)
     other = Run(against) if against is not None else None
     if other is not None and other.root.resolve() == run.root.resolve():
-        raise DataError(f"--against {against}: is the run itself; name another one")
+        raise DataError(f"--against {against}: is the same run; name another one")
     images = contents.read(run, other)
     with database.fiftyone():
         if port is None:
@@ -106,7 +106,7 @@ def _build(
     keep.note_fields(dataset)
     if fo.dataset_exists(run.name):
         if lost := keep.carry_over(fo.load_dataset(run.name), dataset):
-            logs.say(f"inspect: could not be carried over from the data set of before: {', '.join(lost)}")
+            logs.say(f"inspect: could not be carried over from the earlier data set: {', '.join(lost)}")
         fo.delete_dataset(run.name)
     dataset.name = run.name
     dataset.persistent = True

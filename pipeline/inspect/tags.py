@@ -29,7 +29,7 @@ def save(run: Run) -> str:
     import fiftyone as fo
 
     if not fo.dataset_exists(run.name):
-        raise DataError(f"FiftyOne has no data set {run.name!r}; run `make inspect` and tag what is to change")
+        raise DataError(f"FiftyOne has no data set {run.name!r}; run `make inspect` and tag what should change")
     dataset = fo.load_dataset(run.name)
     path = fixes.file_of(run)
     earlier = fixes.load(path)

@@ -1,4 +1,4 @@
-"""What the model's scores are worth: how often boxes are right, and what correcting them costs."""
+"""Calibrate the model's scores: how often boxes are right, and what correcting them costs."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _rows(per_image: Sequence[Array]) -> Rows:
 def _curve(scores: Floats, hits: NDArray[np.bool_]) -> Curve:
     """Return the share of hits by score, which never falls as the score rises (isotonic regression, in bins).
 
-    A line through logits would not do: of the best boxes of a weak model as many are right as of the good ones.
+    A line through logits does not fit: the best boxes of a weak model are right as often as its good ones.
     """
     if len(scores) < BIN:
         return AS_IT_IS

@@ -1,4 +1,4 @@
-"""What a person did with boxes that a model drew: which were kept, moved, relabelled or deleted, and which are new."""
+"""Compare labels with the boxes that a model drew: kept, moved, relabelled, deleted and new ones."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def _next(
 
 
 class _Coverage:
-    """How well the pool is covered: the similarity of each image to the nearest one that is labelled or chosen.
+    """Coverage of the pool: the similarity of each image to the nearest labelled or chosen one.
 
     Choosing what adds most to the sum is a greedy solution of facility location, at most 37 % below the best
     (Nemhauser, Wolsey, Fisher 1978). An outlier covers only itself; images that stand for many come first.
@@ -98,7 +98,7 @@ class _Coverage:
             self.reached = np.maximum(self.reached, near.max(axis=0))
 
     def gains(self, weights: Floats) -> Floats:
-        """Return what each image adds, if an image of the pool counts as much as its weight."""
+        """Return the coverage that each image adds, with each image of the pool counted by its weight."""
         more = np.clip(self.similarity - self.reached, 0, None)
         return np.asarray(more @ weights[self.references].astype(np.float32), np.float64)
 

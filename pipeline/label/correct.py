@@ -1,4 +1,4 @@
-"""The batch in FiftyOne, where boxes can be drawn, moved, relabelled and deleted, and its labels back from there."""
+"""Show the batch in FiftyOne, where people draw, move, relabel and delete boxes, and read its labels back."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def _returned(dataset: Any) -> dict[str, Returned]:
 
 
 def _state(dataset: Any) -> str:
-    """Hash all that a person can change."""
+    """Hash everything that a person can change."""
     seen = [
         [path, back.done, sorted((box.id, box.label, *(round(side, 3) for side in box[1:5])) for box in back.boxes)]
         for path, back in sorted(_returned(dataset).items())

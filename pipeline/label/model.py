@@ -1,4 +1,4 @@
-"""What the model sees in an image: boxes, the boxes of the mirrored image, and one vector for the whole image."""
+"""Run the model on an image: its boxes, those of the mirrored image, and one vector for the whole image."""
 
 from __future__ import annotations
 

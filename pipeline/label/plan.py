@@ -1,4 +1,4 @@
-"""From what the model sees to work: boxes drawn beforehand, expected errors, minutes, reasons."""
+"""Plan the work from what the model sees: boxes to draw, expected errors, minutes, reasons."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SAME = 0.5  # IoU from which two boxes are of one object
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What is to be done in one image, as the model expects it."""
+    """The expected work in one image."""
 
     boxes: float
     wrong: float
@@ -34,7 +34,7 @@ class Work:
 
 
 def work(boxes: Array, mirrored: Array | None, trust: Belief, threshold: float, cost: Cost) -> Work:
-    """Count what a person has to do. Boxes are rows of x, y, width, height, score, class."""
+    """Estimate the work of a person. Boxes are rows of x, y, width, height, score, class."""
     scores = boxes[:, 4]
     right, drawn = trust.is_right(scores), scores >= threshold
     objects = float(right.sum())

@@ -1,4 +1,4 @@
-"""The images of the pool that are worth a look: readable, not labelled yet, each shown once."""
+"""Find the usable images of the pool: readable, not labelled yet, without near-duplicates."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def check_place(pool: Path, source: Path) -> None:
     if ours.is_relative_to(theirs) or theirs.is_relative_to(ours):
         inside = f"is {source}" if ours == theirs else f"lies in {source}" if theirs in ours.parents else "holds it"
         raise DataError(
-            f"{pool}: label.pool {inside}, which is convert.source: its images would be taken for labelled ones; "
-            "keep the two in folders beside each other"
+            f"{pool}: label.pool {inside}, which is convert.source: its images would be taken for labelled images; "
+            "keep them in separate folders"
         )
 
 

@@ -1,4 +1,4 @@
-"""How far the labelling is: what was known at each batch, and what the next one may bring."""
+"""Track the labelling: the figures at each batch, and the gain to expect from the next one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def saved(run: Run) -> Labels:
 
 
 def record(run: Run, model: str, images: int, boxes: int, back: Labels) -> list[Round]:
-    """Add what is known now to the rounds so far, before the next batch replaces the last one."""
+    """Add the current figures to the rounds so far, before the next batch replaces the last one."""
     rounds = label_rounds.read(run)
     before = _batch(run)
     labelled = [image for image in before if image["sha256"] in back]
@@ -105,7 +105,7 @@ def _array(boxes: Sequence[Any]) -> Any:
 
 
 def in_words(rounds: Sequence[Round], batch: Next) -> str:
-    """Return a line about the rounds so far; empty before there is anything to tell."""
+    """Return a line about the rounds so far; empty before the first result."""
     now = rounds[-1]
     parts = [f"{now['images']} images and {now['boxes']} boxes are labelled"]
     if now["map50_95"] is not None:
@@ -124,7 +124,7 @@ def in_words(rounds: Sequence[Round], batch: Next) -> str:
 
 
 def _expected_gain(rounds: Sequence[Round], more: int) -> float | None:
-    """Return what as many images more may add, by the last steps on a curve that rises with their logarithm.
+    """Return the gain to expect from as many more images, from the last steps of a curve over the logarithm of images.
 
     None with fewer than two sizes: one point has no slope.
     """

@@ -1,4 +1,4 @@
-"""Take corrected labels back, from FiftyOne or from the files of another tool, into `data/labels/NAME.json`."""
+"""Save corrected labels from FiftyOne or another tool into `data/labels/NAME.json`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def drawn(candidate: Candidate, model: str) -> tuple[Label, ...]:
 def images(batch: Next, returned: Mapping[str, Returned], every: bool, run: Run) -> list[Image]:
     """Return the labelled images of a batch: those that a person changed or called done; `every` takes all.
 
-    Raises DataError for a class that the data set has not.
+    Raises DataError for a class that the data set lacks.
     """
     model = batch["model"]["sha256"][:NAME_LENGTH]
     found = []
@@ -77,7 +77,7 @@ def _relative(path: str, run: Run) -> str:
 
 
 def save(run: Run, batch: Next, found: Sequence[Image]) -> str:
-    """Add the images to `data/labels/NAME.json`, instead of earlier labels of the same; say in a line what was done."""
+    """Add the images to `data/labels/NAME.json`, instead of their earlier labels; return a line about the result."""
     path = labels.file_of(run)
     waiting = len(batch["images"]) - len(found)
     rest = ""

@@ -1,4 +1,4 @@
-"""One picture of the batch: each image with its rank, what chose it, and the boxes drawn beforehand."""
+"""Draw the batch as one image: each image with its rank, the reason, and the boxes that the model drew."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What to label next: images of the pool, in order, each with reasons, minutes and boxes drawn beforehand.
+"""Choose what to label next: images of the pool in order, each with reasons, minutes and boxes to correct.
 
-pool     images that are worth a look       choose   which of them, from numbers alone
+pool     the usable images of the pool      choose   a choice of them, from numbers alone
 model    what the model sees in them        plan     boxes, expected errors, minutes
 belief   what its scores are worth          sheet    the batch as one picture
 store    keeps what was seen                progress how far the labelling is
@@ -27,7 +27,7 @@ from pipeline.records.base import write_record
 from pipeline.records.label import Candidate, Next
 from pipeline.run import SPLITS, Run
 
-MIRRORED = 10  # images of which the mirrored one is looked at too, for each to choose: those of most expected errors
+MIRRORED = 10  # mirrored images to check per image to choose, those with most expected errors first
 RARE_SHARE = 0.5  # of the labels that a class would have if all had as many: with fewer it is rare
 
 
@@ -82,7 +82,7 @@ def _plan(
     seen = detector.see(found.candidates, store, "label: the pool")
     works = [plan.work(one.boxes, None, trust, threshold, config.cost) for one in seen]
     if detector.known and "uncertain" in config.by:
-        # Of the others, hardly one would be chosen, and a look takes as long as the first one.
+        # The others are hardly ever chosen, and checking the mirrored image takes as long as the first pass.
         most = sorted(range(len(works)), key=lambda index: -works[index].unsure)[: MIRRORED * config.batch]
         mirrored = detector.see_mirrored([found.candidates[index] for index in most], store, "label: mirrored images")
         for index, other in zip(most, mirrored, strict=True):

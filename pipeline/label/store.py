@@ -1,7 +1,7 @@
-"""Keep what is known of each image, so that a stopped command goes on and a grown pool costs only what is new.
+"""Cache what the model saw in each image, so that a stopped command resumes and only new images take time.
 
 A file is known by its path, size and date; what a model sees in an image by the digests of both. The file of the store
-is only for speed: it is safe to delete, and a damaged one is begun anew.
+is only for speed: it is safe to delete, and a damaged one is replaced.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Store:
     def seen(
         self, keys: Sequence[str], look: Callable[[Sequence[int]], Iterable[tuple[int, Mapping[str, Array]]]]
     ) -> list[dict[str, Array]]:
-        """Return the arrays of each key. `look` gets the indices of unknown keys and yields what it sees one by one."""
+        """Return the arrays of each key. `look` gets the indices of unknown keys and yields their arrays one by one."""
         missing = [index for index, key in enumerate(keys) if self._arrays(key) is None]
         for index, arrays in look(missing) if missing else ():
             packed = io.BytesIO()

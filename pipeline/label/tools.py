@@ -1,4 +1,4 @@
-"""The batch for a tool that people label with, and its labels back from there: `runs/NAME/label/TOOL/`."""
+"""Write the batch for a labelling tool to `runs/NAME/label/TOOL/`, and read its labels back."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def lay_out(run: Run, tool: str) -> str:
     batch, folder = record.read(run), run.label / tool
     if folder.exists():
         raise DataError(
-            f"{folder}: is there already, perhaps with corrected labels; `label --save --as {tool}` takes them back, "
+            f"{folder}: already exists, perhaps with corrected labels; save them with `label --save --as {tool}`, "
             "then delete the folder"
         )
     _refuse_twins(batch, tool)
@@ -56,7 +56,7 @@ def _refuse_twins(batch: Next, tool: str) -> None:
 def save(run: Run, tool: str, every: bool = False) -> str:
     """Read what the tool left in its folder, and write `data/labels/NAME.json`.
 
-    Raises DataError for a folder that is not there, or for annotations that give no boxes.
+    Raises DataError for a missing folder, or for annotations that give no boxes.
     """
     folder = run.label / tool
     if not folder.is_dir() or not _batch_of(run, tool).is_file():
@@ -71,7 +71,7 @@ def save(run: Run, tool: str, every: bool = False) -> str:
         if item.annotation is None:
             continue  # nobody has labelled it
         if item.image not in path_of:
-            raise DataError(f"{item.annotation}: labels {item.image.name}, which is not of this batch; take it out")
+            raise DataError(f"{item.annotation}: labels {item.image.name}, which is not part of this batch; remove it")
         path = path_of[item.image]
         _check(item, size_of[path])
         others += sum(bool(box.ignore) for box in item.boxes)

@@ -106,10 +106,10 @@ def look(folder: Path, format_name: str) -> Seen:
         judged = stage.judge_all(source, checked, stage.class_map(source, plain), plain)
     seen = Seen(_short(folder), folder.absolute(), name, source, tuple(judged))
     if not seen.relative_sides:
-        why = f"; the first error is {seen.refused[0]}" if seen.refused else "; label objects"
-        raise DataError(f"{folder}: {len(judged)} images in {name} format and not one usable box{why}")
+        why = f"; the first error is {seen.refused[0]}" if seen.refused else "; label some objects"
+        raise DataError(f"{folder}: {len(judged)} images in {name} format and no usable box{why}")
     if len(seen.usable) < 2:
-        raise DataError(f"{folder}: one usable image; training needs one, and validation another: add images")
+        raise DataError(f"{folder}: only one usable image; training needs one and validation another: add images")
     return seen
 
 

@@ -26,7 +26,7 @@ def main(source: Path, config: Path | None = None, format_name: str = "auto") ->
         logs.say(line)
     if target.exists():
         raise ConfigError(
-            f"{target}: is there already, and was left as it is; delete it, or write another: CONFIG=configs/OTHER.yaml"
+            f"{target}: already exists and was not changed; delete it, or name another file: CONFIG=configs/OTHER.yaml"
         )
     text = words.config(seen, chosen, target)
     Config.model_validate(yaml.safe_load(text))

@@ -1,4 +1,4 @@
-"""See what frozen features tell of labelled boxes, from one pass over some images. Shared by `rank` and `train`.
+"""Measure how well frozen features describe labelled boxes, from one pass over some images, for `rank` and `train`.
 
 sample         which images and boxes, and boxes of background
 features       the outputs of a model's layers, averaged over each box

@@ -1,4 +1,4 @@
-"""Compute what a model's layers make of each box. Import it late: it imports torch."""
+"""Compute the features of each box in the layers of a model. Import it late: it imports torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Choose images and boxes to look at, and draw boxes of background."""
+"""Choose images and boxes to measure, and draw boxes of background."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ class Scene:
 
 
 def draw(data: YoloDataset, images: int, seed: int) -> list[Scene]:
-    """Return at most so many training images with their boxes and as many boxes of background.
+    """Return at most `images` training images with their boxes and as many boxes of background.
 
     The classes take turns in choosing an image, so that rare ones are seen. Of classes with very many boxes some are
-    drawn. Raises DataError where there is nothing to tell apart.
+    drawn. Raises DataError if there is nothing to separate.
     """
     random = np.random.default_rng(seed)
     scenes = [_read(data, path) for path in data.files("train")]
     where = data.images.get("train")
     if not any(len(scene.labels) for scene in scenes):
-        raise DataError(f"{where}: no boxes in the training images; there is nothing to rank by")
+        raise DataError(f"{where}: no boxes in the training images; there is nothing to rank the weights by")
     chosen = _by_turns([scenes[number] for number in random.permutation(len(scenes))], images, len(data.names))
     full = _thinned(_with_background(chosen, len(data.names), random), random)
     if len(np.unique(np.concatenate([scene.labels for scene in full]))) < 2:
         raise DataError(
-            f"{where}: one class, and its boxes leave no room for background, so there is nothing to tell apart"
+            f"{where}: there is one class, and its boxes leave no room for background, so there is nothing to compare"
         )
     return full
 

@@ -75,9 +75,9 @@ def ledoit_wolf(centred: Matrix) -> tuple[Matrix, float]:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Share of the boxes of each class that a linear model on other images names right, and the mean over classes.
+    """Share of the boxes of each class that a linear model trained on other images classifies correctly, and the mean.
 
-    None stands for a class that only one image shows: nothing is left to learn it from.
+    None: only one image shows the class, so no other image is left to learn it from.
     """
 
     accuracy: float
@@ -85,7 +85,7 @@ class Probe:
 
 
 def ridge_probe(features: Matrix, labels: Labels, images: Labels) -> Probe:
-    """Judge boxes by a ridge classifier that learnt from other images; `images` are the numbers of theirs.
+    """Classify boxes with a ridge classifier trained on other images; `images` holds the image number of each box.
 
     All classes weigh alike, however many boxes they have.
     """

@@ -30,7 +30,7 @@ def source(
     stages = features.stages(model) if layers else []
     rows = features.of_boxes(model, scenes, sorted({*taken, *stages}), imgsz, f"rank: {found.path.name}")
     if not all(np.isfinite(part).all() for part in rows.values()):
-        raise WeightsError(f"{found.name}: its layers answer with NaN or infinity; take it out of rank.weights")
+        raise WeightsError(f"{found.name}: its layers output NaN or infinity; remove it from rank.weights")
     labels, images = separability.numbers(scenes)
     together = np.concatenate([rows[layer] for layer in taken], axis=1)
     probe = scores.ridge_probe(together, labels, images)
@@ -62,5 +62,5 @@ def _depth(rows: Mapping[int, Any], labels: Any, images: Any, model: Any) -> Dep
 
 
 def with_background(names: Sequence[str]) -> list[str]:
-    """Return the class names and one more, for where no object is."""
+    """Return the class names, and one more for background."""
     return [*names, "background" if "background" not in names else "no object"]

@@ -34,4 +34,4 @@ def _find(name: str) -> Path:
         return checkpoints.find(name)
     except WeightsError as error:
         reason = str(error).partition(";")[0]
-        raise WeightsError(f"rank.weights: {reason}; put the file there, or take it out of the list") from None
+        raise WeightsError(f"rank.weights: {reason}; put the file there, or remove it from the list") from None

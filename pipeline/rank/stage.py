@@ -1,10 +1,10 @@
-"""Rank weights to start from, and see how deep one may freeze, before any training.
+"""Rank source weights, and estimate how deep to freeze, before any training.
 
     sources    loads each of the weights, without running code from them
     judge      scores one model
     table      what the screen shows
 
-It changes no config: what it says is an estimate from frozen features. benchmarks/rank.md has how often it was right.
+It changes no config: the ranking is an estimate from frozen features. benchmarks/rank.md says how often it was right.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ IMAGES = 200  # training images looked at, at most
 def main(config: Rank, train: Train, run: Run, seed: int, device: str) -> str:
     """Score each of the weights on training images of `run.dataset`, and write `run.ranking`.
 
-    Raises WeightsError for a file that is no detector, DataError for images without anything to tell apart.
+    Raises WeightsError for a file that is no detector, DataError if the images hold nothing to separate.
     """
     environment.prepare()
     where = environment.torch_device(device)

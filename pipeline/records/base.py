@@ -48,7 +48,7 @@ def read_record(path: Path, shape: type[T], again: str, wrong: str = "") -> T:
         reason = f"({place}{': ' if place else ''}{fault})"
         if wrong or first["type"] != "missing":
             raise DataError(f"{path}: {wrong or 'damaged'} {reason}; {again}") from None
-        raise DataError(f"{path}: of an older version; {again} {reason}") from None
+        raise DataError(f"{path}: written by an older version; {again} {reason}") from None
     known: T = data
     return known
 

@@ -26,11 +26,12 @@ HEAD = """\
 
 You want to read a figure with your own script, or to know what a file in `runs/NAME/` is for.
 
-All JSON files are UTF-8 with sorted keys. A stage writes its record last: a record that is there is of a stage that
-finished. Each is checked against the description below when it is written and when it is read; a file of an older
-version is refused with the command that writes it again.
+All JSON files are UTF-8 with sorted keys. A stage writes its record last, so a record that exists belongs to a
+stage that finished. Each record is checked against the description below when it is written and when it is read. A file
+from an older version is refused, with the command that writes it again.
 
-`logs/STAGE.log` holds what libraries wrote when the stage last ran, and errors name it. Without chatter there is none.
+`logs/STAGE.log` holds what libraries wrote when the stage last ran, and errors name it. Without output
+there is no log.
 
 `params/made_by.json` names the config file that made the run, so that another one of its name does not overwrite it;
 the other files of `params/` are the parts of the config that each stage used.

@@ -27,7 +27,7 @@ def truth(run: Run, split: str) -> GroundTruth:
     images, classes = _ids(data["images"]), _ids(data["categories"])
     for number, label in enumerate(data["annotations"], start=1):
         if label["image_id"] not in images or label["category_id"] not in classes:
-            raise DataError(f"{path}: annotation {number} is of an image or class that is not there; {AGAIN}")
+            raise DataError(f"{path}: annotation {number} refers to an image or class that does not exist; {AGAIN}")
     return data
 
 
@@ -69,7 +69,7 @@ def errors(run: Run, split: str, truth: GroundTruth) -> ErrorFile:
     path = run.errors(split)
     data = read_record(path, ErrorFile, AGAIN, "not as `validate` writes it")
     if untold := [category["name"] for category in truth["categories"] if category["name"] not in data["thresholds"]]:
-        raise DataError(f"{path}: has no threshold for {untold[0]!r}; {AGAIN}")
+        raise DataError(f"{path}: lacks a threshold for {untold[0]!r}; {AGAIN}")
     images, classes = _ids(truth["images"]), _ids(truth["categories"])
     image_of = {label["id"]: label["image_id"] for label in truth["annotations"]}
     predicted = {record["id"]: record["image_id"] for record in data["predictions"]}
@@ -80,10 +80,10 @@ def errors(run: Run, split: str, truth: GroundTruth) -> ErrorFile:
             if image not in images:
                 raise DataError(f"{path}: {name} is of image {image}, which is not in the split; {AGAIN}")
             if "category_id" in record and record["category_id"] not in classes:
-                raise DataError(f"{path}: {name} is of class {record['category_id']}, which is not there; {AGAIN}")
+                raise DataError(f"{path}: {name} is of class {record['category_id']}, which does not exist; {AGAIN}")
             for key, others in (("annotation_id", image_of), ("prediction_id", predicted)):
                 if (other := record.get(key)) is not None and others.get(other) != image:
-                    raise DataError(f"{path}: {name} is about {key} {other}, not in its image; {AGAIN}")
+                    raise DataError(f"{path}: {name} refers to {key} {other}, which is not in its image; {AGAIN}")
     return data
 
 

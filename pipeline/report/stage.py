@@ -108,7 +108,7 @@ def _comparison(run: Run, other: Run) -> Any:
         raise DataError(f"{run.comparison}: not there; {way_out}")
     comparison = files.read_json(run.comparison)
     if Path(comparison["against"]).resolve() != other.root.resolve():
-        raise DataError(f"{run.comparison}: is with {comparison['against']}, not with {other.root}; {way_out}")
+        raise DataError(f"{run.comparison}: compares with {comparison['against']}, not with {other.root}; {way_out}")
     ours, theirs = (_flat(_settings(one)) for one in (run, other))
     comparison["settings"] = {
         key: (ours.get(key), theirs.get(key)) for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)

@@ -1,4 +1,4 @@
-"""What the page says in words: what was not measured and why, and figures that would puzzle."""
+"""Write the sentences of the page: what was not measured and why, and figures that need an explanation."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pipeline.records.metrics import Metrics, OperatingPoint, SplitFigures
 NAMED = 5  # classes in a sentence; the tables have them all
 # Kinds of errors as TIDE has them.
 KINDS = {
-    "background": "nothing is there",
+    "background": "no object is there",
     "classification": "right place, wrong class",
     "localisation": "right class, box too far off",
-    "both": "wrong class and box too far off",
-    "duplicate": "the object was already found",
-    "missed": "nothing is about the object",
+    "both": "wrong class, and box too far off",
+    "duplicate": "another prediction already found the object",
+    "missed": "no prediction matches the object",
 }
 
 
@@ -33,7 +33,7 @@ class Kind:
 
 
 def kinds(figures: SplitFigures) -> list[Kind]:
-    """The kinds of errors of a split, the dearest first."""
+    """Return the kinds of errors of a split, the most expensive first."""
     costs, counts = figures["error_costs"], figures["error_counts"]
     rows = [
         Kind(name, meaning, costs[name], counts[name], _why(name, costs[name], counts[name], figures))
@@ -49,16 +49,16 @@ def _why(name: str, cost: float | None, count: int, figures: SplitFigures) -> st
     if not figures["objects"]:
         return "no objects, so no AP to lose"
     if cost is None:
-        return "without them no object is left to find"
+        return "without them no object would be left to find"
     if not figures["map50"]:
-        return "nothing is right, so AP is 0 either way"
+        return "no prediction is right, so AP is 0 in any case"
     if name == "missed":  # counted at the thresholds, while AP is of all scores
-        return "found at lower scores, or nothing of their class is right"
+        return "found at lower scores, or no prediction of their class is right"
     return "no right prediction of their class scores lower"
 
 
 def notices(split: str, metrics: Metrics, predictions: Sequence[Prediction]) -> list[str]:
-    """What a person has to know before the figures of a split: other weights, nothing found, or nothing there.
+    """Return what a reader must know before the figures of a split: other weights, no predictions or no objects.
 
     `predictions` are those of the split, one class per box.
     """
@@ -66,13 +66,13 @@ def notices(split: str, metrics: Metrics, predictions: Sequence[Prediction]) -> 
     point, source, said = figures["operating_point"], metrics["weights"], []
     if source["instead_of"]:
         said.append(
-            f"Trained from {source['name']} instead of {source['instead_of']}, which was not to be had. "
-            "COCO weights do better."
+            f"Trained from {source['name']} instead of {source['instead_of']}, which was not available. "
+            "Weights trained on COCO are better."
         )
     if not figures["objects"]:
         said.append(
             f"No objects in the {split} split, so no average precision and no recall. "
-            + ("Whatever the model finds there is wrong." if figures["predictions"] else "")
+            + ("Every detection there is wrong." if figures["predictions"] else "")
         )
     if not predictions:
         said.append(
@@ -95,11 +95,13 @@ def without_objects(figures: SplitFigures) -> str:
 
 
 def thresholds(point: OperatingPoint | None, split: str) -> str:
-    """How the operating thresholds were chosen; `point` is `operating_point` of metrics.json."""
+    """Say how the operating thresholds were chosen; `point` is `operating_point` of metrics.json."""
     if point is None:
         return "No val split to choose thresholds on: a default is used for every class."
     if all(row["why"].startswith("no ") for row in point["per_class"].values()):
-        return f"Nothing in {point['chosen_on']} to choose thresholds by; the figures are of the {split} split."
+        return (
+            f"The {point['chosen_on']} split has nothing to choose thresholds on; the figures are of the {split} split."
+        )
     [(goal, value)] = point["wanted"].items()
     wanted = "the best F1" if goal == "best" else f"{goal} {value}"
     return f"Chosen on {point['chosen_on']} for {wanted} at IoU {point['iou']}; the figures are of the {split} split."
@@ -121,7 +123,7 @@ def not_drawn(curves: Sequence[Curve]) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """`a, b and c`, or the first few and how many more."""
+    """Return `a, b and c`, or the first few and how many more."""
     shown = [*names] if len(names) <= NAMED + 1 else [*names[:NAMED], f"{len(names) - NAMED} more"]
     return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
 

@@ -1,4 +1,4 @@
-"""What a study found, in sentences. Points are hundredths of mAP50-95."""
+"""Put the results of a study into sentences. Points are hundredths of mAP50-95."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def every(study: Study, lines: Sequence[Line]) -> list[tuple[str, str]]:
 
 
 def luck(study: Study, table: Table) -> list[str]:
-    """Say how far seeds alone are apart, on the largest size of the first row."""
+    """Say how much seeds alone differ, on the largest size of the first row."""
     row, size = table.rows[0], table.sizes[-1]
     figure, _ = table.cell(row, size)
     if len(figure) < 2:
@@ -52,19 +52,19 @@ def luck(study: Study, table: Table) -> list[str]:
     spread = stdev(figure.tolist())
     apart = f"{figure.min():.3f} to {figure.max():.3f}"
     said = [
-        f"`{row}` with {amount(size)} came to {apart} in {len(figure)} trainings that differ in the seed alone, "
-        f"a standard deviation of {points(spread)}. Two single trainings have to be {points(TWO_TRAININGS * spread)} "
-        "apart before that is more than luck."
+        f"`{row}` with {amount(size)} reached {apart} in {len(figure)} trainings that differ only in the seed, "
+        f"a standard deviation of {points(spread)}. Two single trainings must differ by "
+        f"{points(TWO_TRAININGS * spread)} before the difference is more than luck."
     ]
     smallest = statistics.smallest_difference(table, study.seeds)
     return [*said, pilot(study, smallest)] if len(table.rows) > 1 else said
 
 
 def pilot(study: Study, smallest: float | None) -> str:
-    """Say what the study can call real."""
+    """Say which difference the study can detect; `smallest` is from 0 to 1."""
     if smallest is None:
-        return "One seed cannot tell luck from difference."
-    return f"With {study.seeds} seeds, this study can call a difference of about {points(smallest)} real."
+        return "One seed cannot separate luck from a real difference."
+    return f"With {study.seeds} seeds, this study can detect a difference of about {points(smallest)}."
 
 
 def difference(table: Table, row: str, other: str) -> list[str]:
@@ -78,7 +78,7 @@ def difference(table: Table, row: str, other: str) -> list[str]:
             said.append(f"`{row}` is {verdict} than `{other}` {cases}.")
     noise = [size for size, one in found.items() if one["verdict"] == "inside noise"]
     if noise:
-        said.append(f"`{row}` and `{other}` cannot be told apart with {listed([amount(size) for size in noise])}.")
+        said.append(f"`{row}` and `{other}` do not differ measurably with {listed([amount(size) for size in noise])}.")
     return said
 
 
@@ -94,7 +94,7 @@ def worth(table: Table) -> list[str]:
         if one.value is None:
             said.append(
                 f"With {one.images:.0f} images, `{best}` is better than `{other}` with {one.most:.1f} times as many, "
-                "which is all there are."
+                "the most that were tried."
             )
         else:
             most = f"more than {one.most:.1f}" if one.high is None else f"{one.high:.1f}"
@@ -122,8 +122,8 @@ def more(table: Table) -> list[str]:
         one = checked.forecast
         right = "within" if checked.within else "outside"
         said.append(
-            f"Held back: without the largest share, the forecast for it was {one.value:.3f} ({one.low:.3f} to "
-            f"{one.high:.3f}); it came to {checked.measured:.3f}, {right} what the forecast allows."
+            f"Check: without the largest share, the forecast for it was {one.value:.3f} ({one.low:.3f} to "
+            f"{one.high:.3f}); the measured figure is {checked.measured:.3f}, {right} the interval of the forecast."
         )
     return said
 
@@ -133,7 +133,7 @@ def forecasts(curve: Curve) -> list[curves.Forecast]:
 
 
 def freeze(table: Table, lines: Sequence[Line]) -> list[str]:
-    """Say how deep may be frozen: of rows that differ in that alone, the deepest that is not worse than the least."""
+    """Say how deep to freeze: of rows that differ only in that, the deepest that is not worse than the shallowest."""
     depth = {line["row"]: line["freeze"][-1] for line in lines}
     kinds: dict[str, list[str]] = {}
     for row in table.rows:
@@ -153,7 +153,7 @@ def freeze(table: Table, lines: Sequence[Line]) -> list[str]:
                 continue
             if free:
                 gain, deep = gap(found[free[-1]][size]["estimate"]), free[-1]
-                said.append(f"Freeze with {amount(size)}: `{deep}` ({depth[deep]} layers); it changes {gain}.")
+                said.append(f"Freeze with {amount(size)}: `{deep}` ({depth[deep]} layers); the change is {gain}.")
             else:
                 said.append(f"Freeze with {amount(size)}: nothing; each frozen row is worse than `{rows[0]}`.")
     return said
@@ -167,15 +167,15 @@ def following(table: Table, lines: Sequence[Line]) -> str:
         return f"Next: train longer. In the last third of its epochs val of `{best}` still rose by {points(rising)}."
     twice = next((one for one in forecasts(Curve.of(table, best)) if one.images > 1.9 * table.images[-1]), None)
     if twice is None:
-        return "Next: more shares or more seeds; these do not tell what more labels would bring."
+        return "Next: add shares or seeds; these cannot show what more labels would bring."
     if 100 * twice.gain_low > WORTH_IT:
-        return f"Next: label. Twice as many images would bring {points(twice.gain_low)} at least."
+        return f"Next: label more. Twice as many images would bring at least {points(twice.gain_low)}."
     if 100 * twice.gain_high < LITTLE:
-        return f"Next: stop. Twice as many images would bring {points(twice.gain_high)} at most."
+        return f"Next: stop. Twice as many images would bring at most {points(twice.gain_high)}."
     least, most = points(twice.gain_low), points(twice.gain_high)
     return (
         f"Next: not clear. Twice as many images would bring between {least} and {most}; "
-        "more seeds or a larger test split would tell."
+        "more seeds or a larger test split would decide."
     )
 
 
@@ -199,7 +199,7 @@ def _best(table: Table) -> str:
 def amount(size: Size) -> str:
     """Return a size in words."""
     if size[0] == "shots":
-        return f"{size[1]:g} box{'es' * (size[1] != 1)} a class"
+        return f"{size[1]:g} box{'es' * (size[1] != 1)} per class"
     return "all images" if size[1] == 1 else f"{100 * size[1]:g} % of the images"
 
 

@@ -1,4 +1,4 @@
-"""What is done, and how long the rest will take."""
+"""Show which trials are done, and how long the rest will take."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the curves of a study say: how many labels a row is worth, and what more labels would bring."""
+"""Read the curves of a study: how many labels a row saves, and what more labels would bring."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FEWEST_SIZES = 3  # for a curve of three parameters
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """A row where it has two seeds or more: training images and figures [sizes], replicates [sizes, REPLICATES]."""
+    """The points of a row with two seeds or more: images and figures [sizes], replicates [sizes, REPLICATES]."""
 
     images: Floats
     figures: Floats
@@ -41,7 +41,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Multiple:
-    """With `images` the row is as good as the other with `value` times as many; None is beyond what was measured."""
+    """With `images`, the row is as good as the other with `value` times as many; None: beyond the measured range."""
 
     images: float
     value: float | None
@@ -85,7 +85,7 @@ def _crossing(images: Floats, curve: Floats, wanted: Floats) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What a row would come to with `images`: figure, interval, and the gain over the largest measured size."""
+    """The figure that a row would reach with `images`, its interval, and the gain over the largest measured size."""
 
     images: float
     value: float
@@ -126,7 +126,7 @@ def forecast(curve: Curve, images: Sequence[float]) -> list[Forecast]:
 
 @dataclass(frozen=True, slots=True)
 class HeldBack:
-    """A forecast of the largest size from the smaller ones, and what was measured there."""
+    """A forecast of the largest size from the smaller ones, and the figure measured there."""
 
     images: float
     forecast: Forecast

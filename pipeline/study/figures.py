@@ -1,4 +1,4 @@
-"""What is left of a finished trial: its figures on test, and on drawn samples of the test images."""
+"""Collect the figures of a finished trial, on test and on drawn samples of the test images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.records import predictions as split_records
 from pipeline.records import training as training_record
 from pipeline.run import Run
 
-DRAWS = 300  # samples of the test images, the same for every trial; 2 kB a line
+DRAWS = 300  # samples of the test images, the same for every trial; 2 kB per line
 JUDGE = "test"
 
 

@@ -1,4 +1,4 @@
-"""Folders that look like the project to make: `configs/NAME.yaml`, `runs/NAME`, and links to the code and the data.
+"""Build folders that make can run in: `configs/NAME.yaml`, `runs/NAME`, and links to code and data.
 
 `prepared/` holds what convert and augment made, once for all trials of the same sections. A trial links its own
 training images from there, and every val and test image.
@@ -116,7 +116,7 @@ def _write_config(folder: Path, name: str, project: Path, sections: Mapping[str,
 
 
 def absolute(sections: Mapping[str, Any], project: Path) -> dict[str, Any]:
-    """Return the sections with the paths of files that lie in the project, so that they hold from any folder."""
+    """Return the sections with absolute paths of the project's files, valid from any folder."""
 
     def found(value: Any) -> Any:
         return str((project / value).absolute()) if isinstance(value, str) and (project / value).exists() else value
@@ -163,7 +163,7 @@ def make(
     if status:
         said = (folder / "log.txt").read_bytes()[began:].decode(errors="replace").splitlines()
         wrong = [line for line in said if line.startswith("error: ")] or said[-1:] or [f"make ended with {status}"]
-        raise PipelineError(f"{folder}: {wrong[0].removeprefix('error: ')} (all of it: {folder / 'log.txt'})")
+        raise PipelineError(f"{folder}: {wrong[0].removeprefix('error: ')} (full log: {folder / 'log.txt'})")
 
 
 RUNNING: set[subprocess.Popen[bytes]] = set()  # every make of this process

@@ -1,4 +1,4 @@
-"""The report of a study: one self-contained page, and the figures behind it as JSON."""
+"""Write the report of a study: one self-contained page, and its figures as JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All trials of a study, in the order in which they run."""
+"""Plan all trials of a study, in the order in which they run."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Data:
         return max(every, key=lambda one: len(self.drawn[one[0]][one[1]]))
 
     def files(self, row: str, seed: int, size: Size) -> int:
-        """Return how many training files the drawn images come to, copies included."""
+        """Return the number of training files of the drawn images, copies included."""
         return sum(self.copies[row][image] for image in self.drawn[seed][size])
 
 
@@ -84,7 +84,7 @@ def plan(study: Study, data: Data, seconds: Mapping[str, Sequence[float]]) -> li
 
 
 def probes(study: Study, data: Data) -> list[Trial]:
-    """Return for each row a trial of one epoch a phase on the largest size, to see how long an epoch takes."""
+    """Return for each row a trial with one epoch per phase on the largest size, to time an epoch."""
     found = []
     for row, config in data.configs.items():
         seed, size = data.largest
@@ -120,7 +120,7 @@ def _trial(
 
 
 def _order(study: Study) -> Iterator[tuple[int, Size, str]]:
-    """Give seed, size and row of each trial: the pilot, then seed by seed, so that a study cut short is even."""
+    """Yield seed, size and row of each trial: the pilot, then seed by seed, so that a stopped study is balanced."""
     names = list(study.rows)
     every = [(seed, size, row) for seed in range(study.seeds) for size in study.sizes for row in names]
     yield from sorted(every, key=lambda one: not is_pilot(study, one[2], one[0]))
@@ -131,7 +131,7 @@ def is_pilot(study: Study, row: str, seed: int) -> bool:
 
 
 def _copies(run: Run) -> Mapping[str, int]:
-    """Return how many training files each original image comes to, itself and its copies."""
+    """Return the number of training files of each original image: itself and its copies."""
     stems = [path.stem for path in YoloDataset.read(run.augmented / "data.yaml").files("train")]
     originals = {path.stem: path.name for path in YoloDataset.read(run.dataset / "data.yaml").files("train")}
     counts: dict[str, int] = dict.fromkeys(originals.values(), 0)

@@ -15,7 +15,7 @@ from pipeline.study.subsets import Size
 
 
 def style(number: int) -> tuple[str, str]:
-    """Return colour and dash of a row; beyond the colours they come again with the next dash."""
+    """Return colour and dash of a row; once all colours are used, they repeat with the next dash."""
     return COLOURS[number % len(COLOURS)], DASHES[(number // len(COLOURS)) % len(DASHES)]
 
 

@@ -1,4 +1,4 @@
-"""The config of each row, and what is held equal between rows."""
+"""Derive the config of each row, and keep equal what the budget says."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def distributed(total: int, parts: Sequence[int]) -> list[int]:
 
 
 def in_words(study: Study) -> str:
-    """Say what is held equal."""
+    """Say in words what is equal for all rows."""
     if isinstance(study.budget, Steps):
         return (
             f"every trial takes {study.budget.steps} optimizer steps, in the same number of epochs with the same "

@@ -1,4 +1,4 @@
-"""Compare ways to train, over amounts of labels and seeds, so that luck is told from difference.
+"""Compare ways to train over amounts of labels and seeds, and separate luck from real differences.
 
 rows        the config of each row, and what is held equal      subsets     the training images of each trial
 planning    all trials, in their order                          folders     what trials share, by links
@@ -25,7 +25,7 @@ from pipeline.study.planning import Place
 from pipeline.study.results import Line
 from pipeline.study.trials import Trial
 
-PAGE_SECONDS = 60  # between two pages while trials run: drawing one takes a second
+PAGE_SECONDS = 60  # between two updates of the page while trials run: writing it takes a second
 
 
 def main(path: Path, jobs: int = 1, device: str = "", on: str = "") -> str:
@@ -49,7 +49,7 @@ def _run(study: Study, trials: Sequence[Trial], place: Place, jobs: int, device:
     found = results.read(place.results)
     done = {trial.key: found[trial.key] for trial in trials if trial.key in found}
     if done:
-        logs.say(f"study: {len(done)} of {len(trials)} trials are in {place.results} already")
+        logs.say(f"study: {len(done)} of {len(trials)} trials are already in {place.results}")
     waiting = [trial for trial in trials if trial.key not in done]
     failed: list[PipelineError] = []
     if on and waiting:

@@ -1,4 +1,4 @@
-"""Tell luck from difference: seeds and test images drawn again together, with the same draws for every row.
+"""Separate luck from real differences: resample seeds and test images together, with the same draws for every row.
 
 A trial's `drawn` holds its figure on each of many samples of the test images. One replicate takes one of these samples
 for all trials, and for each row as many seeds as there are, with replacement. Two corrections make that honest for few
@@ -71,7 +71,7 @@ class Table:
         return cls(list(rows), list(sizes), figure, drawn, np.array(means))
 
     def cell(self, row: str, size: Size) -> tuple[Floats, Floats]:
-        """Return the figures [seeds] of the trials that are there, and their drawn figures [seeds, draws]."""
+        """Return the figures [seeds] of the finished trials, and their drawn figures [seeds, draws]."""
         place = self.rows.index(row), self.sizes.index(size)
         there = ~np.isnan(self.figure[place])
         return self.figure[place][there], self.drawn[place][there]
@@ -172,7 +172,7 @@ def compare(table: Table, row: str, other: str) -> dict[Size, dict[str, Any]]:
 
 
 def smallest_difference(table: Table, seeds: int) -> float | None:
-    """Return the difference of two rows that so many seeds can call real at one size, after Holm's first step.
+    """Return the smallest difference of two rows that `seeds` seeds can detect at one size, after Holm's first step.
 
     From the trials of the first two rows: the variance between seeds is pooled over sizes. With one row, its own
     variance counts twice, as that of two rows without a seed in common. None before a size has two seeds.

@@ -123,7 +123,7 @@ def _shots(pool: Pool, wanted: int, taken: Sequence[str], seed: int) -> list[str
 
 
 def account(pool: Pool, drawn: Mapping[Size, Sequence[str]]) -> dict[str, Any]:
-    """Return what the drawing of one seed came to, for `subsets/seedN.json`."""
+    """Return the record of the images drawn for one seed, for `subsets/seedN.json`."""
     return {label(size): {**counted(pool, names), "files": list(names)} for size, names in drawn.items()}
 
 

@@ -1,4 +1,4 @@
-"""One trial: its folder, the make that runs it, and the line that is left of it."""
+"""Run one trial: make its folder, run make in it, and keep its line of results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.study.results import Line
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """All that a machine needs to run a trial beside the project and its data; made of plain values.
+    """Everything that a machine needs to run a trial, besides the project and its data; plain values only.
 
     `key` is a digest of all that changes the result, `sections` are those of its YAML, `images` the file names of its
     training images, and `length` those in the list of an epoch. `about` goes into the line as it is.

@@ -26,7 +26,7 @@ FEWEST = 10  # pixels of a side; Ultralytics leaves out smaller images without c
 class Plan:
     """An image, its boxes, the tiles to write, and whether to add the whole image.
 
-    An image no larger than a tile is its own only one.
+    An image no larger than a tile is its only tile.
     """
 
     image: Path

@@ -33,8 +33,8 @@ class Tile:
 def place(image: tuple[int, int], boxes: Corners, size: int, overlap: float, seed: int) -> list[Tile]:
     """Return the tiles of an image of (width, height). Each box that fits into a tile is whole in at least one.
 
-    A regular grid is shifted by the best of some seeded offsets. For a box that it never shows whole, as its side is
-    longer than the overlap, a tile of its own is added. Raises ConfigError for too many tiles.
+    A regular grid is shifted by the best of some seeded offsets. A box that it never shows whole, because its side is
+    longer than the overlap, gets a tile of its own. Raises ConfigError for too many tiles.
     """
     starts = [_offset_starts(side, size, overlap, seed + axis) for axis, side in enumerate(image)]
     _refuse_too_many(image, size, overlap, starts)
@@ -99,7 +99,7 @@ class _Axis:
 
 
 def _cost(across: _Axis, down: _Axis, fits: NDArray[np.bool_]) -> tuple[int, int, int]:
-    """Return boxes without a tile that shows them whole, cut parts, and tiles: the fewer, the better, in this order."""
+    """Return the numbers of boxes that no tile shows whole, of cut parts and of tiles: the cost, in this order."""
     whole = across.whole * down.whole
     cut = across.touched * down.touched - whole
     return int((fits & (whole == 0)).sum()), int(cut.sum()), len(across.starts) * len(down.starts)
@@ -111,9 +111,9 @@ def _fits(boxes: Corners, sides: tuple[int, int]) -> NDArray[np.bool_]:
 
 
 def _around(box: Any, image: tuple[int, int], sides: tuple[int, int]) -> tuple[int, int]:
-    """Return where a tile begins that has the box in its middle, or as near to it as the image allows.
+    """Return the start of a tile that has the box in its middle, or as near to it as the image allows.
 
-    Rounding cuts nothing off a box that fits by `_fits`.
+    Rounding never cuts a box that `_fits` accepts.
     """
     x, y = (
         min(max(0, round((low + high - side) / 2)), length - side)

@@ -1,4 +1,4 @@
-"""Cut the training images of a data set, and those that choose the best epoch."""
+"""Cut the train and val images of a data set."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ EACH = 16  # ordinary images, that cutting one takes as long as
 
 @dataclass(frozen=True, slots=True)
 class Cutting:
-    """The data set of tiles, and what became of the training images in words."""
+    """The data set of tiles, and a summary of the training images in words."""
 
     dataset: YoloDataset
     words: str
@@ -57,8 +57,8 @@ class Labelled:
 def cut(config: Tiles, dataset: YoloDataset, imgsz: int, seed: int, folder: Path, workers: int | None) -> Cutting:
     """Cut train and val into `folder/images/SPLIT` and `folder/labels/SPLIT`; write tiling and account into `folder`.
 
-    What is in which split was decided on whole images. Raises DataError for images that cannot be cut, ConfigError for
-    tiles that make no sense.
+    Splits were decided for whole images. Raises DataError for images that cannot be cut, ConfigError for impossible
+    tiles.
     """
     images = {split: [Labelled.read(path, dataset.names) for path in dataset.files(split)] for split in SPLITS}
     images = {split: found for split, found in images.items() if found}
@@ -71,8 +71,7 @@ def cut(config: Tiles, dataset: YoloDataset, imgsz: int, seed: int, folder: Path
         _refuse_twins(ours)
     if not tiling["whole"] and not accounts["train"]["with_objects"]:
         raise DataError(
-            f"tiles: not one training object fits into a tile of {tiling['size']} px; "
-            "take a larger size, or whole: true"
+            f"tiles: no training object fits into a tile of {tiling['size']} px; take a larger size, or whole: true"
         )
     if sum(map(len, plans.values())) * EACH >= parallel.FEWEST_ITEMS and workers not in (0, 1):
         parallel.start(preload=["pipeline.tiling.cutting"])
@@ -122,7 +121,9 @@ def _refuse_twins(plans: Sequence[Plan]) -> None:
     names = Counter(name for plan in plans for name in plan.names())
     for plan in plans:
         if twice := [name for name in plan.names() if names[name] > 1]:
-            raise DataError(f"{plan.image}: a tile of it would be called {twice[0]}, as another image is; rename one")
+            raise DataError(
+                f"{plan.image}: one of its tiles would be called {twice[0]}, as another image is; rename one"
+            )
 
 
 def _boxes(images: Sequence[TiledImage]) -> TiledBoxes:

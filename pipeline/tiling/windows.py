@@ -1,7 +1,7 @@
 """Read windows of an image file: BGR, 8 bits.
 
 A TIFF without compression, or with Deflate, is decoded a band of rows at a time. Any other file is decoded as a whole,
-which takes three bytes a pixel.
+which takes three bytes per pixel.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tell how many epochs fit into `train.minutes` on this machine. Import it late: it imports torch."""
+"""Estimate how many epochs fit into `train.minutes` on this machine. Import it late: it imports torch."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from pipeline.train import precision, recipe
 from pipeline.upstream import environment
 
 # Measured on 114 to 677 images at 320 px with one and two threads.
-AROUND = 25  # seconds of a training that are no steps: imports, setting up two phases, looks at val
-STEP = 1.3  # a whole step over its pass forward and back: losses, optimizer, average, loading
+AROUND = 25  # seconds of a training outside its steps: imports, setting up two phases, validation
+STEP = 1.3  # time of a whole step relative to its forward and backward pass: losses, optimizer, average, loading
 
 
 def epochs_that_fit(config: Train, model: Any, images: int, device: str, record: Path) -> float | None:
-    """Return how many epochs of all layers `config.minutes` pay for; None without `minutes`.
+    """Return how many unfrozen epochs fit into `config.minutes`; None without `minutes`.
 
     `model` is the source's DetectionModel. The measurement is kept in `record`, so that a resumed training goes on with
     the same phases.

@@ -22,8 +22,8 @@ class Lines:
     """The lines of one phase, with a bar for the epoch under way.
 
     The time left covers all remaining epochs, `later` those of later phases, at the pace of this phase so far; early
-    stopping may shorten it. An object and no closures, because Ultralytics pickles callbacks for several GPUs, and
-    closures would come out with variables of their own. There, only the first process prints.
+    stopping may shorten it. This is an object, because Ultralytics pickles callbacks for several GPUs, and unpickled
+    closures would no longer share variables. There, only the first process prints.
     """
 
     def __init__(self, label: str, later: int) -> None:

@@ -34,7 +34,7 @@ def resolve(freeze: Freeze, model: Any, where: str) -> list[int | str]:
     items: list[int | str] = []
     for given in freeze if isinstance(freeze, tuple) else (freeze,):
         if given == "none" and isinstance(freeze, tuple):
-            raise ConfigError(f"{where}: 'none' beside other layers; write the layers, or none alone")
+            raise ConfigError(f"{where}: 'none' and other layers in one list; name the layers, or write only none")
         if given == "backbone":
             items += range(len(model.yaml["backbone"]))
         elif given == "all-but-head":
@@ -48,7 +48,7 @@ def resolve(freeze: Freeze, model: Any, where: str) -> list[int | str]:
     _check_once(items, where)
     names = [name for name, _ in model.named_parameters()]
     if len(frozen_names(items, names)) == len(names):
-        raise ConfigError(f"{where}: freezes the whole model, so there is nothing to train; freeze fewer layers")
+        raise ConfigError(f"{where}: freezes the whole model and leaves nothing to train; freeze fewer layers")
     return items
 
 
@@ -64,7 +64,7 @@ def _item(given: int | str, model: Any, where: str) -> int | str:
             "parts of them are such as '23.cv3', and groups are backbone and all-but-head"
         )
     if not frozen_names([item], (name for name, _ in model.named_parameters())):
-        raise ConfigError(f"{where}: {given!r} has no weights to freeze; take it out")
+        raise ConfigError(f"{where}: {given!r} has no weights to freeze; remove it")
     return item
 
 
@@ -72,7 +72,7 @@ def _check_once(items: list[int | str], where: str) -> None:
     for number, item in enumerate(items):
         for other in items[:number] + items[number + 1 :]:
             if f"{item}.".startswith(f"{other}.") and (item != other or items.index(item) != number):
-                raise ConfigError(f"{where}: {item!r} is in {other!r}, which is frozen anyway; keep one of them")
+                raise ConfigError(f"{where}: {item!r} is in {other!r}, which already freezes it; keep one of them")
 
 
 def cut(items: Collection[int | str]) -> int:
@@ -153,7 +153,7 @@ def prove(before: dict[str, dict[str, str]], model: Any) -> Proof:
         raise PipelineError(complaint(changed))
     learnt = sum(trainable_after[name] != trainable[name] for name in trainable)
     if not learnt:
-        raise PipelineError("training changed no weight at all; raise train.lr0 or the number of epochs")
+        raise PipelineError("training changed no weight; raise train.lr0 or the number of epochs")
     return {
         "frozen_tensors": len(frozen),
         "frozen_sha256_before": _overall(frozen),

@@ -1,4 +1,4 @@
-"""Tell whether a phase made the model better on val, or only differs by chance.
+"""Decide whether a phase made the model better on val, or whether the difference is chance.
 
 Both models are judged on the same resamples of the same images. Import this late: it imports Ultralytics.
 """
@@ -66,7 +66,7 @@ def _read(path: Path) -> list[ClassMatches]:
 
 
 def between(before: Path, after: Path) -> Gain | None:
-    """Return what val mAP50-95 gained between two files of `keep`; None if val has no objects."""
+    """Return the gain in val mAP50-95 between two files of `keep`; None if val has no objects."""
     first, second = _read(before), _read(after)
     if not second:
         return None

@@ -1,4 +1,4 @@
-"""Look at the training images with the source's own features, to tell whether its backbone fits them.
+"""Measure how well the features of the source's backbone suit the training images.
 
 Import it late: it imports torch.
 """
@@ -14,15 +14,15 @@ from pipeline.errors import DataError
 from pipeline.probing import sample
 from pipeline.probing.separability import separability
 
-IMAGES = 60  # seconds on one core; more images moved the share by two hundredths
+IMAGES = 60  # takes seconds on one core; more images changed the share by two hundredths
 
 
 def share_kept(model: Any, data: YoloDataset, imgsz: int, seed: int, record: Path) -> float | None:
-    """Return how much of the best layer's separability the backbone's last layer keeps, from 0 to 1.
+    """Return the separability at the backbone's last layer as a share of that at the best layer, from 0 to 1.
 
-    Separability is the balanced accuracy of a linear probe that tells classes and background apart by what a layer
-    makes of the boxes. `model` is the source's DetectionModel. The answer is kept in `record` with the accuracy by
-    layer, so that a resumed training goes on with the same phases. None if there is nothing to tell apart.
+    Separability is the balanced accuracy of a linear probe that separates classes and background by a layer's features
+    of the boxes. `model` is the source's DetectionModel. The answer is kept in `record` with the accuracy by
+    layer, so that a resumed training goes on with the same phases. None if there is nothing to separate.
     """
     if not record.is_file():
         try:

@@ -88,7 +88,7 @@ def _settings(shared: Shared, plan: PhasePlan) -> dict[str, Any]:
         "batch": shared.recipe.batch,
         "seed": shared.seed,
         # One validation at the end is enough, unless `patience` may end the phase early: with a falling rate the last
-        # epochs are the best ones, and each look at val takes time.
+        # epochs are the best, and each validation takes time.
         "val": plan.patience is not None,
         "plots": plan.is_last,
         "exist_ok": True,

@@ -54,7 +54,7 @@ class PhasePlan:
 
 
 def phases(config: Train, recipe: Recipe, source: Source, run: Run) -> list[PhasePlan]:
-    """Plan all phases. Raises ConfigError if a phase cannot do what the config says."""
+    """Plan all phases. Raises ConfigError if a phase cannot follow the config."""
     plans = [_phase(config, recipe, source, run, number) for number in range(1, len(recipe.phases) + 1)]
     if config.cache_features is True and not any(plan.cache for plan in plans):
         raise ConfigError(

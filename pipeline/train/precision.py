@@ -25,7 +25,7 @@ PAYS = 0.9  # seconds in bfloat16 over seconds in 32 bits; above it two passes c
 
 
 class InBfloat16(Shortened):
-    """A detection model that computes in bfloat16 while it trains, but for its first layer. Its outputs are float32."""
+    """A detection model that trains in bfloat16, except in its first layer. Its outputs are float32."""
 
     def _predict_once(self, x: Any, profile: bool = False, embed: Any = None) -> Any:
         if not self.training:
@@ -49,7 +49,7 @@ def _in_32_bits(value: Any) -> Any:
 
 
 def choose(wanted: str, model: Any, images: int, imgsz: int) -> Choice:
-    """Return `fp32` or `bf16` with the reason. `auto` times two passes of each over so many images.
+    """Return `fp32` or `bf16` with the reason. `auto` times two passes of each over `images` images.
 
     Raises ConfigError if `bf16` is wanted where the model does not train on a CPU.
     """
@@ -77,7 +77,7 @@ def seconds(wanted: str, model: Any, images: int, imgsz: int) -> float:
 def _known(model: Any, images: int, imgsz: int) -> tuple[float, float]:
     """Return the seconds of a pass in 32 bits and in bfloat16.
 
-    They are measured once and kept in `.cache/`, so that this machine always answers alike: the choice changes the
+    They are measured once and kept in `.cache/`, so that this machine always chooses the same: the choice changes the
     model.
     """
     file = environment.CACHE / "precision.json"

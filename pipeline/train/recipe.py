@@ -62,10 +62,10 @@ def choose(
 ) -> Recipe:
     """Return the recipe for a number of training images; `counted` is the word for them.
 
-    `kept` is the share of separability that the backbone keeps (`look.share_kept`), None if nobody looked. `fit` is how
-    many epochs of all layers `train.minutes` can pay for; without it the device is ignored, so that a config gives the
-    same model wherever it is trained. Raises ConfigError if Ultralytics' own recipe is requested
-    together with a rate that it would ignore.
+    `kept` is the share of separability that the backbone keeps (`look.share_kept`), None if unmeasured. `fit` is the
+    number of unfrozen epochs that `train.minutes` allows; without it the device is ignored, so that a config gives the
+    same model wherever it is trained. Raises ConfigError if Ultralytics' own recipe is requested together with a rate
+    that it would ignore.
     """
     if config.recipe == "ultralytics":
         return _ultralytics(config)
@@ -101,7 +101,7 @@ def choose(
 
 
 def looks_at_data(config: Train) -> bool:
-    """Return whether the phases depend on a look at the features of the training images."""
+    """Return whether the phases depend on the features of the training images."""
     return not config.phases and config.recipe in ("auto", "thorough")
 
 
@@ -188,7 +188,9 @@ def _ultralytics(config: Train) -> Recipe:
     phases = config.phases or (Phase(epochs=100),)
     rates = config.lr0 or any(phase.lr != 1 or phase.lr0 for phase in phases)
     if rates and config.args.get("optimizer", "auto") == "auto":
-        raise ConfigError("train.recipe: Ultralytics' own optimizer sets its own rate; name train.args.optimizer")
+        raise ConfigError(
+            "train.recipe: Ultralytics' automatic optimizer ignores a given rate; set train.args.optimizer"
+        )
     given = {"batch": config.batch, "lr0": config.lr0, "ema": config.ema, **config.args}
     reasons: dict[str, Choice] = {
         key: {"value": value, "reason": GIVEN} for key, value in given.items() if value is not None

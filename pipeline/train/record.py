@@ -121,7 +121,7 @@ def last_line(source: Source, records: Sequence[TrainedPhase], rounds: bool, no_
 
 
 def _last_round(phase: TrainedPhase) -> str:
-    """Say what the last round gained in which time: another one would hardly gain more."""
+    """Say what the last round gained and how long it took: another round would hardly gain more."""
     gain = phase["gain"]
     if gain is None:
         return "val has no objects to tell what a round gains"

@@ -1,4 +1,4 @@
-"""Find the weights that a training starts from, and the teacher that it may learn from."""
+"""Find the source weights of a training, and its teacher if it has one."""
 
 from __future__ import annotations
 
@@ -50,6 +50,6 @@ def find_teacher(config: Train) -> Path | None:
         return None
     path = checkpoints.find(str(name))
     if path.suffix != ".pt":
-        raise ConfigError(f"train.args.distill_model: {name}: a teacher needs trained weights; name a .pt file")
+        raise ConfigError(f"train.args.distill_model: {name}: a teacher needs trained weights; give a .pt file")
     checkpoints.load(path)
     return path

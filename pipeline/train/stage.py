@@ -2,8 +2,8 @@
 
 source      the source weights and the teacher             plan        the checked plan of each phase
 arguments   the keys that `train.args` may hold            recipe      the settings that the config leaves open
-look        what frozen layers still tell apart           budget      the epochs that `minutes` pay for
-gain        what a phase gained on val
+look        how well the source's features suit the data           budget      the epochs that fit into `minutes`
+gain        the gain of a phase on val
 resume      the files that survive a kill                  phase       one call of Ultralytics' trainer
 record      train.json and the summary line                freeze      the frozen layers, and the proof
 """
@@ -84,7 +84,7 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int | None = 
 
 
 def _counted(run: Run) -> str:
-    """Return in words what the training images are."""
+    """Describe the training images in words."""
     account = tile_account.read(run)
     return f"tiles with {account['splits']['train']['boxes']['read']} objects" if account else "images"
 
@@ -92,7 +92,7 @@ def _counted(run: Run) -> str:
 def _check_device(device: str) -> None:
     if "," in device and find_spec("cloudpickle") is None:
         raise PipelineError(
-            f"--device {device}: training on several devices needs cloudpickle, which is not installed; "
+            f"--device {device}: training on several devices needs the package cloudpickle; "
             "run .venv/bin/python -m pip install cloudpickle"
         )
     environment.check_device(device)

@@ -92,12 +92,12 @@ def _check_download(file: Path) -> None:
     digest = files.sha256(file)
     if file.name not in KNOWN:
         logs.say(
-            f"train: {file.name}: downloaded but not verified, as its digest is not known here; its sha256 is {digest}"
+            f"train: {file.name}: downloaded but not verified, because its digest is unknown; its sha256 is {digest}"
         )
     elif digest != KNOWN[file.name]:
         raise WeightsError(
             f"{file.name}: the download has sha256 {digest}, not the known {KNOWN[file.name]}, and was deleted; "
-            f"get the file from where you trust it and put it at {HOME / file.name}"
+            f"get the file from a source that you trust and put it at {HOME / file.name}"
         )
 
 

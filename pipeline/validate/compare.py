@@ -30,7 +30,7 @@ def main(run: Run, other: Run) -> str:
     verdict is about one figure: of twenty figures of equal runs, one differs significantly by chance.
     """
     if other.root.resolve() == run.root.resolve():
-        raise DataError(f"--against {other.root}: is the run itself; name another one")
+        raise DataError(f"--against {other.root}: is the same run; name another one")
     for one in (run, other):
         if not one.metrics.is_file():
             raise DataError(
@@ -46,7 +46,7 @@ def main(run: Run, other: Run) -> str:
         if _content(truth) != _content(their_truth):
             raise DataError(
                 f"--against {other.root}: its {split} split has other images or labels than {run.root}; "
-                "figures of different data cannot be compared"
+                "figures on different data cannot be compared"
             )
         splits[split] = differences(truth, ours, _as_in(truth, their_truth, theirs))
     files.write_json(

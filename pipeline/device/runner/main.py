@@ -79,16 +79,14 @@ def main(about: str | None, arguments: list[str] | None = None) -> int:
         prog="run.py", description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("sources", nargs="*", help="images, folders, videos, addresses, or the number of a camera")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the lines there instead of on the screen")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the lines to FILE instead of the screen")
     parser.add_argument("--draw", type=Path, metavar="FOLDER", help="write the images with boxes drawn")
-    parser.add_argument("--show", action="store_true", help="in a window; q ends it")
-    parser.add_argument("--threads", type=number, default=0, metavar="N", help="all cores if not given")
+    parser.add_argument("--show", action="store_true", help="show the images with boxes in a window; q closes it")
+    parser.add_argument("--threads", type=number, default=0, metavar="N", help="number of threads (default: all cores)")
+    parser.add_argument("--tiles", choices=["on", "off"], default="on", help="off: do not cut large images into tiles")
+    parser.add_argument("--selftest", action="store_true", help="check that this device gives the proven results")
     parser.add_argument(
-        "--tiles", choices=["on", "off"], default="on", help="off: large images as a whole, where model.json has tiles"
-    )
-    parser.add_argument("--selftest", action="store_true", help="compare this device with where the model was made")
-    parser.add_argument(
-        "--bench", type=number, default=0, metavar="RUNS", help="measure instead of telling what is found"
+        "--bench", type=number, default=0, metavar="RUNS", help="measure the speed with this many runs instead"
     )
     options = parser.parse_args(arguments)
     if not options.sources and not options.selftest:
@@ -101,7 +99,7 @@ def main(about: str | None, arguments: list[str] | None = None) -> int:
     except OSError as error:
         say(f"error: {error.filename or 'run.py'}: {error.strerror}")
         return 1
-    except Exception as error:  # whatever a damaged bundle or a runtime comes up with
+    except Exception as error:  # whatever a damaged bundle or a runtime raises
         say(f"error: run.py: {type(error).__name__}: {in_a_line(error)}")
         return 1
     if status > 1:  # a camera that hangs would be waited for
