@@ -62,6 +62,24 @@ def test_an_error_of_a_write_names_its_file(tmp_path: Path, write: object, monke
     assert error.value.filename == str(tmp_path / "a")
 
 
+def test_a_folder_is_named_and_not_what_is_read_or_is_gone(tmp_path: Path) -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("no /dev/full here")
+    (tmp_path / "image.png").write_bytes(b"pixels")
+    for write in (
+        lambda: files.link_or_copy(tmp_path / "image.png", full),  # names its source
+        lambda: full.write_bytes(b"1"),  # names nothing
+    ):
+        with pytest.raises(OSError, match="No space left") as error, files.new_folder(tmp_path / "dataset"):
+            write()
+        assert (error.value.filename, error.value.filename2) == (str(tmp_path / "dataset"), None)
+        assert not list(tmp_path.glob(".dataset*"))
+    with pytest.raises(FileNotFoundError) as missing, files.new_folder(tmp_path / "dataset"):
+        files.link_or_copy(tmp_path / "none.png", tmp_path / "b.png")
+    assert missing.value.filename == str(tmp_path / "none.png")
+
+
 def test_what_pytorch_says_of_a_full_disk_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
