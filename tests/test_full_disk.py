@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -62,14 +64,20 @@ def test_an_error_of_a_write_names_its_file(tmp_path: Path, write: object, monke
     assert error.value.filename == str(tmp_path / "a")
 
 
+def copied_by_the_kernel(source: Path, target: Path) -> None:
+    """Fail as `shutil.copyfile` does between two files of a disk: it names the source first."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(source), None, str(target))
+
+
 def test_a_folder_is_named_and_not_what_is_read_or_is_gone(tmp_path: Path) -> None:
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("no /dev/full here")
     (tmp_path / "image.png").write_bytes(b"pixels")
     for write in (
-        lambda: files.link_or_copy(tmp_path / "image.png", full),  # names its source
+        lambda: files.link_or_copy(tmp_path / "image.png", full),
         lambda: full.write_bytes(b"1"),  # names nothing
+        lambda: copied_by_the_kernel(tmp_path / "image.png", tmp_path / "b.png"),
     ):
         with pytest.raises(OSError, match="No space left") as error, files.new_folder(tmp_path / "dataset"):
             write()
