@@ -59,7 +59,8 @@ COMPARED := $(if $(AGAINST),--against $(AGAINST))
 # errors, logs.
 BASE_CODE := pipeline/boxes.py pipeline/files.py
 FORMATS := $(wildcard pipeline/formats/*.py) pipeline/database.py pipeline/lock.py pipeline/walk.py
-UPSTREAM := pipeline/upstream/__init__.py pipeline/upstream/checkpoints.py pipeline/upstream/environment.py pipeline/upstream/unfit.py pipeline/parallel.py
+PARALLEL := pipeline/parallel.py pipeline/device/runner/quota.py
+UPSTREAM := pipeline/upstream/__init__.py pipeline/upstream/checkpoints.py pipeline/upstream/environment.py pipeline/upstream/unfit.py $(PARALLEL)
 IOU := pipeline/metrics/__init__.py pipeline/metrics/iou.py
 MATCHING := $(IOU) pipeline/metrics/matching.py pipeline/metrics/precision_recall.py
 RECORDS := $(addprefix pipeline/records/,__init__.py base.py)
@@ -67,14 +68,14 @@ TRAINING := $(RECORDS) $(addprefix pipeline/records/,receipt.py tile_account.py 
 FIGURES := $(RECORDS) $(addprefix pipeline/records/,coco.py metrics.py training.py)
 LABELS := $(FIGURES) $(addprefix pipeline/records/,errors.py predictions.py)
 SAMPLE_CODE := $(wildcard pipeline/extras/*.py pipeline/extras/sample/*.py) pipeline/files.py pipeline/pixels.py
-CONVERT_CODE := $(wildcard pipeline/convert/*.py pipeline/image_files/*.py) $(BASE_CODE) $(RECORDS) pipeline/records/receipt.py $(FORMATS) $(IOU) pipeline/fixes.py pipeline/inputs.py pipeline/labels.py pipeline/parallel.py
-TILING := $(wildcard pipeline/tiling/*.py) $(RECORDS) $(addprefix pipeline/records/,tile_account.py tiles.py) pipeline/parallel.py pipeline/pixels.py
+CONVERT_CODE := $(wildcard pipeline/convert/*.py pipeline/image_files/*.py) $(BASE_CODE) $(RECORDS) pipeline/records/receipt.py $(FORMATS) $(IOU) pipeline/fixes.py pipeline/inputs.py pipeline/labels.py $(PARALLEL)
+TILING := $(wildcard pipeline/tiling/*.py) $(RECORDS) $(addprefix pipeline/records/,tile_account.py tiles.py) $(PARALLEL) pipeline/pixels.py
 AUGMENT_CODE := $(wildcard pipeline/augment/*.py) $(BASE_CODE) $(TILING)
 TRAIN_CODE := $(wildcard pipeline/train/*.py pipeline/probing/*.py) pipeline/pixels.py $(BASE_CODE) pipeline/sides.py $(UPSTREAM) pipeline/upstream/loader.py $(TRAINING) $(MATCHING) pipeline/metrics/bootstrap.py $(addprefix pipeline/records/,coco.py metrics.py) pipeline/history.py
 DEVICE_CODE := $(wildcard pipeline/device/*.py pipeline/device/runner/*.py)
-VALIDATE_CODE := $(wildcard pipeline/validate/*.py) $(BASE_CODE) pipeline/sides.py $(DEVICE_CODE) $(FORMATS) $(UPSTREAM) pipeline/upstream/predictor.py $(wildcard pipeline/metrics/*.py) $(LABELS) pipeline/records/tiles.py pipeline/pixels.py
+VALIDATE_CODE := $(wildcard pipeline/validate/*.py) $(BASE_CODE) pipeline/sides.py $(addprefix pipeline/device/runner/,base.py tiles.py) $(FORMATS) $(UPSTREAM) pipeline/upstream/predictor.py $(wildcard pipeline/metrics/*.py) $(LABELS) pipeline/records/tiles.py pipeline/pixels.py
 EXPORT_CODE := $(wildcard pipeline/export/*.py) $(BASE_CODE) pipeline/sides.py $(DEVICE_CODE) $(UPSTREAM) pipeline/upstream/predictor.py $(MATCHING) pipeline/metrics/bootstrap.py $(FIGURES) $(addprefix pipeline/records/,manifest.py receipt.py tiles.py) pipeline/pixels.py
-REPORT_CODE := $(wildcard pipeline/report/*.py) $(BASE_CODE) $(MATCHING) pipeline/report/page.html.jinja pipeline/history.py $(LABELS) pipeline/records/manifest.py pipeline/records/receipt.py pipeline/pixels.py
+REPORT_CODE := $(wildcard pipeline/report/*.py) $(BASE_CODE) $(MATCHING) pipeline/report/page.html.jinja pipeline/history.py $(LABELS) pipeline/records/label_rounds.py pipeline/records/manifest.py pipeline/records/receipt.py pipeline/pixels.py
 SAMPLE := data/raw/sample/annotations/test.json
 LARGE := data/raw/sample-large/annotations/test.json
 # Draw the sample only for configs that use it.
@@ -221,7 +222,7 @@ $(RUN)/export/manifest.json: $(RUN)/params/export.json $(RUN)/metrics.json $(RUN
 
 # The page shows the export if one exists already or if this make writes one.
 EXPORTED := $(if $(filter all export bench-export,$(MAKECMDGOALS)),$(RUN)/export/manifest.json,$(wildcard $(RUN)/export/manifest.json))
-$(RUN)/report/index.html: $(RUN)/params/report.json $(RUN)/params/against.json $(RUN)/metrics.json $(if $(AGAINST),$(RUN)/comparison.json) $(EXPORTED) $(REPORT_CODE)
+$(RUN)/report/index.html: $(RUN)/params/report.json $(RUN)/params/against.json $(RUN)/metrics.json $(if $(AGAINST),$(RUN)/comparison.json) $(wildcard $(RUN)/label/rounds.json) $(EXPORTED) $(REPORT_CODE)
 	$(call stage,report) $(COMPARED)
 
 # --- Upkeep ---------------------------------------------------------------------------------------

@@ -29,7 +29,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from hang import Hang, no_hang  # noqa: E402
 from test_convert_cases import LAYOUTS  # noqa: E402
-from test_formats_tools import BOXES, HEIGHT, RATIOS, STEMS, TOOLS, WIDTH, images, write  # noqa: E402
+from test_formats_public import LAYOUTS as PUBLIC  # noqa: E402
+from test_formats_public import number_of  # noqa: E402
+from test_formats_tools import BOXES, HEIGHT, NAMES, RATIOS, STEMS, TOOLS, WIDTH, images, write  # noqa: E402
 
 from pipeline import convert  # noqa: E402
 from pipeline.boxes import YoloDataset, read_labels  # noqa: E402
@@ -76,6 +78,7 @@ def plain(name: str) -> Callable[[Path], None]:
 SOUND: dict[str, tuple[Callable[[Path], None], str]] = {
     **TOOLS,
     **{name: (plain(name), name) for name in LAYOUTS},
+    **{name: layout[:2] for name, layout in PUBLIC.items()},
     "KITTI": (kitti, "kitti"),
     "Open Images": (open_images, "openimages"),
 }
@@ -284,7 +287,18 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def judged(run: Run, stem_of: dict[str, str]) -> tuple[int, int]:
+def truth_of(tool: str) -> dict[str, list[tuple[str, tuple[float, float, float, float]]]]:
+    """Return what the images show, in the words of a layout."""
+    called = PUBLIC[tool][2] if tool in PUBLIC else NAMES
+    return {stem: [(called[NAMES.index(label)], corners) for label, corners in of] for stem, of in BOXES.items()}
+
+
+def stem_of_image(tool: str, path: Path) -> str:
+    number = number_of(tool, path) if tool in PUBLIC else re.findall(r"\d", path.stem.partition(".rf")[0])[-1]
+    return f"img{number}"
+
+
+def judged(tool: str, run: Run, stem_of: dict[str, str]) -> tuple[int, int]:
     """Labelled images that became background, and boxes that changed or vanished without a line in the receipt."""
     receipt = read_json(run.receipt)
     for counts in (receipt["boxes"], *receipt["files"].values()):
@@ -292,11 +306,12 @@ def judged(run: Run, stem_of: dict[str, str]) -> tuple[int, int]:
     lines = Counter(problem["action"] for problem in receipt["problems"])
     dataset = YoloDataset.read(run.dataset / "data.yaml")
     poisoned = wrong = lost = 0
+    truths = truth_of(tool)
     for split in dataset.images:
         for path in dataset.files(split):
             stem = stem_of.get(digest(path), "")
             boxes = read_labels(dataset.label_file(path), dataset.names, WIDTH, HEIGHT)
-            truth = list(BOXES.get(stem, []))
+            truth = list(truths.get(stem, []))
             poisoned += bool(truth) and not boxes
             for box in boxes:
                 same = [
@@ -321,10 +336,7 @@ def one(seed: int, sound: Path, work: Path, table: dict[str, Counter[str]], ever
     shutil.copytree(sound / tool, source)
     files = sorted(path for path in source.rglob("*") if path.is_file())
     pictures = [path for path in files if path.suffix.lower() in (".jpg", ".png")]
-    stem_of = {
-        digest(path): next(s for s in STEMS if s[-1] == re.findall(r"\d", path.stem.partition(".rf")[0])[-1])
-        for path in pictures
-    }
+    stem_of = {digest(path): stem_of_image(tool, path) for path in pictures}
     labels = [path for path in files if path.suffix in LABELS and path.name not in BESIDE]
     image = rng.choice(pictures or labels)
     if not ({**SEEN, **UNSEEN}[kind])(rng, rng.choice(labels), image):
@@ -356,7 +368,7 @@ def one(seed: int, sound: Path, work: Path, table: dict[str, Counter[str]], ever
         print(f"{seed} {tool}, {kind}: {traceback.format_exc()[-900:]}", file=sys.stderr)
     else:
         counts["converted"] += 1
-        poisoned, changed = judged(run, stem_of)
+        poisoned, changed = judged(tool, run, stem_of)
         if kind in SEEN and (poisoned or changed):
             print(f"{seed} {tool}, {kind}, {policy}: {poisoned} background, {changed} changed", file=sys.stderr)
         counts["background"] += poisoned

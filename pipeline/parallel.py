@@ -12,13 +12,13 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing import forkserver
-from pathlib import Path
 from threading import Thread
 from typing import TypeVar
 
 import cv2
 
 from pipeline import logs
+from pipeline.device.runner.quota import quota
 from pipeline.errors import PipelineError
 
 Item = TypeVar("Item")
@@ -35,41 +35,6 @@ def cores() -> int:
     own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     # Rounded down: of two threads on one and a half cores, each waits for the other.
     return max(1, math.floor(min(own, quota())))
-
-
-def quota(root: Path = Path("/")) -> float:
-    """Return how many CPUs' time the control groups of this process allow (`docker --cpus`); infinite without a limit.
-
-    A group is bound by the limits of those above it. In a container the groups may have names of the host that are
-    not there, and the files are those of the top folder.
-    """
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except (OSError, UnicodeDecodeError):  # not Linux
-        return math.inf
-    allowed = [math.inf]
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        for mount in (controllers, "cpu", "cpu,cpuacct") if controllers else ("", "unified"):
-            top = root / "sys/fs/cgroup" / mount
-            group = top / path.strip("/")
-            allowed += [_limit(folder) for folder in (group, *group.parents) if folder.is_relative_to(top)]
-    return min(allowed)
-
-
-def _limit(group: Path) -> float:
-    """Read the limit of one group, in CPUs: `cpu.max` of version 2, or the two files of version 1."""
-    for names in (["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]):
-        try:
-            words = " ".join((group / name).read_text() for name in names).split()
-            share, period = float(words[0]), float(words[1])
-        except (OSError, ValueError, IndexError):  # no such file; "max" and -1 are no limit
-            continue
-        if share > 0 and period > 0:
-            return share / period
-    return math.inf
 
 
 def processes(workers: int | None, items: int, each: int = 1) -> int:

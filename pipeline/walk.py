@@ -7,11 +7,14 @@ them. Hidden files and folders are skipped.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
+LONGEST_LINK = 4096  # bytes, on Linux
+_RELATIVE = re.compile(r"(\.\.?/)+[^<>{}]+$|/[^<>{}]+\.\w+$")
 LABEL_SUFFIXES = (".csv", ".json", ".jsonl", ".ndjson", ".tsv", ".txt", ".xml")
 
 
@@ -86,3 +89,11 @@ def broken_link(path: Path) -> str:
     except OSError:
         return f"is a link to {target!r}, where nothing can be read; restore that, or remove the link"
     return ""
+
+
+def link_as_text(data: bytes) -> str:
+    """Return where a link leads that was stored as a text file, as by Git on Windows; empty for any other content."""
+    if len(data) > LONGEST_LINK:
+        return ""
+    text = data.decode("utf-8", errors="replace").strip()
+    return text if text.isprintable() and _RELATIVE.match(text) else ""

@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "walk": set(),
     "device": set(),
     "formats": {"errors", "run", "boxes", "database", "formats", "walk"},
-    "parallel": {"errors", "logs"},
+    "parallel": {"device", "errors", "logs"},
     "params": {"errors", "files", "config", "run", "inputs", "upstream", "walk"},
     "inputs": {"files", "fixes", "labels", "config", "errors", "run"},
     "metrics": {"records"},

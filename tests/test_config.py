@@ -102,7 +102,7 @@ exprot: {}
 validate: {conf: 2}
 """
     assert refused(tmp_path, text) == [
-        "convert.format: 'vocc' is not one of auto, coco, voc, yolo, labelme, cvat, kitti, openimages, csv, createml, labelstudio, via, supervisely, vott, datumaro, labelbox, ultralytics, dota, huggingface, fiftyone:TYPE; did you mean 'voc'?",
+        "convert.format: 'vocc' is not one of auto, coco, voc, yolo, labelme, cvat, kitti, openimages, csv, createml, labelstudio, via, supervisely, vott, datumaro, labelbox, ultralytics, dota, huggingface, visdrone, widerface, mot, bdd, superannotate, fiftyone:TYPE; did you mean 'voc'?",
         "train.imgsz: input should be a multiple of 32, got 100",
         "train.batch: input should be a finite number, got nan",
         "train.phases.0.epochs: input should be greater than or equal to 1, got 0",

@@ -522,6 +522,28 @@ def test_what_a_file_is_and_all_of_them_in_one_run(source: Path, run: Run, tmp_p
     assert texts[0] == texts[1] and "0x" not in texts[0]
 
 
+@pytest.mark.parametrize("target", ["../../annex/img0.xml", "./x/img0.xml\n", "/mnt/annex/img0.xml"])
+def test_a_link_that_was_stored_as_text_says_so(target: str, source: Path, run: Run) -> None:
+    with_xml(source, "Annotations", "{}".format)
+    images(source)
+    write(source / "Annotations" / "img0.xml", target)
+    refused(source, run, "img0.xml: holds the text of a link to .*img0.xml', as Git leaves it")
+    write(source / "Annotations" / "img0.xml", "<annotation/>")
+    write(source / "img0.jpg", target.replace("xml", "jpg"))
+    refused(source, run, "img0.jpg: not an image .*the text of a link to .*img0.jpg', as Git leaves it")
+
+
+@pytest.mark.parametrize("spoil", ["gone", "empty", "cut"])
+def test_a_source_that_loses_all_its_images_says_why(spoil: str, source: Path, run: Run) -> None:
+    write(source / "a.json", coco("{}.jpg".format))
+    images(source)
+    for path in source.glob("*.jpg"):
+        path.write_bytes(b"" if spoil == "empty" else path.read_bytes()[:100])
+        if spoil == "gone":
+            path.unlink()
+    refused(source, run, r"no image is left, 4 were dropped, such as img0.jpg: \w+", on_problem="drop")
+
+
 def test_one_image_that_is_cut_short_offers_to_be_dropped(source: Path, run: Run) -> None:
     images(source)
     write(source / "a.json", coco("{}.jpg".format))

@@ -103,7 +103,7 @@ def test_the_quota_of_a_container(groups: str, files: dict[str, str], allowed: f
         path = tmp_path / "sys/fs/cgroup" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    assert parallel.quota(tmp_path) == quota.quota(tmp_path) == allowed  # the runner of bundles has its own
+    assert quota.quota(tmp_path) == allowed
 
 
 def test_there_is_always_a_core(monkeypatch: pytest.MonkeyPatch) -> None:

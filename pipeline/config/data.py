@@ -43,6 +43,7 @@ Split = Annotated[
 FORMATS = (
     *("auto", "coco", "voc", "yolo", "labelme", "cvat", "kitti", "openimages", "csv", "createml", "labelstudio", "via"),
     *("supervisely", "vott", "datumaro", "labelbox", "ultralytics", "dota", "huggingface"),
+    *("visdrone", "widerface", "mot", "bdd", "superannotate"),
 )
 FIFTYONE = "fiftyone:"  # `fiftyone:TYPE` reads whatever FiftyOne can import
 

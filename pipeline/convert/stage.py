@@ -69,6 +69,7 @@ def _convert(
     _refuse_problems(more, config)
     corrected = corrections.correct([*judged, *more, *gone], run, names)
     judged = corrected.judged
+    _refuse_none_left(judged, config)
     trained_on = {image.name for image in more} if config.new_images == "train" else set()
     placed = placing.place([image for image in judged if not image.unused], config, run, seed, trained_on)
     judged = _set_aside(judged, "left_out", placed.left_out)
@@ -103,6 +104,15 @@ def _convert(
         write_record(new / "receipt.json", Receipt, {**account, "inputs": used})
         write_data_yaml(new / "data.yaml", {split: f"images/{split}" for split in account["splits"]}, names)
     return receipt.last_line(account, run.dataset)
+
+
+def _refuse_none_left(judged: Sequence[Judged], config: Convert) -> None:
+    dropped = [image for image in judged if image.unused == "dropped"]
+    if dropped and all(image.unused for image in judged):
+        first = dropped[0]
+        raise DataError(
+            f"{config.source}: no image is left, {len(dropped)} were dropped, such as {first.name}: {first.why}"
+        )
 
 
 def class_map(source: Source, config: Convert) -> dict[str, str | None]:

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.boxes import Box, Labelled
-from pipeline.errors import DataError
-from pipeline.formats.pairing import Images, by_name
+from pipeline.boxes import Box
+from pipeline.formats.pairing import one_each
 from pipeline.formats.shapes import around_points
 from pipeline.formats.source import Source, damaged, source_of
-from pipeline.formats.splits import folder_split
 from pipeline.formats.text import numbers, read_text
 from pipeline.formats.tree import Tree, tree_of
 
@@ -27,25 +25,12 @@ def recognises(folder: Path | Tree) -> bool:
 
 def read(folder: Path) -> Source:
     tree = Tree(folder)
-    images = Images(tree)
     texts = [text for text in tree.files({".txt"}) if _is_label(tree, text)]
-    found: dict[Path, Path] = {}
-    for text in texts:
-        if image := images.of_stem(text.stem, text, folder_split(folder, text)):
-            found[text] = image
-    found = by_name(tree, texts, found, lambda text: [text.stem])
-    text_of: dict[Path, Path] = {}
-    for text in texts:
-        image = found.setdefault(text, text.parent.with_name("images") / f"{text.stem}.png")
-        if text_of.setdefault(image, text) != text:
-            raise DataError(f"{text}: describes {image.name}, and so does {text_of[image]}; keep one of them")
-    labelled = [
-        Labelled(image, _boxes(text), text, None, folder_split(folder, text) or folder_split(folder, image))
-        for image, text in text_of.items()
-    ]
-    rest = [image for image in images.all if image not in text_of]
-    labelled += [Labelled(image, (), None, None, folder_split(folder, image)) for image in rest]
-    return source_of(tree, sorted(labelled, key=lambda item: item.image), None)
+    return source_of(tree, one_each(tree, texts, _boxes, _missing), None)
+
+
+def _missing(text: Path) -> Path:
+    return text.parent.with_name("images") / f"{text.stem}.png"
 
 
 def _is_label(tree: Tree, text: Path) -> bool:

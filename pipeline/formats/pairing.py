@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 
+from pipeline.boxes import Box, Labelled
 from pipeline.errors import DataError
 from pipeline.formats.matching import Wanted, guess
 from pipeline.formats.paths import is_one_file
@@ -68,6 +69,33 @@ def _wanted(tree: Tree, annotation: Path, name: str) -> Wanted:
     own = annotation.parent.relative_to(tree.folder).as_posix()
     homes = [own, own.replace("labels", "images"), own.replace("Annotations", "JPEGImages")]
     return Wanted(name, homes, folder_split(tree.folder, annotation), annotation, is_stem=True)
+
+
+def one_each(
+    tree: Tree, texts: Collection[Path], boxes: Callable[[Path], tuple[Box, ...]], missing: Callable[[Path], Path]
+) -> list[Labelled]:
+    """The image of each text file, by its stem, and all images that none describes; in the order of their paths.
+
+    `missing` is where the image of a text file ought to be. Raises DataError where two describe one image.
+    """
+    images = Images(tree)
+    found: dict[Path, Path] = {}
+    for text in texts:
+        if image := images.of_stem(text.stem, text, folder_split(tree.folder, text)):
+            found[text] = image
+    found = by_name(tree, texts, found, lambda text: [text.stem])
+    text_of: dict[Path, Path] = {}
+    for text in texts:
+        image = found.get(text) or missing(text)
+        if text_of.setdefault(image, text) != text:
+            raise DataError(f"{text}: describes {image.name}, and so does {text_of[image]}; keep one of them")
+
+    def split(path: Path) -> str | None:
+        return folder_split(tree.folder, path)
+
+    described = [Labelled(of, boxes(text), text, None, split(text) or split(of)) for of, text in text_of.items()]
+    rest = [Labelled(image, (), None, None, split(image)) for image in images.all if image not in text_of]
+    return sorted([*described, *rest], key=lambda item: item.image)
 
 
 def ends(name: str) -> list[str]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from pipeline.errors import DataError
 from pipeline.formats import (
+    bdd,
     coco,
     createml,
     cvat,
@@ -25,15 +26,19 @@ from pipeline.formats import (
     labelbox,
     labelme,
     labelstudio,
+    mot,
     nearest,
     openimages,
+    superannotate,
     supervisely,
     table,
     ultralytics_ndjson,
     via,
     via_fiftyone,
+    visdrone,
     voc,
     vott,
+    widerface,
     yolo,
 )
 from pipeline.formats.source import Source, linked_again
@@ -60,6 +65,11 @@ MODULES: dict[str, Module] = {
     "ultralytics": ultralytics_ndjson,
     "dota": dota,
     "huggingface": huggingface,
+    "visdrone": visdrone,
+    "widerface": widerface,
+    "mot": mot,
+    "bdd": bdd,
+    "superannotate": superannotate,
 }
 FIFTYONE = "fiftyone:"  # and the name of one of its types: no look at a folder tells which
 

@@ -25,8 +25,12 @@ def split_of(name: str) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
-# A year or number may follow, as in COCO's `train2017`; CVAT's Darknet export has `obj_train_data`.
-_SPLIT_FOLDER = re.compile(r"(?:obj_([a-z]+)_data|([a-z]+)[ _-]?\d*)", re.IGNORECASE)
+# A year or number may follow, as in COCO's `train2017`; CVAT's Darknet export has `obj_train_data`, and two public sets
+# `WIDER_train` and `VisDrone2019-DET-test-dev`.
+_SPLIT_FOLDER = re.compile(
+    r"(?:obj_([a-z]+)_data|WIDER_([a-z]+)|VisDrone\d*-DET-([a-z]+)(?:-dev|-challenge)?|([a-z]+)[ _-]?\d*)",
+    re.IGNORECASE,
+)
 
 
 def folder_split(source: Path, path: Path) -> str | None:
@@ -46,5 +50,5 @@ def without_split_folders(path: str) -> str:
 @cache
 def split_of_folders(folders: str) -> str | None:
     found = filter(None, map(_SPLIT_FOLDER.fullmatch, folders.split("/")))
-    words = ((match[1] or match[2]).lower() for match in found)
+    words = (next(filter(None, match.groups())).lower() for match in found)
     return next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), None)

@@ -16,6 +16,7 @@ from defusedxml.ElementTree import parse
 from PIL import Image
 
 from pipeline.errors import DataError
+from pipeline.walk import LONGEST_LINK, link_as_text
 
 EXIF_ORIENTATION = 0x0112
 DELIMITERS = ",;\t"
@@ -82,6 +83,10 @@ def parse_xml(path: Path) -> Element:
     try:
         root = parse(path).getroot()
     except ParseError as error:
+        if target := link_as_text(path.read_bytes()[: LONGEST_LINK + 1]):
+            raise DataError(
+                f"{path}: holds the text of a link to {target!r}, as Git leaves it on Windows; put the file there"
+            ) from None
         raise DataError(f"{path}: not well-formed XML ({error}); write it again") from None
     except DefusedXmlException:
         raise DataError(

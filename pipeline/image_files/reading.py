@@ -24,7 +24,7 @@ from pipeline.image_files.deep import (
     values_of,
 )
 from pipeline.image_files.duplicates import Fingerprint, fingerprint
-from pipeline.walk import broken_link
+from pipeline.walk import broken_link, link_as_text
 
 MIN_SIDE = 10  # pixels; Ultralytics leaves out smaller images without counting them as lost
 FINGERPRINT_SIDE = 128  # a JPEG is decoded at 1/2, 1/4 or 1/8 while both of its sides stay above this
@@ -177,6 +177,8 @@ def _what(data: bytes, error: Exception) -> str:
         return "a video"
     text = " ".join(_ADDRESS.sub("the file", str(error)).split()) or type(error).__name__
     if "cannot identify" in text or isinstance(error, ImportError):  # of a plugin that some package promises
+        if target := link_as_text(data):
+            return f"the text of a link to {target!r}, as Git leaves it on Windows: put the image itself there"
         return next(
             (what for start, what in _OTHERS.items() if data.startswith(start)), "no image format that is known"
         )

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from ultralytics.models.yolo.detect import DetectionPredictor
 from ultralytics.utils.nms import non_max_suppression
 
-from pipeline.device import runner
-from pipeline.device.runner import Found
+from pipeline.device.runner import tiles
+from pipeline.device.runner.base import Found
 
 
 class BothPredictor(DetectionPredictor):  # type: ignore[misc]  # Ultralytics has no types
@@ -60,13 +60,13 @@ def through_views(
 
     The runner of the bundles says which views are looked at, and merges what they show. `batch` is views at a time.
     """
-    views = runner.views(picture.shape, tiling)
+    views = tiles.views(picture.shape, tiling)
     parts = [np.ascontiguousarray(picture[top:bottom, left:right]) for left, top, right, bottom in views]
     results: list[tuple[Any, Any]] = []
     for first in range(0, len(parts), batch):
         results += predict(model, parts[first : first + batch], device, **settings)
     best, every = ([found(one.boxes) for one in side] for side in zip(*results, strict=True))
-    return runner.merge(best, views, tiling), runner.merge(every, views, tiling)
+    return tiles.merge(best, views, tiling), tiles.merge(every, views, tiling)
 
 
 def found(boxes: Any) -> Found:

@@ -14,8 +14,8 @@ from PIL import Image
 from pipeline import files, logs, pixels
 from pipeline.boxes import Box, YoloDataset, read_labels
 from pipeline.config.judging import Validate
-from pipeline.device import runner
-from pipeline.device.runner import Found
+from pipeline.device.runner import tiles
+from pipeline.device.runner.base import Found
 from pipeline.records.coco import GroundTruth, Prediction
 from pipeline.records.tiles import Tiling
 
@@ -97,7 +97,7 @@ def predict(
     with logs.progress(description=description, total=len(images)) as bar:
         for first in range(0, len(images), together):
             batch = images[first : first + together]
-            if tiling and len(runner.views(_size(batch[0])[::-1], tiling)) > 1:
+            if tiling and len(tiles.views(_size(batch[0])[::-1], tiling)) > 1:
                 picture = pixels.read(batch[0])
                 found = predictor.through_views(model, picture, tiling, device, PREDICT_BATCH, **settings)
                 pairs = [(_in_columns(found[0]), _in_columns(found[1]))]

@@ -1,0 +1,76 @@
+"""BDD100K and Scalabel: JSON, a list of frames with their labels, or an object that holds it under `frames`.
+
+A box is `box2d`, with x1, y1, x2, y2 in pixels. From doc.scalabel.ai/format.html.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.boxes import Box
+from pipeline.errors import DataError
+from pipeline.formats.matching import Described, Wanted, complete
+from pipeline.formats.shapes import box_of, sides_of
+from pipeline.formats.source import Source, damaged
+from pipeline.formats.splits import folder_split, split_of
+from pipeline.formats.text import show
+from pipeline.formats.tree import Tree, tree_of
+from pipeline.formats.values import declared_size, mapping, read_json
+
+START = re.compile(r'\s*(\[|\{\s*"(frames|config|groups)")')
+SIGN = re.compile(r'"box2d"\s*:')
+CORNERS = ("x1", "y1", "x2", "y2")
+CROWD = "crowd: one box around many objects"
+
+
+def recognises(folder: Path | Tree) -> bool:
+    return any(START.match(head) and SIGN.search(head) for head in tree_of(folder).heads({".json"}))
+
+
+def read(folder: Path) -> Source:
+    tree = Tree(folder)
+    described: list[Described] = []
+    for path in tree.files({".json"}):
+        data = read_json(path)
+        frames = data.get("frames") if isinstance(data, dict) else data
+        if isinstance(frames, list) and any(isinstance(frame, dict) and "name" in frame for frame in frames):
+            split = split_of(path.stem) or folder_split(folder, path)
+            described += [one for frame in frames if (one := _frame(tree, path, split, frame))]
+            tree.taken.add(path)
+    return complete(tree, described)
+
+
+def _frame(tree: Tree, path: Path, split: str | None, frame: Any) -> Described | None:
+    """What is in a frame; None where it has no list of labels at all, which says nothing."""
+    name = mapping(frame).get("name")
+    if not isinstance(name, str) or not name:
+        raise DataError(f"{path}: a frame with the name {show(name)}; name its file")
+    labels = frame.get("labels")
+    if labels is None:
+        return None
+    if not isinstance(labels, list):
+        raise DataError(f"{path}: the labels of {show(name)} are not a list; it is not Scalabel's as it stands")
+    video, homes = frame.get("videoName"), tree.homes(path)
+    if isinstance(video, str) and video:
+        homes = [*(f"{home}/{video}" for home in homes), *homes]
+    size = mapping(frame.get("size"))
+    boxes = [_box(label, f"{name}, label {number}") for number, label in enumerate(labels, start=1)]
+    return Described(Wanted(name, homes, split, path), boxes, declared_size(size.get("width"), size.get("height")))
+
+
+def _box(value: Any, identity: str) -> Box:
+    if not isinstance(value, Mapping):
+        return damaged(f"{show(value)} instead of a label; correct it", id=identity)
+    others = [key for key in ("poly2d", "rle", "box3d", "graph") if value.get(key) is not None]
+    ignore = f"a {others[0]}, not a box" if others and value.get("box2d") is None else ""
+    if mapping(value.get("attributes")).get("crowd") is True:
+        ignore = CROWD
+    return box_of(value.get("category"), lambda: _corners(value), identity, ignore)
+
+
+def _corners(value: Mapping[str, Any]) -> tuple[float, float, float, float]:
+    xmin, ymin, xmax, ymax = sides_of(value.get("box2d"), *CORNERS)
+    return xmin, ymin, xmax, ymax

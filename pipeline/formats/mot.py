@@ -1,0 +1,124 @@
+"""MOT: a folder of frames a video, `img1/000001.jpg`, and its boxes in `gt/gt.txt`, a line a box of a frame.
+
+A line has frame, track, left, top, width, height, a flag that is 0 for what does not count, class and visibility. MOT
+Challenge counts pixels from 1; CVAT and Datumaro count from 0, and name the classes in `gt/labels.txt`. `det/` has the
+output of a detector, which no person looked at, and is left alone. From motchallenge.net/instructions and Datumaro's
+source.
+"""
+
+from __future__ import annotations
+
+import configparser
+import posixpath
+import re
+from collections import defaultdict
+from pathlib import Path
+
+from pipeline.boxes import Box
+from pipeline.errors import DataError
+from pipeline.formats.matching import Described, Wanted, complete
+from pipeline.formats.shapes import corners
+from pipeline.formats.source import Source, damaged
+from pipeline.formats.splits import folder_split
+from pipeline.formats.text import numbers, read_text, show
+from pipeline.formats.tree import Tree, tree_of
+
+# Of MOT16 to MOT20; their older sets have -1.
+CLASSES = (
+    *("pedestrian", "person on vehicle", "car", "bicycle", "motorbike", "non motorized vehicle", "static person"),
+    *("distractor", "occluder", "occluder on the ground", "occluder full", "reflection", "crowd"),
+)
+COLUMNS = ("frame", "track", "left", "top", "width", "height", "flag", "class", "visibility")
+NOT_COUNTED = "flag 0: it does not count"
+FRAMES = "img1"
+LOOKED_INTO = 20  # lines; the first may be the damaged one
+_NUMBER = re.compile(r"\d+$")  # of a frame, at the end of its stem
+
+
+def recognises(folder: Path | Tree) -> bool:
+    tree = tree_of(folder)
+    return any(any(map(_looks_like_box, tree.head(text).split("\n")[:LOOKED_INTO])) for text in _truths(tree))
+
+
+def read(folder: Path) -> Source:
+    tree = Tree(folder)
+    tree.taken.update(text for text in tree.files({".txt"}) if text.parent.name == "det")
+    frames: defaultdict[str, dict[int, str]] = defaultdict(dict)
+    for image in tree.images():
+        if number := _NUMBER.search(image.stem):
+            frames[image.parent.relative_to(folder).as_posix()].setdefault(int(number[0]), image.name)
+    described: list[Described] = []
+    classes: dict[str, None] = {}
+    for text in _truths(tree):
+        tree.taken.add(text)
+        names, first = _names(tree, text)
+        classes.update(dict.fromkeys(names))
+        described += _video(tree, text, frames, names, first)
+    used = {box.label for one in described for box in one.boxes if not box.ignore}
+    return complete(tree, described, [name for name in classes if name in used])
+
+
+def _truths(tree: Tree) -> list[Path]:
+    return [text for text in tree.files({".txt"}) if text.name == "gt.txt" and text.parent.name == "gt"]
+
+
+def _looks_like_box(line: str) -> bool:
+    words = line.split(",")
+    return 7 <= len(words) <= 10 and all(word.strip().lstrip("-").replace(".", "", 1).isdecimal() for word in words)
+
+
+def _names(tree: Tree, text: Path) -> tuple[tuple[str, ...], int]:
+    """The classes from 1 on, and the number of the first pixel."""
+    own = text.with_name("labels.txt")
+    if own not in tree.files({".txt"}):
+        return CLASSES, 1
+    tree.taken.add(own)
+    names = tuple(map(str.strip, read_text(own).rstrip().splitlines()))
+    if not all(names) or len(set(names)) < len(names):
+        raise DataError(f"{own}: an empty line, or a class name twice; write one name a line")
+    return names, 0
+
+
+def _video(
+    tree: Tree, text: Path, frames: dict[str, dict[int, str]], names: tuple[str, ...], first: int
+) -> list[Described]:
+    home = posixpath.normpath(f"{text.parent.parent.relative_to(tree.folder).as_posix()}/{_frames(text)}")
+    boxes: defaultdict[int, list[Box]] = defaultdict(list)
+    for number, line in enumerate(read_text(text).splitlines(), start=1):
+        if line.strip():
+            words = line.strip().removesuffix(",").split(",")
+            frame = words[0].strip()
+            if not frame.isdecimal():
+                raise DataError(f"{text}: line {number}: {show(frame)} instead of the number of a frame; correct it")
+            boxes[int(frame)].append(_box(words, names, first, f"line {number}"))
+    split = folder_split(tree.folder, text)
+    known = frames[home]
+    return [
+        Described(Wanted(known.get(frame, f"{frame:06}.jpg"), [home], split, text), found)
+        for frame, found in boxes.items()
+    ]
+
+
+def _frames(text: Path) -> str:
+    """The folder of the frames, by `seqinfo.ini` where that lies there."""
+    about = configparser.ConfigParser(interpolation=None)
+    try:
+        about.read_string(read_text(text.parent.with_name("seqinfo.ini")))
+    except (FileNotFoundError, configparser.Error):
+        return FRAMES
+    return about.get("Sequence", "imDir", fallback=FRAMES)
+
+
+def _box(words: list[str], names: tuple[str, ...], first: int, identity: str) -> Box:
+    if not 7 <= len(words) <= 10:
+        return damaged(f"{len(words)} columns; MOT has nine", id=identity)
+    try:
+        _, _, left, top, width, height, flag, *rest = numbers(dict(zip(COLUMNS, words, strict=False)))
+        number = rest[0] if rest else -1
+        number = 1 if number == -1 and names is CLASSES else number
+        if number not in range(1, len(names) + 1):
+            raise ValueError(f"class is {number:g}, not one of 1 to {len(names)}")
+        ignore = "" if flag else NOT_COUNTED
+        return Box(names[int(number) - 1], *corners(left - first, top - first, width, height), identity, ignore)
+    except ValueError as error:
+        return damaged(str(error), id=identity)

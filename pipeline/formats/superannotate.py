@@ -1,0 +1,79 @@
+"""SuperAnnotate: `IMAGE.json` or `IMAGE___objects.json` an image, with `metadata` and `instances`.
+
+An image that nobody began is not labelled. From SuperAnnotate's documentation, "Vector JSON".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pipeline.boxes import Box
+from pipeline.errors import DataError
+from pipeline.formats.matching import Described, Wanted, complete
+from pipeline.formats.outlines import Corners
+from pipeline.formats.shapes import around_ellipse, around_points, box_of, sides_of
+from pipeline.formats.source import Source, damaged
+from pipeline.formats.splits import folder_split
+from pipeline.formats.text import show
+from pipeline.formats.tree import Tree, tree_of
+from pipeline.formats.values import declared_size, mapping, read_json
+
+SIGNS = (re.compile(r'"metadata"\s*:\s*\{'), re.compile(r'"instances"\s*:\s*\['))
+ENDS = ("___objects", "___pixel")
+NO_BOXES = {kind: f"a {kind}, not a box" for kind in ("point", "polyline", "template", "cuboid", "comment", "tag")}
+
+
+def recognises(folder: Path | Tree) -> bool:
+    return tree_of(folder).holds_json("{", *SIGNS)
+
+
+def read(folder: Path) -> Source:
+    tree = Tree(folder)
+    described: list[Described] = []
+    for path in tree.files({".json"}):
+        data = read_json(path)
+        if isinstance(data, dict) and {"metadata", "instances"} <= data.keys() and (one := _image(tree, path, data)):
+            described.append(one)
+        if path.parent.name == "classes":
+            tree.taken.add(path)
+    return complete(tree, described)
+
+
+def _image(tree: Tree, path: Path, data: Mapping[str, Any]) -> Described | None:
+    about, instances = mapping(data["metadata"]), data["instances"]
+    if not isinstance(instances, list):
+        raise DataError(f"{path}: `instances` is not a list; it is not SuperAnnotate's as it stands")
+    if not instances and about.get("status") == "NotStarted":
+        return None
+    name = about.get("name")
+    if not isinstance(name, str) or not name:
+        name = next((path.stem.removesuffix(end) for end in ENDS if path.stem.endswith(end)), path.stem)
+    boxes = [_box(each, f"instance {number}") for number, each in enumerate(instances, start=1)]
+    size = declared_size(about.get("width"), about.get("height"))
+    return Described(Wanted(name, tree.homes(path), folder_split(tree.folder, path), path), boxes, size)
+
+
+def _box(value: Any, identity: str) -> Box:
+    if not isinstance(value, Mapping):
+        return damaged(f"{show(value)} instead of an instance; correct it", id=identity)
+    kind = value.get("type")
+    ignore = NO_BOXES.get(kind, "") if isinstance(kind, str) else ""
+    return box_of(value.get("className"), partial(_corners, kind, value), identity, ignore)
+
+
+def _corners(kind: Any, value: Mapping[str, Any]) -> Corners:
+    points = value.get("points")
+    if kind == "bbox":
+        xmin, ymin, xmax, ymax = sides_of(points, "x1", "y1", "x2", "y2")
+        return xmin, ymin, xmax, ymax
+    if kind == "rbbox":
+        return around_points(sides_of(points, "x1", "y1", "x2", "y2", "x3", "y3", "x4", "y4"), 4)
+    if kind == "polygon":
+        return around_points(points)
+    if kind == "ellipse":
+        return around_ellipse(*sides_of(value, "cx", "cy", "rx", "ry", "angle"))
+    raise ValueError(f"type {show(kind)} is not one that we know")

@@ -1,0 +1,77 @@
+"""WIDER FACE: `wider_face_train_bbx_gt.txt`, for each image its path, the number of faces, and a line a face.
+
+Such a line has left, top, width, height and six attributes, of which `invalid` 1 says that a face does not count. Below
+an image without faces stands one line of zeros. From the readme.txt of the set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline.boxes import Box
+from pipeline.errors import DataError
+from pipeline.formats.matching import Described, Wanted, complete, has_image_suffix
+from pipeline.formats.shapes import corners
+from pipeline.formats.source import Source, damaged
+from pipeline.formats.splits import folder_split, split_of
+from pipeline.formats.text import numbers, read_text, show
+from pipeline.formats.tree import Tree, tree_of
+
+LABEL = "face"
+COLUMNS = ("x", "y", "width", "height", "blur", "expression", "illumination", "invalid", "occlusion", "pose")
+INVALID = "invalid 1: a face that does not count"
+
+
+def recognises(folder: Path | Tree) -> bool:
+    tree = tree_of(folder)
+    return any(_looks_like_faces(tree.head(text)) for text in tree.files({".txt"}))
+
+
+def read(folder: Path) -> Source:
+    tree = Tree(folder)
+    described: list[Described] = []
+    for path in tree.files({".txt"}):
+        if _looks_like_faces(tree.head(path)):
+            described += _read_file(tree, path)
+            tree.taken.add(path)
+        elif path.name.endswith("_filelist.txt"):  # names of images, and nothing of what they show
+            tree.taken.add(path)
+    return complete(tree, described, (LABEL,))
+
+
+def _looks_like_faces(head: str) -> bool:
+    name, count, face = [*map(str.strip, head.splitlines()[:3]), "", "", ""][:3]
+    return has_image_suffix(name) and count.isdecimal() and len(face.split()) == len(COLUMNS)
+
+
+def _read_file(tree: Tree, path: Path) -> Iterator[Described]:
+    split = split_of(path.stem) or folder_split(tree.folder, path)
+    homes = [*([f"WIDER_{split}/images"] if split else []), *tree.homes(path)]
+    numbered = enumerate(read_text(path).splitlines(), start=1)
+    lines = [(number, line.strip()) for number, line in numbered if line.strip()]
+    starts = [index for index, (_, line) in enumerate(lines) if has_image_suffix(line)]
+    for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
+        (number, name), *rest = lines[start:end]
+        said, rows = rest[0][1] if rest else "", rest[1:]
+        if said == "0" and len(rows) == 1 and not any(word.strip("0.") for word in rows[0][1].split()):
+            rows = []
+        if not said.isdecimal() or len(rows) != int(said):
+            raise DataError(
+                f"{path}: line {number}: {len(rows)} faces follow on {show(name)}, and its number of faces is "
+                f"{show(said)}; correct one of them"
+            )
+        boxes = [_box(line, f"line {number}") for number, line in rows]
+        yield Described(Wanted(name, homes, split, path), boxes)
+
+
+def _box(line: str, identity: str) -> Box:
+    words = line.split()
+    if len(words) != len(COLUMNS):
+        return damaged(f"{len(words)} numbers; WIDER FACE has ten", LABEL, identity)
+    try:
+        found = numbers(dict(zip(COLUMNS, words, strict=True)))
+        ignore = INVALID if found[COLUMNS.index("invalid")] == 1 else ""
+        return Box(LABEL, *corners(*found[:4]), identity, ignore)
+    except ValueError as error:
+        return damaged(str(error), LABEL, identity)
