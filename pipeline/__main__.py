@@ -13,14 +13,12 @@ from pathlib import Path
 from pipeline import lock, logs, options
 from pipeline.config.experiment import Config
 from pipeline.config.loading import load
-from pipeline.errors import PipelineError
+from pipeline.errors import FULL_DISK_NUMBERS, PipelineError
 from pipeline.run import Run
 
 # Errors of the machine, not of the program: reported in one line.
 MACHINE_ERRORS = {
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EFBIG,
+    *FULL_DISK_NUMBERS,
     errno.EACCES,
     errno.EPERM,
     errno.EROFS,
@@ -99,7 +97,7 @@ def _fail(message: str, log: Path | None) -> int:
 
 
 def _way_out(error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if error.errno in FULL_DISK_NUMBERS:
         return "free some disk space, or move runs/ to another disk and link it here"
     return "make the folder writable for this user, or move runs/ to a writable folder and link it here"
 

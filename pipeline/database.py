@@ -6,8 +6,9 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from pipeline.errors import PipelineError
 
 INSTALL_DATABASE = "make database"
 PROBE_SECONDS = 3
+START_SECONDS = 600  # a busy machine takes minutes
 
 
 @contextmanager
@@ -37,7 +39,7 @@ def fiftyone() -> Iterator[Any]:
         # One start at a time: two would each run a database on the same files, and one of them ends. The second finds
         # the database of the first, and waits until it answers.
         with lock.waiting(package):
-            fo.list_datasets()  # starts it
+            _start(fo)
     except Exception as error:  # FiftyOne's own kinds, the operating system's without a number, the driver's
         raise PipelineError(
             f"FiftyOne's database does not start ({_first(error)}); `{INSTALL_DATABASE}` puts one in place, and "
@@ -47,6 +49,28 @@ def fiftyone() -> Iterator[Any]:
         yield fo
     except PyMongoError as error:
         raise PipelineError(f"FiftyOne's database failed ({_first(error)}); try again") from None
+
+
+def _start(fo: Any) -> None:
+    """Start the database, or join one that runs, and wait for it; FiftyOne itself gives up after a minute."""
+    from fiftyone.core import service
+    from fiftyone.core.odm import database
+
+    try:
+        fo.list_datasets()
+    except service.ServiceListenTimeout:
+        slow, until = database._db_service, time.monotonic() + START_SECONDS
+        while _runs(slow.child) and time.monotonic() < until:
+            with suppress(service.ServiceListenTimeout):
+                os.environ["FIFTYONE_PRIVATE_DATABASE_PORT"] = str(slow.port)  # where FiftyOne looks for it
+                fo.list_datasets()
+                return
+        raise
+
+
+def _runs(process: Any) -> bool:
+    """Return whether a process goes on: of our own one that ended remains, but tells so when polled."""
+    return bool(process.is_running() and (not hasattr(process, "poll") or process.poll() is None))
 
 
 def _ensure() -> Path:

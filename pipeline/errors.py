@@ -9,8 +9,11 @@ PipelineError
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+FULL_DISK_NUMBERS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of the operating system's errors
 
 
 class PipelineError(Exception):

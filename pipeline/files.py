@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import FULL_DISK_NUMBERS, ConfigError, DataError
 
 
 def aside(path: Path) -> Path:
@@ -27,12 +27,12 @@ def aside(path: Path) -> Path:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Name the file in an OSError that does not: those of a full disk come from a write, which knows no name."""
+    """Name what is being written in an OSError of a full disk: a write knows no name, and a copy names its source."""
     try:
         yield
     except OSError as error:
-        if error.filename is None:
-            error.filename = str(path)
+        if error.filename is None or error.errno in FULL_DISK_NUMBERS:
+            error.filename, error.filename2 = str(path), None
         raise
 
 
@@ -98,7 +98,8 @@ def new_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(partial)
     partial.mkdir(parents=True)
     try:
-        yield partial
+        with naming(path):
+            yield partial
         if path.is_dir():
             os.replace(path, old)
         os.replace(partial, path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +62,30 @@ def test_an_error_of_a_write_names_its_file(tmp_path: Path, write: object, monke
     with pytest.raises(OSError, match="No space left") as error:
         write(tmp_path / "a")  # type: ignore[operator]
     assert error.value.filename == str(tmp_path / "a")
+
+
+def copied_by_the_kernel(source: Path, target: Path) -> None:
+    """Fail as `shutil.copyfile` does between two files of a disk: it names the source first."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(source), None, str(target))
+
+
+def test_a_folder_is_named_and_not_what_is_read_or_is_gone(tmp_path: Path) -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("no /dev/full here")
+    (tmp_path / "image.png").write_bytes(b"pixels")
+    for write in (
+        lambda: files.link_or_copy(tmp_path / "image.png", full),
+        lambda: full.write_bytes(b"1"),  # names nothing
+        lambda: copied_by_the_kernel(tmp_path / "image.png", tmp_path / "b.png"),
+    ):
+        with pytest.raises(OSError, match="No space left") as error, files.new_folder(tmp_path / "dataset"):
+            write()
+        assert (error.value.filename, error.value.filename2) == (str(tmp_path / "dataset"), None)
+        assert not list(tmp_path.glob(".dataset*"))
+    with pytest.raises(FileNotFoundError) as missing, files.new_folder(tmp_path / "dataset"):
+        files.link_or_copy(tmp_path / "none.png", tmp_path / "b.png")
+    assert missing.value.filename == str(tmp_path / "none.png")
 
 
 def test_what_pytorch_says_of_a_full_disk_is_one_line(

@@ -113,10 +113,18 @@ def test_what_cannot_be_kept_is_named(validated: Run, tmp_path: Path, capsys: py
     assert after.match_tags("wet").count() == 1
 
 
+# FiftyOne waits a minute for its database, which a busy machine exceeds. Here it does not wait at all.
+HURRIED = "from fiftyone.core.service import Service\nService._wait_for_child_port.__defaults__ = (None, 0.001)\n"
+
+
 @needs_database
-def test_two_starts_at_once_both_work(tmp_path: Path) -> None:
-    code = "from pipeline import database\nwith database.fiftyone() as fo: print(len(fo.list_datasets()) >= 0)"
+@pytest.mark.parametrize("patience", ["", HURRIED], ids=["a minute", "none"])
+def test_two_starts_at_once_both_work(tmp_path: Path, patience: str) -> None:
+    code = (
+        patience + "from pipeline import database\nwith database.fiftyone() as fo: print(len(fo.list_datasets()) >= 0)"
+    )
     environment = {**os.environ, "FIFTYONE_DATABASE_DIR": str(tmp_path / "db"), "PYTHONPATH": str(ROOT)}
+    environment["FIFTYONE_DATABASE_VALIDATION"] = "false"  # as the pipeline sets it, but too late for HURRIED
     del environment["FIFTYONE_DATABASE_URI"]
     # Into files: the database outlives its clients for a while, and would hold a pipe open.
     said = [tmp_path / f"{number}.txt" for number in range(2)]
@@ -127,9 +135,7 @@ def test_two_starts_at_once_both_work(tmp_path: Path) -> None:
                 subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=environment, stdout=out, stderr=out)
             )
     codes, texts = [one.wait() for one in both], [file.read_text() for file in said]
-    if all("failed to bind to port" in text for text in texts):
-        pytest.skip("this machine is too busy for FiftyOne, which waits a minute for its database")
-    assert codes == [0, 0] and texts == ["True\n"] * 2
+    assert (codes, texts) == ([0, 0], ["True\n"] * 2)
 
 
 def test_classes_in_another_order_than_validated_are_refused(validated: Run) -> None:

@@ -265,21 +265,21 @@ def test_the_interval_on_the_pool_holds_what_all_images_say() -> None:
 
 def test_rounds_add_up_and_the_same_batch_again_is_no_round(tmp_path: Path) -> None:
     run = Run(tmp_path / "runs" / "tiny")
-    assert len(progress.record(run, "m1", 10, 50, {})) == 1
+    assert len(progress.record(run, "m1", 10, 50, {}, 5)) == 1
     files.write_json(run.label_next, {"images": [image("a", []), image("b", [], by="different")]})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pipeline.records.label.read", lambda run: files.read_json(run.label_next))
-        assert len(progress.record(run, "m1", 10, 50, {})) == 1
-        rounds = progress.record(run, "m2", 12, 60, {"a": [], "b": []})
+        assert len(progress.record(run, "m1", 10, 50, {}, 5)) == 1
+        rounds = progress.record(run, "m2", 12, 60, {"a": [], "b": []}, 5)
     assert [one["images"] for one in rounds] == [10, 12] and rounds[-1]["minutes"] == 3.0
     on_pool = rounds[-1]["on_pool"]
     assert on_pool is not None and on_pool["images"] == 1
 
 
 def test_a_gain_needs_two_sizes_and_follows_the_logarithm() -> None:
-    def at(images: int, figure: float) -> Any:
-        return {"images": images, "map50_95": figure}
+    def at(images: int, figure: float, batch: int = 20) -> Any:
+        return {"images": images, "map50_95": figure, "batch": batch}
 
-    assert progress._expected_gain([at(10, 0.3)], 10) is None
-    assert progress._expected_gain([at(10, 0.3), at(20, 0.4)], 20) == pytest.approx(0.1)
-    assert progress._expected_gain([at(10, 0.3), at(20, 0.2)], 20) == 0
+    assert progress._expected_gain([at(10, 0.3, 10)]) is None
+    assert progress._expected_gain([at(10, 0.3), at(20, 0.4)]) == pytest.approx(0.1)
+    assert progress._expected_gain([at(10, 0.3), at(20, 0.2)]) == 0

@@ -17,6 +17,7 @@ from pipeline import history, report
 from pipeline.config.judging import Report
 from pipeline.errors import DataError
 from pipeline.files import read_json, write_json
+from pipeline.records.label_rounds import OnPool, Round
 from pipeline.report import plots, words
 from pipeline.run import Run
 from pipeline.validate import compare, error_types
@@ -350,6 +351,30 @@ def test_it_shows_what_was_exported(trained: Trained, copy_of: Callable[[Run], R
     run.manifest.unlink()  # an export that has not run, or was refused
     report.main(Report(), run)
     assert "For the device" not in Page(run).text
+
+
+def test_what_labels_brought(trained: Trained, copy_of: Copy) -> None:
+    run = copy_of(trained.run)
+    assert "What labels brought" not in Page(run).text
+    pool: OnPool = {
+        "images": 4, "right": 8, "wrong": 2, "missed": 2, "f1": 0.8, "interval": None, "untouched": 0.625
+    }  # fmt: skip
+    first: Round = {
+        "model": "a", "images": 10, "boxes": 1234, "minutes": 0, "map50_95": None, "interval": None, "on_pool": None,
+        "batch": 20, "gain": None,
+    }  # fmt: skip
+    second: Round = {**first, "images": 30, "minutes": 12.4, "map50_95": 0.321, "interval": [0.298, 0.345]}
+    third: Round = {**second, "images": 50, "map50_95": 0.375, "on_pool": pool, "batch": 1, "gain": 0.0191}
+    write_json(run.label_rounds, {"rounds": [first, second]})
+    report.main(Report(), run)
+    page = Page(run)
+    assert "1,234" in page.text and "0.298 to 0.345" in page.text and "20 images" in page.text
+    assert "Accuracy over labels" not in page.text  # one point is no curve
+    write_json(run.label_rounds, {"rounds": [first, second, third]})
+    report.main(Report(), run)
+    page = Page(run)
+    assert "1 image, may bring +0.019" in page.text and "0.80 on 4 images" in page.text and "62 %" in page.text
+    assert "Accuracy over labels" in page.text and str(plots.labelling([first, second, third])) in page.html
 
 
 def test_accuracy_against_latency_takes_the_colours_of_the_page(trained: Trained, copy_of: Copy) -> None:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
-
-import numpy as np
 
 from pipeline import files
 from pipeline.boxes import YoloDataset
 from pipeline.config.export import Export
 from pipeline.errors import DataError, ExportError
-from pipeline.export import record, settings, targets
+from pipeline.export import choice, record, settings, targets
 from pipeline.export.gate import Gate
 from pipeline.export.make import Exporter
 from pipeline.records import metrics as metrics_record
@@ -32,7 +29,7 @@ def main(config: Export, run: Run, seed: int, device: str) -> str:
     environment.prepare()
     environment.check_device(device)
     dataset = YoloDataset.read(run.dataset / "data.yaml")
-    images = _spread(dataset.files("val"), config.images)
+    images = choice.images(dataset, run, config.images)
     if not images:
         raise DataError(f"{run.dataset}: no validation images to compare on; give the val split some")
     imgsz = checkpoints.imgsz_of(run.model)
@@ -66,13 +63,6 @@ def main(config: Export, run: Run, seed: int, device: str) -> str:
 
 def _refusal(lines: list[str], run: Run) -> ExportError:
     return ExportError("\n".join(f"{line}; all figures are in {run.export_refused}" for line in lines))
-
-
-def _spread(images: list[Path], number: int) -> list[Path]:
-    """Return up to `number` images, evenly spread over the list."""
-    if len(images) <= number:
-        return images
-    return [images[int(index)] for index in np.linspace(0, len(images) - 1, number)]
 
 
 def _thresholds(run: Run, dataset: YoloDataset, conf: float) -> dict[str, float]:

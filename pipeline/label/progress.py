@@ -17,7 +17,7 @@ from pipeline.metrics.matching import IOU_THRESHOLDS, greedy
 from pipeline.records import label as records
 from pipeline.records import label_rounds, metrics
 from pipeline.records.base import write_record
-from pipeline.records.label import Candidate, Next
+from pipeline.records.label import Candidate
 from pipeline.records.label_rounds import OnPool, Round, Rounds
 from pipeline.run import Run
 
@@ -30,8 +30,8 @@ def saved(run: Run) -> Labels:
     return {image.sha256: [(label.label, list(label.bbox)) for label in image.labels] for image in images}
 
 
-def record(run: Run, model: str, images: int, boxes: int, back: Labels) -> list[Round]:
-    """Add what is known now to the rounds so far, before the next batch replaces the last one."""
+def record(run: Run, model: str, images: int, boxes: int, back: Labels, batch: int) -> list[Round]:
+    """Add what is known now to the rounds so far, before the next batch of so many images replaces the last one."""
     rounds = label_rounds.read(run)
     before = _batch(run)
     labelled = [image for image in before if image["sha256"] in back]
@@ -44,10 +44,13 @@ def record(run: Run, model: str, images: int, boxes: int, back: Labels) -> list[
         "map50_95": figure["map50_95"] if figure else None,
         "interval": figure["intervals"]["map50_95"] if figure else None,
         "on_pool": on_pool([image for image in labelled if image["by"] == "random"], back),
+        "batch": batch,
+        "gain": None,
     }
     if rounds and not labelled and (rounds[-1]["model"], rounds[-1]["images"]) == (model, images):
         now["on_pool"], rounds = rounds[-1]["on_pool"], rounds[:-1]  # the same batch again
     rounds.append(now)
+    now["gain"] = _expected_gain(rounds)
     write_record(run.label_rounds, Rounds, {"rounds": rounds})
     return rounds
 
@@ -104,16 +107,15 @@ def _array(boxes: Sequence[Any]) -> Any:
     return np.array(boxes, np.float64).reshape(-1, 4)
 
 
-def in_words(rounds: Sequence[Round], batch: Next) -> str:
-    """Return a line about the rounds so far; empty before there is anything to tell."""
-    now = rounds[-1]
+def in_words(now: Round) -> str:
+    """Return a line about the last round; empty before there is anything to tell."""
     parts = [f"{now['images']} images and {now['boxes']} boxes are labelled"]
     if now["map50_95"] is not None:
         low, high = now["interval"] or (None, None)
         between = f" ({low:.3f} to {high:.3f})" if low is not None and high is not None else ""
         parts.append(f"val mAP50-95 {now['map50_95']:.3f}{between}")
-    if gain := _expected_gain(rounds, len(batch["images"])):
-        parts.append(f"the next batch may bring {gain:+.3f}")
+    if now["gain"]:
+        parts.append(f"the next batch may bring {now['gain']:+.3f}")
     if (seen := now["on_pool"]) and seen["f1"] is not None:
         ends = seen["interval"]
         between = f" ({ends[0]:.2f} to {ends[1]:.2f})" if ends else ""
@@ -123,8 +125,8 @@ def in_words(rounds: Sequence[Round], batch: Next) -> str:
     return ", ".join(parts) if len(parts) > 1 else ""
 
 
-def _expected_gain(rounds: Sequence[Round], more: int) -> float | None:
-    """Return what as many images more may add, by the last steps on a curve that rises with their logarithm.
+def _expected_gain(rounds: Sequence[Round]) -> float | None:
+    """Return what the next batch may add, by the last steps on a curve that rises with the logarithm of the images.
 
     None with fewer than two sizes: one point has no slope.
     """
@@ -133,4 +135,4 @@ def _expected_gain(rounds: Sequence[Round], more: int) -> float | None:
         return None
     sizes = sorted(points)[-3:]
     slope = float(np.polyfit([math.log(size) for size in sizes], [float(points[size] or 0) for size in sizes], 1)[0])
-    return max(slope, 0.0) * math.log((sizes[-1] + more) / sizes[-1])
+    return round(max(slope, 0.0) * math.log((sizes[-1] + rounds[-1]["batch"]) / sizes[-1]), 4)

@@ -50,11 +50,12 @@ def main(config: Label | None, source: Path, run: Run, seed: int, device: str, w
     finally:
         store.close()
     boxes = sum(len(dataset.label_file(path).read_text(encoding="utf-8").splitlines()) for path in images["train"])
-    rounds = progress.record(run, record["model"]["sha256"], len(images["train"]), boxes, progress.saved(run))
+    known = (record["model"]["sha256"], len(images["train"]), boxes, progress.saved(run), len(record["images"]))
+    rounds = progress.record(run, *known)
     write_record(run.label_next, Next, record)
     picture = run.label / "sheet.jpg"
     sheet.write(picture, record["images"], names)
-    if line := progress.in_words(rounds, record):
+    if line := progress.in_words(rounds[-1]):
         logs.say(f"label: {line}")
     return _in_words(record, config.batch, run)
 

@@ -36,6 +36,11 @@ class Round(Record):
     interval: Interval | None
     on_pool: OnPool | None
     """Of the model that chose the batch before."""
+    batch: int
+    """Images chosen then."""
+    gain: Number | None
+    """What they may add to `map50_95`, from a line through the last three rounds over the logarithm of their images;
+    null with fewer than two."""
 
 
 class Rounds(Record):

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from pipeline import history
 from pipeline.metrics.precision_recall import Curve
+from pipeline.records.label_rounds import Round
 from pipeline.report import words
 
 # Contrast 3:1 and more with white and with the dark ground of the page; dashes for who sees no colours.
@@ -134,6 +135,28 @@ def reliability(bins: Sequence[dict[str, Any]]) -> Markup | None:
             [bin["score"] for bin in full], [bin["precision"] for bin in full], "o", color=COLOURS[1], markersize=5
         )
         axes.set(xlabel="score", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1.02))
+
+    return svg(draw)
+
+
+def labelling(rounds: Sequence[Round]) -> Markup | None:
+    """mAP50-95 on val over labelled training images, with intervals, and what the next batch may bring."""
+    known = [one for one in rounds if one["map50_95"] is not None]
+    if len(known) < 2:
+        return None
+
+    def draw(axes: Any) -> None:
+        last = known[-1]
+        images, figures = [one["images"] for one in known], [float(one["map50_95"] or 0) for one in known]
+        for one in known:
+            if one["interval"]:
+                axes.plot([one["images"]] * 2, one["interval"], color=COLOURS[0], alpha=0.5)
+        axes.plot(images, figures, "o-", color=COLOURS[0], markersize=5)
+        if last["gain"] is not None:
+            ends = [last["images"], last["images"] + last["batch"]]
+            axes.plot(ends, [figures[-1], figures[-1] + last["gain"]], "o:", color=COLOURS[0], markerfacecolor="none")
+        axes.set(xlabel="labelled training images", ylabel="val mAP50-95", ylim=(0, None))
+        axes.xaxis.get_major_locator().set_params(integer=True)
 
     return svg(draw)
 

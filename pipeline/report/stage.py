@@ -18,6 +18,7 @@ from pipeline.boxes import YoloDataset
 from pipeline.config.judging import Report
 from pipeline.errors import DataError
 from pipeline.metrics.precision_recall import curves
+from pipeline.records import label_rounds
 from pipeline.records import manifest as manifest_record
 from pipeline.records import metrics as metrics_record
 from pipeline.records import predictions as split_records
@@ -56,6 +57,7 @@ def main(config: Report, run: Run, against: Path | None = None) -> str:
     exported = manifest_record.read(run) if run.manifest.is_file() else None
     measured = exported["benchmark"]["rows"] if exported and exported["benchmark"] else []
     figures = metrics["splits"][split]
+    rounds = label_rounds.read(run)
     html = (
         _environment()
         .get_template(TEMPLATE.name)
@@ -82,6 +84,8 @@ def main(config: Report, run: Run, against: Path | None = None) -> str:
             exported=exported,
             latency=plots.latency(measured),
             artefacts=plots.artefacts(measured),
+            rounds=rounds,
+            labelling=plots.labelling(rounds),
             worst=worst_images(truth, errors, folder, config.worst),
             most_shown=config.worst,
             settings=yaml.safe_dump(_settings(run), sort_keys=False, allow_unicode=True),

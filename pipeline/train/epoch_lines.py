@@ -56,12 +56,20 @@ class Lines:
         self.bar.close()
         self.bar = None
         losses = " ".join(f"{name.removesuffix('_loss')} {float(loss):.3f}" for name, loss in trainer.tloss.items())
-        is_validated = trainer.args.val or self.epoch == trainer.epochs
-        figure = f", val mAP50-95 {trainer.metrics['metrics/mAP50-95(B)']:.3f}" if is_validated else ""
+        is_validated = (trainer.args.val or self.epoch == trainer.epochs) and trainer.fitness is not None
+        figure = f", val mAP50-95 {_map(trainer)}" if is_validated else ""
         remaining = trainer.epochs - self.epoch + self.later
         pace = (time.monotonic() - self.began) / (self.epoch - self.first + 1)
         left = f", {duration(pace * remaining)} left" if remaining else ""
         logs.say(f"{self.label}, epoch {self.epoch} of {trainer.epochs}: loss {losses}{figure}{left}")
+
+
+def _map(trainer: Any) -> str:
+    """Return the figure of this epoch; Ultralytics has 0 where val holds no objects."""
+    objects = trainer.validator.metrics.nt_per_class
+    if objects is None or not objects.sum():
+        return "unknown"
+    return f"{trainer.metrics['metrics/mAP50-95(B)']:.3f}"
 
 
 def duration(seconds: float) -> str:

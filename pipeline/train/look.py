@@ -22,7 +22,8 @@ def share_kept(model: Any, data: YoloDataset, imgsz: int, seed: int, record: Pat
 
     Separability is the balanced accuracy of a linear probe that tells classes and background apart by what a layer
     makes of the boxes. `model` is the source's DetectionModel. The answer is kept in `record` with the accuracy by
-    layer, so that a resumed training goes on with the same phases. None if there is nothing to tell apart.
+    layer, so that a resumed training goes on with the same phases. None if there is nothing to tell apart, or no class
+    is on two images, so that the probe could learn it from one and be judged on the other.
     """
     if not record.is_file():
         try:
@@ -33,7 +34,9 @@ def share_kept(model: Any, data: YoloDataset, imgsz: int, seed: int, record: Pat
         accuracy = separability(model.float().eval(), scenes, imgsz)
         model.train(training)
         last = max(layer for layer in accuracy if layer < len(model.yaml["backbone"]))
-        kept = accuracy[last] / max(accuracy.values())
+        if not (best := max(accuracy.values())):
+            return None
+        kept = accuracy[last] / best
         by_layer = {str(layer): round(value, 3) for layer, value in accuracy.items()}
         files.write_json(record, {"kept": round(kept, 3), "accuracy": by_layer})
     return float(files.read_json(record)["kept"])

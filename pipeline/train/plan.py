@@ -31,7 +31,7 @@ class PhasePlan:
     `freeze` is the list that Ultralytics takes. With `by_step` the rate falls with every step, and the loss weighs both
     heads equally. `ema` is the span of the weights' moving average in epochs; None means Ultralytics' own. `l2_sp`
     pulls towards the weights in the file `source`. Without `cache` every epoch computes all layers; with it, the
-    augmentations in `without_effect` are not applied.
+    augmentations in `without_effect` are not applied. Unless `is_validated`, not even the last epoch looks at val.
     """
 
     number: int  # from 1
@@ -49,6 +49,7 @@ class PhasePlan:
     l2_sp: float
     source: Path
     patience: int | None
+    is_validated: bool
     precision: str  # auto, fp32 or bf16
     every_plot: bool  # else those of training batches alone: our own report and curves show the rest
 
@@ -92,6 +93,7 @@ def _phase(config: Train, recipe: Recipe, source: Source, run: Run, number: int)
         l2_sp=config.l2_sp,
         source=source.path,
         patience=phase.patience,
+        is_validated=config.args.get("val") is not False,
         precision="fp32" if config.recipe == "ultralytics" and config.precision == "auto" else config.precision,
         every_plot=config.args.get("plots") is True,
     )

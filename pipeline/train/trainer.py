@@ -126,6 +126,8 @@ class PhaseTrainer(CpuTrainer):
             super().plot_training_labels()
 
     def validate(self) -> Any:
+        if not self.plan.is_validated:  # Ultralytics would look at the last epoch all the same
+            return self.metrics, None
         self.validator.args.plots = self.args.plots and self.plan.every_plot
         return super().validate()
 
@@ -181,7 +183,7 @@ def keep_epoch(trainer: PhaseTrainer) -> None:
     best = {"best_epoch": epochs, "best_fitness": fitness}
     if is_best(float(trainer.fitness or 0), float(trainer.best_fitness or 0)):
         files.copy(trainer.last, folder.best_epoch)
-        if hasattr(trainer.validator, "kept"):
+        if trainer.fitness is not None and hasattr(trainer.validator, "kept"):
             gain.keep(trainer.validator, folder.matches)
     else:
         best = {key: files.read_json(folder.progress)[key] for key in best}

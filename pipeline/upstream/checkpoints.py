@@ -23,6 +23,7 @@ DOWNLOAD_HOST = "github.com"  # where Ultralytics keeps its release assets
 PROBE_SECONDS = 4.0
 COCO = "yolo26n.pt"
 STARTER = "starter-yolo26n.pt"  # made by `make starter-weights`, part of the project
+DETECTOR = "`.venv/bin/python -m pipeline.upstream.detector {} NEW.pt`"
 # SHA-256 of Ultralytics' release assets (v8.4.0).
 KNOWN = {"yolo26n.pt": "9b09cc8bf347f0fc8a5f7657480587f25db09b34bf33b0652110fb03a8ad4fef"}
 
@@ -136,6 +137,15 @@ def load(path: Path) -> tuple[Any, dict[str, Any]]:
     Raises WeightsError, without having executed any of its code, if the file is no such checkpoint or needs a class
     that is not on the allow-list.
     """
+    model, checkpoint = load_any(path)
+    if wrong := unfit.model(model):
+        offer = f", or keep its weights with {DETECTOR.format(path)}" if unfit.family(model) else ""
+        raise WeightsError(f"{path}: {wrong}{offer}")
+    return model, checkpoint
+
+
+def load_any(path: Path) -> tuple[Any, dict[str, Any]]:
+    """Load a checkpoint of any task; the rest is as in `load`."""
     from ultralytics.nn.tasks import SAFE_LOAD, load_checkpoint
 
     if not SAFE_LOAD:
@@ -146,8 +156,6 @@ def load(path: Path) -> tuple[Any, dict[str, Any]]:
         said = " ".join(str(error).split())[:160] or type(error).__name__
         first, way_out = unfit.file(path) or (said, unfit.GET_AGAIN)
         raise WeightsError(f"{path}: not an Ultralytics checkpoint, or damaged ({first}); {way_out}") from None
-    if wrong := unfit.model(model):
-        raise WeightsError(f"{path}: {wrong}")
     return model, checkpoint
 
 

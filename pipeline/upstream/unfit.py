@@ -80,7 +80,7 @@ def model(model: Any) -> str | None:
         return said
     if not isinstance(model, DetectionModel):
         return f"a model for {TASKS.get(task, task)}, not for detection; {KIN}"
-    return _of_channels(next(layer.shape[1] for layer in model.parameters() if layer.ndim == 4))
+    return _of_channels(_channels(model))
 
 
 def yaml(layers: dict[str, Any], task: str | None) -> str | None:
@@ -93,10 +93,24 @@ def _of_head(head: str, task: str, layers: dict[str, Any]) -> str | None:
         return f"{HEADS[head]}; {KIN}"
     if head in ("Detect", "v10Detect"):
         return None
-    stem, _, suffix = Path(str(layers.get("yaml_file", ""))).stem.rpartition("-")
-    same = stem and suffix in ("seg", "pose", "obb")
-    way_out = f"choose {stem}.pt, the same network up to the head" if same else KIN
+    stem = _stem(head, layers)
+    way_out = f"choose {stem}.pt, the same network up to the head" if stem else KIN
     return f"a model for {TASKS.get(task, task)}, not for detection; {way_out}"
+
+
+def family(model: Any) -> str | None:
+    """Return the name of the detector that a model is but for its head, such as `yolo26n`; None where it is none."""
+    stem = _stem(type(model.model[-1]).__name__, getattr(model, "yaml", {}))
+    return None if _of_channels(_channels(model)) else stem
+
+
+def _stem(head: str, layers: dict[str, Any]) -> str | None:
+    stem, _, suffix = Path(str(layers.get("yaml_file", ""))).stem.rpartition("-")
+    return stem if stem and suffix in ("seg", "pose", "obb") and head not in HEADS else None
+
+
+def _channels(model: Any) -> int:
+    return int(next(layer.shape[1] for layer in model.parameters() if layer.ndim == 4))
 
 
 def _of_channels(channels: int) -> str | None:

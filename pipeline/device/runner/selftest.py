@@ -72,25 +72,23 @@ def compare(model: Model, folder: Path) -> tuple[int, int, float, float]:
 
 def apart(ours: Found, theirs: Found) -> tuple[float, float, int]:
     """Largest distance of corners and of scores between paired boxes, and how many of ours have no partner."""
-    free, px, score, lost = set(range(len(theirs))), 0.0, 0.0, 0
+    free, px, score, lost = np.ones(len(theirs), bool), 0.0, 0.0, 0
     for corners, value, kind in zip(ours.corners, ours.scores, ours.classes):
-        near = [
-            (float(np.abs(theirs.corners[j] - corners).max() + 10 * abs(theirs.scores[j] - value)), j)
-            for j in free
-            if theirs.classes[j] == kind and overlap(corners, theirs.corners[j]) >= 0.5
-        ]
-        if not near:
+        near = np.flatnonzero(free & (theirs.classes == kind) & (overlap(corners, theirs.corners) >= 0.5))
+        if not len(near):
             lost += 1
             continue
-        _, j = min(near)
-        free.remove(j)
-        px = max(px, float(np.abs(theirs.corners[j] - corners).max()))
-        score = max(score, abs(float(theirs.scores[j] - value)))
+        sides = np.abs(theirs.corners[near] - corners).max(axis=1)
+        scores = np.abs(theirs.scores[near] - value)
+        best = (sides + 10 * scores).argmin()
+        free[near[best]] = False
+        px, score = max(px, float(sides[best])), max(score, float(scores[best]))
     return px, score, lost
 
 
-def overlap(a: Any, b: Any) -> float:
-    """Intersection over union of two boxes given by their corners."""
-    shared = float(np.prod(np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None)))
-    together = float(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2])) - shared
-    return shared / together if together > 0 else 0.0
+def overlap(one: Any, others: Any) -> Any:
+    """Intersection over union of a box with each of the others (n, 4), by their corners."""
+    low, high = np.maximum(one[:2], others[:, :2]), np.minimum(one[2:], others[:, 2:])
+    shared = np.clip(high - low, 0, None).prod(axis=1)
+    together = (one[2:] - one[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(axis=1) - shared
+    return np.divide(shared, together, out=np.zeros(len(others)), where=together > 0)

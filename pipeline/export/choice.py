@@ -1,0 +1,51 @@
+"""Choose the validation images on which an artefact is compared with the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.boxes import YoloDataset
+from pipeline.export.settings import DEFAULT
+from pipeline.records import receipt
+from pipeline.run import Run
+
+READ_BY_CARE = ("EXIF", "16 bits")  # how the receipt begins to say why convert rewrote an image
+
+
+def images(dataset: YoloDataset, run: Run, number: int) -> list[Path]:
+    """Return up to `number` validation images, evenly spread, and those that a device could treat otherwise.
+
+    These are one image of each EXIF orientation, one of 16 bits, and the one with most objects if the default
+    `max_det` would cut it short. A bundle holds such images to test the device with.
+    """
+    found = dataset.files("val")
+    chosen = {*_spread(found, number), *_rewritten(run, found), *_crowd(dataset, found)}
+    return [path for path in found if path in chosen]
+
+
+def _spread(found: list[Path], number: int) -> list[Path]:
+    if len(found) <= number:
+        return found
+    return [found[int(index)] for index in np.linspace(0, len(found) - 1, number)]
+
+
+def _rewritten(run: Run, found: list[Path]) -> Iterator[Path]:
+    reasons = receipt.read(run)["rewritten"] if run.receipt.is_file() else {}
+    seen = set()
+    for path in found:
+        reason = reasons.get(path.name, "")
+        if reason.startswith(READ_BY_CARE) and reason not in seen:
+            seen.add(reason)
+            yield path
+
+
+def _crowd(dataset: YoloDataset, found: list[Path]) -> Iterator[Path]:
+    def objects(path: Path) -> int:
+        return len(dataset.label_file(path).read_bytes().splitlines())
+
+    most = max(found, key=objects, default=None)
+    if most and objects(most) > DEFAULT.max_det:
+        yield most

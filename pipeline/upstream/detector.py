@@ -1,0 +1,65 @@
+"""Make a detector of a segmentation, pose or oriented-box model: `python -m pipeline.upstream.detector FROM.pt NEW.pt`.
+
+Such a model is a detector of its family with one branch more, so the other tensors fit as they are.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from pipeline import files
+from pipeline.errors import PipelineError, WeightsError
+from pipeline.upstream import checkpoints, environment, unfit
+
+
+def make(source: Path, target: Path) -> str:
+    """Write the detector as a checkpoint, and say how much of it is from `source`. Raises WeightsError.
+
+    Tensors that do not fit are random, by a fixed seed. The classes are those of `source`.
+    """
+    environment.prepare()
+    import torch
+    from ultralytics import YOLO
+    from ultralytics.nn.tasks import DetectionModel
+
+    model, _ = checkpoints.load_any(source)
+    if not (family := unfit.family(model)):
+        raise WeightsError(f"{source}: no detector of its family fits it; name a segmentation, pose or oriented model")
+    if target.suffix != ".pt":
+        raise WeightsError(f"{target}: weights are a .pt file; name one")
+    torch.manual_seed(0)
+    detector = DetectionModel(f"{family}.yaml", nc=len(model.names), verbose=False)
+    wanted, there = detector.state_dict(), model.state_dict()
+    fits = {name: there[name] for name in wanted if name in there and there[name].shape == wanted[name].shape}
+    detector.load_state_dict({**wanted, **fits})
+    detector.names = model.names
+    yolo = YOLO(f"{family}.yaml", task="detect")
+    yolo.model = detector
+    partial = files.aside(target)
+    try:
+        yolo.save(partial)
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+    rest = len(wanted) - len(fits)
+    return f"{len(fits)} of {len(wanted)} tensors of {family} are those of {source}" + (
+        f", {rest} random -> {target}" if rest else f" -> {target}"
+    )
+
+
+def main(arguments: list[str]) -> int:
+    if len(arguments) != 2:
+        print("error: name two files: python -m pipeline.upstream.detector FROM.pt NEW.pt", file=sys.stderr)
+        return 1
+    try:
+        print(f"detector: {make(Path(arguments[0]), Path(arguments[1]))}")
+    except PipelineError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
