@@ -9,8 +9,6 @@ with the weights of the uninterrupted one of its seed, bit by bit.
 
 from __future__ import annotations
 
-import argparse
-import os
 import random
 import subprocess
 import sys
@@ -19,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import processes
 import torch
 import yaml
 
@@ -28,23 +27,20 @@ from pipeline.files import read_json
 from pipeline.run import Run
 from pipeline.upstream import checkpoints, environment
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = processes.ROOT
 PHASES: list[dict[str, Any]] = [{"epochs": 2, "freeze": "backbone"}, {"epochs": 4, "lr": 1.5}]
 SEEDS = 3  # of the uninterrupted
 
 
-def start(stage: str, folder: Path, name: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "pipeline", stage, "--config", f"{name}.yaml"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    log = (folder / f"{name}.log").open("ab")
-    return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT)
+def begun(stage: str, folder: Path, name: str) -> subprocess.Popen[bytes]:
+    return processes.start(folder, name, stage, "--config", f"{name}.yaml")
 
 
 def prepared(folder: Path, name: str, seed: int = 0) -> Run:
     train = {"weights": str(ROOT / "data/weights/yolo26n.pt"), "imgsz": 320, "phases": PHASES, "cache_features": True}
     (folder / f"{name}.yaml").write_text(yaml.safe_dump({"seed": seed, "convert": {"source": "raw"}, "train": train}))
     for stage in ("convert", "augment"):
-        assert start(stage, folder, name).wait() == 0, (folder / f"{name}.log").read_text()
+        assert begun(stage, folder, name).wait() == 0, (folder / f"{name}.log").read_text()
     return Run(folder / "runs" / name)
 
 
@@ -76,10 +72,7 @@ def is_same(run: Run, other: Run) -> bool:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
+    options = processes.options(__doc__)
     rng = random.Random(options.seed)
     environment.prepare()
     with tempfile.TemporaryDirectory() as text:
@@ -89,7 +82,7 @@ def main() -> None:
         for seed in range(SEEDS):
             run = prepared(folder, f"whole{seed}", seed)
             began = time.perf_counter()
-            assert start("train", folder, run.name).wait() == 0, (folder / f"{run.name}.log").read_text()
+            assert begun("train", folder, run.name).wait() == 0, (folder / f"{run.name}.log").read_text()
             seconds = time.perf_counter() - began
             whole.append(kept_fitness(run))
         kills, trainings, ends, same = 0, 0, [], 0
@@ -97,7 +90,7 @@ def main() -> None:
             trainings += 1
             run = prepared(folder, f"killed{trainings}")
             while not run.model.is_file():
-                process = start("train", folder, run.name)
+                process = begun("train", folder, run.name)
                 try:
                     # Long enough to get an epoch further now and then, short enough to be killed in each place.
                     process.wait(rng.uniform(0.1, 0.9) * seconds if kills < options.kills else None)

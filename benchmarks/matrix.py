@@ -65,7 +65,7 @@ def source(folder: Path) -> None:
         ("huge.png", sized(2600)),
     ):
         add(folder, f"val_{name}", write, 0)
-        picture = cv2.imread(str(folder / "images" / f"val_{name}"))
+        picture: Any = cv2.imread(str(folder / "images" / f"val_{name}"))
         data = json.loads((folder / "annotations" / "val.json").read_text())
         data["images"][-1] |= {"height": picture.shape[0], "width": picture.shape[1]}
         (folder / "annotations" / "val.json").write_text(json.dumps(data))
@@ -134,7 +134,7 @@ def cells(run: Run, folder: Path, setting: dict[str, Any]) -> list[dict[str, Any
         cell |= {"boxes": gate["boxes"], "gate_px": gate["max_box_px"], "gate_score": gate["max_score"], "kinds": {}}
         if entry["verdict"] == "passed":
             unpacked = bundle.unpack(run.export / entry["bundle"], run.root / "device" / entry["format"])
-            command = [sys.executable, unpacked / "run.py", "--threads", "1", *received]
+            command = [sys.executable, str(unpacked / "run.py"), "--threads", "1", *map(str, received)]
             out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
             lines = [json.loads(line)["objects"] for line in out.splitlines()]
             ours = [found([{**one, "class": names.index(one["class"])} for one in line]) for line in lines]

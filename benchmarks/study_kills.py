@@ -10,7 +10,6 @@ figures of the undisturbed study to the last bit.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import random
@@ -23,11 +22,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import processes
 import yaml
 
 from pipeline.extras.sample import dataset as sample
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = processes.ROOT
 BASE: dict[str, Any] = {
     "convert": {"source": "raw"},
     "train": {"weights": str(ROOT / "data/weights/yolo26n.pt"), "imgsz": 64, "phases": [{"epochs": 2}]},
@@ -42,11 +42,8 @@ STUDY: dict[str, Any] = {
 TRIALS = 8
 
 
-def start(folder: Path, name: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "pipeline", "study", "--study", f"{name}.yaml"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    log = (folder / f"{name}.log").open("ab")
-    return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT)
+def begun(folder: Path, name: str) -> subprocess.Popen[bytes]:
+    return processes.start(folder, name, "study", "--study", f"{name}.yaml")
 
 
 def lines(folder: Path, name: str) -> list[dict[str, Any]]:
@@ -66,10 +63,7 @@ def descendants(number: int) -> list[int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
+    options = processes.options(__doc__)
     rng = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
@@ -79,12 +73,12 @@ def main() -> None:
         for name in ("whole", "killed"):
             (folder / f"{name}.yaml").write_text(yaml.safe_dump(STUDY))
         began = time.perf_counter()
-        assert start(folder, "whole").wait() == 0, (folder / "whole.log").read_text()
+        assert begun(folder, "whole").wait() == 0, (folder / "whole.log").read_text()
         seconds = time.perf_counter() - began
         undisturbed = lines(folder, "whole")
         inside = sum(line["seconds"] for line in undisturbed)
         kills = alone = 0
-        process = start(folder, "killed")
+        process = begun(folder, "killed")
         while True:
             try:
                 # Long enough for a trial now and then, short enough to be killed in each place.
@@ -106,7 +100,7 @@ def main() -> None:
                 lines(folder, "killed")
                 (folder / "runs" / "studies" / "killed" / "results.jsonl").unlink()
                 subprocess.run(["rm", "-rf", folder / "runs" / "studies" / "killed" / "trials"], check=True)
-            process = start(folder, "killed")
+            process = begun(folder, "killed")
         killed = lines(folder, "killed")
         same = sum(one["drawn"] == other["drawn"] for one, other in zip(undisturbed, killed, strict=True))
     print(f"# Studies that are killed\n\nWritten by `python benchmarks/study_kills.py {' '.join(sys.argv[1:])}`.\n")

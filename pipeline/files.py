@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import FULL_DISK_NUMBERS, DataError
+from pipeline.errors import FULL_DISK_NUMBERS, ConfigError, DataError
 
 
 def aside(path: Path) -> Path:
@@ -49,6 +49,16 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def read_edited(path: Path) -> str | None:
+    """Return the text of a file that people edit; None if there is none. Raises ConfigError if it is not UTF-8 text."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}); write it as UTF-8 text") from None
 
 
 def to_json(value: Any) -> str:

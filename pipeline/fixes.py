@@ -109,12 +109,9 @@ def file_of(run: Run) -> Path:
 
 def load(path: Path) -> Fixes:
     """Read a file of fixes; a missing file gives no fixes. Raises ConfigError with one line per error."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
+    text = files.read_edited(path)
+    if text is None:
         return Fixes()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}); write it as UTF-8 text") from None
     try:
         data = yaml.load(text, Loader=NoDuplicates)
     except (yaml.YAMLError, RecursionError, ValueError) as error:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from pipeline import files, fixes, labels
+from pipeline import files, fixes
 from pipeline.config.data import Convert
 from pipeline.errors import PipelineError
+from pipeline.labels import file as labels
 from pipeline.run import Run
 
 Digests = dict[str, str | None]

@@ -18,7 +18,7 @@ from pipeline.boxes import YoloDataset
 from pipeline.config.export import Calibration, Export
 from pipeline.device.runner import Found
 from pipeline.errors import DataError, ExportError
-from pipeline.export import int8
+from pipeline.export import calibration, int8
 from pipeline.files import read_json, sha256
 from pipeline.run import Run
 
@@ -50,25 +50,25 @@ def many(tmp_path: Path) -> YoloDataset:
 
 def test_calibration_shows_every_class_and_is_seeded(many: YoloDataset) -> None:
     settings = Calibration(images=30)
-    chosen = int8.choose(many, settings, 0)
+    chosen = calibration.choose(many, settings, 0)
     assert len(chosen) == len(set(chosen)) == 30
     assert {path.parent.name for path in chosen} == {"train"}
     kinds = Counter(line[0] for path in chosen for line in many.label_file(path).read_text().splitlines())
     # Drawn blindly, 30 of 200 would show 0.75 of the rare ones on average.
     assert kinds["2"] == 5 and kinds["1"] >= 10
-    assert int8.choose(many, settings, 0) == chosen != int8.choose(many, settings, 1)
+    assert calibration.choose(many, settings, 0) == chosen != calibration.choose(many, settings, 1)
 
 
 def test_too_few_images_of_a_class(many: YoloDataset) -> None:
     with pytest.raises(DataError, match=r"5 training images show 'rare', too few .*per_class: 6\)"):
-        int8.choose(many, Calibration(per_class=6), 0)
+        calibration.choose(many, Calibration(per_class=6), 0)
 
 
 def test_no_training_images(many: YoloDataset) -> None:
     for path in many.files("train"):
         path.unlink()
     with pytest.raises(DataError, match="no training images to calibrate"):
-        int8.choose(many, Calibration(), 0)
+        calibration.choose(many, Calibration(), 0)
 
 
 def test_a_planted_overlap_is_refused(trained: Trained, copy_of: Callable[[Run], Run]) -> None:

@@ -17,7 +17,8 @@ from conftest import ROOT, Trained, settings
 SPACE = ["unshare", "-rm"]  # a mount namespace of its own, in which everybody may mount
 may_mount = pytest.mark.skipif(
     shutil.which("unshare") is None
-    or subprocess.run([*SPACE, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, check=False).returncode,
+    or subprocess.run([*SPACE, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, check=False).returncode
+    != 0,
     reason="no small disk can be mounted here, as Linux allows in a namespace",
 )
 # Coarse, as each attempt of a training costs seconds; `full_disk.py` can be run with a factor near 1.

@@ -34,7 +34,7 @@ ORDERS = {"in the middle": "val_0001_{}", "last": "val_9_{}", "first": "a_{}"}
 
 def add(source: Path, name: str, write: Callable[[Path, np.ndarray[Any, Any]], Any], boxes: int) -> None:
     data = read_coco(source, "val")
-    picture = cv2.imread(str(next((source / "images").glob("val*"))))
+    picture: Any = cv2.imread(str(next((source / "images").glob("val*"))))
     # Another image, and no near-duplicate of it.
     picture = cv2.flip(cv2.rotate(picture, cv2.ROTATE_180), len(data["images"]) % 3 - 1)
     write(source / "images" / name, picture)
@@ -94,11 +94,12 @@ def test_a_bundle_holds_them_and_tests_its_device_with_them(odd: Run) -> None:
     depths, turns = set(), set()
     for one in expected:
         path = unpacked / "golden" / one["file"]
-        depths.add(cv2.imread(str(path), cv2.IMREAD_UNCHANGED).dtype.name)
+        picture: Any = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        depths.add(picture.dtype.name)
         with Image.open(path) as image:
             turns.add(image.getexif().get(headers.EXIF_ORIENTATION, 1))
     assert (depths, turns) == ({"uint8", "uint16"}, {1, 6})
-    command = [sys.executable, unpacked / "run.py", "--selftest"]
+    command = [sys.executable, str(unpacked / "run.py"), "--selftest"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.stdout[:16], done.stderr, done.returncode) == ("selftest passed:", "", 0)
     # A device that cuts crowds short is told so.

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import COCO_WEIGHTS, pipeline_process
 
-from pipeline import convert, files, labels, options, pixels
+from pipeline import convert, files, options, pixels
 from pipeline.boxes import Box, YoloDataset, write_labels
 from pipeline.config.data import Convert
 from pipeline.config.label import Label
@@ -21,6 +21,8 @@ from pipeline.errors import ConfigError, DataError, WeightsError
 from pipeline.extras.sample import dataset as sample
 from pipeline.label import choose, layouts, plan, pool, stage
 from pipeline.label.stage import main
+from pipeline.labels import file as labels
+from pipeline.labels.content import Image, Labels
 from pipeline.records import label as record
 from pipeline.run import Run
 from pipeline.upstream import environment
@@ -165,8 +167,8 @@ def test_what_need_not_be_labelled_is_left_out_and_counted(converted: Run) -> No
 
 def test_labels_that_wait_for_convert_count(converted: Run) -> None:
     taken = sorted(Path("pool").iterdir())[:3]
-    images = tuple(labels.Image(str(path), (256, 256), files.sha256(path), ()) for path in taken)
-    labels.save(Path("data/labels/tiny.json"), labels.Labels(tuple(sample.CLASSES), images))
+    images = tuple(Image(str(path), (256, 256), files.sha256(path), ()) for path in taken)
+    labels.save(Path("data/labels/tiny.json"), Labels(tuple(sample.CLASSES), images))
     found = chosen(converted, batch=100)
     assert found["left_out"] == {pool.LABELLED: 3} and len(found["images"]) == 11
 

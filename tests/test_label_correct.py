@@ -10,9 +10,9 @@ import pytest
 from batches import batch
 from conftest import needs_database
 
-from pipeline import labels
 from pipeline.errors import DataError, PipelineError
 from pipeline.label import correct
+from pipeline.labels import file as labels
 from pipeline.records.label import Next
 from pipeline.run import Run
 

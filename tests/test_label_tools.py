@@ -14,7 +14,7 @@ import pytest
 from batches import MODEL, batch
 from conftest import settings
 
-from pipeline import convert, formats, labels, lock, options
+from pipeline import convert, formats, lock, options
 from pipeline.__main__ import main
 from pipeline.boxes import Box
 from pipeline.config.experiment import Config
@@ -22,7 +22,8 @@ from pipeline.errors import DataError
 from pipeline.files import read_json
 from pipeline.label import layouts, tools
 from pipeline.label.changes import compare
-from pipeline.labels import Label
+from pipeline.labels import file as labels
+from pipeline.labels.content import Label, Labels
 from pipeline.run import Run
 
 DRAWN = (Label((10, 10, 40, 30), "open", "kept", 0.9, "m"), Label((100, 10, 40, 30), "short", "kept", 0.5, "m"))
@@ -63,7 +64,7 @@ def pool(run: Run) -> Path:
     return run.root.parent.parent / "data" / "raw" / "more"
 
 
-def saved(run: Run) -> labels.Labels:
+def saved(run: Run) -> Labels:
     return labels.load(labels.file_of(run))
 
 

@@ -15,11 +15,12 @@ from conftest import read_coco, settings
 from test_convert import do
 from test_convert import labels as written
 
-from pipeline import convert, files, inputs, labels
+from pipeline import convert, files, inputs
 from pipeline.config.experiment import Config
 from pipeline.errors import PipelineError
 from pipeline.files import read_json
-from pipeline.labels import Image, Label, Labels
+from pipeline.labels import file as labels
+from pipeline.labels.content import Image, Label, Labels, boxes_of
 from pipeline.run import Run
 
 CLASSES = ("open", "short", "mousebite", "spur", "pin hole", "spurious copper")
@@ -70,7 +71,7 @@ def test_a_file_reads_back_as_it_was_written(run: Run) -> None:
     text = path.read_text()
     back = labels.load(path)
     assert [image.file for image in back.images] == [f"{POOL}/a.png", f"{POOL}/b/ü.png"]
-    assert labels.boxes_of(back.images[1]) == labels.boxes_of(one)
+    assert boxes_of(back.images[1]) == boxes_of(one)
     assert back.images[1].deleted == one.deleted and back.images[0].labels == ()
     labels.save(path, replace(back, images=back.images[::-1]))
     assert path.read_text() == text

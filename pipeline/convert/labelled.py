@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from pipeline import labels
 from pipeline.boxes import Labelled
 from pipeline.config.data import Convert
 from pipeline.convert import judge
@@ -16,7 +15,8 @@ from pipeline.convert.judge import Judged
 from pipeline.errors import DataError, did_you_mean
 from pipeline.formats.source import Source
 from pipeline.image_files.reading import Checked
-from pipeline.labels import ORIGINS, Image
+from pipeline.labels import file as labels
+from pipeline.labels.content import ORIGINS, Image
 from pipeline.run import Run
 
 

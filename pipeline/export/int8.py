@@ -2,12 +2,11 @@
 
 Two mistakes are common: calibrating on a few unrelated images or on the images that judge the result, and using one
 range for a tensor that holds both boxes (0 to 640) and scores (0 to 1), which rounds every score to zero. Here
-calibration images come from the training split only, and the detection head stays in float.
+calibration images come from the training split only (`calibration`), and the detection head stays in float.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 from collections.abc import Collection, Iterator
@@ -18,12 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import files, logs
+from pipeline import logs
 from pipeline.boxes import YoloDataset
-from pipeline.config.export import Calibration
 from pipeline.device import runner
 from pipeline.device.runner import Found
-from pipeline.errors import DataError
 from pipeline.export import ap
 from pipeline.export.targets import no_telemetry
 
@@ -33,82 +30,6 @@ PLAIN = "head in float"
 CAREFUL = "head and first two layers in float, the rarest values cut"
 FIRST_LAYERS = 2  # they have few channels, and every later layer inherits their rounding errors
 PERCENTILE = 99.99  # of the absolute values; onnxruntime clips the rest
-
-# The number of training images outside calibration on which accuracy-aware quantisation checks average precision.
-WATCHED_IMAGES = 64
-
-
-def choose(dataset: YoloDataset, settings: Calibration, seed: int) -> list[Path]:
-    """Choose calibration images from the training split: classes take turns, so that rare ones are included.
-
-    Raises DataError if the training split has no images, or too few with a class.
-    """
-    images = dataset.files("train")
-    if not images:
-        raise DataError(f"{dataset.images.get('train', 'train')}: no training images to calibrate 8 bits on")
-    shows: dict[int, list[int]] = {kind: [] for kind in range(len(dataset.names))}
-    for index, path in enumerate(images):
-        label = dataset.label_file(path)
-        lines = label.read_text(encoding="utf-8").splitlines() if label.is_file() else []
-        for kind in {int(float(line.split()[0])) for line in lines if line.strip()}:
-            shows[kind].append(index)
-    for kind, found in shows.items():
-        if len(found) < settings.per_class:
-            raise DataError(
-                f"{dataset.images['train']}: {len(found)} training images show {dataset.names[kind]!r}, too few to "
-                f"calibrate 8 bits on (export.calibration.per_class: {settings.per_class}); add some, or lower it"
-            )
-    random = np.random.default_rng(seed)
-    queues = [list(random.permutation(found)) for found in shows.values()] + [list(random.permutation(len(images)))]
-    chosen: dict[int, None] = {}
-    while len(chosen) < min(settings.images, len(images)):
-        for queue in queues:
-            while queue and int(queue[-1]) in chosen:
-                queue.pop()
-            if queue and len(chosen) < settings.images:
-                chosen[int(queue.pop())] = None
-    return [images[index] for index in chosen]
-
-
-def prove_disjoint(chosen: list[Path], dataset: YoloDataset) -> dict[str, Any]:
-    """Check by pixels that no calibration image is also in val or test, under any name.
-
-    Returns the record for the manifest. Raises DataError that names a pair of equal images.
-    """
-    judges = {
-        _pixels(path): path
-        for split in ("val", "test")
-        for path in logs.progress(dataset.files(split), f"export: {split}")
-    }
-    listed = []
-    for path in chosen:
-        twin = judges.get(_pixels(path))
-        if twin is not None:
-            raise DataError(
-                f"{path}: this calibration image is the same as {twin}, on which the result is judged; "
-                "remove one of them from its split (convert.leaks: move does that)"
-            )
-        listed.append({"file": path.name, "sha256": files.sha256(path)})
-    return {"split": "train", "disjoint_from": ["val", "test"], "compared_with": len(judges), "images": listed}
-
-
-def _pixels(path: Path) -> str:
-    picture = runner.read_image(path)
-    return hashlib.sha256(f"{picture.shape}".encode() + picture.tobytes()).hexdigest()
-
-
-def tensors(images: list[Path], spec: dict[str, Any]) -> list[NDArray[np.float32]]:
-    """Return the model's input tensors (1, 3, height, width) of the images, as the runner prepares them.
-
-    Of a large image one tile, another one for each image, so that there are no more tensors than without tiles.
-    """
-    found = []
-    for number, path in enumerate(images):
-        picture = runner.read_image(path)
-        views = runner.views(picture.shape, spec.get("tiles"))
-        left, top, right, bottom = views[number % len(views)]
-        found.append(runner.prepare(picture[top:bottom, left:right], spec["input"]))
-    return found
 
 
 # --- ONNX -----------------------------------------------------------------------------------------
@@ -249,12 +170,6 @@ def _quiet_nncf() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(before)
-
-
-def watched(dataset: YoloDataset, chosen: list[Path]) -> list[Path]:
-    """Return up to WATCHED_IMAGES training images outside calibration, or calibration images if there are no others."""
-    others = sorted(set(dataset.files("train")) - set(chosen)) or chosen
-    return [others[int(index)] for index in np.linspace(0, len(others) - 1, min(len(others), WATCHED_IMAGES))]
 
 
 # --- Thresholds -----------------------------------------------------------------------------------

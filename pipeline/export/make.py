@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +13,11 @@ from pipeline.boxes import YoloDataset
 from pipeline.config.export import Export, Limits, Target
 from pipeline.device import runner
 from pipeline.errors import ExportError
-from pipeline.export import alone, bundle, int8, settings, targets, tensorrt
+from pipeline.export import alone, bundle, calibration, int8, record, settings, targets, tensorrt
 from pipeline.export.gate import Gate, Seen, Verdict
-from pipeline.records.manifest import Artefact, HandedOut, Manifest
+from pipeline.records.manifest import Artefact, HandedOut
 from pipeline.run import Run
 
-VERSIONS = (
-    "ultralytics-opencv-headless",
-    "torch",
-    "onnx",
-    "onnxruntime",
-    "openvino",
-    "nncf",
-    "ncnn",
-    "pnnx",
-    "ai-edge-litert",
-    "tensorrt-rtx-cu13",
-)
 # Recipes in the order in which they are tried; the first one that passes is used.
 RECIPES = {
     "onnx": (int8.PLAIN, int8.CAREFUL),
@@ -75,24 +62,7 @@ class Exporter:
             os.replace(source, artefact)
             spec, tried = self._spec(target, artefact, imgsz), []
             verdict, seen = self._judge(target, spec, limits)
-        entry: Artefact = {
-            "file": artefact.name,
-            "sha256": bundle.sha256(artefact),
-            "bytes": bundle.size(artefact),
-            "format": target.format,
-            "precision": target.precision,
-            "imgsz": imgsz,
-            "target": target.model_dump(mode="json"),
-            "verdict": verdict.outcome,
-            "breaches": verdict.breaches,
-            "note": verdict.note,
-            "parity": verdict.figures["parity"],
-            "raw": verdict.figures["raw"],
-            "ap": verdict.figures["ap"],
-            "score_shift": verdict.figures["score_shift"],
-            "limits": verdict.figures["limits"],
-            "thresholds": {"model": self.thresholds, "artefact": spec["thresholds"]},
-        }
+        entry = record.entry(target, artefact, imgsz, verdict, self.thresholds, spec["thresholds"])
         if tried:
             entry["tried"] = tried
             entry["calibration"] = self._sensitivity(target, source, spec, tried[0])
@@ -131,8 +101,8 @@ class Exporter:
     def calibration_images(self, draw: int) -> list[Path]:
         """Return the calibration images of a numbered draw, proven to be in neither val nor test."""
         if draw not in self.draws:
-            chosen = int8.choose(self.dataset, self.config.calibration, self.seed + draw)
-            proof = int8.prove_disjoint(chosen, self.dataset)
+            chosen = calibration.choose(self.dataset, self.config.calibration, self.seed + draw)
+            proof = calibration.prove_disjoint(chosen, self.dataset)
             self.calibration = self.calibration or proof
             self.draws[draw] = chosen
         return self.draws[draw]
@@ -178,10 +148,10 @@ class Exporter:
         elif target.format == "openvino":
             # Half of the allowed drop, because training images lose less than unseen ones.
             allowed = (self.config.limits.int8.max_ap_drop or 1.0) / 2
-            watch = (int8.watched(self.dataset, chosen), self.dataset, spec)
-            int8.quantise_openvino(source, artefact, int8.tensors(chosen, spec), recipe, watch, allowed)
+            watch = (calibration.watched(self.dataset, chosen), self.dataset, spec)
+            int8.quantise_openvino(source, artefact, calibration.tensors(chosen, spec), recipe, watch, allowed)
         else:
-            int8.quantise_onnx(source, artefact, int8.tensors(chosen, spec), recipe)
+            int8.quantise_onnx(source, artefact, calibration.tensors(chosen, spec), recipe)
         return spec
 
     def _sensitivity(self, target: Target, source: Path, spec: dict[str, Any], first: dict[str, Any]) -> dict[str, Any]:
@@ -232,7 +202,7 @@ class Exporter:
                 "map50_95": entry["ap"]["artefact"]["map50_95"],
                 "map50_95_of_model": entry["ap"]["model"]["map50_95"],
             },
-            "versions": versions(),
+            "versions": record.versions(),
         }
         bundle.write(self.folder / name, artefact, spec, provenance, goldens, extra)
         return {"bundle": name, "bundle_bytes": (self.folder / name).stat().st_size, **more}
@@ -256,26 +226,3 @@ class Exporter:
             more["built"] = {"file": engine, "sha256": files.sha256(self.folder / engine), **verdict.figures}
         spec = {**spec, "model": engine, "engine": tensorrt.facts(onnx, shapes, checked)}
         return more, tensorrt.device_files(onnx, engine, shapes, checked), spec
-
-    def manifest(self, entries: list[Artefact]) -> Manifest:
-        return {
-            "model": {"file": self.run.model.name, "sha256": files.sha256(self.run.model)},
-            "classes": list(self.dataset.names),
-            "imgsz": self.imgsz,
-            "letterbox": "square, grey 114, centred; RGB, 0..1",
-            "compared_on": {"split": "val", "images": [path.name for path in self.judge.images]},
-            "calibration": self.calibration,
-            "artefacts": entries,
-            "benchmark": None,  # `make bench-export` measures it
-            "versions": versions(),
-        }
-
-
-def versions() -> dict[str, str]:
-    found = {}
-    for name in VERSIONS:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

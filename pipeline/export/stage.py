@@ -8,7 +8,7 @@ from pipeline import files
 from pipeline.boxes import YoloDataset
 from pipeline.config.export import Export
 from pipeline.errors import DataError, ExportError
-from pipeline.export import choice, settings, targets
+from pipeline.export import choice, record, settings, targets
 from pipeline.export.gate import Gate
 from pipeline.export.make import Exporter
 from pipeline.records import metrics as metrics_record
@@ -47,7 +47,7 @@ def main(config: Export, run: Run, seed: int, device: str) -> str:
             else:
                 lines.append(_in_words(entry))
         shutil.rmtree(exporter.temporary, ignore_errors=True)
-        manifest = exporter.manifest(entries)
+        manifest = record.manifest(run, list(dataset.names), exporter.imgsz, judge, exporter.calibration, entries)
         passed = [entry["file"] for entry in entries if entry["verdict"] == "passed"]
         if not refused:
             write_record(folder / "manifest.json", Manifest, manifest)

@@ -1,43 +1,93 @@
-"""What a source that no reader recognises holds, and what comes closest: for the line that refuses it."""
+"""What a source that no reader recognises holds, and what comes closest: for the lines of `convert` and `make new`."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 from pipeline.formats.text import columns, show
 from pipeline.formats.tree import Tree
 from pipeline.formats.yolo_data import looks_like_labels
 from pipeline.walk import LABEL_SUFFIXES
 
-PACKED = (".zip", ".tar", ".tar.gz", ".tgz", ".rar", ".7z")
-OTHER_LABELS = (*LABEL_SUFFIXES, ".yaml", ".yml", ".parquet", ".tfrecord", ".h5", ".mat", ".data")
+# How to unpack what people leave packed.
+ARCHIVES = {
+    ".zip": "python3 -m zipfile -e {file} {folder}",
+    ".tar": "tar -xf {file} -C {folder}",
+    ".gz": "tar -xzf {file} -C {folder}",
+    ".tgz": "tar -xzf {file} -C {folder}",
+    ".xz": "tar -xJf {file} -C {folder}",
+    ".bz2": "tar -xjf {file} -C {folder}",
+    ".7z": "7z x {file} -o{folder}",
+    ".rar": "unrar x {file} {folder}",
+}
+FILMS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
+NOT_READ = {
+    ".tfrecord": "TFRecord",
+    ".record": "TFRecord",
+    ".parquet": "Parquet",
+    ".arrow": "Arrow",
+    ".mat": "MATLAB",
+    ".pkl": "pickled",
+}
+OTHER_LABELS = (*LABEL_SUFFIXES, ".yaml", ".yml", ".h5", ".data")
+
+
+class Near(NamedTuple):
+    """What comes closest to annotations: archives, YOLO labels without names, files of formats that are not read, files
+    of layouts that we do not know, films, images alone, or nothing.
+    """
+
+    kind: Literal["packed", "nameless", "not read", "unknown", "film", "images", "nothing"]
+    files: list[Path]
+
+
+def look(tree: Tree) -> Near:
+    """The first that there is; `files` are all such."""
+    if packed := tree.files(ARCHIVES):
+        return Near("packed", packed)
+    if labels := [path for path in tree.files({".txt"}) if looks_like_labels(tree.head(path))]:
+        return Near("nameless", labels)
+    if others := tree.files(NOT_READ):
+        return Near("not read", others)
+    if unknown := tree.files(OTHER_LABELS):
+        return Near("unknown", unknown)
+    if films := tree.files(FILMS):
+        return Near("film", films)
+    images = tree.images()
+    return Near("images" if images else "nothing", images)
 
 
 def in_words(tree: Tree) -> str:
     """Begins with a semicolon; empty where the source holds nothing that could be meant."""
-    found = [*_packed(tree), *_without_names(tree), *_others(tree)]
-    return f"; {found[0]}" if found else ""
+    near = look(tree)
+    match near.kind:
+        case "packed":
+            return f"; {_some(tree, near.files)} still packed: unpack it here"
+        case "nameless":
+            return _nameless(tree, near.files)
+        case "not read":
+            return f"; {_some(tree, near.files)} of no layout that we know: export the data set as COCO or YOLO"
+        case "unknown":
+            return _unknown(tree, near.files)
+        case "film":
+            return f"; {_some(tree, near.files)} a video: take images from it, and label them"
+        case "images":
+            name = _name(tree, near.files[0])
+            return f"; there are {len(near.files)} images, such as {name}, and no annotation file"
+    return ""
 
 
-def _packed(tree: Tree) -> list[str]:
-    packed = tree.files(PACKED)
-    return [f"{_some(tree, packed)} still packed: unpack it here"] if packed else []
-
-
-def _without_names(tree: Tree) -> list[str]:
-    labels = [path for path in tree.files({".txt"}) if looks_like_labels(tree.head(path))]
-    if not labels:
-        return []
+def _nameless(tree: Tree, labels: list[Path]) -> str:
     ids = {
         int(float(line.split()[0])) for path in labels for line in tree.head(path).splitlines() if _starts_with_id(line)
     }
-    where = labels[0].relative_to(tree.folder).as_posix()
     text = "1 text file that looks" if len(labels) == 1 else f"{len(labels)} text files that look"
     names = "no class names" if not ids else f"no names for the classes 0 to {max(ids)}"
-    return [
-        f"there are {text} like YOLO labels, such as {where}, and {names}: write classes.txt in {tree.folder}, "
-        "one name per line in the order of the ids, such as `cat`"
-    ]
+    return (
+        f"; there are {text} like YOLO labels, such as {_name(tree, labels[0])}, and {names}: write classes.txt in "
+        f"{tree.folder}, one name per line in the order of the ids, such as `cat`"
+    )
 
 
 def _starts_with_id(line: str) -> bool:
@@ -47,21 +97,12 @@ def _starts_with_id(line: str) -> bool:
         return False
 
 
-def _others(tree: Tree) -> list[str]:
-    found = tree.files(OTHER_LABELS)
-    images = tree.images()
-    if not found:
-        return (
-            [f"there are {len(images)} images, such as {_name(tree, images[0])}, and no annotation file"]
-            if images
-            else []
-        )
-    said = [f"{_some(tree, found)} of no layout that we know"]
+def _unknown(tree: Tree, found: list[Path]) -> str:
     if tables := [path for path in found if path.suffix.lower() in (".csv", ".tsv")]:
         first = show(", ".join(columns(tree.head(tables[0]))[0]))
         needed = "a line of column names: filename, class, xmin, ymin, xmax, ymax"
-        said = [f"{_name(tree, tables[0])} begins with {first}, and needs {needed}"]
-    return said
+        return f"; {_name(tree, tables[0])} begins with {first}, and needs {needed}"
+    return f"; {_some(tree, found)} of no layout that we know"
 
 
 def _name(tree: Tree, path: Path) -> str:

@@ -16,12 +16,9 @@ from typing import Any
 
 from pipeline.inspect import doubts
 from pipeline.inspect.contents import Evaluation, RunImage
-from pipeline.inspect.embeddings import Vectors
-from pipeline.records.metrics import Metrics
 
 TRUTH, SOURCE = "ground_truth", "source"
 BEFORE = "labels_before"  # what the labels of an image were when the data set was built, for what is edited since
-SIMILARITY, PLOT = "similarity", "embeddings"  # the App's keys for results from the embeddings
 BATCH = 200  # samples per message to the database
 PAIRED = ("tp", "classification")  # outcomes of a label that a prediction overlaps
 
@@ -222,46 +219,3 @@ def _doubt(
         # The share of labelled and predicted objects without a match.
         "hardness": 1 - counts["tp"] / total if (total := sum(counts.values())) else 0.0,
     }
-
-
-def register(
-    dataset: Any, splits: Sequence[str], model: Model, classes: Sequence[str], iou: float, figures: Any
-) -> None:
-    """Register an evaluation for the App's Model Evaluation panel.
-
-    The panel shows `figures` beside its own, which cover all validated splits together.
-    """
-    from fiftyone.utils.eval.coco import COCOEvaluationConfig
-    from fiftyone.utils.eval.detection import DetectionResults
-
-    view = dataset.match_tags(list(splits))
-    config = COCOEvaluationConfig(model.predictions, TRUTH, iou=iou, classwise=False)
-    method = config.build()
-    method.register_run(view, model.eval)
-    results = DetectionResults(
-        view, config, model.eval, model.matches, classes=list(classes), custom_metrics=figures, backend=method
-    )
-    method.save_run_results(view, model.eval, results)
-
-
-def figures_of(metrics: Metrics) -> dict[str, dict[str, Any]]:
-    """Return the headline figures of `metrics.json` as FiftyOne's custom metrics."""
-    shown: dict[str, dict[str, Any]] = {}
-    for split, figures in metrics["splits"].items():
-        for value, name in ((figures["map50_95"], "mAP50-95"), (figures["map50"], "mAP50")):
-            if value is not None:
-                label = f"{name} of {split}"
-                shown[label] = {"key": label, "label": label, "value": value, "lower_is_better": False}
-    return shown
-
-
-def plot(dataset: Any, vectors: Vectors) -> None:
-    """Fill the App's Embeddings panel and its search for similar images. Rows are in the order of the samples."""
-    import fiftyone.brain as brain
-
-    if len(vectors) > 2:  # fewer points span no plane
-        brain.compute_visualization(
-            dataset, embeddings=vectors, method="pca", num_dims=2, brain_key=PLOT, verbose=False
-        )
-        # A copy, because FiftyOne subtracts the mean in place.
-        brain.compute_similarity(dataset, embeddings=vectors.copy(), backend="sklearn", brain_key=SIMILARITY)

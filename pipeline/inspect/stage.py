@@ -11,7 +11,7 @@ from typing import Any
 from pipeline import app, database, files, logs
 from pipeline.config.judging import Inspect
 from pipeline.errors import DataError, PipelineError
-from pipeline.inspect import contents, embeddings, keep, tags, views
+from pipeline.inspect import contents, embeddings, keep, panels, tags, views
 from pipeline.inspect import dataset as datasets
 from pipeline.inspect.contents import RunImage
 from pipeline.inspect.dataset import TRUTH, Model, Similarity
@@ -96,9 +96,9 @@ def _build(
     for model, judge in zip(models, (run, against), strict=False):
         assert judge is not None
         iou = contents.foreground(judge)
-        figures = datasets.figures_of(metrics.read(judge))
-        datasets.register(dataset, validated, model, contents.class_names(run), iou, figures)
-    datasets.plot(dataset, standard)
+        figures = panels.figures_of(metrics.read(judge))
+        panels.register(dataset, validated, model, contents.class_names(run), iou, figures)
+    panels.plot(dataset, standard)
     views.save(dataset, validated, config.confident)
     views.arrange(dataset, models)
     app.make_editable(dataset, TRUTH, contents.class_names(run))

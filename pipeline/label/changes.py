@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from pipeline.boxes import Box
-from pipeline.labels import Label
+from pipeline.labels.content import Label
 from pipeline.metrics.iou import pairwise_iou
 
 ROUNDING = 0.5  # pixels: CVAT rounds to hundredths, YOLO's six decimals do in a wide image, and nobody moves by less

@@ -52,48 +52,43 @@ def yolo(folder: Path, items: Items, batch: Next) -> None:
 
 def labelme(folder: Path, items: Items, batch: Next) -> None:
     """Write a JSON file beside each image, and `labels.txt` for LabelMe's option `--labels`."""
-    for name, candidate in items:
-        shapes: list[dict[str, Any]] = []
-        for box in candidate["boxes"]:
-            xmin, ymin, xmax, ymax = _corners(box)
-            shape = {"label": box["label"], "points": [[xmin, ymin], [xmax, ymax]], "shape_type": "rectangle"}
-            said = f"{box['kind']}, {box['score']:.2f}"
-            shapes.append({**shape, "group_id": None, "description": said, "flags": {}, "mask": None})
-        _beside(folder, name, candidate, LABELME_VERSION, shapes)
+
+    def shape(box: Guess) -> dict[str, Any]:
+        xmin, ymin, xmax, ymax = _corners(box)
+        said = f"{box['kind']}, {box['score']:.2f}"
+        return {"points": [[xmin, ymin], [xmax, ymax]], "description": said, "mask": None}
+
+    _beside(folder, items, LABELME_VERSION, shape)
     files.write_text(folder / "labels.txt", "".join(f"{name}\n" for name in batch["classes"]))
 
 
 def xanylabeling(folder: Path, items: Items, batch: Next) -> None:
     """Write a JSON file beside each image: LabelMe's, but with scores, and the four corners of a rectangle."""
-    for name, candidate in items:
-        shapes: list[dict[str, Any]] = []
-        for box in candidate["boxes"]:
-            xmin, ymin, xmax, ymax = _corners(box)
-            points = [[xmin, ymin], [xmax, ymin], [xmax, ymax], [xmin, ymax]]
-            shape = {"label": box["label"], "score": box["score"], "points": points, "shape_type": "rectangle"}
-            more: dict[str, Any] = {
-                "group_id": None,
-                "description": box["kind"],
-                "difficult": False,
-                "flags": {},
-                "attributes": {},
-            }
-            shapes.append({**shape, **more, "kie_linking": []})
-        _beside(folder, name, candidate, XANYLABELING_VERSION, shapes)
+
+    def shape(box: Guess) -> dict[str, Any]:
+        xmin, ymin, xmax, ymax = _corners(box)
+        points = [[xmin, ymin], [xmax, ymin], [xmax, ymax], [xmin, ymax]]
+        more: dict[str, Any] = {"difficult": False, "attributes": {}, "kie_linking": []}
+        return {"points": points, "description": box["kind"], "score": box["score"], **more}
+
+    _beside(folder, items, XANYLABELING_VERSION, shape)
     files.write_text(folder / "classes.txt", "".join(f"{name}\n" for name in batch["classes"]))
 
 
-def _beside(folder: Path, name: Path, candidate: Candidate, version: str, shapes: list[dict[str, Any]]) -> None:
-    size = {"imageHeight": candidate["height"], "imageWidth": candidate["width"]}
-    data: dict[str, Any] = {
-        "version": version,
-        "flags": {},
-        "shapes": shapes,
-        "imagePath": name.name,
-        "imageData": None,
-        **size,
-    }
-    files.write_json((folder / "images" / name).with_suffix(".json"), data)
+def _beside(folder: Path, items: Items, version: str, shape: Callable[[Guess], dict[str, Any]]) -> None:
+    """Write LabelMe's JSON beside each image; `shape` gives what a tool wants of a box beyond its class."""
+    for name, candidate in items:
+        every: dict[str, Any] = {"shape_type": "rectangle", "group_id": None, "flags": {}}
+        data: dict[str, Any] = {
+            "version": version,
+            "flags": {},
+            "shapes": [{"label": box["label"], **every, **shape(box)} for box in candidate["boxes"]],
+            "imagePath": name.name,
+            "imageData": None,
+            "imageHeight": candidate["height"],
+            "imageWidth": candidate["width"],
+        }
+        files.write_json((folder / "images" / name).with_suffix(".json"), data)
 
 
 def cvat(folder: Path, items: Items, batch: Next) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import files, labels
+from pipeline import files
 from pipeline.errors import DataError
 from pipeline.label.belief import EXACT, RIGHT
+from pipeline.labels import file as labels
 from pipeline.metrics import bootstrap
 from pipeline.metrics.iou import pairwise_iou
 from pipeline.metrics.matching import IOU_THRESHOLDS, greedy

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import labels
 from pipeline.boxes import Box
 from pipeline.errors import DataError
 from pipeline.label.changes import compare
-from pipeline.labels import ORIGINS, Image, Label, Labels
+from pipeline.labels import file as labels
+from pipeline.labels.content import ORIGINS, Image, Label, Labels, with_new
 from pipeline.records.label import Candidate, Next
 from pipeline.run import Run
 
@@ -89,7 +89,7 @@ def save(run: Run, batch: Next, found: Sequence[Image]) -> str:
     name = {batch["model"]["sha256"][:NAME_LENGTH]: batch["model"]["file"]}
     new = Labels(tuple(batch["classes"]), tuple(found), name)
     try:
-        labels.save(path, labels.with_new(labels.load(path), new))
+        labels.save(path, with_new(labels.load(path), new))
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     counts = Counter(label.origin for image in found for label in image.labels)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import labels, logs
+from pipeline import logs
 from pipeline.boxes import YoloDataset, read_labels
 from pipeline.config.label import Label
 from pipeline.errors import ConfigError, did_you_mean
@@ -23,6 +23,7 @@ from pipeline.label.choose import Pick
 from pipeline.label.model import Model
 from pipeline.label.plan import Work
 from pipeline.label.store import Array, File, Store
+from pipeline.labels import file as labels
 from pipeline.records.base import write_record
 from pipeline.records.label import Candidate, Next
 from pipeline.run import SPLITS, Run

@@ -2,38 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import formats
-from pipeline.boxes import IMAGE_SUFFIXES
 from pipeline.errors import DataError, did_you_mean
+from pipeline.formats import nearest
 from pipeline.formats.reading import candidates
 from pipeline.formats.source import Source
-from pipeline.formats.text import head
 from pipeline.formats.tree import Tree
-from pipeline.formats.yolo_data import looks_like_labels
 from pipeline.walk import walk
 
-ARCHIVES = {
-    ".zip": "python3 -m zipfile -e {file} {folder}",
-    ".tar": "tar -xf {file} -C {folder}",
-    ".gz": "tar -xzf {file} -C {folder}",
-    ".tgz": "tar -xzf {file} -C {folder}",
-    ".xz": "tar -xJf {file} -C {folder}",
-    ".bz2": "tar -xjf {file} -C {folder}",
-    ".7z": "7z x {file} -o{folder}",
-    ".rar": "unrar x {file} {folder}",
-}
-FILMS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
-OTHER_FORMATS = {
-    ".tfrecord": "TFRecord",
-    ".record": "TFRecord",
-    ".parquet": "Parquet",
-    ".arrow": "Arrow",
-    ".mat": "MATLAB",
-    ".pkl": "pickled",
-    ".ndjson": "NDJSON",
-}
 LAYOUTS = "data/README.md has the layouts"
 SUBFOLDERS = 50  # looked at, at most
 
@@ -44,12 +23,13 @@ def read(folder: Path, format_name: str) -> tuple[str, Source]:
         raise DataError(f"{folder}: {_no_folder(folder)}")
     if format_name != "auto":
         return formats.read(folder, format_name)
-    fitting = candidates(Tree(folder.absolute()))
+    tree = Tree(folder)
+    fitting = candidates(tree)
     if len(fitting) > 1:
         raise DataError(
             f"{folder}: looks like {' and '.join(fitting)}; choose: make new SOURCE={folder} FORMAT={fitting[0]}"
         )
-    if not fitting and (advice := _advice(folder)):
+    if not fitting and (advice := _advice(tree)):
         raise DataError(f"{folder}: {advice}")
     return formats.read(folder)
 
@@ -65,7 +45,7 @@ def _no_folder(path: Path) -> str:
 
 def _unpack(path: Path) -> str:
     """Say how to unpack an archive; empty for any other file."""
-    command = ARCHIVES.get(path.suffix.lower())
+    command = nearest.ARCHIVES.get(path.suffix.lower())
     if not command:
         return ""
     stem = path.name.removesuffix(path.suffix).removesuffix(".tar")
@@ -78,39 +58,41 @@ def _quoted(path: Path) -> str:
     return f"'{path}'" if " " in str(path) else str(path)
 
 
-def _advice(folder: Path) -> str:
+def _advice(tree: Tree) -> str:
     """Say what is missing in a folder of no known format; empty where a reader knows better."""
-    names = [name for name, entry, _ in walk(folder) if entry]
-    if not names:
+    folder = tree.folder
+    near, images = nearest.look(tree), tree.images()
+    files = [name for name, entry, _ in walk(folder) if entry]
+    if not files:
         return "holds no file; put images and their labels there"
     for path in sorted(path for path in folder.iterdir() if path.is_dir())[:SUBFOLDERS]:
-        if names_of_formats := candidates(Tree(path.absolute())):
+        if names_of_formats := candidates(Tree(path)):
             return (
                 f"not a data set itself, but {path.name}/ in it is one ({names_of_formats[0]}): "
                 f"make new SOURCE={_quoted(path)}"
             )
-    kinds = {Path(name).suffix.lower() for name in names}
-    pictures = [name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES]
-    if archives := [name for name in names if Path(name).suffix.lower() in ARCHIVES]:
-        return f"{archives[0]} {_unpack(folder / archives[0])}"
-    if films := [name for name in names if name.lower().endswith(FILMS)]:
-        return f"{films[0]} is a video; take images from it (ffmpeg -i FILE -vf fps=1 frame_%05d.jpg) and label them"
-    for suffix in kinds & OTHER_FORMATS.keys():
-        return f"holds {OTHER_FORMATS[suffix]} files, which are not read; export the data set as COCO or YOLO"
-    if not pictures:
-        return f"{_number(names, 'file')} and no image; put the images beside their labels"
-    if texts := [name for name in names if name.endswith(".txt") and looks_like_labels(head(folder / name))]:
+    first = near.files[0].relative_to(folder) if near.files else Path()
+    if near.kind == "packed":
+        return f"{first} {_unpack(near.files[0])}"
+    if near.kind == "film":
+        return f"{first} is a video; take images from it (ffmpeg -i FILE -vf fps=1 frame_%05d.jpg) and label them"
+    if near.kind == "not read":
+        kind = nearest.NOT_READ[first.suffix.lower()]
+        return f"holds {kind} files, which are not read; export the data set as COCO or YOLO"
+    if not images:
+        return f"{_number(files, 'file')} and no image; put the images beside their labels"
+    if near.kind == "nameless":
         return (
-            f"{_number(texts, 'label file')} in YOLO's format and no class names; write classes.txt there, "
+            f"{_number(near.files, 'label file')} in YOLO's format and no class names; write classes.txt there, "
             "one name per line in the order of the numbers"
         )
-    if kinds <= IMAGE_SUFFIXES | {".txt", ".md"}:
+    if near.kind == "images" or all(path.suffix == ".txt" for path in near.files):
         return (
-            f"{_number(pictures, 'image')} and no labels; draw boxes in a tool such as CVAT, Label Studio or LabelMe, "
+            f"{_number(images, 'image')} and no labels; draw boxes in a tool such as CVAT, Label Studio or LabelMe, "
             f"and put its export beside the images ({LAYOUTS})"
         )
     return ""
 
 
-def _number(names: list[str], one: str) -> str:
+def _number(names: Sequence[object], one: str) -> str:
     return f"{len(names)} {one}{'s' if len(names) > 1 else ''}"

@@ -63,7 +63,7 @@ def choose(wanted: str, model: Any, images: int, imgsz: int) -> Choice:
         return {"value": "fp32", "reason": "this CPU has neither AVX512-BF16 nor AMX"}
     full, short = _known(model, images, imgsz)
     seen = f"{images} images forward and back: {full * 1000:.0f} ms in 32 bits, {short * 1000:.0f} ms in bfloat16"
-    return {"value": "bf16" if short < PAYS * full else "fp32", "reason": seen}
+    return {"value": _faster(full, short), "reason": seen}
 
 
 def seconds(wanted: str, model: Any, images: int, imgsz: int) -> float:
@@ -71,7 +71,11 @@ def seconds(wanted: str, model: Any, images: int, imgsz: int) -> float:
     if next(model.parameters()).device.type != "cpu" or wanted == "fp32" or not _has_bfloat16():
         return _pass_seconds(deepcopy(model), images, imgsz)
     full, short = _known(model, images, imgsz)
-    return short if wanted == "bf16" or short < PAYS * full else full
+    return short if "bf16" in (wanted, _faster(full, short)) else full
+
+
+def _faster(full: float, short: float) -> str:
+    return "bf16" if short < PAYS * full else "fp32"
 
 
 def _known(model: Any, images: int, imgsz: int) -> tuple[float, float]:

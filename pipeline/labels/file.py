@@ -17,57 +17,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline import files
-from pipeline.boxes import Box
 from pipeline.errors import ConfigError, DataError
+from pipeline.labels.content import Image, Label, Labels, Origin, boxes_of, rounded
 from pipeline.run import Run
 
-Origin = Literal["kept", "moved", "relabelled", "added"]
-ORIGINS: tuple[Origin, ...] = ("kept", "moved", "relabelled", "added")
 DESCRIPTION = "Labels made with `make label`; review the changes, then commit them"
 CONFLICT = "<<<<<<<"  # begins a conflict that git left in a file
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Label:
-    """One box; `bbox` is [x, y, width, height] in pixels. `score` and `model` are those of the box drawn beforehand."""
-
-    bbox: tuple[float, float, float, float]
-    label: str
-    origin: Origin = "added"
-    score: float | None = None
-    model: str = ""
-
-    def box(self) -> Box:
-        x, y, width, height = self.bbox
-        return Box(self.label, x, y, x + width, y + height)
-
-
-@dataclass(frozen=True, slots=True)
-class Image:
-    """A labelled image; `size` is (width, height) in pixels. In `deleted` the origin of a box means nothing."""
-
-    file: str
-    size: tuple[int, int]
-    sha256: str
-    labels: tuple[Label, ...]
-    deleted: tuple[Label, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Labels:
-    """The content of one file. `models` names each model by the beginning of its SHA-256."""
-
-    classes: tuple[str, ...] = ()
-    images: tuple[Image, ...] = ()
-    models: dict[str, str] | None = None
 
 
 class _Strict(BaseModel):
@@ -121,12 +83,9 @@ def files_of(run: Run) -> list[Path]:
 
 def load(path: Path) -> Labels:
     """Read a file of labels; a missing file holds none. Raises ConfigError that names the first error."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
+    text = files.read_edited(path)
+    if text is None:
         return Labels()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}); write it as UTF-8 text") from None
     if CONFLICT in text:
         raise ConfigError(
             f"{path}: contains an unresolved git conflict; resolve it, or keep each person's file in "
@@ -204,7 +163,7 @@ def save(path: Path, labels: Labels) -> None:
         identity = {"id": _id(taken, image.file), "file_name": image.file}
         images.append({**identity, "width": width, "height": height, "sha256": image.sha256})
         for target, boxes in ((annotations, image.labels), (deleted, image.deleted)):
-            for box in sorted(map(_rounded, boxes), key=lambda box: (box.bbox[1], box.bbox[0], box)):
+            for box in sorted(map(rounded, boxes), key=lambda box: (box.bbox[1], box.bbox[0], box)):
                 made = {
                     "id": _id(taken, image.file, box.label, str(box.bbox)),
                     "image_id": identity["id"],
@@ -242,13 +201,6 @@ def _line(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-def _rounded(label: Label) -> Label:
-    """To a hundredth of a pixel, and scores to a thousandth: a diff is to show what a person did."""
-    x, y, width, height = (round(float(side), 2) for side in label.bbox)
-    score = None if label.score is None else round(label.score, 3)
-    return replace(label, bbox=(x, y, width, height), score=score)
-
-
 def _id(taken: set[int], *words: str) -> int:
     """Return a number of 52 bits, which JavaScript reads exactly, that no other record of the file has."""
     number = int(hashlib.sha256("\0".join(words).encode()).hexdigest()[:13], 16)
@@ -256,19 +208,6 @@ def _id(taken: set[int], *words: str) -> int:
         number += 1
     taken.add(number)
     return number
-
-
-def with_new(earlier: Labels, new: Labels) -> Labels:
-    """Return the earlier labels with the new ones; an image of both gets the new ones. Classes are the new ones.
-
-    Raises DataError where the earlier labels have a class that the new ones lack.
-    """
-    again = {image.file for image in new.images}
-    images = [image for image in earlier.images if image.file not in again] + list(new.images)
-    used = {box.label for image in images for box in (*image.labels, *image.deleted)}
-    if lost := sorted(used - set(new.classes)):
-        raise DataError(f"class {lost[0]!r} of earlier labels is not one of {', '.join(new.classes)}; correct it there")
-    return Labels(new.classes, tuple(images), {**(earlier.models or {}), **(new.models or {})})
 
 
 def together(paths: Iterable[Path]) -> list[tuple[Path, Image]]:
@@ -286,7 +225,3 @@ def together(paths: Iterable[Path]) -> list[tuple[Path, Image]]:
                     "boxes); take the image out of one of them"
                 )
     return [found[name] for name in sorted(found)]
-
-
-def boxes_of(image: Image) -> Sequence[tuple[Any, ...]]:
-    return sorted((label.label, label.bbox) for label in map(_rounded, image.labels))

@@ -1,0 +1,78 @@
+"""What an export writes down: an entry for each artefact, and the manifest of all."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from pipeline import files
+from pipeline.config.export import Target
+from pipeline.export import bundle
+from pipeline.export.gate import Gate, Verdict
+from pipeline.records.manifest import Artefact, Manifest
+from pipeline.run import Run
+
+VERSIONS = (
+    "ultralytics-opencv-headless",
+    "torch",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "nncf",
+    "ncnn",
+    "pnnx",
+    "ai-edge-litert",
+    "tensorrt-rtx-cu13",
+)
+
+
+def entry(
+    target: Target, artefact: Path, imgsz: int, verdict: Verdict, thresholds: dict[str, float], refit: dict[str, float]
+) -> Artefact:
+    """Return what the manifest says of an artefact; `thresholds` are the model's, `refit` the artefact's own."""
+    return {
+        "file": artefact.name,
+        "sha256": bundle.sha256(artefact),
+        "bytes": bundle.size(artefact),
+        "format": target.format,
+        "precision": target.precision,
+        "imgsz": imgsz,
+        "target": target.model_dump(mode="json"),
+        "verdict": verdict.outcome,
+        "breaches": verdict.breaches,
+        "note": verdict.note,
+        "parity": verdict.figures["parity"],
+        "raw": verdict.figures["raw"],
+        "ap": verdict.figures["ap"],
+        "score_shift": verdict.figures["score_shift"],
+        "limits": verdict.figures["limits"],
+        "thresholds": {"model": thresholds, "artefact": refit},
+    }
+
+
+def manifest(
+    run: Run, names: list[str], imgsz: int, judge: Gate, calibrated: dict[str, Any] | None, entries: list[Artefact]
+) -> Manifest:
+    """`calibrated` is the proof of `calibration.prove_disjoint`; None if nothing has 8 bits."""
+    return {
+        "model": {"file": run.model.name, "sha256": files.sha256(run.model)},
+        "classes": names,
+        "imgsz": imgsz,
+        "letterbox": "square, grey 114, centred; RGB, 0..1",
+        "compared_on": {"split": "val", "images": [path.name for path in judge.images]},
+        "calibration": calibrated,
+        "artefacts": entries,
+        "benchmark": None,  # `make bench-export` measures it
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    found = {}
+    for name in VERSIONS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,1 @@
+"""Labels that people made with `make label`, in `data/labels/`: `content` is what they say, `file` how it is kept."""

@@ -1,0 +1,72 @@
+"""What a person said of images: labels, the boxes that were drawn beforehand, and what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from pipeline.boxes import Box
+from pipeline.errors import DataError
+
+Origin = Literal["kept", "moved", "relabelled", "added"]
+ORIGINS: tuple[Origin, ...] = ("kept", "moved", "relabelled", "added")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Label:
+    """One box; `bbox` is [x, y, width, height] in pixels. `score` and `model` are those of the box drawn beforehand."""
+
+    bbox: tuple[float, float, float, float]
+    label: str
+    origin: Origin = "added"
+    score: float | None = None
+    model: str = ""
+
+    def box(self) -> Box:
+        x, y, width, height = self.bbox
+        return Box(self.label, x, y, x + width, y + height)
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A labelled image; `size` is (width, height) in pixels. In `deleted` the origin of a box means nothing."""
+
+    file: str
+    size: tuple[int, int]
+    sha256: str
+    labels: tuple[Label, ...]
+    deleted: tuple[Label, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """The content of one file. `models` names each model by the beginning of its SHA-256."""
+
+    classes: tuple[str, ...] = ()
+    images: tuple[Image, ...] = ()
+    models: dict[str, str] | None = None
+
+
+def rounded(label: Label) -> Label:
+    """To a hundredth of a pixel, and scores to a thousandth: a diff is to show what a person did."""
+    x, y, width, height = (round(float(side), 2) for side in label.bbox)
+    score = None if label.score is None else round(label.score, 3)
+    return replace(label, bbox=(x, y, width, height), score=score)
+
+
+def boxes_of(image: Image) -> Sequence[tuple[Any, ...]]:
+    return sorted((label.label, label.bbox) for label in map(rounded, image.labels))
+
+
+def with_new(earlier: Labels, new: Labels) -> Labels:
+    """Return the earlier labels with the new ones; an image of both gets the new ones. Classes are the new ones.
+
+    Raises DataError where the earlier labels have a class that the new ones lack.
+    """
+    again = {image.file for image in new.images}
+    images = [image for image in earlier.images if image.file not in again] + list(new.images)
+    used = {box.label for image in images for box in (*image.labels, *image.deleted)}
+    if lost := sorted(used - set(new.classes)):
+        raise DataError(f"class {lost[0]!r} of earlier labels is not one of {', '.join(new.classes)}; correct it there")
+    return Labels(new.classes, tuple(images), {**(earlier.models or {}), **(new.models or {})})
