@@ -360,7 +360,7 @@ def test_planted_leaks_of_a_given_split_are_reported_moved_or_refused(source: Pa
 
 def test_moving_may_not_empty_a_split(source: Path, run: Run) -> None:
     """The three tiles of val and of test are each of a group with one of train, to which both would go."""
-    line = r"`convert\.leaks: move` leaves no image in the test and val split; take the copies out by hand"
+    line = r"`convert\.leaks: move` leaves no image in the test and val split; remove the copies yourself"
     is_refused(source, run, line, leaks="move", group_by="_000([0-9])")
 
 

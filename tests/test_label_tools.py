@@ -237,7 +237,7 @@ def no_corners(folder: Path) -> None:
     ("spoil", "words"),
     [
         (unknown, "has a box of class 'scratch'"),
-        (another_image, "labels new.jpg, which is not of this batch"),
+        (another_image, "labels new.jpg, which is not part of this batch"),
         (another_size, "is 640x320, but it is 320x320"),
         (no_corners, "is not [x, y, width, height]"),
     ],

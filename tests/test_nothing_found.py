@@ -195,7 +195,7 @@ def test_every_combination_ends_with_a_report(
         assert "nothing to measure" in text  # calibration
         why = "" if kind == "empty" else "not measured: without them no object would be left to find"
         assert f"missedno prediction matches the object{why}–" in text
-    assert ("Nothing in val to choose thresholds by" in text) == (val == "empty" or model == "nothing")
+    assert ("The val split has nothing to choose thresholds on" in text) == (val == "empty" or model == "nothing")
 
 
 def test_without_val_nothing_is_trained(world: World, tmp_path: Path) -> None:

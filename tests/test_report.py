@@ -309,10 +309,10 @@ def test_mistakes_of_other_images(trained: Trained, copy_of: Copy) -> None:
         ("errors", lambda data: {**data, "thresholds": {}}, r"lacks a threshold for 'open'"),
         ("errors", lambda data: data["objects"][0].pop("type"), r"not as .* \(objects\.0\.type: field required\)"),
         ("errors", lambda data: data["objects"][0].update(annotation_id=99), r"object 1 refers to annotation_id 99, which is not in its image"),
-        ("errors", lambda data: data["predictions"].append({**BOX, "category_id": 7}), r"prediction \d is of class 7, which is not there"),
+        ("errors", lambda data: data["predictions"].append({**BOX, "category_id": 7}), r"prediction \d is of class 7, which does not exist"),
         ("errors", lambda data: data["predictions"].append({**BOX, "score": "high"}), r"not as .*\(predictions\.\d\.score: input should be a valid number\)"),
         ("ground_truth", lambda data: data["images"][0].pop("file_name"), r"not a COCO data set \(images\.0\.file_name: field required\)"),
-        ("ground_truth", lambda data: data["annotations"][0].update(image_id=99), r"annotation 1 is of an image or class that is not there"),
+        ("ground_truth", lambda data: data["annotations"][0].update(image_id=99), r"annotation 1 refers to an image or class that does not exist"),
     ],
 )  # fmt: skip
 def test_files_that_validate_cannot_have_written(

@@ -242,7 +242,7 @@ def test_a_real_study(tiles: Path, start: Path, tmp_path: Path) -> None:
     shutil.rmtree(folder)
     folder.mkdir()
     (folder / "results.jsonl").write_text(kept[:-10])
-    assert "1 of 2 trials are in" in run(tmp_path, study)
+    assert "1 of 2 trials are already in" in run(tmp_path, study)
     first, again = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
     assert first == lines[0] and again["drawn"] == lines[1]["drawn"]  # to the last bit
 

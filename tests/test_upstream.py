@@ -41,6 +41,7 @@ READ = {
     "fiftyone.core.view.DatasetView": "_stages",
     "fiftyone.core.dataset.Dataset": "_doc _sample_collection add_sample_field app_config info persistent slug",
     "fiftyone.core.labels.Detection": "to_dict",
+    "fiftyone.core.odm.database": "_db_service",
     "fiftyone.core.odm.dataset.DatasetDocument": "id",
     "fiftyone.core.sample.Sample": "to_mongo_dict",
     "fiftyone.core.session.session": "_server_services",
