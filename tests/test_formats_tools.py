@@ -659,7 +659,7 @@ DAMAGE: dict[str, tuple[str, str, str, str]] = {
     "VIA: shape": ("VIA JSON", '"name": "rect"', '"name": "blob"', "'blob' is not a supported shape"),
     "VIA: no attribute": ("VIA JSON", '{"class": "cat"}', "{}", "class is None; name it"),
     "VIA CSV: no JSON": ("VIA CSV", '""name"": ""rect""', '""name"": ', "a region that is not JSON"),
-    "Supervisely: kind": ("Supervisely", '"geometryType": "rectangle"', '"geometryType": "sphere"', "geometryType 'sphere' is not one"),
+    "Supervisely: kind": ("Supervisely", '"geometryType": "rectangle"', '"geometryType": "sphere"', "geometryType 'sphere' is not supported"),
     "Supervisely: bitmap": ("Supervisely", '"origin": [', '"origin": ["x", ', "a bitmap that cannot be read"),
     "VoTT: box": ("VoTT", '"left": 20', '"left": null', "lacks one of the numbers left, top, width, height"),
     "Datumaro: label": ("Datumaro", '"label_id": 0', '"label_id": 7', "class is None; name it"),

@@ -667,7 +667,10 @@ def test_a_split_that_the_data_set_has_not(validated: Run) -> None:
 def test_images_that_came_after_validation(validated: Run) -> None:
     data = YoloDataset.read(validated.dataset / "data.yaml")
     (data.images["test"] / "another.jpg").write_bytes(data.files("test")[0].read_bytes())
-    with pytest.raises(DataError, match=r"test_ground_truth\.json: does not hold the images of the current test split, for example another\.jpg"):
+    with pytest.raises(
+        DataError,
+        match=r"test_ground_truth\.json: does not hold the images of the current test split, for example another\.jpg",
+    ):
         contents.read(validated)
 
 

@@ -94,7 +94,7 @@ def test_every_question_has_an_answer() -> None:
         re.match(r"Freeze with all images: `frozen` \(11 layers\); the change is", one) for one in found["freeze"]
     )
     assert re.match(r"Forecast for `(full|frozen)`, in points over 205 images: 1\.5 times as many \+", found["more"][0])
-    assert "within what the forecast allows" in found["more"][1]
+    assert "within the interval of the forecast" in found["more"][1]
 
 
 def test_a_frozen_row_that_loses_is_not_recommended() -> None:
