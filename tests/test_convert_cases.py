@@ -533,6 +533,20 @@ def test_a_link_that_was_stored_as_text_says_so(target: str, source: Path, run: 
     refused(source, run, "img0.jpg: not an image .*the text of a link to .*img0.jpg', as Git leaves it")
 
 
+@pytest.mark.parametrize("target", ["../store", "./parts/images\n", "/mnt/annex/images"])
+@pytest.mark.parametrize("form", ["{}.jpg", "images/{}.jpg", "images/deeper/{}.jpg"])
+def test_a_link_to_a_folder_that_was_stored_as_text_says_so(form: str, target: str, source: Path, run: Run) -> None:
+    write(source / "a.json", coco(form.format))
+    write(source / "images", target)
+    refused(source, run, r"img0.jpg: image missing; images holds the text of a link to '.*', as Git leaves it")
+
+
+def test_another_file_beside_missing_images_is_no_link(source: Path, run: Run) -> None:
+    write(source / "a.json", coco("{}.jpg".format))
+    write(source / "images", "see /mnt/annex/images")
+    refused(source, run, r"img0.jpg: image missing; restore it")
+
+
 @pytest.mark.parametrize("spoil", ["gone", "empty", "cut"])
 def test_a_source_that_loses_all_its_images_says_why(spoil: str, source: Path, run: Run) -> None:
     write(source / "a.json", coco("{}.jpg".format))

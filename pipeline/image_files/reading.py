@@ -24,7 +24,7 @@ from pipeline.image_files.deep import (
     values_of,
 )
 from pipeline.image_files.duplicates import Fingerprint, fingerprint
-from pipeline.walk import broken_link, link_as_text
+from pipeline.walk import broken_link, folder_as_text, link_as_text
 
 MIN_SIDE = 10  # pixels; Ultralytics leaves out smaller images without counting them as lost
 FINGERPRINT_SIDE = 128  # a JPEG is decoded at 1/2, 1/4 or 1/8 while both of its sides stay above this
@@ -85,8 +85,9 @@ def check(path: Path) -> Checked:
     """
     try:
         data = read(path)
-    except FileNotFoundError:
-        return Checked(broken_link(path) or "image missing; restore it", missing=True)
+    except (FileNotFoundError, NotADirectoryError):
+        behind = folder_as_text(path.parent)
+        return Checked(broken_link(path) or f"image missing; {behind or 'restore it'}", missing=True)
     except OSError as error:
         return Checked(broken_link(path) or f"cannot be read ({error.strerror}); make it readable, or remove it")
     try:
