@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import cv2
 import numpy as np
+from conftest import make_responsive
 from stand_ins import write_training
 from test_golden import add, deep, turned
 
@@ -79,17 +80,9 @@ def model(family: str, images: list[Path], path: Path) -> None:
 
     torch.manual_seed(0)
     made = DetectionModel(f"{family}.yaml", nc=len(sample.CLASSES), verbose=False)
-    norms = [layer for layer in made.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
-    for norm in norms:
-        norm.momentum = 1.0
     tiles = torch.from_numpy(np.stack([pixels.read(image) for image in images])).permute(0, 3, 1, 2) / 255
     noise = [torch.nn.functional.interpolate(torch.rand(4, 3, side, side), IMGSZ) for side in (4, 16, 64)]
-    with torch.no_grad():
-        made.train()(torch.cat([torch.nn.functional.interpolate(tiles, IMGSZ), *noise]))
-        for name in ("cv3", "one2one_cv3"):
-            for branch in getattr(made.model[-1], name, ()):
-                branch[-1].weight *= 3
-                branch[-1].bias.fill_(-3)
+    make_responsive(made, torch.cat([torch.nn.functional.interpolate(tiles, IMGSZ), *noise]))
     made.names = dict(enumerate(sample.CLASSES))
     yolo = YOLO(f"{family}.yaml", task="detect")
     yolo.model, yolo.ckpt = made.eval(), {"train_args": {"imgsz": IMGSZ, "task": "detect"}}

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from pipeline import lock, logs
+from pipeline import files, logs
 from pipeline.errors import PipelineError
 
 INSTALL_DATABASE = "make database"
@@ -38,7 +38,7 @@ def fiftyone() -> Iterator[Any]:
     try:
         # One start at a time: two would each run a database on the same files, and one of them ends. The second finds
         # the database of the first, and waits until it answers.
-        with lock.waiting(package):
+        with files.waiting(package):
             _start(fo)
     except Exception as error:  # FiftyOne's own kinds, the operating system's without a number, the driver's
         raise PipelineError(
@@ -52,7 +52,7 @@ def fiftyone() -> Iterator[Any]:
 
 
 def _start(fo: Any) -> None:
-    """Start the database, or join one that runs, and wait for it; FiftyOne itself gives up after a minute."""
+    """Start the database, or connect to a running one, and wait for it. FiftyOne alone gives up after a minute."""
     from fiftyone.core import service
     from fiftyone.core.odm import database
 
@@ -69,7 +69,7 @@ def _start(fo: Any) -> None:
 
 
 def _runs(process: Any) -> bool:
-    """Return whether a process goes on: of our own one that ended remains, but tells so when polled."""
+    """Return whether a process is running. One of our own children is listed after its end, until it is polled."""
     return bool(process.is_running() and (not hasattr(process, "poll") or process.poll() is None))
 
 

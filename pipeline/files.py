@@ -10,11 +10,16 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import FULL_DISK_NUMBERS, ConfigError, DataError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 
 def aside(path: Path) -> Path:
@@ -135,3 +140,20 @@ def copy(source: Path, target: Path) -> None:
         os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def waiting(folder: Path) -> Iterator[None]:
+    """Hold a folder that several commands write to; wait while another process holds it.
+
+    File systems that cannot lock a folder go without.
+    """
+    held = os.open(folder, os.O_RDONLY) if fcntl else None
+    try:
+        if held is not None:
+            with suppress(OSError):
+                fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        if held is not None:
+            os.close(held)

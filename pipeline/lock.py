@@ -46,20 +46,6 @@ def of(run: Run) -> Iterator[None]:
                 empty.rmdir()
 
 
-@contextmanager
-def waiting(folder: Path) -> Iterator[None]:
-    """Hold a folder; wait for another process that holds it. File systems that cannot lock a folder go without."""
-    held = os.open(folder, os.O_RDONLY) if fcntl else None
-    try:
-        if held is not None:
-            with suppress(OSError):
-                fcntl.flock(held, fcntl.LOCK_EX)
-        yield
-    finally:
-        if held is not None:
-            os.close(held)
-
-
 def _holder(folder: int) -> str:
     """Look up in Linux's own list who holds the lock."""
     inode = str(os.fstat(folder).st_ino)

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 LONGEST_LINK = 4096  # bytes, on Linux
-_RELATIVE = re.compile(r"(\.\.?/)+[^<>{}]+$|/[^<>{}]+\.\w+$")
+# Targets of links: to a file, and to a folder.
+_FILE = re.compile(r"(\.\.?/)+[^<>{}]+$|/[^<>{}]+\.\w+$")
 _FOLDER = re.compile(r"\.{0,2}/[^<>{}]+$")
 LABEL_SUFFIXES = (".csv", ".json", ".jsonl", ".ndjson", ".tsv", ".txt", ".xml")
 
@@ -93,30 +94,30 @@ def broken_link(path: Path) -> str:
     return ""
 
 
-def link_as_text(data: bytes) -> str:
-    """Return where a link leads that was stored as a text file, as by Git on Windows; empty for any other content."""
+def link_as_text(data: bytes, target: re.Pattern[str] = _FILE) -> str:
+    """Describe content that is a link stored as a text file, as by Git on Windows; empty for any other content."""
     if len(data) > LONGEST_LINK:
         return ""
     text = data.decode("utf-8", errors="replace").strip()
-    return text if text.isprintable() and _RELATIVE.match(text) else ""
+    if not text.isprintable() or not target.match(text):
+        return ""
+    return f"the text of a link to {text!r}, as Git leaves it on Windows"
 
 
 @cache  # of many missing images, most are of one folder
 def folder_as_text(folder: Path) -> str:
-    """Name a link to a folder that was stored as a text file, as by Git on Windows: `folder` itself, or a file in it.
+    """Find a link to a folder that was stored as a text file: `folder` itself, or a file in it.
 
-    Returns what is wrong and what to do; empty if there is none. A missing image may lie behind such a link.
+    Returns what is wrong and what to do; empty if there is no such file. Missing images may lie behind the link.
     """
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     try:
         files = [folder] if folder.is_file() else [path for path in sorted(folder.iterdir()) if not path.suffix]
         for path in files:
-            if path.is_file() and path.stat().st_size <= LONGEST_LINK:
-                text = path.read_bytes().decode("utf-8", errors="replace").strip()
-                if text.isprintable() and _FOLDER.match(text):
-                    said = f"{path.name} holds the text of a link to {text!r}, as Git leaves it on Windows"
-                    return f"{said}: put the folder there"
+            small = path.is_file() and path.stat().st_size <= LONGEST_LINK
+            if small and (link := link_as_text(path.read_bytes(), _FOLDER)):
+                return f"{path.name} holds {link}: put the folder there"
     except OSError:
         pass
     return ""

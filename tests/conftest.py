@@ -119,14 +119,31 @@ def tiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def make_responsive(model: Any, batch: Any) -> None:
+    """Let a random model find something in images, in place. Fresh layers do not: each halves the signal.
+
+    So BatchNorm measures `batch` first, which needs noise as well: a channel that hardly changed there would be blown
+    up later. And the rows of the classes get larger weights and the bias of a surer model.
+    """
+    import torch
+
+    norms = [layer for layer in model.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    momentum = norms[0].momentum
+    for norm in norms:
+        norm.momentum = 1.0  # keep nothing of before
+    with torch.no_grad():
+        model.train()(batch)
+        for name in ("cv3", "one2one_cv3"):  # some families have one head only
+            for branch in getattr(model.model[-1], name, ()):
+                branch[-1].weight *= 3
+                branch[-1].bias.fill_(-3)
+    for norm in norms:
+        norm.momentum = momentum
+
+
 @pytest.fixture(scope="session")
 def start(tiles: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """COCO weights where they are, else random ones: what is tested here does not depend on what a model knows.
-
-    It does depend on its answering to what it sees, which fresh layers do not: each halves the signal, and 200 of them
-    leave nothing. So BatchNorm measures crops of the tiles first, and noise, for a channel that hardly changed there
-    would be blown up later; and the rows of the classes get larger weights and the bias of a surer model.
-    """
+    """COCO weights if they are there, else random ones: these tests do not depend on what a model knows."""
     if COCO_WEIGHTS.is_file():
         return COCO_WEIGHTS
     environment.prepare()
@@ -136,22 +153,11 @@ def start(tiles: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     torch.manual_seed(0)
     model = DetectionModel("yolo26n.yaml", nc=len(sample.CLASSES), verbose=False)
-    norms = [layer for layer in model.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
-    momentum = norms[0].momentum
-    for norm in norms:
-        norm.momentum = 1.0  # keep nothing of before
     images = torch.from_numpy(np.stack([pixels.read(path) for path in sorted((tiles / "images").glob("train*"))]))
     crops = images.unfold(1, IMGSZ, IMGSZ).unfold(2, IMGSZ, IMGSZ).reshape(-1, 3, IMGSZ, IMGSZ)
     whole = torch.nn.functional.interpolate(images.permute(0, 3, 1, 2), IMGSZ)
     noise = [torch.nn.functional.interpolate(torch.rand(64, 3, side, side), IMGSZ) for side in (2, 4, 8, 16, 32, 64)]
-    batch = torch.cat([crops / 255, whole / 255, *noise])
-    with torch.no_grad():
-        model.train()(batch)
-        for branch in (*model.model[-1].cv3, *model.model[-1].one2one_cv3):
-            branch[-1].weight *= 3
-            branch[-1].bias.fill_(-3)
-    for norm in norms:
-        norm.momentum = momentum
+    make_responsive(model, torch.cat([crops / 255, whole / 255, *noise]))
     yolo = YOLO("yolo26n.yaml", task="detect")
     yolo.model = model
     path = tmp_path_factory.mktemp("start") / "random.pt"

@@ -1,8 +1,8 @@
 """A stage on a disk that fills up: `unshare -rm python full_disk.py FOLDER FACTOR STAGE...` prints a line per attempt.
 
 FOLDER holds tiny.yaml and `before`, a run with every stage done. The stage runs on a small disk of its own with 0, 1, ...
-pages free, `FACTOR` times as many at each attempt, until it succeeds with what the failed ones left. A page is what
-such a disk hands out, so with a factor near 1 each write is once the one that fails.
+pages free, `FACTOR` times as many at each attempt, until it succeeds. Files left by failed attempts stay. The disk
+allocates whole pages, so with a factor near 1 every write fails in one of the attempts.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "boxes": {"errors"},
     "pixels": {"errors"},
     "image_files": {"walk"},
-    "database": {"errors", "lock", "logs"},
+    "database": {"errors", "files", "logs"},
     "walk": set(),
     "device": set(),
     "formats": {"errors", "run", "boxes", "database", "formats", "walk"},

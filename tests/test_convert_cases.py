@@ -36,6 +36,7 @@ from pipeline.errors import ConfigError, DataError
 from pipeline.formats.splits import split_of_folders
 from pipeline.formats.tree import STEPS
 from pipeline.run import Run
+from pipeline.upstream import environment
 
 
 @pytest.fixture
@@ -436,6 +437,7 @@ def drawing(number: int) -> Image.Image:
 
 def test_ultralytics_loads_what_convert_counted(source: Path, run: Run) -> None:
     """All suffixes and contents in one source; Ultralytics' own data set is the oracle of what training sees."""
+    environment.prepare()
     from ultralytics.cfg import DEFAULT_CFG
     from ultralytics.data.dataset import YOLODataset
 

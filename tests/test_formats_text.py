@@ -293,11 +293,13 @@ def test_what_fiftyone_exports(kind: str, name: str, tolerance: float, exported:
 @needs_database
 @pytest.mark.parametrize(("kind", "tolerance"), [("YOLOv5Dataset", 0.01), ("FiftyOneDataset", 0.01), ("VOCDetectionDataset", 1.0)])  # fmt: skip
 def test_what_fiftyone_imports(kind: str, tolerance: float, exported: Path, truth: Truth) -> None:
+    with database.fiftyone() as fo:
+        before = fo.list_datasets()  # of other tests
     name, source = formats.read(exported / kind, f"fiftyone:{kind}")
     assert name == f"fiftyone:{kind}"
     agree(source, truth, tolerance + 1e-9)
     with database.fiftyone() as fo:
-        assert fo.list_datasets() == []  # nothing of it stays
+        assert fo.list_datasets() == before  # nothing of it stays
 
 
 @needs_database
@@ -357,6 +359,8 @@ def test_polygons_get_their_frames_and_other_labels_are_counted(own_database: No
 
 @needs_database
 def test_fiftyone_refuses(exported: Path, own_database: None, tmp_path: Path) -> None:
+    with database.fiftyone() as fo:
+        before = fo.list_datasets()
     with pytest.raises(DataError, match=r"no type 'VOCDetektionDataset'; did you mean 'VOCDetectionDataset'\?"):
         via_fiftyone.read(tmp_path, "VOCDetektionDataset")
     with pytest.raises(DataError, match=r"FiftyOne has no type 'os'"):
@@ -377,7 +381,7 @@ def test_fiftyone_refuses(exported: Path, own_database: None, tmp_path: Path) ->
     with pytest.raises(DataError, match=r"moved: names '/etc/hostname', outside"):
         via_fiftyone.read(moved, "FiftyOneDataset")
     with database.fiftyone() as fo:
-        assert fo.list_datasets() == []
+        assert fo.list_datasets() == before
 
 
 # --- What each format has of its own --------------------------------------------------------------------

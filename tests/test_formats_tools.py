@@ -640,15 +640,35 @@ def test_what_a_tool_exports_adds_up_in_the_receipt(tool: str, tmp_path: Path) -
         assert (splits["train"]["images"], splits["val"]["images"]) == GIVEN[tool]
 
 
-def one_of(tool: str, folder: Path) -> tuple[Path, str]:
-    """The annotation file of a tool, and its text."""
+def one_of(tool: str, folder: Path) -> Path:
+    """The annotation file of a tool."""
     TOOLS[tool][0](folder)
     found = [
         path for path in sorted(folder.rglob("*")) if path.suffix in (".json", ".ndjson", ".jsonl", ".csv", ".xml")
     ]
     others = ("meta.json", "notes.json")
-    path = next(path for path in found if path.name not in others and not path.name.endswith("-asset.json"))
-    return path, path.read_text()
+    return next(path for path in found if path.name not in others and not path.name.endswith("-asset.json"))
+
+
+def replace_once(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def damaged_reason(folder: Path, among: int = 6) -> str:
+    """The reason why one box is damaged, and no other of so many."""
+    boxes = [box for item in formats.read(folder)[1].images for box in item.boxes]
+    assert len(boxes) == among
+    [damaged] = [box for box in boxes if box.damage]
+    assert damaged.id
+    return damaged.damage
+
+
+def is_refused(source: Path, run: Run, said: str) -> None:
+    with pytest.raises(DataError, match=said) as error:
+        do(source, run, split=RATIOS)
+    assert "\n" not in str(error.value)
 
 
 # What is changed in a file -> what becomes of it.
@@ -675,13 +695,8 @@ DAMAGE: dict[str, tuple[str, str, str, str]] = {
 @pytest.mark.parametrize("case", DAMAGE)
 def test_one_damaged_annotation_is_a_box_with_the_reason(case: str, tmp_path: Path) -> None:
     tool, old, new, why = DAMAGE[case]
-    path, text = one_of(tool, tmp_path)
-    assert old in text
-    path.write_text(text.replace(old, new, 1))
-    boxes = [box for item in formats.read(tmp_path)[1].images for box in item.boxes]
-    assert len(boxes) == 6
-    [damaged] = [box for box in boxes if box.damage]
-    assert why in damaged.damage and damaged.id
+    replace_once(one_of(tool, tmp_path), old, new)
+    assert why in damaged_reason(tmp_path)
 
 
 BROKEN: dict[str, tuple[str, str, str, str]] = {
@@ -700,12 +715,8 @@ BROKEN: dict[str, tuple[str, str, str, str]] = {
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_file_that_cannot_be_read_is_refused_by_name(case: str, tmp_path: Path) -> None:
     tool, old, new, said = BROKEN[case]
-    path, text = one_of(tool, tmp_path)
-    assert old in text
-    path.write_text(text.replace(old, new, 1))
-    with pytest.raises(DataError, match=said) as error:
-        do(tmp_path, Run(tmp_path.parent / "runs" / "x"), split=RATIOS)
-    assert "\n" not in str(error.value)
+    replace_once(one_of(tool, tmp_path), old, new)
+    is_refused(tmp_path, Run(tmp_path.parent / "runs" / "x"), said)
 
 
 def test_a_track_moves_in_a_straight_line_between_its_key_frames(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A disk that fills up at any write of a stage: one line, the last result stays whole, and what failed goes on with room."""
+"""A disk that fills up at any write of a stage: one line, the last result stays whole, and a later attempt with room succeeds."""
 
 from __future__ import annotations
 

@@ -265,12 +265,16 @@ def test_the_interval_on_the_pool_holds_what_all_images_say() -> None:
 
 def test_rounds_add_up_and_the_same_batch_again_is_no_round(tmp_path: Path) -> None:
     run = Run(tmp_path / "runs" / "tiny")
-    assert len(progress.record(run, "m1", 10, 50, {}, 5)) == 1
+
+    def batch(model: str) -> Any:
+        return {"model": {"sha256": model}, "images": [None] * 5}
+
+    assert len(progress.record(run, batch("m1"), 10, 50, {})) == 1
     files.write_json(run.label_next, {"images": [image("a", []), image("b", [], by="different")]})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pipeline.records.label.read", lambda run: files.read_json(run.label_next))
-        assert len(progress.record(run, "m1", 10, 50, {}, 5)) == 1
-        rounds = progress.record(run, "m2", 12, 60, {"a": [], "b": []}, 5)
+        assert len(progress.record(run, batch("m1"), 10, 50, {})) == 1
+        rounds = progress.record(run, batch("m2"), 12, 60, {"a": [], "b": []})
     assert [one["images"] for one in rounds] == [10, 12] and rounds[-1]["minutes"] == 3.0
     on_pool = rounds[-1]["on_pool"]
     assert on_pool is not None and on_pool["images"] == 1

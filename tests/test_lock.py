@@ -1,4 +1,4 @@
-"""One run, one writer; and a run belongs to its config file."""
+"""A run has one writer and belongs to its config file; what all runs share is written by one command at a time."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ import shutil
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 import yaml
 from conftest import ROOT, pipeline_process, settings
+
+from pipeline.upstream import environment
 
 pytest.importorskip("fcntl")
 
@@ -68,3 +72,19 @@ def test_two_configs_of_one_name(project: Path) -> None:
     shutil.move(project / "cam1" / "tiny.yaml", project / "moved")
     shutil.move(project / "moved", project / "cam2" / "tiny.yaml")
     assert pipeline_process("convert", "--config", "cam2/tiny.yaml", cwd=project).returncode == 0
+
+
+def test_first_commands_of_a_clone_may_start_at_once(tmp_path: Path) -> None:
+    config = tmp_path / "cache" / "Ultralytics"
+    start = Barrier(8)
+
+    def bring() -> None:
+        start.wait()
+        environment.bring_fonts(config)
+
+    for _ in range(20):
+        with ThreadPoolExecutor(8) as pool:
+            for done in [pool.submit(bring) for _ in range(8)]:
+                done.result()
+        assert sorted(path.name for path in config.iterdir()) == ["Arial.Unicode.ttf", "Arial.ttf"]
+        shutil.rmtree(config.parent)

@@ -14,6 +14,7 @@ from pipeline.boxes import YoloDataset
 from pipeline.config.export import Calibration
 from pipeline.device import runner
 from pipeline.errors import DataError
+from pipeline.export import choice
 
 # The number of training images outside calibration on which accuracy-aware quantisation checks average precision.
 WATCHED_IMAGES = 64
@@ -95,4 +96,4 @@ def tensors(images: list[Path], spec: dict[str, Any]) -> list[NDArray[np.float32
 def watched(dataset: YoloDataset, chosen: list[Path]) -> list[Path]:
     """Return up to WATCHED_IMAGES training images outside calibration, or calibration images if there are no others."""
     others = sorted(set(dataset.files("train")) - set(chosen)) or chosen
-    return [others[int(index)] for index in np.linspace(0, len(others) - 1, min(len(others), WATCHED_IMAGES))]
+    return choice.spread(others, WATCHED_IMAGES)

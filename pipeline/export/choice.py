@@ -12,21 +12,22 @@ from pipeline.export.settings import DEFAULT
 from pipeline.records import receipt
 from pipeline.run import Run
 
-READ_BY_CARE = ("EXIF", "16 bits")  # how the receipt begins to say why convert rewrote an image
+READ_DIFFERENTLY = ("EXIF", "16 bits")  # beginnings of the receipt's reasons for rewriting an image
 
 
 def images(dataset: YoloDataset, run: Run, number: int) -> list[Path]:
-    """Return up to `number` validation images, evenly spread, and those that a device could treat otherwise.
+    """Return up to `number` validation images, evenly spread, and those that a device could read differently.
 
-    These are one image of each EXIF orientation, one of 16 bits, and the one with most objects if the default
-    `max_det` would cut it short. A bundle holds such images to test the device with.
+    These are one image of each EXIF orientation, one with 16 bits, and the image with the most objects if it has more
+    than the default `max_det`. The bundle's self-test uses such images.
     """
     found = dataset.files("val")
-    chosen = {*_spread(found, number), *_rewritten(run, found), *_crowd(dataset, found)}
+    chosen = {*spread(found, number), *_rewritten(run, found), *_crowd(dataset, found)}
     return [path for path in found if path in chosen]
 
 
-def _spread(found: list[Path], number: int) -> list[Path]:
+def spread(found: list[Path], number: int) -> list[Path]:
+    """Return up to `number` of the images, evenly spread over the list."""
     if len(found) <= number:
         return found
     return [found[int(index)] for index in np.linspace(0, len(found) - 1, number)]
@@ -37,7 +38,7 @@ def _rewritten(run: Run, found: list[Path]) -> Iterator[Path]:
     seen = set()
     for path in found:
         reason = reasons.get(path.name, "")
-        if reason.startswith(READ_BY_CARE) and reason not in seen:
+        if reason.startswith(READ_DIFFERENTLY) and reason not in seen:
             seen.add(reason)
             yield path
 

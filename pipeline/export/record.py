@@ -1,4 +1,4 @@
-"""What an export writes down: an entry for each artefact, and the manifest of all."""
+"""Describe an export for its manifest: one entry per artefact, and the manifest itself."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ VERSIONS = (
 def entry(
     target: Target, artefact: Path, imgsz: int, verdict: Verdict, thresholds: dict[str, float], refit: dict[str, float]
 ) -> Artefact:
-    """Return what the manifest says of an artefact; `thresholds` are the model's, `refit` the artefact's own."""
+    """Return an artefact's entry in the manifest; `thresholds` are the model's, `refit` the artefact's own."""
     return {
         "file": artefact.name,
         "sha256": bundle.sha256(artefact),
@@ -54,7 +54,7 @@ def entry(
 def manifest(
     run: Run, names: list[str], imgsz: int, judge: Gate, calibrated: dict[str, Any] | None, entries: list[Artefact]
 ) -> Manifest:
-    """`calibrated` is the proof of `calibration.prove_disjoint`; None if nothing has 8 bits."""
+    """Return the manifest. `calibrated` is the proof of `calibration.prove_disjoint`; None without 8-bit artefacts."""
     return {
         "model": {"file": run.model.name, "sha256": files.sha256(run.model)},
         "classes": names,

@@ -44,7 +44,7 @@ def read(folder: Path) -> Source:
 
 
 def _frame(tree: Tree, path: Path, split: str | None, frame: Any) -> Described | None:
-    """What is in a frame; None where it has no list of labels at all, which says nothing."""
+    """Return the content of a frame; None if it has no list of labels, so that nothing is known about it."""
     name = mapping(frame).get("name")
     if not isinstance(name, str) or not name:
         raise DataError(f"{path}: a frame with the name {show(name)}; name its file")

@@ -1,4 +1,4 @@
-"""DOTA: `labelTxt/STEM.txt`, a line an object: four corners x y, the class, and whether it is difficult.
+"""DOTA: `labelTxt/STEM.txt`, one line per object: four corners x y, the class, and whether it is difficult.
 
 Lines `imagesource:` and `gsd:` come first. From captain-whu.github.io/DOTA.
 """
@@ -8,10 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.boxes import Box
-from pipeline.formats.pairing import one_each
+from pipeline.formats.pairing import read_one_each
 from pipeline.formats.shapes import around_points
-from pipeline.formats.source import Source, damaged, source_of
-from pipeline.formats.text import numbers, read_text
+from pipeline.formats.source import Source, damaged
+from pipeline.formats.text import numbered_lines, numbers
 from pipeline.formats.tree import Tree, tree_of
 
 HEADS = ("imagesource", "gsd", "acquisition dates")
@@ -24,9 +24,7 @@ def recognises(folder: Path | Tree) -> bool:
 
 
 def read(folder: Path) -> Source:
-    tree = Tree(folder)
-    texts = [text for text in tree.files({".txt"}) if _is_label(tree, text)]
-    return source_of(tree, one_each(tree, texts, _boxes, _missing), None)
+    return read_one_each(folder, _is_label, _boxes, _missing)
 
 
 def _missing(text: Path) -> Path:
@@ -47,8 +45,7 @@ def _is_head(line: str) -> bool:
 
 
 def _boxes(text: Path) -> tuple[Box, ...]:
-    lines = enumerate(read_text(text).splitlines(), start=1)
-    return tuple(_box(line, f"line {number}") for number, line in lines if line.strip() and not _is_head(line))
+    return tuple(_box(line, f"line {number}") for number, line in numbered_lines(text) if not _is_head(line))
 
 
 def _box(line: str, identity: str) -> Box:

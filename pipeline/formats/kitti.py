@@ -18,7 +18,7 @@ from pipeline.errors import DataError
 from pipeline.formats.pairing import Images, by_name, split_lists
 from pipeline.formats.source import Source, damaged, source_of
 from pipeline.formats.splits import folder_split
-from pipeline.formats.text import numbers, read_text
+from pipeline.formats.text import numbered_lines, numbers
 from pipeline.formats.tree import Tree, tree_of
 
 COLUMNS = (15, 16)  # 16 with a score
@@ -107,8 +107,7 @@ def _missing(text: Path) -> Path:
 
 
 def _boxes(text: Path) -> tuple[Box, ...]:
-    lines = enumerate(read_text(text).splitlines(), start=1)
-    return tuple(_box(line, f"line {number}") for number, line in lines if line.strip())
+    return tuple(_box(line, f"line {number}") for number, line in numbered_lines(text))
 
 
 def _box(line: str, identity: str) -> Box:

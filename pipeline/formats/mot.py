@@ -1,9 +1,9 @@
-"""MOT: a folder of frames a video, `img1/000001.jpg`, and its boxes in `gt/gt.txt`, a line a box of a frame.
+"""MOT: one folder of frames per video, `img1/000001.jpg`, and its boxes in `gt/gt.txt`, one line per box.
 
-A line has frame, track, left, top, width, height, a flag that is 0 for what does not count, class and visibility. MOT
-Challenge counts pixels from 1; CVAT and Datumaro count from 0, and name the classes in `gt/labels.txt`. `det/` has the
-output of a detector, which no person looked at, and is left alone. From motchallenge.net/instructions and Datumaro's
-source.
+A line has frame, track, left, top, width, height, a flag that is 0 for objects that do not count, class and
+visibility. MOT Challenge counts pixels from 1; CVAT and Datumaro count from 0, and name the classes in `gt/labels.txt`.
+`det/` has the output of a detector, which nobody has checked, and is not read. From motchallenge.net/instructions and
+Datumaro's source.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from pipeline.formats.matching import Described, Wanted, complete
 from pipeline.formats.shapes import corners
 from pipeline.formats.source import Source, damaged
 from pipeline.formats.splits import folder_split
-from pipeline.formats.text import numbers, read_text, show
+from pipeline.formats.text import numbered_lines, numbers, read_text, show
 from pipeline.formats.tree import Tree, tree_of
+from pipeline.formats.yolo_data import read_names
 
 # Of MOT16 to MOT20; their older sets have -1.
 CLASSES = (
@@ -68,15 +69,12 @@ def _looks_like_box(line: str) -> bool:
 
 
 def _names(tree: Tree, text: Path) -> tuple[tuple[str, ...], int]:
-    """The classes from 1 on, and the number of the first pixel."""
+    """Return the class names, numbered from 1, and the number of the first pixel (0 or 1)."""
     own = text.with_name("labels.txt")
     if own not in tree.files({".txt"}):
         return CLASSES, 1
     tree.taken.add(own)
-    names = tuple(map(str.strip, read_text(own).rstrip().splitlines()))
-    if not all(names) or len(set(names)) < len(names):
-        raise DataError(f"{own}: an empty line, or a class name twice; write one name a line")
-    return names, 0
+    return read_names(own), 0
 
 
 def _video(
@@ -84,13 +82,12 @@ def _video(
 ) -> list[Described]:
     home = posixpath.normpath(f"{text.parent.parent.relative_to(tree.folder).as_posix()}/{_frames(text)}")
     boxes: defaultdict[int, list[Box]] = defaultdict(list)
-    for number, line in enumerate(read_text(text).splitlines(), start=1):
-        if line.strip():
-            words = line.strip().removesuffix(",").split(",")
-            frame = words[0].strip()
-            if not frame.isdecimal():
-                raise DataError(f"{text}: line {number}: {show(frame)} instead of the number of a frame; correct it")
-            boxes[int(frame)].append(_box(words, names, first, f"line {number}"))
+    for number, line in numbered_lines(text):
+        words = line.strip().removesuffix(",").split(",")
+        frame = words[0].strip()
+        if not frame.isdecimal():
+            raise DataError(f"{text}: line {number}: {show(frame)} instead of the number of a frame; correct it")
+        boxes[int(frame)].append(_box(words, names, first, f"line {number}"))
     split = folder_split(tree.folder, text)
     known = frames[home]
     return [
@@ -100,7 +97,7 @@ def _video(
 
 
 def _frames(text: Path) -> str:
-    """The folder of the frames, by `seqinfo.ini` where that lies there."""
+    """Return the folder of the frames, from `seqinfo.ini` if there is one."""
     about = configparser.ConfigParser(interpolation=None)
     try:
         about.read_string(read_text(text.parent.with_name("seqinfo.ini")))

@@ -43,7 +43,7 @@ class Near(NamedTuple):
 
 
 def look(tree: Tree) -> Near:
-    """The first that there is; `files` are all such."""
+    """Return the first kind in that order that the source has, with all its files."""
     if packed := tree.files(ARCHIVES):
         return Near("packed", packed)
     if labels := [path for path in tree.files({".txt"}) if looks_like_labels(tree.head(path))]:

@@ -9,6 +9,7 @@ from pipeline.boxes import Box, Labelled
 from pipeline.errors import DataError
 from pipeline.formats.matching import Wanted, guess
 from pipeline.formats.paths import is_one_file
+from pipeline.formats.source import Source, source_of
 from pipeline.formats.splits import folder_split
 from pipeline.formats.text import read_text, show
 from pipeline.formats.tree import Tree
@@ -71,13 +72,18 @@ def _wanted(tree: Tree, annotation: Path, name: str) -> Wanted:
     return Wanted(name, homes, folder_split(tree.folder, annotation), annotation, is_stem=True)
 
 
-def one_each(
-    tree: Tree, texts: Collection[Path], boxes: Callable[[Path], tuple[Box, ...]], missing: Callable[[Path], Path]
-) -> list[Labelled]:
-    """The image of each text file, by its stem, and all images that none describes; in the order of their paths.
+def read_one_each(
+    folder: Path,
+    is_label: Callable[[Tree, Path], bool],
+    boxes: Callable[[Path], tuple[Box, ...]],
+    missing: Callable[[Path], Path],
+) -> Source:
+    """Read a source with one label file (.txt) per image, paired by stem.
 
-    `missing` is where the image of a text file ought to be. Raises DataError where two describe one image.
+    `missing` returns the expected path of an image that is not there. Raises DataError if two files label one image.
     """
+    tree = Tree(folder)
+    texts = [text for text in tree.files({".txt"}) if is_label(tree, text)]
     images = Images(tree)
     found: dict[Path, Path] = {}
     for text in texts:
@@ -95,7 +101,7 @@ def one_each(
 
     described = [Labelled(of, boxes(text), text, None, split(text) or split(of)) for of, text in text_of.items()]
     rest = [Labelled(image, (), None, None, split(image)) for image in images.all if image not in text_of]
-    return sorted([*described, *rest], key=lambda item: item.image)
+    return source_of(tree, sorted([*described, *rest], key=lambda item: item.image), None)
 
 
 def ends(name: str) -> list[str]:

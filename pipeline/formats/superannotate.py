@@ -1,6 +1,7 @@
-"""SuperAnnotate: `IMAGE.json` or `IMAGE___objects.json` an image, with `metadata` and `instances`.
+"""SuperAnnotate: one `IMAGE.json` or `IMAGE___objects.json` per image, with `metadata` and `instances`.
 
-An image that nobody began is not labelled. From SuperAnnotate's documentation, "Vector JSON".
+An image without instances whose status is NotStarted counts as unlabelled. From SuperAnnotate's documentation,
+"Vector JSON".
 """
 
 from __future__ import annotations

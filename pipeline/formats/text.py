@@ -33,6 +33,13 @@ def read_text(path: Path) -> str:
         raise DataError(f"{path}: not UTF-8 text ({error.reason}); write it again as UTF-8") from None
 
 
+def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield each line that is not blank, with its number from 1. Raises DataError if the file is not UTF-8."""
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        if line.strip():
+            yield number, line
+
+
 def head(path: Path) -> str:
     """The first 64 KiB of a file, readable whatever its encoding: enough to tell one JSON format from another.
 
@@ -83,10 +90,8 @@ def parse_xml(path: Path) -> Element:
     try:
         root = parse(path).getroot()
     except ParseError as error:
-        if target := link_as_text(path.read_bytes()[: LONGEST_LINK + 1]):
-            raise DataError(
-                f"{path}: holds the text of a link to {target!r}, as Git leaves it on Windows; put the file there"
-            ) from None
+        if link := link_as_text(path.read_bytes()[: LONGEST_LINK + 1]):
+            raise DataError(f"{path}: holds {link}; put the file there") from None
         raise DataError(f"{path}: not well-formed XML ({error}); write it again") from None
     except DefusedXmlException:
         raise DataError(

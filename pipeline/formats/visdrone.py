@@ -1,7 +1,7 @@
-"""VisDrone-DET: `annotations/STEM.txt`, a line an object, eight whole numbers with commas between them.
+"""VisDrone-DET: `annotations/STEM.txt`, one line per object, eight integers separated by commas.
 
-They are left, top, width, height, score, category, truncation and occlusion. Score 0 says that an object does not
-count, and category 0 that it is a region to be ignored. From the toolkit of the VisDrone challenge.
+They are left, top, width, height, score, category, truncation and occlusion. An object with score 0 does not count, and
+category 0 marks a region to ignore. From the toolkit of the VisDrone challenge.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.boxes import Box
-from pipeline.formats.pairing import one_each
+from pipeline.formats.pairing import read_one_each
 from pipeline.formats.shapes import corners
-from pipeline.formats.source import Source, damaged, source_of
-from pipeline.formats.text import numbers, read_text
+from pipeline.formats.source import Source, damaged
+from pipeline.formats.text import numbered_lines, numbers
 from pipeline.formats.tree import Tree, tree_of
 
 CLASSES = (
@@ -30,9 +30,7 @@ def recognises(folder: Path | Tree) -> bool:
 
 
 def read(folder: Path) -> Source:
-    tree = Tree(folder)
-    texts = [text for text in tree.files({".txt"}) if _is_label(tree, text)]
-    return source_of(tree, one_each(tree, texts, _boxes, _missing), None)
+    return read_one_each(folder, _is_label, _boxes, _missing)
 
 
 def _is_label(tree: Tree, text: Path) -> bool:
@@ -50,8 +48,7 @@ def _missing(text: Path) -> Path:
 
 
 def _boxes(text: Path) -> tuple[Box, ...]:
-    lines = enumerate(read_text(text).splitlines(), start=1)
-    return tuple(_box(line, f"line {number}") for number, line in lines if line.strip())
+    return tuple(_box(line, f"line {number}") for number, line in numbered_lines(text))
 
 
 def _words(line: str) -> list[str]:

@@ -1,7 +1,7 @@
-"""WIDER FACE: `wider_face_train_bbx_gt.txt`, for each image its path, the number of faces, and a line a face.
+"""WIDER FACE: `wider_face_train_bbx_gt.txt`, for each image its path, the number of faces, and one line per face.
 
-Such a line has left, top, width, height and six attributes, of which `invalid` 1 says that a face does not count. Below
-an image without faces stands one line of zeros. From the readme.txt of the set.
+A face has left, top, width, height and six attributes; one with `invalid` 1 does not count. An image without faces is
+followed by one line of zeros. From the readme.txt of the set.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pipeline.formats.matching import Described, Wanted, complete, has_image_suf
 from pipeline.formats.shapes import corners
 from pipeline.formats.source import Source, damaged
 from pipeline.formats.splits import folder_split, split_of
-from pipeline.formats.text import numbers, read_text, show
+from pipeline.formats.text import numbered_lines, numbers, show
 from pipeline.formats.tree import Tree, tree_of
 
 LABEL = "face"
@@ -48,8 +48,7 @@ def _looks_like_faces(head: str) -> bool:
 def _read_file(tree: Tree, path: Path) -> Iterator[Described]:
     split = split_of(path.stem) or folder_split(tree.folder, path)
     homes = [*([f"WIDER_{split}/images"] if split else []), *tree.homes(path)]
-    numbered = enumerate(read_text(path).splitlines(), start=1)
-    lines = [(number, line.strip()) for number, line in numbered if line.strip()]
+    lines = [(number, line.strip()) for number, line in numbered_lines(path)]
     starts = [index for index, (_, line) in enumerate(lines) if has_image_suffix(line)]
     for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
         (number, name), *rest = lines[start:end]

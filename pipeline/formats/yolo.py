@@ -15,7 +15,7 @@ from pipeline.formats import yolo_data
 from pipeline.formats.pairing import by_name
 from pipeline.formats.source import Source, damaged, source_of
 from pipeline.formats.splits import folder_split
-from pipeline.formats.text import read_text, upright_size
+from pipeline.formats.text import numbered_lines, upright_size
 from pipeline.formats.tree import Tree, tree_of
 from pipeline.run import SPLITS
 
@@ -117,7 +117,7 @@ def _swapped(parts: Sequence[str], old: str, new: str) -> list[str]:
 
 
 def _boxes(text: Path, image: Path, names: Sequence[str], point_numbers: int) -> tuple[Box, ...]:
-    lines = [(number, line) for number, line in enumerate(read_text(text).splitlines(), start=1) if line.strip()]
+    lines = list(numbered_lines(text))
     size = upright_size(image) if lines else None
     boxes = []
     for number, line in lines:

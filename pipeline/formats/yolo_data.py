@@ -79,13 +79,19 @@ def name_files(tree: Tree) -> list[Path]:
     return [path for path in everywhere if path.name in NAME_FILES or path.suffix == ".names"]
 
 
+def read_names(path: Path) -> tuple[str, ...]:
+    """Read a list of class names, one per line. Raises DataError for an empty line or a repeated name."""
+    names = tuple(map(str.strip, read_text(path).rstrip().splitlines()))
+    if not all(names) or len(set(names)) < len(names):
+        raise DataError(f"{path}: an empty line, or a class name twice; write one name per line")
+    return names
+
+
 def names_by_folder(tree: Tree) -> dict[Path, tuple[str, ...]]:
     """Darknet's lists, a name a line. Each tells of the label files in its folder and below, by its own numbers."""
     found: dict[Path, tuple[str, ...]] = {}
     for path in name_files(tree):
-        names = tuple(map(str.strip, read_text(path).rstrip().splitlines()))
-        if not all(names) or len(set(names)) < len(names):
-            raise DataError(f"{path}: an empty line, or a class name twice; write one name per line")
+        names = read_names(path)
         if found.setdefault(path.parent, names) != names:
             raise DataError(f"{path}: other class names than in the list beside it; keep one of them")
     if not found:

@@ -178,8 +178,8 @@ def _what(data: bytes, error: Exception) -> str:
         return "a video"
     text = " ".join(_ADDRESS.sub("the file", str(error)).split()) or type(error).__name__
     if "cannot identify" in text or isinstance(error, ImportError):  # of a plugin that some package promises
-        if target := link_as_text(data):
-            return f"the text of a link to {target!r}, as Git leaves it on Windows: put the image itself there"
+        if link := link_as_text(data):
+            return f"{link}: put the image itself there"
         return next(
             (what for start, what in _OTHERS.items() if data.startswith(start)), "no image format that is known"
         )

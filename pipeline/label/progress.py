@@ -18,7 +18,7 @@ from pipeline.metrics.matching import IOU_THRESHOLDS, greedy
 from pipeline.records import label as records
 from pipeline.records import label_rounds, metrics
 from pipeline.records.base import write_record
-from pipeline.records.label import Candidate
+from pipeline.records.label import Candidate, Next
 from pipeline.records.label_rounds import OnPool, Round, Rounds
 from pipeline.run import Run
 
@@ -31,9 +31,9 @@ def saved(run: Run) -> Labels:
     return {image.sha256: [(label.label, list(label.bbox)) for label in image.labels] for image in images}
 
 
-def record(run: Run, model: str, images: int, boxes: int, back: Labels, batch: int) -> list[Round]:
-    """Add the current figures to the rounds so far, before the next batch of so many images replaces the last one."""
-    rounds = label_rounds.read(run)
+def record(run: Run, batch: Next, images: int, boxes: int, back: Labels) -> list[Round]:
+    """Add the current figures to the rounds so far. Call it before `batch`, the next one, replaces the last one."""
+    rounds, model = label_rounds.read(run), batch["model"]["sha256"]
     before = _batch(run)
     labelled = [image for image in before if image["sha256"] in back]
     figure = metrics.read(run)["splits"].get("val") if _is_of_this_model(run, model) else None
@@ -45,7 +45,7 @@ def record(run: Run, model: str, images: int, boxes: int, back: Labels, batch: i
         "map50_95": figure["map50_95"] if figure else None,
         "interval": figure["intervals"]["map50_95"] if figure else None,
         "on_pool": on_pool([image for image in labelled if image["by"] == "random"], back),
-        "batch": batch,
+        "batch": len(batch["images"]),
         "gain": None,
     }
     if rounds and not labelled and (rounds[-1]["model"], rounds[-1]["images"]) == (model, images):

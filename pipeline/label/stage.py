@@ -51,8 +51,7 @@ def main(config: Label | None, source: Path, run: Run, seed: int, device: str, w
     finally:
         store.close()
     boxes = sum(len(dataset.label_file(path).read_text(encoding="utf-8").splitlines()) for path in images["train"])
-    known = (record["model"]["sha256"], len(images["train"]), boxes, progress.saved(run), len(record["images"]))
-    rounds = progress.record(run, *known)
+    rounds = progress.record(run, record, len(images["train"]), boxes, progress.saved(run))
     write_record(run.label_next, Next, record)
     picture = run.label / "sheet.jpg"
     sheet.write(picture, record["images"], names)

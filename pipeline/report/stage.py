@@ -102,7 +102,6 @@ def _environment() -> jinja2.Environment:
     environment.filters["figure"] = lambda value: "–" if value is None else f"{value:.3f}"
     environment.filters["signed"] = lambda value: "–" if value is None else f"{value:+.3f}".replace("-", "−")
     environment.filters["interval"] = lambda pair: "–" if pair is None else f"{pair[0]:.3f} to {pair[1]:.3f}"
-    environment.filters["counted"] = words.counted
     return environment
 
 

@@ -6,13 +6,17 @@ from pathlib import Path
 
 import jinja2
 
+from pipeline.report import words
+
 
 def environment(folder: Path) -> jinja2.Environment:
     """Return an environment for the templates in a folder."""
-    return jinja2.Environment(
+    made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.filters["counted"] = words.counted
+    return made

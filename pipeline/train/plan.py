@@ -31,7 +31,7 @@ class PhasePlan:
     `freeze` is the list that Ultralytics takes. With `by_step` the rate falls with every step, and the loss weighs both
     heads equally. `ema` is the span of the weights' moving average in epochs; None means Ultralytics' own. `l2_sp`
     pulls towards the weights in the file `source`. Without `cache` every epoch computes all layers; with it, the
-    augmentations in `without_effect` are not applied. Unless `is_validated`, not even the last epoch looks at val.
+    augmentations in `without_effect` are not applied. Unless `is_validated`, no epoch is validated, not even the last.
     """
 
     number: int  # from 1

@@ -85,14 +85,16 @@ def _known(model: Any, images: int, imgsz: int) -> tuple[float, float]:
     model.
     """
     file = environment.CACHE / "precision.json"
-    known = files.read_json(file) if file.is_file() else {}
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     key = f"{environment.device_name('cpu')}, {torch.get_num_threads()} threads, {trained} weights, {images} x {imgsz}"
-    if key not in known:
-        full = _pass_seconds(deepcopy(model), images, imgsz)
-        short = _pass_seconds(as_bfloat16(deepcopy(model)), images, imgsz)
-        known[key] = [round(full, 4), round(short, 4)]
-        files.write_json(file, known)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with files.waiting(file.parent):  # so that two trainings do not disturb each other's measurement
+        known = files.read_json(file) if file.is_file() else {}
+        if key not in known:
+            full = _pass_seconds(deepcopy(model), images, imgsz)
+            short = _pass_seconds(as_bfloat16(deepcopy(model)), images, imgsz)
+            known[key] = [round(full, 4), round(short, 4)]
+            files.write_json(file, known)
     full, short = known[key]
     return full, short
 

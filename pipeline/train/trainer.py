@@ -126,7 +126,7 @@ class PhaseTrainer(CpuTrainer):
             super().plot_training_labels()
 
     def validate(self) -> Any:
-        if not self.plan.is_validated:  # Ultralytics would look at the last epoch all the same
+        if not self.plan.is_validated:  # Ultralytics would still validate the last epoch
             return self.metrics, None
         self.validator.args.plots = self.args.plots and self.plan.every_plot
         return super().validate()

@@ -72,19 +72,23 @@ def _download(name: str) -> Path:
         raise WeightsError(f"{name}: not in {HOME} and not a model that Ultralytics offers{hint}; {ways_out}")
     if not _reachable():
         raise WeightsError(f"{name}: not in {HOME}, and {DOWNLOAD_HOST} cannot be reached to download it; {ways_out}")
-    partial = HOME / ".partial" / name  # its downloader takes the name from the path
-    try:
-        attempt_download_asset(partial)
-        _check_download(partial)
-        load(partial)
-        os.replace(partial, HOME / name)
-    except WeightsError:
-        raise
-    except Exception as error:  # whatever its downloader raises: urllib's, its own ConnectionError, curl's
-        first = " ".join(str(error).split())[:200].replace(";", ",")
-        raise WeightsError(f"{name}: download failed ({first}); {ways_out}") from None
-    finally:
-        shutil.rmtree(partial.parent, ignore_errors=True)
+    HOME.mkdir(parents=True, exist_ok=True)
+    with files.waiting(HOME):  # another process may download the same file
+        if (HOME / name).is_file():
+            return HOME / name
+        partial = HOME / ".partial" / name  # its downloader takes the name from the path
+        try:
+            attempt_download_asset(partial)
+            _check_download(partial)
+            load(partial)
+            os.replace(partial, HOME / name)
+        except WeightsError:
+            raise
+        except Exception as error:  # whatever its downloader raises: urllib's, its own ConnectionError, curl's
+            first = " ".join(str(error).split())[:200].replace(";", ",")
+            raise WeightsError(f"{name}: download failed ({first}); {ways_out}") from None
+        finally:
+            shutil.rmtree(partial.parent, ignore_errors=True)
     return HOME / name
 
 
@@ -145,7 +149,7 @@ def load(path: Path) -> tuple[Any, dict[str, Any]]:
 
 
 def load_any(path: Path) -> tuple[Any, dict[str, Any]]:
-    """Load a checkpoint of any task; the rest is as in `load`."""
+    """Load a checkpoint of any task, otherwise as `load` does."""
     from ultralytics.nn.tasks import SAFE_LOAD, load_checkpoint
 
     if not SAFE_LOAD:

@@ -1,6 +1,8 @@
-"""Make a detector of a segmentation, pose or oriented-box model: `python -m pipeline.upstream.detector FROM.pt NEW.pt`.
+"""Make a detector from a segmentation, pose or oriented-box model.
 
-Such a model is a detector of its family with one branch more, so the other tensors fit as they are.
+    python -m pipeline.upstream.detector FROM.pt NEW.pt
+
+Such a model is the detector of its family with one more branch in the head, so all other tensors fit.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from pipeline.upstream import checkpoints, environment, unfit
 
 
 def make(source: Path, target: Path) -> str:
-    """Write the detector as a checkpoint, and say how much of it is from `source`. Raises WeightsError.
+    """Write the detector as a checkpoint, and return a line about the tensors taken from `source`. Raises WeightsError.
 
     Tensors that do not fit are random, by a fixed seed. The classes are those of `source`.
     """

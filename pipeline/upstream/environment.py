@@ -30,7 +30,7 @@ def prepare() -> None:
     # Here it polls 5,000 times. With 1,000 a pass in bfloat16 took 0.23 s on two cores instead of 0.16, because such
     # short operations end before a sleeping thread is awake.
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
-    _bring_fonts(Path(os.environ["YOLO_CONFIG_DIR"]) / "Ultralytics")
+    bring_fonts(Path(os.environ["YOLO_CONFIG_DIR"]) / "Ultralytics")
 
     from ultralytics.utils import torch_utils
 
@@ -41,15 +41,16 @@ def prepare() -> None:
     torch_utils.torch.utils.deterministic.fill_uninitialized_memory = False
 
 
-def _bring_fonts(config: Path) -> None:
+def bring_fonts(config: Path) -> None:
     """Copy Matplotlib's font where Ultralytics expects Arial, so that it does not download one for its plots."""
     import matplotlib
 
     font = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-    for name in ("Arial.ttf", "Arial.Unicode.ttf"):
-        if not (config / name).exists():
-            config.mkdir(parents=True, exist_ok=True)
-            files.copy(font, config / name)
+    config.mkdir(parents=True, exist_ok=True)
+    with files.waiting(config):  # two first commands may start at once
+        for name in ("Arial.ttf", "Arial.Unicode.ttf"):
+            if not (config / name).exists():
+                files.copy(font, config / name)
 
 
 def torch_device(device: str) -> Any:

@@ -99,7 +99,7 @@ def _of_head(head: str, task: str, layers: dict[str, Any]) -> str | None:
 
 
 def family(model: Any) -> str | None:
-    """Return the name of the detector that a model is but for its head, such as `yolo26n`; None where it is none."""
+    """Return the name of the detector that equals the model up to the head, such as `yolo26n`; None if none does."""
     stem = _stem(type(model.model[-1]).__name__, getattr(model, "yaml", {}))
     return None if _of_channels(_channels(model)) else stem
 
