@@ -21,11 +21,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import yaml
+from PIL import Image
 
 from pipeline.errors import DataError
 
 # Image suffixes in a data set that `convert` writes; Ultralytics reads them all.
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+EXIF_ORIENTATION, SIDES_SWAPPED = 0x0112, range(5, 9)  # EXIF 2.3, 4.6.4
 # Suffixes that mark an image in a source; some are listed only to be refused by name.
 SOURCE_SUFFIXES = IMAGE_SUFFIXES | frozenset(
     {
@@ -217,3 +219,19 @@ class YoloDataset:
     @staticmethod
     def label_file(image: Path) -> Path:
         return image.parents[1].with_name("labels") / image.parent.name / f"{image.stem}.txt"
+
+    def labelled(self, image: Path) -> tuple[tuple[int, int], tuple[Box, ...]]:
+        """Return (width, height) of an image and its boxes, in its pixels. Raises OSError and DataError."""
+        size = image_size(image)
+        return size, read_labels(self.label_file(image), self.names, *size)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Return (width, height) of an image of a data set, upright."""
+    with Image.open(path) as image:
+        return image.size[::-1] if orientation(image) in SIDES_SWAPPED else image.size
+
+
+def orientation(image: Image.Image) -> int:
+    """Return how EXIF turns an open image of a data set: only JPEGs are turned there, as `convert` wrote the others."""
+    return int(image.getexif().get(EXIF_ORIENTATION, 1)) if image.format in ("JPEG", "MPO") else 1

@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from statistics import median
 
-from PIL import Image
-
-from pipeline.boxes import YoloDataset, read_labels
+from pipeline.boxes import YoloDataset
 
 CELL = 8  # pixels: one cell of the head's finest grid
 TOO_SMALL = CELL / 4  # pixels; below it trainings on whole images found nothing at all
@@ -22,10 +20,9 @@ def too_small(data: YoloDataset, split: str, imgsz: int, tile: int | None = None
     sides: dict[str, list[float]] = {name: [] for name in data.names}  # the shorter one of each object, in pixels
     scales = []
     for path in data.files(split):
-        with Image.open(path) as image:
-            size = image.size
+        size, boxes = data.labelled(path)
         scales.append(imgsz / min(max(size), tile or max(size)))
-        for box in read_labels(data.label_file(path), data.names, *size):
+        for box in boxes:
             sides[box.label].append(min(box.width, box.height) * scales[-1])
     small = {name: found for name, found in sides.items() if found and median(found) < TOO_SMALL}
     if not small:

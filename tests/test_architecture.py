@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "config_reference": {"config", "records"},
     "boxes": {"errors"},
     "pixels": {"errors"},
-    "image_files": {"walk"},
+    "image_files": {"boxes", "walk"},
     "database": {"errors", "files", "logs"},
     "walk": set(),
     "device": set(),

@@ -16,12 +16,11 @@ from conftest import ROOT, as_voc, as_yolo, read_coco, write_coco
 from PIL import Image
 from pycocotools.coco import COCO
 
-from pipeline import convert
-from pipeline.boxes import YoloDataset, read_labels
+from pipeline import convert, pixels
+from pipeline.boxes import EXIF_ORIENTATION, YoloDataset, image_size
 from pipeline.config.data import Convert
 from pipeline.errors import DataError
 from pipeline.files import read_json
-from pipeline.image_files.reading import EXIF_ORIENTATION
 from pipeline.run import Run
 
 
@@ -37,8 +36,7 @@ def labels(run: Run) -> dict[str, list[tuple[str, float, float, float, float]]]:
     found = {}
     for split in dataset.images:
         for path in dataset.files(split):
-            with Image.open(path) as image:
-                boxes = read_labels(dataset.label_file(path), dataset.names, *image.size)
+            _, boxes = dataset.labelled(path)
             found[path.stem] = [(box.label, box.xmin, box.ymin, box.xmax, box.ymax) for box in boxes]
     return found
 
@@ -200,40 +198,52 @@ def test_images_in_no_split_are_counted(tiles: Path, tmp_path: Path, run: Run) -
 # --- Pixels ---------------------------------------------------------------------------------------
 
 
-def test_a_rotated_photograph_is_turned_upright_and_its_boxes_stay(source: Path, run: Run) -> None:
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_boxes_are_those_of_the_photograph_as_exif_turns_it(source: Path, run: Run, suffix: str) -> None:
     """The label frame is the upright one, which is what labelling tools show and OpenCV decodes."""
     path = source / "images" / "train_0000.jpg"
     with Image.open(path) as image:
         upright = image.convert("RGB").resize((320, 200))
     exif = Image.Exif()
     exif[EXIF_ORIENTATION] = 6  # stored lying on its left side, to be turned clockwise
+    path.unlink()
+    path = path.with_suffix(suffix)
     upright.transpose(Image.Transpose.ROTATE_90).save(path, quality=95, exif=exif)
     data = read_coco(source, "train")
-    data["images"][0]["height"] = 200
+    data["images"][0] |= {"height": 200, "file_name": path.name}
     data["annotations"] = [a for a in data["annotations"] if a["image_id"] != data["images"][0]["id"]]
     data["annotations"].append(
         {"id": 999, "image_id": data["images"][0]["id"], "category_id": 1, "bbox": [200, 20, 50, 30]}
     )
     write_coco(source, "train", data)
     receipt = do(source, run)
-    assert receipt["rewritten"] == {"train_0000.jpg": "EXIF orientation 6: turned upright"}
-    with Image.open(run.dataset / "images" / "train" / "train_0000.jpg") as image:
-        assert image.size == (320, 200)
-        assert image.getexif().get(EXIF_ORIENTATION, 1) == 1
-        # JPEG at quality 95, twice: a few grey levels.
-        assert np.abs(np.asarray(image, float) - np.asarray(upright, float)).mean() < 4
+    written = run.dataset / "images" / "train" / path.name
+    if suffix == ".jpg":  # to encode it anew would change its pixels
+        assert receipt["rewritten"] == {} and written.samefile(path)
+    else:
+        assert receipt["rewritten"] == {path.name: "EXIF orientation 6: turned upright"}
+        with Image.open(written) as image:
+            assert image.getexif().get(EXIF_ORIENTATION, 1) == 1
+    assert image_size(written) == (320, 200)
+    seen = pixels.read(written)
+    # JPEG at quality 95: a few grey levels.
+    assert np.abs(seen[:, :, ::-1].astype(float) - np.asarray(upright, float)).mean() < 4
     assert labels(run)["train_0000"] == [("open", *map(pytest.approx, (200, 20, 250, 50)))]  # type: ignore[arg-type]
 
 
-def test_a_jpeg_without_end_marker_is_written_anew(source: Path, run: Run) -> None:
-    """Ultralytics would mend it in place, which through a hard link is the source."""
+@pytest.mark.parametrize("behind", [b"trailing bytes", b"\0\0", None])
+def test_a_jpeg_that_does_not_end_with_its_marker_keeps_its_pixels(
+    source: Path, run: Run, behind: bytes | None
+) -> None:
+    """Ultralytics would encode it anew. Telephones write data behind the marker; None: the marker is missing."""
     path = source / "images" / "train_0000.jpg"
-    path.write_bytes(path.read_bytes() + b"trailing bytes")
-    before = path.read_bytes()
+    before = path.read_bytes() + behind if behind else path.read_bytes()[:-2]
+    path.write_bytes(before)
     assert "train_0000.jpg" in do(source, run)["rewritten"]
     written = run.dataset / "images" / "train" / "train_0000.jpg"
     assert written.read_bytes().endswith(b"\xff\xd9")
     assert not written.samefile(path) and path.read_bytes() == before
+    assert np.array_equal(pixels.read(written), pixels.read(path))
     assert (run.dataset / "images" / "train" / "train_0001.jpg").samefile(source / "images" / "train_0001.jpg")
 
 

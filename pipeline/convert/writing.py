@@ -65,6 +65,8 @@ def write(
         split, target, checked = split_of[image.name], targets[image.name], image.checked
         if checked.rewrite == reading.OUT_OF_JSON:
             (folder / "images" / split / target).write_bytes(reading.read(image.item.image))
+        elif checked.rewrite == reading.NO_JPEG_END:
+            (folder / "images" / split / target).write_bytes(reading.read(image.item.image) + reading.JPEG_END)
         elif checked.rewrite:
             pixels = reading.upright(image.item.image, checked.orientation, bits if checked.peak else None)
             (folder / "images" / split / target).write_bytes(pixels)

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from pipeline.boxes import YoloDataset, read_labels
+from pipeline.boxes import YoloDataset
 from pipeline.device.runner import Found
 from pipeline.metrics import bootstrap
 from pipeline.metrics.iou import from_corners
@@ -20,9 +19,7 @@ def truth(dataset: YoloDataset, images: list[Path]) -> list[Found]:
     """Return the labels of each image in the form of detections with score 1, in pixels."""
     labelled = []
     for path in images:
-        with Image.open(path) as image:
-            width, height = image.size
-        boxes = read_labels(dataset.label_file(path), dataset.names, width, height)
+        _, boxes = dataset.labelled(path)
         corners = np.array([(box.xmin, box.ymin, box.xmax, box.ymax) for box in boxes], float).reshape(-1, 4)
         classes = np.array([dataset.names.index(box.label) for box in boxes], int)
         labelled.append(Found(corners, np.ones(len(boxes)), classes))

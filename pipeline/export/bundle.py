@@ -136,12 +136,13 @@ def _as_received(images: list[Path], received: Mapping[Path, Path], bits: int | 
     turned: list[bytes] = []
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
     for path in images:
-        if path not in received or (deep and turned):
-            continue
+        if deep and turned:
+            break
+        file = received.get(path, path)
         try:
-            with Image.open(received[path]) as opened:
+            with Image.open(file) as opened:
                 turn = opened.getexif().get(headers.EXIF_ORIENTATION, 1)
-            picture = cv2.imdecode(np.fromfile(received[path], np.uint8), flags)
+            picture = cv2.imdecode(np.fromfile(file, np.uint8), flags)
         except (OSError, ValueError, cv2.error):  # deleted since, or a format that only Pillow reads
             continue
         if picture is None:

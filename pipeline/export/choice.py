@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from pipeline.boxes import YoloDataset
+from pipeline.boxes import YoloDataset, orientation
 from pipeline.export.settings import DEFAULT
 from pipeline.records import receipt
 from pipeline.run import Run
 
-READ_DIFFERENTLY = ("EXIF", "16 bits")  # beginnings of the receipt's reasons for rewriting an image
+READ_DIFFERENTLY = ("EXIF", "16 bits")  # as the receipt's reasons for rewriting an image begin
 
 
 def images(dataset: YoloDataset, run: Run, number: int) -> list[Path]:
@@ -22,7 +23,7 @@ def images(dataset: YoloDataset, run: Run, number: int) -> list[Path]:
     than the default `max_det`. The bundle's self-test uses such images.
     """
     found = dataset.files("val")
-    chosen = {*spread(found, number), *_rewritten(run, found), *_crowd(dataset, found)}
+    chosen = {*spread(found, number), *_read_differently(run, found), *_crowd(dataset, found)}
     return [path for path in found if path in chosen]
 
 
@@ -33,11 +34,12 @@ def spread(found: list[Path], number: int) -> list[Path]:
     return [found[int(index)] for index in np.linspace(0, len(found) - 1, number)]
 
 
-def _rewritten(run: Run, found: list[Path]) -> Iterator[Path]:
+def _read_differently(run: Run, found: list[Path]) -> Iterator[Path]:
     reasons = receipt.read(run)["rewritten"] if run.receipt.is_file() else {}
-    seen = set()
+    seen = {"EXIF orientation 1"}
     for path in found:
-        reason = reasons.get(path.name, "")
+        with Image.open(path) as image:
+            reason = reasons.get(path.name, f"EXIF orientation {orientation(image)}")
         if reason.startswith(READ_DIFFERENTLY) and reason not in seen:
             seen.add(reason)
             yield path

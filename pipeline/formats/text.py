@@ -15,10 +15,10 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import parse
 from PIL import Image
 
+from pipeline.boxes import EXIF_ORIENTATION, SIDES_SWAPPED
 from pipeline.errors import DataError
 from pipeline.walk import LONGEST_LINK, link_as_text
 
-EXIF_ORIENTATION = 0x0112
 DELIMITERS = ",;\t"
 RAGGED = "\n"  # no column has this name
 _FIRST_TAG = re.compile(r"<([A-Za-z_][\w.:-]*)")
@@ -163,7 +163,7 @@ def upright_size(image: Path) -> tuple[int, int] | None:
                 return opened.size
             if opened.format == "TIFF":  # turned by Pillow itself
                 return opened.size
-            return opened.size if opened.getexif().get(EXIF_ORIENTATION, 1) not in range(5, 9) else opened.size[::-1]
+            return opened.size if opened.getexif().get(EXIF_ORIENTATION, 1) not in SIDES_SWAPPED else opened.size[::-1]
     except Exception:  # damage reaches Pillow in a dozen ways; whether it matters is for `convert` to say
         return None
 

@@ -14,8 +14,8 @@ import numpy as np
 import orjson
 from PIL import Image, ImageOps
 
+from pipeline.boxes import EXIF_ORIENTATION
 from pipeline.image_files.deep import (
-    EXIF_ORIENTATION,
     PLANES,
     SEPARATE,
     eight_bits,
@@ -28,7 +28,6 @@ from pipeline.walk import broken_link, folder_as_text, link_as_text
 
 MIN_SIDE = 10  # pixels; Ultralytics leaves out smaller images without counting them as lost
 FINGERPRINT_SIDE = 128  # a JPEG is decoded at 1/2, 1/4 or 1/8 while both of its sides stay above this
-JPEG_QUALITY = 95
 # Formats that stay as they are, by Pillow's names, with their suffixes. Whatever else decodes becomes PNG.
 SUFFIXES = {
     "JPEG": (".jpg", ".jpeg"),
@@ -38,7 +37,12 @@ SUFFIXES = {
     "TIFF": (".tif", ".tiff"),
     "WEBP": (".webp",),
 }
+# Their pixels would change if they were written anew. OpenCV and Pillow turn both as EXIF says, so links will do.
+LOSSY = ("JPEG", "MPO")
 OUT_OF_JSON = "taken out of its JSON"
+JPEG_END = b"\xff\xd9"
+# Telephones write data behind the marker, too. Ultralytics would encode such a file anew.
+NO_JPEG_END = "JPEG without its end marker at the end: the marker added, the pixels as they were"
 WIDTH, HEIGHT = 256, 257  # tags of TIFF 6.0
 PHOTOMETRIC, BLACK_IS_ZERO, RGB = 262, 1, 2  # a tag of TIFF 6.0, and the kinds that OpenCV reads as Pillow does
 # The first bytes of what people have under an image's name, and what to do about it.
@@ -118,7 +122,7 @@ def check(path: Path) -> Checked:
         return Checked("pixels are floating-point numbers; write it as an 8- or 16-bit image")
     size = stored if orientation < 5 else stored[::-1]
     rewrite = None
-    if orientation != 1:
+    if orientation != 1 and kind not in LOSSY:
         rewrite = f"EXIF orientation {orientation}: turned upright"
     elif deep:
         rewrite = "16 bits: brought to 8" if peak < 1 << 16 else "32 bits: brought to 8"
@@ -128,13 +132,12 @@ def check(path: Path) -> Checked:
         rewrite = f"{kind}: written as PNG"
     elif odd:
         rewrite = f"{odd}: written anew"
-    elif kind == "JPEG" and not data.rstrip(b"\x00").endswith(b"\xff\xd9"):
-        # Ultralytics repairs such a file in place, and through a link that would be the source itself.
-        rewrite = "JPEG without an end marker: written anew"
+    elif kind == "JPEG" and not data.endswith(JPEG_END):
+        rewrite = NO_JPEG_END
     elif path.suffix == ".json":
         rewrite = OUT_OF_JSON
     digest = hashlib.sha256(data).hexdigest()
-    known = SUFFIXES.get(kind, (".png",))
+    known = SUFFIXES.get("PNG" if mode == "CMYK" and kind in LOSSY else kind, (".png",))
     suffix = path.suffix if path.suffix.lower() in known else known[0]
     return Checked(None, size, stored, orientation, digest, fingerprint(grey), rewrite, peak, suffix=suffix)
 
@@ -187,7 +190,7 @@ def _what(data: bytes, error: Exception) -> str:
 
 
 def upright(path: Path, orientation: int, bits: int | None) -> bytes:
-    """The image in its own format, or as PNG, with 8 bits a channel, RGB or grey, turned as EXIF says.
+    """The image in its own format, or as PNG, without loss: 8 bits a channel, RGB or grey, turned as EXIF says.
 
     `bits` is what the deep images of the whole source use, so that one factor serves them all and
     brightness stays comparable; None for an image of 8. In memory: Pillow does not notice a full disk.
@@ -196,15 +199,12 @@ def upright(path: Path, orientation: int, bits: int | None) -> bytes:
     data = read(path)
     with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as image:
         warnings.simplefilter("ignore")
-        kind = image.format if image.format in SUFFIXES else "PNG"
+        kind = image.format if image.format in SUFFIXES and image.format not in LOSSY else "PNG"
         if bits is not None:
             eight = eight_bits(values_of(image, data), bits, orientation)
         else:
-            plain = image.mode in ("L", "RGB") or (kind == "PNG" and image.format in SUFFIXES)
+            plain = image.mode in ("L", "RGB") or image.format == "PNG"
             eight = image.copy() if plain else image.convert("RGB")
         turned = ImageOps.exif_transpose(eight)
-        options: dict[str, Any] = {"quality": JPEG_QUALITY, "subsampling": 0} if kind in ("JPEG", "MPO") else {}
-        if kind == "WEBP":
-            options = {"lossless": True}
-        turned.save(encoded, "JPEG" if kind == "MPO" else kind, **options)
+        turned.save(encoded, kind, **({"lossless": True} if kind == "WEBP" else {}))
     return encoded.getvalue()

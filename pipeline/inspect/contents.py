@@ -10,9 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image
-
-from pipeline.boxes import YoloDataset, read_labels
+from pipeline.boxes import YoloDataset
 from pipeline.errors import DataError
 from pipeline.records import metrics as metrics_record
 from pipeline.records import predictions as split_records
@@ -147,11 +145,9 @@ def _splits(run: Run) -> list[str]:
 def _labelled(source: YoloDataset, split: str) -> Iterator[RunImage]:
     for path in source.files(split):
         try:
-            with Image.open(path) as image:
-                size = image.size
+            size, boxes = source.labelled(path)
         except OSError as error:
             raise DataError(f"{path}: cannot be read as an image ({error}); `make convert` again") from None
-        boxes = read_labels(source.label_file(path), source.names, *size)
         labels = [Label(box.label, (box.xmin, box.ymin, box.width, box.height)) for box in boxes]
         yield RunImage(split, path, size, labels)
 

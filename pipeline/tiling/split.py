@@ -9,10 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from pipeline import parallel
-from pipeline.boxes import Box, YoloDataset, read_labels
+from pipeline.boxes import Box, YoloDataset, image_size, read_labels
 from pipeline.config.tiles import Tiles
 from pipeline.errors import DataError
 from pipeline.records.base import write_record
@@ -44,8 +43,7 @@ class Labelled:
 
     @classmethod
     def read(cls, path: Path, names: Sequence[str]) -> Labelled:
-        with Image.open(path) as image:
-            size = image.size
+        size = image_size(path)
         boxes = read_labels(YoloDataset.label_file(path), names, *size)
         return cls(path, size, tuple(box.clipped(*size) for box in boxes))
 

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from pipeline import files, logs, pixels
-from pipeline.boxes import Box, YoloDataset, read_labels
+from pipeline.boxes import Box, YoloDataset, image_size
 from pipeline.config.judging import Validate
 from pipeline.device.runner import tiles
 from pipeline.device.runner.base import Found
@@ -39,16 +38,7 @@ class Predictions:
 
 def ground_truth(dataset: YoloDataset, images: list[Path]) -> GroundTruth:
     """Return the labels of a split of an earlier stage as a COCO data set."""
-
-    def boxes_of(path: Path) -> tuple[Box, ...]:
-        return read_labels(dataset.label_file(path), dataset.names, *_size(path))
-
-    return as_coco(dataset.names, ((path, boxes_of(path)) for path in images))
-
-
-def _size(path: Path) -> tuple[int, int]:
-    with Image.open(path) as image:
-        return image.size
+    return as_coco(dataset.names, ((path, dataset.labelled(path)[1]) for path in images))
 
 
 def as_coco(names: Sequence[str], labelled: Iterable[tuple[Path, tuple[Box, ...]]]) -> GroundTruth:
@@ -59,7 +49,7 @@ def as_coco(names: Sequence[str], labelled: Iterable[tuple[Path, tuple[Box, ...]
         "categories": [{"id": index, "name": name} for index, name in enumerate(names)],
     }
     for image_id, (path, boxes) in enumerate(labelled, start=1):
-        width, height = _size(path)
+        width, height = image_size(path)
         coco["images"].append({"id": image_id, "file_name": path.name, "width": width, "height": height})
         for box in boxes:
             coco["annotations"].append(
@@ -97,7 +87,7 @@ def predict(
     with logs.progress(description=description, total=len(images)) as bar:
         for first in range(0, len(images), together):
             batch = images[first : first + together]
-            if tiling and len(tiles.views(_size(batch[0])[::-1], tiling)) > 1:
+            if tiling and len(tiles.views(image_size(batch[0])[::-1], tiling)) > 1:
                 picture = pixels.read(batch[0])
                 found = predictor.through_views(model, picture, tiling, device, PREDICT_BATCH, **settings)
                 pairs = [(_in_columns(found[0]), _in_columns(found[1]))]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import struct
 
 EXIF_ORIENTATION = 0x0112
+BITS, PLANES, SEPARATE = 258, 284, 2  # tags of TIFF 6.0, and the kind of planes that decoders mix up with 16 bits
 PNG, PNG_BIT_DEPTH = b"\x89PNG\r\n\x1a\n", 24  # the latter a byte in the first chunk
 # JPEG markers: start of scan, end of image.
 START_OF_SCAN, END_OF_IMAGE = 0xDA, b"\xff\xd9"
@@ -35,21 +36,38 @@ def orientation(data: bytes) -> int:
         exif = _riff_chunk(data, b"EXIF")
     else:
         return 1
-    if exif[:6] == b"Exif\0\0":
-        exif = exif[6:]
-    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
+    turn = _tag(exif[6:] if exif[:6] == b"Exif\0\0" else exif, EXIF_ORIENTATION)
+    return turn if 1 <= turn <= 8 else 1
+
+
+def is_turned_avif(data: bytes) -> bool:
+    """Whether an AVIF is to be turned or mirrored (`irot` and `imir` of HEIF), which OpenCV does not do."""
+    head = data[: 1 << 12]
+    return data[4:12] in (b"ftypavif", b"ftypavis") and (b"irot" in head or b"imir" in head)
+
+
+def is_deep_in_planes(data: bytes) -> bool:
+    """Whether a TIFF has 16 bits in separate planes, which OpenCV and Pillow decode to noise."""
+    return _tag(data, PLANES) == SEPARATE and _tag(data, BITS) == 16
+
+
+def _tag(data: bytes, wanted: int) -> int:
+    """The first number under a tag of TIFF, or of EXIF, which has its form; 0 if there is none."""
+    order = {b"II": "<", b"MM": ">"}.get(data[:2])
     if order is None:
-        return 1
+        return 0
     try:
-        [directory] = struct.unpack_from(f"{order}I", exif, 4)
-        [entries] = struct.unpack_from(f"{order}H", exif, directory)
+        [directory] = struct.unpack_from(f"{order}I", data, 4)
+        [entries] = struct.unpack_from(f"{order}H", data, directory)
         for number in range(entries):
-            tag, _, _, value = struct.unpack_from(f"{order}HHIH", exif, directory + 2 + 12 * number)
-            if tag == EXIF_ORIENTATION:
-                return value if 1 <= value <= 8 else 1
+            at = directory + 2 + 12 * number
+            tag, _, count = struct.unpack_from(f"{order}HHI", data, at)
+            if tag == wanted:  # a number of 16 bits; two of them fit here, more are elsewhere
+                where = at + 8 if count <= 2 else struct.unpack_from(f"{order}I", data, at + 8)[0]
+                return int(struct.unpack_from(f"{order}H", data, where)[0])
     except struct.error:  # shorter than it says
         pass
-    return 1
+    return 0
 
 
 def _png_chunk(data: bytes, wanted: bytes) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .base import Found, Trouble, cv2
-from .headers import is_16_bit_png, is_cut_short, orientation
+from .headers import is_16_bit_png, is_cut_short, is_deep_in_planes, is_turned_avif, orientation
 
 COLOURS = ((60, 60, 235), (90, 200, 90), (255, 140, 0), (0, 200, 230), (200, 80, 200), (200, 200, 60))  # BGR
 HEIC = (b"ftypheic", b"ftypheix", b"ftypheim", b"ftypheis", b"ftyphevc", b"ftyphevx", b"ftypmif1", b"ftypmsf1")
@@ -30,6 +30,8 @@ def read_image(path: str | Path, bits: int | None = None) -> Any:
         raise Trouble(f"{path}: not an image: the file is empty")
     if is_cut_short(data):
         raise Trouble(f"{path}: not an image that is whole: the end of the file is missing")
+    if is_deep_in_planes(data):
+        raise Trouble(f"{path}: 16 bits in separate planes, which decoders mix up; save it as PNG")
     try:
         image = _by_opencv(data) if cv2 is not None else _by_pillow(data)
     except Trouble as error:
@@ -50,6 +52,8 @@ def read_image(path: str | Path, bits: int | None = None) -> Any:
 
 
 def _by_opencv(data: bytes) -> Any:
+    if is_turned_avif(data):
+        raise Trouble("an AVIF that is to be turned, which OpenCV does not do; save it as JPEG or PNG")
     turn = orientation(data)
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
     if turn == 1:

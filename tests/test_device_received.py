@@ -1,0 +1,113 @@
+"""What a device reads from a file as received: the pixels that training saw, or one line; never others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from test_convert_cases import drawing, pictures
+from test_formats_tools import RATIOS
+
+from pipeline import convert, pixels
+from pipeline.boxes import EXIF_ORIENTATION, YoloDataset
+from pipeline.config.data import Convert
+from pipeline.device.runner import Trouble, images, read_image
+from pipeline.files import read_json
+from pipeline.run import Run
+
+READERS = {"OpenCV": cv2, "Pillow": None}
+PLANES = "16 bits in separate planes, which decoders mix up"
+REFUSED = {
+    "OpenCV": {
+        "j.tga": "not an image that OpenCV can read",
+        "turned.avif": "an AVIF that is to be turned, which OpenCV does not do",
+    },
+    "Pillow": {"w_16.png": "16 bits in colour, which Pillow cannot read"},
+}
+# OpenCV rounds these two to RGB in another way than Pillow, by which convert writes them; mean grey levels.
+ROUNDED = {"r_cmyk.jpg": 1.5, "ycc.tif": 1.0}
+
+
+def turned(kind: str, turn: int, **options: Any) -> Callable[[Image.Image, Path], object]:
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = turn
+    return lambda picture, path: picture.save(path, kind, exif=exif, **options)
+
+
+def trailing(picture: Image.Image, path: Path) -> None:
+    picture.save(path, quality=95)
+    path.write_bytes(path.read_bytes() + b"SEFH trailer of a telephone")
+
+
+def as_mode(mode: str, **options: Any) -> Callable[[Image.Image, Path], object]:
+    return lambda picture, path: picture.convert(mode).save(path, **options)
+
+
+RECEIVED: dict[str, Callable[[Image.Image, Path], object]] = {
+    **{name: save for name, (save, _) in pictures().items()},
+    **{f"turned{turn}.jpg": turned("JPEG", turn, quality=90) for turn in range(2, 9)},
+    "turned.mpo": turned("MPO", 8, quality=90),
+    "turned.png": turned("PNG", 5),
+    "turned.webp": turned("WEBP", 6, quality=80),
+    "turned.tif": turned("TIFF", 7),
+    "turned.avif": turned("AVIF", 6, quality=80),
+    "trailing.jpg": trailing,
+    "grey.jpg": as_mode("L", quality=90),
+    "black.png": as_mode("1"),
+    "black.tif": as_mode("1"),
+    "alpha.png": as_mode("LA"),
+    "clear.png": as_mode("P", transparency=0),
+    "ycc.tif": as_mode("YCbCr"),
+}
+
+
+@pytest.fixture(scope="module")
+def copies(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[Path, Path], int]:
+    """The copy in the data set by file as received, and the bits of those that have 16."""
+    source = tmp_path_factory.mktemp("received")
+    for number, (name, save) in enumerate(RECEIVED.items()):
+        # In a folder of its own, so that stems may be equal.
+        path = source / str(number) / name
+        path.parent.mkdir()
+        save(drawing(number), path)
+    records = [{"id": n, "file_name": f"{n}/{name}"} for n, name in enumerate(RECEIVED)]
+    boxes = [{"id": n, "image_id": n, "category_id": 1, "bbox": [10, 10, 30, 40]} for n in range(len(records))]
+    coco = {"images": records, "annotations": boxes, "categories": [{"id": 1, "name": "cat"}]}
+    (source / "a.json").write_text(json.dumps(coco))
+    run = Run(tmp_path_factory.mktemp("runs") / "received")
+    convert.main(Convert.model_validate({"source": source, "split": RATIOS, "near_duplicates": False}), run, 0)
+    receipt = read_json(run.receipt)
+    dataset = YoloDataset.read(run.dataset / "data.yaml")
+    named = {f"{split}/{path.name}": path for split in dataset.images for path in dataset.files(split)}
+    assert len(named) == len(RECEIVED)
+    return {source / name: named[copy] for copy, name in receipt["sources"].items()}, receipt["bits"]
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_device_sees_what_training_saw(
+    copies: tuple[dict[Path, Path], int], reader: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "cv2", READERS[reader])
+    pairs, bits = copies
+    seen = {}
+    for received, copy in pairs.items():
+        try:
+            image = read_image(received, bits)
+        except Trouble as error:
+            assert str(error).startswith(f"{received}: ")
+            seen[received.name] = str(error)
+            continue
+        trained_on = pixels.read(copy)
+        assert image.shape == trained_on.shape, received
+        distance = np.abs(image.astype(int) - trained_on).mean()
+        assert distance <= (ROUNDED.get(received.name, 0) if reader == "OpenCV" else 0), received
+    lines = REFUSED[reader] | {name: PLANES for name in RECEIVED if name.startswith("y_planes16")}
+    assert set(seen) == set(lines)
+    for name, line in lines.items():
+        assert line in seen[name]
