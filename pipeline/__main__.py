@@ -51,10 +51,10 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
     except Exception as error:
         if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
-            return _fail(f"{error.filename or given.command}: {error.strerror}; {_way_out(error)}", log)
+            return _fail(f"{error.filename or _written(given)}: {error.strerror}; {_way_out(error)}", log)
         if isinstance(error, RuntimeError) and any(word in str(error) for word in FULL_DISK):
             full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            return _fail(f"{given.command}: {full.strerror}; {_way_out(full)}", log)
+            return _fail(f"{_written(given)}: {full.strerror}; {_way_out(full)}", log)
         if log and log.is_file():
             print(f"log: {log}", file=sys.stderr)
         raise
@@ -76,6 +76,12 @@ def _log(given: argparse.Namespace) -> Path | None:
     if given.command == "study":
         return Path("runs/studies", given.study.stem, "logs", "study.log")
     return Run.of(given.config).log("bench-export" if getattr(given, "bench", False) else given.command)
+
+
+def _written(given: argparse.Namespace) -> str:
+    """Return the folder that the command writes to, or the command's name if it has none of its own."""
+    config = getattr(given, "config", None)
+    return str(Run.of(config).root) if config else str(given.command)
 
 
 def _folder_hint(given: argparse.Namespace) -> str:

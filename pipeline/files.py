@@ -45,15 +45,22 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
-def write_bytes(path: Path, data: bytes | memoryview) -> None:
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path to write to; the file gets its name if the block ends without an error, else it goes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = aside(path)
     try:
         with naming(path):
-            partial.write_bytes(data)
-        os.replace(partial, path)
+            yield partial
+            os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes | memoryview) -> None:
+    with replacing(path) as partial:
+        partial.write_bytes(data)
 
 
 def read_edited(path: Path) -> str | None:
@@ -133,13 +140,8 @@ def sha256(path: Path) -> str:
 
 
 def copy(source: Path, target: Path) -> None:
-    partial = aside(target)
-    try:
-        with naming(target):
-            shutil.copyfile(source, partial)
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(target) as partial:
+        shutil.copyfile(source, partial)
 
 
 @contextmanager

@@ -30,7 +30,11 @@ TARGETS = {
     "validate": "metrics.json",
     "export": "export",
     "report": "report",
+    "rank": "rank.json",
+    "label": "label/next.json",
+    "inspect": "embeddings.npz",
 }
+OPTIONS = {"label": ["--no-app"], "inspect": ["--no-app"]}
 DISK = Path("runs")
 RUN = DISK / "tiny"
 
@@ -44,7 +48,7 @@ def attempt(stage: str) -> tuple[int, str]:
             with said.open("wb") as err, Path(os.devnull).open("wb") as out:
                 os.dup2(out.fileno(), 1)
                 os.dup2(err.fileno(), 2)
-            status = __main__.main([stage, "--config", "tiny.yaml"])
+            status = __main__.main([stage, "--config", "tiny.yaml", *OPTIONS.get(stage, [])])
         except BaseException:
             traceback.print_exc()
         finally:
@@ -92,7 +96,7 @@ def problems(attempt: dict[str, Any]) -> list[str]:
         lines = attempt["said"]
         if (
             len(lines) != 1
-            or not lines[0].startswith("error: ")
+            or not lines[0].startswith(f"error: {RUN}")
             or "No space left on device; free some" not in lines[0]
         ):
             found.append(f"{where}: says {lines}")

@@ -6,7 +6,6 @@ No other model is needed, so nothing is downloaded, and similarity is what the d
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -53,13 +52,8 @@ def of(images: Sequence[Path], model_file: Path, device: str, cache: Path) -> Ve
             # Ultralytics averages over height and width, and skips the rest of the model.
             rows += [vector.float().cpu().numpy() for vector in model.predict(inputs, embed=[last])]
     vectors = np.stack(rows) if rows else np.empty((0, 0), np.float32)
-    partial = files.aside(cache)
-    try:
-        with files.naming(cache), partial.open("wb") as file:
-            np.savez(file, vectors=vectors, made_from=np.array(made_from))
-        os.replace(partial, cache)
-    finally:
-        partial.unlink(missing_ok=True)
+    with files.replacing(cache) as partial, partial.open("wb") as file:
+        np.savez(file, vectors=vectors, made_from=np.array(made_from))
     return vectors
 
 

@@ -37,9 +37,7 @@ def write(path: Path, batch: Sequence[Candidate], names: Sequence[str]) -> None:
         pixels.write(tile, words, (6, SIDE + 12), (255, 255, 255))
         name = Path(candidate["path"]).name.encode("ascii", "replace").decode()
         pixels.write(tile, name[-52:], (6, SIDE + 32), (170, 170, 170), scale=0.38)
-    partial = files.aside(path)
-    partial.write_bytes(pixels.jpeg(sheet, QUALITY))
-    partial.replace(path)
+    files.write_bytes(path, pixels.jpeg(sheet, QUALITY))
 
 
 def _draw(image: pixels.Image, bbox: list[float], scale: float, index: int, sure: bool, score: float) -> None:

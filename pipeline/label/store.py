@@ -6,9 +6,12 @@ is only for speed: it is safe to delete, and a damaged one is replaced.
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,12 +43,26 @@ class File(NamedTuple):
 
 class Store:
     def __init__(self, path: Path) -> None:
+        self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
+        with self._writing():
+            try:
+                self._connect(path)
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError:
+                path.unlink()
+                self._connect(path)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Raise OSError where SQLite has an error of its own for a full disk."""
         try:
-            self._connect(path)
-        except sqlite3.DatabaseError:
-            path.unlink()
-            self._connect(path)
+            yield
+        except sqlite3.OperationalError as error:
+            if "full" not in str(error) and "disk I/O" not in str(error):
+                raise
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path)) from None
 
     def _connect(self, path: Path) -> None:
         self.database = sqlite3.connect(path)
@@ -64,12 +81,13 @@ class Store:
         if len(missing) >= parallel.FEWEST_ITEMS and workers not in (0, 1):
             parallel.start(preload=["pipeline.image_files.reading"])
         found = parallel.ordered(reading.check, [path for path, _ in missing], workers, description)
-        for number, ((_, state), checked) in enumerate(zip(missing, found, strict=True), start=1):
-            row = (state, checked.sha256, *checked.size, checked.fingerprint, checked.problem)
-            self.database.execute("insert or replace into files values (?, ?, ?, ?, ?, ?)", row)
-            if number % COMMIT_EVERY == 0:
-                self.database.commit()
-        self.database.commit()
+        with self._writing():
+            for number, ((_, state), checked) in enumerate(zip(missing, found, strict=True), start=1):
+                row = (state, checked.sha256, *checked.size, checked.fingerprint, checked.problem)
+                self.database.execute("insert or replace into files values (?, ?, ?, ?, ?, ?)", row)
+                if number % COMMIT_EVERY == 0:
+                    self.database.commit()
+            self.database.commit()
         rows = map(self._file, states)
         return [File(path, *row) for path, row in zip(paths, rows, strict=True) if row]
 
@@ -83,11 +101,12 @@ class Store:
     ) -> list[dict[str, Array]]:
         """Return the arrays of each key. `look` gets the indices of unknown keys and yields their arrays one by one."""
         missing = [index for index, key in enumerate(keys) if self._arrays(key) is None]
-        for index, arrays in look(missing) if missing else ():
-            packed = io.BytesIO()
-            np.savez(packed, **dict[str, Any](arrays))
-            self.database.execute("insert or replace into seen values (?, ?)", (keys[index], packed.getvalue()))
-            self.database.commit()
+        with self._writing():
+            for index, arrays in look(missing) if missing else ():
+                packed = io.BytesIO()
+                np.savez(packed, **dict[str, Any](arrays))
+                self.database.execute("insert or replace into seen values (?, ?)", (keys[index], packed.getvalue()))
+                self.database.commit()
         return [self._arrays(key) or {} for key in keys]
 
     def _arrays(self, key: str) -> dict[str, Array] | None:

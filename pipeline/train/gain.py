@@ -5,7 +5,6 @@ Both models are judged on the same resamples of the same images. Import this lat
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +32,7 @@ def keep(validator: KeepingValidator, path: Path) -> None:
     kept = validator.kept
     images = np.repeat(np.arange(len(kept["conf"])), [len(scores) for scores in kept["conf"]])
     labelled = np.repeat(np.arange(len(kept["target_cls"])), [len(labels) for labels in kept["target_cls"]])
-    partial = files.aside(path)
-    with partial.open("wb") as file:
+    with files.replacing(path) as partial, partial.open("wb") as file:
         np.savez_compressed(
             file,
             images=images,
@@ -45,7 +43,6 @@ def keep(validator: KeepingValidator, path: Path) -> None:
             labels=np.concatenate(kept["target_cls"]).astype(int),
             number=len(kept["conf"]),
         )
-    os.replace(partial, path)
 
 
 def _read(path: Path) -> list[ClassMatches]:

@@ -36,6 +36,5 @@ def draw(run: Run) -> None:
     axes.set(xlabel="epoch")
     axes.xaxis.get_major_locator().set_params(integer=True)
     target = run.train / "curves.png"
-    partial = files.aside(target)
-    figure.savefig(partial, dpi=110)
-    partial.replace(target)
+    with files.replacing(target) as partial:
+        figure.savefig(partial, dpi=110)

@@ -5,7 +5,6 @@ Only `stage` imports this, and late: it imports torch and Ultralytics.
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,14 +99,11 @@ def _settings(shared: Shared, plan: PhasePlan) -> dict[str, Any]:
 
 def _prove_and_save(folder: PhaseFolder) -> tuple[Any, Proof]:
     """Prove the best epoch's frozen tensors unchanged and write it as `model.pt`; return the model and the proof."""
-    partial = files.aside(folder.model)
     try:
-        strip_optimizer(folder.best_epoch, s=str(partial))
-        saved, _ = checkpoints.load(partial)
-        proof = freeze.prove(files.read_json(folder.digests), saved)
-        os.replace(partial, folder.model)
+        with files.replacing(folder.model) as partial:
+            strip_optimizer(folder.best_epoch, s=str(partial))
+            saved, _ = checkpoints.load(partial)
+            proof = freeze.prove(files.read_json(folder.digests), saved)
     except PipelineError as error:
         raise PipelineError(f"{folder.model}: {error}") from None
-    finally:
-        partial.unlink(missing_ok=True)
     return saved, proof

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import shutil
 from importlib.metadata import version
 from pathlib import Path
@@ -120,18 +119,16 @@ def _compute(
     dataset: FixedDataset, model: Any, cut: int, batches: list[list[int]], file: Path, description: str
 ) -> None:
     """Compute the features of all images and write them to `file`."""
-    partial = files.aside(file)
-    try:
-        with partial.open("wb") as out, logs.progress(description=description, total=len(dataset)) as bar:
-            for batch in batches:
-                arrays = [
-                    np.ascontiguousarray(tensor.astype(features.DTYPE))
-                    for tensor in _forward(dataset, model, cut, batch)
-                ]
-                for place in range(len(batch)):
-                    for array in arrays:
-                        out.write(array[place].data)
-                bar.update(len(batch))
-        os.replace(partial, file)
-    finally:
-        partial.unlink(missing_ok=True)
+    with (
+        files.replacing(file) as partial,
+        partial.open("wb") as out,
+        logs.progress(description=description, total=len(dataset)) as bar,
+    ):
+        for batch in batches:
+            arrays = [
+                np.ascontiguousarray(tensor.astype(features.DTYPE)) for tensor in _forward(dataset, model, cut, batch)
+            ]
+            for place in range(len(batch)):
+                for array in arrays:
+                    out.write(array[place].data)
+            bar.update(len(batch))

@@ -7,7 +7,6 @@ Such a model is the detector of its family with one more branch in the head, so 
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -39,12 +38,8 @@ def make(source: Path, target: Path) -> str:
     detector.names = model.names
     yolo = YOLO(f"{family}.yaml", task="detect")
     yolo.model = detector
-    partial = files.aside(target)
-    try:
+    with files.replacing(target) as partial:
         yolo.save(partial)
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
     rest = len(wanted) - len(fits)
     return f"{len(fits)} of {len(wanted)} tensors of {family} are those of {source}" + (
         f", {rest} random -> {target}" if rest else f" -> {target}"

@@ -114,10 +114,9 @@ def _publish(checkpoint: Path) -> None:
     model.args = arguments
     kept = {key: content[key] for key in ("date", "version", "license", "docs")}
     TARGET.parent.mkdir(parents=True, exist_ok=True)
-    partial = files.aside(TARGET)
-    torch.save({**kept, "epoch": -1, "model": model.half(), "train_args": arguments}, partial)
-    checkpoints.load(partial)
-    partial.replace(TARGET)
+    with files.replacing(TARGET) as partial:
+        torch.save({**kept, "epoch": -1, "model": model.half(), "train_args": arguments}, partial)
+        checkpoints.load(partial)
 
 
 def _readme(seed: int, epochs: int, hours: float, fitness: float, digest: str, device: str) -> str:
