@@ -48,8 +48,7 @@ IMGSZ = 192
 ABOUT = """
 *Gate*: boxes, and the largest distances of the export's own comparison. For each kind of image: boxes of the bundle, in
 a process of its own on the files as received, against those that `validate` wrote; how many of them are lost, invented
-or of another class; the largest distances. The bundle rounds to 0.01 px and 0.00001. Turned images are JPEG: convert
-writes them upright, encoded anew, so what was validated differs there by JPEG's own loss.
+or of another class; the largest distances. The bundle rounds to 0.01 px and 0.00001.
 """
 
 

@@ -110,4 +110,4 @@ def test_what_pytorch_says_of_a_full_disk_is_one_line(
             continue
         assert __main__.main(["convert", "--config", "tiny.yaml"]) == code
         [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
-        assert line.startswith("error: convert: No space left on device; free some disk space")
+        assert line.startswith(f"error: {Path('runs/tiny')}: No space left on device; free some disk space")

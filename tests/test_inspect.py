@@ -474,12 +474,12 @@ def test_saving_twice_and_after_a_new_build(validated: Run) -> None:
     dataset, path = tagged_and_saved(validated)
     text = path.read_text()
     said = inspect.save_fixes(validated)
-    assert said == f"nothing new to save: 4 fixes are tagged, 4 are in {path}" and path.read_text() == text
+    assert said == f"nothing new to save: 4 fixes tagged, 4 in {path}" and path.read_text() == text
     # Anew, without the tags: what was saved stays, and more is added to it.
     dataset = build(validated, Inspect(confident=0.5))
     assert tags.unsaved(dataset) == 0
     in_test(dataset).skip(1).limit(1).tag_samples("drop")
-    assert inspect.save_fixes(validated).startswith("1 fixes -> ")
+    assert inspect.save_fixes(validated).startswith("1 fix -> ")
     saved = fixes.load(path)
     assert len(saved) == 5 and saved.images[names_of(validated)[1]] == "drop"
 
@@ -497,7 +497,9 @@ def test_a_fix_struck_from_the_file_stays_struck(validated: Run) -> None:
 def test_unsaved_tags_are_not_thrown_away(validated: Run) -> None:
     dataset = build(validated)
     tag_all(dataset)
-    with pytest.raises(PipelineError, match=r"is outdated, but 4 fixes tagged in it are not saved; run `python"):
+    with pytest.raises(
+        PipelineError, match=r"is outdated, but it has 4 fixes that you tagged and did not save; run `python"
+    ):
         build(validated, Inspect(confident=0.5))
     assert build(validated).match_tags("drop").count() == 1  # where nothing changed, there they are
     inspect.save_fixes(validated)
@@ -511,7 +513,7 @@ def test_tags_that_mean_nothing_are_told(validated: Run) -> None:
     dataset.match_tags("test").limit(1).tag_samples("missing")
     assert tags.unsaved(dataset) == 0
     said = inspect.save_fixes(validated)
-    assert said.startswith("nothing new to save: 0 fixes are tagged")
+    assert said.startswith("nothing new to save: 0 fixes tagged")
     assert "ignored misplaced tags: missing, wrong (`wrong` is for labels of ground_truth" in said
     assert not fixes.file_of(validated).exists()
 

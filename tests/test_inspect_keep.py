@@ -45,7 +45,7 @@ def test_corrections_are_saved_after_the_project_was_moved(
     moved.root.parent.mkdir(parents=True)
     validated.root.rename(moved.root)
     monkeypatch.chdir(tmp_path / "elsewhere")
-    with pytest.raises(Exception, match="2 fixes tagged in it are not saved"):
+    with pytest.raises(Exception, match="it has 2 fixes that you tagged and did not save"):
         build(moved)
     assert inspect.save_fixes(moved).startswith("2 fixes -> ")
     saved = fixes.load(fixes.file_of(moved))

@@ -44,7 +44,7 @@ def main(config: Inspect, run: Run, device: str = "", port: int | None = None, a
         app.serve(dataset, port, "inspect", summary, answers)
         dataset.reload()
         if count := tags.unsaved(dataset):
-            summary += f"; {count} tagged fixes are not saved yet; `{SAVE_FIXES}` writes them"
+            summary += f"; {tags.counted(count)} not saved yet; `{SAVE_FIXES}` writes them"
     return summary
 
 
@@ -73,8 +73,9 @@ def _up_to_date(config: Inspect, run: Run, against: Run | None, images: list[Run
             return dataset
         if count := tags.unsaved(dataset):
             raise PipelineError(
-                f"FiftyOne's data set {run.name!r}, of {dataset.info[RUN]}, is outdated, but {count} fixes tagged in "
-                f"it are not saved; run `{SAVE_FIXES}`, then delete the lines that you do not want"
+                f"FiftyOne's data set {run.name!r}, of {dataset.info[RUN]}, is outdated, but it has "
+                f"{tags.counted(count)} that you tagged and did not save; run `{SAVE_FIXES}`, then delete the lines "
+                "that you do not want"
             )
     return _build(config, run, against, images, vectors, made_from)
 

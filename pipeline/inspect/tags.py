@@ -40,17 +40,21 @@ def save(run: Run) -> str:
     new = tagged if not path.is_file() else _without(tagged, _saved(dataset))
     ignored = f"; {astray}" if astray else ""
     if not len(new):
-        return f"nothing new to save: {len(tagged)} fixes are tagged, {len(earlier)} are in {path}{ignored}"
+        return f"nothing new to save: {counted(len(tagged))} tagged, {len(earlier)} in {path}{ignored}"
     fixes.save(path, fixes.merge(fixes.in_full(earlier, _paths(dataset)), new))
     dataset.info[SAVED] = tagged.model_dump(mode="json", by_alias=True)
     dataset.save()
-    return f"{len(new)} fixes -> {path}; review them, then run `make` to apply them{ignored}"
+    return f"{counted(len(new))} -> {path}; review them, then run `make` to apply them{ignored}"
 
 
 def _of_its_images(tagged: Fixes, run: Run) -> bool:
     """Return whether all fixes are of images of the run, whose project was then moved, renamed or copied."""
     named = {*tagged.images, *(box.image for box in tagged.boxes)}
     return bool(named) and run.receipt.is_file() and named <= set(receipt.read(run)["sources"].values())
+
+
+def counted(number: int) -> str:
+    return "1 fix" if number == 1 else f"{number} fixes"
 
 
 def unsaved(dataset: Any) -> int:
