@@ -30,8 +30,8 @@ from pipeline.upstream import environment
 from pipeline.validate import error_types, operating_point, reconcile
 
 REPEATS = 5
-Found = list[dict[str, Any]]
-Drawn = tuple[dict[str, Any], Found]
+Predictions = list[dict[str, Any]]
+Drawn = tuple[dict[str, Any], Predictions]
 
 
 def drawn(images: int, classes: int, invented: int) -> Drawn:
@@ -41,7 +41,7 @@ def drawn(images: int, classes: int, invented: int) -> Drawn:
         "annotations": [],
         "categories": [{"id": i, "name": str(i)} for i in range(classes)],
     }
-    predictions: Found = []
+    predictions: Predictions = []
 
     def predicted(image: int, category: int, bbox: Any, score: float) -> None:
         predictions.append({"image_id": image, "category_id": category, "bbox": list(map(float, bbox)), "score": score})
@@ -70,7 +70,7 @@ def drawn(images: int, classes: int, invented: int) -> Drawn:
     return truth, predictions
 
 
-def pycocotools(truth: dict[str, Any], predictions: Found) -> dict[str, float]:
+def pycocotools(truth: dict[str, Any], predictions: Predictions) -> dict[str, float]:
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO()
         coco.dataset = {"info": {}, **truth}
@@ -173,7 +173,7 @@ def main() -> None:
     tables(truth, found, found)
 
 
-def heading(truth: dict[str, Any], predictions: Found, classes: int) -> str:
+def heading(truth: dict[str, Any], predictions: Predictions, classes: int) -> str:
     images, objects = len(truth["images"]), len(truth["annotations"])
     return (
         f"| {images:,} images, {objects:,} objects, {len(predictions):,} predictions, {classes} classes | |\n|---|---|"

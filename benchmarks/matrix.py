@@ -31,7 +31,7 @@ from pipeline.boxes import YoloDataset
 from pipeline.config.data import Convert
 from pipeline.config.export import Export
 from pipeline.config.judging import Validate
-from pipeline.device.runner import Found
+from pipeline.device.runner import Detections
 from pipeline.errors import PipelineError
 from pipeline.export import bundle
 from pipeline.export.parity import compare
@@ -88,10 +88,12 @@ def model(family: str, images: list[Path], path: Path) -> None:
     yolo.save(path)
 
 
-def found(records: list[dict[str, Any]]) -> Found:
+def found(records: list[dict[str, Any]]) -> Detections:
     corners = np.array([one["bbox"] for one in records], float).reshape(-1, 4)
     corners[:, 2:] += corners[:, :2]
-    return Found(corners, np.array([one["score"] for one in records]), np.array([one["class"] for one in records], int))
+    return Detections(
+        corners, np.array([one["score"] for one in records]), np.array([one["class"] for one in records], int)
+    )
 
 
 def cells(run: Run, folder: Path, setting: dict[str, Any]) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 Truth = dict[str, Any]
-Found = list[dict[str, Any]]
+Predictions = list[dict[str, Any]]
 Bbox = tuple[float, float, float, float]
 
 # pycocotools' stats in its order.
@@ -40,7 +40,7 @@ def seen(image_id: int, name: str, bbox: Bbox, score: float, names: str = "ab") 
     return {"image_id": image_id, "category_id": names.index(name), "bbox": list(bbox), "score": score}
 
 
-def noisy(seed: int, images: int = 25, classes: int = 3) -> tuple[Truth, Found]:
+def noisy(seed: int, images: int = 25, classes: int = 3) -> tuple[Truth, Predictions]:
     """Objects of all sizes and predictions that are right, shifted, of another class, doubled, invented or missing."""
     rng = np.random.default_rng(seed)
     truth = scene(*[[] for _ in range(images)], names="abcdefgh"[:classes])
@@ -66,12 +66,12 @@ def noisy(seed: int, images: int = 25, classes: int = 3) -> tuple[Truth, Found]:
     return truth, predictions
 
 
-def by_pycocotools(truth: Truth, predictions: Found, category: int | None = None) -> dict[str, float]:
+def by_pycocotools(truth: Truth, predictions: Predictions, category: int | None = None) -> dict[str, float]:
     evaluator = _evaluated(truth, predictions, category)
     return dict(zip(STATS, evaluator.stats.tolist(), strict=False))
 
 
-def matches_by_pycocotools(truth: Truth, predictions: Found) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
+def matches_by_pycocotools(truth: Truth, predictions: Predictions) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
     """Per class the scores of its predictions, and whether each found an object at IoU 0.5."""
     evaluator = _evaluated(truth, predictions, None)
     every, most = evaluator.params.areaRng[0], evaluator.params.maxDets[-1]
@@ -87,7 +87,7 @@ def matches_by_pycocotools(truth: Truth, predictions: Found) -> dict[str, tuple[
     return matches
 
 
-def _evaluated(truth: Truth, predictions: Found, category: int | None) -> COCOeval:
+def _evaluated(truth: Truth, predictions: Predictions, category: int | None) -> COCOeval:
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO()
         coco.dataset = {"info": {}, **truth}

@@ -327,7 +327,7 @@ def odd_sources(device: Device, rng: random.Random) -> str:
     named = done.stderr.decode()
     assert b"secret" not in done.stderr
     assert (
-        f"{folder}: passed over 2 files that run.py cannot read (.heic 1, .txt 1) and 1 folder, not entered unless named"
+        f"{folder}: skipped 2 files that run.py cannot read (.heic 1, .txt 1) and 1 folder, not entered unless named"
         in named
     )
     assert f"{folder}/gone.png: No such file" in named

@@ -493,7 +493,7 @@ def test_deep_values_keep_their_order(source: Path, run: Run) -> None:
 WHAT: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "the file is empty"),
     "zeros": (b"\0" * 500, "nothing but zeros"),
-    "HEIC": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"x" * 50, "HEIC, as telephones write it: save it as JPEG"),
+    "HEIC": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"x" * 50, "HEIC, a format of telephones: save it as JPEG"),
     "LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "run `git lfs pull`"),
     "a page": (b"<!DOCTYPE html><html>404</html>", "a web page"),
     "a video": (b"\0\0\0\x18ftypisom" + b"x" * 50, "a video"),
@@ -746,7 +746,7 @@ def test_cocos_own_folder(source: Path, run: Run) -> None:
     assert receipt["boxes"]["kept"] == 6 and written(run) == TRUTH
     assert len(receipt["notes"]) == 5
     assert (
-        "annotations/person_keypoints_val2017.json: passed over, instances_val2017.json describes the same images"
+        "annotations/person_keypoints_val2017.json: skipped, instances_val2017.json describes the same images"
         in receipt["notes"]
     )
 

@@ -17,7 +17,7 @@ from test_formats_tools import RATIOS
 from pipeline import convert, pixels
 from pipeline.boxes import EXIF_ORIENTATION, YoloDataset
 from pipeline.config.data import Convert
-from pipeline.device.runner import Trouble, images, read_image
+from pipeline.device.runner import RunnerError, images, read_image
 from pipeline.files import read_json
 from pipeline.run import Run
 
@@ -99,7 +99,7 @@ def test_a_device_sees_what_training_saw(
     for received, copy in pairs.items():
         try:
             image = read_image(received, bits)
-        except Trouble as error:
+        except RunnerError as error:
             assert str(error).startswith(f"{received}: ")
             seen[received.name] = str(error)
             continue

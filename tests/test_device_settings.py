@@ -26,7 +26,7 @@ from pipeline.config.experiment import Config
 from pipeline.config.export import Export
 from pipeline.config.judging import Validate
 from pipeline.device import runner
-from pipeline.device.runner import Trouble, headers, images, selftest
+from pipeline.device.runner import RunnerError, headers, images, selftest
 from pipeline.errors import DataError
 from pipeline.export import bundle
 from pipeline.export import settings as export_settings
@@ -104,7 +104,7 @@ def test_pillow_alone_reads_grey_of_sixteen_bits_or_says_that_it_cannot(
     expected = runner.read_image(tmp_path / "grey.png", 12)
     monkeypatch.setattr(images, "cv2", None)
     assert (runner.read_image(tmp_path / "grey.png", 12) == expected).all()
-    with pytest.raises(Trouble, match=r"colour\.png: 16 bits in colour, which Pillow cannot read"):
+    with pytest.raises(RunnerError, match=r"colour\.png: 16 bits in colour, which Pillow cannot read"):
         runner.read_image(tmp_path / "colour.png", 12)
 
 
@@ -186,7 +186,7 @@ def test_boxes_without_area_are_none_and_suppress_none() -> None:
 def test_names_that_fonts_lack_are_drawn_by_number(name: str, reader: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if reader == "Pillow":
         monkeypatch.setattr(images, "cv2", None)
-    found = runner.Found(np.array([[20.0, 20, 40, 40]]), np.array([0.9]), np.array([1]))
+    found = runner.Detections(np.array([[20.0, 20, 40, 40]]), np.array([0.9]), np.array([1]))
     by_number = images.draw(np.zeros((64, 64, 3), np.uint8), found, ["x", "#1"])
     assert (images.draw(np.zeros((64, 64, 3), np.uint8), found, ["x", name]) == by_number).all()
     assert (images.draw(np.zeros((64, 64, 3), np.uint8), found, ["x", "y"]) != by_number).any()
@@ -290,7 +290,7 @@ def test_golden_images_are_as_received(tmp_path: Path) -> None:
     assert check(runner.Model(unpacked, spec, 1), unpacked)[0] == 20
     for bits, said in ((16, r"selftest FAILED: golden/4\.png"), (None, r"4\.png: 16 bits, and the model was trained")):
         spec["input"]["bits"] = bits
-        with pytest.raises(Trouble, match=said):
+        with pytest.raises(RunnerError, match=said):
             check(runner.Model(unpacked, spec, 1), unpacked)
 
 

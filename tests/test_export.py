@@ -21,7 +21,7 @@ from pipeline import export
 from pipeline.boxes import YoloDataset
 from pipeline.config.export import Export, Limits8, Limits16, Limits32
 from pipeline.device import runner
-from pipeline.device.runner import Found
+from pipeline.device.runner import Detections
 from pipeline.device.runner.letterbox import to_original
 from pipeline.errors import DataError, ExportError
 from pipeline.export import ap, bundle, make, targets
@@ -247,9 +247,9 @@ def several_at_once_are_each_as_if_alone(run: Run, entry: dict[str, Any]) -> Non
     spec["thresholds"] = dict.fromkeys(spec["thresholds"], CONF)
     alone = runner.Model(run.export, spec, 1)
     images = [str(path) for path in YoloDataset.read(run.dataset / "data.yaml").files("train")]
-    crew = runner.Crew(run.export, spec, images, 2)
-    assert crew.size == 2
-    for path, (name, _, picture, found) in zip(images, crew.each(), strict=True):
+    workers = runner.Workers(run.export, spec, images, 2)
+    assert workers.size == 2
+    for path, (name, _, picture, found) in zip(images, workers.each(), strict=True):
         expected = alone.detect(runner.read_image(Path(path)))
         assert name == path and picture.shape == runner.read_image(Path(path)).shape
         np.testing.assert_array_equal(found.classes, expected.classes)
@@ -557,9 +557,9 @@ def test_bench_writes_a_row_per_artefact_and_thread(
 # --- The comparison itself ----------------------------------------------------------------------------
 
 
-def found(*rows: tuple[float, float, float, float, float, int]) -> Found:
+def found(*rows: tuple[float, float, float, float, float, int]) -> Detections:
     table = np.array(rows, float).reshape(-1, 6)
-    return Found(table[:, :4], table[:, 4], table[:, 5].astype(int))
+    return Detections(table[:, :4], table[:, 4], table[:, 5].astype(int))
 
 
 ONE = (10.0, 10.0, 50.0, 50.0, 0.9, 0)
@@ -582,7 +582,7 @@ def test_equal_detections_in_another_order() -> None:
         (found(ONE, (100, 100, 150, 150, 0.61, 1)), "scores up to 0.01 apart, 0.001 allowed"),
     ],
 )
-def test_each_kind_of_difference_is_told(theirs: Found, said: str) -> None:
+def test_each_kind_of_difference_is_told(theirs: Detections, said: str) -> None:
     same = found(ONE)
     parity = compare([same, found(ONE, TWO)], [same, theirs], 0.25, ["first", "second"])
     assert parity.breaches(Limits32()) == [said]
@@ -625,21 +625,21 @@ def test_nothing_found_proves_nothing() -> None:
 # --- Average precision --------------------------------------------------------------------------------
 
 
-def scene(random: np.random.Generator, images: int, noise: float) -> tuple[list[Found], list[Found]]:
+def scene(random: np.random.Generator, images: int, noise: float) -> tuple[list[Detections], list[Detections]]:
     """Labels and detections: some found more or less well, some missed, some invented, some of another class."""
     labelled, seen = [], []
     for _ in range(images):
         corners = random.uniform(0, 300, (random.integers(0, 6), 2))
         corners = np.concatenate([corners, corners + random.uniform(20, 120, corners.shape)], axis=1)
         classes = random.integers(0, 3, len(corners))
-        labelled.append(Found(corners, np.ones(len(corners)), classes))
+        labelled.append(Detections(corners, np.ones(len(corners)), classes))
         there = random.random(len(corners)) < 0.8
         moved = corners[there] + random.normal(0, noise, corners[there].shape)
         others = random.uniform(0, 300, (3, 2))
         moved = np.concatenate([moved, np.concatenate([others, others + 60], axis=1)])
         kinds = np.concatenate([classes[there], random.integers(0, 3, 3)])
         scores = random.uniform(0.01, 1, len(moved)).round(2)  # equal scores happen
-        seen.append(Found(moved, scores, kinds))
+        seen.append(Detections(moved, scores, kinds))
     return labelled, seen
 
 
@@ -654,7 +654,7 @@ def test_average_precision_is_coco_s() -> None:
     labelled, seen = scene(np.random.default_rng(5), 40, 4.0)
     ours = ap.figures(ap.match(labelled, seen, 3), ["a", "b", "c"])
 
-    def records(sides: list[Found]) -> list[dict[str, Any]]:
+    def records(sides: list[Detections]) -> list[dict[str, Any]]:
         return [
             {"id": 0, "image_id": image, "category_id": int(kind), "iscrowd": 0, "score": float(score),
              "bbox": [*box[:2], *(box[2:] - box[:2])], "area": float(np.prod(box[2:] - box[:2]))}

@@ -15,7 +15,7 @@ from onnx import numpy_helper
 
 from pipeline import export
 from pipeline.config.export import Export, Limits8, Limits16, Limits32
-from pipeline.device.runner import Found
+from pipeline.device.runner import Detections
 from pipeline.errors import ExportError
 from pipeline.export import alone, ap, bundle, gate, targets
 from pipeline.files import read_json
@@ -126,9 +126,9 @@ def test_the_interval_decides_what_a_loss_is(
 def test_one_unlucky_image_of_eight_is_no_loss_and_all_of_them_are(worse: int) -> None:
     """The real figures of eight images with one object each, of which the artefact misses some."""
     corners = np.array([[10.0, 10.0, 60.0, 60.0]])
-    there = [Found(corners, np.array([0.9]), np.array([0])) for _ in range(8)]
+    there = [Detections(corners, np.array([0.9]), np.array([0])) for _ in range(8)]
     # A box that reaches an IoU of 0.8 only: lower at the higher of COCO's thresholds.
-    moved = Found(corners + np.array([5, 0, 5, 0]), np.array([0.9]), np.array([0]))
+    moved = Detections(corners + np.array([5, 0, 5, 0]), np.array([0.9]), np.array([0]))
     after = [moved if number < worse else there[number] for number in range(8)]
     redrawn = [ap.redrawn(ap.match(there, found, 1)) for found in (there, after)]
     line, proven = gate._lower(ap.drop(*redrawn), Limits8())

@@ -16,7 +16,7 @@ from conftest import Trained
 from pipeline import export
 from pipeline.boxes import YoloDataset
 from pipeline.config.export import Calibration, Export
-from pipeline.device.runner import Found
+from pipeline.device.runner import Detections
 from pipeline.errors import DataError, ExportError
 from pipeline.export import calibration, int8
 from pipeline.files import read_json, sha256
@@ -171,8 +171,8 @@ def test_the_naive_recipe_fails_its_gate(trained: Trained, copy_of: Callable[[Ru
 def test_thresholds_follow_the_scores() -> None:
     random = np.random.default_rng(0)
 
-    def one_image(scores: np.ndarray) -> Found:
-        return Found(np.zeros((len(scores), 4)), scores, np.arange(len(scores)) % 2)
+    def one_image(scores: np.ndarray) -> Detections:
+        return Detections(np.zeros((len(scores), 4)), scores, np.arange(len(scores)) % 2)
 
     scores = random.random(200)
     fitted = int8.refit([one_image(scores)], [one_image(scores * 0.8)], {"a": 0.5, "b": 0.3, "c": 0.4})

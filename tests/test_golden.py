@@ -20,8 +20,8 @@ from pipeline.config.data import Convert
 from pipeline.config.export import Export
 from pipeline.config.judging import Validate
 from pipeline.device import runner
-from pipeline.device.runner import Found, headers, selftest
-from pipeline.device.runner.base import Trouble
+from pipeline.device.runner import Detections, headers, selftest
+from pipeline.device.runner.base import RunnerError
 from pipeline.export import bundle, choice
 from pipeline.files import read_json, write_json
 from pipeline.run import Run
@@ -105,7 +105,7 @@ def test_a_bundle_holds_them_and_tests_its_device_with_them(odd: Run) -> None:
     # A device that cuts crowds short is told so.
     spec = read_json(unpacked / "model.json")
     spec["output"]["max_det"] = DEFAULT
-    with pytest.raises(Trouble, match=r"selftest FAILED: golden/\d\.png: \d+ of \d+ objects not found"):
+    with pytest.raises(RunnerError, match=r"selftest FAILED: golden/\d\.png: \d+ of \d+ objects not found"):
         selftest.compare(runner.Model(unpacked, spec, 1), unpacked)
 
 
@@ -113,9 +113,9 @@ def test_the_selftest_pairs_crowds_as_a_plain_loop_would() -> None:
     """Nearest free box of the class with an IoU of half."""
     rng = np.random.default_rng(0)
     corners = rng.uniform(0, 60, (150, 2)).repeat(2, axis=0).reshape(150, 4) + np.array([0, 0, 9, 9])
-    ours = Found(corners, rng.uniform(0.1, 1, 150), rng.integers(0, 2, 150))
+    ours = Detections(corners, rng.uniform(0.1, 1, 150), rng.integers(0, 2, 150))
     moved = rng.permutation(150)[:140]
-    theirs = Found(corners[moved] + rng.normal(0, 0.3, (140, 4)), ours.scores[moved] + 0.01, ours.classes[moved])
+    theirs = Detections(corners[moved] + rng.normal(0, 0.3, (140, 4)), ours.scores[moved] + 0.01, ours.classes[moved])
     free, most_px, most_score, lost = set(range(140)), 0.0, 0.0, 0
     for box, score, kind in zip(ours.corners, ours.scores, ours.classes, strict=True):
         near = []
@@ -133,5 +133,5 @@ def test_the_selftest_pairs_crowds_as_a_plain_loop_would() -> None:
             most_px, most_score = max(most_px, px), max(most_score, score_apart)
         lost += not near
     assert selftest.apart(ours, theirs) == pytest.approx((most_px, most_score, lost)) and lost >= 10
-    nothing = Found(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
+    nothing = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
     assert selftest.apart(ours, nothing) == (0, 0, 150) and selftest.apart(nothing, ours) == (0, 0, 0)

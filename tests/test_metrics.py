@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from detections import Bbox, Found, Truth, by_pycocotools, noisy, scene, seen
+from detections import Bbox, Predictions, Truth, by_pycocotools, noisy, scene, seen
 from numpy.typing import NDArray
 
 from pipeline.metrics import bootstrap
@@ -18,11 +18,11 @@ FIGURES = ("map50_95", "map50", "map75", "ar100")
 EXACT = 1e-9
 
 
-def once(truth: Truth, predictions: Found) -> bootstrap.Figures:
+def once(truth: Truth, predictions: Predictions) -> bootstrap.Figures:
     return bootstrap.figures(match(truth, predictions), np.ones((1, len(truth["images"])), dtype=np.int64))
 
 
-def crowded(seed: int) -> tuple[Truth, Found]:
+def crowded(seed: int) -> tuple[Truth, Predictions]:
     """More predictions of a class in an image than COCO counts, and many equal scores."""
     truth, predictions = noisy(seed, images=3, classes=1)
     rng = np.random.default_rng(seed)
@@ -33,7 +33,7 @@ def crowded(seed: int) -> tuple[Truth, Found]:
     return truth, [{**record, "score": round(record["score"], 2)} for record in predictions]
 
 
-def tied(objects: list[Bbox]) -> tuple[Truth, Found]:
+def tied(objects: list[Bbox]) -> tuple[Truth, Predictions]:
     """A prediction midway between two objects, and a worse scored one that only fits the one on the left."""
     truth = scene([("a", bbox) for bbox in objects], names="a")
     return truth, [seen(1, "a", (10, 0, 100, 100), 0.9), seen(1, "a", (0, 0, 60, 100), 0.8)]
@@ -47,7 +47,7 @@ LEFT, RIGHT = (0, 0, 100, 100), (20, 0, 100, 100)
     [noisy(0), noisy(1), noisy(2, images=60, classes=8), crowded(3), tied([LEFT, RIGHT]), tied([RIGHT, LEFT])],
     ids=["few", "few others", "eight classes", "crowded", "left first", "right first"],
 )
-def test_with_every_image_once_the_figures_are_cocos(drawn: tuple[Truth, Found]) -> None:
+def test_with_every_image_once_the_figures_are_cocos(drawn: tuple[Truth, Predictions]) -> None:
     truth, predictions = drawn
     ours, theirs = once(truth, predictions), by_pycocotools(truth, predictions)
     for name in FIGURES:
@@ -67,11 +67,11 @@ def test_a_class_without_objects_does_not_count() -> None:
     assert ours.overall()["map50_95"][0] == pytest.approx(by_pycocotools(truth, predictions)["map50_95"], abs=EXACT)
 
 
-def drawn_anew(truth: Truth, predictions: Found, times: NDArray[np.int64]) -> tuple[Truth, Found]:
+def drawn_anew(truth: Truth, predictions: Predictions, times: NDArray[np.int64]) -> tuple[Truth, Predictions]:
     """The data set with every image as often as it was drawn, each copy an image of its own."""
     images: list[Any] = []
     annotations: list[Any] = []
-    results: Found = []
+    results: Predictions = []
     for image, number in zip(truth["images"], times, strict=True):
         for _ in range(number):
             copy = {"image_id": len(images) + 1}

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import Trained
-from detections import Found, Truth, scene, seen
+from detections import Predictions, Truth, scene, seen
 
 from pipeline import history, report
 from pipeline.config.judging import Report
@@ -419,7 +419,7 @@ FAR = (800.0, 100.0, 50.0, 50.0)
         (scene([("a", A)]), [seen(1, "a", FAR, 0.95), seen(1, "a", A, 0.9)], "background", ""),
     ],
 )  # fmt: skip
-def test_errors_that_cost_nothing_say_why(truth: Truth, predictions: Found, kind: str, why: str) -> None:
+def test_errors_that_cost_nothing_say_why(truth: Truth, predictions: Predictions, kind: str, why: str) -> None:
     """Costs by validate's own hand: they are 0, or cannot be told, wherever a reason is given."""
     from pipeline.metrics.coco import evaluate
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Trained, pipeline_process
-from detections import Found, Truth, by_pycocotools, noisy
+from detections import Predictions, Truth, by_pycocotools, noisy
 
 from pipeline.errors import DataError
 from pipeline.files import read_json, write_json
@@ -20,7 +20,7 @@ from pipeline.validate import compare
 FIGURES = {"map50_95", "map50", "map75", "ar100"}
 
 
-def written(folder: Path, truth: Truth, predictions: Found) -> Run:
+def written(folder: Path, truth: Truth, predictions: Predictions) -> Run:
     """As much of a validated run as a comparison reads."""
     run = Run(folder)
     write_json(run.ground_truth("test"), truth)
@@ -29,18 +29,18 @@ def written(folder: Path, truth: Truth, predictions: Found) -> Run:
     return run
 
 
-def worse(predictions: Found, share: float) -> Found:
+def worse(predictions: Predictions, share: float) -> Predictions:
     """Without this share of the predictions."""
     rng = np.random.default_rng(1)
     return [record for record in predictions if rng.random() >= share]
 
 
 @pytest.fixture
-def drawn() -> tuple[Truth, Found]:
+def drawn() -> tuple[Truth, Predictions]:
     return noisy(0, images=60)
 
 
-def compared(tmp_path: Path, ours: tuple[Truth, Found], theirs: tuple[Truth, Found]) -> dict[str, Any]:
+def compared(tmp_path: Path, ours: tuple[Truth, Predictions], theirs: tuple[Truth, Predictions]) -> dict[str, Any]:
     run = written(tmp_path / "a", *ours)
     compare.main(run, written(tmp_path / "b", *theirs))
     said: dict[str, Any] = read_json(run.comparison)["splits"]["test"]
@@ -49,7 +49,7 @@ def compared(tmp_path: Path, ours: tuple[Truth, Found], theirs: tuple[Truth, Fou
 
 @pytest.mark.parametrize(("kept_by", "verdict"), [("this", "better"), ("other", "worse")])
 def test_a_third_of_the_predictions_lost_is_no_noise(
-    tmp_path: Path, drawn: tuple[Truth, Found], kept_by: str, verdict: str
+    tmp_path: Path, drawn: tuple[Truth, Predictions], kept_by: str, verdict: str
 ) -> None:
     truth, predictions = drawn
     both = [(truth, predictions), (truth, worse(predictions, 0.33))]
@@ -63,19 +63,19 @@ def test_a_third_of_the_predictions_lost_is_no_noise(
         assert figure["interval"][0] < figure["difference"] < figure["interval"][1]
 
 
-def test_the_same_predictions_are_no_different(tmp_path: Path, drawn: tuple[Truth, Found]) -> None:
+def test_the_same_predictions_are_no_different(tmp_path: Path, drawn: tuple[Truth, Predictions]) -> None:
     said = compared(tmp_path, drawn, drawn)
     for figure in (*said["figures"].values(), *(one for row in said["per_class"].values() for one in row.values())):
         assert (figure["difference"], figure["interval"], figure["verdict"]) == (0.0, [0.0, 0.0], "inside noise")
 
 
-def shaken(seed: int, predictions: Found) -> Found:
+def shaken(seed: int, predictions: Predictions) -> Predictions:
     """Scores with a little noise: another model that is neither better nor worse."""
     rng = np.random.default_rng(seed)
     return [{**record, "score": float(np.clip(record["score"] + rng.normal(0, 0.1), 0, 1))} for record in predictions]
 
 
-def test_equal_models_are_called_different_no_more_than_they_should_be(drawn: tuple[Truth, Found]) -> None:
+def test_equal_models_are_called_different_no_more_than_they_should_be(drawn: tuple[Truth, Predictions]) -> None:
     """40 pairs of equally good models: 95 % intervals leave out zero in about 2 of them, in 5 at most (99 %)."""
     truth, predictions = drawn
     verdicts = [
@@ -85,7 +85,7 @@ def test_equal_models_are_called_different_no_more_than_they_should_be(drawn: tu
     assert sum(one["figures"]["map50_95"]["verdict"] != "inside noise" for one in verdicts) <= 5
 
 
-def test_pairing_sees_what_two_intervals_do_not(tmp_path: Path, drawn: tuple[Truth, Found]) -> None:
+def test_pairing_sees_what_two_intervals_do_not(tmp_path: Path, drawn: tuple[Truth, Predictions]) -> None:
     """A tenth of the predictions lost: far less than images differ among themselves, and plain in pairs."""
     from pipeline.metrics.bootstrap import intervals
     from pipeline.metrics.matching import match
@@ -96,7 +96,7 @@ def test_pairing_sees_what_two_intervals_do_not(tmp_path: Path, drawn: tuple[Tru
     assert said["against"] > low and said["verdict"] == "better"
 
 
-def test_ids_and_order_of_the_other_run_do_not_matter(tmp_path: Path, drawn: tuple[Truth, Found]) -> None:
+def test_ids_and_order_of_the_other_run_do_not_matter(tmp_path: Path, drawn: tuple[Truth, Predictions]) -> None:
     truth, predictions = drawn
     last = len(truth["images"]) + 1
     turned = {
@@ -131,7 +131,7 @@ def changed(truth: Truth, where: str) -> Truth:
 
 
 @pytest.mark.parametrize("where", ["box", "class", "image", "missing label", "names"])
-def test_other_data_are_refused(tmp_path: Path, drawn: tuple[Truth, Found], where: str) -> None:
+def test_other_data_are_refused(tmp_path: Path, drawn: tuple[Truth, Predictions], where: str) -> None:
     truth, predictions = drawn
     run = written(tmp_path / "a", truth, predictions)
     other = written(tmp_path / "b", changed(truth, where), predictions)
@@ -153,7 +153,9 @@ def test_other_data_are_refused(tmp_path: Path, drawn: tuple[Truth, Found], wher
         (None, "prediction 1 is not a COCO result"),
     ],
 )
-def test_predictions_that_cannot_be(tmp_path: Path, drawn: tuple[Truth, Found], change: Any, complaint: str) -> None:
+def test_predictions_that_cannot_be(
+    tmp_path: Path, drawn: tuple[Truth, Predictions], change: Any, complaint: str
+) -> None:
     truth, predictions = drawn
     other = written(tmp_path / "b", truth, predictions)
     spoilt = {**predictions[0], **change} if change else "nonsense"
@@ -165,7 +167,7 @@ def test_predictions_that_cannot_be(tmp_path: Path, drawn: tuple[Truth, Found], 
     )
 
 
-def test_a_damaged_file(tmp_path: Path, drawn: tuple[Truth, Found]) -> None:
+def test_a_damaged_file(tmp_path: Path, drawn: tuple[Truth, Predictions]) -> None:
     run, other = written(tmp_path / "a", *drawn), written(tmp_path / "b", *drawn)
     other.predictions("test").write_text("[{")
     with pytest.raises(DataError, match=r"test\.json: damaged"):
@@ -176,12 +178,12 @@ def test_a_damaged_file(tmp_path: Path, drawn: tuple[Truth, Found]) -> None:
         compare.main(run, other)
 
 
-def test_no_predictions_at_all_are_worse(tmp_path: Path, drawn: tuple[Truth, Found]) -> None:
+def test_no_predictions_at_all_are_worse(tmp_path: Path, drawn: tuple[Truth, Predictions]) -> None:
     said = compared(tmp_path, (drawn[0], []), drawn)
     assert (said["figures"]["map50"]["run"], said["figures"]["map50"]["verdict"]) == (0.0, "worse")
 
 
-def test_splits_that_do_not_match(tmp_path: Path, drawn: tuple[Truth, Found]) -> None:
+def test_splits_that_do_not_match(tmp_path: Path, drawn: tuple[Truth, Predictions]) -> None:
     run, other = written(tmp_path / "a", *drawn), written(tmp_path / "b", *drawn)
     write_json(run.ground_truth("val"), drawn[0])
     with pytest.raises(DataError, match=r"was measured on test, .* on val and test; give both the same splits$"):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import ROOT
-from detections import Found, Truth, by_pycocotools, noisy
+from detections import Predictions, Truth, by_pycocotools, noisy
 
 from pipeline.config.loading import load
 from pipeline.errors import ConfigError
@@ -28,7 +28,7 @@ def prepared() -> None:
 AGREE = 1e-3
 
 
-def measured(truth: Truth, predictions: Found, single: Found | None = None) -> dict[str, Any]:
+def measured(truth: Truth, predictions: Predictions, single: Predictions | None = None) -> dict[str, Any]:
     figures = coco.evaluate(truth, predictions)
     return reconcile.measure(truth, predictions, single or predictions, figures, {"ultralytics"})
 

@@ -1,4 +1,4 @@
-"""The code that goes to the device, on Python 3.8 or newer.
+"""The code that runs on the device, with Python 3.8 or newer.
 
-Every file but this one is copied into the bundles as it is, so it imports nothing of ours.
+Every file but this one is copied unchanged into the bundles, so none imports other parts of the pipeline.
 """

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: AGPL-3.0-only
-"""Build the TensorRT engine on the device that will run it: `python build.py`. Needs TensorRT 10 or later.
+"""Build the TensorRT engine on the device that will run it. Needs TensorRT 10 or later.
 
 python build.py                     the engine named in model.json, beside this file
 python build.py --workspace 2048    with less memory for the builder (MB)
 """
 
-# Like run.py: read by every Python there is.
+# Any Python must be able to parse this file, as run.py explains.
 import os
 import sys
 

@@ -13,8 +13,8 @@ Unreadable files are named and skipped, and the exit status is 1. Ctrl-C ends a 
 Needs Python 3.8 or newer, numpy, OpenCV (or Pillow, for images alone) and the runtime that model.json names.
 """
 
-# This file is read by every Python there is, so that an old one gets a line instead of a SyntaxError. The program is
-# in the folder `runner` beside it, in small files that a program of your own can import. A bundle is a folder anyway.
+# Any Python must be able to parse this file, so that an old one prints a line and not a SyntaxError. The program itself
+# is in the folder `runner`, in small files that your own program can import.
 import os
 import signal
 import sys
@@ -22,13 +22,13 @@ import sys
 if sys.version_info < (3, 8):
     sys.exit("error: run.py needs Python 3.8 or newer, and this is " + sys.version.split()[0])
 
-# OpenCV's own lines say nothing that ours do not; and an image may be no larger than convert takes.
+# OpenCV's messages would repeat ours. The limit of pixels is that of `convert`.
 os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", "178956970")
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while libraries are imported there is nothing to put in order
-# Files of all bundles have one date, so Python would take the bytecode of an older one for this one's.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing needs cleaning up during the imports
+# All bundles give their files the same date, so Python would use the bytecode of an older bundle.
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
 try:

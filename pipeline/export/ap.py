@@ -8,30 +8,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.boxes import YoloDataset
-from pipeline.device.runner import Found
+from pipeline.device.runner import Detections
 from pipeline.metrics import bootstrap
 from pipeline.metrics.iou import from_corners
 from pipeline.metrics.matching import ClassMatches, Rows, match_rows
 from pipeline.records.manifest import Drop, Figures
 
 
-def truth(dataset: YoloDataset, images: list[Path]) -> list[Found]:
+def truth(dataset: YoloDataset, images: list[Path]) -> list[Detections]:
     """Return the labels of each image in the form of detections with score 1, in pixels."""
     labelled = []
     for path in images:
         _, boxes = dataset.labelled(path)
         corners = np.array([(box.xmin, box.ymin, box.xmax, box.ymax) for box in boxes], float).reshape(-1, 4)
         classes = np.array([dataset.names.index(box.label) for box in boxes], int)
-        labelled.append(Found(corners, np.ones(len(boxes)), classes))
+        labelled.append(Detections(corners, np.ones(len(boxes)), classes))
     return labelled
 
 
-def match(labelled: list[Found], found: list[Found], classes: int) -> list[ClassMatches]:
+def match(labelled: list[Detections], found: list[Detections], classes: int) -> list[ClassMatches]:
     """Match the detections of all images with their labels, as COCO does."""
     return match_rows(_rows(labelled), _rows(found), len(labelled), classes)
 
 
-def _rows(sides: list[Found]) -> Rows:
+def _rows(sides: list[Detections]) -> Rows:
     return Rows(
         np.repeat(np.arange(len(sides)), [len(side) for side in sides]),
         np.concatenate([side.classes for side in sides]).astype(np.int64),

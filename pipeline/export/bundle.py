@@ -18,7 +18,7 @@ from PIL import Image
 
 from pipeline import device, files, pixels
 from pipeline.device import runner
-from pipeline.device.runner import Found, headers
+from pipeline.device.runner import Detections, headers
 
 CODE = Path(device.__file__).parent  # copied unchanged
 GOLDEN_IMAGES = 3
@@ -154,7 +154,7 @@ def _as_received(images: list[Path], received: Mapping[Path, Path], bits: int | 
     return deep + turned
 
 
-def most_to_see(found: list[Found], images: list[Path], conf: float) -> list[Path]:
+def most_to_see(found: list[Detections], images: list[Path], conf: float) -> list[Path]:
     """Return the images sorted by decreasing number of detections, so that golden images contain many."""
     counts = [int((seen.scores >= conf).sum()) for seen in found]
     order = sorted(range(len(images)), key=lambda index: (-counts[index], images[index].name))

@@ -20,7 +20,7 @@ from pipeline import logs, sides
 from pipeline.boxes import YoloDataset
 from pipeline.config.export import Limits
 from pipeline.device import runner
-from pipeline.device.runner import Found
+from pipeline.device.runner import Detections
 from pipeline.export import ap
 from pipeline.export.parity import compare
 from pipeline.export.settings import AS_IT_COMES, Settings
@@ -34,8 +34,8 @@ RAW_IMAGES = 8  # enough to reveal a wrong weight; the tensors take a few megaby
 class Seen:
     """The detections of one side in all images: one class per box, and (for average precision) every class."""
 
-    single: list[Found]
-    every: list[Found]
+    single: list[Detections]
+    every: list[Detections]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Gate:
     images: list[Path]
     conf: float
     settings: Settings = AS_IT_COMES
-    labelled: list[Found] = field(init=False)
+    labelled: list[Detections] = field(init=False)
     references: dict[tuple[bool | None, int], Reference] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pipeline import logs
 from pipeline.boxes import YoloDataset
 from pipeline.device import runner
-from pipeline.device.runner import Found
+from pipeline.device.runner import Detections
 from pipeline.export import ap
 from pipeline.export.targets import no_telemetry
 
@@ -146,7 +146,7 @@ def _watcher(images: list[Path], dataset: YoloDataset, spec: dict[str, Any]) -> 
     pictures = [runner.read_image(path) for path in images]
 
     def validate(compiled: Any, numbers: Any) -> tuple[float, None]:
-        seen: dict[int, Found] = {}
+        seen: dict[int, Detections] = {}
         for number in numbers:
             picture = pictures[number]
             parts = []
@@ -175,7 +175,7 @@ def _quiet_nncf() -> Iterator[None]:
 # --- Thresholds -----------------------------------------------------------------------------------
 
 
-def refit(model: list[Found], artefact: list[Found], thresholds: dict[str, float]) -> dict[str, float]:
+def refit(model: list[Detections], artefact: list[Detections], thresholds: dict[str, float]) -> dict[str, float]:
     """Return thresholds at which the artefact shows as many boxes per class as the model does at its own.
 
     Quantisation shifts scores a little in one direction, and the operating point shifts with them. If the model shows

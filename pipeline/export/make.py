@@ -93,7 +93,7 @@ class Exporter:
         try:
             # Half of the cores: runtimes busy-wait, so on all cores they slow down beside other processes.
             return runner.Model(self.folder, through, max(1, parallel.cores() // 2))
-        except runner.Trouble as error:
+        except runner.RunnerError as error:
             raise ExportError(str(error)) from None
 
     # --- Eight bits ---

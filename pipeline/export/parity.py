@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config.export import Limits
-from pipeline.device.runner import Found
+from pipeline.device.runner import Detections
 from pipeline.metrics.iou import from_corners, pairwise_iou
 from pipeline.records.manifest import ParityFigures
 
@@ -86,7 +86,7 @@ class Parity:
         return lines
 
 
-def compare(reference: list[Found], found: list[Found], conf: float, names: list[str]) -> Parity:
+def compare(reference: list[Detections], found: list[Detections], conf: float, names: list[str]) -> Parity:
     """Pair the boxes of both sides, image by image.
 
     A box counts if its score is at least `conf`; its partner's score may be 10 % lower. Each box is paired with the
@@ -117,12 +117,14 @@ def compare(reference: list[Found], found: list[Found], conf: float, names: list
     return parity
 
 
-def _above(found: Found, score: float) -> Found:
+def _above(found: Detections, score: float) -> Detections:
     keep = found.scores >= score
-    return Found(found.corners[keep], found.scores[keep], found.classes[keep])
+    return Detections(found.corners[keep], found.scores[keep], found.classes[keep])
 
 
-def _pairs(ours: Found, theirs: Found, iou: NDArray[np.float64]) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+def _pairs(
+    ours: Detections, theirs: Detections, iou: NDArray[np.float64]
+) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
     """Return pairs of the same class, then pairs of different classes among the remaining boxes."""
     free = np.ones(len(theirs), bool)
     same: list[tuple[int, int]] = []

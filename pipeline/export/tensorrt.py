@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import files
-from pipeline.device.runner import Trouble
+from pipeline.device.runner import RunnerError
 from pipeline.device.runner.engine import build
 from pipeline.errors import ExportError
 from pipeline.export import bundle
@@ -75,7 +75,7 @@ def preflight(onnx: Path, shapes: dict[str, Any] | None) -> dict[str, Any]:
     start = time.perf_counter()
     try:
         plan, layers = build(tensorrt_rtx, onnx.read_bytes(), shapes, WORKSPACE_MB, for_ada)
-    except Trouble as error:
+    except RunnerError as error:
         raise ExportError(f"{onnx.name}: {error}; change the target's opset, nms or quantize") from None
     return {
         "builder": f"TensorRT for RTX {tensorrt_rtx.__version__}",
@@ -91,7 +91,7 @@ def build_here(onnx: Path, engine: Path, shapes: dict[str, Any] | None) -> None:
 
     try:
         plan, _ = build(tensorrt, onnx.read_bytes(), shapes, WORKSPACE_MB)
-    except Trouble as error:
+    except RunnerError as error:
         raise ExportError(f"{onnx.name}: {error}") from None
     engine.write_bytes(plan)
 

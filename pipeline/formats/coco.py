@@ -59,7 +59,7 @@ def read(folder: Path, orphans: bool = False) -> Source:
         if not isinstance(data, dict) or not ("images" in data or {"annotations", "categories"} <= data.keys()):
             continue  # some other JSON: a licence list, a notebook's state
         if why := _no_boxes(path, data):
-            tree.notes.append(f"{path.relative_to(folder).as_posix()}: passed over, it {why}")
+            tree.notes.append(f"{path.relative_to(folder).as_posix()}: skipped, it {why}")
         else:
             files.append(_read_file(tree, path, data, orphans))
         tree.taken.add(path)
@@ -88,7 +88,7 @@ def _without_keypoints_again(tree: Tree, files: list[_File]) -> list[_File]:
         first = file.images[0].wanted.name if file.images else ""
         if file.has_keypoints and first and all(one.wanted.name in homes for one in file.images):
             name = file.path.relative_to(tree.folder).as_posix()
-            tree.notes.append(f"{name}: passed over, {homes[first].name} describes the same images")
+            tree.notes.append(f"{name}: skipped, {homes[first].name} describes the same images")
         else:
             kept.append(file)
     return kept

@@ -176,7 +176,7 @@ def _what(data: bytes, error: Exception) -> str:
     if not data.strip(b"\0 \r\n"):
         return "the file is empty" if not data else "the file holds nothing but zeros or white space"
     if _HEIF.match(data):
-        return "HEIC, as telephones write it: save it as JPEG"
+        return "HEIC, a format of telephones: save it as JPEG"
     if _VIDEO.match(data) and b"avif" not in data[:32]:
         return "a video"
     text = " ".join(_ADDRESS.sub("the file", str(error)).split()) or type(error).__name__

@@ -13,30 +13,30 @@ from pipeline import files
 from pipeline.errors import WeightsError
 from pipeline.probing import scores, separability
 from pipeline.probing.sample import Scene
-from pipeline.rank.sources import Found
+from pipeline.rank.sources import Weights
 from pipeline.records.ranking import Depth, Source
 from pipeline.upstream import checkpoints
 
 
 def source(
-    found: Found, scenes: Sequence[Scene], names: Sequence[str], imgsz: int, layers: bool, seed: int, device: Any
+    weights: Weights, scenes: Sequence[Scene], names: Sequence[str], imgsz: int, layers: bool, seed: int, device: Any
 ) -> Source:
     """Score weights on the boxes of all scenes. Random weights, those of a .yaml, are drawn with the seed."""
     from pipeline.probing import features
 
     begin = time.perf_counter()
-    model = _load(found.path, seed).to(device)
+    model = _load(weights.path, seed).to(device)
     taken = features.backbone(model)
     stages = features.stages(model) if layers else []
-    rows = features.of_boxes(model, scenes, sorted({*taken, *stages}), imgsz, f"rank: {found.path.name}")
+    rows = features.of_boxes(model, scenes, sorted({*taken, *stages}), imgsz, f"rank: {weights.path.name}")
     if not all(np.isfinite(part).all() for part in rows.values()):
-        raise WeightsError(f"{found.name}: its layers output NaN or infinity; remove it from rank.weights")
+        raise WeightsError(f"{weights.name}: its layers output NaN or infinity; remove it from rank.weights")
     labels, images = separability.numbers(scenes)
     together = np.concatenate([rows[layer] for layer in taken], axis=1)
     probe = scores.ridge_probe(together, labels, images)
-    sha256 = files.sha256(found.path) if found.path.suffix == ".pt" else None
+    sha256 = files.sha256(weights.path) if weights.path.suffix == ".pt" else None
     return {
-        "weights": {"name": found.name, "sha256": sha256, "instead_of": found.instead_of},
+        "weights": {"name": weights.name, "sha256": sha256, "instead_of": weights.instead_of},
         "place": 1,
         "log_me": scores.log_me(together, labels),
         "h_score": scores.h_score(together, labels),

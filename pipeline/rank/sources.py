@@ -12,7 +12,7 @@ from pipeline.upstream import checkpoints
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Weights:
     """Weights as the config names them, and their file."""
 
     name: str
@@ -20,13 +20,13 @@ class Found:
     instead_of: str | None = None
 
 
-def find(config: Rank, train: Train) -> list[Found]:
+def find(config: Rank, train: Train) -> list[Weights]:
     """Return all weights to rank; those of `train` if `rank.weights` names none. Raises WeightsError."""
     if config.weights:
-        return [Found(name, _find(name)) for name in config.weights]
+        return [Weights(name, _find(name)) for name in config.weights]
     path = checkpoints.find(train.weights, train.fallback)
     replaced = path.name != Path(train.weights).name
-    return [Found(path.name if replaced else train.weights, path, train.weights if replaced else None)]
+    return [Weights(path.name if replaced else train.weights, path, train.weights if replaced else None)]
 
 
 def _find(name: str) -> Path:

@@ -18,7 +18,7 @@ TYPES = ("classification", "localisation", "both", "duplicate", "background")
 
 
 @dataclass(slots=True)
-class Found:
+class ImageErrors:
     """What `validate` says of one image: a record for each object, and for each wrong prediction."""
 
     objects: list[JudgedObject] = field(default_factory=list)
@@ -47,7 +47,7 @@ def worst_images(truth: GroundTruth, errors: ErrorFile, folder: Path, number: in
     """
     names = {category["id"]: category["name"] for category in truth["categories"]}
     annotations = {record["id"]: record for record in truth["annotations"]}
-    found = {image["id"]: Found() for image in truth["images"]}
+    found = {image["id"]: ImageErrors() for image in truth["images"]}
     for record in errors["objects"]:
         found[record["image_id"]].objects.append(record)
     for prediction in errors["predictions"]:
@@ -60,7 +60,7 @@ def worst_images(truth: GroundTruth, errors: ErrorFile, folder: Path, number: in
 
 
 def _drawn(
-    file: str, found: Found, annotations: dict[int, Annotation], names: dict[int, str], folder: Path
+    file: str, found: ImageErrors, annotations: dict[int, Annotation], names: dict[int, str], folder: Path
 ) -> dict[str, Any]:
     small, scale = pixels.fit(pixels.read(folder / file), SIDE, enlarge=1.5)
     boxes = []

@@ -11,7 +11,7 @@ from ultralytics.models.yolo.detect import DetectionPredictor
 from ultralytics.utils.nms import non_max_suppression
 
 from pipeline.device.runner import tiles
-from pipeline.device.runner.base import Found
+from pipeline.device.runner.base import Detections
 
 
 class BothPredictor(DetectionPredictor):  # type: ignore[misc]  # Ultralytics has no types
@@ -55,7 +55,7 @@ def predict(model: Any, source: str | list[Any], device: str, **settings: Any) -
 
 def through_views(
     model: Any, picture: NDArray[Any], tiling: Mapping[str, Any] | None, device: str, batch: int, **settings: Any
-) -> tuple[Found, Found]:
+) -> tuple[Detections, Detections]:
     """Return what is in a decoded image (BGR): with the best class of each box, and with every class.
 
     The runner of the bundles says which views are looked at, and merges what they show. `batch` is views at a time.
@@ -69,10 +69,10 @@ def through_views(
     return tiles.merge(best, views, tiling), tiles.merge(every, views, tiling)
 
 
-def found(boxes: Any) -> Found:
+def found(boxes: Any) -> Detections:
     """Return Ultralytics' boxes in the runner's form."""
     boxes = boxes.cpu().numpy()
     corners = boxes.xyxy.astype(float)
     # A barely trained model predicts some boxes with negative sides; the runner drops them too.
     solid = (corners[:, 2:] > corners[:, :2]).all(axis=1)
-    return Found(corners, boxes.conf.astype(float), boxes.cls.astype(int)).only(solid)
+    return Detections(corners, boxes.conf.astype(float), boxes.cls.astype(int)).only(solid)

@@ -14,7 +14,7 @@ from pipeline import files, logs, pixels
 from pipeline.boxes import Box, YoloDataset, image_size
 from pipeline.config.judging import Validate
 from pipeline.device.runner import tiles
-from pipeline.device.runner.base import Found
+from pipeline.device.runner.base import Detections
 from pipeline.records.coco import GroundTruth, Prediction
 from pipeline.records.tiles import Tiling
 
@@ -106,7 +106,7 @@ def _columns(result: Any) -> Columns:
     return boxes.xyxy, boxes.conf, boxes.cls
 
 
-def _in_columns(found: Found) -> Columns:
+def _in_columns(found: Detections) -> Columns:
     return found.corners, found.scores, found.classes
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-only
-"""The parts of run.py, for programs of your own: `from runner import Model, read_image`.
+"""The modules of run.py, for your own programs: `from runner import Model, read_image`.
 
 `Model(folder, spec).detect(read_image(path))` finds objects; `spec` is the content of model.json in `folder`.
 Needs Python 3.8, numpy, OpenCV or Pillow, and the runtime that model.json names; no torch, no Ultralytics.

@@ -1,23 +1,23 @@
 # SPDX-License-Identifier: AGPL-3.0-only
-"""What a program of your own needs of the parts."""
+"""The names that your own program can import from `runner`."""
 
-from .base import Found, Trouble
+from .base import Detections, RunnerError
 from .bench import BENCH_SECONDS
-from .crew import Crew
 from .images import read_image
 from .letterbox import prepare
 from .model import Model, read_output
 from .runtimes import RUNTIMES
 from .selftest import overlap
 from .tiles import merge, views
+from .workers import Workers
 
 __all__ = [
     "BENCH_SECONDS",
     "RUNTIMES",
-    "Crew",
-    "Found",
+    "Detections",
     "Model",
-    "Trouble",
+    "RunnerError",
+    "Workers",
     "merge",
     "overlap",
     "prepare",

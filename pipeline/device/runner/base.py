@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-only
-"""What the other parts share: OpenCV where it is there, the one kind of error, and what was found."""
+"""What the other modules share: OpenCV if it is installed, the error class, detections, and messages."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from .quota import quota
 
 try:
     import cv2
-except ImportError:  # images can be read without it, videos and cameras cannot
+except ImportError:  # Pillow can read images, but no videos or cameras
     cv2 = None  # type: ignore[assignment,unused-ignore]
 
-__all__ = ["Found", "Trouble", "cores", "cv2", "in_a_line", "say"]
+__all__ = ["Detections", "RunnerError", "cores", "cv2", "in_a_line", "say"]
 
 
-class Trouble(Exception):
-    """One line for the person at the device."""
+class RunnerError(Exception):
+    """An error to show to the user of the device, as one line."""
 
 
-class Found:
-    """What was found in one image: (n, 4) corners in its pixels, (n,) scores and (n,) class indices, best first."""
+class Detections:
+    """Boxes of one image: (n, 4) corners in its pixels, (n,) scores and (n,) class indices, highest score first."""
 
     def __init__(self, corners: Any, scores: Any, classes: Any) -> None:
         self.corners, self.scores, self.classes = corners, scores, classes
@@ -32,24 +32,24 @@ class Found:
     def __len__(self) -> int:
         return len(self.scores)
 
-    def only(self, keep: Any) -> Found:
-        """The objects for which `keep`, a mask or indices, stands."""
-        return Found(self.corners[keep], self.scores[keep], self.classes[keep])
+    def only(self, keep: Any) -> Detections:
+        """Return the boxes that `keep`, a mask or indices, selects."""
+        return Detections(self.corners[keep], self.scores[keep], self.classes[keep])
 
 
 def cores() -> list[int]:
-    """The cores that this process may use: with a quota of 1.5 CPUs one, as two threads would wait."""
+    """Return the cores that this process may use. A quota of 1.5 CPUs gives one: two threads would wait for it."""
     own = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
     return own[: max(1, math.floor(min(len(own), quota())))]
 
 
 def in_a_line(error: BaseException) -> str:
-    """What a library's error says, of which it may need many lines."""
+    """Return the message of a library's error in one line."""
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def say(text: str) -> None:
-    """Tell the person a line. A name may hold a line break, and the terminal may be gone."""
+    """Print a line on stderr. A name may contain a line break, and the terminal may be gone."""
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     with contextlib.suppress(OSError, ValueError, AttributeError):  # AttributeError: there is no stderr at all
         sys.stderr.write(f"{shown}\n")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-only
-"""How fast the model is on this device."""
+"""Measure the speed of the model on this device."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from typing import Any
 
 import numpy as np
 
-from .base import Trouble, cores, cv2
-from .crew import Crew
+from .base import RunnerError, cores, cv2
 from .letterbox import prepare
 from .model import Model
 from .runtimes import MODULES
+from .workers import Workers
 
-BENCH_SECONDS = 2.0  # at least, of whole images: starting and stopping threads would tell otherwise
+BENCH_SECONDS = 2.0  # at least, for whole images: else the start of threads would count too much
 
 
 def bench(folder: Path, spec: dict[str, Any], sources: list[str], threads: int, runs: int) -> dict[str, Any]:
     """Measure milliseconds to import the runtime, to load the model and to infer, and whole images per second.
 
-    A whole image is decoded, fitted, inferred and post-processed: one after the other with all threads on each, and as
-    many at once as there are threads.
+    A whole image is decoded, resized, inferred and post-processed. `images_per_s` has one image at a time on all
+    threads, `images_per_s_at_once` one image per thread.
     """
     if threads and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores()[:threads])
     if cv2 is not None and threads:
         cv2.setNumThreads(threads)
     start = time.perf_counter()
-    with contextlib.suppress(ImportError):  # loading says what is missing
+    with contextlib.suppress(ImportError):  # loading names the missing package
         importlib.import_module(MODULES[spec["format"]])
     import_ms = (time.perf_counter() - start) * 1e3
     start = time.perf_counter()
     model = Model(folder, spec, threads)
     load_ms = (time.perf_counter() - start) * 1e3
-    seen = list(Crew(folder, spec, sources, threads, one_by_one=True).each())  # it is warm then
+    seen = list(Workers(folder, spec, sources, threads, one_by_one=True).each())  # also warms up
     if not seen:
-        raise Trouble("no image that can be read, so there is nothing to measure")
+        raise RunnerError("no image that can be read, so there is nothing to measure")
     tensor = prepare(seen[0][2], spec["input"])
     boxes = sum(len(found) for _, _, _, found in seen)
     for _ in range(max(3, runs // 5)):
@@ -50,7 +50,7 @@ def bench(folder: Path, spec: dict[str, Any], sources: list[str], threads: int, 
         start = time.perf_counter()
         model.forward(tensor)
         times.append((time.perf_counter() - start) * 1e3)
-    del model, seen  # or its threads would wait busily beside the others
+    del model, seen  # its threads would poll for work beside those of the next model
     return {
         "threads": threads or len(cores()),
         "import_ms": round(import_ms, 1),
@@ -61,16 +61,16 @@ def bench(folder: Path, spec: dict[str, Any], sources: list[str], threads: int, 
         },
         "runs": runs,
         "boxes": boxes,
-        "images_per_s": _images_per_s(Crew(folder, spec, sources, threads, one_by_one=True), runs),
-        "images_per_s_at_once": _images_per_s(Crew(folder, spec, sources, threads), runs),
+        "images_per_s": _images_per_s(Workers(folder, spec, sources, threads, one_by_one=True), runs),
+        "images_per_s_at_once": _images_per_s(Workers(folder, spec, sources, threads), runs),
     }
 
 
-def _images_per_s(crew: Crew, least: int) -> float:
-    for _ in crew.each():  # it is warm then
+def _images_per_s(workers: Workers, least: int) -> float:
+    for _ in workers.each():  # warms up
         pass
     start, images, seconds = time.perf_counter(), 0, 0.0
     while images < least or seconds < BENCH_SECONDS:
-        images += sum(1 for _ in crew.each())
+        images += sum(1 for _ in workers.each())
         seconds = time.perf_counter() - start
     return round(images / seconds, 2)

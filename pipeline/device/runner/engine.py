@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-only
-"""Build the TensorRT engine on the device that will run it: build.py's part."""
+"""Build the TensorRT engine on the device that will run it; the program behind build.py."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .base import Trouble
+from .base import RunnerError
 
 
 def build(trt: Any, onnx: bytes, profile: dict[str, Any] | None, workspace_mb: int, prepare: Any = None) -> Any:
-    """The serialised engine of an ONNX model. `trt` is the module: `tensorrt`, or `tensorrt_rtx` for a check.
+    """Return the serialised engine of an ONNX model and its number of layers. Raises RunnerError.
 
-    The network is strongly typed: precisions are those that the ONNX file has, nothing is decided here. `profile`
-    gives the shapes of a model with dynamic ones; `prepare` may change the builder's configuration.
+    `trt` is the module: `tensorrt`, or `tensorrt_rtx` for a check. The network is strongly typed: the ONNX file
+    determines all precisions. `profile` has the shapes of a dynamic model; `prepare` may change the configuration.
     """
     logger = _Listening(trt).logger
     builder = trt.Builder(logger.it)
@@ -29,7 +29,7 @@ def build(trt: Any, onnx: bytes, profile: dict[str, Any] | None, workspace_mb: i
     parser = trt.OnnxParser(network, logger.it)
     if not parser.parse(onnx):
         said = "; ".join(str(parser.get_error(index).desc()) for index in range(parser.num_errors))
-        raise Trouble(f"TensorRT does not take the ONNX model: {' '.join(said.split())[:300]}")
+        raise RunnerError(f"TensorRT does not take the ONNX model: {' '.join(said.split())[:300]}")
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_mb << 20)
     if profile:
@@ -40,13 +40,13 @@ def build(trt: Any, onnx: bytes, profile: dict[str, Any] | None, workspace_mb: i
         prepare(config)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        said = " ".join((logger.errors or ["no word from it"])[-1].split())[:300]
-        raise Trouble(f"TensorRT cannot build the engine: {said}")
+        said = " ".join((logger.errors or ["it gave no reason"])[-1].split())[:300]
+        raise RunnerError(f"TensorRT cannot build the engine: {said}")
     return plan, network.num_layers
 
 
 class _Listening:
-    """Keeps what TensorRT's log calls errors."""
+    """Collect the errors in TensorRT's log."""
 
     def __init__(self, trt: Any) -> None:
         errors: list[str] = []
@@ -75,26 +75,28 @@ def main(about: str | None, arguments: list[str] | None = None) -> int:
         spec = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         source = folder / spec["engine"]["onnx"]
         if hashlib.sha256(source.read_bytes()).hexdigest() != spec["engine"]["onnx_sha256"]:
-            raise Trouble(f"{source.name}: changed since it was proven (its sha256 differs); unpack the bundle again")
+            raise RunnerError(
+                f"{source.name}: changed since it was proven (its sha256 differs); unpack the bundle again"
+            )
         try:
             import tensorrt
         except ImportError:
-            raise Trouble(
+            raise RunnerError(
                 "this machine has no TensorRT for Python; an engine is built on the NVIDIA device that will run it "
                 "(JetPack brings tensorrt along), or with trtexec: sh build.sh"
             ) from None
         try:
             plan, _ = build(tensorrt, source.read_bytes(), spec["engine"]["profile"], options.workspace)
-        except (RuntimeError, TypeError) as error:  # no driver, no GPU: its builder comes back empty
+        except (RuntimeError, TypeError) as error:  # without a driver or GPU its builder is None
             said = " ".join(str(error).split())[:200]
-            raise Trouble(f"this machine cannot build an engine: no NVIDIA GPU with a driver ({said})") from None
+            raise RunnerError(f"this machine cannot build an engine: no NVIDIA GPU with a driver ({said})") from None
         target = folder / spec["model"]
         partial = target.with_name(f".{target.name}.partial")
         partial.write_bytes(plan)
         os.replace(partial, target)
         size = target.stat().st_size / 1e6
         print(f"{target.name}: {size:.1f} MB, TensorRT {tensorrt.__version__}; now: python run.py --selftest")
-    except Trouble as error:
+    except RunnerError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:

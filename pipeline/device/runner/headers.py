@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-only
-"""What the bytes of an image file say before they are decoded: where versions of OpenCV and Pillow differ."""
+"""Read from the bytes of an image file what versions of OpenCV and Pillow decode differently."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ START_OF_SCAN, END_OF_IMAGE = 0xDA, b"\xff\xd9"
 
 
 def is_cut_short(data: bytes) -> bool:
-    """Whether a JPEG ends before its image does. Older OpenCV makes the rest grey and says nothing."""
+    """Return whether the end of a JPEG is missing. Older OpenCV fills the rest with grey, without an error."""
     if data[:3] != b"\xff\xd8\xff":
         return False
     at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:  # over segments: a preview in one of them has an end of its own
+    while at + 4 <= len(data) and data[at] == 0xFF:  # skip segments: a preview in one of them has an end marker too
         if data[at + 1] == START_OF_SCAN:
             return END_OF_IMAGE not in data[at:]
         at += 2 + int.from_bytes(data[at + 2 : at + 4], "big") if data[at + 1] != 0xFF else 1
@@ -29,7 +29,7 @@ def is_16_bit_png(data: bytes) -> bool:
 
 
 def orientation(data: bytes) -> int:
-    """The EXIF orientation of a PNG or WebP, which older OpenCV does not obey; 1 if it has none."""
+    """Return the EXIF orientation of a PNG or WebP, which older OpenCV ignores; 1 if there is none."""
     if data[:8] == PNG:
         exif = _png_chunk(data, b"eXIf")
     elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
@@ -41,18 +41,18 @@ def orientation(data: bytes) -> int:
 
 
 def is_turned_avif(data: bytes) -> bool:
-    """Whether an AVIF is to be turned or mirrored (`irot` and `imir` of HEIF), which OpenCV does not do."""
+    """Return whether an AVIF must be turned or mirrored (`irot` and `imir` of HEIF), which OpenCV does not do."""
     head = data[: 1 << 12]
     return data[4:12] in (b"ftypavif", b"ftypavis") and (b"irot" in head or b"imir" in head)
 
 
 def is_deep_in_planes(data: bytes) -> bool:
-    """Whether a TIFF has 16 bits in separate planes, which OpenCV and Pillow decode to noise."""
+    """Return whether a TIFF has 16 bits in separate planes, which OpenCV and Pillow decode to noise."""
     return _tag(data, PLANES) == SEPARATE and _tag(data, BITS) == 16
 
 
 def _tag(data: bytes, wanted: int) -> int:
-    """The first number under a tag of TIFF, or of EXIF, which has its form; 0 if there is none."""
+    """Return the first number of a TIFF tag, 0 if there is none. EXIF has the form of TIFF."""
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
     if order is None:
         return 0
@@ -62,16 +62,16 @@ def _tag(data: bytes, wanted: int) -> int:
         for number in range(entries):
             at = directory + 2 + 12 * number
             tag, _, count = struct.unpack_from(f"{order}HHI", data, at)
-            if tag == wanted:  # a number of 16 bits; two of them fit here, more are elsewhere
+            if tag == wanted:  # numbers of 16 bits: two fit here, more are at an offset
                 where = at + 8 if count <= 2 else struct.unpack_from(f"{order}I", data, at + 8)[0]
                 return int(struct.unpack_from(f"{order}H", data, where)[0])
-    except struct.error:  # shorter than it says
+    except struct.error:  # cut short
         pass
     return 0
 
 
 def _png_chunk(data: bytes, wanted: bytes) -> bytes:
-    """The content of the first chunk of this name; nothing if there is none."""
+    """Return the content of the first chunk of this name; empty if there is none."""
     at = 8
     while at + 8 <= len(data):
         length, name = struct.unpack_from(">I4s", data, at)
@@ -82,7 +82,7 @@ def _png_chunk(data: bytes, wanted: bytes) -> bytes:
 
 
 def _riff_chunk(data: bytes, wanted: bytes) -> bytes:
-    """The content of the first chunk of this name; nothing if there is none."""
+    """Return the content of the first chunk of this name; empty if there is none."""
     at = 12
     while at + 8 <= len(data):
         name, length = struct.unpack_from("<4sI", data, at)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-only
-"""Image files: read, drawn on, written."""
+"""Read images, draw boxes on them, and write them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .base import Found, Trouble, cv2
+from .base import Detections, RunnerError, cv2
 from .headers import is_16_bit_png, is_cut_short, is_deep_in_planes, is_turned_avif, orientation
 
 COLOURS = ((60, 60, 235), (90, 200, 90), (255, 140, 0), (0, 200, 230), (200, 80, 200), (200, 200, 60))  # BGR
@@ -18,42 +18,42 @@ HEIC = (b"ftypheic", b"ftypheix", b"ftypheim", b"ftypheis", b"ftyphevc", b"ftyph
 
 
 def read_image(path: str | Path, bits: int | None = None) -> Any:
-    """(height, width, 3), uint8, BGR, upright.
+    """Return an image, (height, width, 3), uint8, BGR, upright. Raises RunnerError.
 
-    `bits` is how many of 16 the images use that the model was trained on: `spec["input"]["bits"]`. Raises Trouble.
+    `bits` is the number of bits in use in the 16-bit images of training: `spec["input"]["bits"]`.
     """
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        raise Trouble(f"{path}: {error.strerror}") from None
+        raise RunnerError(f"{path}: {error.strerror}") from None
     if not data:
-        raise Trouble(f"{path}: not an image: the file is empty")
+        raise RunnerError(f"{path}: not an image: the file is empty")
     if is_cut_short(data):
-        raise Trouble(f"{path}: not an image that is whole: the end of the file is missing")
+        raise RunnerError(f"{path}: not an image that is whole: the end of the file is missing")
     if is_deep_in_planes(data):
-        raise Trouble(f"{path}: 16 bits in separate planes, which decoders mix up; save it as PNG")
+        raise RunnerError(f"{path}: 16 bits in separate planes, which decoders mix up; save it as PNG")
     try:
         image = _by_opencv(data) if cv2 is not None else _by_pillow(data)
-    except Trouble as error:
-        raise Trouble(f"{path}: {error}") from None
-    except Exception:  # damage reaches decoders in a dozen ways, struct.error to zlib.error
+    except RunnerError as error:
+        raise RunnerError(f"{path}: {error}") from None
+    except Exception:  # a damaged file can raise almost any error
         image = None
     if image is None:
         reader = "OpenCV" if cv2 is not None else "Pillow"
-        heic = " (HEIC, as telephones write it: save it as JPEG)" if data[4:12] in HEIC else ""
-        raise Trouble(f"{path}: not an image that {reader} can read{heic}")
+        heic = " (HEIC, a format of telephones: save it as JPEG)" if data[4:12] in HEIC else ""
+        raise RunnerError(f"{path}: not an image that {reader} can read{heic}")
     if image.dtype == np.uint8:
         return image
     if image.dtype != np.uint16:
-        raise Trouble(f"{path}: its pixels are neither 8 nor 16 bits; save it with 8")
+        raise RunnerError(f"{path}: its pixels are neither 8 nor 16 bits; save it with 8")
     if bits is None:
-        raise Trouble(f"{path}: 16 bits, and the model was trained on images of 8; save it with 8")
+        raise RunnerError(f"{path}: 16 bits, and the model was trained on images of 8; save it with 8")
     return np.minimum(image >> (bits - 8), 255).astype(np.uint8)
 
 
 def _by_opencv(data: bytes) -> Any:
     if is_turned_avif(data):
-        raise Trouble("an AVIF that is to be turned, which OpenCV does not do; save it as JPEG or PNG")
+        raise RunnerError("an AVIF that is to be turned, which OpenCV does not do; save it as JPEG or PNG")
     turn = orientation(data)
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
     if turn == 1:
@@ -62,7 +62,7 @@ def _by_opencv(data: bytes) -> Any:
 
 
 def _turned(image: Any, turn: int) -> Any:
-    """Upright: EXIF's orientations are, in order, those of its mirrored and its turned images."""
+    """Return the image turned upright from an EXIF orientation of 2 to 8."""
     if image is None:
         return None
     if turn >= 5:
@@ -78,26 +78,26 @@ def _by_pillow(data: bytes) -> Any:
     try:
         from PIL import Image, ImageOps
     except ImportError:
-        raise Trouble("no package to read images with; pip install opencv-python-headless, or pillow") from None
+        raise RunnerError("no package to read images with; pip install opencv-python-headless, or pillow") from None
     with Image.open(io.BytesIO(data)) as opened:
         image: Any = ImageOps.exif_transpose(opened)
         if image.mode.startswith("I"):
             values = np.asarray(image)
             if values.min() >= 0 and values.max() < 1 << 16:
                 return np.stack([values.astype(np.uint16)] * 3, axis=2)
-        if is_16_bit_png(data):  # of which it has thrown away one half
-            raise Trouble("16 bits in colour, which Pillow cannot read; pip install opencv-python-headless")
+        if is_16_bit_png(data):  # Pillow has dropped the lower half of the bits
+            raise RunnerError("16 bits in colour, which Pillow cannot read; pip install opencv-python-headless")
         return np.asarray(image.convert("RGB"))[:, :, ::-1]
 
 
 def label(classes: list[str], index: int) -> str:
-    """What is written beside a box: fonts at hand have ASCII letters alone, so other names go by their number."""
+    """Return the text beside a box: the class name, or its number if the fonts, which have only ASCII, lack letters."""
     name = classes[index]
     return name if name.isascii() and name.isprintable() else f"#{index}"
 
 
-def draw(image: Any, found: Found, classes: list[str]) -> Any:
-    """A copy of the image with boxes, names and scores."""
+def draw(image: Any, found: Detections, classes: list[str]) -> Any:
+    """Return a copy of the image with boxes, names and scores."""
     texts = [f"{label(classes, index)} {score:.2f}" for index, score in zip(found.classes, found.scores)]
     corners = [tuple(round(float(side)) for side in box) for box in found.corners]
     colours = [COLOURS[index % len(COLOURS)] for index in found.classes]
@@ -118,7 +118,7 @@ def draw(image: Any, found: Found, classes: list[str]) -> Any:
 
 
 def write_jpeg(path: Path, image: Any) -> None:
-    """Write it whole or not at all. Raises Trouble."""
+    """Write a JPEG, whole or not at all. Raises RunnerError."""
     try:
         if cv2 is not None:
             data = cv2.imencode(".jpg", image)[1].tobytes()
@@ -128,8 +128,8 @@ def write_jpeg(path: Path, image: Any) -> None:
             encoded = io.BytesIO()
             Image.fromarray(np.ascontiguousarray(image[:, :, ::-1])).save(encoded, "JPEG", quality=95)
             data = encoded.getvalue()
-    except Exception:  # cv2.error, or what Pillow has
-        raise Trouble(f"{path}: a JPEG cannot hold {image.shape[1]}x{image.shape[0]} pixels") from None
+    except Exception:  # cv2.error, or an error of Pillow
+        raise RunnerError(f"{path}: a JPEG cannot hold {image.shape[1]}x{image.shape[0]} pixels") from None
     partial = path.with_name(f".{path.name}.partial")
     try:
         partial.write_bytes(data)
@@ -137,4 +137,4 @@ def write_jpeg(path: Path, image: Any) -> None:
     except OSError as error:
         if partial.exists():
             partial.unlink()
-        raise Trouble(f"{path}: {error.strerror}") from None
+        raise RunnerError(f"{path}: {error.strerror}") from None

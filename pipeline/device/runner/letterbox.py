@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-only
-"""Into the square that the model was trained to see, and back."""
+"""Fit an image into the square input of the model, and map boxes back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .base import cv2
 
 
 def prepare(image: Any, spec: dict[str, Any]) -> Any:
-    """Image (height, width, 3; uint8, BGR) -> (1, 3, size, size) float32, as the model was trained to see it."""
+    """Return the model's input, (1, 3, size, size) float32, for an image (height, width, 3; uint8, BGR)."""
     size = spec["size"]
     new_width, new_height, left, top = _fitted(image.shape, size, spec["fit"])
     if image.shape[:2] != (new_height, new_width):
@@ -25,7 +25,7 @@ def prepare(image: Any, spec: dict[str, Any]) -> Any:
 
 
 def _fitted(shape: tuple[int, ...], size: int, fit: str) -> tuple[int, int, int, int]:
-    """Width and height of an image in the model's square, and where its left and top edges are."""
+    """Return width and height of an image in the model's square, and the places of its left and top edges."""
     if fit == "stretch":
         return size, size, 0, 0
     height, width = shape[:2]
@@ -37,7 +37,7 @@ def _fitted(shape: tuple[int, ...], size: int, fit: str) -> tuple[int, int, int,
 def _resize(image: Any, width: int, height: int) -> Any:
     if cv2 is not None:
         return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-    # Pillow averages when it shrinks; OpenCV, with which the model was trained, takes the four nearest pixels.
+    # Not Pillow: it averages where OpenCV, which the model was trained with, interpolates between four pixels.
     rows, y = _between(image.shape[0], height)
     columns, x = _between(image.shape[1], width)
     x, y = x[None, :, None], y[:, None, None]
@@ -48,14 +48,17 @@ def _resize(image: Any, width: int, height: int) -> Any:
 
 
 def _between(old: int, new: int) -> tuple[tuple[Any, Any], Any]:
-    """For each of `new` positions on a side: the two of `old` around it, and how far it is towards the second."""
+    """Return for each of `new` positions the two of `old` around it, and the share of the second."""
     at = np.clip((np.arange(new) + 0.5) * (old / new) - 0.5, 0, old - 1)
     first = np.floor(at).astype(int)
     return (first, np.minimum(first + 1, old - 1)), (at - first).astype(np.float32)
 
 
 def to_original(corners: Any, shape: tuple[int, ...], size: int, fit: str) -> Any:
-    """Each side by its own factor: whole pixels make one a little more than the other."""
+    """Map corners in the model's square to pixels of the original image.
+
+    Each side has its own factor, because the resized sides are rounded to whole pixels.
+    """
     height, width = shape[:2]
     new_width, new_height, left, top = _fitted(shape, size, fit)
     gain = np.array([new_width / width, new_height / height])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-only
-"""One line of JSON per image, written as soon as the image is finished, so that nothing found is lost."""
+"""Write one line of JSON per image as soon as the image is finished, so that no detection is lost."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from .base import Found, Trouble, say
+from .base import Detections, RunnerError, say
 
-SYNCED_EVERY = 1.0  # seconds: what a power cut takes at most
+SYNCED_EVERY = 1.0  # seconds; a power cut loses no more
 
 
-def as_json(name: str, frame: int | None, image: Any, found: Found, classes: list[str]) -> dict[str, Any]:
-    """Boxes are x, y of the upper left corner, width, height, in pixels of the original image."""
+def as_json(name: str, frame: int | None, image: Any, found: Detections, classes: list[str]) -> dict[str, Any]:
+    """Return the record of an image. Boxes are [x, y, width, height] in its pixels, from the upper left corner."""
     boxes = np.concatenate([found.corners[:, :2], found.corners[:, 2:] - found.corners[:, :2]], axis=1)
     return {
         "file": name,
@@ -36,9 +36,9 @@ def as_json(name: str, frame: int | None, image: Any, found: Found, classes: lis
 
 
 class Lines:
-    """The screen, or a file. Raises Trouble where a line cannot be written; those before it stay.
+    """Lines on the screen or in a file. Raises RunnerError if a line cannot be written; earlier lines stay.
 
-    A file is called FILE.partial until `finish`: what is there under its own name came to an end.
+    A file is called FILE.partial until `finish`, so a file with its final name is complete.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -46,7 +46,7 @@ class Lines:
         self.partial: Path | None = None
         if path is None:
             if sys.stdout is None:
-                raise Trouble("there is no screen to write on; name a file with --json")
+                raise RunnerError("there is no screen to write on; name a file with --json")
             sys.stdout.flush()
             self.name, self.file = "standard output", getattr(sys.stdout.buffer, "raw", sys.stdout.buffer)
             self.utf8 = codecs.lookup(sys.stdout.encoding).name == "utf-8"
@@ -54,17 +54,17 @@ class Lines:
         self.path, self.utf8 = Path(os.path.realpath(path)), True
         self.name = str(path)
         if self.path.is_dir():
-            raise Trouble(f"{path}: a folder; name a file")
+            raise RunnerError(f"{path}: a folder; name a file")
         try:
             if self.path.exists() and not self.path.is_file():  # a pipe or /dev/null
                 self.file = self.path.open("wb", buffering=0)
             else:
                 self.partial, self.file = _new_partial(self.path)
         except OSError as error:
-            raise Trouble(f"{path}: {error.strerror}") from None
+            raise RunnerError(f"{path}: {error.strerror}") from None
 
     def write(self, record: dict[str, Any]) -> None:
-        """One line. Bytes of a name that are no UTF-8 are escaped in Python's way, for `os.fsencode` to read."""
+        """Write a line. Bytes of a name that are not UTF-8 are escaped so that `os.fsencode` can restore them."""
         text = json.dumps(record, ensure_ascii=not self.utf8)
         try:
             data = text.encode()
@@ -77,12 +77,12 @@ class Lines:
             self.synced = time.monotonic()
 
     def put(self, data: bytes) -> None:
-        """All of it or, in a file, none of it."""
+        """Write all bytes or, to a file, none."""
         done = 0
         try:
             while done < len(data):
                 written = self.file.write(data[done:])
-                if written is None:  # a pipe that does not wait, and is full
+                if written is None:  # a non-blocking pipe that is full
                     time.sleep(0.01)
                 done += written or 0
         except OSError as error:
@@ -91,10 +91,10 @@ class Lines:
                 if done and stat.S_ISREG(now.st_mode):
                     os.ftruncate(self.file.fileno(), now.st_size - done)
             held = f"; the {self.count} lines before are whole" if self.count else ""
-            raise Trouble(f"{self.name}: {error.strerror}{held}") from None
+            raise RunnerError(f"{self.name}: {error.strerror}{held}") from None
 
     def finish(self, ended: bool) -> None:
-        """Give the file its name. Of a run that did not end as it should, only where no earlier one has it."""
+        """Rename the file. A run that did not end normally does not replace the file of an earlier run."""
         if self.partial is None:
             return
         with contextlib.suppress(OSError):
@@ -106,18 +106,18 @@ class Lines:
             try:
                 os.replace(self.partial, self.path)
             except OSError as error:
-                raise Trouble(f"{self.partial}: holds what was found, but: {error.strerror}") from None
+                raise RunnerError(f"{self.partial}: holds all lines, but cannot be renamed: {error.strerror}") from None
         else:
             say(f"{self.partial}: what was found until then; {self.name} is still that of an earlier run")
 
 
 def _new_partial(path: Path) -> tuple[Path, Any]:
-    """A file of this run alone: one that is there holds what a run found that was cut off, or still goes on."""
+    """Create a new file. An existing one belongs to a run that was interrupted or is still going on."""
     number = 0
     while True:
         partial = path.with_name(f"{path.name}.partial{number or ''}")
         try:
             return partial, partial.open("xb", buffering=0)
         except FileExistsError:
-            say(f"{partial}: of a run that was cut off, or still goes on; it stays as it is")
+            say(f"{partial}: of a run that was interrupted or is still going on; it is kept")
             number += 1

@@ -10,32 +10,32 @@ import re
 from pathlib import Path
 from typing import Any
 
-from .base import Trouble, cv2, in_a_line, say
+from .base import RunnerError, cv2, in_a_line, say
 from .bench import bench
-from .crew import Crew
 from .images import draw, label, write_jpeg
 from .lines import Lines, as_json
 from .selftest import selftest
+from .workers import Workers
 
-MOST_OF_A_NAME = 200  # bytes; with its number and suffix a name stays below the 255 that disks take
+MOST_OF_A_NAME = 200  # bytes; with number and suffix the name stays below 255, the limit of file systems
 
 
-def run(crew: Crew, options: argparse.Namespace) -> int:
-    """Tell what is found. Return the exit status: 1 where something could not be read, more after a signal."""
+def run(workers: Workers, options: argparse.Namespace) -> int:
+    """Write, draw and show the detections. Return the exit status: 1 for unreadable sources, more after a signal."""
     if options.draw:
         options.draw.mkdir(parents=True, exist_ok=True)
     if options.draw or options.show:
-        labels = [label(crew.classes, index) for index in range(len(crew.classes))]
-        by_number = [f"{text} is {name}" for text, name in zip(labels, crew.classes) if text != name]
+        labels = [label(workers.classes, index) for index in range(len(workers.classes))]
+        by_number = [f"{text} is {name}" for text, name in zip(labels, workers.classes) if text != name]
         if by_number:
             say(f"drawn by number: {', '.join(by_number)}")
-    crew.signals.listen()
+    workers.signals.listen()
     lines, ended = Lines(options.json), False
     try:
-        for count, (name, frame, image, found) in enumerate(crew.each()):
-            lines.write(as_json(name, frame, image, found, crew.classes))
+        for count, (name, frame, image, found) in enumerate(workers.each()):
+            lines.write(as_json(name, frame, image, found, workers.classes))
             if options.draw or options.show:
-                drawn = draw(image, found, crew.classes)
+                drawn = draw(image, found, workers.classes)
                 if options.draw:
                     write_jpeg(options.draw / f"{count:06d}_{_short(name)}.jpg", drawn)
                 if options.show and not _shown(drawn, frame is None):
@@ -43,14 +43,14 @@ def run(crew: Crew, options: argparse.Namespace) -> int:
         ended = True
     finally:
         lines.finish(ended)
-    if crew.signals.caught:
+    if workers.signals.caught:
         say(f"stopped; {lines.count} images until then{f' are in {options.json}' if options.json else ''}")
-        return 128 + crew.signals.caught
-    return int(crew.problems > 0)
+        return 128 + workers.signals.caught
+    return int(workers.problems > 0)
 
 
 def _short(name: str) -> str:
-    """The name of a file without its suffix, or an address as a name for a file."""
+    """Return the stem of a file name, or an address in a form that a file name may have."""
     stem = re.sub(r"[^\w.-]+", "_", name) if "://" in name else Path(name).stem
     while len(os.fsencode(stem)) > MOST_OF_A_NAME:
         stem = stem[:-1]
@@ -58,12 +58,12 @@ def _short(name: str) -> str:
 
 
 def _shown(drawn: Any, wait: bool) -> bool:
-    """Show it in the window; whether the person wants to see more."""
+    """Show the image in the window. Return False if the user closes it with q or Escape."""
     try:
         cv2.imshow("found", drawn)
         return cv2.waitKey(0 if wait else 1) not in (27, ord("q"))
     except cv2.error:
-        raise Trouble("--show: this OpenCV has no windows; pip install opencv-python") from None
+        raise RunnerError("--show: this OpenCV has no windows; pip install opencv-python") from None
 
 
 def number(text: str) -> int:
@@ -74,7 +74,7 @@ def number(text: str) -> int:
 
 
 def main(about: str | None, arguments: list[str] | None = None) -> int:
-    """Do what the command line asks; `about` is the docstring of run.py. Return the exit status."""
+    """Run the command line; `about` is the docstring of run.py. Return the exit status."""
     parser = argparse.ArgumentParser(
         prog="run.py", description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -93,16 +93,16 @@ def main(about: str | None, arguments: list[str] | None = None) -> int:
         parser.error("name an image, a folder, a video or a camera, or --selftest")
     try:
         status = _do(Path(__file__).resolve().parents[1], options)
-    except Trouble as error:
+    except RunnerError as error:
         say(f"error: {error}")
         return 1
     except OSError as error:
         say(f"error: {error.filename or 'run.py'}: {error.strerror}")
         return 1
-    except Exception as error:  # whatever a damaged bundle or a runtime raises
+    except Exception as error:  # damaged bundles and runtimes raise errors of any class
         say(f"error: run.py: {type(error).__name__}: {in_a_line(error)}")
         return 1
-    if status > 1:  # a camera that hangs would be waited for
+    if status > 1:  # a normal exit would wait for a camera that hangs
         os._exit(status)
     return status
 
@@ -112,7 +112,7 @@ def _do(folder: Path, options: argparse.Namespace) -> int:
     try:
         spec = json.loads(spec_file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        raise Trouble(f"{spec_file}: not there or damaged; unpack the whole bundle again") from None
+        raise RunnerError(f"{spec_file}: not there or damaged; unpack the whole bundle again") from None
     if options.selftest:
         Lines(None).put(f"{selftest(folder, spec, options.threads)}\n".encode())
         return 0
@@ -123,6 +123,6 @@ def _do(folder: Path, options: argparse.Namespace) -> int:
         Lines(None).put(f"{json.dumps(measured)}\n".encode())
         return 0
     if options.show and cv2 is None:
-        raise Trouble("--show: a window needs OpenCV; pip install opencv-python")
-    crew = Crew(folder, spec, options.sources, options.threads)
-    return run(crew, options) if crew.sources else 1
+        raise RunnerError("--show: a window needs OpenCV; pip install opencv-python")
+    workers = Workers(folder, spec, options.sources, options.threads)
+    return run(workers, options) if workers.sources else 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-only
-"""The model: an image in, objects out."""
+"""The model: from an image to detections."""
 
 from __future__ import annotations
 
@@ -9,45 +9,47 @@ from typing import Any, Sequence
 
 import numpy as np
 
-from .base import Found, Trouble, cores
+from .base import Detections, RunnerError, cores
 from .letterbox import prepare, to_original
 from .runtimes import load
 from .tiles import WHOLE_COUNTS, View, merge, views
 
 
 class Model:
-    """The model that `spec`, the content of model.json, describes; its file lies in `folder`.
+    """The model that `spec`, the content of model.json, describes; its file is in `folder`.
 
-    It has `threads` for an input, and takes `at_once` inputs at the same time: images, or tiles of one image.
+    It uses `threads` threads for each input and takes `at_once` inputs at a time: images, or tiles of one image.
     """
 
     def __init__(self, folder: str | Path, spec: dict[str, Any], threads: int = 0, at_once: int = 1) -> None:
         path = Path(folder) / spec["model"]
         if not path.exists() and "engine" in spec:
-            raise Trouble(f"{path}: not there yet; an engine is built where it runs: python build.py, or sh build.sh")
+            raise RunnerError(
+                f"{path}: not there yet; an engine is built where it runs: python build.py, or sh build.sh"
+            )
         if not path.exists():
-            raise Trouble(f"{path}: not there; unpack the whole bundle again")
+            raise RunnerError(f"{path}: not there; unpack the whole bundle again")
         self.spec, self.size = spec, spec["input"]["size"]
         self.thresholds = np.array([spec["thresholds"][name] for name in spec["classes"]])
         self.forward = load(path, spec, threads or len(cores()), at_once)
         self.tiles, self.pool = spec.get("tiles"), ThreadPoolExecutor(at_once)
 
-    def detect(self, image: Any) -> Found:
-        """Objects in an image (height, width, 3; uint8, BGR), from the threshold of their class up."""
+    def detect(self, image: Any) -> Detections:
+        """Return the objects in an image (height, width, 3; uint8, BGR) that reach the threshold of their class."""
         found = self.detect_all(image, float(self.thresholds.min()))
         return found.only(found.scores >= self.thresholds[found.classes])
 
-    def detect_all(self, image: Any, lowest: float, every_label: bool = False) -> Found:
-        """The same down to one score. `every_label`: a box may come with several classes, as average precision asks."""
-        # A whole box below the score may tell that one above it is cut.
+    def detect_all(self, image: Any, lowest: float, every_label: bool = False) -> Detections:
+        """Return all detections above `lowest`; with `every_label` a box once per class, for average precision."""
+        # A whole box with a lower score may show that a box above `lowest` is cut.
         least = lowest / WHOLE_COUNTS if len(views(image.shape, self.tiles)) > 1 else lowest
         [found] = self.look(image, least, (every_label,))
         return found.only(found.scores > lowest)
 
-    def look(self, image: Any, lowest: float, kinds: Sequence[bool]) -> list[Found]:
-        """What is found from one pass, for each value of `every_label` in `kinds`. All views are looked at at once."""
+    def look(self, image: Any, lowest: float, kinds: Sequence[bool]) -> list[Detections]:
+        """Return the detections of one pass for each value of `every_label` in `kinds`. Views run in parallel."""
 
-        def found_in(view: View) -> list[Found]:
+        def found_in(view: View) -> list[Detections]:
             left, top, right, bottom = view
             part = image[top:bottom, left:right]
             raw = self.forward(prepare(part, self.spec["input"]))
@@ -58,22 +60,22 @@ class Model:
             return found_in(looked[0])
         return [merge(seen, looked, self.tiles) for seen in zip(*self.pool.map(found_in, looked))]
 
-    def read(self, raw: Any, shape: tuple[int, ...], lowest: float, every_label: bool = False) -> Found:
+    def read(self, raw: Any, shape: tuple[int, ...], lowest: float, every_label: bool = False) -> Detections:
         return read_output(raw, self.spec, shape, lowest, every_label)
 
 
 def read_output(
     raw: Any, spec: dict[str, Any], shape: tuple[int, ...], lowest: float, every_label: bool = False
-) -> Found:
-    """Objects in a model's output, in pixels of the original image of this shape, from one score up."""
+) -> Detections:
+    """Return the detections above `lowest` in a model's output, in pixels of the original image of this shape."""
     output, size = spec["output"], spec["input"]["size"]
-    if output["layout"] == "rows":  # (1, n, 6): the graph has chosen already; corners, score, class
+    if output["layout"] == "rows":  # (1, n, 6) after suppression in the graph: corners, score, class
         rows = raw[0][raw[0][:, 4] > lowest]
-        found = Found(rows[:, :4], rows[:, 4], rows[:, 5].astype(int))
-    else:  # "columns", (1, 4 + classes, n): centre, width, height, and a score per class
+        found = Detections(rows[:, :4], rows[:, 4], rows[:, 5].astype(int))
+    else:  # "columns", (1, 4 + classes, n): centre, width, height, one score per class
         found = _candidates(raw[0], lowest, every_label)
         found.corners = found.corners * (size if output["normalised"] else 1)
-        # A model that has learned little turns some boxes inside out: they are none, and may not suppress others.
+        # A model that has learned little gives some boxes negative sides. They must not suppress others.
         found = found.only(_have_area(found.corners))
         found = found.only(_suppress(found.corners, found.scores, found.classes, output["iou"], output["max_det"]))
     found.corners = to_original(found.corners, shape, size, spec["input"]["fit"])
@@ -84,7 +86,7 @@ def _have_area(corners: Any) -> Any:
     return (corners[:, 2:] > corners[:, :2]).all(axis=1)
 
 
-def _candidates(columns: Any, lowest: float, every_label: bool) -> Found:
+def _candidates(columns: Any, lowest: float, every_label: bool) -> Detections:
     boxes, scores = columns[:4], columns[4:]
     likely = np.flatnonzero(scores.max(axis=0) > lowest)
     boxes, scores = boxes[:, likely], scores[:, likely]
@@ -93,11 +95,11 @@ def _candidates(columns: Any, lowest: float, every_label: bool) -> Found:
     else:
         anchors, classes = np.arange(len(likely)), scores.argmax(axis=0)
     centre, half = boxes[:2, anchors].T, boxes[2:, anchors].T / 2
-    return Found(np.concatenate([centre - half, centre + half], axis=1), scores[classes, anchors], classes)
+    return Detections(np.concatenate([centre - half, centre + half], axis=1), scores[classes, anchors], classes)
 
 
 def _suppress(corners: Any, scores: Any, classes: Any, iou: float, most: int) -> Any:
-    """Non-maximum suppression within each class: indices of the boxes that stay, best first."""
+    """Suppress non-maxima within each class; return the indices of the remaining boxes, highest score first."""
     left = np.argsort(-scores, kind="stable")
     areas = np.prod(corners[:, 2:] - corners[:, :2], axis=1)
     kept: list[int] = []

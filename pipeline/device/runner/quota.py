@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-only
-"""How much of the processors a container may use."""
+"""Read how much CPU time a container may use."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 
 def quota(root: Path = Path("/")) -> float:
-    """How many CPUs' time the control groups of this process allow (`docker --cpus`); infinite without a limit.
+    """Return the CPUs that the control groups of this process allow (`docker --cpus`); infinity without a limit.
 
-    A group is bound by the limits of those above it. In a container the groups may have names of the host that are
-    not there, and the files are those of the top folder.
+    The limits of all parent groups apply too. In a container the group may have a path of the host that does not exist
+    inside; the files of the top folder then hold the limit.
     """
     allowed = [math.inf]
     try:
@@ -30,7 +30,7 @@ def quota(root: Path = Path("/")) -> float:
 
 
 def _limit(group: Path) -> float:
-    """The limit of one group, in CPUs: `cpu.max` of version 2, or the two files of version 1."""
+    """Return the limit of one group in CPUs, from `cpu.max` (version 2) or the two files of version 1."""
     for names in (["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]):
         try:
             words = " ".join((group / name).read_text(encoding="utf-8") for name in names).split()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: AGPL-3.0-only
-"""Runtimes: each gives a function from the input tensor to the output tensor.
+"""Runtimes: each loader returns a function from the input tensor to the output tensor.
 
-It has `threads` for an image, and may be called `at_once` times at the same time.
+The function uses `threads` threads per call and may be called `at_once` times in parallel.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Callable
 
 import numpy as np
 
-from .base import Trouble, in_a_line
+from .base import RunnerError, in_a_line
 
 Forward = Callable[[Any], Any]
 
@@ -23,15 +23,15 @@ def load(path: Path, spec: dict[str, Any], threads: int, at_once: int) -> Forwar
     try:
         return loader(path, spec, threads, at_once)
     except ImportError as error:
-        raise Trouble(f"{path.name}: needs the Python package {package} ({error}); pip install {package}") from None
-    except Trouble:
+        raise RunnerError(f"{path.name}: needs the Python package {package} ({error}); pip install {package}") from None
+    except RunnerError:
         raise
-    except Exception as error:  # every runtime has its own kinds, and a damaged file finds them all
-        raise Trouble(f"{path.name}: {package} cannot load it: {in_a_line(error)}") from None
+    except Exception as error:  # every runtime has error classes of its own
+        raise RunnerError(f"{path.name}: {package} cannot load it: {in_a_line(error)}") from None
 
 
 def _in_turns(workers: list[Forward]) -> Forward:
-    """One function of several, each of which serves one caller at a time."""
+    """Combine functions that each serve one caller at a time into one."""
     free: SimpleQueue[Forward] = SimpleQueue()
     for worker in workers:
         free.put(worker)
@@ -60,9 +60,9 @@ def _onnx(path: Path, spec: dict[str, Any], threads: int, at_once: int) -> Forwa
 def _openvino(path: Path, spec: dict[str, Any], threads: int, at_once: int) -> Forward:
     import openvino
 
-    # f32: where the processor can, OpenVINO computes in bfloat16 by itself, which moves boxes by pixels.
+    # By default OpenVINO computes in bfloat16 where the processor can, which moves boxes by pixels.
     settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-    # Streams of one model: two models would sit on one core, and wait for each other for ever now and then.
+    # Streams of one model: two models would share one core, and sometimes wait for each other forever.
     settings.update({"NUM_STREAMS": at_once, "INFERENCE_NUM_THREADS": threads * at_once})
     compiled = openvino.Core().compile_model(str(path), "CPU", settings)
 
@@ -78,11 +78,11 @@ def _ncnn(path: Path, spec: dict[str, Any], threads: int, at_once: int) -> Forwa
     net = ncnn.Net()
     net.opt.use_vulkan_compute = False
     net.opt.num_threads = threads
-    if spec["precision"] == "fp32":  # by itself it rounds to 16 bits where the processor has them
+    if spec["precision"] == "fp32":  # by default it rounds to 16 bits where the processor can
         net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
         net.opt.use_bf16_storage = False
     if net.load_param(str(path)) or net.load_model(str(path.with_suffix(".bin"))):
-        raise Trouble(f"{path.name}: ncnn cannot load it; unpack the whole bundle again")
+        raise RunnerError(f"{path.name}: ncnn cannot load it; unpack the whole bundle again")
     [entry], [end] = net.input_names(), net.output_names()
 
     def forward(tensor: Any) -> Any:
@@ -97,11 +97,11 @@ def _torchscript(path: Path, spec: dict[str, Any], threads: int, at_once: int) -
     import torch
 
     if spec["output"]["layout"] == "rows":
-        import torchvision  # type: ignore[import-untyped,unused-ignore]  # noqa: F401  # its import makes known the suppression that is in the graph
+        import torchvision  # type: ignore[import-untyped,unused-ignore]  # noqa: F401  # its import registers the suppression in the graph
 
     torch.set_num_threads(threads)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # that TorchScript will go one day
+        warnings.simplefilter("ignore", FutureWarning)  # TorchScript is deprecated
         module = torch.jit.load(str(path), map_location="cpu").eval()
 
     def forward(tensor: Any) -> Any:
@@ -131,7 +131,7 @@ def _litert(path: Path, spec: dict[str, Any], threads: int, at_once: int) -> For
 
 
 def _tensorrt(path: Path, spec: dict[str, Any], threads: int, at_once: int) -> Forward:
-    """Through the CUDA runtime library itself, so that TensorRT is all that has to be installed."""
+    """Call the CUDA runtime library directly, so that only TensorRT has to be installed."""
     import ctypes
     import ctypes.util
 
@@ -141,11 +141,13 @@ def _tensorrt(path: Path, spec: dict[str, Any], threads: int, at_once: int) -> F
     try:
         cuda = ctypes.CDLL(library)
     except OSError:
-        raise Trouble(f"{library}: not found; an engine runs on an NVIDIA GPU with CUDA installed") from None
+        raise RunnerError(f"{library}: not found; an engine runs on an NVIDIA GPU with CUDA installed") from None
     runtime = tensorrt.Runtime(tensorrt.Logger(tensorrt.Logger.ERROR))
     engine = runtime.deserialize_cuda_engine(path.read_bytes())
     if engine is None:
-        raise Trouble(f"{path.name}: built for another GPU or TensorRT than {tensorrt.__version__}; run build.py here")
+        raise RunnerError(
+            f"{path.name}: built for another GPU or TensorRT than {tensorrt.__version__}; run build.py here"
+        )
     context = engine.create_execution_context()
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     entry = next(name for name in names if engine.get_tensor_mode(name) == tensorrt.TensorIOMode.INPUT)
@@ -157,18 +159,18 @@ def _tensorrt(path: Path, spec: dict[str, Any], threads: int, at_once: int) -> F
     for name, number in ((entry, 3 * size * size * 4), (end, result.nbytes)):
         place = ctypes.c_void_p()
         if cuda.cudaMalloc(ctypes.byref(place), ctypes.c_size_t(number)):
-            raise Trouble("CUDA: no memory on the GPU, or no GPU")
+            raise RunnerError("CUDA: no memory on the GPU, or no GPU")
         context.set_tensor_address(name, place.value)
         places[name] = place
 
     def copy(target: Any, source: Any, number: int, kind: int) -> None:  # kind 1: to the GPU, 2: back
         if cuda.cudaMemcpy(target, source, ctypes.c_size_t(number), kind):
-            raise Trouble("CUDA: copying to or from the GPU failed")
+            raise RunnerError("CUDA: copying to or from the GPU failed")
 
     def forward(tensor: Any) -> Any:
         copy(places[entry], tensor.ctypes.data_as(ctypes.c_void_p), tensor.nbytes, 1)
         if not context.execute_async_v3(0):
-            raise Trouble("TensorRT: the engine did not run")
+            raise RunnerError("TensorRT: the engine did not run")
         copy(result.ctypes.data_as(ctypes.c_void_p), places[end], result.nbytes, 2)
         return result
 
@@ -183,7 +185,7 @@ RUNTIMES: dict[str, tuple[Callable[[Path, dict[str, Any], int, int], Forward], s
     "litert": (_litert, "ai-edge-litert"),
     "engine": (_tensorrt, "tensorrt"),
 }
-# What `bench` imports apart from loading: importing a runtime can take longer than loading a model.
+# `bench` times the import by itself, because it can take longer than loading a model.
 MODULES = {
     "onnx": "onnxruntime",
     "openvino": "openvino",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-only
-"""Does this device do what was proven where the model was made?"""
+"""Check that this device finds what was found where the model was exported."""
 
 from __future__ import annotations
 
@@ -10,40 +10,43 @@ from typing import Any
 
 import numpy as np
 
-from .base import Found, Trouble
+from .base import Detections, RunnerError
 from .images import read_image
 from .model import Model
 
 
 def check_files(folder: Path) -> None:
-    """Every file of the bundle against SHA256SUMS (the form that `sha256sum -c` reads)."""
+    """Compare every file of the bundle with SHA256SUMS, which `sha256sum -c` reads too. Raises RunnerError."""
     listing = folder / "SHA256SUMS"
     if not listing.is_file():
-        raise Trouble(f"{listing}: not there; unpack the whole bundle again")
+        raise RunnerError(f"{listing}: not there; unpack the whole bundle again")
     try:
         rows = [line.split("  ", 1) for line in listing.read_text(encoding="utf-8").splitlines()]
         expected = {name: digest for digest, name in rows}
     except (UnicodeDecodeError, ValueError):
-        raise Trouble(f"{listing}: damaged; unpack the bundle again") from None
+        raise RunnerError(f"{listing}: damaged; unpack the bundle again") from None
     if not {"model.json", "run.py"} <= expected.keys():
-        raise Trouble(f"{listing}: damaged; unpack the bundle again")
+        raise RunnerError(f"{listing}: damaged; unpack the bundle again")
     for name, digest in expected.items():
         path = folder / name
         if not path.is_file():
-            raise Trouble(f"{path}: not there; unpack the whole bundle again")
+            raise RunnerError(f"{path}: not there; unpack the whole bundle again")
         if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
-            raise Trouble(f"{path}: changed since it was proven (its sha256 differs); unpack the bundle again")
+            raise RunnerError(f"{path}: changed since it was proven (its sha256 differs); unpack the bundle again")
 
 
 def selftest(folder: Path, spec: dict[str, Any], threads: int) -> str:
-    """Run the golden images, and compare with what was found where the model was made."""
+    """Check the files, then run the golden images and compare the detections with the expected ones."""
     check_files(folder)
     boxes, images, most_px, most_score = compare(Model(folder, spec, threads), folder)
     return f"selftest passed: {images} images, {boxes} objects, to {most_px:.2g} px and {most_score:.1g}"
 
 
 def compare(model: Model, folder: Path) -> tuple[int, int, float, float]:
-    """Boxes, images, and the largest distances of corners and scores. Raises Trouble beyond the limits."""
+    """Return the numbers of boxes and images, and the largest distances of corners (pixels) and scores.
+
+    Raises RunnerError beyond the limits in `spec`.
+    """
     spec = model.spec
     expected = json.loads((folder / "golden" / "expected.json").read_text(encoding="utf-8"))
     limits, boxes, most_px, most_score = spec["selftest"], 0, 0.0, 0.0
@@ -51,7 +54,7 @@ def compare(model: Model, folder: Path) -> tuple[int, int, float, float]:
         found = model.detect_all(
             read_image(folder / "golden" / golden["file"], spec["input"].get("bits")), golden["lowest"] * 0.8
         )
-        there = Found(
+        there = Detections(
             np.array(golden["corners"]).reshape(-1, 4), np.array(golden["scores"]), np.array(golden["classes"])
         )
         px, score, lost = apart(there, found)
@@ -66,12 +69,12 @@ def compare(model: Model, folder: Path) -> tuple[int, int, float, float]:
         elif sum(found.scores >= golden["lowest"] + limits["max_score"]) > len(there):
             say = f"{sum(found.scores >= golden['lowest'] + limits['max_score'])} objects instead of {len(there)}"
         if say:
-            raise Trouble(f"selftest FAILED: golden/{golden['file']}: {say}; this device computes something else")
+            raise RunnerError(f"selftest FAILED: golden/{golden['file']}: {say}; this device computes something else")
     return boxes, len(expected), most_px, most_score
 
 
-def apart(ours: Found, theirs: Found) -> tuple[float, float, int]:
-    """Largest distance of corners and of scores between paired boxes, and how many of ours have no partner."""
+def apart(ours: Detections, theirs: Detections) -> tuple[float, float, int]:
+    """Return the largest distances of corners and scores between paired boxes, and how many of ours have no pair."""
     free, px, score, lost = np.ones(len(theirs), bool), 0.0, 0.0, 0
     for corners, value, kind in zip(ours.corners, ours.scores, ours.classes):
         near = np.flatnonzero(free & (theirs.classes == kind) & (overlap(corners, theirs.corners) >= 0.5))
@@ -87,7 +90,7 @@ def apart(ours: Found, theirs: Found) -> tuple[float, float, int]:
 
 
 def overlap(one: Any, others: Any) -> Any:
-    """Intersection over union of a box with each of the others (n, 4), by their corners."""
+    """Return the IoU of a box with each of the others, (n, 4) corners."""
     low, high = np.maximum(one[:2], others[:, :2]), np.minimum(one[2:], others[:, 2:])
     shared = np.clip(high - low, 0, None).prod(axis=1)
     together = (one[2:] - one[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(axis=1) - shared

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-only
-"""What the command line names: files, folders, videos, cameras and addresses."""
+"""Find the sources that the command line names: files, folders, videos, cameras and addresses."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ VIDEOS = {
     *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv"),
     *(".ts", ".webm", ".wmv"),
 }
-# Images too, but neither OpenCV nor Pillow reads them.
+# Images that neither OpenCV nor Pillow reads.
 OTHER_IMAGES = {
     *(".arw", ".cr2", ".cr3", ".dng", ".exr", ".hdr", ".heic", ".heif", ".hif", ".jxl", ".nef", ".orf", ".psd"),
     *(".raf", ".rw2"),
 }
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 USER = re.compile(r"(?<=://)[^/@]*@")
-# Their headers hold the number of frames; of other containers it is guessed.
+# Their headers hold the number of frames; for other containers OpenCV guesses it.
 COUNTED = {".avi", ".m4v", ".mov", ".mp4"}
 
 
 class Video:
-    """A video or a camera: what OpenCV is given, what people are told, and whether it goes on until it is stopped."""
+    """A video or a camera: OpenCV's source, the name to show, and whether it has no end."""
 
     def __init__(self, source: str | int, name: str, endless: bool = False) -> None:
         self.source, self.name, self.endless = source, name, endless
@@ -39,22 +39,22 @@ class Video:
         return cv2.VideoCapture(self.source)
 
     def end(self, capture: cv2.VideoCapture, frames: int) -> str | None:
-        """What is wrong with its having ended after so many frames."""
+        """Return what is wrong if the video ended after so many frames, else None."""
         promised = capture.get(cv2.CAP_PROP_FRAME_COUNT)
         if not frames:
             return "cannot be opened, or has no image"
         if self.endless and promised <= 0:
             return f"broke off after {frames} frames"
         if Path(self.name).suffix.lower() == ".avi" and promised <= 0:
-            return f"has {frames} frames that can be read; its head is damaged"
-        # A few frames at the end may be incomplete where the recording was stopped.
+            return f"has {frames} frames that can be read; its header is damaged"
+        # The last few frames may be incomplete where the recording was stopped.
         if Path(self.name).suffix.lower() in COUNTED and frames < 0.99 * promised - 2:
             return f"broke off after {frames} of {promised:.0f} frames; the file is damaged"
         return None
 
 
 def expand(sources: list[str], tell: Callable[[str], None]) -> list[Path | Video]:
-    """Images and videos in the order given. `tell` hears of what is none."""
+    """Return images and videos in the given order. `tell` gets a message for everything else."""
     found: list[Path | Video] = []
     for source in sources:
         path = Path(source)
@@ -71,7 +71,7 @@ def expand(sources: list[str], tell: Callable[[str], None]) -> list[Path | Video
                 found.append(_file(path))
             else:
                 tell(f"{source}: no such file or folder")
-        except OSError as error:  # a name that is too long, a folder that may not be read
+        except OSError as error:  # a name that is too long, or a folder without permission
             tell(f"{source}: {error.strerror}")
     return found
 
@@ -81,7 +81,7 @@ def _file(path: Path) -> Path | Video:
 
 
 def _inside(folder: Path, tell: Callable[[str], None]) -> list[Path | Video]:
-    """What is in a folder, but not in its folders, by name. Says what was passed over."""
+    """Return the sources directly in a folder, sorted by name. Print what was skipped."""
     found: list[Path | Video] = []
     others: Counter[str] = Counter()
     folders = 0
@@ -89,9 +89,11 @@ def _inside(folder: Path, tell: Callable[[str], None]) -> list[Path | Video]:
         suffix = path.suffix.lower()
         if path.is_dir():
             folders += 1
-        elif path.name.startswith("."):  # macOS puts a `._photo.jpg` beside every photo.jpg on some disks
+        elif path.name.startswith("."):  # on some disks macOS writes `._photo.jpg` too
             continue
-        elif suffix in IMAGES | VIDEOS and (path.is_file() or not path.exists()):  # of a broken link one hears later
+        elif suffix in IMAGES | VIDEOS and (
+            path.is_file() or not path.exists()
+        ):  # a broken link is reported when it is read
             found.append(_file(path))
         else:
             others[suffix or "without suffix"] += 1
@@ -101,7 +103,7 @@ def _inside(folder: Path, tell: Callable[[str], None]) -> list[Path | Video]:
         told.append(f"{_counted(sum(others.values()), 'file')} that run.py cannot read ({kinds})")
     if folders:
         told.append(f"{_counted(folders, 'folder')}, not entered unless named")
-    passed = f"passed over {' and '.join(told)}" if told else ""
+    passed = f"skipped {' and '.join(told)}" if told else ""
     if not found:
         tell(f"{folder}: no images or videos in it{passed and '; ' + passed}")
     elif OTHER_IMAGES & others.keys():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-only
-"""Ctrl-C, `kill` and a closed terminal end a run between two images, and never within a line."""
+"""End a run between two images, never within a line, on Ctrl-C, `kill` or a closed terminal."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 
 
 class Stop(BaseException):
-    """The person wants it to end. No Exception, so that nobody takes it for damage."""
+    """The user ends the run. Not an Exception, so that no handler of errors catches it."""
 
 
 class Signals:
-    """Notes the first signal in `caught`, and raises Stop where nothing is done but waiting."""
+    """Note the first signal in `caught`; raise Stop only while the program waits."""
 
     def __init__(self) -> None:
         self.caught, self._waiting = 0, False
@@ -31,7 +31,7 @@ class Signals:
             raise Stop
 
     def result_of(self, future: Future[Any]) -> Any:
-        """Wait for it, but not when the person wants it to end. Raises Stop, or what the future raises."""
+        """Wait for a result. Raises Stop if a signal was caught, and whatever the future raises."""
         self._waiting = True
         try:
             if self.caught:

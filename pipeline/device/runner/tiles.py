@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: AGPL-3.0-only
-"""A large image through several views: tiles that overlap and, for what is larger than their overlap, the whole image.
+"""Look at a large image through several views: overlapping tiles and, for longer objects, the whole image.
 
-Two boxes of one class from two views are one object if they agree where both views look: their intersection is at
-least `SAME` of their union. Before that, each is clipped to the view of the other if an inner edge cuts that other one,
-since the other view can have seen no more of it. So a part is recognised in the whole, and a small object on top of a
-large one stays: it does not agree with the part of the large one that its view sees. Two boxes of one view are never
-one object: the model told them apart.
+Two boxes of one class from two views are one object if their IoU is at least `SAME` in the area that both views show.
+If an inner edge cuts one of them, the other is first clipped to the view of the cut one, which cannot show more. So a
+part matches its whole, and a small object on top of a large one stays, because it does not match the visible part of
+the large one. Two boxes of one view are never one object, because the model has separated them.
 
-Of one object the whole box with the best score stays, and the cut ones are dropped. Where all are cut, they are joined.
+Each object keeps its whole box with the highest score; cut boxes are dropped. If all are cut, they are joined.
 """
 
 from __future__ import annotations
@@ -16,17 +15,17 @@ from typing import Any, Mapping, Sequence, Tuple
 
 import numpy as np
 
-from .base import Found
+from .base import Detections
 
 View = Tuple[int, int, int, int]  # left, top, right, bottom, in pixels of the image
 SAME = 0.5  # share of the union
-WHOLE_COUNTS = 4  # a whole box wins over a cut one of up to so many times its score
-# A box this near to an inner edge is cut by it: how exactly models place edges, in shares of the tile and of the box.
+WHOLE_COUNTS = 4  # a whole box is preferred to a cut one with up to so many times its score
+# An inner edge cuts a box that comes this near to it, in shares of the tile and of the box: models are no more exact.
 OF_TILE, OF_BOX = 0.01, 0.15
 
 
 def views(shape: Sequence[int], tiles: Mapping[str, Any] | None) -> list[View]:
-    """Tiles row by row, the last of a row or column moved inward; at the end the whole image, if `tiles` wants it.
+    """Return tiles row by row, the last of a row or column moved inward; then the whole image if `tiles` wants it.
 
     `shape` is that of the image, height first. An image no larger than a tile has one view, itself.
     """
@@ -44,7 +43,7 @@ def views(shape: Sequence[int], tiles: Mapping[str, Any] | None) -> list[View]:
 
 
 def overlap(tiles: Mapping[str, Any]) -> int:
-    """Pixels that two neighbours share at least; an object no larger is whole in a tile."""
+    """Return the pixels that two neighbours share at least. Any object no longer than that is whole in a tile."""
     pixels: int = round(tiles["size"] * tiles["overlap"])
     return pixels
 
@@ -54,20 +53,20 @@ def _starts(side: int, size: int, step: int) -> list[int]:
     return [max(0, min(index * step, side - size)) for index in range(number)]
 
 
-def merge(seen: Sequence[Found], looked: Sequence[View], tiles: Mapping[str, Any] | None) -> Found:
-    """What is in the image. `seen` has what each view found, in pixels of that view; `looked` is `views(...)`."""
+def merge(seen: Sequence[Detections], looked: Sequence[View], tiles: Mapping[str, Any] | None) -> Detections:
+    """Merge the detections of all views. `seen` has those of each view, in its pixels; `looked` is `views(...)`."""
     if len(looked) == 1 or not tiles:
         return seen[0]
     parts = [
-        Found(one.corners + np.array([*view[:2], *view[:2]]), one.scores, one.classes)
+        Detections(one.corners + np.array([*view[:2], *view[:2]]), one.scores, one.classes)
         for one, view in zip(seen, looked)
     ]
-    if tiles["whole"]:  # small objects are the tiles' business: in the whole image they are a blur
+    if tiles["whole"]:  # tiles show small objects better
         sides = parts[-1].corners[:, 2:] - parts[-1].corners[:, :2]
         parts[-1] = parts[-1].only(sides.max(axis=1, initial=0) > overlap(tiles))
     view = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     windows = np.array(looked, float)
-    every = Found(
+    every = Detections(
         np.concatenate([part.corners for part in parts]),
         np.concatenate([part.scores for part in parts]),
         np.concatenate([part.classes for part in parts]),
@@ -78,15 +77,15 @@ def merge(seen: Sequence[Found], looked: Sequence[View], tiles: Mapping[str, Any
 
 
 def _cut(corners: Any, windows: Any, image: Any, size: int) -> Any:
-    """Whether an inner edge of its view cuts a box, (n,)."""
+    """Return whether an inner edge of its view cuts each box, (n,)."""
     inner = np.concatenate([windows[:, :2] > 0, windows[:, 2:] < image], axis=1)
     sides = corners[:, 2:] - corners[:, :2]
     near = np.abs(corners - windows) <= OF_TILE * size + OF_BOX * np.concatenate([sides, sides], axis=1)
     return (inner & near).any(axis=1)
 
 
-def _agreeing(every: Found, cut: Any, view: Any, windows: Any) -> list[dict[int, float]]:
-    """For each box the boxes of other views that are the same object, with intersection over union."""
+def _agreeing(every: Detections, cut: Any, view: Any, windows: Any) -> list[dict[int, float]]:
+    """Return for each box the boxes of other views that are the same object, with their IoU."""
     partners: list[dict[int, float]] = [{} for _ in range(len(every))]
     ends = np.searchsorted(view, np.arange(len(windows) + 1))
     for a in range(len(windows)):
@@ -108,7 +107,7 @@ def _meet(boxes: Any, window: Any) -> Any:
 
 
 def _clipped(corners: Any, window: Any, where: Any) -> Any:
-    """(boxes, others, 4): each box as it is compared with each other one, clipped to its window `where` that is cut."""
+    """Return each box as it is compared with each other one, (boxes, others, 4): clipped to it `where` that is cut."""
     inside = np.clip(corners, [*window[:2], *window[:2]], [*window[2:], *window[2:]])
     return np.where(where[None, :, None], inside[:, None], corners[:, None])
 
@@ -120,10 +119,10 @@ def _iou(one: Any, other: Any) -> Any:
     return common / np.maximum(areas[0] + areas[1] - common, 1e-9)
 
 
-def _choose(every: Found, cut: Any, view: Any, partners: list[dict[int, float]]) -> Any:
-    """Indices of the boxes that stay. Joins cut boxes in place.
+def _choose(every: Detections, cut: Any, view: Any, partners: list[dict[int, float]]) -> Any:
+    """Return the indices of the boxes that stay. Join cut boxes in place.
 
-    A whole box takes from each other view the one that fits best, which leaves it that of a neighbour that overlaps.
+    From each other view a whole box removes only the best match, so the box of an overlapping neighbour stays.
     """
     free = np.ones(len(every), bool)
     kept = []

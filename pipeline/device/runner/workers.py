@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-only
-"""A model that works on several images at once, and goes on where one of them cannot be read."""
+"""Run the model on several images at once; report unreadable ones and continue."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Iterator, Tuple
 
-from .base import Found, Trouble, cores, cv2, in_a_line, say
+from .base import Detections, RunnerError, cores, cv2, in_a_line, say
 from .images import read_image
 from .model import Model
 from .sources import Video, expand
 from .stopping import Signals, Stop
 
-Seen = Tuple[str, "int | None", Any, Found]
+Seen = Tuple[str, "int | None", Any, Detections]
 
 
-class Crew:
-    """A model that works on as many images at once as there are threads: more a second than all threads on one image.
+class Workers:
+    """A model that works on one image per thread, which is faster than all threads on one image.
 
-    Frames of a video or a camera come one by one, and soon is better than many: they have all threads. So do the tiles
-    of an image: while they are looked at, the next image is read. `problems` counts what was named on the screen and
-    passed over.
+    Frames of a video or a camera get all threads, because there latency matters. So do the tiles of an image, while the
+    next image is read. `problems` counts the sources that were reported and skipped.
     """
 
     def __init__(
@@ -34,7 +33,7 @@ class Crew:
         if not self.sources:
             return
         images = sum(isinstance(source, Path) for source in self.sources)
-        # Frames are in a hurry, a GPU is one for all, and a single image has all threads to itself.
+        # One at a time: frames, for low latency; a GPU, which all share; a single image, which gets all threads.
         gpu, tiled = spec["format"] == "engine", bool(spec.get("tiles"))
         alone = one_by_one or images < len(self.sources) or (gpu and not tiled)
         self.size = 1 if alone else max(1, min(2 if tiled else threads, images))
@@ -47,9 +46,9 @@ class Crew:
         say(f"error: {problem}")
 
     def each(self) -> Iterator[Seen]:
-        """Name, number of the frame (None for an image), image and what is in it, in the order of the sources.
+        """Yield name, frame number (None for an image), image and detections, in the order of the sources.
 
-        What cannot be read is told and left out. After a signal come the images that are finished, and no other.
+        Unreadable sources are reported and skipped. After a signal only finished images follow.
         """
         pool = ThreadPoolExecutor(self.size)
         waiting: deque[Future[Seen | str]] = deque()
@@ -73,7 +72,7 @@ class Crew:
             pool.shutdown(wait=False)
 
     def _results(self, waiting: deque[Future[Seen | str]], most: int) -> Iterator[Seen]:
-        """The first ones, until no more than `most` are waiting."""
+        """Yield the first results until no more than `most` are waiting."""
         while len(waiting) > most:
             result = self.signals.result_of(waiting[0])
             waiting.popleft()
@@ -86,13 +85,13 @@ class Crew:
         try:
             image = read_image(path, self.bits)
             return str(path), None, image, self.model.detect(image)
-        except Trouble as error:
+        except RunnerError as error:
             return str(error)
-        except Exception as error:  # too little memory, or a runtime's own kinds
+        except Exception as error:  # too little memory, or an error of the runtime
             return f"{path}: {in_a_line(error)}"
 
     def _frames(self, pool: ThreadPoolExecutor, video: Video) -> Iterator[Seen]:
-        """Waits for a camera in another thread: nothing interrupts OpenCV while it waits."""
+        """Yield frames. Read them in another thread, because a signal cannot interrupt OpenCV while it waits."""
         if cv2 is None:
             self.tell(f"{video.name}: videos and cameras need OpenCV; pip install opencv-python-headless")
             return
@@ -107,7 +106,7 @@ class Crew:
                 number += 1
             problem = video.end(capture, number)
             capture.release()
-        except Exception as error:  # OpenCV's own, or a runtime's
+        except Exception as error:  # of OpenCV or of the runtime
             problem = f"broke off after {number} frames: {in_a_line(error)}"
         if problem:
             self.tell(f"{video.name}: {problem}")
