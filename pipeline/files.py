@@ -32,7 +32,7 @@ def aside(path: Path) -> Path:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Name what is being written in an OSError of a full disk: a write knows no name, and a copy names its source."""
+    """Name the written file in an OSError: a failed write has no file name, and a failed copy names its source."""
     try:
         yield
     except OSError as error:

@@ -70,12 +70,12 @@ def text_width(text: str, scale: float = TEXT_SCALE) -> int:
 
 
 def jpeg(image: Image, quality: int) -> bytes:
-    """To be written with Python's own files: `cv2.imwrite` and Pillow's `save` do not notice a full disk."""
+    """Encode as JPEG in memory, because `cv2.imwrite` and Pillow's `save` do not notice a full disk."""
     encoded: bytes = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
     return encoded
 
 
 def png(image: Image) -> bytes:
-    """As `jpeg`, without loss. Level 1 compresses nearly as well as others, in a third of the time."""
+    """Encode as PNG in memory. Level 1 compresses nearly as well as others, in a third of the time."""
     encoded: bytes = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
     return encoded

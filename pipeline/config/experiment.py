@@ -49,7 +49,7 @@ class Config(Section):
         return section
 
     def slice(self, stage: str) -> dict[str, Any]:
-        """All that the stage can read of this file: its section and the seed.
+        """Return all that the stage may read of this file: its section and the seed.
 
         `augment` cuts the tiles, at a scale that depends on `train.imgsz`. Later stages read its record of them.
         """

@@ -81,7 +81,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def _in_words(detail: ErrorDetails, root: type[BaseModel]) -> str:
-    """One line of pydantic's findings, as a person would put it."""
+    """Return one of pydantic's errors as a line in plain words."""
     # Branches of a union are named in the location, in capitals or with brackets; nobody wrote those.
     place = [str(part) for part in detail["loc"] if str(part) not in _UNION_BRANCHES and "[" not in str(part)]
     where = ".".join(place)

@@ -105,7 +105,7 @@ def _could_be_labels(path: Path, stems: set[str]) -> bool:
 
 
 def _key(name: str) -> str:
-    """The stem of an image or of its annotation, without what tools put before or between."""
+    """Return the stem of an image or annotation without the prefixes and suffixes that tools add."""
     stem, _, suffix = name.lower().rpartition(".")
     inner, dot, last = stem.rpartition(".")
     stem = inner if inner and f"{dot}{last}" in SOURCE_SUFFIXES else stem
@@ -125,5 +125,5 @@ def _and_more(images: Sequence[Path]) -> str:
 
 
 def by_setting(judged: Sequence[Judged]) -> list[str]:
-    """The images that are background for no other reason than `convert.unlabelled`."""
+    """Return the images that are background only because of `convert.unlabelled`."""
     return [image.name for image in judged if not image.unused and not image.item.annotation and not image.boxes]

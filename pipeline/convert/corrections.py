@@ -78,10 +78,10 @@ def correct(judged: list[Judged], run: Run, classes: Sequence[str]) -> Corrected
 
 
 def resolve(said: Fixes, used: Sequence[str], every: Sequence[str], path: Path) -> tuple[Fixes, list[Note]]:
-    """The fixes with each image under its path below the source, and notes on those whose image is not there.
+    """Return the fixes by the path of their image below the source, and notes on fixes whose image is missing.
 
-    `every` holds the paths of all images of the source, `used` those of the data set, where a file name alone is
-    looked for first. Raises DataError, for the file `path`, where it could be of two images.
+    `every` has the paths of all images of the source, `used` those in the data set. A file name without folders is
+    looked up in `used` first. Raises DataError, which names the file `path`, if a name fits two images.
     """
     said = fixes.in_full(fixes.in_full(said, used), every)
     known, of_used, of_all = set(every), fixes.by_file_name(used), fixes.by_file_name(every)
@@ -104,7 +104,7 @@ def _action(word: Literal["drop", "relabel"]) -> Literal["remove", "relabel"]:
 
 
 def _not_used(said: Fixes, image: str, why: str) -> list[Note]:
-    """Notes on the fixes of an image that is not used anyhow: `why` says for what reason."""
+    """Return notes on the fixes of an image that is not used; `why` is the reason."""
     reason = f"the image is not used: {why}"
     notes = [Note(image, _action(said.images[image]), reason, stale=True)] if image in said.images else []
     return notes + [Note(image, fix.action, reason, fix.box(), stale=True) for fix in said.boxes if fix.image == image]

@@ -64,12 +64,12 @@ def image(item: Labelled, name: str, checked: Checked, classes: Mapping[str, str
 
 
 def never_used(item: Labelled, name: str, unused: Unused, why: str) -> Judged:
-    """An image that is not used though nothing is wrong with it."""
+    """Return an image that is not used although nothing is wrong with it."""
     return Judged(item, name, Checked(), _all(item, "ignored", why), unused, why)
 
 
 def set_aside(image: Judged, unused: Unused, why: str) -> Judged:
-    """A judged image that is not to be used after all; what was dropped of it keeps its reason."""
+    """Return a judged image as unused; its dropped boxes keep their reasons."""
     verdicts = _all(image.item, "dropped" if unused == "dropped" else "ignored", why)
     if unused == "dropped":
         old = [verdict if verdict.action in ("dropped", "ignored") else None for verdict in image.verdicts]
@@ -78,7 +78,7 @@ def set_aside(image: Judged, unused: Unused, why: str) -> Judged:
 
 
 def _all(item: Labelled, action: Action, why: str) -> list[Verdict]:
-    """One verdict for all boxes of an image that is not used."""
+    """Return the same verdict for all boxes of an unused image."""
     return [
         Verdict(box, "ignored", box.ignore) if box.ignore else Verdict(box, action, box.damage or f"its image: {why}")
         for box in item.boxes
@@ -181,9 +181,9 @@ def _mend(box: Box, size: tuple[int, int], config: Convert) -> Verdict:
 
 
 def upright(box: Box, checked: Checked) -> Box:
-    """A box of the picture as stored, in the picture as EXIF's orientation turns it.
+    """Map a box of the stored image to the image as EXIF turns it.
 
-    Orientations 5 to 8 swap the sides; they are the ones that a declared size can tell from upright.
+    Only orientations 5 to 8, which swap the sides, occur here: a declared size shows in which frame the boxes are.
     """
     width, height = checked.stored
     corners = {

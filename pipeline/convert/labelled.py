@@ -47,7 +47,7 @@ def read(run: Run, pool: Path | None) -> list[Made]:
 
 
 def without(source: Source, made: Sequence[Made]) -> Source:
-    """The source without its unlabelled images that were labelled since: a pool may lie in the source."""
+    """Remove unlabelled images of the source that `make label` has labelled since: a pool may be part of the source."""
     paths = {each.item.image.absolute() for each in made}
     return replace(source, images=tuple(item for item in source.images if item.annotation or item.image not in paths))
 
@@ -60,10 +60,10 @@ def name_of(image: Image) -> str:
 def judged(
     made: Sequence[Made], source: Source, checked: Mapping[Path, Checked], names: Sequence[str], config: Convert
 ) -> tuple[list[Judged], list[Judged]]:
-    """Each image with its verdicts, by its path as `data/labels/` gives it, and apart from them those that are gone.
+    """Return the judged images by their path in `data/labels/`, and the images that are missing.
 
-    An image that has changed is gone too: nobody has labelled what is there now. Raises DataError for a class that the
-    data set has not.
+    A changed image counts as missing, because nobody has labelled its present content. Raises DataError for a class
+    that the data set does not have.
     """
     found: list[Judged] = []
     gone: list[Judged] = []
@@ -90,7 +90,7 @@ def judged(
 
 
 def lines(made: Sequence[Made], done: Sequence[Judged], split_of: Mapping[str, str]) -> list[dict[str, Any]]:
-    """A line on each labelled image for the receipt: what a person did, and what became of it."""
+    """Return a line for the receipt on each labelled image: what the person did, and the outcome."""
     by_name = {image.name: image for image in done}
     found = []
     for image, by, _ in made:

@@ -119,7 +119,7 @@ def _drawn(
 
 
 def _earlier(run: Run, drawing: Mapping[str, Any]) -> dict[str, str]:
-    """The splits that an earlier conversion drew by the same rules; none where there was none, or other rules."""
+    """Return the splits that an earlier conversion drew by the same rules; empty if there are none."""
     if not run.splits.is_file():
         return {}
     found = files.read_json(run.splits)
@@ -136,7 +136,7 @@ def _given(images: Sequence[Judged], ties: dict[str, list[tuple[int, int]]], con
     places = list(split_of.values())
 
     def straddling(*kinds: str) -> list[list[str]]:
-        """Images tied together that lie in more than one split, as `split/name`."""
+        """Return connected images that are in more than one split, as `split/name`."""
         cluster = duplicates.clusters(len(names), [pair for kind in kinds for pair in ties[kind]])
         groups = splits.leaks(places, cluster)
         return sorted(sorted(f"{places[index]}/{names[index]}" for index in group) for group in groups)

@@ -15,7 +15,7 @@ ACTIONS = ("kept", "clipped", "dropped", "ignored")
 
 
 def make(judged: Sequence[Judged], split_of: Mapping[str, str], names: Sequence[str], source: Path) -> dict[str, Any]:
-    """All that the verdicts tell. In each count of boxes, read = kept + clipped + dropped + ignored."""
+    """Return what the verdicts add up to. In each count of boxes, read = kept + clipped + dropped + ignored."""
     per_file: dict[str, Counter[str]] = {}
     problems: list[dict[str, str]] = []
     unused: dict[str, dict[str, str]] = {way: {} for way in get_args(Unused)}
@@ -70,7 +70,7 @@ def _summary(images: Sequence[Judged], names: Sequence[str]) -> dict[str, Any]:
 
 
 def last_line(receipt: dict[str, Any], target: Path) -> str:
-    """What a person has to know of it, in one line."""
+    """Summarise the receipt in one line."""
     boxes, images, leaks = receipt["boxes"], receipt["images"], receipt["leaks"]
     splits = ", ".join(f"{split} {summary['images']}" for split, summary in receipt["splits"].items())
     written = sum(summary["boxes"] for summary in receipt["splits"].values())
@@ -103,9 +103,9 @@ def _one_line(note: str) -> str:
 
 
 def relative(path: Path, source: Path) -> str:
-    """The path below the source, with slashes; of a file elsewhere its own path.
+    """Return the path below the source, with slashes; for a file elsewhere its full path.
 
-    By text: `Path.relative_to` takes ten times as long.
+    It compares text, because `Path.relative_to` takes ten times as long.
     """
     text, above = str(path), f"{source}{os.sep}"
     return (text[len(above) :] if text.startswith(above) else text).replace(os.sep, "/")

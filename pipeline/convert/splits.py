@@ -114,7 +114,7 @@ def assign(items: Sequence[Item], ratios: Mapping[str, float], seed: int, earlie
 
 
 def _counts(items: Iterable[Item]) -> Counter[str]:
-    """How many of these images show each class, EVERY among them."""
+    """Count the images that show each class; EVERY counts all images."""
     # Sorted, as sums of fractions depend on the order, and that of a set is another one in every process.
     return Counter(name for item in items for name in (EVERY, *sorted(item.classes)))
 
@@ -122,7 +122,7 @@ def _counts(items: Iterable[Item]) -> Counter[str]:
 def _choose(
     splits: Mapping[str, _Split], counts: Mapping[str, int], count_of: Mapping[str, int], left: int, draw: random.Random
 ) -> str:
-    """The split for a cluster that holds `counts`, when `left` clusters are yet to be placed."""
+    """Return the split for a cluster that holds `counts`; `left` clusters remain to be placed."""
     options = [name for name, split in splits.items() if not split.has]
     if left > len(options):
         most = max(split.room for split in splits.values())
@@ -159,14 +159,14 @@ def _too_few(clusters: Sequence[Sequence[Item]], empty: Sequence[str], earlier: 
 
 
 def groups(names: Sequence[str], pattern: str) -> list[str | None]:
-    """What `convert.group_by` finds in each name: the text of its one group, or of all of it where it has none.
+    """Return what `convert.group_by` matches in each name: its one group, or the whole match if it has no group.
 
-    It is searched in the file name, and only where no file name holds it in the folders below those of a split.
-    None where nothing is found, or only the empty text: such an image is a group of its own.
+    The pattern is searched in file names, and if no file name matches, in the folders below those of a split. None
+    means no match or an empty one: such an image is a group of its own.
 
-    Raises DataError where no name holds the pattern, which is then a mistake, and for a name of more than 255
-    characters. `re` has no time limit, and that keeps most slow patterns bearable (an exponential one is slow on
-    any name); to search a part of the name instead could take one group for another.
+    Raises DataError if no name matches, which is a mistake in the pattern, and for names of more than 255 characters:
+    `re` has no time limit, and this limit keeps most slow patterns bearable. A search in a part of the name could
+    confuse two groups.
     """
     compiled = re.compile(pattern)
     assert compiled.groups <= 1
@@ -195,7 +195,7 @@ _SERIES = (
 
 
 def suggestion(split_of: Mapping[str, str]) -> str:
-    """A `group_by` that would keep apart what the drawn splits do not, by the names; empty where names tell nothing."""
+    """Suggest a `group_by` for names that the drawn splits separate; empty if names suggest none."""
     for series, pattern in _SERIES:
         members: dict[str, list[str]] = defaultdict(list)
         for name in sorted(split_of):
@@ -213,7 +213,7 @@ def suggestion(split_of: Mapping[str, str]) -> str:
 
 
 def leaks(split_of: Sequence[str], clusters: Sequence[int]) -> list[list[int]]:
-    """Of images with these splits and clusters, the indices of each cluster that lies in more than one split."""
+    """Return the indices of the images of each cluster that is in more than one split."""
     members: dict[int, list[int]] = defaultdict(list)
     for index, cluster in enumerate(clusters):
         members[cluster].append(index)
@@ -221,9 +221,9 @@ def leaks(split_of: Sequence[str], clusters: Sequence[int]) -> list[list[int]]:
 
 
 def move(split_of: Sequence[str], clusters: Sequence[int]) -> dict[int, str]:
-    """Which images have to move where so that no cluster straddles: to the split that holds most of theirs.
+    """Return which images must move to which split so that each cluster is in one: the split that holds most of it.
 
-    Of equals, to the first of train, val, test.
+    The first of train, val, test wins a tie.
     """
     moved: dict[int, str] = {}
     for group in leaks(split_of, clusters):

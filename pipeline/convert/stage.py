@@ -53,8 +53,10 @@ def _convert(
     made: Sequence[Made],
     checked: Mapping[Path, Checked],
 ) -> str:
-    """Judge, correct, place and write. In the receipt `sources` gives, for each image `SPLIT/NAME` of the data set, its
-    path below the source, by which fixes find it; the rest is `receipt.make`'s and `Placed`'s.
+    """Judge, correct, place and write.
+
+    `sources` in the receipt maps each image `SPLIT/NAME` of the data set to its path below the source, by which fixes
+    find it. `receipt.make` and `Placed` give the rest.
     """
     folder = config.source.absolute()
     used = inputs.digests(config, run)  # before they are read: an edit made meanwhile is then noticed next time
@@ -130,7 +132,7 @@ def class_map(source: Source, config: Convert) -> dict[str, str | None]:
 def judge_all(
     source: Source, checked: Mapping[Path, Checked], classes: Mapping[str, str | None], config: Convert
 ) -> list[Judged]:
-    """Every image of the source with its verdicts; those that were not checked are in no split."""
+    """Return every image of the source with its verdicts; images in no split were not checked."""
     folder = config.source.absolute()
     judged = []
     for item in source.images:
@@ -152,7 +154,7 @@ def _set_aside(judged: Sequence[Judged], unused: judge.Unused, reasons: Mapping[
 
 
 def _refuse_problems(judged: Sequence[Judged], config: Convert) -> None:
-    """What `on_problem` does not let pass: the first such thing by name, and how many there are."""
+    """Raise DataError for what `on_problem` refuses: name the first problem and count the rest."""
     if config.on_problem == "drop":
         return
     found, droppable = [], False

@@ -18,7 +18,7 @@ LONGEST_STEM = 200  # bytes of 255, as `augment` and whoever writes aside add to
 
 
 def file_names(used: Sequence[Judged]) -> dict[str, str]:
-    """The file name of each image in the data set: its own, or with its folders where others have the same stem."""
+    """Return the file name of each image in the data set; folders are added if stems are equal."""
     stems = Counter(_stem(image.name).lower() for image in used)
     targets: dict[str, str] = {}
     taken: dict[str, str] = {}
@@ -35,7 +35,7 @@ def file_names(used: Sequence[Judged]) -> dict[str, str]:
 
 
 def _shortened(stem: str) -> str:
-    """A stem that leaves room for what other stages put behind it; a long one ends in a digest of what was cut."""
+    """Shorten a stem so that other stages can append to it; a digest replaces what was cut."""
     whole = stem.encode()
     if len(whole) <= LONGEST_STEM:
         return stem

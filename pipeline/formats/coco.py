@@ -71,7 +71,7 @@ def read(folder: Path, orphans: bool = False) -> Source:
 
 
 def _no_boxes(path: Path, data: dict[str, Any]) -> str:
-    """What a file of COCO's own folder `annotations` holds instead of boxes."""
+    """Return what a file of COCO's own folder `annotations` holds instead of boxes."""
     if "annotations" not in data:
         return "lists images without annotations" if path.stem.startswith("image_info") else ""
     first = data["annotations"][0] if isinstance(data["annotations"], list) and data["annotations"] else None
@@ -162,7 +162,7 @@ def _records(path: Path, data: dict[str, Any], key: str) -> list[dict[str, Any]]
 
 
 def _key(value: Any) -> int | str | None:
-    """An id as it is looked up: 7, 7.0 and "7" are one. None for what can be no id."""
+    """Return the key of an id: 7, 7.0 and "7" are the same. None for a value that cannot be an id."""
     kind = type(value)
     if kind is int:
         return int(value)
@@ -217,7 +217,7 @@ def _box(record: dict[str, Any], identity: str, names: dict[int | str, str], siz
 
 
 def _plain_box(record: dict[str, Any], identity: str, names: dict[int | str, str]) -> Box | None:
-    """The box of an annotation as nearly all are: a known category, four ordinary numbers, nothing special."""
+    """Return the box of an ordinary annotation: a known category and four numbers. None for all others."""
     try:
         category, (x, y, width, height) = record["category_id"], record["bbox"]
         is_plain = (
@@ -235,7 +235,7 @@ def _plain_box(record: dict[str, Any], identity: str, names: dict[int | str, str
 
 
 def _corners(record: dict[str, Any], size: Size | None) -> Corners:
-    """Raises ValueError that says what is wrong with the annotation."""
+    """Return the corners of an annotation. Raises ValueError with what is wrong with it."""
     bbox = record.get("bbox")
     if not bbox:
         return around(record.get("segmentation"), size)

@@ -60,7 +60,7 @@ def read(folder: Path) -> Source:
 
 
 def _classes(root: Element) -> list[str]:
-    """The labels of the task in its order, but for those that name no boxes: parts of skeletons, tags, lines."""
+    """Return the labels of the task in its order, without those of tags, lines and parts of skeletons."""
     labels = root.iterfind("meta//label")
     names = [label.findtext("name", "").strip() for label in labels if label.findtext("type", "") not in NO_BOXES]
     return [name for name in names if name]
@@ -84,9 +84,9 @@ def _wanted(name: str, subset: str, xml: Path, tree: Tree) -> Wanted:
 
 
 def _frames(root: Element, xml: Path, tree: Tree) -> list[Described]:
-    """The frames of a video, by the boxes of its tracks; frames without a box are background.
+    """Return the frames of a video with the boxes of its tracks; frames without a box are background.
 
-    Between two shapes of a track that are further apart than a frame it moves in a straight line, as CVAT shows it.
+    Between two shapes of a track the box moves in a straight line, as CVAT shows it.
     """
     boxes: dict[int, list[Box]] = {frame: [] for frame in range(_count(root))}
     for number, track in enumerate(root.findall("track"), start=1):
@@ -121,7 +121,7 @@ def _frames(root: Element, xml: Path, tree: Tree) -> list[Described]:
 
 
 def _count(root: Element) -> int:
-    """How many frames the task has; 0 where that is not said, or cannot be."""
+    """Return the number of frames of the task; 0 if it is missing or impossible."""
     text = root.findtext("meta/task/size", "")
     return int(text) if text.isdecimal() and len(text) < 7 else 0
 

@@ -86,7 +86,7 @@ def _looks_like_labels(line: str) -> bool:
 
 
 def _camera(folder: Path) -> str | None:
-    """The number of `label_2`, `image_2`, `image_02`."""
+    """Return the number in `label_2`, `image_2` or `image_02`."""
     found = _NUMBERED.search(folder.name)
     return found[1] if found else None
 

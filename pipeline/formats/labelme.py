@@ -72,7 +72,7 @@ def _has_image(data: dict[str, Any]) -> bool:
 
 
 def _name(path: Path, said: Any, beside: list[Path]) -> str:
-    """The image beside it that bears its name, whatever `imagePath` says: files are renamed, and moved by hand."""
+    """Return the image beside the file with its stem, whatever `imagePath` says: people rename and move files."""
     name = said.replace("\\", "/") if isinstance(said, str) else ""
     beside = [image for image in beside if image.name == name.rpartition("/")[2]] or beside
     if len(beside) > 1:
@@ -116,7 +116,7 @@ def _join_groups(shapes: list[Any], boxes: list[Box]) -> None:
 
 
 def _corners(points: Any, kind: Any) -> tuple[float, float, float, float]:
-    """The corners of the box around a shape. Raises ValueError that says what is wrong with it."""
+    """Return the corners of the box around a shape. Raises ValueError with what is wrong with it."""
     pairs = isinstance(points, list) and all(isinstance(point, list) and len(point) == 2 for point in points)
     sides = numbers([side for point in points for side in point]) if pairs else None
     if not sides or any(map(math.isnan, sides)):

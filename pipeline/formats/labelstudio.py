@@ -68,7 +68,7 @@ def _is_task(value: Any) -> bool:
 
 
 def _lists(task: Mapping[str, Any]) -> list[Any]:
-    """The results of JSON-MIN, which lie under the names of the controls that made them."""
+    """Return the results of JSON-MIN, which are listed under the names of the controls that made them."""
     return [each for value in task.values() if isinstance(value, list) for each in value]
 
 
@@ -84,7 +84,7 @@ def _image(task: Mapping[str, Any]) -> str:
 
 
 def _results(task: Mapping[str, Any]) -> list[tuple[Any, str]] | None:
-    """Each result with why it does not count, None for a task that nobody has labelled."""
+    """Return each result with the reason why it does not count; None for a task that nobody has labelled."""
     if not isinstance(task.get("data"), Mapping):
         found = [(result, "") for result in _lists(task) if _is_result(result)]
         return found if found or "annotator" in task else None

@@ -15,7 +15,7 @@ SUFFIXES = {".ndjson", ".jsonl"}
 
 
 def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Each record with its line. Raises DataError for a line that is no JSON object."""
+    """Yield each record with its line number. Raises DataError for a line that is not a JSON object."""
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue

@@ -65,10 +65,10 @@ def labelled(tree: Tree, described: Sequence[Described]) -> list[Labelled]:
 
 
 def find(tree: Tree, wanted: Sequence[Wanted]) -> list[Path]:
-    """The image that each name means; for one that is nowhere the path where it ought to be, in its first home.
+    """Return the image that each name means; for a missing image its expected path in the first of its homes.
 
-    Raises DataError where a name could be one of two images, two names could be one image, or a name that is
-    nowhere leads out of the source.
+    Raises DataError if a name fits two images, two names fit one image, or the path of a missing image leads out of
+    the source.
     """
     found = [tree.place_of(one.name, one.homes, one.split, one.named_by) for one in wanted]
     left = [index for index, place in enumerate(found) if place is None]
@@ -101,7 +101,7 @@ def guess(tree: Tree, wanted: Sequence[Wanted], taken: set[str]) -> list[str | N
 
 
 def complete(tree: Tree, described: Sequence[Described], classes: Sequence[str] | None = None) -> Source:
-    """A source of images that annotation files name, and of those that none mentions."""
+    """Return a source of the images that annotation files name and of those that none mentions."""
     return source_of(tree, with_the_rest(tree, labelled(tree, described)), classes)
 
 
@@ -162,7 +162,7 @@ def has_image_suffix(name: str) -> bool:
 
 
 def _parts(name: str, step: str) -> list[str]:
-    """The parts of a name without what leads up, out, or to a server."""
+    """Return the parts of a name without `..`, roots, drives and servers."""
     name = name.replace("\\", "/")
     if step != "unicode" and _LOCAL_FILE in name:
         name = name.partition(_LOCAL_FILE)[2]

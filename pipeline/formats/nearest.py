@@ -34,8 +34,9 @@ OTHER_LABELS = (*LABEL_SUFFIXES, ".yaml", ".yml", ".h5", ".data")
 
 
 class Near(NamedTuple):
-    """What comes closest to annotations: archives, YOLO labels without names, files of formats that are not read, files
-    of layouts that we do not know, films, images alone, or nothing.
+    """What comes closest to annotations in a folder that cannot be read.
+
+    Archives, YOLO labels without names, files of unsupported formats or layouts, videos, images alone, or nothing.
     """
 
     kind: Literal["packed", "nameless", "not read", "unknown", "film", "images", "nothing"]

@@ -26,7 +26,7 @@ Rows = list[tuple[int, dict[str, str]]]  # each with its line
 
 
 def holds_boxes(names: list[str]) -> bool:
-    """Whether these column names are those of Open Images' boxes; its lists of image labels have no corners."""
+    """Return whether these columns are those of Open Images' boxes; its lists of image labels have no corners."""
     return IMAGE in names and LABEL in names and any(name in names for name in CORNERS)
 
 
@@ -55,7 +55,7 @@ def read(folder: Path) -> Source:
 
 
 def _class_names(tree: Tree, texts: Mapping[Path, str]) -> dict[str, str]:
-    """Names by machine id, from every table of two columns that has machine ids in the first."""
+    """Return class names by machine id, from every table of two columns whose first one has machine ids."""
     names: dict[str, str] = {}
     for path, text in texts.items():
         if len(columns(text)[0]) != 2:

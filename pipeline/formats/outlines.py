@@ -13,7 +13,7 @@ Size = tuple[int, int]
 
 
 def around(outline: Any, size: Size | None) -> Corners:
-    """The corners of the box around a segmentation: polygons `[[x, y, x, y, ...], ...]`, or runs of a mask."""
+    """Return the corners of the box around a segmentation: polygons `[[x, y, x, y, ...], ...]`, or runs of a mask."""
     if isinstance(outline, dict):
         return _around_runs(outline, size)
     if not isinstance(outline, list) or not outline:
@@ -33,9 +33,9 @@ def around(outline: Any, size: Size | None) -> Corners:
 
 
 def _around_runs(rle: dict[str, Any], size: Size | None) -> Corners:
-    """The corners of the box around a mask as COCO's run lengths, a list or compressed text.
+    """Return the corners of the box around a mask in COCO's run lengths, a list or compressed text.
 
-    The library that reads them is only given what adds up: some of its versions crash on anything else.
+    Runs that do not add up are refused before pycocotools sees them, because some of its versions crash on them.
     """
     from faster_coco_eval import mask_api_new_cpp as masks  # late: it brings OpenCV
 

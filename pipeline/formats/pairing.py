@@ -30,10 +30,10 @@ class Images:
     def of_stem(
         self, stem: str, annotation: Path, split: str | None, fits: Callable[[Path], bool] = bool, prefer: str = ""
     ) -> Path | None:
-        """The image that shares a stem with an annotation file and `fits`, None where there is none.
+        """Return the image with the stem of an annotation file that `fits`, None if there is none.
 
-        Of several the one with the file name `prefer`, then the one whose folders are most like the annotation's;
-        none in a folder of a split that is not its own. Raises DataError where that leaves two.
+        Among several it prefers the file name `prefer`, then the folders most similar to those of the annotation. It
+        never takes one from the folder of another split. Raises DataError if two remain.
         """
         found = [image for image in self._by_stem.get(stem, ()) if fits(image)]
         if split:
@@ -105,7 +105,7 @@ def read_one_each(
 
 
 def ends(name: str) -> list[str]:
-    """What may lie below the source of an absolute path, longest first; nothing of a relative one."""
+    """Return the ends of an absolute path, longest first; they may be paths below the source. None of a relative path."""
     if not PurePosixPath(name).is_absolute() and not PureWindowsPath(name).is_absolute():
         return []
     parts = name.replace("\\", "/").split("/")
@@ -113,10 +113,10 @@ def ends(name: str) -> list[str]:
 
 
 def split_lists(tree: Tree, home: Sequence[str], known: Collection[str], annotation: str) -> dict[str, str]:
-    """The split of each stem by the lists `train.txt`, `val.txt` and `test.txt`, empty where there are none.
+    """Return the split of each stem by the lists `train.txt`, `val.txt` and `test.txt`; empty without lists.
 
-    `home` is the folders that such lists lie in, wherever those are; `annotation` is what the format calls its
-    files. Raises DataError where a list names a stem that is not `known`, or that another split has.
+    `home` has the parts of the folder that holds such lists; `annotation` is what the format calls its files. Raises
+    DataError if a list names a stem that is not `known`, or one of another split.
     """
     split_by_stem: dict[str, str] = {}
     found = [path for path in tree.files({".txt"}) if path.parent.parts[-len(home) :] == tuple(home)]

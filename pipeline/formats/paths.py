@@ -19,10 +19,10 @@ LONGEST_NAME = 255  # bytes of one part of a path, on every file system in use
 
 
 def inside(source: Path, name: str, relative_to: Path, named_by: Path) -> Path:
-    """The path in the source that `name` means, by its letters alone: links are not resolved.
+    """Return the path in the source that `name` means, as text: links are not resolved.
 
-    `relative_to` is a folder in the source. An absolute `name` may lead into the source through the links on the way
-    to the source itself, or past them. Raises DataError for a path that leads anywhere else, or that can be none.
+    `relative_to` is a folder in the source. An absolute `name` may contain the path of the source as given or with its
+    links resolved. Raises DataError for a path that leads elsewhere or is impossible.
     """
     said = repr(name if len(name) <= 80 else f"{name[:80]}...")
     if not is_text(name) or "\0" in name or max(map(len, name.encode().split(b"/"))) > LONGEST_NAME:
@@ -37,14 +37,14 @@ def inside(source: Path, name: str, relative_to: Path, named_by: Path) -> Path:
 
 @cache
 def _names_of(source: Path) -> tuple[str, ...]:
-    """The path of the source as the user gave it, and with its links resolved."""
+    """Return the path of the source as the user gave it, and with its links resolved."""
     return os.path.normpath(source), os.path.realpath(source)
 
 
 def is_text(name: str) -> bool:
-    """Whether a file name is one line of UTF-8, as the receipt and messages need it.
+    """Return whether a file name is one line of UTF-8, as the receipt and messages need it.
 
-    A name of other bytes is not, nor is half a letter from JSON.
+    Names of other bytes are not, nor are lone surrogates from JSON.
     """
     try:
         name.encode()
@@ -54,18 +54,18 @@ def is_text(name: str) -> bool:
 
 
 def holds_control(name: str) -> bool:
-    """Whether a name holds what steers a terminal, such as the escape character; a line break does not count."""
+    """Return whether a name holds control characters for a terminal, such as escape; line breaks do not count."""
     return bool(_CONTROL.search(name))
 
 
 def is_one_file(paths: Iterable[Path]) -> bool:
-    """Whether links make one file of all these paths."""
+    """Return whether all these paths are links to one file."""
     found = set(map(identity, paths))
     return len(found) == 1 and None not in found
 
 
 def identity(path: Path) -> tuple[int, int] | None:
-    """What two paths have in common only if links make them one file; None for no file."""
+    """Return what two paths share only if they are links to one file; None if there is no file."""
     try:
         status = path.stat()
     except OSError:

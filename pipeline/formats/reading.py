@@ -96,11 +96,11 @@ def recognise(folder: Path) -> str:
 
 
 def read(folder: Path, name: str = "auto", given: bool = True, orphans: bool = False) -> tuple[str, Source]:
-    """The format's name and all that the folder holds.
+    """Return the name of the format and the content of the folder.
 
-    Paths begin with `folder` as it was given, made absolute; its links are not resolved. `given` says that splits of
-    the source are to count; `orphans` keeps annotations of images that a file does not list, as of a missing image.
-    Raises DataError where the folder is missing, holds nothing, or holds a file that cannot be read or parsed.
+    Paths begin with `folder` as given, made absolute; links are not resolved. With `given` the source's own splits
+    count. `orphans` keeps annotations of images that a file does not list, as those of missing images. Raises
+    DataError if the folder is missing or empty, or if a file in it cannot be read.
     """
     try:
         if not folder.is_dir():
@@ -127,9 +127,9 @@ def read(folder: Path, name: str = "auto", given: bool = True, orphans: bool = F
 
 @contextmanager
 def without_collection() -> Iterator[None]:
-    """For work that makes a million objects and no cycles: the collector would walk them all, again and again.
+    """Stop garbage collection during work that makes a million objects and no cycles: it would walk them repeatedly.
 
-    What is there at the end it leaves alone until the next such work.
+    Objects that exist at the end are exempt from collection until the next such work.
     """
     enabled = gc.isenabled()
     gc.disable()

@@ -14,7 +14,7 @@ from pipeline.formats.values import class_name, numbers
 
 
 def box_of(label: Any, corners: Callable[[], Corners], identity: str, ignore: str = "") -> Box:
-    """One annotation; `corners` raises ValueError that says what is wrong with it."""
+    """Return the box of one annotation; `corners` raises ValueError with what is wrong with it."""
     name = class_name(label)
     if ignore:
         return damaged("", name, identity, ignore)
@@ -27,7 +27,7 @@ def box_of(label: Any, corners: Callable[[], Corners], identity: str, ignore: st
 
 
 def sides_of(value: Any, *keys: str) -> list[float]:
-    """The numbers under these keys. Raises ValueError where one is none."""
+    """Return the numbers under these keys. Raises ValueError if a value is not a number."""
     found = numbers([value.get(key) for key in keys]) if isinstance(value, Mapping) else None
     if not found:
         raise ValueError(f"{show(value)} lacks one of the numbers {', '.join(keys)}")
@@ -53,7 +53,7 @@ def from_list(value: Any, what: str = "[x, y, width, height]") -> list[float]:
 
 
 def around_points(points: Any, fewest: int = 3) -> Corners:
-    """The frame of `[[x, y], ...]`, `[{x: , y: }, ...]` or `[x, y, x, y, ...]`. Raises ValueError for anything else."""
+    """Return the box around `[[x, y], ...]`, `[{x: , y: }, ...]` or `[x, y, x, y, ...]`. Raises ValueError."""
     flat: list[Any] = []
     for point in points if isinstance(points, list) else ():
         if isinstance(point, Mapping):

@@ -38,7 +38,7 @@ class Source:
 
 
 def source_of(tree: Tree, images: Sequence[Labelled], classes: Sequence[str] | None) -> Source:
-    """All that a reader found, with what the tree noticed meanwhile."""
+    """Return what a reader found, with the notes of the tree."""
     return Source(
         tuple(images),
         None if classes is None else tuple(classes),
@@ -50,9 +50,9 @@ def source_of(tree: Tree, images: Sequence[Labelled], classes: Sequence[str] | N
 
 
 def with_the_rest(tree: Tree, described: Iterable[Labelled]) -> tuple[Labelled, ...]:
-    """All images of a source in the order of their paths: those described, and those no annotation mentions.
+    """Return all images of a source sorted by path: those described, and those that no annotation mentions.
 
-    Raises DataError where two annotations describe one image.
+    Raises DataError if two annotations describe one image.
     """
     by_image: dict[Path, Labelled] = {}
     for item in described:
@@ -85,5 +85,5 @@ def linked_again(images: Sequence[Labelled]) -> dict[Path, Path]:
 
 
 def damaged(reason: str, label: str = "", id: str = "", ignore: str = "") -> Box:
-    """An annotation that gives no corners: one box all the same, so that it can be counted."""
+    """Return the box of an annotation without valid corners, so that it is counted."""
     return Box(label, NAN, NAN, NAN, NAN, id, ignore, reason)

@@ -19,7 +19,7 @@ SPLIT_WORDS = {
 
 @cache
 def split_of(name: str) -> str | None:
-    """The split that a file or folder name speaks of: `instances_val2017` -> val, `boards` -> None."""
+    """Return the split in a file or folder name: `instances_val2017` -> val, `boards` -> None."""
     word = "".join(char if char.isalpha() else " " for char in name.lower()).split()
     found = {SPLIT_WORDS[part] for part in word if part in SPLIT_WORDS}
     return found.pop() if len(found) == 1 else None
@@ -34,15 +34,15 @@ _SPLIT_FOLDER = re.compile(
 
 
 def folder_split(source: Path, path: Path) -> str | None:
-    """The split that a folder above a file is named after: `train/yard/a.jpg` -> train, `test track/a.jpg` -> None.
+    """Return the split that a folder above a file is named after: `train/a.jpg` -> train, `test track/a.jpg` -> None.
 
-    Of several the outermost counts. The name of the source itself says nothing.
+    The outermost such folder counts. The name of the source itself does not.
     """
     return split_of_folders(path.parent.relative_to(source).as_posix())
 
 
 def without_split_folders(path: str) -> str:
-    """A path without the folders that are named after splits: `train/yard/a.jpg` -> `yard/a.jpg`."""
+    """Remove the folders that are named after splits: `train/yard/a.jpg` -> `yard/a.jpg`."""
     *folders, last = path.split("/")
     return "/".join([*(folder for folder in folders if not split_of_folders(folder)), last])
 

@@ -81,7 +81,7 @@ def _corners(kind: Any, value: Mapping[str, Any]) -> Corners:
 
 
 def _of_mask(bitmap: Any) -> Corners:
-    """The frame of a PNG, packed and as Base64, whose upper left corner lies at `origin`."""
+    """Return the box around a mask: a PNG, compressed and in Base64, whose upper left corner is at `origin`."""
     origin = numbers(said) if isinstance(said := mapping(bitmap).get("origin"), list) else None
     try:
         if origin is None or len(origin) != 2:

@@ -70,7 +70,7 @@ def read(folder: Path) -> Source:
 
 
 def _table(text: str) -> _Table | None:
-    """How to read a table that is meant as one of boxes, even if a column is missing; Open Images' are not ours."""
+    """Return how to read a table of boxes, even if a column is missing; None for other tables and Open Images'."""
     names, delimiter = columns(text)
     known = _known(names)
     if "filename" in known and not openimages.holds_boxes(names):
@@ -103,7 +103,7 @@ def _plain(name: str) -> str:
 
 
 def _known(names: Sequence[str]) -> dict[str, str]:
-    """The name in this file of each column that we know, by its name here."""
+    """Return the known columns: their name in this file by our name."""
     plain = {_plain(name): name for name in names}
     return {
         column: plain[next(word for word in words if word in plain)]
@@ -173,7 +173,7 @@ def _box(values: Mapping[str, str], identity: str, delimiter: str) -> Box:
 
 
 def _corners(values: Mapping[str, str], delimiter: str) -> Sequence[float]:
-    """Raises ValueError for what is no number, and a bbox of other than four."""
+    """Return the corners of a row. Raises ValueError if a value is not a number or a bbox does not have four."""
     if "bbox" in values:
         words = values["bbox"].strip("[]() ").replace(",", " ").split()
         if len(words) != 4:

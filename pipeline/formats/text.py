@@ -41,9 +41,9 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def head(path: Path) -> str:
-    """The first 64 KiB of a file, readable whatever its encoding: enough to tell one JSON format from another.
+    """Return the first 64 KiB of a file as text in any encoding: enough to tell one JSON format from another.
 
-    Broken files keep their looks this way, so that they are refused by name and not passed over.
+    So a broken file is still recognised and refused by name, not skipped.
     """
     with path.open("rb") as file:
         data = file.read(1 << 16)
@@ -56,14 +56,14 @@ _shown.maxstring = _shown.maxother = 80
 
 
 def show(value: Any) -> str:
-    """A value from a stranger's file as one short line, however long or deep it is."""
+    """Return a value from a file as one short line, however long or deep it is."""
     return _shown.repr(value)
 
 
 def numbers(texts: Mapping[str, str | None]) -> list[float]:
-    """The values as numbers, in their order; NaN and infinity count as numbers, for `convert` to judge.
+    """Return the values as numbers in their order. `convert` judges NaN and infinity.
 
-    Raises ValueError naming the first that is none.
+    Raises ValueError with the first value that is not a number.
     """
     found = []
     for name, text in texts.items():
@@ -77,7 +77,7 @@ def numbers(texts: Mapping[str, str | None]) -> list[float]:
 
 
 def size(width: str | None, height: str | None) -> tuple[int, int] | None:
-    """A declared size, None where it says nothing: missing, zero, or no number."""
+    """Return a declared size; None if it is missing, zero or not a number."""
     try:
         sides = [int(side) for side in numbers({"width": width, "height": height})]
     except (ValueError, OverflowError):
@@ -86,7 +86,7 @@ def size(width: str | None, height: str | None) -> tuple[int, int] | None:
 
 
 def parse_xml(path: Path) -> Element:
-    """The root of an XML file. Raises DataError where it is broken, or defines entities."""
+    """Return the root of an XML file. Raises DataError if it is broken or defines entities."""
     try:
         root = parse(path).getroot()
     except ParseError as error:
@@ -104,13 +104,13 @@ def parse_xml(path: Path) -> Element:
 
 
 def first_tag(head: str) -> str:
-    """The first tag of an XML file by its head: a broken file keeps its looks and is refused by name."""
+    """Return the first tag of an XML file from its head, so that a broken file is recognised and refused by name."""
     found = _FIRST_TAG.search(head)
     return found[1] if found else ""
 
 
 def columns(text: str) -> tuple[list[str], str]:
-    """The column names of a table and its delimiter: comma, semicolon or tab, whichever its first line has most."""
+    """Return the column names of a table and its delimiter: comma, semicolon or tab, the most frequent in line 1."""
     first = text.partition("\n")[0].rstrip("\r")
     delimiter = max(DELIMITERS, key=first.count)
     try:
@@ -120,9 +120,9 @@ def columns(text: str) -> tuple[list[str], str]:
 
 
 def rows(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Each row of a table that holds anything, its first line too, with the number of its line.
+    """Yield each row of a table that is not empty, the first line included, with its line number.
 
-    Raises DataError where the text is no table.
+    Raises DataError if the text is not a table.
     """
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     line = 0
@@ -140,9 +140,9 @@ def rows(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]
 def records(
     path: Path, text: str, names: Sequence[str], delimiter: str, has_header: bool = True
 ) -> Iterator[tuple[int, dict[str, str]]]:
-    """Each row of a table below its column names, with its line: the value of each column.
+    """Yield each row below the column names, with its line number, as a value by column.
 
-    A row of other values than columns, as a comma in a class name or a cut makes it, says so under `RAGGED`.
+    A row with another number of values, for example after a comma in a class name, says so under `RAGGED`.
     """
     table = rows(path, text, delimiter)
     if has_header:
@@ -155,7 +155,7 @@ def records(
 
 
 def upright_size(image: Path) -> tuple[int, int] | None:
-    """Width and height as EXIF turns the image, from its header alone; None where it is missing or no image."""
+    """Return width and height of the image as EXIF turns it, from its header; None if there is no such image."""
     try:
         with Image.open(image) as opened:
             # Pillow decodes a whole PNG to look for EXIF behind its pixels: first see whether there may be any.

@@ -54,7 +54,7 @@ class Tree:
 
     @cached_property
     def _folders(self) -> set[str]:
-        """Every end of the path of a folder."""
+        """Return every end of the path of a folder."""
         return {end for name in self._every_folder for end in _ends(name)}
 
     @cached_property
@@ -76,7 +76,7 @@ class Tree:
         return [self.path(name) for name in found]
 
     def head(self, path: Path) -> str:
-        """The first 64 KiB of a file, read once however many formats it may be."""
+        """Return the first 64 KiB of a file, which is read once for all formats."""
         if path not in self._heads:
             self._heads[path] = head(path)
         return self._heads[path]
@@ -94,26 +94,26 @@ class Tree:
         return self.files(SOURCE_SUFFIXES)
 
     def names_of_images(self) -> list[str]:
-        """What may be images: known suffixes, and files without one."""
+        """Return what may be images: files with known suffixes or without one."""
         return [name for name in self._paths if name.lower().endswith(_IMAGE_ENDINGS) or "." not in _last(name)]
 
     def has_folder(self, name: str) -> bool:
-        """Whether any folder's path ends so."""
+        """Return whether the path of any folder ends so."""
         return name in self._folders
 
     def split_of(self, place: str) -> str | None:
         return split_of_folders(place.rpartition("/")[0])
 
     def homes(self, annotation: Path) -> list[str]:
-        """Where the images of an annotation file mostly lie: beside it, in the source, in an `images` of either."""
+        """Return folders below the source where the images of an annotation file usually are, the likeliest first."""
         own = annotation.parent.relative_to(self.folder).as_posix()
         return [own, ".", "images", posixpath.normpath(f"{own}/../images")]
 
     def place_of(self, name: str, homes: Sequence[str], split: str | None, named_by: Path) -> str | None:
-        """Where the file of exactly this name lies, which may lead through folders; None where it does not.
+        """Return the file of exactly this name, which may include folders; None if there is none.
 
-        Looked for in `homes` in their order, then anywhere: in a folder of its split, or else where no
-        folder speaks of another one. Raises DataError where the name fits two files.
+        It is looked for in `homes` in order, then everywhere: in a folder of its split, then in folders of no split.
+        Raises DataError if the name fits two files.
         """
         for home in homes:  # nearly all, and without a look at their parts
             place = name if home == "." else f"{home}/{name}"
@@ -146,7 +146,7 @@ class Tree:
         return path
 
     def beside(self, read: Iterable[Path]) -> tuple[Path, ...]:
-        """What could hold annotations and is not among those read: files by their suffix, and folders of such names."""
+        """Return what could hold annotations and was not read: files by suffix, and folders by name."""
         known = self.taken.union(read)
         files = [name for name in self._paths if name.lower().endswith(LABEL_SUFFIXES)]
         folders = {folder for folder in self._every_folder if folder.lower().endswith(LABEL_SUFFIXES)}
@@ -155,7 +155,7 @@ class Tree:
 
 
 def _below(folder: Path, name: str, named_by: Path) -> str:
-    """An absolute path that leads into the folder, as the folder's own; any other as it is."""
+    """Return an absolute path into the folder as a path below it; any other path unchanged."""
     try:
         return inside(folder, name, folder, named_by).relative_to(folder).as_posix()
     except DataError:
@@ -167,7 +167,7 @@ def _last(name: str) -> str:
 
 
 def _above(name: str) -> list[str]:
-    """The folders on the way to a file, each as a path."""
+    """Return the folders above a file, each as a path."""
     parts = name.split("/")[:-1]
     return ["/".join(parts[: count + 1]) for count in range(len(parts))]
 

@@ -17,8 +17,9 @@ NUMBERS = frozenset({int, float})
 
 
 def read_json(path: Path) -> Any:
-    """The value in a JSON file. Raises DataError where it is not JSON, nested or numbered beyond reason, or says twice
-    what it can only say once.
+    """Return the value in a JSON file.
+
+    Raises DataError if it is not JSON, if nesting or numbers are beyond reason, or if a key appears twice.
     """
     data = path.read_bytes()
     try:
@@ -37,7 +38,7 @@ def read_json(path: Path) -> Any:
 
 
 def _outer_keys(value: Any) -> int:
-    """As `_keys`, of an object, its objects, and the objects of its lists: all that most large files have."""
+    """Count as `_keys` does, in an object, its objects, and the objects of its lists: enough for most large files."""
     if type(value) is not dict:
         return -1
     count = len(value)
@@ -50,7 +51,7 @@ def _outer_keys(value: Any) -> int:
 
 
 def _keys(value: Any) -> int:
-    """How many keys there are in all objects of a JSON value; fewer than its text has where one appears twice."""
+    """Count the keys in all objects of a JSON value; they are fewer than in its text if one appears twice."""
     count = 0
     pending: list[Any] = [value] if isinstance(value, (dict, list)) else []
     while pending:
@@ -73,7 +74,7 @@ def _once(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
-    """The value if it is an object, else an empty one."""
+    """Return the value if it is an object, else an empty one."""
     return value if isinstance(value, dict) else {}
 
 
@@ -90,7 +91,7 @@ def numbers(values: Sequence[Any]) -> list[float] | None:
 
 
 def declared_size(width: Any, height: Any) -> tuple[int, int] | None:
-    """The size of an image as an annotation declares it, None unless both sides are whole numbers of pixels."""
+    """Return the declared size of an image; None unless both sides are whole numbers of pixels."""
     sides = numbers((width, height))
     if not sides or not all(1 <= side < 2**31 and side.is_integer() for side in sides):
         return None
@@ -98,7 +99,7 @@ def declared_size(width: Any, height: Any) -> tuple[int, int] | None:
 
 
 def class_name(value: Any) -> str:
-    """The name of a class without space around it; "" for what is none: no text, or text that no file can hold."""
+    """Return a class name without surrounding space; "" for a value that is not text or that no file can hold."""
     if not isinstance(value, str):
         return ""
     try:

@@ -30,10 +30,10 @@ CROWDS = ("iscrowd", "IsGroupOf")
 
 
 def read(folder: Path, type_name: str) -> Source:
-    """Every image of a FiftyOne data set type, with the boxes of its detections and the frames of its polygons.
+    """Return every image of a FiftyOne data set type, with the boxes of its detections and those around its polygons.
 
-    Raises DataError where FiftyOne has no such type, cannot import it, or imports something other than boxes of
-    images; PipelineError where FiftyOne has no database.
+    Raises DataError if FiftyOne has no such type, cannot import it, or imports something other than boxes;
+    PipelineError if FiftyOne has no database.
     """
     with database.fiftyone() as fo, _without_linked_folders(folder) as plain:
         kind = getattr(fo.types, type_name, None)
@@ -53,7 +53,7 @@ def read(folder: Path, type_name: str) -> Source:
 
 @contextmanager
 def _without_linked_folders(folder: Path) -> Iterator[Path]:
-    """The same files in folders that are none of them links, which some of FiftyOne's importers lose their way in."""
+    """Return the same files in real folders, because some of FiftyOne's importers fail on linked folders."""
     with TemporaryDirectory() as temporary:
         plain = Path(temporary).resolve() / folder.name
         plain.mkdir()
@@ -88,7 +88,7 @@ def _import(dataset: Any, kind: type[Any], folder: Path, plain: Path) -> None:
 
 
 def _import_splits(dataset: Any, folder: Path, options: dict[str, Any]) -> None:
-    """Each split that the data set has, by an importer that reads one at a time."""
+    """Import each split by an importer that reads one at a time."""
     absent = []
     for split in SPLITS:
         try:
@@ -102,7 +102,7 @@ def _import_splits(dataset: Any, folder: Path, options: dict[str, Any]) -> None:
 
 
 def _fields(dataset: Any, folder: Path) -> list[str]:
-    """The fields that hold labels, of which one at most may hold detections."""
+    """Return the fields that hold labels. Raises DataError if several hold detections."""
     import fiftyone as fo
 
     if dataset.media_type not in ("image", None):  # None: not one sample
@@ -139,7 +139,7 @@ def _labelled(sample: Any, fields: list[str], folder: Path, plain: Path) -> Labe
 
 
 def _single(value: Any) -> Iterator[Any]:
-    """The labels that one value of a field holds: many, such as `Detections`, or itself."""
+    """Return the labels in one value of a field: those of a list such as `Detections`, or the value itself."""
     for name in ("detections", "polylines", "keypoints", "classifications"):
         if value.has_field(name):
             yield from value[name]

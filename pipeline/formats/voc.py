@@ -61,10 +61,10 @@ def _root(xml: Path) -> Element:
 
 
 def _images_of(tree: Tree, roots: dict[Path, Element], images: Images) -> dict[Path, Path]:
-    """The image of each XML, or the path where it ought to be.
+    """Return the image of each XML, or its expected path.
 
-    By the name of the XML first: the <filename> inside is often the one from before a renaming, or from
-    the file that was copied. It counts only for an image that no XML has the name of.
+    The name of the XML counts first: the <filename> inside is often from before a renaming, or from a copied file. It
+    counts only for an image whose stem no XML has.
     """
     folder = tree.folder
     found: dict[Path, Path] = {}
@@ -117,7 +117,7 @@ def _box(item: Element, identity: str) -> Box:
 
 
 def _corners(item: Element) -> tuple[float, ...]:
-    """The corners of a box, or those around a turned box (roLabelImg) or a polygon (Labelbox, LabelMe's web tool)."""
+    """Return the corners of a box, or around a rotated box (roLabelImg) or polygon (Labelbox, LabelMe's web tool)."""
     bndbox, turned, polygon = item.find("bndbox"), item.find("robndbox"), item.find("polygon")
     if bndbox is None and turned is not None:
         cx, cy, width, height, angle = numbers({tag: turned.findtext(tag) for tag in ("cx", "cy", "w", "h", "angle")})
@@ -136,7 +136,7 @@ def _corners(item: Element) -> tuple[float, ...]:
 
 
 def _around(shape: Element) -> tuple[float, ...]:
-    """The frame of `x1 y1 x2 y2 ...`, or of `pt`s with an `x` and a `y`."""
+    """Return the corners around `x1 y1 x2 y2 ...`, or around `pt`s with an `x` and a `y`."""
     points = {f"{axis}{n}": pt.findtext(axis) for n, pt in enumerate(shape.findall("pt"), start=1) for axis in "xy"}
     points = points or {child.tag.lower(): child.text for child in shape if child.tag[:1].lower() in ("x", "y")}
     sides = {axis: numbers({tag: text for tag, text in points.items() if tag[0] == axis}) for axis in "xy"}

@@ -76,7 +76,7 @@ def _image(tree: Tree, path: Path, value: Any) -> Described | None:
 
 
 def _boxes(region: Any, identity: str) -> list[Box]:
-    """A box for each tag of a region."""
+    """Return a box for each tag of a region."""
     if not isinstance(region, Mapping):
         return [damaged(f"{show(region)} instead of a region; correct it", id=identity)]
     tags = region.get("tags")

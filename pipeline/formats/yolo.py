@@ -58,9 +58,9 @@ def _is_label(text: Path, tree: Tree, lists: Iterable[Path]) -> bool:
 
 
 def _pair(tree: Tree, splits: dict[Path, str | None]) -> dict[Path, Path | None]:
-    """The label file of every image that has a split or a label file.
+    """Return the label file of every image that has a split or a label file.
 
-    A label file whose image is missing gets the path where that ought to be, and the split of its neighbours.
+    For a label file without an image it returns the expected path, and the split of its neighbours.
     """
     lists = yolo_data.name_files(tree)
     tree.taken.update(lists)
@@ -111,7 +111,7 @@ def _missing(tree: Tree, text: Path) -> Path:
 
 
 def _swapped(parts: Sequence[str], old: str, new: str) -> list[str]:
-    """The parts of a path with the last folder `old` renamed, as Ultralytics does; without regard to case."""
+    """Return the parts of a path with the last folder `old` renamed, as Ultralytics does, ignoring case."""
     found = [index for index, part in enumerate(parts[:-1]) if part.lower() == old]
     return [new if found and index == found[-1] else part for index, part in enumerate(parts)]
 

@@ -74,7 +74,7 @@ def looks_like_labels(head: str) -> bool:
 
 
 def name_files(tree: Tree) -> list[Path]:
-    """Lists of class names, a name a line, by the names that tools give them."""
+    """Return the files with lists of class names, one per line, by the file names that tools use."""
     everywhere = tree.files({".txt", ".names", ".labels"})
     return [path for path in everywhere if path.name in NAME_FILES or path.suffix == ".names"]
 
@@ -110,7 +110,7 @@ def names_for(text: Path, by_folder: Mapping[Path, tuple[str, ...]]) -> tuple[st
 
 
 def point_numbers(data: dict[str, Any]) -> int:
-    """How many numbers of keypoints follow each box, by Ultralytics' `kpt_shape: [points, 2 or 3]`."""
+    """Return how many keypoint numbers follow each box, by Ultralytics' `kpt_shape: [points, 2 or 3]`."""
     match data.get("kpt_shape"):
         case [int(points), int(numbers)]:
             return points * numbers
@@ -121,10 +121,10 @@ def point_numbers(data: dict[str, Any]) -> int:
 
 
 def splits_of(tree: Tree, path: Path, data: Mapping[str, Any], given: bool) -> dict[Path, str | None]:
-    """The split of each image that a description names, by folders and by lists.
+    """Return the split of each image that a description names, by folders and by lists.
 
-    Raises DataError for a folder or list that is not there, unless it is of a split that the source does not have, and
-    where `given` splits share an image.
+    Raises DataError for a missing folder or list, unless the source does not have that split, and if `given` splits
+    share an image.
     """
     splits: dict[Path, str | None] = {}
     for split, image in _described(tree, path, data):
@@ -191,7 +191,7 @@ def _place(tree: Tree, path: Path, root: Any, entry: str) -> Path | None:
 
 
 def _refuse_absent(tree: Tree, path: Path, split: str, entry: str, images: Sequence[Path]) -> None:
-    """A split whose folder is not there is one that the source does not have, unless images lie where it may be."""
+    """Raise DataError for a missing folder if images are where its split may be; else the source has no such split."""
     if split == "train" or any(folder_split(tree.folder, image) == split for image in images):
         inside(tree.folder, entry, tree.folder, path)
         raise DataError(f"{path}: {show(entry)} is not in the source; correct the path")
@@ -200,7 +200,7 @@ def _refuse_absent(tree: Tree, path: Path, split: str, entry: str, images: Seque
 
 
 def _listed(tree: Tree, place: Path) -> list[Path]:
-    """The images of a list file, whose lines count from the list or from the source."""
+    """Return the images of a list file, whose paths are relative to the list or to the source."""
     own = place.parent.relative_to(tree.folder).as_posix()
     lines = dict.fromkeys(line for text in read_text(place).splitlines() if (line := text.strip()))
     return find(tree, [Wanted(line, [own, "."] if line[0] == "." else [".", own], None, place) for line in lines])

@@ -58,7 +58,7 @@ def eight_bits(values: NDArray[Any], bits: int, orientation: int) -> Image.Image
 
 
 def significant_bits(peak: int) -> int:
-    """How many bits the deep images of a source really use: cameras put 10, 12 or 14 into 16."""
+    """Return how many bits the 16-bit images of a source really use: cameras put 10, 12 or 14 into 16."""
     return max(8, peak.bit_length())
 
 
@@ -67,7 +67,7 @@ def _tags(image: Image.Image) -> Any:
 
 
 def _separate_planes(image: Image.Image, data: bytes) -> NDArray[Any]:
-    """The first three planes of a TIFF, each decoded as a grey image of its own: OpenCV garbles 16 bits otherwise."""
+    """Return the first three planes of a TIFF, each decoded as a grey image: OpenCV garbles 16-bit planes."""
     tags = _tags(image)
     samples = tags[SAMPLES]
     kind = next((number for number, tag in enumerate(_OFFSETS) if tag in tags), None)
@@ -90,7 +90,7 @@ def _separate_planes(image: Image.Image, data: bytes) -> NDArray[Any]:
 
 
 def _grey_tiff(order: bytes, tags: dict[int, int], pieces: list[bytes], kind: int, bits: int) -> bytes:
-    """A TIFF of one channel, of strips or tiles that are encoded already; `order` is its byte order, `II` or `MM`."""
+    """Return a TIFF of one channel from encoded strips or tiles; `order` is its byte order, `II` or `MM`."""
     endian = "<" if order == b"II" else ">"
     starts, body = [], bytearray(8)
     for piece in pieces:

@@ -45,9 +45,9 @@ _WEIGHT = np.hypot(*np.mgrid[:FREQUENCIES, :FREQUENCIES]).astype(np.float32)
 
 
 def fingerprint(gray: NDArray[np.uint8]) -> Fingerprint:
-    """What is left of an upright grey image of any size, 512 bytes.
+    """Return the fingerprint of an upright grey image of any size, 512 bytes.
 
-    From a decode at reduced scale it is as good, as long as both sides keep 64 pixels.
+    An image decoded at reduced scale will do if both sides keep 64 pixels.
     """
     thumbnail = cv2.resize(gray.astype(np.float32), (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
     table = cv2.dct(thumbnail)[:FREQUENCIES, :FREQUENCIES]
@@ -151,7 +151,7 @@ def same(keys: Sequence[str | None]) -> list[tuple[int, int]]:
 
 
 def clusters(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
-    """A number for each of `count` images, the same for all that pairs connect, directly or through others."""
+    """Return a number for each of `count` images, the same for all that pairs connect, directly or through others."""
     # A union-find of our own: importing the one of scipy takes longer than all of this does for 1,000 images.
     parent = list(range(count))
 

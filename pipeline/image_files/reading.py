@@ -143,7 +143,7 @@ def check(path: Path) -> Checked:
 
 
 def read(path: Path) -> bytes:
-    """The bytes of an image file, or of the image inside a LabelMe file. Raises OSError."""
+    """Return the bytes of an image file, or of the image inside a LabelMe file. Raises OSError."""
     data = path.read_bytes()
     if path.suffix != ".json":
         return data
@@ -154,13 +154,13 @@ def read(path: Path) -> bytes:
 
 
 def _stored(image: Image.Image) -> tuple[int, int]:
-    """Width and height as the file has them; Pillow gives those of a TIFF as EXIF turns it."""
+    """Return width and height as stored; Pillow gives those of a TIFF as EXIF turns it."""
     tags: Any = image.tag_v2 if image.format == "TIFF" else {}  # type: ignore[attr-defined]
     return (int(tags[WIDTH]), int(tags[HEIGHT])) if tags else image.size
 
 
 def _odd(image: Image.Image) -> str:
-    """In what OpenCV may read a TIFF otherwise than Pillow: bands, colours, planes or pages; empty for neither."""
+    """Return why OpenCV may read a TIFF differently from Pillow: colours, planes or pages; empty if it does not."""
     if image.format != "TIFF":
         return ""
     tags: Any = image.tag_v2  # type: ignore[attr-defined]
@@ -172,7 +172,7 @@ def _odd(image: Image.Image) -> str:
 
 
 def _what(data: bytes, error: Exception) -> str:
-    """What a file is that is no image; the same text for the same file in every run."""
+    """Describe a file that is not an image; the same file always gives the same text."""
     if not data.strip(b"\0 \r\n"):
         return "the file is empty" if not data else "the file holds nothing but zeros or white space"
     if _HEIF.match(data):
@@ -190,10 +190,11 @@ def _what(data: bytes, error: Exception) -> str:
 
 
 def upright(path: Path, orientation: int, bits: int | None) -> bytes:
-    """The image in its own format, or as PNG, without loss: 8 bits a channel, RGB or grey, turned as EXIF says.
+    """Return the image encoded without loss, in its own format or as PNG: 8 bits per channel, RGB or grey, upright.
 
-    `bits` is what the deep images of the whole source use, so that one factor serves them all and
-    brightness stays comparable; None for an image of 8. In memory: Pillow does not notice a full disk.
+    `bits` is the number of bits in use in the 16-bit images of the whole source, so that one factor serves them all and
+    brightness stays comparable; None for an image of 8 bits. It encodes in memory, because Pillow does not notice a
+    full disk.
     """
     encoded = io.BytesIO()
     data = read(path)

@@ -61,7 +61,7 @@ def _tags(old: Any, new: Any) -> list[str]:
 
 
 def _tags_of_boxes(old: Any, new: Any) -> list[str]:
-    """Boxes are the same if field, class and place are: those of a model that was trained again are others."""
+    """Carry over the tags of boxes, matched by field, class and place; return lines on tags that were lost."""
     lost: Counter[str] = Counter()
     for path in (TRUTH, Model().predictions):
         tags = set(old.distinct(f"{path}.detections.tags")) - NOT_THEIRS

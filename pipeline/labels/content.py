@@ -49,7 +49,7 @@ class Labels:
 
 
 def rounded(label: Label) -> Label:
-    """To a hundredth of a pixel, and scores to a thousandth: a diff is to show what a person did."""
+    """Round to a hundredth of a pixel, scores to a thousandth, so that a diff shows only what a person did."""
     x, y, width, height = (round(float(side), 2) for side in label.bbox)
     score = None if label.score is None else round(label.score, 3)
     return replace(label, bbox=(x, y, width, height), score=score)

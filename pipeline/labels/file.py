@@ -137,7 +137,7 @@ def _checked(found: _File) -> Labels:
 
 
 def _is_plain(name: str) -> bool:
-    """Whether a path leads down from somewhere: no `..`, nothing that other systems take for a separator."""
+    """Return whether a path only leads down: no `..`, and no separators of other systems."""
     path = PurePosixPath(name)
     is_text = name.encode(errors="ignore").decode() == name and name.isprintable()
     return bool(path.name) and ".." not in path.parts and "\\" not in name and is_text

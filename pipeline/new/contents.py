@@ -34,12 +34,12 @@ class Seen:
 
     @cached_property
     def usable(self) -> list[Judged]:
-        """The images that convert would use, if those without a label are background."""
+        """Return the images that convert would use if those without a label are background."""
         return [image for image in self.judged if not image.unused]
 
     @cached_property
     def unlabelled(self) -> list[Judged]:
-        """The images that no annotation mentions."""
+        """Return the images that no annotation mentions."""
         return [image for image in self.judged if image.item.annotation is None and image.unused != "linked_again"]
 
     @cached_property
@@ -57,14 +57,14 @@ class Seen:
 
     @cached_property
     def relative_sides(self) -> list[float]:
-        """Of each usable box, the root of its area as a share of the longer side of its image, in ascending order."""
+        """Return the root of the area of each usable box as a share of its image's longer side, in ascending order."""
         return sorted(
             (box.width * box.height) ** 0.5 / max(image.checked.size) for image in self.usable for box in image.boxes
         )
 
     @cached_property
     def refused(self) -> list[str]:
-        """What convert refuses to decide on its own, each with its file and reason."""
+        """Return what convert refuses to decide, with file and reason."""
         found = []
         for image in self.judged:
             if image.unused == "dropped":
@@ -75,7 +75,7 @@ class Seen:
 
     @cached_property
     def changed(self) -> dict[str, list[str]]:
-        """What convert does to boxes on its own: the cases of each action, each with its file and reason."""
+        """Return what convert does to boxes by itself: the cases of each action, with file and reason."""
         found: dict[str, list[str]] = {}
         for image in self.usable:
             for verdict in image.verdicts:
@@ -90,7 +90,7 @@ class Seen:
 
     @cached_property
     def leaks(self) -> Mapping[str, Any]:
-        """Images that show the same in two splits that the source gives, by the kinds of `Placed`."""
+        """Return images that show the same in two given splits, by the kinds of `Placed`."""
         placed = [image for image in self.usable if image.item.split]
         return placing.place(placed, Convert(source=self.source, split="given"), NOWHERE, 0).leaks
 

@@ -120,7 +120,7 @@ def _comparison(run: Run, other: Run) -> Any:
 
 
 def _settings(run: Run) -> dict[str, Any]:
-    """The config as it ran, put together again from the slices that the stages depend on."""
+    """Return the config of the run, assembled from the slices that its stages depend on."""
     settings: dict[str, Any] = {}
     for stage in STAGES:
         if run.params(stage).is_file():
