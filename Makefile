@@ -57,7 +57,7 @@ COMPARED := $(if $(AGAINST),--against $(AGAINST))
 
 # The code of each stage with everything that it imports (a test compares), except what every stage uses: config, run,
 # errors, logs.
-BASE_CODE := pipeline/boxes.py pipeline/files.py
+BASE_CODE := pipeline/boxes.py pipeline/files.py pipeline/orientation.py pipeline/device/runner/headers.py
 FORMATS := $(wildcard pipeline/formats/*.py) pipeline/database.py pipeline/walk.py
 PARALLEL := pipeline/parallel.py pipeline/device/runner/quota.py
 UPSTREAM := pipeline/upstream/__init__.py pipeline/upstream/checkpoints.py pipeline/upstream/environment.py pipeline/upstream/unfit.py $(PARALLEL)

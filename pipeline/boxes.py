@@ -23,11 +23,11 @@ from typing import NamedTuple
 import yaml
 from PIL import Image
 
+from pipeline import orientation
 from pipeline.errors import DataError
 
 # Image suffixes in a data set that `convert` writes; Ultralytics reads them all.
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-EXIF_ORIENTATION, SIDES_SWAPPED = 0x0112, range(5, 9)  # EXIF 2.3, 4.6.4
 # Suffixes that mark an image in a source; some are listed only to be refused by name.
 SOURCE_SUFFIXES = IMAGE_SUFFIXES | frozenset(
     {
@@ -229,9 +229,5 @@ class YoloDataset:
 def image_size(path: Path) -> tuple[int, int]:
     """Return (width, height) of an image of a data set, upright."""
     with Image.open(path) as image:
-        return image.size[::-1] if orientation(image) in SIDES_SWAPPED else image.size
-
-
-def orientation(image: Image.Image) -> int:
-    """Return how EXIF turns an open image of a data set: only JPEGs are turned there, as `convert` wrote the others."""
-    return int(image.getexif().get(EXIF_ORIENTATION, 1)) if image.format in ("JPEG", "MPO") else 1
+        # `convert` wrote all others upright, and to look for EXIF in a PNG takes as long as to decode it.
+        return orientation.size(image) if image.format in ("JPEG", "MPO") else image.size

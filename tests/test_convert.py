@@ -17,10 +17,11 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from pipeline import convert, pixels
-from pipeline.boxes import EXIF_ORIENTATION, YoloDataset, image_size
+from pipeline.boxes import YoloDataset, image_size
 from pipeline.config.data import Convert
 from pipeline.errors import DataError
 from pipeline.files import read_json
+from pipeline.orientation import EXIF_ORIENTATION
 from pipeline.run import Run
 
 

@@ -16,7 +16,8 @@ from PIL import Image
 from test_convert import do, is_refused, labels
 
 from pipeline import fixes
-from pipeline.boxes import EXIF_ORIENTATION, Box, YoloDataset, image_size
+from pipeline.boxes import Box, YoloDataset, image_size
+from pipeline.orientation import EXIF_ORIENTATION
 from pipeline.run import Run
 
 FIRST = "train_0000"

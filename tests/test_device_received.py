@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from test_convert_cases import drawing, pictures
 from test_formats_tools import RATIOS
 
 from pipeline import convert, pixels
-from pipeline.boxes import EXIF_ORIENTATION, YoloDataset
+from pipeline.boxes import YoloDataset, image_size
 from pipeline.config.data import Convert
 from pipeline.device.runner import RunnerError, images, read_image
 from pipeline.files import read_json
+from pipeline.orientation import EXIF_ORIENTATION
 from pipeline.run import Run
 
 READERS = {"OpenCV": cv2, "Pillow": None}
@@ -35,14 +38,45 @@ ROUNDED = {"r_cmyk.jpg": 1.5, "ycc.tif": 1.0}
 
 
 def turned(kind: str, turn: int, **options: Any) -> Callable[[Image.Image, Path], object]:
-    exif = Image.Exif()
-    exif[EXIF_ORIENTATION] = turn
-    return lambda picture, path: picture.save(path, kind, exif=exif, **options)
+    own = Image.Exif()
+    own[EXIF_ORIENTATION] = turn
+    return lambda picture, path: picture.save(path, kind, exif=own, **options)
 
 
 def trailing(picture: Image.Image, path: Path) -> None:
     picture.save(path, quality=95)
     path.write_bytes(path.read_bytes() + b"SEFH trailer of a telephone")
+
+
+def segments(*contents: bytes) -> Callable[[Image.Image, Path], object]:
+    """A JPEG with these segments APP1."""
+
+    def save(picture: Image.Image, path: Path) -> None:
+        picture.save(path, "JPEG", quality=95)
+        data = path.read_bytes()
+        app1 = b"".join(b"\xff\xe1" + struct.pack(">H", len(content) + 2) + content for content in contents)
+        path.write_bytes(data[:2] + app1 + data[2:])
+
+    return save
+
+
+def exif(order: str, form: str, turn: int = 6) -> bytes:
+    """EXIF with only the orientation, as a number of this form: `H` as it should be, `I` as it should not."""
+    kind = {"H": 3, "I": 4}[form]
+    value = struct.pack(order + form, turn).ljust(4, b"\0")
+    head = {"<": b"II", ">": b"MM"}[order] + struct.pack(f"{order}HI", 42, 8)
+    return b"Exif\0\0" + head + struct.pack(f"{order}HHHI", 1, EXIF_ORIENTATION, kind, 1) + value + b"\0" * 4
+
+
+def xmp_png(picture: Image.Image, path: Path) -> None:
+    """As old tools write: the orientation in text, which Pillow alone obeys."""
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Raw profile type exif", "\nexif\n      32\n" + exif("<", "H").hex())
+    info.add_itxt("XML:com.adobe.xmp", XMP.decode().partition("\0")[2])
+    picture.save(path, pnginfo=info)
+
+
+XMP = b'http://ns.adobe.com/xap/1.0/\0<rdf:Description tiff:Orientation="6"/>'
 
 
 def as_mode(mode: str, **options: Any) -> Callable[[Image.Image, Path], object]:
@@ -57,6 +91,11 @@ RECEIVED: dict[str, Callable[[Image.Image, Path], object]] = {
     "turned.webp": turned("WEBP", 6, quality=80),
     "turned.tif": turned("TIFF", 7),
     "turned.avif": turned("AVIF", 6, quality=80),
+    "xmp.jpg": segments(XMP),
+    "xmp_first.jpg": segments(XMP, exif("<", "H", 8)),
+    "twice.jpg": segments(exif("<", "H", 6), exif("<", "H", 3)),
+    **{f"form{number}.jpg": segments(exif(order, form)) for number, (order, form) in enumerate(product("<>", "HI"))},
+    "text.png": xmp_png,
     "trailing.jpg": trailing,
     "grey.jpg": as_mode("L", quality=90),
     "black.png": as_mode("1"),
@@ -105,6 +144,7 @@ def test_a_device_sees_what_training_saw(
             continue
         trained_on = pixels.read(copy)
         assert image.shape == trained_on.shape, received
+        assert image_size(copy) == image.shape[1::-1], received
         distance = np.abs(image.astype(int) - trained_on).mean()
         assert distance <= (ROUNDED.get(received.name, 0) if reader == "OpenCV" else 0), received
     lines = REFUSED[reader] | {name: PLANES for name in RECEIVED if name.startswith("y_planes16")}

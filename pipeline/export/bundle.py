@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline import device, files, pixels
+from pipeline import device, files, orientation, pixels
 from pipeline.device import runner
 from pipeline.device.runner import Detections, headers
 
@@ -141,7 +141,7 @@ def _as_received(images: list[Path], received: Mapping[Path, Path], bits: int | 
         file = received.get(path, path)
         try:
             with Image.open(file) as opened:
-                turn = opened.getexif().get(headers.EXIF_ORIENTATION, 1)
+                turn = orientation.of(opened)
             picture = cv2.imdecode(np.fromfile(file, np.uint8), flags)
         except (OSError, ValueError, cv2.error):  # deleted since, or a format that only Pillow reads
             continue

@@ -81,6 +81,7 @@ def _in_words(entry: Artefact) -> str:
     more = f"; {note}" if note else ""
     if entry["precision"] == "fp32" and parity["max_box_px"] is not None:
         boxes, px, score = parity["boxes"], parity["max_box_px"], parity["max_score"]
-        return f"{entry['file']} equal on {boxes} box{'' if boxes == 1 else 'es'} (to {px:.2g} px, {score:.1g}{more})"
+        same = f"the same {boxes} boxes" if boxes != 1 else "the same box"
+        return f"{entry['file']} gives {same} (edges to {px:.2g} px, scores to {score:.1g}{more})"
     within = "no objects to measure mAP50-95 on" if drop is None else f"within {drop:.2f} points of mAP50-95"
     return f"{entry['file']} {within}{more}"

@@ -105,7 +105,10 @@ def read_one_each(
 
 
 def ends(name: str) -> list[str]:
-    """Return the ends of an absolute path, longest first; they may be paths below the source. None of a relative path."""
+    """Return the ends of an absolute path, longest first; one may be the path below the source.
+
+    A relative path has none.
+    """
     if not PurePosixPath(name).is_absolute() and not PureWindowsPath(name).is_absolute():
         return []
     parts = name.replace("\\", "/").split("/")

@@ -15,14 +15,13 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import parse
 from PIL import Image
 
-from pipeline.boxes import EXIF_ORIENTATION, SIDES_SWAPPED
+from pipeline import orientation
 from pipeline.errors import DataError
 from pipeline.walk import LONGEST_LINK, link_as_text
 
 DELIMITERS = ",;\t"
 RAGGED = "\n"  # no column has this name
 _FIRST_TAG = re.compile(r"<([A-Za-z_][\w.:-]*)")
-_PNG_EXIF = {"exif", "Raw profile type exif"}  # as Pillow calls what lies before the pixels
 TAIL = 1 << 16  # bytes; EXIF is no longer
 
 
@@ -159,11 +158,9 @@ def upright_size(image: Path) -> tuple[int, int] | None:
     try:
         with Image.open(image) as opened:
             # Pillow decodes a whole PNG to look for EXIF behind its pixels: first see whether there may be any.
-            if opened.format == "PNG" and not _PNG_EXIF.intersection(opened.info) and b"eXIf" not in _tail(image):
+            if opened.format == "PNG" and "exif" not in opened.info and b"eXIf" not in _tail(image):
                 return opened.size
-            if opened.format == "TIFF":  # turned by Pillow itself
-                return opened.size
-            return opened.size if opened.getexif().get(EXIF_ORIENTATION, 1) not in SIDES_SWAPPED else opened.size[::-1]
+            return orientation.size(opened)
     except Exception:  # damage reaches Pillow in a dozen ways; whether it matters is for `convert` to say
         return None
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.boxes import EXIF_ORIENTATION
+from pipeline.orientation import EXIF_ORIENTATION
 
 PNG_BIT_DEPTH_BYTE = 24  # of the file: 8 bytes of signature, 8 of the chunk's head, 4 each of width and height
 BITS, PLANES, SAMPLES = 258, 284, 277  # tags of TIFF 6.0: BitsPerSample, PlanarConfiguration, SamplesPerPixel

@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 from PIL import Image, ImageOps
 
-from pipeline.boxes import EXIF_ORIENTATION
+from pipeline import orientation as exif
 from pipeline.image_files.deep import (
     PLANES,
     SEPARATE,
@@ -97,9 +97,7 @@ def check(path: Path) -> Checked:
     try:
         with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as image:
             warnings.simplefilter("ignore")  # Pillow's of large images, which it decodes all the same
-            stored, orientation = _stored(image), image.getexif().get(EXIF_ORIENTATION, 1)
-            if orientation not in range(2, 9):  # 1 is upright, all else is nonsense that viewers take for it
-                orientation = 1
+            stored, orientation = _stored(image), exif.of(image)
             kind, mode, deep = str(image.format), image.mode, is_deep(image, data)
             odd = _odd(image)
             if kind == "JPEG":
@@ -200,6 +198,7 @@ def upright(path: Path, orientation: int, bits: int | None) -> bytes:
     data = read(path)
     with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as image:
         warnings.simplefilter("ignore")
+        exif.of(image)
         kind = image.format if image.format in SUFFIXES and image.format not in LOSSY else "PNG"
         if bits is not None:
             eight = eight_bits(values_of(image, data), bits, orientation)

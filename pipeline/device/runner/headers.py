@@ -4,24 +4,44 @@
 from __future__ import annotations
 
 import struct
+from typing import Iterator
 
 EXIF_ORIENTATION = 0x0112
 BITS, PLANES, SEPARATE = 258, 284, 2  # tags of TIFF 6.0, and the kind of planes that decoders mix up with 16 bits
 PNG, PNG_BIT_DEPTH = b"\x89PNG\r\n\x1a\n", 24  # the latter a byte in the first chunk
-# JPEG markers: start of scan, end of image.
-START_OF_SCAN, END_OF_IMAGE = 0xDA, b"\xff\xd9"
+# JPEG markers: start of scan, the segment that holds EXIF or XMP, end of image.
+START_OF_SCAN, APP1, END_OF_IMAGE = 0xDA, 0xE1, b"\xff\xd9"
+
+
+def is_jpeg(data: bytes) -> bool:
+    return data[:3] == b"\xff\xd8\xff"
 
 
 def is_cut_short(data: bytes) -> bool:
     """Return whether the end of a JPEG is missing. Older OpenCV fills the rest with grey, without an error."""
-    if data[:3] != b"\xff\xd8\xff":
+    if not is_jpeg(data):
         return False
+    # Not in the segments before: a preview in one of them has an end marker too.
+    return all(marker != START_OF_SCAN or END_OF_IMAGE not in data[at:] for marker, at in _segments(data))
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield the marker and the place of each segment of a JPEG, up to the first scan."""
     at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:  # skip segments: a preview in one of them has an end marker too
-        if data[at + 1] == START_OF_SCAN:
-            return END_OF_IMAGE not in data[at:]
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big") if data[at + 1] != 0xFF else 1
-    return True
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        if data[at + 1] != 0xFF:  # else it fills a gap
+            yield data[at + 1], at
+            if data[at + 1] == START_OF_SCAN:
+                return
+            at += 1 + int.from_bytes(data[at + 2 : at + 4], "big")
+        at += 1
+
+
+def _jpeg_exif(data: bytes) -> bytes:
+    for marker, at in _segments(data):
+        if marker == APP1 and data[at + 4 : at + 10] == b"Exif\0\0":
+            return data[at + 4 : at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")]
+    return b""
 
 
 def is_16_bit_png(data: bytes) -> bool:
@@ -29,13 +49,20 @@ def is_16_bit_png(data: bytes) -> bool:
 
 
 def orientation(data: bytes) -> int:
-    """Return the EXIF orientation of a PNG or WebP, which older OpenCV ignores; 1 if there is none."""
-    if data[:8] == PNG:
+    """Return the EXIF orientation of a JPEG, PNG or WebP; 1 for none. Older OpenCV ignores those of PNG and WebP."""
+    if is_jpeg(data):
+        exif = _jpeg_exif(data)
+    elif data[:8] == PNG:
         exif = _png_chunk(data, b"eXIf")
     elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         exif = _riff_chunk(data, b"EXIF")
     else:
         return 1
+    return exif_orientation(exif)
+
+
+def exif_orientation(exif: bytes) -> int:
+    """Return the orientation in a block of EXIF, 1 if it has none."""
     turn = _tag(exif[6:] if exif[:6] == b"Exif\0\0" else exif, EXIF_ORIENTATION)
     return turn if 1 <= turn <= 8 else 1
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .base import Detections, RunnerError, cv2
-from .headers import is_16_bit_png, is_cut_short, is_deep_in_planes, is_turned_avif, orientation
+from .headers import is_16_bit_png, is_cut_short, is_deep_in_planes, is_jpeg, is_turned_avif, orientation
 
 COLOURS = ((60, 60, 235), (90, 200, 90), (255, 140, 0), (0, 200, 230), (200, 80, 200), (200, 200, 60))  # BGR
 HEIC = (b"ftypheic", b"ftypheix", b"ftypheim", b"ftypheis", b"ftyphevc", b"ftyphevx", b"ftypmif1", b"ftypmsf1")
@@ -56,13 +56,13 @@ def _by_opencv(data: bytes) -> Any:
         raise RunnerError("an AVIF that is to be turned, which OpenCV does not do; save it as JPEG or PNG")
     turn = orientation(data)
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
-    if turn == 1:
+    if turn == 1 or is_jpeg(data):
         return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     return _turned(cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION), turn)
 
 
 def _turned(image: Any, turn: int) -> Any:
-    """Return the image turned upright from an EXIF orientation of 2 to 8."""
+    """Return the image turned upright from an EXIF orientation."""
     if image is None:
         return None
     if turn >= 5:
@@ -80,14 +80,17 @@ def _by_pillow(data: bytes) -> Any:
     except ImportError:
         raise RunnerError("no package to read images with; pip install opencv-python-headless, or pillow") from None
     with Image.open(io.BytesIO(data)) as opened:
-        image: Any = ImageOps.exif_transpose(opened)
+        # By hand: Pillow also obeys XMP, and numbers of the wrong type, which OpenCV ignores.
+        by_hand = opened.format in ("JPEG", "MPO", "PNG", "WEBP")
+        image: Any = opened if by_hand else ImageOps.exif_transpose(opened)
+        turn = orientation(data) if by_hand else 1
         if image.mode.startswith("I"):
             values = np.asarray(image)
             if values.min() >= 0 and values.max() < 1 << 16:
-                return np.stack([values.astype(np.uint16)] * 3, axis=2)
+                return _turned(np.stack([values.astype(np.uint16)] * 3, axis=2), turn)
         if is_16_bit_png(data):  # Pillow has dropped the lower half of the bits
             raise RunnerError("16 bits in colour, which Pillow cannot read; pip install opencv-python-headless")
-        return np.asarray(image.convert("RGB"))[:, :, ::-1]
+        return _turned(np.asarray(image.convert("RGB"))[:, :, ::-1], turn)
 
 
 def label(classes: list[str], index: int) -> str:

@@ -1,0 +1,37 @@
+"""How EXIF turns an image: as OpenCV does, which reads images in training and on the device, and as browsers do.
+
+Pillow also obeys an orientation in XMP and in the text chunk of old PNGs, and one of the wrong type.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from PIL import Image
+
+from pipeline.device.runner.headers import EXIF_ORIENTATION, exif_orientation
+
+SIDES_SWAPPED = range(5, 9)
+_IGNORED = ("xmp", "XML:com.adobe.xmp", "Raw profile type exif")  # keys of Pillow's `info`
+
+
+def of(image: Image.Image) -> int:
+    """Return the orientation of an open image, 1 to 8, and make Pillow's `exif_transpose` turn it so."""
+    if image.format == "PNG":
+        image.load()  # chunks behind the pixels count too
+    for key in _IGNORED:
+        image.info.pop(key, None)
+    if image.format in ("JPEG", "MPO"):
+        turn: Any = exif_orientation(image.info.get("exif", b""))
+    else:
+        turn = image.getexif().get(EXIF_ORIENTATION, 1)
+    turn = turn if turn in range(1, 9) else 1
+    image.getexif()[EXIF_ORIENTATION] = turn
+    return int(turn)
+
+
+def size(image: Image.Image) -> tuple[int, int]:
+    """Return (width, height) of an open image, upright."""
+    if image.format == "TIFF":  # turned by Pillow itself
+        return image.size
+    return image.size[::-1] if of(image) in SIDES_SWAPPED else image.size
