@@ -9,7 +9,8 @@ from typing import Any
 
 from PIL import Image
 
-from pipeline.device.runner.headers import EXIF_ORIENTATION, exif_orientation
+from pipeline.device.runner.headers import EXIF_ORIENTATION as EXIF_ORIENTATION
+from pipeline.device.runner.headers import exif_orientation
 
 SIDES_SWAPPED = range(5, 9)
 _IGNORED = ("xmp", "XML:com.adobe.xmp", "Raw profile type exif")  # keys of Pillow's `info`
