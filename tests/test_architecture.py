@@ -133,6 +133,7 @@ def test_every_room_has_its_tests() -> None:
         "database": "inspect",
         "fixes": "convert_truth",
         "image_files": "duplicates",
+        "orientation": "device_received",
     }
     rooms = {room(path) for path in FILES} - {"files", "pixels", "params", "inputs"}
     assert {covered_elsewhere.get(name, name) for name in rooms} <= tests

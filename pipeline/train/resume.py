@@ -17,7 +17,10 @@ from pipeline.run import Run
 from pipeline.train.source import Source
 
 # As in the Makefile's TRAIN_CODE: a training that other code began starts again.
-SHARED = ("boxes", "device/runner/quota", "files", "history", "parallel", "pixels", "sides")
+SHARED = (
+    *("boxes", "device/runner/headers", "device/runner/quota", "files", "history", "orientation", "parallel"),
+    *("pixels", "sides"),
+)
 UPSTREAM = ("__init__", "checkpoints", "environment", "loader", "unfit")
 RECORDS = ("__init__", "base", "coco", "metrics", "receipt", "tile_account", "training")
 METRICS = ("__init__", "bootstrap", "iou", "matching", "precision_recall")
