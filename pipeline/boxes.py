@@ -229,5 +229,12 @@ class YoloDataset:
 def image_size(path: Path) -> tuple[int, int]:
     """Return (width, height) of an image of a data set, upright."""
     with Image.open(path) as image:
-        # `convert` wrote all others upright, and to look for EXIF in a PNG takes as long as to decode it.
-        return orientation.size(image) if image.format in ("JPEG", "MPO") else image.size
+        return image.size[::-1] if image_orientation(image) in orientation.SIDES_SWAPPED else image.size
+
+
+def image_orientation(image: Image.Image) -> int:
+    """Return how EXIF turns an open image of a data set. Only JPEGs are turned: `convert` writes all others upright.
+
+    To look for EXIF in a PNG takes as long as to decode it.
+    """
+    return orientation.of(image) if image.format in orientation.JPEGS else 1

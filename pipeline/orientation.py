@@ -12,6 +12,7 @@ from PIL import Image
 from pipeline.device.runner.headers import EXIF_ORIENTATION as EXIF_ORIENTATION
 from pipeline.device.runner.headers import exif_orientation
 
+JPEGS = ("JPEG", "MPO")  # Pillow's names of the formats
 SIDES_SWAPPED = range(5, 9)
 _IGNORED = ("xmp", "XML:com.adobe.xmp", "Raw profile type exif")  # keys of Pillow's `info`
 
@@ -22,7 +23,7 @@ def of(image: Image.Image) -> int:
         image.load()  # chunks behind the pixels count too
     for key in _IGNORED:
         image.info.pop(key, None)
-    if image.format in ("JPEG", "MPO"):
+    if image.format in JPEGS:
         turn: Any = exif_orientation(image.info.get("exif", b""))
     else:
         turn = image.getexif().get(EXIF_ORIENTATION, 1)

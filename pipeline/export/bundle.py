@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline import device, files, orientation, pixels
+from pipeline.boxes import image_orientation
 from pipeline.device import runner
 from pipeline.device.runner import Detections, headers
 
@@ -141,7 +142,9 @@ def _as_received(images: list[Path], received: Mapping[Path, Path], bits: int | 
         file = received.get(path, path)
         try:
             with Image.open(file) as opened:
-                turn = orientation.of(opened)
+                turn = orientation.of(opened) if path in received else image_orientation(opened)
+            if path not in received and turn == 1:
+                continue
             picture = cv2.imdecode(np.fromfile(file, np.uint8), flags)
         except (OSError, ValueError, cv2.error):  # deleted since, or a format that only Pillow reads
             continue

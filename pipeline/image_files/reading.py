@@ -37,8 +37,6 @@ SUFFIXES = {
     "TIFF": (".tif", ".tiff"),
     "WEBP": (".webp",),
 }
-# Their pixels would change if they were written anew. OpenCV and Pillow turn both as EXIF says, so links will do.
-LOSSY = ("JPEG", "MPO")
 OUT_OF_JSON = "taken out of its JSON"
 JPEG_END = b"\xff\xd9"
 # Telephones write data behind the marker, too. Ultralytics would encode such a file anew.
@@ -120,7 +118,7 @@ def check(path: Path) -> Checked:
         return Checked("pixels are floating-point numbers; write it as an 8- or 16-bit image")
     size = stored if orientation < 5 else stored[::-1]
     rewrite = None
-    if orientation != 1 and kind not in LOSSY:
+    if orientation != 1 and kind not in exif.JPEGS:  # those would lose by it, and OpenCV turns them as EXIF says
         rewrite = f"EXIF orientation {orientation}: turned upright"
     elif deep:
         rewrite = "16 bits: brought to 8" if peak < 1 << 16 else "32 bits: brought to 8"
@@ -135,7 +133,7 @@ def check(path: Path) -> Checked:
     elif path.suffix == ".json":
         rewrite = OUT_OF_JSON
     digest = hashlib.sha256(data).hexdigest()
-    known = SUFFIXES.get("PNG" if mode == "CMYK" and kind in LOSSY else kind, (".png",))
+    known = SUFFIXES.get("PNG" if mode == "CMYK" and kind in exif.JPEGS else kind, (".png",))
     suffix = path.suffix if path.suffix.lower() in known else known[0]
     return Checked(None, size, stored, orientation, digest, fingerprint(grey), rewrite, peak, suffix=suffix)
 
@@ -199,7 +197,7 @@ def upright(path: Path, orientation: int, bits: int | None) -> bytes:
     with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as image:
         warnings.simplefilter("ignore")
         exif.of(image)
-        kind = image.format if image.format in SUFFIXES and image.format not in LOSSY else "PNG"
+        kind = image.format if image.format in SUFFIXES and image.format not in exif.JPEGS else "PNG"
         if bits is not None:
             eight = eight_bits(values_of(image, data), bits, orientation)
         else:

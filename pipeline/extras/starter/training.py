@@ -113,7 +113,6 @@ def _publish(checkpoint: Path) -> None:
     arguments = {key: content["train_args"][key] for key in ("imgsz", "batch", "epochs", "seed", *ARGS)}
     model.args = arguments
     kept = {key: content[key] for key in ("date", "version", "license", "docs")}
-    TARGET.parent.mkdir(parents=True, exist_ok=True)
     with files.replacing(TARGET) as partial:
         torch.save({**kept, "epoch": -1, "model": model.half(), "train_args": arguments}, partial)
         checkpoints.load(partial)
