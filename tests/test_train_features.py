@@ -144,6 +144,24 @@ def test_half_precision_changes_a_loss_by_less_than_a_thousandth(
     assert losses[1] == pytest.approx(losses[0], rel=1e-3) and losses[0] > 0
 
 
+def side(plot: Path) -> tuple[int, int]:
+    """Width and height of each image in Ultralytics' plot of the three val images, two by two."""
+    from PIL import Image
+
+    width, height = Image.open(plot).size
+    return width // 2, height // 2
+
+
+@pytest.mark.parametrize("rect", [False, True])
+def test_val_images_are_square_as_validate_and_the_device_fit_them(
+    trained: Trained, copy_of: Callable[[Run], Run], start: Path, rect: bool
+) -> None:
+    """Ultralytics would pad them to 96 pixels."""
+    run = copy_of(trained.run)
+    train_tiny(run, start, args={"plots": True, "rect": rect})
+    assert side(run.train / "phase1" / "val_batch0_labels.jpg") == (IMGSZ, IMGSZ)
+
+
 def test_the_model_is_an_ordinary_one_and_the_pictures_show_images(
     trained: Trained, copy_of: Callable[[Run], Run], start: Path
 ) -> None:
@@ -156,6 +174,7 @@ def test_the_model_is_an_ordinary_one_and_the_pictures_show_images(
     assert type(YOLO(str(run.model)).model) is DetectionModel
     for name in ("train_batch0.jpg", "val_batch0_labels.jpg", "val_batch0_pred.jpg"):
         assert np.asarray(Image.open(run.train / "phase1" / name)).std() > 20  # blank ones have next to none
+    assert side(run.train / "phase1" / "val_batch0_labels.jpg") == (IMGSZ, IMGSZ)
     assert (run.train / "phase1" / "confusion_matrix.png").is_file()
 
 

@@ -28,7 +28,7 @@ from pipeline.upstream import environment
 PACKAGE = ROOT / "pipeline"
 LIBRARIES = ("ultralytics", "fiftyone", "albumentations")
 # Methods of ours that override nothing.
-OWN = {"FixedDataset.of", "FixedDataset.image", "FixedDataset.sides", "InProcessLoader.of"}
+OWN = {"FixedDataset.of", "FixedDataset.image", "InProcessLoader.of"}
 OWN |= {"Shortened._refuse_blank_images"}
 
 # What we read or call: the class has it or sets it. What our classes ask of `self` is found without this table.
@@ -50,7 +50,7 @@ READ = {
     "fiftyone.utils.eval.coco.COCOEvaluation": "register_run save_run_results",
     "torch.nn.modules.batchnorm": "_BatchNorm",
     "torch.utils.deterministic": "fill_uninitialized_memory",
-    "ultralytics.data.YOLODataset": "batch batch_size buffer im_files load_image rect",
+    "ultralytics.data.YOLODataset": "batch_size buffer im_files imgsz load_image",
     "ultralytics.data.build.InfiniteDataLoader": "close dataset generator num_workers reset",
     "ultralytics.engine.model.Model": "ckpt export names predict predictor train",
     "ultralytics.engine.results.Results": "boxes speed",

@@ -50,7 +50,7 @@ def losses(epochs: Epochs, borders: Sequence[float]) -> Markup | None:
 
 
 def validation(epochs: Epochs, borders: Sequence[float]) -> Markup | None:
-    """Plot mAP on val as Ultralytics measured it, on padded images; it can differ from `validate` by points."""
+    """Plot mAP on val after each epoch as Ultralytics measured it."""
     lines = [
         ("metrics/mAP50(B)", COLOURS[0], "-", "mAP50"),
         ("metrics/mAP50-95(B)", COLOURS[1], "--", "mAP50-95"),

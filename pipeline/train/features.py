@@ -129,11 +129,6 @@ class FixedDataset(YOLODataset):  # type: ignore[misc]
         reading.features = None
         return reading[index]["img"]
 
-    def sides(self, index: int) -> tuple[int, int]:
-        """Return height and width of the model's input, in pixels."""
-        height, width = self.batch_shapes[self.batch[index]] if self.rect else (self.imgsz, self.imgsz)
-        return int(height), int(width)
-
 
 class FixedValidator(KeepingValidator):
     """Ultralytics' validator, whose batches carry cached features and whose plots show images."""
@@ -165,32 +160,26 @@ def with_images(batch: dict[str, Any], dataset: FixedDataset) -> dict[str, Any]:
 class Features:
     """The features of all images of a data set, stored image by image, layer by layer, as (height, width, channels).
 
-    `sizes` holds the (height, width) of each image in pixels, before and after resizing.
+    `shapes` holds the shape of each layer's features, `sizes` the (height, width) of each image in pixels, before and
+    after resizing.
     """
 
     file: Path
     cut: int
     layers: Sequence[int]
-    shapes: Sequence[Sequence[tuple[int, int, int]]]
+    shapes: Sequence[tuple[int, int, int]]
     sizes: Sequence[Any]
 
     @cached_property
-    def _flat(self) -> NDArray[Any]:
-        return np.memmap(self.file, DTYPE, mode="r")
-
-    @cached_property
-    def _starts(self) -> NDArray[np.int64]:
-        sizes = [sum(math.prod(shape) for shape in shapes) for shapes in self.shapes]
-        return np.concatenate([[0], np.cumsum(sizes)])
+    def _per_image(self) -> NDArray[Any]:
+        return np.memmap(self.file, DTYPE, mode="r").reshape(len(self.sizes), -1)
 
     def of(self, indices: Iterable[int], device: Any, dtype: torch.dtype) -> dict[int, torch.Tensor]:
         """Read the features of some images: layer -> (n, channels, height, width), laid out channels last."""
-        per_layer: list[list[NDArray[Any]]] = [[] for _ in self.layers]
-        for index in indices:
-            start = int(self._starts[index])
-            for place, shape in enumerate(self.shapes[index]):
-                end = start + math.prod(shape)
-                per_layer[place].append(self._flat[start:end].reshape(shape))
-                start = end
-        tensors = [torch.from_numpy(np.stack(arrays)).to(device).to(dtype).permute(0, 3, 1, 2) for arrays in per_layer]
+        ends = np.cumsum([math.prod(shape) for shape in self.shapes])
+        parts = np.split(self._per_image[list(indices)], ends[:-1], axis=1)
+        tensors = [
+            torch.from_numpy(part.reshape(-1, *shape)).to(device).to(dtype).permute(0, 3, 1, 2)
+            for part, shape in zip(parts, self.shapes, strict=True)
+        ]
         return dict(zip(self.layers, tensors, strict=True))

@@ -45,14 +45,12 @@ def _decide(dataset: FixedDataset, model: Shortened, cache: FeatureCache, split:
     layers = features.needed(model, cache.cut)
     if index.is_file() and file.is_file():
         known = files.read_json(index)
-        shapes = _shapes(dataset, known["sample"])
-        dataset.features = Features(file, cache.cut, layers, shapes, known["sizes"])
+        dataset.features = Features(file, cache.cut, layers, known["shapes"], known["sizes"])
         return {"cached": True, "reason": "known from an earlier training", "file": file.name}
     cache.folder.mkdir(parents=True, exist_ok=True)
     batches = _batches(dataset)
-    sample = _sample(dataset, model, cache.cut, batches[0])
-    shapes = _shapes(dataset, sample)
-    total = sum(math.prod(shape) for image in shapes for shape in image) * features.DTYPE.itemsize
+    shapes = [array.shape[1:] for array in _forward(dataset, model, cache.cut, batches[0])]
+    total = len(dataset) * sum(map(math.prod, shapes)) * features.DTYPE.itemsize
     free = shutil.disk_usage(cache.folder).free
     if total + SPARE > free:
         short = f"features of {split} need {total / 1e9:.1f} GB, and {cache.folder} has {free / 1e9:.1f} GB free"
@@ -61,7 +59,7 @@ def _decide(dataset: FixedDataset, model: Shortened, cache: FeatureCache, split:
         return {"cached": False, "reason": short}
     _compute(dataset, model, cache.cut, batches, file, f"train: features of {split}")
     sizes = [dataset.sizes[number] for number in range(len(dataset))]
-    files.write_json(index, {"sample": sample, "sizes": sizes})
+    files.write_json(index, {"shapes": shapes, "sizes": sizes})
     dataset.features = Features(file, cache.cut, layers, shapes, sizes)
     return {"cached": True, "reason": f"computed once: {total / 1e6:.0f} MB", "file": file.name}
 
@@ -70,13 +68,14 @@ def _key(dataset: FixedDataset, model: Any, cut: int) -> str:
     """Hash everything that features depend on: code, versions, layers before the cut, images, their size and order."""
     code = [files.sha256(Path(path)) for path in (__file__, features.__file__)]
     versions = [version(package) for package in PACKAGES]
-    digest = hashlib.sha256(f"{cut} {features.DTYPE} {code} {versions} {_structure(model, cut)}\n".encode())
+    settings = f"{cut} {dataset.imgsz} {features.DTYPE} {code} {versions} {_structure(model, cut)}\n"
+    digest = hashlib.sha256(settings.encode())
     state = model.state_dict()
     for name in sorted(state):
         if int(name.split(".")[1]) < cut:
             digest.update(name.encode() + state[name].detach().float().cpu().contiguous().numpy().tobytes())
-    for index, image in enumerate(dataset.im_files):
-        digest.update(f"{files.sha256(Path(image))} {dataset.sides(index)}\n".encode())
+    for image in dataset.im_files:
+        digest.update(f"{files.sha256(Path(image))}\n".encode())
     return digest.hexdigest()
 
 
@@ -88,8 +87,6 @@ def _structure(model: Any, cut: int) -> list[Any]:
 
 def _batches(dataset: FixedDataset) -> list[list[int]]:
     """Return image numbers in order, batched as in training: a convolution's last bit may depend on the batch size."""
-    if dataset.rect:
-        return [np.flatnonzero(dataset.batch == number).tolist() for number in range(int(dataset.batch.max()) + 1)]
     size = dataset.batch_size
     return [list(range(start, min(start + size, len(dataset)))) for start in range(0, len(dataset), size)]
 
@@ -100,19 +97,6 @@ def _forward(dataset: FixedDataset, model: Any, cut: int, batch: list[int]) -> l
     with torch.inference_mode():
         images = torch.stack([dataset[index]["img"] for index in batch]).to(device).float() / 255
         return [tensor.permute(0, 2, 3, 1).cpu().numpy() for tensor in features.prefix(model, images, cut).values()]
-
-
-def _sample(dataset: FixedDataset, model: Any, cut: int, batch: list[int]) -> dict[str, Any]:
-    """Return input size and feature shapes (height, width, channels) of the first image of a batch."""
-    arrays = _forward(dataset, model, cut, batch)
-    return {"sides": dataset.sides(batch[0]), "shapes": [array.shape[1:] for array in arrays]}
-
-
-def _shapes(dataset: FixedDataset, sample: dict[str, Any]) -> list[list[tuple[int, int, int]]]:
-    """Return feature shapes per image, scaled from one sample (strides are integers)."""
-    height, width = sample["sides"]
-    sides = map(dataset.sides, range(len(dataset)))
-    return [[(h * own // height, w * wide // width, deep) for h, w, deep in sample["shapes"]] for own, wide in sides]
 
 
 def _compute(

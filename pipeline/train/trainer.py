@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
+from copy import copy
 from typing import Any, ClassVar
 
 import torch
@@ -55,15 +56,18 @@ class PhaseTrainer(CpuTrainer):
         return model
 
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
-        if not self.plan.cache:
+        if mode == "train" and not self.plan.cache:
             return super().build_dataset(img_path, mode, batch)
-        # As Ultralytics builds it for validation: without augmentation, and rectangular for the val split only.
-        model = unwrap_model(self.model)
-        stride, rect = max(int(model.stride.max()), 32), mode == "val"
-        fraction = None if rect else self.args.fraction
-        dataset = features.FixedDataset.of(
-            build_yolo_dataset(self.args, img_path, batch, self.data, "val", rect, stride, fraction=fraction)
-        )
+        # Square, as validate, export and the device fit images: Ultralytics' `rect` pads 320 pixels to 352, and on
+        # some images the figure that chooses the model then differs by 0.1.
+        model, settings = unwrap_model(self.model), copy(self.args)
+        settings.rect = False
+        fraction = self.args.fraction if mode == "train" else None
+        stride = max(int(model.stride.max()), 32)
+        dataset = build_yolo_dataset(settings, img_path, batch, self.data, "val", stride=stride, fraction=fraction)
+        if not self.plan.cache:
+            return dataset
+        dataset = features.FixedDataset.of(dataset)
         decision = precompute.attach(dataset, model, self.plan.cache, mode)
         if RANK in {-1, 0}:  # of the processes of several GPUs, one writes
             known = files.read_json(self.folder.features) if self.folder.features.is_file() else {}
