@@ -215,7 +215,8 @@ def test_a_training_shows_a_line_per_epoch(trained: Trained, project: Path, sour
         assert pipeline_process(name, "--config", "tiny.yaml", cwd=project).returncode == 0
     done = pipeline_process("train", "--config", "tiny.yaml", "--device", "cpu", cwd=project)
     assert (done.returncode, done.stderr) == (0, "") and "\r" not in done.stdout
-    *epochs, last = done.stdout.splitlines()
+    plan, *epochs, last = done.stdout.splitlines()
+    assert plan == "train: 16 images, 2 epochs with 11 layers frozen, then 2 epochs with nothing frozen"
     assert [re.fullmatch(EPOCH, line) is not None for line in epochs] == [True] * 4, done.stdout
     assert [re.findall(r"\d of \d", line) for line in epochs] == [
         ["1 of 2", "1 of 2"],

@@ -65,6 +65,18 @@ def phases(config: Train, recipe: Recipe, source: Source, run: Run) -> list[Phas
     return plans
 
 
+def in_words(plans: Sequence[PhasePlan], rounds: int) -> str:
+    """Describe the phases; the last `rounds` are trained only while val gains."""
+    sure = plans[: len(plans) - rounds]
+    words = [f"{one.epochs} epochs with {_frozen(one)} frozen" for one in sure]
+    more = f", then up to {rounds} times {plans[-1].epochs} while val gains" if rounds else ""
+    return ", then ".join(words).replace("1 epochs", "1 epoch") + more
+
+
+def _frozen(one: PhasePlan) -> str:
+    return f"{len(one.freeze)} layers" if one.freeze else "nothing"
+
+
 def _phase(config: Train, recipe: Recipe, source: Source, run: Run, number: int) -> PhasePlan:
     phase, where = recipe.phases[number - 1], f"train.phases.{number - 1}"
     frozen = freeze.resolve(phase.freeze, source.model, f"{where}.freeze")
