@@ -136,8 +136,8 @@ def _readme(seed: int, epochs: int, hours: float, fitness: float, digest: str, d
 This folder holds source weights; git ignores all but one.
 
 `{checkpoints.STARTER}` is YOLO26n trained from random weights on drawn scenes, without photographs and without labels
-made by hand. A config with `train.fallback: starter-yolo26n.pt` uses it if `yolo26n.pt`, trained on COCO, is not here and
-cannot be downloaded. COCO weights do better: if you can get that file, put it here.
+made by hand. A config with `train.fallback: starter-yolo26n.pt` uses it if `yolo26n.pt`, trained on COCO, is not here
+and cannot be downloaded. COCO weights do better: if you can get that file, put it here.
 
 | | |
 |---|---|
