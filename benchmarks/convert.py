@@ -228,7 +228,7 @@ def main() -> None:
         pythons |= {"supervision": options.peers, "datumaro": options.peers}
     work = Path(tempfile.mkdtemp(prefix="bench-convert-"))
     try:
-        print("# Conversion, timed\n\nWritten by `make bench-convert`, with TMPDIR on a disk in memory.\n")
+        print("# Conversion, timed\n\nWritten by `make bench-convert`, with TMPDIR on a RAM disk.\n")
         print(machine(options.peers if options.peers.is_file() else own))
         compare(work / "boxes", pythons, polygons=False)
         pythons.pop("supervision", None)
@@ -247,7 +247,7 @@ def compare(source: Path, pythons: dict[str, Path], polygons: bool) -> None:
             seconds[job].append(run(job, source, python)[0])
     mine = statistics.median(seconds["ours"])
     what = f"{VAL_IMAGES:,} images, {VAL_BOXES:,} boxes{', with polygons' if polygons else ''}"
-    print(f"\n{what}, COCO -> YOLO, annotations only, imports left out, median of {ROUNDS}:\n")
+    print(f"\n{what}, COCO -> YOLO, annotations only, without imports, median of {ROUNDS}:\n")
     print("| | seconds | spread | times ours |\n|---|---|---|---|")
     for job, times in seconds.items():
         middle = statistics.median(times)
@@ -264,7 +264,7 @@ def growth(work: Path, python: Path) -> None:
         more = [run("extra", source, python)[1] for _ in range(2)]
         rows.append((images, best, {key: min(one[key] for one in more) for key in more[0]}))
         shutil.rmtree(source)
-    print(f"\nThe best of {ROUNDS} runs, of 2 where pixels are read:\n")
+    print(f"\nThe best of {ROUNDS} runs, or of 2 where pixels are read:\n")
     print("| images | annotations, s | decode, hash, fingerprint, s | near-duplicates, s | memory of a process, MB |")
     print("|---|---|---|---|---|")
     for images, best, least in rows:

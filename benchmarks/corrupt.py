@@ -406,8 +406,8 @@ def main() -> None:
         "boxes changed without a line",
     )
     for title, kinds in (
-        ("Damage that can be seen", SEEN),
-        ("Damage that leaves a whole file which says something else", UNSEEN),
+        ("Damage that can be detected", SEEN),
+        ("Damage that leaves a valid file with other content", UNSEEN),
     ):
         shown = columns if kinds is SEEN else columns[:6]
         print(f"{title}:\n\n| {' | '.join(heads[: len(shown) + 1])} |\n|{'---|' * (len(shown) + 1)}")

@@ -56,7 +56,7 @@ def main() -> int:
     versions = [subprocess.check_output([python, "-c", VERSIONS], text=True).strip() for python in options.python]
     print("# run.py under faults\n")
     print(f"Written by `python benchmarks/device_faults.py --faults {options.faults}`, with {'; '.join(versions)}.\n")
-    print(f"{options.faults} faults, {len(failed)} of them with something lost, torn or untold.\n")
+    print(f"{options.faults} faults, {len(failed)} of them with something lost, incomplete or not reported.\n")
     print("| fault | times | among them |\n|---|---|---|")
     for name, outcomes in said.items():
         print(f"| {name.replace('_', ' ')} | {len(outcomes)} | {'; '.join(list(dict.fromkeys(outcomes))[:4])} |")

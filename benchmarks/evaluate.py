@@ -105,7 +105,7 @@ def library() -> None:
     names = ("map50_95", "map50", "map75", "ar1", "ar10", "ar100")
     apart = max(abs(figures[name] - reference[name]) for name in names)
     ratios = [there / here for here, there in zip(ours, theirs, strict=True)]
-    print("## COCO's figures alone\n")
+    print("## COCO metrics alone\n")
     print("`validate` takes them from faster-coco-eval, so the speed-up is that library's.\n")
     print(heading(truth, predictions, 80))
     print(f"| pycocotools | {in_words(theirs)} |")
@@ -168,7 +168,7 @@ def main() -> None:
     print(f"Written by `python benchmarks/evaluate.py`: medians of {REPEATS} runs in turns, and (least to most).\n")
     print(f"{machine()}.\n")
     library()
-    print("## All that `validate` computes of a split\n")
+    print("## Everything that `validate` computes for a split\n")
     truth, found = drawn(500, 80, 60)
     tables(truth, found, found)
 

@@ -104,10 +104,11 @@ def main() -> None:
                     assert process.returncode == 0, (folder / f"{run.name}.log").read_text()[-3000:]
             ends.append(kept_fitness(run))
             same += is_same(run, Run(folder / "runs/whole0"))
-    print(f"# Killed and taken up\n\nWritten by `python benchmarks/kill.py {' '.join(sys.argv[1:])}`.\n")
-    print(f"{kills} kills in {trainings} trainings, each finished with all its epochs, its proof and no leftovers.\n")
-    print(f"{same} of them end with the weights of the uninterrupted one of their seed, to the last bit.\n")
-    print(f"Val mAP50-95: uninterrupted {figures(whole)}, seeds 0 to {SEEDS - 1}; killed, of seed 0, {figures(ends)}.")
+    print(f"# Killed and resumed\n\nWritten by `python benchmarks/kill.py {' '.join(sys.argv[1:])}`.\n")
+    print(f"{kills} kills in {trainings} training runs. ", end="")
+    print("Each run finished with all its epochs, its proof and no leftovers.\n")
+    print(f"{same} of them end with the same weights as the uninterrupted run of their seed, to the last bit.\n")
+    print(f"Val mAP50-95: uninterrupted {figures(whole)} (seeds 0 to {SEEDS - 1}); killed {figures(ends)} (seed 0).")
 
 
 if __name__ == "__main__":

@@ -46,9 +46,10 @@ SETTINGS: dict[str, dict[str, Any]] = {"plain": {}, "iou 0.3": {"iou": 0.3}, "ma
 KINDS = ("plain", "deep", "turned", "tiny", "huge")
 IMGSZ = 192
 ABOUT = """
-*Gate*: boxes, and the largest distances of the export's own comparison. For each kind of image: boxes of the bundle, in
-a process of its own on the files as received, against those that `validate` wrote; how many of them are lost, invented
-or of another class; the largest distances. The bundle rounds to 0.01 px and 0.00001.
+*Gate*: the number of boxes and the largest differences in the export's own comparison. The columns of each kind of
+image compare the boxes of the bundle, in its own process on the original files, with those that `validate` wrote:
+the number of boxes, how many are lost, invented or of another class, and the largest differences. The bundle rounds
+to 0.01 px and 0.00001.
 """
 
 
@@ -151,7 +152,7 @@ def cells(run: Run, folder: Path, setting: dict[str, Any]) -> list[dict[str, Any
 def table(rows: list[dict[str, Any]]) -> None:
     print("# Families, formats, settings: validation, gate and bundle\n")
     print("Written by `python benchmarks/matrix.py benchmarks/matrix.jsonl`.")
-    print(f"Random weights that answer to images, {IMGSZ} px, fp32.\n{ABOUT}")
+    print(f"Random weights whose output depends on the image, {IMGSZ} px, fp32.\n{ABOUT}")
     print(f"| model | setting | format | gate | {' | '.join(KINDS)} |\n|{'---|' * (4 + len(KINDS))}")
     for row in rows:
         gate = f"{row['verdict']}: {'; '.join(row['why'])}"

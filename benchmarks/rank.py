@@ -203,7 +203,8 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     options = parser.parse_args()
     if options.what == "table":
-        print(f"# `make rank` beside real trainings\n\nWritten by `python benchmarks/rank.py table`. {ABOUT}\n")
+        print("# `make rank` compared with real training runs\n")
+        print(f"Written by `python benchmarks/rank.py table`. {ABOUT}\n")
         print("\n".join(table(options.names)))
         return
     environment.prepare()
@@ -216,12 +217,13 @@ def main() -> None:
 
 
 ABOUT = """Scores come from one pass over
-the training images, and are better the higher they are. Real trainings are means over seeds: of the sources those of
-starter.md, of the depths those of train.md, and whatever rank.jsonl has. A depth is right if it costs at most 1.5
-points of mAP50-95.
+the training images; higher is better. Results of real training runs are means over seeds: starter.md has those of the
+sources, train.md those of the depths, and rank.jsonl the others. A depth is right if it costs at most 1.5 points of
+mAP50-95.
 
-**What it says.** Where sources have been trained, the scores order them as a fixed list does that never looks at an
-image. So nothing shows that they beat it, and `make rank` is no reason to prefer one good source to another."""
+**Conclusion.** Where sources have been trained, the scores put them in the same order as a fixed list that never looks
+at an image. So nothing shows that the scores beat the list, and `make rank` is no reason to prefer one good source to
+another."""
 
 
 if __name__ == "__main__":

@@ -133,11 +133,11 @@ def _readme(seed: int, epochs: int, hours: float, fitness: float, digest: str, d
     }
     return f"""# data/weights
 
-Source weights; git ignores all of them but one.
+This folder holds source weights; git ignores all but one.
 
-`{checkpoints.STARTER}` is YOLO26n trained from random weights on drawn scenes: no photograph, no label made by
-hand. A config with `train.fallback: starter-yolo26n.pt` uses it where `yolo26n.pt`, trained on COCO, is neither here
-nor can be downloaded. COCO weights do better: put that file here.
+`{checkpoints.STARTER}` is YOLO26n trained from random weights on drawn scenes, without photographs and without labels
+made by hand. A config with `train.fallback: starter-yolo26n.pt` uses it if `yolo26n.pt`, trained on COCO, is not here
+and cannot be downloaded. COCO weights do better: if you can get that file, put it here.
 
 | | |
 |---|---|
