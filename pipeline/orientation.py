@@ -1,6 +1,7 @@
 """How EXIF turns an image: as OpenCV does, which reads images in training and on the device, and as browsers do.
 
-Pillow also obeys an orientation in XMP and in the text chunk of old PNGs, and one of the wrong type.
+Pillow also obeys an orientation in XMP and in the text chunk of old PNGs, and one of the wrong type. Its limit on the
+number of pixels becomes that of OpenCV, so that both read the same images.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from PIL import Image
 
 from pipeline.device.runner.headers import EXIF_ORIENTATION as EXIF_ORIENTATION
 from pipeline.device.runner.headers import exif_orientation
+
+MOST_PIXELS = 1 << 30  # that OpenCV decodes, unless OPENCV_IO_MAX_IMAGE_PIXELS says otherwise
+Image.MAX_IMAGE_PIXELS = MOST_PIXELS  # Pillow warns above, and refuses twice as many
 
 JPEGS = ("JPEG", "MPO")  # Pillow's names of the formats
 SIDES_SWAPPED = range(5, 9)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import struct
 import unicodedata
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ from test_formats_tools import (
     yolo_lines,
 )
 
+from pipeline.boxes import image_size
 from pipeline.config.loading import load
 from pipeline.errors import ConfigError, DataError
 from pipeline.formats.splits import split_of_folders
@@ -976,13 +979,26 @@ def test_a_key_that_is_there_twice(key: str, source: Path, run: Run) -> None:
     refused(source, run, rf"a\.json: the key '{key}' appears twice in one object; keep one")
 
 
-def test_a_very_large_image_is_to_be_cut_into_tiles(source: Path, run: Run) -> None:
-    """A PNG of one colour: 200 million pixels in a few hundred kilobytes."""
+def test_an_image_beyond_the_limit_of_opencv_is_refused(source: Path, run: Run) -> None:
+    """The header promises 1,100 million pixels, which nobody has to decode."""
+    images(source)
+    chunks = {b"IHDR": struct.pack(">IIBBBBB", 55_000, 20_000, 1, 0, 0, 0, 0), b"IDAT": zlib.compress(bytes(100))}
+    png = b"\x89PNG\r\n\x1a\n"
+    for name, body in chunks.items():
+        png += struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+    (source / "img0.jpg").write_bytes(png)
+    data = coco("{}.jpg".format)
+    data["images"][0] |= {"width": 55_000, "height": 20_000}
+    write(source / "a.json", data)
+    refused(source, run, r"img0\.jpg: more than 1,074 million pixels; cut it into pieces")
+
+
+def test_an_image_of_200_million_pixels_is_read(source: Path, run: Run) -> None:
+    """Pillow alone would refuse it."""
     images(source)
     Image.new("1", (20_000, 10_000)).save(source / "img0.jpg", "PNG")
     data = coco("{}.jpg".format)
     data["images"][0] |= {"width": 20_000, "height": 10_000}
     write(source / "a.json", data)
-    refused(
-        source, run, r"img0\.jpg: more than 178 million pixels, too large to train on in one piece; cut it into tiles"
-    )
+    do(source, run, split=RATIOS)
+    assert (20_000, 10_000) in [image_size(path) for path in run.dataset.glob("images/*/img0.*")]

@@ -22,10 +22,9 @@ import sys
 if sys.version_info < (3, 8):
     sys.exit("error: run.py needs Python 3.8 or newer, and this is " + sys.version.split()[0])
 
-# OpenCV's messages would repeat ours. The limit of pixels is that of `convert`.
+# OpenCV's messages would repeat ours.
 os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", "178956970")
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing needs cleaning up during the imports
 # All bundles give their files the same date, so Python would use the bytecode of an older bundle.

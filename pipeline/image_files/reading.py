@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import math
 import re
 import warnings
 from pathlib import Path
@@ -95,7 +96,10 @@ def check(path: Path) -> Checked:
     try:
         with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as image:
             warnings.simplefilter("ignore")  # Pillow's of large images, which it decodes all the same
-            stored, orientation = _stored(image), exif.of(image)
+            stored = _stored(image)
+            if math.prod(stored) > exif.MOST_PIXELS:
+                raise Image.DecompressionBombError
+            orientation = exif.of(image)
             kind, mode, deep = str(image.format), image.mode, is_deep(image, data)
             odd = _odd(image)
             if kind == "JPEG":
@@ -107,9 +111,10 @@ def check(path: Path) -> Checked:
                 values = values_of(image, data)
                 peak = int(values.max())
                 shown = eight_bits(values, significant_bits(peak), orientation)
-            grey = np.asarray(ImageOps.exif_transpose(shown).convert("L"))
+            # A large image is not copied where nothing turns it.
+            grey = np.asarray((shown if orientation == 1 else ImageOps.exif_transpose(shown)).convert("L"))
     except Image.DecompressionBombError:
-        return Checked("more than 178 million pixels, too large to train on in one piece; cut it into tiles")
+        return Checked(f"more than {exif.MOST_PIXELS / 1e6:,.0f} million pixels; cut it into pieces")
     except Exception as error:  # damage reaches Pillow's decoders in a dozen ways, struct.error to zlib.error
         return Checked(f"not an image that can be read ({_what(data, error)}); replace it")
     if min(stored) < MIN_SIDE:

@@ -14,6 +14,7 @@ from .base import Detections, RunnerError, cv2
 from .headers import is_16_bit_png, is_cut_short, is_deep_in_planes, is_jpeg, is_turned_avif, orientation
 
 COLOURS = ((60, 60, 235), (90, 200, 90), (255, 140, 0), (0, 200, 230), (200, 80, 200), (200, 200, 60))  # BGR
+MOST_PIXELS = 1 << 30  # that OpenCV decodes
 HEIC = (b"ftypheic", b"ftypheix", b"ftypheim", b"ftypheis", b"ftyphevc", b"ftyphevx", b"ftypmif1", b"ftypmsf1")
 
 
@@ -79,6 +80,7 @@ def _by_pillow(data: bytes) -> Any:
         from PIL import Image, ImageOps
     except ImportError:
         raise RunnerError("no package to read images with; pip install opencv-python-headless, or pillow") from None
+    Image.MAX_IMAGE_PIXELS = MOST_PIXELS  # Pillow warns above, and refuses twice as many
     with Image.open(io.BytesIO(data)) as opened:
         # By hand: Pillow also obeys XMP, and numbers of the wrong type, which OpenCV ignores.
         by_hand = opened.format in ("JPEG", "MPO", "PNG", "WEBP")
