@@ -641,7 +641,7 @@ def test_a_split_whose_folder_is_not_there_is_one_that_the_set_does_not_have(
     yolo_set(source, text, "train", "train", "valid", "valid")
     receipt = do(source, run)
     assert {split: one["images"] for split, one in receipt["splits"].items()} == {"train": 2, "val": 2}
-    assert receipt["notes"] == [f"data.yaml: {absent!r} is not there, so there is no test split"]
+    assert receipt["notes"] == [f"data.yaml: {absent!r} is missing, so there is no test split"]
 
 
 def test_a_path_that_is_wrong_is_not_a_split_that_is_not_there(source: Path, run: Run) -> None:
@@ -692,7 +692,7 @@ def test_names_under_any_of_their_names(name: str, source: Path, run: Run) -> No
 @pytest.mark.parametrize("name", ["set.zip", "set.tar.gz", "deep/er/set.7z"])
 def test_an_archive_that_is_still_packed(name: str, source: Path, run: Run) -> None:
     write(source / name, "PK")
-    refused(source, run, rf"no annotations that we know; .*; {name} is still packed: unpack it here")
+    refused(source, run, rf"no annotations in a supported format; .*; {name} is still packed: unpack it here")
     refused(source, run, rf"{name} is still packed", format="coco")
 
 
@@ -700,10 +700,10 @@ def test_what_lies_there_and_what_comes_closest(source: Path, run: Run) -> None:
     images(source)
     refused(source, run, r"there are 4 images, such as img0\.jpg, and no annotation file")
     write(source / "boxes.csv", "photo,thing\nimg0.jpg,cat\n")
-    refused(source, run, r"boxes\.csv begins with 'photo, thing', and needs a line of column names: filename, class")
+    refused(source, run, r"boxes\.csv begins with 'photo, thing', but needs a line of column names: filename, class")
     write(source / "more.parquet", "x")
     (source / "boxes.csv").unlink()
-    refused(source, run, r"more\.parquet is of no layout that we know")
+    refused(source, run, r"more\.parquet is in no supported layout")
 
 
 @pytest.mark.parametrize("lay", [lambda s: LAYOUTS["coco"](s), lambda s: LAYOUTS["voc"](s)], ids=["coco", "voc"])
@@ -769,7 +769,7 @@ def test_one_image_under_two_ids_gets_the_boxes_of_both(sizes: tuple[Any, Any], 
     refused(
         source,
         Run(run.root.with_name("two")),
-        r"a\.json: 'img0\.jpg' appears twice, with other sizes; keep one \(id 50\)",
+        r"a\.json: 'img0\.jpg' appears twice, with different sizes; keep one \(id 50\)",
     )
 
 
@@ -785,7 +785,7 @@ def test_annotations_of_images_that_are_not_listed(ids: list[Any], source: Path,
     refused(
         source,
         run,
-        rf"annotation 500 is of image 70, which is not in `images`; remove it.*{more}"
+        rf"annotation 500 belongs to image 70, which is not in `images`; remove it.*{more}"
         if len(ids) > 1
         else r"which is not in `images`; remove it$",
     )

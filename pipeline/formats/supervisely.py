@@ -1,6 +1,6 @@
-"""Supervisely: `ann/IMAGE.json` beside `img/IMAGE`, in folders of data sets; `meta.json` has the classes.
+"""Supervisely: `ann/IMAGE.json` beside `img/IMAGE`, one folder per data set; `meta.json` has the classes.
 
-From the documentation of its annotation format, docs.supervisely.com.
+Source: the documentation of the annotation format, docs.supervisely.com.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from pipeline.formats.values import class_name, declared_size, mapping, numbers,
 SIGN = re.compile(r'"objects"\s*:\s*\[')
 SIZE = re.compile(r'"size"\s*:\s*\{')
 NO_BOXES = {kind: f"a {kind}, not a box" for kind in ("point", "line", "graph", "cuboid", "any")}
-MOST_PIXELS = 1 << 28  # of a mask that unpacks; a zip bomb would go on
+MOST_PIXELS = 1 << 28  # bytes to decompress of a mask, as a limit for zip bombs
 
 
 def recognises(folder: Path | Tree) -> bool:
@@ -51,10 +51,10 @@ def read(folder: Path) -> Source:
         if not isinstance(data, dict) or not {"size", "objects"} <= data.keys():
             continue
         if not isinstance(data["objects"], list):
-            raise DataError(f"{path}: `objects` is not a list; it is not Supervisely's as it stands")
+            raise DataError(f"{path}: `objects` is not a list, so this is not Supervisely; export it again")
         boxes = [_box(each, f"object {number}") for number, each in enumerate(data["objects"], start=1)]
-        own = path.parent.relative_to(folder).as_posix()
-        homes = [f"{own.removesuffix('ann')}img", own]
+        home = path.parent.relative_to(folder).as_posix()
+        homes = [f"{home.removesuffix('ann')}img", home]
         wanted = Wanted(path.stem, homes, folder_split(folder, path), path)
         size = mapping(data["size"])
         described.append(Described(wanted, boxes, declared_size(size.get("width"), size.get("height"))))
@@ -81,8 +81,8 @@ def _corners(kind: Any, value: Mapping[str, Any]) -> Corners:
 
 
 def _of_mask(bitmap: Any) -> Corners:
-    """Return the box around a mask: a PNG, compressed and in Base64, whose upper left corner is at `origin`."""
-    origin = numbers(said) if isinstance(said := mapping(bitmap).get("origin"), list) else None
+    """Return the box around a mask: a zlib-compressed PNG in Base64 whose upper left corner is at `origin`."""
+    origin = numbers(corner) if isinstance(corner := mapping(bitmap).get("origin"), list) else None
     try:
         if origin is None or len(origin) != 2:
             raise ValueError
