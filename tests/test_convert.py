@@ -410,7 +410,7 @@ def test_two_images_of_one_stem_would_share_their_labels(source: Path, run: Run)
     shutil.copy(source / "images" / "train" / "train_0001.jpeg", source / "images" / "train" / "train_0001.webp")
     fresh = Run(run.root.with_name("fresh"))
     is_refused(
-        source, fresh, r"train_0001\.webp: has the stem of .*train_0001\.jpeg; rename one", unlabelled="background"
+        source, fresh, r"train_0001\.webp: has the same stem as .*train_0001\.jpeg; rename one", unlabelled="background"
     )
 
 

@@ -221,9 +221,7 @@ def test_an_image_that_another_name_has_already_is_not_taken(source: Path, run: 
     data = coco("{}.jpg".format)
     data["images"][1]["file_name"] = "img0.png"  # not there, and img0.jpg is another's
     write(source / "a.json", data)
-    refused(
-        source, run, r"img0\.png: image missing; .*img1\.jpg is there and no annotation names it: rename one of them"
-    )
+    refused(source, run, r"img0\.png: image missing; .*img1\.jpg exists and no annotation names it: rename one of them")
 
 
 def test_a_folder_that_is_there_and_lacks_the_image(source: Path, run: Run) -> None:
@@ -297,7 +295,7 @@ def test_a_file_that_could_hold_its_annotation(form: str, source: Path, run: Run
     for policy in ("fix", "drop"):
         line = refused(source, run, said, format="coco", unlabelled="background", on_problem=policy)
         assert "convert." not in line
-    line = refused(source, run, r"img3\.jpg: no annotation; label it; .* could be its", format="coco")
+    line = refused(source, run, r"img3\.jpg: no annotation; label it; .* may belong to it", format="coco")
     assert "background" not in line
 
 
@@ -557,7 +555,7 @@ def test_a_source_that_loses_all_its_images_says_why(spoil: str, source: Path, r
         path.write_bytes(b"" if spoil == "empty" else path.read_bytes()[:100])
         if spoil == "gone":
             path.unlink()
-    refused(source, run, r"no image is left, 4 were dropped, such as img0.jpg: \w+", on_problem="drop")
+    refused(source, run, r"no image is left: 4 were dropped, such as img0.jpg: \w+", on_problem="drop")
 
 
 def test_one_image_that_is_cut_short_offers_to_be_dropped(source: Path, run: Run) -> None:
@@ -859,8 +857,8 @@ def test_names_that_tell_of_films_and_tiles_suggest_a_group(form: str, source: P
 # --- F. Numbers that cannot be labels ---------------------------------------------------------------------------------
 
 WRONG: dict[str, tuple[Callable[[Any], list[float]], str]] = {
-    "corners for sides": (lambda c: [c[0], c[1], c[2], c[3]], "they fit as x1, y1, x2, y2, where x, y, width, height belong"),
-    "shares": (lambda c: [c[0] / 320, c[1] / 240, (c[2] - c[0]) / 320, (c[3] - c[1]) / 240], "look like shares of the image"),
+    "corners for sides": (lambda c: [c[0], c[1], c[2], c[3]], "they fit as x1, y1, x2, y2 instead of x, y, width, height"),
+    "shares": (lambda c: [c[0] / 320, c[1] / 240, (c[2] - c[0]) / 320, (c[3] - c[1]) / 240], "look relative to the image size"),
     "the centre": (lambda c: [(c[0] + c[2]) / 2 + 60, (c[1] + c[3]) / 2 + 60, c[2] - c[0], c[3] - c[1]], "more than people draw"),
     "another image's": (lambda c: [c[0] * 2, c[1] * 2, (c[2] - c[0]) * 2, (c[3] - c[1]) * 2], "look at the order and the unit|more than people draw"),
 }  # fmt: skip
@@ -888,7 +886,7 @@ def test_yolo_rows_with_the_corner_for_the_centre(source: Path, run: Run) -> Non
         ]
         write(source / "labels" / f"{stem}.txt", "\n".join(rows))
     write(source / "classes.txt", "cat\ndog\n")
-    refused(source, run, r"they fit as the upper left corner, where the centre belongs")
+    refused(source, run, r"they fit as the upper left corner instead of the centre")
 
 
 def test_sides_under_the_names_of_corners(source: Path, run: Run) -> None:
@@ -896,7 +894,7 @@ def test_sides_under_the_names_of_corners(source: Path, run: Run) -> None:
     rows = [f"{stem}.jpg,{la},{c[0]},{c[1]},{c[2] - c[0]},{c[3] - c[1]}\n" for stem in STEMS for la, c in BOXES[stem]]
     rows += [f"img3.jpg,cat,{x},180,40,30\n" for x in (200, 210, 220)]
     write(source / "a.csv", "".join(["filename,class,xmin,ymin,xmax,ymax\n", *rows]))
-    refused(source, run, r"have swapped corners, .* they fit as x, y, width, height, where x1, y1, x2, y2 belong")
+    refused(source, run, r"have swapped corners, .* they fit as x, y, width, height instead of x1, y1, x2, y2")
 
 
 def test_a_few_boxes_beyond_the_edge_are_a_labellers_hand(source: Path, run: Run) -> None:

@@ -158,7 +158,7 @@ def test_images_that_are_gone_or_changed_are_told_and_their_labels_stay(source: 
     picture(run.root.parent.parent / POOL / "b.png", seed=99)
     said = convert_main(source, run)
     reasons = {line["image"][-5:]: (line["used"], line["reason"]) for line in read_json(run.receipt)["labels"]}
-    assert not reasons["a.png"][0] and "not there any more" in reasons["a.png"][1]
+    assert not reasons["a.png"][0] and "no longer exists" in reasons["a.png"][1]
     assert not reasons["b.png"][0] and "another image" in reasons["b.png"][1]
     assert reasons["c.png"] == (True, "")
     assert "2 labelled images not used" in said and path.read_text() == text

@@ -175,7 +175,7 @@ def test_the_last_line_counts_links_and_groups(source: Path, tmp_path: Path) -> 
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(settings(source)))
     done = pipeline_process("convert", "--config", "tiny.yaml", cwd=tmp_path)
     assert done.stdout.endswith(
-        "(14 links to an image that is there already, 1 group of identical images in more than one split: "
+        "(14 links to an image that is in the source already, 1 group of identical images in more than one split: "
         "see receipt.json)\n"
     )
 
