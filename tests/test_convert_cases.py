@@ -491,11 +491,11 @@ def test_deep_values_keep_their_order(source: Path, run: Run) -> None:
 WHAT: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "the file is empty"),
     "zeros": (b"\0" * 500, "nothing but zeros"),
-    "HEIC": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"x" * 50, "HEIC, a format of telephones: save it as JPEG"),
+    "HEIC": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"x" * 50, "HEIC, a format of phones: save it as JPEG"),
     "LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "run `git lfs pull`"),
     "a page": (b"<!DOCTYPE html><html>404</html>", "a web page"),
     "a video": (b"\0\0\0\x18ftypisom" + b"x" * 50, "a video"),
-    "noise": (bytes(range(1, 200)), "no image format that is known"),
+    "noise": (bytes(range(1, 200)), "no known image format"),
     "cut short": (image("img0")[:-20], "truncated"),
 }
 

@@ -180,7 +180,7 @@ def test_two_people_who_disagree_are_asked(source: Path, run: Run) -> None:
     do(source, run)
     assert len(read_json(run.receipt)["labels"]) == 2  # they agree on one image
     save(run, replace(mine, labels=mine.labels[1:]), path=theirs)
-    is_refused(source, run, f"{theirs} label {POOL}/a.png differently (4 and 3 boxes); take the image out of one")
+    is_refused(source, run, f"{theirs} label {POOL}/a.png differently (4 and 3 boxes); remove the image from one")
 
 
 def test_labels_of_the_source_itself_are_not_used_twice(source: Path, run: Run) -> None:
