@@ -138,7 +138,7 @@ def _correlation(
 
 
 def same(keys: Sequence[str | None]) -> list[tuple[int, int]]:
-    """Return pairs that link each image to the previous one of the same key (a checksum, a group); None links nothing."""
+    """Return pairs that link each image to the last one with the same key (a checksum, a group); None links nothing."""
     last: dict[str, int] = {}
     pairs = []
     for index, key in enumerate(keys):
