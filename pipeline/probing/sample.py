@@ -13,9 +13,9 @@ from pipeline.boxes import YoloDataset, read_labels
 from pipeline.errors import DataError
 
 ROWS = 4000  # boxes in all, so that scores take about a second
-FEWEST = 20  # boxes of each class, at least, where there are as many
-OVERLAP = 0.1  # IoU of background with an object, at most
-TRIES = 20  # places per box of background
+FEWEST = 20  # the least number of boxes to keep of each class, if it has as many
+OVERLAP = 0.1  # highest IoU of background with an object
+TRIES = 20  # places to try per box of background
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,8 @@ class Scene:
 def draw(data: YoloDataset, images: int, seed: int) -> list[Scene]:
     """Return at most `images` training images with their boxes and as many boxes of background.
 
-    The classes take turns in choosing an image, so that rare ones are seen. Of classes with very many boxes some are
-    drawn. Raises DataError if there is nothing to separate.
+    The classes take turns in choosing an image, so that rare ones occur. Classes with very many boxes are subsampled.
+    Raises DataError if there is nothing to separate.
     """
     random = np.random.default_rng(seed)
     scenes = [_read(data, path) for path in data.files("train")]
@@ -70,10 +70,10 @@ def _by_turns(scenes: Sequence[Scene], limit: int, classes: int) -> list[Scene]:
 
 
 def _with_background(scenes: Sequence[Scene], background: int, random: np.random.Generator) -> list[Scene]:
-    """Add boxes of the sizes of all objects, where there are none: as many as an image has, or as a typical one."""
-    every = np.concatenate([scene.corners for scene in scenes])
-    sides = every[:, 2:] - every[:, :2]
-    typical = max(1, round(len(every) / len(scenes)))
+    """Add background boxes with the sizes of random objects: as many as an image has objects, or as a typical image."""
+    corners = np.concatenate([scene.corners for scene in scenes])
+    sides = corners[:, 2:] - corners[:, :2]
+    typical = max(1, round(len(corners) / len(scenes)))
     full = []
     for scene in scenes:
         wanted = len(scene.labels) or typical
