@@ -218,8 +218,8 @@ def copy_as(name: bytes) -> Callable[[Path], None]:
     return spoil
 
 
-NOWHERE = r"where nothing can be read; restore that, or remove the link"
-ITSELF = r"a folder that the link itself lies in; remove the link"
+NOWHERE = r"which cannot be read; restore that, or remove the link"
+ITSELF = r"a folder that contains the link itself; remove the link"
 
 # What stands in a YOLO source -> what convert says of it in one line, "" where it does not matter.
 BAD: dict[str, tuple[Callable[[Path], object], str]] = {

@@ -48,7 +48,7 @@ def read(run: Run, pool: Path | None) -> list[Made]:
 
 def without(source: Source, made: Sequence[Made]) -> Source:
     """Remove unlabelled images of the source that `make label` has labelled: the pool may be part of the source."""
-    paths = {each.item.image.absolute() for each in made}
+    paths = {entry.item.image.absolute() for entry in made}
     return replace(source, images=tuple(item for item in source.images if item.annotation or item.image not in paths))
 
 
@@ -68,8 +68,8 @@ def judged(
     usable: list[Judged] = []
     unusable: list[Judged] = []
     source_images = {item.image for item in source.images}
-    for each in made:
-        image, by, item = each
+    for entry in made:
+        image, by, item = entry
         for label in image.labels:
             if label.label not in names:
                 hint = did_you_mean(label.label, names)

@@ -62,11 +62,11 @@ def place(images: Sequence[Judged], config: Convert, run: Run, seed: int, traine
         ties["near"] = duplicates.near_duplicates(prints)
     if config.group_by:
         ties["group"] = duplicates.same(splits.groups(names, config.group_by))
-    every = [pair for pairs in ties.values() for pair in pairs]
+    all_ties = [pair for pairs in ties.values() for pair in pairs]
     own_count = len(names) - sum(name in trained_on for name in names)
     ties = {kind: [pair for pair in pairs if max(pair) < own_count] for kind, pairs in ties.items()}
     placed = _place(images[:own_count], ties, config, run, seed)
-    return _add(placed, names, own_count, duplicates.clusters(len(names), every)) if trained_on else placed
+    return _add(placed, names, own_count, duplicates.clusters(len(names), all_ties)) if trained_on else placed
 
 
 def _add(placed: Placed, names: Sequence[str], own_count: int, cluster: Sequence[int]) -> Placed:
@@ -144,14 +144,14 @@ def _given(images: Sequence[Judged], ties: dict[str, list[tuple[int, int]]], con
     # A group of byte-identical images without further members is reported once, as exact.
     near = [group for group in straddling("exact", "near") if group not in exact]
     leaks: dict[str, Any] = {"exact": exact, "near": near, "group": straddling("group"), "moved": {}}
-    found = [*exact, *near, *leaks["group"]]
-    if found and config.leaks == "error":
-        more = f" (and {len(found) - 1} more such groups)" if len(found) > 1 else ""
+    leaking = [*exact, *near, *leaks["group"]]
+    if leaking and config.leaks == "error":
+        more = f" (and {len(leaking) - 1} more such groups)" if len(leaking) > 1 else ""
         raise DataError(
-            f"{config.source}: {' and '.join(found[0][:2])} show the same{more}; take one out, "
+            f"{config.source}: {' and '.join(leaking[0][:2])} show the same{more}; take one out, "
             "or set `convert.leaks: move` or `report`"
         )
-    if found and config.leaks == "move":
+    if leaking and config.leaks == "move":
         cluster = duplicates.clusters(len(names), [pair for pairs in ties.values() for pair in pairs])
         moved = splits.move(splits_by_index, cluster)
         leaks["moved"] = {names[index]: f"{splits_by_index[index]} -> {split}" for index, split in moved.items()}

@@ -91,10 +91,10 @@ def last_line(receipt: dict[str, Any], target: Path) -> str:
         ([line for line in receipt["fixes"] if line["applied"]], "fix", "applied"),
         ([line for line in receipt["fixes"] if not line["applied"]], "fix", "that found nothing to do"),
     )
-    for found, noun, words in counted:
-        if found:
+    for cases, noun, words in counted:
+        if cases:
             notes.append(
-                f"{len(found)} {noun}{('es' if noun.endswith('x') else 's') if len(found) > 1 else ''} {words}"
+                f"{len(cases)} {noun}{('es' if noun.endswith('x') else 's') if len(cases) > 1 else ''} {words}"
             )
     line = f"{line} ({', '.join(notes)}: see receipt.json)" if notes else line
     return "; ".join([line, *map(_one_line, receipt["notes"])])

@@ -100,14 +100,14 @@ def assign(items: Sequence[Item], ratios: Mapping[str, float], seed: int, earlie
     draw.shuffle(free)
     smallest = min(split.room for split in splits.values())
 
-    def turn(block_and_counts: tuple[list[Item], Counter[str]]) -> tuple[int, int]:
+    def priority(block_and_counts: tuple[list[Item], Counter[str]]) -> tuple[int, int]:
         # First the clusters that fill a split, which leave no choice; then by how scarce their classes are. Scarcity
         # counts only in powers of two, so that the seed decides between similar clusters.
         block, counts = block_and_counts
         scarce = sum(count / count_of[name] for name, count in counts.items())
         return -len(block) if len(block) > smallest else 0, -math.frexp(scarce)[1]
 
-    waiting = sorted(((block, _counts(block)) for block in free), key=turn)
+    waiting = sorted(((block, _counts(block)) for block in free), key=priority)
     for number, (block, counts) in enumerate(waiting):
         name = _choose(splits, counts, count_of, len(waiting) - number, draw)
         splits[name].add(counts)

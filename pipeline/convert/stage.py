@@ -36,7 +36,7 @@ def main(config: Convert, run: Run, seed: int, workers: int | None = None, pool:
     placing.check_given(source, config)
     used = [item for item in items if drawn or item.split]
     background.refuse(items, used, source, config)
-    wanted = list(dict.fromkeys([item.image for item in used] + [each.item.image for each in made]))
+    wanted = list(dict.fromkeys([item.image for item in used] + [entry.item.image for entry in made]))
     checked = dict(zip(wanted, parallel.ordered(reading.check, wanted, workers, "convert: reading"), strict=True))
     line = _convert(config, run, seed, format_name, source, made, checked)
     why = f"fewer than {parallel.FEWEST_ITEMS} images"
@@ -167,8 +167,8 @@ def _refuse_problems(judged: Sequence[Judged], config: Convert) -> None:
         for verdict in image.verdicts:
             wrong = verdict.needs_person or (config.on_problem == "error" and verdict.action in ("clipped", "dropped"))
             if wrong:
-                where = f"{verdict.box.id} ({verdict.box.label})" if verdict.box.label else verdict.box.id
-                problems.append(f"{image.item.annotation or image.item.image}: {where}: {verdict.reason}")
+                box_name = f"{verdict.box.id} ({verdict.box.label})" if verdict.box.label else verdict.box.id
+                problems.append(f"{image.item.annotation or image.item.image}: {box_name}: {verdict.reason}")
     if problems:
         offer = "`convert.on_problem: drop` leaves {} out and lists {}"
         if len(problems) > 1:

@@ -83,11 +83,13 @@ def _check_written(folder: Path, split_of: Mapping[str, str], targets: Mapping[s
     """Raise DataError unless Ultralytics finds, by its rules, all images that the receipt counts, with their labels."""
     for split in set(split_of.values()):
         counted = {target for name, target in targets.items() if split_of[name] == split}
-        found = {path.name for path in (folder / "images" / split).glob("*.*") if path.suffix.lower() in IMAGE_SUFFIXES}
+        present = {
+            path.name for path in (folder / "images" / split).glob("*.*") if path.suffix.lower() in IMAGE_SUFFIXES
+        }
         labels = {path.stem for path in (folder / "labels" / split).iterdir()}
-        unseen = sorted(name for name in counted if name not in found or name[0] == "." or _stem(name) not in labels)
-        if unseen or len(found) != len(counted):
+        unseen = sorted(name for name in counted if name not in present or name[0] == "." or _stem(name) not in labels)
+        if unseen or len(present) != len(counted):
             raise DataError(
-                f"{folder / 'images' / split / (unseen or sorted(found - counted))[0]}: training would not see it; "
+                f"{folder / 'images' / split / (unseen or sorted(present - counted))[0]}: training would not see it; "
                 "rename the image"
             )

@@ -156,10 +156,10 @@ def _attributes(shape: Element, *names: str) -> list[float]:
 
 def _of_box(shape: Element) -> Corners:
     xmin, ymin, xmax, ymax = _attributes(shape, "xtl", "ytl", "xbr", "ybr")
-    turn = _rotation(shape)
-    if not turn:
+    angle = _rotation(shape)
+    if not angle:
         return xmin, ymin, xmax, ymax
-    cos, sin, width, height = abs(math.cos(turn)), abs(math.sin(turn)), xmax - xmin, ymax - ymin
+    cos, sin, width, height = abs(math.cos(angle)), abs(math.sin(angle)), xmax - xmin, ymax - ymin
     return _around(
         (xmin + xmax) / 2, (ymin + ymax) / 2, (width * cos + height * sin) / 2, (width * sin + height * cos) / 2
     )

@@ -142,10 +142,10 @@ def _corners(kind: str, value: Any, size: tuple[int, int] | None) -> Corners:
         cx, cy, rx, ry = sides_of(value, "x", "y", "radiusX", "radiusY")
         return around_ellipse(cx * width, cy * height, rx * width, ry * height, _rotation(value))
     x, y, across, down = sides_of(value, "x", "y", "width", "height")
-    turn = math.radians(_rotation(value))
-    cos, sin = math.cos(turn), math.sin(turn)
+    angle = math.radians(_rotation(value))
+    cos, sin = math.cos(angle), math.sin(angle)
     x, y, across, down = x * width, y * height, across * width, down * height
-    if not turn:
+    if not angle:
         return corners(x, y, across, down)
     # Label Studio rotates a rectangle about its upper left corner.
     xs = [x, x + across * cos, x - down * sin, x + across * cos - down * sin]

@@ -82,13 +82,13 @@ def find(tree: Tree, wanted: Sequence[Wanted]) -> list[Path]:
 
 def guess(tree: Tree, wanted: Sequence[Wanted], taken: set[str]) -> list[str | None]:
     """Return the image of each name by all steps but the first, among those not `taken`; None if there is none."""
-    found: list[str | None] = [None] * len(wanted)
+    places: list[str | None] = [None] * len(wanted)
     for step in STEPS[1:]:
         free = _Free(tree, taken, step)
         named: dict[str, Wanted] = {}
         for index, item in enumerate(wanted):
-            if found[index] is None and (place := free.match(item)):
-                found[index] = place
+            if places[index] is None and (place := free.match(item)):
+                places[index] = place
                 earlier = named.setdefault(place, item)
                 if earlier.name != item.name:
                     raise DataError(
@@ -97,7 +97,7 @@ def guess(tree: Tree, wanted: Sequence[Wanted], taken: set[str]) -> list[str | N
                     )
         taken = taken | named.keys()
         tree.matched[step] += len(named)
-    return found
+    return places
 
 
 def complete(tree: Tree, described: Sequence[Described], classes: Sequence[str] | None = None) -> Source:

@@ -80,7 +80,7 @@ def candidates(tree: Tree) -> list[str]:
 
 
 def recognise(folder: Path) -> str:
-    """Return the one format that a folder looks like. Raises DataError where there is none, or more than one."""
+    """Return the one format that a folder looks like. Raises DataError if there is none or more than one."""
     tree = Tree(folder)
     names = candidates(tree)
     if len(names) == 1:

@@ -45,20 +45,20 @@ def read(folder: Path) -> Source:
     for path in tree.files({".json"}):
         data = read_json(path)
         if path.name == "meta.json" and isinstance(data, dict) and isinstance(data.get("classes"), list):
-            titles = (class_name(each.get("title")) for each in data["classes"] if isinstance(each, dict))
+            titles = (class_name(item.get("title")) for item in data["classes"] if isinstance(item, dict))
             classes.update(dict.fromkeys(filter(None, titles)))
             tree.taken.add(path)
         if not isinstance(data, dict) or not {"size", "objects"} <= data.keys():
             continue
         if not isinstance(data["objects"], list):
             raise DataError(f"{path}: `objects` is not a list, so this is not Supervisely; export it again")
-        boxes = [_box(each, f"object {number}") for number, each in enumerate(data["objects"], start=1)]
+        boxes = [_box(item, f"object {number}") for number, item in enumerate(data["objects"], start=1)]
         home = path.parent.relative_to(folder).as_posix()
         homes = [f"{home.removesuffix('ann')}img", home]
         wanted = Wanted(path.stem, homes, folder_split(folder, path), path)
         size = mapping(data["size"])
         described.append(Described(wanted, boxes, declared_size(size.get("width"), size.get("height"))))
-    used = sorted({box.label for one in described for box in one.boxes if box.label and not box.ignore})
+    used = sorted({box.label for image in described for box in image.boxes if box.label and not box.ignore})
     return complete(tree, described, tuple(dict.fromkeys([*classes, *used])))
 
 

@@ -181,7 +181,7 @@ def _corners(values: Mapping[str, str], delimiter: str) -> Sequence[float]:
         values = dict(zip(SIDES, words, strict=True))
     columns_of = tuple(SIDES) if "x" in values else CORNERS
     texts = {name: values[name] if delimiter == "," else values[name].replace(",", ".") for name in columns_of}
-    found = numbers(texts)
+    sides = numbers(texts)
     if "x" in values:
-        return corners(*found)
-    return found
+        return corners(*sides)
+    return sides

@@ -64,15 +64,15 @@ def numbers(texts: Mapping[str, str | None]) -> list[float]:
 
     Raises ValueError with the first value that is not a number.
     """
-    found = []
+    values = []
     for name, text in texts.items():
         try:
             if text is None or "_" in text:  # Python reads 1_0 as ten
                 raise ValueError
-            found.append(float(text))
+            values.append(float(text))
         except ValueError:
             raise ValueError(f"{name} is {show(text)}, not a number") from None
-    return found
+    return values
 
 
 def size(width: str | None, height: str | None) -> tuple[int, int] | None:

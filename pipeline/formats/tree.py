@@ -67,12 +67,12 @@ class Tree:
         Raises DataError for a name that the receipt cannot hold.
         """
         endings = tuple(suffixes)
-        found = [name for name in self._paths if name.lower().endswith(endings)]
-        for name in found:
+        names = [name for name in self._paths if name.lower().endswith(endings)]
+        for name in names:
             if not is_text(name):
                 why = "holds control characters" if holds_control(name) else "is not one line of UTF-8"
                 raise DataError(f"{self.folder}: the file name {os.fsencode(name)!r} {why}; rename the file")
-        return [self.path(name) for name in found]
+        return [self.path(name) for name in names]
 
     def head(self, path: Path) -> str:
         """Return the first 64 KiB of a file, which is read once for all formats."""
@@ -149,8 +149,8 @@ class Tree:
         known = self.taken.union(read)
         files = [name for name in self._paths if name.lower().endswith(LABEL_SUFFIXES)]
         folders = {folder for folder in self._every_folder if folder.lower().endswith(LABEL_SUFFIXES)}
-        found = [path for name in files if (path := self.path(name)) not in known]
-        return tuple(found + [self.folder / name for name in sorted(folders)])
+        paths = [path for name in files if (path := self.path(name)) not in known]
+        return tuple(paths + [self.folder / name for name in sorted(folders)])
 
 
 def _below(folder: Path, name: str, named_by: Path) -> str:

@@ -114,8 +114,8 @@ def _fields(dataset: Any, folder: Path) -> list[str]:
     boxes = [name for name, kind in kinds.items() if issubclass(kind, (fo.Detections, fo.Detection))]
     polygons = [name for name, kind in kinds.items() if issubclass(kind, (fo.Polylines, fo.Polyline))]
     if kinds and not boxes and not polygons:
-        found = ", ".join(f"{kind.__name__} {name!r}" for name, kind in kinds.items())
-        raise DataError(f"{folder}: FiftyOne reads {found} in it, but no boxes; choose a source that has some")
+        listed = ", ".join(f"{kind.__name__} {name!r}" for name, kind in kinds.items())
+        raise DataError(f"{folder}: FiftyOne reads {listed} in it, but no boxes; choose a source that has some")
     if len(boxes) > 1:
         raise DataError(
             f"{folder}: FiftyOne reads boxes in {' and '.join(map(repr, boxes))}; export only the field to train on"

@@ -120,9 +120,9 @@ def _box(item: Element, identity: str) -> Box:
 
 def _corners(item: Element) -> tuple[float, ...]:
     """Return the corners of a box, or around a rotated box (roLabelImg) or polygon (Labelbox, LabelMe's web tool)."""
-    bndbox, turned, polygon = item.find("bndbox"), item.find("robndbox"), item.find("polygon")
-    if bndbox is None and turned is not None:
-        cx, cy, width, height, angle = numbers({tag: turned.findtext(tag) for tag in ("cx", "cy", "w", "h", "angle")})
+    bndbox, rotated, polygon = item.find("bndbox"), item.find("robndbox"), item.find("polygon")
+    if bndbox is None and rotated is not None:
+        cx, cy, width, height, angle = numbers({tag: rotated.findtext(tag) for tag in ("cx", "cy", "w", "h", "angle")})
         if not abs(angle) <= MOST_RADIANS:
             raise ValueError(f"angle is {angle:g}")
         check_sides(width, height)

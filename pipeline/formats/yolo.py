@@ -66,9 +66,9 @@ def _pair(tree: Tree, splits: dict[Path, str | None]) -> dict[Path, Path | None]
     """
     lists = yolo_data.name_files(tree)
     tree.taken.update(lists)
-    every = [text for text in tree.files({".txt"}) if text not in tree.taken]
-    texts = {_folded(tree, text): text for text in every}
-    texts |= {text.relative_to(tree.folder).as_posix(): text for text in every}  # the exact name wins
+    label_files = [text for text in tree.files({".txt"}) if text not in tree.taken]
+    texts = {_folded(tree, text): text for text in label_files}
+    texts |= {text.relative_to(tree.folder).as_posix(): text for text in label_files}  # the exact name wins
     paired = {image: _label_file(image, tree, texts) for image in splits}
     for image in tree.images():
         if image not in paired and (text := _label_file(image, tree, texts)):
@@ -80,7 +80,9 @@ def _pair(tree: Tree, splits: dict[Path, str | None]) -> dict[Path, Path | None]
             raise DataError(f"{text}: could belong to {image_of[text].name} or {image.name}; rename one image")
 
     unpaired = [
-        text for text in every if text not in image_of and (_in_labels(tree, text) or _is_label(text, tree, lists))
+        text
+        for text in label_files
+        if text not in image_of and (_in_labels(tree, text) or _is_label(text, tree, lists))
     ]
     split_beside = {image.parent: split for image, split in splits.items()}
     image_of = by_name(tree, [*image_of, *unpaired], image_of, lambda text: [text.stem])

@@ -157,7 +157,7 @@ def darknet(tree: Tree) -> tuple[Path, dict[str, Any]] | None:
 
 
 def _described(tree: Tree, path: Path, data: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
-    every = tree.images()
+    images = tree.images()
     for split in SPLITS:
         entries = data.get(split if split != "val" or "val" in data else "valid")
         for entry in entries if isinstance(entries, list) else [entries] if entries else []:
@@ -165,10 +165,10 @@ def _described(tree: Tree, path: Path, data: Mapping[str, Any]) -> Iterator[tupl
                 raise DataError(f"{path}: {show(entry)} instead of a folder or a list file; name one")
             place = _place(tree, path, data.get("path"), entry)
             if place is None:
-                _refuse_absent(tree, path, split, entry, every)
+                _refuse_absent(tree, path, split, entry, images)
             elif place.is_dir():
                 below = f"{place}{os.sep}"
-                yield from ((split, image) for image in every if str(image).startswith(below))
+                yield from ((split, image) for image in images if str(image).startswith(below))
             else:
                 tree.taken.add(place)
                 yield from ((split, image) for image in _listed(tree, place))

@@ -43,7 +43,7 @@ def values_of(image: Image.Image, data: bytes) -> NDArray[Any]:
     if values is None or values.dtype.kind not in "iu" or values.dtype.itemsize == 1:
         raise ValueError("its pixels are neither 8 nor 16 bits")
     if values.min() < 0:
-        raise ValueError("some of its pixels are negative")
+        raise ValueError("its pixels are negative numbers; brightness starts at 0")
     return np.asarray(values, np.uint32) if values.dtype.itemsize > 2 else values.astype(np.uint16)
 
 

@@ -75,21 +75,21 @@ def near_duplicates(fingerprints: Sequence[Fingerprint]) -> list[tuple[int, int]
     bits = np.concatenate([_turned(low, turn) > 0 for turn in range(8)]).reshape(8 * count, HASHED**2)[:, 1:]
     words = _packed(bits)
     random = np.random.default_rng(0)
-    found: set[tuple[int, int]] = set()
+    pairs: set[tuple[int, int]] = set()
     labels = np.arange(count)
     for _ in range(ORDERS):
-        one, other, turn = _neighbours(_packed(np.take(bits, random.permutation(bits.shape[1]), axis=1)), count)
-        apart = (words[one] ^ words[turn * count + other]).view(np.uint8).reshape(-1, 8)
+        first, second, turn = _neighbours(_packed(np.take(bits, random.permutation(bits.shape[1]), axis=1)), count)
+        apart = (words[first] ^ words[turn * count + second]).view(np.uint8).reshape(-1, 8)
         is_near = np.unpackbits(apart, axis=1).sum(axis=1) <= BITS_APART
-        one, other, turn = one[is_near], other[is_near], turn[is_near]
-        is_news = (labels[one] != labels[other]) | (np.bincount(labels)[labels[one]] <= NEIGHBOURS)
-        one, other, turn = one[is_news], other[is_news], turn[is_news]
-        is_same = _correlation(tables, one, other, turn) >= SAME
-        one, other = one[is_same], other[is_same]
-        found.update(zip(np.minimum(one, other).tolist(), np.maximum(one, other).tolist(), strict=True))
-        joined = clusters(count, zip(labels[one].tolist(), labels[other].tolist(), strict=True))
+        first, second, turn = first[is_near], second[is_near], turn[is_near]
+        is_new = (labels[first] != labels[second]) | (np.bincount(labels)[labels[first]] <= NEIGHBOURS)
+        first, second, turn = first[is_new], second[is_new], turn[is_new]
+        is_same = _correlation(tables, first, second, turn) >= SAME
+        first, second = first[is_same], second[is_same]
+        pairs.update(zip(np.minimum(first, second).tolist(), np.maximum(first, second).tolist(), strict=True))
+        joined = clusters(count, zip(labels[first].tolist(), labels[second].tolist(), strict=True))
         labels = np.array(joined)[labels]
-    return sorted((int(textured[i]), int(textured[j])) for i, j in found)
+    return sorted((int(textured[i]), int(textured[j])) for i, j in pairs)
 
 
 def _turned(tables: NDArray[Any], turn: int) -> NDArray[Any]:
@@ -119,20 +119,20 @@ def _neighbours(words: NDArray[np.uint64], count: int) -> tuple[NDArray[np.intp]
     # A pair in which both are turned also occurs with one of them upright.
     is_upright = np.minimum(left, right) < count
     left, right = left[is_upright], right[is_upright]
-    one, (turn, other) = np.minimum(left, right), np.divmod(np.maximum(left, right), count)
-    is_pair = one != other
-    return one[is_pair], other[is_pair], turn[is_pair]
+    first, (turn, second) = np.minimum(left, right), np.divmod(np.maximum(left, right), count)
+    is_pair = first != second
+    return first[is_pair], second[is_pair], turn[is_pair]
 
 
 def _correlation(
-    tables: NDArray[np.float16], one: NDArray[np.intp], other: NDArray[np.intp], turn: NDArray[np.intp]
+    tables: NDArray[np.float16], first: NDArray[np.intp], second: NDArray[np.intp], turn: NDArray[np.intp]
 ) -> NDArray[np.float32]:
-    result = np.empty(len(one), np.float32)
+    result = np.empty(len(first), np.float32)
     for way in range(8):
         chosen = np.flatnonzero(turn == way)
         for start in range(0, len(chosen), CHUNK):
             part = chosen[start : start + CHUNK]
-            a, b = (tables[images[part]].astype(np.float32) for images in (one, other))
+            a, b = (tables[images[part]].astype(np.float32) for images in (first, second))
             result[part] = np.einsum("nij,nij->n", a, _turned(b, way))
     return result
 
@@ -160,6 +160,6 @@ def clusters(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
             index = parent[index]
         return index
 
-    for one, other in pairs:
-        parent[root(other)] = root(one)
+    for first, second in pairs:
+        parent[root(second)] = root(first)
     return [root(index) for index in range(count)]

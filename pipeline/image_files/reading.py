@@ -202,6 +202,6 @@ def upright(path: Path, orientation: int, bits: int | None) -> bytes:
         else:
             plain = image.mode in ("L", "RGB") or image.format == "PNG"
             eight = image.copy() if plain else image.convert("RGB")
-        turned = ImageOps.exif_transpose(eight)
-        turned.save(encoded, kind, **({"lossless": True} if kind == "WEBP" else {}))
+        upright_image = ImageOps.exif_transpose(eight)
+        upright_image.save(encoded, kind, **({"lossless": True} if kind == "WEBP" else {}))
     return encoded.getvalue()

@@ -123,12 +123,14 @@ def _checked(content: _File) -> Labels:
                 raise ValueError(
                     f"the box {record.bbox} belongs to image {record.image_id}, which is not in `images`; correct it"
                 )
-            where = f"{images[record.image_id].file_name}: the box {record.bbox}"
+            box_name = f"{images[record.image_id].file_name}: the box {record.bbox}"
             if record.category_id not in names:
-                raise ValueError(f"{where} has category {record.category_id}, which is not in `categories`; correct it")
+                raise ValueError(
+                    f"{box_name} has category {record.category_id}, which is not in `categories`; correct it"
+                )
             x, y, width, height = record.bbox
             if width <= 0 or height <= 0:
-                raise ValueError(f"{where} has a side of 0 or less; correct it")
+                raise ValueError(f"{box_name} has a side of 0 or less; correct it")
             label = Label((x, y, width, height), names[record.category_id], record.origin, record.score, record.model)
             target[record.image_id].append(label)
     done = tuple(
@@ -187,7 +189,7 @@ def save(path: Path, labels: Labels) -> None:
     parts = [
         f'"info": {_line({"description": DESCRIPTION, "models": dict(sorted(models.items()))})}',
         *(
-            f'"{key}": [{"".join(f"{chr(10)}{_line(one)}," for one in records)[:-1]}\n]'
+            f'"{key}": [{"".join(f"{chr(10)}{_line(record)}," for record in records)[:-1]}\n]'
             for key, records in (
                 ("categories", categories),
                 ("images", images),

@@ -115,5 +115,5 @@ def look(folder: Path, format_name: str) -> Seen:
 
 def _short(folder: Path) -> Path:
     """Return a path below the current folder as a relative one, so that the config works on other machines."""
-    here = Path.cwd()
-    return folder.absolute().relative_to(here) if folder.absolute().is_relative_to(here) else folder
+    current = Path.cwd()
+    return folder.absolute().relative_to(current) if folder.absolute().is_relative_to(current) else folder

@@ -37,7 +37,8 @@ def main(config: Rank, train: Train, run: Run, seed: int, device: str) -> str:
     scenes = sample.draw(data, IMAGES, seed)
     weights = sources.find(config, train)  # all of them, before the first is scored
     judged = [
-        judge.source(each, scenes, data.names, train.imgsz, config.layers, seed, torch_device) for each in weights
+        judge.source(candidate, scenes, data.names, train.imgsz, config.layers, seed, torch_device)
+        for candidate in weights
     ]
     labels = np.concatenate([scene.labels for scene in scenes])
     names = judge.with_background(data.names)

@@ -33,8 +33,8 @@ class Tile:
 def place(image: tuple[int, int], boxes: Corners, size: int, overlap: float, seed: int) -> list[Tile]:
     """Return the tiles of an image of (width, height). Each box that fits into a tile is whole in at least one.
 
-    A regular grid is shifted by the best of several seeded offsets. A box that it never shows whole, because it is longer
-    than the overlap, gets a tile of its own. Raises ConfigError for too many tiles.
+    A regular grid is shifted by the best of several seeded offsets. A box that it never shows whole, because it is
+    longer than the overlap, gets a tile of its own. Raises ConfigError for too many tiles.
     """
     starts = [_offset_starts(side, size, overlap, seed + axis) for axis, side in enumerate(image)]
     _refuse_too_many(image, size, overlap, starts)
