@@ -112,6 +112,6 @@ def _name(tree: Tree, path: Path) -> str:
 
 
 def _some(tree: Tree, paths: list[Path]) -> str:
-    """`a.zip is`, or `a.zip and 2 more are`."""
+    """Return `a.zip is`, or `a.zip and 2 more are`."""
     more = f" and {len(paths) - 1} more are" if len(paths) > 1 else " is"
     return f"{_name(tree, paths[0])}{more}"
