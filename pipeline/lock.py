@@ -1,4 +1,4 @@
-"""One run, one writer: a lock that goes with the process that holds it, however that ends."""
+"""Allow one writer per run, by a lock that is released when the process that holds it ends, however it ends."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ except ImportError:  # Windows
 
 @contextmanager
 def of(run: Run) -> Iterator[None]:
-    """Hold the folder of the run itself, so that no file stays behind. Raises PipelineError where another holds it.
+    """Lock the folder of the run itself, so that no lock file remains. Raises PipelineError if it is locked already.
 
-    File systems that cannot lock a folder go without. A folder that was made for the lock goes again if nothing was
-    written into it.
+    On file systems that cannot lock a folder, nothing is locked. A folder that was created for the lock is removed if
+    nothing was written into it.
     """
-    made = [folder for folder in (run.root, run.root.parent) if not folder.exists()]
+    created = [descriptor for descriptor in (run.root, run.root.parent) if not descriptor.exists()]
     run.root.mkdir(parents=True, exist_ok=True)
-    folder = os.open(run.root, os.O_RDONLY) if fcntl else None
+    descriptor = os.open(run.root, os.O_RDONLY) if fcntl else None
     try:
-        if folder is not None:
+        if descriptor is not None:
             try:
-                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise PipelineError(
-                    f"{run.root}: is being written by {_holder(folder)}; wait until it has ended, or stop it"
+                    f"{run.root}: is being written by {_holder(descriptor)}; wait until it ends, or stop it"
                 ) from None
             except OSError:
                 pass
         yield
     finally:
-        if folder is not None:
-            os.close(folder)
+        if descriptor is not None:
+            os.close(descriptor)
         with suppress(OSError):  # not empty
-            for empty in made:
+            for empty in created:
                 empty.rmdir()
 
 
-def _holder(folder: int) -> str:
-    """Look up in Linux's own list who holds the lock."""
-    inode = str(os.fstat(folder).st_ino)
+def _holder(descriptor: int) -> str:
+    """Return which process holds the lock of an open folder, from Linux's list of locks."""
+    inode = str(os.fstat(descriptor).st_ino)
     try:
         for line in Path("/proc/locks").read_text().splitlines():
             words = line.split()
@@ -63,7 +63,7 @@ def _holder(folder: int) -> str:
 
 
 def check_config(run: Run, config: Path) -> None:
-    """Raise ConfigError where the run was made by another config file, which is still there."""
+    """Raise ConfigError if the run was made by another config file that still exists."""
     note = run.params("made_by")
     if not note.is_file():
         return

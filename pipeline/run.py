@@ -1,4 +1,4 @@
-"""The paths of the files that a run writes."""
+"""Define the paths of the files that a run writes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Run:
         return self.root / "params" / f"{stage}.json"
 
     def log(self, stage: str) -> Path:
-        """Return the log of what libraries wrote when the stage last ran; it is missing if they wrote nothing."""
+        """Return the log of library output of the stage's last run; it is missing if there was none."""
         return self.root / "logs" / f"{stage}.log"
 
     @property
@@ -43,7 +43,7 @@ class Run:
 
     @property
     def splits(self) -> Path:
-        """The splits that convert drew; kept in git beside the data, so that new images never move old ones."""
+        """The splits that convert drew, kept in git with the data so that new images never move old ones."""
         return self.root.parent.parent / "data" / "splits" / f"{self.name}.json"
 
     @property
@@ -52,7 +52,7 @@ class Run:
 
     @property
     def tiles(self) -> Path:
-        """What was decided about tiles; missing if the run has none."""
+        """The size and overlap of tiles; missing if the run has no tiles."""
         return self.augmented / "tiles.json"
 
     @property
@@ -82,7 +82,7 @@ class Run:
 
     @property
     def ranking(self) -> Path:
-        """The scores of weights to start from, which `rank` computed."""
+        """The scores of source weights that `rank` computed."""
         return self.root / "rank.json"
 
     @property
@@ -133,10 +133,10 @@ class Run:
 
     @property
     def label_next(self) -> Path:
-        """What to label next, with the boxes that the model draws beforehand."""
+        """The images to label next, with boxes that the model drew."""
         return self.label / "next.json"
 
     @property
     def label_rounds(self) -> Path:
-        """What was known at each batch so far."""
+        """What was known when each batch so far was chosen."""
         return self.label / "rounds.json"

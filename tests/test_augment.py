@@ -526,7 +526,7 @@ REFUSALS: list[tuple[str, dict[str, Any], str]] = [
     ("PadIfNeeded3D", {"min_zyx": [4, 4, 4]}, ": does not move boxes"),
     ("RandomCrop3D", {"size": [4, 4, 4]}, ": does not move boxes"),
     # Compositions.
-    ("Compose", {"transforms": []}, ": the list of transforms is one already; list its transforms instead"),
+    ("Compose", {"transforms": []}, ": the list of transforms is a Compose already; list its transforms instead"),
     ("OneOf", {}, ": transforms: Field required"),
     ("OneOf", {"transforms": []}, ": transforms: List should have at least 1 item"),
     ("OneOf", {"transforms": "Blur"}, ": transforms: Input should be a valid list"),

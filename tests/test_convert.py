@@ -279,7 +279,7 @@ BAD_COCO: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "annotation of an unknown image": (
         spoil_coco(lambda d: d["annotations"][0].update(image_id=77)),
-        r"annotation 1 is of image 77, which is not in `images`",
+        r"annotation 1 belongs to image 77, which is not in `images`",
     ),
     "image without annotation": (
         spoil_coco(lambda d: d.update(images=d["images"][1:], annotations=[a for a in d["annotations"] if a["image_id"]])),
@@ -301,12 +301,12 @@ BAD_COCO: dict[str, tuple[Callable[[Path], object], str]] = {
         spoil_coco(lambda d: d["images"][0].update(width=640)),
         r"train_0000\.jpg: its annotation says it is 640x320, but it is 320x320.*train\.json",
     ),
-    "malformed JSON": (write_bytes("annotations/train.json", b'{"images": ['), r"train\.json: not JSON .*; write it again"),
+    "malformed JSON": (write_bytes("annotations/train.json", b'{"images": ['), r"train\.json: not JSON .*; export it again"),
     "not UTF-8": (write_bytes("annotations/train.json", b"\xff\xfe{"), r"train\.json: not UTF-8"),
     "deep nesting": (write_bytes("annotations/train.json", b"[" * 1_000_000), r"train\.json: nested"),
     "images is no list": (spoil_coco(lambda d: d.update(images={"a": 1})), r"`images` is not a list of objects"),
-    "image id twice": (spoil_coco(lambda d: d["images"][1].update(id=0)), r"image id 0 twice"),
-    "category twice": (spoil_coco(lambda d: d["categories"][1].update(name="open")), r"category 'open' \(id 2\) twice"),
+    "image id twice": (spoil_coco(lambda d: d["images"][1].update(id=0)), r"image id 0 appears twice"),
+    "category twice": (spoil_coco(lambda d: d["categories"][1].update(name="open")), r"category 'open' \(id 2\) appears twice"),
     "path out of the source": (
         spoil_coco(lambda d: d["images"][0].update(file_name="../../secret.jpg")),
         r"train\.json: names '.*secret\.jpg', outside",
@@ -410,7 +410,7 @@ def test_two_images_of_one_stem_would_share_their_labels(source: Path, run: Run)
     shutil.copy(source / "images" / "train" / "train_0001.jpeg", source / "images" / "train" / "train_0001.webp")
     fresh = Run(run.root.with_name("fresh"))
     is_refused(
-        source, fresh, r"train_0001\.webp: has the stem of .*train_0001\.jpeg; rename one", unlabelled="background"
+        source, fresh, r"train_0001\.webp: has the same stem as .*train_0001\.jpeg; rename one", unlabelled="background"
     )
 
 
@@ -425,7 +425,7 @@ def test_unlabelled_images_can_be_declared_background(tiles: Path, tmp_path: Pat
 def test_a_missing_and_an_empty_source(tmp_path: Path, run: Run) -> None:
     is_refused(tmp_path / "nowhere", run, r"nowhere: no such folder; put the images")
     (tmp_path / "empty").mkdir()
-    is_refused(tmp_path / "empty", run, r"empty: no annotations that we know; name one of voc, coco, yolo")
+    is_refused(tmp_path / "empty", run, r"empty: no annotations in a supported format; name one of voc, coco, yolo")
     is_refused(tmp_path / "empty", run, r"empty: no coco images with annotations in it", format="coco")
 
 

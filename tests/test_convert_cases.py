@@ -224,9 +224,7 @@ def test_an_image_that_another_name_has_already_is_not_taken(source: Path, run: 
     data = coco("{}.jpg".format)
     data["images"][1]["file_name"] = "img0.png"  # not there, and img0.jpg is another's
     write(source / "a.json", data)
-    refused(
-        source, run, r"img0\.png: image missing; .*img1\.jpg is there and no annotation names it: rename one of them"
-    )
+    refused(source, run, r"img0\.png: image missing; .*img1\.jpg exists and no annotation names it: rename one of them")
 
 
 def test_a_folder_that_is_there_and_lacks_the_image(source: Path, run: Run) -> None:
@@ -300,7 +298,7 @@ def test_a_file_that_could_hold_its_annotation(form: str, source: Path, run: Run
     for policy in ("fix", "drop"):
         line = refused(source, run, said, format="coco", unlabelled="background", on_problem=policy)
         assert "convert." not in line
-    line = refused(source, run, r"img3\.jpg: no annotation; label it; .* could be its", format="coco")
+    line = refused(source, run, r"img3\.jpg: no annotation; label it; .* may belong to it", format="coco")
     assert "background" not in line
 
 
@@ -496,11 +494,11 @@ def test_deep_values_keep_their_order(source: Path, run: Run) -> None:
 WHAT: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "the file is empty"),
     "zeros": (b"\0" * 500, "nothing but zeros"),
-    "HEIC": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"x" * 50, "HEIC, a format of telephones: save it as JPEG"),
+    "HEIC": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"x" * 50, "HEIC, a format of phones: save it as JPEG"),
     "LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "run `git lfs pull`"),
     "a page": (b"<!DOCTYPE html><html>404</html>", "a web page"),
     "a video": (b"\0\0\0\x18ftypisom" + b"x" * 50, "a video"),
-    "noise": (bytes(range(1, 200)), "no image format that is known"),
+    "noise": (bytes(range(1, 200)), "no known image format"),
     "cut short": (image("img0")[:-20], "truncated"),
 }
 
@@ -560,7 +558,7 @@ def test_a_source_that_loses_all_its_images_says_why(spoil: str, source: Path, r
         path.write_bytes(b"" if spoil == "empty" else path.read_bytes()[:100])
         if spoil == "gone":
             path.unlink()
-    refused(source, run, r"no image is left, 4 were dropped, such as img0.jpg: \w+", on_problem="drop")
+    refused(source, run, r"no image is left: 4 were dropped, such as img0.jpg: \w+", on_problem="drop")
 
 
 def test_one_image_that_is_cut_short_offers_to_be_dropped(source: Path, run: Run) -> None:
@@ -644,7 +642,7 @@ def test_a_split_whose_folder_is_not_there_is_one_that_the_set_does_not_have(
     yolo_set(source, text, "train", "train", "valid", "valid")
     receipt = do(source, run)
     assert {split: one["images"] for split, one in receipt["splits"].items()} == {"train": 2, "val": 2}
-    assert receipt["notes"] == [f"data.yaml: {absent!r} is not there, so there is no test split"]
+    assert receipt["notes"] == [f"data.yaml: {absent!r} is missing, so there is no test split"]
 
 
 def test_a_path_that_is_wrong_is_not_a_split_that_is_not_there(source: Path, run: Run) -> None:
@@ -695,7 +693,7 @@ def test_names_under_any_of_their_names(name: str, source: Path, run: Run) -> No
 @pytest.mark.parametrize("name", ["set.zip", "set.tar.gz", "deep/er/set.7z"])
 def test_an_archive_that_is_still_packed(name: str, source: Path, run: Run) -> None:
     write(source / name, "PK")
-    refused(source, run, rf"no annotations that we know; .*; {name} is still packed: unpack it here")
+    refused(source, run, rf"no annotations in a supported format; .*; {name} is still packed: unpack it here")
     refused(source, run, rf"{name} is still packed", format="coco")
 
 
@@ -703,10 +701,10 @@ def test_what_lies_there_and_what_comes_closest(source: Path, run: Run) -> None:
     images(source)
     refused(source, run, r"there are 4 images, such as img0\.jpg, and no annotation file")
     write(source / "boxes.csv", "photo,thing\nimg0.jpg,cat\n")
-    refused(source, run, r"boxes\.csv begins with 'photo, thing', and needs a line of column names: filename, class")
+    refused(source, run, r"boxes\.csv begins with 'photo, thing', but needs a line of column names: filename, class")
     write(source / "more.parquet", "x")
     (source / "boxes.csv").unlink()
-    refused(source, run, r"more\.parquet is of no layout that we know")
+    refused(source, run, r"more\.parquet is in no supported layout")
 
 
 @pytest.mark.parametrize("lay", [lambda s: LAYOUTS["coco"](s), lambda s: LAYOUTS["voc"](s)], ids=["coco", "voc"])
@@ -772,7 +770,7 @@ def test_one_image_under_two_ids_gets_the_boxes_of_both(sizes: tuple[Any, Any], 
     refused(
         source,
         Run(run.root.with_name("two")),
-        r"a\.json: 'img0\.jpg' appears twice, with other sizes; keep one \(id 50\)",
+        r"a\.json: 'img0\.jpg' appears twice, with different sizes; keep one \(id 50\)",
     )
 
 
@@ -788,7 +786,7 @@ def test_annotations_of_images_that_are_not_listed(ids: list[Any], source: Path,
     refused(
         source,
         run,
-        rf"annotation 500 is of image 70, which is not in `images`; remove it.*{more}"
+        rf"annotation 500 belongs to image 70, which is not in `images`; remove it.*{more}"
         if len(ids) > 1
         else r"which is not in `images`; remove it$",
     )
@@ -862,8 +860,8 @@ def test_names_that_tell_of_films_and_tiles_suggest_a_group(form: str, source: P
 # --- F. Numbers that cannot be labels ---------------------------------------------------------------------------------
 
 WRONG: dict[str, tuple[Callable[[Any], list[float]], str]] = {
-    "corners for sides": (lambda c: [c[0], c[1], c[2], c[3]], "they fit as x1, y1, x2, y2, where x, y, width, height belong"),
-    "shares": (lambda c: [c[0] / 320, c[1] / 240, (c[2] - c[0]) / 320, (c[3] - c[1]) / 240], "look like shares of the image"),
+    "corners for sides": (lambda c: [c[0], c[1], c[2], c[3]], "they fit as x1, y1, x2, y2 instead of x, y, width, height"),
+    "shares": (lambda c: [c[0] / 320, c[1] / 240, (c[2] - c[0]) / 320, (c[3] - c[1]) / 240], "look relative to the image size"),
     "the centre": (lambda c: [(c[0] + c[2]) / 2 + 60, (c[1] + c[3]) / 2 + 60, c[2] - c[0], c[3] - c[1]], "more than people draw"),
     "another image's": (lambda c: [c[0] * 2, c[1] * 2, (c[2] - c[0]) * 2, (c[3] - c[1]) * 2], "look at the order and the unit|more than people draw"),
 }  # fmt: skip
@@ -891,7 +889,7 @@ def test_yolo_rows_with_the_corner_for_the_centre(source: Path, run: Run) -> Non
         ]
         write(source / "labels" / f"{stem}.txt", "\n".join(rows))
     write(source / "classes.txt", "cat\ndog\n")
-    refused(source, run, r"they fit as the upper left corner, where the centre belongs")
+    refused(source, run, r"they fit as the upper left corner instead of the centre")
 
 
 def test_sides_under_the_names_of_corners(source: Path, run: Run) -> None:
@@ -899,7 +897,7 @@ def test_sides_under_the_names_of_corners(source: Path, run: Run) -> None:
     rows = [f"{stem}.jpg,{la},{c[0]},{c[1]},{c[2] - c[0]},{c[3] - c[1]}\n" for stem in STEMS for la, c in BOXES[stem]]
     rows += [f"img3.jpg,cat,{x},180,40,30\n" for x in (200, 210, 220)]
     write(source / "a.csv", "".join(["filename,class,xmin,ymin,xmax,ymax\n", *rows]))
-    refused(source, run, r"have swapped corners, .* they fit as x, y, width, height, where x1, y1, x2, y2 belong")
+    refused(source, run, r"have swapped corners, .* they fit as x, y, width, height instead of x1, y1, x2, y2")
 
 
 def test_a_few_boxes_beyond_the_edge_are_a_labellers_hand(source: Path, run: Run) -> None:

@@ -412,7 +412,7 @@ def test_adding_images_moves_no_earlier_one(source: Path, run: Run) -> None:
 def test_a_split_file_that_is_not_ours(tiles: Path, run: Run) -> None:
     run.splits.parent.mkdir(parents=True)
     run.splits.write_text('{"images": {"a": "trian"}}')
-    is_refused(tiles, run, r"tiny\.json: is not as convert wrote it; restore it, or delete it", split=RATIOS)
+    is_refused(tiles, run, r"tiny\.json: not as convert wrote it; restore it, or delete it", split=RATIOS)
 
 
 def test_a_group_pattern_that_never_matches(tiles: Path, run: Run) -> None:

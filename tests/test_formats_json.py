@@ -338,7 +338,7 @@ NO_OUTLINE: dict[str, tuple[Any, str]] = {
     "no size": ({"counts": [1]}, "no bbox, and the size of its mask is None; correct it"),
     "size of 0": (RUNS | {"size": [0, 0]}, "no bbox, and the size of its mask is [0, 0]; correct it"),
     "huge size": (RUNS | {"size": [10**300, 10**300]}, "no bbox, and the size of its mask is [1"),
-    "another size": (RUNS | {"size": [60, 40]}, "no bbox, and its mask is 40x60, the image is not; correct it"),
+    "another size": (RUNS | {"size": [60, 40]}, "no bbox, and its mask is 40x60, but the image is not; correct it"),
     "too few": (RUNS | {"counts": [5, 10]}, "no bbox, and the counts of its mask add up to 15, not to 60x40; correct it"),
     "too many": (RUNS | {"counts": [5, 10**18]}, "no bbox, and the counts of its mask add up to 1000000000000000005, not to 60x40; correct it"),
     "negative": (RUNS | {"counts": [-5, 2405]}, "no bbox, and the counts of its mask are not whole numbers; correct it"),
@@ -436,39 +436,39 @@ def test_annotations_without_ids_are_called_by_their_place(tmp_path: Path) -> No
 # --- Files that are refused --------------------------------------------------------------------------
 
 BROKEN: dict[str, tuple[str, Any, str]] = {
-    "coco: cut off": ("coco", '{"images": [', r"a\.json: not JSON \(Expecting value: line 1 column 13 \(char 12\)\); write it again"),
+    "coco: cut off": ("coco", '{"images": [', r"a\.json: not JSON \(Expecting value: line 1 column 13 \(char 12\)\); export it again"),
     "coco: nested": ("coco", '{"images": ' + "[" * 1_000_000, r"a\.json: nested too deeply, or with a number that is too long; correct it"),
     "coco: numbered": ("coco", '{"images": ' + "9" * 5000 + "}", r"a\.json: nested too deeply, or with a number that is too long; correct it"),
-    "coco: images is no list": ("coco", one_image(images={"a": 1}), r"a\.json: `images` is not a list of objects; it is not COCO as it stands"),
-    "coco: no images": ("coco", {"annotations": [], "categories": []}, r"a\.json: `images` is not a list of objects; it is not COCO as it stands"),
-    "coco: no annotations": ("coco", {"images": [], "categories": []}, r"a\.json: `annotations` is not a list of objects; it is not COCO as it stands"),
-    "coco: an annotation is text": ("coco", one_image(annotations=["x"]), r"a\.json: `annotations` is not a list of objects; it is not COCO as it stands"),
-    "coco: image id twice": ("coco", one_image(images=[{"id": 1, "file_name": "a.jpg"}, {"id": "1", "file_name": "b.jpg"}]), r"a\.json: image id 1 twice; give every image its own id"),
-    "coco: image without an id": ("coco", one_image(images=[{"file_name": "a.jpg"}]), r"a\.json: image with the id None; give every image a number"),
+    "coco: images is no list": ("coco", one_image(images={"a": 1}), r"a\.json: `images` is not a list of objects, so this is not COCO; export it again"),
+    "coco: no images": ("coco", {"annotations": [], "categories": []}, r"a\.json: `images` is not a list of objects, so this is not COCO; export it again"),
+    "coco: no annotations": ("coco", {"images": [], "categories": []}, r"a\.json: `annotations` is not a list of objects, so this is not COCO; export it again"),
+    "coco: an annotation is text": ("coco", one_image(annotations=["x"]), r"a\.json: `annotations` is not a list of objects, so this is not COCO; export it again"),
+    "coco: image id twice": ("coco", one_image(images=[{"id": 1, "file_name": "a.jpg"}, {"id": "1", "file_name": "b.jpg"}]), r"a\.json: image id 1 appears twice; give every image its own id"),
+    "coco: image without an id": ("coco", one_image(images=[{"file_name": "a.jpg"}]), r"a\.json: an image has the id None; give every image a number"),
     "coco: one image twice": ("coco", one_image(images=[{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "./a.jpg"}]), r"a\.json: a\.jpg is also in .*a\.json; keep it in one of them"),
-    "coco: image unknown": ("coco", one_image({"id": 7, "image_id": 77, "category_id": 1}), r"a\.json: annotation 7 is of image 77, which is not in `images`; remove it"),
-    "coco: image of a list": ("coco", one_image({"id": 7, "image_id": [1], "category_id": 1}), r"a\.json: annotation 7 is of image \[1\], which is not in `images`; remove it"),
-    "coco: no file name": ("coco", one_image(images=[{"id": 1}]), r"a\.json: image 1 has the file_name None; name its file"),
-    "coco: category without an id": ("coco", one_image(categories=[{"name": "a"}]), r"a\.json: category with the id None; give every category a number"),
+    "coco: image unknown": ("coco", one_image({"id": 7, "image_id": 77, "category_id": 1}), r"a\.json: annotation 7 belongs to image 77, which is not in `images`; remove it"),
+    "coco: image of a list": ("coco", one_image({"id": 7, "image_id": [1], "category_id": 1}), r"a\.json: annotation 7 belongs to image \[1\], which is not in `images`; remove it"),
+    "coco: no file name": ("coco", one_image(images=[{"id": 1}]), r"a\.json: image 1 has the file_name None; give its file name"),
+    "coco: category without an id": ("coco", one_image(categories=[{"name": "a"}]), r"a\.json: a category has the id None; give every category a number"),
     "coco: category without a name": ("coco", one_image(categories=[{"id": 1, "name": " "}]), r"a\.json: category 1 has the name ' '; names are text"),
     "coco: half a letter": ("coco", one_image(categories=[{"id": 1, "name": "\ud800"}]), r"a\.json: category 1 has the name '\\ud800'; names are text"),
-    "coco: category id twice": ("coco", one_image(categories=[{"id": 1, "name": "a"}, {"id": 1.0, "name": "b"}]), r"a\.json: category 'b' \(id 1\) twice; keep one"),
-    "coco: category name twice": ("coco", one_image(categories=[{"id": 1, "name": "a"}, {"id": 2, "name": "a "}]), r"a\.json: category 'a' \(id 2\) twice; keep one"),
+    "coco: category id twice": ("coco", one_image(categories=[{"id": 1, "name": "a"}, {"id": 1.0, "name": "b"}]), r"a\.json: category 'b' \(id 1\) appears twice; keep one"),
+    "coco: category name twice": ("coco", one_image(categories=[{"id": 1, "name": "a"}, {"id": 2, "name": "a "}]), r"a\.json: category 'a' \(id 2\) appears twice; keep one"),
     "coco: out of the source": ("coco", one_image(images=[{"id": 1, "file_name": "../secret.jpg"}]), r"a\.json: names '\.\./secret\.jpg', outside .*; move the image into the source"),
     "coco: out of it, as Windows has it": ("coco", one_image(images=[{"id": 1, "file_name": "..\\secret.jpg"}]), r"a\.json: names '\.\./secret\.jpg', outside"),
     "coco: absolute": ("coco", one_image(images=[{"id": 1, "file_name": "/etc/hostname"}]), r"a\.json: names '/etc/hostname', outside"),
     "coco: null byte": ("coco", one_image(images=[{"id": 1, "file_name": "a\0.jpg"}]), r"a\.json: names an impossible path, 'a\\x00\.jpg'; correct it"),
     "coco: half a letter in a path": ("coco", one_image(images=[{"id": 1, "file_name": "\ud800.jpg"}]), r"a\.json: names an impossible path, '\\ud800\.jpg'; correct it"),
     "coco: endless name": ("coco", one_image(images=[{"id": 1, "file_name": "a" * 5000}]), r"a\.json: names an impossible path, 'a{80}\.\.\.'; correct it"),
-    "coco: the source itself": ("coco", one_image(images=[{"id": 1, "file_name": "."}]), r"a\.json: names '\.', which is no file; name its image"),
+    "coco: the source itself": ("coco", one_image(images=[{"id": 1, "file_name": "."}]), r"a\.json: names '\.', which is not a file; give its file name"),
     "labelme: cut off": ("labelme", '{"shapes": [', r"a\.json: not JSON"),
-    "labelme: no shapes": ("labelme", {"imagePath": "a.jpg"}, r"a\.json: `shapes` is not a list; it is not LabelMe as it stands"),
+    "labelme: no shapes": ("labelme", {"imagePath": "a.jpg"}, r"a\.json: `shapes` is not a list, so this is not LabelMe; export it again"),
     "labelme: out of the source": ("labelme", {"imagePath": "..\\..\\secret.jpg", "shapes": []}, r"a\.json: names '\.\./\.\./secret\.jpg', outside"),
-    "labelme: no image": ("labelme", {"imagePath": None, "shapes": []}, r"a\.json: no image of its name beside it, and the imagePath None; name its image"),
+    "labelme: no image": ("labelme", {"imagePath": None, "shapes": []}, r"a\.json: no image of the same name beside it, and imagePath is None; correct imagePath"),
     "createml: cut off": ("createml", '[{"image": "a.jpg", "annot', r"a\.json: not JSON"),
-    "createml: an entry is text": ("createml", [{"image": "a.jpg", "annotations": []}, "x"], r"a\.json: entry 2 is 'x'; it is not CreateML as it stands"),
-    "createml: no image": ("createml", [{"annotations": []}], r"a\.json: entry 1 has the image None; name its file"),
-    "createml: no annotations": ("createml", [{"image": "a.jpg"}], r"a\.json: entry 1: `annotations` is not a list; it is not CreateML as it stands"),
+    "createml: an entry is text": ("createml", [{"image": "a.jpg", "annotations": []}, "x"], r"a\.json: entry 2 is 'x', so this is not CreateML; export it again"),
+    "createml: no image": ("createml", [{"annotations": []}], r"a\.json: entry 1 has the image None; give its file name"),
+    "createml: no annotations": ("createml", [{"image": "a.jpg"}], r"a\.json: entry 1: `annotations` is not a list, so this is not CreateML; export it again"),
     "createml: out of the source": ("createml", [{"image": "../secret.jpg", "annotations": []}], r"a\.json: names '\.\./secret\.jpg', outside"),
     "createml: one image twice": ("createml", [{"image": "b.jpg", "annotations": []}] * 2, r"a\.json: b\.jpg is also in .*a\.json; keep it in one"),
 }  # fmt: skip
@@ -495,7 +495,7 @@ def test_auto_names_a_json_that_is_none(tmp_path: Path, text: str) -> None:
 
 def test_auto_says_that_utf_16_is_none(tiles: Path, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text((tiles / "annotations" / "train.json").read_text(), encoding="utf-16")
-    with pytest.raises(DataError, match=r"a\.json: not UTF-8 text \(invalid start byte\); write it again as UTF-8"):
+    with pytest.raises(DataError, match=r"a\.json: not UTF-8 text \(invalid start byte\); save it as UTF-8"):
         formats.read(tmp_path)
     assert coco.recognises(tmp_path)  # also beside other files, of which it would be one silently passed over
 
@@ -620,9 +620,9 @@ SHAPE_CASES: dict[str, tuple[Any, Corners | None, dict[str, str]]] = {
     "line": (shape("line", [[1, 2], [5, 8]]), ("cat", 1, 2, 5, 8), {"ignore": "line: it has no area"}),
     "linestrip": (shape("linestrip", [[1, 2], [5, 8], [3, 3]]), ("cat", 1, 2, 5, 8), {"ignore": "linestrip: it has no area"}),
     "a broken line": (shape("line", None), None, {"ignore": "line: it has no area", "damage": "points None are not [[x, y], ...]; correct it"}),
-    "one corner": (shape("rectangle", [[1, 2]]), None, {"damage": "a rectangle of 1 points; it has 2 or more; correct it"}),
-    "two points": (shape("polygon", [[1, 2], [5, 8]]), None, {"damage": "a polygon of 2 points; it has 3 or more; correct it"}),
-    "circle of three": (shape("circle", [[1, 2], [5, 8], [1, 1]]), None, {"damage": "a circle of 3 points; it has its centre and one on its edge; correct it"}),
+    "one corner": (shape("rectangle", [[1, 2]]), None, {"damage": "a rectangle with 1 points instead of 2 or more; correct it"}),
+    "two points": (shape("polygon", [[1, 2], [5, 8]]), None, {"damage": "a polygon with 2 points instead of 3 or more; correct it"}),
+    "circle of three": (shape("circle", [[1, 2], [5, 8], [1, 1]]), None, {"damage": "a circle with 3 points instead of its centre and one on its edge; correct it"}),
     "no points": (shape("polygon", []), None, {"damage": "points [] are not [[x, y], ...]; correct it"}),
     "text": (shape("rectangle", [["1", 2], [5, 8]]), None, {"damage": "points [['1', 2], [5, 8]] are not [[x, y], ...]; correct it"}),
     "half a point": (shape("rectangle", [[1], [5, 8]]), None, {"damage": "points [[1], [5, 8]] are not [[x, y], ...]; correct it"}),
@@ -707,7 +707,7 @@ def test_the_image_of_a_labelme_file(tmp_path: Path, images: list[str], said: st
 
 
 def test_two_images_that_a_labelme_file_could_mean(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"a\.json: could be of a\.jpg or a\.png; correct its imagePath"):
+    with pytest.raises(DataError, match=r"a\.json: could belong to a\.jpg or a\.png; correct its imagePath"):
         labels_of("labelme", tmp_path, {"imagePath": "old.bmp", "shapes": []}, "a.png", "a.jpg")
 
 
@@ -830,7 +830,7 @@ OTHER_JSON = {
 def test_other_json_is_no_annotation(tmp_path: Path) -> None:
     for name, data in OTHER_JSON.items():
         (tmp_path / name).write_text(json.dumps(data))
-    with pytest.raises(DataError, match="no annotations that we know; name one of"):
+    with pytest.raises(DataError, match="no annotations in a supported format; name one of"):
         formats.read(tmp_path)
 
 

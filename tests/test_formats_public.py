@@ -205,18 +205,18 @@ def test_one_damaged_line_is_a_box_with_the_reason(case: str, tmp_path: Path) ->
 
 
 BROKEN: dict[str, tuple[str, str, str, str]] = {
-    "WIDER FACE: a line less": ("WIDER FACE", "150 60 140 160 0 0 0 0 0 0 \n", "", r"line 1: 1 faces follow on '0--Parade/img0.jpg', and its number of faces is '2'"),
+    "WIDER FACE: a line less": ("WIDER FACE", "150 60 140 160 0 0 0 0 0 0 \n", "", r"line 1: 1 faces follow '0--Parade/img0.jpg', but its number of faces is '2'"),
     "WIDER FACE: a line more": ("WIDER FACE", "0--Parade/img1.jpg\n2\n", "0--Parade/img1.jpg\n1\n", r"2 faces follow .* is '1'"),
     "WIDER FACE: no number": ("WIDER FACE", "0--Parade/img1.jpg\n2\n", "0--Parade/img1.jpg\n", r"1 faces follow"),
     "WIDER FACE: a name spoilt": ("WIDER FACE", "0--Parade/img1.jpg", "0--Parade/img1.jp", r"6 faces follow .* is '2'"),
     "WIDER FACE: two names": ("WIDER FACE", "img1.jpg", "img0.jpg", r"img0.jpg is also in"),
     "WIDER FACE: outside": ("WIDER FACE", "0--Parade/img1.jpg", "../../../etc/passwd.jpg", r"outside"),
     "VisDrone: no image": ("VisDrone", "", "", r"image missing|could be"),
-    "MOT: frame": ("MOT Challenge", "1,1,21,31,", "x,1,21,31,", r"line 1: 'x' instead of the number of a frame"),
+    "MOT: frame": ("MOT Challenge", "1,1,21,31,", "x,1,21,31,", r"line 1: 'x' instead of a frame number"),
     "MOT: a frame that is not there": ("MOT Challenge", "1,1,21,31,", "99,1,21,31,", r"000099.jpg"),
     "MOT: a folder outside": ("MOT Challenge", "1,1,21,31,", "99,1,21,31,", r"image missing"),
-    "MOT: names": ("CVAT MOT 1.1", "cat\ndog", "cat\ncat", r"a class name twice"),
-    "BDD100K: no name": ("BDD100K", '"name": "img0.jpg"', '"name": null', r"a frame with the name None"),
+    "MOT: names": ("CVAT MOT 1.1", "cat\ndog", "cat\ncat", r"a repeated class name"),
+    "BDD100K: no name": ("BDD100K", '"name": "img0.jpg"', '"name": null', r"a frame has the name None"),
     "BDD100K: labels": ("BDD100K", '"labels": [{', '"labels": {}, "x": [{', r"the labels of 'img0.jpg' are not a list"),
     "SuperAnnotate: list": ("SuperAnnotate", '"instances": [', '"instances": {}, "x": [', r"`instances` is not a list|no annotation"),
     "SuperAnnotate: cut": ("SuperAnnotate", '"tags": [], "comments": []}', "", r"not JSON"),

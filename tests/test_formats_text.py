@@ -864,21 +864,21 @@ def test_no_annotation_vanishes_however_it_is_spoilt(written: str, truth: Truth,
 BOMB = '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY x "ha"><!ENTITY y "&x;&x;&x;&x;">]>'
 OUTSIDE = '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]>'
 REFUSED: dict[str, tuple[str, dict[str, str], str]] = {
-    "voc broken": ("voc", {"a.xml": "<annotation><object>"}, r"a\.xml: not well-formed XML \(no element found.*; write it again"),
+    "voc broken": ("voc", {"a.xml": "<annotation><object>"}, r"a\.xml: not well-formed XML \(no element found.*; export it again"),
     "voc bomb": ("voc", {"a.xml": BOMB + voc_xml()}, r"a\.xml: defines XML entities, which no annotation needs"),
     "voc entity of a file": ("voc", {"a.xml": OUTSIDE + voc_xml("&x;")}, r"a\.xml: defines XML entities"),
-    "voc encoding": ("voc", {"a.xml": '<?xml version="1.0" encoding="klingon"?>' + voc_xml()}, r"a\.xml: .*; write it again"),
-    "voc other root": ("voc", {"a.xml": "<html/>"}, r"a\.xml: <html> instead of <annotation>: not Pascal VOC; remove it"),
+    "voc encoding": ("voc", {"a.xml": '<?xml version="1.0" encoding="klingon"?>' + voc_xml()}, r"a\.xml: .*; export it again"),
+    "voc other root": ("voc", {"a.xml": "<html/>"}, r"a\.xml: <html> instead of <annotation>, so this is not Pascal VOC; remove it"),
     "voc leads out": ("voc", {"b.xml": voc_xml(filename="../../secret.jpg")}, r"b\.xml: names '\.\./\.\./secret\.jpg', outside"),
     "voc leads out absolutely": ("voc", {"b.xml": voc_xml(filename="/etc/hostname")}, r"b\.xml: names '/etc/hostname', outside"),
     "voc two of one image": ("voc", {"x/a.xml": voc_xml(), "y/a.xml": voc_xml()}, r"y/a\.xml: describes a\.jpg, and so does .*x/a\.xml; keep one"),
-    "voc list": ("voc", {"ImageSets/Main/val.txt": "ghost\n"}, r"val\.txt: lists 'ghost', which has neither image nor XML; take the line out"),
-    "voc two lists": ("voc", {"ImageSets/Main/val.txt": "a", "ImageSets/Main/train.txt": "a"}, r"val\.txt: 'a' is also in train\.txt; take it out"),
+    "voc list": ("voc", {"ImageSets/Main/val.txt": "ghost\n"}, r"val\.txt: lists 'ghost', which has neither image nor XML; remove the line"),
+    "voc two lists": ("voc", {"ImageSets/Main/val.txt": "a", "ImageSets/Main/train.txt": "a"}, r"val\.txt: 'a' is also in train\.txt; remove it"),
     "yolo no names": ("yolo", {"labels/a.txt": "0 1 1 1 1"}, r"no data\.yaml in it, and no classes\.txt beside the labels; write a data\.yaml with `names:`"),
     "yolo nc": ("yolo", {"data.yaml": "names: [a, b]\nnc: 3\n"}, r"data\.yaml: `nc:` says 3 classes, `names:` has 2; correct one"),
-    "yolo gaps": ("yolo", {"data.yaml": "names: {0: a, 2: b}\n"}, r"data\.yaml: `names:` is not a list of class names, or counts with gaps"),
+    "yolo gaps": ("yolo", {"data.yaml": "names: {0: a, 2: b}\n"}, r"data\.yaml: `names:` is not a list of class names, or its numbers have gaps"),
     "yolo yes": ("yolo", {"data.yaml": "names: [yes]\n"}, r"data\.yaml: `names:` .*quote names such as 'yes'"),
-    "yolo twice": ("yolo", {"data.yaml": "names: [a, a]\n"}, r"data\.yaml: a class name twice in `names:`; rename one"),
+    "yolo twice": ("yolo", {"data.yaml": "names: [a, a]\n"}, r"data\.yaml: a class name appears twice in `names:`; rename one"),
     "yolo python": ("yolo", {"data.yaml": "names: !!python/name:os.system x\n"}, r"data\.yaml: not YAML \(could not determine"),
     "yolo no keys": ("yolo", {"data.yaml": "- a\n"}, r"data\.yaml: no keys in it; it needs `names:`, `train:` and `val:`"),
     "yolo folder": ("yolo", {"data.yaml": "names: [a]\ntrain: imges\n"}, r"data\.yaml: 'imges' is not in the source; correct the path"),
@@ -890,31 +890,31 @@ REFUSED: dict[str, tuple[str, dict[str, str], str]] = {
     "yolo half a letter": ("yolo", {"data.yaml": 'names: ["\\ud800"]\n'}, r"data\.yaml: (`names:` is not a list|not YAML)"),
     "yolo number": ("yolo", {"data.yaml": "names: [a]\ntrain: [1]\n"}, r"data\.yaml: 1 instead of a folder or a list file; name one"),
     "yolo two splits": ("yolo", {"data.yaml": "names: [a]\ntrain: images\nval: images\n"}, r"data\.yaml: a\.jpg is in train and in val; keep it in one"),
-    "yolo two lists of names": ("yolo", {"classes.txt": "a\n", "obj.names": "b\n"}, r"obj\.names: other class names than in the list beside it"),
-    "yolo empty name": ("yolo", {"classes.txt": "a\n\nb\n"}, r"classes\.txt: an empty line, or a class name twice; write one name per line"),
+    "yolo two lists of names": ("yolo", {"classes.txt": "a\n", "obj.names": "b\n"}, r"obj\.names: class names differ from the list beside it"),
+    "yolo empty name": ("yolo", {"classes.txt": "a\n\nb\n"}, r"classes\.txt: an empty line or a repeated class name; write one name per line"),
     "cvat broken": ("cvat", {"a.xml": "<annotations><image>"}, r"a\.xml: not well-formed XML"),
     "cvat bomb": ("cvat", {"a.xml": BOMB + cvat_xml("")}, r"a\.xml: defines XML entities"),
-    "cvat other root": ("cvat", {"a.xml": voc_xml()}, r"a\.xml: <annotation> instead of <annotations>: not CVAT's; remove it"),
-    "cvat video": ("cvat", {"a.xml": '<annotations><track id="0"/></annotations>'}, r'a\.xml: holds a <track>: a video; export the task from CVAT as "CVAT for images 1\.1"'),
-    "cvat no name": ("cvat", {"a.xml": cvat_xml("", "id='0'")}, r"a\.xml: image 1 has no name; name its file"),
+    "cvat other root": ("cvat", {"a.xml": voc_xml()}, r"a\.xml: <annotation> instead of <annotations>, so this is not CVAT; remove it"),
+    "cvat video": ("cvat", {"a.xml": '<annotations><track id="0"/></annotations>'}, r'a\.xml: holds a <track>, so it is a video; export the task from CVAT as "CVAT for images 1\.1"'),
+    "cvat no name": ("cvat", {"a.xml": cvat_xml("", "id='0'")}, r"a\.xml: image 1 has no name; give its file name"),
     "cvat leads out": ("cvat", {"a.xml": cvat_xml("", 'name="../../a.jpg"')}, r"a\.xml: names '\.\./\.\./a\.jpg', outside"),
     "cvat absolute": ("cvat", {"a.xml": cvat_xml("", 'name="/etc/hostname"')}, r"a\.xml: names '/etc/hostname', outside"),
     "cvat twice": ("cvat", {"a.xml": cvat_xml(""), "b.xml": cvat_xml("")}, r"b\.xml: a\.jpg is also in .*a\.xml; keep it in one of them"),
     "kitti list": ("kitti", {"labels/a.txt": PEDESTRIAN, "ImageSets/train.txt": "ghost"}, r"train\.txt: lists 'ghost', which has neither image nor label file"),
     "kitti two of one image": ("kitti", {"x/labels/a.txt": PEDESTRIAN, "y/labels/a.txt": PEDESTRIAN}, r"y/labels/a\.txt: describes a\.jpg, and so does"),
     "open images column": ("openimages", {"a.csv": "ImageID,LabelName,XMin,XMax,YMin\na,b,0,1,0\n"}, r"a\.csv: no column YMax; boxes need ImageID, LabelName, XMin"),
-    "open images no id": ("openimages", {"a.csv": OPEN_IMAGES + ",x,cat,1,0,1,0,1,0,0,0,0,0\n"}, r"a\.csv: line 2: no ImageID; name the image"),
+    "open images no id": ("openimages", {"a.csv": OPEN_IMAGES + ",x,cat,1,0,1,0,1,0,0,0,0,0\n"}, r"a\.csv: line 2: no ImageID; give its name"),
     "open images leads out": ("openimages", {"a.csv": OPEN_IMAGES + "../../a,x,cat,1,0,1,0,1,0,0,0,0,0\n"}, r"a\.csv: names '\.\./\.\./a\.jpg', outside"),
-    "open images names": ("openimages", {"a.csv": "/m/1,a\n/m/1,b\n"}, r"a\.csv: line 2: '/m/1' has no name, or a second one; give it one name"),
+    "open images names": ("openimages", {"a.csv": "/m/1,a\n/m/1,b\n"}, r"a\.csv: line 2: '/m/1' has no name or two names; give it one"),
     "csv column": ("csv", {"a.csv": "filename,class,xmin,ymin,xmax\na.jpg,cat,1,2,3\n"}, r"a\.csv: no column for ymax; it needs filename, class, xmin, ymin, xmax, ymax"),
     "csv no class column": ("csv", {"a.csv": "filename,xmin,ymin\n"}, r"a\.csv: no column for class and xmax and ymax; it needs"),
-    "csv no image": ("csv", {"a.csv": TABLE + ",cat,1,2,3,4\n"}, r"a\.csv: line 2: no image; name its file"),
+    "csv no image": ("csv", {"a.csv": TABLE + ",cat,1,2,3,4\n"}, r"a\.csv: line 2: no image; give its file name"),
     "csv leads out": ("csv", {"a.csv": TABLE + "../../a.jpg,cat,1,2,3,4\n"}, r"a\.csv: names '\.\./\.\./a\.jpg', outside"),
     "csv absolute": ("csv", {"a.csv": TABLE + "/etc/b.jpg,cat,1,2,3,4\n"}, r"a\.csv: names '/etc/b\.jpg', outside"),
     "csv endless field": ("csv", {"a.csv": TABLE + "a.jpg,\"" + "c" * 200_000}, r"a\.csv: line 2: not a table \(field larger"),
-    "csv quote": ("csv", {"a.csv": TABLE + 'a.jpg,cat,1,2,3,4\na.jpg,"cat,1,2,3,4\na.jpg,cat,1,2,3,4\na.jpg,",1,2,3,4\n'}, r"a\.csv: line 3: not a table \(a quote that does not close in its line\); write it again"),
+    "csv quote": ("csv", {"a.csv": TABLE + 'a.jpg,cat,1,2,3,4\na.jpg,"cat,1,2,3,4\na.jpg,cat,1,2,3,4\na.jpg,",1,2,3,4\n'}, r"a\.csv: line 3: not a table \(a quote is not closed on its line\); export it again"),
     "csv open quote": ("csv", {"a.csv": TABLE + 'a.jpg,"cat,1,2,3,4\na.jpg,cat,1,2,3,4\n'}, r"a\.csv: line 2: not a table"),
-    "csv two sizes": ("csv", {"a.csv": "filename,width,height,class,xmin,ymin,xmax,ymax\na.jpg,64,48,c,1,2,3,4\na.jpg,65,48,c,1,2,3,4\n"}, r"a\.csv: rows of 'a\.jpg' differ in its split or size"),
+    "csv two sizes": ("csv", {"a.csv": "filename,width,height,class,xmin,ymin,xmax,ymax\na.jpg,64,48,c,1,2,3,4\na.jpg,65,48,c,1,2,3,4\n"}, r"a\.csv: rows of 'a\.jpg' differ in split or size"),
     "csv twice": ("csv", {"a.csv": TABLE + "a.jpg,cat,1,2,3,4\n", "b.csv": TABLE + "a.jpg,cat,1,2,3,4\n"}, r"b\.csv: a\.jpg is also in .*a\.csv; keep it in one"),
 }  # fmt: skip
 
@@ -943,7 +943,7 @@ def test_a_wrong_file_is_refused(case: str, tmp_path: Path) -> None:
 def test_bytes_that_are_no_text_are_refused_by_name(name: str, file: str, good: str, tmp_path: Path) -> None:
     lay(tmp_path, "images/a.jpg", {"data.yaml": NAMED, file: good})
     (tmp_path / file).write_bytes(good.encode() + b"\xff\xfe\x80")
-    with pytest.raises(DataError, match=rf"{Path(file).name}: .*; write it again") as error:
+    with pytest.raises(DataError, match=rf"{Path(file).name}: .*; export it again") as error:
         READ[name](tmp_path)
     assert "\n" not in str(error.value)
 
@@ -954,7 +954,7 @@ def test_xml_nested_beyond_reason_ends_in_peace(tmp_path: Path) -> None:
 
 
 def test_a_broken_file_is_recognised_all_the_same(tmp_path: Path) -> None:
-    """So that its reader can say what is wrong with it, and not `no annotations that we know`."""
+    """So that its reader can say what is wrong with it, and not `no annotations in a supported format`."""
     for name, files in {"voc": {"a.xml": "<annotation><object>"}, "cvat": {"a.xml": "<?xml version='1.0'?><!-- x --><annotations"}, "csv": {"a.csv": "filename,xmin"}, "openimages": {"a.csv": "ImageID,LabelName,XMin"}, "yolo": {"data.yaml": "names: ["}}.items():  # fmt: skip
         assert formats.recognise(lay(tmp_path / name, "a.jpg", files)) == name
         with pytest.raises(DataError, match=next(iter(files))):

@@ -673,7 +673,7 @@ def is_refused(source: Path, run: Run, said: str) -> None:
 
 # What is changed in a file -> what becomes of it.
 DAMAGE: dict[str, tuple[str, str, str, str]] = {
-    "Label Studio: no size": ("Label Studio JSON", '"original_width": 320', '"original_width": null', "original_width and original_height are no size"),
+    "Label Studio: no size": ("Label Studio JSON", '"original_width": 320', '"original_width": null', "original_width and original_height are not the size"),
     "Label Studio: no label": ("Label Studio JSON", '"rectanglelabels": ["cat"]', '"rectanglelabels": []', "class is None; name it"),
     "Label Studio: text": ("Label Studio JSON", '"width": 25.0', '"width": "wide"', "lacks one of the numbers x, y, width, height"),
     "VIA: shape": ("VIA JSON", '"name": "rect"', '"name": "blob"', "'blob' is not a supported shape"),
@@ -701,10 +701,10 @@ def test_one_damaged_annotation_is_a_box_with_the_reason(case: str, tmp_path: Pa
 
 BROKEN: dict[str, tuple[str, str, str, str]] = {
     "Label Studio: no image": ("Label Studio JSON", '{"image": "/data/upload/1/00000001-img0.jpg"}', '{"text": "hello"}', r"task 1 names no image"),
-    "VIA: no name": ("VIA JSON", '"filename": "img0.jpg"', '"filename": 7', r"an image with the filename 7"),
-    "VoTT: no name": ("VoTT", '"name": "img0.jpg"', '"name": null', r"an asset with the name None"),
+    "VIA: no name": ("VIA JSON", '"filename": "img0.jpg"', '"filename": 7', r"an image has the filename 7"),
+    "VoTT: no name": ("VoTT", '"name": "img0.jpg"', '"name": null', r"an asset has the name None"),
     "Datumaro: no names": ("Datumaro", '"labels": [', '"tags": [', r"`categories` has no label with a list of names"),
-    "Labelbox: cut": ("Labelbox", '{"data_row"', '{"data_row', r"line 1: not a JSON object|no annotations that we know"),
+    "Labelbox: cut": ("Labelbox", '{"data_row"', '{"data_row', r"line 1: not a JSON object|no annotations in a supported format"),
     "Ultralytics: names": ("Ultralytics NDJSON", '{"0": "cat", "1": "dog"}', '{"0": "cat", "1": "cat"}', r"line 1: class_names are"),
     "Hugging Face: lengths": ("Hugging Face", '"categories": ["cat", ', '"categories": [', r"line 1: objects .* are not lists of bbox and category"),
     "CVAT video: frame": ("CVAT for video", 'frame="0"', 'frame="first"', r"track 1, shape 1: frame is 'first', not a number"),

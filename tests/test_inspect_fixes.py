@@ -88,7 +88,7 @@ def test_mistakes_in_the_file(text: str, lines: list[str], tmp_path: Path) -> No
 
 def test_a_file_that_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match=r"mine\.yaml: cannot be read .*write it as UTF-8 text"):
+    with pytest.raises(ConfigError, match=r"mine\.yaml: cannot be read .*save it as UTF-8 text"):
         fixes.load(tmp_path / "mine.yaml")
 
 

@@ -158,7 +158,7 @@ def test_images_that_are_gone_or_changed_are_told_and_their_labels_stay(source: 
     picture(run.root.parent.parent / POOL / "b.png", seed=99)
     said = convert_main(source, run)
     reasons = {line["image"][-5:]: (line["used"], line["reason"]) for line in read_json(run.receipt)["labels"]}
-    assert not reasons["a.png"][0] and "not there any more" in reasons["a.png"][1]
+    assert not reasons["a.png"][0] and "no longer exists" in reasons["a.png"][1]
     assert not reasons["b.png"][0] and "another image" in reasons["b.png"][1]
     assert reasons["c.png"] == (True, "")
     assert "2 labelled images not used" in said and path.read_text() == text
@@ -180,7 +180,7 @@ def test_two_people_who_disagree_are_asked(source: Path, run: Run) -> None:
     do(source, run)
     assert len(read_json(run.receipt)["labels"]) == 2  # they agree on one image
     save(run, replace(mine, labels=mine.labels[1:]), path=theirs)
-    is_refused(source, run, f"{theirs} label {POOL}/a.png differently (4 and 3 boxes); take the image out of one")
+    is_refused(source, run, f"{theirs} label {POOL}/a.png differently (4 and 3 boxes); remove the image from one")
 
 
 def test_labels_of_the_source_itself_are_not_used_twice(source: Path, run: Run) -> None:

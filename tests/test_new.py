@@ -114,8 +114,8 @@ def test_what_is_odd_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     labels["h.jpg"] = []
     said = look(yolo(tmp_path / "odd", labels, ["helmet", "Helmets", "3", "nobody"]), capsys)
     assert "'helmet' and 'Helmets' may be one class" in said["names"]
-    assert "'3': numbers in the place of names" in said["names"]
-    assert "left out, as no object has it: 'nobody'" in said["names"]
+    assert "'3': numbers instead of names" in said["names"]
+    assert "left out, because no object has it: 'nobody'" in said["names"]
     assert "7 images with a box as large as the image, such as a.jpg" in said["labels"]
     assert "7 clipped, such as a.txt: line 3 (3): " in said["labels"]
     assert said["images"].endswith("1 without an object")
@@ -244,7 +244,7 @@ def test_splits_that_cannot_be_used_are_drawn_anew(
     for name in gone:
         (source / "images" / name).unlink()
     said = look(source, capsys)
-    assert said["splits"].startswith("drawn (train 70%, val 15%, test 15%), as the data set gives ")
+    assert said["splits"].startswith("drawn (train 70%, val 15%, test 15%), because the data set gives ")
     converted("source")
 
 
@@ -275,7 +275,10 @@ def test_what_convert_refuses_is_to_do(source: Path, capsys: pytest.CaptureFixtu
     [to_do] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  to do")]
     assert "1 image without a label, such as images/extra.jpg" in to_do
     assert "2 labels that cannot be used, such as " in to_do
-    assert said == "wrote configs/source.yaml; settle what is to do, then run make all CONFIG=configs/source.yaml"
+    assert (
+        said
+        == "wrote configs/source.yaml; do what is listed under `to do`, then run make all CONFIG=configs/source.yaml"
+    )
     with pytest.raises(DataError, match="no annotation"):
         converted("source")
     # Follow the advice.
@@ -328,13 +331,13 @@ def test_an_empty_folder(hidden: tuple[str, ...]) -> None:
 def test_images_alone() -> None:
     for number in range(3):
         draw(Path("mine") / f"{number}.png", number)
-    assert refusal(Path("mine")).startswith("3 images and no labels; draw boxes in a tool such as CVAT")
+    assert refusal(Path("mine")).startswith("3 images but no labels; draw boxes in a tool such as CVAT")
 
 
 def test_labels_without_names(tiles: Path) -> None:
     folder = as_yolo(tiles, Path("mine"))
     (folder / "data.yaml").unlink()
-    assert refusal(folder).startswith("14 label files in YOLO's format and no class names; write classes.txt")
+    assert refusal(folder).startswith("14 label files in YOLO's format but no class names; write classes.txt")
     (folder / "classes.txt").write_text("\n".join("abcdef"))
     assert "wrote" in new.main(folder)
 
@@ -370,7 +373,9 @@ def test_a_folder_too_high(source: Path) -> None:
     as_yolo(source, above / "board set")
     as_yolo(source, above / "other set")  # one alone would be read from here
     said = refusal(above)
-    assert said == "not a data set itself, but board set/ in it is one (yolo): make new SOURCE='down loads/board set'"
+    assert (
+        said == "not a data set itself, but its folder board set/ is one (yolo): make new SOURCE='down loads/board set'"
+    )
 
 
 @pytest.mark.parametrize(

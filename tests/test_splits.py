@@ -218,7 +218,7 @@ def test_added_images_never_move_an_earlier_one(seed: int) -> None:
                 assert assignment.split_of[item.name] == remembered[item.name]
             elif len(known) > 1:
                 assert assignment.left_out[item.name] == (
-                    f"belongs with images of {' and '.join(sorted(known))}; in either it would leak"
+                    f"belongs with images of {' and '.join(sorted(known))}; in any of them it would leak"
                 )
             elif known:
                 assert {assignment.split_of[item.name]} == known
@@ -357,7 +357,7 @@ def test_one_cluster_that_holds_nearly_everything() -> None:
 
 def test_too_few_images() -> None:
     assert fails([Item("a.jpg", frozenset(), 0)]) == (
-        "convert.split: too few images (1), which leaves none for val and test; add some, or ask for fewer splits"
+        "convert.split: too few images (1), which leaves none for val and test; add images, or ask for fewer splits"
     )
     assert "(0), which leaves none for train and val and test" in fails([])
 
@@ -401,7 +401,7 @@ def test_no_name_is_searched_in_part() -> None:
     name = "a" * 251 + ".jpg"
     assert groups([name], r"^(a+)\.jpg$") == ["a" * 251]
     with pytest.raises(
-        DataError, match=r"aa\.jpg: 256 characters, and convert\.group_by searches 255; shorten its path$"
+        DataError, match=r"aa\.jpg: 256 characters, but convert\.group_by allows 255; shorten its path$"
     ):
         groups([f"a{name}"], r"^(a+)\.jpg$")
 

@@ -175,7 +175,7 @@ def test_the_last_line_counts_links_and_groups(source: Path, tmp_path: Path) -> 
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(settings(source)))
     done = pipeline_process("convert", "--config", "tiny.yaml", cwd=tmp_path)
     assert done.stdout.endswith(
-        "(14 links to an image that is there already, 1 group of identical images in more than one split: "
+        "(14 links to an image that is in the source already, 1 group of identical images in more than one split: "
         "see receipt.json)\n"
     )
 
@@ -218,8 +218,8 @@ def copy_as(name: bytes) -> Callable[[Path], None]:
     return spoil
 
 
-NOWHERE = r"where nothing can be read; restore that, or remove the link"
-ITSELF = r"a folder that the link itself lies in; remove the link"
+NOWHERE = r"which cannot be read; restore that, or remove the link"
+ITSELF = r"a folder that contains the link itself; remove the link"
 
 # What stands in a YOLO source -> what convert says of it in one line, "" where it does not matter.
 BAD: dict[str, tuple[Callable[[Path], object], str]] = {

@@ -1,4 +1,4 @@
-"""Boxes of the shapes that JSON formats know: each annotation one box, be it damaged."""
+"""Boxes around the shapes of JSON formats: one box per annotation, even a damaged one."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def box_of(label: Any, corners: Callable[[], Corners], identity: str, ignore: st
 
 def sides_of(value: Any, *keys: str) -> list[float]:
     """Return the numbers under these keys. Raises ValueError if a value is not a number."""
-    found = numbers([value.get(key) for key in keys]) if isinstance(value, Mapping) else None
-    if not found:
+    sides = numbers([value.get(key) for key in keys]) if isinstance(value, Mapping) else None
+    if not sides:
         raise ValueError(f"{show(value)} lacks one of the numbers {', '.join(keys)}")
-    return found
+    return sides
 
 
 def from_sides(value: Any, *keys: str) -> Corners:
@@ -39,17 +39,17 @@ def from_sides(value: Any, *keys: str) -> Corners:
 
 
 def corners(x: float, y: float, width: float, height: float) -> Corners:
-    """Return the corners of a box given by its upper left one and its sides. Raises ValueError for a negative side."""
+    """Return the corners of a box from its upper left corner and its sides. Raises ValueError for a negative side."""
     check_sides(width, height)
     return x, y, x + width, y + height
 
 
 def from_list(value: Any, what: str = "[x, y, width, height]") -> list[float]:
-    """Four numbers of a list. Raises ValueError where it is no such list."""
-    found = numbers(value) if isinstance(value, list) and len(value) == 4 else None
-    if not found:
+    """Return the four numbers of a list. Raises ValueError if `value` is not such a list."""
+    sides = numbers(value) if isinstance(value, list) and len(value) == 4 else None
+    if not sides:
         raise ValueError(f"bbox {show(value)} is not {what}")
-    return found
+    return sides
 
 
 def around_points(points: Any, fewest: int = 3) -> Corners:

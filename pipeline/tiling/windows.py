@@ -20,9 +20,9 @@ from pipeline import pixels
 from pipeline.errors import DataError
 from pipeline.pixels import Image
 
-# Compressions of TIFF 6.0 and its supplement that need no further package: none, and both numbers of Deflate.
+# Compressions of TIFF 6.0 and its supplement that need no further package: none, and both codes of Deflate.
 READABLE = (1, 8, 32946)
-BAND = 1024  # rows of an image that may be in memory
+BAND = 1024  # rows of an image that may be in memory at once
 
 
 class Windows:
@@ -42,7 +42,7 @@ class Windows:
 
 
 class TiffWindows(Windows):
-    """A TIFF on the disk. One band of rows is in memory at a time; windows are best read row by row."""
+    """A TIFF on disk. One band of rows is in memory at a time; windows are best read row by row."""
 
     def __init__(self, page: Any) -> None:
         self._page = page
@@ -56,7 +56,7 @@ class TiffWindows(Windows):
         return self._band[:, x : x + width].copy()
 
     def fitted(self, size: tuple[int, int]) -> Image:
-        """Blend the two rows around each new one, as OpenCV does, then resize these rows."""
+        """Interpolate each new row between the two closest ones, as OpenCV does, then resize the rows."""
         width, height = size
         at = np.clip((np.arange(height) + 0.5) * (self.height / height) - 0.5, 0, self.height - 1)
         first = at.astype(int)
@@ -84,7 +84,9 @@ class TiffWindows(Windows):
                 left, right = column * wide, min((column + 1) * wide, self.width)
                 segment = self._segment(row * across + column)
                 part = segment[low - row * depth : high - row * depth, : right - left]
-                band[low - top : high - top, left:right] = part[:, :, ::-1]  # a grey image has one channel for three
+                band[low - top : high - top, left:right] = part[
+                    :, :, ::-1
+                ]  # the one channel of a grey image fills all three
         return band
 
     def _segment(self, index: int) -> Image:
@@ -93,7 +95,7 @@ class TiffWindows(Windows):
         file.seek(self._page.dataoffsets[index])
         try:
             segment = self._page.decode(file.read(self._page.databytecounts[index]), index)[0]
-        except Exception as error:  # zlib.error, or what else tifffile's decoders raise
+        except Exception as error:  # zlib.error, or whatever tifffile's decoders raise
             raise DataError(f"{file.path}: damaged ({error}); replace it") from None
         if segment is None:
             return np.zeros((*self._page.chunks[:2], self._page.samplesperpixel), np.uint8)
@@ -113,13 +115,13 @@ def open_image(path: Path) -> Iterator[Windows]:
 
 
 def _tiff_in_parts(path: Path) -> Any:
-    """Return the open file if it can be decoded in parts, else None: OpenCV may read what tifffile cannot."""
+    """Return the open file if it can be decoded in parts, else None: OpenCV may read files that tifffile cannot."""
     file = None
     try:
         file = tifffile.TiffFile(path)
         if _in_parts(file.pages[0]):
             return file
-    except Exception as error:  # what a damaged directory raises is not documented
+    except Exception as error:  # the errors for a damaged directory are not documented
         warnings.warn(f"{path}: {error}; read as a whole", stacklevel=1)
     if file is not None:
         file.close()
