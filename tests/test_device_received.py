@@ -1,4 +1,4 @@
-"""What a device reads from a file as received: the pixels that training saw, or one line; never others."""
+"""What a device reads from a file as received: the pixels that training saw or a one-line error, never other pixels."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ REFUSED = {
     },
     "Pillow": {"w_16.png": "16 bits in colour, which Pillow cannot read"},
 }
-# OpenCV rounds these two to RGB in another way than Pillow, by which convert writes them; mean grey levels.
+# OpenCV converts these two to RGB with other rounding than Pillow, which convert uses; mean grey levels.
 ROUNDED = {"r_cmyk.jpg": 1.5, "ycc.tif": 1.0}
 
 
@@ -49,7 +49,7 @@ def trailing(picture: Image.Image, path: Path) -> None:
 
 
 def segments(*contents: bytes) -> Callable[[Image.Image, Path], object]:
-    """A JPEG with these segments APP1."""
+    """A JPEG with these APP1 segments."""
 
     def save(picture: Image.Image, path: Path) -> None:
         picture.save(path, "JPEG", quality=95)
@@ -61,7 +61,7 @@ def segments(*contents: bytes) -> Callable[[Image.Image, Path], object]:
 
 
 def exif(order: str, form: str, turn: int = 6) -> bytes:
-    """EXIF with only the orientation, as a number of this form: `H` as it should be, `I` as it should not."""
+    """EXIF with only the orientation, as a number of this form: `H` is correct, `I` is not."""
     kind = {"H": 3, "I": 4}[form]
     value = struct.pack(order + form, turn).ljust(4, b"\0")
     head = {"<": b"II", ">": b"MM"}[order] + struct.pack(f"{order}HI", 42, 8)
@@ -69,7 +69,7 @@ def exif(order: str, form: str, turn: int = 6) -> bytes:
 
 
 def xmp_png(picture: Image.Image, path: Path) -> None:
-    """As old tools write: the orientation in text, which Pillow alone obeys."""
+    """The orientation as text, as old tools write it; only Pillow obeys it."""
     info = PngImagePlugin.PngInfo()
     info.add_text("Raw profile type exif", "\nexif\n      32\n" + exif("<", "H").hex())
     info.add_itxt("XML:com.adobe.xmp", XMP.decode().partition("\0")[2])
@@ -108,10 +108,10 @@ RECEIVED: dict[str, Callable[[Image.Image, Path], object]] = {
 
 @pytest.fixture(scope="module")
 def copies(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[Path, Path], int]:
-    """The copy in the data set by file as received, and the bits of those that have 16."""
+    """The copy in the data set for each file as received, and the bit depth of the 16-bit ones."""
     source = tmp_path_factory.mktemp("received")
     for number, (name, save) in enumerate(RECEIVED.items()):
-        # In a folder of its own, so that stems may be equal.
+        # In its own folder, so that stems may be equal.
         path = source / str(number) / name
         path.parent.mkdir()
         save(drawing(number), path)
