@@ -1,4 +1,4 @@
-"""A bundle tests its device with what the set has: a crowd, an image of 16 bits, one that EXIF turns."""
+"""A bundle tests its device with the unusual images of the data set: a crowd, a 16-bit image, one rotated by EXIF."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from pipeline.run import Run
 
 DEFAULT = Validate().max_det
 CROWD = 360  # objects, in a grid of 20 by 18
-# Where the odd images stand among the plain ones: `export.images: 2` would take the first and the last.
+# Where the odd images lie among the plain ones: `export.images: 2` would take the first and the last.
 ORDERS = {"in the middle": "val_0001_{}", "last": "val_9_{}", "first": "a_{}"}
 
 
 def add(source: Path, name: str, write: Callable[[Path, np.ndarray[Any, Any]], Any], boxes: int) -> None:
     data = read_coco(source, "val")
     picture: Any = cv2.imread(str(next((source / "images").glob("val*"))))
-    # Another image, and no near-duplicate of it.
+    # A different image, not a near-duplicate.
     picture = cv2.flip(cv2.rotate(picture, cv2.ROTATE_180), len(data["images"]) % 3 - 1)
     write(source / "images" / name, picture)
     height, width = picture.shape[:2]
@@ -76,7 +76,7 @@ def odd(trained: Trained, source: Path, copy_of: Callable[[Run], Run], request: 
 
 
 @pytest.mark.parametrize("odd", ORDERS, indirect=True)
-def test_images_that_a_device_may_treat_otherwise_are_compared(odd: Run) -> None:
+def test_images_a_device_may_treat_differently_are_compared(odd: Run) -> None:
     dataset = YoloDataset.read(odd.dataset / "data.yaml")
     chosen = {path.stem.rpartition("_")[2] for path in choice.images(dataset, odd, 2)}
     assert {"crowd", "deep", "turned"} <= chosen and len(chosen) <= 5
@@ -84,8 +84,8 @@ def test_images_that_a_device_may_treat_otherwise_are_compared(odd: Run) -> None
 
 
 @pytest.mark.parametrize("odd", ["in the middle"], indirect=True)
-def test_a_bundle_holds_them_and_tests_its_device_with_them(odd: Run) -> None:
-    # 256 pixels have 1,344 places for a box; the 64 of this training have 84.
+def test_a_bundle_contains_them_and_tests_its_device_with_them(odd: Run) -> None:
+    # 256 pixels have 1,344 box positions; this training's 64 pixels have 84.
     settings = {"images": 2, "conf": 0.0005, "targets": [{"format": "onnx", "imgsz": 256}]}
     export.main(Export.model_validate(settings), odd, 0, "cpu")
     unpacked = bundle.unpack(next(odd.export.glob("*.zip")), odd.root / "device")
@@ -102,15 +102,15 @@ def test_a_bundle_holds_them_and_tests_its_device_with_them(odd: Run) -> None:
     command = [sys.executable, str(unpacked / "run.py"), "--selftest"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.stdout[:16], done.stderr, done.returncode) == ("selftest passed:", "", 0)
-    # A device that cuts crowds short is told so.
+    # A device that truncates crowds fails.
     spec = read_json(unpacked / "model.json")
     spec["output"]["max_det"] = DEFAULT
     with pytest.raises(RunnerError, match=r"selftest FAILED: golden/\d\.png: \d+ of \d+ objects not found"):
         selftest.compare(runner.Model(unpacked, spec, 1), unpacked)
 
 
-def test_the_selftest_pairs_crowds_as_a_plain_loop_would() -> None:
-    """Nearest free box of the class with an IoU of half."""
+def test_the_selftest_pairs_crowds_like_a_plain_loop() -> None:
+    """The nearest unpaired box of the class with an IoU of at least 0.5."""
     rng = np.random.default_rng(0)
     corners = rng.uniform(0, 60, (150, 2)).repeat(2, axis=0).reshape(150, 4) + np.array([0, 0, 9, 9])
     ours = Detections(corners, rng.uniform(0.1, 1, 150), rng.integers(0, 2, 150))
