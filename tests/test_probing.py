@@ -43,7 +43,7 @@ def test_background_is_where_no_object_is(source: Path, tmp_path: Path) -> None:
     assert all((one.corners == other.corners).all() for one, other in zip(scenes, again, strict=True))
 
 
-def test_every_class_is_in_some_image(source: Path, tmp_path: Path) -> None:
+def test_the_drawn_images_cover_every_class(source: Path, tmp_path: Path) -> None:
     data = dataset(tmp_path, source)
     all_of_them = {label for scene in sample.draw(data, 100, 0) for label in scene.labels}
     few = sample.draw(data, len(data.names), 0)

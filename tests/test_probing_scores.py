@@ -95,7 +95,7 @@ def test_a_class_of_one_box_has_unknown_accuracy() -> None:
 
 
 @pytest.mark.parametrize("features", [np.zeros((12, 3)), np.ones((12, 3))])
-def test_constant_features_score_nothing(features: Any) -> None:
+def test_constant_features_score_at_chance(features: Any) -> None:
     labels, images = np.arange(12) % 2, np.arange(12)
     assert np.isfinite(scores.log_me(features, labels))
     assert scores.h_score(features, labels) == 0

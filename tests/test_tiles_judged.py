@@ -1,4 +1,4 @@
-"""Real stages on tiles: whole images are validated, judged and packed as the device sees them."""
+"""Real stages on tiles: whole images are validated, judged and bundled as the device sees them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SIZE, SHARED = 160, 40
 
 @pytest.fixture
 def tiled(tiles: Path, start: Path, run: Run) -> tuple[Config, Run]:
-    """A model that was trained on tiles for an epoch."""
+    """A model trained on tiles for one epoch."""
     plan = {"size": SIZE, "overlap": SHARED / SIZE}
     config = Config.model_validate(settings(tiles, start, tiles=plan, augment={"copies": 0, "transforms": []}))
     convert.main(config.convert, run, config.seed)
@@ -33,7 +33,7 @@ def tiled(tiles: Path, start: Path, run: Run) -> tuple[Config, Run]:
 
 
 def seen_by_hand(model: Any, picture: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
-    """What the model finds in each tile, and then in the image, moved into it: rows of corners, score, class."""
+    """Detections in each tile, then in the whole image, in image coordinates: rows of corners, score, class."""
     side = picture.shape[0]
     starts = [*range(0, side - SIZE, SIZE - SHARED), side - SIZE]
     seen = []
@@ -44,7 +44,7 @@ def seen_by_hand(model: Any, picture: np.ndarray[Any, Any]) -> list[np.ndarray[A
     return seen
 
 
-def test_validate_and_export_speak_of_whole_images(tiled: tuple[Config, Run]) -> None:
+def test_validate_and_export_report_on_whole_images(tiled: tuple[Config, Run]) -> None:
     from ultralytics import YOLO
 
     config, run = tiled
@@ -60,7 +60,7 @@ def test_validate_and_export_speak_of_whole_images(tiled: tuple[Config, Run]) ->
     first = np.array([[*one["bbox"], one["score"], one["category_id"]] for one in found if one["image_id"] == 1])
     first[:, 2:4] += first[:, :2]
     apart = np.abs(first[:, None] - np.concatenate(seen)[None]).max(axis=2)
-    # Each is a box of a view, or joined from some that edges cut; and hardly a box of a tile is not in one of them.
+    # Each is a box of a view or joined from cut ones, and almost every box of a tile is in one of them.
     assert (apart.min(axis=1) < 0.01).mean() > 0.5
     rows = np.concatenate(seen[:-1])
     shared = np.minimum(rows[:, None, 2:4], first[None, :, 2:4]) - np.maximum(rows[:, None, :2], first[None, :, :2])
