@@ -62,10 +62,10 @@ def folder_of(place: Path, rng: random.Random, names: list[bytes]) -> tuple[Path
     folder.mkdir()
     held = {}
     for name in names:
-        picture, objects = draw(rng)
+        image, objects = draw(rng)
         path = os.fsencode(folder) + b"/" + name
         suffix = os.fsdecode(name[-4:]) if name[-4:] in (b".png", b".bmp", b".tif") else ".png"
-        Path(os.fsdecode(path)).write_bytes(cv2.imencode(suffix, picture)[1].tobytes())
+        Path(os.fsdecode(path)).write_bytes(cv2.imencode(suffix, image)[1].tobytes())
         held[path] = objects
     return folder, held
 
@@ -182,8 +182,8 @@ def a_damaged_video(device: Device, rng: random.Random) -> str:
     film, frames = folder / "0001film.avi", rng.randint(8, 40)
     writer = cv2.VideoWriter(str(film), cv2.VideoWriter.fourcc(*"MJPG"), 10, (SIZE, SIZE))
     contents = [draw(rng) for _ in range(frames)]
-    for picture, _ in contents:
-        writer.write(picture)
+    for image, _ in contents:
+        writer.write(image)
     writer.release()
     whole = film.read_bytes()
     way = rng.choice(["whole", "cut", "zeros in it", "noise at its head"])

@@ -136,5 +136,5 @@ def test_every_package_has_tests() -> None:
         "image_files": "duplicates",
         "orientation": "device_received",
     }
-    subpackages = {subpackage(path) for path in FILES} - {"files", "pixels", "params", "inputs"}
-    assert {covered_elsewhere.get(name, name) for name in subpackages} <= tests
+    found = {subpackage(path) for path in FILES} - {"files", "pixels", "params", "inputs"}
+    assert {covered_elsewhere.get(name, name) for name in found} <= tests

@@ -44,10 +44,10 @@ def painted(run: Run, images: int = 3, decoys: int = 0, at_the_edge: bool = Fals
             if at_the_edge:
                 x, y = int(rng.choice([2, width - 42])), int(rng.integers(2, height - 32))
             box = Box("patch", x, y, x + 40, y + 30)
-            picture = np.full((height, width, 3), 90, np.uint8)
-            picture[y : y + 30, x : x + 40] = 250
+            image = np.full((height, width, 3), 90, np.uint8)
+            image[y : y + 30, x : x + 40] = 250
             name = f"{split}{index}"
-            cv2.imwrite(str(run.dataset / "images" / split / f"{name}.png"), picture)
+            cv2.imwrite(str(run.dataset / "images" / split / f"{name}.png"), image)
             others = []
             for _ in range(decoys):
                 left, top = int(rng.integers(0, 150)), int(rng.integers(0, 120))
@@ -77,9 +77,9 @@ def iou(a: tuple[float, ...], b: tuple[float, ...]) -> float:
     return overlap / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - overlap)
 
 
-def bright_part(picture: Path) -> tuple[float, float, float, float] | None:
+def bright_part(image: Path) -> tuple[float, float, float, float] | None:
     """The bounding box of the painted object, found by its brightness; None if nothing of it is left."""
-    rows, columns = np.nonzero(cv2.imread(str(picture), cv2.IMREAD_GRAYSCALE) > 170)  # type: ignore[operator]
+    rows, columns = np.nonzero(cv2.imread(str(image), cv2.IMREAD_GRAYSCALE) > 170)  # type: ignore[operator]
     return (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) if len(rows) else None
 
 
@@ -182,9 +182,9 @@ def test_boxes_still_frame_their_objects(run: Run, name: str) -> None:
 
 def untransformed(run: Run, copy: Path) -> bytes:
     """The copy as it would be without any transform."""
-    picture = cv2.imread(str(run.dataset / "images" / "train" / f"{copy.stem.split('-copy')[0]}.png"))
-    assert picture is not None
-    return pixels.jpeg(picture, JPEG_QUALITY)
+    image = cv2.imread(str(run.dataset / "images" / "train" / f"{copy.stem.split('-copy')[0]}.png"))
+    assert image is not None
+    return pixels.jpeg(image, JPEG_QUALITY)
 
 
 @pytest.mark.parametrize("name", ["Affine", "Perspective", "Rotate", "ShiftScaleRotate"])
@@ -255,11 +255,11 @@ def test_an_object_warped_out_of_the_image_loses_its_box(name: str, arguments: d
 def test_refused_transforms_are_still_broken(name: str) -> None:
     """Fails when a release fixes one, which can then leave `check.REFUSED`."""
     transform = transforms.with_boxes([transforms.make(name, {"p": 1.0})], NAMES, 0.0)
-    picture = np.full((80, 100, 3), 90, np.uint8)
-    picture[30:50, 35:65] = 250
+    image = np.full((80, 100, 3), 90, np.uint8)
+    image[30:50, 35:65] = 250
     off = 0.0
     for seed in range(300):
-        done = transforms.apply(transform, picture, [Box("patch", 35, 30, 65, 50), Box("decoy", 5, 5, 90, 70)], seed)
+        done = transforms.apply(transform, image, [Box("patch", 35, 30, 65, 50), Box("decoy", 5, 5, 90, 70)], seed)
         rows, columns = np.nonzero(done.image[..., 0] > 170)
         seen = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
         off = max(off, *(np.abs(np.subtract(corners(box), seen)).max() for box in done.boxes if box.label == "patch"))
@@ -626,8 +626,8 @@ def many(dataset: Path) -> None:
     for kind in ("images", "labels"):
         (dataset / kind / "train").mkdir(parents=True)
     for index in range(PLENTY):
-        picture = rng.integers(0, 256, (48, 64, 3), np.uint8)
-        (dataset / "images" / "train" / f"{index:03}.png").write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+        image = rng.integers(0, 256, (48, 64, 3), np.uint8)
+        (dataset / "images" / "train" / f"{index:03}.png").write_bytes(cv2.imencode(".png", image)[1].tobytes())
         boxes = [Box("patch", 10, 10, 10 + index % 40, 30), Box("decoy", 40, 5, 64, 48)][index % 3 :]
         write_labels(dataset / "labels" / "train" / f"{index:03}.txt", boxes, NAMES, (64, 48))
     write_data_yaml(dataset / "data.yaml", {"train": "images/train"}, NAMES)

@@ -53,8 +53,8 @@ def colours(page: Any) -> int:
         if before == now:
             break
         before, now = now, grid(page).screenshot()
-    picture = Image.open(io.BytesIO(now)).convert("RGB")
-    return len(np.unique(np.asarray(picture).reshape(-1, 3), axis=0))
+    image = Image.open(io.BytesIO(now)).convert("RGB")
+    return len(np.unique(np.asarray(image).reshape(-1, 3), axis=0))
 
 
 def test_the_grid_shows_every_image_with_its_boxes(trained: Trained, page: Any) -> None:

@@ -370,29 +370,29 @@ def test_an_image_that_lost_all_its_boxes_is_not_background(form: str, source: P
 # --- C. Training sees what convert counted ----------------------------------------------------------------------
 
 
-def pictures() -> dict[str, tuple[Callable[[Image.Image, Path], object], float]]:
+def image_writers() -> dict[str, tuple[Callable[[Image.Image, Path], object], float]]:
     """File name -> how it is written, and its tolerance in grey levels, which lossy formats need."""
 
-    def deep(picture: Image.Image, path: Path) -> None:
-        pixels = np.asarray(picture, np.uint16) * 257
+    def deep(image: Image.Image, path: Path) -> None:
+        pixels = np.asarray(image, np.uint16) * 257
         assert cv2.imwrite(str(path), pixels[:, :, ::-1])
 
     def planar(bits: int, order: str, **options: Any) -> Callable[[Image.Image, Path], object]:
         import tifffile
 
-        def save(picture: Image.Image, path: Path) -> None:
-            pixels = np.asarray(picture).astype(np.uint16 if bits == 16 else np.uint8) * (257 if bits == 16 else 1)
+        def save(image: Image.Image, path: Path) -> None:
+            pixels = np.asarray(image).astype(np.uint16 if bits == 16 else np.uint8) * (257 if bits == 16 else 1)
             tifffile.imwrite(
                 path, pixels.transpose(2, 0, 1), planarconfig="separate", photometric="rgb", byteorder=order, **options
             )
 
         return save
 
-    def pages(picture: Image.Image, path: Path) -> None:
-        picture.save(path, save_all=True, append_images=[Image.new("RGB", picture.size)])
+    def pages(image: Image.Image, path: Path) -> None:
+        image.save(path, save_all=True, append_images=[Image.new("RGB", image.size)])
 
     def as_mode(mode: str, kind: str | None = None, **options: Any) -> Callable[[Image.Image, Path], object]:
-        return lambda picture, path: picture.convert(mode).save(path, kind, **options)
+        return lambda image, path: image.convert(mode).save(path, kind, **options)
 
     return {
         "a.jpg": (as_mode("RGB", quality=95), 6),
@@ -443,7 +443,7 @@ def test_ultralytics_loads_what_convert_counted(source: Path, run: Run) -> None:
 
     source.mkdir()
     shown = {}
-    for number, (name, (save, tolerance)) in enumerate(pictures().items()):
+    for number, (name, (save, tolerance)) in enumerate(image_writers().items()):
         save(drawing(number), source / name)
         shown[name] = (np.asarray(drawing(number), float), tolerance)
     records = [{"id": n, "file_name": name, "width": 160, "height": 120} for n, name in enumerate(shown)]
@@ -459,10 +459,10 @@ def test_ultralytics_loads_what_convert_counted(source: Path, run: Run) -> None:
         assert len(theirs) == receipt["splits"][split]["images"]
         for index, file in enumerate(theirs.im_files):
             name = receipt["sources"][f"{split}/{Path(file).name}"]
-            picture, tolerance = shown[name]
+            image, tolerance = shown[name]
             read, *_ = theirs.load_image(index)
-            assert read.shape == picture.shape and len(theirs.labels[index]["cls"]) == 1, name
-            assert np.abs(read[:, :, ::-1] - picture).mean() <= tolerance, name
+            assert read.shape == image.shape and len(theirs.labels[index]["cls"]) == 1, name
+            assert np.abs(read[:, :, ::-1] - image).mean() <= tolerance, name
             seen += 1
     assert seen == len(shown)
 

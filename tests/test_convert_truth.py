@@ -269,11 +269,11 @@ def test_all_16_bit_images_share_one_factor(source: Path, run: Run) -> None:
 def test_every_mode_looks_the_same_to_opencv_after_conversion(source: Path, run: Run, mode: str) -> None:
     """Training and the device read with OpenCV; Pillow is the oracle for what a viewer shows."""
     with Image.open(source / "images" / f"{FIRST}.jpg") as image:
-        picture = image.convert("RGB").resize((64, 48)).convert(mode)
+        converted = image.convert("RGB").resize((64, 48)).convert(mode)
     suffix = ".jpg" if mode == "CMYK" else ".png"
     (source / "images" / f"{FIRST}.jpg").unlink()
     path = source / "images" / f"{FIRST}{suffix}"
-    picture.save(path, quality=95)
+    converted.save(path, quality=95)
     with Image.open(path) as image:
         assert image.mode == mode
         shown = np.asarray(image.convert("RGB"), float)
@@ -327,9 +327,9 @@ def split_of(run: Run) -> dict[str, str]:
 RATIOS = {"train": 0.5, "val": 0.25, "test": 0.25}
 
 
-def plant(source: Path, split: str, name: str, picture: Image.Image, like: int) -> None:
+def plant(source: Path, split: str, name: str, image: Image.Image, like: int) -> None:
     """Add an image to a split with the boxes of one of its images."""
-    picture.save(source / "images" / name, quality=60)
+    image.save(source / "images" / name, quality=60)
     data = read_coco(source, split)
     new = 1 + max(record["id"] for record in data["images"])
     boxes = [a for a in data["annotations"] if a["image_id"] == data["images"][like]["id"]]

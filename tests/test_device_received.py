@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
-from test_convert_cases import drawing, pictures
+from test_convert_cases import drawing, image_writers
 from test_formats_tools import RATIOS
 
 from pipeline import convert, pixels
@@ -40,19 +40,19 @@ ROUNDED = {"r_cmyk.jpg": 1.5, "ycc.tif": 1.0}
 def turned(kind: str, turn: int, **options: Any) -> Callable[[Image.Image, Path], object]:
     own = Image.Exif()
     own[EXIF_ORIENTATION] = turn
-    return lambda picture, path: picture.save(path, kind, exif=own, **options)
+    return lambda image, path: image.save(path, kind, exif=own, **options)
 
 
-def trailing(picture: Image.Image, path: Path) -> None:
-    picture.save(path, quality=95)
+def trailing(image: Image.Image, path: Path) -> None:
+    image.save(path, quality=95)
     path.write_bytes(path.read_bytes() + b"SEFH trailer of a telephone")
 
 
 def segments(*contents: bytes) -> Callable[[Image.Image, Path], object]:
     """A JPEG with these APP1 segments."""
 
-    def save(picture: Image.Image, path: Path) -> None:
-        picture.save(path, "JPEG", quality=95)
+    def save(image: Image.Image, path: Path) -> None:
+        image.save(path, "JPEG", quality=95)
         data = path.read_bytes()
         app1 = b"".join(b"\xff\xe1" + struct.pack(">H", len(content) + 2) + content for content in contents)
         path.write_bytes(data[:2] + app1 + data[2:])
@@ -68,23 +68,23 @@ def exif(order: str, form: str, turn: int = 6) -> bytes:
     return b"Exif\0\0" + head + struct.pack(f"{order}HHHI", 1, EXIF_ORIENTATION, kind, 1) + value + b"\0" * 4
 
 
-def xmp_png(picture: Image.Image, path: Path) -> None:
+def xmp_png(image: Image.Image, path: Path) -> None:
     """The orientation as text, as old tools write it; only Pillow obeys it."""
     info = PngImagePlugin.PngInfo()
     info.add_text("Raw profile type exif", "\nexif\n      32\n" + exif("<", "H").hex())
     info.add_itxt("XML:com.adobe.xmp", XMP.decode().partition("\0")[2])
-    picture.save(path, pnginfo=info)
+    image.save(path, pnginfo=info)
 
 
 XMP = b'http://ns.adobe.com/xap/1.0/\0<rdf:Description tiff:Orientation="6"/>'
 
 
 def as_mode(mode: str, **options: Any) -> Callable[[Image.Image, Path], object]:
-    return lambda picture, path: picture.convert(mode).save(path, **options)
+    return lambda image, path: image.convert(mode).save(path, **options)
 
 
 RECEIVED: dict[str, Callable[[Image.Image, Path], object]] = {
-    **{name: save for name, (save, _) in pictures().items()},
+    **{name: save for name, (save, _) in image_writers().items()},
     **{f"turned{turn}.jpg": turned("JPEG", turn, quality=90) for turn in range(2, 9)},
     "turned.mpo": turned("MPO", 8, quality=90),
     "turned.png": turned("PNG", 5),

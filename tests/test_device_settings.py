@@ -61,8 +61,8 @@ def test_no_more_objects_than_validation_allows(tmp_path: Path, most: int) -> No
 def test_each_class_has_its_threshold_and_names_keep_their_order(tmp_path: Path) -> None:
     names = ("zebra", "antelope", "cow")
     model, _ = device(tmp_path, names=names, thresholds={"zebra": 0.4, "cow": 0.9})
-    picture = handmade.image(64, CELLS) // 2  # gives scores of 0.5
-    assert [model.spec["classes"][kind] for kind in model.detect(picture).classes] == ["zebra", "zebra"]
+    image = handmade.image(64, CELLS) // 2  # gives scores of 0.5
+    assert [model.spec["classes"][kind] for kind in model.detect(image).classes] == ["zebra", "zebra"]
 
 
 def png16(values: np.ndarray[Any, Any]) -> bytes:
@@ -115,11 +115,11 @@ def test_images_are_rotated_as_exif_says(
     kind: str, turn: int, reader: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pillow's own rotation is the oracle."""
-    picture = Image.fromarray(cv2.resize(handmade.image(64, CELLS), (60, 90), interpolation=cv2.INTER_NEAREST))
+    image = Image.fromarray(cv2.resize(handmade.image(64, CELLS), (60, 90), interpolation=cv2.INTER_NEAREST))
     exif = Image.Exif()
     exif[headers.EXIF_ORIENTATION] = turn
     encoded = io.BytesIO()
-    picture.save(encoded, kind, exif=exif, **({"lossless": True} if kind == "WEBP" else {"quality": 95}))
+    image.save(encoded, kind, exif=exif, **({"lossless": True} if kind == "WEBP" else {"quality": 95}))
     file = tmp_path / "turned"
     file.write_bytes(encoded.getvalue())
     with Image.open(file) as opened:
@@ -156,11 +156,11 @@ def test_damaged_exif_rotates_nothing(exif: bytes) -> None:
 
 def test_a_truncated_jpeg_is_detected_despite_its_whole_preview() -> None:
     """OpenCV 4.5 would fill the rest with grey."""
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (80, 80, 3), np.uint8))
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (80, 80, 3), np.uint8))
     preview, whole = io.BytesIO(), io.BytesIO()
-    picture.resize((20, 20)).save(preview, "JPEG")
+    image.resize((20, 20)).save(preview, "JPEG")
     exif = b"Exif\0\0" + preview.getvalue()
-    picture.save(whole, "JPEG", exif=exif)
+    image.save(whole, "JPEG", exif=exif)
     data = whole.getvalue()
     assert exif in data and not headers.is_cut_short(data) and not headers.is_cut_short(data + b"\0trailer")
     assert all(headers.is_cut_short(data[:end]) for end in range(3, len(data) - 1))
@@ -266,16 +266,16 @@ def test_classes_in_another_order_are_refused(trained: Trained, copy_of: Callabl
 def test_golden_images_are_as_received(tmp_path: Path) -> None:
     """A 12-bit image and one rotated by EXIF, without its location; reading them differently fails the selftest."""
     model, unpacked = device(tmp_path, input={"bits": 12})
-    picture = handmade.image(64, CELLS)
+    image = handmade.image(64, CELLS)
     copies = [tmp_path / f"{name}.png" for name in ("plain", "deep", "turned")]
     for copy in copies:
-        copy.write_bytes(png16(picture))
+        copy.write_bytes(png16(image))
     received = {copy: tmp_path / f"received_{copy.name}" for copy in copies[1:]}
-    received[copies[1]].write_bytes(png16(picture.astype(np.uint16) << 4))
+    received[copies[1]].write_bytes(png16(image.astype(np.uint16) << 4))
     exif = Image.Exif()
     exif[headers.EXIF_ORIENTATION] = 6
     exif.get_ifd(0x8825)[1] = "N"  # the location
-    Image.fromarray(np.rot90(picture)[:, :, ::-1]).save(received[copies[2]], exif=exif)
+    Image.fromarray(np.rot90(image)[:, :, ::-1]).save(received[copies[2]], exif=exif)
     shutil.rmtree(unpacked / "golden")
     bundle.golden(model, [*copies[:1] * 3, *copies[1:]], unpacked / "golden", 0.5, received)
     assert cv2.imread(str(unpacked / "golden" / "4.png"), cv2.IMREAD_UNCHANGED).dtype == np.uint16
@@ -296,9 +296,9 @@ def test_images_as_received_give_the_pixels_convert_made(source: Path, run: Run)
     """Half of the source in 12 of 16 bits, all rotated by EXIF: run.py sees what training saw."""
     factor = 16
     for number, path in enumerate(sorted((source / "images").iterdir())):
-        picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
         turn = number % 8 + 1
-        lying = cv2.rotate(picture, cv2.ROTATE_90_COUNTERCLOCKWISE) if turn >= 5 else picture
+        lying = cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE) if turn >= 5 else image
         data = bundle._png(lying.astype(np.uint16) * factor + 7 if number % 2 else lying, turn)
         path.write_bytes(data)
     convert.main(Config.model_validate(settings(source)).convert, run, 0)

@@ -21,8 +21,8 @@ from pipeline.extras.sample import dataset as sample
 from pipeline.image_files import duplicates
 from pipeline.image_files.duplicates import clusters, fingerprint, near_duplicates, same
 
-Picture = NDArray[np.uint8]
-Change = Callable[[Picture], Picture]
+GreyImage = NDArray[np.uint8]
+Change = Callable[[GreyImage], GreyImage]
 RAW = ROOT / "data" / "raw"
 
 # Pairs present in the two sets, each checked by eye: the same photograph whole, slightly cropped or with a
@@ -49,7 +49,7 @@ def stretched(width: int, height: int) -> Change:
 
 
 def jpeg(quality: int) -> Change:
-    def change(image: Picture) -> Picture:
+    def change(image: GreyImage) -> GreyImage:
         data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
         return cv2.imdecode(data, cv2.IMREAD_GRAYSCALE).astype(np.uint8)
 
@@ -66,7 +66,7 @@ def turned(quarters: int, mirror: bool) -> Change:
 
 
 def chain(*changes: Change) -> Change:
-    def change(image: Picture) -> Picture:
+    def change(image: GreyImage) -> GreyImage:
         for each in changes:
             image = each(image)
         return image
@@ -99,7 +99,7 @@ CHANGES: dict[str, Change] = {
 
 
 @cache
-def pictures(name: str) -> dict[str, Picture]:
+def grey_images(name: str) -> dict[str, GreyImage]:
     """A set's grey images by name; tiles are drawn, the real sets may be absent."""
     if name == "tiles":
         drawn = [sample.draw_tile(np.random.default_rng([5, index]))[0] for index in range(40)]
@@ -113,7 +113,7 @@ def pictures(name: str) -> dict[str, Picture]:
 
 @cache
 def fingerprints(name: str) -> list[bytes]:
-    return [fingerprint(picture) for picture in pictures(name).values()]
+    return [fingerprint(image) for image in grey_images(name).values()]
 
 
 def all_pairs(prints: list[bytes]) -> set[tuple[int, int]]:
@@ -126,7 +126,7 @@ def all_pairs(prints: list[bytes]) -> set[tuple[int, int]]:
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("name", ["tiles", "bccd", "facemask"])
 def test_changed_copies_are_found(name: str, change: str) -> None:
-    originals, prints = list(pictures(name).values()), fingerprints(name)
+    originals, prints = list(grey_images(name).values()), fingerprints(name)
     chosen = range(0, len(originals), 1 if name == "tiles" else 9)  # enough of the large sets
     pairs = all_pairs(prints + [fingerprint(CHANGES[change](originals[index])) for index in chosen])
     missed = [index for place, index in enumerate(chosen) if (index, len(originals) + place) not in pairs]
@@ -137,19 +137,19 @@ def test_changed_copies_are_found(name: str, change: str) -> None:
 def test_decoding_at_reduced_scale_gives_the_same_pairs(name: str, tmp_path: Path) -> None:
     whole = fingerprints(name)[:40]
     reduced = []
-    for picture in list(pictures(name).values())[:40]:
+    for array in list(grey_images(name).values())[:40]:
         path = tmp_path / "picture.jpg"
-        Image.fromarray(picture).save(path, quality=95)
+        Image.fromarray(array).save(path, quality=95)
         with Image.open(path) as image:
             image.draft("L", (64, 64))
-            assert image.size < picture.shape[::-1] and min(image.size) >= 64
+            assert image.size < array.shape[::-1] and min(image.size) >= 64
             reduced.append(fingerprint(np.asarray(image)))
     assert {(index, 40 + index) for index in range(40)} <= all_pairs(whole + reduced)
 
 
 def test_copies_are_found_among_many_images() -> None:
     """8,000 pieces of drawn tiles, 40 tiles, and the hardest copy of each."""
-    tiles, random = list(pictures("tiles").values()), np.random.default_rng(0)
+    tiles, random = list(grey_images("tiles").values()), np.random.default_rng(0)
     pieces = []
     for _ in range(8_000):
         side = int(random.integers(100, 220))
@@ -167,7 +167,7 @@ def test_copies_are_found_among_many_images() -> None:
 @pytest.mark.parametrize("name", ["bccd", "facemask"])
 def test_merely_similar_images_are_not_pairs(name: str) -> None:
     """Blood smears on one background and selfies of a few people: no pair that is not the same image."""
-    names = list(pictures(name))
+    names = list(grey_images(name))
     found = {tuple(sorted((names[i], names[j]))) for i, j in near_duplicates(fingerprints(name))}
     assert found == SAME_PICTURE[name]
 
@@ -176,7 +176,7 @@ def test_tiles_of_one_design_are_not_pairs() -> None:
     assert near_duplicates(fingerprints("tiles")) == []
 
 
-def blank_sheets() -> dict[str, Picture]:
+def blank_sheets() -> dict[str, GreyImage]:
     y, x = np.mgrid[:480, :640].astype(np.float32)
     random = np.random.default_rng(0)
     shading = 200 / (1 + ((x - 320) ** 2 + (y - 240) ** 2) / 400**2) ** 2  # a lens's cos^4 falloff
@@ -207,9 +207,9 @@ def test_sheets_with_a_mark_in_the_same_place_are_a_pair() -> None:
     sheet = blank_sheets()["shaded"]
     prints = []
     for corner in ((100, 100), (300, 250), (300, 250)):
-        picture = sheet.copy()
-        cv2.rectangle(picture, corner, (corner[0] + 60, corner[1] + 40), 20, -1)
-        prints.append(fingerprint(picture))
+        image = sheet.copy()
+        cv2.rectangle(image, corner, (corner[0] + 60, corner[1] + 40), 20, -1)
+        prints.append(fingerprint(image))
     assert near_duplicates(prints) == [(1, 2)]
 
 
@@ -218,10 +218,10 @@ def test_sheets_with_a_mark_in_the_same_place_are_a_pair() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 500), (7, 3), (31, 33), (480, 640), (2000, 64)])
 def test_every_image_has_a_512_byte_fingerprint(shape: tuple[int, int]) -> None:
-    picture = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    print_ = fingerprint(picture)
+    image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    print_ = fingerprint(image)
     assert isinstance(print_, bytes) and len(print_) == 512
-    assert pickle.loads(pickle.dumps(print_)) == print_ == fingerprint(np.asfortranarray(picture))
+    assert pickle.loads(pickle.dumps(print_)) == print_ == fingerprint(np.asfortranarray(image))
 
 
 def test_two_equal_images_are_a_pair_and_fewer_are_none() -> None:
@@ -231,7 +231,7 @@ def test_two_equal_images_are_a_pair_and_fewer_are_none() -> None:
 
 
 def test_a_symmetric_image_is_not_paired_with_itself() -> None:
-    tile = next(iter(pictures("tiles").values()))
+    tile = next(iter(grey_images("tiles").values()))
     symmetric = np.hstack([tile, tile[:, ::-1]])
     assert near_duplicates([fingerprint(symmetric), fingerprint(tile)]) == []
     assert near_duplicates([fingerprint(symmetric), fingerprint(tile), fingerprint(symmetric[::-1])]) == [(0, 2)]
@@ -239,7 +239,7 @@ def test_a_symmetric_image_is_not_paired_with_itself() -> None:
 
 def test_the_search_among_few_images_misses_nothing() -> None:
     """The oracle compares every pair, rotating pixels. The tolerance of 0.001 covers float16 and summation order."""
-    originals = [*list(pictures("tiles").values())[:20]]
+    originals = [*list(grey_images("tiles").values())[:20]]
     random = np.random.default_rng(0)
     for index in range(40):  # copies near the limit, on both sides of it
         noise = cv2.resize(random.normal(0, 1, (20, 20)), (320, 320)) * (3 + index / 2)
@@ -247,19 +247,19 @@ def test_the_search_among_few_images_misses_nothing() -> None:
             turned(index % 4, index % 3 == 0)(np.clip(originals[index % 20] + noise, 0, 255).astype(np.uint8))
         )
 
-    def vector(picture: Picture) -> NDArray[Any]:
-        return np.frombuffer(fingerprint(picture), np.float16).astype(float)
+    def vector(image: GreyImage) -> NDArray[Any]:
+        return np.frombuffer(fingerprint(image), np.float16).astype(float)
 
-    plain = np.stack([vector(picture) for picture in originals])
+    plain = np.stack([vector(image) for image in originals])
     best = np.max(
         [
-            plain @ np.stack([vector(turned(quarters, mirror)(picture)) for picture in originals]).T
+            plain @ np.stack([vector(turned(quarters, mirror)(image)) for image in originals]).T
             for quarters in range(4)
             for mirror in (False, True)
         ],
         axis=0,
     )
-    found = all_pairs([fingerprint(picture) for picture in originals])
+    found = all_pairs([fingerprint(image) for image in originals])
     expected = {
         (i, j) for i in range(len(plain)) for j in range(i + 1, len(plain)) if best[i, j] > duplicates.SAME + 0.001
     }

@@ -110,10 +110,10 @@ def oblong(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     dataset = YoloDataset.read(run.dataset / "data.yaml")
     for path in dataset.files("val"):
         with Image.open(path) as image:
-            picture = np.asarray(image.convert("RGB")).copy()[: image.height * 5 // 8]
-        picture[:, :, 0] //= 2
+            cropped = np.asarray(image.convert("RGB")).copy()[: image.height * 5 // 8]
+        cropped[:, :, 0] //= 2
         path.unlink()
-        Image.fromarray(picture).save(path)
+        Image.fromarray(cropped).save(path)
         dataset.label_file(path).write_text("0 0.5 0.5 0.2 0.3\n")
     return run, Gate(run.model, dataset, dataset.files("val"), CONF)
 
@@ -249,9 +249,9 @@ def several_at_once_are_each_as_if_alone(run: Run, entry: dict[str, Any]) -> Non
     images = [str(path) for path in YoloDataset.read(run.dataset / "data.yaml").files("train")]
     workers = runner.Workers(run.export, spec, images, 2)
     assert workers.size == 2
-    for path, (name, _, picture, found) in zip(images, workers.each(), strict=True):
+    for path, (name, _, image, found) in zip(images, workers.each(), strict=True):
         expected = alone.detect(runner.read_image(Path(path)))
-        assert name == path and picture.shape == runner.read_image(Path(path)).shape
+        assert name == path and image.shape == runner.read_image(Path(path)).shape
         np.testing.assert_array_equal(found.classes, expected.classes)
         # One thread each, so the same sums; a runtime may choose another kernel with several streams. Observed 0.
         np.testing.assert_allclose(found.corners, expected.corners, atol=1e-3)
@@ -411,10 +411,10 @@ def test_images_and_boxes_are_scaled_as_in_ultralytics(shape: tuple[int, int]) -
     from ultralytics.utils.ops import scale_boxes
 
     rng = np.random.default_rng(0)
-    picture = rng.integers(0, 255, (*shape, 3), dtype=np.uint8)
+    image = rng.integers(0, 255, (*shape, 3), dtype=np.uint8)
     spec = {"size": 320, "fit": "letterbox", "pad": 114, "colour": "RGB", "scale": 1 / 255}
-    given = (runner.prepare(picture, spec)[0].transpose(1, 2, 0) * 255).round().astype(np.uint8)
-    assert (given[:, :, ::-1] == LetterBox((320, 320), auto=False)(image=picture)).all()
+    given = (runner.prepare(image, spec)[0].transpose(1, 2, 0) * 255).round().astype(np.uint8)
+    assert (given[:, :, ::-1] == LetterBox((320, 320), auto=False)(image=image)).all()
     corners = np.sort(rng.uniform(-10, 330, (50, 2, 2)), axis=1).reshape(-1, 4)
     expected = scale_boxes((320, 320), torch.from_numpy(corners.copy()), shape)
     assert to_original(corners, shape, 320, "letterbox") == pytest.approx(expected.numpy(), abs=1e-9)
@@ -436,9 +436,9 @@ def test_a_bundle_needs_only_numpy_an_image_reader_and_the_runtime(device: Path,
     x, y, width, height = told["objects"][0]["bbox"]
     assert np.abs(np.array([x, y, x + width, y + height]) - expected["corners"][0]).max() < 1
     [drawn] = (tmp_path / "drawn").iterdir()
-    with Image.open(drawn) as picture, Image.open(golden) as original:
-        assert picture.size == original.size
-        assert (np.asarray(picture.convert("RGB")) != np.asarray(original.convert("RGB"))).any()
+    with Image.open(drawn) as image, Image.open(golden) as original:
+        assert image.size == original.size
+        assert (np.asarray(image.convert("RGB")) != np.asarray(original.convert("RGB"))).any()
 
 
 @pytest.mark.parametrize(

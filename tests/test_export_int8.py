@@ -124,10 +124,10 @@ def test_onnx_int8_keeps_the_head_in_float(trained: Trained, copy_of: Callable[[
 
 def test_the_careful_recipe_keeps_the_first_layers_in_float(trained: Trained, tmp_path: Path) -> None:
     source = trained.run.export / "tiny.onnx"
-    pictures = [np.random.default_rng(seed).random((1, 3, 64, 64), np.float32) for seed in range(4)]
+    images = [np.random.default_rng(seed).random((1, 3, 64, 64), np.float32) for seed in range(4)]
     in_float: dict[str, set[int]] = {}
     for recipe in (int8.PLAIN, int8.CAREFUL):
-        int8.quantise_onnx(source, tmp_path / "int8.onnx", pictures, recipe)
+        int8.quantise_onnx(source, tmp_path / "int8.onnx", images, recipe)
         graph = onnx.load(str(tmp_path / "int8.onnx")).graph
         stored = {tensor.name for tensor in graph.initializer}
         convs = [node for node in graph.node if node.op_type == "Conv"]

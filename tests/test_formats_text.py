@@ -661,14 +661,14 @@ def test_cvat_shapes_are_framed_or_ignored_with_the_reason(tmp_path: Path) -> No
 
 
 def test_cvat_subsets_and_folders_give_the_splits(tmp_path: Path) -> None:
-    pictures = [
+    named = [
         ("a.jpg", "Train"),
         ("val/b.jpg", "default"),
         ("c.jpg", "Validation"),
         ("d.jpg", "spare"),
         ("e.jpg", "test"),
     ]
-    xml = "".join(f'<image name="{name}" subset="{subset}" width="64" height="48"/>' for name, subset in pictures)
+    xml = "".join(f'<image name="{name}" subset="{subset}" width="64" height="48"/>' for name, subset in named)
     images = (
         "images/Train/a.jpg images/val/b.jpg images/Validation/c.jpg images/spare/d.jpg images/Train/d.jpg images/e.jpg"
     )

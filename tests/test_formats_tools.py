@@ -42,8 +42,8 @@ def image(stem: str, suffix: str = "jpg") -> bytes:
     rng = np.random.default_rng(zlib.crc32(stem.encode()))
     pixels = rng.integers(0, 255, (6, 8, 3)).astype(np.uint8)
     data = io.BytesIO()
-    picture = Image.fromarray(pixels).resize((WIDTH, HEIGHT))
-    picture.save(data, {"jpg": "JPEG", "png": "PNG"}[suffix.lower()])
+    resized = Image.fromarray(pixels).resize((WIDTH, HEIGHT))
+    resized.save(data, {"jpg": "JPEG", "png": "PNG"}[suffix.lower()])
     return data.getvalue()
 
 

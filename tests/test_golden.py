@@ -34,11 +34,11 @@ ORDERS = {"in the middle": "val_0001_{}", "last": "val_9_{}", "first": "a_{}"}
 
 def add(source: Path, name: str, write: Callable[[Path, np.ndarray[Any, Any]], Any], boxes: int) -> None:
     data = read_coco(source, "val")
-    picture: Any = cv2.imread(str(next((source / "images").glob("val*"))))
+    array: Any = cv2.imread(str(next((source / "images").glob("val*"))))
     # A different image, not a near-duplicate.
-    picture = cv2.flip(cv2.rotate(picture, cv2.ROTATE_180), len(data["images"]) % 3 - 1)
-    write(source / "images" / name, picture)
-    height, width = picture.shape[:2]
+    array = cv2.flip(cv2.rotate(array, cv2.ROTATE_180), len(data["images"]) % 3 - 1)
+    write(source / "images" / name, array)
+    height, width = array.shape[:2]
     number = max(image["id"] for image in data["images"]) + 1
     data["images"].append({"id": number, "file_name": name, "width": width, "height": height})
     for index in range(boxes):
@@ -48,18 +48,18 @@ def add(source: Path, name: str, write: Callable[[Path, np.ndarray[Any, Any]], A
     write_coco(source, "val", data)
 
 
-def deep(path: Path, picture: np.ndarray[Any, Any]) -> None:
-    cv2.imwrite(str(path), picture.astype(np.uint16) * 16 + 7)
+def deep(path: Path, image: np.ndarray[Any, Any]) -> None:
+    cv2.imwrite(str(path), image.astype(np.uint16) * 16 + 7)
 
 
-def turned(path: Path, picture: np.ndarray[Any, Any]) -> None:
+def turned(path: Path, image: np.ndarray[Any, Any]) -> None:
     exif = Image.Exif()
     exif[headers.EXIF_ORIENTATION] = 6
-    Image.fromarray(np.ascontiguousarray(np.rot90(picture)[:, :, ::-1])).save(path, exif=exif, quality=95)
+    Image.fromarray(np.ascontiguousarray(np.rot90(image)[:, :, ::-1])).save(path, exif=exif, quality=95)
 
 
-def plain(path: Path, picture: np.ndarray[Any, Any]) -> None:
-    cv2.imwrite(str(path), picture)
+def plain(path: Path, image: np.ndarray[Any, Any]) -> None:
+    cv2.imwrite(str(path), image)
 
 
 @pytest.fixture
@@ -94,8 +94,8 @@ def test_a_bundle_contains_them_and_tests_its_device_with_them(odd: Run) -> None
     depths, turns = set(), set()
     for one in expected:
         path = unpacked / "golden" / one["file"]
-        picture: Any = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-        depths.add(picture.dtype.name)
+        array: Any = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        depths.add(array.dtype.name)
         with Image.open(path) as image:
             turns.add(image.getexif().get(headers.EXIF_ORIENTATION, 1))
     assert (depths, turns) == ({"uint8", "uint16"}, {1, 6})

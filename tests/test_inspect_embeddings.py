@@ -45,8 +45,8 @@ def test_an_oblong_image_is_padded_not_stretched(start: Path, tmp_path: Path) ->
     oblong = rng.integers(0, 255, (40, 160, 3), dtype=np.uint8)
     square = np.full((160, 160, 3), embeddings.GREY, np.uint8)
     square[60:100] = oblong
-    for name, picture in (("oblong", oblong), ("square", square), ("thin", oblong[:1, :])):
-        cv2.imwrite(str(tmp_path / f"{name}.png"), picture)
+    for name, image in (("oblong", oblong), ("square", square), ("thin", oblong[:1, :])):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), image)
     paths = [tmp_path / "oblong.png", tmp_path / "square.png", tmp_path / "thin.png"]
     found = embeddings.of(paths, start, "cpu", tmp_path / "cache.npz")
     assert found[0] == pytest.approx(found[1], abs=1e-5)
@@ -147,11 +147,11 @@ def test_only_copies_of_real_photographs_are_found(tmp_path: Path) -> None:
     originals = sorted(BCCD.glob("*.jpg"))[:60]
     copies = []
     for number, path in enumerate(originals[:10]):
-        picture = pixels.read(path)
+        image = pixels.read(path)
         if number % 2:
-            picture = cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+            image = cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
         copies.append(tmp_path / path.name)
-        copies[-1].write_bytes(pixels.jpeg(picture, 95 if number % 2 else 70))
+        copies[-1].write_bytes(pixels.jpeg(image, 95 if number % 2 else 70))
     vectors = embeddings.of([*originals, *copies], COCO_WEIGHTS, "cpu", tmp_path / "cache.npz")
     groups = embeddings.similar_groups(*embeddings.neighbours(embeddings.standardised(vectors)), 0.95)
     assert None not in groups[:10] and groups[60:] == groups[:10] and len(set(groups[:10])) == 10

@@ -86,7 +86,7 @@ def test_a_batch_has_boxes_reasons_and_a_contact_sheet(converted: Run) -> None:
 
 
 def test_boxes_equal_the_models_predictions(converted: Run) -> None:
-    """Against Ultralytics' own prediction on the file, with scores taken at face value."""
+    """Against Ultralytics' own prediction, with val labels set to what the model predicts."""
     from ultralytics import YOLO
 
     yolo, compared = YOLO(str(converted.model), task="detect"), 0

@@ -28,7 +28,7 @@ SHARES = {"train": 0.5, "val": 0.25, "test": 0.25}
 POOL = "data/raw/more"
 
 
-def picture(path: Path, seed: int, side: int = 64) -> str:
+def noise_image(path: Path, seed: int, side: int = 64) -> str:
     """Draw a unique noise image; return its SHA-256."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
@@ -38,7 +38,7 @@ def picture(path: Path, seed: int, side: int = 64) -> str:
 
 def labelled(run: Run, name: str = "a.png", seed: int = 1, **changes: Any) -> Image:
     """A pool image with one box of every origin and one deleted box."""
-    sha256 = picture(run.root.parent.parent / POOL / name, seed)
+    sha256 = noise_image(run.root.parent.parent / POOL / name, seed)
     boxes = (
         Label((1, 2, 10, 12), "open", "kept", 0.91, "cafe00"),
         Label((20.126, 2, 10, 12), "short", "moved", 0.5, "cafe00"),
@@ -155,7 +155,7 @@ def test_missing_or_changed_images_are_reported_and_their_labels_kept(source: Pa
     path = save(run, *images)
     text = path.read_text()
     (run.root.parent.parent / POOL / "a.png").unlink()
-    picture(run.root.parent.parent / POOL / "b.png", seed=99)
+    noise_image(run.root.parent.parent / POOL / "b.png", seed=99)
     said = convert_main(source, run)
     reasons = {line["image"][-5:]: (line["used"], line["reason"]) for line in read_json(run.receipt)["labels"]}
     assert not reasons["a.png"][0] and "not there any more" in reasons["a.png"][1]
@@ -166,7 +166,7 @@ def test_missing_or_changed_images_are_reported_and_their_labels_kept(source: Pa
     config = Config.model_validate(settings(source)).convert
     used = read_json(run.receipt)["inputs"]
     assert inputs.digests(config, run) == used
-    picture(run.root.parent.parent / POOL / "a.png", seed=1)
+    noise_image(run.root.parent.parent / POOL / "a.png", seed=1)
     assert inputs.digests(config, run) != used
     do(source, run)
     assert sum(line["used"] for line in read_json(run.receipt)["labels"]) == 2
@@ -195,7 +195,7 @@ def test_labels_already_in_the_source_are_not_used_twice(source: Path, run: Run)
 
 def test_a_pool_inside_the_source_can_be_labelled_step_by_step(source: Path, run: Run) -> None:
     folder = "source/images/more"
-    sha256 = picture(run.root.parent.parent / folder / "a.png", 1)
+    sha256 = noise_image(run.root.parent.parent / folder / "a.png", 1)
     is_refused(source, run, "a.png", split=SHARES)  # an image without labels
     save(run, Image(f"{folder}/a.png", (64, 64), sha256, (Label((1, 1, 50, 50), "open"),)))
     do(source, run, split=SHARES)

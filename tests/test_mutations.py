@@ -34,14 +34,14 @@ RATIOS = {"train": 0.5, "val": 0.25, "test": 0.25}
 
 
 @dataclass(frozen=True)
-class Picture:
+class LabelledImage:
     name: str
     width: int
     height: int
     boxes: list[tuple[str, float, float, float, float]]  # class, xmin, ymin, xmax, ymax
 
 
-def pictures(tiles: Path) -> list[Picture]:
+def images_in(tiles: Path) -> list[LabelledImage]:
     found = []
     for split in ("train", "val", "test"):
         data = read_coco(tiles, split)
@@ -58,7 +58,7 @@ def pictures(tiles: Path) -> list[Picture]:
                 for a in data["annotations"]
                 if a["image_id"] == image["id"]
             ]
-            found.append(Picture(image["file_name"], image["width"], image["height"], boxes))
+            found.append(LabelledImage(image["file_name"], image["width"], image["height"], boxes))
     return found
 
 
@@ -86,21 +86,21 @@ def write_yolo(tiles: Path, target: Path) -> Path:
 
 def write_labelme(tiles: Path, target: Path) -> Path:
     images_to(tiles, target)
-    for picture in pictures(tiles):
+    for image in images_in(tiles):
         shapes = [
             {"label": label, "points": [[x1, y1], [x2, y2]], "shape_type": "rectangle", "group_id": None, "flags": {}}
-            for label, x1, y1, x2, y2 in picture.boxes
+            for label, x1, y1, x2, y2 in image.boxes
         ]
         data = {
             "version": "5.4.1",
             "flags": {},
             "shapes": shapes,
-            "imagePath": picture.name,
+            "imagePath": image.name,
             "imageData": None,
-            "imageHeight": picture.height,
-            "imageWidth": picture.width,
+            "imageHeight": image.height,
+            "imageWidth": image.width,
         }
-        (target / picture.name).with_suffix(".json").write_text(json.dumps(data))
+        (target / image.name).with_suffix(".json").write_text(json.dumps(data))
     return target / "train_0001.json"
 
 
@@ -108,16 +108,16 @@ def write_createml(tiles: Path, target: Path) -> Path:
     images_to(tiles, target)
     data = [
         {
-            "image": picture.name,
+            "image": image.name,
             "annotations": [
                 {
                     "label": label,
                     "coordinates": {"x": (x1 + x2) / 2, "y": (y1 + y2) / 2, "width": x2 - x1, "height": y2 - y1},
                 }
-                for label, x1, y1, x2, y2 in picture.boxes
+                for label, x1, y1, x2, y2 in image.boxes
             ],
         }
-        for picture in pictures(tiles)
+        for image in images_in(tiles)
     ]
     (target / "annotations.json").write_text(json.dumps(data))
     return target / "annotations.json"
@@ -127,11 +127,11 @@ def write_cvat(tiles: Path, target: Path) -> Path:
     images_to(tiles, target / "images")
     root = ElementTree.Element("annotations")
     ElementTree.SubElement(root, "version").text = "1.1"
-    for number, picture in enumerate(pictures(tiles)):
+    for number, labelled in enumerate(images_in(tiles)):
         image = ElementTree.SubElement(
-            root, "image", id=str(number), name=picture.name, width=str(picture.width), height=str(picture.height)
+            root, "image", id=str(number), name=labelled.name, width=str(labelled.width), height=str(labelled.height)
         )
-        for label, x1, y1, x2, y2 in picture.boxes:
+        for label, x1, y1, x2, y2 in labelled.boxes:
             ElementTree.SubElement(
                 image, "box", label=label, xtl=str(x1), ytl=str(y1), xbr=str(x2), ybr=str(y2), occluded="0", z_order="0"
             )
@@ -142,12 +142,12 @@ def write_cvat(tiles: Path, target: Path) -> Path:
 def write_kitti(tiles: Path, target: Path) -> Path:
     images_to(tiles, target / "image_2")
     (target / "label_2").mkdir()
-    for picture in pictures(tiles):
+    for image in images_in(tiles):
         lines = [
             f"{label.replace(' ', '_')} 0.00 0 0.00 {x1} {y1} {x2} {y2} 0.00 0.00 0.00 0.00 0.00 0.00 0.00"
-            for label, x1, y1, x2, y2 in picture.boxes
+            for label, x1, y1, x2, y2 in image.boxes
         ]
-        (target / "label_2" / picture.name).with_suffix(".txt").write_text("\n".join(lines) + "\n")
+        (target / "label_2" / image.name).with_suffix(".txt").write_text("\n".join(lines) + "\n")
     return target / "label_2" / "train_0001.txt"
 
 
@@ -172,11 +172,11 @@ def write_openimages(tiles: Path, target: Path) -> Path:
                 "IsInside",
             ]
         )
-        for picture in pictures(tiles):
-            w, h = picture.width, picture.height
-            for label, x1, y1, x2, y2 in picture.boxes:
+        for image in images_in(tiles):
+            w, h = image.width, image.height
+            for label, x1, y1, x2, y2 in image.boxes:
                 table.writerow(
-                    [Path(picture.name).stem, "xclick", label, 1, x1 / w, x2 / w, y1 / h, y2 / h, 0, 0, 0, 0, 0]
+                    [Path(image.name).stem, "xclick", label, 1, x1 / w, x2 / w, y1 / h, y2 / h, 0, 0, 0, 0, 0]
                 )
     return target / "annotations-bbox.csv"
 
@@ -186,9 +186,9 @@ def write_csv(tiles: Path, target: Path) -> Path:
     with (target / "labels.csv").open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["filename", "width", "height", "class", "xmin", "ymin", "xmax", "ymax"])
-        for picture in pictures(tiles):
-            for label, *corners in picture.boxes:
-                table.writerow([picture.name, picture.width, picture.height, label, *corners])
+        for image in images_in(tiles):
+            for label, *corners in image.boxes:
+                table.writerow([image.name, image.width, image.height, label, *corners])
     return target / "labels.csv"
 
 
@@ -396,7 +396,7 @@ def test_the_valid_source_converts(sound: dict[str, tuple[Path, Path]], tiles: P
     convert.main(Convert.model_validate({"source": folder, "split": RATIOS}), run, 0)
     receipt = read_json(run.receipt)
     assert receipt["format"] == name
-    assert receipt["boxes"]["kept"] == sum(len(picture.boxes) for picture in pictures(tiles))
+    assert receipt["boxes"]["kept"] == sum(len(image.boxes) for image in images_in(tiles))
     assert receipt["files"][str(spoilt.relative_to(folder))]["read"] == WRITERS[name][1](spoilt)
 
 

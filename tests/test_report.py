@@ -170,10 +170,10 @@ def test_boxes_are_drawn_where_the_objects_are(trained: Trained, copy_of: Copy) 
     image = read_json(run.ground_truth("test"))["images"][0]
     judged(run, "test", [{"id": 1, "image_id": 1, "type": "missed", "bbox": [50, 30, 40, 20]}], [])
     report.main(Report(), run)
-    [picture] = [float(attributes["width"] or 0) for attributes in Page(run).of("img")]
+    [width] = [float(attributes["width"] or 0) for attributes in Page(run).of("img")]
     [shown] = [attributes for attributes in Page(run).of("rect") if attributes.get("class") == "box missed"]
     for name, pixels in (("x", 50), ("y", 30), ("width", 40), ("height", 20)):
-        assert float(shown[name] or 0) / picture == pytest.approx(pixels / image["width"], abs=1e-3)
+        assert float(shown[name] or 0) / width == pytest.approx(pixels / image["width"], abs=1e-3)
 
 
 def test_names_are_text_not_html(trained: Trained, copy_of: Copy) -> None:
@@ -224,8 +224,8 @@ def test_twenty_four_large_images_stay_below_10_mb(trained: Trained, copy_of: Co
     """Noise, which JPEG compresses worst."""
     run = copy_of(trained.run)
     truth = read_json(run.ground_truth("test"))
-    picture = np.random.default_rng(0).integers(0, 256, (1500, 2000, 3), np.uint8)
-    data = cv2.imencode(".jpg", picture)[1].tobytes()
+    noise = np.random.default_rng(0).integers(0, 256, (1500, 2000, 3), np.uint8)
+    data = cv2.imencode(".jpg", noise)[1].tobytes()
     truth["images"] = [{"id": i, "file_name": f"{i}.jpg", "width": 2000, "height": 1500} for i in range(1, 31)]
     for image in truth["images"]:
         (run.dataset / "images" / "test" / image["file_name"]).write_bytes(data)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.model_selection import StratifiedGroupKFold
-from test_duplicates import CHANGES, fingerprints, pictures
+from test_duplicates import CHANGES, fingerprints, grey_images
 
 from pipeline.convert.splits import Item, assign, groups, leaks, move
 from pipeline.errors import DataError
@@ -155,12 +155,12 @@ def test_the_work_grows_linearly_with_the_images() -> None:
 @cache
 def planted(name: str) -> tuple[list[Item], list[tuple[str, str]]]:
     """Images and an altered copy of each as items, and the pairs of names that must stay together."""
-    chosen = list(pictures(name).items())[:: 1 if name == "tiles" else 6]
+    chosen = list(grey_images(name).items())[:: 1 if name == "tiles" else 6]
     prints = fingerprints(name)[:: 1 if name == "tiles" else 6]
     changes = list(CHANGES)
     copies = {
-        f"{stem} {changes[index % len(changes)]}": fingerprint(CHANGES[changes[index % len(changes)]](picture))
-        for index, (stem, picture) in enumerate(chosen)
+        f"{stem} {changes[index % len(changes)]}": fingerprint(CHANGES[changes[index % len(changes)]](image))
+        for index, (stem, image) in enumerate(chosen)
     }
     names = [stem for stem, _ in chosen] + list(copies)
     labels = clusters(len(names), near_duplicates(prints + list(copies.values())))

@@ -51,22 +51,22 @@ def test_boxes_frame_what_is_visible(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each object is painted in its own grey, so that the image shows where it is visible."""
     painted = 0
 
-    def flat(rng: Any, picture: Any, window: Any, masks: Any) -> None:
+    def flat(rng: Any, image: Any, window: Any, masks: Any) -> None:
         nonlocal painted
         painted += 1
-        picture[window][masks[0][1] > 127] = painted
+        image[window][masks[0][1] > 127] = painted
 
     monkeypatch.setattr(scenes, "BOARDS", 0)
     monkeypatch.setattr(scenes, "_paint", flat)
     monkeypatch.setattr(scenes, "_background", lambda rng, side: np.zeros((side, side, 3), np.float32))
-    monkeypatch.setattr(scenes, "_photograph", lambda rng, picture: picture.astype(np.uint8))
+    monkeypatch.setattr(scenes, "_photograph", lambda rng, image: image.astype(np.uint8))
     hidden = labelled = 0
     for number in range(60):
         painted = 0
-        picture, objects = scenes.draw_scene(np.random.default_rng([3, number]), 160)
+        image, objects = scenes.draw_scene(np.random.default_rng([3, number]), 160)
         seen = []
         for shade in range(1, painted + 1):
-            x, y, width, height = cv2.boundingRect((picture[..., 0] == shade).astype(np.uint8))
+            x, y, width, height = cv2.boundingRect((image[..., 0] == shade).astype(np.uint8))
             if min(width, height) >= 3:
                 seen.append([x, y, width, height])
         assert [box for _, box in objects] == seen
@@ -79,8 +79,8 @@ def test_boxes_frame_what_is_visible(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_class_is_drawn_and_no_box_leaves_its_image() -> None:
     found = set()
     for number in range(400):
-        picture, objects = scenes.draw_scene(np.random.default_rng([4, number]), SIDE)
-        height, width = picture.shape[:2]
+        image, objects = scenes.draw_scene(np.random.default_rng([4, number]), SIDE)
+        height, width = image.shape[:2]
         for label, (x, y, w, h) in objects:
             found.add(scenes.CLASSES[label])
             assert x >= 0 and y >= 0 and x + w <= width and y + h <= height and min(w, h) >= 3

@@ -32,13 +32,13 @@ def tiled(tiles: Path, start: Path, run: Run) -> tuple[Config, Run]:
     return config, run
 
 
-def seen_by_hand(model: Any, picture: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
+def seen_by_hand(model: Any, image: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
     """Detections in each tile, then in the whole image, in image coordinates: rows of corners, score, class."""
-    side = picture.shape[0]
+    side = image.shape[0]
     starts = [*range(0, side - SIZE, SIZE - SHARED), side - SIZE]
     seen = []
     for left, top, edge in [*((x, y, SIZE) for y in starts for x in starts), (0, 0, side)]:
-        part = np.ascontiguousarray(picture[top : top + edge, left : left + edge])
+        part = np.ascontiguousarray(image[top : top + edge, left : left + edge])
         [result] = model.predict(part, imgsz=IMGSZ, rect=False, conf=0.001, device="cpu", verbose=False)
         seen.append(result.boxes.data.numpy().astype(float) + np.array([left, top, left, top, 0, 0]))
     return seen

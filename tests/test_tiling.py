@@ -117,7 +117,7 @@ def test_random_images_hide_only_cut_objects(part: int) -> None:
     for number in range(part, LAYOUTS, 4):
         rng = np.random.default_rng([3, number])
         width, height, size = max(2, side(rng, 120)), max(2, side(rng, 120)), int(rng.integers(32, 64))
-        picture = rng.integers(0, 100, (height, width, 3), dtype=np.uint8)  # no pixel is GREY
+        image = rng.integers(0, 100, (height, width, 3), dtype=np.uint8)  # no pixel is GREY
         boxes = random_boxes(rng, width, height, int(rng.integers(0, 9)))
         for tile in grid.place((width, height), np.array(boxes, float).reshape(-1, 4), size, 0.2, number):
             here = (slice(tile.y, tile.y + tile.height), slice(tile.x, tile.x + tile.width))
@@ -130,11 +130,11 @@ def test_random_images_hide_only_cut_objects(part: int) -> None:
                 Box("dot", left - tile.x, top - tile.y, right - tile.x, bottom - tile.y)
                 for left, top, right, bottom in boxes
             ]
-            seen = picture[here].copy()
+            seen = image[here].copy()
             hide(seen, [moved[b] for b in tile.cut], [moved[b] for b in tile.whole])
             grey = (cut & ~whole)[here]
             assert (seen[grey] == GREY).all()
-            assert (seen[~grey] == picture[here][~grey]).all()
+            assert (seen[~grey] == image[here][~grey]).all()
 
 
 # --- On disk --------------------------------------------------------------------------------------
@@ -146,12 +146,12 @@ def written(run: Run, rng: np.random.Generator, sizes: list[tuple[int, int]], su
         for kind in ("images", "labels"):
             (run.dataset / kind / split).mkdir(parents=True)
         for index, (width, height) in enumerate(sizes):
-            picture = rng.integers(0, 100, (height, width, 3), dtype=np.uint8)
+            image = rng.integers(0, 100, (height, width, 3), dtype=np.uint8)
             boxes = [
                 Box(NAMES[int(rng.integers(2))], *corners)
                 for corners in random_boxes(rng, width, height, 0 if index == 1 else int(rng.integers(1, 30)))
             ]
-            cv2.imwrite(str(run.dataset / "images" / split / f"i{index}{suffix}"), picture)
+            cv2.imwrite(str(run.dataset / "images" / split / f"i{index}{suffix}"), image)
             write_labels(run.dataset / "labels" / split / f"i{index}.txt", boxes, NAMES, (width, height))
     write_data_yaml(run.dataset / "data.yaml", {split: f"images/{split}" for split in ("train", "val", "test")}, NAMES)
 
@@ -170,8 +170,8 @@ def check_split(run: Run, split: str, config: Tiles, imgsz: int) -> None:
     labels = 0
     for image, path in zip(account["images"], whole.files(split), strict=True):
         assert image["file"] == path.name
-        picture = pixels.read(path)
-        height, width = picture.shape[:2]
+        original = pixels.read(path)
+        height, width = original.shape[:2]
         boxes = read_labels(whole.label_file(path), NAMES, width, height)
         assert image["boxes"] == len(boxes)
         shown: set[int] = set()
@@ -188,7 +188,7 @@ def check_split(run: Run, split: str, config: Tiles, imgsz: int) -> None:
                 atol=2e-3,
             )
             assert [b.label for b in got] == [b.label for b in wanted]
-            changed = (seen != picture[y : y + h, x : x + w]).any(axis=2)
+            changed = (seen != original[y : y + h, x : x + w]).any(axis=2)
             assert (seen[changed] == GREY).all()
             assert changed.any() <= bool(tile["hidden"])
             shown |= set(tile["boxes"])
@@ -324,10 +324,10 @@ TIFFS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("kind", TIFFS)
 def test_windows_of_a_tiff_equal_what_opencv_reads(tmp_path: Path, kind: str, grey: bool) -> None:
     rng = np.random.default_rng(9)
-    picture = cv2.resize(rng.integers(0, 255, (50, 60, 3), dtype=np.uint8), (1003, 777), interpolation=cv2.INTER_CUBIC)
+    array = cv2.resize(rng.integers(0, 255, (50, 60, 3), dtype=np.uint8), (1003, 777), interpolation=cv2.INTER_CUBIC)
     path = tmp_path / "a.tif"
     colours = "minisblack" if grey else "rgb"
-    tifffile.imwrite(path, picture[..., 0] if grey else picture, photometric=colours, **TIFFS[kind])
+    tifffile.imwrite(path, array[..., 0] if grey else array, photometric=colours, **TIFFS[kind])
     wanted = pixels.read(path)
     with windows.open_image(path) as image:
         assert isinstance(image, windows.TiffWindows)
@@ -346,8 +346,8 @@ def test_windows_of_a_tiff_equal_what_opencv_reads(tmp_path: Path, kind: str, gr
 
 @pytest.mark.parametrize("compression", ["tiff_lzw", "jpeg", "packbits"])
 def test_other_tiffs_are_decoded_whole(tmp_path: Path, compression: str) -> None:
-    picture = np.random.default_rng(9).integers(0, 255, (60, 50, 3), dtype=np.uint8)
-    Image.fromarray(picture).save(tmp_path / "a.tif", compression=compression)
+    noise = np.random.default_rng(9).integers(0, 255, (60, 50, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.tif", compression=compression)
     with windows.open_image(tmp_path / "a.tif") as image:
         assert not isinstance(image, windows.TiffWindows)
         assert (image.read(3, 4, 20, 30) == pixels.read(tmp_path / "a.tif")[4:34, 3:23]).all()
@@ -355,8 +355,8 @@ def test_other_tiffs_are_decoded_whole(tmp_path: Path, compression: str) -> None
 
 def test_a_damaged_tiff_is_reported_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
-    picture = np.random.default_rng(9).integers(0, 255, (600, 500, 3), dtype=np.uint8)
-    tifffile.imwrite(path, picture, photometric="rgb", compression="zlib", rowsperstrip=16)
+    noise = np.random.default_rng(9).integers(0, 255, (600, 500, 3), dtype=np.uint8)
+    tifffile.imwrite(path, noise, photometric="rgb", compression="zlib", rowsperstrip=16)
     whole = path.read_bytes()
     path.write_bytes(whole[:4000] + bytes(2000) + whole[6000:])
     with windows.open_image(path) as image, pytest.raises(DataError, match=r"a.tif: damaged \(.*\); replace it"):

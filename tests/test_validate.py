@@ -166,9 +166,9 @@ def test_nothing_is_chosen_on_test(photographs: Run) -> None:
     judged, counts = before["splits"]["val"]["operating_point"], errors["counts"]
     assert (judged["tp"], judged["tp"] + judged["fp"]) == (counts["tp"], len(errors["predictions"])) > (2, 2)
     assert np.trace(before["splits"]["val"]["confusion"]["matrix"]) == counts["tp"]
-    picture = run.dataset / "images" / "test" / "bus.jpg"
+    image = run.dataset / "images" / "test" / "bus.jpg"
     digest = sha256(run.model)
-    picture.write_bytes(jpeg(read(picture)[:, ::-1].copy(), quality=50))
+    image.write_bytes(jpeg(read(image)[:, ::-1].copy(), quality=50))
     (run.dataset / "labels" / "test" / "bus.txt").write_text("7 0.5 0.5 0.9 0.9\n")
     validate.main(Validate(), run, "cpu")
     after = read_json(run.metrics)
