@@ -409,7 +409,7 @@ def test_why_a_box_is_lost_does_not_depend_on_the_previous_copy() -> None:
 # --- Balance ---------------------------------------------------------------------------------------
 
 
-def test_repeat_factors() -> None:
+def test_repeat_factors_follow_class_frequency() -> None:
     images = [{"common"}] * 60 + [{"common", "rare"}] * 40 + [{"rarest", "rare"}] + [set()] * 50
     factors = balance.repeat_factors(images)
     # By hand: 100, 41 and 1 images hold the classes; the last is capped at 10, which is sqrt(100) anyway.

@@ -116,7 +116,7 @@ def test_a_mistyped_argument_gets_one_line(project: Path, arguments: tuple[str, 
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"error: {said}\n")
 
 
-def test_version_and_no_arguments(project: Path) -> None:
+def test_version_is_printed_and_no_arguments_show_the_usage(project: Path) -> None:
     released = re.search(r"^## \[([\d.]+)\] - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(), re.M)
     cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert released and cited["version"] == released[1]

@@ -267,7 +267,7 @@ BAD_COCO: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda s: os.truncate(s / "images" / "train_0000.jpg", 9000),
         r"train_0000\.jpg: not an image that can be read .*; replace it",
     ),
-    "no image at all": (write_bytes("images/train_0000.jpg", b"hello"), r"train_0000\.jpg: not an image"),
+    "not an image": (write_bytes("images/train_0000.jpg", b"hello"), r"train_0000\.jpg: not an image"),
     "empty image": (write_bytes("images/train_0000.jpg", b""), r"train_0000\.jpg: not an image"),
     "unlisted category": (
         spoil_coco(lambda d: d["annotations"][0].update(category_id=77)),

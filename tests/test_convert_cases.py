@@ -124,7 +124,7 @@ NOT_QUITE: dict[str, tuple[str, str, str]] = {
     "its name": ("{}.jpg", "images/{}.jpg", "exact"),
     "folders of the source": ("images/{}.jpg", "images/{}.jpg", "exact"),
     "macOS": ("café {}.jpg", decomposed("images/café {}.jpg"), "unicode"),
-    "macOS, the other way round": (decomposed("größe/{}.jpg"), "größe/{}.jpg", "unicode"),
+    "macOS, reversed": (decomposed("größe/{}.jpg"), "größe/{}.jpg", "unicode"),
     "suffix": ("{}.jpg", "images/{}.png", "spelling"),
     "case of the suffix": ("{}.JPG", "images/{}.jpg", "spelling"),
     "case": ("IMAGES/{}.jpg", "images/{}.jpg", "spelling"),
@@ -347,7 +347,7 @@ NO_BOX_LEFT: dict[str, tuple[Any, bool]] = {
     "outside": ([900, 10, 20, 20], False),
     "far beyond": ([10, 10, 5000, 20], False),
     "three numbers": ([1, 2, 3], False),
-    "reaches out": ([300, 10, 60, 30], False),
+    "beyond the edge": ([300, 10, 60, 30], False),
     "no area": ([10, 10, 0, 20], True),
 }
 
@@ -826,7 +826,7 @@ SERIES = {
     "frames": ("cam{}_{:03}", True),
     "tiles": ("scene{}_0_{}", True),
     "Roboflow": ("photo-{}_jpg.rf.{:032x}", True),
-    "frames of films": ("film-{}-frame{:04}", True),
+    "frames of videos": ("film-{}-frame{:04}", True),
     "one long series": ("IMG_{}{:04}", False),
     "classes": ("apple_{}{}", False),
 }

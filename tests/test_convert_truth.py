@@ -42,8 +42,8 @@ def corners(run: Run, stem: str = FIRST) -> list[list[float]]:
 
 # What is wrong with a box -> what fix, drop and error do with it. The image is 320x320.
 TROUBLE: dict[str, tuple[list[float], str, str]] = {
-    "reaches out": ([300, 10, 40, 20], "clipped", "dropped"),
-    "reaches out by a rounding": ([300, 10, 20.9, 20], "clipped", "clipped"),
+    "beyond the edge": ([300, 10, 40, 20], "clipped", "dropped"),
+    "beyond the edge by rounding": ([300, 10, 20.9, 20], "clipped", "clipped"),
     "a width below 0": ([100, 10, -20, 20], "refused", "dropped"),
     "zero area": ([100, 10, 0, 20], "dropped", "dropped"),
     "one pixel": ([100, 10, 1, 20], "dropped", "dropped"),

@@ -52,7 +52,7 @@ def test_boxes_suppress_each_other_at_the_given_iou(tmp_path: Path, iou: float, 
 
 
 @pytest.mark.parametrize("most", [1, 7, 300, 399, 1000])
-def test_no_more_objects_than_validation_allows(tmp_path: Path, most: int) -> None:
+def test_a_device_finds_no_more_objects_than_validation_allows(tmp_path: Path, most: int) -> None:
     model, _ = device(tmp_path, size=320, output={"max_det": most})
     everywhere = {(row, column): row % 3 for row in range(20) for column in range(20)}
     assert len(model.detect(handmade.image(320, everywhere))) == min(most, 400)

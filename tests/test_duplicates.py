@@ -83,9 +83,9 @@ CHANGES: dict[str, Change] = {
     "JPEG quality 30": jpeg(30),
     "mirrored": turned(0, True),
     "upside down": turned(2, True),
-    "turned left": turned(1, False),
-    "turned round": turned(2, False),
-    "turned right": turned(3, False),
+    "rotated left": turned(1, False),
+    "rotated by 180 degrees": turned(2, False),
+    "rotated right": turned(3, False),
     "transposed": turned(1, True),
     "transposed the other way": turned(3, True),
     "brighter": levels(1, 30),
@@ -93,8 +93,8 @@ CHANGES: dict[str, Change] = {
     "more contrast": levels(1.3, 0),
     "less contrast": levels(0.7, 0),
     "small and compressed": chain(scaled(0.25), jpeg(30)),
-    "small, turned, mirrored, brighter, compressed": chain(scaled(0.25), turned(1, True), levels(1.15, 20), jpeg(30)),
-    "half, turned, darker, compressed": chain(scaled(0.5), turned(3, False), levels(0.8, -20), jpeg(30)),
+    "small, rotated, mirrored, brighter, compressed": chain(scaled(0.25), turned(1, True), levels(1.15, 20), jpeg(30)),
+    "half, rotated, darker, compressed": chain(scaled(0.5), turned(3, False), levels(0.8, -20), jpeg(30)),
 }
 
 
@@ -155,7 +155,7 @@ def test_copies_are_found_among_many_images() -> None:
         side = int(random.integers(100, 220))
         y, x = random.integers(0, 320 - side, 2)
         pieces.append(fingerprint(tiles[int(random.integers(40))][y : y + side, x : x + side]))
-    hardest = CHANGES["small, turned, mirrored, brighter, compressed"]
+    hardest = CHANGES["small, rotated, mirrored, brighter, compressed"]
     prints = [*fingerprints("tiles"), *(fingerprint(hardest(tile)) for tile in tiles), *pieces]
     missed = {(index, 40 + index) for index in range(40)} - all_pairs(prints)
     assert not missed

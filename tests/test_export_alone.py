@@ -42,9 +42,9 @@ def with_code(patch: pytest.MonkeyPatch, line: bytes) -> dict[str, Any]:
 
 
 FAULTS: dict[str, tuple[Callable[[pytest.MonkeyPatch], dict[str, Any]], str]] = {
-    "a package that requirements.txt lacks": (forget_torchvision, r"torchvision"),
-    "a library of the export's environment": (lambda patch: with_code(patch, b"\nimport torch"), r"No module named 'torch'"),
-    "code of the project itself": (lambda patch: with_code(patch, b"\nimport pipeline"), r"No module named 'pipeline'"),
+    "a package missing from requirements.txt": (forget_torchvision, r"torchvision"),
+    "a library of the export environment": (lambda patch: with_code(patch, b"\nimport torch"), r"No module named 'torch'"),
+    "the project's own code": (lambda patch: with_code(patch, b"\nimport pipeline"), r"No module named 'pipeline'"),
     "code that ends the process": (lambda patch: with_code(patch, b"\nimport os; os._exit(7)"), r"ended with status 7"),
 }  # fmt: skip
 

@@ -577,7 +577,7 @@ TOOLS: dict[str, tuple[Callable[[Path], None], str]] = {
     "Labelbox VOC": (labelbox_voc, "voc"),
     "LabelMe web": (labelme_web, "voc"),
     "LVIS": (lvis, "coco"),
-    "LabelMe with images inside": (labelme_alone, "labelme"),
+    "LabelMe with embedded images": (labelme_alone, "labelme"),
     "Supervisely": (supervisely, "supervisely"),
     "VoTT": (vott, "vott"),
     "Datumaro": (datumaro, "datumaro"),
@@ -632,7 +632,7 @@ def test_tool_exports_add_up_in_the_receipt(tool: str, tmp_path: Path) -> None:
     assert receipt["images"]["used"] == 4
     assert receipt["boxes"] == {"read": 6, "kept": 6, "clipped": 0, "dropped": 0, "ignored": 0}
     # Darknet's lists name each image once more; an embedded image has no name to match.
-    names = {"Darknet": 8, "CVAT YOLO 1.1": 8, "LabelMe with images inside": 0}.get(tool, 4 - (tool in SAY_NOTHING))
+    names = {"Darknet": 8, "CVAT YOLO 1.1": 8, "LabelMe with embedded images": 0}.get(tool, 4 - (tool in SAY_NOTHING))
     assert sum(receipt["names_matched"].values()) == names
     assert len(receipt["background_by_setting"]) == (tool in SAY_NOTHING)
     if tool in GIVEN:
@@ -708,7 +708,7 @@ BROKEN: dict[str, tuple[str, str, str, str]] = {
     "Ultralytics: names": ("Ultralytics NDJSON", '{"0": "cat", "1": "dog"}', '{"0": "cat", "1": "cat"}', r"line 1: class_names are"),
     "Hugging Face: lengths": ("Hugging Face", '"categories": ["cat", ', '"categories": [', r"line 1: objects .* are not lists of bbox and category"),
     "CVAT video: frame": ("CVAT for video", 'frame="0"', 'frame="first"', r"track 1, shape 1: frame is 'first', not a number"),
-    "a key twice": ("VIA JSON", '"filename": "img0.jpg"', '"filename": "img0.jpg", "regions": []', r"the key 'regions' appears twice"),
+    "a repeated key": ("VIA JSON", '"filename": "img0.jpg"', '"filename": "img0.jpg", "regions": []', r"the key 'regions' appears twice"),
 }  # fmt: skip
 
 

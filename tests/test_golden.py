@@ -84,7 +84,7 @@ def test_images_a_device_may_treat_differently_are_compared(odd: Run) -> None:
 
 
 @pytest.mark.parametrize("odd", ["in the middle"], indirect=True)
-def test_a_bundle_contains_them_and_tests_its_device_with_them(odd: Run) -> None:
+def test_a_bundle_contains_the_odd_images_and_tests_its_device_with_them(odd: Run) -> None:
     # 256 pixels have 1,344 box positions; this training's 64 pixels have 84.
     settings = {"images": 2, "conf": 0.0005, "targets": [{"format": "onnx", "imgsz": 256}]}
     export.main(Export.model_validate(settings), odd, 0, "cpu")

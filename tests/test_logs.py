@@ -173,7 +173,7 @@ def test_an_unwritable_log_does_not_stop_the_stage(project: Path) -> None:
 BAR = "import time\nfor _ in logs.progress(range(3), 'work'):\n    time.sleep(0.6)\nreturn 'done'"
 
 
-def test_no_progress_bar_without_a_terminal(project: Path) -> None:
+def test_a_pipe_shows_no_progress_bar(project: Path) -> None:
     done = stage(project, BAR)
     assert (done.stdout, done.stderr) == ("convert: done\n", "")
 

@@ -104,7 +104,7 @@ def test_the_block_size_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None
     np.testing.assert_array_equal(bootstrap.figures(matches, draws).precision, whole.precision)
 
 
-def test_the_better_scored_prediction_chooses_first() -> None:
+def test_the_higher_scored_prediction_matches_first() -> None:
     """Worked by hand: the second prediction overlaps the object more, but comes too late."""
     truth = scene([("a", (0, 0, 100, 100))])
     predictions = [seen(1, "a", (0, 0, 100, 100), 0.4), seen(1, "a", (0, 0, 100, 80), 0.9)]

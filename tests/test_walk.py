@@ -225,32 +225,32 @@ ITSELF = r"a folder that the link itself lies in; remove the link"
 
 # What is in a YOLO source -> what convert reports in one line, "" if it does not matter.
 BAD: dict[str, tuple[Callable[[Path], object], str]] = {
-    "labels not there": (broken("labels/train/train_0001.txt", "/mnt/gone/1.txt"), rf"labels/train/train_0001\.txt: is a link to '/mnt/gone/1\.txt', {NOWHERE}$"),
-    "image not there": (broken("images/train/train_0001.jpg", "gone.jpg"), rf"images/train/train_0001\.jpg: is a link to 'gone\.jpg', {NOWHERE} \(its annotation is .*train_0001\.txt\)$"),
-    "image not there, its target no text": (broken("images/train/train_0001.jpg", "gone\udce9.jpg"), rf"is a link to 'gone\\udce9\.jpg', {NOWHERE}"),
-    "folder not there": (broken("labels/train", "/mnt/gone"), rf"labels/train: is a link to '/mnt/gone', {NOWHERE}$"),
+    "missing labels": (broken("labels/train/train_0001.txt", "/mnt/gone/1.txt"), rf"labels/train/train_0001\.txt: is a link to '/mnt/gone/1\.txt', {NOWHERE}$"),
+    "missing image": (broken("images/train/train_0001.jpg", "gone.jpg"), rf"images/train/train_0001\.jpg: is a link to 'gone\.jpg', {NOWHERE} \(its annotation is .*train_0001\.txt\)$"),
+    "missing image whose target is not text": (broken("images/train/train_0001.jpg", "gone\udce9.jpg"), rf"is a link to 'gone\\udce9\.jpg', {NOWHERE}"),
+    "missing folder": (broken("labels/train", "/mnt/gone"), rf"labels/train: is a link to '/mnt/gone', {NOWHERE}$"),
     "a link to itself": (broken("labels/train/train_0001.txt", "train_0001.txt"), rf"train_0001\.txt: is a link to 'train_0001\.txt', {NOWHERE}$"),
-    "an image that is a link to itself": (broken("images/train/train_0001.jpg", "train_0001.jpg"), rf"train_0001\.jpg: is a link to 'train_0001\.jpg', {NOWHERE}"),
+    "an image linked to itself": (broken("images/train/train_0001.jpg", "train_0001.jpg"), rf"train_0001\.jpg: is a link to 'train_0001\.jpg', {NOWHERE}"),
     "two such": (lambda s: (broken("x", "y")(s), broken("y", "x")(s)), rf"source/x: is a link to 'y', {NOWHERE} \(and 1 more such\)$"),
     "a link to its folder": (broken("images/all", "."), rf"images/all: is a link to '\.', {ITSELF}"),
     "a link to a folder above": (broken("images/all", "../.."), rf"images/all: is a link to '\.\./\.\.', {ITSELF}"),
     "a link to everything": (broken("images/all", "/"), rf"images/all: is a link to '/', {ITSELF}"),
-    "links in a circle through another folder": (
+    "circular links through another folder": (
         lambda s: (s.with_name("far").mkdir(), broken("images/far", "../../far")(s), broken("../far/back", "../source/images")(s)),
         rf"images/far/back: is a link to '\.\./source/images', {ITSELF}",
     ),
-    "folders without end": (deep, r"cannot be read \(File name too long\)"),
-    "a pipe for an image": (lambda s: os.mkfifo(s / "images/train/pipe.jpg"), r"pipe\.jpg: is not a readable file or folder; remove it"),
+    "endless folders": (deep, r"cannot be read \(File name too long\)"),
+    "a pipe as an image": (lambda s: os.mkfifo(s / "images/train/pipe.jpg"), r"pipe\.jpg: is not a readable file or folder; remove it"),
     "a link to a pipe": (lambda s: (os.mkfifo(s.with_name("pipe")), broken("images/train/pipe.jpg", "../../../pipe")(s)), r"pipe\.jpg: is not a readable file or folder"),
     "an image's name": (copy_as(b"images/train/caf\xe9.jpg"), r"source: the file name b'images/train/caf\\xe9\.jpg' is not one line of UTF-8; rename the file"),
     "an annotation's name": (copy_as(b"labels/train/caf\xe9.txt"), r"the file name b'labels/train/caf\\xe9\.txt' is not one line of UTF-8"),
     "a name of two lines": (copy_as(b"images/train/a\nb.jpg"), r"the file name b'images/train/a\\nb\.jpg' is not one line of UTF-8"),
-    "a name that is nobody's": (copy_as(b"caf\xe9.pdf"), ""),
-    "a hidden link that is broken": (broken(".cache", "/mnt/gone"), ""),
+    "an unused name": (copy_as(b"caf\xe9.pdf"), ""),
+    "a hidden broken link": (broken(".cache", "/mnt/gone"), ""),
     "no source": (shutil.rmtree, r"source: no such folder; put the images"),
-    "a file for a source": (lambda s: (shutil.rmtree(s), s.touch()), r"source: no such folder; put the images"),
-    "a link to nowhere for a source": (lambda s: (shutil.rmtree(s), s.symlink_to("gone")), r"source: no such folder; put the images"),
-    "a link to itself for a source": (lambda s: (shutil.rmtree(s), s.symlink_to(s)), r"source: no such folder; put the images"),
+    "a file as source": (lambda s: (shutil.rmtree(s), s.touch()), r"source: no such folder; put the images"),
+    "a broken link as source": (lambda s: (shutil.rmtree(s), s.symlink_to("gone")), r"source: no such folder; put the images"),
+    "a link to itself as source": (lambda s: (shutil.rmtree(s), s.symlink_to(s)), r"source: no such folder; put the images"),
 }  # fmt: skip
 
 
