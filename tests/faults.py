@@ -74,7 +74,7 @@ def numbered(count: int) -> list[bytes]:
     return [b"%04d.png" % number for number in range(count)]
 
 
-def told(data: bytes, held: dict[bytes, Objects]) -> list[bytes]:
+def images_named(data: bytes, held: dict[bytes, Objects]) -> list[bytes]:
     """The images these lines name, after checking that each line is whole, unique, and lists the image's objects."""
     assert not data or data.endswith(b"\n")
     found = []
@@ -116,7 +116,7 @@ def a_signal(device: Device, rng: random.Random) -> str:
             process.send_signal(which)
         _, stderr = process.communicate(timeout=60)
     quiet(stderr)
-    found = told(lines_of(file), held)
+    found = images_named(lines_of(file), held)
     assert found == sorted(held)[: len(found)]
     shown = {path.stem for path in drawn.glob("[!.]*")} if drawn.is_dir() else set()
     # An image is drawn only after its line is written.
@@ -141,10 +141,10 @@ def cut_off_and_started_again(device: Device, rng: random.Random) -> str:
         process.kill()
     before = lines_of(file)
     done = device.run(folder, "--json", file)
-    assert done.returncode == 0 and told(file.read_bytes(), held) == sorted(held)
+    assert done.returncode == 0 and images_named(file.read_bytes(), held) == sorted(held)
     kept = partial.read_bytes() if partial.exists() else file.read_bytes()
     assert kept == before
-    return f"{len(told(before, held))} images before"
+    return f"{len(images_named(before, held))} images before"
 
 
 def damaged_images(device: Device, rng: random.Random) -> str:
@@ -168,7 +168,7 @@ def damaged_images(device: Device, rng: random.Random) -> str:
         file.write_bytes(ways[spoilt[path]])
     done = device.run(folder)
     assert done.returncode == 1
-    assert told(done.stdout, held) == sorted(held.keys() - spoilt.keys())
+    assert images_named(done.stdout, held) == sorted(held.keys() - spoilt.keys())
     named = [
         line for line in done.stderr.decode().splitlines() if line.startswith("error: ")
     ]  # libpng adds its own lines
@@ -198,7 +198,7 @@ def a_damaged_video(device: Device, rng: random.Random) -> str:
     records = [json.loads(line) for line in done.stdout.splitlines()]
     seen = [record["frame"] for record in records if "frame" in record]
     rest = b"".join(line + b"\n" for line in done.stdout.splitlines() if b'"frame"' not in line)
-    assert seen == list(range(len(seen))) and told(rest, held) == sorted(held)
+    assert seen == list(range(len(seen))) and images_named(rest, held) == sorted(held)
     if way == "whole":
         assert len(seen) == frames and done.returncode == 0
     named = b"0001film.avi: " in done.stderr
@@ -230,7 +230,7 @@ def a_full_disk(device: Device, rng: random.Random) -> str:
         data = (partial.read_bytes() if partial.exists() else b"") if earlier else lines_of(file)
         assert not earlier or file.read_bytes() == earlier
         assert not earlier or not data or str(partial).encode() in done.stderr
-    found = told(data, held)
+    found = images_named(data, held)
     assert done.returncode == 1 and found == sorted(held)[: len(found)] and len(data) <= room
     assert (b"standard output: " if to_screen else b"found.jsonl: ") in done.stderr
     assert room - len(data) < 600  # longer than any line, so no line is missing that would have fitted
@@ -259,7 +259,9 @@ def odd_names(device: Device, rng: random.Random) -> str:
     folder, held = folder_of(device.place, rng, sorted(names))
     file, drawn = device.place / os.fsdecode(b"found \xe9.jsonl"), device.place / "drawn"
     done = device.run(folder, "--json", file, "--draw", drawn)
-    assert done.returncode == 0 and told(file.read_bytes(), held) == sorted(held, key=lambda path: os.fsdecode(path))
+    assert done.returncode == 0 and images_named(file.read_bytes(), held) == sorted(
+        held, key=lambda path: os.fsdecode(path)
+    )
     assert len(list(drawn.iterdir())) == len(held)
     assert len(done.stderr.splitlines()) == 1  # the classes drawn by number
     return f"{len(names)} names"
@@ -297,7 +299,7 @@ def an_odd_terminal(device: Device, rng: random.Random) -> str:
     quiet(done.stderr)
     assert done.returncode == 1 and (done.stderr.splitlines() or [b""])[-1] == expected
     if way not in ("no stdout", "a full device", "closed pipe"):
-        assert set(told(done.stdout, held)) == held.keys()
+        assert set(images_named(done.stdout, held)) == held.keys()
     return way
 
 
@@ -325,7 +327,7 @@ def odd_sources(device: Device, rng: random.Random) -> str:
     sources = [*chosen, str(folder)]
     rng.shuffle(sources)
     done = device.run(*sources)
-    assert done.returncode == 1 and told(done.stdout, held) == sorted(held)
+    assert done.returncode == 1 and images_named(done.stdout, held) == sorted(held)
     named = done.stderr.decode()
     assert b"secret" not in done.stderr
     assert (

@@ -682,18 +682,18 @@ AUGMENT = ("augment", "--config", "many.yaml", "--workers", "2")
 
 @linux_only
 def test_a_full_disk_in_a_worker_is_reported(project: Path) -> None:
-    done = pipeline_process(*AUGMENT, cwd=project, preexec_fn=little_room)
+    done = pipeline_process(*AUGMENT, cwd=project, preexec_fn=limit_file_size)
     assert done.returncode == 1
     assert re.fullmatch(r"error: \S+: File too large; free some disk space, .*\n", done.stderr)
     assert [path.name for path in (project / "runs" / "many").iterdir()] == ["dataset"]
 
 
-def little_room() -> None:
+def limit_file_size() -> None:
     """Allow no file over 2 kB; a copy is larger."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
 
 
-def hear_ctrl_c() -> None:
+def restore_sigint() -> None:
     """Restore SIGINT, which a shell ignores for background jobs and whatever they start."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -708,14 +708,14 @@ def test_stopping_or_killing_it_leaves_no_process_behind(project: Path, blow: si
     running = subprocess.Popen(
         [sys.executable, "-m", "pipeline", *AUGMENT],
         cwd=project, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, start_new_session=True, text=True,
-        preexec_fn=hear_ctrl_c,
+        preexec_fn=restore_sigint,
     )  # fmt: skip
 
-    def end_the_wait() -> None:
+    def release_if_unread() -> None:
         running.wait()
         os.close(os.open(fifo, os.O_RDONLY | os.O_NONBLOCK))
 
-    Thread(target=end_the_wait, daemon=True).start()  # in case it ends before reaching that image
+    Thread(target=release_if_unread, daemon=True).start()  # in case it ends before reaching that image
     with fifo.open("wb"):  # returns once a process has opened it for reading
         assert running.poll() is None
         if blow == signal.SIGINT:

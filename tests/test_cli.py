@@ -179,7 +179,7 @@ def test_a_file_named_runs_is_reported(project: Path) -> None:
     assert one_line(done.stderr).startswith("error: runs/tiny")
 
 
-def little_room() -> None:
+def limit_file_size() -> None:
     """Allow no file over 2 kB: the kernel refuses as on a full disk, at a point the test can choose."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
 
@@ -188,7 +188,7 @@ def little_room() -> None:
 def test_a_full_disk_is_reported(project: Path, source: Path) -> None:
     path = source / "images" / "train_0000.jpg"
     path.write_bytes(path.read_bytes() + b"tail")  # must be rewritten, not linked
-    done = pipeline_process("convert", "--config", "tiny.yaml", cwd=project, preexec_fn=little_room)
+    done = pipeline_process("convert", "--config", "tiny.yaml", cwd=project, preexec_fn=limit_file_size)
     assert done.returncode == 1
     assert "free some disk space" in one_line(done.stderr)
     assert not list((project / "runs").rglob("*"))
@@ -197,7 +197,7 @@ def test_a_full_disk_is_reported(project: Path, source: Path) -> None:
 @linux_only
 def test_a_full_disk_while_augmenting_is_reported(project: Path) -> None:
     assert pipeline_process("convert", "--config", "tiny.yaml", cwd=project).returncode == 0
-    done = pipeline_process("augment", "--config", "tiny.yaml", cwd=project, preexec_fn=little_room)
+    done = pipeline_process("augment", "--config", "tiny.yaml", cwd=project, preexec_fn=limit_file_size)
     assert done.returncode == 1
     assert "free some disk space" in one_line(done.stderr)
     assert sorted(path.name for path in (project / "runs" / "tiny").iterdir()) == ["dataset"]

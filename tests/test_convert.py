@@ -321,7 +321,7 @@ BAD_COCO: dict[str, tuple[Callable[[Path], object], str]] = {
 }  # fmt: skip
 
 
-def is_refused(source: Path, run: Run, said: str, **settings: Any) -> None:
+def assert_refused(source: Path, run: Run, said: str, **settings: Any) -> None:
     with pytest.raises(DataError, match=said) as error:
         do(source, run, **settings)
     assert "\n" not in str(error.value)
@@ -389,13 +389,15 @@ def test_an_invalid_source_is_refused_in_one_line(tiles: Path, tmp_path: Path, r
     spoil, said = cases[case]
     source = write(tiles, tmp_path / name)
     spoil(source)
-    is_refused(source, run, said)
+    assert_refused(source, run, said)
 
 
 def test_a_label_the_config_does_not_list_is_refused(tiles: Path, tmp_path: Path, run: Run) -> None:
     voc = as_voc(tiles, tmp_path / "voc")
     names = ["open", "short", "mousebite", "spur", "pin_hole", "spurious copper"]
-    is_refused(voc, run, r"\(pin hole\): class is not in convert\.classes; did you mean 'pin_hole'\?", classes=names)
+    assert_refused(
+        voc, run, r"\(pin hole\): class is not in convert\.classes; did you mean 'pin_hole'\?", classes=names
+    )
 
 
 def test_images_with_the_same_stem_are_separated_or_refused(source: Path, run: Run) -> None:
@@ -409,7 +411,7 @@ def test_images_with_the_same_stem_are_separated_or_refused(source: Path, run: R
     (source / "images" / "train" / "train_0000.png").rename(source / "images" / "train" / "train_0001.jpeg")
     shutil.copy(source / "images" / "train" / "train_0001.jpeg", source / "images" / "train" / "train_0001.webp")
     fresh = Run(run.root.with_name("fresh"))
-    is_refused(
+    assert_refused(
         source, fresh, r"train_0001\.webp: has the stem of .*train_0001\.jpeg; rename one", unlabelled="background"
     )
 
@@ -423,10 +425,10 @@ def test_unlabelled_images_can_be_declared_background(tiles: Path, tmp_path: Pat
 
 
 def test_a_missing_or_empty_source_is_refused(tmp_path: Path, run: Run) -> None:
-    is_refused(tmp_path / "nowhere", run, r"nowhere: no such folder; put the images")
+    assert_refused(tmp_path / "nowhere", run, r"nowhere: no such folder; put the images")
     (tmp_path / "empty").mkdir()
-    is_refused(tmp_path / "empty", run, r"empty: no annotations that we know; name one of voc, coco, yolo")
-    is_refused(tmp_path / "empty", run, r"empty: no coco images with annotations in it", format="coco")
+    assert_refused(tmp_path / "empty", run, r"empty: no annotations that we know; name one of voc, coco, yolo")
+    assert_refused(tmp_path / "empty", run, r"empty: no coco images with annotations in it", format="coco")
 
 
 def test_an_earlier_data_set_survives_a_failure(source: Path, run: Run) -> None:

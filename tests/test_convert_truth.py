@@ -13,7 +13,7 @@ import pytest
 import writers
 from conftest import as_voc, read_coco, write_coco
 from PIL import Image
-from test_convert import do, is_refused, labels
+from test_convert import assert_refused, do, labels
 
 from pipeline import fixes
 from pipeline.boxes import Box, YoloDataset, image_size
@@ -61,7 +61,7 @@ def test_each_policy_handles_each_problem(source: Path, run: Run, policy: str, t
     only_boxes(source, [10, 10, 30, 30], bbox)
     expected = {"fix": fixed, "drop": dropped, "error": "refused"}[policy]
     if expected == "refused":
-        is_refused(source, run, r"train\.json: .*901", on_problem=policy)
+        assert_refused(source, run, r"train\.json: .*901", on_problem=policy)
         return
     receipt = do(source, run, on_problem=policy)
     assert [(p["id"], p["action"]) for p in receipt["problems"]] == [("901", expected)]
@@ -105,7 +105,9 @@ def test_boxes_below_min_side_are_dropped(source: Path, run: Run) -> None:
 
 def test_all_refused_boxes_are_counted(source: Path, run: Run) -> None:
     only_boxes(source, [330, 10, 20, 20], [400, 10, 20, 20], [1, 2, 3])
-    is_refused(source, run, r"900 .*\(and 2 more such; `convert\.on_problem: drop` leaves them out and lists them\)")
+    assert_refused(
+        source, run, r"900 .*\(and 2 more such; `convert\.on_problem: drop` leaves them out and lists them\)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -120,7 +122,7 @@ def test_all_refused_boxes_are_counted(source: Path, run: Run) -> None:
 )  # fmt: skip
 def test_a_bad_image_is_refused_or_dropped_with_all_its_boxes(source: Path, run: Run, spoil: Any, why: str) -> None:
     spoil(source / "images" / f"{FIRST}.jpg")
-    is_refused(source, run, rf"{FIRST}\.jpg: {why}")
+    assert_refused(source, run, rf"{FIRST}\.jpg: {why}")
     receipt = do(source, run, on_problem="drop")
     [(name, said)] = receipt["images"]["dropped"].items()
     assert name.endswith(f"/{FIRST}.jpg") and said.startswith(why)
@@ -132,7 +134,7 @@ def test_a_bad_image_is_refused_or_dropped_with_all_its_boxes(source: Path, run:
 def test_an_image_ultralytics_would_skip_is_refused(source: Path, run: Run) -> None:
     Image.new("RGB", (9, 50)).save(source / "images" / f"{FIRST}.jpg")
     only_boxes(source, width=9, height=50)
-    is_refused(source, run, r"9x50 pixels, too small to train on")
+    assert_refused(source, run, r"9x50 pixels, too small to train on")
 
 
 # --- Classes ----------------------------------------------------------------------------------------
@@ -288,7 +290,7 @@ def test_floating_point_pixels_are_refused(source: Path, run: Run) -> None:
     (source / "images" / f"{FIRST}.jpg").unlink()
     Image.fromarray(np.zeros((320, 320), np.float32)).save(source / "images" / f"{FIRST}.tif")
     only_boxes(source, [10, 10, 30, 30], file_name=f"{FIRST}.tif")
-    is_refused(source, run, r"train_0000\.tif: pixels are floating-point numbers; write it as")
+    assert_refused(source, run, r"train_0000\.tif: pixels are floating-point numbers; write it as")
 
 
 # --- Names ------------------------------------------------------------------------------------------
@@ -348,7 +350,7 @@ def test_planted_leaks_in_given_splits_are_reported_moved_or_refused(source: Pat
     receipt = do(source, run)
     assert (receipt["leaks"]["exact"], receipt["leaks"]["near"]) == ([], [pair])
     assert split_of(run)["half"] == "val"
-    is_refused(
+    assert_refused(
         source, Run(tmp_path / "runs" / "error"), r"turned\.jpg and .*train_0000\.jpg show the same", leaks="error"
     )
     receipt = do(source, run, leaks="move")
@@ -360,7 +362,7 @@ def test_planted_leaks_in_given_splits_are_reported_moved_or_refused(source: Pat
 def test_moving_leaks_may_not_empty_a_split(source: Path, run: Run) -> None:
     """Each of the three tiles of val and of test is grouped with one of train, where both would move."""
     line = r"`convert\.leaks: move` leaves no image in the test and val split; remove the copies yourself"
-    is_refused(source, run, line, leaks="move", group_by="_000([0-9])")
+    assert_refused(source, run, line, leaks="move", group_by="_000([0-9])")
 
 
 def test_groups_and_near_duplicates_stay_together_in_drawn_splits(source: Path, tmp_path: Path) -> None:
@@ -414,18 +416,18 @@ def test_adding_images_moves_no_earlier_image(source: Path, run: Run) -> None:
 def test_a_foreign_split_file_is_refused(tiles: Path, run: Run) -> None:
     run.splits.parent.mkdir(parents=True)
     run.splits.write_text('{"images": {"a": "trian"}}')
-    is_refused(tiles, run, r"tiny\.json: is not as convert wrote it; restore it, or delete it", split=RATIOS)
+    assert_refused(tiles, run, r"tiny\.json: is not as convert wrote it; restore it, or delete it", split=RATIOS)
 
 
 def test_a_group_pattern_that_never_matches_is_refused(tiles: Path, run: Run) -> None:
-    is_refused(tiles, run, r"group_by", split=RATIOS, group_by="patient_([0-9]+)")
+    assert_refused(tiles, run, r"group_by", split=RATIOS, group_by="patient_([0-9]+)")
 
 
 def test_voc_also_refuses_a_wrong_declared_size(tiles: Path, tmp_path: Path, run: Run) -> None:
     voc = as_voc(tiles, tmp_path / "voc")
     xml = voc / "Annotations" / "train_0001.xml"
     xml.write_text(xml.read_text().replace("<width>320", "<width>640"))
-    is_refused(voc, run, r"train_0001\.jpg: its annotation says it is 640x320, but it is 320x320")
+    assert_refused(voc, run, r"train_0001\.jpg: its annotation says it is 640x320, but it is 320x320")
 
 
 # --- Corrections made by the user -----------------------------------------------------------------------
@@ -505,7 +507,7 @@ def test_a_file_name_of_two_images_in_use_is_refused(source: Path, run: Run) -> 
         record["file_name"] = f"video{number}/0.jpg"
     write_coco(source, "train", data)
     write_fixes(run, "images: {0.jpg: drop}")
-    is_refused(
+    assert_refused(
         source, run, r"tiny\.yaml: '0\.jpg' could be images/video0/0\.jpg or images/video1/0\.jpg; give its path$"
     )
 
@@ -519,4 +521,4 @@ def test_a_file_name_of_two_images_in_use_is_refused(source: Path, run: Run) -> 
 )  # fmt: skip
 def test_a_fix_that_cannot_be_applied_is_refused(source: Path, run: Run, text: str, said: str) -> None:
     write_fixes(run, text)
-    is_refused(source, run, said)
+    assert_refused(source, run, said)

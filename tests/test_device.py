@@ -77,8 +77,8 @@ def test_a_bundle_runs(bundle: Path, tmp_path: Path, python: Path) -> None:
     done = run_py(bundle, "--bench", "1", str(bundle / "golden"), python=python)
     assert json.loads(done.stdout)["boxes"] == 3
     done = run_py(bundle, str(bundle / "golden"), "--draw", str(tmp_path / "drawn"), python=python)
-    told = [[one["class"], *one["bbox"]] for one in json.loads(done.stdout)["objects"]]
-    assert sorted(told) == [["disc", 0, 0, 16, 16], ["ring", 16, 48, 16, 16], ["square", 32, 16, 16, 16]]
+    found = [[one["class"], *one["bbox"]] for one in json.loads(done.stdout)["objects"]]
+    assert sorted(found) == [["disc", 0, 0, 16, 16], ["ring", 16, 48, 16, 16], ["square", 32, 16, 16, 16]]
     assert [path.name for path in (tmp_path / "drawn").iterdir()] == ["000000_1.jpg"]
     assert not list(bundle.rglob("*.pyc"))
 

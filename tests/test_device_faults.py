@@ -51,7 +51,7 @@ def test_a_signal_ends_the_run_and_the_file_gets_its_final_name(device: faults.D
             assert process.poll() is None
         process.send_signal(number)
         _, stderr = process.communicate(timeout=60)
-    found = faults.told(file.read_bytes(), held)
+    found = faults.images_named(file.read_bytes(), held)
     assert process.returncode == 128 + number and 0 < len(found) < len(held)
     assert stderr == f"stopped; {len(found)} images until then are in {file}\n"
     assert not list(device.place.glob("*.partial*"))
@@ -64,7 +64,7 @@ def test_an_interrupted_run_keeps_the_file_of_an_earlier_one(device: faults.Devi
     done = device.run(folder, "--json", file, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
     partial = device.place / "found.jsonl.partial"
     assert done.returncode == 1 and file.read_text() == "earlier\n"
-    found = faults.told(partial.read_bytes(), held)
+    found = faults.images_named(partial.read_bytes(), held)
     first, second = done.stderr.decode().splitlines()
     assert first == f"{partial}: what was found until then; {file} is still that of an earlier run"
     assert second == f"error: {file}: File too large; the {len(found)} lines before are whole"

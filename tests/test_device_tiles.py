@@ -63,7 +63,7 @@ def through(plan: Plan, shape: tuple[int, int], random: np.random.Generator, *ob
     return merge([ideal(random, view, *objects) for view in looked], looked, plan)
 
 
-def became(found: Detections, corners: Array, classes: Array) -> Array:
+def matched_objects(found: Detections, corners: Array, classes: Array) -> Array:
     """For each detected box its object or -1, matched as COCO does, from an IoU of 0.5."""
     taken: Array = greedy(iou(found.corners, corners) * (found.classes[:, None] == classes), np.array([0.5]))[0]
     return taken
@@ -76,7 +76,7 @@ def survey(layouts: int, jitter: float) -> Counter[str]:
         random = np.random.default_rng(seed)
         plan, shape, corners, classes = drawn(random)
         found = through(plan, shape, random, corners, classes, jitter)
-        which = became(found, corners, classes)
+        which = matched_objects(found, corners, classes)
         assert (np.diff(found.scores) <= 0).all()
         missed = ~np.isin(np.arange(len(corners)), which)
         inner = np.array([sum(_touches(view, corners, shape) for view in views(shape, plan))]).reshape(-1) > 0

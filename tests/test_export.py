@@ -239,10 +239,10 @@ def test_every_format_matches_the_model(
         model = onnx.load(str(run.export / name))
         assert model.opset_import[0].version == 17
         assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
-    several_at_once_are_each_as_if_alone(run, entry)
+    check_concurrent_runs(run, entry)
 
 
-def several_at_once_are_each_as_if_alone(run: Run, entry: dict[str, Any]) -> None:
+def check_concurrent_runs(run: Run, entry: dict[str, Any]) -> None:
     spec = read_json(unpacked(run, entry["bundle"]) / "model.json")
     spec["thresholds"] = dict.fromkeys(spec["thresholds"], CONF)
     alone = runner.Model(run.export, spec, 1)
@@ -431,9 +431,9 @@ def test_a_bundle_needs_only_numpy_an_image_reader_and_the_runtime(device: Path,
     done = run_py(device, str(golden), "--draw", str(tmp_path / "drawn"), packages=packages)
     assert done.returncode == 0, done.stderr
     [line] = done.stdout.splitlines()
-    told, expected = json.loads(line), json.loads((device / "golden" / "expected.json").read_text())[0]
-    assert told["file"] == str(golden) and len(told["objects"]) == len(expected["scores"]) > 0
-    x, y, width, height = told["objects"][0]["bbox"]
+    result, expected = json.loads(line), json.loads((device / "golden" / "expected.json").read_text())[0]
+    assert result["file"] == str(golden) and len(result["objects"]) == len(expected["scores"]) > 0
+    x, y, width, height = result["objects"][0]["bbox"]
     assert np.abs(np.array([x, y, x + width, y + height]) - expected["corners"][0]).max() < 1
     [drawn] = (tmp_path / "drawn").iterdir()
     with Image.open(drawn) as image, Image.open(golden) as original:
@@ -486,8 +486,8 @@ def test_the_runner_takes_folders_and_videos_and_reports_errors(device: Path, tm
     writer.release()
     done = run_py(device, str(frames), str(device / "golden"), "--json", str(tmp_path / "found.jsonl"))
     assert done.returncode == 0 and done.stdout == ""
-    told = [json.loads(line) for line in (tmp_path / "found.jsonl").read_text().splitlines()]
-    assert [line.get("frame") for line in told] == [0, 1, 2, None, None]
+    lines = [json.loads(line) for line in (tmp_path / "found.jsonl").read_text().splitlines()]
+    assert [line.get("frame") for line in lines] == [0, 1, 2, None, None]
     (tmp_path / "bad.jpg").write_bytes(b"no image")
     for source, said in (
         ("nowhere.jpg", "no such file or folder"),
@@ -505,7 +505,7 @@ def test_validation_thresholds_go_into_the_bundle(trained: Trained, copy_of: Cal
     names = list(metrics["splits"]["val"]["per_class"])
     point = metrics["operating_point"]
     point["thresholds"] = {name: 0.01 + 0.01 * i for i, name in enumerate(names)}
-    point["per_class"] = {name: {**told, "why": "set by hand"} for name, told in point["per_class"].items()}
+    point["per_class"] = {name: {**figures, "why": "set by hand"} for name, figures in point["per_class"].items()}
     run.metrics.write_text(json.dumps(metrics))
     export.main(trained.config.export, run, 0, "cpu")
     spec = read_json(unpacked(run, "tiny-onnx-fp32.zip") / "model.json")

@@ -19,10 +19,10 @@ from test_formats_tools import (
     STEMS,
     WIDTH,
     Corners,
+    assert_refused,
     damaged_reason,
     do,
     images,
-    is_refused,
     replace_once,
     write,
 )
@@ -230,7 +230,7 @@ def test_an_invalid_file_is_refused_by_name(case: str, tmp_path: Path) -> None:
     changed(layout, source, old, new)
     if not old:
         next(source.rglob("img0.jpg")).unlink()
-    is_refused(source, Run(tmp_path / "runs" / "x"), said)
+    assert_refused(source, Run(tmp_path / "runs" / "x"), said)
 
 
 @pytest.mark.parametrize(

@@ -665,7 +665,7 @@ def damaged_reason(folder: Path, among: int = 6) -> str:
     return damaged.damage
 
 
-def is_refused(source: Path, run: Run, said: str) -> None:
+def assert_refused(source: Path, run: Run, said: str) -> None:
     with pytest.raises(DataError, match=said) as error:
         do(source, run, split=RATIOS)
     assert "\n" not in str(error.value)
@@ -716,7 +716,7 @@ BROKEN: dict[str, tuple[str, str, str, str]] = {
 def test_an_unreadable_file_is_refused_by_name(case: str, tmp_path: Path) -> None:
     tool, old, new, said = BROKEN[case]
     replace_once(one_of(tool, tmp_path), old, new)
-    is_refused(tmp_path, Run(tmp_path.parent / "runs" / "x"), said)
+    assert_refused(tmp_path, Run(tmp_path.parent / "runs" / "x"), said)
 
 
 def test_a_track_is_interpolated_linearly_between_key_frames(tmp_path: Path) -> None:

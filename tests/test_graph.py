@@ -131,14 +131,14 @@ SECTIONS: list[tuple[dict[str, object], list[str]]] = [
 
 def test_the_documentation_contains_this_table() -> None:
     rows = re.findall(r"^\| (.+?) \| (.+?) \|$", (ROOT / "docs" / "running.md").read_text(), re.M)
-    told: dict[str, list[str]] = {}
+    documented: dict[str, list[str]] = {}
     for change, runs in rows[[change for change, _ in rows].index("you change") :]:
         named = re.findall(r"`(\w+)`", runs)
         if "all that follow" in runs:
             named = ALL[ALL.index(named[0]) :]
         for key in re.findall(r"`(\w+):?`", change):
-            told.setdefault(key, ALL if runs == "every stage" else [] if runs == "nothing" else named)
-    assert {next(iter(change)): expected for change, expected in SECTIONS}.items() <= told.items()
+            documented.setdefault(key, ALL if runs == "every stage" else [] if runs == "nothing" else named)
+    assert {next(iter(change)): expected for change, expected in SECTIONS}.items() <= documented.items()
 
 
 @pytest.mark.parametrize(("change", "expected"), SECTIONS, ids=lambda value: "+".join(value))

@@ -53,7 +53,7 @@ def convert_main(source: Path, run: Run, **changes: Any) -> str:
     return convert.main(Config.model_validate(settings(source, convert=changes)).convert, run, 0)
 
 
-def is_refused(source: Path, run: Run, words: str, **changes: Any) -> None:
+def assert_refused(source: Path, run: Run, words: str, **changes: Any) -> None:
     with pytest.raises(PipelineError) as error:
         convert_main(source, run, **changes)
     assert words in str(error.value) and "\n" not in str(error.value)
@@ -180,7 +180,7 @@ def test_conflicting_labels_of_two_people_are_refused(source: Path, run: Run) ->
     do(source, run)
     assert len(read_json(run.receipt)["labels"]) == 2  # they agree on one image
     save(run, replace(mine, labels=mine.labels[1:]), path=theirs)
-    is_refused(source, run, f"{theirs} label {POOL}/a.png differently (4 and 3 boxes); take the image out of one")
+    assert_refused(source, run, f"{theirs} label {POOL}/a.png differently (4 and 3 boxes); take the image out of one")
 
 
 def test_labels_already_in_the_source_are_not_used_twice(source: Path, run: Run) -> None:
@@ -196,7 +196,7 @@ def test_labels_already_in_the_source_are_not_used_twice(source: Path, run: Run)
 def test_a_pool_inside_the_source_can_be_labelled_step_by_step(source: Path, run: Run) -> None:
     folder = "source/images/more"
     sha256 = noise_image(run.root.parent.parent / folder / "a.png", 1)
-    is_refused(source, run, "a.png", split=SHARES)  # an image without labels
+    assert_refused(source, run, "a.png", split=SHARES)  # an image without labels
     save(run, Image(f"{folder}/a.png", (64, 64), sha256, (Label((1, 1, 50, 50), "open"),)))
     do(source, run, split=SHARES)
     assert read_json(run.receipt)["labels"][0]["used"] and len(written(run)["a"]) == 1
@@ -235,7 +235,7 @@ def test_an_invalid_file_is_reported_in_one_line_and_the_data_set_stays(source: 
     assert old in text
     path.write_text(text.replace(old, new, 1))
     inputs.digests(Config.model_validate(settings(source)).convert, run)  # make continues, so that convert reports it
-    is_refused(source, run, words)
+    assert_refused(source, run, words)
     assert run.receipt.read_bytes() == before
 
 

@@ -67,7 +67,7 @@ def test_a_class_without_objects_is_not_counted() -> None:
     assert ours.overall()["map50_95"][0] == pytest.approx(by_pycocotools(truth, predictions)["map50_95"], abs=EXACT)
 
 
-def drawn_anew(truth: Truth, predictions: Predictions, times: NDArray[np.int64]) -> tuple[Truth, Predictions]:
+def drawn_data_set(truth: Truth, predictions: Predictions, times: NDArray[np.int64]) -> tuple[Truth, Predictions]:
     """The data set with every image as often as drawn, each copy as a separate image."""
     images: list[Any] = []
     annotations: list[Any] = []
@@ -91,7 +91,7 @@ def test_a_weight_equals_copies_of_the_image(seed: int) -> None:
     assert draws.max() > 1 and draws.min() == 0
     ours = bootstrap.figures(match(truth, predictions), draws).overall()
     for row, times in enumerate(draws):
-        theirs = by_pycocotools(*drawn_anew(truth, predictions, times))
+        theirs = by_pycocotools(*drawn_data_set(truth, predictions, times))
         for name in FIGURES:
             assert ours[name][row] == pytest.approx(theirs[name], abs=EXACT), name
 

@@ -116,19 +116,19 @@ def test_kinds_and_costs_equal_tides() -> None:
     assert all(TIDE["counts"].values()) and all(cost > 0.001 for cost in TIDE["costs"].values())
 
 
-def mended_by_hand(truth: Any, predictions: Any, kind: str) -> tuple[Any, Any]:
+def fixed_by_hand(truth: Any, predictions: Any, kind: str) -> tuple[Any, Any]:
     """The data set with the errors of one kind fixed, for an independent evaluation."""
     truth, predictions = copy.deepcopy(truth), copy.deepcopy(predictions)
     diagnoses = diagnose(truth, predictions)
-    became = error_types.objects(truth, diagnoses)
+    outcomes = error_types.objects(truth, diagnoses)
     if kind == "missed":
-        truth["annotations"] = [one for one in truth["annotations"] if became[one["id"]][0] != "missed"]
+        truth["annotations"] = [one for one in truth["annotations"] if outcomes[one["id"]][0] != "missed"]
         return truth, predictions
     left = []
     for one in diagnoses:
         if one.kind != kind:
             left.append(one.prediction)
-        elif one.annotation is not None and became[one.annotation["id"]][1] is one:
+        elif one.annotation is not None and outcomes[one.annotation["id"]][1] is one:
             bbox, category = one.annotation["bbox"], one.annotation["category_id"]
             left.append({**one.prediction, "bbox": bbox, "category_id": category})
     return truth, left
@@ -138,7 +138,7 @@ def mended_by_hand(truth: Any, predictions: Any, kind: str) -> tuple[Any, Any]:
 def test_a_cost_is_pycocotools_gain_after_fixing_the_errors(kind: str) -> None:
     truth, predictions = noisy(4)
     before = by_pycocotools(truth, predictions)["map50"]
-    after = by_pycocotools(*mended_by_hand(truth, predictions, kind))["map50"]
+    after = by_pycocotools(*fixed_by_hand(truth, predictions, kind))["map50"]
     assert after - before > 0.0001
     # Our six decimals.
     assert costs(truth, predictions)[kind] == pytest.approx(after - before, abs=1e-6)

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from conftest import as_voc, as_yolo, needs_database, pipeline_process, read_coco, settings, write_coco
 from test_cli import keep_permissions, linux_only, one_line
-from test_convert import do, is_refused, tree
+from test_convert import assert_refused, do, tree
 from test_mutations import RATIOS, WRITERS
 
 from pipeline import formats, params
@@ -102,7 +102,7 @@ def test_errors_name_a_linked_source_as_the_config_does(source: Path, run: Run) 
     linked(source, "all")
     (source / "images" / "extra.jpg").symlink_to(source / "images" / "train_0000.jpg")
     (source / "images" / "train_0000.jpg").unlink()
-    is_refused(source, run, rf"^{source}/images/extra\.jpg: no annotation")
+    assert_refused(source, run, rf"^{source}/images/extra\.jpg: no annotation")
 
 
 def test_the_data_set_hard_links_the_targets_of_links(source: Path, run: Run) -> None:
@@ -124,10 +124,10 @@ def test_a_path_that_leaves_the_source_is_refused_by_its_text(source: Path, run:
     data["images"][0]["file_name"] = "../images/../secret.jpg"
     write_coco(source, "train", data)
     # Not the one in the store.
-    is_refused(source, run, r"source/secret\.jpg: image missing", unlabelled="background")
+    assert_refused(source, run, r"source/secret\.jpg: image missing", unlabelled="background")
     data["images"][0]["file_name"] = "../../store/secret.jpg"
     write_coco(source, "train", data)
-    is_refused(source, run, r"train\.json: names '\.\./\.\./store/secret\.jpg', outside .*, or link it there$")
+    assert_refused(source, run, r"train\.json: names '\.\./\.\./store/secret\.jpg', outside .*, or link it there$")
     data["images"][0]["file_name"] = "../images/train_0000.jpg"
     write_coco(source, "train", data)
     assert do(source, run)["images"]["used"] == 14
@@ -308,7 +308,7 @@ def test_a_json_name_that_is_not_valid_text_is_refused(name: str, source: Path, 
     data = read_coco(source, "train")
     data["images"][0]["file_name"] = name
     write_coco(source, "train", data)
-    is_refused(source, run, r"train\.json: names an impossible path, '.*\\[un]", on_problem="drop")
+    assert_refused(source, run, r"train\.json: names an impossible path, '.*\\[un]", on_problem="drop")
 
 
 # --- What make notices ---------------------------------------------------------------------------------------
