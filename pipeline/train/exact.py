@@ -43,9 +43,7 @@ def save(path: Path, trainer: Any) -> None:
 def restore(path: Path, trainer: Any) -> None:
     """Restore what `save` wrote into a trainer that Ultralytics has set up from its checkpoint of that epoch."""
     state = torch.load(path, map_location="cpu", weights_only=True)
-    unwrap_model(trainer.model).load_state_dict(
-        state["model"], strict=False
-    )  # a teacher is not saved
+    unwrap_model(trainer.model).load_state_dict(state["model"], strict=False)  # a teacher is not saved
     trainer.ema.ema.load_state_dict(state["ema"])
     for index in state["buffer"]:  # the loaded images, from which mosaic draws three of its four
         trainer.train_loader.dataset.load_image(index)

@@ -15,7 +15,8 @@ from pipeline.records.metrics import Calibration, ChosenThreshold, ClassCounts, 
 IOU = 0.5
 # The threshold for a class that val cannot decide: the score from which Ultralytics' predict shows a box.
 DEFAULT_SCORE = 0.25
-# Each image has hundreds of predictions below this, never shown and rightly near zero. They would make any ECE small.
+# Each image has hundreds of predictions below this score, never shown and rightly near zero. With them, any ECE would
+# be small.
 CALIBRATION_SCORE = 0.05
 BINS = 10
 
@@ -83,9 +84,9 @@ def _counts(tp: int, fp: int, fn: int) -> Counts:
 def calibration(matches: list[ClassMatches]) -> Calibration:
     """Return a reliability diagram and the expected calibration error.
 
-    With perfect calibration, predictions with a score of 0.7 are right 7 times in 10.
-    The error (Naeini et al. 2015, for detections Küppers et al. 2020) is the gap between mean score and precision,
-    averaged over ten bins of equal width, weighted by their numbers of predictions.
+    With perfect calibration, predictions with a score of 0.7 are right 7 times in 10. The error (Naeini et al. 2015,
+    for detections Küppers et al. 2020) is the gap between mean score and precision, averaged over ten bins of equal
+    width, weighted by their numbers of predictions.
     """
     scores = np.concatenate([of_class.scores for of_class in matches])
     hits = np.concatenate([of_class.hits[0] for of_class in matches])

@@ -53,7 +53,7 @@ def main(config: Validate, run: Run, device: str, against: Path | None = None) -
         raise DataError(f"{run.dataset}: has neither a val nor a test split to validate on; set convert.split")
     tiling = tiles_record.read(run)
     start = retention.baseline(config, run)
-    # These belong to the previous model, and perhaps to a split that no longer exists.
+    # These files belong to the previous model, and perhaps to a split that no longer exists.
     run.comparison.unlink(missing_ok=True)
     shutil.rmtree(run.predictions_folder, ignore_errors=True)
     names, measured = list(dataset.names), {}
@@ -100,13 +100,13 @@ def main(config: Validate, run: Run, device: str, against: Path | None = None) -
         "imgsz": imgsz,
         "settings": config.model_dump(mode="json"),
     }
-    nothing = any(one["map50"] == 0 for one in figures.values())
-    if nothing and (small := sides.too_small(dataset, "train", imgsz, tiling and tiling["size"])):
+    finds_nothing = any(one["map50"] == 0 for one in figures.values())
+    if finds_nothing and (small := sides.too_small(dataset, "train", imgsz, tiling and tiling["size"])):
         logs.say(f"validate: {small}")
     fullest = max(most(record["image_id"] for record in truth["annotations"]) for truth, _ in measured.values())
-    if not tiling and fullest > config.max_det:  # of each view so many can be found
+    if not tiling and fullest > config.max_det:  # with tiling, the limit applies to each view
         logs.say(
-            f"validate: an image holds {fullest} objects, and no more than {config.max_det} can be found; "
+            f"validate: an image holds {fullest} objects, but at most {config.max_det} can be found; "
             f"set validate.max_det to {2 * fullest}"
         )
     # Written last: a make target that exists means a finished stage.
