@@ -544,7 +544,7 @@ def test_bench_writes_a_row_per_artefact_and_thread(
     assert 0 < least <= middle <= most
     assert "| tiny.onnx |" in said
     # A bundle of an earlier version does not measure what is measured now.
-    with monkeypatch.context() as other, pytest.raises(ExportError, match=r"zip: its run\.py has another version"):
+    with monkeypatch.context() as other, pytest.raises(ExportError, match=r"zip: its run\.py is from another version"):
         other.setattr(bundle, "code", lambda: {"run.py": b""})
         bench.main(run)
     # A file that was edited since is not measured as if it were the proven one.
@@ -575,9 +575,9 @@ def test_equal_detections_in_another_order() -> None:
 @pytest.mark.parametrize(
     ("theirs", "said"),
     [
-        (found(ONE), "1 boxes lost, 0 invented and 0 of another class of 3"),
-        (found(ONE, TWO, (200, 200, 220, 220, 0.5, 0)), "0 boxes lost, 1 invented and 0 of another class of 3"),
-        (found(ONE, (100, 100, 150, 150, 0.6, 0)), "0 boxes lost, 0 invented and 1 of another class of 3"),
+        (found(ONE), "of 3 boxes, 1 lost, 0 invented and 0 of another class"),
+        (found(ONE, TWO, (200, 200, 220, 220, 0.5, 0)), "of 3 boxes, 0 lost, 1 invented and 0 of another class"),
+        (found(ONE, (100, 100, 150, 150, 0.6, 0)), "of 3 boxes, 0 lost, 0 invented and 1 of another class"),
         (found(ONE, (101, 100, 150, 150, 0.6, 1)), "boxes up to 1 px apart, 0.5 allowed"),
         (found(ONE, (100, 100, 150, 150, 0.61, 1)), "scores up to 0.01 apart, 0.001 allowed"),
     ],
@@ -619,7 +619,7 @@ def test_nothing_found_proves_nothing() -> None:
     figures = parity.as_json()
     assert figures["boxes"] == figures["changed"] == 0 and figures["max_box_px"] is figures["mean_score_shift"] is None
     said = compare([found()], [found(ONE)], 0.25, ["a"]).breaches(Limits16())
-    assert said == ["0 boxes lost, 1 invented and 0 of another class of 0"]
+    assert said == ["of 0 boxes, 0 lost, 1 invented and 0 of another class"]
 
 
 # --- Average precision --------------------------------------------------------------------------------

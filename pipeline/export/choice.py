@@ -13,7 +13,7 @@ from pipeline.export.settings import DEFAULT
 from pipeline.records import receipt
 from pipeline.run import Run
 
-READ_DIFFERENTLY = ("EXIF", "16 bits")  # as the receipt's reasons for rewriting an image begin
+READ_DIFFERENTLY = ("EXIF", "16 bits")  # beginnings of the receipt's reasons for rewriting an image
 
 
 def images(dataset: YoloDataset, run: Run, number: int) -> list[Path]:
