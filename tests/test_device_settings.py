@@ -91,7 +91,7 @@ def test_sixteen_bits_that_training_never_saw_are_refused(tmp_path: Path) -> Non
     assert done.stdout == "" and done.returncode == 1
     assert (
         done.stderr
-        == f"error: {tmp_path}/deep.png: 16 bits, and the model was trained on images of 8; save it with 8\n"
+        == f"error: {tmp_path}/deep.png: 16 bits, but the model was trained on 8-bit images; save it with 8\n"
     )
 
 

@@ -310,7 +310,7 @@ def test_tensorrt_takes_the_onnx_models(trained: Trained, tmp_path: Path) -> Non
         assert checked["plan_bytes"] > 1e6 and checked["layers"] > 500  # the Q/DQ nodes are layers too
     assert tensorrt.preflight(source, None)["layers"] > 300
     int8.quantise_onnx(source, tmp_path / "naive.onnx", calibration, "naive")
-    with pytest.raises(ExportError, match=r"does not take the ONNX model: .*zero point"):
+    with pytest.raises(ExportError, match=r"does not accept the ONNX model: .*zero point"):
         tensorrt.preflight(tmp_path / "naive.onnx", None)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-only
-"""The model: from an image to detections."""
+"""Run the model: from an image to detections."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Model:
         path = Path(folder) / spec["model"]
         if not path.exists() and "engine" in spec:
             raise RunnerError(
-                f"{path}: not there yet; an engine is built where it runs: python build.py, or sh build.sh"
+                f"{path}: not there yet; build the engine on this device: python build.py, or sh build.sh"
             )
         if not path.exists():
             raise RunnerError(f"{path}: not there; unpack the whole bundle again")
@@ -41,7 +41,7 @@ class Model:
 
     def detect_all(self, image: Any, lowest: float, every_label: bool = False) -> Detections:
         """Return all detections above `lowest`; with `every_label` a box once per class, for average precision."""
-        # A whole box with a lower score may show that a box above `lowest` is cut.
+        # An uncut box with a lower score may replace a cut one above `lowest`.
         least = lowest / WHOLE_COUNTS if len(views(image.shape, self.tiles)) > 1 else lowest
         [found] = self.look(image, least, (every_label,))
         return found.only(found.scores > lowest)
@@ -75,7 +75,7 @@ def read_output(
     else:  # "columns", (1, 4 + classes, n): centre, width, height, one score per class
         found = _candidates(raw[0], lowest, every_label)
         found.corners = found.corners * (size if output["normalised"] else 1)
-        # A model that has learned little gives some boxes negative sides. They must not suppress others.
+        # A barely trained model predicts some boxes with negative sides. They must not suppress others.
         found = found.only(_have_area(found.corners))
         found = found.only(_suppress(found.corners, found.scores, found.classes, output["iou"], output["max_det"]))
     found.corners = to_original(found.corners, shape, size, spec["input"]["fit"])
