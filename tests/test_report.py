@@ -357,7 +357,7 @@ def test_it_shows_what_was_exported(trained: Trained, copy_of: Callable[[Run], R
 
 def test_what_labels_brought(trained: Trained, copy_of: Copy) -> None:
     run = copy_of(trained.run)
-    assert "What labels brought" not in Page(run).text
+    assert "What labelling gained" not in Page(run).text
     pool: OnPool = {
         "images": 4, "right": 8, "wrong": 2, "missed": 2, "f1": 0.8, "interval": None, "untouched": 0.625
     }  # fmt: skip
@@ -375,7 +375,7 @@ def test_what_labels_brought(trained: Trained, copy_of: Copy) -> None:
     write_json(run.label_rounds, {"rounds": [first, second, third]})
     report.main(Report(), run)
     page = Page(run)
-    assert "1 image, may bring +0.019" in page.text and "0.80 on 4 images" in page.text and "62 %" in page.text
+    assert "1 image, may add +0.019" in page.text and "0.80 on 4 images" in page.text and "62 %" in page.text
     assert "Accuracy over labels" in page.text and str(plots.labelling([first, second, third])) in page.html
 
 
