@@ -185,7 +185,7 @@ def test_a_line_that_a_kill_cut_short_is_run_again(tmp_path: Path, cut: int) -> 
 def test_a_damaged_line_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "results.jsonl"
     path.write_text('{"key": "a"}\n' + text + '{"key": "b"}\n')
-    with pytest.raises(DataError, match=r"line 2 is damaged .*; delete it: its trial runs again"):
+    with pytest.raises(DataError, match=r"line 2 is damaged .*; delete it, so that its trial runs again"):
         results.read(path)
 
 

@@ -22,7 +22,7 @@ SUBJECTS = {
     "difference": "Which row is better?",
     "labels": "How many labels is a row worth?",
     "freeze": "What may be frozen?",
-    "more": "What would more labels bring?",
+    "more": "What would more labels add?",
     "next": "What next?",
 }
 
@@ -32,7 +32,7 @@ def path(place: Place) -> Path:
 
 
 def write(study: Study, lines: Sequence[Line], place: Place) -> None:
-    """Write `index.html` and `curves.json` from the lines that are there."""
+    """Write `index.html` and `curves.json` from the lines so far."""
     lines = [line for line in lines if line["row"] in study.rows]
     table = answers.table_of(study, lines)
     said = answers.every(study, lines)
@@ -84,7 +84,7 @@ def _level(one: Estimate | None) -> str:
 
 
 def figures(table: Table) -> dict[str, Any]:
-    """Return what the page shows, for other programs."""
+    """Return the figures that the page shows, for other programs."""
     result: dict[str, Any] = {"rows": {}, "level": statistics.LEVEL}
     for row in table.rows:
         curve = Curve.of(table, row)
