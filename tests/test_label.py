@@ -282,7 +282,7 @@ def test_records_are_read_as_they_are_written(converted: Run) -> None:
     data = files.read_json(converted.label_next)
     del data["images"][0]["boxes"]
     files.write_json(converted.label_next, data)
-    with pytest.raises(DataError, match="written by an older version; `make label` again"):
+    with pytest.raises(DataError, match="written by an older version; run `make label` again"):
         record.read(converted)
 
 

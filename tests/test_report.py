@@ -323,7 +323,7 @@ def test_files_that_validate_cannot_have_written(
     data = read_json(file)
     changed = edit(data)
     write_json(file, changed if isinstance(changed, (list, dict)) and "type" not in changed else data)
-    with pytest.raises(DataError, match=rf"{file.name}: {said}; delete metrics\.json and `make validate` again$"):
+    with pytest.raises(DataError, match=rf"{file.name}: {said}; delete metrics\.json and run `make validate` again$"):
         report.main(Report(), run)
 
 
@@ -340,7 +340,7 @@ def test_figures_of_an_older_version(trained: Trained, copy_of: Copy) -> None:
     del metrics["splits"]["test"]["error_costs"]
     write_json(run.metrics, metrics)
     with pytest.raises(
-        DataError, match=r"metrics\.json: written by an older version; delete it and `make validate` again"
+        DataError, match=r"metrics\.json: written by an older version; delete it and run `make validate` again"
     ):
         report.main(Report(), run)
 

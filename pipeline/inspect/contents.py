@@ -93,7 +93,7 @@ def read(run: Run, against: Run | None = None) -> list[RunImage]:
     if stray := [split for split in validated if split not in source.images]:
         raise DataError(
             f"{run.metrics}: has figures of the {stray[0]} split, but {run.dataset} has no such split; "
-            "`make validate` again"
+            "run `make validate` again"
         )
     images: list[RunImage] = []
     for split in (split for split in ORDER if split in source.images):
@@ -104,7 +104,7 @@ def read(run: Run, against: Run | None = None) -> list[RunImage]:
         if others := {path.name for path in source.files(split)} ^ {image.name for image in evaluated}:
             raise DataError(
                 f"{run.ground_truth(split)}: does not hold the images of the current {split} split, for example "
-                f"{min(others)}; `make validate` again"
+                f"{min(others)}; run `make validate` again"
             )
         images += evaluated
     _name_sources(images, run)
@@ -129,7 +129,7 @@ def _name_sources(images: list[RunImage], run: Run) -> None:
     for image in images:
         name = f"{image.split}/{image.name}"
         if name not in sources:
-            raise DataError(f"{run.receipt}: has no source for {name}; delete {run.dataset} and `make` again")
+            raise DataError(f"{run.receipt}: has no source for {name}; delete {run.dataset} and run `make` again")
         image.source = sources[name]
 
 
@@ -138,7 +138,7 @@ def _splits(run: Run) -> list[str]:
         raise DataError(f"{run.metrics}: not there; `make validate` writes it, and the predictions to look at")
     splits = list(metrics_record.read(run)["splits"])
     if not splits:
-        raise DataError(f"{run.metrics}: has figures of no split; `make validate` again")
+        raise DataError(f"{run.metrics}: has figures of no split; run `make validate` again")
     return splits
 
 
@@ -147,7 +147,7 @@ def _labelled(source: YoloDataset, split: str) -> Iterator[RunImage]:
         try:
             size, boxes = source.labelled(path)
         except OSError as error:
-            raise DataError(f"{path}: cannot be read as an image ({error}); `make convert` again") from None
+            raise DataError(f"{path}: cannot be read as an image ({error}); run `make convert` again") from None
         labels = [Label(box.label, (box.xmin, box.ymin, box.width, box.height)) for box in boxes]
         yield RunImage(split, path, size, labels)
 
@@ -160,7 +160,7 @@ def _validated(run: Run, split: str, folder: Path, classes: Sequence[str] | None
     if classes is not None and list(names.values()) != list(classes):
         raise DataError(
             f"{run.ground_truth(split)}: its classes are {list(names.values())}, those of {run.dataset} "
-            f"{list(classes)}; `make validate` again"
+            f"{list(classes)}; run `make validate` again"
         )
     images = {
         image["id"]: RunImage(split, folder / image["file_name"], (image["width"], image["height"]), [])

@@ -61,7 +61,7 @@ def save(run: Run, tool: str, every: bool = False) -> str:
     folder = run.label / tool
     if not folder.is_dir() or not _batch_of(run, tool).is_file():
         raise DataError(f"{folder}: not there; `label --as {tool}` lays the batch out for {tool}")
-    batch = read_record(_batch_of(run, tool), Next, f"`label --as {tool}` again")
+    batch = read_record(_batch_of(run, tool), Next, f"run `label --as {tool}` again")
     _, source = formats.read(folder, layouts.FORMATS[tool], given=False)
     path_of = {folder.absolute() / "images" / _inside(one["path"], batch): one["path"] for one in batch["images"]}
     size_of = {one["path"]: (one["width"], one["height"]) for one in batch["images"]}
