@@ -615,7 +615,7 @@ def test_control_characters_are_refused_in_a_line_that_can_be_printed(name: str,
 def test_a_config_whose_name_is_not_utf_8(tmp_path: Path) -> None:
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.yaml"))
     path.write_text("convert: {source: x}\n")
-    with pytest.raises(ConfigError, match=r"caf\\xe9\.yaml': the name of a config file has to be UTF-8; rename it"):
+    with pytest.raises(ConfigError, match=r"caf\\xe9\.yaml': the name of a config file must be UTF-8; rename it"):
         load(path)
     for command in ("params", "convert"):
         done = pipeline_process(command, "--config", str(path), cwd=tmp_path)

@@ -59,7 +59,7 @@ def test_a_row_is_the_base_with_what_differs(tmp_path: Path) -> None:
         ({"rows": {}}, "rows: "),
         ({"rows": {"a/b": {}}}, "rows: 'a/b' also names a folder"),
         ({"rows": {"..": {}}}, "rows: '..' also names a folder"),
-        ({"rows": {"one": {"convert": {"source": "x"}}}}, "rows: one.convert: is the same for all rows"),
+        ({"rows": {"one": {"convert": {"source": "x"}}}}, "rows: one.convert: must be the same for all rows"),
         ({"rows": {"one": {"train": {"bacth": 4}}}}, "rows.one: train.bacth: unknown key; did you mean 'batch'?"),
         ({"share": [0.5, 0.5]}, "share: a value appears twice"),
         ({"share": 1.5}, "share"),
