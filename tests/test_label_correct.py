@@ -123,7 +123,7 @@ def test_data_sets_of_others_stay(run: Run, record: Next, tmp_path: Path) -> Non
     with pytest.raises(DataError, match="has no data set 'tiny-label'"):
         correct.save(run)
     fo.Dataset("tiny-label")
-    with pytest.raises(PipelineError, match="another program made"):
+    with pytest.raises(PipelineError, match="another program created"):
         correct.main(run)
     fo.delete_dataset("tiny-label")
     correct.main(run)

@@ -266,7 +266,7 @@ def test_twins_of_one_name_need_a_format_that_tells_them_apart(tiles: Path, run:
 
 
 def test_what_was_not_laid_out_is_not_there(run: Run) -> None:
-    with pytest.raises(DataError, match="lays the batch out for cvat"):
+    with pytest.raises(DataError, match="to lay the batch out for cvat"):
         tools.save(run, "cvat")
 
 
@@ -287,4 +287,4 @@ def test_from_the_command_line_with_paths_as_people_have_them(
     assert main(["convert", "--config", "tiny.yaml"]) == 0
     assert "1 image labelled with `make label`" in capsys.readouterr().out
     assert main(["label", "--config", "tiny.yaml", "--save", "--as", "yolo"]) == 1
-    assert "error: runs/tiny/label/yolo: not there; `label --as yolo` lays" in capsys.readouterr().err
+    assert "error: runs/tiny/label/yolo: not there; run `label --as yolo` to lay" in capsys.readouterr().err

@@ -15,12 +15,12 @@ from pipeline.labels.content import ORIGINS, Image, Label, Labels, with_new
 from pipeline.records.label import Candidate, Next
 from pipeline.run import Run
 
-NAME_LENGTH = 12  # characters of a model's SHA-256: enough to tell models apart, and to read
+NAME_LENGTH = 12  # characters of a model's SHA-256: unique enough, and readable
 
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """The boxes of an image as they came back; `done` if a person said that they are right."""
+    """The boxes of an image as they came back; `done` if a person marked them as right."""
 
     boxes: Sequence[Box]
     done: bool = False
@@ -38,7 +38,7 @@ def drawn(candidate: Candidate, model: str) -> tuple[Label, ...]:
 
 
 def images(batch: Next, returned: Mapping[str, Returned], every: bool, run: Run) -> list[Image]:
-    """Return the labelled images of a batch: those that a person changed or called done; `every` takes all.
+    """Return the labelled images of a batch: those that a person changed or marked as done, or all with `every`.
 
     Raises DataError for a class that the data set lacks.
     """
@@ -52,9 +52,9 @@ def images(batch: Next, returned: Mapping[str, Returned], every: bool, run: Run)
         boxes = [box for box in (_inside(box, size) for box in back.boxes) if box.width and box.height]
         for box in boxes:
             if box.label not in batch["classes"]:
-                said = f"a box of class {box.label!r}" if box.label else "a box without a class"
+                wrong = f"a box of class {box.label!r}" if box.label else "a box without a class"
                 raise DataError(
-                    f"{candidate['path']}: has {said} at {box.xmin:.0f}, {box.ymin:.0f}; "
+                    f"{candidate['path']}: has {wrong} at {box.xmin:.0f}, {box.ymin:.0f}; "
                     f"choose one of {', '.join(batch['classes'])}, then save again"
                 )
         made, deleted = compare(drawn(candidate, model), boxes, back.ids)
@@ -64,20 +64,20 @@ def images(batch: Next, returned: Mapping[str, Returned], every: bool, run: Run)
 
 
 def _inside(box: Box, size: tuple[int, int]) -> Box:
-    """Put the corners in order and cut the box at the border: tools let people draw beyond it, and backwards."""
+    """Sort the corners and cut the box at the border, because tools let people draw beyond it, and backwards."""
     xs, ys = sorted((box.xmin, box.xmax)), sorted((box.ymin, box.ymax))
     return box._replace(xmin=xs[0], ymin=ys[0], xmax=xs[1], ymax=ys[1]).clipped(*size)
 
 
 def _relative(path: str, run: Run) -> str:
-    """Return the path relative to where `make` runs, if it is below that: a clone elsewhere has it too."""
+    """Return the path relative to where `make` runs, if it is below, so that it is valid in a clone elsewhere too."""
     root = run.root.parent.parent.absolute()
-    whole = Path(path)
-    return whole.relative_to(root).as_posix() if whole.is_relative_to(root) else whole.as_posix()
+    file = Path(path)
+    return file.relative_to(root).as_posix() if file.is_relative_to(root) else file.as_posix()
 
 
 def save(run: Run, batch: Next, found: Sequence[Image]) -> str:
-    """Add the images to `data/labels/NAME.json`, instead of their earlier labels; return a line about the result."""
+    """Add the images to `data/labels/NAME.json`, in place of their earlier labels; return a line about the result."""
     path = labels.file_of(run)
     waiting = len(batch["images"]) - len(found)
     rest = ""

@@ -2,8 +2,8 @@
 
 pool     the usable images of the pool      choose   a choice of them, from numbers alone
 model    what the model sees in them        plan     boxes, expected errors, minutes
-belief   what its scores are worth          sheet    the batch as one picture
-store    keeps what was seen                progress how far the labelling is
+belief   what its scores are worth          sheet    the batch as one image
+store    a cache of what was seen           progress figures of the rounds so far
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from pipeline.records.base import write_record
 from pipeline.records.label import Candidate, Next
 from pipeline.run import SPLITS, Run
 
-MIRRORED = 10  # mirrored images to check per image to choose, those with most expected errors first
-RARE_SHARE = 0.5  # of the labels that a class would have if all had as many: with fewer it is rare
+MIRRORED = 10  # mirrored images to check per image to choose, those with the most expected errors first
+RARE_SHARE = 0.5  # a class with fewer labels than this share of the mean over classes is rare
 
 
 def main(config: Label | None, source: Path, run: Run, seed: int, device: str, workers: int | None) -> str:
@@ -53,8 +53,7 @@ def main(config: Label | None, source: Path, run: Run, seed: int, device: str, w
     boxes = sum(len(dataset.label_file(path).read_text(encoding="utf-8").splitlines()) for path in images["train"])
     rounds = progress.record(run, record, len(images["train"]), boxes, progress.saved(run))
     write_record(run.label_next, Next, record)
-    picture = run.label / "sheet.jpg"
-    sheet.write(picture, record["images"], names)
+    sheet.write(run.label / "sheet.jpg", record["images"], names)
     if line := progress.in_words(rounds[-1]):
         logs.say(f"label: {line}")
     return _in_words(record, config.batch, run)
@@ -83,7 +82,7 @@ def _plan(
     seen = detector.see(found.candidates, store, "label: the pool")
     works = [plan.work(one.boxes, None, trust, threshold, config.cost) for one in seen]
     if detector.known and "uncertain" in config.by:
-        # The others are hardly ever chosen, and checking the mirrored image takes as long as the first pass.
+        # Only the most uncertain ones: others are hardly ever chosen, and a mirrored image takes as long as the first.
         most = sorted(range(len(works)), key=lambda index: -works[index].unsure)[: MIRRORED * config.batch]
         mirrored = detector.see_mirrored([found.candidates[index] for index in most], store, "label: mirrored images")
         for index, other in zip(most, mirrored, strict=True):
@@ -151,10 +150,10 @@ def _plan(
 
 
 def _saved(run: Run) -> list[Path]:
-    """Return the images with labels in `data/labels/` that convert has perhaps not taken up yet."""
+    """Return the images with labels in `data/labels/`, which convert may not have read yet."""
     root = run.root.parent.parent
-    found = [root / image.file for _, image in labels.together(labels.files_of(run))]
-    return [path for path in found if path.is_file()]
+    paths = [root / image.file for _, image in labels.together(labels.files_of(run))]
+    return [path for path in paths if path.is_file()]
 
 
 def _labels(dataset: YoloDataset, file: File) -> Array:
@@ -186,15 +185,15 @@ def _stacked(vectors: Sequence[Array]) -> Array:
 
 def _reasons(pick: Pick, one: Work, drawn: int, rare: Sequence[str], known: Sequence[str]) -> list[str]:
     if pick.by == "random":
-        return ["drawn at random, to tell how good the model is on the whole pool"]
+        return ["drawn at random, to show how good the model is on the whole pool"]
     reasons = []
     if pick.by == "rare":
         names = ", ".join(f"{count} x {name}" for name, count in sorted(Counter(rare).items()))
-        reasons.append(f"perhaps shows rare classes: {names or 'none clear enough to draw'}")
+        reasons.append(f"may show rare classes: {names or 'none clear enough to draw'}")
     if pick.covers > 1:
         reasons.append(f"resembles {pick.covers} images of the pool more than any labelled image does")
     if known:
-        reasons.append(f"of {drawn} boxes, {one.wrong:.1f} are perhaps wrong, and {one.missed:.1f} missing")
+        reasons.append(f"of {drawn} boxes, about {one.wrong:.1f} are wrong, and {one.missed:.1f} are missing")
         if one.unlike_mirror >= 1:
             reasons.append(f"its mirrored image differs by {one.unlike_mirror:.1f} boxes")
     return reasons or ["unlike the labelled images"]
