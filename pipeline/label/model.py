@@ -57,9 +57,8 @@ class Model:
         self.vectors: list[Any] = []
         vectors = self.vectors
 
-        def pool(
-            _module: Any, _inputs: Any, output: Any
-        ) -> None:  # a plain function, because Ultralytics copies it with the model
+        # A plain function, because Ultralytics copies it with the model.
+        def pool(_module: Any, _inputs: Any, output: Any) -> None:
             vectors.append(output.mean(dim=(2, 3)).float().cpu().numpy())
 
         outputs = outputs_of_backbone(checkpoint.yaml)
