@@ -1,6 +1,6 @@
 """Read every image of a run with its labels and, if it was validated, its predictions and errors.
 
-Everything comes from the files of `validate`; nothing is matched again, so the App, the report and `metrics.json`
+Everything comes from the files of `validate` and nothing is matched again, so the App, the report and `metrics.json`
 agree. This module does not depend on FiftyOne.
 """
 
@@ -67,7 +67,7 @@ class RunImage:
     """An image of the run; `size` is (width, height) in pixels.
 
     `evaluations` holds that of the run's model, then that of the other run's model; it is empty for a split that was
-    not validated. `source` is the path of the original image, below the source.
+    not validated. `source` is the path of the original image, relative to `convert.source`.
     """
 
     split: str
@@ -118,13 +118,13 @@ def class_names(run: Run) -> tuple[str, ...]:
 
 
 def foreground(run: Run) -> float:
-    """Return the IoU from which a prediction counts as having found a label."""
+    """Return the IoU from which a prediction counts as having found an object."""
     [split, *_] = _splits(run)
     return float(split_records.errors(run, split, split_records.truth(run, split))["iou"]["foreground"])
 
 
 def _name_sources(images: list[RunImage], run: Run) -> None:
-    """Set the `source` of each image from the receipt. Raises DataError if the receipt lacks one."""
+    """Set the `source` of each image from the receipt. Raises DataError if one is missing there."""
     sources = receipt_record.read(run)["sources"]
     for image in images:
         name = f"{image.split}/{image.name}"
@@ -138,7 +138,7 @@ def _splits(run: Run) -> list[str]:
         raise DataError(f"{run.metrics}: not there; `make validate` writes it, and the predictions to look at")
     splits = list(metrics_record.read(run)["splits"])
     if not splits:
-        raise DataError(f"{run.metrics}: has figures of no split; run `make validate` again")
+        raise DataError(f"{run.metrics}: has figures for no split; run `make validate` again")
     return splits
 
 
@@ -153,7 +153,10 @@ def _labelled(source: YoloDataset, split: str) -> Iterator[RunImage]:
 
 
 def _validated(run: Run, split: str, folder: Path, classes: Sequence[str] | None = None) -> list[RunImage]:
-    """Return the images of a split with the labels and predictions that `validate` wrote, with these classes."""
+    """Return the images of a split with the labels and predictions that `validate` wrote.
+
+    Raises DataError if `classes` are not the classes of the files.
+    """
     truth = split_records.truth(run, split)
     errors = split_records.errors(run, split, truth)
     names = {category["id"]: category["name"] for category in truth["categories"]}

@@ -1,4 +1,4 @@
-"""Save views in the order in which a person needs them, and set the App's colours and sidebar."""
+"""Save views in the order in which people need them, and set the App's colours and sidebar."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def save(dataset: Any, splits: Sequence[str], confident: float) -> None:
     invented = F(own.eval) == "fp"
     sure = invented & (F("confidence") >= confident)
     other_class = F(own.error).is_in(["classification", "both"])
-    doubtful = (1 + confident) / 2  # the doubt that a contradicting prediction with this score gives
+    doubtful = (1 + confident) / 2  # the doubt from a contradicting prediction with this score
     in_doubt = (
         (F("mistakenness") >= doubtful) | (F("mistakenness_loc") >= doubtful) | F("possible_spurious").is_in([True])
     )
@@ -32,12 +32,12 @@ def save(dataset: Any, splits: Sequence[str], confident: float) -> None:
     for name, description, view in (
         (
             "most-false-positives",
-            "images by the number of predictions that are wrong",
+            "images by their number of wrong predictions",
             dataset.match(F(f"{own.eval}_fp") > 0).sort_by(f"{own.eval}_fp", reverse=True),
         ),
         (
             "confident-false-positives",
-            f"wrong predictions with a score of {confident:g} or more, the surest first",
+            f"wrong predictions with a score of at least {confident:g}, most confident first",
             dataset.filter_labels(own.predictions, sure).sort_by(predictions.map(F("confidence")).max(), reverse=True),
         ),
         (
@@ -59,12 +59,12 @@ def save(dataset: Any, splits: Sequence[str], confident: float) -> None:
         ),
         (
             "possible-label-errors",
-            "labels that may be wrong; tag errors with wrong, missing, drop or relabel",
+            "labels that may be wrong; tag them with wrong, missing, drop or relabel",
             doubted.match((labels.length() > 0) | (predictions.length() > 0)).sort_by("mistakenness", reverse=True),
         ),
         (
             "hardest-images",
-            "validated images by the share of labelled and predicted objects without a match",
+            "validated images by their share of labelled and predicted objects without a match",
             dataset.match(F("hardness") > 0).sort_by([("hardness", -1), (f"{own.eval}_fn", -1)]),
         ),
         (
@@ -74,7 +74,7 @@ def save(dataset: Any, splits: Sequence[str], confident: float) -> None:
         ),
         (
             PATCHES,
-            "every object on its own: found, wrong, missed",
+            "every object by itself: found, wrong, missed",
             dataset.match_tags(list(splits)).to_evaluation_patches(own.eval).sort_by("type"),  # fn, fp, tp
         ),
     ):
@@ -82,7 +82,7 @@ def save(dataset: Any, splits: Sequence[str], confident: float) -> None:
 
 
 def arrange(dataset: Any, models: Sequence[Model]) -> None:
-    """Colour objects by their outcome, and order the sidebar by what a person looks at first."""
+    """Colour objects by their outcome, and order the sidebar by what people look at first."""
     import fiftyone as fo
 
     fields = [
