@@ -257,10 +257,10 @@ def test_classes_in_another_order_are_refused(trained: Trained, copy_of: Callabl
     names = read_json(trained.run.manifest)["classes"]
     text = file.read_text(encoding="utf-8").replace(names[0], "#").replace(names[1], names[0]).replace("#", names[1])
     file.write_text(text, encoding="utf-8")
-    with pytest.raises(DataError, match=r"model\.pt: its classes are .*, those of .*; train again"):
+    with pytest.raises(DataError, match=r"model\.pt: its classes are .*, but those of .*; train again"):
         export.main(trained.config.export, run, 0, "cpu")
     before = run.metrics.read_bytes(), run.ground_truth("val").read_bytes()
-    with pytest.raises(DataError, match=r"model\.pt: its classes are .*, those of .*; train again"):
+    with pytest.raises(DataError, match=r"model\.pt: its classes are .*, but those of .*; train again"):
         validate.main(Validate(), run, "cpu")
     assert before == (run.metrics.read_bytes(), run.ground_truth("val").read_bytes())
 

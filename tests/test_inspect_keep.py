@@ -143,5 +143,5 @@ def test_classes_in_another_order_than_validated_are_refused(validated: Run) -> 
     names = list(contents.class_names(validated))
     text = file.read_text(encoding="utf-8").replace(names[0], "#").replace(names[1], names[0]).replace("#", names[1])
     file.write_text(text, encoding="utf-8")
-    with pytest.raises(DataError, match=r"its classes are .*, those of .*; run `make validate` again"):
+    with pytest.raises(DataError, match=r"its classes are .*, but those of .*; run `make validate` again"):
         inspect.main(Inspect(), validated, "cpu")

@@ -162,8 +162,8 @@ def _validated(run: Run, split: str, folder: Path, classes: Sequence[str] | None
     names = {category["id"]: category["name"] for category in truth["categories"]}
     if classes is not None and list(names.values()) != list(classes):
         raise DataError(
-            f"{run.ground_truth(split)}: its classes are {list(names.values())}, those of {run.dataset} "
-            f"{list(classes)}; run `make validate` again"
+            f"{run.ground_truth(split)}: its classes are {list(names.values())}, but those of {run.dataset} "
+            f"are {list(classes)}; run `make validate` again"
         )
     images = {
         image["id"]: RunImage(split, folder / image["file_name"], (image["width"], image["height"]), [])
