@@ -183,8 +183,8 @@ def refit(model: list[Detections], artefact: list[Detections], thresholds: dict[
     """
     fitted = {}
     for kind, (name, threshold) in enumerate(thresholds.items()):
-        wanted = sum(int((found.scores[found.classes == kind] >= threshold).sum()) for found in model)
-        scores = np.sort(np.concatenate([found.scores[found.classes == kind] for found in artefact]))[::-1]
+        wanted = sum(int((seen.scores[seen.classes == kind] >= threshold).sum()) for seen in model)
+        scores = np.sort(np.concatenate([seen.scores[seen.classes == kind] for seen in artefact]))[::-1]
         if 0 < wanted < len(scores):
             threshold = round(float(scores[wanted - 1] + scores[wanted]) / 2, 6)
         fitted[name] = threshold

@@ -164,8 +164,8 @@ class Exporter:
             folder.mkdir()
             try:
                 artefact = folder / targets.file_name(self.run.name, target)
-                other = self._quantise(target, source, artefact, first["recipe"], draw, spec["input"]["size"])
-                seen = self.judge.see(self._model(other), f"export: draw {draw + 1}")
+                drawn = self._quantise(target, source, artefact, first["recipe"], draw, spec["input"]["size"])
+                seen = self.judge.see(self._model(drawn), f"export: draw {draw + 1}")
             finally:
                 shutil.rmtree(folder)
             figures.append(self.judge.figures(self.judge.match(seen))["map50_95"])

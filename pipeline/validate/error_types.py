@@ -93,17 +93,21 @@ def objects(truth: GroundTruth, diagnoses: list[Diagnosis]) -> dict[int, tuple[O
     outcomes: dict[int, tuple[ObjectKind, Diagnosis | None]] = {
         record["id"]: ("missed", None) for record in truth["annotations"]
     }
-    about_objects = [one for one in diagnoses if one.annotation and one.kind in ("tp", *FIXABLE)]
-    for one in sorted(about_objects, key=lambda one: (one.kind != "tp", -one.prediction["score"])):
-        if one.annotation and outcomes[one.annotation["id"]][1] is None:
-            outcomes[one.annotation["id"]] = (cast(ObjectKind, one.kind), one)
+    about_objects = [
+        diagnosis for diagnosis in diagnoses if diagnosis.annotation and diagnosis.kind in ("tp", *FIXABLE)
+    ]
+    for diagnosis in sorted(
+        about_objects, key=lambda diagnosis: (diagnosis.kind != "tp", -diagnosis.prediction["score"])
+    ):
+        if diagnosis.annotation and outcomes[diagnosis.annotation["id"]][1] is None:
+            outcomes[diagnosis.annotation["id"]] = (cast(ObjectKind, diagnosis.kind), diagnosis)
     return outcomes
 
 
 def count(diagnoses: list[Diagnosis], outcomes: dict[int, tuple[ObjectKind, Diagnosis | None]]) -> dict[str, int]:
     counts = dict.fromkeys(("tp", *MISTAKES), 0)
-    for one in diagnoses:
-        counts[one.kind] += 1
+    for diagnosis in diagnoses:
+        counts[diagnosis.kind] += 1
     return {**counts, "missed": sum(kind == "missed" for kind, _ in outcomes.values())}
 
 
@@ -117,16 +121,16 @@ def costs(truth: GroundTruth, predictions: list[Prediction]) -> dict[str, float 
     crowded = most(record["image_id"] for record in truth["annotations"]) > MAX_DETECTIONS
     diagnoses = diagnose(truth, predictions, None if crowded else MAX_DETECTIONS)
     outcomes = objects(truth, diagnoses)
-    diagnoses.sort(key=lambda one: -one.prediction["score"])
+    diagnoses.sort(key=lambda diagnosis: -diagnosis.prediction["score"])
     labelled = {category["id"]: 0 for category in truth["categories"]}
     missed = dict(labelled)
     for annotation in truth["annotations"]:
         labelled[annotation["category_id"]] += 1
         missed[annotation["category_id"]] += outcomes[annotation["id"]][0] == "missed"
-    kinds = np.array([one.kind for one in diagnoses], dtype=object)
-    classes = np.array([one.prediction["category_id"] for one in diagnoses], dtype=int)
+    kinds = np.array([diagnosis.kind for diagnosis in diagnoses], dtype=object)
+    classes = np.array([diagnosis.prediction["category_id"] for diagnosis in diagnoses], dtype=int)
     # The class of the object that a prediction finds once it is fixed; -1 if fixing removes it.
-    fixed = np.array([_fixed_class(one, outcomes) for one in diagnoses], dtype=int)
+    fixed = np.array([_fixed_class(diagnosis, outcomes) for diagnosis in diagnoses], dtype=int)
     before = _map50(classes, kinds == "tp", labelled, labelled)
     if before is None:
         return dict.fromkeys(KINDS)
@@ -143,9 +147,9 @@ def costs(truth: GroundTruth, predictions: list[Prediction]) -> dict[str, float 
     return cost
 
 
-def _fixed_class(one: Diagnosis, outcomes: dict[int, tuple[ObjectKind, Diagnosis | None]]) -> int:
-    if one.kind in FIXABLE and one.annotation and outcomes[one.annotation["id"]][1] is one:
-        return int(one.annotation["category_id"])
+def _fixed_class(diagnosis: Diagnosis, outcomes: dict[int, tuple[ObjectKind, Diagnosis | None]]) -> int:
+    if diagnosis.kind in FIXABLE and diagnosis.annotation and outcomes[diagnosis.annotation["id"]][1] is diagnosis:
+        return int(diagnosis.annotation["category_id"])
     return -1
 
 
@@ -199,19 +203,19 @@ def record(truth: GroundTruth, predictions: list[Prediction], thresholds: dict[s
     """Return the errors file of a split: every prediction with its error type, every object with its outcome."""
     diagnoses = diagnose(truth, predictions)
     outcomes = objects(truth, diagnoses)
-    number = {id(one): position for position, one in enumerate(diagnoses, start=1)}
+    number = {id(diagnosis): position for position, diagnosis in enumerate(diagnoses, start=1)}
     return {
         "iou": {"foreground": FOREGROUND, "background": BACKGROUND},
         "thresholds": thresholds,
         "predictions": [
             {
-                "id": number[id(one)],
-                **one.prediction,
-                "type": one.kind,
-                "annotation_id": one.annotation["id"] if one.annotation else None,
-                "iou": round(one.iou, 6),
+                "id": number[id(diagnosis)],
+                **diagnosis.prediction,
+                "type": diagnosis.kind,
+                "annotation_id": diagnosis.annotation["id"] if diagnosis.annotation else None,
+                "iou": round(diagnosis.iou, 6),
             }
-            for one in diagnoses
+            for diagnosis in diagnoses
         ],
         "objects": [
             {

@@ -47,9 +47,9 @@ def _choose(curve: Curve, wanted: Wanted | None) -> tuple[float, str]:
     if wanted:
         [(figure, level)] = wanted.model_dump(exclude_none=True).items()
         precision, recall = curve.precision, curve.recall
-        reached, other = (precision, recall) if figure == "precision" else (recall, precision)
+        reached, best_of = (precision, recall) if figure == "precision" else (recall, precision)
         if (reached >= level).any():
-            best, why = int(np.where(reached >= level, other, -1).argmax()), f"{figure} {level:g}"
+            best, why = int(np.where(reached >= level, best_of, -1).argmax()), f"{figure} {level:g}"
         else:
             why = f"{figure} {level:g} is out of reach, best F1 instead"
     below = curve.scores[best + 1] if best + 1 < len(curve.scores) else 0.0
@@ -63,8 +63,8 @@ def judge(matches: list[ClassMatches], names: list[str], thresholds: dict[str, f
     total = np.zeros(3, dtype=int)
     for name, of_class in zip(names, matches, strict=True):
         kept = of_class.hits[0][of_class.scores >= thresholds[name]]
-        found = int(kept.sum())
-        counts = np.array([found, len(kept) - found, int(of_class.objects.sum()) - found])
+        tp = int(kept.sum())
+        counts = np.array([tp, len(kept) - tp, int(of_class.objects.sum()) - tp])
         total += counts
         per_class[name] = {"threshold": thresholds[name], **_counts(*counts.tolist())}
     return {**_counts(*total.tolist()), "per_class": per_class}

@@ -123,8 +123,8 @@ def _ultralytics_ap(hits: NDArray[np.bool_], objects: int) -> float:
 
     if not len(hits):
         return 0.0
-    found = np.cumsum(hits)
-    return float(compute_ap(found / objects, found / np.arange(1, len(hits) + 1))[0])
+    tp = np.cumsum(hits)
+    return float(compute_ap(tp / objects, tp / np.arange(1, len(hits) + 1))[0])
 
 
 def by_ultralytics(truth: GroundTruth, predictions: list[Prediction]) -> Pair:
@@ -136,20 +136,20 @@ def by_ultralytics(truth: GroundTruth, predictions: list[Prediction]) -> Pair:
     # `match_predictions` uses only the validator's IoU thresholds.
     validator = SimpleNamespace(iouv=torch.linspace(0.5, 0.95, len(IOU_THRESHOLDS)))
     metrics = DetMetrics({category["id"]: category["name"] for category in truth["categories"]})
-    for number, (labelled, found) in enumerate(by_image(truth, predictions)):
+    for number, (labelled, predicted) in enumerate(by_image(truth, predictions)):
         theirs, ours = (
             torch.tensor([record["category_id"] for record in records], dtype=torch.float32)
-            for records in (labelled, found)
+            for records in (labelled, predicted)
         )
-        if labelled and found:
-            iou = box_iou(_corners(labelled), _corners(found))
+        if labelled and predicted:
+            iou = box_iou(_corners(labelled), _corners(predicted))
             hits = BaseValidator.match_predictions(validator, ours, theirs, iou).numpy()
         else:
-            hits = np.zeros((len(found), len(IOU_THRESHOLDS)), dtype=bool)
+            hits = np.zeros((len(predicted), len(IOU_THRESHOLDS)), dtype=bool)
         metrics.update_stats(
             {
                 "tp": hits,
-                "conf": np.array([record["score"] for record in found], dtype=np.float32),
+                "conf": np.array([record["score"] for record in predicted], dtype=np.float32),
                 "pred_cls": ours.numpy(),
                 "target_cls": theirs.numpy(),
                 "target_img": np.unique(theirs.numpy()),
@@ -188,7 +188,7 @@ def by_fiftyone(truth: GroundTruth, predictions: list[Prediction]) -> Pair:
                 )
             )
     view = _View(
-        {field: Detections(detections=found) for field, found in fields.items()} for fields in samples.values()
+        {field: Detections(detections=predicted) for field, predicted in fields.items()} for fields in samples.values()
     )
     config = COCOEvaluationConfig("found", "truth", iou=0.5, classwise=True, compute_mAP=True)
     precision = _compute_pr_curves(view, config, classes=list(names.values()))[0]  # [overlap, class, recall]

@@ -32,10 +32,10 @@ def run(workers: Workers, options: argparse.Namespace) -> int:
     workers.signals.listen()
     lines, ended = Lines(options.json), False
     try:
-        for count, (name, frame, image, found) in enumerate(workers.each()):
-            lines.write(as_json(name, frame, image, found, workers.classes))
+        for count, (name, frame, image, detections) in enumerate(workers.each()):
+            lines.write(as_json(name, frame, image, detections, workers.classes))
             if options.draw or options.show:
-                drawn = draw(image, found, workers.classes)
+                drawn = draw(image, detections, workers.classes)
                 if options.draw:
                     write_jpeg(options.draw / f"{count:06d}_{_short(name)}.jpg", drawn)
                 if options.show and not _shown(drawn, frame is None):

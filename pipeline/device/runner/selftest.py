@@ -51,13 +51,13 @@ def compare(model: Model, folder: Path) -> tuple[int, int, float, float]:
     expected = json.loads((folder / "golden" / "expected.json").read_text(encoding="utf-8"))
     limits, boxes, most_px, most_score = spec["selftest"], 0, 0.0, 0.0
     for golden in expected:
-        found = model.detect_all(
+        detections = model.detect_all(
             read_image(folder / "golden" / golden["file"], spec["input"].get("bits")), golden["lowest"] * 0.8
         )
         known = Detections(
             np.array(golden["corners"]).reshape(-1, 4), np.array(golden["scores"]), np.array(golden["classes"])
         )
-        px, score, lost = apart(known, found)
+        px, score, lost = apart(known, detections)
         boxes, most_px, most_score = boxes + len(known), max(most_px, px), max(most_score, score)
         failure = ""
         if lost:
@@ -66,8 +66,10 @@ def compare(model: Model, folder: Path) -> tuple[int, int, float, float]:
             failure = f"boxes {px:.3g} px apart, {limits['max_box_px']:g} allowed"
         elif score > limits["max_score"]:
             failure = f"scores {score:.3g} apart, {limits['max_score']:g} allowed"
-        elif sum(found.scores >= golden["lowest"] + limits["max_score"]) > len(known):
-            failure = f"{sum(found.scores >= golden['lowest'] + limits['max_score'])} objects instead of {len(known)}"
+        elif sum(detections.scores >= golden["lowest"] + limits["max_score"]) > len(known):
+            failure = (
+                f"{sum(detections.scores >= golden['lowest'] + limits['max_score'])} objects instead of {len(known)}"
+            )
         if failure:
             raise RunnerError(f"selftest FAILED: golden/{golden['file']}: {failure}; this device gives other results")
     return boxes, len(expected), most_px, most_score

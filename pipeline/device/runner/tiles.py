@@ -93,9 +93,9 @@ def _agreeing(every: Detections, cut: Any, view: Any, windows: Any) -> list[dict
             ours = ends[a] + np.flatnonzero(_meet(every.corners[ends[a] : ends[a + 1]], windows[b]))
             theirs = ends[b] + np.flatnonzero(_meet(every.corners[ends[b] : ends[b + 1]], windows[a]))
             if len(ours) and len(theirs):
-                one = _clipped(every.corners[ours], windows[b], cut[theirs])
-                other = _clipped(every.corners[theirs], windows[a], cut[ours]).transpose(1, 0, 2)
-                iou = _iou(one, other)
+                our_boxes = _clipped(every.corners[ours], windows[b], cut[theirs])
+                their_boxes = _clipped(every.corners[theirs], windows[a], cut[ours]).transpose(1, 0, 2)
+                iou = _iou(our_boxes, their_boxes)
                 iou *= every.classes[ours][:, None] == every.classes[theirs]
                 for i, j in zip(*np.nonzero(iou >= SAME)):
                     partners[ours[i]][int(theirs[j])] = partners[theirs[j]][int(ours[i])] = float(iou[i, j])
