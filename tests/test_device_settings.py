@@ -288,7 +288,7 @@ def test_golden_images_are_as_received(tmp_path: Path) -> None:
     spec = read_json(unpacked / "model.json")
     check = selftest.compare
     assert check(runner.Model(unpacked, spec, 1), unpacked)[0] == 20
-    for bits, said in ((16, r"selftest FAILED: golden/4\.png"), (None, r"4\.png: 16 bits, and the model was trained")):
+    for bits, said in ((16, r"selftest FAILED: golden/4\.png"), (None, r"4\.png: 16 bits, but the model was trained")):
         spec["input"]["bits"] = bits
         with pytest.raises(RunnerError, match=said):
             check(runner.Model(unpacked, spec, 1), unpacked)

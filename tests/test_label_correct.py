@@ -96,7 +96,7 @@ def test_an_app_that_was_closed_half_way_loses_nothing(tiles: Path, run: Run, po
     correct.main(run)  # opens the same batch, as it was left
     assert len(dataset().match_tags("done")) == 1
     batch(tiles, run, pool, count=2)  # another batch was chosen meanwhile
-    with pytest.raises(PipelineError, match="has corrections of an earlier batch"):
+    with pytest.raises(PipelineError, match="has unsaved corrections of an earlier batch"):
         correct.main(run)
     assert "2 images (" in correct.save(run)
     correct.main(run)

@@ -260,7 +260,7 @@ def test_twins_of_one_name_need_a_format_that_tells_them_apart(tiles: Path, run:
     record["images"].append(twin)  # type: ignore[arg-type]
     shutil.copy(record["images"][1]["path"], twin["path"])  # type: ignore[call-overload]
     run.label_next.write_text(json.dumps(record))
-    with pytest.raises(DataError, match="one file of labels for it"):
+    with pytest.raises(DataError, match="one label file for it"):
         tools.lay_out(run, "yolo")
     tools.lay_out(run, "coco")
 
