@@ -61,8 +61,8 @@ class Study(Section):
         for name, row in rows.items():
             if not re.fullmatch(r"\w[\w.+-]{0,60}", name, re.ASCII):
                 raise ValueError(f"{name!r} also names a folder; use letters, digits, `_`, `-`, `+` and `.`")
-            if other := sorted(set(row) - {"train", "augment"}):
-                raise ValueError(f"{name}.{other[0]}: must be the same for all rows; write it into `every`")
+            if others := sorted(set(row) - {"train", "augment"}):
+                raise ValueError(f"{name}.{others[0]}: must be the same for all rows; write it into `every`")
         return rows
 
     @field_validator("share", "shots", mode="before")

@@ -131,8 +131,8 @@ def _pixels(sides: Sequence[float], size: tuple[int, int]) -> list[float]:
     return [round(side, 3) for side in (xs[0], ys[0], xs[1] - xs[0], ys[1] - ys[0])]
 
 
-def _same(one: tuple[str, list[float]] | None, other: tuple[str, list[float]]) -> bool:
-    return one is not None and one[0] == other[0] and one[1] == other[1]
+def _same(before: tuple[str, list[float]] | None, now: tuple[str, list[float]]) -> bool:
+    return before is not None and before[0] == now[0] and before[1] == now[1]
 
 
 WORDS = {*ON_IMAGES, ON_LABELS, ON_PREDICTIONS}

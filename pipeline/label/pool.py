@@ -82,13 +82,13 @@ def _worth_a_look(usable: Sequence[File], labelled: Sequence[File]) -> tuple[lis
     # Labelled images first, so that the first image of a pair is the one that stays.
     together = [*labelled, *new]
     like: dict[int, list[int]] = {}
-    for one, other in duplicates.near_duplicates([file.fingerprint for file in together]):
-        like.setdefault(other, []).append(one)
+    for first, second in duplicates.near_duplicates([file.fingerprint for file in together]):
+        like.setdefault(second, []).append(first)
     # Pairs, not clusters: in a slow video the first frame is linked to the last, which shows something else.
     stays = set(range(len(labelled)))
     candidates = []
     for index, file in enumerate(new, start=len(labelled)):
-        earlier = [one for one in like.get(index, ()) if one in stays]
+        earlier = [similar for similar in like.get(index, ()) if similar in stays]
         if earlier:
             reasons[LIKE_LABELLED if min(earlier) < len(labelled) else LIKE_OTHER] += 1
         else:

@@ -43,7 +43,7 @@ def images(batch: Next, returned: Mapping[str, Returned], every: bool, run: Run)
     Raises DataError for a class that the data set lacks.
     """
     model = batch["model"]["sha256"][:NAME_LENGTH]
-    found = []
+    labelled = []
     for candidate in batch["images"]:
         back = returned.get(candidate["path"])
         if back is None:
@@ -59,8 +59,8 @@ def images(batch: Next, returned: Mapping[str, Returned], every: bool, run: Run)
                 )
         made, deleted = compare(drawn(candidate, model), boxes, back.ids)
         if every or back.done or deleted or any(label.origin != "kept" for label in made):
-            found.append(Image(_relative(candidate["path"], run), size, candidate["sha256"], made, deleted))
-    return found
+            labelled.append(Image(_relative(candidate["path"], run), size, candidate["sha256"], made, deleted))
+    return labelled
 
 
 def _inside(box: Box, size: tuple[int, int]) -> Box:
@@ -76,26 +76,26 @@ def _relative(path: str, run: Run) -> str:
     return file.relative_to(root).as_posix() if file.is_relative_to(root) else file.as_posix()
 
 
-def save(run: Run, batch: Next, found: Sequence[Image]) -> str:
+def save(run: Run, batch: Next, labelled: Sequence[Image]) -> str:
     """Add the images to `data/labels/NAME.json`, in place of their earlier labels; return a line about the result."""
     path = labels.file_of(run)
-    waiting = len(batch["images"]) - len(found)
+    waiting = len(batch["images"]) - len(labelled)
     rest = ""
     if waiting:
-        one = "1 image is" if waiting == 1 else f"{waiting} images are"
-        rest = f"; {one} neither changed nor tagged `done` and stay in the batch (`--all` takes them as they are)"
-    if not found:
+        subject, stay = ("1 image is", "stays") if waiting == 1 else (f"{waiting} images are", "stay")
+        rest = f"; {subject} neither changed nor tagged `done` and {stay} in the batch (`--all` takes all as they are)"
+    if not labelled:
         return f"nothing to save{rest}"
     name = {batch["model"]["sha256"][:NAME_LENGTH]: batch["model"]["file"]}
-    new = Labels(tuple(batch["classes"]), tuple(found), name)
+    new = Labels(tuple(batch["classes"]), tuple(labelled), name)
     try:
         labels.save(path, with_new(labels.load(path), new))
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
-    counts = Counter(label.origin for image in found for label in image.labels)
+    counts = Counter(label.origin for image in labelled for label in image.labels)
     done = [f"{counts[origin]} {origin}" for origin in ORIGINS if counts[origin]]
-    if gone := sum(len(image.deleted) for image in found):
+    if gone := sum(len(image.deleted) for image in labelled):
         done.append(f"{gone} deleted")
     boxes = f" ({', '.join(done)})" if done else ""
-    one = "1 image" if len(found) == 1 else f"{len(found)} images"
-    return f"{one}{boxes} -> {path}; review it, then run `make` to train with it{rest}"
+    number = "1 image" if len(labelled) == 1 else f"{len(labelled)} images"
+    return f"{number}{boxes} -> {path}; review it, then run `make` to train with it{rest}"

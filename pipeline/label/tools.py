@@ -63,8 +63,9 @@ def save(run: Run, tool: str, every: bool = False) -> str:
         raise DataError(f"{folder}: not there; run `label --as {tool}` to lay the batch out for {tool}")
     batch = read_record(_batch_of(run, tool), Next, f"run `label --as {tool}` again")
     _, source = formats.read(folder, layouts.FORMATS[tool], given=False)
-    path_of = {folder.absolute() / "images" / _inside(one["path"], batch): one["path"] for one in batch["images"]}
-    size_of = {one["path"]: (one["width"], one["height"]) for one in batch["images"]}
+    paths = [candidate["path"] for candidate in batch["images"]]
+    path_of = {folder.absolute() / "images" / _inside(path, batch): path for path in paths}
+    size_of = {candidate["path"]: (candidate["width"], candidate["height"]) for candidate in batch["images"]}
     returned: dict[str, Returned] = {}
     others = 0
     for item in source.images:

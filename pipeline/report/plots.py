@@ -141,16 +141,16 @@ def reliability(bins: Sequence[dict[str, Any]]) -> Markup | None:
 
 def labelling(rounds: Sequence[Round]) -> Markup | None:
     """Plot mAP50-95 on val over labelled training images, with intervals, and what the next batch may add."""
-    known = [one for one in rounds if one["map50_95"] is not None]
+    known = [entry for entry in rounds if entry["map50_95"] is not None]
     if len(known) < 2:
         return None
 
     def draw(axes: Any) -> None:
         last = known[-1]
-        images, figures = [one["images"] for one in known], [float(one["map50_95"] or 0) for one in known]
-        for one in known:
-            if one["interval"]:
-                axes.plot([one["images"]] * 2, one["interval"], color=COLOURS[0], alpha=0.5)
+        images, figures = [entry["images"] for entry in known], [float(entry["map50_95"] or 0) for entry in known]
+        for entry in known:
+            if entry["interval"]:
+                axes.plot([entry["images"]] * 2, entry["interval"], color=COLOURS[0], alpha=0.5)
         axes.plot(images, figures, "o-", color=COLOURS[0], markersize=5)
         if last["gain"] is not None:
             ends = [last["images"], last["images"] + last["batch"]]

@@ -51,8 +51,8 @@ def main(config: Report, run: Run, against: Path | None = None) -> str:
     truth, predictions = split_records.predictions(run, split, single_label=True)
     errors = split_records.errors(run, split, truth)
     folder = YoloDataset.read(run.dataset / "data.yaml").images[split]
-    found = curves(truth, predictions)
-    drawn = [curve for curve in found if curve.scores.size]
+    all_curves = curves(truth, predictions)
+    drawn = [curve for curve in all_curves if curve.scores.size]
     epochs, borders = history.read(run)
     exported = manifest_record.read(run) if run.manifest.is_file() else None
     measured = exported["benchmark"]["rows"] if exported and exported["benchmark"] else []
@@ -75,7 +75,7 @@ def main(config: Report, run: Run, against: Path | None = None) -> str:
             comparison=comparison,
             legend=list(zip([curve.name for curve in drawn[:COLOURED]], plots.COLOURS, plots.DASHES, strict=False)),
             too_many=len(drawn[COLOURED:]),
-            not_drawn=words.not_drawn(found),
+            not_drawn=words.not_drawn(all_curves),
             losses=plots.losses(epochs, borders),
             validation=plots.validation(epochs, borders),
             precision_recall=plots.precision_recall(drawn[:COLOURED]),

@@ -115,12 +115,12 @@ def not_drawn(curves: Sequence[Curve]) -> str:
         "no objects": [curve.name for curve in empty if not curve.objects],
         "no predictions": [curve.name for curve in empty if curve.objects],
     }
-    said = [
+    parts = [
         f"{'any class' if len(names) == len(curves) else listed(names)} ({reason})"
         for reason, names in reasons.items()
         if names
     ]
-    return f"No curve for {' or for '.join(said)}." if said else ""
+    return f"No curve for {' or for '.join(parts)}." if parts else ""
 
 
 def listed(names: Sequence[str]) -> str:

@@ -47,33 +47,33 @@ def worst_images(truth: GroundTruth, errors: ErrorFile, folder: Path, number: in
     """
     names = {category["id"]: category["name"] for category in truth["categories"]}
     annotations = {record["id"]: record for record in truth["annotations"]}
-    found = {image["id"]: ImageErrors() for image in truth["images"]}
+    errors_of = {image["id"]: ImageErrors() for image in truth["images"]}
     for record in errors["objects"]:
-        found[record["image_id"]].objects.append(record)
+        errors_of[record["image_id"]].objects.append(record)
     for prediction in errors["predictions"]:
         if prediction["type"] != "tp":
-            found[prediction["image_id"]].wrong.append(prediction)
-    images = sorted(truth["images"], key=lambda image: (-found[image["id"]].errors, image["file_name"]))
-    shown = [image for image in images[:number] if found[image["id"]].errors]
+            errors_of[prediction["image_id"]].wrong.append(prediction)
+    images = sorted(truth["images"], key=lambda image: (-errors_of[image["id"]].errors, image["file_name"]))
+    shown = [image for image in images[:number] if errors_of[image["id"]].errors]
     bar = logs.progress(shown, "report")
-    return [_drawn(image["file_name"], found[image["id"]], annotations, names, folder) for image in bar]
+    return [_drawn(image["file_name"], errors_of[image["id"]], annotations, names, folder) for image in bar]
 
 
 def _drawn(
-    file: str, found: ImageErrors, annotations: dict[int, Annotation], names: dict[int, str], folder: Path
+    file: str, errors: ImageErrors, annotations: dict[int, Annotation], names: dict[int, str], folder: Path
 ) -> dict[str, Any]:
     small, scale = pixels.fit(pixels.read(folder / file), SIDE, enlarge=1.5)
     boxes = []
-    for record in found.objects:
+    for record in errors.objects:
         annotation, is_found = annotations[record["annotation_id"]], record["type"] == "tp"
         label = "" if is_found else names[annotation["category_id"]]
         boxes.append(_box(annotation["bbox"], scale, "found" if is_found else "missed", label))
-    for wrong in found.wrong:
+    for wrong in errors.wrong:
         boxes.append(_box(wrong["bbox"], scale, "wrong", f"{names[wrong['category_id']]} {wrong['score']:.2f}"))
     height, width = small.shape[:2]
     return {
         "file": file,
-        "said": found.words,
+        "said": errors.words,
         "uri": "data:image/jpeg;base64," + base64.b64encode(pixels.jpeg(small, quality=80)).decode(),
         "width": width,
         "height": height,

@@ -56,14 +56,14 @@ def multiples(ours: Curve, theirs: Curve) -> list[Multiple]:
 
     The other row's curve is interpolated on a logarithmic scale of images, and made non-decreasing.
     """
-    found = []
+    result = []
     for images, figure, again in zip(ours.images, ours.figures, ours.again, strict=True):
         value = _crossing(theirs.images, theirs.figures[:, None], np.array([figure]))[0] / images
         drawn = _crossing(theirs.images, theirs.again, again) / images
         low, high = np.percentile(drawn, _ENDS, method="nearest")  # infinite ones cannot be averaged
-        one, least, most = (None if x == np.inf else float(x) for x in (value, low, high))
-        found.append(Multiple(float(images), one, least, most, float(theirs.images[-1] / images)))
-    return found
+        times, least, most = (None if x == np.inf else float(x) for x in (value, low, high))
+        result.append(Multiple(float(images), times, least, most, float(theirs.images[-1] / images)))
+    return result
 
 
 def _crossing(images: Floats, curve: Floats, wanted: Floats) -> Floats:
@@ -143,9 +143,9 @@ def held_back(curve: Curve) -> HeldBack | None:
         return None
     smaller = Curve(curve.images[:-1], curve.figures[:-1], curve.again[:-1])
     most = float(curve.images[-1])
-    [found] = forecast(smaller, [most])
+    [ahead] = forecast(smaller, [most])
     low, high = np.percentile(extrapolated(smaller, np.array([most]))[0] - curve.again[-1], _ENDS)
-    return HeldBack(most, found, float(curve.figures[-1]), bool(low <= 0 <= high))
+    return HeldBack(most, ahead, float(curve.figures[-1]), bool(low <= 0 <= high))
 
 
 def extrapolated(curve: Curve, images: Floats) -> Floats:

@@ -46,8 +46,8 @@ def main(path: Path, jobs: int = 1, device: str = "", on: str = "") -> str:
 
 def _run(study: Study, trials: Sequence[Trial], place: Place, jobs: int, device: str, on: str) -> list[Line]:
     """Run those of the trials that `results.jsonl` lacks, and return the lines of all."""
-    found = results.read(place.results)
-    done = {trial.key: found[trial.key] for trial in trials if trial.key in found}
+    known = results.read(place.results)
+    done = {trial.key: known[trial.key] for trial in trials if trial.key in known}
     if done:
         logs.say(f"study: {len(done)} of {len(trials)} trials are already in {place.results}")
     waiting = [trial for trial in trials if trial.key not in done]

@@ -34,8 +34,10 @@ def make(source: Path, target: Path) -> str:
         raise WeightsError(f"{target}: not a .pt file; name one")
     torch.manual_seed(0)
     detector = DetectionModel(f"{family}.yaml", nc=len(model.names), verbose=False)
-    initial, given = detector.state_dict(), model.state_dict()
-    fitting = {name: given[name] for name in initial if name in given and given[name].shape == initial[name].shape}
+    initial, trained = detector.state_dict(), model.state_dict()
+    fitting = {
+        name: trained[name] for name in initial if name in trained and trained[name].shape == initial[name].shape
+    }
     detector.load_state_dict({**initial, **fitting})
     detector.names = model.names
     yolo = YOLO(f"{family}.yaml", task="detect")
