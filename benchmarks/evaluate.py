@@ -1,9 +1,9 @@
-"""Time our evaluation: COCO's figures beside pycocotools, and all that `validate` computes of 500 images.
+"""Time our evaluation: COCO's figures beside pycocotools, and everything that `validate` computes for 500 images.
 
 python benchmarks/evaluate.py > benchmarks/evaluate.md      (20 minutes)
 
-Whatever is compared takes turns in one process. The predictions are drawn, since what is timed does not depend on what
-is in the images. benchmarks/validate.py times the stage as a whole, on real ones.
+The compared functions take turns in one process. The predictions are random, because the time does not depend on the
+content of the images. benchmarks/validate.py times the whole stage on real predictions.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def in_words(times: list[float]) -> str:
 
 
 def library() -> None:
-    """Print COCO's figures by faster-coco-eval, as `validate` calls it, beside pycocotools in the same process."""
+    """Print the time of faster-coco-eval, as `validate` calls it, beside pycocotools in the same process."""
     truth, predictions = drawn(5000, 80, 60)
     ours, theirs = [], []
     for _ in range(REPEATS):
@@ -115,7 +115,7 @@ def library() -> None:
 
 
 def tables(truth: Any, every: Any, single: Any) -> None:
-    """Print what `validate` computes of a split after predicting, part by part."""
+    """Print the time of each part of what `validate` computes for a split after predicting."""
     names = [category["name"] for category in truth["categories"]]
     matches, single_matches = match(truth, every), match(truth, single)
     thresholds = operating_point.choose(single_matches, names, None)["thresholds"]

@@ -1,4 +1,4 @@
-"""Write benchmarks/label.md and its picture from benchmarks/label.jsonl: python benchmarks/label_table.py."""
+"""Write benchmarks/label.md and its plot from benchmarks/label.jsonl: python benchmarks/label_table.py."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def curve(lines: list[dict[str, Any]]) -> tuple[Any, Any]:
 
 
 def differences(way: dict[int, list[Any]], chance: dict[int, list[Any]]) -> list[float]:
-    """Return, for each seed, the mean difference at equal boxes, where both curves have values."""
+    """Return, for each seed, the mean difference in mAP50 (points) at equal boxes, where both curves have values."""
     found = []
     for seed in sorted(way.keys() & chance.keys()):
         boxes, values = curve(way[seed])
@@ -58,7 +58,7 @@ def differences(way: dict[int, list[Any]], chance: dict[int, list[Any]]) -> list
 
 
 def fewer(way: dict[int, list[Any]], chance: dict[int, list[Any]], level: float) -> list[float]:
-    """Return, for each seed, the share of boxes saved on the way to a level of mAP50, where both get there."""
+    """Return, for each seed, the boxes saved (%) on the way to a level of mAP50, if both reach it."""
     found = []
     for seed in sorted(way.keys() & chance.keys()):
         needed = []
@@ -88,7 +88,7 @@ def main() -> None:
             whole[line["set"], line["model"]] = line
         else:
             groups[line["set"], line["model"]][line["way"]][line["seed"]].append(line)
-    for ways in groups.values():  # only seeds that every way has gone through
+    for ways in groups.values():  # only seeds that are complete for every strategy
         whole_seeds = set.intersection(*({s for s, of in ways[way].items() if len(of) == SIZES} for way in WAYS))
         for way in WAYS:
             ways[way] = {seed: ways[way][seed] for seed in sorted(whole_seeds)}
@@ -150,7 +150,7 @@ def main() -> None:
 
 
 def corrections(ways: dict[int, list[Any]]) -> str:
-    """Say what became of boxes that the model of 20 images drew beforehand."""
+    """Return a sentence about the boxes that the model of 20 images drew beforehand."""
     batches = [line["batch"] for lines in ways.values() for line in lines if line["images"] == 40 and line["batch"]]
     if not batches:
         return ""

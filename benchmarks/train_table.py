@@ -1,4 +1,4 @@
-"""Print the trainings of benchmarks/train.jsonl as tables.
+"""Print the results in benchmarks/train.jsonl as tables.
 
 python benchmarks/train_table.py > benchmarks/train.md      (seconds; trains nothing)
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 KNOWN = Path(__file__).with_name("train.jsonl")
-# Epochs, and when a training looked at its validation images. benchmarks/train.py says what else each row is.
+# Epochs, and when each row was validated. benchmarks/train.py describes the rows.
 ROWS = {
     "stock": ("15", "after each epoch"),
     "equal": ("3 + 12", "after each of the last 12"),
@@ -82,13 +82,13 @@ def line(row: str, found: list[dict[str, Any]], stock: list[dict[str, Any]]) -> 
 
 
 def table(results: dict[str, list[dict[str, Any]]]) -> str:
-    """All rows of one data set."""
+    """Return the table of one data set."""
     header = [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
     return "\n".join([*header, *(line(row, found, results.get("stock", [])) for row, found in results.items())])
 
 
 def steps(results: dict[str, list[dict[str, Any]]]) -> str:
-    """How much faster a step is with features computed once, by what is frozen."""
+    """Return how much faster a step is with features computed once, by frozen layers."""
     said = []
     for row in ("backbone", "all-but-head"):
         plain, cached = (
@@ -131,7 +131,7 @@ def which(one: dict[str, Any]) -> tuple[str, float, str, int]:
 
 
 def beside(found: list[dict[str, Any]]) -> str:
-    """Our rows and the rivals', fastest first, each with its time as a share of the best rival's fifteen epochs."""
+    """Return our rows and the rivals', fastest first, with their time relative to the best rival's 15 epochs."""
     rows = {row: [one for one in found if one["row"] == row] for row in dict.fromkeys(one["row"] for one in found)}
     fifteen = [rows[row] for row in ("stock-15", "tuned-15") if row in rows]
     best = max(fifteen, key=lambda known: statistics.mean(one["map50_95"] for one in known), default=[])

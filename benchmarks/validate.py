@@ -1,8 +1,8 @@
-"""Time `validate` as a whole beside the prediction alone, on 500 images and the model of a trained run.
+"""Time `validate` as a whole beside prediction alone, on 500 images and the model of a trained run.
 
 python benchmarks/validate.py runs/NAME > benchmarks/validate.md      (minutes)
 
-The images are those of the run's splits, repeated up to 500. Both are processes of their own and take turns.
+The images are those of the run's splits, repeated up to 500. Both are separate processes and take turns.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def repeated(source: Run, target: Run) -> None:
 
 
 def process(*command: str, text: str = "") -> tuple[float, str]:
-    """Seconds of a process of its own, and what it printed last."""
+    """Run a command; return its seconds and the last line that it printed."""
     took, done = seconds(
         lambda: subprocess.run([sys.executable, *command], input=text, text=True, check=True, stdout=subprocess.PIPE)
     )

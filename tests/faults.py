@@ -292,7 +292,7 @@ def an_odd_terminal(device: Device, rng: random.Random) -> str:
     elif way in ("no stdout", "no stderr"):
         closed = {"no stdout": ">&-", "no stderr": "2>&-"}[way]
         done = subprocess.run(["sh", "-c", f'"$@" {closed}', "sh", *device.command(folder)], capture_output=True, check=False)  # fmt: skip
-        expected = b"error: there is no screen to write on; name a file with --json" if way == "no stdout" else b""
+        expected = b"error: there is no standard output; name a file with --json" if way == "no stdout" else b""
     else:
         done = device.run(folder, env=environment)
         expected = f"error: {folder}/3.png: not an image that OpenCV can read".encode()

@@ -50,7 +50,7 @@ def test_a_hostile_checkpoint_is_refused_and_not_executed(tmp_path: Path) -> Non
     for number, payload in enumerate(({"model": Hostile(tmp_path / "ran0")}, Hostile(tmp_path / "ran1"))):
         path = tmp_path / f"hostile{number}.pt"
         torch.save(payload, path)
-        with pytest.raises(WeightsError, match=rf"hostile{number}\.pt: .*get it again from where you trust it"):
+        with pytest.raises(WeightsError, match=rf"hostile{number}\.pt: .*get it again from a source that you trust"):
             checkpoints.load(path)
         assert not (tmp_path / f"ran{number}").exists()
     # A plain load does execute it, so the payload is not harmless.

@@ -616,7 +616,7 @@ def test_control_characters_are_refused_in_a_printable_line(name: str, source: P
 def test_a_config_whose_name_is_not_utf_8_is_refused(tmp_path: Path) -> None:
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.yaml"))
     path.write_text("convert: {source: x}\n")
-    with pytest.raises(ConfigError, match=r"caf\\xe9\.yaml': the name of a config file has to be UTF-8; rename it"):
+    with pytest.raises(ConfigError, match=r"caf\\xe9\.yaml': the name of a config file must be UTF-8; rename it"):
         load(path)
     for command in ("params", "convert"):
         done = pipeline_process(command, "--config", str(path), cwd=tmp_path)
@@ -975,7 +975,7 @@ def test_a_repeated_key_is_refused(key: str, source: Path, run: Run) -> None:
     refused(source, run, rf"a\.json: the key '{key}' appears twice in one object; keep one")
 
 
-def test_an_image_beyond_the_limit_of_opencv_assert_refused(source: Path, run: Run) -> None:
+def test_an_image_beyond_the_limit_of_opencv_is_refused(source: Path, run: Run) -> None:
     """The header promises 1,100 million pixels, which nobody has to decode."""
     images(source)
     chunks = {b"IHDR": struct.pack(">IIBBBBB", 55_000, 20_000, 1, 0, 0, 0, 0), b"IDAT": zlib.compress(bytes(100))}

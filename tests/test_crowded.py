@@ -108,7 +108,7 @@ def test_headline_record_and_report_give_both_figures(
     assert figures["val"]["max_detections"] is None and figures["val"]["at_100"] is not None
     assert figures["test"]["max_detections"] == 100 and figures["test"]["at_100"] is None
     assert line.count("more than 100 objects of a class (with COCO's limit of 100: mAP50 ") == 1
-    assert "an image holds 120 objects, and no more than 50 can be found; set validate.max_det to 240" in (
+    assert "an image holds 120 objects, but at most 50 can be found; set validate.max_det to 240" in (
         capsys.readouterr().out
     )
     # The page shows test if there is one, otherwise val.

@@ -92,7 +92,7 @@ def test_an_older_python_gets_a_one_line_error(bundle: Path, script: str) -> Non
     for python in pythons:
         done = subprocess.run([python, str(bundle / script), "--help"], capture_output=True, text=True, check=False)
         assert done.returncode == 1 and done.stdout == ""
-        assert done.stderr.startswith(f"error: {script} needs Python 3.8 or newer, and this is ")
+        assert done.stderr.startswith(f"error: {script} needs Python 3.8 or newer, but this is ")
         assert len(done.stderr.splitlines()) == 1
 
 

@@ -53,7 +53,7 @@ def test_a_signal_ends_the_run_and_the_file_gets_its_final_name(device: faults.D
         _, stderr = process.communicate(timeout=60)
     found = faults.images_named(file.read_bytes(), held)
     assert process.returncode == 128 + number and 0 < len(found) < len(held)
-    assert stderr == f"stopped; {len(found)} images until then are in {file}\n"
+    assert stderr == f"stopped; the results of {len(found)} images are in {file}\n"
     assert not list(device.place.glob("*.partial*"))
 
 
@@ -66,8 +66,8 @@ def test_an_interrupted_run_keeps_the_file_of_an_earlier_one(device: faults.Devi
     assert done.returncode == 1 and file.read_text() == "earlier\n"
     found = faults.images_named(partial.read_bytes(), held)
     first, second = done.stderr.decode().splitlines()
-    assert first == f"{partial}: what was found until then; {file} is still that of an earlier run"
-    assert second == f"error: {file}: File too large; the {len(found)} lines before are whole"
+    assert first == f"{partial}: holds the results so far; {file} is still that of an earlier run"
+    assert second == f"error: {file}: File too large; the {len(found)} lines before are complete"
 
 
 @pytest.mark.parametrize(("name", "code"), [("film.avi", "MJPG"), ("film.mp4", "mp4v"), ("film.mkv", "MJPG")])

@@ -29,7 +29,7 @@ PLANES = "16 bits in separate planes, which decoders mix up"
 REFUSED = {
     "OpenCV": {
         "j.tga": "not an image that OpenCV can read",
-        "turned.avif": "an AVIF that is to be turned, which OpenCV does not do",
+        "turned.avif": "an AVIF that has to be turned, which OpenCV does not do",
     },
     "Pillow": {"w_16.png": "16 bits in colour, which Pillow cannot read"},
 }

@@ -91,7 +91,7 @@ def test_sixteen_bit_images_are_refused_if_training_saw_none(tmp_path: Path) -> 
     assert done.stdout == "" and done.returncode == 1
     assert (
         done.stderr
-        == f"error: {tmp_path}/deep.png: 16 bits, and the model was trained on images of 8; save it with 8\n"
+        == f"error: {tmp_path}/deep.png: 16 bits, but the model was trained on 8-bit images; save it with 8\n"
     )
 
 
@@ -255,10 +255,10 @@ def test_classes_in_another_order_are_refused(trained: Trained, copy_of: Callabl
     names = read_json(trained.run.manifest)["classes"]
     text = file.read_text(encoding="utf-8").replace(names[0], "#").replace(names[1], names[0]).replace("#", names[1])
     file.write_text(text, encoding="utf-8")
-    with pytest.raises(DataError, match=r"model\.pt: its classes are .*, those of .*; train again"):
+    with pytest.raises(DataError, match=r"model\.pt: its classes are .*, but those of .*; train again"):
         export.main(trained.config.export, run, 0, "cpu")
     before = run.metrics.read_bytes(), run.ground_truth("val").read_bytes()
-    with pytest.raises(DataError, match=r"model\.pt: its classes are .*, those of .*; train again"):
+    with pytest.raises(DataError, match=r"model\.pt: its classes are .*, but those of .*; train again"):
         validate.main(Validate(), run, "cpu")
     assert before == (run.metrics.read_bytes(), run.ground_truth("val").read_bytes())
 
@@ -286,7 +286,7 @@ def test_golden_images_are_as_received(tmp_path: Path) -> None:
     spec = read_json(unpacked / "model.json")
     check = selftest.compare
     assert check(runner.Model(unpacked, spec, 1), unpacked)[0] == 20
-    for bits, said in ((16, r"selftest FAILED: golden/4\.png"), (None, r"4\.png: 16 bits, and the model was trained")):
+    for bits, said in ((16, r"selftest FAILED: golden/4\.png"), (None, r"4\.png: 16 bits, but the model was trained")):
         spec["input"]["bits"] = bits
         with pytest.raises(RunnerError, match=said):
             check(runner.Model(unpacked, spec, 1), unpacked)

@@ -312,7 +312,7 @@ def test_tensorrt_builds_the_onnx_models(trained: Trained, tmp_path: Path) -> No
         assert checked["plan_bytes"] > 1e6 and checked["layers"] > 500  # Q/DQ nodes count as layers too
     assert tensorrt.preflight(source, None)["layers"] > 300
     int8.quantise_onnx(source, tmp_path / "naive.onnx", calibration, "naive")
-    with pytest.raises(ExportError, match=r"does not take the ONNX model: .*zero point"):
+    with pytest.raises(ExportError, match=r"does not accept the ONNX model: .*zero point"):
         tensorrt.preflight(tmp_path / "naive.onnx", None)
 
 
@@ -545,7 +545,7 @@ def test_bench_writes_a_row_per_artefact_and_thread_count(
     assert 0 < least <= middle <= most
     assert "| tiny.onnx |" in said
     # A bundle of an earlier version does not measure what the current one does.
-    with monkeypatch.context() as other, pytest.raises(ExportError, match=r"zip: its run\.py has another version"):
+    with monkeypatch.context() as other, pytest.raises(ExportError, match=r"zip: its run\.py is from another version"):
         other.setattr(bundle, "code", lambda: {"run.py": b""})
         bench.main(run)
     # A file edited since is not measured as if it were the proven one.
@@ -576,9 +576,9 @@ def test_equal_detections_in_another_order_are_equal() -> None:
 @pytest.mark.parametrize(
     ("theirs", "said"),
     [
-        (found(ONE), "1 boxes lost, 0 invented and 0 of another class of 3"),
-        (found(ONE, TWO, (200, 200, 220, 220, 0.5, 0)), "0 boxes lost, 1 invented and 0 of another class of 3"),
-        (found(ONE, (100, 100, 150, 150, 0.6, 0)), "0 boxes lost, 0 invented and 1 of another class of 3"),
+        (found(ONE), "of 3 boxes, 1 lost, 0 invented and 0 of another class"),
+        (found(ONE, TWO, (200, 200, 220, 220, 0.5, 0)), "of 3 boxes, 0 lost, 1 invented and 0 of another class"),
+        (found(ONE, (100, 100, 150, 150, 0.6, 0)), "of 3 boxes, 0 lost, 0 invented and 1 of another class"),
         (found(ONE, (101, 100, 150, 150, 0.6, 1)), "boxes up to 1 px apart, 0.5 allowed"),
         (found(ONE, (100, 100, 150, 150, 0.61, 1)), "scores up to 0.01 apart, 0.001 allowed"),
     ],
@@ -620,7 +620,7 @@ def test_no_detections_prove_nothing() -> None:
     figures = parity.as_json()
     assert figures["boxes"] == figures["changed"] == 0 and figures["max_box_px"] is figures["mean_score_shift"] is None
     said = compare([found()], [found(ONE)], 0.25, ["a"]).breaches(Limits16())
-    assert said == ["0 boxes lost, 1 invented and 0 of another class of 0"]
+    assert said == ["of 0 boxes, 0 lost, 1 invented and 0 of another class"]
 
 
 # --- Average precision --------------------------------------------------------------------------------

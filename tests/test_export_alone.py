@@ -56,7 +56,7 @@ def test_a_bundle_that_fails_in_a_separate_process_is_refused(
     run, (plant, said) = copy_of(trained.run), FAULTS[fault]
     before = read_json(run.manifest)
     target = plant(monkeypatch)
-    with pytest.raises(ExportError, match=rf"its bundle does not run in a process of its own: .*{said}") as error:
+    with pytest.raises(ExportError, match=rf"its bundle does not run in a separate process: .*{said}") as error:
         export.main(with_targets(target), run, 0, "cpu")
     assert len(str(error.value).splitlines()) == 1 and str(run.root / ".export") not in str(error.value)
     [entry] = read_json(run.export_refused)["artefacts"]

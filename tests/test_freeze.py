@@ -44,7 +44,7 @@ def test_layers_are_selected_by_name_or_index(model: Any) -> None:
     [
         (
             ("backbon",),
-            r"x: 'backbon' is not in the model; did you mean 'backbone'\?; layers are 0 to 23, parts of them are ",
+            r"x: 'backbon' is not in the model; did you mean 'backbone'\?; layers are 0 to 23, parts look like ",
         ),
         ((24,), r"x: 24 is not in the model"),
         (("23.cv9",), r"x: '23\.cv9' is not in the model; did you mean '23\.cv3'\?"),

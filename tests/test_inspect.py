@@ -683,7 +683,7 @@ def test_nothing_to_inspect_is_reported(run: Run, validated: Run) -> None:
     with pytest.raises(DataError, match=r"metrics\.json: not there; `make validate` writes it"):
         inspect.main(Inspect(), run)
     write_metrics(validated)
-    with pytest.raises(DataError, match=r"metrics\.json: has figures of no split"):
+    with pytest.raises(DataError, match=r"metrics\.json: has figures for no split"):
         inspect.main(Inspect(), validated)
 
 

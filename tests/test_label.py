@@ -282,7 +282,7 @@ def test_a_record_of_an_older_version_is_refused(converted: Run) -> None:
     data = files.read_json(converted.label_next)
     del data["images"][0]["boxes"]
     files.write_json(converted.label_next, data)
-    with pytest.raises(DataError, match="written by an older version; `make label` again"):
+    with pytest.raises(DataError, match="written by an older version; run `make label` again"):
         record.read(converted)
 
 

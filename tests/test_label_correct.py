@@ -96,7 +96,7 @@ def test_closing_the_app_half_way_loses_nothing(tiles: Path, run: Run, pool: Pat
     correct.main(run)  # opens the same batch as it was left
     assert len(dataset().match_tags("done")) == 1
     batch(tiles, run, pool, count=2)  # another batch has been chosen meanwhile
-    with pytest.raises(PipelineError, match="has corrections of an earlier batch"):
+    with pytest.raises(PipelineError, match="has unsaved corrections of an earlier batch"):
         correct.main(run)
     assert "2 images (" in correct.save(run)
     correct.main(run)
@@ -123,7 +123,7 @@ def test_other_data_sets_are_left_alone(run: Run, record: Next, tmp_path: Path) 
     with pytest.raises(DataError, match="has no data set 'tiny-label'"):
         correct.save(run)
     fo.Dataset("tiny-label")
-    with pytest.raises(PipelineError, match="another program made"):
+    with pytest.raises(PipelineError, match="another program created"):
         correct.main(run)
     fo.delete_dataset("tiny-label")
     correct.main(run)

@@ -260,13 +260,13 @@ def test_images_with_the_same_name_need_a_format_that_distinguishes_them(tiles: 
     record["images"].append(twin)  # type: ignore[arg-type]
     shutil.copy(record["images"][1]["path"], twin["path"])  # type: ignore[call-overload]
     run.label_next.write_text(json.dumps(record))
-    with pytest.raises(DataError, match="one file of labels for it"):
+    with pytest.raises(DataError, match="one label file for it"):
         tools.lay_out(run, "yolo")
     tools.lay_out(run, "coco")
 
 
 def test_saving_a_batch_never_laid_out_is_refused(run: Run) -> None:
-    with pytest.raises(DataError, match="lays the batch out for cvat"):
+    with pytest.raises(DataError, match="to lay the batch out for cvat"):
         tools.save(run, "cvat")
 
 
@@ -287,4 +287,4 @@ def test_the_command_line_takes_relative_paths(
     assert main(["convert", "--config", "tiny.yaml"]) == 0
     assert "1 image labelled with `make label`" in capsys.readouterr().out
     assert main(["label", "--config", "tiny.yaml", "--save", "--as", "yolo"]) == 1
-    assert "error: runs/tiny/label/yolo: not there; `label --as yolo` lays" in capsys.readouterr().err
+    assert "error: runs/tiny/label/yolo: not there; run `label --as yolo` to lay" in capsys.readouterr().err

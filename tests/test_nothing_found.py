@@ -301,7 +301,7 @@ def test_boxes_only_the_artefact_finds_are_a_breach(made: Callable[..., Run], wo
     spec = targets.spec(Export().targets[0], run.export / "tiny.onnx", run.export, dataset.names, IMGSZ, dict.fromkeys(dataset.names, 0.002))  # fmt: skip
     gate = Gate(world.models["nothing"], dataset, dataset.files("val"), 0.002)
     verdict, _ = gate.judge(runner.Model(run.export, spec, 1), None, Limits32(), "test")
-    assert verdict.outcome == "refused" and re.match(r"0 boxes lost, [1-9]\d* invented", verdict.breaches[0])
+    assert verdict.outcome == "refused" and re.match(r"of \d+ boxes, 0 lost, [1-9]\d* invented", verdict.breaches[0])
 
 
 @needs_database

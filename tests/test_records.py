@@ -80,8 +80,14 @@ def not_a_number(data: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (leave_out, r"written by an older version; delete it and `make validate` again \(weights: field required\)"),
-        (text_for_number, r"damaged \(imgsz: input should be a valid integer\); delete it and `make validate` again"),
+        (
+            leave_out,
+            r"written by an older version; delete it and run `make validate` again \(weights: field required\)",
+        ),
+        (
+            text_for_number,
+            r"damaged \(imgsz: input should be a valid integer\); delete it and run `make validate` again",
+        ),
         (not_a_number, r"damaged \(cost\.latency\.p95_ms: input should be a valid number\); delete it"),
     ],
 )

@@ -323,7 +323,7 @@ def test_files_validate_cannot_have_written_are_refused(
     data = read_json(file)
     changed = edit(data)
     write_json(file, changed if isinstance(changed, (list, dict)) and "type" not in changed else data)
-    with pytest.raises(DataError, match=rf"{file.name}: {said}; delete metrics\.json and `make validate` again$"):
+    with pytest.raises(DataError, match=rf"{file.name}: {said}; delete metrics\.json and run `make validate` again$"):
         report.main(Report(), run)
 
 
@@ -340,7 +340,7 @@ def test_figures_of_an_older_version_are_refused(trained: Trained, copy_of: Copy
     del metrics["splits"]["test"]["error_costs"]
     write_json(run.metrics, metrics)
     with pytest.raises(
-        DataError, match=r"metrics\.json: written by an older version; delete it and `make validate` again"
+        DataError, match=r"metrics\.json: written by an older version; delete it and run `make validate` again"
     ):
         report.main(Report(), run)
 
@@ -357,7 +357,7 @@ def test_the_page_shows_what_was_exported(trained: Trained, copy_of: Callable[[R
 
 def test_the_page_shows_what_labels_brought(trained: Trained, copy_of: Copy) -> None:
     run = copy_of(trained.run)
-    assert "What labels brought" not in Page(run).text
+    assert "What labelling gained" not in Page(run).text
     pool: OnPool = {
         "images": 4, "right": 8, "wrong": 2, "missed": 2, "f1": 0.8, "interval": None, "untouched": 0.625
     }  # fmt: skip
@@ -375,7 +375,7 @@ def test_the_page_shows_what_labels_brought(trained: Trained, copy_of: Copy) -> 
     write_json(run.label_rounds, {"rounds": [first, second, third]})
     report.main(Report(), run)
     page = Page(run)
-    assert "1 image, may bring +0.019" in page.text and "0.80 on 4 images" in page.text and "62 %" in page.text
+    assert "1 image, may add +0.019" in page.text and "0.80 on 4 images" in page.text and "62 %" in page.text
     assert "Accuracy over labels" in page.text and str(plots.labelling([first, second, third])) in page.html
 
 

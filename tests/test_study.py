@@ -59,7 +59,7 @@ def test_a_row_is_the_base_with_its_changes(tmp_path: Path) -> None:
         ({"rows": {}}, "rows: "),
         ({"rows": {"a/b": {}}}, "rows: 'a/b' also names a folder"),
         ({"rows": {"..": {}}}, "rows: '..' also names a folder"),
-        ({"rows": {"one": {"convert": {"source": "x"}}}}, "rows: one.convert: is the same for all rows"),
+        ({"rows": {"one": {"convert": {"source": "x"}}}}, "rows: one.convert: must be the same for all rows"),
         ({"rows": {"one": {"train": {"bacth": 4}}}}, "rows.one: train.bacth: unknown key; did you mean 'batch'?"),
         ({"share": [0.5, 0.5]}, "share: a value appears twice"),
         ({"share": 1.5}, "share"),
@@ -185,7 +185,7 @@ def test_a_line_truncated_by_a_kill_is_run_again(tmp_path: Path, cut: int) -> No
 def test_a_damaged_line_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "results.jsonl"
     path.write_text('{"key": "a"}\n' + text + '{"key": "b"}\n')
-    with pytest.raises(DataError, match=r"line 2 is damaged .*; delete it: its trial runs again"):
+    with pytest.raises(DataError, match=r"line 2 is damaged .*; delete it, so that its trial runs again"):
         results.read(path)
 
 

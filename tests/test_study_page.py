@@ -80,7 +80,7 @@ def test_every_question_has_an_answer() -> None:
     found = said(study, lines_of(study))
     assert set(found) == set(page.SUBJECTS)
     assert re.search(
-        r"`full` with all images reached 0\.\d+ to 0\.\d+ in 5 trainings that differ only in the seed",
+        r"`full` with all images reached 0\.\d+ to 0\.\d+ in 5 training runs that differ only in the seed",
         found["luck"][0],
     )
     assert "With 5 seeds, this study can detect a difference of about" in found["luck"][1]

@@ -111,5 +111,5 @@ def test_data_without_a_test_split_is_refused(start: Start, tmp_path: Path) -> N
         path.unlink()
     for path in (tmp_path / "raw" / "images").glob("test*"):
         path.unlink()
-    with pytest.raises(DataError, match=r"has no test split, and a study judges on test; give the base shares"):
+    with pytest.raises(DataError, match=r"has no test split, but a study evaluates on test; give the base shares"):
         start(rows=ROWS)

@@ -154,5 +154,5 @@ def test_minutes_are_measured_once(run: Run, start: Path) -> None:
     record = train_tiny(run, start, phases=None, minutes=0.01)
     known = read_json(run.train / "minutes.json")
     assert known["epochs"] == 1 and known["epoch_seconds"] > 0  # the minimum
-    assert record["recipe"]["phases"]["reason"].startswith("0.01 minutes pay for 1.0 epochs")
+    assert record["recipe"]["phases"]["reason"].startswith("0.01 minutes allow 1.0 epochs")
     assert record["phases"][0]["epochs"] == 2  # on cached features, at half the cost

@@ -87,7 +87,7 @@ def test_minutes_are_converted_to_epochs() -> None:
     for fit in (1, 3.5, 6, 12.3, 40):
         assert abs(bought(fit) - fit) <= 0.5  # epochs are whole numbers
     assert [phase.freeze for phase in choose(Train(minutes=2), 205, fit=4).phases] == [5]
-    assert "2 minutes pay for 12.3 epochs" in choose(Train(minutes=2), 205, fit=12.3).reasons["phases"]["reason"]
+    assert "2 minutes allow 12.3 epochs" in choose(Train(minutes=2), 205, fit=12.3).reasons["phases"]["reason"]
 
 
 def test_given_phases_are_kept() -> None:

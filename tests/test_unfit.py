@@ -25,13 +25,19 @@ MODELS = [
     ("yolov8n-seg.yaml", "a model for segmentation, not for detection; choose yolov8n.pt, the same network up to"),
     ("yolo26n-pose.yaml", "a model for pose estimation, not for detection; choose yolo26n.pt, the same network"),
     ("yolo11n-obb.yaml", "a model for oriented boxes, not for detection; choose yolo11n.pt, the same network"),
-    ("yolo26n-depth.yaml", "a model for depth estimation, not for detection; choose yolo26n.pt or its kin"),
-    ("yolo26n-cls.yaml", "a model for classification, not for detection; choose yolo26n.pt or its kin"),
-    ("yolo26n-sem.yaml", "a model for semantic segmentation, not for detection; choose yolo26n.pt or its kin"),
-    ("rtdetr-l.yaml", "an RT-DETR model, of another trainer; choose yolo26n.pt or its kin"),
-    ("yolov8s-world.yaml", "a YOLO-World model, which is asked by words; choose"),
-    ("yoloe-26n.yaml", "a YOLOE model, which is asked by words; choose"),
-    ("yoloe-26n-seg.yaml", "a YOLOE model, which is asked by words; choose"),
+    (
+        "yolo26n-depth.yaml",
+        "a model for depth estimation, not for detection; choose yolo26n.pt or another YOLO26 detector",
+    ),
+    ("yolo26n-cls.yaml", "a model for classification, not for detection; choose yolo26n.pt or another YOLO26 detector"),
+    (
+        "yolo26n-sem.yaml",
+        "a model for semantic segmentation, not for detection; choose yolo26n.pt or another YOLO26 detector",
+    ),
+    ("rtdetr-l.yaml", "an RT-DETR model, which needs another trainer; choose yolo26n.pt or another YOLO26 detector"),
+    ("yolov8s-world.yaml", "a YOLO-World model, which is prompted with words; choose"),
+    ("yoloe-26n.yaml", "a YOLOE model, which is prompted with words; choose"),
+    ("yoloe-26n-seg.yaml", "a YOLOE model, which is prompted with words; choose"),
 ]
 
 
@@ -68,11 +74,11 @@ def test_models_with_other_input_channels_are_refused(channels: int, said: str, 
 
     path = tmp_path / "grey.pt"
     torch.save({"model": DetectionModel("yolo26n.yaml", ch=channels, verbose=False).half()}, path)
-    with pytest.raises(WeightsError, match=rf"grey\.pt: takes images of {said} of colour; choose yolo26n\.pt"):
+    with pytest.raises(WeightsError, match=rf"grey\.pt: takes images with {said} colour images; choose yolo26n\.pt"):
         checkpoints.load(path)
     layers = {**yaml_model_load("yolo26n.yaml"), "channels": channels}
     (tmp_path / "grey.yaml").write_text(yaml.safe_dump(layers))
-    with pytest.raises(ConfigError, match=rf"grey\.yaml: takes images of {said} of colour; choose yolo26n\.yaml"):
+    with pytest.raises(ConfigError, match=rf"grey\.yaml: takes images with {said} colour images; choose yolo26n\.yaml"):
         source.find(Train(weights=str(tmp_path / "grey.yaml")))
 
 
@@ -110,7 +116,7 @@ def test_files_that_are_not_checkpoints_are_refused(content: bytes, said: str, t
 def test_a_checkpoint_of_the_old_yolov5_repository_is_refused(module: str, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "old.pt", "w") as archive:  # a class from a module that does not exist here
         archive.writestr("best/data.pkl", f"\x80\x02c{module}\nModel\nq\x00.".encode("latin-1"))
-    with pytest.raises(WeightsError, match=r"old YOLOv5 repository.*choose yolov5nu\.pt or its kin"):
+    with pytest.raises(WeightsError, match=r"old YOLOv5 repository.*choose yolov5nu\.pt or a larger one"):
         checkpoints.load(tmp_path / "old.pt")
 
 

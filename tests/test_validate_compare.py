@@ -163,7 +163,7 @@ def test_impossible_predictions_are_refused(
     with pytest.raises(DataError) as error:
         compare.main(written(tmp_path / "a", truth, predictions), other)
     assert str(error.value) == (
-        f"{other.predictions('test')}: {complaint}; delete metrics.json and `make validate` again"
+        f"{other.predictions('test')}: {complaint}; delete metrics.json and run `make validate` again"
     )
 
 

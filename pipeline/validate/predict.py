@@ -77,20 +77,20 @@ def predict(
     """Predict and return COCO results: [x, y, width, height] in pixels of the original image, ids as in `as_coco`.
 
     Images pass through the same square letterbox as in exported models, and with `tiling` through the same views,
-    merged by the runner of the bundles, so that figures hold for the device too.
+    merged by the bundles' runner, so that the figures hold for the device too.
     """
     from pipeline.upstream import predictor
 
     predictions = Predictions()
     settings = {"imgsz": imgsz, "conf": config.conf, "iou": config.iou, "max_det": config.max_det}
-    together = 1 if tiling else PREDICT_BATCH  # of a large image the views are the batch
+    batch_size = 1 if tiling else PREDICT_BATCH  # the views of a large image form a batch themselves
     with logs.progress(description=description, total=len(images)) as bar:
-        for first in range(0, len(images), together):
-            batch = images[first : first + together]
+        for first in range(0, len(images), batch_size):
+            batch = images[first : first + batch_size]
             if tiling and len(tiles.views(image_size(batch[0])[::-1], tiling)) > 1:
-                picture = pixels.read(batch[0])
-                found = predictor.through_views(model, picture, tiling, device, PREDICT_BATCH, **settings)
-                pairs = [(_in_columns(found[0]), _in_columns(found[1]))]
+                image = pixels.read(batch[0])
+                detections = predictor.through_views(model, image, tiling, device, PREDICT_BATCH, **settings)
+                pairs = [(_in_columns(detections[0]), _in_columns(detections[1]))]
             else:
                 results = predictor.predict(model, [str(path) for path in batch], device, **settings)
                 pairs = [(_columns(best), _columns(every)) for best, every in results]
@@ -106,12 +106,12 @@ def _columns(result: Any) -> Columns:
     return boxes.xyxy, boxes.conf, boxes.cls
 
 
-def _in_columns(found: Detections) -> Columns:
-    return found.corners, found.scores, found.classes
+def _in_columns(detections: Detections) -> Columns:
+    return detections.corners, detections.scores, detections.classes
 
 
 def _records(corners: Any, scores: Any, classes: Any, image_id: int) -> list[Prediction]:
-    # Round in double precision, so that JSON shows the shortest decimals.
+    # Round in double precision, so that JSON holds the shortest decimals.
     corners = corners.astype(float)
     sides = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1).round(3).tolist()
     return [
