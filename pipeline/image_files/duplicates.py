@@ -50,8 +50,9 @@ def fingerprint(gray: NDArray[np.uint8]) -> Fingerprint:
     An image decoded at reduced scale will do if both sides keep 64 pixels.
     """
     height, width = gray.shape
-    if gray.size > LARGE:  # four bytes per pixel would be a lot of memory
-        gray = cv2.resize(gray, (width // 8, max(1, height // 8)), interpolation=cv2.INTER_AREA)
+    if gray.size > LARGE:  # as float32 it would take four bytes per pixel
+        smaller: Any = cv2.resize(gray, (max(1, width // 8), max(1, height // 8)), interpolation=cv2.INTER_AREA)
+        return fingerprint(smaller)
     thumbnail = cv2.resize(gray.astype(np.float32), (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
     table = cv2.dct(thumbnail)[:FREQUENCIES, :FREQUENCIES]
     table[0, 0] = 0  # the mean: brightness

@@ -66,7 +66,8 @@ class Cutter:
             self._link_labels(plan, names[0])
         elif plan.tiles or plan.whole:
             with windows.open_image(plan.image) as image:
-                for tile, name in zip(plan.tiles, names, strict=False):
+                row_by_row = sorted(zip(plan.tiles, names, strict=False), key=lambda pair: (pair[0].y, pair[0].x))
+                for tile, name in row_by_row:
                     self._tile(image, plan, tile, self._image(name, suffix))
                 if plan.whole:
                     whole = names[-1] + suffix
