@@ -1,7 +1,7 @@
 """Read windows of an image file: BGR, 8 bits.
 
-Of a TIFF without compression, or with Deflate, only the parts that a window shows are decoded. Any other file is decoded
-as a whole, which takes three bytes per pixel.
+Of a TIFF without compression, or with Deflate, only the parts that a window shows are decoded. Any other file is
+decoded as a whole, which takes three bytes per pixel.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Windows:
 class TiffWindows(Windows):
     """A TIFF on disk. Its segments, tiles or strips, are decoded when a window shows them.
 
-    Those of the latest windows stay in memory, one band as high as the highest window; windows are best read row by row.
+    Those of the latest windows stay in memory, one band as high as the highest window: read windows row by row.
     """
 
     def __init__(self, page: Any) -> None:
