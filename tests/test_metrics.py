@@ -9,9 +9,10 @@ import pytest
 from detections import Bbox, Predictions, Truth, by_pycocotools, noisy, scene, seen
 from numpy.typing import NDArray
 
-from pipeline.metrics import bootstrap
+from pipeline.metrics import bootstrap, iou
 from pipeline.metrics.iou import pairwise_iou
 from pipeline.metrics.matching import IOU_THRESHOLDS, ClassMatches, greedy, match
+from pipeline.validate import error_types
 
 FIGURES = ("map50_95", "map50", "map75", "ar100")
 # Both sides add the same double-precision numbers in different orders.
@@ -102,6 +103,25 @@ def test_the_block_size_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None
     whole = bootstrap.figures(matches, draws)
     monkeypatch.setattr(bootstrap, "BLOCK_BYTES", 8 * 100 * 7)
     np.testing.assert_array_equal(bootstrap.figures(matches, draws).precision, whole.precision)
+
+
+def test_matching_in_blocks_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slide can hold more pairs of boxes than memory."""
+    truth, predictions = noisy(0)
+
+    def results() -> list[object]:
+        matches = [(one.hits.tolist(), one.scores.tolist()) for one in match(truth, predictions)]
+        diagnoses = error_types.diagnose(truth, predictions)
+        return [matches, diagnoses, error_types.confusion(truth, predictions)]
+
+    whole = results()
+    monkeypatch.setattr(iou, "PAIRS", 3)
+    assert results() == whole
+
+
+def test_boxes_of_no_area_overlap_nothing() -> None:
+    upright, level = np.array([[5.0, 0, 0, 10]]), np.array([[0.0, 5, 10, 0]])
+    assert pairwise_iou(upright, level).tolist() == [[0.0]] == pairwise_iou(upright, upright).tolist()
 
 
 def test_the_higher_scored_prediction_matches_first() -> None:

@@ -13,8 +13,7 @@ from pipeline.errors import DataError
 from pipeline.label.belief import EXACT, RIGHT
 from pipeline.labels import file as labels
 from pipeline.metrics import bootstrap
-from pipeline.metrics.iou import pairwise_iou
-from pipeline.metrics.matching import IOU_THRESHOLDS, greedy
+from pipeline.metrics.matching import IOU_THRESHOLDS, take
 from pipeline.records import label as records
 from pipeline.records import label_rounds, metrics
 from pipeline.records.base import write_record
@@ -99,7 +98,7 @@ def _compared(image: Candidate, objects: Sequence[tuple[str, list[float]]]) -> t
     for name in {label for label, _ in objects}:
         boxes = [box["bbox"] for box in image["boxes"] if box["label"] == name]  # the best ones first
         theirs = [bbox for label, bbox in objects if label == name]
-        taken = greedy(pairwise_iou(_array(boxes), _array(theirs)), IOU_THRESHOLDS)
+        taken = take(_array(boxes), _array(theirs), IOU_THRESHOLDS)
         right, exact = right + int((taken[RIGHT] >= 0).sum()), exact + int((taken[EXACT] >= 0).sum())
     return right, exact, len(image["boxes"]), len(objects)
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.metrics.iou import pairwise_iou
+from pipeline.metrics.iou import iou_blocks
 from pipeline.records.coco import Annotation, GroundTruth, Prediction
 
 # COCO's ten IoU thresholds, computed as in pycocotools.
@@ -87,7 +87,7 @@ def match_rows(
     hits = np.zeros((len(IOU_THRESHOLDS), len(order)), dtype=bool)
     for key, objects in objects_of.items():
         rows = slice(*np.searchsorted(group, (key, key + 1)))
-        hits[:, rows] = greedy(pairwise_iou(found.boxes[rows], labelled.boxes[objects]), IOU_THRESHOLDS) >= 0
+        hits[:, rows] = take(found.boxes[rows], labelled.boxes[objects], IOU_THRESHOLDS) >= 0
 
     matches = []
     for index in range(classes):
@@ -128,17 +128,32 @@ def by_image(truth: GroundTruth, predictions: list[Prediction]) -> list[tuple[li
     return list(images.values())
 
 
-def greedy(iou: NDArray[np.float64], thresholds: NDArray[np.float64]) -> NDArray[np.int64]:
+def take(ours: NDArray[np.float64], theirs: NDArray[np.float64], thresholds: NDArray[np.float64]) -> NDArray[np.int64]:
     """Return the object that each prediction takes at each threshold, or -1: [thresholds, predictions].
 
-    `iou` is [predictions, objects], with the highest-scored prediction first.
+    Predictions are `ours`, the highest score first, and objects `theirs`.
+    """
+    taken_by = np.full((len(thresholds), len(ours)), -1)
+    free = np.ones((len(thresholds), len(theirs)), dtype=bool)
+    for rows, iou in iou_blocks(ours, theirs):
+        taken_by[:, rows] = greedy(iou, thresholds, free)
+    return taken_by
+
+
+def greedy(
+    iou: NDArray[np.float64], thresholds: NDArray[np.float64], free: NDArray[np.bool_] | None = None
+) -> NDArray[np.int64]:
+    """Do as `take` for the given IoU [predictions, objects], with the highest-scored prediction first.
+
+    `free` [thresholds, objects] says which objects earlier predictions left, and is updated.
     """
     predictions, objects = iou.shape
     taken_by = np.full((len(thresholds), predictions), -1)
     if not objects:
         return taken_by
     every = np.arange(len(thresholds))
-    free = np.ones((len(thresholds), objects), dtype=bool)
+    if free is None:
+        free = np.ones((len(thresholds), objects), dtype=bool)
     for index in np.flatnonzero(iou.max(axis=1) >= thresholds[0]):
         open_iou = np.where(free, iou[index], -1.0)
         # Among equal IoUs COCO takes the last one.

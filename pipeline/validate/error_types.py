@@ -18,7 +18,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from pipeline.metrics.iou import pairwise_iou
+from pipeline.metrics.iou import iou_blocks
 from pipeline.metrics.matching import boxes, by_image, greedy, most
 from pipeline.metrics.precision_recall import average_precision_of
 from pipeline.records.coco import Annotation, GroundTruth, Prediction
@@ -53,10 +53,29 @@ def diagnose(truth: GroundTruth, predictions: list[Prediction], max_detections: 
 def _diagnose_image(labelled: list[Annotation], predicted: list[Prediction]) -> list[Diagnosis]:
     if not labelled:
         return [Diagnosis(prediction, "background", None, 0.0) for prediction in predicted]
-    iou, same = pairwise_iou(boxes(predicted), boxes(labelled)), _same_class(predicted, labelled)
+    ours, theirs = boxes(predicted), boxes(labelled)
+    matched, found = np.full(len(predicted), -1), np.zeros(len(labelled), dtype=bool)
+    free = np.ones((1, len(labelled)), dtype=bool)
+    for rows, iou in iou_blocks(ours, theirs):
+        matched[rows] = greedy(iou * _same_class(predicted[rows], labelled), np.array([FOREGROUND]), free)[0]
+    found[matched[matched >= 0]] = True
+    return [
+        diagnosis
+        for rows, iou in iou_blocks(ours, theirs)
+        for diagnosis in _diagnose_rows(labelled, predicted[rows], iou, matched[rows], found)
+    ]
+
+
+def _diagnose_rows(
+    labelled: list[Annotation], predicted: list[Prediction], iou: Any, matched: Any, found: Any
+) -> list[Diagnosis]:
+    """Diagnose some predictions of an image from their IoU [predictions, objects] and the object that each matched.
+
+    `found` says which objects any prediction of the image matched.
+    """
+    same = _same_class(predicted, labelled)
     iou_same, iou_other = iou * same, iou * ~same
-    matched = greedy(iou_same, np.array([FOREGROUND]))[0]
-    iou_found = iou_same * np.isin(np.arange(len(labelled)), matched)
+    iou_found = iou_same * found
     best_same, best_other, best = iou_same.max(axis=1), iou_other.max(axis=1), iou.max(axis=1)
     # The first case that is true gives the kind and the object of a prediction. The order is TIDE's: a localisation
     # error takes precedence over everything else that the box overlaps.
@@ -181,11 +200,11 @@ def confusion(truth: GroundTruth, predictions: list[Prediction]) -> Confusion:
     for labelled, predicted in by_image(truth, predictions):
         rows = [index_of[record["category_id"]] for record in labelled]
         columns = [index_of[record["category_id"]] for record in predicted]
-        iou, same = pairwise_iou(boxes(predicted), boxes(labelled)), _same_class(predicted, labelled)
-        takes = greedy(iou * same, np.array([FOREGROUND]))[0]
-        free = ~np.isin(np.arange(len(labelled)), takes)
-        rest = greedy(iou * free * (takes < 0)[:, None], np.array([FOREGROUND]))[0]
-        takes = np.where(takes < 0, rest, takes)
+        takes, free = np.full(len(predicted), -1), np.ones((1, len(labelled)), dtype=bool)
+        for same_class in (True, False):
+            for part, iou in iou_blocks(boxes(predicted), boxes(labelled)):
+                wanted = _same_class(predicted[part], labelled) if same_class else (takes[part] < 0)[:, None]
+                takes[part] = np.maximum(takes[part], greedy(iou * wanted, np.array([FOREGROUND]), free)[0])
         for position, column in enumerate(columns):
             matrix[rows[takes[position]] if takes[position] >= 0 else background, column] += 1
         for position in set(range(len(labelled))) - set(takes.tolist()):
