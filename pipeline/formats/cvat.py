@@ -16,15 +16,13 @@ from xml.etree.ElementTree import Element
 from pipeline.boxes import Box
 from pipeline.errors import DataError
 from pipeline.formats.matching import Described, Wanted, complete
-from pipeline.formats.shapes import corners
+from pipeline.formats.outlines import Corners
+from pipeline.formats.shapes import around_ellipse, around_turned, check_rotation, corners
 from pipeline.formats.source import NAN, Source, damaged
 from pipeline.formats.splits import folder_split, split_of, split_of_folders
 from pipeline.formats.text import first_tag, numbers, parse_xml, show, size
 from pipeline.formats.tree import Tree, tree_of
 
-Corners = tuple[float, float, float, float]
-
-MOST_DEGREES = 720  # a shape may be turned once too often; more is no angle
 NO_BOXES = {
     "polyline": "a polyline: it encloses nothing",
     "points": "points: they enclose nothing",
@@ -156,28 +154,17 @@ def _of_box(shape: Element) -> Corners:
     turn = _rotation(shape)
     if not turn:
         return xmin, ymin, xmax, ymax
-    cos, sin, width, height = abs(math.cos(turn)), abs(math.sin(turn)), xmax - xmin, ymax - ymin
-    return _around(
-        (xmin + xmax) / 2, (ymin + ymax) / 2, (width * cos + height * sin) / 2, (width * sin + height * cos) / 2
-    )
+    return around_turned((xmin + xmax) / 2, (ymin + ymax) / 2, xmax - xmin, ymax - ymin, math.radians(turn))
 
 
 def _of_ellipse(shape: Element) -> Corners:
     cx, cy, rx, ry = _attributes(shape, "cx", "cy", "rx", "ry")
-    cos, sin = math.cos(_rotation(shape)), math.sin(_rotation(shape))
-    # Where x(t) = rx cos t cos a - ry sin t sin a is largest; y(t) likewise.
-    return _around(cx, cy, math.hypot(rx * cos, ry * sin), math.hypot(rx * sin, ry * cos))
+    return around_ellipse(cx, cy, rx, ry, _rotation(shape))
 
 
 def _rotation(shape: Element) -> float:
     (degrees,) = numbers({"rotation": shape.get("rotation", "0")})
-    if not abs(degrees) <= MOST_DEGREES:
-        raise ValueError(f"rotation is {degrees}")
-    return math.radians(degrees)
-
-
-def _around(cx: float, cy: float, half_width: float, half_height: float) -> Corners:
-    return cx - half_width, cy - half_height, cx + half_width, cy + half_height
+    return check_rotation(degrees)
 
 
 def _of_polygon(shape: Element) -> Corners:

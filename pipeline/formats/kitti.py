@@ -14,8 +14,7 @@ from itertools import islice
 from pathlib import Path
 
 from pipeline.boxes import Box, Labelled
-from pipeline.errors import DataError
-from pipeline.formats.pairing import Images, by_name, split_lists
+from pipeline.formats.pairing import Images, by_image, by_name, split_lists
 from pipeline.formats.source import Source, damaged, source_of
 from pipeline.formats.splits import folder_split
 from pipeline.formats.text import numbered_lines, numbers
@@ -44,11 +43,7 @@ def read(folder: Path) -> Source:
     image_of = {text: image for text in texts if (image := _image_of(text, images))}
     image_of = by_name(tree, texts, image_of, lambda text: [text.stem])
     image_of = {text: image_of.get(text) or _missing(text) for text in texts}
-    text_of: dict[Path, Path] = {}
-    for text, image in image_of.items():
-        if text_of.setdefault(image, text) != text:
-            raise DataError(f"{text}: describes {image.name}, and so does {text_of[image]}; keep one of them")
-
+    text_of = by_image(image_of)
     split_by_stem = split_lists(tree, ("ImageSets",), {path.stem for path in [*images.all, *texts]}, "label file")
 
     def split(path: Path) -> str | None:

@@ -17,7 +17,7 @@ from pipeline.boxes import Box
 from pipeline.errors import DataError
 from pipeline.formats.matching import Described, Wanted, complete, has_image_suffix
 from pipeline.formats.outlines import Corners
-from pipeline.formats.shapes import around_ellipse, around_points, box_of, corners, scaled, sides_of
+from pipeline.formats.shapes import around_ellipse, around_points, box_of, check_rotation, corners, scaled, sides_of
 from pipeline.formats.source import Source
 from pipeline.formats.splits import folder_split, split_of
 from pipeline.formats.text import show
@@ -32,7 +32,6 @@ NO_BOXES = {
     "vector": "a line",
 }
 SHAPES = ("rectangle", "polygon", "ellipse", *NO_BOXES)
-MOST_DEGREES = 720  # a shape may be turned once too often; more is no angle
 ANOTHER = "another annotation of the task: one counts"
 
 
@@ -152,7 +151,4 @@ def _corners(kind: str, value: Any, size: tuple[int, int] | None) -> Corners:
 
 
 def _rotation(value: Mapping[str, Any]) -> float:
-    degrees = sides_of({"rotation": value.get("rotation") or 0}, "rotation")[0]
-    if not abs(degrees) <= MOST_DEGREES:
-        raise ValueError(f"rotation is {degrees}")
-    return degrees
+    return check_rotation(sides_of({"rotation": value.get("rotation") or 0}, "rotation")[0])
