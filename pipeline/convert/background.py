@@ -50,7 +50,7 @@ def refuse(items: Sequence[Labelled], used: Sequence[Labelled], source: Source, 
         way_out = (
             f"label it; {len(lost)} annotated images are missing, such as {lost[0].image.name}: is it one of them?"
         )
-    raise DataError(f"{unlabelled[0]}: no annotation; {way_out}{_and_more(unlabelled)}")
+    raise DataError(f"{unlabelled[0]}: no annotation; {way_out}{_more(unlabelled)}")
 
 
 def not_background(judged: Sequence[Judged], config: Convert) -> dict[str, str]:
@@ -83,10 +83,9 @@ def _refuse_missing(lost: Sequence[Labelled], unlabelled: Sequence[Path]) -> Non
     first = lost[0]
     near = get_close_matches(first.image.name, [image.name for image in unlabelled], n=1, cutoff=0.0)
     there = next((image for image in unlabelled if near and image.name == near[0]), unlabelled[0])
-    more = f" (and {len(lost) - 1} more such)" if len(lost) > 1 else ""
     raise DataError(
         f"{first.image}: image missing; restore it (its annotation is {first.annotation}); {there} is there and "
-        f"no annotation names it: rename one of them{more}"
+        f"no annotation names it: rename one of them{_more(lost)}"
     )
 
 
@@ -116,12 +115,8 @@ def _said(images: Sequence[Path]) -> str:
     return f"{images[0].name} is" if len(images) == 1 else f"{len(images)} images are"
 
 
-def _more(paths: Sequence[Path]) -> str:
-    return f" (and {len(paths) - 1} more such)" if len(paths) > 1 else ""
-
-
-def _and_more(images: Sequence[Path]) -> str:
-    return f" (and {len(images) - 1} more such)" if len(images) > 1 else ""
+def _more(found: Sequence[object]) -> str:
+    return f" (and {len(found) - 1} more such)" if len(found) > 1 else ""
 
 
 def by_setting(judged: Sequence[Judged]) -> list[str]:
