@@ -38,7 +38,7 @@ def fiftyone() -> Iterator[Any]:
     try:
         # One start at a time: two would each run a database on the same files, and one of them ends. The second finds
         # the database of the first, and waits until it answers.
-        with files.waiting(package):
+        with files.holding(package):
             _start(fo)
     except Exception as error:  # FiftyOne's own kinds, the operating system's without a number, the driver's
         raise PipelineError(

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -145,16 +145,20 @@ def copy(source: Path, target: Path) -> None:
 
 
 @contextmanager
-def waiting(folder: Path) -> Iterator[None]:
-    """Hold a folder that several commands write to; wait while another process holds it.
+def holding(folder: Path, wait: bool = True) -> Iterator[None]:
+    """Hold a folder that several commands write to. While another process holds it, wait, or raise BlockingIOError.
 
     File systems that cannot lock a folder go without.
     """
     held = os.open(folder, os.O_RDONLY) if fcntl else None
     try:
         if held is not None:
-            with suppress(OSError):
-                fcntl.flock(held, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise
+            except OSError:
+                pass
         yield
     finally:
         if held is not None:

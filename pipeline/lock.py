@@ -4,51 +4,40 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from pipeline import files
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.run import Run
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
 
 @contextmanager
 def of(run: Run) -> Iterator[None]:
     """Hold the folder of the run itself, so that no file stays behind. Raises PipelineError where another holds it.
 
-    File systems that cannot lock a folder go without. A folder that was made for the lock goes again if nothing was
-    written into it.
+    A folder that was made for the lock goes again if nothing was written into it.
     """
     made = [folder for folder in (run.root, run.root.parent) if not folder.exists()]
     run.root.mkdir(parents=True, exist_ok=True)
-    folder = os.open(run.root, os.O_RDONLY) if fcntl else None
     try:
-        if folder is not None:
+        with ExitStack() as held:
             try:
-                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                held.enter_context(files.holding(run.root, wait=False))
             except BlockingIOError:
                 raise PipelineError(
-                    f"{run.root}: is being written by {_holder(folder)}; wait until it has ended, or stop it"
+                    f"{run.root}: is being written by {_holder(run.root)}; wait until it has ended, or stop it"
                 ) from None
-            except OSError:
-                pass
-        yield
+            yield
     finally:
-        if folder is not None:
-            os.close(folder)
         with suppress(OSError):  # not empty
             for empty in made:
                 empty.rmdir()
 
 
-def _holder(folder: int) -> str:
+def _holder(folder: Path) -> str:
     """Look up in Linux's own list who holds the lock."""
-    inode = str(os.fstat(folder).st_ino)
+    inode = str(folder.stat().st_ino)
     try:
         for line in Path("/proc/locks").read_text().splitlines():
             words = line.split()
