@@ -29,6 +29,7 @@ from pipeline.boxes import Box, Labelled
 from pipeline.errors import DataError
 from pipeline.formats import coco, createml, labelme
 from pipeline.formats.source import Source
+from pipeline.formats.tree import Tree
 
 FIXTURES = Path(__file__).parent / "fixtures"
 SPLITS = ("train", "val", "test")
@@ -497,7 +498,7 @@ def test_auto_says_that_utf_16_is_none(tiles: Path, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text((tiles / "annotations" / "train.json").read_text(), encoding="utf-16")
     with pytest.raises(DataError, match=r"a\.json: not UTF-8 text \(invalid start byte\); write it again as UTF-8"):
         formats.read(tmp_path)
-    assert coco.recognises(tmp_path)  # also beside other files, of which it would be one silently passed over
+    assert coco.recognises(Tree(tmp_path))  # also beside other files, of which it would be one silently passed over
 
 
 @pytest.mark.parametrize("first", ["annotations", "categories", "images", "info"])

@@ -19,7 +19,7 @@ from pipeline.formats.shapes import corners
 from pipeline.formats.source import NOT_LISTED, Source, damaged
 from pipeline.formats.splits import folder_split, split_of
 from pipeline.formats.text import show
-from pipeline.formats.tree import Tree, tree_of
+from pipeline.formats.tree import Tree
 from pipeline.formats.values import NUMBERS, class_name, declared_size, numbers, read_json
 
 CROWD = "iscrowd: a region of many objects, not a box of one"
@@ -32,8 +32,8 @@ FAR = 1e9  # pixels: below, nothing overflows
 OFFER = "`convert.on_problem: drop`"
 
 
-def recognises(folder: Path | Tree) -> bool:
-    return any(text.startswith("{") and _is_coco(text) for text in tree_of(folder).heads({".json"}))
+def recognises(tree: Tree) -> bool:
+    return any(text.startswith("{") and _is_coco(text) for text in tree.heads({".json"}))
 
 
 def _is_coco(head: str) -> bool:

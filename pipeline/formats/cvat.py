@@ -21,7 +21,7 @@ from pipeline.formats.shapes import around_ellipse, around_turned, check_rotatio
 from pipeline.formats.source import NAN, Source, damaged
 from pipeline.formats.splits import folder_split, split_of, split_of_folders
 from pipeline.formats.text import first_tag, numbers, parse_xml, show, size
-from pipeline.formats.tree import Tree, tree_of
+from pipeline.formats.tree import Tree
 
 NO_BOXES = {
     "polyline": "a polyline: it encloses nothing",
@@ -32,8 +32,8 @@ NO_BOXES = {
 }
 
 
-def recognises(folder: Path | Tree) -> bool:
-    return any(first_tag(text) == "annotations" for text in tree_of(folder).heads({".xml"}))
+def recognises(tree: Tree) -> bool:
+    return any(first_tag(text) == "annotations" for text in tree.heads({".xml"}))
 
 
 def read(folder: Path) -> Source:

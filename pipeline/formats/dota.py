@@ -12,14 +12,13 @@ from pipeline.formats.pairing import read_one_each
 from pipeline.formats.shapes import around_points
 from pipeline.formats.source import Source, damaged
 from pipeline.formats.text import numbered_lines, numbers
-from pipeline.formats.tree import Tree, tree_of
+from pipeline.formats.tree import Tree
 
 HEADS = ("imagesource", "gsd", "acquisition dates")
 CORNERS = ("x1", "y1", "x2", "y2", "x3", "y3", "x4", "y4")
 
 
-def recognises(folder: Path | Tree) -> bool:
-    tree = tree_of(folder)
+def recognises(tree: Tree) -> bool:
     return any(_looks_like_labels(tree.head(text)) for text in tree.files({".txt"}))
 
 

@@ -20,15 +20,15 @@ from pipeline.formats.shapes import box_of, corners, from_list
 from pipeline.formats.source import Source
 from pipeline.formats.splits import folder_split
 from pipeline.formats.text import show
-from pipeline.formats.tree import Tree, tree_of
+from pipeline.formats.tree import Tree
 from pipeline.formats.values import declared_size
 
 NAME = "metadata.jsonl"
 CLASS_KEYS = ("categories", "category", "label", "labels", "class", "classes")
 
 
-def recognises(folder: Path | Tree) -> bool:
-    return any(path.name == NAME for path in tree_of(folder).files({".jsonl"}))
+def recognises(tree: Tree) -> bool:
+    return any(path.name == NAME for path in tree.files({".jsonl"}))
 
 
 def read(folder: Path) -> Source:

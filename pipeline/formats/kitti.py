@@ -18,7 +18,7 @@ from pipeline.formats.pairing import Images, by_image, by_name, split_lists
 from pipeline.formats.source import Source, damaged, source_of
 from pipeline.formats.splits import folder_split
 from pipeline.formats.text import numbered_lines, numbers
-from pipeline.formats.tree import Tree, tree_of
+from pipeline.formats.tree import Tree
 
 COLUMNS = (15, 16)  # 16 with a score
 CORNERS = ("left", "top", "right", "bottom")
@@ -27,8 +27,7 @@ LOOKED_INTO = 20  # lines of a folder; the first ones may be broken
 _NUMBERED = re.compile(r"_0*(\d+)$")
 
 
-def recognises(folder: Path | Tree) -> bool:
-    tree = tree_of(folder)
+def recognises(tree: Tree) -> bool:
     by_folder: defaultdict[Path, list[Path]] = defaultdict(list)
     for text in _label_files(tree):
         by_folder[text.parent].append(text)

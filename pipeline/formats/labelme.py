@@ -17,7 +17,7 @@ from pipeline.formats.matching import Described, Wanted, labelled
 from pipeline.formats.source import Source, damaged, source_of, with_the_rest
 from pipeline.formats.splits import folder_split
 from pipeline.formats.text import show
-from pipeline.formats.tree import Tree, tree_of
+from pipeline.formats.tree import Tree
 from pipeline.formats.values import class_name, declared_size, numbers, read_json
 
 # `imageData` may come first and be megabytes of Base64.
@@ -31,8 +31,8 @@ FEWEST_POINTS = {
 }
 
 
-def recognises(folder: Path | Tree) -> bool:
-    return tree_of(folder).holds_json("{", SIGNS)
+def recognises(tree: Tree) -> bool:
+    return tree.holds_json("{", SIGNS)
 
 
 def read(folder: Path) -> Source:

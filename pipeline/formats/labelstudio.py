@@ -21,7 +21,7 @@ from pipeline.formats.shapes import around_ellipse, around_points, box_of, check
 from pipeline.formats.source import Source
 from pipeline.formats.splits import folder_split, split_of
 from pipeline.formats.text import show
-from pipeline.formats.tree import Tree, tree_of
+from pipeline.formats.tree import Tree
 from pipeline.formats.values import declared_size, read_json
 
 SIGNS = re.compile(r'"(original_width|completions|annotations)"\s*:')
@@ -35,8 +35,8 @@ SHAPES = ("rectangle", "polygon", "ellipse", *NO_BOXES)
 ANOTHER = "another annotation of the task: one counts"
 
 
-def recognises(folder: Path | Tree) -> bool:
-    return tree_of(folder).holds_json("[", SIGNS, TASK)
+def recognises(tree: Tree) -> bool:
+    return tree.holds_json("[", SIGNS, TASK)
 
 
 def read(folder: Path) -> Source:

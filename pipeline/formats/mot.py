@@ -21,7 +21,7 @@ from pipeline.formats.shapes import corners
 from pipeline.formats.source import Source, damaged
 from pipeline.formats.splits import folder_split
 from pipeline.formats.text import numbered_lines, numbers, read_text, show
-from pipeline.formats.tree import Tree, tree_of
+from pipeline.formats.tree import Tree
 from pipeline.formats.yolo_data import read_names
 
 # Of MOT16 to MOT20; their older sets have -1.
@@ -36,8 +36,7 @@ LOOKED_INTO = 20  # lines; the first may be the damaged one
 _NUMBER = re.compile(r"\d+$")  # of a frame, at the end of its stem
 
 
-def recognises(folder: Path | Tree) -> bool:
-    tree = tree_of(folder)
+def recognises(tree: Tree) -> bool:
     return any(any(map(_looks_like_box, tree.head(text).split("\n")[:LOOKED_INTO])) for text in _truths(tree))
 
 

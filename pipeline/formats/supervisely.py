@@ -25,7 +25,7 @@ from pipeline.formats.shapes import around_points, box_of
 from pipeline.formats.source import Source, damaged
 from pipeline.formats.splits import folder_split
 from pipeline.formats.text import show
-from pipeline.formats.tree import Tree, tree_of
+from pipeline.formats.tree import Tree
 from pipeline.formats.values import class_name, declared_size, mapping, numbers, read_json
 
 SIGN = re.compile(r'"objects"\s*:\s*\[')
@@ -34,8 +34,8 @@ NO_BOXES = {kind: f"a {kind}, not a box" for kind in ("point", "line", "graph", 
 MOST_PIXELS = 1 << 28  # of a mask that unpacks; a zip bomb would go on
 
 
-def recognises(folder: Path | Tree) -> bool:
-    return tree_of(folder).holds_json("{", SIGN, SIZE)
+def recognises(tree: Tree) -> bool:
+    return tree.holds_json("{", SIGN, SIZE)
 
 
 def read(folder: Path) -> Source:

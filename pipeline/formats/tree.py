@@ -175,7 +175,3 @@ def _above(name: str) -> list[str]:
 def _ends(name: str) -> list[str]:
     parts = name.split("/")
     return ["/".join(parts[start:]) for start in range(len(parts))]
-
-
-def tree_of(folder: Path | Tree) -> Tree:
-    return folder if isinstance(folder, Tree) else Tree(folder)

@@ -13,7 +13,7 @@ from pipeline.formats.pairing import read_one_each
 from pipeline.formats.shapes import corners
 from pipeline.formats.source import Source, damaged
 from pipeline.formats.text import numbered_lines, numbers
-from pipeline.formats.tree import Tree, tree_of
+from pipeline.formats.tree import Tree
 
 CLASSES = (
     *("pedestrian", "people", "bicycle", "car", "van", "truck"),
@@ -24,8 +24,7 @@ REGION = "category 0: a region to be ignored"
 NOT_COUNTED = "score 0: an object that does not count"
 
 
-def recognises(folder: Path | Tree) -> bool:
-    tree = tree_of(folder)
+def recognises(tree: Tree) -> bool:
     return any(_looks_like_labels(tree.head(text)) for text in tree.files({".txt"}))
 
 

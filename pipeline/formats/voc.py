@@ -19,15 +19,15 @@ from pipeline.formats.shapes import around_turned
 from pipeline.formats.source import Source, damaged, source_of
 from pipeline.formats.splits import folder_split
 from pipeline.formats.text import first_tag, numbers, parse_xml, size
-from pipeline.formats.tree import Tree, tree_of
+from pipeline.formats.tree import Tree
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 MOST_RADIANS = 4 * math.pi  # a box may be turned once too often; more is no angle
 XML_HOMES = {"Annotations": "JPEGImages", "labels": "images"}
 
 
-def recognises(folder: Path | Tree) -> bool:
-    return any(first_tag(text) == "annotation" for text in tree_of(folder).heads({".xml"}))
+def recognises(tree: Tree) -> bool:
+    return any(first_tag(text) == "annotation" for text in tree.heads({".xml"}))
 
 
 def read(folder: Path) -> Source:

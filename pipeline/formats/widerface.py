@@ -16,15 +16,14 @@ from pipeline.formats.shapes import corners
 from pipeline.formats.source import Source, damaged
 from pipeline.formats.splits import folder_split, split_of
 from pipeline.formats.text import numbered_lines, numbers, show
-from pipeline.formats.tree import Tree, tree_of
+from pipeline.formats.tree import Tree
 
 LABEL = "face"
 COLUMNS = ("x", "y", "width", "height", "blur", "expression", "illumination", "invalid", "occlusion", "pose")
 INVALID = "invalid 1: a face that does not count"
 
 
-def recognises(folder: Path | Tree) -> bool:
-    tree = tree_of(folder)
+def recognises(tree: Tree) -> bool:
     return any(_looks_like_faces(tree.head(text)) for text in tree.files({".txt"}))
 
 

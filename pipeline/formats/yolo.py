@@ -16,15 +16,14 @@ from pipeline.formats.pairing import by_name
 from pipeline.formats.source import Source, damaged, source_of
 from pipeline.formats.splits import folder_split
 from pipeline.formats.text import numbered_lines, upright_size
-from pipeline.formats.tree import Tree, tree_of
+from pipeline.formats.tree import Tree
 from pipeline.run import SPLITS
 
 # Folders of images, in the order in which tools swap them for `labels`.
 IMAGE_FOLDERS = ("images", "jpegimages", "image", "imgs", "img")
 
 
-def recognises(folder: Path | Tree) -> bool:
-    tree = tree_of(folder)
+def recognises(tree: Tree) -> bool:
     if yolo_data.description_of(tree):
         return True
     lists = set(yolo_data.name_files(tree))
