@@ -23,11 +23,7 @@ def recognises(tree: Tree) -> bool:
 
 
 def read(folder: Path) -> Source:
-    return read_one_each(folder, _is_label, _boxes, _missing)
-
-
-def _missing(text: Path) -> Path:
-    return text.parent.with_name("images") / f"{text.stem}.png"
+    return read_one_each(folder, _is_label, _boxes, suffix=".png")
 
 
 def _is_label(tree: Tree, text: Path) -> bool:

@@ -86,11 +86,12 @@ def read_one_each(
     folder: Path,
     is_label: Callable[[Tree, Path], bool],
     boxes: Callable[[Path], tuple[Box, ...]],
-    missing: Callable[[Path], Path],
+    suffix: str,
 ) -> Source:
     """Read a source with one label file (.txt) per image, paired by stem.
 
-    `missing` returns the expected path of an image that is not there. Raises DataError if two files label one image.
+    An image that is not there is expected in `images` beside the labels' folder, with this suffix. Raises DataError if
+    two files label one image.
     """
     tree = Tree(folder)
     texts = [text for text in tree.files({".txt"}) if is_label(tree, text)]
@@ -100,7 +101,8 @@ def read_one_each(
         if image := images.of_stem(text.stem, text, folder_split(tree.folder, text)):
             found[text] = image
     found = by_name(tree, texts, found, lambda text: [text.stem])
-    text_of = by_image({text: found.get(text) or missing(text) for text in texts})
+    expected = {text: text.parent.with_name("images") / f"{text.stem}{suffix}" for text in texts}
+    text_of = by_image({**expected, **found})
 
     def split(path: Path) -> str | None:
         return folder_split(tree.folder, path)

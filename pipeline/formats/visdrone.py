@@ -29,7 +29,7 @@ def recognises(tree: Tree) -> bool:
 
 
 def read(folder: Path) -> Source:
-    return read_one_each(folder, _is_label, _boxes, _missing)
+    return read_one_each(folder, _is_label, _boxes, suffix=".jpg")
 
 
 def _is_label(tree: Tree, text: Path) -> bool:
@@ -40,10 +40,6 @@ def _looks_like_labels(head: str) -> bool:
     first = next((line for line in head.splitlines() if line.strip()), "")
     words = _words(first)
     return len(words) == len(COLUMNS) and all(word.lstrip("-").isdecimal() for word in words)
-
-
-def _missing(text: Path) -> Path:
-    return text.parent.with_name("images") / f"{text.stem}.jpg"
 
 
 def _boxes(text: Path) -> tuple[Box, ...]:

@@ -64,8 +64,8 @@ def _pair(tree: Tree, splits: dict[Path, str | None]) -> dict[Path, Path | None]
     lists = yolo_data.name_files(tree)
     tree.taken.update(lists)
     every = [text for text in tree.files({".txt"}) if text not in tree.taken]
-    texts = {_folded(tree, text): text for text in every}
-    texts |= {text.relative_to(tree.folder).as_posix(): text for text in every}  # the very name goes first
+    names = {text.relative_to(tree.folder).as_posix(): text for text in every}
+    texts = {name.lower(): text for name, text in names.items()} | names  # the very name goes first
     paired = {image: _label_file(image, tree, texts) for image in splits}
     for image in tree.images():
         if image not in paired and (text := _label_file(image, tree, texts)):
@@ -88,10 +88,6 @@ def _pair(tree: Tree, splits: dict[Path, str | None]) -> dict[Path, Path | None]
 
 def _in_labels(tree: Tree, text: Path) -> bool:
     return "labels" in text.relative_to(tree.folder).parts[:-1]
-
-
-def _folded(tree: Tree, path: Path) -> str:
-    return path.relative_to(tree.folder).as_posix().lower()
 
 
 def _label_file(image: Path, tree: Tree, texts: Mapping[str, Path]) -> Path | None:

@@ -111,7 +111,7 @@ def edits(dataset: Any) -> tuple[list[dict[str, Any]], list[str]]:
             unnamed.append(document[SOURCE])
             now = {one: known if known[0] else before[one] for one, known in now.items() if known[0] or one in before}
         now = {identity: known for identity, known in now.items() if known[1][2] > 0 and known[1][3] > 0}
-        changed = [identity for identity in now if not _same(before.get(identity), now[identity])]
+        changed = [identity for identity in now if before.get(identity) != now[identity]]
         for action, known, identities in (
             ("remove", before, [identity for identity in before if identity not in now or identity in changed]),
             ("add", now, changed),
@@ -128,10 +128,6 @@ def _pixels(sides: Sequence[float], size: tuple[int, int]) -> list[float]:
     xs = sorted(min(max(side, 0.0), 1.0) * size[0] for side in (x, x + w))
     ys = sorted(min(max(side, 0.0), 1.0) * size[1] for side in (y, y + h))
     return [round(side, 3) for side in (xs[0], ys[0], xs[1] - xs[0], ys[1] - ys[0])]
-
-
-def _same(one: tuple[str, list[float]] | None, other: tuple[str, list[float]]) -> bool:
-    return one is not None and one[0] == other[0] and one[1] == other[1]
 
 
 WORDS = {*ON_IMAGES, ON_LABELS, ON_PREDICTIONS}
