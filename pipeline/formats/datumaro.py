@@ -15,7 +15,7 @@ from pipeline.boxes import Box
 from pipeline.errors import DataError
 from pipeline.formats.matching import Described, Wanted, complete
 from pipeline.formats.outlines import Corners, around
-from pipeline.formats.shapes import around_points, box_of, corners, from_list
+from pipeline.formats.shapes import around_points, box_of, from_list
 from pipeline.formats.source import Source, damaged
 from pipeline.formats.splits import folder_split, split_of
 from pipeline.formats.text import show
@@ -82,7 +82,7 @@ def _box(value: Any, names: list[str], identity: str) -> Box:
 
 def _corners(kind: Any, value: Mapping[str, Any]) -> Corners:
     if kind == "bbox":
-        return corners(*from_list(value.get("bbox")))
+        return from_list(value.get("bbox"))
     if kind == "polygon":
         return around_points(value.get("points"))
     if kind == "mask":

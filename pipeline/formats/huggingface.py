@@ -15,8 +15,7 @@ from pipeline.boxes import Box
 from pipeline.errors import DataError
 from pipeline.formats.lines import json_lines
 from pipeline.formats.matching import Described, Wanted, complete
-from pipeline.formats.outlines import Corners
-from pipeline.formats.shapes import box_of, corners, from_list
+from pipeline.formats.shapes import box_of, from_list
 from pipeline.formats.source import Source
 from pipeline.formats.splits import folder_split
 from pipeline.formats.text import show
@@ -68,8 +67,4 @@ def _objects(objects: Any) -> list[tuple[Any, Any]] | None:
 
 
 def _box(label: Any, bbox: Any, identity: str) -> Box:
-    return box_of(str(label) if type(label) is int else label, partial(_corners, bbox), identity)
-
-
-def _corners(bbox: Any) -> Corners:
-    return corners(*from_list(bbox))
+    return box_of(str(label) if type(label) is int else label, partial(from_list, bbox), identity)

@@ -46,12 +46,12 @@ def corners(x: float, y: float, width: float, height: float) -> Corners:
     return x, y, x + width, y + height
 
 
-def from_list(value: Any, what: str = "[x, y, width, height]") -> list[float]:
-    """Four numbers of a list. Raises ValueError where it is no such list."""
+def from_list(value: Any) -> Corners:
+    """Return the corners of a box given as [x, y, width, height]. Raises ValueError where it is no such list."""
     found = numbers(value) if isinstance(value, list) and len(value) == 4 else None
     if not found:
-        raise ValueError(f"bbox {show(value)} is not {what}")
-    return found
+        raise ValueError(f"bbox {show(value)} is not [x, y, width, height]")
+    return corners(*found)
 
 
 def around_points(points: Any, fewest: int = 3) -> Corners:
