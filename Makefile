@@ -1,12 +1,12 @@
-# The graph: what is made from what. `make` alone prints help.
+# The dependency graph of all stages. `make` without a target prints the help.
 #
 #   data/raw ─ convert ─ augment ─ train ─ validate ─┬─ inspect
 #                                                    └─ export ─ report
 #
-# A stage runs again only when its own slice of the config, its code or its input changed. Targets are real
-# files that a stage writes last, so a target that exists is finished. Limits: package versions are not watched, and
+# A stage runs again only if its own slice of the config, its code or its input changed. Targets are real
+# files that a stage writes last, so a target that exists is complete. Limits: make does not watch package versions, and
 # `make -n` lists too much because `params` always runs (`make params`, then `make -n -o params all` is exact).
-# After a cosmetic edit of a stage's code, `make -t all` declares everything up to date.
+# After a cosmetic edit of a stage's code, `make -t all` marks everything as up to date.
 
 CONFIG ?= configs/sample.yaml
 DEVICE ?=
@@ -31,7 +31,7 @@ PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/installed.txt
 UV := $(shell command -v uv 2>/dev/null)
 
-# Refuse a variable that nothing here reads: with `config=configs/mine.yaml` the sample would run instead.
+# Refuse unknown variables: with `config=configs/mine.yaml`, the sample would run instead.
 KNOWN := CONFIG DEVICE WORKERS AGAINST VERBOSE AS NOAPP SOURCE FORMAT STUDY JOBS ON RAY_ADDRESS
 GIVEN := $(foreach given,$(MAKEOVERRIDES),$(firstword $(subst =, ,$(given))))
 STRAY := $(strip $(foreach name,$(filter-out $(KNOWN) PIPELINE PYTHON VENV UV,$(GIVEN)),$(if $(filter command,$(origin $(name))),$(name))))
@@ -55,7 +55,7 @@ ON_DEVICE := $(if $(DEVICE),--device $(DEVICE))
 IN_WORKERS := $(if $(WORKERS),--workers $(WORKERS))
 COMPARED := $(if $(AGAINST),--against $(AGAINST))
 
-# The code of each stage with everything that it imports (a test compares), except what every stage uses: config, run,
+# The code of each stage and everything it imports (a test checks this), except what every stage uses: config, run,
 # errors, logs.
 BASE_CODE := pipeline/boxes.py pipeline/files.py pipeline/orientation.py pipeline/device/runner/headers.py
 FORMATS := $(wildcard pipeline/formats/*.py) pipeline/database.py pipeline/walk.py
@@ -94,13 +94,13 @@ help:  ## show this page
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  CONFIG=configs/NAME.yaml chooses the experiment (now $(CONFIG)); results go to runs/NAME."
-	@echo "  DEVICE=cpu|0|mps and WORKERS=N choose device and worker processes; changing them reruns nothing."
-	@echo "  VERBOSE=1 shows what libraries write instead of logging it to runs/NAME/logs."
-	@echo "  AGAINST=runs/OTHER compares the two runs on the same images (bootstrap interval; one training each)."
+	@echo "  DEVICE=cpu|0|mps and WORKERS=N choose the device and the number of worker processes; changing them reruns nothing."
+	@echo "  VERBOSE=1 shows the output of libraries instead of logging it to runs/NAME/logs."
+	@echo "  AGAINST=runs/OTHER compares the two runs on the same images (bootstrap interval; one training run each)."
 
 # --- Installation ---------------------------------------------------------------------------------
 
-setup: $(INSTALLED)  ## create .venv and install everything; other targets do this when needed
+setup: $(INSTALLED)  ## create .venv and install everything; other targets do this if needed
 
 # `installed.txt` is both the target and the list of installed packages.
 $(INSTALLED): pyproject.toml constraints.txt
@@ -118,7 +118,7 @@ database: $(INSTALLED)  ## install FiftyOne's database if its own installer coul
 	$(PYTHON) -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev,database]'
 
 # LiteRT's converter needs an older torch than ours and a `typing-extensions` that FiftyOne refuses. So it has its own
-# environment; the result is judged in the main one.
+# environment. The main environment checks the result.
 LITERT := .venv-litert
 LITERT_PACKAGES := 'ultralytics-opencv-headless>=8.4.190,<8.5' 'litert-torch>=0.10' 'ai-edge-litert>=2.3' 'ai-edge-quantizer>=0.10'
 litert: $(LITERT)/installed.txt  ## install the environment that converts to LiteRT (a few GB)
@@ -166,20 +166,20 @@ convert augment train validate export report:
 	@$(if $(filter $@,$(RAN)),:,echo "$@: up to date in $(RUN)")
 
 # Always runs: the result depends on weights that the config need not name.
-rank: $(RUN)/dataset/data.yaml  ## score source weights (`rank.weights`) and how deep to freeze
+rank: $(RUN)/dataset/data.yaml  ## score source weights (`rank.weights`) and suggest how deep to freeze
 	$(call stage,rank) $(ON_DEVICE)
 
-inspect: $(RUN)/metrics.json $(RUN)/params/inspect.json  ## show the errors in FiftyOne, and tag what to fix
+inspect: $(RUN)/metrics.json $(RUN)/params/inspect.json  ## show the errors in FiftyOne and tag what to fix
 	$(call stage,inspect) $(ON_DEVICE) $(COMPARED)
 
-label: $(RUN)/metrics.json  ## choose images to label next from a folder, and draw boxes to correct
+label: $(RUN)/metrics.json  ## choose images of a folder to label next, and draw boxes to correct
 	$(call stage,label) $(ON_DEVICE) $(IN_WORKERS) $(if $(AS),--as $(AS)) $(if $(filter-out 0,$(NOAPP)),--no-app)
 
 bench-export: $(RUN)/export/manifest.json $(RUN)/report/index.html  ## measure the speed of each artefact and add it to the report
 	$(call stage,export) --bench
 	$(call stage,report) $(COMPARED)
 
-# A trial is a make of its own in its own folder, so this one needs no prerequisites.
+# Each trial is a separate make in its own folder, so this target needs no prerequisites.
 study: | $(INSTALLED)  ## compare ways to train: STUDY=configs/studies/NAME.yaml, JOBS=N trials at a time, ON=ray on a cluster
 	@test -n '$(STUDY)' || { echo "error: name the study: make study STUDY=configs/studies/NAME.yaml" >&2; exit 2; }
 	@$(PIPELINE) study --study '$(STUDY)' --jobs '$(JOBS)' $(if $(ON),--on '$(ON)') $(ON_DEVICE)
@@ -192,7 +192,7 @@ sample-large: $(LARGE)  ## draw large boards with small defects (automatic if a 
 $(LARGE): $(SAMPLE_CODE) | $(INSTALLED)
 	$(QUIET)$(PIPELINE) sample --large
 
-starter-weights: $(INSTALLED)  ## train data/weights/starter-yolo26n.pt again, on drawn scenes (hours)
+starter-weights: $(INSTALLED)  ## train data/weights/starter-yolo26n.pt again on drawn scenes (takes hours)
 	$(QUIET)$(PIPELINE) starter-weights $(ON_DEVICE) $(IN_WORKERS) $(if $(LOUD),--verbose)
 
 # A stage depends on its slice of the config, not on the whole file. `params` rewrites only the slices that changed, and

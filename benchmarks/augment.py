@@ -1,14 +1,14 @@
-"""Time the augment stage against a bare loop over the same images, and on two processes against one.
+"""Time the augment stage against a bare loop over the same images, and two processes against one.
 
 python benchmarks/augment.py
 
-The bare loop is what the work costs without a stage around it: `cv2.imdecode`, the Compose of Albumentations with
-its boxes, `cv2.imencode`, write. The stage besides reads and writes labels, links the originals, checks the
-transforms, accounts for every box and draws the preview. All take turns in each round, so that whatever else
-the machine does falls on each of them. Importing Albumentations (once a run, two to three seconds) is in none.
-OpenCV has one thread a process throughout, or one process would use two cores already. Two bare loops at once, each
-over half of the pictures, tell what a second core is worth here: cores that share one chip's caches, or a chip with
-strangers, are not worth two.
+The bare loop is the cost of the work without a stage around it: `cv2.imdecode`, Albumentations' Compose with its boxes,
+`cv2.imencode`, write. The stage also reads and writes labels, links the originals, checks the transforms, accounts for
+every box and draws the preview. All of them take turns in each round, so that other load on the machine affects them
+equally. No figure includes importing Albumentations (two to three seconds, once per run). OpenCV uses one thread per
+process throughout; otherwise a single process would already use two cores. Two bare loops at once, each over half of
+the images, show what a second core is worth here: it is worth less than two if the cores share a cache, or share the
+chip with other tenants.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ CONFIG = Augment.model_validate(
 
 def main() -> None:
     cv2.setNumThreads(1)
-    parallel.start(preload=["pipeline.augment.transforms"])  # as the stage does; one fork server is all there is
+    parallel.start(preload=["pipeline.augment.transforms"])  # as in the stage: a process has only one fork server
     pool = ProcessPoolExecutor(
         2, multiprocessing.get_context("forkserver"), initializer=cv2.setNumThreads, initargs=(1,)
     )

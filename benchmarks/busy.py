@@ -1,9 +1,9 @@
-"""Seconds of a training beside other work: alone, and beside one, two and three busy processes.
+"""Measure the time of a training run beside other work: alone, and beside one, two and three busy processes.
 
 python benchmarks/busy.py configs/NAME.yaml > benchmarks/busy.md      (minutes; after `make augment` of that config)
 
-Each training is a process of its own, and they take turns. `spin` is how often a waiting thread of OpenMP looks for
-work before it sleeps (GOMP_SPINCOUNT): `libgomp` is its own default, 300,000.
+Each training run is a separate process, and they take turns. `spin` is how often a waiting OpenMP thread polls for work
+before it sleeps (GOMP_SPINCOUNT): `libgomp` is its own default, 300,000.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ print(train.main(given.train, Run(Path(sys.argv[2])), given.seed, "cpu", 0))
 
 
 def seconds(config: Path, spin: str, busy: int) -> float:
-    """Train once beside that many endless loops."""
+    """Return the seconds of one training run beside `busy` endless loops."""
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(parents=True)
     for folder in ("dataset", "augmented"):

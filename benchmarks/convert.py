@@ -1,11 +1,11 @@
-"""COCO JSON to YOLO text: ours beside its peers, in turns, each run in a process of its own.
+"""Time the conversion of COCO JSON to YOLO text: ours beside its peers, in turns, each run in a separate process.
 
-make bench-convert      (installs the peers into .venv-peers: datumaro and supervision want other versions than we do)
+make bench-convert      (installs the peers into .venv-peers: datumaro and supervision need other versions than we do)
 
-The set is generated: as many images and boxes as COCO's val2017. `annotations` is reading the JSON, judging every box
-and writing a label file for each image, which is what the peers do too (they judge nothing). With polygons, which
-nobody needs for boxes, supervision paints a mask for each, minutes long, and is left out.
-What only we do, decoding and hashing every image and looking for near-duplicates, is told apart below.
+The data set is generated, with as many images and boxes as COCO's val2017. `annotations` covers reading the JSON,
+checking every box and writing a label file for each image; the peers do the same without any checks. Supervision is
+left out of the runs with polygons: it paints a mask for each, which takes minutes and is not needed for boxes.
+What only we do (decoding and hashing every image, and searching for near-duplicates) is reported separately below.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ VAL_IMAGES, VAL_BOXES = 5_000, 36_781  # of COCO's val2017
 CLASSES = 80
 ROUNDS = 5
 SIZES = (1_000, 5_000, 20_000, 50_000)
-PICTURES = 50  # different ones; the others are links to them with other names, and count as duplicates of theirs
+PICTURES = 50  # distinct images; the others are links to them under other names, and count as duplicates
 
 
 def generate(folder: Path, images: int, boxes: int, polygons: bool = False, seed: int = 0) -> None:
@@ -84,7 +84,7 @@ def generate(folder: Path, images: int, boxes: int, polygons: bool = False, seed
     )
 
 
-# --- One job each: (source, target) -> the seconds of the work itself, imports left out -----------------
+# --- One job each: (source, target) -> seconds of the work itself, without imports ----------------------
 
 
 def ours(source: Path, target: Path) -> float:
@@ -95,9 +95,9 @@ def ours(source: Path, target: Path) -> float:
     from pipeline.formats.source import Source
     from pipeline.image_files.reading import Checked
 
-    @formats.without_collection()  # as convert.main
+    @formats.without_collection()  # as in convert.main
     def judge_and_write(read: Source) -> None:
-        # In place of a look at the pixels: the sizes that the annotations declare.
+        # The sizes that the annotations declare, instead of decoding the images.
         sizes = {item.image: item.declared_size or (0, 0) for item in read.images}
         checked = {image: Checked(None, size, size) for image, size in sizes.items()}
         classes = stage.class_map(read, config)
@@ -154,18 +154,18 @@ def datumaro(source: Path, target: Path) -> float:
 
 
 class Watched(threading.Thread):
-    """The memory of the largest of the processes that work for us, looked at ten times a second."""
+    """Track the peak memory (MB) of the largest worker process, sampled ten times per second."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
         self.most, self.over = 0.0, threading.Event()
 
     def run(self) -> None:
-        import psutil  # late: peers' environments run this file too
+        import psutil  # imported late, because peers' environments run this file too
 
         while not self.over.wait(0.1):
             for child in psutil.Process().children(recursive=True):
-                with contextlib.suppress(psutil.Error):  # it ended meanwhile
+                with contextlib.suppress(psutil.Error):  # the process has ended
                     self.most = max(self.most, child.memory_info().rss / 2**20)
 
     def __enter__(self) -> Watched:
@@ -228,7 +228,7 @@ def main() -> None:
         pythons |= {"supervision": options.peers, "datumaro": options.peers}
     work = Path(tempfile.mkdtemp(prefix="bench-convert-"))
     try:
-        print("# Conversion, timed\n\nWritten by `make bench-convert`, with TMPDIR on a disk in memory.\n")
+        print("# Conversion, timed\n\nWritten by `make bench-convert`, with TMPDIR on a RAM disk.\n")
         print(machine(options.peers if options.peers.is_file() else own))
         compare(work / "boxes", pythons, polygons=False)
         pythons.pop("supervision", None)
@@ -243,11 +243,11 @@ def compare(source: Path, pythons: dict[str, Path], polygons: bool) -> None:
     generate(source, VAL_IMAGES, VAL_BOXES, polygons)
     seconds: dict[str, list[float]] = {job: [] for job in pythons}
     for _ in range(ROUNDS):
-        for job, python in pythons.items():  # in turns, so that a slow minute hits all of them
+        for job, python in pythons.items():  # in turns, so that a slow minute affects all of them
             seconds[job].append(run(job, source, python)[0])
     mine = statistics.median(seconds["ours"])
     what = f"{VAL_IMAGES:,} images, {VAL_BOXES:,} boxes{', with polygons' if polygons else ''}"
-    print(f"\n{what}, COCO -> YOLO, annotations only, imports left out, median of {ROUNDS}:\n")
+    print(f"\n{what}, COCO -> YOLO, annotations only, without imports, median of {ROUNDS}:\n")
     print("| | seconds | spread | times ours |\n|---|---|---|---|")
     for job, times in seconds.items():
         middle = statistics.median(times)
@@ -255,7 +255,7 @@ def compare(source: Path, pythons: dict[str, Path], polygons: bool) -> None:
 
 
 def growth(work: Path, python: Path) -> None:
-    """Return the best time of several rounds each, because other load only adds time and would bend the slope."""
+    """Print the best time of several rounds per size: other load only adds time, and would distort the slope."""
     rows: list[tuple[int, float, dict[str, float]]] = []
     for images in SIZES:
         source = work / str(images)
@@ -264,7 +264,7 @@ def growth(work: Path, python: Path) -> None:
         more = [run("extra", source, python)[1] for _ in range(2)]
         rows.append((images, best, {key: min(one[key] for one in more) for key in more[0]}))
         shutil.rmtree(source)
-    print(f"\nThe best of {ROUNDS} runs, of 2 where pixels are read:\n")
+    print(f"\nThe best of {ROUNDS} runs, or of 2 where pixels are read:\n")
     print("| images | annotations, s | decode, hash, fingerprint, s | near-duplicates, s | memory of a process, MB |")
     print("|---|---|---|---|---|")
     for images, best, least in rows:

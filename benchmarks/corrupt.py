@@ -1,12 +1,12 @@
-"""Seeded damage to the exports of all formats, each converted: refused in a line, or accounted for. Nothing else.
+"""Convert exports of all formats with seeded damage: each must be refused in one line or accounted for.
 
     python benchmarks/corrupt.py [RUNS] [FIRST_SEED]
 
-Every run takes a sound export of one tool (those of the tests), does one thing to it, and converts it by a random
-policy, half of the time by the dangerous pair, `unlabelled: background` and `on_problem: drop`. What the images show is
-known, so that what comes out is compared with the truth and not with the annotations as they were read. Some damage
-leaves a file that says something else and is whole (a row less, a byte in a name): nobody can see that, and it is
-counted apart.
+Every run takes an intact export of one tool (those of the tests), damages it in one way, and converts it with a random
+policy, half of the time with the dangerous pair `unlabelled: background` and `on_problem: drop`. The content of the
+images is known, so the output is compared with the truth and not with the annotations as they were read. Some damage
+leaves a valid file that says something else (a missing row, a changed byte in a name). Nobody can detect that, so it is
+counted separately.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ from pipeline.errors import PipelineError  # noqa: E402
 from pipeline.files import read_json  # noqa: E402
 from pipeline.run import Run  # noqa: E402
 
-PATIENCE = 20  # seconds for a conversion that takes a tenth of one
-TOLERANCE = 0.51  # pixels: half of one is rounding, the rest that of six decimals
+PATIENCE = 20  # seconds; a conversion takes a tenth of a second
+TOLERANCE = 0.51  # pixels: 0.5 for rounding to whole pixels, the rest for rounding to six decimals
 LABELS = (".json", ".ndjson", ".jsonl", ".csv", ".xml", ".txt")
 BESIDE = ("meta.json", "notes.json", "classes.txt", "README.roboflow.txt", "predefined_classes.txt")
 NUMBER = re.compile(r"(?<![\w.\-/])-?\d+(?:\.\d+)?(?![\w.])")
@@ -83,7 +83,7 @@ SOUND: dict[str, tuple[Callable[[Path], None], str]] = {
     "Open Images": (open_images, "openimages"),
 }
 
-# --- Damage: (random numbers, folder, an annotation file, an image). None where it cannot be done here. ---------------
+# --- Damage: (random generator, an annotation file, an image) -> whether it was possible ------------------------------
 
 
 def text_of(path: Path) -> str:
@@ -107,7 +107,7 @@ def odd_number(rng: random.Random, labels: Path, image: Path) -> bool:
 
 def instead(*contents: bytes) -> Callable[[random.Random, Path, Path], bool]:
     def damage(rng: random.Random, labels: Path, image: Path) -> bool:
-        if labels.suffix == ".txt":  # an empty text is how YOLO, KITTI and DOTA say that an image shows nothing
+        if labels.suffix == ".txt":  # in YOLO, KITTI and DOTA an empty file means that the image shows nothing
             return False
         labels.write_bytes(rng.choice(contents))
         return True
@@ -124,7 +124,7 @@ def no_header(rng: random.Random, labels: Path, image: Path) -> bool:
 
 
 def cut_in_two(rng: random.Random, labels: Path, image: Path) -> bool:
-    """In JSON and XML, which are not whole then."""
+    """Cut off JSON or XML, which is then invalid."""
     if labels.suffix not in (".json", ".xml"):
         return False
     data = labels.read_bytes()
@@ -141,7 +141,7 @@ def encoded(rng: random.Random, labels: Path, image: Path) -> bool:
 
 
 def harmless(rng: random.Random, labels: Path, image: Path) -> bool:
-    """Add a byte-order mark, or use the line ends of Windows."""
+    """Add a byte-order mark, or use Windows line endings."""
     text = text_of(labels)
     put(labels, text.replace("\n", "\r\n") if rng.random() < 0.5 else text)
     if rng.random() < 0.5 and labels.suffix != ".ndjson":
@@ -255,7 +255,7 @@ def line_gone_or_twice(rng: random.Random, labels: Path, image: Path) -> bool:
 
 
 Damage = Callable[[random.Random, Path, Path], bool]
-SEEN: dict[str, Damage] = {  # damage that can be seen: the truth has to come out, or a line on each difference
+SEEN: dict[str, Damage] = {  # detectable damage: the output must equal the truth, or each difference must be reported
     "a number that is none or absurd": odd_number,
     "nothing in the file, or another value": instead(b"", b" \n", b"[]", b"{}", b"null", b"17", b"\0" * 100, b"<a/>"),
     "a table without its header": no_header,
@@ -273,7 +273,7 @@ SEEN: dict[str, Damage] = {  # damage that can be seen: the truth has to come ou
     "an image that is damaged": image_damaged,
     "a file of an odd name beside": odd_file_beside,
 }
-UNSEEN: dict[str, Damage] = {  # what is left may be whole and say something else
+UNSEEN: dict[str, Damage] = {  # undetectable damage: the file may remain valid and say something else
     "cut off anywhere": cut_anywhere,
     "bytes changed": bytes_changed,
     "a line gone or twice": line_gone_or_twice,
@@ -288,7 +288,7 @@ def digest(path: Path) -> str:
 
 
 def truth_of(tool: str) -> dict[str, list[tuple[str, tuple[float, float, float, float]]]]:
-    """Return what the images show, in the words of a layout."""
+    """Return what the images show, with the class names of a layout."""
     called = PUBLIC[tool][2] if tool in PUBLIC else NAMES
     return {stem: [(called[NAMES.index(label)], corners) for label, corners in of] for stem, of in BOXES.items()}
 
@@ -299,7 +299,7 @@ def stem_of_image(tool: str, path: Path) -> str:
 
 
 def judged(tool: str, run: Run, stem_of: dict[str, str]) -> tuple[int, int]:
-    """Labelled images that became background, and boxes that changed or vanished without a line in the receipt."""
+    """Count labelled images that became background, and boxes changed or lost without a line in the receipt."""
     receipt = read_json(run.receipt)
     for counts in (receipt["boxes"], *receipt["files"].values()):
         assert counts["read"] == sum(counts[key] for key in ("kept", "clipped", "dropped", "ignored")), counts
@@ -406,8 +406,8 @@ def main() -> None:
         "boxes changed without a line",
     )
     for title, kinds in (
-        ("Damage that can be seen", SEEN),
-        ("Damage that leaves a whole file which says something else", UNSEEN),
+        ("Damage that can be detected", SEEN),
+        ("Damage that leaves a valid file with other content", UNSEEN),
     ):
         shown = columns if kinds is SEEN else columns[:6]
         print(f"{title}:\n\n| {' | '.join(heads[: len(shown) + 1])} |\n|{'---|' * (len(shown) + 1)}")

@@ -1,10 +1,9 @@
-"""run.py under seeded faults: signals at random moments, damaged files, full disks, odd names, terminals and sources.
+"""Test run.py under seeded faults: signals at random moments, damaged files, full disks, odd names and sources.
 
 python benchmarks/device_faults.py --faults 200 > benchmarks/device_faults.md      (minutes; --python takes others)
 
-The model is made by hand (tests/handmade.py) and finds what was drawn, so every line that run.py has left is held
-against its image: nothing that was found is lost, no line is torn, and there is no traceback. The faults are in
-tests/faults.py.
+The model is handmade (tests/handmade.py) and finds what was drawn, so every line that run.py leaves is checked against
+its image: no detection is lost, no line is torn, and there is no traceback. The faults are in tests/faults.py.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ def main() -> int:
     versions = [subprocess.check_output([python, "-c", VERSIONS], text=True).strip() for python in options.python]
     print("# run.py under faults\n")
     print(f"Written by `python benchmarks/device_faults.py --faults {options.faults}`, with {'; '.join(versions)}.\n")
-    print(f"{options.faults} faults, {len(failed)} of them with something lost, torn or untold.\n")
+    print(f"{options.faults} faults, {len(failed)} of them with something lost, incomplete or not reported.\n")
     print("| fault | times | among them |\n|---|---|---|")
     for name, outcomes in said.items():
         print(f"| {name.replace('_', ' ')} | {len(outcomes)} | {'; '.join(list(dict.fromkeys(outcomes))[:4])} |")

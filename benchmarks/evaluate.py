@@ -1,9 +1,9 @@
-"""Time our evaluation: COCO's figures beside pycocotools, and all that `validate` computes of 500 images.
+"""Time our evaluation: COCO's figures beside pycocotools, and everything that `validate` computes for 500 images.
 
 python benchmarks/evaluate.py > benchmarks/evaluate.md      (20 minutes)
 
-Whatever is compared takes turns in one process. The predictions are drawn, since what is timed does not depend on what
-is in the images. benchmarks/validate.py times the stage as a whole, on real ones.
+The compared functions take turns in one process. The predictions are random, because the time does not depend on the
+content of the images. benchmarks/validate.py times the whole stage on real predictions.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def in_words(times: list[float]) -> str:
 
 
 def library() -> None:
-    """Print COCO's figures by faster-coco-eval, as `validate` calls it, beside pycocotools in the same process."""
+    """Print the time of faster-coco-eval, as `validate` calls it, beside pycocotools in the same process."""
     truth, predictions = drawn(5000, 80, 60)
     ours, theirs = [], []
     for _ in range(REPEATS):
@@ -105,7 +105,7 @@ def library() -> None:
     names = ("map50_95", "map50", "map75", "ar1", "ar10", "ar100")
     apart = max(abs(figures[name] - reference[name]) for name in names)
     ratios = [there / here for here, there in zip(ours, theirs, strict=True)]
-    print("## COCO's figures alone\n")
+    print("## COCO metrics alone\n")
     print("`validate` takes them from faster-coco-eval, so the speed-up is that library's.\n")
     print(heading(truth, predictions, 80))
     print(f"| pycocotools | {in_words(theirs)} |")
@@ -115,7 +115,7 @@ def library() -> None:
 
 
 def tables(truth: Any, every: Any, single: Any) -> None:
-    """Print what `validate` computes of a split after predicting, part by part."""
+    """Print the time of each part of what `validate` computes for a split after predicting."""
     names = [category["name"] for category in truth["categories"]]
     matches, single_matches = match(truth, every), match(truth, single)
     thresholds = operating_point.choose(single_matches, names, None)["thresholds"]
@@ -168,7 +168,7 @@ def main() -> None:
     print(f"Written by `python benchmarks/evaluate.py`: medians of {REPEATS} runs in turns, and (least to most).\n")
     print(f"{machine()}.\n")
     library()
-    print("## All that `validate` computes of a split\n")
+    print("## Everything that `validate` computes for a split\n")
     truth, found = drawn(500, 80, 60)
     tables(truth, found, found)
 

@@ -1,10 +1,10 @@
-"""Kill a phased training with SIGKILL at random moments, take it up again each time, and see what it comes to.
+"""Kill phased training with SIGKILL at random moments, resume it each time, and check the result.
 
 python benchmarks/kill.py --kills 20 > benchmarks/kill.md      (minutes; with data/weights/yolo26n.pt)
 
-The training is of the drawn sample, a frozen phase on cached features and a free one. Uninterrupted ones of three seeds
-come first: a killed one has to end with as many epochs, frozen tensors unchanged, nothing half-written beside it, and
-with the weights of the uninterrupted one of its seed, bit by bit.
+It trains on the drawn sample: a frozen phase on cached features, then an unfrozen one. Three uninterrupted runs with
+different seeds come first. A killed run has to end with as many epochs, with its frozen tensors unchanged, without
+half-written files, and with exactly the weights of the uninterrupted run of its seed, bit by bit.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pipeline.upstream import checkpoints, environment
 
 ROOT = processes.ROOT
 PHASES: list[dict[str, Any]] = [{"epochs": 2, "freeze": "backbone"}, {"epochs": 4, "lr": 1.5}]
-SEEDS = 3  # of the uninterrupted
+SEEDS = 3  # of the uninterrupted runs
 
 
 def begun(stage: str, folder: Path, name: str) -> subprocess.Popen[bytes]:
@@ -45,12 +45,12 @@ def prepared(folder: Path, name: str, seed: int = 0) -> Run:
 
 
 def finished(run: Run) -> dict[str, Any]:
-    """Return the results of the training. Fails if it is incomplete."""
+    """Return `train.json` of a finished run. Fails if the run is incomplete."""
     record = read_json(run.train_record)
     assert [phase["epochs"] for phase in record["phases"]] == [phase["epochs"] for phase in PHASES]
     for proof in (phase["proof"] for phase in record["phases"]):
         assert proof["frozen_sha256_before"] == proof["frozen_sha256_after"]
-    epochs, _ = history.read(run)  # each of them once
+    epochs, _ = history.read(run)
     assert [row["epoch"] for row in epochs] == [n for phase in PHASES for n in range(1, phase["epochs"] + 1)]
     leftovers = [path for path in run.root.rglob("*") if "partial" in path.name or path.name.startswith("resume")]
     assert not leftovers, leftovers
@@ -92,7 +92,7 @@ def main() -> None:
             while not run.model.is_file():
                 process = begun("train", folder, run.name)
                 try:
-                    # Long enough to get an epoch further now and then, short enough to be killed in each place.
+                    # Long enough to finish an epoch now and then, short enough to be killed at any point.
                     process.wait(rng.uniform(0.1, 0.9) * seconds if kills < options.kills else None)
                 except subprocess.TimeoutExpired:
                     process.kill()
@@ -104,10 +104,11 @@ def main() -> None:
                     assert process.returncode == 0, (folder / f"{run.name}.log").read_text()[-3000:]
             ends.append(kept_fitness(run))
             same += is_same(run, Run(folder / "runs/whole0"))
-    print(f"# Killed and taken up\n\nWritten by `python benchmarks/kill.py {' '.join(sys.argv[1:])}`.\n")
-    print(f"{kills} kills in {trainings} trainings, each finished with all its epochs, its proof and no leftovers.\n")
-    print(f"{same} of them end with the weights of the uninterrupted one of their seed, to the last bit.\n")
-    print(f"Val mAP50-95: uninterrupted {figures(whole)}, seeds 0 to {SEEDS - 1}; killed, of seed 0, {figures(ends)}.")
+    print(f"# Killed and resumed\n\nWritten by `python benchmarks/kill.py {' '.join(sys.argv[1:])}`.\n")
+    print(f"{kills} kills in {trainings} training runs. ", end="")
+    print("Each run finished with all its epochs, its proof and no leftovers.\n")
+    print(f"{same} of them end with the same weights as the uninterrupted run of their seed, to the last bit.\n")
+    print(f"Val mAP50-95: uninterrupted {figures(whole)} (seeds 0 to {SEEDS - 1}); killed {figures(ends)} (seed 0).")
 
 
 if __name__ == "__main__":

@@ -1,18 +1,18 @@
-"""Accuracy by labels: how much the choice of images matters, and what boxes drawn beforehand save.
+"""Measure accuracy over labels: how much the choice of images matters, and what boxes drawn beforehand save.
 
-python benchmarks/label.py bccd facemask apple boards     (after `make convert` of each; prints what is known)
+python benchmarks/label.py bccd facemask apple boards     (after `make convert` of each; prints the results so far)
 python benchmarks/label.py bccd --model trained           (the project's own training instead; hours)
 
-A simulated annotator has the real labels. All ways begin with the same five images, drawn at random, and go on to 10,
-20, 40 and 80; each batch is chosen with the model of the labels so far. `random`, `uncertain` and `different` choose by
-that alone; `both` is the default of `make label`, with its random share. Each result is a line of
-benchmarks/label.jsonl, so a benchmark that was stopped goes on where it was; take out lines to measure anew.
+A simulated annotator has the real labels. All strategies begin with the same five images, drawn at random, and go on to
+10, 20, 40 and 80; each batch is chosen with the model trained on the labels so far. `random`, `uncertain` and
+`different` use that criterion alone; `both` is the default of `make label`, with its random share. Each result is a
+line of benchmarks/label.jsonl, so a stopped benchmark continues where it was; delete lines to measure them again.
 
 The model `linear` is the smallest detector that learns: at each cell of a grid of 16 pixels, ridge regression from the
-features of the COCO backbone (320 pixels, frozen) to classes and sides. It is fitted in a tenth of a second, so that
-many seeds can be afforded. It is worse than a training, and says which images teach more, not how good a model gets.
-`trained` is 200 steps of the project's own training, with the backbone frozen. The mirrored image is looked at only by
-`trained`. Scores are calibrated on a quarter as many images of val as are labelled.
+features of the COCO backbone (320 pixels, frozen) to classes and sides. Fitting takes a tenth of a second, so many
+seeds are affordable. It is less accurate than a trained model, and shows which images teach more, not how good a model
+gets. `trained` is 200 steps of the project's own training, with the backbone frozen. Only `trained` also predicts on
+the mirrored images. Scores are calibrated on a quarter as many val images as there are labelled ones.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def judge(one: Set, seen: list[Any], indices: list[int]) -> dict[str, float]:
 
 
 def corrected(one: Set, seen: list[Any], indices: list[int], threshold: float) -> dict[str, float]:
-    """Return what becomes of boxes drawn beforehand, and the minutes with and without them."""
+    """Return how many boxes drawn beforehand are kept or moved, and the minutes with and without them."""
     counts = dict.fromkeys(("drawn", "untouched", "moved", "objects"), 0)
     for boxes, index in zip(seen, indices, strict=True):
         drawn = boxes[boxes[:, 4] >= threshold]
@@ -102,7 +102,7 @@ def corrected(one: Set, seen: list[Any], indices: list[int], threshold: float) -
 
 
 def follow(one: Set, model: Any, kind: str, way: str, seed: int, done: set[tuple[Any, ...]]) -> None:
-    """Label batch after batch, one line each."""
+    """Label batch after batch, and append a line of results for each."""
     by, share = WAYS[way]
     pool, test = one.of["pool"], one.of["test"]
     rng = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""The data sets and models of benchmarks/label.py."""
+"""Data sets and models for benchmarks/label.py."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from pipeline.upstream import checkpoints, environment
 
 CACHE = Path("runs/bench-label")
 SIDE, STRIDE = 320, 16
-VAL, TEST = 40, 100  # images, at most
+VAL, TEST = 40, 100  # maximum number of images
 RIDGE = 1e-3
-POSITIVE = 20.0  # weight of a cell in an object: there are so many more without
-NEAR = 0.3  # of half an object's sides: cells so near its middle learn it
-CELLS = 60  # candidates an image, before NMS
+POSITIVE = 20.0  # weight of a cell in an object, because far more cells have none
+NEAR = 0.3  # share of an object's sides: cells within that distance of its centre learn it
+CELLS = 60  # candidates per image, before NMS
 
 
 class Set(NamedTuple):
-    """All images of a data set: files, labels (rows of x, y, width, height, 1, class), which are the pool and so on."""
+    """All images of a data set: files, labels (rows of x, y, width, height, 1, class), and indices by split."""
 
     name: str
     data: YoloDataset
@@ -40,7 +40,7 @@ class Set(NamedTuple):
 def read(name: str, store: Store) -> Set:
     data = YoloDataset.read(Path("runs") / name / "dataset" / "data.yaml")
     splits = {"pool": data.files("train"), "val": data.files("val"), "test": data.files("test")}
-    if len(splits["test"]) < 40:  # too few to tell anything: val judges, and a quarter of the pool calibrates
+    if len(splits["test"]) < 40:  # too few: add val to test, and calibrate on a quarter of the pool
         splits["test"], splits["val"] = splits["test"] + splits["val"], splits["pool"][3::4]
         splits["pool"] = [path for index, path in enumerate(splits["pool"]) if index % 4 != 3]
     splits |= {"val": splits["val"][:VAL], "test": splits["test"][:TEST]}
@@ -58,7 +58,7 @@ def read(name: str, store: Store) -> Set:
 
 
 class Linear:
-    """Features of the frozen backbone, once for all images; a detector is a matrix."""
+    """A linear detector on features of the frozen backbone, computed once per image; a fitted model is a matrix."""
 
     def __init__(self, one: Set) -> None:
         self.set, self.classes = one, len(one.data.names)
@@ -102,7 +102,7 @@ class Linear:
         return np.concatenate([rows, np.ones((len(rows), 1), np.float32)], axis=1)
 
     def _sums(self, index: int) -> tuple[Any, ...]:
-        """Return what least squares need of an image: it adds up over images."""
+        """Return one image's sums for the least-squares fits; those of several images are added up."""
         rows, cells = self._of(index), SIDE // STRIDE
         middles = (np.indices((cells, cells))[::-1].reshape(2, -1).T + 0.5) * STRIDE  # x, y
         target = np.zeros((len(rows), self.classes), np.float32)

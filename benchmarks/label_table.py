@@ -1,4 +1,4 @@
-"""Write benchmarks/label.md and its picture from benchmarks/label.jsonl: python benchmarks/label_table.py."""
+"""Write benchmarks/label.md and its plot from benchmarks/label.jsonl: python benchmarks/label_table.py."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ HEAD = """\
     make convert CONFIG=configs/bccd.yaml              # and of each other set
     python benchmarks/label.py SETS && python benchmarks/label_table.py
 
-A simulated annotator has the real labels; all ways begin with the same five images of chance. The model is a small
-one that is fitted in a tenth of a second (ridge regression on the frozen COCO backbone), so that there are enough
-seeds to tell a difference from chance; `benchmarks/label.py` says what that leaves out, and has `--model trained` for
-the project's own training. Differences are from `random` with the same seed at the same number of *boxes*
-(interpolated along the logarithm of boxes, averaged over the sizes from ten images on), in points of mAP50, with a 95
-% interval from resampling the seeds.
+A simulated annotator has the real labels. All strategies start with the same five random images. The model is small
+and is fitted in a tenth of a second (ridge regression on the frozen COCO backbone), so that there are enough seeds to
+tell a difference from chance. `benchmarks/label.py` says what this leaves out, and `--model trained` uses the project's
+own training. Differences are from `random` with the same seed at the same number of *boxes* (interpolated along the
+logarithm of boxes, averaged over the sizes from ten images on), in points of mAP50, with a 95 % interval from
+resampling the seeds.
 
-What it shows: by doubt alone the result is no better than chance and varies most; the default, both with a share of
-chance, is not worse than chance here. What it does not: a saving of a quarter of the boxes, other data sets than
-those below, and the share of boxes that stay untouched with a trained
-model: this small one places boxes badly.
+What it shows: doubt alone is no better than chance and varies most. The default, both with a share of random images, is
+not worse than chance here. What it does not show: a saving of a quarter of the boxes, results on other data sets than
+those below, and the share of boxes that stay untouched with a trained model, because this small model places boxes
+badly.
 """
 
 
@@ -44,7 +44,7 @@ def curve(lines: list[dict[str, Any]]) -> tuple[Any, Any]:
 
 
 def differences(way: dict[int, list[Any]], chance: dict[int, list[Any]]) -> list[float]:
-    """Return, for each seed, the mean difference at equal boxes, where both curves have values."""
+    """Return, for each seed, the mean difference in mAP50 (points) at equal boxes, where both curves have values."""
     found = []
     for seed in sorted(way.keys() & chance.keys()):
         boxes, values = curve(way[seed])
@@ -58,7 +58,7 @@ def differences(way: dict[int, list[Any]], chance: dict[int, list[Any]]) -> list
 
 
 def fewer(way: dict[int, list[Any]], chance: dict[int, list[Any]], level: float) -> list[float]:
-    """Return, for each seed, the share of boxes saved on the way to a level of mAP50, where both get there."""
+    """Return, for each seed, the boxes saved (%) on the way to a level of mAP50, if both reach it."""
     found = []
     for seed in sorted(way.keys() & chance.keys()):
         needed = []
@@ -88,7 +88,7 @@ def main() -> None:
             whole[line["set"], line["model"]] = line
         else:
             groups[line["set"], line["model"]][line["way"]][line["seed"]].append(line)
-    for ways in groups.values():  # only seeds that every way has gone through
+    for ways in groups.values():  # only seeds that are complete for every strategy
         whole_seeds = set.intersection(*({s for s, of in ways[way].items() if len(of) == SIZES} for way in WAYS))
         for way in WAYS:
             ways[way] = {seed: ways[way][seed] for seed in sorted(whole_seeds)}
@@ -134,7 +134,9 @@ def main() -> None:
                 markersize=3,
             )
         if top:
-            parts.append(f"\nAll {top['boxes']} boxes: {top['map50']:.3f}. In brackets are the boxes labelled.")
+            parts.append(
+                f"\nAll {top['boxes']} boxes: {top['map50']:.3f}. Parentheses give the number of labelled boxes."
+            )
             axis.axhline(top["map50"], color="0.8", linestyle=":")
         parts.append("\n" + corrections(ways["both"]) + "\n")
         axis.set(title=f"{name} ({model})", xscale="log", xlabel="boxes labelled", ylabel="mAP50")
@@ -148,7 +150,7 @@ def main() -> None:
 
 
 def corrections(ways: dict[int, list[Any]]) -> str:
-    """Say what became of boxes that the model of 20 images drew beforehand."""
+    """Return a sentence about the boxes that the model of 20 images drew beforehand."""
     batches = [line["batch"] for lines in ways.values() for line in lines if line["images"] == 40 and line["batch"]]
     if not batches:
         return ""
@@ -157,9 +159,10 @@ def corrections(ways: dict[int, list[Any]]) -> str:
     saved = [one["minutes_by_hand"] - one["minutes"] for one in batches]
     by_hand = np.mean([one["minutes_by_hand"] for one in batches])
     return (
-        f"After 20 images, of the boxes that it draws beforehand in the next 20, {np.mean(untouched):.0f} % "
-        f"({min(untouched):.0f} to {max(untouched):.0f}) stay untouched (IoU 0.75, right class), which are "
-        f"{np.mean(of_objects):.0f} % of the objects. At the default costs that saves {np.mean(saved):.1f} "
+        "After 20 images, of the boxes that the model draws beforehand in the next 20, "
+        f"{np.mean(untouched):.0f} % "
+        f"({min(untouched):.0f} to {max(untouched):.0f}) stay untouched (IoU 0.75, right class). They are "
+        f"{np.mean(of_objects):.0f} % of the objects. With the default costs, this saves {np.mean(saved):.1f} "
         f"({min(saved):.1f} to {max(saved):.1f}) of {by_hand:.1f} minutes."
     )
 

@@ -1,10 +1,11 @@
-"""Model families by formats by settings: do validation, the export's gate and the bundle find the same objects.
+"""Check model families, formats and settings: validation, the export's gate and the bundle must find the same objects.
 
-python benchmarks/matrix.py benchmarks/matrix.jsonl > benchmarks/matrix.md     (20 minutes; it goes on where it ended)
+python benchmarks/matrix.py benchmarks/matrix.jsonl > benchmarks/matrix.md     (20 minutes; resumes where it stopped)
 
-Models are those of Ultralytics' YAMLs with random weights, whose BatchNorm has measured drawn tiles, so that they
-answer to what they see. Images are as received: plain tiles, one of 16 bits, one turned by EXIF, a tiny and a huge one.
-The bundle runs in a process of its own on the source files, and is held against what `validate` wrote.
+The models come from Ultralytics' YAMLs, with random weights and BatchNorm statistics measured on drawn tiles, so that
+their outputs depend on the image. The images are as a device receives them: plain tiles, one with 16 bits, one turned
+by EXIF, a tiny and a huge one. The bundle runs in a separate process on the source files, and its output is compared
+with what `validate` wrote.
 """
 
 from __future__ import annotations
@@ -41,14 +42,15 @@ from pipeline.upstream import environment
 
 FAMILIES = ("yolo26n", "yolo11n", "yolov8n", "yolov5n", "yolov10n", "yolo12n")
 FORMATS = ("onnx", "torchscript", "openvino", "ncnn")
-ONE_FORMAT = FORMATS[:1]  # for other settings: they are applied to a model's output, by the same code for every format
+ONE_FORMAT = FORMATS[:1]  # for other settings: the same code applies them to the output of every format
 SETTINGS: dict[str, dict[str, Any]] = {"plain": {}, "iou 0.3": {"iou": 0.3}, "max_det 1000": {"max_det": 1000}}
 KINDS = ("plain", "deep", "turned", "tiny", "huge")
 IMGSZ = 192
 ABOUT = """
-*Gate*: boxes, and the largest distances of the export's own comparison. For each kind of image: boxes of the bundle, in
-a process of its own on the files as received, against those that `validate` wrote; how many of them are lost, invented
-or of another class; the largest distances. The bundle rounds to 0.01 px and 0.00001.
+*Gate*: the number of boxes and the largest differences in the export's own comparison. The columns of each kind of
+image compare the boxes of the bundle, in its own process on the original files, with those that `validate` wrote:
+the number of boxes, how many are lost, invented or of another class, and the largest differences. The bundle rounds
+to 0.01 px and 0.00001.
 """
 
 
@@ -72,7 +74,7 @@ def source(folder: Path) -> None:
 
 
 def model(family: str, images: list[Path], path: Path) -> None:
-    """Write random weights that answer to images, as the tests' own do."""
+    """Write random weights whose outputs depend on the image, like the tests' own."""
     import torch
     from ultralytics import YOLO
     from ultralytics.nn.tasks import DetectionModel
@@ -103,7 +105,7 @@ def cells(run: Run, folder: Path, setting: dict[str, Any]) -> list[dict[str, Any
     score = float(np.median([one["score"] for one in predicted]))
     metrics = files.read_json(run.metrics)
     point = metrics["operating_point"]
-    point["thresholds"] = dict.fromkeys(point["thresholds"], 0.9 * score)  # a partner may be lower
+    point["thresholds"] = dict.fromkeys(point["thresholds"], 0.9 * score)  # a partner's score may be lower
     point["per_class"] = {name: {**one, "why": "set by hand"} for name, one in point["per_class"].items()}
     files.write_json(run.metrics, metrics)
     names = list(YoloDataset.read(run.dataset / "data.yaml").names)
@@ -151,7 +153,7 @@ def cells(run: Run, folder: Path, setting: dict[str, Any]) -> list[dict[str, Any
 def table(rows: list[dict[str, Any]]) -> None:
     print("# Families, formats, settings: validation, gate and bundle\n")
     print("Written by `python benchmarks/matrix.py benchmarks/matrix.jsonl`.")
-    print(f"Random weights that answer to images, {IMGSZ} px, fp32.\n{ABOUT}")
+    print(f"Random weights whose output depends on the image, {IMGSZ} px, fp32.\n{ABOUT}")
     print(f"| model | setting | format | gate | {' | '.join(KINDS)} |\n|{'---|' * (4 + len(KINDS))}")
     for row in rows:
         gate = f"{row['verdict']}: {'; '.join(row['why'])}"

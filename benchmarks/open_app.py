@@ -1,10 +1,10 @@
-"""From a validated run to the App that answers: how long a person waits for `make inspect`, and how that grows.
+"""Measure how long a person waits for `make inspect`, from a validated run to the App's first page, and how that grows.
 
 python benchmarks/open_app.py > benchmarks/open_app.md      (with data/weights/yolo26n.pt, on a quiet machine)
 
-The run is drawn: pictures of 640x480 with 20 boxes each, and as many predictions, of which some miss, some are
-misplaced, some of another class, some invented. Each size is a process of its own and a data set of its own, from
-the start of Python to the first page of the App, so imports, the database and the vectors of the backbone are in it.
+The run is drawn: images of 640x480 with 20 boxes each and as many predictions, some missing, some misplaced, some of
+another class, some invented. Each size has its own process and data set and is timed from the start of Python to the
+first page of the App, so imports, the database and the backbone's vectors are included.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def found(truth: Any, rng: random.Random) -> Any:
 
 
 def seconds(folder: Path, name: str) -> float:
-    """From the start of `inspect` to the first page."""
+    """Return the seconds from the start of `inspect` to the first page."""
     (folder / f"{name}.yaml").write_text("convert: {source: nowhere}\n")
     command = [sys.executable, "-m", "pipeline", "inspect", "--config", f"{name}.yaml", "--port", str(PORT)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "FIFTYONE_DATABASE_DIR": str(folder / "database")}

@@ -27,7 +27,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 @contextmanager
 def app(config: Path) -> Iterator[str]:
-    """Give the address of the App that `inspect` opens, until the block ends."""
+    """Yield the address of the App that `inspect` opens; stop the App afterwards."""
     command = [sys.executable, "-m", "pipeline", "inspect", "--config", str(config), "--port", "5199"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -51,11 +51,11 @@ def fiftyone(page: Any, address: str) -> None:
     page.set_default_timeout(120_000)
     page.goto(address)
     page.wait_for_selector("canvas")
-    hint = page.get_by_text("Dismiss").first  # what FiftyOne has to say to newcomers
+    hint = page.get_by_text("Dismiss").first  # FiftyOne's hints for new users
     if hint.is_visible():
         hint.click()
     before, now = b"", page.screenshot()
-    for _ in range(100):  # the App keeps asking its server, so it is drawn once it no longer changes
+    for _ in range(100):  # the App keeps polling its server, so wait until the page no longer changes
         if before == now:
             break
         page.wait_for_timeout(500)

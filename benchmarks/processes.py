@@ -1,4 +1,4 @@
-"""Commands of the pipeline that are started to be killed: what `kill.py` and `study_kills.py` share."""
+"""Start commands of the pipeline in order to kill them: shared by `kill.py` and `study_kills.py`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def options(description: str | None) -> argparse.Namespace:
 
 
 def start(folder: Path, name: str, *words: str) -> subprocess.Popen[bytes]:
-    """Start a command of the pipeline in a folder; what it says is added to `NAME.log` there."""
+    """Start a command of the pipeline in a folder; its output is appended to `NAME.log` there."""
     command = [sys.executable, "-m", "pipeline", *words]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     log = (folder / f"{name}.log").open("ab")

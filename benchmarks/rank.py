@@ -1,14 +1,14 @@
-"""How often `make rank` is right: its scores beside real trainings, and beside what a person would guess.
+"""Measure how often `make rank` is right: compare its scores with real training, and with what a person would guess.
 
 python benchmarks/rank.py score bccd facemask apple boards       (minutes; after `make convert` of these configs)
 python benchmarks/rank.py train bccd facemask apple boards       (hours; after `make augment` of these configs)
 python benchmarks/rank.py table > benchmarks/rank.md
 
-`score` looks at the images once per source. `train` trains from each source in turn, by the config's own phases, for
-one epoch alone (the baseline that costs as much as a score), and from COCO weights with the first 5, 7 and 11 layers
-frozen throughout. Sources are random, starter and COCO weights, and models of the other configs that `make train`
-left in runs/. Each figure is a line of benchmarks/rank.jsonl, so that a benchmark that was stopped goes on where it
-was. `table` reads the trainings of benchmarks/train.jsonl too, which are of the same configs.
+`score` runs each source over the images once. `train` trains from each source in turn: with the config's own phases,
+for one epoch alone (the baseline that costs as much as a score), and from COCO weights with the first 5, 7 and 11
+layers frozen throughout. Sources are random, starter and COCO weights, and models of the other configs that
+`make train` left in runs/. Each figure is a line of benchmarks/rank.jsonl, so a stopped benchmark continues where it
+was. `table` also reads the results in benchmarks/train.jsonl, which are for the same configs.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from pipeline.upstream import environment
 KNOWN = Path("benchmarks/rank.jsonl")
 START = {"random": "yolo26n.yaml", "starter": "data/weights/starter-yolo26n.pt", "coco": "data/weights/yolo26n.pt"}
 DEPTHS = (5, 7, 11)
-ENOUGH = 0.015  # mAP50-95 that a depth may cost and still be called right
+ENOUGH = 0.015  # mAP50-95 that a depth may cost and still count as right
 DRAWS = 2000
-FIXED = ["coco", "starter", "random"]  # the list of somebody who never looks at the images
+FIXED = ["coco", "starter", "random"]  # the ranking of somebody who never looks at the images
 # Rows of benchmarks/train.jsonl, by how many layers they freeze.
 OF_DEPTH = {"full": 0, "backbone": 11}
 
@@ -56,7 +56,7 @@ def add(line: dict[str, Any]) -> None:
 
 
 def sources(name: str) -> dict[str, str]:
-    """Return short name -> weights: the three starts, and what other configs were trained to."""
+    """Return short name -> weights: the three initial weights, and the models trained by other configs."""
     others = {path.parent.name: str(path) for path in sorted(Path("runs").glob("*/model.pt"))}
     return {**START, **{other: path for other, path in others.items() if other != name}}
 
@@ -77,7 +77,7 @@ def score(name: str) -> None:
 
 
 def train(name: str, seed: int) -> None:
-    """Train from every source as the config says and for one epoch, and from COCO weights at every depth."""
+    """Train from every source, as the config says and for one epoch; train from COCO weights at every depth."""
     plain = yaml.safe_load(Path(f"configs/{name}.yaml").read_text())
     epochs = 5
     jobs: list[tuple[str, str, list[dict[str, Any]]]] = []
@@ -113,7 +113,7 @@ def trained(name: str, config: dict[str, Any], folder: Path) -> dict[str, float]
 
 
 def truth(name: str) -> tuple[dict[str, float], dict[str, float], dict[int, float]]:
-    """Return mAP50-95 of each source, of one epoch from it, and of each depth frozen, means over the seeds."""
+    """Return mean mAP50-95 over the seeds by source, by source after one epoch, and by number of frozen layers."""
     full: dict[str, list[float]] = {}
     once: dict[str, list[float]] = {}
     depth: dict[int, list[float]] = {}
@@ -137,7 +137,7 @@ def truth(name: str) -> tuple[dict[str, float], dict[str, float], dict[int, floa
 
 
 def tau(sets: list[tuple[dict[str, float], dict[str, float]]]) -> str:
-    """Return the mean of the weighted Kendall taus of all sets with its 95 % interval; sources are drawn again."""
+    """Return the mean weighted Kendall tau over all sets, with its 95 % interval from resampling the sources."""
     random = np.random.default_rng(0)
 
     def mean(draw: Callable[[list[str]], list[str]]) -> float:
@@ -184,7 +184,7 @@ def table(names: list[str]) -> Iterator[str]:
 
 
 def verdict(freeze: int, depth: dict[int, float]) -> str:
-    """Say whether freezing so many layers costs ENOUGH at most; a deeper one that does vouches for it."""
+    """Say whether freezing `depth` layers costs at most ENOUGH; if a deeper freeze does, this one does too."""
     if 0 not in depth:
         return "not trained"
     if freeze in depth:
@@ -203,7 +203,8 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     options = parser.parse_args()
     if options.what == "table":
-        print(f"# `make rank` beside real trainings\n\nWritten by `python benchmarks/rank.py table`. {ABOUT}\n")
+        print("# `make rank` compared with real training runs\n")
+        print(f"Written by `python benchmarks/rank.py table`. {ABOUT}\n")
         print("\n".join(table(options.names)))
         return
     environment.prepare()
@@ -216,12 +217,13 @@ def main() -> None:
 
 
 ABOUT = """Scores come from one pass over
-the training images, and are better the higher they are. Real trainings are means over seeds: of the sources those of
-starter.md, of the depths those of train.md, and whatever rank.jsonl has. A depth is right if it costs at most 1.5
-points of mAP50-95.
+the training images; higher is better. Results of real training runs are means over seeds: starter.md has those of the
+sources, train.md those of the depths, and rank.jsonl the others. A depth is right if it costs at most 1.5 points of
+mAP50-95.
 
-**What it says.** Where sources have been trained, the scores order them as a fixed list does that never looks at an
-image. So nothing shows that they beat it, and `make rank` is no reason to prefer one good source to another."""
+**Conclusion.** Where sources have been trained, the scores put them in the same order as a fixed list that never looks
+at an image. So nothing shows that the scores beat the list, and `make rank` is no reason to prefer one good source to
+another."""
 
 
 if __name__ == "__main__":

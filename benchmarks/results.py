@@ -1,4 +1,4 @@
-"""Print the results table of the README from the runs that are there.
+"""Print the results table of the README from the runs that exist.
 
 make all CONFIG=configs/bccd.yaml && python benchmarks/results.py
 """

@@ -1,10 +1,10 @@
-"""Random layouts through tiles: how many objects are lost or found twice, on seams and elsewhere.
+"""Pass random layouts through tiles: count how many objects are lost or found twice, on seams and elsewhere.
 
 python benchmarks/seams.py 2000        (two minutes; the table is in benchmarks/tiles.md)
 
 A layout is an image of random size, tiles of random size and overlap, with or without the whole view, and up to 100
-objects, some on top of others. The model in it is ideal: it finds in each view what is at least a tenth visible, with
-edges that are off by a share of the object's sides. So what is lost or found twice is the doing of the tiles alone.
+objects, some on top of others. Its model is ideal: in each view it finds every object that is at least a tenth visible,
+with edges that are off by a share of the object's sides. So only the tiles can lose an object or find it twice.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Kill a study with SIGKILL at random moments, start it again each time, and see what it comes to.
+"""Kill a study with SIGKILL at random moments, restart it each time, and check the result.
 
 python benchmarks/study_kills.py --kills 20 > benchmarks/study/kills.md
 
-The study is of the drawn sample: two rows, two shares, two seeds, real trainings of a few steps. One that nobody
-disturbs comes first. Every second kill takes the study alone, whose trial then runs on by itself; the others take
-everything that it started too, as a power cut does. In the end `results.jsonl` has to hold each trial once, with the
-figures of the undisturbed study to the last bit.
+The study is on the drawn sample: two rows, two shares, two seeds, real training of a few steps. An undisturbed study
+comes first. Every second kill ends the study alone, whose trial then runs on by itself; the others also end everything
+that it started, as a power cut does. At the end `results.jsonl` has to hold each trial once, with the figures of the
+undisturbed study, to the last bit.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def begun(folder: Path, name: str) -> subprocess.Popen[bytes]:
 
 
 def lines(folder: Path, name: str) -> list[dict[str, Any]]:
-    """Return the lines of a study in the order of its trials, each of them once."""
+    """Return the lines of a study in the order of its trials. Fails if a trial appears twice."""
     path = folder / "runs" / "studies" / name / "results.jsonl"
     found = [json.loads(line) for line in path.read_text().splitlines()]
     assert len({line["key"] for line in found}) == len(found) == TRIALS, f"{len(found)} lines"
@@ -55,7 +55,7 @@ def lines(folder: Path, name: str) -> list[dict[str, Any]]:
 
 
 def descendants(number: int) -> list[int]:
-    """Return the processes that a process started, and theirs: each trial has a process group of its own."""
+    """Return all descendants of a process. Killing its process group is not enough: each trial has its own."""
     listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
     pairs = [tuple(map(int, line.split())) for line in listed.splitlines()]
     found = [pid for pid, parent in pairs if parent == number]
@@ -81,7 +81,7 @@ def main() -> None:
         process = begun(folder, "killed")
         while True:
             try:
-                # Long enough for a trial now and then, short enough to be killed in each place.
+                # Long enough to finish a trial now and then, short enough to be killed at any point.
                 process.wait(rng.uniform(0.02, 1.2) * seconds / TRIALS if kills < options.kills else None)
             except subprocess.TimeoutExpired:
                 started = [] if kills % 2 else descendants(process.pid)
@@ -96,7 +96,7 @@ def main() -> None:
                 assert process.returncode == 0, (folder / "killed.log").read_text()[-3000:]
                 if kills >= options.kills:
                     break
-                # The study ended before its last kill: begin it again, from no file.
+                # The study ended before its last kill: start it again from scratch.
                 lines(folder, "killed")
                 (folder / "runs" / "studies" / "killed" / "results.jsonl").unlink()
                 subprocess.run(["rm", "-rf", folder / "runs" / "studies" / "killed" / "trials"], check=True)

@@ -1,12 +1,12 @@
-"""Large images as a whole, through tiles, and through SAHI with the same model: average precision, seconds, memory.
+"""Predict on large images whole, through tiles, and through SAHI with the same model: average precision, time, memory.
 
 python benchmarks/tiles.py runs/bccd --mosaic 3 > benchmarks/tiles.md           (minutes)
-python benchmarks/tiles.py runs/trees --mosaic 1 --split test                   what the run's own images say
+python benchmarks/tiles.py runs/trees --mosaic 1 --split test                   (the run's own images)
 
-Images are those of a split, `mosaic` times `mosaic` of them put together into a large one, so that its objects have the
-size that the model was trained on if a tile is as large as one of them. Each row is a process of its own on one thread.
-Seconds are of its processor, so that a busy machine changes them little, with the scores that a device would ask for;
-average precision counts from a lower score. SAHI is measured where it can be imported; ours does not need it.
+The images are those of a split. `mosaic` times `mosaic` of them are put together into a large one, so that its objects
+have the size that the model was trained on if a tile is as large as one of them. Each row is a separate process on one
+thread. Seconds are CPU time, so a busy machine changes them little, and are measured from the score that a device would
+use; average precision counts from a lower score. SAHI is measured if it can be imported; our code does not need it.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from pipeline.metrics import bootstrap
 from pipeline.metrics.matching import match
 from pipeline.run import Run
 
-CONF, LOWEST = 0.25, 0.01  # for seconds, and for average precision
+CONF, LOWEST = 0.25, 0.01  # lowest score for timing and for average precision
 IOU, MOST, BATCH, OVERLAP = 0.7, 300, 8, 0.2
 PICTURE = Path(__file__).parents[1] / "docs" / "images" / "tiles.png"
 
 
 def mosaics(run: Run, split: str, side: int, number: int, folder: Path) -> dict[str, Any]:
-    """Write images of `side` times `side` images of the split. Return them as a COCO data set."""
+    """Write mosaics of `side` times `side` images of the split. Return them as a COCO data set."""
     data = YoloDataset.read(run.dataset / "data.yaml")
     paths = data.files(split)
     truth: dict[str, Any] = {
@@ -73,7 +73,7 @@ def mosaics(run: Run, split: str, side: int, number: int, folder: Path) -> dict[
 
 
 def look(way: dict[str, Any]) -> dict[str, Any]:
-    """Seconds an image, peak memory in MB and COCO results of one way to look. Runs in a process of its own."""
+    """Return seconds per image, peak memory (MB) and COCO results of one method. Runs in a separate process."""
     from pipeline.upstream import environment
 
     environment.prepare()
@@ -81,7 +81,7 @@ def look(way: dict[str, Any]) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     see = _sahi(way) if way["sahi"] else _ours(way)
-    see(np.zeros((64, 64, 3), np.uint8), CONF)  # it is loaded and warm then
+    see(np.zeros((64, 64, 3), np.uint8), CONF)  # loads the model and warms up
     pictures = [pixels.read(Path(path)) for path in way["images"]]
     before = _peak()
     start = time.process_time()
@@ -150,14 +150,14 @@ def _sahi(way: dict[str, Any]) -> Any:
 
 
 def precision(truth: dict[str, Any], found: list[Any]) -> tuple[float, float]:
-    """mAP50-95 and mAP50 of all boxes: COCO counts a hundred of a class, and these images hold more."""
+    """Return mAP50-95 and mAP50 over all boxes: COCO counts a hundred per class, and these images hold more."""
     matches = match(truth, found, math.inf)  # type: ignore[arg-type]
     figures = bootstrap.figures(matches, bootstrap.once(len(truth["images"]))).overall()
     return float(figures["map50_95"][0]), float(figures["map50"][0])
 
 
 def ways(imgsz: int, truth: dict[str, Any], sizes: list[int], trained: int) -> list[dict[str, Any]]:
-    """Each way to look. `trained` is the size of tile at which objects look as in training."""
+    """Return all methods. `trained` is the tile size at which objects are as large as in training."""
     longest = max(max(image["width"], image["height"]) for image in truth["images"])
     equal = -(-longest * imgsz // trained // 32) * 32
     found = [
@@ -176,7 +176,7 @@ def ways(imgsz: int, truth: dict[str, Any], sizes: list[int], trained: int) -> l
 
 
 def picture(rows: list[tuple[dict[str, Any], float, float]]) -> None:
-    """Draw seconds and average precision over the sizes of tiles."""
+    """Plot seconds and average precision over tile sizes."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,38 +1,38 @@
-"""Time and accuracy of our training beside plain Ultralytics', on the data sets of the configs.
+"""Measure time and accuracy of our training beside plain Ultralytics', on the data sets of the configs.
 
 python benchmarks/train.py bccd facemask                            (hours; after `make augment` of both configs)
-python benchmarks/train_table.py > benchmarks/train.md              (prints what is known)
+python benchmarks/train_table.py > benchmarks/train.md              (prints the results so far)
 
-Same weights, images, image size and machine; each training is a process of its own, from the start of Python to the
-last file, and they take turns. What each comes to is a line of benchmarks/train.jsonl, so that a benchmark that was
-stopped goes on where it was; take out lines to measure anew. All are measured by our evaluation, on the test split, or
-on val where there is no test.
+All rows use the same weights, images, image size and machine. Each training run is a separate process, timed from the
+start of Python to the last file, and they take turns. Each result is a line of benchmarks/train.jsonl, so a stopped
+benchmark continues where it was; delete lines to measure them again. All are evaluated by our code, on the test split,
+or on val if there is no test split.
 
   stock      `yolo train` with all defaults, 15 epochs
   ours       the config as it is: phased
   equal      our phases stretched to 15 epochs
-  quick      as little time as it takes to be as good: the first five layers frozen, their features computed once
+  quick      the least time that is as accurate: the first five layers frozen, their features computed once
   random, starter, coco                        the config's phases from random, starter and COCO weights
-  random-frozen, starter-frozen, coco-frozen   the same epochs with the backbone frozen all the time
-  scratch, full, backbone, all-but-head        the same epochs in one phase, by where it starts and what is frozen
+  random-frozen, starter-frozen, coco-frozen   the same epochs with the backbone frozen throughout
+  scratch, full, backbone, all-but-head        the same epochs in one phase, by initial weights and frozen layers
   backbone-cached, all-but-head-cached         features computed once instead of images augmented in every epoch
-  stock-backbone, stock-all-but-head           `yolo train` with as many layers frozen, in as many and as large steps
+  stock-backbone, stock-all-but-head           `yolo train` with the same frozen layers, epochs and step size
 
   default                     the config without `phases`, rate and batch: what a new user gets
-  recipe-quick, recipe-thorough, minutes-2     the same with that `recipe`, or so many minutes to spend
+  recipe-quick, recipe-thorough, minutes-2     the same with that `recipe`, or that many minutes to spend
   default-fp32, default-bf16                   the same in that precision
-  stock-15, tuned-15          `yolo train` for so many epochs on all cores, without looks at val in between: with its
+  stock-15, tuned-15          `yolo train` for 15 epochs on all cores, without intermediate validation: with its
                               defaults, and with a small batch, every batch a step (batch=4 nbs=4 warmup_epochs=0.5)
-  tuned-15-freeze, tuned-15-val                the same with the backbone frozen, and with a look after each epoch;
-                              every rival may have both endings, `default-val` looks after each epoch too
+  tuned-15-freeze, tuned-15-val                the same with the backbone frozen, and with validation after each epoch;
+                              every rival may have either ending; `default-val` validates after each epoch too
 
-`cores` are those that a training was given, as by `taskset -c 0 python benchmarks/train.py ...`; trainings on a core
-each may run beside each other where that makes none slower. Of two cores Ultralytics computes on one.
-From `quick` on, validation images are seen once, at the end. Seconds are medians over the seeds, accuracies means; an
-epoch's seconds are Ultralytics' own (results.csv), without the first epoch and the last, a step's those from a batch at
-hand to the weights and their average moved, the median of the last phase.
+`cores` are those that the process was given, for example by `taskset -c 0 python benchmarks/train.py ...`. Runs on one
+core each may be started side by side if that slows none of them. Of two cores, Ultralytics computes on one.
+From `quick` on, rows are validated once, at the end. Seconds are medians over the seeds, accuracies are means. The time
+per epoch is Ultralytics' own (results.csv), without the first and last epoch. The time per step is from a loaded batch
+to updated weights and moving average, as the median over the last phase.
 
-`--share 0.1` takes every tenth training image, in the order of their names, and the epochs of the recipe for so few.
+`--share 0.1` takes every tenth training image, in the order of their names, and the recipe's epochs for that number.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ from pipeline.parallel import cores
 from pipeline.run import Run
 from pipeline.upstream import environment
 
-ENVIRONMENT = dict(os.environ)  # as it was before ours was prepared: the one of each training
-# Copies of the row `quick`: features are computed once, so faces are mirrored beforehand. Making them is not timed.
+ENVIRONMENT = dict(os.environ)  # for each training run, copied before this process prepares its own
+# Copies for the row `quick`: features are computed once, so faces are mirrored beforehand. Making them is not timed.
 QUICK = {"facemask": {"copies": 1, "transforms": [{"HorizontalFlip": {"p": 1.0}}]}}
 SEEDS = (0, 1, 2)
 ROOT = Path(__file__).resolve().parents[1]
@@ -102,7 +102,7 @@ YOLO(weights).train(save_dir=Path(folder, "train"), exist_ok=True, **json.loads(
 
 
 def share_of(augmented: Path, share: float, target: Path) -> Path:
-    """Write an Ultralytics data set with a share of the training images, every n-th of them."""
+    """Write an Ultralytics data set with every n-th training image."""
     data = YoloDataset.read(augmented / "data.yaml")
     for image in data.files("train")[:: round(1 / share)]:
         for path, kind in ((image, "images"), (data.label_file(image), "labels")):
@@ -156,7 +156,7 @@ def accuracy(name: str, model: Path, imgsz: int) -> dict[str, float]:
 
 
 def epoch_seconds(folder: Path) -> float | None:
-    """Of the last phase, without its first and last epoch; None where there are no others."""
+    """Return the median seconds per epoch of the last phase, without its first and last; None if it has no others."""
     results = max(folder.rglob("results.csv"))
     ends = [float(row["time"]) for row in csv.DictReader(results.open())]
     lengths = [after - before for before, after in itertools.pairwise(ends[:-1])]
@@ -164,14 +164,14 @@ def epoch_seconds(folder: Path) -> float | None:
 
 
 def measure(name: str, what: str, seed: int, share: float) -> dict[str, Any]:
-    """One training and what it comes to; read back if this processor did it before."""
+    """Train once and return the results; read them back if they were measured on this processor before."""
     which = {"config": name, "row": what, "seed": seed, "share": share, "machine": environment.device_name("cpu")}
     which["cores"] = cores()
     for text in train_table.KNOWN.read_text().splitlines() if train_table.KNOWN.is_file() else ():
         if (known := json.loads(text)).items() >= which.items():
             return dict(known)
     folder = OUT / (f"{name}-{what}-{seed}" if share == 1 else f"{name}-{share:g}-{what}-{seed}")
-    shutil.rmtree(folder, ignore_errors=True)  # features of an earlier try would make this one faster
+    shutil.rmtree(folder, ignore_errors=True)  # cached features of an earlier run would make this one faster
     folder.mkdir(parents=True)
     config = yaml.safe_load(Path(f"configs/{name}.yaml").read_text())
     line, model = command(name, config, what, seed, folder, share)

@@ -1,4 +1,4 @@
-"""What each row of benchmarks/train.py trains: the `train` section of our config, or the arguments of `yolo train`."""
+"""Define the rows of benchmarks/train.py: our config's `train` section, or the arguments of `yolo train`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.train import recipe
 EPOCHS = 15
 FIVE_EPOCHS = [{"epochs": 1, "freeze": "backbone"}, {"epochs": 4}]
 START = {"random": "yolo26n.yaml", "starter": "data/weights/starter-yolo26n.pt", "coco": "data/weights/yolo26n.pt"}
-# What of `yolo train` is not its default.
+# Arguments of `yolo train` that differ from its defaults.
 AS_LARGE_STEPS = {"epochs": 5, "batch": 4, "nbs": 4, "val": False}  # as ours
 STOCK_ARGS: dict[str, dict[str, Any]] = {
     "stock": {"epochs": EPOCHS},
@@ -19,11 +19,11 @@ STOCK_ARGS: dict[str, dict[str, Any]] = {
 }
 RIVAL = re.compile(r"(stock|tuned)-(\d+)(-freeze)?(-val)?")
 TUNED = {"batch": 4, "nbs": 4, "warmup_epochs": 0.5}
-OPEN = ("phases", "lr0", "batch")  # keys that the rows of the recipe leave to it
+OPEN = ("phases", "lr0", "batch")  # keys that the recipe's rows leave to the recipe
 
 
 def theirs(what: str) -> dict[str, Any] | None:
-    """Return the arguments of `yolo train` for a row of theirs, and None for one of ours."""
+    """Return the arguments of `yolo train` for one of its rows; None for one of ours."""
     if rival := RIVAL.fullmatch(what):
         frozen = {"freeze": 11} if rival[3] else {}
         tuned = TUNED if rival[1] == "tuned" else {}
@@ -36,7 +36,7 @@ def uses_all_cores(what: str) -> bool:
 
 
 def of_recipe(train: dict[str, Any], what: str) -> dict[str, Any]:
-    """Return the `train` section that leaves all to the recipe."""
+    """Return the `train` section that leaves everything to the recipe."""
     left = {key: value for key, value in train.items() if key not in OPEN}
     if what.endswith("-val"):
         left["args"] = {**left.get("args", {}), "val": True}
@@ -53,7 +53,7 @@ def phases(config: dict[str, Any], what: str, fewer_images: int | None) -> dict[
         return of_recipe(train, what)
     train.setdefault("phases", FIVE_EPOCHS)
     few = sum(phase["epochs"] for phase in train["phases"])
-    to_the_end = {**train.get("args", {}), "val": False}  # no look at val in between
+    to_the_end = {**train.get("args", {}), "val": False}  # validate only at the end
     if (start := what.removesuffix("-frozen")) in START:
         if fewer_images:
             frozen, free = recipe.epochs(fewer_images)

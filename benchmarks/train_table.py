@@ -1,4 +1,4 @@
-"""Print the trainings of benchmarks/train.jsonl as tables.
+"""Print the results in benchmarks/train.jsonl as tables.
 
 python benchmarks/train_table.py > benchmarks/train.md      (seconds; trains nothing)
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 KNOWN = Path(__file__).with_name("train.jsonl")
-# Epochs, and when a training looked at its validation images. benchmarks/train.py says what else each row is.
+# Epochs, and when each row was validated. benchmarks/train.py describes the rows.
 ROWS = {
     "stock": ("15", "after each epoch"),
     "equal": ("3 + 12", "after each of the last 12"),
@@ -43,19 +43,21 @@ COLUMNS = (
     "times faster than stock",
 )
 INTRODUCTION = """\
-Seconds are medians over the seeds, of whole processes from the start of Python to the last file; accuracies are means,
-on test (bccd) and val (facemask); (least to most of the seeds). `stock` is `yolo train` with all defaults.
+Seconds are medians over the seeds for the whole process, from the start of Python to the last file. Accuracies are
+means, on test (bccd) and val (facemask). Parentheses give the lowest and highest seed. `stock` is `yolo train` with
+all defaults.
 
-What flatters us in `quick`: it trains 3 epochs and not 15, on both cores where all but one training of `stock` had one
-(Ultralytics computes on one of two); it validates once, where `stock` does after each epoch and once more, with plots,
-at the end; and its epochs, its frozen layers and its rate were chosen on these very images. `equal` has as many epochs
-as `stock`."""
+`quick` has unfair advantages. It trains 3 epochs instead of 15. It runs on both cores, while all but one run of
+`stock` had one core (Ultralytics computes on one of two). It validates once, while `stock` validates after each
+epoch and once more at the end, with plots. Its epochs, its frozen layers and its learning rate were chosen on these
+same images. `equal` has as many epochs as `stock`."""
 
 RIVALS = """\
-`default` is the config as it is, `recipe-quick` and `minutes-2` the same with that key. `stock-15` and `tuned-15` are
-`yolo train` for so many epochs on all given cores with `val=False`: with its defaults, and with a small batch and every
-batch a step (`batch=4 nbs=4 warmup_epochs=0.5`). Validation is counted alike: once, at the end. The better rival is the
-one of higher mAP50-95. Where `cores` is 1, other work ran on the machine's other core."""
+`default` is the unchanged config; `recipe-quick` and `minutes-2` add that key. `stock-15` and `tuned-15` are
+`yolo train` for 15 epochs on all given cores with `val=False`: `stock-15` with its defaults, `tuned-15` with a
+small batch, where every batch is a step (`batch=4 nbs=4 warmup_epochs=0.5`). Every row counts one validation, at
+the end. The better rival is the one with the higher mAP50-95. If `cores` is 1, other work ran on the machine's
+other core."""
 
 
 def spread(values: list[float], digits: int, middle: Callable[[list[float]], float] = statistics.median) -> str:
@@ -80,26 +82,26 @@ def line(row: str, found: list[dict[str, Any]], stock: list[dict[str, Any]]) -> 
 
 
 def table(results: dict[str, list[dict[str, Any]]]) -> str:
-    """All rows of one data set."""
+    """Return the table of one data set."""
     header = [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
     return "\n".join([*header, *(line(row, found, results.get("stock", [])) for row, found in results.items())])
 
 
 def steps(results: dict[str, list[dict[str, Any]]]) -> str:
-    """How much faster a step is with features computed once, by what is frozen."""
+    """Return how much faster a step is with features computed once, by frozen layers."""
     said = []
     for row in ("backbone", "all-but-head"):
         plain, cached = (
             statistics.median(one["step_seconds"] for one in results[name]) for name in (row, f"{row}-cached")
         )
-        said.append(f"{plain / cached:.2f} times with `{row}` frozen")
-    return f"A step on features computed once is faster {' and '.join(said)}."
+        said.append(f"{plain / cached:.2f} times as fast with `{row}` frozen")
+    return f"With features computed once, a step is {' and '.join(said)}."
 
 
 def main() -> None:
     known = sorted(map(json.loads, KNOWN.read_text().splitlines()), key=lambda one: one["seed"])
-    print("# Training, timed\n\nPrinted by `python benchmarks/train_table.py` from train.jsonl, which")
-    print("`python benchmarks/train.py` measured, each training a line.\n")
+    print("# Training, timed\n\nPrinted by `python benchmarks/train_table.py` from train.jsonl, where")
+    print("`python benchmarks/train.py` writes one line per training run.\n")
     print(INTRODUCTION)
     for name in dict.fromkeys(one["config"] for one in known):
         of_config = [one for one in known if one["config"] == name and one["share"] == 1 and one["row"] in ROWS]
@@ -111,7 +113,7 @@ def main() -> None:
         print(table(results))
         if "backbone-cached" in results:
             print(f"\n{steps(results)}")
-    print(f"\n## Beside a knowledgeable user of Ultralytics\n\n{RIVALS}")
+    print(f"\n## Compared with an experienced user of Ultralytics\n\n{RIVALS}")
     rest = [one for one in known if one["row"] not in ROWS and set(one) >= {"cores"} and not is_start(one["row"])]
     for name, share, machine, cores in sorted({which(one) for one in rest}):
         found = [one for one in rest if which(one) == (name, share, machine, cores)]
@@ -129,7 +131,7 @@ def which(one: dict[str, Any]) -> tuple[str, float, str, int]:
 
 
 def beside(found: list[dict[str, Any]]) -> str:
-    """Our rows and the rivals', fastest first, each with its time as a share of the best rival's fifteen epochs."""
+    """Return our rows and the rivals', fastest first, with their time relative to the best rival's 15 epochs."""
     rows = {row: [one for one in found if one["row"] == row] for row in dict.fromkeys(one["row"] for one in found)}
     fifteen = [rows[row] for row in ("stock-15", "tuned-15") if row in rows]
     best = max(fifteen, key=lambda known: statistics.mean(one["map50_95"] for one in known), default=[])

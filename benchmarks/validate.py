@@ -1,8 +1,8 @@
-"""Time `validate` as a whole beside the prediction alone, on 500 images and the model of a trained run.
+"""Time `validate` as a whole beside prediction alone, on 500 images and the model of a trained run.
 
 python benchmarks/validate.py runs/NAME > benchmarks/validate.md      (minutes)
 
-The images are those of the run's splits, repeated up to 500. Both are processes of their own and take turns.
+The images are those of the run's splits, repeated up to 500. Both are separate processes and take turns.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def repeated(source: Run, target: Run) -> None:
 
 
 def process(*command: str, text: str = "") -> tuple[float, str]:
-    """Seconds of a process of its own, and what it printed last."""
+    """Run a command; return its seconds and the last line that it printed."""
     took, done = seconds(
         lambda: subprocess.run([sys.executable, *command], input=text, text=True, check=True, stdout=subprocess.PIPE)
     )
@@ -82,9 +82,9 @@ def main() -> None:
         inside.append(float(said))
         whole.append(process("-m", "pipeline", "validate", "--config", str(config), "--device", "cpu")[0])
     print(
-        f"# `validate`, timed\n\nWritten by `python benchmarks/validate.py {source.root}`: medians of {REPEATS} runs in"
+        f"# `validate`, timed\n\nWritten by `python benchmarks/validate.py {source.root}`: medians of {REPEATS} runs,"
     )
-    print(f"turns, and (least to most).\n\n{machine()}.\n")
+    print(f"all in turns, and (least to most).\n\n{machine()}.\n")
     print(f"{len(images)} images at {settings['imgsz']} px. Whole processes, from the start of Python; prediction is")
     print("Ultralytics' `model.predict` with the settings of `validate`, in batches of 8.\n")
     print("| | |\n|---|---|")
@@ -94,7 +94,7 @@ def main() -> None:
     for name, others in (("prediction alone", alone), ("the pass alone", inside)):
         ratios = [ours / theirs for ours, theirs in zip(whole, others, strict=True)]
         print(f"| `validate` : {name} | {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) |")
-    print("\nOf that, what `validate` computes of the predictions:\n")
+    print("\nPart of that is what `validate` computes from the predictions:\n")
     (truth, every), (_, single) = (predictions.predictions(run, "val", single_label) for single_label in (False, True))
     tables(truth, every, single)
     shutil.rmtree(run.root)

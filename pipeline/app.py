@@ -16,7 +16,7 @@ from pipeline import logs
 from pipeline.errors import PipelineError
 
 ADDRESS = "127.0.0.1"  # the App has no password, so no other machine may reach it
-MOST_BUTTONS = 12  # classes: a button each takes one click, a list of more than fit on the screen two
+MOST_BUTTONS = 12  # classes; a button takes one click, a list takes two, but more buttons would not fit on the screen
 PATIENCE = 60  # seconds for the server to answer once the data set is ready
 
 
@@ -38,7 +38,7 @@ def server(port: int) -> Callable[[], bool]:
 
     def start() -> None:
         with suppress(ServiceException):
-            # The session finds its server in this list of FiftyOne's own, and stops it when it closes.
+            # The session finds its server in this private list of FiftyOne, and stops it when it closes.
             session._server_services[port] = ServerService(port, address=ADDRESS, do_not_track=True)
 
     starting = Thread(target=start, daemon=True)  # a daemon, so that an error in the main thread ends it
@@ -77,7 +77,7 @@ def new_dataset(name: str) -> Iterator[Any]:
 
 
 def make_editable(dataset: Any, field: str, classes: Sequence[str]) -> None:
-    """Let the App's "Annotate" tab draw and change the boxes of a field, with these classes to choose from."""
+    """Let the App's "Annotate" tab draw and change the boxes of a field; `classes` are the choices."""
     component = "radio" if len(classes) <= MOST_BUTTONS else "dropdown"
     schema: dict[str, Any] = {"type": "detections", "component": component, "classes": list(classes), "attributes": []}
     if len(classes) == 1:

@@ -1,7 +1,7 @@
-"""Boxes, labelled images, and all reading and writing of YOLO label text.
+"""Define boxes and labelled images, and read and write YOLO label text.
 
-Every reader in `formats` returns these types, and every stage uses them. Coordinates are absolute pixels of
-the upright image, continuous, with the origin at the outer corner of the top-left pixel:
+Every reader in `formats` returns these types, and every stage uses them. Coordinates are continuous, in pixels of the
+upright image, with the origin at the outer corner of the top-left pixel:
 
     (0, 0) ┌──────────────── x
            │   xmin,ymin ┌────────┐
@@ -28,7 +28,7 @@ from pipeline.errors import DataError
 
 # Image suffixes in a data set that `convert` writes; Ultralytics reads them all.
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-# Suffixes that mark an image in a source; some are listed only to be refused by name.
+# Suffixes that mark an image in a source; some are listed only so that such files are refused by name.
 SOURCE_SUFFIXES = IMAGE_SUFFIXES | frozenset(
     {
         ".avif",
@@ -54,8 +54,8 @@ class Box(NamedTuple):  # a frozen dataclass takes four times as long to create,
     """One labelled object, in pixels.
 
     `id` identifies the annotation in its source file. `ignore` says why the source excludes it from training (a crowd,
-    a don't-care region). `damage` says what is wrong with an annotation that has no corners; they are then NaN.
-    Both are empty for an ordinary box.
+    a don't-care region). `damage` says what is wrong with an annotation without valid corners, which are then NaN. Both
+    are empty for an ordinary box.
     """
 
     label: str
@@ -91,7 +91,7 @@ class Box(NamedTuple):  # a frozen dataclass takes four times as long to create,
 class Labelled(NamedTuple):
     """An image and its boxes as a source gives them, not yet checked.
 
-    `declared_size` is the (width, height) in the annotation, in pixels; None if it gives none.
+    `declared_size` is the (width, height) in pixels that the annotation gives; None if it gives none.
     `annotation` is the file that holds the boxes; None for an image that no annotation mentions.
     """
 
@@ -120,7 +120,7 @@ def yolo_text(boxes: Sequence[Box], ids: Mapping[str, int], width: int, height: 
 
 
 def check_sides(width: float, height: float) -> None:
-    """Raise ValueError for a negative side, which is damage: no corner of the box is then known."""
+    """Raise ValueError for a negative side, because no corner of the box is then known."""
     if width < 0 or height < 0:
         raise ValueError(f"width {width:g} and height {height:g}: a side cannot be negative")
 
@@ -189,7 +189,7 @@ def _write(path: str, data: bytes) -> None:
 def write_data_yaml(path: Path, folders: dict[str, str], names: Sequence[str]) -> None:
     """Write Ultralytics' description of a data set.
 
-    Without a `path:` key Ultralytics takes the folder of this file as the root, so the run can be moved.
+    Without a `path:` key, Ultralytics takes the folder of this file as the root, so the run can be moved.
     """
     text = yaml.safe_dump({**folders, "names": dict(enumerate(names))}, sort_keys=False, allow_unicode=True)
     path.write_text(text, encoding="utf-8")
@@ -227,14 +227,14 @@ class YoloDataset:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Return (width, height) of an image of a data set, upright."""
+    """Return (width, height) of an upright image of a data set."""
     with Image.open(path) as image:
         return image.size[::-1] if image_orientation(image) in orientation.SIDES_SWAPPED else image.size
 
 
 def image_orientation(image: Image.Image) -> int:
-    """Return how EXIF turns an open image of a data set. Only JPEGs are turned: `convert` writes all others upright.
+    """Return the EXIF orientation of an open image of a data set; 1 for all but JPEGs, which `convert` writes upright.
 
-    To look for EXIF in a PNG takes as long as to decode it.
+    Looking for EXIF in a PNG would take as long as decoding it.
     """
     return orientation.of(image) if image.format in orientation.JPEGS else 1

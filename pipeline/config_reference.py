@@ -33,7 +33,7 @@ def page() -> str:
 
 
 def sections() -> Iterator[tuple[str, type[BaseModel]]]:
-    """Give each section with its path, such as `train.phases[].lr_groups`, parents first; the config's own is empty."""
+    """Yield each section with its path, such as `train.phases[].lr_groups`, parents first; for `Config` it is empty."""
     waiting: list[tuple[str, type[BaseModel]]] = [("", Config)]
     while waiting:
         path, model = waiting.pop(0)
@@ -76,7 +76,7 @@ def _default(default: Any) -> str:
 
 
 def _meaning(model: type[BaseModel], key: str, field: dict[str, Any]) -> str:
-    """Return what the key means. A section that only changes defaults inherits that from its base."""
+    """Return the meaning of a key. A section that only changes defaults inherits it from its base."""
     for base in model.__mro__:
         if not meaning(field) and issubclass(base, BaseModel) and key in base.model_fields:
             field = base.model_json_schema()["properties"][key]

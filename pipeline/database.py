@@ -23,9 +23,9 @@ START_SECONDS = 600  # a busy machine takes minutes
 
 @contextmanager
 def fiftyone() -> Iterator[Any]:
-    """FiftyOne's package, quiet and without telemetry, its database in place.
+    """Yield FiftyOne's package, quiet and without telemetry, with its database running.
 
-    Raises PipelineError where there is no database, or it does not start.
+    Raises PipelineError if there is no database, or if it does not start.
     """
     os.environ["FIFTYONE_DO_NOT_TRACK"] = "true"
     os.environ.setdefault("FIFTYONE_DATABASE_VALIDATION", "false")  # no warning about MongoDB's version
@@ -36,11 +36,11 @@ def fiftyone() -> Iterator[Any]:
 
     fo.config.show_progress_bars = sys.stderr.isatty()
     try:
-        # One start at a time: two would each run a database on the same files, and one of them ends. The second finds
-        # the database of the first, and waits until it answers.
+        # One start at a time: two would each run a database on the same files, and one of them would end. The second
+        # command finds the database of the first, and waits until it answers.
         with files.holding(package):
             _start(fo)
-    except Exception as error:  # FiftyOne's own kinds, the operating system's without a number, the driver's
+    except Exception as error:  # types of FiftyOne, of the operating system and of the driver
         raise PipelineError(
             f"FiftyOne's database does not start ({_first(error)}); `{INSTALL_DATABASE}` installs another one, and "
             "FIFTYONE_DATABASE_DIR=FOLDER moves its data to another folder"
@@ -69,12 +69,12 @@ def _start(fo: Any) -> None:
 
 
 def _runs(process: Any) -> bool:
-    """Return whether a process is running. One of our own children is listed after its end, until it is polled."""
+    """Return whether a process is running. A child of ours is still listed after its end, until it is polled."""
     return bool(process.is_running() and (not hasattr(process, "poll") or process.poll() is None))
 
 
 def _ensure() -> Path:
-    """Return the folder of FiftyOne's package. Raises PipelineError without a database."""
+    """Return the folder of FiftyOne's package. Raises PipelineError if there is no database."""
     spec = find_spec("fiftyone")
     assert spec is not None and spec.origin is not None
     package = Path(spec.origin).parent
@@ -94,7 +94,7 @@ def _ensure() -> Path:
 
 
 def _reach(uri: str) -> None:
-    """FiftyOne itself would wait half a minute for a server that is not there."""
+    """Raise PipelineError unless a server answers; FiftyOne itself would wait half a minute for a missing one."""
     from pymongo import MongoClient
     from pymongo.errors import PyMongoError
 
@@ -102,12 +102,12 @@ def _reach(uri: str) -> None:
         with MongoClient[Any](uri, serverSelectionTimeoutMS=1000 * PROBE_SECONDS) as client:
             client.admin.command("ping")
     except (PyMongoError, ValueError) as error:
-        server = re.sub(r"^\w+(\+srv)?://([^/@]*@)?|[/?].*", "", uri)  # nobody's password on the screen
+        server = re.sub(r"^\w+(\+srv)?://([^/@]*@)?|[/?].*", "", uri)  # without the password
         raise PipelineError(
             f"FIFTYONE_DATABASE_URI: no answer from {server} ({_first(error)}); start it, or unset the variable"
         ) from None
 
 
 def _first(error: Exception) -> str:
-    """Return the beginning of it: the driver goes on to describe its whole topology."""
+    """Return the beginning of an error's message, because the driver goes on to describe its whole topology."""
     return " ".join(str(error).split()).split(" (configured")[0].split(", Timeout:")[0][:200]

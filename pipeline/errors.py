@@ -1,4 +1,4 @@
-"""Define the errors that a user can fix. All others are bugs of ours and keep their traceback.
+"""Define the errors that a user can fix. All others are bugs and keep their traceback.
 
 PipelineError
 ├── ConfigError    the YAML
@@ -37,6 +37,6 @@ class ExportError(PipelineError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'freeze'?`, or nothing when no known word is near."""
+    """Return `; did you mean 'freeze'?`, or nothing if no known word is similar."""
     near = get_close_matches(word, list(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""

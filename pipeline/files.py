@@ -1,6 +1,6 @@
 """Write to a temporary path, then rename: a reader sees the old file or the new one, never half of one.
 
-A folder cannot replace another in one step. It is missing between two renames, but never half written.
+A folder cannot replace another one in one step: it is missing between two renames, but never half-written.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ except ImportError:  # Windows
 def aside(path: Path) -> Path:
     """Return the temporary path of a file or folder, in the same folder so that the rename is atomic.
 
-    The suffix stays: Ultralytics and Pillow choose the format by it.
+    It keeps the suffix, by which Ultralytics and Pillow choose the format.
     """
     return path.with_name(f".{path.stem}.partial{path.suffix}")
 
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Name the written file in an OSError: a failed write has no file name, and a failed copy names its source."""
+    """Put the written file into an OSError: a failed write has no file name, and a failed copy names its source."""
     try:
         yield
     except OSError as error:
@@ -47,7 +47,7 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path to write to; the file gets its name if the block ends without an error, else it goes."""
+    """Yield a temporary path to write to; it replaces `path` if the block ends without an error, else it is deleted."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = aside(path)
     try:
@@ -70,11 +70,11 @@ def read_edited(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}); write it as UTF-8 text") from None
+        raise ConfigError(f"{path}: cannot be read ({error}); save it as UTF-8 text") from None
 
 
 def to_json(value: Any) -> str:
-    # allow_nan=False: a NaN figure is a bug of ours, and only Python's JSON reader accepts it.
+    # allow_nan=False: a NaN figure is a bug, and only Python's JSON reader accepts it.
     return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -146,20 +146,20 @@ def copy(source: Path, target: Path) -> None:
 
 @contextmanager
 def holding(folder: Path, wait: bool = True) -> Iterator[None]:
-    """Hold a folder that several commands write to. While another process holds it, wait, or raise BlockingIOError.
+    """Lock a folder that several commands write to. While another process holds it, wait, or raise BlockingIOError.
 
-    File systems that cannot lock a folder go without.
+    On file systems that cannot lock a folder, nothing is locked.
     """
-    held = os.open(folder, os.O_RDONLY) if fcntl else None
+    descriptor = os.open(folder, os.O_RDONLY) if fcntl else None
     try:
-        if held is not None:
+        if descriptor is not None:
             try:
-                fcntl.flock(held, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise
             except OSError:
                 pass
         yield
     finally:
-        if held is not None:
-            os.close(held)
+        if descriptor is not None:
+            os.close(descriptor)

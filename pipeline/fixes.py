@@ -1,4 +1,4 @@
-"""Fixes of the labels, in a small text file for people to review: `data/fixes/NAME.yaml`.
+"""Read, write and apply label fixes, in a small text file for people to review: `data/fixes/NAME.yaml`.
 
 `inspect --save-fixes` writes it from the tags set in the App, and the next `convert` applies it:
 
@@ -9,9 +9,9 @@
     - {image: c.jpg, action: remove, class: RBC, bbox: [10.0, 20.0, 30.0, 40.0]}
     - {image: c.jpg, action: add, class: WBC, bbox: [50.0, 60.0, 30.0, 40.0]}
 
-An image is identified by its path below the source. The file name alone is enough if only one image in the data set
-has it, or none there and only one in the source. A box is identified by class and `[x, y, width, height]` in pixels of
-the upright image, not by an id, so the file stays valid after a new conversion. Classes are those of the data set,
+An image is identified by its path below the source. The file name alone is enough if only one image in the data set has
+it, or if none there but only one in the source does. A box is identified by class and `[x, y, width, height]` in pixels
+of the upright image, not by an id, so the file stays valid after a new conversion. Classes are those of the data set,
 after `convert.classes`.
 """
 
@@ -32,7 +32,7 @@ from pipeline.config.loading import NoDuplicates, flow
 from pipeline.errors import ConfigError, did_you_mean
 from pipeline.run import Run
 
-# IoU above which two boxes of a class are the same one: this file has three decimals, label files have six.
+# IoU above which two boxes of a class are the same: this file has three decimals, label files have six.
 SAME_BOX = 0.99
 HEADER = """\
 # Fixes of the labels, applied by the next `convert`. Saved from FiftyOne by
@@ -41,7 +41,7 @@ HEADER = """\
 
 
 class _Checked(BaseModel):
-    # Strict: a bare 123 or `no` as a file name is an error that a conversion to text would hide.
+    # Strict, because conversion to text would hide the error of a bare 123 or `no` as a file name.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
 
@@ -119,7 +119,7 @@ def load(path: Path) -> Fixes:
     try:
         return Fixes.model_validate({} if data is None else data)
     except ValidationError as error:
-        raise ConfigError("\n".join(dict.fromkeys(f"{path}: {_in_words(one)}" for one in error.errors()))) from None
+        raise ConfigError("\n".join(dict.fromkeys(f"{path}: {_in_words(item)}" for item in error.errors()))) from None
 
 
 def save(path: Path, fixes: Fixes) -> None:
@@ -143,11 +143,11 @@ def merge(earlier: Fixes, new: Fixes) -> Fixes:
     """
     boxes = list(earlier.boxes)
     for fix in new.boxes:
-        same = [other for other in boxes if other.image == fix.image and other.is_of(fix.box())]
+        same = [old for old in boxes if old.image == fix.image and old.is_of(fix.box())]
         if not same:
             boxes.append(fix)
-        elif all(other.action != fix.action for other in same):
-            boxes = [other for other in boxes if other not in same]
+        elif all(old.action != fix.action for old in same):
+            boxes = [old for old in boxes if old not in same]
     return Fixes(images={**earlier.images, **new.images}, boxes=tuple(boxes))
 
 
@@ -177,17 +177,17 @@ def by_file_name(names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def apply(fixes: Fixes, image: str, boxes: Sequence[Box]) -> tuple[tuple[Box, ...], list[Note]]:
-    """Return the boxes of one image in pixels after its fixes, and a note on each fix.
+    """Return the boxes of one image, in pixels, after its fixes, and a note on each fix.
 
-    `image` is its name as in `fixes`. The notes hold removed boxes unchanged; added boxes come last.
-    A fix that has nothing to do is noted as stale.
+    `image` is its name as in `fixes`. The notes hold removed boxes unchanged; added boxes come last. A fix that has
+    nothing to do is noted as stale.
     """
     kept, notes = list(boxes), []
     if fixes.images.get(image) == "relabel":
         notes.append(Note(image, "relabel", "marked for labelling again"))
-    mine = [(number, fix) for number, fix in enumerate(fixes.boxes, start=1) if fix.image == image]
-    # All removals first: a corrected box is one removed and one added, and the two may overlap.
-    for number, fix in sorted(mine, key=lambda item: item[1].action == "add"):
+    own_fixes = [(number, fix) for number, fix in enumerate(fixes.boxes, start=1) if fix.image == image]
+    # All removals first: a corrected box is a removal and an addition, whose boxes may overlap.
+    for number, fix in sorted(own_fixes, key=lambda item: item[1].action == "add"):
         same = [box for box in kept if fix.is_of(box)]
         if fix.action == "remove" and same:
             closest = max(same, key=lambda box: _iou(fix.box(), box))
@@ -211,12 +211,12 @@ def _inside(name: str) -> str:
     return name
 
 
-def _iou(one: Box, other: Box) -> float:
+def _iou(first: Box, second: Box) -> float:
     import numpy as np  # imported late: it takes longer than the work of `params`, which runs before every make
 
     from pipeline.metrics.iou import pairwise_iou
 
-    boxes = [np.array([[box.xmin, box.ymin, box.width, box.height]]) for box in (one, other)]
+    boxes = [np.array([[box.xmin, box.ymin, box.width, box.height]]) for box in (first, second)]
     return float(pairwise_iou(*boxes)[0, 0])
 
 

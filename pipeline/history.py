@@ -1,4 +1,4 @@
-"""Read the figures that Ultralytics recorded in each epoch of a training, over all phases."""
+"""Read the figures that Ultralytics recorded in each epoch, over all phases of a training."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Epochs = list[dict[str, float | None]]
 
 
 def read(run: Run) -> tuple[Epochs, list[float]]:
-    """Return the rows of each phase's results.csv below `run.train`, and where between two epochs a phase ends.
+    """Return the rows of all phases' results.csv below `run.train`, and the epochs between which a phase ends.
 
-    Ultralytics writes 0 for what it did not measure: all of val in an epoch without validation, and average
-    precision on a val split without objects. Both are None here.
+    A phase that ends after epoch 3 gives 3.5. Ultralytics writes 0 for what it did not measure: all val figures in an
+    epoch without validation, and average precision on a val split without objects. Both are None here.
     """
     rows: Epochs = []
     ends = []
@@ -34,7 +34,7 @@ def read(run: Run) -> tuple[Epochs, list[float]]:
 
 
 def points(epochs: Sequence[dict[str, float | None]], column: str) -> list[tuple[int, float]]:
-    """Return number and value of the epochs in which a column was measured."""
+    """Return (epoch, value) for the epochs in which a column was measured, counted from 1."""
     values = [row.get(column) for row in epochs]
     return [(number, value) for number, value in enumerate(values, start=1) if value is not None]
 

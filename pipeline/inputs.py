@@ -1,7 +1,7 @@
-"""SHA-256 digests of the files that convert reads beside the source; None for a missing file.
+"""Compute SHA-256 digests of the files that convert reads besides the source; None for a missing file.
 
-Convert records the digests it used, and `params` compares them with the current ones. Dates would not do: convert
-itself writes the splits that it reads next time, and a deleted file has no date.
+Convert records the digests that it used, and `params` compares them with the current ones. Dates are not enough:
+convert itself writes the splits that it reads next time, and a deleted file has no date.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _digest(path: Path) -> str | None:
 
 
 def _labels(run: Run) -> str | None:
-    """Hash the files of labels with the sizes and dates of their images, which may be on a disk that is not there."""
+    """Hash the label files with the sizes and dates of their images, which may be on a disk that is not mounted."""
     paths = labels.files_of(run)
     if not paths:
         return None

@@ -1,4 +1,4 @@
-"""One run, one writer: a lock that goes with the process that holds it, however that ends."""
+"""Allow one writer per run, by a lock that is released when the process that holds it ends, however it ends."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pipeline.run import Run
 
 @contextmanager
 def of(run: Run) -> Iterator[None]:
-    """Hold the folder of the run itself, so that no file stays behind. Raises PipelineError where another holds it.
+    """Lock the folder of the run itself, so that no lock file remains. Raises PipelineError if it is locked already.
 
-    A folder that was made for the lock goes again if nothing was written into it.
+    A folder that was created for the lock is removed if nothing was written into it.
     """
-    made = [folder for folder in (run.root, run.root.parent) if not folder.exists()]
+    created = [folder for folder in (run.root, run.root.parent) if not folder.exists()]
     run.root.mkdir(parents=True, exist_ok=True)
     try:
         with ExitStack() as held:
@@ -26,17 +26,17 @@ def of(run: Run) -> Iterator[None]:
                 held.enter_context(files.holding(run.root, wait=False))
             except BlockingIOError:
                 raise PipelineError(
-                    f"{run.root}: is being written by {_holder(run.root)}; wait until it has ended, or stop it"
+                    f"{run.root}: is being written by {_holder(run.root)}; wait until it ends, or stop it"
                 ) from None
             yield
     finally:
         with suppress(OSError):  # not empty
-            for empty in made:
+            for empty in created:
                 empty.rmdir()
 
 
 def _holder(folder: Path) -> str:
-    """Look up in Linux's own list who holds the lock."""
+    """Return which process holds the lock of a folder, from Linux's list of locks."""
     inode = str(folder.stat().st_ino)
     try:
         for line in Path("/proc/locks").read_text().splitlines():
@@ -52,7 +52,7 @@ def _holder(folder: Path) -> str:
 
 
 def check_config(run: Run, config: Path) -> None:
-    """Raise ConfigError where the run was made by another config file, which is still there."""
+    """Raise ConfigError if the run was made by another config file that still exists."""
     note = run.params("made_by")
     if not note.is_file():
         return

@@ -1,7 +1,7 @@
 """Decide what the screen shows and what goes to a log.
 
 A stage shows its progress and one line. Libraries write far more, from Python, from C++ and from processes that they
-start. All of that passes the file descriptors 1 and 2, so it is caught there and goes to `runs/NAME/logs/STAGE.log`.
+start. All of it passes through file descriptors 1 and 2, where it is redirected to `runs/NAME/logs/STAGE.log`.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from tqdm import tqdm
 
 
 class Screen(NamedTuple):
-    """Where the user looks: standard output and standard error."""
+    """The streams that the user sees: standard output and standard error."""
 
     out: TextIO
     err: TextIO
 
 
-_screen: Screen | None = None  # None: nothing is caught, the screen is where Python writes
+_screen: Screen | None = None  # None: nothing is redirected, and Python writes to the screen
 
 
 def screen() -> Screen:
@@ -36,24 +36,24 @@ def screen() -> Screen:
 
 
 def say(line: str) -> None:
-    """Show a line to the user, now."""
+    """Show a line to the user at once."""
     print(line, file=screen().out, flush=True)
 
 
 def progress(
     items: Iterable[Any] | None = None, description: str = "", *, total: int | None = None, unit: str = "image"
 ) -> Any:
-    """Return tqdm's bar, which leaves nothing behind. It shows nothing without a terminal, and in its first second."""
+    """Return a tqdm bar that clears itself at the end. It shows nothing without a terminal or in its first second."""
     options: dict[str, Any] = {"leave": False, "delay": 1, "disable": None, "file": screen().err}
     return tqdm(items, description, total=total, unit=unit, **options)
 
 
 @contextmanager
 def caught(log: Path) -> Iterator[None]:
-    """Send to `log` what is written to the file descriptors 1 and 2; `say` and `progress` still reach the screen.
+    """Redirect file descriptors 1 and 2 to `log`; `say` and `progress` still reach the screen.
 
-    Processes started meanwhile write to the log too. It holds the last run of the stage, and is there only if anything
-    was written. Nothing about a log raises: without a run, or where it cannot be written, its text is lost.
+    Processes started meanwhile write to the log too. The log is of the stage's last run, and exists only if anything
+    was written. It never raises: without a run, or if the log cannot be written, the text is lost.
     """
     global _screen
     with ExitStack() as stack:
@@ -63,8 +63,8 @@ def caught(log: Path) -> Iterator[None]:
         for number in (1, 2):
             os.dup2(file.fileno(), number)
         for stream in (sys.stdout, sys.stderr):
-            with suppress(AttributeError):  # a test's own stream
-                stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # in order with what C++ writes
+            with suppress(AttributeError):  # a stream that a test replaced
+                stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # in order with C++ output
         _screen = Screen(*screens)
         try:
             yield
@@ -80,9 +80,9 @@ def caught(log: Path) -> Iterator[None]:
 
 @contextmanager
 def process() -> Iterator[None]:
-    """Wrap the whole process: show crashes in C++, and silence what extension modules say when it ends.
+    """Wrap the whole process: show crashes in C++, and silence what extension modules print at exit.
 
-    They complain about their bookkeeping (nanobind: "leaked 3 types") after the last line of Python, when nobody can
+    They complain about their bookkeeping (nanobind: "leaked 3 types") after the last line of Python, when nothing can
     catch it. Tracebacks are still shown.
     """
     faulthandler.enable(os.dup(2))
@@ -95,7 +95,7 @@ def process() -> Iterator[None]:
 
 
 def silence() -> None:
-    """Drop all that is written to the file descriptors 1 and 2 from now on."""
+    """Discard everything written to file descriptors 1 and 2 from now on."""
     nothing = os.open(os.devnull, os.O_WRONLY)
     for number in (1, 2):
         os.dup2(nothing, number)
@@ -106,7 +106,7 @@ def _duplicate(number: int) -> TextIO:
 
 
 def _open(log: Path) -> BinaryIO:
-    """Open the log, or a file without a name where there is no run yet: a stage that then fails leaves nothing."""
+    """Open the log, or an unnamed file if there is no run yet, so that a stage that fails early leaves nothing."""
     with suppress(OSError):
         log.unlink(missing_ok=True)
         if log.parents[1].is_dir():
@@ -116,11 +116,11 @@ def _open(log: Path) -> BinaryIO:
 
 
 def _keep(file: BinaryIO, log: Path) -> None:
-    """Leave a log that holds something; move the text of a file without a name there."""
+    """Delete an empty log; copy the text of an unnamed file to the log if the run exists by now."""
     if os.fstat(file.fileno()).st_size == 0:
         log.unlink(missing_ok=True)
-        log.parent.rmdir()  # if it holds no log of another stage
-    elif not log.exists() and log.parents[1].is_dir():  # the run that the stage made
+        log.parent.rmdir()  # fails if it holds a log of another stage
+    elif not log.exists() and log.parents[1].is_dir():  # the stage created the run
         log.parent.mkdir(exist_ok=True)
         file.seek(0)
         with log.open("wb") as target:
@@ -128,7 +128,7 @@ def _keep(file: BinaryIO, log: Path) -> None:
 
 
 def _flush() -> None:
-    """Write out what Python and C hold back."""
+    """Flush the buffers of Python and C."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     with suppress(OSError, AttributeError, TypeError):

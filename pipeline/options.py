@@ -1,4 +1,4 @@
-"""The commands of the command line and their options."""
+"""Define the commands of the command line and their options."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ AGAINST = {
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that reports an error in one line with a suggestion, as the rest of the pipeline does."""
+    """A parser that reports an error in one line with a suggestion, like the rest of the pipeline."""
 
     given: ClassVar[list[str]] = []  # every argument of the command line
 
@@ -61,7 +61,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {message}{hint or f'; `{self.prog} --help` lists the choices'}\n")
 
     def _known(self) -> list[str]:
-        """Return the options of this parser and of its commands: an unknown one is reported by the outer parser."""
+        """Return the options of this parser and of its commands, because the outer parser reports unknown ones."""
         commands = [action for action in self._actions if isinstance(action, argparse._SubParsersAction)]
         parsers = [self, *(command for action in commands for command in action.choices.values())]
         return [word for parser in parsers for action in parser._actions for word in action.option_strings]
@@ -69,13 +69,13 @@ class Parser(argparse.ArgumentParser):
 
 def parser() -> Parser:
     """Return the parser of the whole command line."""
-    made = Parser(
+    root = Parser(
         prog="python -m pipeline",
         description="Run one stage of the pipeline; `make help` shows how they chain. Paths are relative to the "
         "current folder. Results go to runs/NAME there, where NAME is the config's file name without .yaml.",
     )
-    made.add_argument("--version", action="version", version=f"detection-transfer-pipeline {VERSION}")
-    commands = made.add_subparsers(dest="command", required=True, metavar="STAGE")
+    root.add_argument("--version", action="version", version=f"detection-transfer-pipeline {VERSION}")
+    commands = root.add_subparsers(dest="command", required=True, metavar="STAGE")
     for name, description in {**STAGES, **OTHERS}.items():
         command = commands.add_parser(name, help=description, description=f"{description[0].upper()}{description[1:]}.")
         if name in STAGES or name == "params":
@@ -89,7 +89,7 @@ def parser() -> Parser:
                 "--verbose", action="store_true", help="show what libraries write instead of logging it"
             )
         _add_own(command, name)
-    return made
+    return root
 
 
 def _add_common(command: argparse.ArgumentParser) -> None:
@@ -155,7 +155,7 @@ def natural(text: str) -> int:
 
 
 def without_effect(given: argparse.Namespace) -> list[str]:
-    """Return a warning for each given option that has no effect on this command."""
+    """Return a warning for each option on the command line that has no effect on this command."""
     return [
         f"{given.command}: {option} has no effect on this stage, only on {', '.join(sorted(stages))}"
         for option, stages in USES.items()

@@ -1,6 +1,7 @@
-"""How EXIF turns an image: as OpenCV does, which reads images in training and on the device, and as browsers do.
+"""Read the EXIF orientation as OpenCV, which reads images in training and on the device, and browsers do.
 
-Pillow also obeys an orientation in XMP and in the text chunk of old PNGs, and one of the wrong type.
+Pillow also applies an orientation in XMP, in the text chunk of old PNGs, and of the wrong EXIF type. Pillow's limit
+on the number of pixels becomes that of OpenCV, so that both read the same images.
 """
 
 from __future__ import annotations
@@ -12,15 +13,18 @@ from PIL import Image
 from pipeline.device.runner.headers import EXIF_ORIENTATION as EXIF_ORIENTATION
 from pipeline.device.runner.headers import exif_orientation
 
-JPEGS = ("JPEG", "MPO")  # Pillow's names of the formats
+MOST_PIXELS = 1 << 30  # that OpenCV decodes, unless OPENCV_IO_MAX_IMAGE_PIXELS says otherwise
+Image.MAX_IMAGE_PIXELS = MOST_PIXELS  # Pillow warns above, and refuses twice as many
+
+JPEGS = ("JPEG", "MPO")  # Pillow's names of formats
 SIDES_SWAPPED = range(5, 9)
 _IGNORED = ("xmp", "XML:com.adobe.xmp", "Raw profile type exif")  # keys of Pillow's `info`
 
 
 def of(image: Image.Image) -> int:
-    """Return the orientation of an open image, 1 to 8, and make Pillow's `exif_transpose` turn it so."""
+    """Return the orientation of an open image, 1 to 8, and make Pillow's `exif_transpose` use the same."""
     if image.format == "PNG":
-        image.load()  # chunks behind the pixels count too
+        image.load()  # chunks after the pixels count too
     for key in _IGNORED:
         image.info.pop(key, None)
     if image.format in JPEGS:
@@ -33,7 +37,7 @@ def of(image: Image.Image) -> int:
 
 
 def size(image: Image.Image) -> tuple[int, int]:
-    """Return (width, height) of an open image, upright."""
-    if image.format == "TIFF":  # turned by Pillow itself
+    """Return the upright (width, height) of an open image."""
+    if image.format == "TIFF":  # Pillow's size is upright already
         return image.size
     return image.size[::-1] if of(image) in SIDES_SWAPPED else image.size

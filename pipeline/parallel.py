@@ -1,4 +1,4 @@
-"""Process many images on every core: ordered results, a progress bar, bounded memory."""
+"""Process many images on all cores, with ordered results, a progress bar and bounded memory."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ from pipeline.errors import PipelineError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-# A worker process takes about a second to start and import; fewer items than this per worker do not repay it.
+# A worker process takes about a second to start and import, which pays off only from this many items per worker.
 WORTH_A_PROCESS = 64
-FEWEST_ITEMS = 2 * WORTH_A_PROCESS  # for which a second process starts
-CHUNK = 8  # items per task: a dozen milliseconds each, so that the cost of passing them is negligible
+FEWEST_ITEMS = 2 * WORTH_A_PROCESS  # for which worker processes start
+CHUNK = 8  # items per task; an item takes about a dozen milliseconds, so the cost of passing it is negligible
 AHEAD = 4  # tasks queued per worker, so that memory does not grow with the number of items
 
 
 def cores() -> int:
-    """Return how many cores this process may use; in a container these are fewer than the machine has."""
-    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    # Rounded down: of two threads on one and a half cores, each waits for the other.
-    return max(1, math.floor(min(own, quota())))
+    """Return how many cores this process may use; in a container, they may be fewer than the machine has."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    # Rounded down: two threads on one and a half cores would wait for each other.
+    return max(1, math.floor(min(allowed, quota())))
 
 
 def processes(workers: int | None, items: int, each: int = 1) -> int:
     """Return the number of worker processes for `items` when `workers` are requested (None: one per core).
 
-    An item takes as long as `each` ordinary ones.
+    Each item takes as long as `each` ordinary images.
     """
     return min(cores() if workers is None else workers, items * each // WORTH_A_PROCESS)
 
 
 def no_effect(workers: int | None, used: int, why: str) -> str:
-    """Return the end of a line that says why `--workers` had no effect; empty if it had one or was not given."""
+    """Return the end of a line that says why `--workers` had no effect; empty if it had one or was not set."""
     return f"; --workers has no effect: {why}" if workers and workers > 1 >= used else ""
 
 
@@ -55,8 +55,8 @@ def ordered(
 ) -> Iterator[Result]:
     """Yield `function(item)` in order, using `workers` processes (None: one per core; 0 or 1: in-process).
 
-    Exceptions of `function` are raised here. Function, items and results must be picklable. An item takes as long as
-    `each` ordinary ones.
+    Exceptions of `function` are raised here. Function, items and results must be picklable. Each item takes as long as
+    `each` ordinary images.
     """
     workers = processes(workers, len(items), each)
     chunk = max(1, CHUNK // each)
@@ -70,7 +70,7 @@ def ordered(
 def start(preload: Sequence[str] = ()) -> None:
     """Import these modules once for all worker processes, in the background. Call it early.
 
-    Without it `ordered` starts its processes when it needs them.
+    Without it, each worker process of `ordered` imports them itself.
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return
@@ -112,7 +112,7 @@ def _begin() -> None:
 
 
 def _end_with_parent() -> None:
-    """Exit when the parent dies: a killed parent cannot stop its workers, which would wait for work for ever."""
+    """Exit when the parent dies: a killed parent cannot stop its workers, which would wait for work forever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

@@ -43,7 +43,7 @@ def main(config: Config, run: Run, against: Path | None = None) -> None:
 
 
 def _write_if_other(path: Path, now: Digests, used: Digests | None) -> None:
-    """Rewrite the file, which renews its date, until a stage has used `now`; `used` is None before the first run."""
+    """Rewrite the file, to renew its date, until a stage has used `now`; `used` is None before the first run."""
     if not path.is_file() or used not in (None, now):
         files.write_json(path, now)
 
@@ -54,7 +54,7 @@ def _record(path: Path) -> dict[str, Any] | None:
         return None
     record = files.read_json(path)
     if not isinstance(record, dict):
-        raise DataError(f"{path}: not a record that this version writes; delete it and run `make` again")
+        raise DataError(f"{path}: not a record of this version; delete it and run `make` again")
     return record
 
 
@@ -83,8 +83,8 @@ def _write_if_new(path: Path, text: str) -> None:
 def _listing(folder: Path) -> dict[str, int | str]:
     """Return the number of files in the source and a digest of their names, sizes and dates.
 
-    Links are followed as the readers do. Contents are not read, so 100,000 images take a fraction of a second.
-    An unreadable file is listed with its problem, for convert to refuse.
+    Links are followed as in the readers. Contents are not read, so 100,000 images take a fraction of a second. An
+    unreadable file is listed with its problem, and convert refuses it.
     """
     lines = []
     for name, entry, problem in walk(folder):

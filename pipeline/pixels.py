@@ -1,4 +1,4 @@
-"""Images in memory: BGR, uint8, height × width × 3, as OpenCV has them."""
+"""Read, draw and encode images in memory: BGR, uint8, height × width × 3, as in OpenCV."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.errors import DataError
 Image = NDArray[Any]
 Colour = tuple[int, int, int]
 DARK = (0, 0, 0)
-# For classes: far from one another, and from the grounds that photographs have.
+# Colours of classes, far from one another and from common backgrounds.
 PALETTE: tuple[Colour, ...] = (
     (60, 60, 255),  # red
     (255, 130, 0),  # blue
@@ -29,8 +29,8 @@ FONT, TEXT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.5
 
 
 def read(path: Path) -> Image:
-    """Decode an image file. Raises DataError where OpenCV cannot."""
-    # From bytes, as OpenCV cannot open every path that Python can.
+    """Decode an image file. Raises DataError if OpenCV cannot."""
+    # From bytes, because OpenCV cannot open every path that Python can.
     image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
     if image is None:
         raise DataError(f"{path}: OpenCV cannot decode it; convert it to JPEG or PNG")
@@ -38,10 +38,10 @@ def read(path: Path) -> Image:
 
 
 def fit(image: Image, side: int, enlarge: float = 1.0) -> tuple[Image, float]:
-    """Return the image with its longer side at most `side`, enlarged at most so many times, and the scale."""
+    """Return the image with its longer side scaled to `side`, enlarged at most `enlarge` times, and the scale."""
     height, width = image.shape[:2]
     scale = min(enlarge, side / max(height, width))
-    size = max(round(width * scale), 1), max(round(height * scale), 1)  # a long strip keeps a pixel of its breadth
+    size = max(round(width * scale), 1), max(round(height * scale), 1)  # a narrow strip keeps at least one pixel
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA), scale
 
 
@@ -52,15 +52,15 @@ def draw_box(
     text: str = "",
     thickness: int = 1,
 ) -> None:
-    """Draw one box, (xmin, ymin, xmax, ymax) in pixels of this image, with a text above it."""
+    """Draw one box, (xmin, ymin, xmax, ymax) in pixels of this image, with text above it."""
     xmin, ymin, xmax, ymax = (round(side) for side in corners)
     cv2.rectangle(image, (xmin, ymin), (xmax, ymax), colour, thickness)
     write(image, text, (xmin + 1, max(ymin - 3, 10)), colour, scale=0.38)
 
 
 def write(image: Image, text: str, at: tuple[int, int], colour: Colour, scale: float = TEXT_SCALE) -> None:
-    """Write ASCII text; `at` is the left end of its base line."""
-    for ink, thickness in ((DARK, 3), (colour, 1)):  # a dark rim keeps it readable on any ground
+    """Draw ASCII text; `at` is the left end of its baseline."""
+    for ink, thickness in ((DARK, 3), (colour, 1)):  # a dark outline keeps it readable on any background
         cv2.putText(image, text, at, FONT, scale, ink, thickness, cv2.LINE_AA)
 
 
@@ -76,6 +76,6 @@ def jpeg(image: Image, quality: int) -> bytes:
 
 
 def png(image: Image) -> bytes:
-    """Encode as PNG in memory. Level 1 compresses nearly as well as others, in a third of the time."""
+    """Encode as PNG in memory. Level 1 compresses nearly as well as higher ones in a third of the time."""
     encoded: bytes = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
     return encoded

@@ -1,4 +1,4 @@
-"""The paths of the files that a run writes."""
+"""Define the paths of the files that a run writes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Run:
     receipt = Below("dataset/receipt.json")
     augmented = Below("augmented")
     tiles = Below("augmented/tiles.json")
-    """What was decided about tiles; missing if the run has none."""
+    """The size and overlap of tiles; missing if the run has no tiles."""
     tile_account = Below("augmented/tile_account.json")
     train = Below("train")
     features = Below("features")
@@ -40,7 +40,7 @@ class Run:
     model = Below("model.pt")
     metrics = Below("metrics.json")
     ranking = Below("rank.json")
-    """The scores of weights to start from, which `rank` computed."""
+    """The scores of source weights that `rank` computed."""
     comparison = Below("comparison.json")
     """The comparison of this run's metrics with those of another run."""
     predictions_folder = Below("predictions")
@@ -51,9 +51,9 @@ class Run:
     """The manifest of a refused export, with all its figures."""
     label = Below("label")
     label_next = Below("label/next.json")
-    """What to label next, with the boxes that the model draws beforehand."""
+    """The images to label next, with boxes that the model drew."""
     label_rounds = Below("label/rounds.json")
-    """What was known at each batch so far."""
+    """What was known when each batch so far was chosen."""
 
     @classmethod
     def of(cls, config: Path) -> Run:
@@ -67,12 +67,12 @@ class Run:
         return self.root / "params" / f"{stage}.json"
 
     def log(self, stage: str) -> Path:
-        """Return the log of what libraries wrote when the stage last ran; it is missing if they wrote nothing."""
+        """Return the log of library output of the stage's last run; it is missing if there was none."""
         return self.root / "logs" / f"{stage}.log"
 
     @property
     def splits(self) -> Path:
-        """The splits that convert drew; kept in git beside the data, so that new images never move old ones."""
+        """The splits that convert drew, kept in git with the data so that new images never move old ones."""
         return self.root.parent.parent / "data" / "splits" / f"{self.name}.json"
 
     def predictions(self, split: str) -> Path:

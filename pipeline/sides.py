@@ -1,4 +1,4 @@
-"""How large objects are where the model sees them: at `imgsz`, to which the longer side of an image is scaled."""
+"""Check how large objects are at `imgsz`, to which the longer side of an image is scaled for the model."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from statistics import median
 from pipeline.boxes import YoloDataset
 
 CELL = 8  # pixels: one cell of the head's finest grid
-TOO_SMALL = CELL / 4  # pixels; below it trainings on whole images found nothing at all
+TOO_SMALL = CELL / 4  # pixels; below this, models trained on whole images found nothing at all
 STRIDE = 32  # `imgsz` is a multiple of it
 
 
 def too_small(data: YoloDataset, split: str, imgsz: int, tile: int | None = None) -> str:
-    """Say which classes have half of their objects below TOO_SMALL pixels and what to do; empty where none has.
+    """Return which classes have half of their objects below TOO_SMALL pixels and what to do; empty if none has.
 
-    `tile` is the side of the tiles through which the model sees the images, if there are any.
+    `tile` is the side of the tiles, in pixels, if the images are cut.
     """
-    sides: dict[str, list[float]] = {name: [] for name in data.names}  # the shorter one of each object, in pixels
+    sides: dict[str, list[float]] = {name: [] for name in data.names}  # the shorter side of each object, in pixels
     scales = []
     for path in data.files(split):
         size, boxes = data.labelled(path)
         scales.append(imgsz / min(max(size), tile or max(size)))
         for box in boxes:
             sides[box.label].append(min(box.width, box.height) * scales[-1])
-    small = {name: found for name, found in sides.items() if found and median(found) < TOO_SMALL}
+    small = {name: values for name, values in sides.items() if values and median(values) < TOO_SMALL}
     if not small:
         return ""
-    worst = max(min(median(found) for found in small.values()), 0.1)
-    listed = ", ".join(f"{name} {median(found):.1f} (smallest {min(found):.1f})" for name, found in small.items())
+    worst = max(min(median(values) for values in small.values()), 0.1)
+    listed = ", ".join(f"{name} {median(values):.1f} (smallest {min(values):.1f})" for name, values in small.items())
     wanted = math.ceil(round(imgsz * CELL / worst, 3) / STRIDE) * STRIDE
     tile = round(imgsz * worst / CELL / median(scales))
     return (

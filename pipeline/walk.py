@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 LONGEST_LINK = 4096  # bytes, on Linux
-# Targets of links: to a file, and to a folder.
+# Targets of links to a file and to a folder.
 _FILE = re.compile(r"(\.\.?/)+[^<>{}]+$|/[^<>{}]+\.\w+$")
 _FOLDER = re.compile(r"\.{0,2}/[^<>{}]+$")
 LABEL_SUFFIXES = (".csv", ".json", ".jsonl", ".ndjson", ".tsv", ".txt", ".xml")
@@ -29,7 +29,7 @@ class _Folder(NamedTuple):
 def walk(folder: Path) -> Iterator[tuple[str, os.DirEntry[str] | None, str]]:
     """Yield (name, entry, problem) for each file, sorted by the parts of its path.
 
-    Names are relative to `folder`, with forward slashes. For an unreadable file `entry` is None and `problem` says why
+    Names are relative to `folder`, with forward slashes. For an unreadable file, `entry` is None and `problem` says why
     and what to do; otherwise `problem` is empty. Nothing on the disk makes this raise or loop.
     """
     pending: list[tuple[_Folder, os.DirEntry[str]]] = []
@@ -38,7 +38,7 @@ def walk(folder: Path) -> Iterator[tuple[str, os.DirEntry[str] | None, str]]:
         try:
             with os.scandir(path) as entries:
                 visible = [entry for entry in entries if entry.name[0] != "."]
-        except (OSError, ValueError) as error:  # ValueError: a null byte in the start's own path
+        except (OSError, ValueError) as error:  # ValueError: a null byte in `folder` itself
             return f"cannot be read ({getattr(error, 'strerror', error)}); make it readable, or remove it"
         if not visible and below.path.lower().rstrip("/").endswith(LABEL_SUFFIXES):
             return "is an empty folder in place of a file; restore the file, or remove the folder"
@@ -56,7 +56,7 @@ def walk(folder: Path) -> Iterator[tuple[str, os.DirEntry[str] | None, str]]:
                 yield name, entry, ""
                 continue
             is_folder = entry.is_dir()
-        except OSError:  # a link in a circle of links, or through a folder that cannot be read
+        except OSError:  # a circular link, or one through an unreadable folder
             is_folder = False
         if is_folder:
             below = _below(place, entry)
@@ -68,7 +68,7 @@ def walk(folder: Path) -> Iterator[tuple[str, os.DirEntry[str] | None, str]]:
 
 
 def _below(place: _Folder, entry: os.DirEntry[str]) -> _Folder | None:
-    """Return the folder of an entry; None for a link to a folder that contains the link, which would never end."""
+    """Return the folder of an entry; None for a link to a folder that contains the link, which would loop."""
     path = f"{place.path}{entry.name}/"
     if not entry.is_symlink():
         return _Folder(path, place.left)
@@ -78,24 +78,24 @@ def _below(place: _Folder, entry: os.DirEntry[str]) -> _Folder | None:
 
 
 def _leads_back(path: Path) -> str:
-    return f"is a link to {str(path.readlink())!r}, a folder that the link itself lies in; remove the link"
+    return f"is a link to {str(path.readlink())!r}, a folder that contains the link itself; remove the link"
 
 
 def broken_link(path: Path) -> str:
     """Return what is wrong with a broken link and what to do; empty for anything else."""
     try:
         target = str(path.readlink())
-    except OSError:  # no link
+    except OSError:  # not a link
         return ""
     try:
         path.stat()
     except OSError:
-        return f"is a link to {target!r}, where nothing can be read; restore that, or remove the link"
+        return f"is a link to {target!r}, which cannot be read; restore that, or remove the link"
     return ""
 
 
 def link_as_text(data: bytes, target: re.Pattern[str] = _FILE) -> str:
-    """Describe content that is a link stored as a text file, as by Git on Windows; empty for any other content."""
+    """Describe content that is a link stored as text, as Git does on Windows; empty for any other content."""
     if len(data) > LONGEST_LINK:
         return ""
     text = data.decode("utf-8", errors="replace").strip()
@@ -104,11 +104,11 @@ def link_as_text(data: bytes, target: re.Pattern[str] = _FILE) -> str:
     return f"the text of a link to {text!r}, as Git leaves it on Windows"
 
 
-@cache  # of many missing images, most are of one folder
+@cache  # because most missing images share a folder
 def folder_as_text(folder: Path) -> str:
-    """Find a link to a folder that was stored as a text file: `folder` itself, or a file in it.
+    """Return what to do about a link to a folder that was stored as text: `folder` itself, or a file in it.
 
-    Returns what is wrong and what to do; empty if there is no such file. Missing images may lie behind the link.
+    Empty if there is no such file. Missing images may lie behind the link.
     """
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent

@@ -1,4 +1,4 @@
-"""A batch to label, as `label` chooses it: for tests of what a person does with it."""
+"""A batch to label as `label` would choose it, for tests of what the user does with it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ MODEL = "cafe00" + 58 * "0"
 
 
 def batch(tiles: Path, run: Run, folder: Path, count: int = 3) -> Next:
-    """Write `next.json` for tiles copied into `folder`, with their true boxes as those that a model drew.
+    """Write `next.json` for tiles copied into `folder`, with their true boxes in place of the model's.
 
-    `folder` is the pool as the record names it. The first image lies in a folder of it.
+    `folder` is the pool as the record names it. The first image is in a subfolder.
     """
     data = read_coco(tiles, "train")
     names = {category["id"]: category["name"] for category in data["categories"]}

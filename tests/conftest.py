@@ -1,4 +1,4 @@
-"""Real, tiny data: tiles drawn by the sample generator, and one real training that many tests look at."""
+"""Real but tiny data: tiles drawn by the sample generator, and one real training that many tests share."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from pipeline.upstream import environment
 
 ROOT = Path(__file__).resolve().parents[1]
 COCO_WEIGHTS = ROOT / "data" / "weights" / "yolo26n.pt"
-IMGSZ = 64  # two strides of 32, the smallest at which BatchNorm sees more than one value
+IMGSZ = 64  # two strides of 32, the smallest size at which BatchNorm sees more than one value
 
 
 SPEC = find_spec("fiftyone")
@@ -41,27 +41,27 @@ needs_database = pytest.mark.skipif(
     not MONGOD.is_file(), reason="FiftyOne has no database here; `make database` installs one"
 )
 
-# Playwright's own is a download.
+# Playwright's own Chromium is a download.
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH to look with; Debian has one")
 
-# Ends the server when the tests end, however they end: then the pipe closes.
+# Ends the server when the tests end, however they end: the pipe closes.
 KEEPER = "import subprocess, sys; server = subprocess.Popen(sys.argv[1:]); sys.stdin.read(); server.terminate(); server.wait()"
 
 
-# Extension modules complain about their bookkeeping when the interpreter ends (nanobind: "leaked 12 instances").
+# Extension modules complain about leaks when the interpreter exits (nanobind: "leaked 12 instances").
 atexit.register(logs.silence)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give each worker of pytest-xdist one core: on shared ones, OpenMP's threads would wait for each other."""
+    """Give each pytest-xdist worker one core: on shared cores, OpenMP's threads would wait for each other."""
     worker = os.environ.get("PYTEST_XDIST_WORKER", "")
     if worker and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
 
 
-SLOW = {"trained", "start", "browser", "own_database"}  # what these take, `make test-fast` does without
+SLOW = {"trained", "start", "browser", "own_database"}  # `make test-fast` skips tests that use these
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -69,18 +69,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if SLOW.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("slow")
-    # Longest files first, or a worker would end alone with one of them: pytest-xdist hands them out in this order.
-    # The longest tests are those marked in their file.
+    # Longest files first, or one worker would still be busy after the others: pytest-xdist hands them out in order.
+    # The longest tests carry a mark in their file.
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: (item.path not in marked, -slow[item.path], item.path))
 
 
 @pytest.fixture(scope="session")
 def own_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A MongoDB of the tests alone, set before FiftyOne is first imported.
+    """A MongoDB used by the tests only, configured before FiftyOne is first imported.
 
-    A database folder of our own would not do: FiftyOne joins any database of its that runs on the machine, the
-    person's too.
+    A separate database folder is not enough: FiftyOne connects to any database it already runs on the machine,
+    including the user's.
     """
     assert "fiftyone" not in sys.modules
     os.environ.pop("FIFTYONE_DATABASE_URI", None)
@@ -102,7 +102,7 @@ def own_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
-    """A Chromium; marked tests have one."""
+    """A Chromium, for marked tests."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as started:
@@ -113,27 +113,27 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def tiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A COCO source of 8 + 3 + 3 drawn tiles. Not to be changed: `source` gives a copy."""
+    """A COCO source of 8 + 3 + 3 drawn tiles. Read-only: `source` is a copy."""
     folder = tmp_path_factory.mktemp("raw") / "tiles"
     sample.main(seed=1, folder=folder, splits={"train": 8, "val": 3, "test": 3})
     return folder
 
 
 def make_responsive(model: Any, batch: Any) -> None:
-    """Let a random model find something in images, in place. Fresh layers do not: each halves the signal.
+    """Make a random model find something, in place. Fresh layers find nothing: each halves the signal.
 
-    So BatchNorm measures `batch` first, which needs noise as well: a channel that hardly changed there would be blown
-    up later. And the rows of the classes get larger weights and the bias of a surer model.
+    So BatchNorm measures `batch` first, with noise added: a channel that hardly varied there would be blown up later.
+    The class rows then get larger weights and the bias of a more confident model.
     """
     import torch
 
     norms = [layer for layer in model.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
     momentum = norms[0].momentum
     for norm in norms:
-        norm.momentum = 1.0  # keep nothing of before
+        norm.momentum = 1.0  # forget earlier statistics
     with torch.no_grad():
         model.train()(batch)
-        for name in ("cv3", "one2one_cv3"):  # some families have one head only
+        for name in ("cv3", "one2one_cv3"):  # some families have only one head
             for branch in getattr(model.model[-1], name, ()):
                 branch[-1].weight *= 3
                 branch[-1].bias.fill_(-3)
@@ -143,7 +143,7 @@ def make_responsive(model: Any, batch: Any) -> None:
 
 @pytest.fixture(scope="session")
 def start(tiles: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """COCO weights if they are there, else random ones: these tests do not depend on what a model knows."""
+    """COCO weights if present, otherwise random ones: these tests do not depend on what a model knows."""
     if COCO_WEIGHTS.is_file():
         return COCO_WEIGHTS
     environment.prepare()
@@ -176,7 +176,7 @@ def run(tmp_path: Path) -> Run:
 
 
 def settings(source: Path, start: str | Path = "yolo26n.yaml", **changes: Any) -> dict[str, Any]:
-    """A config for the tiles, as YAML would give it: two phases of one epoch."""
+    """A config for the tiles, as loaded from YAML: two phases of one epoch each."""
     base: dict[str, Any] = {
         "convert": {"source": str(source)},
         "augment": {
@@ -187,9 +187,9 @@ def settings(source: Path, start: str | Path = "yolo26n.yaml", **changes: Any) -
             "weights": str(start),
             "imgsz": IMGSZ,
             "phases": [{"epochs": 1, "freeze": "backbone"}, {"epochs": 1, "lr": 0.5}],
-            "precision": "fp32",  # whatever machine this is
+            "precision": "fp32",  # on any machine
         },
-        # Sixteen images teach nothing: compare whatever comes out, however unsure.
+        # Sixteen images teach nothing: compare whatever comes out, however low the score.
         "export": {"conf": 0.002, "images": 2},
     }
     for section, values in changes.items():
@@ -206,7 +206,7 @@ class Trained:
 
 @pytest.fixture(scope="session")
 def trained(tiles: Path, start: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """Every stage but inspect, once, in the order of the Makefile. Not to be changed: `copy_of` gives a copy."""
+    """Every stage except inspect, run once in the Makefile's order. Read-only: `copy_of` makes a copy."""
     run = Run(tmp_path_factory.mktemp("trained") / "runs" / "tiny")
     config = Config.model_validate(settings(tiles, start))
     params.main(config, run)
@@ -222,9 +222,9 @@ def trained(tiles: Path, start: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def train_tiny(run: Run, start: Path, *phases: dict[str, Any], **settings: Any) -> dict[str, Any]:
-    """A training on what `run` holds already, one epoch if nothing else is said; what train.json says of it."""
-    # Plots take longest.
-    # In 32 bits, whatever machine this is: some tests compare two trainings to the last bit.
+    """Train on what `run` already holds, for one epoch by default; return train.json."""
+    # Plots take the longest.
+    # In 32 bits on any machine: some tests compare two trainings bit for bit.
     base = {"weights": str(start), "imgsz": IMGSZ, "phases": phases or [{"epochs": 1}], "args": {"plots": False}}
     base["precision"] = "fp32"
     train.main(Train.model_validate({**base, **settings}), run, 0, "cpu", 0)
@@ -238,7 +238,7 @@ def copy_of(tmp_path: Path) -> Callable[[Run], Run]:
 
 
 def checkout(folder: Path) -> None:
-    """What a make of our own needs of the project, and a `.venv` that counts as installed."""
+    """Copy what a nested make needs of the project, with a `.venv` that counts as installed."""
     shutil.copytree(ROOT / "pipeline", folder / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, folder)
@@ -248,12 +248,12 @@ def checkout(folder: Path) -> None:
 
 
 def make_environment(**more: str) -> dict[str, str]:
-    """For a make of our own: `make test` hands its flags down, and they would be taken for ours."""
+    """The environment for a nested make, without the flags that `make test` passes down."""
     return {key: value for key, value in os.environ.items() if not key.startswith("MAKE")} | more
 
 
 def pipeline_process(*arguments: str, cwd: Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    """The command line in a process of its own, from a folder that is not the project's."""
+    """Run the command line in a subprocess, from a folder outside the project."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **options.pop("env", {})}
     command = [sys.executable, "-m", "pipeline", *arguments]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False, **options)
@@ -261,7 +261,7 @@ def pipeline_process(*arguments: str, cwd: Path, **options: Any) -> subprocess.C
 
 @contextmanager
 def app(folder: Path, port: int) -> Iterator[str]:
-    """The address of the App that `inspect` opens for `folder/runs/tiny`, until the block ends; it has to end well."""
+    """The address of the App that `inspect` opens for `folder/runs/tiny`, until the block ends; it must exit cleanly."""
     (folder / "tiny.yaml").write_text("convert: {source: nowhere}\n")
     command = [sys.executable, "-m", "pipeline", "inspect", "--config", "tiny.yaml", "--port", str(port)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -284,7 +284,7 @@ def write_coco(source: Path, split: str, data: Any) -> None:
 
 
 def as_voc(source: Path, target: Path) -> Path:
-    """The same data set as Pascal VOC, written by hand so that our reader meets a stranger's hand."""
+    """The same data set as Pascal VOC, written independently of our own writer."""
     for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
         (target / folder).mkdir(parents=True)
     for split in ("train", "val", "test"):

@@ -1,4 +1,4 @@
-"""Ground truth and predictions for the tests of `validate`: drawn at random, or set by hand; and the reference."""
+"""Ground truth and predictions for the tests of `validate`, random or by hand, and the reference evaluator."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Truth = dict[str, Any]
 Predictions = list[dict[str, Any]]
 Bbox = tuple[float, float, float, float]
 
-# pycocotools' stats in its order.
+# pycocotools' stats, in its order.
 STATS = ("map50_95", "map50", "map75", "small", "medium", "large", "ar1", "ar10", "ar100")
 
 
 def scene(*images: list[tuple[str, Bbox]], names: str = "ab") -> Truth:
-    """Images of 1000 x 1000 with their objects, (class, box). Classes are letters, ids count as validate's do."""
+    """Images of 1000 x 1000 with objects given as (class, box). Classes are letters; ids count as validate's do."""
     truth: Truth = {
         "images": [
             {"id": i, "file_name": f"{i}.jpg", "width": 1000, "height": 1000} for i in range(1, len(images) + 1)
@@ -41,7 +41,7 @@ def seen(image_id: int, name: str, bbox: Bbox, score: float, names: str = "ab") 
 
 
 def noisy(seed: int, images: int = 25, classes: int = 3) -> tuple[Truth, Predictions]:
-    """Objects of all sizes and predictions that are right, shifted, of another class, doubled, invented or missing."""
+    """Objects of all sizes, and predictions: correct, shifted, of another class, duplicated, spurious or missing."""
     rng = np.random.default_rng(seed)
     truth = scene(*[[] for _ in range(images)], names="abcdefgh"[:classes])
     predictions = []
@@ -72,7 +72,7 @@ def by_pycocotools(truth: Truth, predictions: Predictions, category: int | None 
 
 
 def matches_by_pycocotools(truth: Truth, predictions: Predictions) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
-    """Per class the scores of its predictions, and whether each found an object at IoU 0.5."""
+    """Per class, the scores of its predictions and whether each matched an object at IoU 0.5."""
     evaluator = _evaluated(truth, predictions, None)
     every, most = evaluator.params.areaRng[0], evaluator.params.maxDets[-1]
     matches = {}

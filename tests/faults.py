@@ -1,7 +1,7 @@
-"""Seeded faults for run.py: what goes wrong on a device, and what must hold all the same.
+"""Seeded faults for run.py: what goes wrong on a device, and what must hold regardless.
 
-The model is made by hand, so what each image holds is known: every line that is there is held against it. Each
-fault is a function of the device and a random generator; it says what was done, and raises AssertionError.
+The model is handmade, so the objects in each image are known and every output line is checked against them. Each
+fault takes the device and a random generator, returns what it did, and raises AssertionError on a failure.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Objects = set[tuple[str, float, float]]
 
 @dataclass
 class Device:
-    """A bundle, the Python that runs it, and an empty folder for each fault."""
+    """A bundle, the Python that runs it, and an empty folder per fault."""
 
     python: str
     bundle: Path
@@ -57,15 +57,15 @@ def draw(rng: random.Random) -> tuple[np.ndarray[Any, Any], Objects]:
 
 
 def folder_of(place: Path, rng: random.Random, names: list[bytes]) -> tuple[Path, dict[bytes, Objects]]:
-    """Images under these names, and what each of them holds."""
+    """Write images under these names; return the objects in each."""
     folder = place / "images"
     folder.mkdir()
     held = {}
     for name in names:
-        picture, objects = draw(rng)
+        image, objects = draw(rng)
         path = os.fsencode(folder) + b"/" + name
         suffix = os.fsdecode(name[-4:]) if name[-4:] in (b".png", b".bmp", b".tif") else ".png"
-        Path(os.fsdecode(path)).write_bytes(cv2.imencode(suffix, picture)[1].tobytes())
+        Path(os.fsdecode(path)).write_bytes(cv2.imencode(suffix, image)[1].tobytes())
         held[path] = objects
     return folder, held
 
@@ -74,8 +74,8 @@ def numbered(count: int) -> list[bytes]:
     return [b"%04d.png" % number for number in range(count)]
 
 
-def told(data: bytes, held: dict[bytes, Objects]) -> list[bytes]:
-    """The images of these lines; each line is whole, its image is there once, and it holds what the image holds."""
+def images_named(data: bytes, held: dict[bytes, Objects]) -> list[bytes]:
+    """The images these lines name, after checking that each line is whole, unique, and lists the image's objects."""
     assert not data or data.endswith(b"\n")
     found = []
     for line in data.splitlines():
@@ -89,8 +89,8 @@ def told(data: bytes, held: dict[bytes, Objects]) -> list[bytes]:
 
 
 def lines_of(file: Path) -> bytes:
-    """Whatever a run has left, under the file's own name or the one it has until it is finished."""
-    for path in (file, file.with_name(f"{file.name}.partial"), file):  # it may get its name meanwhile
+    """The output a run has left, under its final name or its name until it is finished."""
+    for path in (file, file.with_name(f"{file.name}.partial"), file):  # it may be renamed meanwhile
         with contextlib.suppress(FileNotFoundError):
             return path.read_bytes()
     return b""
@@ -100,7 +100,7 @@ def lines_of(file: Path) -> bytes:
 
 
 def a_signal(device: Device, rng: random.Random) -> str:
-    """At any moment, once or twice. Lines are those of the first images, and each drawn image has its line."""
+    """A signal at any moment, once or twice. Lines cover the first images, and each drawn image has its line."""
     folder, held = folder_of(device.place, rng, numbered(150))
     file, drawn = device.place / "found.jsonl", device.place / "drawn"
     which = rng.choice([signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
@@ -116,22 +116,22 @@ def a_signal(device: Device, rng: random.Random) -> str:
             process.send_signal(which)
         _, stderr = process.communicate(timeout=60)
     quiet(stderr)
-    found = told(lines_of(file), held)
+    found = images_named(lines_of(file), held)
     assert found == sorted(held)[: len(found)]
     shown = {path.stem for path in drawn.glob("[!.]*")} if drawn.is_dir() else set()
-    # An image is drawn after its line is written.
+    # An image is drawn only after its line is written.
     assert len(shown) <= len(found)
     if process.returncode > 0:
         assert process.returncode == 128 + which and file.exists() == bool(found)
     elif process.returncode == 0:
         assert len(found) == len(held) and file.exists()
-    else:  # killed, before it listens or after all is done
+    else:  # killed before it listens, or after everything is done
         assert process.returncode == -which
     return f"{signal.Signals(which).name} after {len(found)} of {len(held)} images"
 
 
 def cut_off_and_started_again(device: Device, rng: random.Random) -> str:
-    """As after a power cut: what the first run found stays beside what the second one finds."""
+    """As after a power cut: the first run's results stay beside the second's."""
     folder, held = folder_of(device.place, rng, numbered(100))
     file = device.place / "found.jsonl"
     partial = file.with_name("found.jsonl.partial")
@@ -141,14 +141,14 @@ def cut_off_and_started_again(device: Device, rng: random.Random) -> str:
         process.kill()
     before = lines_of(file)
     done = device.run(folder, "--json", file)
-    assert done.returncode == 0 and told(file.read_bytes(), held) == sorted(held)
+    assert done.returncode == 0 and images_named(file.read_bytes(), held) == sorted(held)
     kept = partial.read_bytes() if partial.exists() else file.read_bytes()
     assert kept == before
-    return f"{len(told(before, held))} images before"
+    return f"{len(images_named(before, held))} images before"
 
 
 def damaged_images(device: Device, rng: random.Random) -> str:
-    """What is whole is found, what is not is named, and the exit status tells."""
+    """Intact images are processed, damaged ones named, and the exit status shows it."""
     names = [b"%02d.%s" % (number, rng.choice([b"png", b"bmp", b"tif"])) for number in range(12)]
     folder, held = folder_of(device.place, rng, names)
     spoilt = {}
@@ -168,20 +168,22 @@ def damaged_images(device: Device, rng: random.Random) -> str:
         file.write_bytes(ways[spoilt[path]])
     done = device.run(folder)
     assert done.returncode == 1
-    assert told(done.stdout, held) == sorted(held.keys() - spoilt.keys())
-    named = [line for line in done.stderr.decode().splitlines() if line.startswith("error: ")]  # libpng has its own
+    assert images_named(done.stdout, held) == sorted(held.keys() - spoilt.keys())
+    named = [
+        line for line in done.stderr.decode().splitlines() if line.startswith("error: ")
+    ]  # libpng adds its own lines
     assert [line.split(": ")[1] for line in named] == [os.fsdecode(path) for path in sorted(spoilt)]
     return ", ".join(spoilt.values())
 
 
 def a_damaged_video(device: Device, rng: random.Random) -> str:
-    """Frames until it breaks off, a line that says so, and the images after it."""
+    """Frames up to the damage, a line that reports it, and the images after it."""
     folder, held = folder_of(device.place, rng, numbered(3))
     film, frames = folder / "0001film.avi", rng.randint(8, 40)
     writer = cv2.VideoWriter(str(film), cv2.VideoWriter.fourcc(*"MJPG"), 10, (SIZE, SIZE))
     contents = [draw(rng) for _ in range(frames)]
-    for picture, _ in contents:
-        writer.write(picture)
+    for image, _ in contents:
+        writer.write(image)
     writer.release()
     whole = film.read_bytes()
     way = rng.choice(["whole", "cut", "zeros in it", "noise at its head"])
@@ -196,7 +198,7 @@ def a_damaged_video(device: Device, rng: random.Random) -> str:
     records = [json.loads(line) for line in done.stdout.splitlines()]
     seen = [record["frame"] for record in records if "frame" in record]
     rest = b"".join(line + b"\n" for line in done.stdout.splitlines() if b'"frame"' not in line)
-    assert seen == list(range(len(seen))) and told(rest, held) == sorted(held)
+    assert seen == list(range(len(seen))) and images_named(rest, held) == sorted(held)
     if way == "whole":
         assert len(seen) == frames and done.returncode == 0
     named = b"0001film.avi: " in done.stderr
@@ -205,7 +207,7 @@ def a_damaged_video(device: Device, rng: random.Random) -> str:
 
 
 def a_full_disk(device: Device, rng: random.Random) -> str:
-    """Whole lines as far as they fit; a file of an earlier run stays."""
+    """Whole lines as far as they fit; the file of an earlier run stays."""
     folder, held = folder_of(device.place, rng, numbered(60))
     file, room = device.place / "found.jsonl", rng.randrange(0, 6000)
     earlier = rng.choice([b"", b"{}\n"])
@@ -228,15 +230,15 @@ def a_full_disk(device: Device, rng: random.Random) -> str:
         data = (partial.read_bytes() if partial.exists() else b"") if earlier else lines_of(file)
         assert not earlier or file.read_bytes() == earlier
         assert not earlier or not data or str(partial).encode() in done.stderr
-    found = told(data, held)
+    found = images_named(data, held)
     assert done.returncode == 1 and found == sorted(held)[: len(found)] and len(data) <= room
     assert (b"standard output: " if to_screen else b"found.jsonl: ") in done.stderr
-    assert room - len(data) < 600  # a line is no longer, so no line is missing that would have fitted
+    assert room - len(data) < 600  # longer than any line, so no line is missing that would have fitted
     return f"{room} bytes: {len(found)} images"
 
 
 def odd_names(device: Device, rng: random.Random) -> str:
-    """Every name leads back to its file."""
+    """Every name can be traced back to its file."""
     parts = [
         "é".encode("latin-1"),
         "图".encode(),
@@ -257,14 +259,16 @@ def odd_names(device: Device, rng: random.Random) -> str:
     folder, held = folder_of(device.place, rng, sorted(names))
     file, drawn = device.place / os.fsdecode(b"found \xe9.jsonl"), device.place / "drawn"
     done = device.run(folder, "--json", file, "--draw", drawn)
-    assert done.returncode == 0 and told(file.read_bytes(), held) == sorted(held, key=lambda path: os.fsdecode(path))
+    assert done.returncode == 0 and images_named(file.read_bytes(), held) == sorted(
+        held, key=lambda path: os.fsdecode(path)
+    )
     assert len(list(drawn.iterdir())) == len(held)
-    assert len(done.stderr.splitlines()) == 1  # which classes are drawn by number
+    assert len(done.stderr.splitlines()) == 1  # the classes drawn by number
     return f"{len(names)} names"
 
 
 def an_odd_terminal(device: Device, rng: random.Random) -> str:
-    """JSON that can be read, whatever the terminal shows; a line where there is none."""
+    """Valid JSON whatever the terminal supports, and one line where there is no terminal."""
     folder, held = folder_of(device.place, rng, ["图0.png".encode(), b"\xe9.png", b"2.png"])
     way = rng.choice(
         ["ascii", "latin-1", "cp1252", "utf-8", "C", "POSIX", "no stdout", "no stderr", "a full device", "closed pipe"]
@@ -288,19 +292,19 @@ def an_odd_terminal(device: Device, rng: random.Random) -> str:
     elif way in ("no stdout", "no stderr"):
         closed = {"no stdout": ">&-", "no stderr": "2>&-"}[way]
         done = subprocess.run(["sh", "-c", f'"$@" {closed}', "sh", *device.command(folder)], capture_output=True, check=False)  # fmt: skip
-        expected = b"error: there is no screen to write on; name a file with --json" if way == "no stdout" else b""
+        expected = b"error: there is no standard output; name a file with --json" if way == "no stdout" else b""
     else:
         done = device.run(folder, env=environment)
         expected = f"error: {folder}/3.png: not an image that OpenCV can read".encode()
     quiet(done.stderr)
     assert done.returncode == 1 and (done.stderr.splitlines() or [b""])[-1] == expected
     if way not in ("no stdout", "a full device", "closed pipe"):
-        assert set(told(done.stdout, held)) == held.keys()
+        assert set(images_named(done.stdout, held)) == held.keys()
     return way
 
 
 def odd_sources(device: Device, rng: random.Random) -> str:
-    """What is none is named, and the rest goes on."""
+    """Invalid sources are named, and the rest is processed."""
     folder, held = folder_of(device.place, rng, numbered(4))
     (folder / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
     (folder / "notes.txt").write_bytes(b"x")
@@ -323,7 +327,7 @@ def odd_sources(device: Device, rng: random.Random) -> str:
     sources = [*chosen, str(folder)]
     rng.shuffle(sources)
     done = device.run(*sources)
-    assert done.returncode == 1 and told(done.stdout, held) == sorted(held)
+    assert done.returncode == 1 and images_named(done.stdout, held) == sorted(held)
     named = done.stderr.decode()
     assert b"secret" not in done.stderr
     assert (
@@ -331,7 +335,7 @@ def odd_sources(device: Device, rng: random.Random) -> str:
         in named
     )
     assert f"{folder}/gone.png: No such file" in named
-    # Older OpenCV adds lines of its own.
+    # Older OpenCV adds its own lines.
     assert sum(line.startswith("error: ") for line in named.splitlines()) == len(chosen) + 2
     return ", ".join(name.rpartition("/")[2][:20] for name in chosen)
 

@@ -1,8 +1,8 @@
-"""A stage on a disk that fills up: `unshare -rm python full_disk.py FOLDER FACTOR STAGE...` prints a line per attempt.
+"""Run stages on a disk that fills up: `unshare -rm python full_disk.py FOLDER FACTOR STAGE...` prints a line per attempt.
 
-FOLDER holds tiny.yaml and `before`, a run with every stage done. The stage runs on a small disk of its own with 0, 1, ...
-pages free, `FACTOR` times as many at each attempt, until it succeeds. Files left by failed attempts stay. The disk
-allocates whole pages, so with a factor near 1 every write fails in one of the attempts.
+FOLDER holds tiny.yaml and `before`, a run with every stage done. The stage runs on its own small disk with 0, 1, ...
+pages free, growing by FACTOR until an attempt succeeds. Files left by failed attempts stay. The disk allocates whole
+pages, so with a factor near 1 every write fails in some attempt.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pipeline.export import targets
 from pipeline.upstream import environment
 
 PAGE = 4096
-# What each stage writes; where it is written in one step, it is last.
+# What each stage writes; an output written in one step comes last.
 TARGETS = {
     "convert": "dataset",
     "augment": "augmented",
@@ -40,7 +40,7 @@ RUN = DISK / "tiny"
 
 
 def attempt(stage: str) -> tuple[int, str]:
-    """Return the exit status and what it says on stderr. A fork, so that PyTorch is imported once for all."""
+    """Return the exit status and stderr. Forks, so that PyTorch is imported only once."""
     said = Path("said.txt")
     if (child := os.fork()) == 0:
         status = 99
@@ -88,7 +88,7 @@ def sweep(stage: str, factor: float) -> None:
 
 
 def problems(attempt: dict[str, Any]) -> list[str]:
-    """Return what an attempt did wrong, in words."""
+    """Describe what an attempt did wrong."""
     where, found = f"{attempt['stage']} with {attempt['pages']} pages free", []
     if attempt["status"] not in (0, 1):
         found.append(f"{where}: exit status {attempt['status']}: {' '.join(attempt['said'])[-300:]}")
@@ -113,9 +113,9 @@ def main() -> None:
     DISK.mkdir(exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300m", "tmpfs", str(DISK)], check=True)
     environment.prepare()
-    from pipeline.train import trainer  # noqa: F401  (what a stage imports late, imported once)
+    from pipeline.train import trainer  # noqa: F401  (imported once here; a stage imports it late)
 
-    targets.ROOM_PER_TARGET = 0  # else it refuses beforehand, and no write fails
+    targets.ROOM_PER_TARGET = 0  # otherwise it refuses up front, and no write fails
     for stage in stages:
         sweep(stage, float(factor))
 

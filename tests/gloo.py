@@ -1,4 +1,4 @@
-"""Two processes on one CPU in place of two GPUs, as Ultralytics would start them; over gloo."""
+"""Two processes on one CPU in place of two GPUs, started as Ultralytics would, over gloo."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.train.trainer import PhaseTrainer
 
 
 class TwoProcesses(PhaseTrainer):
-    """A PhaseTrainer for two devices, both of which are the CPU."""
+    """A PhaseTrainer for two devices that are both the CPU."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -26,7 +26,7 @@ class TwoProcesses(PhaseTrainer):
         def on_a_cpu(model: Any, device_ids: Any, **settings: Any) -> Any:
             return whole(model, **settings)
 
-        torch.nn.parallel.DistributedDataParallel = on_a_cpu  # no device has a number
+        torch.nn.parallel.DistributedDataParallel = on_a_cpu  # the CPU has no device number
 
     def save_model(self) -> bool:
         with (self.folder.path / "writers.txt").open("a") as file:

@@ -1,6 +1,6 @@
-"""A bundle around a model that is made by hand: it finds bright cells, so that what must be found is known beforehand.
+"""A bundle around a handmade model that finds bright cells, so that the expected detections are known in advance.
 
-The square is cut into cells of 16 pixels. A cell's mean of red, green and blue are its scores of three classes.
+The square is divided into 16-pixel cells. A cell's mean red, green and blue are its scores for three classes.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from pipeline.export import bundle, targets
 
 CELL = 16
 NAMES = ("disc", "square", "ring")
-COLOURS = ((0, 0, 255), (0, 255, 0), (255, 0, 0))  # BGR, of a cell that is an object of this class
+COLOURS = ((0, 0, 255), (0, 255, 0), (255, 0, 0))  # BGR of a cell that holds an object of this class
 
 
 def model(path: Path, size: int, spread: float = 1.0) -> None:
-    """Write the ONNX model of a square of `size` pixels; boxes are `spread` times as wide and high as cells."""
+    """Write the ONNX model for a square of `size` pixels; boxes are `spread` times as wide and high as cells."""
     side = size // CELL
     rows, columns = np.divmod(np.arange(side * side), side)
     centres = np.stack([(columns + 0.5) * CELL, (rows + 0.5) * CELL])
@@ -47,7 +47,7 @@ def model(path: Path, size: int, spread: float = 1.0) -> None:
 
 
 def image(size: int, cells: dict[tuple[int, int], int]) -> NDArray[np.uint8]:
-    """Black, with an object of this class in each (row, column)."""
+    """A black image with an object of the given class at each (row, column)."""
     made = np.zeros((size, size, 3), np.uint8)
     for (row, column), kind in cells.items():
         made[row * CELL : (row + 1) * CELL, column * CELL : (column + 1) * CELL] = COLOURS[kind]
@@ -57,7 +57,7 @@ def image(size: int, cells: dict[tuple[int, int], int]) -> NDArray[np.uint8]:
 def bundled(
     folder: Path, size: int = 64, names: tuple[str, ...] = NAMES, spread: float = 1.0, **changes: dict[str, Any]
 ) -> Path:
-    """An unpacked bundle, by the product's own code. `changes` go into the sections of model.json."""
+    """An unpacked bundle, built by the product's own code. `changes` are merged into the sections of model.json."""
     folder.mkdir(parents=True, exist_ok=True)
     artefact = folder / "cells.onnx"
     model(artefact, size, spread)

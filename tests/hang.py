@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 class Hang(AssertionError):
-    """Raised in the middle of work that takes too long. No OSError: readers turn those into refusals."""
+    """Raised in the middle of work that takes too long. Not an OSError: readers turn those into refusals."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Records of a run for tests that need one and no training: whole, with the fewest figures."""
+"""Complete records of a run with minimal figures, for tests that need a run but no training."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FIGURES: Any = {
 
 
 def write_metrics(run: Run, **splits: dict[str, Any]) -> None:
-    """Write `run.metrics` with the figures given of each split; all others were not measured."""
+    """Write `run.metrics` with the given figures of each split; all others count as not measured."""
     latency = {"median_ms": 1, "p95_ms": 1, "runs": 1, "batch": 1, "device": "cpu", "includes": ""}
     record: Any = {
         "weights": SOURCE,
@@ -44,7 +44,7 @@ def write_metrics(run: Run, **splits: dict[str, Any]) -> None:
 
 
 def write_training(run: Run, weights: dict[str, Any]) -> None:
-    """Write `run.train_record` of a training without phases."""
+    """Write the `run.train_record` of a training without phases."""
     record: Any = {
         **{name: {} for name in ("recipe", "args", "versions")},
         **{name: [] for name in ("phases", "classes_kept")},

@@ -58,8 +58,9 @@ MAY_IMPORT = {
     "starter": {"boxes", "files", "parallel", "pixels", "sample", "train", "upstream"},
     "validate": SHARED | {"device", "metrics", "records", "sides", "upstream"},
     "export": SHARED | {"device", "orientation", "metrics", "parallel", "records", "sides", "upstream"},
-    "new": SHARED | {"convert", "image_files", "parallel", "records", "tiling", "walk"},  # looks by convert's own rules
-    # Splits and reads images by convert's rules, knows the phases by train's recipe, and draws in the report's style.
+    "new": SHARED
+    | {"convert", "image_files", "parallel", "records", "tiling", "walk"},  # inspects folders by convert's own rules
+    # Splits and reads images by convert's rules, gets the phases from train's recipe, and plots in the report's style.
     "study": SHARED | {"convert", "history", "image_files", "metrics", "parallel", "records", "report", "train"},
     "__main__": {"config", "errors", "lock", "logs", "new", "options", "params", "run", "sample", "starter", "study"}
     | STAGES,
@@ -67,17 +68,17 @@ MAY_IMPORT = {
 USES_ULTRALYTICS = {"train", "starter", "upstream", "validate", "export", "label"}
 
 
-def room(path: Path) -> str:
+def subpackage(path: Path) -> str:
     return named(path.relative_to(PACKAGE).parts).removesuffix(".py")
 
 
 def named(parts: Sequence[str]) -> str:
-    """The room of a path or module below the package; `extras` is two rooms beside the stages."""
+    """The subpackage of a path or module; `extras` counts as two, beside the stages."""
     return parts[1] if parts[0] == "extras" and len(parts) > 1 else parts[0]
 
 
 def imports(path: Path) -> set[str]:
-    """Full names of everything a file imports, at the top or late."""
+    """Full names of everything a file imports, at the top or lazily."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -94,22 +95,22 @@ FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if path not in EMPTY]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports(path: Path) -> None:
+def test_files_import_only_what_the_rules_allow(path: Path) -> None:
     ours = {named(name.split(".")[1:]) for name in imports(path) if name.startswith("pipeline.")}
-    assert ours <= MAY_IMPORT[room(path)] | {room(path)}
+    assert ours <= MAY_IMPORT[subpackage(path)] | {subpackage(path)}
     if any(name.split(".")[0] == "ultralytics" for name in imports(path)):
-        assert room(path) in USES_ULTRALYTICS
+        assert subpackage(path) in USES_ULTRALYTICS
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("__init__.py")), ids=lambda path: path.parent.name)
-def test_no_code_hides_in_an_init(path: Path) -> None:
+def test_init_files_hold_no_code(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     statements = tree.body[1:] if ast.get_docstring(tree) else tree.body
     assert all(isinstance(statement, ast.ImportFrom) for statement in statements) and len(statements) < 5
 
 
 @pytest.mark.parametrize("module", ["__main__", "params", "convert", "report"])
-def test_the_quick_commands_load_no_torch(module: str) -> None:
+def test_quick_commands_do_not_load_torch(module: str) -> None:
     code = (
         f"import sys, pipeline.{module}; print([m for m in ('torch', 'ultralytics', 'fiftyone') if m in sys.modules])"
     )
@@ -117,9 +118,9 @@ def test_the_quick_commands_load_no_torch(module: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_every_room_has_its_tests() -> None:
+def test_every_package_has_tests() -> None:
     tests = {path.stem.removeprefix("test_") for path in (ROOT / "tests").glob("test_*.py")}
-    # The glue is tested through the command line, and files, pixels and params through all that use them.
+    # The glue is tested through the command line; files, pixels and params through everything that uses them.
     covered_elsewhere = {
         "__main__": "cli",
         "config_reference": "config",
@@ -135,5 +136,5 @@ def test_every_room_has_its_tests() -> None:
         "image_files": "duplicates",
         "orientation": "device_received",
     }
-    rooms = {room(path) for path in FILES} - {"files", "pixels", "params", "inputs"}
-    assert {covered_elsewhere.get(name, name) for name in rooms} <= tests
+    found = {subpackage(path) for path in FILES} - {"files", "pixels", "params", "inputs"}
+    assert {covered_elsewhere.get(name, name) for name in found} <= tests

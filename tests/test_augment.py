@@ -32,7 +32,7 @@ linux_only = pytest.mark.skipif(sys.platform != "linux", reason="limits and sign
 
 
 def painted(run: Run, images: int = 3, decoys: int = 0, at_the_edge: bool = False) -> dict[str, Box]:
-    """A data set of grey pictures with one bright rectangle each, its exact box, and boxes around nothing."""
+    """A data set of grey images, each with one bright rectangle, its exact box, and boxes around nothing."""
     rng = np.random.default_rng(0)
     boxes = {}
     for split in ("train", "val"):
@@ -44,10 +44,10 @@ def painted(run: Run, images: int = 3, decoys: int = 0, at_the_edge: bool = Fals
             if at_the_edge:
                 x, y = int(rng.choice([2, width - 42])), int(rng.integers(2, height - 32))
             box = Box("patch", x, y, x + 40, y + 30)
-            picture = np.full((height, width, 3), 90, np.uint8)
-            picture[y : y + 30, x : x + 40] = 250
+            image = np.full((height, width, 3), 90, np.uint8)
+            image[y : y + 30, x : x + 40] = 250
             name = f"{split}{index}"
-            cv2.imwrite(str(run.dataset / "images" / split / f"{name}.png"), picture)
+            cv2.imwrite(str(run.dataset / "images" / split / f"{name}.png"), image)
             others = []
             for _ in range(decoys):
                 left, top = int(rng.integers(0, 150)), int(rng.integers(0, 120))
@@ -77,9 +77,9 @@ def iou(a: tuple[float, ...], b: tuple[float, ...]) -> float:
     return overlap / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - overlap)
 
 
-def bright_part(picture: Path) -> tuple[float, float, float, float] | None:
-    """The frame of the painted object, found by its brightness; None where nothing of it is left."""
-    rows, columns = np.nonzero(cv2.imread(str(picture), cv2.IMREAD_GRAYSCALE) > 170)  # type: ignore[operator]
+def bright_part(image: Path) -> tuple[float, float, float, float] | None:
+    """The bounding box of the painted object, found by its brightness; None if nothing of it is left."""
+    rows, columns = np.nonzero(cv2.imread(str(image), cv2.IMREAD_GRAYSCALE) > 170)  # type: ignore[operator]
     return (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) if len(rows) else None
 
 
@@ -93,13 +93,13 @@ def copies_in(dataset: YoloDataset) -> list[Path]:
     return [path for path in dataset.files("train") if "-copy" in path.name]
 
 
-# Pixels by which a side of a box may be off, and why. The most that was seen: 0.5, 1.4, 3, 1.
-EXACT = 1.0  # a picture is scaled to whole pixels, its boxes are not
-TURNED = 2.0  # the corners of a turned rectangle pale by interpolation
-WARPED = 3.2  # boxes go through a mask of whole pixels, to it and back
-HIDDEN = 1.5  # boxes are cut to whole pixels, sometimes one too far
+# How many pixels a side of a box may be off, and why. The most ever seen: 0.5, 1.4, 3, 1.
+EXACT = 1.0  # an image is scaled to whole pixels, its boxes are not
+ROTATED = 2.0  # interpolation dims the corners of a rotated rectangle
+WARPED = 3.2  # boxes are converted to a whole-pixel mask and back
+HIDDEN = 1.5  # boxes are truncated to whole pixels, sometimes one too far
 FRAMES: dict[str, tuple[dict[str, Any], float]] = {
-    "Affine": ({"scale": [0.7, 1.3], "rotate": [-20, 20], "shear": [-8, 8], "translate_percent": 0.1}, TURNED),
+    "Affine": ({"scale": [0.7, 1.3], "rotate": [-20, 20], "shear": [-8, 8], "translate_percent": 0.1}, ROTATED),
     "AtLeastOneBBoxRandomCrop": ({"height": 110, "width": 140}, EXACT),
     "BBoxSafeRandomCrop": ({}, EXACT),
     "CenterCrop": ({"height": 70, "width": 90}, EXACT),
@@ -119,7 +119,7 @@ FRAMES: dict[str, tuple[dict[str, Any], float]] = {
     "OpticalDistortion": ({"distort_limit": [-0.6, 0.6]}, WARPED),
     "Pad": ({"padding": 20}, EXACT),
     "PadIfNeeded": ({"min_height": 240, "min_width": 260}, EXACT),
-    "Perspective": ({}, TURNED),
+    "Perspective": ({}, ROTATED),
     "PiecewiseAffine": ({}, WARPED),
     "PixelDropout": ({}, EXACT),
     "RandomCrop": ({"height": 110, "width": 140}, EXACT),
@@ -130,9 +130,9 @@ FRAMES: dict[str, tuple[dict[str, Any], float]] = {
     "RandomSizedBBoxSafeCrop": ({"height": 110, "width": 140}, EXACT),
     "RandomSizedCrop": ({"min_max_height": [90, 140], "size": [110, 140]}, EXACT),
     "Resize": ({"height": 120, "width": 220}, EXACT),
-    "Rotate": ({"limit": 45}, TURNED),
-    "SafeRotate": ({}, TURNED),
-    "ShiftScaleRotate": ({}, TURNED),
+    "Rotate": ({"limit": 45}, ROTATED),
+    "SafeRotate": ({}, ROTATED),
+    "ShiftScaleRotate": ({}, ROTATED),
     "SmallestMaxSize": ({"max_size": 128}, EXACT),
     "SquareSymmetry": ({}, EXACT),
     "TimeMasking": ({}, HIDDEN),
@@ -141,7 +141,7 @@ FRAMES: dict[str, tuple[dict[str, Any], float]] = {
     "VerticalFlip": ({}, EXACT),
     "XYMasking": ({"num_masks_x": 1, "num_masks_y": 1, "mask_x_length": 30, "mask_y_length": 30}, HIDDEN),
 }
-IN_PIECES = {"RandomGridShuffle"}  # has a test of its own
+IN_PIECES = {"RandomGridShuffle"}  # has its own test
 UNUSABLE = {
     "CropNonEmptyMaskIfExists",
     "Lambda",
@@ -153,7 +153,7 @@ UNUSABLE = {
 }
 
 
-def test_no_transform_that_moves_boxes_slips_by() -> None:
+def test_every_transform_that_moves_boxes_is_tested() -> None:
     moving = {
         name
         for name, transform in transforms.known().items()
@@ -163,10 +163,10 @@ def test_no_transform_that_moves_boxes_slips_by() -> None:
 
 
 @pytest.mark.parametrize("name", FRAMES)
-def test_a_box_still_frames_its_object(run: Run, name: str) -> None:
+def test_boxes_still_frame_their_objects(run: Run, name: str) -> None:
     arguments, tolerance = FRAMES[name]
-    painted(run, decoys=5)  # some transforms go through all boxes at once
-    copies = 1 if name == "PiecewiseAffine" else 4  # it takes most of a second for each
+    painted(run, decoys=5)  # some transforms process all boxes at once
+    copies = 1 if name == "PiecewiseAffine" else 4  # each copy takes most of a second
     dataset = do(run, copies=copies, transforms=[{name: {**arguments, "p": 1.0}}], min_visibility=0.0)
     changed = 0
     for path in copies_in(dataset):
@@ -181,15 +181,15 @@ def test_a_box_still_frames_its_object(run: Run, name: str) -> None:
 
 
 def untransformed(run: Run, copy: Path) -> bytes:
-    """What the copy would be if nothing had been transformed."""
-    picture = cv2.imread(str(run.dataset / "images" / "train" / f"{copy.stem.split('-copy')[0]}.png"))
-    assert picture is not None
-    return pixels.jpeg(picture, JPEG_QUALITY)
+    """The copy as it would be without any transform."""
+    image = cv2.imread(str(run.dataset / "images" / "train" / f"{copy.stem.split('-copy')[0]}.png"))
+    assert image is not None
+    return pixels.jpeg(image, JPEG_QUALITY)
 
 
 @pytest.mark.parametrize("name", ["Affine", "Perspective", "Rotate", "ShiftScaleRotate"])
-def test_a_turned_box_at_the_edge_is_loose_but_holds_its_object(run: Run, name: str) -> None:
-    """Such a box frames the whole turned rectangle, also the corner that is outside, and is then clipped."""
+def test_a_rotated_box_at_the_edge_is_loose_but_contains_its_object(run: Run, name: str) -> None:
+    """The box frames the whole rotated rectangle, including the corner outside the image, and is then clipped."""
     painted(run, images=20, at_the_edge=True)
     dataset = do(run, copies=4, transforms=[{name: {**FRAMES.get(name, ({}, 0))[0], "p": 1.0}}], min_visibility=0.3)
     overlaps = []
@@ -197,15 +197,15 @@ def test_a_turned_box_at_the_edge_is_loose_but_holds_its_object(run: Run, name: 
         seen, boxes = bright_part(path), boxes_of(dataset, path)
         if seen is not None and boxes:
             xmin, ymin, xmax, ymax = corners(boxes[0])
-            assert xmin <= seen[0] + TURNED and ymin <= seen[1] + TURNED
-            assert xmax >= seen[2] - TURNED and ymax >= seen[3] - TURNED
+            assert xmin <= seen[0] + ROTATED and ymin <= seen[1] + ROTATED
+            assert xmax >= seen[2] - ROTATED and ymax >= seen[3] - ROTATED
             overlaps.append(iou(corners(boxes[0]), seen))
     assert len(overlaps) > 50
-    # Of 200 boxes the worst had 0.62. `min_visibility` keeps slivers out: at 0 it was 0.36.
+    # The worst of 200 boxes had 0.62. `min_visibility` keeps slivers out: at 0 it was 0.36.
     assert min(overlaps) > 0.5 and np.median(overlaps) > 0.9
 
 
-def test_pieces_and_mirror_images_of_an_object_have_their_boxes(run: Run) -> None:
+def test_pieces_and_mirror_images_of_an_object_get_boxes(run: Run) -> None:
     painted(run)
     for transform in (
         {"RandomGridShuffle": {"grid": [2, 2], "p": 1.0}},
@@ -221,7 +221,7 @@ def test_pieces_and_mirror_images_of_an_object_have_their_boxes(run: Run) -> Non
             for box in boxes_of(dataset, path):
                 part = slice(round(box.ymin), round(box.ymax)), slice(round(box.xmin), round(box.xmax))
                 framed[part] = True
-                # A side may be a pixel off, of pieces that may be a few pixels thin.
+                # A side may be a pixel off, and a piece only a few pixels thin.
                 assert bright[part].mean() > 0.7 or min(box.width, box.height) < 4
             assert (bright & ~framed).sum() < 0.1 * bright.sum()
 
@@ -238,35 +238,35 @@ IN_THE_CORNER = [Box("patch", 2, 2, 8, 8), Box("decoy", 20, 20, 60, 40)]
         ("OpticalDistortion", {"distort_limit": [-0.6, 0.6]}),
     ],
 )
-def test_an_object_that_is_bent_out_of_the_picture_takes_its_box_along(name: str, arguments: dict[str, Any]) -> None:
-    """Albumentations gives it its old box back."""
+def test_an_object_warped_out_of_the_image_loses_its_box(name: str, arguments: dict[str, Any]) -> None:
+    """Albumentations would return its old box."""
     transform = transforms.with_boxes([transforms.make(name, {**arguments, "p": 1.0})], NAMES, 0.0)
     gone = 0
     for seed in range(300):
         done = transforms.apply(transform, CORNER, IN_THE_CORNER, seed)
         gone += 0 in done.lost
         if done.image.max() < 100:
-            # A pixel or two of it may be in the picture, too pale to be seen.
+            # A pixel or two of it may remain, too faint to detect.
             assert all(min(box.width, box.height) <= 3 for box in done.boxes if box.label == "patch")
     assert gone
 
 
 @pytest.mark.parametrize("name", ["Morphological", "ThinPlateSpline"])
-def test_what_is_refused_is_still_wrong(name: str) -> None:
-    """When a release mends one, this fails, and `check.REFUSED` can let it go."""
+def test_refused_transforms_are_still_broken(name: str) -> None:
+    """Fails when a release fixes one, which can then leave `check.REFUSED`."""
     transform = transforms.with_boxes([transforms.make(name, {"p": 1.0})], NAMES, 0.0)
-    picture = np.full((80, 100, 3), 90, np.uint8)
-    picture[30:50, 35:65] = 250
+    image = np.full((80, 100, 3), 90, np.uint8)
+    image[30:50, 35:65] = 250
     off = 0.0
     for seed in range(300):
-        done = transforms.apply(transform, picture, [Box("patch", 35, 30, 65, 50), Box("decoy", 5, 5, 90, 70)], seed)
+        done = transforms.apply(transform, image, [Box("patch", 35, 30, 65, 50), Box("decoy", 5, 5, 90, 70)], seed)
         rows, columns = np.nonzero(done.image[..., 0] > 170)
         seen = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
         off = max(off, *(np.abs(np.subtract(corners(box), seen)).max() for box in done.boxes if box.label == "patch"))
     assert off > 10
 
 
-def test_originals_keep_their_bytes_and_val_is_only_referred_to(run: Run) -> None:
+def test_originals_keep_their_bytes_and_val_is_only_referenced(run: Run) -> None:
     painted(run)
     before = tree(run.dataset)
     dataset = do(run, copies=2, transforms=[{"HorizontalFlip": {"p": 1.0}}])
@@ -279,7 +279,7 @@ def test_originals_keep_their_bytes_and_val_is_only_referred_to(run: Run) -> Non
     assert (run.augmented / "preview.jpg").is_file()
 
 
-def test_same_seed_same_bytes_whatever_else_is_there(run: Run, tmp_path: Path) -> None:
+def test_same_seed_gives_same_bytes_regardless_of_other_images(run: Run, tmp_path: Path) -> None:
     chain = [{"RandomRotate90": {"p": 1.0}}, {"RandomBrightnessContrast": {"p": 1.0}}, {"GaussNoise": {"p": 1.0}}]
     other = Run(tmp_path / "runs" / "more")
     painted(run)
@@ -297,36 +297,36 @@ def test_same_seed_same_bytes_whatever_else_is_there(run: Run, tmp_path: Path) -
     assert more["train/train0-copy1.jpg"] == first["train/train0-copy1.jpg"]
 
 
-def test_each_image_has_its_own_dice(run: Run) -> None:
+def test_each_image_has_its_own_random_state(run: Run) -> None:
     painted(run, images=6)
     dataset = do(run, copies=1, transforms=[{"RandomBrightnessContrast": {"p": 1.0}}])
     grounds = {int(cv2.imread(str(path))[0, 0, 0]) for path in copies_in(dataset)}  # type: ignore[index]
     assert len(grounds) > 2
 
 
-def test_each_transform_has_its_own_dice(run: Run) -> None:
-    """Albumentations' own seed begins every transform's dice alike: both flips or none, never one."""
-    painted(run, images=10, at_the_edge=True)  # in the middle, a flip may change nothing
+def test_each_transform_has_its_own_random_state(run: Run) -> None:
+    """Albumentations seeds every transform alike: with its own seed, both flips happen or none, never one."""
+    painted(run, images=10, at_the_edge=True)  # in the centre, a flip may change nothing
     dataset = do(run, copies=4, transforms=[{"HorizontalFlip": {"p": 0.5}}, {"VerticalFlip": {"p": 0.5}}])
     seen = set()
     for path in copies_in(dataset):
         [box], [before] = boxes_of(dataset, path), boxes_of(dataset, original_of(path))
         seen.add((abs(box.xmin - before.xmin) > 1, abs(box.ymin - before.ymin) > 1))
-    assert seen == {(False, False), (False, True), (True, False), (True, True)}  # missed by chance once in 30,000
+    assert seen == {(False, False), (False, True), (True, False), (True, True)}  # fails by chance once in 30,000
 
 
 def original_of(copy: Path) -> Path:
     return copy.with_name(f"{copy.stem.split('-copy')[0]}.png")
 
 
-def test_colours_are_what_the_transform_means(run: Run) -> None:
+def test_transforms_see_rgb_channels_in_the_right_order(run: Run) -> None:
     painted(run)
     dataset = do(run, copies=1, transforms=[{"ToSepia": {"p": 1.0}}])
     blue, green, red = cv2.imread(str(copies_in(dataset)[0]))[0, 0]  # type: ignore[index]
     assert red > green > blue
 
 
-def test_no_copies(run: Run) -> None:
+def test_zero_copies_keep_only_the_originals(run: Run) -> None:
     painted(run)
     dataset = do(run, copies=0)
     assert [path.name for path in dataset.files("train")] == ["train0.png", "train1.png", "train2.png"]
@@ -336,10 +336,10 @@ def test_no_copies(run: Run) -> None:
     assert account["classes"]["patch"]["boxes_of_originals"] == 3
 
 
-# --- Boxes that get lost ---------------------------------------------------------------------------
+# --- Lost boxes ------------------------------------------------------------------------------------
 
 
-def test_a_box_that_leaves_the_picture_is_counted_and_listed(run: Run) -> None:
+def test_a_box_that_leaves_the_image_is_counted_and_listed(run: Run) -> None:
     boxes = painted(run)
     settings = Augment.model_validate(
         {"copies": 1, "transforms": [{"Crop": {"x_min": 0, "y_min": 0, "x_max": 100, "y_max": 160, "p": 1.0}}]}
@@ -358,7 +358,7 @@ def test_a_box_that_leaves_the_picture_is_counted_and_listed(run: Run) -> None:
         assert copy["file"] == f"{name}-copy0.jpg"
         label = run.augmented / "labels" / "train" / f"{name}-copy0.txt"
         if name in gone:
-            # Three decimals in the file.
+            # The file has three decimals.
             visible = pytest.approx(share[name], abs=0.0006)
             assert copy["lost"] == [{"box": "line 1", "class": "patch", "visible": visible}]
             assert copy["boxes"] == {} and label.read_text() == ""
@@ -367,7 +367,7 @@ def test_a_box_that_leaves_the_picture_is_counted_and_listed(run: Run) -> None:
 
 
 @pytest.mark.parametrize(("min_visibility", "kept"), [(0.0, True), (0.3, True), (0.35, False), (0.5, False)])
-def test_min_visibility_is_of_the_whole_box_not_of_what_the_last_crop_left(
+def test_min_visibility_is_a_share_of_the_whole_box_not_of_the_last_crop(
     run: Run, min_visibility: float, kept: bool
 ) -> None:
     boxes = painted(run, images=1)
@@ -384,7 +384,7 @@ def test_min_visibility_is_of_the_whole_box_not_of_what_the_last_crop_left(
         np.testing.assert_allclose(corners(found[0]), (box.xmin, box.ymin, box.xmin + 13, box.ymax), atol=0.01)
 
 
-def test_a_hidden_box_is_lost_too(run: Run) -> None:
+def test_a_hidden_box_is_lost(run: Run) -> None:
     painted(run)
     hide = {"ConstrainedCoarseDropout": {"bbox_labels": ["patch"], "hole_height_range": [1, 1], "hole_width_range": [1, 1], "num_holes_range": [40, 40], "p": 1.0}}  # fmt: skip
     do(run, copies=1, transforms=[hide], min_visibility=0.5)
@@ -393,7 +393,7 @@ def test_a_hidden_box_is_lost_too(run: Run) -> None:
     assert account["images"][0]["copies"][0]["lost"] == [{"box": "line 1", "class": "patch", "visible": None}]
 
 
-def test_why_a_box_is_lost_does_not_depend_on_the_copy_before() -> None:
+def test_why_a_box_is_lost_does_not_depend_on_the_previous_copy() -> None:
     hide = {"ConstrainedCoarseDropout": {"bbox_labels": ["patch"], "hole_height_range": [1, 1], "hole_width_range": [1, 1], "num_holes_range": [40, 40]}}  # fmt: skip
     crop = {"Crop": {"x_min": 0, "y_min": 0, "x_max": 65, "y_max": 160}}
     config = Augment(transforms=({"OneOf": {"transforms": [hide, crop], "p": 1.0}},), min_visibility=0.5)
@@ -402,23 +402,23 @@ def test_why_a_box_is_lost_does_not_depend_on_the_copy_before() -> None:
         lost = transforms.apply(made, PICTURE, LABELLED, seed).lost
         assert lost == transforms.apply(transforms.compose(config, NAMES), PICTURE, LABELLED, seed).lost
         seen.add(lost[0])
-    # Hidden, or 5 of 40 columns left, to the precision of Albumentations.
+    # Hidden, or 5 of 40 columns left, to Albumentations' precision.
     assert {share and round(share, 3) for share in seen} == {None, 0.125}
 
 
 # --- Balance ---------------------------------------------------------------------------------------
 
 
-def test_repeat_factors() -> None:
+def test_repeat_factors_follow_class_frequency() -> None:
     images = [{"common"}] * 60 + [{"common", "rare"}] * 40 + [{"rarest", "rare"}] + [set()] * 50
     factors = balance.repeat_factors(images)
-    # By hand: 100, 41 and 1 images hold the classes; the last is cut at 10, which is sqrt(100) anyway.
+    # By hand: 100, 41 and 1 images hold the classes; the last is capped at 10, which is sqrt(100) anyway.
     assert factors == pytest.approx({"common": 1.0, "rare": math.sqrt(100 / 41), "rarest": 10.0})
     assert balance.repeat_factors([{"a"}] * 1000 + [{"b"}])["b"] == balance.MAX_REPEAT
     assert balance.repeat_factors([set()]) == {}
 
 
-def test_copies_are_right_on_average() -> None:
+def test_copy_counts_are_right_on_average() -> None:
     factors = {"common": 1.0, "rare": 1.55}
     draws = [balance.copies({"common", "rare"}, factors, each=1, seed=seed) for seed in range(2000)]
     assert set(draws) == {2, 3}  # 1.55 * 2 - 1 = 2.1
@@ -430,7 +430,7 @@ def test_copies_are_right_on_average() -> None:
         } == {each}
 
 
-def test_balance_shows_the_rare_class_more_often(run: Run) -> None:
+def test_balance_repeats_the_rare_class_more_often(run: Run) -> None:
     painted(run, images=60)
     folder = run.dataset / "labels" / "train"
     paths = sorted(folder.glob("*.txt"))
@@ -453,7 +453,7 @@ def test_balance_shows_the_rare_class_more_often(run: Run) -> None:
     for path in paths:
         rare = "\n1 " in path.read_text()
         assert copies[path.stem] in ({2, 3} if rare else {1})  # 1.91 * 2 - 1 = 2.83
-    # Before 15 of 60 images held it; now 15 * (1 + 2.83) of those and 45 * 2 others, but for the rounding's chance.
+    # Before, 15 of 60 images held it; now 15 * (1 + 2.83) do and 45 * 2 do not, up to random rounding.
     share = account["classes"]["decoy"]["boxes_of_copies"] + 15
     assert share / (60 + account["copies"]) == pytest.approx(57.4 / (57.4 + 90), abs=0.04)
     assert account["boxes"]["written"] == sum(
@@ -461,7 +461,7 @@ def test_balance_shows_the_rare_class_more_often(run: Run) -> None:
     )
 
 
-# --- What the YAML may say -------------------------------------------------------------------------
+# --- What the YAML may contain ---------------------------------------------------------------------
 
 
 PICTURE = cv2.resize(np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8), SIZE)
@@ -473,11 +473,11 @@ USABLE = sorted(transforms.known().keys() - UNUSABLE - {
 
 
 @pytest.mark.parametrize("name", USABLE)
-def test_every_other_transform_makes_the_same_copy_again(name: str) -> None:
+def test_every_other_transform_is_repeatable(name: str) -> None:
     entry = {name: {**FRAMES.get(name, ({}, 0))[0], "p": 1.0}}
     check.check([entry], NAMES, PICTURE, LABELLED)
     first, second = (transforms.compose(Augment(transforms=(entry,)), NAMES) for _ in range(2))
-    transforms.apply(second, PICTURE, [], seed=3)  # a background image, and another throw of the dice
+    transforms.apply(second, PICTURE, [], seed=3)  # a background image and another random draw
     one, two = (transforms.apply(made, PICTURE, LABELLED, seed=1) for made in (first, second))
     np.testing.assert_array_equal(one.image, two.image)
     assert one.boxes == two.boxes and one.lost == two.lost
@@ -485,7 +485,7 @@ def test_every_other_transform_makes_the_same_copy_again(name: str) -> None:
 
 
 REFUSALS: list[tuple[str, dict[str, Any], str]] = [
-    # No such thing.
+    # Unknown names.
     ("HorizontalFlp", {}, r" is not an Albumentations transform; did you mean 'HorizontalFlip'\?"),
     ("BasicTransform", {}, " is not an Albumentations transform"),
     ("Blur", {"blur_limits": 3}, ": no argument 'blur_limits'; did you mean 'blur_limit'\\?; it takes blur_limit, p"),
@@ -497,9 +497,9 @@ REFUSALS: list[tuple[str, dict[str, Any], str]] = [
     ("RandomCrop", {"height": 500, "width": 50}, r": Crop size .* \(tried on an image of 200x160\)"),
     ("ConstrainedCoarseDropout", {"bbox_labels": ["pach"]}, ": KeyError 'pach'"),
     ("ConstrainedCoarseDropout", {}, ": Neither valid mask nor bboxes provided"),
-    # Left alone, Albumentations takes its defaults here.
+    # Albumentations would silently use its defaults here.
     ("Posterize", {"num_bits": [[1, 2], [3, 4]]}, r": float\(\) argument must be"),
-    # More than a picture and its boxes.
+    # More than an image and its boxes.
     ("FDA", {}, ": needs fda_metadata with every image, which a YAML cannot hold; leave it out"),
     ("Mosaic", {}, ": needs mosaic_metadata with every image"),
     ("MaskDropout", {}, ": needs mask with every image"),
@@ -509,7 +509,7 @@ REFUSALS: list[tuple[str, dict[str, Any], str]] = [
     ("PixelDistributionAdaptation", {}, ": needs pda_metadata"),
     ("TextImage", {"font_path": "font.ttf"}, ": needs textimage_metadata"),
     ("CropNonEmptyMaskIfExists", {"height": 50, "width": 50}, ": Can not find mask"),
-    # Something else than pictures with boxes.
+    # Something other than images with boxes.
     ("Normalize", {}, ": makes 3-channel float32 images, but copies are 8-bit colour JPEG; leave it out"),
     ("ToFloat", {}, ": makes 3-channel float32 images"),
     ("FromFloat", {}, ": makes 3-channel float16 images"),
@@ -526,7 +526,7 @@ REFUSALS: list[tuple[str, dict[str, Any], str]] = [
     ("PadIfNeeded3D", {"min_zyx": [4, 4, 4]}, ": does not move boxes"),
     ("RandomCrop3D", {"size": [4, 4, 4]}, ": does not move boxes"),
     # Compositions.
-    ("Compose", {"transforms": []}, ": the list of transforms is one already; list its transforms instead"),
+    ("Compose", {"transforms": []}, ": the list of transforms is a Compose already; list its transforms instead"),
     ("OneOf", {}, ": transforms: Field required"),
     ("OneOf", {"transforms": []}, ": transforms: List should have at least 1 item"),
     ("OneOf", {"transforms": "Blur"}, ": transforms: Input should be a valid list"),
@@ -538,13 +538,13 @@ REFUSALS: list[tuple[str, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("name", "arguments", "said"), REFUSALS)
-def test_what_a_yaml_cannot_do(name: str, arguments: dict[str, Any], said: str) -> None:
+def test_an_unusable_transform_is_refused_in_one_line(name: str, arguments: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=rf"^augment\.transforms\.1: {name}{said}") as error:
         check.check([{"HorizontalFlip": {}}, {name: arguments}], NAMES, PICTURE, LABELLED)
     assert "\n" not in str(error.value)
 
 
-def test_all_mistakes_at_once_before_work_starts(run: Run) -> None:
+def test_all_config_errors_are_reported_before_work_starts(run: Run) -> None:
     painted(run)
     inner = [{"HorizontalFlip": {"p": 3}}, {"Sequential": {"transforms": [{"Blr": {}}, "Blur"]}}]
     wrong = [{"RandomCrop": {}}, {"Normalize": {}}, {"OneOf": {"transforms": inner}}, {"Blur": {"a": 1, "b": 2}}]
@@ -563,7 +563,7 @@ def test_all_mistakes_at_once_before_work_starts(run: Run) -> None:
     assert not run.root.joinpath("augmented").exists() and not list(run.root.glob(".augmented*"))
 
 
-def test_classes_are_known_that_the_first_image_does_not_hold() -> None:
+def test_classes_missing_from_the_first_image_are_known() -> None:
     hide = {"ConstrainedCoarseDropout": {"bbox_labels": ["decoy"], "hole_height_range": [0.9, 0.9], "p": 1.0}}
     check.check([hide], NAMES, PICTURE, LABELLED[:1])
     made = transforms.compose(Augment(transforms=(hide,)), NAMES)
@@ -571,13 +571,13 @@ def test_classes_are_known_that_the_first_image_does_not_hold() -> None:
         assert (transforms.apply(made, PICTURE, boxes, seed=0).image != PICTURE).any() == hidden
 
 
-def test_a_box_without_width_is_lost_and_not_a_mistake() -> None:
+def test_a_box_without_width_is_lost_and_not_an_error() -> None:
     made = transforms.compose(Augment(transforms=({"HorizontalFlip": {"p": 1.0}},)), NAMES)
     done = transforms.apply(made, PICTURE, [Box("patch", 60, 50, 60, 90), LABELLED[1]], seed=0)
     assert [box.label for box in done.boxes] == ["decoy"] and done.lost == {0: 0.0}
 
 
-def test_a_transform_is_tried_on_what_the_one_before_made() -> None:
+def test_each_transform_is_checked_on_the_output_of_the_previous_one() -> None:
     grow = {"PadIfNeeded": {"min_height": 400, "min_width": 400}}
     crop = {"RandomCrop": {"height": 300, "width": 300}}
     check.check([grow, crop], NAMES, PICTURE, LABELLED)
@@ -587,8 +587,8 @@ def test_a_transform_is_tried_on_what_the_one_before_made() -> None:
         check.check([{"OneOf": {"transforms": [grow, crop]}}], NAMES, PICTURE, LABELLED)
 
 
-def test_one_of(run: Run) -> None:
-    painted(run, images=10, at_the_edge=True)  # in the middle, a flip may change nothing
+def test_one_of_applies_exactly_one_transform(run: Run) -> None:
+    painted(run, images=10, at_the_edge=True)  # in the centre, a flip may change nothing
     either = {"OneOf": {"transforms": [{"HorizontalFlip": {}}, {"VerticalFlip": {}}], "p": 1.0}}
     dataset = do(run, copies=2, transforms=[either])
     seen = set()
@@ -598,7 +598,7 @@ def test_one_of(run: Run) -> None:
     assert seen == {(False, True), (True, False)}
 
 
-def test_an_image_that_the_transforms_do_not_fit(run: Run) -> None:
+def test_an_image_too_small_for_a_transform_is_named(run: Run) -> None:
     painted(run)
     small = run.dataset / "images" / "train" / "train1.png"
     cv2.imwrite(str(small), np.zeros((40, 40, 3), np.uint8))
@@ -617,23 +617,23 @@ CHAIN: list[dict[str, Any]] = [
     {"OneOf": {"transforms": [{"GaussNoise": {}}, {"Blur": {}}], "p": 0.5}},
     {"CoarseDropout": {"p": 0.5}},
 ]
-PLENTY = 3 * parallel.WORTH_A_PROCESS  # images, for which three processes are started if so many are wanted
+PLENTY = 3 * parallel.WORTH_A_PROCESS  # enough images for three processes, if as many workers are allowed
 
 
 def many(dataset: Path) -> None:
-    """So many small pictures of noise that several processes work on them."""
+    """Enough small noise images for several processes."""
     rng = np.random.default_rng(0)
     for kind in ("images", "labels"):
         (dataset / kind / "train").mkdir(parents=True)
     for index in range(PLENTY):
-        picture = rng.integers(0, 256, (48, 64, 3), np.uint8)
-        (dataset / "images" / "train" / f"{index:03}.png").write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+        image = rng.integers(0, 256, (48, 64, 3), np.uint8)
+        (dataset / "images" / "train" / f"{index:03}.png").write_bytes(cv2.imencode(".png", image)[1].tobytes())
         boxes = [Box("patch", 10, 10, 10 + index % 40, 30), Box("decoy", 40, 5, 64, 48)][index % 3 :]
         write_labels(dataset / "labels" / "train" / f"{index:03}.txt", boxes, NAMES, (64, 48))
     write_data_yaml(dataset / "data.yaml", {"train": "images/train"}, NAMES)
 
 
-def test_workers_that_have_nothing_to_share_are_named(run: Run) -> None:
+def test_workers_without_effect_are_reported(run: Run) -> None:
     painted(run)
     for copies, workers, said in (
         (1, 2, "; --workers has no effect: fewer than 128 training images"),
@@ -649,7 +649,7 @@ def test_workers_that_have_nothing_to_share_are_named(run: Run) -> None:
     assert "no effect" not in augment.main(config, plenty, 0, 2)
 
 
-def test_any_number_of_processes_makes_the_same_bytes(run: Run) -> None:
+def test_any_number_of_processes_gives_the_same_bytes(run: Run) -> None:
     many(run.dataset)
     config = Augment.model_validate({"copies": 1, "balance": True, "transforms": CHAIN})
     trees = []
@@ -660,7 +660,7 @@ def test_any_number_of_processes_makes_the_same_bytes(run: Run) -> None:
     assert trees[1] == trees[0] and trees[2] == trees[0] and trees[3] == trees[0]
 
 
-def test_a_mistake_in_a_process_is_told_as_one_in_ours(run: Run) -> None:
+def test_an_error_in_a_worker_is_reported_like_one_in_the_main_process(run: Run) -> None:
     many(run.dataset)
     (run.dataset / "images" / "train" / "100.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"100\.png: OpenCV cannot decode it; convert it to JPEG or PNG$"):
@@ -670,7 +670,7 @@ def test_a_mistake_in_a_process_is_told_as_one_in_ours(run: Run) -> None:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A folder with a config and the data set that convert would have made of it."""
+    """A folder with a config and the data set that convert would have made from it."""
     many(tmp_path / "runs" / "many" / "dataset")
     config = {"convert": {"source": "nowhere"}, "augment": {"copies": 2, "transforms": CHAIN}}
     (tmp_path / "many.yaml").write_text(yaml.safe_dump(config))
@@ -681,48 +681,48 @@ AUGMENT = ("augment", "--config", "many.yaml", "--workers", "2")
 
 
 @linux_only
-def test_no_room_on_the_disk_of_a_process(project: Path) -> None:
-    done = pipeline_process(*AUGMENT, cwd=project, preexec_fn=little_room)
+def test_a_full_disk_in_a_worker_is_reported(project: Path) -> None:
+    done = pipeline_process(*AUGMENT, cwd=project, preexec_fn=limit_file_size)
     assert done.returncode == 1
     assert re.fullmatch(r"error: \S+: File too large; free some disk space, .*\n", done.stderr)
     assert [path.name for path in (project / "runs" / "many").iterdir()] == ["dataset"]
 
 
-def little_room() -> None:
-    """No file over 2 kB, which a copy is."""
+def limit_file_size() -> None:
+    """Allow no file over 2 kB; a copy is larger."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
 
 
-def hear_ctrl_c() -> None:
-    """A shell starts what it puts in the background with SIGINT ignored, and so do the tests that it runs there."""
+def restore_sigint() -> None:
+    """Restore SIGINT, which a shell ignores for background jobs and whatever they start."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @linux_only
 @pytest.mark.parametrize(("blow", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
-def test_stopped_or_killed_it_leaves_no_process_behind(project: Path, blow: signal.Signals, status: int) -> None:
-    # Whoever reads the last image waits for us: one process in the middle of its work, the other out of work.
+def test_stopping_or_killing_it_leaves_no_process_behind(project: Path, blow: signal.Signals, status: int) -> None:
+    # The reader of the last image waits for us: one process is mid-task, the other idle.
     fifo = project / "runs" / "many" / "dataset" / "images" / "train" / f"{PLENTY - 1:03}.png"
     fifo.unlink()
     os.mkfifo(fifo)
     running = subprocess.Popen(
         [sys.executable, "-m", "pipeline", *AUGMENT],
         cwd=project, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, start_new_session=True, text=True,
-        preexec_fn=hear_ctrl_c,
+        preexec_fn=restore_sigint,
     )  # fmt: skip
 
-    def end_the_wait() -> None:
+    def release_if_unread() -> None:
         running.wait()
         os.close(os.open(fifo, os.O_RDONLY | os.O_NONBLOCK))
 
-    Thread(target=end_the_wait, daemon=True).start()  # if it ends before it comes to that image
-    with fifo.open("wb"):  # returns when a process has opened it to read
+    Thread(target=release_if_unread, daemon=True).start()  # in case it ends before reaching that image
+    with fifo.open("wb"):  # returns once a process has opened it for reading
         assert running.poll() is None
         if blow == signal.SIGINT:
-            os.killpg(running.pid, blow)  # as a terminal does, to all of them
+            os.killpg(running.pid, blow)  # to the whole group, as a terminal does
         else:
             running.kill()
-    # The end of the pipe comes when the last process that holds it is gone, and not before.
+    # The pipe ends only when the last process holding it is gone.
     _, said = running.communicate(timeout=300)
     assert running.returncode == status
     if blow == signal.SIGINT:
@@ -730,8 +730,8 @@ def test_stopped_or_killed_it_leaves_no_process_behind(project: Path, blow: sign
         assert [path.name for path in (project / "runs" / "many").iterdir()] == ["dataset"]
 
 
-def test_albumentationsx_would_shadow_albumentations(project: Path) -> None:
-    """What pip leaves of it is what Python goes by: the folder of its metadata, beside one `albumentations`."""
+def test_albumentationsx_beside_albumentations_is_refused(project: Path) -> None:
+    """Recognised by what pip leaves: its metadata folder beside a single `albumentations`."""
     (project / "site" / "albumentationsx-2.5.1.dist-info").mkdir(parents=True)
     (project / "site" / "albumentationsx-2.5.1.dist-info" / "METADATA").write_text(
         "Metadata-Version: 2.4\nName: albumentationsx\nVersion: 2.5.1\n"
@@ -744,7 +744,7 @@ def test_albumentationsx_would_shadow_albumentations(project: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_torch_is_not_imported_for_it() -> None:
+def test_augment_does_not_import_torch() -> None:
     code = (
         "import sys, pipeline.augment; print('albumentations' in sys.modules); "
         "import pipeline.augment.check; print('albumentations' in sys.modules, 'torch' in sys.modules)"
@@ -753,28 +753,28 @@ def test_torch_is_not_imported_for_it() -> None:
     assert done.stdout.split() == ["False", "True", "False"]
 
 
-# --- The rest --------------------------------------------------------------------------------------
+# --- Other -----------------------------------------------------------------------------------------
 
 
-def test_preview_shows_originals_beside_their_copies(run: Run) -> None:
+def test_the_preview_shows_originals_beside_their_copies(run: Run) -> None:
     painted(run)
     do(run, copies=2, transforms=[{"InvertImg": {"p": 1.0}}])
     sheet = cv2.imread(str(run.augmented / "preview.jpg"))
     assert sheet is not None
     step = preview.TILE + preview.GAP
-    assert sheet.shape[1] == 3 * step + preview.GAP  # an original and two copies a row
+    assert sheet.shape[1] == 3 * step + preview.GAP  # an original and two copies per row
     legend = preview.GAP + preview.LINE
     tile_height = preview.TILE * SIZE[1] // SIZE[0]
     for row in range(3):
         y = legend + row * (tile_height + preview.CAPTION + preview.GAP) + preview.CAPTION + tile_height - 5
         grounds = [int(sheet[y, preview.GAP + column * step + 5].mean()) for column in range(3)]
         np.testing.assert_allclose(grounds, (90, 165, 165), atol=6)  # JPEG
-    # The box is drawn in the colour of its class, around the patch of 40x30 at a scale of 2.
+    # The box is drawn in its class colour, around the 40x30 patch at a scale of 2.
     red = (np.abs(sheet.astype(int) - pixels.PALETTE[0]) < 60).all(axis=2)
     assert red[legend:].sum() > 9 * 2 * (40 + 30) * 2
 
 
-def test_preview_of_many_classes_and_of_letters_that_opencv_cannot_draw(run: Run) -> None:
+def test_the_preview_handles_many_classes_and_letters_opencv_cannot_draw(run: Run) -> None:
     painted(run)
     names = ["猫", *(f"class of a rather long name {number}" for number in range(20))]
     for split in ("train", "val"):
@@ -790,7 +790,7 @@ def test_preview_of_many_classes_and_of_letters_that_opencv_cannot_draw(run: Run
     assert files.read_json(run.augmented / "augment.json")["classes"]["猫"]["boxes_of_copies"] == 15
 
 
-def test_a_copy_that_would_overwrite_an_image(run: Run) -> None:
+def test_a_copy_that_would_overwrite_an_image_is_refused(run: Run) -> None:
     painted(run)
     for kind, suffix in (("images", ".png"), ("labels", ".txt")):
         folder = run.dataset / kind / "train"
@@ -801,7 +801,7 @@ def test_a_copy_that_would_overwrite_an_image(run: Run) -> None:
     assert not run.augmented.exists()
 
 
-def test_no_data_set_yet(run: Run) -> None:
+def test_a_missing_data_set_is_reported(run: Run) -> None:
     with pytest.raises(DataError, match="not there; `make` runs the stage"):
         do(run)
 

@@ -11,7 +11,7 @@ from pipeline.errors import DataError
 NAMES = ("cat", "dog")
 
 
-def test_pixels_survive_yolo_text() -> None:
+def test_pixels_survive_a_yolo_round_trip() -> None:
     generator = random.Random(0)
     for _ in range(200):
         width, height = generator.randint(20, 4000), generator.randint(20, 4000)
@@ -19,7 +19,7 @@ def test_pixels_survive_yolo_text() -> None:
         box = Box("dog", x[0], y[0], x[1], y[1])
         again = from_yolo_line(yolo_text([box], {"dog": 1}, width, height), NAMES, width, height)
         assert again.label == "dog"
-        # Six decimals: half a unit of the last for the centre and a quarter for half the size.
+        # Six decimals: half a unit in the last place for the centre, a quarter for half the size.
         tolerance = 0.75e-6 * max(width, height) + 1e-9
         for side in ("xmin", "ymin", "xmax", "ymax"):
             assert getattr(again, side) == pytest.approx(getattr(box, side), abs=tolerance)
@@ -42,21 +42,21 @@ def test_a_polygon_becomes_the_box_around_it() -> None:
         ("1e999 0.5 0.5 0.5 0.5", "not numbers"),
     ],
 )
-def test_a_bad_line_is_named(tmp_path: Path, line: str, said: str) -> None:
+def test_a_malformed_line_is_named(tmp_path: Path, line: str, said: str) -> None:
     path = tmp_path / "a.txt"
     path.write_text(f"0 0.5 0.5 0.1 0.1\n\n{line}\n")
     with pytest.raises(DataError, match=rf"a\.txt: line 3: {said}"):
         read_labels(path, NAMES, 10, 10)
 
 
-def test_labels_that_are_not_text(tmp_path: Path) -> None:
+def test_labels_that_are_not_text_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match=r"a\.txt: not UTF-8 text"):
         read_labels(path, NAMES, 10, 10)
 
 
-def test_a_data_set_is_read_back(tmp_path: Path) -> None:
+def test_a_data_set_reads_back_as_written(tmp_path: Path) -> None:
     (tmp_path / "images" / "val").mkdir(parents=True)
     (tmp_path / "labels" / "val").mkdir(parents=True)
     for name in ("b.JPG", "a.png", "notes.txt"):

@@ -1,4 +1,4 @@
-"""FiftyOne's App as a person sees it: the grid with boxes, a saved view, the figures in their panel."""
+"""FiftyOne's App as the user sees it: the grid with boxes, a saved view, and the figures in their panel."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ pytestmark = [needs_browser, needs_database, pytest.mark.usefixtures("own_databa
 
 @pytest.fixture(scope="module")
 def address(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The App with the trained run, until the tests are done."""
+    """The App with the trained run, until the tests end."""
     folder = tmp_path_factory.mktemp("app")
-    shutil.copytree(trained.run.root, folder / "runs" / trained.run.name)  # the App leaves files there
+    shutil.copytree(trained.run.root, folder / "runs" / trained.run.name)  # the App writes files there
     with app(folder, 5164) as found:
         yield found
     import fiftyone as fo
 
-    fo.delete_dataset("tiny")  # the database is that of all tests
+    fo.delete_dataset("tiny")  # all tests share the database
 
 
 @pytest.fixture
 def page(address: str, browser: Any) -> Iterator[Any]:
     page = browser.new_page(viewport={"width": 1400, "height": 900})
-    page.set_default_timeout(120_000)  # of a busy machine
+    page.set_default_timeout(120_000)  # for a busy machine
     page.goto(address)
     page.wait_for_selector("canvas")
-    hint = page.get_by_text("Dismiss").first  # what FiftyOne has to say to newcomers
+    hint = page.get_by_text("Dismiss").first  # FiftyOne's message to new users
     if hint.is_visible():
         hint.click()
     yield page
@@ -47,17 +47,17 @@ def grid(page: Any) -> Any:
 
 
 def colours(page: Any) -> int:
-    """How many colours the grid shows once it changes no more: the tiles have theirs, boxes bring others."""
+    """The number of colours in the grid once it has settled: boxes add colours that the tiles lack."""
     before, now = b"", grid(page).screenshot()
     for _ in range(100):
         if before == now:
             break
         before, now = now, grid(page).screenshot()
-    picture = Image.open(io.BytesIO(now)).convert("RGB")
-    return len(np.unique(np.asarray(picture).reshape(-1, 3), axis=0))
+    image = Image.open(io.BytesIO(now)).convert("RGB")
+    return len(np.unique(np.asarray(image).reshape(-1, 3), axis=0))
 
 
-def test_the_grid_has_every_image_with_its_boxes(trained: Trained, page: Any) -> None:
+def test_the_grid_shows_every_image_with_its_boxes(trained: Trained, page: Any) -> None:
     images = sum(part["images"] for part in read_json(trained.run.receipt)["splits"].values())
     page.get_by_text(f"{images} samples").wait_for()
     with_boxes = colours(page)
@@ -66,7 +66,7 @@ def test_the_grid_has_every_image_with_its_boxes(trained: Trained, page: Any) ->
     assert colours(page) < with_boxes
 
 
-def test_a_saved_view_is_chosen_from_the_list(page: Any) -> None:
+def test_a_saved_view_can_be_chosen_from_the_list(page: Any) -> None:
     import fiftyone as fo
 
     missed = len(fo.load_dataset("tiny").load_saved_view("missed-objects"))
@@ -77,7 +77,7 @@ def test_a_saved_view_is_chosen_from_the_list(page: Any) -> None:
     page.get_by_text(f"{missed} samples").wait_for()
 
 
-def test_the_panel_has_the_figures(page: Any) -> None:
+def test_the_panel_shows_the_figures(page: Any) -> None:
     import fiftyone as fo
 
     missed = int(fo.load_dataset("tiny").sum("eval_fn"))

@@ -1,4 +1,4 @@
-"""A batch corrected in FiftyOne's App as a person does it, offline: one box moved, one drawn, one relabelled, one deleted."""
+"""A batch corrected in FiftyOne's App as a user would, offline: one box moved, one drawn, one relabelled, one deleted."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def page(run: Run, record: Next, browser: Any) -> Iterator[Any]:
     try:
         address = next(line for line in process.stdout if line.startswith("label: http")).split()[1]
         page = browser.new_page(viewport={"width": 1400, "height": 900})
-        page.set_default_timeout(120_000)  # of a busy machine
-        # What FiftyOne has to say to newcomers, whenever it says it.
+        page.set_default_timeout(120_000)  # for a busy machine
+        # FiftyOne's message to new users, whenever it appears.
         page.add_locator_handler(page.get_by_text("Dismiss").first, lambda dismiss: dismiss.click())
         page.goto(address)
         page.wait_for_selector("canvas")
@@ -61,7 +61,7 @@ def page(run: Run, record: Next, browser: Any) -> Iterator[Any]:
 
 
 def until(page: Any, holds: Callable[[], bool]) -> None:
-    """Wait for what the App writes to the database."""
+    """Wait until the App has written it to the database."""
     for _ in range(1200):
         if holds():
             return
@@ -70,7 +70,7 @@ def until(page: Any, holds: Callable[[], bool]) -> None:
 
 
 def boxes() -> dict[str, Any]:
-    """The boxes of the first image by their ids, as the database has them."""
+    """The first image's boxes by id, as stored in the database."""
     import fiftyone as fo
 
     dataset = fo.load_dataset("tiny-label")
@@ -80,7 +80,7 @@ def boxes() -> dict[str, Any]:
 
 
 def place(page: Any, x: float, y: float) -> tuple[float, float]:
-    """Where a point of the image, 320 pixels wide and high, is on the screen: it fills the canvas, in its middle."""
+    """The screen position of a point of the 320 x 320 image, which fills the canvas, centred."""
     area = page.locator("#modal canvas").first.bounding_box()
     scale = min(area["width"], area["height"]) / 320
     left, top = area["x"] + area["width"] / 2 - 160 * scale, area["y"] + area["height"] / 2 - 160 * scale
@@ -88,7 +88,7 @@ def place(page: Any, x: float, y: float) -> tuple[float, float]:
 
 
 def drag(page: Any, x: float, y: float, right: float, down: float) -> None:
-    """Drag by whole pixels of the image, as slowly as a hand does: the App follows the pointer."""
+    """Drag by whole image pixels, slowly enough for the App to follow the pointer."""
     page.mouse.move(*place(page, x, y), steps=3)
     page.mouse.down()
     page.mouse.move(*place(page, x + right / 2, y + down / 2), steps=5)
@@ -109,7 +109,7 @@ def test_corrections_in_the_app_reach_the_data_set(tiles: Path, run: Run, record
     drawn = record["images"][0]["boxes"]
     before = boxes()
     moved, relabelled, deleted, *others = before
-    # Move: a box is dragged by its middle.
+    # Move: a box is dragged by its centre.
     choose(page, moved)
     x, y, width, height = drawn[0]["bbox"]
     right, down = (-12 if x > 160 else 12), (-9 if y > 160 else 9)
@@ -127,11 +127,11 @@ def test_corrections_in_the_app_reach_the_data_set(tiles: Path, run: Run, record
     page.locator('[data-cy="label-menu-trigger"]').click()
     page.locator('[data-cy="label-menu-delete"]').click()
     until(page, lambda: deleted not in boxes())
-    # Draw. A chosen box has switched the tool on already, and a second click would switch it off.
+    # Draw. Selecting a box has already switched the tool on; a second click would switch it off.
     page.locator('[data-cy="select-action"]').click()
     page.locator('[data-cy="detection-mode"]').click()
     page.get_by_text("Click and drag to create a bounding box").wait_for()
-    drag(page, 200, 190, 40, 25)  # away from other boxes, and from the buttons at the bottom
+    drag(page, 200, 190, 40, 25)  # away from other boxes and the buttons at the bottom
     until(page, lambda: len(boxes()) == len(before))
     [new] = set(boxes()) - set(before)
     if not boxes()[new].label:

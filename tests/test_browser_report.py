@@ -1,4 +1,4 @@
-"""The report as a browser shows it: nothing to scroll sideways, nothing fetched, readable in both schemes."""
+"""The report in a browser: no sideways scrolling, nothing fetched, readable in both colour schemes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.run import Run
 
 pytestmark = needs_browser
 
-# WCAG 2.2: 4.5:1 for text.
+# WCAG 2.2 asks for 4.5:1 for text.
 CONTRAST = """() => {
   const light = ([r, g, b]) => [r, g, b].map(c => (c /= 255) <= .04045 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4)
     .reduce((sum, c, i) => sum + c * [.2126, .7152, .0722][i], 0)
@@ -30,7 +30,9 @@ CONTRAST = """() => {
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 768, 390])
-def test_it_fits_and_asks_for_nothing(trained: Trained, browser: Any, width: int, scheme: str) -> None:
+def test_the_report_fits_its_window_and_fetches_nothing(
+    trained: Trained, browser: Any, width: int, scheme: str
+) -> None:
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     said: list[str] = []
     page.on("console", lambda message: said.append(message.text))
@@ -41,11 +43,11 @@ def test_it_fits_and_asks_for_nothing(trained: Trained, browser: Any, width: int
     page.goto(address)
     assert page.evaluate("document.documentElement.scrollWidth") == width
     assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
-    # A plot is as wide as its figure, and two stand in a row on a desk.
+    # A plot fills its figure, and two share a row on a desktop screen.
     plots = page.evaluate("[...document.querySelectorAll('.plot svg')].map(svg => svg.getBoundingClientRect().width)")
     assert plots and all(width / 3 < plot < width / 2 for plot in plots) == (width == 1280)
     assert min(page.evaluate(CONTRAST)) >= 4.5
-    # Labels of the plots take the page's colour.
+    # Plot labels take the page's text colour.
     ink, label = (page.evaluate(f"getComputedStyle(document.querySelector('{name}'))['{key}']") for name, key in (("body", "color"), (".plot svg text", "fill")))  # fmt: skip
     assert ink == label
     page.close()
@@ -59,7 +61,7 @@ CLASSES = {1: ["one"], 6: [*LONG, "Open_circuit", "x", "<b>"], 40: [*LONG, *(f"c
 
 @pytest.fixture(scope="module", params=CLASSES)
 def classes(request: pytest.FixtureRequest, tiles: Path, start: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run whose boxes take so many classes in turn."""
+    """A run whose boxes cycle through this many classes."""
     names, folder = CLASSES[request.param], tmp_path_factory.mktemp("classes")
     source = Path(shutil.copytree(tiles, folder / "source"))
     for split in ("train", "val", "test"):
@@ -81,10 +83,10 @@ def classes(request: pytest.FixtureRequest, tiles: Path, start: Path, tmp_path_f
     return run
 
 
-# By how many pixels each table is wider than its place, in which it then scrolls.
+# How many pixels each table is wider than its container, in which it then scrolls.
 TABLES = """() => Object.fromEntries([...document.querySelectorAll('.scroll')].map(region =>
   [region.getAttribute('aria-label') || region.textContent, region.scrollWidth - region.clientWidth]))"""
-# Headings of the confusion matrix whose text reaches out of their cell.
+# Confusion-matrix headings whose text overflows their cell.
 HEADINGS = """() => [...document.querySelectorAll('.heat th')].filter(th => {
   const cell = th.getBoundingClientRect()
   const range = document.createRange(); range.selectNodeContents(th); const text = range.getBoundingClientRect()
@@ -93,14 +95,14 @@ HEADINGS = """() => [...document.querySelectorAll('.heat th')].filter(th => {
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_any_number_of_classes_fits(classes: Run, browser: Any, width: int, scheme: str) -> None:
+def test_any_number_of_classes_fits_the_page(classes: Run, browser: Any, width: int, scheme: str) -> None:
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     page.goto((classes.report / "index.html").resolve().as_uri())
     assert page.evaluate("document.documentElement.scrollWidth") == width
     hidden = {name for name, pixels in page.evaluate(TABLES).items() if pixels}
     assert not hidden if width == 1280 else "Kinds of errors" not in hidden
     assert page.evaluate(HEADINGS) == []
-    # Who scrolls a table to its end still sees whose row it is.
+    # Row headings stay visible when a table is scrolled to its end.
     page.evaluate("document.querySelector('.heat').parentElement.scrollLeft = 9999")
     assert page.evaluate("document.querySelector('.heat th.name').getBoundingClientRect().left") >= 0
     page.close()

@@ -27,7 +27,7 @@ def prepared(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In an empty folder, on a machine that reaches nobody."""
+    """An empty working folder on a machine without network."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(checkpoints, "DOWNLOAD_HOST", "127.0.0.1")  # nothing listens on its port 443
     for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
@@ -35,7 +35,7 @@ def no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Hostile:
-    """Unpickling this touches a file: the mildest of programs that a checkpoint can be."""
+    """Unpickling this touches a file: the mildest payload a checkpoint could carry."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -50,10 +50,10 @@ def test_a_hostile_checkpoint_is_refused_and_not_executed(tmp_path: Path) -> Non
     for number, payload in enumerate(({"model": Hostile(tmp_path / "ran0")}, Hostile(tmp_path / "ran1"))):
         path = tmp_path / f"hostile{number}.pt"
         torch.save(payload, path)
-        with pytest.raises(WeightsError, match=rf"hostile{number}\.pt: .*get it again from where you trust it"):
+        with pytest.raises(WeightsError, match=rf"hostile{number}\.pt: .*get it again from a source that you trust"):
             checkpoints.load(path)
         assert not (tmp_path / f"ran{number}").exists()
-    # The same file does run in a plain load: the test would notice if the payload were harmless.
+    # A plain load does execute it, so the payload is not harmless.
     torch.load(tmp_path / "hostile0.pt", weights_only=False)
     assert (tmp_path / "ran0").is_dir()
 
@@ -67,7 +67,7 @@ def test_a_bare_pickle_is_refused_and_not_executed(tmp_path: Path) -> None:
 
 
 def test_code_in_the_yaml_of_a_checkpoint_is_not_evaluated(trained: Trained, tmp_path: Path) -> None:
-    """Ultralytics builds models with `eval(activation)`, a string that travels in the checkpoint."""
+    """Ultralytics builds models with `eval(activation)`, a string stored in the checkpoint."""
     import torch
     from ultralytics.nn.tasks import DetectionModel
 
@@ -82,7 +82,7 @@ def test_code_in_the_yaml_of_a_checkpoint_is_not_evaluated(trained: Trained, tmp
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>404</html>", b"PK\x03\x04 half a zip"])
-def test_a_damaged_file(tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_file_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "broken.pt"
     path.write_bytes(content)
     with pytest.raises(WeightsError, match=r"broken\.pt: not an Ultralytics checkpoint, or damaged") as error:
@@ -90,7 +90,7 @@ def test_a_damaged_file(tmp_path: Path, content: bytes) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_a_truncated_checkpoint(trained: Trained, tmp_path: Path) -> None:
+def test_a_truncated_checkpoint_is_refused(trained: Trained, tmp_path: Path) -> None:
     path = tmp_path / "half.pt"
     path.write_bytes(trained.run.model.read_bytes()[:100_000])
     with pytest.raises(WeightsError, match=r"half\.pt: not an Ultralytics checkpoint, or damaged"):
@@ -106,7 +106,9 @@ def test_plain_tensors_are_not_a_checkpoint(tmp_path: Path) -> None:
     assert zipfile.is_zipfile(tmp_path / "state.pt")
 
 
-def test_where_weights_are_looked_for(tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_are_found_in_the_weights_folder_or_the_current_one(
+    tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     checkpoints.HOME.mkdir(parents=True)
     shutil.copy(trained.run.model, checkpoints.HOME / "mine.pt")
@@ -126,7 +128,7 @@ def test_where_weights_are_looked_for(tmp_path: Path, trained: Trained, monkeypa
         ("model.onnx", r"model\.onnx: not weights"),
     ],
 )  # fmt: skip
-def test_no_weights_and_no_network(name: str, said: str, tmp_path: Path, no_network: None) -> None:
+def test_missing_weights_without_network_are_reported(name: str, said: str, tmp_path: Path, no_network: None) -> None:
     with pytest.raises(WeightsError, match=said):
         checkpoints.find(name)
     assert not list(tmp_path.rglob("*.pt"))
@@ -137,26 +139,28 @@ NO_ANSWER = "127.0.0.1 cannot be reached to download it"
 
 @pytest.fixture
 def offline(trained: Trained, no_network: None) -> Path:
-    """A project with starter weights and without others, on a machine without network; its `data/weights`."""
+    """The `data/weights` of a project with only starter weights, on a machine without network."""
     checkpoints.HOME.mkdir(parents=True)
     shutil.copy(trained.run.model, checkpoints.HOME / checkpoints.STARTER)
     return checkpoints.HOME
 
 
-def test_the_fallback_that_the_config_names(offline: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_configured_fallback_is_used_and_reported(offline: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert checkpoints.find("yolo26n.pt", checkpoints.STARTER) == offline / checkpoints.STARTER
     said = capsys.readouterr().out
     assert said.count("\n") == 1
     assert f"{NO_ANSWER}; training starts from train.fallback, data/weights/starter-yolo26n.pt" in said
 
 
-def test_no_other_weights_without_a_fallback(offline: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_other_weights_are_used_without_a_fallback(offline: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(WeightsError, match=r"put the file at data/weights/yolo26n\.pt, or .*`train\.fallback: starter"):
         checkpoints.find("yolo26n.pt")
     assert capsys.readouterr().out == ""
 
 
-def test_the_fallback_gives_way(offline: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_weights_that_exist_take_precedence_over_the_fallback(
+    offline: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.copy(offline / checkpoints.STARTER, offline / checkpoints.COCO)
     assert checkpoints.find("yolo26n.pt", checkpoints.STARTER) == offline / checkpoints.COCO
     assert checkpoints.find(checkpoints.STARTER) == offline / checkpoints.STARTER  # asked for by name
@@ -164,19 +168,19 @@ def test_the_fallback_gives_way(offline: Path, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize("name", ["yolo26n.pt", "yolo62n.pt", "other/yolo26n.pt", "model.onnx"])
-def test_a_fallback_that_is_not_there(name: str, offline: Path) -> None:
+def test_a_missing_fallback_is_reported(name: str, offline: Path) -> None:
     with pytest.raises(WeightsError, match=r"; train\.fallback: mine\.pt is not in data/weights either$") as error:
         checkpoints.find(name, "mine.pt")
     assert "\n" not in str(error.value)
 
 
-def test_a_proxy_that_does_not_answer(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # the port of `discard`, which nobody offers
+def test_a_proxy_that_does_not_answer_is_reported(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # the `discard` port, where nothing listens
     assert checkpoints.find("yolo26n.pt", checkpoints.STARTER) == offline / checkpoints.STARTER
 
 
-def test_a_host_that_keeps_silent(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It takes the connection and says nothing, for longer than anyone waits."""
+def test_a_silent_host_times_out(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host accepts the connection and never answers."""
     assert checkpoints.PROBE_SECONDS <= 5
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setattr(checkpoints, "DOWNLOAD_HOST", f"127.0.0.1:{server.getsockname()[1]}")
@@ -185,7 +189,7 @@ def test_a_host_that_keeps_silent(offline: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture
 def release_host(tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Ultralytics' own downloader, with a server on this machine in place of GitHub; the file that it serves."""
+    """The file served to Ultralytics' own downloader by a local server in place of GitHub."""
     from ultralytics.utils import downloads
 
     served = tmp_path / "served" / "any.pt"
@@ -213,14 +217,14 @@ def release_host(tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPat
         def from_here(url: str, **options: Any) -> Any:
             return download(url=f"{address}/{Path(url).name}", **options)
 
-        # Two addresses: where the host is asked for, and where its downloader fetches from.
+        # Two addresses: where the host is looked up, and where the downloader fetches from.
         monkeypatch.setattr(checkpoints, "_reachable", lambda: True)
         monkeypatch.setattr(downloads, "safe_download", from_here)
         yield served
         server.shutdown()
 
 
-def test_a_download_with_the_known_digest(
+def test_a_download_with_the_known_digest_is_accepted(
     release_host: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(checkpoints.KNOWN, "yolo26n.pt", files.sha256(release_host))
@@ -228,8 +232,8 @@ def test_a_download_with_the_known_digest(
     assert "verified" not in capsys.readouterr().out
 
 
-def test_a_download_with_another_digest(release_host: Path) -> None:
-    """It loads, so nothing but the digest tells it from the real one."""
+def test_a_download_with_another_digest_is_refused(release_host: Path) -> None:
+    """The file loads, so only the digest tells it from the real one."""
     with pytest.raises(
         WeightsError, match=r"yolo26n\.pt: the download has sha256 [0-9a-f]{64}, not the known 9b09cc8b"
     ):
@@ -237,7 +241,7 @@ def test_a_download_with_another_digest(release_host: Path) -> None:
     assert list(checkpoints.HOME.iterdir()) == []
 
 
-def test_a_download_without_a_known_digest(release_host: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_download_without_a_known_digest_is_reported(release_host: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert checkpoints.find("yolo26s.pt") == checkpoints.HOME / "yolo26s.pt"
     assert (
         f"downloaded but not verified, because its digest is unknown; its sha256 is {files.sha256(release_host)}"
@@ -245,15 +249,15 @@ def test_a_download_without_a_known_digest(release_host: Path, capsys: pytest.Ca
     )
 
 
-def test_ultralytics_is_kept_from_installing_and_calling_home() -> None:
+def test_ultralytics_neither_installs_packages_nor_calls_home() -> None:
     from ultralytics.utils import AUTOINSTALL, ONLINE, SAFE_LOAD
     from ultralytics.utils.events import events
 
     assert (AUTOINSTALL, ONLINE, SAFE_LOAD, events.enabled) == (False, False, True, False)
 
 
-def test_every_core_computes(trained: Trained, run: Run) -> None:
-    """Ultralytics would leave one core of two idle."""
+def test_training_uses_every_core(trained: Trained, run: Run) -> None:
+    """By default, Ultralytics would leave one of two cores idle."""
     from pipeline.files import read_json
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -1,4 +1,4 @@
-"""The command line as a person meets it: one line for a mistake, exit status 1, nothing half-written."""
+"""The command line as users meet it: one line per error, exit status 1, nothing half-written."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ linux_only = pytest.mark.skipif(sys.platform != "linux", reason="limits of a pro
 
 @pytest.fixture
 def project(tmp_path: Path, source: Path) -> Path:
-    """A folder with a config, as a person's checkout."""
+    """A folder with a config, like a user's checkout."""
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(settings(source)))
     return tmp_path
 
@@ -39,7 +39,7 @@ def test_help_names_every_stage(tmp_path: Path) -> None:
         assert f"    {stage}" in done.stdout
 
 
-def test_a_stage_says_what_it_did_in_one_line(project: Path) -> None:
+def test_a_stage_reports_what_it_did_in_one_line(project: Path) -> None:
     done = pipeline_process("convert", "--config", "tiny.yaml", cwd=project)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("convert: 14 images (train 8, val 3, test 3), ")
@@ -57,7 +57,7 @@ def test_a_stage_says_what_it_did_in_one_line(project: Path) -> None:
         (("report", "--config", "tiny.yaml"), "error: runs/tiny/metrics.json: not there; `make validate` writes it"),
     ],
 )
-def test_mistakes(project: Path, arguments: tuple[str, ...], said: str) -> None:
+def test_errors_are_one_line_and_leave_no_run(project: Path, arguments: tuple[str, ...], said: str) -> None:
     done = pipeline_process(*arguments, cwd=project)
     assert done.returncode == 1
     assert one_line(done.stderr) == said
@@ -79,17 +79,17 @@ def test_an_option_without_effect_is_named(project: Path, arguments: tuple[str, 
 
 
 @pytest.mark.parametrize("number", ["-1", "x", "1.5"])
-def test_a_number_of_workers_that_is_none(project: Path, number: str) -> None:
+def test_an_invalid_number_of_workers_is_refused(project: Path, number: str) -> None:
     done = pipeline_process("convert", "--config", "tiny.yaml", f"--workers={number}", cwd=project)
     assert done.returncode == 2 and f"--workers: must be a non-negative integer, got '{number}'" in done.stderr
 
 
-def test_an_unknown_stage(project: Path) -> None:
+def test_an_unknown_stage_is_refused(project: Path) -> None:
     done = pipeline_process("trian", "--config", "tiny.yaml", cwd=project)
     assert done.returncode == 2 and "invalid choice: 'trian'" in done.stderr
 
 
-def test_all_mistakes_of_a_config_have_their_line(project: Path) -> None:
+def test_every_config_error_gets_its_own_line(project: Path) -> None:
     (project / "bad.yaml").write_text("convert: {sorce: x}\nseed: -1\n")
     done = pipeline_process("convert", "--config", "bad.yaml", cwd=project)
     assert done.returncode == 1
@@ -111,12 +111,12 @@ def test_all_mistakes_of_a_config_have_their_line(project: Path) -> None:
         (("convert", "--config"), "argument --config: expected one argument; `python -m pipeline convert --help` lists the choices"),
     ],
 )  # fmt: skip
-def test_a_wrong_word_gets_one_line(project: Path, arguments: tuple[str, ...], said: str) -> None:
+def test_a_mistyped_argument_gets_one_line(project: Path, arguments: tuple[str, ...], said: str) -> None:
     done = pipeline_process(*arguments, cwd=project)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"error: {said}\n")
 
 
-def test_version_and_nothing_at_all(project: Path) -> None:
+def test_version_is_printed_and_no_arguments_show_the_usage(project: Path) -> None:
     released = re.search(r"^## \[([\d.]+)\] - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(), re.M)
     cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert released and cited["version"] == released[1]
@@ -126,7 +126,7 @@ def test_version_and_nothing_at_all(project: Path) -> None:
     assert done.returncode == 2 and done.stdout.startswith("usage: python -m pipeline ")
 
 
-def test_a_folder_in_the_place_of_a_config(project: Path) -> None:
+def test_a_folder_in_place_of_a_config_is_refused(project: Path) -> None:
     done = pipeline_process("convert", "--config", ".", cwd=project)
     assert (done.returncode, one_line(done.stderr)) == (
         1,
@@ -134,8 +134,8 @@ def test_a_folder_in_the_place_of_a_config(project: Path) -> None:
     )
 
 
-def test_another_current_folder(project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Paths in a config count from the current folder, which an error names where that may be the reason."""
+def test_relative_paths_count_from_the_current_folder(project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """An error names the current folder where that may be the cause."""
     (project / "near.yaml").write_text("convert: {source: source}\n")
     elsewhere = tmp_path_factory.mktemp("else where")
     done = pipeline_process("convert", "--config", str(project / "near.yaml"), cwd=elsewhere)
@@ -146,7 +146,7 @@ def test_another_current_folder(project: Path, tmp_path_factory: pytest.TempPath
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_spaces_in_all_paths(project: Path, source: Path) -> None:
+def test_paths_may_contain_spaces(project: Path, source: Path) -> None:
     shutil.copytree(source, project / "my images")
     (project / "my config.yaml").write_text("convert: {source: my images}\n")
     done = pipeline_process("convert", "--config", "my config.yaml", cwd=project)
@@ -157,14 +157,14 @@ def test_spaces_in_all_paths(project: Path, source: Path) -> None:
 
 
 def keep_permissions() -> None:
-    """Root reads and writes where it likes; without these capabilities it is a person like others."""
+    """Drop the capabilities that let root ignore file permissions."""
     PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 24, 1, 2
     for capability in (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH):
         ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
 
 
 @linux_only
-def test_read_only_runs(project: Path) -> None:
+def test_a_read_only_runs_folder_is_reported(project: Path) -> None:
     (project / "runs").mkdir(mode=0o555)
     done = pipeline_process("convert", "--config", "tiny.yaml", cwd=project, preexec_fn=keep_permissions)
     assert done.returncode == 1
@@ -172,44 +172,44 @@ def test_read_only_runs(project: Path) -> None:
     assert not list((project / "runs").iterdir())
 
 
-def test_runs_is_a_file(project: Path) -> None:
+def test_a_file_named_runs_is_reported(project: Path) -> None:
     (project / "runs").touch()
     done = pipeline_process("convert", "--config", "tiny.yaml", cwd=project)
     assert done.returncode == 1
     assert one_line(done.stderr).startswith("error: runs/tiny")
 
 
-def little_room() -> None:
-    """No file over 2 kB: the kernel refuses as it does on a full disk, at a place that tests can choose."""
+def limit_file_size() -> None:
+    """Allow no file over 2 kB: the kernel refuses as on a full disk, at a point the test can choose."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
 
 
 @linux_only
-def test_no_room_on_the_disk(project: Path, source: Path) -> None:
+def test_a_full_disk_is_reported(project: Path, source: Path) -> None:
     path = source / "images" / "train_0000.jpg"
-    path.write_bytes(path.read_bytes() + b"tail")  # has to be written anew, not linked
-    done = pipeline_process("convert", "--config", "tiny.yaml", cwd=project, preexec_fn=little_room)
+    path.write_bytes(path.read_bytes() + b"tail")  # must be rewritten, not linked
+    done = pipeline_process("convert", "--config", "tiny.yaml", cwd=project, preexec_fn=limit_file_size)
     assert done.returncode == 1
     assert "free some disk space" in one_line(done.stderr)
     assert not list((project / "runs").rglob("*"))
 
 
 @linux_only
-def test_no_room_while_augmenting(project: Path) -> None:
+def test_a_full_disk_while_augmenting_is_reported(project: Path) -> None:
     assert pipeline_process("convert", "--config", "tiny.yaml", cwd=project).returncode == 0
-    done = pipeline_process("augment", "--config", "tiny.yaml", cwd=project, preexec_fn=little_room)
+    done = pipeline_process("augment", "--config", "tiny.yaml", cwd=project, preexec_fn=limit_file_size)
     assert done.returncode == 1
     assert "free some disk space" in one_line(done.stderr)
     assert sorted(path.name for path in (project / "runs" / "tiny").iterdir()) == ["dataset"]
 
 
-def test_no_weights_and_no_network(project: Path) -> None:
+def test_missing_weights_without_network_are_reported(project: Path) -> None:
     config = yaml.safe_load((project / "tiny.yaml").read_text())
     config["train"]["weights"] = "yolo26x.pt"
     (project / "tiny.yaml").write_text(yaml.safe_dump(config))
     for stage in ("convert", "augment"):
         assert pipeline_process(stage, "--config", "tiny.yaml", cwd=project).returncode == 0
-    # A name that resolves to nothing, and no proxy: there is no network for this process.
+    # A name that does not resolve, and no proxy: this process has no network.
     script = "import sys; from pipeline.upstream import checkpoints; checkpoints.DOWNLOAD_HOST = 'nowhere.invalid'; from pipeline.__main__ import main; sys.exit(main(sys.argv[1:]))"
     environment = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
     done = subprocess.run(

@@ -13,7 +13,7 @@ from pipeline.config.experiment import Config
 from pipeline.config.loading import load
 from pipeline.errors import ConfigError
 
-CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))  # studies are in a folder of their own
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))  # studies have their own folder
 
 
 def refused(tmp_path: Path, text: str) -> list[str]:
@@ -24,7 +24,7 @@ def refused(tmp_path: Path, text: str) -> list[str]:
     return str(error.value).replace(f"{path}: ", "").splitlines()
 
 
-def test_there_are_configs() -> None:
+def test_configs_exist() -> None:
     assert CONFIGS
 
 
@@ -33,13 +33,13 @@ def test_every_config_loads(path: Path) -> None:
     load(path)
 
 
-def test_the_sample_explains_every_key() -> None:
-    """configs/sample.yaml is the manual: all keys of the schema, each line with a comment."""
+def test_the_sample_config_explains_every_key() -> None:
+    """configs/sample.yaml is the manual: every key of the schema, each line with a comment."""
     path = ROOT / "configs" / "sample.yaml"
     data = yaml.safe_load(path.read_text())
     for section, field in Config.model_fields.items():
         name = field.alias or section
-        if name in ("seed", "tiles"):  # no section; the sample has none, and a comment in its place
+        if name in ("seed", "tiles"):  # not a section; the sample has a comment instead
             continue
         known = set(type(load(path).section(name)).model_fields)
         assert set(data[name]) == known, name
@@ -51,7 +51,7 @@ def test_the_sample_explains_every_key() -> None:
     assert all("#" in line or line.rstrip().endswith(":") for line in lines)
 
 
-def test_the_reference_is_made_from_the_config() -> None:
+def test_the_reference_page_is_generated_from_the_config() -> None:
     page = (ROOT / "docs" / "config.md").read_text(encoding="utf-8")
     assert page == config_reference.page(), "python -m pipeline.config_reference > docs/config.md"
 
@@ -59,14 +59,14 @@ def test_the_reference_is_made_from_the_config() -> None:
 SECTIONS = dict(config_reference.sections())
 
 
-def test_the_reference_has_every_section() -> None:
+def test_the_reference_page_has_every_section() -> None:
     assert {"", "train", "train.phases[].batchnorm", "convert.split", "validate.wanted", "export.targets[]"} < {
         *SECTIONS
     }
 
 
 @pytest.mark.parametrize("path", SECTIONS)
-def test_the_sample_names_every_key_that_the_reference_explains(path: str) -> None:
+def test_the_sample_names_every_key_the_reference_explains(path: str) -> None:
     text = (ROOT / "configs" / "sample.yaml").read_text()
     top = re.split(r"[.\[]", path)[0]
     [block] = re.findall(rf"^{top}:.*?(?=^\w|\Z)", text, re.M | re.S) if top else [text]
@@ -77,8 +77,8 @@ def test_the_sample_names_every_key_that_the_reference_explains(path: str) -> No
         assert meaning.endswith("."), key
 
 
-def test_the_sample_tells_the_defaults() -> None:
-    """A value that is not the default says so with `(default X)` or `(no default)` in its comment."""
+def test_the_sample_comments_state_the_defaults() -> None:
+    """A non-default value has `(default X)` or `(no default)` in its comment."""
     path = ROOT / "configs" / "sample.yaml"
     config, defaults = load(path), Config.model_validate({"convert": {"source": "x"}})
     for section in ("convert", "augment", "train", "validate", "inspect", "report", "export"):
@@ -88,13 +88,13 @@ def test_the_sample_tells_the_defaults() -> None:
             assert differs == marked, f"{section}.{key}"
 
 
-def test_frozen() -> None:
+def test_a_loaded_config_is_immutable() -> None:
     config = load(CONFIGS[0])
     with pytest.raises(ValidationError):
         config.train.imgsz = 32
 
 
-def test_all_mistakes_at_once_with_suggestions(tmp_path: Path) -> None:
+def test_all_errors_are_reported_at_once_with_suggestions(tmp_path: Path) -> None:
     text = """
 convert: {source: x, format: vocc}
 train: {epoch: 3, imgsz: 100, phases: [{epochs: 0}, {epoch: 1}], batch: .nan}
@@ -135,10 +135,10 @@ validate: {conf: 2}
         ("convert: {source: x}\ntrain: {phases: []}", "train.phases: the list is empty; write at least one item, or remove the key"),
         ("convert: {source: x}\naugment: {copies: 2}", "augment: copies without transforms would only repeat the images; add transforms"),
         ("convert: {source: x}\naugment: {transforms: [{A: {}, B: {}}]}", "augment: transforms.0: 2 names; write one `- Name: {argument: value}` per line"),
-        ("convert: {source: x}\nexport: {targets: [{format: onnx}, {format: onnx}]}", "export: targets: the same format and precision twice; keep one"),
+        ("convert: {source: x}\nexport: {targets: [{format: onnx}, {format: onnx}]}", "export: targets: the same target appears twice; keep one"),
         ("convert: {source: x}\nexport: {targets: [{format: tflite}]}", "export.targets.0.format: input should be 'onnx', 'openvino', 'ncnn', 'torchscript', 'litert' or 'engine', got 'tflite'; did you mean 'litert'?"),
-        ("convert: {source: x}\nexport: {targets: [{format: ncnn, quantize: 8}]}", "export.targets.0: ncnn has no `quantize: 8`; it takes none, 16"),
-        ("convert: {source: x}\nexport: {targets: [{format: onnx, quantize: 4}]}", "export.targets.0: onnx has no `quantize: 4`; it takes none, 16, 8"),
+        ("convert: {source: x}\nexport: {targets: [{format: ncnn, quantize: 8}]}", "export.targets.0: ncnn does not support `quantize: 8`; use none, 16"),
+        ("convert: {source: x}\nexport: {targets: [{format: onnx, quantize: 4}]}", "export.targets.0: onnx does not support `quantize: 4`; use none, 16, 8"),
         ("convert: {source: x}\nexport: {targets: [{format: ncnn, dynamic: true}]}", "export.targets.0: ncnn takes no `dynamic`; onnx, engine do"),
         ("convert: {source: x}\nexport: {targets: [{format: litert, nms: false}]}", "export.targets.0: litert takes no `nms`; onnx, openvino, torchscript do"),
         ("convert: {source: x}\nexport: {targets: [{format: onnx, recipe: naive}]}", "export.targets.0: `recipe` is for onnx and openvino with `quantize: 8`"),
@@ -146,7 +146,7 @@ validate: {conf: 2}
         ("convert: {source: !!python/object/apply:os.system [true]}", "not YAML: line 1: could not determine a constructor for the tag 'tag:yaml.org,2002:python/object/apply:os.system'"),
     ],
 )  # fmt: skip
-def test_each_mistake_in_a_sentence(tmp_path: Path, text: str, line: str) -> None:
+def test_each_error_is_one_sentence(tmp_path: Path, text: str, line: str) -> None:
     assert line in refused(tmp_path, text)
 
 
@@ -188,11 +188,11 @@ ONE_LINE_OF_CONVERT = {
         *((f"convert: {{source: x, {text}}}", line) for text, line in ONE_LINE_OF_CONVERT.items()),
     ],
 )
-def test_one_error_is_one_line(tmp_path: Path, text: str, line: str) -> None:
+def test_an_error_is_one_line(tmp_path: Path, text: str, line: str) -> None:
     assert refused(tmp_path, text) == [line]
 
 
-def test_a_missing_file_suggests_its_neighbour() -> None:
+def test_a_missing_file_suggests_a_similar_name() -> None:
     with pytest.raises(ConfigError, match=r"no such file; did you mean '.*bccd.yaml'"):
         load(ROOT / "configs" / "bcd.yaml")
 

@@ -1,4 +1,4 @@
-"""Conversion of real files, good and bad. A bad source leaves no data set behind."""
+"""Conversion of real files, valid and invalid. An invalid source leaves no data set behind."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 
 def first_box(source: Path, **changes: Any) -> str:
-    """Change the first training annotation; gives the name of its image."""
+    """Change the first training annotation; return the name of its image."""
     data = read_coco(source, "train")
     data["annotations"][0].update(changes)
     write_coco(source, "train", data)
@@ -58,7 +58,7 @@ def first_box(source: Path, **changes: Any) -> str:
 # --- What goes in comes out -----------------------------------------------------------------------
 
 
-def test_boxes_equal_those_that_pycocotools_reads(tiles: Path, run: Run) -> None:
+def test_boxes_equal_those_pycocotools_reads(tiles: Path, run: Run) -> None:
     receipt = do(tiles, run)
     ours = labels(run)
     for split in ("train", "val", "test"):
@@ -71,7 +71,7 @@ def test_boxes_equal_those_that_pycocotools_reads(tiles: Path, run: Run) -> None
             ]  # fmt: skip
             found = ours[Path(image["file_name"]).stem]
             assert [box[0] for box in found] == [box[0] for box in theirs]
-            # 0.01 px: six decimals of 320 px lose 0.0003.
+            # 0.01 px: six decimals at 320 px lose 0.0003.
             np.testing.assert_allclose([box[1:] for box in found], [box[1:] for box in theirs], atol=0.01)
 
 
@@ -117,7 +117,7 @@ def test_the_receipt_adds_up(source: Path, run: Run) -> None:
         assert summary["boxes"] == written
 
 
-def test_background_images_stay_as_empty_label_files(source: Path, run: Run) -> None:
+def test_background_images_get_empty_label_files(source: Path, run: Run) -> None:
     data = read_coco(source, "train")
     empty = data["images"][0]
     data["annotations"] = [a for a in data["annotations"] if a["image_id"] != empty["id"]]
@@ -127,7 +127,7 @@ def test_background_images_stay_as_empty_label_files(source: Path, run: Run) -> 
     assert (run.dataset / "labels" / "train" / f"{Path(empty['file_name']).stem}.txt").read_text() == ""
 
 
-def test_classes_in_the_order_of_the_config(tiles: Path, run: Run) -> None:
+def test_classes_follow_the_order_of_the_config(tiles: Path, run: Run) -> None:
     order = ["spur", "open", "short", "mousebite", "pin hole", "spurious copper"]
     do(tiles, run, classes=order)
     assert list(YoloDataset.read(run.dataset / "data.yaml").names) == order
@@ -147,7 +147,7 @@ def test_category_ids_may_be_sparse_and_start_at_zero(source: Path, run: Run, tm
     assert labels(other) == before
 
 
-def test_the_source_is_only_read(source: Path, run: Run) -> None:
+def test_the_source_is_not_modified(source: Path, run: Run) -> None:
     before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in source.rglob("*") if path.is_file()}
     do(source, run)
     do(source, run)
@@ -159,7 +159,7 @@ def test_the_source_is_only_read(source: Path, run: Run) -> None:
 # --- Splits ---------------------------------------------------------------------------------------
 
 
-def test_ratios_take_every_image_once_and_follow_the_seed(tiles: Path, tmp_path: Path) -> None:
+def test_ratios_use_every_image_once_and_follow_the_seed(tiles: Path, tmp_path: Path) -> None:
     runs = [Run(tmp_path / "runs" / name) for name in "abc"]
     ratios = {"train": 0.5, "val": 0.25, "test": 0.25}
     receipts = [do(tiles, run, seed, split=ratios) for run, seed in zip(runs, (0, 0, 1), strict=True)]
@@ -200,13 +200,13 @@ def test_images_in_no_split_are_counted(tiles: Path, tmp_path: Path, run: Run) -
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
-def test_boxes_are_those_of_the_photograph_as_exif_turns_it(source: Path, run: Run, suffix: str) -> None:
-    """The label frame is the upright one, which is what labelling tools show and OpenCV decodes."""
+def test_boxes_refer_to_the_image_as_exif_rotates_it(source: Path, run: Run, suffix: str) -> None:
+    """Labels refer to the upright image, which labelling tools show and OpenCV decodes."""
     path = source / "images" / "train_0000.jpg"
     with Image.open(path) as image:
         upright = image.convert("RGB").resize((320, 200))
     exif = Image.Exif()
-    exif[EXIF_ORIENTATION] = 6  # stored lying on its left side, to be turned clockwise
+    exif[EXIF_ORIENTATION] = 6  # stored on its left side, to be rotated clockwise
     path.unlink()
     path = path.with_suffix(suffix)
     upright.transpose(Image.Transpose.ROTATE_90).save(path, quality=95, exif=exif)
@@ -219,7 +219,7 @@ def test_boxes_are_those_of_the_photograph_as_exif_turns_it(source: Path, run: R
     write_coco(source, "train", data)
     receipt = do(source, run)
     written = run.dataset / "images" / "train" / path.name
-    if suffix == ".jpg":  # to encode it anew would change its pixels
+    if suffix == ".jpg":  # re-encoding would change its pixels
         assert receipt["rewritten"] == {} and written.samefile(path)
     else:
         assert receipt["rewritten"] == {path.name: "EXIF orientation 6: turned upright"}
@@ -233,8 +233,8 @@ def test_boxes_are_those_of_the_photograph_as_exif_turns_it(source: Path, run: R
 
 
 @pytest.mark.parametrize("behind", [b"trailing bytes", b"\0\0"])
-def test_a_jpeg_that_does_not_end_with_its_marker_keeps_its_pixels(source: Path, run: Run, behind: bytes) -> None:
-    """Telephones write data behind the marker, and Ultralytics would encode such a file anew."""
+def test_a_jpeg_with_data_after_its_end_marker_keeps_its_pixels(source: Path, run: Run, behind: bytes) -> None:
+    """Phones write data after the marker, and Ultralytics would re-encode such a file."""
     path = source / "images" / "train_0000.jpg"
     before = path.read_bytes() + behind
     path.write_bytes(before)
@@ -267,7 +267,7 @@ BAD_COCO: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda s: os.truncate(s / "images" / "train_0000.jpg", 9000),
         r"train_0000\.jpg: not an image that can be read .*; replace it",
     ),
-    "no image at all": (write_bytes("images/train_0000.jpg", b"hello"), r"train_0000\.jpg: not an image"),
+    "not an image": (write_bytes("images/train_0000.jpg", b"hello"), r"train_0000\.jpg: not an image"),
     "empty image": (write_bytes("images/train_0000.jpg", b""), r"train_0000\.jpg: not an image"),
     "unlisted category": (
         spoil_coco(lambda d: d["annotations"][0].update(category_id=77)),
@@ -279,7 +279,7 @@ BAD_COCO: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "annotation of an unknown image": (
         spoil_coco(lambda d: d["annotations"][0].update(image_id=77)),
-        r"annotation 1 is of image 77, which is not in `images`",
+        r"annotation 1 belongs to image 77, which is not in `images`",
     ),
     "image without annotation": (
         spoil_coco(lambda d: d.update(images=d["images"][1:], annotations=[a for a in d["annotations"] if a["image_id"]])),
@@ -301,13 +301,13 @@ BAD_COCO: dict[str, tuple[Callable[[Path], object], str]] = {
         spoil_coco(lambda d: d["images"][0].update(width=640)),
         r"train_0000\.jpg: its annotation says it is 640x320, but it is 320x320.*train\.json",
     ),
-    "malformed JSON": (write_bytes("annotations/train.json", b'{"images": ['), r"train\.json: not JSON .*; write it again"),
+    "malformed JSON": (write_bytes("annotations/train.json", b'{"images": ['), r"train\.json: not JSON .*; export it again"),
     "not UTF-8": (write_bytes("annotations/train.json", b"\xff\xfe{"), r"train\.json: not UTF-8"),
     "deep nesting": (write_bytes("annotations/train.json", b"[" * 1_000_000), r"train\.json: nested"),
-    "images is no list": (spoil_coco(lambda d: d.update(images={"a": 1})), r"`images` is not a list of objects"),
-    "image id twice": (spoil_coco(lambda d: d["images"][1].update(id=0)), r"image id 0 twice"),
-    "category twice": (spoil_coco(lambda d: d["categories"][1].update(name="open")), r"category 'open' \(id 2\) twice"),
-    "path out of the source": (
+    "images is not a list": (spoil_coco(lambda d: d.update(images={"a": 1})), r"`images` is not a list of objects"),
+    "image id twice": (spoil_coco(lambda d: d["images"][1].update(id=0)), r"image id 0 appears twice"),
+    "category twice": (spoil_coco(lambda d: d["categories"][1].update(name="open")), r"category 'open' \(id 2\) appears twice"),
+    "path outside the source": (
         spoil_coco(lambda d: d["images"][0].update(file_name="../../secret.jpg")),
         r"train\.json: names '.*secret\.jpg', outside",
     ),
@@ -321,7 +321,7 @@ BAD_COCO: dict[str, tuple[Callable[[Path], object], str]] = {
 }  # fmt: skip
 
 
-def is_refused(source: Path, run: Run, said: str, **settings: Any) -> None:
+def assert_refused(source: Path, run: Run, said: str, **settings: Any) -> None:
     with pytest.raises(DataError, match=said) as error:
         do(source, run, **settings)
     assert "\n" not in str(error.value)
@@ -346,12 +346,12 @@ BAD_VOC: dict[str, tuple[Callable[[Path], object], str]] = {
     "entity bomb": (spoil_xml("<annotation>", BOMB + "<annotation>"), r"train_0001\.xml: defines XML entities"),
     "entity from a file": (spoil_xml("<annotation>", OUTSIDE + "<annotation>"), r"train_0001\.xml: defines XML entities"),
     "unknown encoding": (spoil_xml("<annotation>", '<?xml version="1.0" encoding="klingon"?><annotation>'), r"train_0001\.xml: "),
-    "no number": (spoil_xml("<xmin>", "<xmin>left "), r"train_0001\.xml: object 1 \(.*\): xmin is 'left .*', not a number"),
+    "not a number": (spoil_xml("<xmin>", "<xmin>left "), r"train_0001\.xml: object 1 \(.*\): xmin is 'left .*', not a number"),
     "no bndbox": (spoil_xml("<bndbox>.*?</bndbox>", ""), r"train_0001\.xml: object 1 \(.*\): xmin is None, not a number"),
     "no name": (spoil_xml("<name>.*?</name>", "<name> </name>"), r"train_0001\.xml: object 1: no <name>"),
     "missing image": (lambda s: (s / "JPEGImages" / "train_0001.jpg").unlink(), r"train_0001\.jpg: image missing; restore it \(its annotation is .*train_0001\.xml\)"),
     "missing XML": (lambda s: (s / "Annotations" / "train_0001.xml").unlink(), r"train_0001\.jpg: no annotation"),
-    "listed but not there": (
+    "listed but missing": (
         lambda s: (s / "ImageSets" / "Main" / "train.txt").write_text("train_0001\nghost\n"),
         r"train\.txt: lists 'ghost', which has neither image nor XML",
     ),
@@ -369,8 +369,8 @@ BAD_YOLO: dict[str, tuple[Callable[[Path], object], str]] = {
     "box outside": (write_bytes("labels/train/train_0000.txt", b"0 2.5 0.5 0.1 0.1"), r"line 1 .* is outside the image"),
     "no label file": (lambda s: (s / "labels" / "train" / "train_0000.txt").unlink(), r"train_0000\.jpg: no annotation"),
     "names with gaps": (write_bytes("data.yaml", b"names: {0: a, 2: b}\ntrain: images/train\n"), r"data\.yaml: `names:`"),
-    "folder not there": (write_bytes("data.yaml", b"names: [a]\ntrain: images/tain\n"), r"'images/tain' is not in the source"),
-    "out of the source": (write_bytes("data.yaml", b"names: [a]\ntrain: ../../../etc\n"), r"data\.yaml: names .*outside"),
+    "missing folder": (write_bytes("data.yaml", b"names: [a]\ntrain: images/tain\n"), r"'images/tain' is not in the source"),
+    "outside the source": (write_bytes("data.yaml", b"names: [a]\ntrain: ../../../etc\n"), r"data\.yaml: names .*outside"),
     "python in YAML": (write_bytes("data.yaml", b"names: !!python/name:os.system x\n"), r"data\.yaml: not YAML"),
     "a list of numbers": (write_bytes("data.yaml", b"names: [a]\ntrain: [1]\n"), r"1 instead of a folder"),
 }  # fmt: skip
@@ -384,21 +384,23 @@ BAD: dict[str, tuple[Callable[[Path, Path], Path], dict[str, tuple[Callable[[Pat
 
 
 @pytest.mark.parametrize(("name", "case"), [(name, case) for name, (_, cases) in BAD.items() for case in cases])
-def test_bad_source(tiles: Path, tmp_path: Path, run: Run, name: str, case: str) -> None:
+def test_an_invalid_source_is_refused_in_one_line(tiles: Path, tmp_path: Path, run: Run, name: str, case: str) -> None:
     write, cases = BAD[name]
     spoil, said = cases[case]
     source = write(tiles, tmp_path / name)
     spoil(source)
-    is_refused(source, run, said)
+    assert_refused(source, run, said)
 
 
-def test_a_label_that_the_config_does_not_list(tiles: Path, tmp_path: Path, run: Run) -> None:
+def test_a_label_the_config_does_not_list_is_refused(tiles: Path, tmp_path: Path, run: Run) -> None:
     voc = as_voc(tiles, tmp_path / "voc")
     names = ["open", "short", "mousebite", "spur", "pin_hole", "spurious copper"]
-    is_refused(voc, run, r"\(pin hole\): class is not in convert\.classes; did you mean 'pin_hole'\?", classes=names)
+    assert_refused(
+        voc, run, r"\(pin hole\): class is not in convert\.classes; did you mean 'pin_hole'\?", classes=names
+    )
 
 
-def test_two_images_of_one_stem_would_share_their_labels(source: Path, run: Run) -> None:
+def test_images_with_the_same_stem_are_separated_or_refused(source: Path, run: Run) -> None:
     with Image.open(source / "images" / "train_0000.jpg") as image:
         image.save(source / "images" / "train_0000.png")
     (source / "images" / "train").mkdir()
@@ -409,8 +411,8 @@ def test_two_images_of_one_stem_would_share_their_labels(source: Path, run: Run)
     (source / "images" / "train" / "train_0000.png").rename(source / "images" / "train" / "train_0001.jpeg")
     shutil.copy(source / "images" / "train" / "train_0001.jpeg", source / "images" / "train" / "train_0001.webp")
     fresh = Run(run.root.with_name("fresh"))
-    is_refused(
-        source, fresh, r"train_0001\.webp: has the stem of .*train_0001\.jpeg; rename one", unlabelled="background"
+    assert_refused(
+        source, fresh, r"train_0001\.webp: has the same stem as .*train_0001\.jpeg; rename one", unlabelled="background"
     )
 
 
@@ -422,18 +424,18 @@ def test_unlabelled_images_can_be_declared_background(tiles: Path, tmp_path: Pat
     assert (run.dataset / "labels" / "train" / "train_0000.txt").read_text() == ""
 
 
-def test_a_missing_and_an_empty_source(tmp_path: Path, run: Run) -> None:
-    is_refused(tmp_path / "nowhere", run, r"nowhere: no such folder; put the images")
+def test_a_missing_or_empty_source_is_refused(tmp_path: Path, run: Run) -> None:
+    assert_refused(tmp_path / "nowhere", run, r"nowhere: no such folder; put the images")
     (tmp_path / "empty").mkdir()
-    is_refused(tmp_path / "empty", run, r"empty: no annotations that we know; name one of voc, coco, yolo")
-    is_refused(tmp_path / "empty", run, r"empty: no coco images with annotations in it", format="coco")
+    assert_refused(tmp_path / "empty", run, r"empty: no annotations in a supported format; name one of voc, coco, yolo")
+    assert_refused(tmp_path / "empty", run, r"empty: no coco images with annotations in it", format="coco")
 
 
 def test_an_earlier_data_set_survives_a_failure(source: Path, run: Run) -> None:
     do(source, run)
     before = tree(run.dataset)
     broken = source / "images" / "train_0000.jpg"
-    broken.unlink()  # the data set holds a link to the old one
+    broken.unlink()  # the data set still links to the old file
     broken.write_bytes(b"broken")
     with pytest.raises(DataError):
         do(source, run)
@@ -441,7 +443,7 @@ def test_an_earlier_data_set_survives_a_failure(source: Path, run: Run) -> None:
     assert [path.name for path in run.root.iterdir()] == ["dataset"]
 
 
-# --- Real data, where it is ---------------------------------------------------------------------------
+# --- Real data, where present -------------------------------------------------------------------------
 
 
 def real(name: str) -> Path:
@@ -451,7 +453,7 @@ def real(name: str) -> Path:
     return folder
 
 
-def test_bccd(run: Run) -> None:
+def test_bccd_converts(run: Run) -> None:
     receipt = do(real("bccd"), run, classes=["RBC", "WBC", "Platelets"])
     assert {split: summary["images"] for split, summary in receipt["splits"].items()} == {
         "train": 205,
@@ -465,7 +467,7 @@ def test_bccd(run: Run) -> None:
     ]
 
 
-def test_facemask(run: Run) -> None:
+def test_facemask_converts(run: Run) -> None:
     receipt = do(real("facemask"), run)
     assert {split: summary["images"] for split, summary in receipt["splits"].items()} == {"train": 677, "val": 171}
     assert receipt["boxes"] == {"read": 4021, "kept": 4018, "clipped": 0, "dropped": 3, "ignored": 0}

@@ -1,4 +1,4 @@
-"""What convert makes of doubtful labels and unusual pixels, and by which policy."""
+"""How convert handles doubtful labels and unusual pixels under each policy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import writers
 from conftest import as_voc, read_coco, write_coco
 from PIL import Image
-from test_convert import do, is_refused, labels
+from test_convert import assert_refused, do, labels
 
 from pipeline import fixes
 from pipeline.boxes import Box, YoloDataset, image_size
@@ -24,7 +24,7 @@ FIRST = "train_0000"
 
 
 def only_boxes(source: Path, *boxes: list[float], **image: Any) -> None:
-    """Give the first training image these boxes of its first class, and nothing else."""
+    """Give the first training image only these boxes, of its first class."""
     data = read_coco(source, "train")
     record = data["images"][0]
     record.update(image)
@@ -40,10 +40,10 @@ def corners(run: Run, stem: str = FIRST) -> list[list[float]]:
 
 # --- Policies ---------------------------------------------------------------------------------------
 
-# What is wrong with a box -> what fix, drop and error make of it. The image is 320x320.
+# What is wrong with a box -> what fix, drop and error do with it. The image is 320x320.
 TROUBLE: dict[str, tuple[list[float], str, str]] = {
-    "reaches out": ([300, 10, 40, 20], "clipped", "dropped"),
-    "reaches out by a rounding": ([300, 10, 20.9, 20], "clipped", "clipped"),
+    "beyond the edge": ([300, 10, 40, 20], "clipped", "dropped"),
+    "beyond the edge by rounding": ([300, 10, 20.9, 20], "clipped", "clipped"),
     "a width below 0": ([100, 10, -20, 20], "refused", "dropped"),
     "zero area": ([100, 10, 0, 20], "dropped", "dropped"),
     "one pixel": ([100, 10, 1, 20], "dropped", "dropped"),
@@ -56,12 +56,12 @@ TROUBLE: dict[str, tuple[list[float], str, str]] = {
 
 @pytest.mark.parametrize("policy", ["fix", "drop", "error"])
 @pytest.mark.parametrize("trouble", TROUBLE)
-def test_policies(source: Path, run: Run, policy: str, trouble: str) -> None:
+def test_each_policy_handles_each_problem(source: Path, run: Run, policy: str, trouble: str) -> None:
     bbox, fixed, dropped = TROUBLE[trouble]
     only_boxes(source, [10, 10, 30, 30], bbox)
     expected = {"fix": fixed, "drop": dropped, "error": "refused"}[policy]
     if expected == "refused":
-        is_refused(source, run, r"train\.json: .*901", on_problem=policy)
+        assert_refused(source, run, r"train\.json: .*901", on_problem=policy)
         return
     receipt = do(source, run, on_problem=policy)
     assert [(p["id"], p["action"]) for p in receipt["problems"]] == [("901", expected)]
@@ -69,13 +69,13 @@ def test_policies(source: Path, run: Run, policy: str, trouble: str) -> None:
     assert len(corners(run)) == (2 if expected == "clipped" else 1)
 
 
-def test_fixed_corners(source: Path, run: Run) -> None:
+def test_a_box_beyond_the_edge_is_clipped(source: Path, run: Run) -> None:
     only_boxes(source, [300, 10, 40, 20])
     do(source, run)
     np.testing.assert_allclose(corners(run), [[300, 10, 320, 30]], atol=0.001)
 
 
-def test_swapped_corners_are_put_right(tmp_path: Path, run: Run) -> None:
+def test_swapped_corners_are_reordered(tmp_path: Path, run: Run) -> None:
     (tmp_path / "mine" / "JPEGImages").mkdir(parents=True)
     for number in range(4):
         Image.new("RGB", (320, 240), (number * 60, 90, 30)).save(tmp_path / "mine" / "JPEGImages" / f"{number}.jpg")
@@ -87,7 +87,7 @@ def test_swapped_corners_are_put_right(tmp_path: Path, run: Run) -> None:
     np.testing.assert_allclose(corners(run, "0"), [[100, 40, 120, 60], [80, 10, 100, 30]], atol=0.001)
 
 
-def test_duplicates_are_dropped_once_and_other_classes_stay(source: Path, run: Run) -> None:
+def test_a_duplicate_is_dropped_and_other_classes_stay(source: Path, run: Run) -> None:
     only_boxes(source, [10, 10, 30, 30], [10, 10, 30, 30], [10, 10, 30, 31])
     data = read_coco(source, "train")
     data["annotations"].append({**data["annotations"][-3], "id": 950, "category_id": 2})
@@ -97,15 +97,17 @@ def test_duplicates_are_dropped_once_and_other_classes_stay(source: Path, run: R
     assert len(corners(run)) == 3
 
 
-def test_min_side(source: Path, run: Run) -> None:
+def test_boxes_below_min_side_are_dropped(source: Path, run: Run) -> None:
     only_boxes(source, [10, 10, 4, 30], [50, 10, 5, 30])
     receipt = do(source, run, min_side=4)
     assert [p["reason"] for p in receipt["problems"]] == ["4x30 px: a side of 4 px or less (convert.min_side)"]
 
 
-def test_all_that_is_refused_is_counted(source: Path, run: Run) -> None:
+def test_all_refused_boxes_are_counted(source: Path, run: Run) -> None:
     only_boxes(source, [330, 10, 20, 20], [400, 10, 20, 20], [1, 2, 3])
-    is_refused(source, run, r"900 .*\(and 2 more such; `convert\.on_problem: drop` leaves them out and lists them\)")
+    assert_refused(
+        source, run, r"900 .*\(and 2 more such; `convert\.on_problem: drop` leaves them out and lists them\)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -120,7 +122,7 @@ def test_all_that_is_refused_is_counted(source: Path, run: Run) -> None:
 )  # fmt: skip
 def test_a_bad_image_is_refused_or_dropped_with_all_its_boxes(source: Path, run: Run, spoil: Any, why: str) -> None:
     spoil(source / "images" / f"{FIRST}.jpg")
-    is_refused(source, run, rf"{FIRST}\.jpg: {why}")
+    assert_refused(source, run, rf"{FIRST}\.jpg: {why}")
     receipt = do(source, run, on_problem="drop")
     [(name, said)] = receipt["images"]["dropped"].items()
     assert name.endswith(f"/{FIRST}.jpg") and said.startswith(why)
@@ -129,10 +131,10 @@ def test_a_bad_image_is_refused_or_dropped_with_all_its_boxes(source: Path, run:
     assert boxes and FIRST not in labels(run)
 
 
-def test_an_image_that_ultralytics_would_leave_out(source: Path, run: Run) -> None:
+def test_an_image_ultralytics_would_skip_is_refused(source: Path, run: Run) -> None:
     Image.new("RGB", (9, 50)).save(source / "images" / f"{FIRST}.jpg")
     only_boxes(source, width=9, height=50)
-    is_refused(source, run, r"9x50 pixels, too small to train on")
+    assert_refused(source, run, r"9x50 pixels, too small to train on")
 
 
 # --- Classes ----------------------------------------------------------------------------------------
@@ -175,7 +177,7 @@ def test_an_unknown_class_can_be_dropped(tiles: Path, run: Run) -> None:
 
 
 def mark() -> tuple[Image.Image, list[float]]:
-    """A dark picture of 320x200 with one bright rectangle, and its box."""
+    """A dark 320x200 image with one bright rectangle, and its box."""
     pixels = np.full((200, 320, 3), 60, np.uint8)
     pixels[20:50, 200:250] = 230
     return Image.fromarray(pixels), [200, 20, 50, 30]
@@ -199,13 +201,15 @@ UNTURN = {
 }
 
 
-# With orientations 2 to 4 both frames have one size, and boxes are taken to be upright.
+# Orientations 2 to 4 keep the size, and boxes are taken to be upright.
 FRAMES = [(turn, "upright") for turn in UNTURN] + [(turn, "stored") for turn in UNTURN if turn >= 5]
 
 
 @pytest.mark.parametrize(("orientation", "frame"), FRAMES)
-def test_boxes_frame_their_object_whatever_exif_says(source: Path, run: Run, orientation: int, frame: str) -> None:
-    """Boxes are in the upright frame, unless the annotation declares the size of the picture as stored."""
+def test_boxes_frame_their_object_for_every_exif_orientation(
+    source: Path, run: Run, orientation: int, frame: str
+) -> None:
+    """Boxes refer to the upright image, unless the annotation declares the size of the image as stored."""
     upright, bbox = mark()
     stored = upright.transpose(UNTURN[orientation])
     exif = Image.Exif()
@@ -218,7 +222,7 @@ def test_boxes_frame_their_object_whatever_exif_says(source: Path, run: Run, ori
     only_boxes(source, bbox, width=size[0], height=size[1])
     do(source, run)
     written = run.dataset / "images" / "train" / f"{FIRST}.jpg"
-    # JPEG blurs an edge by a pixel at most.
+    # JPEG blurs an edge by at most a pixel.
     np.testing.assert_allclose(corners(run)[0], found_mark(written), atol=1.01)
     assert image_size(written) == (320, 200) and written.samefile(source / "images" / f"{FIRST}.jpg")
 
@@ -231,7 +235,7 @@ def found_mark_in(image: Image.Image) -> list[int]:
 @pytest.mark.parametrize(("suffix", "bits"), [(".png", 12), (".png", 16), (".tif", 12)])
 @pytest.mark.parametrize("colour", [False, True])
 def test_16_bits_become_8_without_turning_black(source: Path, run: Run, suffix: str, bits: int, colour: bool) -> None:
-    """Twelve bits in sixteen, as microscopes write: OpenCV would divide by 256 and show 15 of 255."""
+    """Twelve bits in sixteen, as microscopes write: OpenCV would divide by 256, leaving at most 15 of 255."""
     ramp = np.linspace(0, 2**bits - 1, 320).astype(np.uint16)
     pixels = np.broadcast_to(ramp, (200, 320))
     if colour:
@@ -246,7 +250,7 @@ def test_16_bits_become_8_without_turning_black(source: Path, run: Run, suffix: 
     np.testing.assert_array_equal(written, (pixels >> (bits - 8)).astype(np.uint8))
 
 
-def test_one_factor_for_all_16_bit_images(source: Path, run: Run) -> None:
+def test_all_16_bit_images_share_one_factor(source: Path, run: Run) -> None:
     """Brightness stays comparable: the dim image stays dim beside the bright one."""
     data = read_coco(source, "train")
     for number, peak in ((0, 500), (1, 4095)):
@@ -264,14 +268,14 @@ def test_one_factor_for_all_16_bit_images(source: Path, run: Run) -> None:
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "CMYK", "RGBA", "1", "LA"])
-def test_every_mode_looks_the_same_to_opencv_afterwards(source: Path, run: Run, mode: str) -> None:
-    """OpenCV is what training and the device read with; Pillow is the oracle of what a person sees."""
+def test_every_mode_looks_the_same_to_opencv_after_conversion(source: Path, run: Run, mode: str) -> None:
+    """Training and the device read with OpenCV; Pillow is the oracle for what a viewer shows."""
     with Image.open(source / "images" / f"{FIRST}.jpg") as image:
-        picture = image.convert("RGB").resize((64, 48)).convert(mode)
+        converted = image.convert("RGB").resize((64, 48)).convert(mode)
     suffix = ".jpg" if mode == "CMYK" else ".png"
     (source / "images" / f"{FIRST}.jpg").unlink()
     path = source / "images" / f"{FIRST}{suffix}"
-    picture.save(path, quality=95)
+    converted.save(path, quality=95)
     with Image.open(path) as image:
         assert image.mode == mode
         shown = np.asarray(image.convert("RGB"), float)
@@ -286,14 +290,14 @@ def test_floating_point_pixels_are_refused(source: Path, run: Run) -> None:
     (source / "images" / f"{FIRST}.jpg").unlink()
     Image.fromarray(np.zeros((320, 320), np.float32)).save(source / "images" / f"{FIRST}.tif")
     only_boxes(source, [10, 10, 30, 30], file_name=f"{FIRST}.tif")
-    is_refused(source, run, r"train_0000\.tif: pixels are floating-point numbers; write it as")
+    assert_refused(source, run, r"train_0000\.tif: pixels are floating-point numbers; write it as")
 
 
 # --- Names ------------------------------------------------------------------------------------------
 
 
-def test_equal_names_in_different_folders(source: Path, run: Run) -> None:
-    """Frames are called 0001.jpg in every video."""
+def test_equal_names_in_different_folders_stay_apart(source: Path, run: Run) -> None:
+    """Every video has a frame called 0001.jpg."""
     data = read_coco(source, "train")
     for number, record in enumerate(data["images"]):
         folder = source / "images" / f"video{number % 2}"
@@ -325,9 +329,9 @@ def split_of(run: Run) -> dict[str, str]:
 RATIOS = {"train": 0.5, "val": 0.25, "test": 0.25}
 
 
-def plant(source: Path, split: str, name: str, picture: Image.Image, like: int) -> None:
-    """Add a picture to a split with the boxes of one of its images."""
-    picture.save(source / "images" / name, quality=60)
+def plant(source: Path, split: str, name: str, image: Image.Image, like: int) -> None:
+    """Add an image to a split with the boxes of one of its images."""
+    image.save(source / "images" / name, quality=60)
     data = read_coco(source, split)
     new = 1 + max(record["id"] for record in data["images"])
     boxes = [a for a in data["annotations"] if a["image_id"] == data["images"][like]["id"]]
@@ -338,7 +342,7 @@ def plant(source: Path, split: str, name: str, picture: Image.Image, like: int) 
     write_coco(source, split, data)
 
 
-def test_planted_leaks_of_a_given_split_are_reported_moved_or_refused(source: Path, run: Run, tmp_path: Path) -> None:
+def test_planted_leaks_in_given_splits_are_reported_moved_or_refused(source: Path, run: Run, tmp_path: Path) -> None:
     with Image.open(source / "images" / f"{FIRST}.jpg") as image:
         plant(source, "val", "half.jpg", image.resize((160, 160)), 0)
         plant(source, "test", "turned.jpg", image.transpose(Image.Transpose.ROTATE_90), 0)
@@ -346,7 +350,7 @@ def test_planted_leaks_of_a_given_split_are_reported_moved_or_refused(source: Pa
     receipt = do(source, run)
     assert (receipt["leaks"]["exact"], receipt["leaks"]["near"]) == ([], [pair])
     assert split_of(run)["half"] == "val"
-    is_refused(
+    assert_refused(
         source, Run(tmp_path / "runs" / "error"), r"turned\.jpg and .*train_0000\.jpg show the same", leaks="error"
     )
     receipt = do(source, run, leaks="move")
@@ -355,13 +359,13 @@ def test_planted_leaks_of_a_given_split_are_reported_moved_or_refused(source: Pa
     assert do(source, run, near_duplicates=False)["leaks"]["near"] == []
 
 
-def test_moving_may_not_empty_a_split(source: Path, run: Run) -> None:
-    """The three tiles of val and of test are each of a group with one of train, to which both would go."""
+def test_moving_leaks_may_not_empty_a_split(source: Path, run: Run) -> None:
+    """Each of the three tiles of val and of test is grouped with one of train, where both would move."""
     line = r"`convert\.leaks: move` leaves no image in the test and val split; remove the copies yourself"
-    is_refused(source, run, line, leaks="move", group_by="_000([0-9])")
+    assert_refused(source, run, line, leaks="move", group_by="_000([0-9])")
 
 
-def test_groups_and_near_duplicates_stay_together_in_our_splits(source: Path, tmp_path: Path) -> None:
+def test_groups_and_near_duplicates_stay_together_in_drawn_splits(source: Path, tmp_path: Path) -> None:
     with Image.open(source / "images" / f"{FIRST}.jpg") as image:
         plant(source, "val", "half.jpg", image.resize((160, 160)).transpose(Image.Transpose.FLIP_LEFT_RIGHT), 0)
     for seed in range(6):
@@ -374,7 +378,7 @@ def test_groups_and_near_duplicates_stay_together_in_our_splits(source: Path, tm
         assert not receipt["leaks"]["near"] and not receipt["leaks"]["group"]
 
 
-def test_adding_images_moves_no_earlier_one(source: Path, run: Run) -> None:
+def test_adding_images_moves_no_earlier_image(source: Path, run: Run) -> None:
     data = {split: read_coco(source, split) for split in ("train", "val")}
     held_back = data["train"]["images"][3:]
     write_coco(
@@ -404,29 +408,29 @@ def test_adding_images_moves_no_earlier_one(source: Path, run: Run) -> None:
     after = split_of(run)
     assert len(after) == len(before) + len(held_back)
     assert before.items() <= after.items()
-    # Other rules draw anew, and say so by another file.
+    # Other rules draw new splits, recorded in the file.
     do(source, run, 7, split=RATIOS)
     assert json.loads(run.splits.read_text())["seed"] == 7
 
 
-def test_a_split_file_that_is_not_ours(tiles: Path, run: Run) -> None:
+def test_a_foreign_split_file_is_refused(tiles: Path, run: Run) -> None:
     run.splits.parent.mkdir(parents=True)
     run.splits.write_text('{"images": {"a": "trian"}}')
-    is_refused(tiles, run, r"tiny\.json: is not as convert wrote it; restore it, or delete it", split=RATIOS)
+    assert_refused(tiles, run, r"tiny\.json: not as convert wrote it; restore it, or delete it", split=RATIOS)
 
 
-def test_a_group_pattern_that_never_matches(tiles: Path, run: Run) -> None:
-    is_refused(tiles, run, r"group_by", split=RATIOS, group_by="patient_([0-9]+)")
+def test_a_group_pattern_that_never_matches_is_refused(tiles: Path, run: Run) -> None:
+    assert_refused(tiles, run, r"group_by", split=RATIOS, group_by="patient_([0-9]+)")
 
 
-def test_voc_and_coco_refuse_alike(tiles: Path, tmp_path: Path, run: Run) -> None:
+def test_voc_also_refuses_a_wrong_declared_size(tiles: Path, tmp_path: Path, run: Run) -> None:
     voc = as_voc(tiles, tmp_path / "voc")
     xml = voc / "Annotations" / "train_0001.xml"
     xml.write_text(xml.read_text().replace("<width>320", "<width>640"))
-    is_refused(voc, run, r"train_0001\.jpg: its annotation says it is 640x320, but it is 320x320")
+    assert_refused(voc, run, r"train_0001\.jpg: its annotation says it is 640x320, but it is 320x320")
 
 
-# --- Corrections that a person made ---------------------------------------------------------------------
+# --- Corrections made by the user -----------------------------------------------------------------------
 
 
 def write_fixes(run: Run, text: str) -> None:
@@ -435,7 +439,7 @@ def write_fixes(run: Run, text: str) -> None:
     path.write_text(text)
 
 
-def test_fixes_are_applied_each_with_its_line_in_the_receipt(source: Path, run: Run) -> None:
+def test_fixes_are_applied_and_each_listed_in_the_receipt(source: Path, run: Run) -> None:
     only_boxes(source, [10, 10, 30, 30], [100, 100, 40, 20])
     do(source, run)
     before = labels(run)
@@ -471,8 +475,8 @@ boxes:
     assert written == receipt["boxes"]["kept"] + 1 == sum(split["boxes"] for split in receipt["splits"].values())
 
 
-def test_a_file_name_means_the_image_that_is_used(source: Path, run: Run) -> None:
-    """Another one of that name may lie in the source, in no split."""
+def test_a_file_name_in_a_fix_means_the_image_in_use(source: Path, run: Run) -> None:
+    """The source may hold another image of that name that is in no split."""
     data = read_coco(source, "train")
     (source / "spare").mkdir()
     shutil.copy(source / "images" / "train_0004.jpg", source / "spare" / f"{FIRST}.jpg")
@@ -495,7 +499,7 @@ def test_a_file_name_means_the_image_that_is_used(source: Path, run: Run) -> Non
     assert FIRST not in labels(run)
 
 
-def test_a_file_name_of_two_images_that_are_used(source: Path, run: Run) -> None:
+def test_a_file_name_of_two_images_in_use_is_refused(source: Path, run: Run) -> None:
     data = read_coco(source, "train")
     for number, record in enumerate(data["images"][:2]):
         (source / "images" / f"video{number}").mkdir()
@@ -503,7 +507,7 @@ def test_a_file_name_of_two_images_that_are_used(source: Path, run: Run) -> None
         record["file_name"] = f"video{number}/0.jpg"
     write_coco(source, "train", data)
     write_fixes(run, "images: {0.jpg: drop}")
-    is_refused(
+    assert_refused(
         source, run, r"tiny\.yaml: '0\.jpg' could be images/video0/0\.jpg or images/video1/0\.jpg; give its path$"
     )
 
@@ -515,6 +519,6 @@ def test_a_file_name_of_two_images_that_are_used(source: Path, run: Run) -> None
         ("boxes: [{image: train_0000.jpg, action: add, class: short, bbox: [310, 1, 90, 9]}]", r"the short to add reaches beyond the image, 320x320"),
     ],
 )  # fmt: skip
-def test_a_fix_that_cannot_be_applied(source: Path, run: Run, text: str, said: str) -> None:
+def test_a_fix_that_cannot_be_applied_is_refused(source: Path, run: Run, text: str, said: str) -> None:
     write_fixes(run, text)
-    is_refused(source, run, said)
+    assert_refused(source, run, said)

@@ -1,4 +1,4 @@
-"""More objects in an image than COCO's 100 predictions could find: every figure counts them all, and says so."""
+"""More objects per image than COCO's limit of 100 predictions: every figure counts them all and reports the limit."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from pipeline.records.base import write_record
 from pipeline.run import Run
 from pipeline.validate import error_types, operating_point
 
-# Both evaluators compute in double precision, and we round to six decimals.
+# Both evaluators use double precision, and we round to six decimals.
 TOLERANCE = 1e-6
 
 
 def crowd(of_a: int, of_b: int = 0, others: int = 0, found: float = 0.9) -> tuple[Any, Any]:
-    """One image with rows of objects, `others` images with three, and predictions of most, some shifted or doubled."""
+    """One image with rows of objects, `others` images with three each, and predictions of most, some shifted or repeated."""
     rng = np.random.default_rng(of_a)
     cells = [(40.0 * (index % 25), 40.0 * (index // 25), 30.0, 30.0) for index in range(of_a + of_b)]
     full = [("a" if index < of_a else "b", cell) for index, cell in enumerate(cells)]
@@ -46,7 +46,7 @@ def crowd(of_a: int, of_b: int = 0, others: int = 0, found: float = 0.9) -> tupl
 
 
 def by_pycocotools(truth: Any, predictions: Any, most: int) -> tuple[float, float, float]:
-    """Return mAP50-95, mAP50 and average recall of `most` predictions per image and class."""
+    """Return mAP50-95, mAP50 and average recall with at most `most` predictions per image and class."""
     with contextlib.redirect_stdout(io.StringIO()):
         data = COCO()
         data.dataset = {"info": {}, **truth}
@@ -61,7 +61,7 @@ def by_pycocotools(truth: Any, predictions: Any, most: int) -> tuple[float, floa
 
 
 @pytest.mark.parametrize("drawn", [crowd(300), crowd(150, 250, others=8), crowd(20, 180, others=3)])
-def test_figures_are_those_of_pycocotools_with_a_higher_limit(drawn: tuple[Any, Any]) -> None:
+def test_figures_equal_pycocotools_with_a_higher_limit(drawn: tuple[Any, Any]) -> None:
     truth, predictions = drawn
     figures: Any = coco.evaluate(truth, predictions)
     ours = (figures["map50_95"], figures["map50"], figures["ar100"])
@@ -80,7 +80,7 @@ def test_the_limit_is_cocos_until_a_class_exceeds_it(of_a: int, of_b: int, limit
     assert coco.evaluate(*crowd(of_a, of_b))["max_detections"] == limit
 
 
-def test_counts_curves_and_costs_take_in_every_object() -> None:
+def test_counts_curves_and_costs_cover_every_object() -> None:
     truth, predictions = crowd(250, 60, found=1)
     matches = match(truth, predictions, np.inf)
     counted: Any = operating_point.judge(matches, ["a", "b"], {"a": 0.0, "b": 0.0})
@@ -89,12 +89,12 @@ def test_counts_curves_and_costs_take_in_every_object() -> None:
     assert found == [250, 60]
     chosen = operating_point.choose(matches, ["a", "b"], None)["thresholds"]
     at_chosen: Any = operating_point.judge(matches, ["a", "b"], chosen)
-    assert at_chosen["recall"] > 0.99  # of 310; 100 of a class would be 0.52
+    assert at_chosen["recall"] > 0.99  # of 310; a limit of 100 per class would give 0.52
     for one in ((truth, predictions), crowd(60, 60, found=1)):  # two classes of 60 exceed TIDE's 100 per image, too
         assert error_types.costs(*one)["missed"] == 0
 
 
-def test_the_headline_the_record_and_the_report_give_both_figures(
+def test_headline_record_and_report_give_both_figures(
     trained: Trained, copy_of: Callable[[Run], Run], capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = copy_of(trained.run)
@@ -108,10 +108,10 @@ def test_the_headline_the_record_and_the_report_give_both_figures(
     assert figures["val"]["max_detections"] is None and figures["val"]["at_100"] is not None
     assert figures["test"]["max_detections"] == 100 and figures["test"]["at_100"] is None
     assert line.count("more than 100 objects of a class (with COCO's limit of 100: mAP50 ") == 1
-    assert "an image holds 120 objects, and no more than 50 can be found; set validate.max_det to 240" in (
+    assert "an image holds 120 objects, but at most 50 can be found; set validate.max_det to 240" in (
         capsys.readouterr().out
     )
-    # The page shows test where there is one; without it, val.
+    # The page shows test if there is one, otherwise val.
     metrics: Any = metrics_record.read(run)
     del metrics["splits"]["test"]
     write_record(run.metrics, metrics_record.Metrics, metrics)

@@ -1,4 +1,4 @@
-"""A segmentation, pose or oriented model is refused as it is, and its weights can be kept in a detector."""
+"""A segmentation, pose or oriented-box model is refused, but its weights can be transferred to a detector."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def prepared() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_the_refusal_offers_keeps_the_weights(kind: str, tmp_path: Path) -> None:
+def test_the_suggested_command_keeps_the_weights(kind: str, tmp_path: Path) -> None:
     import torch
     from ultralytics import YOLO
 
@@ -41,7 +41,7 @@ def test_what_the_refusal_offers_keeps_the_weights(kind: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("kind", ["yolo26n-cls", "yoloe-26n-seg", "yolo26n"])
-def test_others_are_refused_and_not_offered_it(kind: str, tmp_path: Path) -> None:
+def test_other_models_are_refused_without_that_suggestion(kind: str, tmp_path: Path) -> None:
     from ultralytics import YOLO
 
     path = tmp_path / f"{kind}.pt"
@@ -55,7 +55,7 @@ def test_others_are_refused_and_not_offered_it(kind: str, tmp_path: Path) -> Non
         assert "pipeline.upstream.detector" not in str(error.value)
 
 
-def test_the_command_says_what_is_wrong_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_reports_errors_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.pt").write_bytes(b"")
     for arguments, said in (
         ([], "name two files"),

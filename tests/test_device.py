@@ -1,4 +1,4 @@
-"""The code that goes to the device: whom it imports, and on which Pythons it runs."""
+"""The code that goes to the device: what it imports, and which Pythons it runs on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from test_architecture import imports
 DEVICE = ROOT / "pipeline" / "device"
 CODE = [DEVICE / "run.py", DEVICE / "build.py", *sorted((DEVICE / "runner").glob("*.py"))]
 OLDEST = (3, 8)
-# Runtimes are imported where they are needed, and a bundle needs one.
+# Runtimes are imported lazily; a bundle needs only one.
 MAY_COME_FROM_ELSEWHERE = {
     "numpy",
     "cv2",
@@ -43,7 +43,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def older_pythons() -> list[str]:
-    """Interpreters of this machine that are too old for a bundle."""
+    """Interpreters on this machine that are too old for a bundle."""
     found = [shutil.which(f"python{version}") for version in ("2.7", "3.5", "3.6", "3.7")]
     found += [str(path) for path in Path.home().glob(".pyenv/versions/*/bin/python")]
     code = f"import sys; sys.exit(sys.version_info >= {OLDEST})"
@@ -51,7 +51,7 @@ def older_pythons() -> list[str]:
 
 
 @pytest.mark.parametrize("path", CODE, ids=lambda path: str(path.relative_to(DEVICE)))
-def test_it_imports_nothing_of_ours_and_is_written_in_the_oldest_python(path: Path) -> None:
+def test_device_code_imports_nothing_of_ours_and_parses_on_the_oldest_python(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"), feature_version=OLDEST)
     assert "# SPDX-License-Identifier: AGPL-3.0-only" in path.read_text(encoding="utf-8").splitlines()[:2]
     for node in ast.walk(tree):
@@ -77,14 +77,14 @@ def test_a_bundle_runs(bundle: Path, tmp_path: Path, python: Path) -> None:
     done = run_py(bundle, "--bench", "1", str(bundle / "golden"), python=python)
     assert json.loads(done.stdout)["boxes"] == 3
     done = run_py(bundle, str(bundle / "golden"), "--draw", str(tmp_path / "drawn"), python=python)
-    told = [[one["class"], *one["bbox"]] for one in json.loads(done.stdout)["objects"]]
-    assert sorted(told) == [["disc", 0, 0, 16, 16], ["ring", 16, 48, 16, 16], ["square", 32, 16, 16, 16]]
+    found = [[one["class"], *one["bbox"]] for one in json.loads(done.stdout)["objects"]]
+    assert sorted(found) == [["disc", 0, 0, 16, 16], ["ring", 16, 48, 16, 16], ["square", 32, 16, 16, 16]]
     assert [path.name for path in (tmp_path / "drawn").iterdir()] == ["000000_1.jpg"]
     assert not list(bundle.rglob("*.pyc"))
 
 
 @pytest.mark.parametrize("script", ["run.py", "build.py"])
-def test_an_older_python_gets_a_line(bundle: Path, script: str) -> None:
+def test_an_older_python_gets_a_one_line_error(bundle: Path, script: str) -> None:
     pythons = older_pythons()
     if not pythons:
         pytest.skip("no Python older than 3.8 here")
@@ -92,13 +92,15 @@ def test_an_older_python_gets_a_line(bundle: Path, script: str) -> None:
     for python in pythons:
         done = subprocess.run([python, str(bundle / script), "--help"], capture_output=True, text=True, check=False)
         assert done.returncode == 1 and done.stdout == ""
-        assert done.stderr.startswith(f"error: {script} needs Python 3.8 or newer, and this is ")
+        assert done.stderr.startswith(f"error: {script} needs Python 3.8 or newer, but this is ")
         assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize("script", ["run.py", "build.py"])
 @pytest.mark.parametrize("without", ["numpy", "runner"])
-def test_a_missing_package_or_folder_is_a_line(bundle: Path, tmp_path: Path, script: str, without: str) -> None:
+def test_a_missing_package_or_folder_is_a_one_line_error(
+    bundle: Path, tmp_path: Path, script: str, without: str
+) -> None:
     copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
     shutil.copy(DEVICE / "build.py", copy)
     if without == "runner":
@@ -114,7 +116,7 @@ def test_the_help_names_the_versions(bundle: Path) -> None:
     assert "Python 3.8 or newer" in (bundle / "README.txt").read_text(encoding="utf-8")
 
 
-def test_a_program_of_your_own_imports_the_parts(bundle: Path) -> None:
+def test_a_user_program_can_import_the_parts(bundle: Path) -> None:
     code = "import json; from runner import Model, read_image; model = Model('.', json.load(open('model.json')))\n"
     code += "print(len(model.detect(read_image('golden/1.png'))))"
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}

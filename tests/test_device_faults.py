@@ -1,4 +1,4 @@
-"""run.py where things go wrong: each kind of fault a few times. `benchmarks/device_faults.py` has hundreds."""
+"""run.py when things go wrong: each kind of fault a few times. `benchmarks/device_faults.py` runs hundreds."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="signals, limits
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("fault", faults.FAULTS, ids=lambda fault: fault.__name__)
-def test_nothing_that_was_found_is_lost(bundle: Path, tmp_path: Path, fault: faults.Fault, seed: int) -> None:
+def test_no_detection_is_lost(bundle: Path, tmp_path: Path, fault: faults.Fault, seed: int) -> None:
     fault(faults.Device(sys.executable, bundle, tmp_path), random.Random(seed))
 
 
@@ -38,7 +38,7 @@ def device(bundle: Path, tmp_path: Path) -> faults.Device:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
-def test_a_signal_ends_the_run_and_the_file_gets_its_name(device: faults.Device, number: signal.Signals) -> None:
+def test_a_signal_ends_the_run_and_the_file_gets_its_final_name(device: faults.Device, number: signal.Signals) -> None:
     folder, held = faults.folder_of(device.place, random.Random(0), faults.numbered(1500))
     file = device.place / "found.jsonl"
     with subprocess.Popen(
@@ -51,27 +51,27 @@ def test_a_signal_ends_the_run_and_the_file_gets_its_name(device: faults.Device,
             assert process.poll() is None
         process.send_signal(number)
         _, stderr = process.communicate(timeout=60)
-    found = faults.told(file.read_bytes(), held)
+    found = faults.images_named(file.read_bytes(), held)
     assert process.returncode == 128 + number and 0 < len(found) < len(held)
-    assert stderr == f"stopped; {len(found)} images until then are in {file}\n"
+    assert stderr == f"stopped; the results of {len(found)} images are in {file}\n"
     assert not list(device.place.glob("*.partial*"))
 
 
-def test_a_run_that_is_cut_short_leaves_the_file_of_an_earlier_one(device: faults.Device) -> None:
+def test_an_interrupted_run_keeps_the_file_of_an_earlier_one(device: faults.Device) -> None:
     folder, held = faults.folder_of(device.place, random.Random(0), faults.numbered(40))
     file, limit = device.place / "found.jsonl", (2500, 2500)
     file.write_text("earlier\n")
     done = device.run(folder, "--json", file, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
     partial = device.place / "found.jsonl.partial"
     assert done.returncode == 1 and file.read_text() == "earlier\n"
-    found = faults.told(partial.read_bytes(), held)
+    found = faults.images_named(partial.read_bytes(), held)
     first, second = done.stderr.decode().splitlines()
-    assert first == f"{partial}: what was found until then; {file} is still that of an earlier run"
-    assert second == f"error: {file}: File too large; the {len(found)} lines before are whole"
+    assert first == f"{partial}: holds the results so far; {file} is still that of an earlier run"
+    assert second == f"error: {file}: File too large; the {len(found)} lines before are complete"
 
 
 @pytest.mark.parametrize(("name", "code"), [("film.avi", "MJPG"), ("film.mp4", "mp4v"), ("film.mkv", "MJPG")])
-def test_a_video_that_is_whole_is_no_error_and_half_a_one_is(device: faults.Device, name: str, code: str) -> None:
+def test_a_truncated_video_is_an_error_and_a_whole_one_is_not(device: faults.Device, name: str, code: str) -> None:
     film = device.place / name
     writer = cv2.VideoWriter(str(film), cv2.VideoWriter.fourcc(*code), 10, (64, 64))
     for _ in range(50):
@@ -83,7 +83,7 @@ def test_a_video_that_is_whole_is_no_error_and_half_a_one_is(device: faults.Devi
     done = device.run(film)
     frames = [json.loads(line)["frame"] for line in done.stdout.splitlines()]
     assert frames == list(range(len(frames))) and len(frames) < 50
-    if name != "film.mkv":  # of which nobody knows how many frames it had
+    if name != "film.mkv":  # whose number of frames is unknown
         assert done.returncode == 1 and done.stderr.startswith(f"error: {film}: ".encode())
 
 
@@ -93,7 +93,7 @@ def test_a_password_in_an_address_is_not_shown(device: faults.Device) -> None:
     assert b"secret" not in done.stderr and done.returncode == 1
 
 
-def test_a_device_and_a_pipe_are_written_into_and_not_replaced(device: faults.Device) -> None:
+def test_devices_and_pipes_are_written_to_and_not_replaced(device: faults.Device) -> None:
     folder, _ = faults.folder_of(device.place, random.Random(0), faults.numbered(3))
     link = device.place / "found.jsonl"
     link.symlink_to("elsewhere.jsonl")
@@ -106,8 +106,8 @@ def test_a_device_and_a_pipe_are_written_into_and_not_replaced(device: faults.De
     assert done.returncode == 1 and done.stderr == f"error: {folder}: a folder; name a file\n".encode()
 
 
-def test_a_stream_that_ends_is_told(device: faults.Device) -> None:
-    """A pipe with a video in it, as an address or a camera: it was to go on."""
+def test_a_stream_that_ends_is_an_error(device: faults.Device) -> None:
+    """A pipe with a video in it counts as a live stream, like an address or a camera."""
     film, pipe = device.place / "film.mjpeg", device.place / "pipe"
     image = cv2.imencode(".jpg", handmade.image(64, {(0, 0): 0}))[1].tobytes()
     film.write_bytes(image * 9)

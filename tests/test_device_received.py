@@ -1,4 +1,4 @@
-"""What a device reads from a file as received: the pixels that training saw, or one line; never others."""
+"""What a device reads from a file as received: the pixels that training saw or a one-line error, never other pixels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
-from test_convert_cases import drawing, pictures
+from test_convert_cases import drawing, image_writers
 from test_formats_tools import RATIOS
 
 from pipeline import convert, pixels
@@ -29,30 +29,30 @@ PLANES = "16 bits in separate planes, which decoders mix up"
 REFUSED = {
     "OpenCV": {
         "j.tga": "not an image that OpenCV can read",
-        "turned.avif": "an AVIF that is to be turned, which OpenCV does not do",
+        "turned.avif": "an AVIF that has to be turned, which OpenCV does not do",
     },
     "Pillow": {"w_16.png": "16 bits in colour, which Pillow cannot read"},
 }
-# OpenCV rounds these two to RGB in another way than Pillow, by which convert writes them; mean grey levels.
+# OpenCV converts these two to RGB with other rounding than Pillow, which convert uses; mean grey levels.
 ROUNDED = {"r_cmyk.jpg": 1.5, "ycc.tif": 1.0}
 
 
 def turned(kind: str, turn: int, **options: Any) -> Callable[[Image.Image, Path], object]:
     own = Image.Exif()
     own[EXIF_ORIENTATION] = turn
-    return lambda picture, path: picture.save(path, kind, exif=own, **options)
+    return lambda image, path: image.save(path, kind, exif=own, **options)
 
 
-def trailing(picture: Image.Image, path: Path) -> None:
-    picture.save(path, quality=95)
+def trailing(image: Image.Image, path: Path) -> None:
+    image.save(path, quality=95)
     path.write_bytes(path.read_bytes() + b"SEFH trailer of a telephone")
 
 
 def segments(*contents: bytes) -> Callable[[Image.Image, Path], object]:
-    """A JPEG with these segments APP1."""
+    """A JPEG with these APP1 segments."""
 
-    def save(picture: Image.Image, path: Path) -> None:
-        picture.save(path, "JPEG", quality=95)
+    def save(image: Image.Image, path: Path) -> None:
+        image.save(path, "JPEG", quality=95)
         data = path.read_bytes()
         app1 = b"".join(b"\xff\xe1" + struct.pack(">H", len(content) + 2) + content for content in contents)
         path.write_bytes(data[:2] + app1 + data[2:])
@@ -61,30 +61,30 @@ def segments(*contents: bytes) -> Callable[[Image.Image, Path], object]:
 
 
 def exif(order: str, form: str, turn: int = 6) -> bytes:
-    """EXIF with only the orientation, as a number of this form: `H` as it should be, `I` as it should not."""
+    """EXIF with only the orientation, as a number of this form: `H` is correct, `I` is not."""
     kind = {"H": 3, "I": 4}[form]
     value = struct.pack(order + form, turn).ljust(4, b"\0")
     head = {"<": b"II", ">": b"MM"}[order] + struct.pack(f"{order}HI", 42, 8)
     return b"Exif\0\0" + head + struct.pack(f"{order}HHHI", 1, EXIF_ORIENTATION, kind, 1) + value + b"\0" * 4
 
 
-def xmp_png(picture: Image.Image, path: Path) -> None:
-    """As old tools write: the orientation in text, which Pillow alone obeys."""
+def xmp_png(image: Image.Image, path: Path) -> None:
+    """The orientation as text, as old tools write it; only Pillow obeys it."""
     info = PngImagePlugin.PngInfo()
     info.add_text("Raw profile type exif", "\nexif\n      32\n" + exif("<", "H").hex())
     info.add_itxt("XML:com.adobe.xmp", XMP.decode().partition("\0")[2])
-    picture.save(path, pnginfo=info)
+    image.save(path, pnginfo=info)
 
 
 XMP = b'http://ns.adobe.com/xap/1.0/\0<rdf:Description tiff:Orientation="6"/>'
 
 
 def as_mode(mode: str, **options: Any) -> Callable[[Image.Image, Path], object]:
-    return lambda picture, path: picture.convert(mode).save(path, **options)
+    return lambda image, path: image.convert(mode).save(path, **options)
 
 
 RECEIVED: dict[str, Callable[[Image.Image, Path], object]] = {
-    **{name: save for name, (save, _) in pictures().items()},
+    **{name: save for name, (save, _) in image_writers().items()},
     **{f"turned{turn}.jpg": turned("JPEG", turn, quality=90) for turn in range(2, 9)},
     "turned.mpo": turned("MPO", 8, quality=90),
     "turned.png": turned("PNG", 5),
@@ -108,10 +108,10 @@ RECEIVED: dict[str, Callable[[Image.Image, Path], object]] = {
 
 @pytest.fixture(scope="module")
 def copies(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[Path, Path], int]:
-    """The copy in the data set by file as received, and the bits of those that have 16."""
+    """The copy in the data set for each file as received, and the bit depth of the 16-bit ones."""
     source = tmp_path_factory.mktemp("received")
     for number, (name, save) in enumerate(RECEIVED.items()):
-        # In a folder of its own, so that stems may be equal.
+        # In its own folder, so that stems may be equal.
         path = source / str(number) / name
         path.parent.mkdir()
         save(drawing(number), path)

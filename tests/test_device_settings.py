@@ -1,4 +1,4 @@
-"""Whatever changes a box is in model.json, and run.py obeys it, on images as they are received."""
+"""Every setting that changes a box is in model.json, and run.py obeys it on images as received."""
 
 from __future__ import annotations
 
@@ -41,28 +41,28 @@ def device(folder: Path, **options: Any) -> tuple[runner.Model, Path]:
     return runner.Model(unpacked, read_json(unpacked / "model.json"), 1), unpacked
 
 
-# --- By hand --------------------------------------------------------------------------------------
+# --- Worked by hand -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("iou", "boxes"), [(0.1, 3), (0.19, 3), (0.21, 4), (0.7, 4)])
-def test_the_overlap_at_which_boxes_suppress_each_other(tmp_path: Path, iou: float, boxes: int) -> None:
-    """Boxes of 24 pixels, 16 apart: 8 x 24 of 2 x 576 - 192 are shared, 0.2."""
+def test_boxes_suppress_each_other_at_the_given_iou(tmp_path: Path, iou: float, boxes: int) -> None:
+    """24-pixel boxes 16 apart share 8 x 24 of 2 x 576 - 192, an IoU of 0.2."""
     model, _ = device(tmp_path, spread=1.5, output={"iou": iou})
     assert len(model.detect(handmade.image(64, CELLS))) == boxes
 
 
 @pytest.mark.parametrize("most", [1, 7, 300, 399, 1000])
-def test_as_many_objects_as_validation_allows(tmp_path: Path, most: int) -> None:
+def test_a_device_finds_no_more_objects_than_validation_allows(tmp_path: Path, most: int) -> None:
     model, _ = device(tmp_path, size=320, output={"max_det": most})
     everywhere = {(row, column): row % 3 for row in range(20) for column in range(20)}
     assert len(model.detect(handmade.image(320, everywhere))) == min(most, 400)
 
 
-def test_a_threshold_per_class_and_names_in_their_order(tmp_path: Path) -> None:
+def test_each_class_has_its_threshold_and_names_keep_their_order(tmp_path: Path) -> None:
     names = ("zebra", "antelope", "cow")
     model, _ = device(tmp_path, names=names, thresholds={"zebra": 0.4, "cow": 0.9})
-    picture = handmade.image(64, CELLS) // 2  # scores of 0.5
-    assert [model.spec["classes"][kind] for kind in model.detect(picture).classes] == ["zebra", "zebra"]
+    image = handmade.image(64, CELLS) // 2  # gives scores of 0.5
+    assert [model.spec["classes"][kind] for kind in model.detect(image).classes] == ["zebra", "zebra"]
 
 
 def png16(values: np.ndarray[Any, Any]) -> bytes:
@@ -71,19 +71,19 @@ def png16(values: np.ndarray[Any, Any]) -> bytes:
 
 @pytest.mark.parametrize("bits", [10, 12, 14, 16])
 @pytest.mark.parametrize("kind", [".png", ".tif"])
-def test_sixteen_bits_come_to_eight_by_the_factor_of_training(tmp_path: Path, bits: int, kind: str) -> None:
+def test_sixteen_bits_become_eight_by_the_factor_of_training(tmp_path: Path, bits: int, kind: str) -> None:
     _, unpacked = device(tmp_path, input={"bits": bits})
     values = handmade.image(64, CELLS).astype(np.uint16) << (bits - 8)
     file = tmp_path / f"deep{kind}"
     file.write_bytes(cv2.imencode(kind, values)[1].tobytes())
     done = subprocess.run([sys.executable, unpacked / "run.py", file], capture_output=True, text=True, check=False)
     assert (len(json.loads(done.stdout)["objects"]), done.stderr, done.returncode) == (4, "", 0)
-    # What is brighter than anything in training is white, and not what is left of its bits.
+    # Anything brighter than in training is white and does not wrap around.
     file.write_bytes(cv2.imencode(kind, np.full((64, 64, 3), min(1 << bits, 65535), np.uint16))[1].tobytes())
     assert (runner.read_image(file, bits) == 255).all()
 
 
-def test_sixteen_bits_that_training_never_saw_are_refused(tmp_path: Path) -> None:
+def test_sixteen_bit_images_are_refused_if_training_saw_none(tmp_path: Path) -> None:
     _, unpacked = device(tmp_path)
     (tmp_path / "deep.png").write_bytes(png16(handmade.image(64, CELLS).astype(np.uint16) << 4))
     command = [sys.executable, unpacked / "run.py", tmp_path / "deep.png"]
@@ -91,11 +91,11 @@ def test_sixteen_bits_that_training_never_saw_are_refused(tmp_path: Path) -> Non
     assert done.stdout == "" and done.returncode == 1
     assert (
         done.stderr
-        == f"error: {tmp_path}/deep.png: 16 bits, and the model was trained on images of 8; save it with 8\n"
+        == f"error: {tmp_path}/deep.png: 16 bits, but the model was trained on 8-bit images; save it with 8\n"
     )
 
 
-def test_pillow_alone_reads_grey_of_sixteen_bits_or_says_that_it_cannot(
+def test_pillow_alone_reads_16_bit_grey_and_refuses_16_bit_colour(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grey = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)  # 12 bits
@@ -111,15 +111,15 @@ def test_pillow_alone_reads_grey_of_sixteen_bits_or_says_that_it_cannot(
 @pytest.mark.parametrize("reader", ["OpenCV", "an OpenCV that obeys EXIF in no PNG or WebP", "Pillow"])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("turn", range(1, 9))
-def test_images_are_turned_as_exif_says(
+def test_images_are_rotated_as_exif_says(
     kind: str, turn: int, reader: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Pillow's own turning is the oracle."""
-    picture = Image.fromarray(cv2.resize(handmade.image(64, CELLS), (60, 90), interpolation=cv2.INTER_NEAREST))
+    """Pillow's own rotation is the oracle."""
+    image = Image.fromarray(cv2.resize(handmade.image(64, CELLS), (60, 90), interpolation=cv2.INTER_NEAREST))
     exif = Image.Exif()
     exif[headers.EXIF_ORIENTATION] = turn
     encoded = io.BytesIO()
-    picture.save(encoded, kind, exif=exif, **({"lossless": True} if kind == "WEBP" else {"quality": 95}))
+    image.save(encoded, kind, exif=exif, **({"lossless": True} if kind == "WEBP" else {"quality": 95}))
     file = tmp_path / "turned"
     file.write_bytes(encoded.getvalue())
     with Image.open(file) as opened:
@@ -131,7 +131,7 @@ def test_images_are_turned_as_exif_says(
         monkeypatch.setattr(cv2, "imdecode", lambda data, flags: decode(data, flags | cv2.IMREAD_IGNORE_ORIENTATION))
     found = runner.read_image(file)
     assert found.shape == expected.shape
-    # Two decoders of JPEG round otherwise.
+    # Two JPEG decoders round differently.
     assert np.abs(found.astype(int) - expected).max() <= (4 if kind == "JPEG" else 0)
 
 
@@ -149,24 +149,24 @@ def chunk(name: bytes, content: bytes) -> bytes:
         b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\3\0\1\0\0\0\x63\0\0\0",
     ],
 )
-def test_damaged_exif_turns_nothing(exif: bytes) -> None:
+def test_damaged_exif_rotates_nothing(exif: bytes) -> None:
     assert headers.orientation(headers.PNG + chunk(b"eXIf", exif)) == 1
     assert headers.orientation(b"RIFF\0\0\0\0WEBPEXIF" + struct.pack("<I", len(exif)) + exif) == 1
 
 
-def test_half_a_jpeg_is_seen_though_the_preview_in_it_is_whole() -> None:
-    """OpenCV 4.5 makes the rest grey."""
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (80, 80, 3), np.uint8))
+def test_a_truncated_jpeg_is_detected_despite_its_whole_preview() -> None:
+    """OpenCV 4.5 would fill the rest with grey."""
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (80, 80, 3), np.uint8))
     preview, whole = io.BytesIO(), io.BytesIO()
-    picture.resize((20, 20)).save(preview, "JPEG")
+    image.resize((20, 20)).save(preview, "JPEG")
     exif = b"Exif\0\0" + preview.getvalue()
-    picture.save(whole, "JPEG", exif=exif)
+    image.save(whole, "JPEG", exif=exif)
     data = whole.getvalue()
     assert exif in data and not headers.is_cut_short(data) and not headers.is_cut_short(data + b"\0trailer")
     assert all(headers.is_cut_short(data[:end]) for end in range(3, len(data) - 1))
 
 
-def test_boxes_without_area_are_none_and_suppress_none() -> None:
+def test_boxes_without_area_are_dropped_and_suppress_nothing() -> None:
     good, inside_out, nothing = [20, 20, 10, 10], [20, 20, -30, 30], [20, 20, 0, 5]
     boxes = np.array([good, inside_out, nothing, [np.nan] * 4, [-40, 20, 10, 10]], np.float32).T
     raw = np.concatenate([boxes, np.array([[0.5, 0.9, 0.9, 0.9, 0.9]], np.float32)])[None]
@@ -183,7 +183,7 @@ def test_boxes_without_area_are_none_and_suppress_none() -> None:
 
 @pytest.mark.parametrize("reader", ["OpenCV", "Pillow"])
 @pytest.mark.parametrize("name", ["Ölfleck", "裂纹", "शून्य", "a\nb", "😀"])
-def test_names_that_fonts_lack_are_drawn_by_number(name: str, reader: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_the_font_lacks_are_drawn_by_number(name: str, reader: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if reader == "Pillow":
         monkeypatch.setattr(images, "cv2", None)
     found = runner.Detections(np.array([[20.0, 20, 40, 40]]), np.array([0.9]), np.array([1]))
@@ -195,7 +195,7 @@ def test_names_that_fonts_lack_are_drawn_by_number(name: str, reader: str, monke
 @pytest.mark.parametrize(("layout", "format_name", "needed"), [
     ("columns", "onnx", ["onnxruntime"]), ("columns", "torchscript", ["torch"]), ("rows", "torchscript", ["torch", "torchvision"]),
 ])  # fmt: skip
-def test_requirements_are_what_is_imported(layout: str, format_name: str, needed: list[str]) -> None:
+def test_requirements_match_the_imports(layout: str, format_name: str, needed: list[str]) -> None:
     assert bundle.packages_of({"format": format_name, "output": {"layout": layout}}) == needed
 
 
@@ -206,7 +206,7 @@ def test_requirements_go_into_the_bundle(tmp_path: Path) -> None:
     assert "requirements.txt" in (unpacked / "SHA256SUMS").read_text(encoding="utf-8")
 
 
-# --- Of a real run --------------------------------------------------------------------------------
+# --- From a real run ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -214,16 +214,14 @@ def test_requirements_go_into_the_bundle(tmp_path: Path) -> None:
     [{}, {"iou": 0.2}, {"iou": 1.0}, {"max_det": 5}, {"conf": 0.02}, {"iou": 0.3, "max_det": 40, "conf": 0.005}],
     ids=lambda changes: "+".join(changes) or "none",
 )
-def test_what_was_validated_is_what_the_bundle_does(
+def test_a_bundle_detects_what_was_validated(
     trained: Trained, copy_of: Callable[[Run], Run], changes: dict[str, Any]
 ) -> None:
-    """Predictions that validate wrote, against lines of the bundle in a process of its own."""
+    """Predictions from validate against lines from the bundle in a separate process."""
     run = copy_of(trained.run)
     validate.main(Validate.model_validate({**changes}), run, "cpu")
     metrics = read_json(run.metrics)
-    low = dict.fromkeys(
-        metrics["operating_point"]["thresholds"], 0.03
-    )  # what sixteen images taught stays below the rest
+    low = dict.fromkeys(metrics["operating_point"]["thresholds"], 0.03)  # after sixteen images all scores are low
     point = metrics["operating_point"]
     per_class = {name: {**value, "why": "set by hand"} for name, value in point["per_class"].items()}
     point = {**point, "thresholds": low, "per_class": per_class}
@@ -247,7 +245,7 @@ def test_what_was_validated_is_what_the_bundle_does(
             [names[one["category_id"]], round(one["score"], 3)] for one in predicted if one["image_id"] == number
         )
         assert [kind for kind, _ in ours] == [kind for kind, _ in theirs]
-        # Batches of other sizes add up in another order; scores are rounded to three places here.
+        # Other batch sizes sum in another order; scores are rounded to three places here.
         assert np.allclose([score for _, score in ours], [score for _, score in theirs], atol=2e-3)
 
 
@@ -257,27 +255,27 @@ def test_classes_in_another_order_are_refused(trained: Trained, copy_of: Callabl
     names = read_json(trained.run.manifest)["classes"]
     text = file.read_text(encoding="utf-8").replace(names[0], "#").replace(names[1], names[0]).replace("#", names[1])
     file.write_text(text, encoding="utf-8")
-    with pytest.raises(DataError, match=r"model\.pt: its classes are .*, those of .*; train again"):
+    with pytest.raises(DataError, match=r"model\.pt: its classes are .*, but those of .*; train again"):
         export.main(trained.config.export, run, 0, "cpu")
     before = run.metrics.read_bytes(), run.ground_truth("val").read_bytes()
-    with pytest.raises(DataError, match=r"model\.pt: its classes are .*, those of .*; train again"):
+    with pytest.raises(DataError, match=r"model\.pt: its classes are .*, but those of .*; train again"):
         validate.main(Validate(), run, "cpu")
     assert before == (run.metrics.read_bytes(), run.ground_truth("val").read_bytes())
 
 
 def test_golden_images_are_as_received(tmp_path: Path) -> None:
-    """One of 12 bits and one turned by EXIF, without where it was taken; whoever reads them otherwise fails the selftest."""
+    """A 12-bit image and one rotated by EXIF, without its location; reading them differently fails the selftest."""
     model, unpacked = device(tmp_path, input={"bits": 12})
-    picture = handmade.image(64, CELLS)
+    image = handmade.image(64, CELLS)
     copies = [tmp_path / f"{name}.png" for name in ("plain", "deep", "turned")]
     for copy in copies:
-        copy.write_bytes(png16(picture))
+        copy.write_bytes(png16(image))
     received = {copy: tmp_path / f"received_{copy.name}" for copy in copies[1:]}
-    received[copies[1]].write_bytes(png16(picture.astype(np.uint16) << 4))
+    received[copies[1]].write_bytes(png16(image.astype(np.uint16) << 4))
     exif = Image.Exif()
     exif[headers.EXIF_ORIENTATION] = 6
-    exif.get_ifd(0x8825)[1] = "N"  # where a photograph was taken
-    Image.fromarray(np.rot90(picture)[:, :, ::-1]).save(received[copies[2]], exif=exif)
+    exif.get_ifd(0x8825)[1] = "N"  # the location
+    Image.fromarray(np.rot90(image)[:, :, ::-1]).save(received[copies[2]], exif=exif)
     shutil.rmtree(unpacked / "golden")
     bundle.golden(model, [*copies[:1] * 3, *copies[1:]], unpacked / "golden", 0.5, received)
     assert cv2.imread(str(unpacked / "golden" / "4.png"), cv2.IMREAD_UNCHANGED).dtype == np.uint16
@@ -288,19 +286,19 @@ def test_golden_images_are_as_received(tmp_path: Path) -> None:
     spec = read_json(unpacked / "model.json")
     check = selftest.compare
     assert check(runner.Model(unpacked, spec, 1), unpacked)[0] == 20
-    for bits, said in ((16, r"selftest FAILED: golden/4\.png"), (None, r"4\.png: 16 bits, and the model was trained")):
+    for bits, said in ((16, r"selftest FAILED: golden/4\.png"), (None, r"4\.png: 16 bits, but the model was trained")):
         spec["input"]["bits"] = bits
         with pytest.raises(RunnerError, match=said):
             check(runner.Model(unpacked, spec, 1), unpacked)
 
 
-def test_what_is_received_comes_to_the_pixels_that_convert_made(source: Path, run: Run) -> None:
-    """Half of the source with 12 of 16 bits, all of it turned by EXIF: run.py sees what training saw."""
+def test_images_as_received_give_the_pixels_convert_made(source: Path, run: Run) -> None:
+    """Half of the source in 12 of 16 bits, all rotated by EXIF: run.py sees what training saw."""
     factor = 16
     for number, path in enumerate(sorted((source / "images").iterdir())):
-        picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
         turn = number % 8 + 1
-        lying = cv2.rotate(picture, cv2.ROTATE_90_COUNTERCLOCKWISE) if turn >= 5 else picture
+        lying = cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE) if turn >= 5 else image
         data = bundle._png(lying.astype(np.uint16) * factor + 7 if number % 2 else lying, turn)
         path.write_bytes(data)
     convert.main(Config.model_validate(settings(source)).convert, run, 0)
@@ -316,10 +314,10 @@ def test_what_is_received_comes_to_the_pixels_that_convert_made(source: Path, ru
     assert known and all(path.is_file() for path in known.values())
 
 
-def test_torchscript_that_suppresses_by_itself_runs_in_a_process_of_its_own(
+def test_torchscript_with_built_in_nms_runs_in_a_separate_process(
     trained: Trained, copy_of: Callable[[Run], Run]
 ) -> None:
-    """Here torchvision is loaded anyway; on a device nobody else imports it. And `validate`'s settings are in the graph."""
+    """torchvision is loaded here anyway, but not on a device. `validate`'s settings are part of the graph."""
     run = copy_of(trained.run)
     metrics = read_json(run.metrics)
     metrics["settings"] |= {"iou": 0.3, "max_det": 7}

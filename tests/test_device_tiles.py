@@ -1,4 +1,4 @@
-"""Large images through tiles: which views there are, and what is left of what they find."""
+"""Large images in tiles: which views there are, and how their detections are merged."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Array = np.ndarray[Any, Any]
 
 
 def drawn(random: np.random.Generator) -> tuple[Plan, tuple[int, int], Array, Array]:
-    """A plan, an image (height, width), and objects in it, some of them on others: corners and classes."""
+    """A plan, an image (height, width), and objects in it, some overlapping: corners and classes."""
     size = int(random.integers(32, 200))
     plan = {"size": size, "overlap": float(random.uniform(0.1, 0.6)), "whole": bool(random.integers(2))}
     height, width = (int(side) for side in random.integers(1, 5 * size, 2))
@@ -37,19 +37,19 @@ def drawn(random: np.random.Generator) -> tuple[Plan, tuple[int, int], Array, Ar
     corners[:, 2:] = corners[:, :2] + sides
     alike = (iou(corners, corners) > 0.4) & (classes[:, None] == classes)
     kept: list[int] = []
-    for index in range(int(random.integers(1, 100))):  # no two that a model could not tell apart
+    for index in range(int(random.integers(1, 100))):  # no two that a model could not distinguish
         if not alike[index, kept].any():
             kept.append(index)
     return plan, (height, width), corners[kept], classes[kept]
 
 
 def iou(a: Array, b: Array) -> Array:
-    """Of all pairs."""
+    """The IoU of every pair."""
     return pairwise_iou(from_corners(a), from_corners(b))
 
 
 def ideal(random: np.random.Generator, view: View, corners: Array, classes: Array, jitter: float = 0.0) -> Detections:
-    """What a detector finds that sees everything, with edges off by a share of the box's sides."""
+    """The detections of a perfect detector, with edges off by a share of the box's sides."""
     edges = np.array([*view[:2], *view[:2]]), np.array([*view[2:], *view[2:]])
     seen = np.clip(corners, *edges)
     sides = np.tile(seen[:, 2:] - seen[:, :2], 2)
@@ -63,20 +63,20 @@ def through(plan: Plan, shape: tuple[int, int], random: np.random.Generator, *ob
     return merge([ideal(random, view, *objects) for view in looked], looked, plan)
 
 
-def became(found: Detections, corners: Array, classes: Array) -> Array:
-    """For each found box the object that it is, or -1: matched as COCO does, from an IoU of 0.5."""
+def matched_objects(found: Detections, corners: Array, classes: Array) -> Array:
+    """For each detected box its object or -1, matched as COCO does, from an IoU of 0.5."""
     taken: Array = greedy(iou(found.corners, corners) * (found.classes[:, None] == classes), np.array([0.5]))[0]
     return taken
 
 
 def survey(layouts: int, jitter: float) -> Counter[str]:
-    """Count objects over random layouts, those that an inner edge cuts, and what was lost or found twice."""
+    """Over random layouts, count all objects, those cut by an inner edge, and those lost or found twice."""
     counts: Counter[str] = Counter()
     for seed in range(layouts):
         random = np.random.default_rng(seed)
         plan, shape, corners, classes = drawn(random)
         found = through(plan, shape, random, corners, classes, jitter)
-        which = became(found, corners, classes)
+        which = matched_objects(found, corners, classes)
         assert (np.diff(found.scores) <= 0).all()
         missed = ~np.isin(np.arange(len(corners)), which)
         inner = np.array([sum(_touches(view, corners, shape) for view in views(shape, plan))]).reshape(-1) > 0
@@ -92,7 +92,7 @@ def survey(layouts: int, jitter: float) -> Counter[str]:
 def test_every_object_is_found_once(jitter: float) -> None:
     counts = survey(60, jitter)
     assert counts["objects"] > 1500 and 0.3 * counts["objects"] < counts["on seams"] < 0.9 * counts["objects"]
-    # One in a thousand: a part of one object can be the very picture of another that lies there.
+    # One in a thousand: part of one object can coincide with another object.
     assert counts["lost"] <= 0.001 * counts["objects"]
     assert counts["lost on seams"] <= 0.001 * counts["on seams"] + 1
     assert counts["found twice"] <= (0.005 if jitter else 0.001) * counts["objects"]
@@ -109,7 +109,7 @@ def _touches(view: View, corners: Array, shape: tuple[int, int]) -> Array:
 
 
 @pytest.mark.parametrize("seed", range(200))
-def test_views_cover_the_image_and_hold_what_fits_into_the_overlap(seed: int) -> None:
+def test_views_cover_the_image_and_contain_whatever_fits_the_overlap(seed: int) -> None:
     random = np.random.default_rng(seed)
     plan = {"size": int(random.integers(2, 50)), "overlap": float(random.uniform(0, 0.95)), "whole": False}
     height, width = (int(side) for side in random.integers(1, 150, 2))
@@ -127,12 +127,12 @@ def test_views_cover_the_image_and_hold_what_fits_into_the_overlap(seed: int) ->
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 64), (64, 1), (64, 64), (20, 30)])
-def test_an_image_that_fits_into_a_tile_is_one_view(shape: tuple[int, int]) -> None:
+def test_an_image_that_fits_in_a_tile_is_one_view(shape: tuple[int, int]) -> None:
     for plan in (None, {"size": 64, "overlap": 0.2, "whole": True}):
         assert views(shape, plan) == [(0, 0, shape[1], shape[0])]
 
 
-def test_a_strip_one_pixel_high() -> None:
+def test_a_strip_one_pixel_high_is_covered() -> None:
     plan = {"size": 64, "overlap": 0.25, "whole": True}
     assert views((1, 200), plan) == [(x, 0, x + 64, 1) for x in (0, 48, 96, 136)] + [(0, 0, 200, 1)]
 
@@ -141,7 +141,7 @@ PLAN = {"size": 100, "overlap": 0.2, "whole": True}  # of 180 x 100: tiles at 0 
 
 
 def boxes(*rows: tuple[float, ...]) -> Detections:
-    """Rows of corners, score, class."""
+    """Detections from rows of corners, score, class."""
     table = np.array(rows, float).reshape(-1, 6)
     return Detections(table[:, :4], table[:, 4], table[:, 5].astype(int))
 
@@ -149,7 +149,7 @@ def boxes(*rows: tuple[float, ...]) -> Detections:
 def merged(
     left: Detections, right: Detections, whole: Detections | None = None, plan: Plan = PLAN
 ) -> list[list[float]]:
-    """What becomes of boxes given in pixels of the image."""
+    """The merged result of boxes given in image pixels."""
     looked = views((100, 180), plan)
     seen = [left, right, whole or boxes()][: len(looked)]
     moved = [
@@ -161,17 +161,17 @@ def merged(
     return rows
 
 
-def test_a_box_that_an_edge_cuts_goes_where_the_neighbour_has_it_whole() -> None:
+def test_a_cut_box_gives_way_to_the_whole_one_in_the_next_tile() -> None:
     whole, part = (70, 40, 92, 60, 0.5, 0), (80, 40, 92, 60, 0.9, 0)
     assert merged(boxes(whole), boxes(part)) == [list(whole)]
-    # Not where the neighbour has something of another class, or nearly nothing.
+    # But not if the neighbour has another class there, or almost nothing.
     assert len(merged(boxes((*whole[:5], 1)), boxes(part))) == 2
     assert len(merged(boxes((*whole[:4], 0.01, 0)), boxes(part))) == 2
     assert merged(boxes(), boxes(part)) == [list(part)]
 
 
 @pytest.mark.parametrize("small", [(84, 45, 92, 53), (72, 45, 86, 53), (82, 30, 96, 70)])
-def test_a_small_object_on_a_large_one_stays(small: tuple[float, ...]) -> None:
+def test_a_small_object_on_a_large_one_is_kept(small: tuple[float, ...]) -> None:
     large, part = (30, 20, 99, 80, 0.9, 0), (80, 20, 99, 80, 0.9, 0)
     seen = (max(small[0], 80), *small[1:], 0.4, 0)
     found = merged(boxes(large, (*small, 0.5, 0)), boxes(part, seen), boxes(large))
@@ -179,7 +179,7 @@ def test_a_small_object_on_a_large_one_stays(small: tuple[float, ...]) -> None:
     assert merged(boxes((*small, 0.5, 0)), boxes(part, seen), boxes(large)) == [list(large), [*small, 0.5, 0]]
 
 
-def test_two_boxes_of_one_view_are_two_objects() -> None:
+def test_two_boxes_in_one_view_are_two_objects() -> None:
     near, far = (86, 40, 92, 60, 0.9, 0), (88, 40, 94, 60, 0.8, 0)  # IoU 0.5
     assert merged(boxes(near, far), boxes()) == [list(near), list(far)]
     weaker = [(*box[:4], box[4] - 0.05, box[5]) for box in (near, far)]
@@ -187,18 +187,18 @@ def test_two_boxes_of_one_view_are_two_objects() -> None:
     assert merged(boxes(near), boxes(*weaker)) == [list(near), list(weaker[1])]
 
 
-def test_an_object_larger_than_a_tile_is_what_the_whole_view_shows() -> None:
+def test_an_object_larger_than_a_tile_comes_from_the_whole_view() -> None:
     large = (10, 10, 170, 90, 0.6, 0)
     parts = boxes((10, 10, 100, 90, 0.9, 0)), boxes((80, 10, 170, 90, 0.8, 0))
     assert merged(*parts, boxes(large)) == [list(large)]
-    # Without a whole view the parts are joined.
+    # Without a whole view, the parts are joined.
     assert merged(*parts, plan={**PLAN, "whole": False}) == [[10, 10, 170, 90, 0.9, 0]]
-    # What fits into the overlap is the tiles' business.
+    # What fits in the overlap is left to the tiles.
     assert merged(boxes(), boxes(), boxes((10, 10, 30, 30, 0.9, 0))) == []
     assert len(merged(boxes(), boxes(), boxes((10, 10, 31, 30, 0.9, 0)))) == 1
 
 
-def test_nothing_found() -> None:
+def test_no_detections_merge_to_none() -> None:
     assert merged(boxes(), boxes()) == []
 
 
@@ -213,7 +213,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def large(bundle: Path) -> Path:
-    """An image of 208 x 112 pixels with an object in each of CELLS, on seams too."""
+    """A 208 x 112 image with an object in each of CELLS, some on seams."""
     path = bundle.parent / "large.png"
     path.write_bytes(cv2.imencode(".png", handmade.image(208, CELLS)[:112])[1].tobytes())
     return path
@@ -226,7 +226,7 @@ def run_py(folder: Path, *arguments: str | Path) -> Any:
     return json.loads(done.stdout)
 
 
-def test_a_bundle_looks_through_tiles_until_told_not_to(bundle: Path, large: Path) -> None:
+def test_a_bundle_uses_tiles_unless_told_not_to(bundle: Path, large: Path) -> None:
     expected = {(handmade.NAMES[kind], 16.0 * column, 16.0 * row, 16.0, 16.0) for (row, column), kind in CELLS.items()}
     found = run_py(bundle, large, "--threads", "2")
     assert {(one["class"], *one["bbox"]) for one in found["objects"]} == expected
@@ -244,14 +244,14 @@ def test_the_best_class_and_every_class_come_from_one_pass(bundle: Path, large: 
     assert sorted(single.classes) == sorted(every.classes) == sorted(CELLS.values())
 
 
-def test_golden_images_take_two_tiles(bundle: Path, large: Path, tmp_path: Path) -> None:
+def test_golden_images_span_two_tiles(bundle: Path, large: Path, tmp_path: Path) -> None:
     model = Model(bundle, json.loads((bundle / "model.json").read_text()), 1)
     upright = tmp_path / "upright.png"
     upright.write_bytes(cv2.imencode(".png", read_image(large).transpose(1, 0, 2)[:, :40])[1].tobytes())
     packed.golden(model, [large, upright], tmp_path / "golden", 0.5)
     assert [read_image(tmp_path / "golden" / f"{number}.png").shape[:2] for number in (1, 2)] == [(64, 112), (112, 40)]
     boxes, images, _, _ = compare(model, tmp_path)
-    assert images == 2 and boxes >= 5  # where most of them are
+    assert images == 2 and boxes >= 5  # the region with the most objects
     model.tiles = None
     with pytest.raises(RunnerError, match=r"golden/1\.png: 4 of 4 objects not found"):
         compare(model, tmp_path)

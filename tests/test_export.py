@@ -32,10 +32,10 @@ from pipeline.metrics import bootstrap
 from pipeline.run import Run
 from pipeline.upstream import checkpoints, environment
 
-CONF = 0.002  # as in conftest: sixteen images teach nothing, so whatever comes out is compared
+CONF = 0.002  # as in conftest: sixteen images teach nothing, so compare whatever comes out
 
 
-def test_the_manifest_tells_what_was_proven(trained: Trained) -> None:
+def test_the_manifest_records_what_was_proven(trained: Trained) -> None:
     manifest = read_json(trained.run.manifest)
     [entry] = manifest["artefacts"]
     artefact = trained.run.export / entry["file"]
@@ -47,7 +47,7 @@ def test_the_manifest_tells_what_was_proven(trained: Trained) -> None:
     assert parity["lost"] == parity["extra"] == parity["flipped"] == 0
     assert parity["max_box_px"] <= entry["limits"]["max_box_px"] == 0.5
     assert parity["max_score"] <= entry["limits"]["max_score"] == 1e-3
-    # The same input tensor on both sides: float32 rounding alone.
+    # The same input tensor on both sides: only float32 rounding differs.
     assert entry["raw"]["max_score"] < 1e-4 and entry["raw"]["images"] == 2
     assert entry["verdict"] == "passed" and entry["breaches"] == []
     assert sorted(path.name for path in trained.run.export.iterdir()) == [
@@ -57,8 +57,8 @@ def test_the_manifest_tells_what_was_proven(trained: Trained) -> None:
     ]
 
 
-def test_raw_outputs_equal_the_model_without_any_of_our_code(trained: Trained) -> None:
-    """onnxruntime alone against torch alone, on the same tensor."""
+def test_raw_outputs_equal_the_models_without_our_code(trained: Trained) -> None:
+    """Plain onnxruntime against plain torch, on the same tensor."""
     import torch
 
     from pipeline.upstream import checkpoints, environment
@@ -72,13 +72,13 @@ def test_raw_outputs_equal_the_model_without_any_of_our_code(trained: Trained) -
         theirs = model.fuse(verbose=False)(torch.from_numpy(batch))
     theirs = (theirs[0] if isinstance(theirs, tuple) else theirs).numpy()
     assert ours.shape == theirs.shape == (1, 10, 84)
-    # Boxes in pixels of 64, scores of 0..1; float32 rounding through 200 layers, seen 2e-4. Noise is nothing the model
-    # knows: with random weights some boxes are hundreds of pixels wide, and as much less exact (seen 6e-5 of it).
+    # Boxes in pixels of 64, scores from 0 to 1; float32 rounding through 200 layers, at most 2e-4 so far. With random
+    # weights, some boxes on noise are hundreds of pixels wide and less exact in proportion (at most 6e-5 of that).
     np.testing.assert_allclose(ours, theirs, atol=5e-3, rtol=2e-4)
 
 
 def test_the_runner_finds_what_ultralytics_finds(trained: Trained) -> None:
-    """The whole way from a file to boxes: our numpy against Ultralytics' command on the same ONNX file."""
+    """From file to boxes: our numpy code against Ultralytics' command on the same ONNX file."""
     from ultralytics import YOLO
 
     spec = spec_of(trained.run)
@@ -89,12 +89,12 @@ def test_the_runner_finds_what_ultralytics_finds(trained: Trained) -> None:
         boxes = expected.boxes.cpu().numpy()
         found = model.detect_all(runner.read_image(path), CONF)
         assert len(found) == len(boxes) > 0
-        np.testing.assert_allclose(found.scores, boxes.conf, atol=5e-5)  # a rounded pixel apart, seen 1e-5
+        np.testing.assert_allclose(found.scores, boxes.conf, atol=5e-5)  # a rounded pixel apart, at most 1e-5 so far
         np.testing.assert_array_equal(found.classes, boxes.cls)
         np.testing.assert_allclose(found.corners, boxes.xyxy, atol=1e-2)  # float32 pixels of a 320 px image
 
 
-# --- Faults that are planted --------------------------------------------------------------------------
+# --- Planted faults -----------------------------------------------------------------------------------
 
 
 def spec_of(run: Run, model: str = "tiny.onnx") -> dict[str, Any]:
@@ -105,25 +105,25 @@ def spec_of(run: Run, model: str = "tiny.onnx") -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def oblong(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Gate]:
-    """The trained run with validation images that are not square and not grey: else some faults would not show."""
+    """The trained run with non-square colour validation images, without which some faults would not show."""
     run = Run(Path(shutil.copytree(trained.run.root, tmp_path_factory.mktemp("oblong") / "runs" / "tiny")))
     dataset = YoloDataset.read(run.dataset / "data.yaml")
     for path in dataset.files("val"):
         with Image.open(path) as image:
-            picture = np.asarray(image.convert("RGB")).copy()[: image.height * 5 // 8]
-        picture[:, :, 0] //= 2
+            cropped = np.asarray(image.convert("RGB")).copy()[: image.height * 5 // 8]
+        cropped[:, :, 0] //= 2
         path.unlink()
-        Image.fromarray(picture).save(path)
+        Image.fromarray(cropped).save(path)
         dataset.label_file(path).write_text("0 0.5 0.5 0.2 0.3\n")
     return run, Gate(run.model, dataset, dataset.files("val"), CONF)
 
 
-def test_the_reference_is_float32_of_the_cpu_whatever_else_there_is(
+def test_the_reference_is_float32_on_the_cpu_even_with_a_gpu(
     oblong: tuple[Run, Gate], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where PyTorch sees a GPU, Ultralytics takes it unless told otherwise; the reference stays as exact as float32.
+    """Ultralytics uses a GPU by default if PyTorch sees one; the reference stays as exact as float32.
 
-    The double-precision twin is the oracle: TF32 keeps 10 bits of a number.
+    The same model in double precision is the oracle: TF32 keeps only 10 bits.
     """
     import torch
 
@@ -135,7 +135,7 @@ def test_the_reference_is_float32_of_the_cpu_whatever_else_there_is(
     for tensor, output in gate.reference(None, 64).raw:
         with torch.no_grad():
             exact = network(torch.from_numpy(tensor).double())[0].numpy()
-        # Seen 6e-8; with the input and weights of each convolution rounded to TF32, 4e-5 to 3e-4.
+        # Observed 6e-8; with each convolution's input and weights rounded to TF32, 4e-5 to 3e-4.
         np.testing.assert_allclose(output[:, 4:], exact[:, 4:], atol=5e-6)
 
 
@@ -152,7 +152,7 @@ def perturb(model: onnx.ModelProto) -> None:
 
 
 def swap_classes(model: onnx.ModelProto) -> None:
-    """Rows of the first two classes change places behind the graph's own output."""
+    """Swap the rows of the first two classes after the graph's own output."""
     [output] = model.graph.output
     for node in model.graph.node:
         node.output[:] = ["before" if name == output.name else name for name in node.output]
@@ -188,7 +188,7 @@ def test_planted_faults_are_caught(oblong: tuple[Run, Gate], fault: str) -> None
 def test_a_changed_artefact_fails_the_stage(
     trained: Trained, copy_of: Callable[[Run], Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One weight of the written file spoilt before it is compared: nothing is handed out, all figures are told."""
+    """One weight of the file is changed before the comparison: nothing is published, all figures are reported."""
     run = copy_of(trained.run)
     shutil.rmtree(run.export)
     write = targets.write
@@ -225,7 +225,7 @@ def test_a_changed_artefact_fails_the_stage(
     ],
     ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else "",
 )  # fmt: skip
-def test_every_format_is_equal_to_the_model(
+def test_every_format_matches_the_model(
     trained: Trained, copy_of: Callable[[Run], Run], target: dict[str, Any], name: str, entry_file: str
 ) -> None:
     run = copy_of(trained.run)
@@ -239,38 +239,40 @@ def test_every_format_is_equal_to_the_model(
         model = onnx.load(str(run.export / name))
         assert model.opset_import[0].version == 17
         assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
-    several_at_once_are_each_as_if_alone(run, entry)
+    check_concurrent_runs(run, entry)
 
 
-def several_at_once_are_each_as_if_alone(run: Run, entry: dict[str, Any]) -> None:
+def check_concurrent_runs(run: Run, entry: dict[str, Any]) -> None:
     spec = read_json(unpacked(run, entry["bundle"]) / "model.json")
     spec["thresholds"] = dict.fromkeys(spec["thresholds"], CONF)
     alone = runner.Model(run.export, spec, 1)
     images = [str(path) for path in YoloDataset.read(run.dataset / "data.yaml").files("train")]
     workers = runner.Workers(run.export, spec, images, 2)
     assert workers.size == 2
-    for path, (name, _, picture, found) in zip(images, workers.each(), strict=True):
+    for path, (name, _, image, found) in zip(images, workers.each(), strict=True):
         expected = alone.detect(runner.read_image(Path(path)))
-        assert name == path and picture.shape == runner.read_image(Path(path)).shape
+        assert name == path and image.shape == runner.read_image(Path(path)).shape
         np.testing.assert_array_equal(found.classes, expected.classes)
-        # One thread each, so the same sums; a runtime may choose another kernel where it has streams. Seen 0.
+        # One thread each, so the same sums; a runtime may choose another kernel with several streams. Observed 0.
         np.testing.assert_allclose(found.corners, expected.corners, atol=1e-3)
         np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
 
 
-def test_half_precision(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
+def test_half_precision_stays_close_to_the_model(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
     run = copy_of(trained.run)
-    # A hardly trained model has boxes of nearly equal scores, whose order half precision changes.
+    # A barely trained model has boxes with nearly equal scores, whose order half precision changes.
     limits = {"fp16": {"max_changed": 0.2}}
     config = {"targets": [{"format": "onnx", "quantize": 16}], "conf": CONF, "images": 2, "limits": limits}
     export.main(Export.model_validate(config), run, 0, "cpu")
     [entry] = read_json(run.manifest)["artefacts"]
     assert (entry["file"], entry["precision"]) == ("tiny-fp16.onnx", "fp16")
     assert entry["bytes"] < 0.6 * read_json(trained.run.manifest)["artefacts"][0]["bytes"]
-    assert 0 < entry["parity"]["max_score"] < 0.01  # rounded, so not equal; and not far
+    assert 0 < entry["parity"]["max_score"] < 0.01  # rounded, so not equal, but close
 
 
-def test_no_engine_without_a_gpu_but_what_to_build_it_from(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
+def test_without_a_gpu_the_engine_is_left_to_be_built_on_the_device(
+    trained: Trained, copy_of: Callable[[Run], Run]
+) -> None:
     from pipeline.export import tensorrt
 
     if tensorrt.can_build_here():
@@ -285,7 +287,7 @@ def test_no_engine_without_a_gpu_but_what_to_build_it_from(trained: Trained, cop
         done = run_py(folder, script="build.py")
         assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
         assert "no TensorRT for Python" in done.stderr and "sh build.sh" in done.stderr
-    # The engine itself is not there yet, and the runner says so.
+    # The engine does not exist yet, and the runner reports that.
     done = run_py(folder, "--selftest")
     assert done.returncode == 1 and "tiny-engine.engine: not there" in done.stderr
     with (folder / "tiny-engine.onnx").open("ab") as file:
@@ -293,8 +295,8 @@ def test_no_engine_without_a_gpu_but_what_to_build_it_from(trained: Trained, cop
     assert "changed since it was proven" in run_py(folder, script="build.py").stderr
 
 
-def test_tensorrt_takes_the_onnx_models(trained: Trained, tmp_path: Path) -> None:
-    """TensorRT for RTX's own parser and builder, on the CPU: plans are built from ONNX and from Q/DQ ONNX."""
+def test_tensorrt_builds_the_onnx_models(trained: Trained, tmp_path: Path) -> None:
+    """TensorRT for RTX parses and builds plans from ONNX and from Q/DQ ONNX, on the CPU."""
     pytest.importorskip(
         "tensorrt_rtx", reason="tensorrt-rtx-cu13 is not installed; `make tensorrt` adds it where there is a wheel"
     )
@@ -307,35 +309,35 @@ def test_tensorrt_takes_the_onnx_models(trained: Trained, tmp_path: Path) -> Non
         quantised = tmp_path / f"{len(recipe)}.onnx"
         int8.quantise_onnx(source, quantised, calibration, recipe)
         checked = tensorrt.preflight(quantised, None)
-        assert checked["plan_bytes"] > 1e6 and checked["layers"] > 500  # the Q/DQ nodes are layers too
+        assert checked["plan_bytes"] > 1e6 and checked["layers"] > 500  # Q/DQ nodes count as layers too
     assert tensorrt.preflight(source, None)["layers"] > 300
     int8.quantise_onnx(source, tmp_path / "naive.onnx", calibration, "naive")
-    with pytest.raises(ExportError, match=r"does not take the ONNX model: .*zero point"):
+    with pytest.raises(ExportError, match=r"does not accept the ONNX model: .*zero point"):
         tensorrt.preflight(tmp_path / "naive.onnx", None)
 
 
-# --- What cannot be done is said in a line ------------------------------------------------------------
+# --- One-line refusals --------------------------------------------------------------------------------
 
 
-def test_an_unfinished_run(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
+def test_a_run_without_a_model_is_refused(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
     run = copy_of(trained.run)
     run.model.unlink()
     with pytest.raises(DataError, match="not there"):
         export.main(Export(), run, 0, "cpu")
 
 
-def test_litert_without_its_environment(
+def test_litert_without_its_environment_is_refused(
     trained: Trained, copy_of: Callable[[Run], Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = copy_of(trained.run)
-    monkeypatch.chdir(run.root)  # where there is no .venv-litert
+    monkeypatch.chdir(run.root)  # which has no .venv-litert
     before = read_json(run.manifest)
     with pytest.raises(ExportError, match=r"litert needs a separate environment.*`make litert`"):
         export.main(Export.model_validate({"targets": [{"format": "onnx"}, {"format": "litert"}]}), run, 0, "cpu")
     assert read_json(run.manifest) == before
 
 
-def test_a_missing_package_is_answered_with_the_command_that_adds_it(
+def test_a_missing_package_is_reported_with_the_install_command(
     trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ncnn", None)  # as if it were not installed
@@ -345,8 +347,8 @@ def test_a_missing_package_is_answered_with_the_command_that_adds_it(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limit on file sizes there")
-def test_a_full_disk(trained: Trained, tmp_path: Path) -> None:
-    """No file may grow beyond a megabyte: the export says so in a line, and what was there stays."""
+def test_a_full_disk_keeps_the_last_export(trained: Trained, tmp_path: Path) -> None:
+    """With files limited to a megabyte, the export fails in one line and keeps what was there."""
     run = Run(Path(shutil.copytree(trained.run.root, tmp_path / "runs" / "tiny")))
     before = sorted(path.name for path in run.export.iterdir())
     (tmp_path / "tiny.yaml").write_text(
@@ -377,7 +379,7 @@ def run_py(folder: Path, *arguments: str, script: str = "run.py", packages: Path
     import subprocess
 
     command = [sys.executable, str(folder / script), *arguments]
-    if packages:  # -S and -I: nothing but the standard library and these packages
+    if packages:  # -S and -I: only the standard library and these packages
         code = "import runpy, sys; sys.path.append(sys.argv.pop(1)); sys.argv.pop(0); runpy.run_path(sys.argv[0], run_name='__main__')"
         command = [sys.executable, "-I", "-S", "-c", code, str(packages), str(folder / script), *arguments]
     return subprocess.run(command, cwd=folder.parent, capture_output=True, text=True, check=False)
@@ -389,7 +391,7 @@ def device(trained: Trained, copy_of: Callable[[Run], Run]) -> Path:
 
 
 def only(tmp_path: Path, *names: str) -> Path:
-    """A folder with these packages and nothing else, as a clean environment would have it."""
+    """A folder with only these packages, like a clean environment."""
     site = Path(np.__file__).parents[1]
     folder = tmp_path / "packages"
     folder.mkdir()
@@ -401,18 +403,18 @@ def only(tmp_path: Path, *names: str) -> Path:
 
 
 @pytest.mark.parametrize("shape", [(258, 400), (401, 300), (97, 640), (3, 1000), (320, 320), (640, 480), (50, 33)])
-def test_pictures_go_in_and_boxes_come_back_as_in_ultralytics(shape: tuple[int, int]) -> None:
-    """Whole pixels make one side's factor a little more than the other's: 258 rows of 400 columns become 206 of 320."""
+def test_images_and_boxes_are_scaled_as_in_ultralytics(shape: tuple[int, int]) -> None:
+    """Rounding to whole pixels makes the sides' factors differ slightly: 258 x 400 becomes 206 x 320."""
     environment.prepare()
     import torch
     from ultralytics.data.augment import LetterBox
     from ultralytics.utils.ops import scale_boxes
 
     rng = np.random.default_rng(0)
-    picture = rng.integers(0, 255, (*shape, 3), dtype=np.uint8)
+    image = rng.integers(0, 255, (*shape, 3), dtype=np.uint8)
     spec = {"size": 320, "fit": "letterbox", "pad": 114, "colour": "RGB", "scale": 1 / 255}
-    given = (runner.prepare(picture, spec)[0].transpose(1, 2, 0) * 255).round().astype(np.uint8)
-    assert (given[:, :, ::-1] == LetterBox((320, 320), auto=False)(image=picture)).all()
+    given = (runner.prepare(image, spec)[0].transpose(1, 2, 0) * 255).round().astype(np.uint8)
+    assert (given[:, :, ::-1] == LetterBox((320, 320), auto=False)(image=image)).all()
     corners = np.sort(rng.uniform(-10, 330, (50, 2, 2)), axis=1).reshape(-1, 4)
     expected = scale_boxes((320, 320), torch.from_numpy(corners.copy()), shape)
     assert to_original(corners, shape, 320, "letterbox") == pytest.approx(expected.numpy(), abs=1e-9)
@@ -429,14 +431,14 @@ def test_a_bundle_needs_only_numpy_an_image_reader_and_the_runtime(device: Path,
     done = run_py(device, str(golden), "--draw", str(tmp_path / "drawn"), packages=packages)
     assert done.returncode == 0, done.stderr
     [line] = done.stdout.splitlines()
-    told, expected = json.loads(line), json.loads((device / "golden" / "expected.json").read_text())[0]
-    assert told["file"] == str(golden) and len(told["objects"]) == len(expected["scores"]) > 0
-    x, y, width, height = told["objects"][0]["bbox"]
+    result, expected = json.loads(line), json.loads((device / "golden" / "expected.json").read_text())[0]
+    assert result["file"] == str(golden) and len(result["objects"]) == len(expected["scores"]) > 0
+    x, y, width, height = result["objects"][0]["bbox"]
     assert np.abs(np.array([x, y, x + width, y + height]) - expected["corners"][0]).max() < 1
     [drawn] = (tmp_path / "drawn").iterdir()
-    with Image.open(drawn) as picture, Image.open(golden) as original:
-        assert picture.size == original.size
-        assert (np.asarray(picture.convert("RGB")) != np.asarray(original.convert("RGB"))).any()
+    with Image.open(drawn) as image, Image.open(golden) as original:
+        assert image.size == original.size
+        assert (np.asarray(image.convert("RGB")) != np.asarray(original.convert("RGB"))).any()
 
 
 @pytest.mark.parametrize(
@@ -444,7 +446,7 @@ def test_a_bundle_needs_only_numpy_an_image_reader_and_the_runtime(device: Path,
 )
 def test_one_flipped_byte_fails_the_selftest(device: Path, file: str) -> None:
     data = bytearray((device / file).read_bytes())
-    # In the runner, a letter of a comment, so that it still runs; elsewhere anywhere in the middle.
+    # In the runner, a letter in a comment, so that it still runs; elsewhere, anywhere in the middle.
     at = data.index(b"camera.") if file == "run.py" else len(data) // 2
     data[at] ^= 1
     (device / file).write_bytes(bytes(data))
@@ -461,8 +463,8 @@ def test_a_missing_file_is_named(device: Path, file: str) -> None:
     assert Path(file).name in done.stderr and "not there" in done.stderr
 
 
-def test_a_device_that_computes_something_else_fails(device: Path) -> None:
-    """Every file whole and signed, but the model another one: only the golden images can tell."""
+def test_a_device_that_computes_something_else_fails_the_selftest(device: Path) -> None:
+    """Every file is intact and signed, but the model is another one: only the golden images reveal it."""
     model = onnx.load(str(device / "tiny.onnx"))
     perturb(model)
     onnx.save(model, str(device / "tiny.onnx"))
@@ -474,8 +476,7 @@ def test_a_device_that_computes_something_else_fails(device: Path) -> None:
     assert done.returncode == 1 and "selftest FAILED: golden/1.png" in done.stderr
 
 
-def test_what_the_runner_is_given(device: Path, tmp_path: Path) -> None:
-    """Folders, videos and mistakes."""
+def test_the_runner_takes_folders_and_videos_and_reports_errors(device: Path, tmp_path: Path) -> None:
     import cv2
 
     frames = tmp_path / "film.avi"
@@ -485,8 +486,8 @@ def test_what_the_runner_is_given(device: Path, tmp_path: Path) -> None:
     writer.release()
     done = run_py(device, str(frames), str(device / "golden"), "--json", str(tmp_path / "found.jsonl"))
     assert done.returncode == 0 and done.stdout == ""
-    told = [json.loads(line) for line in (tmp_path / "found.jsonl").read_text().splitlines()]
-    assert [line.get("frame") for line in told] == [0, 1, 2, None, None]
+    lines = [json.loads(line) for line in (tmp_path / "found.jsonl").read_text().splitlines()]
+    assert [line.get("frame") for line in lines] == [0, 1, 2, None, None]
     (tmp_path / "bad.jpg").write_bytes(b"no image")
     for source, said in (
         ("nowhere.jpg", "no such file or folder"),
@@ -498,13 +499,13 @@ def test_what_the_runner_is_given(device: Path, tmp_path: Path) -> None:
         assert not list(tmp_path.glob("*none.jsonl*"))
 
 
-def test_thresholds_of_validation_go_into_the_bundle(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
+def test_validation_thresholds_go_into_the_bundle(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
     run = copy_of(trained.run)
     metrics = read_json(run.metrics)
     names = list(metrics["splits"]["val"]["per_class"])
     point = metrics["operating_point"]
     point["thresholds"] = {name: 0.01 + 0.01 * i for i, name in enumerate(names)}
-    point["per_class"] = {name: {**told, "why": "set by hand"} for name, told in point["per_class"].items()}
+    point["per_class"] = {name: {**figures, "why": "set by hand"} for name, figures in point["per_class"].items()}
     run.metrics.write_text(json.dumps(metrics))
     export.main(trained.config.export, run, 0, "cpu")
     spec = read_json(unpacked(run, "tiny-onnx-fp32.zip") / "model.json")
@@ -519,10 +520,10 @@ def trained_copy(trained: Trained, beside: Run) -> Run:
     return Run(Path(shutil.copytree(trained.run.root, beside.root.with_name("other"))))
 
 
-# --- How fast -----------------------------------------------------------------------------------------
+# --- Speed --------------------------------------------------------------------------------------------
 
 
-def test_bench_writes_a_row_per_artefact_and_thread(
+def test_bench_writes_a_row_per_artefact_and_thread_count(
     trained: Trained, copy_of: Callable[[Run], Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from pipeline.export import bench
@@ -538,16 +539,16 @@ def test_bench_writes_a_row_per_artefact_and_thread(
     assert row["latency_ms"]["p95"] >= row["latency_ms"]["p50"] > 0 and row["load_ms"] > 0
     assert row["import_ms"] > 0 and row["images_per_s_at_once"] > 0
     assert row["images_per_s"] > 0 and row["ultralytics_images_per_s"] > 0
-    assert row["boxes"] == row["ultralytics_boxes"] > 0  # whatever thresholds the bundle has
+    assert row["boxes"] == row["ultralytics_boxes"] > 0  # regardless of the bundle's thresholds
     assert row["rounds"] == 2 and row["times_onnx"] == [1, 1, 1]
     middle, least, most = row["times_ultralytics"]
     assert 0 < least <= middle <= most
     assert "| tiny.onnx |" in said
-    # A bundle of an earlier version does not measure what is measured now.
-    with monkeypatch.context() as other, pytest.raises(ExportError, match=r"zip: its run\.py has another version"):
+    # A bundle of an earlier version does not measure what the current one does.
+    with monkeypatch.context() as other, pytest.raises(ExportError, match=r"zip: its run\.py is from another version"):
         other.setattr(bundle, "code", lambda: {"run.py": b""})
         bench.main(run)
-    # A file that was edited since is not measured as if it were the proven one.
+    # A file edited since is not measured as if it were the proven one.
     with (run.export / "tiny.onnx").open("ab") as file:
         file.write(b"x")
     with pytest.raises(ExportError, match=r"tiny\.onnx: not the file that was proven"):
@@ -566,7 +567,7 @@ ONE = (10.0, 10.0, 50.0, 50.0, 0.9, 0)
 TWO = (100.0, 100.0, 150.0, 150.0, 0.6, 1)
 
 
-def test_equal_detections_in_another_order() -> None:
+def test_equal_detections_in_another_order_are_equal() -> None:
     parity = compare([found(ONE, TWO)], [found(TWO, ONE)], 0.25, ["a"])
     assert (parity.boxes, parity.lost, parity.extra, parity.max_box_px, parity.max_score) == (2, 0, 0, 0, 0)
     assert parity.breaches(Limits32()) == [] and parity.worst == []
@@ -575,22 +576,22 @@ def test_equal_detections_in_another_order() -> None:
 @pytest.mark.parametrize(
     ("theirs", "said"),
     [
-        (found(ONE), "1 boxes lost, 0 invented and 0 of another class of 3"),
-        (found(ONE, TWO, (200, 200, 220, 220, 0.5, 0)), "0 boxes lost, 1 invented and 0 of another class of 3"),
-        (found(ONE, (100, 100, 150, 150, 0.6, 0)), "0 boxes lost, 0 invented and 1 of another class of 3"),
+        (found(ONE), "of 3 boxes, 1 lost, 0 invented and 0 of another class"),
+        (found(ONE, TWO, (200, 200, 220, 220, 0.5, 0)), "of 3 boxes, 0 lost, 1 invented and 0 of another class"),
+        (found(ONE, (100, 100, 150, 150, 0.6, 0)), "of 3 boxes, 0 lost, 0 invented and 1 of another class"),
         (found(ONE, (101, 100, 150, 150, 0.6, 1)), "boxes up to 1 px apart, 0.5 allowed"),
         (found(ONE, (100, 100, 150, 150, 0.61, 1)), "scores up to 0.01 apart, 0.001 allowed"),
     ],
 )
-def test_each_kind_of_difference_is_told(theirs: Detections, said: str) -> None:
+def test_each_kind_of_difference_is_reported(theirs: Detections, said: str) -> None:
     same = found(ONE)
     parity = compare([same, found(ONE, TWO)], [same, theirs], 0.25, ["first", "second"])
     assert parity.breaches(Limits32()) == [said]
     assert parity.worst == ["second"]
 
 
-def test_scores_that_all_sink_are_told_though_order_and_so_precision_stay() -> None:
-    """The 0.85 -> 0.45 of 8-bit models: average precision sees nothing, the limit on the shift does."""
+def test_a_drop_of_all_scores_is_reported_though_precision_is_equal() -> None:
+    """The 0.85 -> 0.45 of 8-bit models: average precision misses it, the limit on the shift does not."""
     low = [(*row[:4], row[4] * 0.6, row[5]) for row in (ONE, TWO)]
     parity = compare([found(ONE, TWO)], [found(*low)], 0.25, ["a"])
     assert parity.lost == parity.extra == 0
@@ -598,35 +599,35 @@ def test_scores_that_all_sink_are_told_though_order_and_so_precision_stay() -> N
     assert parity.shift_of(0) == pytest.approx(-0.36) and parity.shift_of(1) == pytest.approx(-0.24)
 
 
-def test_a_box_on_the_threshold_is_neither_lost_nor_invented() -> None:
+def test_a_box_near_the_threshold_is_neither_lost_nor_invented() -> None:
     above, below = (*ONE[:4], 0.2501, 0), (*ONE[:4], 0.2499, 0)
     for ours, theirs in ((above, below), (below, above)):
         parity = compare([found(ours, TWO)], [found(theirs, TWO)], 0.25, ["a"])
         assert parity.breaches(Limits32()) == []
 
 
-def test_twins_are_paired_each_with_its_own() -> None:
+def test_overlapping_twins_are_paired_correctly() -> None:
     left, right = (10.0, 10.0, 50.0, 50.0, 0.9, 0), (14.0, 10.0, 54.0, 50.0, 0.8, 0)
     parity = compare([found(left, right)], [found(right, left)], 0.25, ["a"])
     assert parity.breaches(Limits32()) == []
 
 
-def test_nothing_found_proves_nothing() -> None:
-    """It breaches nothing either, and no distance was measured; but what the artefact invents is one box too many."""
+def test_no_detections_prove_nothing() -> None:
+    """No limit is breached and no distance measured, but a box the artefact invents is still reported."""
     parity = compare([found()], [found()], 0.25, ["a"])
     for limits in (Limits32(), Limits16(), Limits8()):
         assert parity.breaches(limits) == []
     figures = parity.as_json()
     assert figures["boxes"] == figures["changed"] == 0 and figures["max_box_px"] is figures["mean_score_shift"] is None
     said = compare([found()], [found(ONE)], 0.25, ["a"]).breaches(Limits16())
-    assert said == ["0 boxes lost, 1 invented and 0 of another class of 0"]
+    assert said == ["of 0 boxes, 0 lost, 1 invented and 0 of another class"]
 
 
 # --- Average precision --------------------------------------------------------------------------------
 
 
 def scene(random: np.random.Generator, images: int, noise: float) -> tuple[list[Detections], list[Detections]]:
-    """Labels and detections: some found more or less well, some missed, some invented, some of another class."""
+    """Labels and detections: some accurate, some imprecise, some missed, some spurious, some of another class."""
     labelled, seen = [], []
     for _ in range(images):
         corners = random.uniform(0, 300, (random.integers(0, 6), 2))
@@ -638,13 +639,13 @@ def scene(random: np.random.Generator, images: int, noise: float) -> tuple[list[
         others = random.uniform(0, 300, (3, 2))
         moved = np.concatenate([moved, np.concatenate([others, others + 60], axis=1)])
         kinds = np.concatenate([classes[there], random.integers(0, 3, 3)])
-        scores = random.uniform(0.01, 1, len(moved)).round(2)  # equal scores happen
+        scores = random.uniform(0.01, 1, len(moved)).round(2)  # some scores are equal
         seen.append(Detections(moved, scores, kinds))
     return labelled, seen
 
 
-def test_average_precision_is_coco_s() -> None:
-    """Against pycocotools, on scenes with misses, inventions and equal scores."""
+def test_average_precision_equals_pycocotools() -> None:
+    """On scenes with misses, false positives and equal scores."""
     import contextlib
     import io
 
@@ -679,8 +680,8 @@ def test_average_precision_is_coco_s() -> None:
     assert ours["map50"] == pytest.approx(evaluator.stats[1], abs=1e-6)
 
 
-def test_redrawn_images_count_as_often_as_they_are_drawn() -> None:
-    """A draw of images 0, 0, 2 is the data set that holds image 0 twice."""
+def test_resampled_images_count_as_often_as_they_are_drawn() -> None:
+    """Drawing images 0, 0, 2 equals a data set that holds image 0 twice."""
     labelled, seen = scene(np.random.default_rng(6), 3, 6.0)
     draws = np.array([[2, 0, 1], [1, 1, 1]])
     drawn = bootstrap.figures(ap.match(labelled, seen, 3), draws).precision
@@ -688,7 +689,7 @@ def test_redrawn_images_count_as_often_as_they_are_drawn() -> None:
     np.testing.assert_allclose(drawn[0], bootstrap.figures(copied, bootstrap.once(3)).precision[0])
 
 
-def test_the_interval_of_a_drop() -> None:
+def test_a_drop_in_precision_has_an_interval() -> None:
     labelled, seen = scene(np.random.default_rng(7), 60, 3.0)
     good = ap.match(labelled, seen, 3)
     same = ap.drop(ap.redrawn(good), ap.redrawn(good))

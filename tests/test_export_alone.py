@@ -1,4 +1,4 @@
-"""What is handed out runs where it will run; what is refused takes nothing else with it; chance is not a loss."""
+"""Published artefacts run on their own, a refused target affects no other, and chance does not count as a loss."""
 
 from __future__ import annotations
 
@@ -42,38 +42,38 @@ def with_code(patch: pytest.MonkeyPatch, line: bytes) -> dict[str, Any]:
 
 
 FAULTS: dict[str, tuple[Callable[[pytest.MonkeyPatch], dict[str, Any]], str]] = {
-    "a package that requirements.txt lacks": (forget_torchvision, r"torchvision"),
-    "a library of the export's environment": (lambda patch: with_code(patch, b"\nimport torch"), r"No module named 'torch'"),
-    "code of the project itself": (lambda patch: with_code(patch, b"\nimport pipeline"), r"No module named 'pipeline'"),
+    "a package missing from requirements.txt": (forget_torchvision, r"torchvision"),
+    "a library of the export environment": (lambda patch: with_code(patch, b"\nimport torch"), r"No module named 'torch'"),
+    "the project's own code": (lambda patch: with_code(patch, b"\nimport pipeline"), r"No module named 'pipeline'"),
     "code that ends the process": (lambda patch: with_code(patch, b"\nimport os; os._exit(7)"), r"ended with status 7"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_bundle_that_fails_in_a_process_of_its_own_is_refused(
+def test_a_bundle_that_fails_in_a_separate_process_is_refused(
     trained: Trained, copy_of: Callable[[Run], Run], monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     run, (plant, said) = copy_of(trained.run), FAULTS[fault]
     before = read_json(run.manifest)
     target = plant(monkeypatch)
-    with pytest.raises(ExportError, match=rf"its bundle does not run in a process of its own: .*{said}") as error:
+    with pytest.raises(ExportError, match=rf"its bundle does not run in a separate process: .*{said}") as error:
         export.main(with_targets(target), run, 0, "cpu")
     assert len(str(error.value).splitlines()) == 1 and str(run.root / ".export") not in str(error.value)
     [entry] = read_json(run.export_refused)["artefacts"]
     assert entry["verdict"] == "refused" and "bundle" not in entry
-    assert read_json(run.manifest) == before  # nothing passed, so the last export stays
+    assert read_json(run.manifest) == before  # no target passed, so the last export stays
 
 
-def test_what_an_environment_lacks() -> None:
+def test_missing_packages_include_indirect_requirements() -> None:
     lacks = alone.absent(["numpy", "onnxruntime"])
     assert {"torch", "ultralytics", "pipeline", "openvino", "yaml"} <= set(lacks)
     assert not {"numpy", "onnxruntime", "cv2"} & set(lacks)
-    # PyTorch needs SymPy, and that needs mpmath.
+    # PyTorch needs SymPy, which needs mpmath.
     assert not {"torch", "sympy", "mpmath"} & set(alone.absent(["numpy", "torch"]))
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_a_refused_target_keeps_those_that_passed(
+def test_a_refused_target_does_not_affect_those_that_passed(
     trained: Trained, copy_of: Callable[[Run], Run], monkeypatch: pytest.MonkeyPatch, first: bool
 ) -> None:
     run = copy_of(trained.run)
@@ -96,7 +96,7 @@ def test_a_refused_target_keeps_those_that_passed(
     refused, kept = str(error.value).splitlines()
     assert refused.startswith("tiny-96.onnx: differs from") and "(export.limits.fp32.max_score)" in refused
     assert kept.startswith(f"tiny.onnx passed: in {run.export}; all figures are in {run.export_refused}")
-    # Without a manifest, so that make tries again.
+    # Without a manifest, make tries again.
     assert sorted(path.name for path in run.export.iterdir()) == ["tiny-onnx-fp32.zip", "tiny.onnx"]
     verdicts = {entry["file"]: entry["verdict"] for entry in read_json(run.export_refused)["artefacts"]}
     assert verdicts == {"tiny.onnx": "passed", "tiny-96.onnx": "refused"}
@@ -105,7 +105,7 @@ def test_a_refused_target_keeps_those_that_passed(
 @pytest.mark.parametrize(
     ("points", "interval", "limits", "proven"),
     [
-        (2.39, [0.0, 2.94], Limits16(), False),  # of eight images: nothing may have been lost
+        (2.39, [0.0, 2.94], Limits16(), False),  # of eight images: possibly no loss at all
         (2.39, [-1.0, 6.0], Limits16(), False),
         (2.39, [0.1, 2.94], Limits16(), True),
         (2.39, [0.1, 2.94], Limits8(), True),
@@ -114,7 +114,7 @@ def test_a_refused_target_keeps_those_that_passed(
         (None, None, Limits32(), None),
     ],
 )
-def test_the_interval_decides_what_a_loss_is(
+def test_the_interval_decides_what_counts_as_a_loss(
     points: float | None, interval: list[float] | None, limits: Any, proven: bool | None
 ) -> None:
     drop: Any = {"points": points, "interval": interval}
@@ -123,11 +123,11 @@ def test_the_interval_decides_what_a_loss_is(
 
 
 @pytest.mark.parametrize("worse", [1, 8])
-def test_one_unlucky_image_of_eight_is_no_loss_and_all_of_them_are(worse: int) -> None:
-    """The real figures of eight images with one object each, of which the artefact misses some."""
+def test_one_bad_image_of_eight_is_no_loss_but_all_eight_are(worse: int) -> None:
+    """Eight images with one object each, of which the artefact misses some."""
     corners = np.array([[10.0, 10.0, 60.0, 60.0]])
     there = [Detections(corners, np.array([0.9]), np.array([0])) for _ in range(8)]
-    # A box that reaches an IoU of 0.8 only: lower at the higher of COCO's thresholds.
+    # A box with an IoU of only 0.8 fails COCO's higher thresholds.
     moved = Detections(corners + np.array([5, 0, 5, 0]), np.array([0.9]), np.array([0]))
     after = [moved if number < worse else there[number] for number in range(8)]
     redrawn = [ap.redrawn(ap.match(there, found, 1)) for found in (there, after)]

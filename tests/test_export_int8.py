@@ -1,4 +1,4 @@
-"""Eight bits: where the calibration images come from, and what quantising everything loses."""
+"""INT8: where the calibration images come from, and what quantising everything loses."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def dataset_of(run: Run) -> YoloDataset:
 
 @pytest.fixture
 def many(tmp_path: Path) -> YoloDataset:
-    """200 training images, the last class in five of them alone."""
+    """200 training images, with the last class in only five of them."""
     for split, number in (("train", 200), ("val", 4)):
         (tmp_path / "images" / split).mkdir(parents=True)
         (tmp_path / "labels" / split).mkdir(parents=True)
@@ -48,31 +48,31 @@ def many(tmp_path: Path) -> YoloDataset:
     return YoloDataset(("often", "third", "rare"), {split: tmp_path / "images" / split for split in ("train", "val")})
 
 
-def test_calibration_shows_every_class_and_is_seeded(many: YoloDataset) -> None:
+def test_calibration_images_cover_every_class_and_are_seeded(many: YoloDataset) -> None:
     settings = Calibration(images=30)
     chosen = calibration.choose(many, settings, 0)
     assert len(chosen) == len(set(chosen)) == 30
     assert {path.parent.name for path in chosen} == {"train"}
     kinds = Counter(line[0] for path in chosen for line in many.label_file(path).read_text().splitlines())
-    # Drawn blindly, 30 of 200 would show 0.75 of the rare ones on average.
+    # A plain draw of 30 of 200 would show 0.75 of the rare ones on average.
     assert kinds["2"] == 5 and kinds["1"] >= 10
     assert calibration.choose(many, settings, 0) == chosen != calibration.choose(many, settings, 1)
 
 
-def test_too_few_images_of_a_class(many: YoloDataset) -> None:
+def test_too_few_images_of_a_class_are_refused(many: YoloDataset) -> None:
     with pytest.raises(DataError, match=r"5 training images show 'rare', too few .*per_class: 6\)"):
         calibration.choose(many, Calibration(per_class=6), 0)
 
 
-def test_no_training_images(many: YoloDataset) -> None:
+def test_no_training_images_are_refused(many: YoloDataset) -> None:
     for path in many.files("train"):
         path.unlink()
-    with pytest.raises(DataError, match="no training images to calibrate"):
+    with pytest.raises(DataError, match="no training images for 8-bit calibration"):
         calibration.choose(many, Calibration(), 0)
 
 
 def test_a_planted_overlap_is_refused(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
-    """A test image among the training images, under another name and as another kind of file."""
+    """A test image among the training images, with another name and file type."""
     from PIL import Image
 
     run = copy_of(trained.run)
@@ -88,7 +88,7 @@ def test_a_planted_overlap_is_refused(trained: Trained, copy_of: Callable[[Run],
     assert read_json(run.manifest) == before and not list(run.root.glob(".export*"))
 
 
-def test_onnx_with_the_head_in_float(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
+def test_onnx_int8_keeps_the_head_in_float(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
     run = copy_of(trained.run)
     export.main(config({"format": "onnx", "quantize": 8}), run, 3, "cpu")
     manifest = read_json(run.manifest)
@@ -97,13 +97,13 @@ def test_onnx_with_the_head_in_float(trained: Trained, copy_of: Callable[[Run], 
     assert entry["bytes"] < 0.5 * read_json(trained.run.manifest)["artefacts"][0]["bytes"]
     assert [tried["recipe"] for tried in entry["tried"]] == [int8.PLAIN]
     assert [draw["seed"] for draw in entry["calibration"]["draws"]] == [3, 4]
-    # Listed with their hashes, and all from the training split.
+    # Listed with their hashes, all from the training split.
     dataset = dataset_of(run)
     listed = {image["file"]: image["sha256"] for image in manifest["calibration"]["images"]}
     assert len(listed) == 6
     assert listed.items() <= {path.name: sha256(path) for path in dataset.files("train")}.items()
     model = onnx.load(str(run.export / "tiny-int8.onnx"))
-    # TensorRT's rules: zero points are zero, and no bias goes through a DequantizeLinear.
+    # TensorRT's rules: zero points are zero, and no bias passes through a DequantizeLinear.
     tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     scaled = [node for node in model.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
     assert len(scaled) > 100
@@ -113,7 +113,7 @@ def test_onnx_with_the_head_in_float(trained: Trained, copy_of: Callable[[Run], 
         for node in scaled
         if node.op_type == "DequantizeLinear" and tensors.get(node.input[0], np.int8(0)).dtype == np.int32
     ]
-    # No node of the head reads what a DequantizeLinear of a weight gives.
+    # No node of the head reads the output of a weight's DequantizeLinear.
     weights = {node.output[0] for node in scaled if node.input[0] in tensors}
     assert not [
         node.name
@@ -122,12 +122,12 @@ def test_onnx_with_the_head_in_float(trained: Trained, copy_of: Callable[[Run], 
     ]
 
 
-def test_the_careful_recipe_leaves_the_first_layers_in_float(trained: Trained, tmp_path: Path) -> None:
+def test_the_careful_recipe_keeps_the_first_layers_in_float(trained: Trained, tmp_path: Path) -> None:
     source = trained.run.export / "tiny.onnx"
-    pictures = [np.random.default_rng(seed).random((1, 3, 64, 64), np.float32) for seed in range(4)]
+    images = [np.random.default_rng(seed).random((1, 3, 64, 64), np.float32) for seed in range(4)]
     in_float: dict[str, set[int]] = {}
     for recipe in (int8.PLAIN, int8.CAREFUL):
-        int8.quantise_onnx(source, tmp_path / "int8.onnx", pictures, recipe)
+        int8.quantise_onnx(source, tmp_path / "int8.onnx", images, recipe)
         graph = onnx.load(str(tmp_path / "int8.onnx")).graph
         stored = {tensor.name for tensor in graph.initializer}
         convs = [node for node in graph.node if node.op_type == "Conv"]
@@ -135,7 +135,7 @@ def test_the_careful_recipe_leaves_the_first_layers_in_float(trained: Trained, t
     assert in_float == {int8.PLAIN: {23}, int8.CAREFUL: {0, 1, 23}}
 
 
-def test_openvino_through_nncf(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
+def test_openvino_is_quantised_through_nncf(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
     run = copy_of(trained.run)
     export.main(config({"format": "openvino", "quantize": 8}), run, 0, "cpu")
     [entry] = read_json(run.manifest)["artefacts"]
@@ -144,8 +144,10 @@ def test_openvino_through_nncf(trained: Trained, copy_of: Callable[[Run], Run]) 
     assert entry["tried"][0]["recipe"] == "plain" and entry["calibration"]["recipe"] == "plain"
 
 
-def test_accuracy_aware_where_plain_drops_too_much(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
-    """Limits that nothing in 8 bits can keep: both recipes are tried, and the figures of both are told."""
+def test_the_accuracy_aware_recipe_follows_if_the_plain_one_loses_too_much(
+    trained: Trained, copy_of: Callable[[Run], Run]
+) -> None:
+    """With limits that INT8 cannot meet, both recipes are tried and the figures of both reported."""
     run = copy_of(trained.run)
     limits = {"int8": {"max_box_px": 1e-9}}
     with pytest.raises(ExportError, match=r"boxes up to .* px apart"):
@@ -158,17 +160,17 @@ def test_accuracy_aware_where_plain_drops_too_much(trained: Trained, copy_of: Ca
 def test_the_naive_recipe_fails_its_gate(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
     run = copy_of(trained.run)
     before = read_json(run.manifest)
-    # A hardly trained model has no precision to lose: the boxes that vanish have to tell.
+    # A barely trained model has no precision to lose, so vanished boxes must reveal the loss.
     limits = {"int8": {"max_changed": 0.5}}
-    with pytest.raises(ExportError, match=r"tiny-int8-naive\.onnx: differs from .* boxes lost"):
+    with pytest.raises(ExportError, match=r"tiny-int8-naive\.onnx: differs from .*: of \d+ boxes, \d+ lost"):
         export.main(config({"format": "onnx", "quantize": 8, "recipe": "naive"}, limits=limits), run, 0, "cpu")
     [entry] = read_json(run.export_refused)["artefacts"]
-    # On photographs of 320 px all are lost; at 64 px the steps of the shared range are smaller, and a few remain.
+    # At 320 px on photographs all boxes are lost; at 64 px the shared range has finer steps, and a few remain.
     assert entry["parity"]["changed"] > 0.5
     assert read_json(run.manifest) == before
 
 
-def test_thresholds_follow_the_scores() -> None:
+def test_thresholds_follow_a_shift_of_the_scores() -> None:
     random = np.random.default_rng(0)
 
     def one_image(scores: np.ndarray) -> Detections:
@@ -179,7 +181,7 @@ def test_thresholds_follow_the_scores() -> None:
     for kind, (name, threshold) in enumerate((("a", 0.5), ("b", 0.3))):
         of_class = scores[np.arange(200) % 2 == kind]
         assert (of_class * 0.8 >= fitted[name]).sum() == (of_class >= threshold).sum()
-    assert fitted["c"] == 0.4  # the model shows none of it
+    assert fitted["c"] == 0.4  # the model detects none of this class
 
 
 def test_the_head_is_the_last_layer() -> None:

@@ -1,4 +1,4 @@
-"""A folder takes the place of another: killed at any call to the system, one of them is whole, and nothing is left over."""
+"""Replacing one folder by another: killed at any system call, one of them is whole and nothing is left over."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from conftest import ROOT
 
 from pipeline.files import new_folder
 
-# Puts version 2 in the place of version 1, and dies at the n-th call that changes the disk, n counted from 1.
+# Replaces version 1 by version 2, and dies at the n-th call that changes the disk, counted from 1.
 WRITER = """
 import os, signal, sys
 from pathlib import Path
@@ -54,8 +54,8 @@ def write(folder: Path, count: int) -> int:
 
 
 @pytest.mark.parametrize("again", ["ends well", "fails", "fails where nothing is"])
-def test_killed_anywhere_one_of_the_two_is_whole(tmp_path: Path, again: str) -> None:
-    """`again`: what the next call comes to. One that fails leaves what there was, and that is never half of it."""
+def test_a_kill_at_any_point_leaves_one_of_the_two_whole(tmp_path: Path, again: str) -> None:
+    """`again`: how the next call ends. If it fails, it keeps what there was, which is never partial."""
     seen = []
     for count in range(1, 100):
         folder = tmp_path / str(count) / "folder"
@@ -79,12 +79,12 @@ def test_killed_anywhere_one_of_the_two_is_whole(tmp_path: Path, again: str) -> 
         if ended != -signal.SIGKILL:
             break
     assert ended == 0
-    # Before, between the two renames, and after.
+    # Before, between and after the two renames.
     assert list(dict.fromkeys(seen)) == [(True, "1"), (False, "1"), (True, "2")]
     assert seen.count((False, "1")) == 1
 
 
-def test_a_folder_that_is_a_link_is_filled_where_it_leads(tmp_path: Path) -> None:
+def test_a_linked_folder_is_replaced_at_its_target(tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     (tmp_path / "link").symlink_to("disk/folder")
     for number in "12":

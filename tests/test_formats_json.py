@@ -1,4 +1,4 @@
-"""COCO, LabelMe and CreateML: what others write is what we read, and nothing that was read gets lost."""
+"""COCO, LabelMe and CreateML: we read what others write, and nothing read gets lost."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from pipeline.formats.tree import Tree
 
 FIXTURES = Path(__file__).parent / "fixtures"
 SPLITS = ("train", "val", "test")
-# Formats give pixels as decimal numbers: the project promises a hundredth, and what is lost is far below.
+# Formats store pixels as decimals: the project promises a hundredth, and the actual loss is far smaller.
 PIXELS = 0.01
 
 Corners = tuple[str, float, float, float, float]
@@ -44,7 +44,7 @@ def corners(box: Box) -> Corners:
 
 
 def found_in(source: Source) -> dict[str, list[Corners]]:
-    """Every box by the name of its image."""
+    """Every box, by image name."""
     return {item.image.name: [corners(box) for box in item.boxes] for item in source.images}
 
 
@@ -69,7 +69,7 @@ def truth(tiles: Path) -> dict[str, list[Corners]]:
 
 
 def labels_of(name: str, tmp_path: Path, data: Any, *images: str) -> Source:
-    """What a reader makes of one file and a few images, which no JSON reader opens."""
+    """What a reader makes of one file and a few empty image files, which no JSON reader opens."""
     folder = tmp_path / name
     folder.mkdir(exist_ok=True)
     for image in images:
@@ -79,7 +79,7 @@ def labels_of(name: str, tmp_path: Path, data: Any, *images: str) -> Source:
     return {"coco": coco, "labelme": labelme, "createml": createml}[name].read(folder)
 
 
-# --- COCO: every layout that we know of gives the same boxes ----------------------------------------
+# --- COCO: every known layout gives the same boxes --------------------------------------------------
 
 
 def each_file(source: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -105,7 +105,7 @@ def each_id(source: Path, change: Callable[[int], Any]) -> None:
 
 
 def as_roboflow(source: Path) -> None:
-    """A folder a split with its images and its file, and a parent of all categories that no box has."""
+    """One folder per split with its images and its file, and a parent category that no box has."""
     for split, folder in (("train", "train"), ("val", "valid"), ("test", "test")):
         data = read_coco(source, split)
         for category in data["categories"]:
@@ -127,7 +127,7 @@ def as_cocodataset_org(source: Path) -> None:
 
 
 def as_one_file(source: Path) -> None:
-    """As FiftyOne writes it, with folders of images that tell the splits."""
+    """As FiftyOne writes it, with image folders that name the splits."""
     whole: dict[str, Any] = {"images": [], "annotations": []}
     for number, split in enumerate(SPLITS):
         data = read_coco(source, split)
@@ -173,8 +173,8 @@ LAYOUTS: dict[str, Callable[[Path], object]] = {
     "nested names": as_nested,
     "names from the file": lambda s: each_name(s, lambda name: f"../images/{name}"),
     "names from the source": lambda s: each_name(s, lambda name: f"./images/{name}"),
-    "names of Windows": lambda s: each_name(s, lambda name: f"..\\images\\{name}"),
-    "images in a folder of their own": lambda s: (s / "images").rename(s / "photographs"),
+    "Windows paths": lambda s: each_name(s, lambda name: f"..\\images\\{name}"),
+    "images in a separate folder": lambda s: (s / "images").rename(s / "photographs"),
     "ids from 0": lambda s: each_id(s, lambda number: number - 1),
     "ids as text": lambda s: each_id(s, str),
     "ids as names": lambda s: each_id(s, lambda number: f"id-{number:03d}"),
@@ -186,7 +186,7 @@ LAYOUTS: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_layout_of_coco(source: Path, truth: dict[str, list[Corners]], layout: str) -> None:
+def test_every_coco_layout_gives_the_same_boxes(source: Path, truth: dict[str, list[Corners]], layout: str) -> None:
     LAYOUTS[layout](source)
     name, found = formats.read(source)
     assert name == "coco"
@@ -199,7 +199,7 @@ def test_every_layout_of_coco(source: Path, truth: dict[str, list[Corners]], lay
     assert found.classes is not None and set(found.classes) == {box[0] for boxes in truth.values() for box in boxes}
 
 
-def test_classes_come_in_the_order_of_their_ids(source: Path) -> None:
+def test_classes_are_ordered_by_id(source: Path) -> None:
     each_file(source, lambda data: data["categories"].reverse())
     order = [category["name"] for category in sorted(read_coco(source, "train")["categories"], key=lambda c: c["id"])]
     assert coco.read(source).classes == tuple(order)
@@ -232,15 +232,15 @@ def categories(*pairs: tuple[str, str]) -> list[dict[str, Any]]:
         "alone",
     ],
 )
-def test_a_category_that_only_heads_the_others_is_no_class(
+def test_a_category_that_is_only_a_parent_is_not_a_class(
     tmp_path: Path, known: list[dict[str, Any]], used: int, classes: tuple[str, ...]
 ) -> None:
     data = one_image({"id": 1, "image_id": 1, "category_id": used, "bbox": [1, 2, 3, 4]}, categories=known)
     assert labels_of("coco", tmp_path, data, "a.jpg").classes == classes
 
 
-def test_what_globox_writes(tiles: Path, tmp_path: Path, truth: dict[str, list[Corners]]) -> None:
-    """One file without splits in its name, ids from 0, images in a folder beside it."""
+def test_coco_written_by_globox_is_read(tiles: Path, tmp_path: Path, truth: dict[str, list[Corners]]) -> None:
+    """One file with no split in its name, ids from 0, and images in a folder beside it."""
     whole = AnnotationSet()
     for split in SPLITS:
         whole |= AnnotationSet.from_coco(tiles / "annotations" / f"{split}.json")
@@ -274,13 +274,13 @@ def blobs(seed: int) -> list[np.ndarray[Any, Any]]:
     masks[4][39, 59] = 1
     masks[5][:] = 1
     masks[6][10:20, 10:20] = 1
-    masks[7][30:, 10:12] = masks[7][:3, 12:14] = 1  # one run over the end of a column
+    masks[7][30:, 10:12] = masks[7][:3, 12:14] = 1  # one run that crosses the end of a column
     return masks
 
 
 @pytest.mark.parametrize("absent", [{}, {"bbox": None}, {"bbox": []}], ids=["absent", "null", "empty"])
-def test_a_box_around_runs(tmp_path: Path, absent: dict[str, Any]) -> None:
-    """Compressed runs by pycocotools; the box from the pixels themselves."""
+def test_run_length_masks_are_framed(tmp_path: Path, absent: dict[str, Any]) -> None:
+    """pycocotools compresses the runs; the expected box comes from the pixels."""
     annotations, expected = [], []
     for mask in blobs(seed=3):
         compressed = coco_masks.encode(np.asfortranarray(mask))["counts"].decode()
@@ -298,12 +298,12 @@ def test_a_box_around_runs(tmp_path: Path, absent: dict[str, Any]) -> None:
     same(found_in(found), {"a.jpg": expected})
 
 
-def test_a_box_around_polygons(tmp_path: Path) -> None:
+def test_polygons_are_framed(tmp_path: Path) -> None:
     rng = random.Random(5)
     polygons = [
         [[rng.uniform(0, 40) for _ in range(2 * points)] for _ in range(parts)] for points, parts in ((3, 1), (9, 3))
     ]
-    polygons.append([1, 2, 30, 5.5, 8, 9])  # type: ignore[arg-type] # one polygon that nobody put in a list
+    polygons.append([1, 2, 30, 5.5, 8, 9])  # type: ignore[arg-type] # a polygon that is not in a list
     annotations = [
         {"id": number, "image_id": 1, "category_id": 1, "segmentation": each} for number, each in enumerate(polygons)
     ]
@@ -315,7 +315,7 @@ def test_a_box_around_polygons(tmp_path: Path) -> None:
         assert corners(box) == ("cat", *points.min(axis=0), *points.max(axis=0))
 
 
-def test_the_bbox_goes_before_the_outline(tmp_path: Path) -> None:
+def test_the_bbox_takes_precedence_over_the_outline(tmp_path: Path) -> None:
     annotation = {
         "id": 1,
         "image_id": 1,
@@ -339,7 +339,7 @@ NO_OUTLINE: dict[str, tuple[Any, str]] = {
     "no size": ({"counts": [1]}, "no bbox, and the size of its mask is None; correct it"),
     "size of 0": (RUNS | {"size": [0, 0]}, "no bbox, and the size of its mask is [0, 0]; correct it"),
     "huge size": (RUNS | {"size": [10**300, 10**300]}, "no bbox, and the size of its mask is [1"),
-    "another size": (RUNS | {"size": [60, 40]}, "no bbox, and its mask is 40x60, the image is not; correct it"),
+    "another size": (RUNS | {"size": [60, 40]}, "no bbox, and its mask is 40x60, but the image is not; correct it"),
     "too few": (RUNS | {"counts": [5, 10]}, "no bbox, and the counts of its mask add up to 15, not to 60x40; correct it"),
     "too many": (RUNS | {"counts": [5, 10**18]}, "no bbox, and the counts of its mask add up to 1000000000000000005, not to 60x40; correct it"),
     "negative": (RUNS | {"counts": [-5, 2405]}, "no bbox, and the counts of its mask are not whole numbers; correct it"),
@@ -353,7 +353,7 @@ NO_OUTLINE: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("case", NO_OUTLINE)
-def test_an_outline_without_a_box(tmp_path: Path, case: str) -> None:
+def test_an_unusable_outline_is_damage(tmp_path: Path, case: str) -> None:
     segmentation, said = NO_OUTLINE[case]
     annotation = {"id": 7, "image_id": 1, "category_id": 1, "segmentation": segmentation}
     (box,) = labels_of("coco", tmp_path, one_image(annotation), "a.jpg").images[0].boxes
@@ -361,7 +361,7 @@ def test_an_outline_without_a_box(tmp_path: Path, case: str) -> None:
     assert (box.label, box.id) == ("cat", "7") and not box.is_finite
 
 
-def test_runs_of_billions_of_pixels(tmp_path: Path) -> None:
+def test_a_mask_of_2_to_the_60_pixels_is_framed(tmp_path: Path) -> None:
     segmentation = {"size": [2**30, 2**30], "counts": [0, 2**60]}
     annotation = {"id": 7, "image_id": 1, "category_id": 1, "segmentation": segmentation}
     data = one_image(annotation, images=[{"id": 1, "file_name": "a.jpg"}])
@@ -370,7 +370,7 @@ def test_runs_of_billions_of_pixels(tmp_path: Path) -> None:
 
 
 def test_random_runs_never_crash(tmp_path: Path) -> None:
-    """The library that unpacks runs is C++: what reaches it has to be sound."""
+    """The library that unpacks runs is C++, so whatever reaches it must be valid."""
     rng = random.Random(0)
     whole = coco_masks.encode(np.asfortranarray(blobs(seed=1)[0]))["counts"].decode()
     annotations = []
@@ -389,7 +389,7 @@ def test_random_runs_never_crash(tmp_path: Path) -> None:
     assert sum(bool(box.damage) for box in boxes) > 2900
 
 
-# --- COCO: what the source leaves out, and what is damaged --------------------------------------------
+# --- COCO: ignored and damaged annotations ------------------------------------------------------------
 
 ANNOTATIONS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "crowd": ({"iscrowd": 1}, {"ignore": coco.CROWD}),
@@ -411,7 +411,7 @@ ANNOTATIONS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
 
 
 @pytest.mark.parametrize("case", ANNOTATIONS)
-def test_one_annotation_of_coco(tmp_path: Path, case: str) -> None:
+def test_a_coco_annotation_is_read_ignored_or_damaged(tmp_path: Path, case: str) -> None:
     changes, expected = ANNOTATIONS[case]
     annotation = {"id": 7, "image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], **changes}
     (box,) = labels_of("coco", tmp_path, one_image(annotation), "a.jpg").images[0].boxes
@@ -420,13 +420,13 @@ def test_one_annotation_of_coco(tmp_path: Path, case: str) -> None:
     assert box.is_finite == (not box.damage)
 
 
-def test_a_number_that_is_none_is_left_to_convert(tmp_path: Path) -> None:
+def test_nan_in_a_box_is_left_to_convert(tmp_path: Path) -> None:
     annotation = {"id": 7, "image_id": 1, "category_id": 1, "bbox": [math.nan, 2, 3, 4]}
     (box,) = labels_of("coco", tmp_path, one_image(annotation), "a.jpg").images[0].boxes
     assert not box.damage and not box.is_finite
 
 
-def test_annotations_without_ids_are_called_by_their_place(tmp_path: Path) -> None:
+def test_annotations_without_ids_are_named_by_their_position(tmp_path: Path) -> None:
     annotations = [
         {"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], **more} for more in ({}, {"id": None}, {"id": 3})
     ]
@@ -434,42 +434,42 @@ def test_annotations_without_ids_are_called_by_their_place(tmp_path: Path) -> No
     assert [box.id for box in boxes] == ["number 1", "number 2", "3"]
 
 
-# --- Files that are refused --------------------------------------------------------------------------
+# --- Refused files -----------------------------------------------------------------------------------
 
 BROKEN: dict[str, tuple[str, Any, str]] = {
-    "coco: cut off": ("coco", '{"images": [', r"a\.json: not JSON \(Expecting value: line 1 column 13 \(char 12\)\); write it again"),
+    "coco: cut off": ("coco", '{"images": [', r"a\.json: not JSON \(Expecting value: line 1 column 13 \(char 12\)\); export it again"),
     "coco: nested": ("coco", '{"images": ' + "[" * 1_000_000, r"a\.json: nested too deeply, or with a number that is too long; correct it"),
     "coco: numbered": ("coco", '{"images": ' + "9" * 5000 + "}", r"a\.json: nested too deeply, or with a number that is too long; correct it"),
-    "coco: images is no list": ("coco", one_image(images={"a": 1}), r"a\.json: `images` is not a list of objects; it is not COCO as it stands"),
-    "coco: no images": ("coco", {"annotations": [], "categories": []}, r"a\.json: `images` is not a list of objects; it is not COCO as it stands"),
-    "coco: no annotations": ("coco", {"images": [], "categories": []}, r"a\.json: `annotations` is not a list of objects; it is not COCO as it stands"),
-    "coco: an annotation is text": ("coco", one_image(annotations=["x"]), r"a\.json: `annotations` is not a list of objects; it is not COCO as it stands"),
-    "coco: image id twice": ("coco", one_image(images=[{"id": 1, "file_name": "a.jpg"}, {"id": "1", "file_name": "b.jpg"}]), r"a\.json: image id 1 twice; give every image its own id"),
-    "coco: image without an id": ("coco", one_image(images=[{"file_name": "a.jpg"}]), r"a\.json: image with the id None; give every image a number"),
+    "coco: images is no list": ("coco", one_image(images={"a": 1}), r"a\.json: `images` is not a list of objects, so this is not COCO; export it again"),
+    "coco: no images": ("coco", {"annotations": [], "categories": []}, r"a\.json: `images` is not a list of objects, so this is not COCO; export it again"),
+    "coco: no annotations": ("coco", {"images": [], "categories": []}, r"a\.json: `annotations` is not a list of objects, so this is not COCO; export it again"),
+    "coco: an annotation is text": ("coco", one_image(annotations=["x"]), r"a\.json: `annotations` is not a list of objects, so this is not COCO; export it again"),
+    "coco: image id twice": ("coco", one_image(images=[{"id": 1, "file_name": "a.jpg"}, {"id": "1", "file_name": "b.jpg"}]), r"a\.json: image id 1 appears twice; give every image its own id"),
+    "coco: image without an id": ("coco", one_image(images=[{"file_name": "a.jpg"}]), r"a\.json: an image has the id None; give every image a number"),
     "coco: one image twice": ("coco", one_image(images=[{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "./a.jpg"}]), r"a\.json: a\.jpg is also in .*a\.json; keep it in one of them"),
-    "coco: image unknown": ("coco", one_image({"id": 7, "image_id": 77, "category_id": 1}), r"a\.json: annotation 7 is of image 77, which is not in `images`; remove it"),
-    "coco: image of a list": ("coco", one_image({"id": 7, "image_id": [1], "category_id": 1}), r"a\.json: annotation 7 is of image \[1\], which is not in `images`; remove it"),
-    "coco: no file name": ("coco", one_image(images=[{"id": 1}]), r"a\.json: image 1 has the file_name None; name its file"),
-    "coco: category without an id": ("coco", one_image(categories=[{"name": "a"}]), r"a\.json: category with the id None; give every category a number"),
+    "coco: image unknown": ("coco", one_image({"id": 7, "image_id": 77, "category_id": 1}), r"a\.json: annotation 7 belongs to image 77, which is not in `images`; remove it"),
+    "coco: image of a list": ("coco", one_image({"id": 7, "image_id": [1], "category_id": 1}), r"a\.json: annotation 7 belongs to image \[1\], which is not in `images`; remove it"),
+    "coco: no file name": ("coco", one_image(images=[{"id": 1}]), r"a\.json: image 1 has the file_name None; give its file name"),
+    "coco: category without an id": ("coco", one_image(categories=[{"name": "a"}]), r"a\.json: a category has the id None; give every category a number"),
     "coco: category without a name": ("coco", one_image(categories=[{"id": 1, "name": " "}]), r"a\.json: category 1 has the name ' '; names are text"),
     "coco: half a letter": ("coco", one_image(categories=[{"id": 1, "name": "\ud800"}]), r"a\.json: category 1 has the name '\\ud800'; names are text"),
-    "coco: category id twice": ("coco", one_image(categories=[{"id": 1, "name": "a"}, {"id": 1.0, "name": "b"}]), r"a\.json: category 'b' \(id 1\) twice; keep one"),
-    "coco: category name twice": ("coco", one_image(categories=[{"id": 1, "name": "a"}, {"id": 2, "name": "a "}]), r"a\.json: category 'a' \(id 2\) twice; keep one"),
+    "coco: category id twice": ("coco", one_image(categories=[{"id": 1, "name": "a"}, {"id": 1.0, "name": "b"}]), r"a\.json: category 'b' \(id 1\) appears twice; keep one"),
+    "coco: category name twice": ("coco", one_image(categories=[{"id": 1, "name": "a"}, {"id": 2, "name": "a "}]), r"a\.json: category 'a' \(id 2\) appears twice; keep one"),
     "coco: out of the source": ("coco", one_image(images=[{"id": 1, "file_name": "../secret.jpg"}]), r"a\.json: names '\.\./secret\.jpg', outside .*; move the image into the source"),
     "coco: out of it, as Windows has it": ("coco", one_image(images=[{"id": 1, "file_name": "..\\secret.jpg"}]), r"a\.json: names '\.\./secret\.jpg', outside"),
     "coco: absolute": ("coco", one_image(images=[{"id": 1, "file_name": "/etc/hostname"}]), r"a\.json: names '/etc/hostname', outside"),
     "coco: null byte": ("coco", one_image(images=[{"id": 1, "file_name": "a\0.jpg"}]), r"a\.json: names an impossible path, 'a\\x00\.jpg'; correct it"),
     "coco: half a letter in a path": ("coco", one_image(images=[{"id": 1, "file_name": "\ud800.jpg"}]), r"a\.json: names an impossible path, '\\ud800\.jpg'; correct it"),
     "coco: endless name": ("coco", one_image(images=[{"id": 1, "file_name": "a" * 5000}]), r"a\.json: names an impossible path, 'a{80}\.\.\.'; correct it"),
-    "coco: the source itself": ("coco", one_image(images=[{"id": 1, "file_name": "."}]), r"a\.json: names '\.', which is no file; name its image"),
+    "coco: the source itself": ("coco", one_image(images=[{"id": 1, "file_name": "."}]), r"a\.json: names '\.', which is not a file; give its file name"),
     "labelme: cut off": ("labelme", '{"shapes": [', r"a\.json: not JSON"),
-    "labelme: no shapes": ("labelme", {"imagePath": "a.jpg"}, r"a\.json: `shapes` is not a list; it is not LabelMe as it stands"),
+    "labelme: no shapes": ("labelme", {"imagePath": "a.jpg"}, r"a\.json: `shapes` is not a list, so this is not LabelMe; export it again"),
     "labelme: out of the source": ("labelme", {"imagePath": "..\\..\\secret.jpg", "shapes": []}, r"a\.json: names '\.\./\.\./secret\.jpg', outside"),
-    "labelme: no image": ("labelme", {"imagePath": None, "shapes": []}, r"a\.json: no image of its name beside it, and the imagePath None; name its image"),
+    "labelme: no image": ("labelme", {"imagePath": None, "shapes": []}, r"a\.json: no image of the same name beside it, and imagePath is None; correct imagePath"),
     "createml: cut off": ("createml", '[{"image": "a.jpg", "annot', r"a\.json: not JSON"),
-    "createml: an entry is text": ("createml", [{"image": "a.jpg", "annotations": []}, "x"], r"a\.json: entry 2 is 'x'; it is not CreateML as it stands"),
-    "createml: no image": ("createml", [{"annotations": []}], r"a\.json: entry 1 has the image None; name its file"),
-    "createml: no annotations": ("createml", [{"image": "a.jpg"}], r"a\.json: entry 1: `annotations` is not a list; it is not CreateML as it stands"),
+    "createml: an entry is text": ("createml", [{"image": "a.jpg", "annotations": []}, "x"], r"a\.json: entry 2 is 'x', so this is not CreateML; export it again"),
+    "createml: no image": ("createml", [{"annotations": []}], r"a\.json: entry 1 has the image None; give its file name"),
+    "createml: no annotations": ("createml", [{"image": "a.jpg"}], r"a\.json: entry 1: `annotations` is not a list, so this is not CreateML; export it again"),
     "createml: out of the source": ("createml", [{"image": "../secret.jpg", "annotations": []}], r"a\.json: names '\.\./secret\.jpg', outside"),
     "createml: one image twice": ("createml", [{"image": "b.jpg", "annotations": []}] * 2, r"a\.json: b\.jpg is also in .*a\.json; keep it in one"),
 }  # fmt: skip
@@ -482,27 +482,27 @@ def test_a_broken_file_is_refused_by_name(tmp_path: Path, case: str) -> None:
     with pytest.raises(DataError, match=said) as error:
         labels_of(name, tmp_path, data, image)
     assert "\n" not in str(error.value) and len(str(error.value)) < 400 + 2 * len(str(tmp_path))
-    if isinstance(data, str):  # broken JSON keeps its looks: `format: auto` gets to the same line
+    if isinstance(data, str):  # broken JSON is still recognised: `format: auto` gives the same line
         with pytest.raises(DataError, match=said):
             formats.read(tmp_path / name)
 
 
 @pytest.mark.parametrize("text", ["hello", "", "{", '{"a": 1,}', "[" * 100_000])
-def test_auto_names_a_json_that_is_none(tmp_path: Path, text: str) -> None:
+def test_auto_names_an_invalid_json_file(tmp_path: Path, text: str) -> None:
     (tmp_path / "annotations.json").write_text(text)
     with pytest.raises(DataError, match=r"annotations\.json: (not JSON|nested)"):
         formats.read(tmp_path)
 
 
-def test_auto_says_that_utf_16_is_none(tiles: Path, tmp_path: Path) -> None:
+def test_auto_refuses_utf_16(tiles: Path, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text((tiles / "annotations" / "train.json").read_text(), encoding="utf-16")
-    with pytest.raises(DataError, match=r"a\.json: not UTF-8 text \(invalid start byte\); write it again as UTF-8"):
+    with pytest.raises(DataError, match=r"a\.json: not UTF-8 text \(invalid start byte\); save it as UTF-8"):
         formats.read(tmp_path)
-    assert coco.recognises(Tree(tmp_path))  # also beside other files, of which it would be one silently passed over
+    assert coco.recognises(Tree(tmp_path))  # also beside other files, where it would otherwise be silently skipped
 
 
 @pytest.mark.parametrize("first", ["annotations", "categories", "images", "info"])
-def test_coco_is_told_by_its_head_whatever_comes_first(tmp_path: Path, first: str) -> None:
+def test_coco_is_recognised_by_its_beginning_in_any_key_order(tmp_path: Path, first: str) -> None:
     annotation = {"image_id": 1, "bbox": [1, 2, 3, 4], "category_id": 1}
     data = one_image(*[{"id": number, **annotation} for number in range(3000)], info={"description": "boards"})
     labels_of("coco", tmp_path, {first: data.pop(first), **data}, "a.jpg")
@@ -514,7 +514,9 @@ def test_coco_is_told_by_its_head_whatever_comes_first(tmp_path: Path, first: st
     ("width", "height", "expected"),
     [(60, 40, (60, 40)), (60.0, 40.0, (60, 40)), (60.5, 40, None), (0, 40, None), (None, 40, None), ("60", 40, None)],
 )
-def test_the_declared_size(tmp_path: Path, width: Any, height: Any, expected: tuple[int, int] | None) -> None:
+def test_only_a_whole_positive_size_is_taken_as_declared(
+    tmp_path: Path, width: Any, height: Any, expected: tuple[int, int] | None
+) -> None:
     image = {"id": 1, "file_name": "a.jpg", "width": width, "height": height}
     (item,) = labels_of("coco", tmp_path, one_image(images=[image]), "a.jpg").images
     assert item.declared_size == expected
@@ -523,14 +525,14 @@ def test_the_declared_size(tmp_path: Path, width: Any, height: Any, expected: tu
 # --- Images: missing, linked, ambiguous, unlabelled ---------------------------------------------------
 
 
-def test_a_missing_image_gets_the_path_where_it_should_be(source: Path) -> None:
+def test_a_missing_image_gets_its_expected_path(source: Path) -> None:
     (source / "images" / "train_0000.jpg").unlink()
     (missing,) = [item for item in coco.read(source).images if not item.image.exists()]
     assert missing.image == source / "annotations" / "train_0000.jpg"
     assert missing.boxes and missing.annotation == source / "annotations" / "train.json"
 
 
-def test_an_image_of_another_split_does_not_stand_in(source: Path) -> None:
+def test_an_image_of_another_split_does_not_replace_a_missing_one(source: Path) -> None:
     as_roboflow(source)
     (source / "train" / "train_0000.jpg").rename(source / "test" / "train_0000.jpg")
     found = {item.image: item for item in coco.read(source).images}
@@ -538,7 +540,7 @@ def test_an_image_of_another_split_does_not_stand_in(source: Path) -> None:
     assert found[source / "test" / "train_0000.jpg"].annotation is None
 
 
-def test_a_name_that_fits_two_images(tmp_path: Path) -> None:
+def test_a_name_that_fits_two_images_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.json: 'a\.jpg' could be x/a\.jpg or y/a\.jpg; give its folder"):
         labels_of("coco", tmp_path, one_image(), "x/a.jpg", "y/a.jpg")
     folders = one_image(images=[{"id": 1, "file_name": "x/a.jpg"}])
@@ -546,7 +548,7 @@ def test_a_name_that_fits_two_images(tmp_path: Path) -> None:
     assert first.annotation and second.annotation is None
 
 
-def test_images_that_no_annotation_mentions(source: Path) -> None:
+def test_images_no_annotation_mentions_are_unlabelled(source: Path) -> None:
     for folder in ("", "images/val", ".hidden"):
         (source / folder).mkdir(exist_ok=True)
         shutil.copy(source / "images" / "train_0000.jpg", source / folder / f"extra{len(folder)}.JPG")
@@ -555,7 +557,7 @@ def test_images_that_no_annotation_mentions(source: Path) -> None:
     assert not any(item.boxes for item in extra.values())
 
 
-def test_images_without_objects_are_labelled(tmp_path: Path) -> None:
+def test_images_without_objects_count_as_labelled(tmp_path: Path) -> None:
     files = {
         "coco": one_image(),
         "labelme": {"shapes": [], "imagePath": "a.jpg"},
@@ -566,14 +568,14 @@ def test_images_without_objects_are_labelled(tmp_path: Path) -> None:
         assert item.boxes == () and item.annotation == tmp_path / name / "a.json"
 
 
-def test_files_without_images(tmp_path: Path) -> None:
+def test_files_without_images_are_refused(tmp_path: Path) -> None:
     for name, data in {"coco": one_image(images=[]), "labelme": {}, "createml": []}.items():
         assert labels_of(name, tmp_path, data).images == ()
         with pytest.raises(DataError, match=f"no {name} images with annotations in it"):
             formats.read(tmp_path / name, name)
 
 
-def test_names_from_everywhere(tmp_path: Path) -> None:
+def test_unicode_names_are_read(tmp_path: Path) -> None:
     image, label = "кот 猫 é.jpg", "chaton à poil 猫"
     files: dict[str, Any] = {
         "coco": one_image(
@@ -601,7 +603,7 @@ def test_boxes_frame_what_labelme_fills(tmp_path: Path) -> None:
     assert len(boxes) == len(SHAPES)
     for shape, box in zip(data["shapes"], boxes, strict=True):
         x, y, width, height = shape["seen"]
-        # LabelMe fills the pixel under each edge too: up to one pixel more at the right and the bottom.
+        # LabelMe also fills the pixel under each edge: up to one more pixel at the right and the bottom.
         np.testing.assert_allclose(corners(box)[1:], [x, y, x + width, y + height], atol=1.001)
         assert not box.ignore and not box.damage
 
@@ -614,23 +616,23 @@ SHAPE_CASES: dict[str, tuple[Any, Corners | None, dict[str, str]]] = {
     "rectangle": (shape("rectangle", [[5, 8], [1, 2]]), ("cat", 1, 2, 5, 8), {}),
     "rectangle of four points": (shape("rectangle", [[1, 2], [5, 2], [5, 8], [1, 8]]), ("cat", 1, 2, 5, 8), {}),
     "no shape_type": ({"label": "cat", "points": [[1, 2], [5, 3], [2, 8]]}, ("cat", 1, 2, 5, 8), {}),
-    "turned rectangle": (shape("rotation", [[3, 1], [5, 3], [3, 5], [1, 3]]), ("cat", 1, 1, 5, 5), {}),
+    "rotated rectangle": (shape("rotation", [[3, 1], [5, 3], [3, 5], [1, 3]]), ("cat", 1, 1, 5, 5), {}),
     "circle": (shape("circle", [[50, 60], [53, 64]]), ("cat", 45, 55, 55, 65), {}),
     "mask": (shape("mask", [[1, 2], [5, 8]], mask="iVBOR"), ("cat", 1, 2, 5, 8), {}),
     "point": (shape("point", [[1, 2]]), ("cat", 1, 2, 1, 2), {"ignore": "point: it has no area"}),
     "line": (shape("line", [[1, 2], [5, 8]]), ("cat", 1, 2, 5, 8), {"ignore": "line: it has no area"}),
     "linestrip": (shape("linestrip", [[1, 2], [5, 8], [3, 3]]), ("cat", 1, 2, 5, 8), {"ignore": "linestrip: it has no area"}),
     "a broken line": (shape("line", None), None, {"ignore": "line: it has no area", "damage": "points None are not [[x, y], ...]; correct it"}),
-    "one corner": (shape("rectangle", [[1, 2]]), None, {"damage": "a rectangle of 1 points; it has 2 or more; correct it"}),
-    "two points": (shape("polygon", [[1, 2], [5, 8]]), None, {"damage": "a polygon of 2 points; it has 3 or more; correct it"}),
-    "circle of three": (shape("circle", [[1, 2], [5, 8], [1, 1]]), None, {"damage": "a circle of 3 points; it has its centre and one on its edge; correct it"}),
+    "one corner": (shape("rectangle", [[1, 2]]), None, {"damage": "a rectangle with 1 points instead of 2 or more; correct it"}),
+    "two points": (shape("polygon", [[1, 2], [5, 8]]), None, {"damage": "a polygon with 2 points instead of 3 or more; correct it"}),
+    "circle of three": (shape("circle", [[1, 2], [5, 8], [1, 1]]), None, {"damage": "a circle with 3 points instead of its centre and one on its edge; correct it"}),
     "no points": (shape("polygon", []), None, {"damage": "points [] are not [[x, y], ...]; correct it"}),
     "text": (shape("rectangle", [["1", 2], [5, 8]]), None, {"damage": "points [['1', 2], [5, 8]] are not [[x, y], ...]; correct it"}),
     "half a point": (shape("rectangle", [[1], [5, 8]]), None, {"damage": "points [[1], [5, 8]] are not [[x, y], ...]; correct it"}),
     "not a number": (shape("rectangle", [[math.nan, 1], [5, 8]]), None, {"damage": "points [[nan, 1], [5, 8]] are not [[x, y], ...]; correct it"}),
     "infinite": (shape("rectangle", [[math.inf, 1], [5, 8]]), None, {"damage": "points [[inf, 1], [5, 8]] are not [[x, y], ...]; correct it"}),
     "unknown": (shape("banana", [[1, 2], [5, 8]]), None, {"damage": "shape_type 'banana' is not supported; correct it"}),
-    "a list for a type": (shape(["a"], [[1, 2], [5, 8]]), None, {"damage": "shape_type ['a'] is not supported; correct it"}),
+    "a list as type": (shape(["a"], [[1, 2], [5, 8]]), None, {"damage": "shape_type ['a'] is not supported; correct it"}),
     "no label": (shape("rectangle", [[1, 2], [5, 8]], label=" "), None, {"damage": "label is ' '; name its class", "label": ""}),
     "label of numbers": (shape("rectangle", [[1, 2], [5, 8]], label=3), None, {"damage": "label is 3; name its class", "label": ""}),
     "no shape at all": (17, None, {"damage": "17 instead of a shape; correct it", "label": ""}),
@@ -638,7 +640,7 @@ SHAPE_CASES: dict[str, tuple[Any, Corners | None, dict[str, str]]] = {
 
 
 @pytest.mark.parametrize("case", SHAPE_CASES)
-def test_one_shape_of_labelme(tmp_path: Path, case: str) -> None:
+def test_a_labelme_shape_is_read_ignored_or_damaged(tmp_path: Path, case: str) -> None:
     said, expected, more = SHAPE_CASES[case]
     (box,) = labels_of("labelme", tmp_path, {"imagePath": "a.jpg", "shapes": [said]}, "a.jpg").images[0].boxes
     got = {"label": box.label, "id": box.id, "ignore": box.ignore, "damage": box.damage}
@@ -646,8 +648,8 @@ def test_one_shape_of_labelme(tmp_path: Path, case: str) -> None:
     assert corners(box) == expected if expected else not box.is_finite
 
 
-def test_shapes_of_one_group_are_one_object(tmp_path: Path) -> None:
-    """As in LabelMe's own converters: one object that something hides the middle of."""
+def test_labelme_shapes_of_one_group_are_one_object(tmp_path: Path) -> None:
+    """As in LabelMe's own converters: one object, partly hidden in the middle."""
     shapes = [
         shape("rectangle", [[10, 10], [20, 20]], group_id=1),
         shape("rectangle", [[30, 5], [40, 15]], group_id=1),
@@ -693,11 +695,13 @@ def test_shapes_of_one_group_are_one_object(tmp_path: Path) -> None:
         "Windows",
         "in images",
         "absolute",
-        "of another machine",
+        "from another machine",
         "missing",
     ],
 )
-def test_the_image_of_a_labelme_file(tmp_path: Path, images: list[str], said: str, expected: str | None) -> None:
+def test_the_image_of_a_labelme_file_is_found(
+    tmp_path: Path, images: list[str], said: str, expected: str | None
+) -> None:
     data = {"imagePath": said, "shapes": []}
     if expected is None:
         with pytest.raises(DataError, match=r"a\.json: names '/home/somebody/b\.jpg', outside"):
@@ -707,13 +711,13 @@ def test_the_image_of_a_labelme_file(tmp_path: Path, images: list[str], said: st
     assert [item.image for item in described] == [tmp_path / "labelme" / expected]
 
 
-def test_two_images_that_a_labelme_file_could_mean(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"a\.json: could be of a\.jpg or a\.png; correct its imagePath"):
+def test_a_labelme_file_that_fits_two_images_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a\.json: could belong to a\.jpg or a\.png; correct its imagePath"):
         labels_of("labelme", tmp_path, {"imagePath": "old.bmp", "shapes": []}, "a.png", "a.jpg")
 
 
-def test_the_pixels_in_a_labelme_file_are_passed_over(tmp_path: Path) -> None:
-    """They may come first and hide every other key from a look at the head."""
+def test_embedded_pixels_in_a_labelme_file_are_skipped(tmp_path: Path) -> None:
+    """They may come first and push every other key out of the part that is inspected."""
     data = {
         "imageData": "iVBORw0KGgo=" * 20_000,
         "shapes": [shape("rectangle", [[1, 2], [5, 8]])],
@@ -725,7 +729,7 @@ def test_the_pixels_in_a_labelme_file_are_passed_over(tmp_path: Path) -> None:
     same(found_in(found), {"a.jpg": [("cat", 1, 2, 5, 8)]})
 
 
-def test_labelme_splits_by_folder(tiles: Path, tmp_path: Path, truth: dict[str, list[Corners]]) -> None:
+def test_labelme_splits_follow_the_folders(tiles: Path, tmp_path: Path, truth: dict[str, list[Corners]]) -> None:
     for split in SPLITS:
         folder = tmp_path / "boards" / split
         folder.mkdir(parents=True)
@@ -739,7 +743,7 @@ def test_labelme_splits_by_folder(tiles: Path, tmp_path: Path, truth: dict[str, 
     same(found_in(found), truth)
 
 
-def test_labelme_files_apart_from_their_images_tell_the_split(tmp_path: Path) -> None:
+def test_labelme_files_apart_from_their_images_give_the_split(tmp_path: Path) -> None:
     for number, split in enumerate(SPLITS):
         (tmp_path / "json" / split).mkdir(parents=True)
         (tmp_path / f"{number}.jpg").touch()
@@ -752,7 +756,7 @@ def test_labelme_files_apart_from_their_images_tell_the_split(tmp_path: Path) ->
 # --- CreateML -----------------------------------------------------------------------------------------
 
 
-def test_what_supervision_writes_as_createml(tmp_path: Path) -> None:
+def test_createml_written_by_supervision_is_read(tmp_path: Path) -> None:
     for image in BOXES:
         (tmp_path / image).touch()
     shutil.copy(FIXTURES / "createml.json", tmp_path / "_annotations.createml.json")
@@ -762,7 +766,7 @@ def test_what_supervision_writes_as_createml(tmp_path: Path) -> None:
     assert [box.id for box in found.images[0].boxes] == ["a.jpg 1", "a.jpg 2"]
 
 
-def test_createml_as_apple_documents_it(tmp_path: Path) -> None:
+def test_createml_as_documented_by_apple_is_read(tmp_path: Path) -> None:
     entry = {
         "imagefilename": "cat and dog.png",
         "annotation": [{"label": "cat", "coordinates": {"y": 20.0, "x": 13.5, "height": 40.5, "width": 20.0}}],
@@ -772,11 +776,11 @@ def test_createml_as_apple_documents_it(tmp_path: Path) -> None:
     assert formats.recognise(tmp_path / "createml") == "createml"
 
 
-def test_createml_splits_by_folder_and_by_name(tmp_path: Path) -> None:
+def test_createml_splits_follow_folders_and_file_names(tmp_path: Path) -> None:
     for file, images in {
         "train/_annotations.createml.json": ["train/1.jpg"],
         "valid.json": ["2.jpg"],
-        "test_0003.json": ["test_0003.jpg"],  # a file an image, whose name speaks of no split
+        "test_0003.json": ["test_0003.jpg"],  # one file per image, whose name gives no split
     }.items():
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).write_text(json.dumps([{"image": Path(image).name, "annotations": []} for image in images]))
@@ -796,7 +800,7 @@ CREATEML: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("case", CREATEML)
-def test_one_damaged_annotation_of_createml(tmp_path: Path, case: str) -> None:
+def test_a_damaged_createml_annotation_is_a_box_with_the_reason(tmp_path: Path, case: str) -> None:
     annotation, said = CREATEML[case]
     data = [{"image": "a.jpg", "annotations": [annotation]}]
     (box,) = labels_of("createml", tmp_path, data, "a.jpg").images[0].boxes
@@ -828,15 +832,15 @@ OTHER_JSON = {
 }
 
 
-def test_other_json_is_no_annotation(tmp_path: Path) -> None:
+def test_other_json_is_not_an_annotation_file(tmp_path: Path) -> None:
     for name, data in OTHER_JSON.items():
         (tmp_path / name).write_text(json.dumps(data))
-    with pytest.raises(DataError, match="no annotations that we know; name one of"):
+    with pytest.raises(DataError, match="no annotations in a supported format; name one of"):
         formats.read(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["coco", "labelme", "createml"])
-def test_other_json_beside_annotations_is_passed_over(tmp_path: Path, name: str) -> None:
+def test_other_json_beside_annotations_is_skipped(tmp_path: Path, name: str) -> None:
     data = {
         "coco": one_image(),
         "labelme": {"imagePath": "a.jpg", "shapes": []},
@@ -849,8 +853,8 @@ def test_other_json_beside_annotations_is_passed_over(tmp_path: Path, name: str)
     assert found_name == name and [item.image.name for item in found.images] == ["a.jpg"]
 
 
-def test_a_file_is_parsed_once(tiles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also with `format: auto`: the files of a large set take seconds."""
+def test_a_file_is_parsed_only_once(tiles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even with `format: auto`: parsing a large set's files takes seconds."""
     parsed: Counter[int] = Counter()
     loads = orjson.loads
     monkeypatch.setattr("pipeline.formats.values.orjson.loads", lambda text: parsed.update([hash(text)]) or loads(text))
@@ -858,7 +862,7 @@ def test_a_file_is_parsed_once(tiles: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert sorted(parsed.values()) == [1, 1, 1]
 
 
-def test_the_collector_runs_again_after_a_read(tiles: Path, tmp_path: Path) -> None:
+def test_the_garbage_collector_is_enabled_again_after_a_read(tiles: Path, tmp_path: Path) -> None:
     formats.read(tiles)
     assert gc.isenabled()
     (tmp_path / "a.json").write_text('{"images": [')
@@ -876,7 +880,7 @@ NASTY: list[Any] = [
 
 
 def places(value: Any) -> list[tuple[Any, Any]]:
-    """Every place in a JSON value, as (container, key)."""
+    """Every position in a JSON value, as (container, key)."""
     inner = (
         list(value.items()) if isinstance(value, dict) else list(enumerate(value)) if isinstance(value, list) else []
     )
@@ -911,7 +915,7 @@ def number_of_annotations(name: str, data: Any) -> int:
 
 @pytest.mark.parametrize("name", ["coco", "labelme", "createml"])
 def test_every_annotation_is_one_box_or_the_file_is_refused(tmp_path: Path, name: str) -> None:
-    """Any value of a file may be nonsense. Then one line names the file, or each annotation is still a box."""
+    """Any value may be nonsense: then one line names the file, or each annotation is still one box."""
     rng = random.Random(1)
     read = 0
     for _ in range(600):
@@ -934,12 +938,12 @@ def test_every_annotation_is_one_box_or_the_file_is_refused(tmp_path: Path, name
             assert box.id and isinstance(box.label, str) and (box.label or box.damage)
             assert all(type(side) is float for side in corners(box)[1:])
             assert not (box.damage and box.is_finite) and "\n" not in box.damage + box.ignore
-            f"{box}".encode()  # the receipt has to hold it
+            f"{box}".encode()  # the receipt must be able to store it
         read += 1
-    assert read > 150  # most changes are survived, so that the counting is tested
+    assert read > 150  # most changes must be tolerated, so that counting is tested
 
 
-def test_a_line_stays_short_whatever_the_file_holds(tmp_path: Path) -> None:
+def test_error_lines_stay_short_whatever_the_file_holds(tmp_path: Path) -> None:
     deep: Any = []
     for _ in range(sys.getrecursionlimit() // 4):
         deep = [deep]
@@ -953,7 +957,7 @@ def test_a_line_stays_short_whatever_the_file_holds(tmp_path: Path) -> None:
 # --- Writing ------------------------------------------------------------------------------------------
 
 
-def test_what_we_write_pycocotools_reads(tiles: Path, tmp_path: Path, truth: dict[str, list[Corners]]) -> None:
+def test_pycocotools_reads_what_we_write(tiles: Path, tmp_path: Path, truth: dict[str, list[Corners]]) -> None:
     items: list[Labelled] = list(coco.read(tiles).images)
     names = coco.read(tiles).classes
     assert names

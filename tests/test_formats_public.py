@@ -1,6 +1,6 @@
-"""Public sets and tools with text files or JSON of their own, laid out as their documentation has it.
+"""Public data sets and tools with their own text or JSON files, laid out as documented.
 
-The truth is `BOXES`; each writer below knows one layout.
+`BOXES` is the ground truth; each writer below knows one layout.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from test_formats_tools import (
     STEMS,
     WIDTH,
     Corners,
+    assert_refused,
     damaged_reason,
     do,
     images,
-    is_refused,
     replace_once,
     write,
 )
@@ -39,7 +39,7 @@ def sides(corners: Corners) -> str:
 
 
 def visdrone(folder: Path) -> None:
-    """DET: car is 4 and bus 9; one of two lines ends in a comma, as in the set itself."""
+    """DET: car is 4 and bus 9; every other line ends in a comma, as in the data set itself."""
     part = folder / "VisDrone2019-DET-train"
     images(part / "images")
     for stem in STEMS:
@@ -59,7 +59,7 @@ def wider_face(folder: Path) -> None:
 
 def mot_rows(first: int) -> str:
     rows = []
-    for label in NAMES:  # sorted by track, as the set is
+    for label in NAMES:  # sorted by track, as in the data set
         for frame, stem in enumerate(STEMS, start=1):
             for track, (name, (xmin, ymin, xmax, ymax)) in enumerate(BOXES[stem]):
                 if name == label:
@@ -116,7 +116,7 @@ def super_annotate(folder: Path) -> None:
     images(folder)
 
 
-# How each calls cats and dogs; the split of its folder; the frames that it says nothing of.
+# What each calls cats and dogs, the split of its folder, and how many frames it says nothing about.
 LAYOUTS: dict[str, tuple[Callable[[Path], None], str, tuple[str, str], str | None, bool]] = {
     "VisDrone": (visdrone, "visdrone", ("car", "bus"), "train", False),
     "WIDER FACE": (wider_face, "widerface", ("face", "face"), "train", False),
@@ -132,7 +132,7 @@ def number_of(layout: str, path: Path) -> int:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_public_layout_goes_in_as_it_is(layout: str, tmp_path: Path) -> None:
+def test_a_public_layout_is_read_as_published(layout: str, tmp_path: Path) -> None:
     lay, name, called, split, is_silent = LAYOUTS[layout]
     lay(tmp_path / "source")
     found_name, source = formats.read(tmp_path / "source")
@@ -148,7 +148,7 @@ def test_a_public_layout_goes_in_as_it_is(layout: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_public_layout_adds_up_to_the_last_box(layout: str, tmp_path: Path) -> None:
+def test_a_public_layout_converts_without_losing_a_box(layout: str, tmp_path: Path) -> None:
     lay, _, called, _, is_silent = LAYOUTS[layout]
     lay(tmp_path / "source")
     run = Run(tmp_path / "runs" / "one")
@@ -166,7 +166,7 @@ def test_a_public_layout_adds_up_to_the_last_box(layout: str, tmp_path: Path) ->
             np.testing.assert_allclose([one[1:] for one in found], sorted(one[1:] for one in truth), atol=1e-3)
 
 
-# What is changed in the first file that holds it -> the reason of the box that is damaged by it.
+# What is changed in the first file that contains it -> the reason given for the damaged box.
 DAMAGE: dict[str, tuple[str, str, str, str]] = {
     "VisDrone: text": ("VisDrone", "20,30,80,60,1,4", "20,30,wide,60,1,4", "width is 'wide', not a number"),
     "VisDrone: columns": ("VisDrone", "20,30,80,60,1,4,0,0", "20,30,80,60,1,4,0,0,7,8", "10 columns"),
@@ -205,18 +205,18 @@ def test_one_damaged_line_is_a_box_with_the_reason(case: str, tmp_path: Path) ->
 
 
 BROKEN: dict[str, tuple[str, str, str, str]] = {
-    "WIDER FACE: a line less": ("WIDER FACE", "150 60 140 160 0 0 0 0 0 0 \n", "", r"line 1: 1 faces follow on '0--Parade/img0.jpg', and its number of faces is '2'"),
+    "WIDER FACE: a line less": ("WIDER FACE", "150 60 140 160 0 0 0 0 0 0 \n", "", r"line 1: 1 faces follow '0--Parade/img0.jpg', but its number of faces is '2'"),
     "WIDER FACE: a line more": ("WIDER FACE", "0--Parade/img1.jpg\n2\n", "0--Parade/img1.jpg\n1\n", r"2 faces follow .* is '1'"),
     "WIDER FACE: no number": ("WIDER FACE", "0--Parade/img1.jpg\n2\n", "0--Parade/img1.jpg\n", r"1 faces follow"),
     "WIDER FACE: a name spoilt": ("WIDER FACE", "0--Parade/img1.jpg", "0--Parade/img1.jp", r"6 faces follow .* is '2'"),
     "WIDER FACE: two names": ("WIDER FACE", "img1.jpg", "img0.jpg", r"img0.jpg is also in"),
     "WIDER FACE: outside": ("WIDER FACE", "0--Parade/img1.jpg", "../../../etc/passwd.jpg", r"outside"),
     "VisDrone: no image": ("VisDrone", "", "", r"image missing|could be"),
-    "MOT: frame": ("MOT Challenge", "1,1,21,31,", "x,1,21,31,", r"line 1: 'x' instead of the number of a frame"),
+    "MOT: frame": ("MOT Challenge", "1,1,21,31,", "x,1,21,31,", r"line 1: 'x' instead of a frame number"),
     "MOT: a frame that is not there": ("MOT Challenge", "1,1,21,31,", "99,1,21,31,", r"000099.jpg"),
     "MOT: a folder outside": ("MOT Challenge", "1,1,21,31,", "99,1,21,31,", r"image missing"),
-    "MOT: names": ("CVAT MOT 1.1", "cat\ndog", "cat\ncat", r"a class name twice"),
-    "BDD100K: no name": ("BDD100K", '"name": "img0.jpg"', '"name": null', r"a frame with the name None"),
+    "MOT: names": ("CVAT MOT 1.1", "cat\ndog", "cat\ncat", r"a repeated class name"),
+    "BDD100K: no name": ("BDD100K", '"name": "img0.jpg"', '"name": null', r"a frame has the name None"),
     "BDD100K: labels": ("BDD100K", '"labels": [{', '"labels": {}, "x": [{', r"the labels of 'img0.jpg' are not a list"),
     "SuperAnnotate: list": ("SuperAnnotate", '"instances": [', '"instances": {}, "x": [', r"`instances` is not a list|no annotation"),
     "SuperAnnotate: cut": ("SuperAnnotate", '"tags": [], "comments": []}', "", r"not JSON"),
@@ -224,13 +224,13 @@ BROKEN: dict[str, tuple[str, str, str, str]] = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_file_that_is_wrong_is_refused_by_name(case: str, tmp_path: Path) -> None:
+def test_an_invalid_file_is_refused_by_name(case: str, tmp_path: Path) -> None:
     layout, old, new, said = BROKEN[case]
     source = tmp_path / "source"
     changed(layout, source, old, new)
     if not old:
         next(source.rglob("img0.jpg")).unlink()
-    is_refused(source, Run(tmp_path / "runs" / "x"), said)
+    assert_refused(source, Run(tmp_path / "runs" / "x"), said)
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_a_file_that_is_wrong_is_refused_by_name(case: str, tmp_path: Path) -> N
         ("SuperAnnotate", '"type": "bbox"', '"type": "point"', "a point, not a box"),
     ],
 )
-def test_what_does_not_count_is_ignored_and_listed(layout: str, old: str, new: str, why: str, tmp_path: Path) -> None:
+def test_excluded_objects_are_ignored_and_listed(layout: str, old: str, new: str, why: str, tmp_path: Path) -> None:
     changed(layout, tmp_path / "source", old, new)
     unlabelled = "background" if LAYOUTS[layout][4] else "error"
     receipt = do(tmp_path / "source", Run(tmp_path / "runs" / "x"), split=RATIOS, unlabelled=unlabelled)
@@ -253,13 +253,13 @@ def test_what_does_not_count_is_ignored_and_listed(layout: str, old: str, new: s
     assert [problem["reason"] for problem in receipt["problems"]] == [why]
 
 
-def test_a_visdrone_file_without_a_line_is_an_image_that_shows_nothing(tmp_path: Path) -> None:
+def test_an_empty_visdrone_file_is_background(tmp_path: Path) -> None:
     visdrone(tmp_path)
     [item] = [item for item in formats.read(tmp_path)[1].images if item.image.stem == "img3"]
     assert item.annotation and not item.boxes
 
 
-def test_old_mot_sets_have_one_class_and_no_visibility(tmp_path: Path) -> None:
+def test_older_mot_sets_have_one_class_and_no_visibility(tmp_path: Path) -> None:
     mot_challenge(tmp_path)
     [path] = tmp_path.rglob("gt.txt")
     path.write_text("1,1,21.0,31.0,80.0,60.0,1,-1,-1,-1\n")
@@ -267,7 +267,7 @@ def test_old_mot_sets_have_one_class_and_no_visibility(tmp_path: Path) -> None:
     assert (box.label, *box[1:5]) == ("pedestrian", 20, 30, 100, 90)
 
 
-def test_frames_may_lie_elsewhere_and_have_other_names(tmp_path: Path) -> None:
+def test_mot_frames_may_have_another_folder_and_other_names(tmp_path: Path) -> None:
     mot_challenge(tmp_path)
     [video] = (tmp_path / "train").iterdir()
     (video / "img1").rename(video / "frames")
@@ -283,7 +283,7 @@ def test_frames_may_lie_elsewhere_and_have_other_names(tmp_path: Path) -> None:
     }
 
 
-def test_the_frames_of_two_videos_are_told_apart(tmp_path: Path) -> None:
+def test_frames_of_two_videos_stay_apart(tmp_path: Path) -> None:
     mot_challenge(tmp_path / "a")
     mot_challenge(tmp_path / "b")
     for path in tmp_path.glob("b/**/gt.txt"):
@@ -292,7 +292,7 @@ def test_the_frames_of_two_videos_are_told_apart(tmp_path: Path) -> None:
     assert found == {"a1": 2, "a2": 2, "a3": 2, "a4": 0, "b1": 1, "b2": 2, "b3": 2, "b4": 1}
 
 
-def test_bdd_frames_without_a_list_of_labels_say_nothing(tmp_path: Path) -> None:
+def test_bdd_frames_without_a_label_list_are_unlabelled(tmp_path: Path) -> None:
     bdd(tmp_path)
     path = tmp_path / "labels" / "det_20" / "det_train.json"
     frames = json.loads(path.read_text())
@@ -314,7 +314,7 @@ def test_bdd_frames_without_a_list_of_labels_say_nothing(tmp_path: Path) -> None
         ({"type": "polygon", "points": [5, 6, 50, 8, 30, 70]}, (5, 6, 50, 70)),
     ],
 )  # fmt: skip
-def test_shapes_of_superannotate_are_framed(shape: dict[str, object], frame: Corners, tmp_path: Path) -> None:
+def test_superannotate_shapes_are_framed(shape: dict[str, object], frame: Corners, tmp_path: Path) -> None:
     super_annotate(tmp_path)
     path = tmp_path / "img0.jpg___objects.json"
     path.write_text(json.dumps({"metadata": {"name": "img0.jpg"}, "instances": [{**shape, "className": "cat"}]}))
@@ -323,7 +323,7 @@ def test_shapes_of_superannotate_are_framed(shape: dict[str, object], frame: Cor
     np.testing.assert_allclose(box[1:5], frame, atol=1e-9)
 
 
-def test_an_image_that_nobody_began_is_not_labelled(tmp_path: Path) -> None:
+def test_an_image_marked_not_started_is_unlabelled(tmp_path: Path) -> None:
     super_annotate(tmp_path)
     path = tmp_path / "img3.jpg___objects.json"
     path.write_text(path.read_text().replace("Completed", "NotStarted"))
@@ -340,5 +340,5 @@ def test_an_image_that_nobody_began_is_not_labelled(tmp_path: Path) -> None:
         ("my_train/images", None),
     ],
 )
-def test_folders_of_public_sets_speak_of_their_split(folders: str, split: str | None) -> None:
+def test_folders_of_public_sets_give_the_split(folders: str, split: str | None) -> None:
     assert split_of_folders(folders) == split

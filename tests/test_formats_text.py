@@ -1,4 +1,4 @@
-"""VOC, YOLO, CVAT, KITTI, Open Images, plain CSV and FiftyOne's importers, held against what other libraries write."""
+"""VOC, YOLO, CVAT, KITTI, Open Images, plain CSV and FiftyOne's importers, checked against what other libraries write."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ Corners = tuple[str, float, float, float, float]
 
 @dataclass(frozen=True)
 class Truth:
-    """The drawn tiles as COCO, with corners that are no whole pixels."""
+    """The drawn tiles as COCO, with fractional corners."""
 
     folder: Path
     boxes: dict[str, list[Corners]]  # by stem
@@ -54,7 +54,7 @@ class Truth:
         return AnnotationSet.from_coco(self.folder / "annotations" / f"{split}.json")
 
     def of_one_word(self) -> Truth:
-        """With classes as KITTI has them, whose columns a space would move."""
+        """With one-word classes for KITTI, where a space would shift the columns."""
         boxes = {stem: [(label.replace(" ", "_"), *rest) for label, *rest in of] for stem, of in self.boxes.items()}
         return replace(self, boxes=boxes)
 
@@ -73,7 +73,7 @@ def truth(tiles: Path, tmp_path_factory: pytest.TempPathFactory) -> Truth:
         data = read_coco(folder, split)
         names = {category["id"]: category["name"] for category in data["categories"]}
         stems = {image["id"]: Path(image["file_name"]).stem for image in data["images"]}
-        # One image shows nothing.
+        # One image is background.
         data["annotations"] = [a for a in data["annotations"] if stems[a["image_id"]] != "train_0001"]
         for number, annotation in enumerate(data["annotations"]):
             annotation["bbox"] = [side + (number % 7) / 10 + 0.137 for side in annotation["bbox"]]
@@ -91,7 +91,7 @@ def corners(box: Box) -> Corners:
 
 
 def agree(source: Source, truth: Truth, tolerance: float) -> None:
-    """Every image with its split, every box in its order."""
+    """Check every image with its split, and every box in order."""
     assert {item.image.stem: item.split for item in source.images} == truth.split
     assert source.has_splits
     for item in source.images:
@@ -125,7 +125,7 @@ def globox_yolo(truth: Truth, target: Path) -> None:
 
 
 def globox_darknet(truth: Truth, target: Path) -> None:
-    """As labelImg lays it out: images, label files and the names all in one folder; here one a split."""
+    """As labelImg lays it out: images, label files and class names in one folder, here one per split."""
     for split in SPLITS:
         truth.copy_images(split, target / split)
         ids = {name: number for number, name in enumerate(CLASSES)}
@@ -142,7 +142,7 @@ def globox_cvat(truth: Truth, target: Path) -> None:
 def globox_openimages(truth: Truth, target: Path) -> None:
     ids = {name: f"/m/0{number}" for number, name in enumerate(CLASSES)}
     for split in SPLITS:
-        truth.copy_images(split, target / split)  # the only word on an image without boxes
+        truth.copy_images(split, target / split)  # all that tells of an image without boxes
         annotations = truth.globox(split).map_labels(ids)
         annotations = AnnotationSet(item.with_image_id(Path(item.image_id).stem) for item in annotations)
         annotations.save_openimage(target / f"{split}-annotations-bbox.csv")
@@ -151,7 +151,7 @@ def globox_openimages(truth: Truth, target: Path) -> None:
 
 
 def pandas_csv(truth: Truth, target: Path, **options: Any) -> None:
-    """The table that TensorFlow's tutorials made common, by pandas."""
+    """The table common from TensorFlow's tutorials, written by pandas."""
     for split in SPLITS:
         truth.copy_images(split, target / "images")
         rows = []
@@ -163,7 +163,7 @@ def pandas_csv(truth: Truth, target: Path, **options: Any) -> None:
 
 
 def hand_kitti(truth: Truth, target: Path) -> None:
-    """KITTI's own layout, by the columns of its development kit; no library here writes it with fractions."""
+    """KITTI's own layout, following its development kit; no library here writes it with fractions."""
     (target / "ImageSets").mkdir(parents=True)
     (target / "training" / "label_2").mkdir(parents=True)
     for split in SPLITS:
@@ -192,29 +192,29 @@ WRITTEN: dict[str, tuple[str, Callable[[Truth, Path], None]]] = {
 
 
 @pytest.mark.parametrize("written", WRITTEN)
-def test_what_others_write(written: str, truth: Truth, tmp_path: Path) -> None:
+def test_what_other_libraries_write_is_read(written: str, truth: Truth, tmp_path: Path) -> None:
     name, write = WRITTEN[written]
     write(truth, tmp_path)
     assert formats.recognise(tmp_path) == name
-    # 0.01 px: KITTI has two decimals, the others more.
+    # 0.01 px: KITTI has two decimals, the others have more.
     agree(READ[name](tmp_path), truth.of_one_word() if name == "kitti" else truth, 0.01)
 
 
 @pytest.mark.parametrize("written", WRITTEN)
 def test_background_and_unlabelled_images_differ(written: str, truth: Truth, tmp_path: Path) -> None:
-    """An image that its annotation leaves empty shows nothing; one that none mentions may show anything."""
+    """An image with an empty annotation is background; one that no annotation mentions may show anything."""
     name, write = WRITTEN[written]
     write(truth, tmp_path)
     with Image.open(truth.folder / "images" / "train_0000.jpg") as image:
         image.save(next(tmp_path.rglob("train_0000.jpg")).with_name("new.jpg"))
     annotations = {item.image.stem: item.annotation for item in READ[name](tmp_path).images}
     assert annotations["new"] is None
-    # Open Images has no way to say that an image shows nothing.
+    # Open Images cannot express that an image is background.
     assert (annotations["train_0001"] is None) == (name == "openimages")
 
 
 @pytest.mark.parametrize("name", ["voc", "yolo"])
-def test_what_we_write(name: str, truth: Truth, tmp_path: Path) -> None:
+def test_what_we_write_reads_back(name: str, truth: Truth, tmp_path: Path) -> None:
     write, images = {"voc": (writers.voc, "JPEGImages"), "yolo": (writers.yolo, "images")}[name]
     items = []
     for split in SPLITS:
@@ -233,14 +233,14 @@ def test_what_we_write(name: str, truth: Truth, tmp_path: Path) -> None:
             ]
 
 
-def test_what_we_write_is_escaped(tmp_path: Path) -> None:
+def test_written_text_is_escaped(tmp_path: Path) -> None:
     names = ["<b> & 'quote\"", "größe"]
     Image.new("RGB", (64, 48)).save(tmp_path / "a & b.jpg")
     writers.voc(tmp_path, [("a & b.jpg", (64, 48), [Box(name, 1, 2, 3, 4) for name in names])], names)
     (item,) = voc.read(tmp_path).images
     assert [box.label for box in item.boxes] == names
     assert item.declared_size == (64, 48)
-    assert "<xmin>1</xmin>" in item.annotation.read_text()  # not 1.000: many readers take whole numbers only
+    assert "<xmin>1</xmin>" in item.annotation.read_text()  # not 1.000: many readers accept only integers
 
 
 # --- FiftyOne: its exporters read by us, its importers behind `fiftyone:TYPE` ---------------------------
@@ -248,7 +248,7 @@ def test_what_we_write_is_escaped(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def exported(truth: Truth, own_database: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder a type, with a folder a split in it, as FiftyOne's exporters write the tiles."""
+    """One folder per type, with one per split inside, as FiftyOne's exporters write the tiles."""
     target = tmp_path_factory.mktemp("exported")
     with database.fiftyone() as fo:
         for split in SPLITS:
@@ -276,7 +276,7 @@ def exported(truth: Truth, own_database: None, tmp_path_factory: pytest.TempPath
 @pytest.mark.parametrize(
     ("kind", "name", "tolerance"),
     [
-        # FiftyOne rounds KITTI's and CVAT's corners to whole pixels, cuts VOC's, and writes YOLO's to six decimals.
+        # FiftyOne rounds KITTI's and CVAT's corners to whole pixels, truncates VOC's, and writes YOLO's to six decimals.
         ("KITTIDetectionDataset", "kitti", 0.5),
         ("CVATImageDataset", "cvat", 0.5),
         ("VOCDetectionDataset", "voc", 1.0),
@@ -284,7 +284,7 @@ def exported(truth: Truth, own_database: None, tmp_path_factory: pytest.TempPath
         ("YOLOv5Dataset", "yolo", 0.01),
     ],
 )
-def test_what_fiftyone_exports(kind: str, name: str, tolerance: float, exported: Path, truth: Truth) -> None:
+def test_fiftyone_exports_are_read(kind: str, name: str, tolerance: float, exported: Path, truth: Truth) -> None:
     folder = exported / kind
     assert formats.recognise(folder) == name
     agree(READ[name](folder), truth.of_one_word() if name == "kitti" else truth, tolerance + 1e-9)
@@ -292,19 +292,19 @@ def test_what_fiftyone_exports(kind: str, name: str, tolerance: float, exported:
 
 @needs_database
 @pytest.mark.parametrize(("kind", "tolerance"), [("YOLOv5Dataset", 0.01), ("FiftyOneDataset", 0.01), ("VOCDetectionDataset", 1.0)])  # fmt: skip
-def test_what_fiftyone_imports(kind: str, tolerance: float, exported: Path, truth: Truth) -> None:
+def test_fiftyone_imports_are_read(kind: str, tolerance: float, exported: Path, truth: Truth) -> None:
     with database.fiftyone() as fo:
-        before = fo.list_datasets()  # of other tests
+        before = fo.list_datasets()  # left by other tests
     name, source = formats.read(exported / kind, f"fiftyone:{kind}")
     assert name == f"fiftyone:{kind}"
     agree(source, truth, tolerance + 1e-9)
     with database.fiftyone() as fo:
-        assert fo.list_datasets() == before  # nothing of it stays
+        assert fo.list_datasets() == before  # no trace of it stays
 
 
 @needs_database
 def test_fiftyone_counts_each_coco_object_once(truth: Truth, own_database: None, tmp_path: Path) -> None:
-    """Its importer gives an object with an outline twice: as detection, and as mask."""
+    """FiftyOne's importer returns an outlined object twice: as a detection and as a mask."""
     data = read_coco(truth.folder, "val")
     truth.copy_images("val", tmp_path / "data")
     for annotation in data["annotations"]:
@@ -318,7 +318,7 @@ def test_fiftyone_counts_each_coco_object_once(truth: Truth, own_database: None,
 
 
 @needs_database
-def test_fiftyone_reads_images_without_labels_too(exported: Path, tmp_path: Path) -> None:
+def test_fiftyone_also_reads_images_without_labels(exported: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(exported / "KITTIDetectionDataset" / "val", tmp_path / "kitti"))
     (folder / "labels" / "val_0000.txt").unlink()
     (folder / "labels" / "val_0001.txt").write_text("")
@@ -349,7 +349,7 @@ def polygons(folder: Path) -> None:
 
 
 @needs_database
-def test_polygons_get_their_frames_and_other_labels_are_counted(own_database: None, tmp_path: Path) -> None:
+def test_fiftyone_polygons_are_framed_and_other_labels_are_counted(own_database: None, tmp_path: Path) -> None:
     polygons(tmp_path)
     (item,) = via_fiftyone.read(tmp_path / "export", "FiftyOneDataset").images
     leaf, vein, rain = item.boxes
@@ -358,7 +358,7 @@ def test_polygons_get_their_frames_and_other_labels_are_counted(own_database: No
 
 
 @needs_database
-def test_fiftyone_refuses(exported: Path, own_database: None, tmp_path: Path) -> None:
+def test_fiftyone_imports_are_refused_in_one_line(exported: Path, own_database: None, tmp_path: Path) -> None:
     with database.fiftyone() as fo:
         before = fo.list_datasets()
     with pytest.raises(DataError, match=r"no type 'VOCDetektionDataset'; did you mean 'VOCDetectionDataset'\?"):
@@ -384,11 +384,11 @@ def test_fiftyone_refuses(exported: Path, own_database: None, tmp_path: Path) ->
         assert fo.list_datasets() == before
 
 
-# --- What each format has of its own --------------------------------------------------------------------
+# --- Peculiarities of each format -----------------------------------------------------------------------
 
 
 def lay(folder: Path, images: str, files: dict[str, str]) -> Path:
-    """A source of pictures, 64 x 48, and of text files."""
+    """A source of 64 x 48 images and text files."""
     for name in images.split():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (64, 48)).save(folder / name)
@@ -399,7 +399,7 @@ def lay(folder: Path, images: str, files: dict[str, str]) -> Path:
 
 
 def labels(source: Source, folder: Path) -> dict[str, list[str]]:
-    """What is on each image, by its path in the source."""
+    """The labels on each image, by its path in the source."""
     return {item.image.relative_to(folder).as_posix(): [box.label for box in item.boxes] for item in source.images}
 
 
@@ -421,7 +421,7 @@ def voc_xml(objects: str = "", filename: str = "") -> str:
     return f"<annotation><filename>{filename}</filename>{objects}</annotation>"
 
 
-def test_voc_parts_are_no_objects_and_difficult_ones_are(tmp_path: Path) -> None:
+def test_voc_parts_are_not_objects_and_difficult_objects_are(tmp_path: Path) -> None:
     head = "<part><name>head</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>2</xmax><ymax>2</ymax></bndbox></part>"
     objects = an_object("person", more=head + f"<extra>{an_object('ring')}</extra>") + an_object(
         "chair", more="<difficult>1</difficult>"
@@ -434,15 +434,15 @@ def test_voc_parts_are_no_objects_and_difficult_ones_are(tmp_path: Path) -> None
     ]
 
 
-def test_voc_finds_images_by_the_name_of_the_xml_first(tmp_path: Path) -> None:
+def test_voc_finds_images_by_the_xml_file_name_first(tmp_path: Path) -> None:
     lay(
         tmp_path,
         "JPEGImages/a.jpg JPEGImages/b.png JPEGImages/old.jpeg JPEGImages/other.jpg twice/c.jpg twice/c.png",
         {
-            "Annotations/a.xml": voc_xml(an_object("a"), "b.jpg"),  # b is another's by name
-            "Annotations/b.xml": voc_xml(an_object("b"), "b.jpg"),  # the suffix changed
+            "Annotations/a.xml": voc_xml(an_object("a"), "b.jpg"),  # b.jpg belongs to b.xml by name
+            "Annotations/b.xml": voc_xml(an_object("b"), "b.jpg"),  # suffix changed
             "Annotations/new.xml": voc_xml(an_object("new"), "C:\\photos\\old.jpg"),  # only <filename> has the stem
-            "Annotations/copy.xml": voc_xml(an_object("copy"), "a.jpg"),  # of a copied XML, its own image is gone
+            "Annotations/copy.xml": voc_xml(an_object("copy"), "a.jpg"),  # a copied XML whose own image is gone
             "twice/c.xml": voc_xml(an_object("c"), "c.png"),
         },
     )
@@ -457,7 +457,7 @@ def test_voc_finds_images_by_the_name_of_the_xml_first(tmp_path: Path) -> None:
     }
 
 
-def test_voc_pairs_equal_stems_by_their_folders(tmp_path: Path) -> None:
+def test_voc_pairs_equal_stems_by_folder(tmp_path: Path) -> None:
     files = {f"{split}/Annotations/a.xml": voc_xml(an_object(split)) for split in ("train", "valid")}
     lay(tmp_path, "train/images/a.jpg valid/images/a.jpg", files)
     source = voc.read(tmp_path)
@@ -492,18 +492,18 @@ def test_voc_lists_may_hold_names_with_spaces_flags_and_suffixes(tmp_path: Path)
             "VOC2012/Annotations/my cat.xml": voc_xml(an_object(), "my_cat.jpg"),
             "VOC2012/ImageSets/Main/train.txt": "my cat\r\n\r\nb  -1\r\n",
             "VOC2012/ImageSets/Main/val.txt": "c.jpg\n",
-            "VOC2012/ImageSets/Segmentation/val.txt": "b\n",  # of another task
+            "VOC2012/ImageSets/Segmentation/val.txt": "b\n",  # belongs to another task
         },
     )
     assert splits(voc.read(tmp_path)) == {"my_cat.jpg": "train", "b.jpg": "train", "c.jpg": "val"}
 
 
-def test_yolo_polygons_and_keypoints(tmp_path: Path) -> None:
+def test_yolo_polygons_are_framed_and_keypoints_ignored(tmp_path: Path) -> None:
     text = "1 0.25 0.25 0.75 0.25 0.5 1\n0 0.5 0.5 0.25 0.5\n"
     lay(tmp_path, "images/a.jpg", {"data.yaml": "names: {0: cat, 1: dog}\nnc: 2\n", "labels/a.txt": text})
     (item,) = yolo.read(tmp_path).images
     assert [corners(box) for box in item.boxes] == [("dog", 16, 12, 48, 48), ("cat", 24, 12, 40, 36)]
-    # The same count of numbers is a polygon or a box with keypoints: only data.yaml tells.
+    # The same count of numbers is a polygon or a box with keypoints: only data.yaml tells which.
     lay(
         tmp_path,
         "",
@@ -513,9 +513,9 @@ def test_yolo_polygons_and_keypoints(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
-def test_relative_boxes_are_of_the_upright_image(suffix: str, tmp_path: Path) -> None:
+def test_relative_boxes_refer_to_the_upright_image(suffix: str, tmp_path: Path) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # stored lying on its left side
+    exif[0x0112] = 6  # stored on its left side
     for name, options in (("turned", {"exif": exif}), ("plain", {})):
         Image.new("RGB", (64, 48)).save(tmp_path / f"{name}.{suffix}", **options)
     for name in ("turned", "plain"):
@@ -527,7 +527,7 @@ def test_relative_boxes_are_of_the_upright_image(suffix: str, tmp_path: Path) ->
     assert corners(only_box(openimages.read(tmp_path))) == ("cat", 18, 16, 30, 48)
 
 
-def test_a_png_may_hold_exif_behind_its_pixels(tmp_path: Path) -> None:
+def test_exif_after_the_pixels_of_a_png_is_read(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (64, 48)).save(tmp_path / "a.png", exif=exif)
@@ -540,7 +540,7 @@ def test_a_png_may_hold_exif_behind_its_pixels(tmp_path: Path) -> None:
     assert corners(only_box(yolo.read(tmp_path))) == ("cat", 18, 16, 30, 48)
 
 
-def test_yolo_lists_of_another_machine(tmp_path: Path) -> None:
+def test_yolo_lists_from_another_machine_are_read(tmp_path: Path) -> None:
     one = "0 0.5 0.5 0.1 0.1"
     lay(
         tmp_path,
@@ -557,7 +557,7 @@ def test_yolo_lists_of_another_machine(tmp_path: Path) -> None:
         },
     )
     source = yolo.read(tmp_path)
-    # c is in no split but labelled, d neither; the images of `gone` and `lost` are for `convert` to miss.
+    # c is labelled but in no split, d is neither; convert reports the missing images of `gone` and `lost`.
     assert [(item.image.relative_to(tmp_path).as_posix(), item.split, len(item.boxes)) for item in source.images] == [
         ("images/spare/c.png", None, 1),
         ("images/train/a.jpg", "train", 1),
@@ -569,7 +569,7 @@ def test_yolo_lists_of_another_machine(tmp_path: Path) -> None:
     assert {box.damage for item in source.images for box in item.boxes} == {"", "image cannot be read"}
 
 
-def test_darknet_lists_of_names_count_for_their_own_folder(tmp_path: Path) -> None:
+def test_darknet_name_lists_apply_to_their_own_folder(tmp_path: Path) -> None:
     lay(
         tmp_path,
         "obj_train_data/a.jpg obj_valid_data/b.jpg",
@@ -591,7 +591,7 @@ def test_darknet_lists_of_names_count_for_their_own_folder(tmp_path: Path) -> No
     assert (source.classes, splits(source)) == (("cat", "dog"), {"a.jpg": "train", "b.jpg": "val", "lost.jpg": "val"})
 
 
-def test_yolo_labels_may_lie_beside_images_in_a_folder_of_that_name(tmp_path: Path) -> None:
+def test_yolo_labels_may_lie_beside_images_in_a_folder_called_images(tmp_path: Path) -> None:
     lay(tmp_path, "images/a.jpg", {"classes.txt": "cat", "images/a.txt": "0 0.5 0.5 0.1 0.1"})
     assert formats.recognise(tmp_path) == "yolo"
     assert labels(yolo.read(tmp_path), tmp_path) == {"images/a.jpg": ["cat"]}
@@ -607,7 +607,7 @@ def test_cvat_rotated_boxes_are_framed_as_opencv_frames_them(rotation: float, tm
     lay(tmp_path, "a.jpg", {"annotations.xml": cvat_xml(box)})
     points = cv2.boxPoints(((25.0, 25.0), (30.0, 10.0), rotation))
     frame = (*points.min(axis=0), *points.max(axis=0))
-    # OpenCV's corners are single precision.
+    # OpenCV's corners are in single precision.
     assert corners(only_box(cvat.read(tmp_path))) == (
         "cat",
         *map(lambda side: pytest.approx(float(side), abs=1e-4), frame),
@@ -624,12 +624,12 @@ def test_cvat_rotated_ellipses_are_framed_by_their_outline(rotation: float, tmp_
     angle, turn = np.linspace(0, 2 * np.pi, 100_001), np.radians(rotation)
     x = 30 + 15 * np.cos(angle) * np.cos(turn) - 5 * np.sin(angle) * np.sin(turn)
     y = 20 + 15 * np.cos(angle) * np.sin(turn) + 5 * np.sin(angle) * np.cos(turn)
-    # The outline's points are 0.001 px apart, and near its extremes far closer than that to them.
+    # The outline's points are 0.001 px apart, and far closer than that to its extremes.
     frame = [pytest.approx(side, abs=1e-6) for side in (x.min(), y.min(), x.max(), y.max())]
     assert corners(only_box(cvat.read(tmp_path))) == ("cat", *frame)
 
 
-def test_cvat_shapes(tmp_path: Path) -> None:
+def test_cvat_shapes_are_framed_or_ignored_with_the_reason(tmp_path: Path) -> None:
     shapes = """
         <polygon label="a" points="10.5,20.00;30,5;20,40"/>
         <mask label="b" left="3" top="4" width="10" height="20" rle="1, 2"/>
@@ -656,19 +656,19 @@ def test_cvat_shapes(tmp_path: Path) -> None:
         "g": "a cuboid, not a box",
     }
     assert [box.id for box in item.boxes] == [f"a.jpg, shape {number}" for number in range(1, 9)]
-    assert source.classes == ("h", "b", "a")  # the task's order, then what it does not list
+    assert source.classes == ("h", "b", "a")  # the task's order, then classes it does not list
     assert item.declared_size == (64, 48)
 
 
 def test_cvat_subsets_and_folders_give_the_splits(tmp_path: Path) -> None:
-    pictures = [
+    named = [
         ("a.jpg", "Train"),
         ("val/b.jpg", "default"),
         ("c.jpg", "Validation"),
         ("d.jpg", "spare"),
         ("e.jpg", "test"),
     ]
-    xml = "".join(f'<image name="{name}" subset="{subset}" width="64" height="48"/>' for name, subset in pictures)
+    xml = "".join(f'<image name="{name}" subset="{subset}" width="64" height="48"/>' for name, subset in named)
     images = (
         "images/Train/a.jpg images/val/b.jpg images/Validation/c.jpg images/spare/d.jpg images/Train/d.jpg images/e.jpg"
     )
@@ -692,7 +692,7 @@ PEDESTRIAN = "Pedestrian 0.00 0 -0.20 712.40 143.00 810.73 307.92 1.89 0.48 1.20
 DONT_CARE = "DontCare -1 -1 -10 503.89 169.71 590.61 190.13 -1 -1 -1 -1000 -1000 -1000 -10"
 
 
-def test_kitti_knows_its_cameras_scores_and_regions_not_to_care_about(tmp_path: Path) -> None:
+def test_kitti_handles_its_cameras_scores_and_dont_care_regions(tmp_path: Path) -> None:
     images = (
         "training/image_2/000000.png training/image_3/000000.png testing/image_2/000000.png testing/image_3/000000.png"
     )
@@ -747,7 +747,7 @@ def test_open_images_groups_and_negatives_are_ignored(tmp_path: Path) -> None:
         ("\ufefffile,xtl,ytl,xbr,ybr,label", "a.jpg,1,2,3,4.5,cat"),
     ],
 )
-def test_plain_tables_have_many_headers(header: str, row: str, tmp_path: Path) -> None:
+def test_plain_tables_with_common_headers_are_read(header: str, row: str, tmp_path: Path) -> None:
     lay(tmp_path, "images/a.jpg", {"labels.csv": f"{header}\r\n{row}\r\n\r\n"})
     assert formats.recognise(tmp_path) == "csv"
     source = table.read(tmp_path)
@@ -755,7 +755,7 @@ def test_plain_tables_have_many_headers(header: str, row: str, tmp_path: Path) -
     assert corners(only_box(source)) == ("cat", 1, 2, 3, 4.5)
 
 
-def test_a_tables_splits(tmp_path: Path) -> None:
+def test_a_table_gives_splits_by_column_file_and_folder(tmp_path: Path) -> None:
     header = "filename,split,class,xmin,ymin,xmax,ymax\n"
     files = {
         "labels.csv": header + "a.jpg,validation,cat,1,2,3,4\nb.jpg,,cat,1,2,3,4\n",
@@ -772,18 +772,18 @@ def test_a_tables_splits(tmp_path: Path) -> None:
     }
 
 
-def test_an_empty_row_beside_others_is_one_that_lost_its_box(tmp_path: Path) -> None:
+def test_an_empty_row_beside_others_is_a_lost_box(tmp_path: Path) -> None:
     lay(tmp_path, "a.jpg", {"labels.csv": "filename,class,xmin,ymin,xmax,ymax\na.jpg,,,,,\na.jpg,cat,1,2,3,4\n"})
     (item,) = table.read(tmp_path).images
     assert [(box.id, box.damage) for box in item.boxes] == [("line 2", "no class"), ("line 3", "")]
 
 
-# --- Annotations that are wrong: one box each, with the reason ------------------------------------------
+# --- Invalid annotations: one box each, with the reason -------------------------------------------------
 
 NAMED = "names: [cat]\ntrain: images\n"
 TABLE = "filename,class,xmin,ymin,xmax,ymax\n"
 DAMAGED: dict[str, tuple[str, dict[str, str], str, str, str]] = {
-    # format, files, and of the only box its id, label and damage
+    # format, files, and the only box's id, label and damage
     "voc no number": ("voc", {"a.xml": voc_xml(an_object(box=("left", 2, 3, 4)))}, "object 1", "cat", "xmin is 'left', not a number"),
     "voc underscore": ("voc", {"a.xml": voc_xml(an_object(box=(1, 2, "1_0", 4)))}, "object 1", "cat", "xmax is '1_0', not a number"),
     "voc no bndbox": ("voc", {"a.xml": voc_xml("<object><name>cat</name></object>")}, "object 1", "cat", "xmin is None, not a number"),
@@ -812,7 +812,7 @@ DAMAGED: dict[str, tuple[str, dict[str, str], str, str, str]] = {
 
 
 @pytest.mark.parametrize("case", DAMAGED)
-def test_a_wrong_annotation_is_one_box_with_the_reason(case: str, tmp_path: Path) -> None:
+def test_an_invalid_annotation_is_one_box_with_the_reason(case: str, tmp_path: Path) -> None:
     name, files, identity, label, damage = DAMAGED[case]
     box = only_box(READ[name](lay(tmp_path, "images/a.jpg", files)))
     assert (box.id, box.label, box.damage) == (identity, label, damage)
@@ -828,19 +828,19 @@ def test_boxes_of_a_broken_image_are_counted(name: str, tmp_path: Path) -> None:
 
 
 def annotations(folder: Path, name: str) -> int:
-    """How many a source holds, by counting lines or tags."""
+    """The number of annotations in a source, by counting lines or tags."""
     texts = [path.read_text() for suffix in ("*.xml", "*.txt", "*.csv") for path in folder.rglob(suffix)]
     lines = [line for text in texts for line in text.splitlines()]
     if name in ("voc", "cvat"):
         return len(re.findall("<object>|<box ", "".join(texts)))
     if name in ("yolo", "kitti"):
         return sum(len(line.split()) > 1 for line in lines)
-    # Rows, but for three headers; ids have names in two columns, and the empty image has a row of its own in one.
+    # Rows minus three headers; two layouts name ids in two columns, and in one the empty image has its own row.
     return sum(line.count(",") > 6 for line in lines) - 3 - (name == "csv")
 
 
 @pytest.mark.parametrize("written", ["voc", "yolo", "cvat", "openimages", "csv", "kitti"])
-def test_no_annotation_vanishes_however_it_is_spoilt(written: str, truth: Truth, tmp_path: Path) -> None:
+def test_no_annotation_vanishes_however_it_is_corrupted(written: str, truth: Truth, tmp_path: Path) -> None:
     name, write = WRITTEN[written]
     write(replace(truth.of_one_word(), folder=truth.folder), tmp_path)
     wanted = annotations(tmp_path, name)
@@ -850,7 +850,7 @@ def test_no_annotation_vanishes_however_it_is_spoilt(written: str, truth: Truth,
     pattern = {"voc": r"(?<=<xmin>)[\d.]+", "cvat": r"(?<= xtl=\")[\d.]+"}.get(name, r"\b\d+\.\d+\b")
     for junk in ("", "x", "nan", "1e400", "-1e400", "0x10", "1_0", "١", "9" * 400):
         for path in sorted(path for suffix in ("*.xml", "*.txt", "*.csv") for path in tmp_path.rglob(suffix)):
-            parts = re.split(f"({pattern})", path.read_text())  # every second one is a number
+            parts = re.split(f"({pattern})", path.read_text())  # every second part is a number
             parts[1::2] = [junk if rng.random() < 0.03 else number for number in parts[1::2]]
             path.write_text("".join(parts))
         boxes = [box for item in READ[name](tmp_path).images for box in item.boxes]
@@ -859,26 +859,26 @@ def test_no_annotation_vanishes_however_it_is_spoilt(written: str, truth: Truth,
     assert damaged
 
 
-# --- Files that are wrong: one clear line -------------------------------------------------------------
+# --- Invalid files: one clear line --------------------------------------------------------------------
 
 BOMB = '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY x "ha"><!ENTITY y "&x;&x;&x;&x;">]>'
 OUTSIDE = '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]>'
 REFUSED: dict[str, tuple[str, dict[str, str], str]] = {
-    "voc broken": ("voc", {"a.xml": "<annotation><object>"}, r"a\.xml: not well-formed XML \(no element found.*; write it again"),
+    "voc broken": ("voc", {"a.xml": "<annotation><object>"}, r"a\.xml: not well-formed XML \(no element found.*; export it again"),
     "voc bomb": ("voc", {"a.xml": BOMB + voc_xml()}, r"a\.xml: defines XML entities, which no annotation needs"),
     "voc entity of a file": ("voc", {"a.xml": OUTSIDE + voc_xml("&x;")}, r"a\.xml: defines XML entities"),
-    "voc encoding": ("voc", {"a.xml": '<?xml version="1.0" encoding="klingon"?>' + voc_xml()}, r"a\.xml: .*; write it again"),
-    "voc other root": ("voc", {"a.xml": "<html/>"}, r"a\.xml: <html> instead of <annotation>: not Pascal VOC; remove it"),
+    "voc encoding": ("voc", {"a.xml": '<?xml version="1.0" encoding="klingon"?>' + voc_xml()}, r"a\.xml: .*; export it again"),
+    "voc other root": ("voc", {"a.xml": "<html/>"}, r"a\.xml: <html> instead of <annotation>, so this is not Pascal VOC; remove it"),
     "voc leads out": ("voc", {"b.xml": voc_xml(filename="../../secret.jpg")}, r"b\.xml: names '\.\./\.\./secret\.jpg', outside"),
     "voc leads out absolutely": ("voc", {"b.xml": voc_xml(filename="/etc/hostname")}, r"b\.xml: names '/etc/hostname', outside"),
     "voc two of one image": ("voc", {"x/a.xml": voc_xml(), "y/a.xml": voc_xml()}, r"y/a\.xml: describes a\.jpg, and so does .*x/a\.xml; keep one"),
-    "voc list": ("voc", {"ImageSets/Main/val.txt": "ghost\n"}, r"val\.txt: lists 'ghost', which has neither image nor XML; take the line out"),
-    "voc two lists": ("voc", {"ImageSets/Main/val.txt": "a", "ImageSets/Main/train.txt": "a"}, r"val\.txt: 'a' is also in train\.txt; take it out"),
+    "voc list": ("voc", {"ImageSets/Main/val.txt": "ghost\n"}, r"val\.txt: lists 'ghost', which has neither image nor XML; remove the line"),
+    "voc two lists": ("voc", {"ImageSets/Main/val.txt": "a", "ImageSets/Main/train.txt": "a"}, r"val\.txt: 'a' is also in train\.txt; remove it"),
     "yolo no names": ("yolo", {"labels/a.txt": "0 1 1 1 1"}, r"no data\.yaml in it, and no classes\.txt beside the labels; write a data\.yaml with `names:`"),
     "yolo nc": ("yolo", {"data.yaml": "names: [a, b]\nnc: 3\n"}, r"data\.yaml: `nc:` says 3 classes, `names:` has 2; correct one"),
-    "yolo gaps": ("yolo", {"data.yaml": "names: {0: a, 2: b}\n"}, r"data\.yaml: `names:` is not a list of class names, or counts with gaps"),
+    "yolo gaps": ("yolo", {"data.yaml": "names: {0: a, 2: b}\n"}, r"data\.yaml: `names:` is not a list of class names, or its numbers have gaps"),
     "yolo yes": ("yolo", {"data.yaml": "names: [yes]\n"}, r"data\.yaml: `names:` .*quote names such as 'yes'"),
-    "yolo twice": ("yolo", {"data.yaml": "names: [a, a]\n"}, r"data\.yaml: a class name twice in `names:`; rename one"),
+    "yolo twice": ("yolo", {"data.yaml": "names: [a, a]\n"}, r"data\.yaml: a class name appears twice in `names:`; rename one"),
     "yolo python": ("yolo", {"data.yaml": "names: !!python/name:os.system x\n"}, r"data\.yaml: not YAML \(could not determine"),
     "yolo no keys": ("yolo", {"data.yaml": "- a\n"}, r"data\.yaml: no keys in it; it needs `names:`, `train:` and `val:`"),
     "yolo folder": ("yolo", {"data.yaml": "names: [a]\ntrain: imges\n"}, r"data\.yaml: 'imges' is not in the source; correct the path"),
@@ -890,37 +890,37 @@ REFUSED: dict[str, tuple[str, dict[str, str], str]] = {
     "yolo half a letter": ("yolo", {"data.yaml": 'names: ["\\ud800"]\n'}, r"data\.yaml: (`names:` is not a list|not YAML)"),
     "yolo number": ("yolo", {"data.yaml": "names: [a]\ntrain: [1]\n"}, r"data\.yaml: 1 instead of a folder or a list file; name one"),
     "yolo two splits": ("yolo", {"data.yaml": "names: [a]\ntrain: images\nval: images\n"}, r"data\.yaml: a\.jpg is in train and in val; keep it in one"),
-    "yolo two lists of names": ("yolo", {"classes.txt": "a\n", "obj.names": "b\n"}, r"obj\.names: other class names than in the list beside it"),
-    "yolo empty name": ("yolo", {"classes.txt": "a\n\nb\n"}, r"classes\.txt: an empty line, or a class name twice; write one name per line"),
+    "yolo two lists of names": ("yolo", {"classes.txt": "a\n", "obj.names": "b\n"}, r"obj\.names: class names differ from the list beside it"),
+    "yolo empty name": ("yolo", {"classes.txt": "a\n\nb\n"}, r"classes\.txt: an empty line or a repeated class name; write one name per line"),
     "cvat broken": ("cvat", {"a.xml": "<annotations><image>"}, r"a\.xml: not well-formed XML"),
     "cvat bomb": ("cvat", {"a.xml": BOMB + cvat_xml("")}, r"a\.xml: defines XML entities"),
-    "cvat other root": ("cvat", {"a.xml": voc_xml()}, r"a\.xml: <annotation> instead of <annotations>: not CVAT's; remove it"),
-    "cvat video": ("cvat", {"a.xml": '<annotations><track id="0"/></annotations>'}, r'a\.xml: holds a <track>: a video; export the task from CVAT as "CVAT for images 1\.1"'),
-    "cvat no name": ("cvat", {"a.xml": cvat_xml("", "id='0'")}, r"a\.xml: image 1 has no name; name its file"),
+    "cvat other root": ("cvat", {"a.xml": voc_xml()}, r"a\.xml: <annotation> instead of <annotations>, so this is not CVAT; remove it"),
+    "cvat video": ("cvat", {"a.xml": '<annotations><track id="0"/></annotations>'}, r'a\.xml: holds a <track>, so it is a video; export the task from CVAT as "CVAT for images 1\.1"'),
+    "cvat no name": ("cvat", {"a.xml": cvat_xml("", "id='0'")}, r"a\.xml: image 1 has no name; give its file name"),
     "cvat leads out": ("cvat", {"a.xml": cvat_xml("", 'name="../../a.jpg"')}, r"a\.xml: names '\.\./\.\./a\.jpg', outside"),
     "cvat absolute": ("cvat", {"a.xml": cvat_xml("", 'name="/etc/hostname"')}, r"a\.xml: names '/etc/hostname', outside"),
     "cvat twice": ("cvat", {"a.xml": cvat_xml(""), "b.xml": cvat_xml("")}, r"b\.xml: a\.jpg is also in .*a\.xml; keep it in one of them"),
     "kitti list": ("kitti", {"labels/a.txt": PEDESTRIAN, "ImageSets/train.txt": "ghost"}, r"train\.txt: lists 'ghost', which has neither image nor label file"),
     "kitti two of one image": ("kitti", {"x/labels/a.txt": PEDESTRIAN, "y/labels/a.txt": PEDESTRIAN}, r"y/labels/a\.txt: describes a\.jpg, and so does"),
     "open images column": ("openimages", {"a.csv": "ImageID,LabelName,XMin,XMax,YMin\na,b,0,1,0\n"}, r"a\.csv: no column YMax; boxes need ImageID, LabelName, XMin"),
-    "open images no id": ("openimages", {"a.csv": OPEN_IMAGES + ",x,cat,1,0,1,0,1,0,0,0,0,0\n"}, r"a\.csv: line 2: no ImageID; name the image"),
+    "open images no id": ("openimages", {"a.csv": OPEN_IMAGES + ",x,cat,1,0,1,0,1,0,0,0,0,0\n"}, r"a\.csv: line 2: no ImageID; give its name"),
     "open images leads out": ("openimages", {"a.csv": OPEN_IMAGES + "../../a,x,cat,1,0,1,0,1,0,0,0,0,0\n"}, r"a\.csv: names '\.\./\.\./a\.jpg', outside"),
-    "open images names": ("openimages", {"a.csv": "/m/1,a\n/m/1,b\n"}, r"a\.csv: line 2: '/m/1' has no name, or a second one; give it one name"),
+    "open images names": ("openimages", {"a.csv": "/m/1,a\n/m/1,b\n"}, r"a\.csv: line 2: '/m/1' has no name or two names; give it one"),
     "csv column": ("csv", {"a.csv": "filename,class,xmin,ymin,xmax\na.jpg,cat,1,2,3\n"}, r"a\.csv: no column for ymax; it needs filename, class, xmin, ymin, xmax, ymax"),
     "csv no class column": ("csv", {"a.csv": "filename,xmin,ymin\n"}, r"a\.csv: no column for class and xmax and ymax; it needs"),
-    "csv no image": ("csv", {"a.csv": TABLE + ",cat,1,2,3,4\n"}, r"a\.csv: line 2: no image; name its file"),
+    "csv no image": ("csv", {"a.csv": TABLE + ",cat,1,2,3,4\n"}, r"a\.csv: line 2: no image; give its file name"),
     "csv leads out": ("csv", {"a.csv": TABLE + "../../a.jpg,cat,1,2,3,4\n"}, r"a\.csv: names '\.\./\.\./a\.jpg', outside"),
     "csv absolute": ("csv", {"a.csv": TABLE + "/etc/b.jpg,cat,1,2,3,4\n"}, r"a\.csv: names '/etc/b\.jpg', outside"),
     "csv endless field": ("csv", {"a.csv": TABLE + "a.jpg,\"" + "c" * 200_000}, r"a\.csv: line 2: not a table \(field larger"),
-    "csv quote": ("csv", {"a.csv": TABLE + 'a.jpg,cat,1,2,3,4\na.jpg,"cat,1,2,3,4\na.jpg,cat,1,2,3,4\na.jpg,",1,2,3,4\n'}, r"a\.csv: line 3: not a table \(a quote that does not close in its line\); write it again"),
+    "csv quote": ("csv", {"a.csv": TABLE + 'a.jpg,cat,1,2,3,4\na.jpg,"cat,1,2,3,4\na.jpg,cat,1,2,3,4\na.jpg,",1,2,3,4\n'}, r"a\.csv: line 3: not a table \(a quote is not closed on its line\); export it again"),
     "csv open quote": ("csv", {"a.csv": TABLE + 'a.jpg,"cat,1,2,3,4\na.jpg,cat,1,2,3,4\n'}, r"a\.csv: line 2: not a table"),
-    "csv two sizes": ("csv", {"a.csv": "filename,width,height,class,xmin,ymin,xmax,ymax\na.jpg,64,48,c,1,2,3,4\na.jpg,65,48,c,1,2,3,4\n"}, r"a\.csv: rows of 'a\.jpg' differ in its split or size"),
+    "csv two sizes": ("csv", {"a.csv": "filename,width,height,class,xmin,ymin,xmax,ymax\na.jpg,64,48,c,1,2,3,4\na.jpg,65,48,c,1,2,3,4\n"}, r"a\.csv: rows of 'a\.jpg' differ in split or size"),
     "csv twice": ("csv", {"a.csv": TABLE + "a.jpg,cat,1,2,3,4\n", "b.csv": TABLE + "a.jpg,cat,1,2,3,4\n"}, r"b\.csv: a\.jpg is also in .*a\.csv; keep it in one"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_a_wrong_file_is_refused(case: str, tmp_path: Path) -> None:
+def test_an_invalid_file_is_refused(case: str, tmp_path: Path) -> None:
     name, files, said = REFUSED[case]
     lay(tmp_path, "images/a.jpg", files)
     with pytest.raises(DataError, match=said) as error:
@@ -940,28 +940,28 @@ def test_a_wrong_file_is_refused(case: str, tmp_path: Path) -> None:
         ("yolo", "labels/a.txt", "0 .5 .5 .1 .1"),
     ],
 )
-def test_bytes_that_are_no_text_are_refused_by_name(name: str, file: str, good: str, tmp_path: Path) -> None:
+def test_files_that_are_not_text_are_refused_by_name(name: str, file: str, good: str, tmp_path: Path) -> None:
     lay(tmp_path, "images/a.jpg", {"data.yaml": NAMED, file: good})
     (tmp_path / file).write_bytes(good.encode() + b"\xff\xfe\x80")
-    with pytest.raises(DataError, match=rf"{Path(file).name}: .*; write it again") as error:
+    with pytest.raises(DataError, match=rf"{Path(file).name}: .*; export it again") as error:
         READ[name](tmp_path)
     assert "\n" not in str(error.value)
 
 
-def test_xml_nested_beyond_reason_ends_in_peace(tmp_path: Path) -> None:
+def test_extremely_nested_xml_does_not_crash(tmp_path: Path) -> None:
     lay(tmp_path, "a.jpg", {"a.xml": voc_xml("<a>" * 1_000_000 + "</a>" * 1_000_000 + an_object())})
     assert only_box(voc.read(tmp_path)).label == "cat"
 
 
-def test_a_broken_file_is_recognised_all_the_same(tmp_path: Path) -> None:
-    """So that its reader can say what is wrong with it, and not `no annotations that we know`."""
+def test_a_broken_file_is_still_recognised(tmp_path: Path) -> None:
+    """Its reader can then report what is wrong, instead of `no annotations in a supported format`."""
     for name, files in {"voc": {"a.xml": "<annotation><object>"}, "cvat": {"a.xml": "<?xml version='1.0'?><!-- x --><annotations"}, "csv": {"a.csv": "filename,xmin"}, "openimages": {"a.csv": "ImageID,LabelName,XMin"}, "yolo": {"data.yaml": "names: ["}}.items():  # fmt: skip
         assert formats.recognise(lay(tmp_path / name, "a.jpg", files)) == name
         with pytest.raises(DataError, match=next(iter(files))):
             READ[name](tmp_path / name)
 
 
-# --- Work that does not grow with the square of the source ----------------------------------------------
+# --- No quadratic work ----------------------------------------------------------------------------------
 
 OPENED: list[str] | None = None
 
@@ -973,12 +973,12 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
 
 @pytest.fixture(scope="module")
 def opened_files() -> None:
-    sys.addaudithook(_hook)  # there is no way to take it off again: it looks away while OPENED is None
+    sys.addaudithook(_hook)  # it cannot be removed again, so it does nothing while OPENED is None
 
 
 @pytest.mark.usefixtures("opened_files")
 @pytest.mark.parametrize("written", ["voc", "yolo", "darknet", "cvat", "openimages", "csv", "kitti"])
-def test_every_folder_is_walked_and_every_file_opened_once(written: str, truth: Truth, tmp_path: Path) -> None:
+def test_every_folder_is_walked_once_and_every_file_opened_once(written: str, truth: Truth, tmp_path: Path) -> None:
     global OPENED
     name, write = WRITTEN[written]
     write(truth, tmp_path)

@@ -1,6 +1,6 @@
-"""What annotation tools export, laid out as their documentation or source has it, and read as it is.
+"""Exports of annotation tools, laid out as their documentation or source defines them.
 
-The truth is `BOXES`, written down once; each writer below knows one tool. Folders hold four images of 320 x 240.
+`BOXES` is the ground truth; each writer below knows one tool. Folders hold four images of 320 x 240.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pipeline.run import Run
 WIDTH, HEIGHT = 320, 240
 STEMS = ("img0", "img1", "img2", "img3")
 Corners = tuple[float, float, float, float]
-# Two objects on three images, and one image that shows nothing.
+# Two objects on each of three images, and one background image.
 BOXES: dict[str, list[tuple[str, Corners]]] = {
     "img0": [("cat", (20, 30, 100, 90)), ("dog", (150, 60, 290, 220))],
     "img1": [("dog", (10, 12, 60, 52)), ("cat", (200, 100, 260, 180))],
@@ -42,8 +42,8 @@ def image(stem: str, suffix: str = "jpg") -> bytes:
     rng = np.random.default_rng(zlib.crc32(stem.encode()))
     pixels = rng.integers(0, 255, (6, 8, 3)).astype(np.uint8)
     data = io.BytesIO()
-    picture = Image.fromarray(pixels).resize((WIDTH, HEIGHT))
-    picture.save(data, {"jpg": "JPEG", "png": "PNG"}[suffix.lower()])
+    resized = Image.fromarray(pixels).resize((WIDTH, HEIGHT))
+    resized.save(data, {"jpg": "JPEG", "png": "PNG"}[suffix.lower()])
     return data.getvalue()
 
 
@@ -90,7 +90,7 @@ def coco(name: Callable[[str], str]) -> dict[str, Any]:
 
 
 def label_studio(folder: Path) -> None:
-    """JSON, with uploads; label-studio's own export, and images taken from its media folder."""
+    """Label Studio's own JSON export, with uploads; images come from its media folder."""
     tasks = []
     for number, stem in enumerate(STEMS, start=1):
         results = [
@@ -133,7 +133,7 @@ def label_studio_min(folder: Path) -> None:
             for label, corners in BOXES[stem]
         ]
         row = {"image": f"/data/local-files/?d=shots/{stem}.jpg", "id": number, "annotator": 1, "lead_time": 3.5}
-        # Without a result the key of the control is absent.
+        # Without a result, the control's key is absent.
         rows.append({**row, **({"label": labels} if labels else {})})
     write(folder / "min.json", rows)
     images(folder / "shots")
@@ -176,7 +176,7 @@ def cvat_video(folder: Path) -> None:
 
 
 def cvat_images(folder: Path) -> None:
-    """CVAT for images 1.1 of a video task: frames without a suffix (cvat issue 8839)."""
+    """CVAT for images 1.1 from a video task: frames without a suffix (cvat issue 8839)."""
     found = [
         f'<image id="{n}" name="frame_{n:06}" width="{WIDTH}" height="{HEIGHT}">'
         + "".join(
@@ -191,7 +191,7 @@ def cvat_images(folder: Path) -> None:
 
 
 def cvat_yolo(folder: Path) -> None:
-    """CVAT's YOLO 1.1 of a task: obj.data, and paths that begin with `data/`."""
+    """CVAT's YOLO 1.1 export of a task: obj.data, and paths that begin with `data/`."""
     write(folder / "obj.data", "classes = 2\ntrain = data/train.txt\nnames = data/obj.names\nbackup = backup/\n")
     write(folder / "obj.names", "cat\ndog\n")
     write(folder / "train.txt", "".join(f"data/obj_train_data/{stem}.jpg\n" for stem in STEMS))
@@ -219,7 +219,7 @@ def roboflow_darknet(folder: Path) -> None:
 
 
 def roboflow_yolo(folder: Path) -> None:
-    """Without a test split, which data.yaml names all the same."""
+    """Without a test split, although data.yaml names one."""
     write(
         folder / "data.yaml",
         "train: ../train/images\nval: ../valid/images\ntest: ../test/images\nnc: 2\nnames: ['cat', 'dog']\n",
@@ -233,7 +233,7 @@ def roboflow_yolo(folder: Path) -> None:
 
 
 def label_img(folder: Path) -> None:
-    """YOLO of LabelImg: texts and classes.txt beside the images."""
+    """LabelImg's YOLO: label files and classes.txt beside the images."""
     images(folder)
     write(folder / "classes.txt", "cat\ndog\n")
     for stem in STEMS:
@@ -241,7 +241,7 @@ def label_img(folder: Path) -> None:
 
 
 def voc_label(folder: Path) -> None:
-    """Darknet's voc_label.py, with predefined_classes.txt as LabelImg has it."""
+    """Darknet's voc_label.py, with LabelImg's predefined_classes.txt."""
     images(folder / "JPEGImages")
     write(folder / "predefined_classes.txt", "cat\ndog\n")
     for stem in STEMS:
@@ -265,7 +265,7 @@ def retinanet_csv(folder: Path) -> None:
 
 
 def kaggle_csv(folder: Path) -> None:
-    """As in the wheat competition: x, y, width and height in one column, names without suffix."""
+    """As in the wheat competition: x, y, width and height in one column, and names without a suffix."""
     rows = [
         f'{stem},{WIDTH},{HEIGHT},"[{c[0]}.0, {c[1]}.0, {c[2] - c[0]}.0, {c[3] - c[1]}.0]",{label}\n'
         for stem in STEMS
@@ -300,7 +300,7 @@ def via_json(folder: Path) -> None:
 
 
 def via_project(folder: Path) -> None:
-    """A saved project, and regions as VIA 1 has them: by their numbers."""
+    """A saved project, with regions keyed by number as in VIA 1."""
     data = {
         f"{s}.jpg-1": {"filename": f"{s}.jpg", "regions": {str(n): region for n, region in enumerate(via_regions(s))}}
         for s in STEMS
@@ -332,7 +332,7 @@ def voc_xml(folder: Path, shape: Callable[[Corners], str]) -> None:
 
 
 def ro_label_img(folder: Path) -> None:
-    """Turned by half a circle, so that the frame is the box."""
+    """Rotated by half a turn, so that the frame equals the box."""
     voc_xml(
         folder,
         lambda c: (
@@ -377,7 +377,7 @@ def lvis(folder: Path) -> None:
 
 
 def labelme_alone(folder: Path) -> None:
-    """LabelMe files that hold their images, and nothing else."""
+    """Only LabelMe files, with embedded images."""
     for stem in STEMS:
         shapes = [
             {"label": label, "points": [[c[0], c[1]], [c[2], c[3]]], "shape_type": "rectangle", "group_id": None}
@@ -577,7 +577,7 @@ TOOLS: dict[str, tuple[Callable[[Path], None], str]] = {
     "Labelbox VOC": (labelbox_voc, "voc"),
     "LabelMe web": (labelme_web, "voc"),
     "LVIS": (lvis, "coco"),
-    "LabelMe with images inside": (labelme_alone, "labelme"),
+    "LabelMe with embedded images": (labelme_alone, "labelme"),
     "Supervisely": (supervisely, "supervisely"),
     "VoTT": (vott, "vott"),
     "Datumaro": (datumaro, "datumaro"),
@@ -586,7 +586,7 @@ TOOLS: dict[str, tuple[Callable[[Path], None], str]] = {
     "DOTA": (dota, "dota"),
     "Hugging Face": (hugging_face, "huggingface"),
 }
-# Nothing in these says that img3 was looked at.
+# These do not record that img3 was looked at.
 SAY_NOTHING = {"MakeSense CSV", "Kaggle CSV", "CSV of sides"}
 GIVEN = {
     "Darknet": (2, 2),
@@ -605,7 +605,7 @@ def do(source: Path, run: Run, **settings: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("tool", TOOLS)
-def test_what_a_tool_exports_goes_in_as_it_is(tool: str, tmp_path: Path) -> None:
+def test_tool_exports_are_read_unchanged(tool: str, tmp_path: Path) -> None:
     lay, name = TOOLS[tool]
     lay(tmp_path / "source")
     found_name, source = formats.read(tmp_path / "source")
@@ -625,14 +625,14 @@ def test_what_a_tool_exports_goes_in_as_it_is(tool: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("tool", TOOLS)
-def test_what_a_tool_exports_adds_up_in_the_receipt(tool: str, tmp_path: Path) -> None:
+def test_tool_exports_add_up_in_the_receipt(tool: str, tmp_path: Path) -> None:
     TOOLS[tool][0](tmp_path / "source")
     unlabelled = "background" if tool in SAY_NOTHING else "error"
     receipt = do(tmp_path / "source", Run(tmp_path / "runs" / "one"), split=RATIOS, unlabelled=unlabelled)
     assert receipt["images"]["used"] == 4
     assert receipt["boxes"] == {"read": 6, "kept": 6, "clipped": 0, "dropped": 0, "ignored": 0}
-    # Darknet's lists name each image once more; an image that lies in its annotation has no name to match.
-    names = {"Darknet": 8, "CVAT YOLO 1.1": 8, "LabelMe with images inside": 0}.get(tool, 4 - (tool in SAY_NOTHING))
+    # Darknet's lists name each image once more; an embedded image has no name to match.
+    names = {"Darknet": 8, "CVAT YOLO 1.1": 8, "LabelMe with embedded images": 0}.get(tool, 4 - (tool in SAY_NOTHING))
     assert sum(receipt["names_matched"].values()) == names
     assert len(receipt["background_by_setting"]) == (tool in SAY_NOTHING)
     if tool in GIVEN:
@@ -657,7 +657,7 @@ def replace_once(path: Path, old: str, new: str) -> None:
 
 
 def damaged_reason(folder: Path, among: int = 6) -> str:
-    """The reason why one box is damaged, and no other of so many."""
+    """The reason given for the only damaged box among `among`."""
     boxes = [box for item in formats.read(folder)[1].images for box in item.boxes]
     assert len(boxes) == among
     [damaged] = [box for box in boxes if box.damage]
@@ -665,15 +665,15 @@ def damaged_reason(folder: Path, among: int = 6) -> str:
     return damaged.damage
 
 
-def is_refused(source: Path, run: Run, said: str) -> None:
+def assert_refused(source: Path, run: Run, said: str) -> None:
     with pytest.raises(DataError, match=said) as error:
         do(source, run, split=RATIOS)
     assert "\n" not in str(error.value)
 
 
-# What is changed in a file -> what becomes of it.
+# What is changed in a file -> the result.
 DAMAGE: dict[str, tuple[str, str, str, str]] = {
-    "Label Studio: no size": ("Label Studio JSON", '"original_width": 320', '"original_width": null', "original_width and original_height are no size"),
+    "Label Studio: no size": ("Label Studio JSON", '"original_width": 320', '"original_width": null', "original_width and original_height are not the size"),
     "Label Studio: no label": ("Label Studio JSON", '"rectanglelabels": ["cat"]', '"rectanglelabels": []', "class is None; name it"),
     "Label Studio: text": ("Label Studio JSON", '"width": 25.0', '"width": "wide"', "lacks one of the numbers x, y, width, height"),
     "VIA: shape": ("VIA JSON", '"name": "rect"', '"name": "blob"', "'blob' is not a supported shape"),
@@ -701,25 +701,25 @@ def test_one_damaged_annotation_is_a_box_with_the_reason(case: str, tmp_path: Pa
 
 BROKEN: dict[str, tuple[str, str, str, str]] = {
     "Label Studio: no image": ("Label Studio JSON", '{"image": "/data/upload/1/00000001-img0.jpg"}', '{"text": "hello"}', r"task 1 names no image"),
-    "VIA: no name": ("VIA JSON", '"filename": "img0.jpg"', '"filename": 7', r"an image with the filename 7"),
-    "VoTT: no name": ("VoTT", '"name": "img0.jpg"', '"name": null', r"an asset with the name None"),
+    "VIA: no name": ("VIA JSON", '"filename": "img0.jpg"', '"filename": 7', r"an image has the filename 7"),
+    "VoTT: no name": ("VoTT", '"name": "img0.jpg"', '"name": null', r"an asset has the name None"),
     "Datumaro: no names": ("Datumaro", '"labels": [', '"tags": [', r"`categories` has no label with a list of names"),
-    "Labelbox: cut": ("Labelbox", '{"data_row"', '{"data_row', r"line 1: not a JSON object|no annotations that we know"),
+    "Labelbox: cut": ("Labelbox", '{"data_row"', '{"data_row', r"line 1: not a JSON object|no annotations in a supported format"),
     "Ultralytics: names": ("Ultralytics NDJSON", '{"0": "cat", "1": "dog"}', '{"0": "cat", "1": "cat"}', r"line 1: class_names are"),
     "Hugging Face: lengths": ("Hugging Face", '"categories": ["cat", ', '"categories": [', r"line 1: objects .* are not lists of bbox and category"),
     "CVAT video: frame": ("CVAT for video", 'frame="0"', 'frame="first"', r"track 1, shape 1: frame is 'first', not a number"),
-    "a key twice": ("VIA JSON", '"filename": "img0.jpg"', '"filename": "img0.jpg", "regions": []', r"the key 'regions' appears twice"),
+    "a repeated key": ("VIA JSON", '"filename": "img0.jpg"', '"filename": "img0.jpg", "regions": []', r"the key 'regions' appears twice"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_file_that_cannot_be_read_is_refused_by_name(case: str, tmp_path: Path) -> None:
+def test_an_unreadable_file_is_refused_by_name(case: str, tmp_path: Path) -> None:
     tool, old, new, said = BROKEN[case]
     replace_once(one_of(tool, tmp_path), old, new)
-    is_refused(tmp_path, Run(tmp_path.parent / "runs" / "x"), said)
+    assert_refused(tmp_path, Run(tmp_path.parent / "runs" / "x"), said)
 
 
-def test_a_track_moves_in_a_straight_line_between_its_key_frames(tmp_path: Path) -> None:
+def test_a_track_is_interpolated_linearly_between_key_frames(tmp_path: Path) -> None:
     shapes = "".join(
         f'<box frame="{frame}" keyframe="1" outside="0" occluded="0" xtl="{x}" ytl="10" xbr="{x + 20}" ybr="30"/>'
         for frame, x in ((0, 0), (2, 100))
@@ -731,8 +731,8 @@ def test_a_track_moves_in_a_straight_line_between_its_key_frames(tmp_path: Path)
 
 
 @pytest.mark.parametrize("degrees", [0, 30, 90, 200])
-def test_a_turned_box_of_label_studio_is_framed(degrees: float, tmp_path: Path) -> None:
-    """It turns about its upper left corner; the oracle turns each corner as a complex number."""
+def test_a_rotated_label_studio_box_is_framed(degrees: float, tmp_path: Path) -> None:
+    """It rotates about its upper left corner; the oracle rotates each corner as a complex number."""
     value = {"x": 50, "y": 50, "width": 10, "height": 20, "rotation": degrees, "rectanglelabels": ["cat"]}
     result = {"type": "rectanglelabels", "original_width": 200, "original_height": 100, "value": value}
     write(tmp_path / "a.json", [{"id": 1, "data": {"image": "img0.jpg"}, "annotations": [{"result": [result]}]}])

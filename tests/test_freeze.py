@@ -23,14 +23,14 @@ def model() -> Iterator[Any]:
     yield DetectionModel("yolo26n.yaml", nc=3, verbose=False)
 
 
-def test_the_backbone_of_yolo26_is_eleven_layers(model: Any) -> None:
-    """Layers 0-10: a tenth, C2PSA, is the last of the backbone, which `freeze: 10` would leave free."""
+def test_the_backbone_of_yolo26_has_eleven_layers(model: Any) -> None:
+    """Layers 0-10: the last, C2PSA, would stay trainable with `freeze: 10`."""
     assert freeze.resolve("backbone", model, "x") == list(range(11))
     assert freeze.resolve(10, model, "x") == list(range(10))
     assert freeze.resolve("none", model, "x") == freeze.resolve(0, model, "x") == []
 
 
-def test_names_and_indices(model: Any) -> None:
+def test_layers_are_selected_by_name_or_index(model: Any) -> None:
     assert freeze.resolve((0, "1", "model.23.cv2", "23.one2one_cv3."), model, "x") == [
         0,
         1,
@@ -44,7 +44,7 @@ def test_names_and_indices(model: Any) -> None:
     [
         (
             ("backbon",),
-            r"x: 'backbon' is not in the model; did you mean 'backbone'\?; layers are 0 to 23, parts of them are ",
+            r"x: 'backbon' is not in the model; did you mean 'backbone'\?; layers are 0 to 23, parts look like ",
         ),
         ((24,), r"x: 24 is not in the model"),
         (("23.cv9",), r"x: '23\.cv9' is not in the model; did you mean '23\.cv3'\?"),
@@ -54,13 +54,13 @@ def test_names_and_indices(model: Any) -> None:
         (tuple(range(11)) + tuple(range(13, 24)), r"nothing to train|has no weights"),
     ],
 )
-def test_selectors_that_do_not_do_what_they_say(model: Any, given: Any, said: str) -> None:
+def test_unusable_selectors_are_refused(model: Any, given: Any, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         freeze.resolve(given, model, "x")
 
 
-def test_a_part_of_the_head_does_not_take_its_twin_along(model: Any) -> None:
-    """Ultralytics matches by substring, and the head has cv2 and one2one_cv2."""
+def test_freezing_a_part_of_the_head_leaves_its_twin_free(model: Any) -> None:
+    """Ultralytics matches substrings, and the head has both cv2 and one2one_cv2."""
     names = freeze.frozen_names(["23.cv2"], [name for name, _ in model.named_parameters()])
     assert names and all(name.startswith("model.23.cv2.") for name in names)
 
@@ -78,7 +78,7 @@ def before(model: Any) -> dict[str, dict[str, str]]:
 @pytest.mark.parametrize(
     "name", ["model.0.conv.weight", "model.10.cv1.bn.running_mean", "model.3.bn.num_batches_tracked"]
 )
-def test_any_change_of_a_frozen_parameter_or_buffer_is_found(model: Any, before: Any, name: str) -> None:
+def test_any_change_to_a_frozen_parameter_or_buffer_is_found(model: Any, before: Any, name: str) -> None:
     snapshot = freeze.snapshot(model, range(11))
     assert freeze.moved(snapshot, model) == []
     tensor = model.state_dict()[name]
@@ -100,12 +100,12 @@ def test_any_change_of_a_frozen_parameter_or_buffer_is_found(model: Any, before:
         head -= 0.01
 
 
-def test_a_training_that_moved_nothing_is_no_training(model: Any, before: Any) -> None:
+def test_a_training_that_changed_no_weight_is_refused(model: Any, before: Any) -> None:
     with pytest.raises(PipelineError, match="changed no weight"):
         freeze.prove(before, model)
 
 
-def test_the_average_of_a_frozen_tensor_is_that_tensor(before: Any, model: Any) -> None:
+def test_averaging_leaves_frozen_tensors_unchanged(before: Any, model: Any) -> None:
     from ultralytics.utils.torch_utils import ModelEMA
 
     weight = model.state_dict()["model.7.conv.weight"]
@@ -116,13 +116,13 @@ def test_the_average_of_a_frozen_tensor_is_that_tensor(before: Any, model: Any) 
     for _ in range(100):
         average.update(model)
     weight.copy_(original)
-    assert freeze.digests(average.ema, before["frozen"]) != kept  # or this test shows nothing
+    assert freeze.digests(average.ema, before["frozen"]) != kept  # otherwise this test proves nothing
     freeze.restore(snapshot, average.ema)
     assert freeze.digests(average.ema, before["frozen"]) == kept
 
 
 def overall_digest(path: Path) -> str:
-    """The digest over all tensors of layers 0 to 10 of a checkpoint, in half precision, written out once more."""
+    """The digest over all tensors of layers 0 to 10 of a checkpoint in half precision, reimplemented."""
     state = checkpoints.load(path)[0].state_dict()
     lines = ""
     for name in sorted(name for name in state if int(name.split(".")[1]) < 11):
@@ -131,13 +131,13 @@ def overall_digest(path: Path) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def test_the_proof_holds_what_was_before_and_what_is_saved(trained: Trained) -> None:
+def test_the_proof_covers_the_weights_before_training_and_the_saved_ones(trained: Trained) -> None:
     proof = files.read_json(trained.run.train_record)["phases"][0]["proof"]
     assert proof["frozen_sha256_before"] == overall_digest(Path(trained.config.train.weights))
     assert proof["frozen_sha256_after"] == overall_digest(trained.run.train / "phase1" / "model.pt")
 
 
-def test_the_report_calls_only_equal_digests_proven(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
+def test_the_report_shows_proven_only_for_equal_digests(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
     run = copy_of(trained.run)
     page = run.report / "index.html"
     assert "<td>proven</td>" in page.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A disk that fills up at any byte of the exact state of a training: one error with the file, and nothing half-written."""
+"""A disk that fills up at any byte of a training's resume state: one error that names the file, nothing half-written."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ print(failed, "of", len([0, 1, 63, 64, 65, *range(500, len(whole), 1777), len(wh
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limit on file sizes there")
-def test_the_exact_state_is_whole_or_not_there(tmp_path: Path) -> None:
+def test_the_resume_state_is_whole_or_absent(tmp_path: Path) -> None:
     state = tmp_path / "state" / "exact.pt"
     state.parent.mkdir()
     done = subprocess.run(
@@ -52,7 +52,7 @@ def test_the_exact_state_is_whole_or_not_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("write", [lambda path: files.write_text(path, "ü" * 9), lambda path: files.copy(path, path)])
-def test_an_error_of_a_write_names_its_file(tmp_path: Path, write: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_error_names_its_file(tmp_path: Path, write: object, monkeypatch: pytest.MonkeyPatch) -> None:
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("no /dev/full here")
@@ -65,11 +65,11 @@ def test_an_error_of_a_write_names_its_file(tmp_path: Path, write: object, monke
 
 
 def copied_by_the_kernel(source: Path, target: Path) -> None:
-    """Fail as `shutil.copyfile` does between two files of a disk: it names the source first."""
+    """Fail as `shutil.copyfile` does between two files on one disk: it names the source first."""
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(source), None, str(target))
 
 
-def test_a_folder_is_named_and_not_what_is_read_or_is_gone(tmp_path: Path) -> None:
+def test_the_error_names_the_folder_not_a_file_that_is_read_or_gone(tmp_path: Path) -> None:
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("no /dev/full here")
@@ -88,10 +88,10 @@ def test_a_folder_is_named_and_not_what_is_read_or_is_gone(tmp_path: Path) -> No
     assert missing.value.filename == str(tmp_path / "none.png")
 
 
-def test_what_pytorch_says_of_a_full_disk_is_one_line(
+def test_pytorchs_full_disk_errors_become_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The words are PyTorch 2.15's, of a disk that was full."""
+    """The messages are PyTorch 2.15's, from a full disk."""
     (tmp_path / "tiny.yaml").write_text("convert: {source: x}")
     monkeypatch.chdir(tmp_path)
     for words, code in (

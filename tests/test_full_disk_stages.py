@@ -1,4 +1,4 @@
-"""A disk that fills up at any write of a stage: one line, the last result stays whole, and a later attempt with room succeeds."""
+"""A disk that fills up at any write of a stage: one line, the last result intact, and a retry with room succeeds."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from conftest import ROOT, Trained, settings
 
 from pipeline.extras.sample import dataset as sample
 
-SPACE = ["unshare", "-rm"]  # a mount namespace of its own, in which everybody may mount
+SPACE = ["unshare", "-rm"]  # a separate mount namespace, in which any user may mount
 may_mount = pytest.mark.skipif(
     shutil.which("unshare") is None
     or subprocess.run([*SPACE, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, check=False).returncode
     != 0,
     reason="no small disk can be mounted here, as Linux allows in a namespace",
 )
-# Coarse, as each attempt of a training costs seconds; `full_disk.py` can be run with a factor near 1.
+# Coarse, as each training attempt costs seconds; `full_disk.py` can be run with a factor near 1.
 FACTORS = {"convert": 4, "augment": 4, "report": 4, "validate": 8, "label": 8}  # 24 for others
 
 
@@ -33,7 +33,7 @@ def place(
 ) -> Path:
     folder = tmp_path_factory.mktemp("disk")
     shutil.copytree(trained.run.root, folder / "before")
-    shutil.rmtree(folder / "before" / "params")  # they name another config
+    shutil.rmtree(folder / "before" / "params")  # they belong to another config
     train = {**settings(tiles, start)["train"], "phases": [{"epochs": 1}]}
     sample.main(seed=7, folder=folder / "drawn", splits={"train": 6})
     label = {"pool": str(folder / "drawn" / "images"), "batch": 3}
@@ -44,7 +44,7 @@ def place(
 @may_mount
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", full_disk.TARGETS)
-def test_a_full_disk_is_one_line_and_takes_nothing_with_it(place: Path, stage: str) -> None:
+def test_a_full_disk_is_one_line_and_destroys_nothing(place: Path, stage: str) -> None:
     command = [*SPACE, sys.executable, full_disk.__file__, str(place), str(FACTORS.get(stage, 24)), stage]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)

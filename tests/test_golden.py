@@ -1,4 +1,4 @@
-"""A bundle tests its device with what the set has: a crowd, an image of 16 bits, one that EXIF turns."""
+"""A bundle tests its device with the unusual images of the data set: a crowd, a 16-bit image, one rotated by EXIF."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from pipeline.run import Run
 
 DEFAULT = Validate().max_det
 CROWD = 360  # objects, in a grid of 20 by 18
-# Where the odd images stand among the plain ones: `export.images: 2` would take the first and the last.
+# Where the odd images lie among the plain ones: `export.images: 2` would take the first and the last.
 ORDERS = {"in the middle": "val_0001_{}", "last": "val_9_{}", "first": "a_{}"}
 
 
 def add(source: Path, name: str, write: Callable[[Path, np.ndarray[Any, Any]], Any], boxes: int) -> None:
     data = read_coco(source, "val")
-    picture: Any = cv2.imread(str(next((source / "images").glob("val*"))))
-    # Another image, and no near-duplicate of it.
-    picture = cv2.flip(cv2.rotate(picture, cv2.ROTATE_180), len(data["images"]) % 3 - 1)
-    write(source / "images" / name, picture)
-    height, width = picture.shape[:2]
+    array: Any = cv2.imread(str(next((source / "images").glob("val*"))))
+    # A different image, not a near-duplicate.
+    array = cv2.flip(cv2.rotate(array, cv2.ROTATE_180), len(data["images"]) % 3 - 1)
+    write(source / "images" / name, array)
+    height, width = array.shape[:2]
     number = max(image["id"] for image in data["images"]) + 1
     data["images"].append({"id": number, "file_name": name, "width": width, "height": height})
     for index in range(boxes):
@@ -48,18 +48,18 @@ def add(source: Path, name: str, write: Callable[[Path, np.ndarray[Any, Any]], A
     write_coco(source, "val", data)
 
 
-def deep(path: Path, picture: np.ndarray[Any, Any]) -> None:
-    cv2.imwrite(str(path), picture.astype(np.uint16) * 16 + 7)
+def deep(path: Path, image: np.ndarray[Any, Any]) -> None:
+    cv2.imwrite(str(path), image.astype(np.uint16) * 16 + 7)
 
 
-def turned(path: Path, picture: np.ndarray[Any, Any]) -> None:
+def turned(path: Path, image: np.ndarray[Any, Any]) -> None:
     exif = Image.Exif()
     exif[headers.EXIF_ORIENTATION] = 6
-    Image.fromarray(np.ascontiguousarray(np.rot90(picture)[:, :, ::-1])).save(path, exif=exif, quality=95)
+    Image.fromarray(np.ascontiguousarray(np.rot90(image)[:, :, ::-1])).save(path, exif=exif, quality=95)
 
 
-def plain(path: Path, picture: np.ndarray[Any, Any]) -> None:
-    cv2.imwrite(str(path), picture)
+def plain(path: Path, image: np.ndarray[Any, Any]) -> None:
+    cv2.imwrite(str(path), image)
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def odd(trained: Trained, source: Path, copy_of: Callable[[Run], Run], request: 
 
 
 @pytest.mark.parametrize("odd", ORDERS, indirect=True)
-def test_images_that_a_device_may_treat_otherwise_are_compared(odd: Run) -> None:
+def test_images_a_device_may_treat_differently_are_compared(odd: Run) -> None:
     dataset = YoloDataset.read(odd.dataset / "data.yaml")
     chosen = {path.stem.rpartition("_")[2] for path in choice.images(dataset, odd, 2)}
     assert {"crowd", "deep", "turned"} <= chosen and len(chosen) <= 5
@@ -84,8 +84,8 @@ def test_images_that_a_device_may_treat_otherwise_are_compared(odd: Run) -> None
 
 
 @pytest.mark.parametrize("odd", ["in the middle"], indirect=True)
-def test_a_bundle_holds_them_and_tests_its_device_with_them(odd: Run) -> None:
-    # 256 pixels have 1,344 places for a box; the 64 of this training have 84.
+def test_a_bundle_contains_the_odd_images_and_tests_its_device_with_them(odd: Run) -> None:
+    # 256 pixels have 1,344 box positions; this training's 64 pixels have 84.
     settings = {"images": 2, "conf": 0.0005, "targets": [{"format": "onnx", "imgsz": 256}]}
     export.main(Export.model_validate(settings), odd, 0, "cpu")
     unpacked = bundle.unpack(next(odd.export.glob("*.zip")), odd.root / "device")
@@ -94,23 +94,23 @@ def test_a_bundle_holds_them_and_tests_its_device_with_them(odd: Run) -> None:
     depths, turns = set(), set()
     for one in expected:
         path = unpacked / "golden" / one["file"]
-        picture: Any = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-        depths.add(picture.dtype.name)
+        array: Any = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        depths.add(array.dtype.name)
         with Image.open(path) as image:
             turns.add(image.getexif().get(headers.EXIF_ORIENTATION, 1))
     assert (depths, turns) == ({"uint8", "uint16"}, {1, 6})
     command = [sys.executable, str(unpacked / "run.py"), "--selftest"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.stdout[:16], done.stderr, done.returncode) == ("selftest passed:", "", 0)
-    # A device that cuts crowds short is told so.
+    # A device that truncates crowds fails.
     spec = read_json(unpacked / "model.json")
     spec["output"]["max_det"] = DEFAULT
     with pytest.raises(RunnerError, match=r"selftest FAILED: golden/\d\.png: \d+ of \d+ objects not found"):
         selftest.compare(runner.Model(unpacked, spec, 1), unpacked)
 
 
-def test_the_selftest_pairs_crowds_as_a_plain_loop_would() -> None:
-    """Nearest free box of the class with an IoU of half."""
+def test_the_selftest_pairs_crowds_like_a_plain_loop() -> None:
+    """The nearest unpaired box of the class with an IoU of at least 0.5."""
     rng = np.random.default_rng(0)
     corners = rng.uniform(0, 60, (150, 2)).repeat(2, axis=0).reshape(150, 4) + np.array([0, 0, 9, 9])
     ours = Detections(corners, rng.uniform(0.1, 1, 150), rng.integers(0, 2, 150))

@@ -1,4 +1,4 @@
-"""What make runs, with the real make, the real stages and a real, tiny training: nothing needless, nothing stale.
+"""What make runs, with the real make, real stages and a tiny real training: nothing needless, nothing stale.
 
 `make -n` overstates, as `params` always runs. After a real `make params`, `make -n -o params` does not: it lists the
 stages that would run. So one run of everything serves many edits.
@@ -26,7 +26,7 @@ AGAINST = "AGAINST=runs/other"
 
 
 def make(folder: Path, *arguments: str) -> str:
-    """Run make on configs/mine.yaml; its standard output. It has to end well."""
+    """Run make on configs/mine.yaml, which must succeed; return its standard output."""
     # VERBOSE: make prints the commands.
     command = ["make", "CONFIG=configs/mine.yaml", f"PIPELINE={sys.executable} -m pipeline", "VERBOSE=1", *arguments]
     done = subprocess.run(command, cwd=folder, env=make_environment(), capture_output=True, text=True, check=False)
@@ -35,7 +35,7 @@ def make(folder: Path, *arguments: str) -> str:
 
 
 def stages(output: str) -> list[str]:
-    """The stages in the commands that make printed; `validate --against` compares, and is told apart."""
+    """The stages in the commands that make printed; `validate --against` counts as `compare`."""
     found = re.findall(r"-m pipeline (?!params)(\w+) .*?(--against|$)", output, re.M)
     return ["compare" if flag and stage == "validate" else stage for stage, flag in found]
 
@@ -46,7 +46,7 @@ def would_run(folder: Path, *arguments: str) -> list[str]:
 
 
 def copy(project: Path, target: Path) -> Path:
-    """Links, with all dates as they are: an edit replaces a file, as editors do."""
+    """Copy by hard links, keeping all dates: an edit replaces a file, as editors do."""
     return Path(shutil.copytree(project, target, copy_function=os.link))
 
 
@@ -57,14 +57,14 @@ def write(path: Path, text: str) -> None:
 
 
 def touch(path: Path) -> None:
-    """Give a file a new date; a new file, as `copy` shares it with others."""
+    """Give a file a new date by replacing it, since `copy` shares it with others."""
     data = path.read_bytes()
     path.unlink()
     path.write_bytes(data)
 
 
 def edit(project: Path, **changes: object) -> None:
-    """Change the config section by section; a value that is no mapping replaces the section."""
+    """Change the config section by section; a value that is not a mapping replaces the section."""
     path = project / "configs" / "mine.yaml"
     config = yaml.safe_load(path.read_text())
     for section, values in changes.items():
@@ -78,7 +78,7 @@ FIX = "images:\n  images/{name}: drop\n"
 
 @pytest.fixture(scope="module")
 def project(trained: Trained, tiles: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project in which every stage has run, with all that a config can name. Not to be changed: `copy` gives one."""
+    """A project in which every stage has run, using all a config can name. Read-only: `copy` makes a copy."""
     folder = tmp_path_factory.mktemp("graph") / "project"
     folder.mkdir()
     checkout(folder)
@@ -123,31 +123,31 @@ SECTIONS: list[tuple[dict[str, object], list[str]]] = [
     ({"augment": {"min_visibility": 0.5}}, ALL[1:]),
     ({"train": {"batch": 8}}, ALL[2:]),
     ({"validate": {"iou": 0.6}}, ALL[3:]),
-    ({"export": {"images": 1}}, ALL[4:]),  # the report shows what was exported
+    ({"export": {"images": 1}}, ALL[4:]),  # the report shows the export
     ({"report": {"worst": 3}}, ALL[5:]),
     ({"inspect": {"confident": 0.4}}, []),
 ]
 
 
-def test_the_documentation_has_this_table() -> None:
+def test_the_documentation_contains_this_table() -> None:
     rows = re.findall(r"^\| (.+?) \| (.+?) \|$", (ROOT / "docs" / "running.md").read_text(), re.M)
-    told: dict[str, list[str]] = {}
+    documented: dict[str, list[str]] = {}
     for change, runs in rows[[change for change, _ in rows].index("you change") :]:
         named = re.findall(r"`(\w+)`", runs)
         if "all that follow" in runs:
             named = ALL[ALL.index(named[0]) :]
         for key in re.findall(r"`(\w+):?`", change):
-            told.setdefault(key, ALL if runs == "every stage" else [] if runs == "nothing" else named)
-    assert {next(iter(change)): expected for change, expected in SECTIONS}.items() <= told.items()
+            documented.setdefault(key, ALL if runs == "every stage" else [] if runs == "nothing" else named)
+    assert {next(iter(change)): expected for change, expected in SECTIONS}.items() <= documented.items()
 
 
 @pytest.mark.parametrize(("change", "expected"), SECTIONS, ids=lambda value: "+".join(value))
-def test_an_edit_of_a_section(edited: Path, change: dict[str, object], expected: list[str]) -> None:
+def test_an_edited_section_reruns_its_stages(edited: Path, change: dict[str, object], expected: list[str]) -> None:
     edit(edited, **change)
     assert would_run(edited) == expected
 
 
-def test_a_comment_and_another_order_run_nothing(edited: Path) -> None:
+def test_a_comment_or_another_key_order_runs_nothing(edited: Path) -> None:
     path = edited / "configs" / "mine.yaml"
     config = yaml.safe_load(path.read_text())
     write(path, "# a note\n" + yaml.safe_dump(dict(reversed(config.items())), sort_keys=False))
@@ -157,7 +157,7 @@ def test_a_comment_and_another_order_run_nothing(edited: Path) -> None:
 def other_weights(path: Path) -> None:
     data = path.read_bytes()
     path.unlink()
-    path.write_bytes(data + b"\0")  # a zip archive may be followed by anything
+    path.write_bytes(data + b"\0")  # a zip archive may have trailing data
 
 
 def other_label(path: Path) -> None:
@@ -166,7 +166,7 @@ def other_label(path: Path) -> None:
 
 
 def new_image(project: Path) -> None:
-    """One more image, as JSON and file."""
+    """Add one more image, in the JSON and as a file."""
     path = project / "data" / "raw" / "mine" / "annotations" / "train.json"
     data = json.loads(path.read_text())
     first = data["images"][0]
@@ -183,8 +183,8 @@ FILES: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "corrections change": (lambda at: write(at / "data/fixes/mine.yaml", "images: {}\n"), ALL),
     "corrections are deleted": (lambda at: (at / "data/fixes/mine.yaml").unlink(), ALL),
     "the drawn splits are deleted": (lambda at: (at / "data/splits/mine.json").unlink(), ALL),
-    "the weights are other ones": (lambda at: other_weights(at / WEIGHTS / "mine.pt"), ALL[2:]),
-    "the teacher is another one": (lambda at: other_weights(at / WEIGHTS / "teacher.pt"), ALL[2:]),
+    "the weights change": (lambda at: other_weights(at / WEIGHTS / "mine.pt"), ALL[2:]),
+    "the teacher changes": (lambda at: other_weights(at / WEIGHTS / "teacher.pt"), ALL[2:]),
     "the weights have a new date": (lambda at: touch(at / WEIGHTS / "mine.pt"), []),
     "the weights are gone": (lambda at: (at / WEIGHTS / "mine.pt").unlink(), []),
     "the retention set changes": (lambda at: other_label(next((at / RAW / "known/labels/val").iterdir())), ALL[3:]),
@@ -196,29 +196,28 @@ FILES: dict[str, tuple[Callable[[Path], object], list[str]]] = {
 
 
 @pytest.mark.parametrize("change", FILES)
-def test_a_change_of_a_file(edited: Path, change: str) -> None:
+def test_a_changed_file_reruns_its_stages(edited: Path, change: str) -> None:
     do, expected = FILES[change]
     do(edited)
     assert would_run(edited) == expected
 
 
-def test_another_run_to_compare_with(edited: Path) -> None:
-    """Compared once, and again only when either run has changed."""
+def test_a_comparison_reruns_only_when_either_run_has_changed(edited: Path) -> None:
     shutil.copytree(edited / "runs" / "mine", edited / "runs" / "other")
     assert stages(make(edited, "all", AGAINST)) == ["compare", "report"]
     assert "runs/other" in (edited / "runs/mine/report/index.html").read_text()
     assert stages(make(edited, "all", AGAINST)) == []
     touch(edited / "runs/other/metrics.json")
     assert stages(make(edited, "all", AGAINST)) == ["compare", "report"]
-    # Without AGAINST the page is again the one that a plain `make all` makes.
+    # Without AGAINST, the page is again that of a plain `make all`.
     assert stages(make(edited, "all")) == ["report"]
     assert "runs/other" not in (edited / "runs/mine/report/index.html").read_text()
     shutil.copytree(edited / "runs" / "other", edited / "runs" / "third")
     assert would_run(edited, "AGAINST=runs/third") == ["compare", "report"]
 
 
-def test_the_report_is_about_the_export_that_is_there(edited: Path) -> None:
-    """Also when both are asked for at once, by as many jobs as there are."""
+def test_the_report_shows_the_current_export(edited: Path) -> None:
+    """Also when both are requested at once, with parallel jobs."""
     assert "mine.onnx" in (edited / "runs/mine/report/index.html").read_text()
     edit(edited, export={"targets": [{"format": "torchscript"}]})
     make(edited, "params")
@@ -229,9 +228,9 @@ def test_the_report_is_about_the_export_that_is_there(edited: Path) -> None:
     assert stages(make(edited, "all")) == []
 
 
-def test_a_report_does_not_wait_for_an_export_that_nobody_asked_for(edited: Path) -> None:
+def test_a_report_does_not_wait_for_an_export_nobody_requested(edited: Path) -> None:
     shutil.rmtree(edited / "runs/mine/export")
-    assert stages(make(edited, "report")) == []  # the page is newer than all else that it shows
+    assert stages(make(edited, "report")) == []  # the page is newer than everything else it shows
     write(edited / "runs/mine/report/index.html", "")
     os.utime(edited / "runs/mine/report/index.html", (0, 0))
     assert stages(make(edited, "report")) == ["report"]
@@ -261,7 +260,7 @@ def linked_source(project: Path) -> None:
 
 
 def odd_names(project: Path) -> None:
-    """Files that no reader asks for, with a name that is not UTF-8, and a hidden link that leads nowhere."""
+    """Files no reader needs: one whose name is not UTF-8, and a hidden dangling link."""
     (project / "data/raw/mine/.cache").symlink_to(project / "nowhere")
     Path(os.fsdecode(os.fsencode(project / "data/raw/mine") + b"/notes-\xff.bin")).write_text("a note")
 
@@ -282,7 +281,7 @@ SOURCES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("kind", SOURCES)
-def test_convert_runs_once(source_only: Path, kind: str) -> None:
+def test_convert_reruns_only_when_its_source_changes(source_only: Path, kind: str) -> None:
     SOURCES[kind](source_only)
     assert stages(make(source_only, "convert")) == ["convert"]
     receipt = (source_only / "runs/mine/dataset/receipt.json").read_bytes()
@@ -293,7 +292,7 @@ def test_convert_runs_once(source_only: Path, kind: str) -> None:
     assert stages(make(source_only, "convert")) == []
 
 
-def test_deleted_splits_are_drawn_again(source_only: Path) -> None:
+def test_deleted_splits_are_redrawn(source_only: Path) -> None:
     edit(source_only, convert={"split": RATIOS})
     splits = source_only / "data/splits/mine.json"
     make(source_only, "convert")
@@ -302,7 +301,7 @@ def test_deleted_splits_are_drawn_again(source_only: Path) -> None:
     other = {name: {"train": "val", "val": "train"}.get(split, split) for name, split in images.items()}
     write(splits, json.dumps({**read_json(splits), "images": other}))
     assert stages(make(source_only, "convert")) == ["convert"]
-    assert read_json(splits)["images"] == other  # a person's splits stay
+    assert read_json(splits)["images"] == other  # the user's splits stay
     assert stages(make(source_only, "convert")) == []
     splits.unlink()
     assert stages(make(source_only, "convert")) == ["convert"]

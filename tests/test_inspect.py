@@ -1,4 +1,4 @@
-"""The run in a real FiftyOne with its real database, which is the tests' own."""
+"""The run in a real FiftyOne with a real database, which belongs to the tests."""
 
 from __future__ import annotations
 
@@ -47,20 +47,20 @@ VIEWS = [
 
 @pytest.fixture
 def validated(source: Path, run: Run, start: Path) -> Iterator[Run]:
-    """The tiles, converted and as if validated."""
+    """The tiles, converted and with hand-set validation results."""
     convert_and_validate(source, run, start)
     yield run
     if MONGOD.is_file() and "fiftyone" in sys.modules:
         import fiftyone as fo
 
-        fo.delete_datasets(f"{run.name}*")  # with its tags: the next test has a run of the same name
+        fo.delete_datasets(f"{run.name}*")  # and its tags: the next test's run has the same name
 
 
 def convert_and_validate(source: Path, run: Run, start: Path) -> None:
-    """Convert, and leave what validate would: test has two objects and predictions set by hand, val has no finds.
+    """Convert, and write what validate would: test has hand-set objects and predictions, val has no detections.
 
-    Test image 1: a hit. Image 2: the object is called something else. Image 3: a sure invention, and a label far
-    from anything; its other labels are gone.
+    Test image 1: a hit. Image 2: the object predicted as another class. Image 3: a confident false positive, and a
+    label far from anything; its other labels are removed.
     """
     convert.main(Convert(source=source), run, 0)
     run.model.write_bytes(start.read_bytes())
@@ -81,7 +81,7 @@ def convert_and_validate(source: Path, run: Run, start: Path) -> None:
 
 
 def judge(run: Run, split: str, truth: dict[str, Any], predictions: list[dict[str, Any]]) -> None:
-    """What validate writes of a split, by its own hand."""
+    """Write a split's results with validate's own code."""
     write_json(run.ground_truth(split), truth)
     write_json(run.errors(split), error_types.record(truth, predictions, THRESHOLDS))
 
@@ -98,7 +98,7 @@ def in_test(dataset: Any) -> Any:
 
 
 @needs_database
-def test_every_object_is_there_and_judged(validated: Run) -> None:
+def test_every_object_is_shown_and_judged(validated: Run) -> None:
     dataset = build(validated)
     assert dataset.persistent
     assert dataset.count_sample_tags() == {"train": 8, "val": 3, "test": 3}
@@ -122,13 +122,13 @@ def test_every_object_is_there_and_judged(validated: Run) -> None:
     assert hit.ground_truth.detections[0].eval_id == hit.predictions.detections[0].id
     assert hit.predictions.detections[0].eval_id == hit.ground_truth.detections[0].id
     assert Path(hit.filepath).is_file() and (hit.metadata.width, hit.metadata.height) == (320, 320)
-    # What was not validated is not judged.
+    # Images not validated are not judged.
     assert set(dataset.match_tags("train").values("eval_fn")) == {None}
     assert set(dataset.match_tags("train").values("ground_truth.detections.eval", unwind=True)) == {None}
 
 
 @needs_database
-def test_the_app_tells_what_validate_wrote(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
+def test_the_app_shows_what_validate_wrote(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
     run = copy_of(trained.run)
     dataset = build(run)
     for split in ("val", "test"):
@@ -141,7 +141,7 @@ def test_the_app_tells_what_validate_wrote(trained: Trained, copy_of: Callable[[
 
 
 @needs_database
-def test_documents_are_what_fiftyone_would_write(validated: Run) -> None:
+def test_documents_match_what_fiftyone_would_write(validated: Run) -> None:
     import fiftyone as fo
 
     ours = in_test(build(validated)).first()
@@ -156,13 +156,13 @@ def test_documents_are_what_fiftyone_would_write(validated: Run) -> None:
     schema = ours.dataset.get_field_schema(flat=True)
     for path in ("ground_truth", "predictions"):
         written = {key for thing in same[path]["detections"] for key in thing} - {"_id", "_cls"}
-        assert {f"{path}.detections.{key}" for key in written} <= set(schema)  # or the App would not show them
+        assert {f"{path}.detections.{key}" for key in written} <= set(schema)  # otherwise the App would not show them
     theirs.delete()
 
 
 @needs_database
-def test_the_same_as_fiftyones_own_evaluation(validated: Run) -> None:
-    """Which would take a second for a thousand boxes. On boxes drawn at random, so that no two overlap equally."""
+def test_our_evaluation_equals_fiftyones(validated: Run) -> None:
+    """FiftyOne's takes a second per thousand boxes. Random boxes, so that no two overlap equally."""
     truth, predictions = detections.noisy(seed=152, images=3, classes=2)
     predictions = [dict(one, score=one["score"] / 2 + 0.5) for one in predictions]
     names = read_json(validated.ground_truth("test"))
@@ -187,28 +187,28 @@ def test_the_same_as_fiftyones_own_evaluation(validated: Run) -> None:
 
 
 def scale(records: list[dict[str, Any]]) -> None:
-    """From 640 x 480 to 320 x 320, which the tiles have; overlaps stay as they are."""
+    """Scale from 640 x 480 to the tiles' 320 x 320; overlaps stay the same."""
     for record in records:
         x, y, width, height = record["bbox"]
         record["bbox"] = [x / 2, y / 1.5, width / 2, height / 1.5]
 
 
 @needs_database
-def test_the_panel_has_the_evaluation(validated: Run) -> None:
+def test_the_panel_shows_the_evaluation(validated: Run) -> None:
     dataset = build(validated)
     assert dataset.list_evaluations() == ["eval"]
-    assert len(dataset.load_evaluation_view("eval")) == 6  # val and test; not train, which was not validated
+    assert len(dataset.load_evaluation_view("eval")) == 6  # val and test, but not train, which was not validated
     results = dataset.load_evaluation_results("eval", cache=False)
     objects = 3 + dataset.match_tags("val").count("ground_truth.detections")
     metrics = results.metrics()
     assert (metrics["precision"], metrics["recall"]) == pytest.approx((1 / 4, 1 / objects))
     assert metrics["mAP50-95 of test"] == 0.25 and metrics["mAP50 of val"] == 0.5
     matrix = results.confusion_matrix(classes=["open", "short"])
-    assert matrix.tolist() == [[1, 1], [0, 0]]  # labelled open: one found, one called short
+    assert matrix.tolist() == [[1, 1], [0, 0]]  # labelled open: one found, one predicted as short
 
 
 @needs_database
-def test_saved_views_lead_to_the_mistakes(validated: Run) -> None:
+def test_saved_views_show_the_errors(validated: Run) -> None:
     dataset = build(validated)
     assert dataset.list_saved_views() == VIEWS
     assert all(dataset.get_saved_view_info(name)["description"] for name in VIEWS)
@@ -219,15 +219,18 @@ def test_saved_views_lead_to_the_mistakes(validated: Run) -> None:
         return [Path(path).name for path in shown[name].match_tags("test").values("filepath")]
 
     assert images("most-false-positives") == [names[2], names[1]]
-    assert images("confident-false-positives") == [names[2], names[1]]  # the surest first
+    assert images("confident-false-positives") == [names[2], names[1]]  # highest score first
     assert shown["confident-false-positives"].values("predictions.detections.confidence") == [[0.8], [0.7]]
     assert images("missed-objects") == [names[2]]
     assert images("wrong-class") == [names[1]]
     assert images("badly-placed") == []
-    assert images("possible-label-errors") == [names[2], names[1]]  # 0.9 for the invention, 0.85 for the other class
+    assert images("possible-label-errors") == [
+        names[2],
+        names[1],
+    ]  # 0.9 for the false positive, 0.85 for the other class
     in_doubt = shown["possible-label-errors"].match_tags("test")
     assert in_doubt.values("predictions.detections.confidence") == [[0.8], []]
-    # Image 1 has no mistake; of image 3 nothing was found, and there is more to it.
+    # Image 1 has no error; nothing in image 3 was found, and it has more errors.
     assert images("hardest-images") == [names[1], names[2]] or images("hardest-images") == [names[2], names[1]]
     assert len(shown["similar-across-splits"]) == 0
     patches = shown["evaluation-patches"]
@@ -237,9 +240,9 @@ def test_saved_views_lead_to_the_mistakes(validated: Run) -> None:
 
 
 @needs_database
-def test_badly_placed(validated: Run) -> None:
+def test_a_badly_placed_box_is_in_its_saved_view(validated: Run) -> None:
     truth = read_json(validated.ground_truth("test"))
-    beside = {"image_id": 1, "category_id": 0, "bbox": [72, 64, 80, 40], "score": 0.9}  # a third of the two together
+    beside = {"image_id": 1, "category_id": 0, "bbox": [72, 64, 80, 40], "score": 0.9}  # an IoU of a third
     judge(validated, "test", truth, [beside])
     dataset = build(validated)
     view = dataset.load_saved_view("badly-placed")
@@ -252,7 +255,7 @@ def test_badly_placed(validated: Run) -> None:
 
 
 @needs_database
-def test_mistakenness_is_fiftyones(validated: Run) -> None:
+def test_mistakenness_equals_fiftyones(validated: Run) -> None:
     import fiftyone.brain as brain
 
     truth = read_json(validated.ground_truth("test"))
@@ -280,13 +283,13 @@ def test_mistakenness_is_fiftyones(validated: Run) -> None:
 @pytest.mark.parametrize(
     ("score", "iou", "placing"), [(1, 1, 0), (1, 0.5, 1), (1, 0.2, 1), (0, 0.7, 0.5), (0.8, 0.75, 0.5)]
 )
-def test_doubt_about_placing(score: float, iou: float, placing: float) -> None:
+def test_placement_doubt_follows_score_and_iou(score: float, iou: float, placing: float) -> None:
     assert doubts.of_placement(score, iou) == pytest.approx(placing)
 
 
 @needs_database
-def test_a_copy_across_splits_is_seen(validated: Run) -> None:
-    """Saved again at another quality, as a leak would be."""
+def test_a_copy_across_splits_is_found(validated: Run) -> None:
+    """Re-saved at another quality, as a leak would be."""
     data = YoloDataset.read(validated.dataset / "data.yaml")
     train, test = data.files("train")[0], data.files("test")[1]
     test.unlink()  # it may be a link into the source
@@ -301,7 +304,7 @@ def test_a_copy_across_splits_is_seen(validated: Run) -> None:
 
 
 @needs_database
-def test_embeddings_are_for_the_app_to_plot_and_search(validated: Run) -> None:
+def test_the_app_can_plot_and_search_embeddings(validated: Run) -> None:
     dataset = build(validated)
     points = dataset.load_brain_results("embeddings").points
     assert points.shape == (14, 2) and np.ptp(points, axis=0).min() > 0
@@ -314,7 +317,7 @@ def test_embeddings_are_for_the_app_to_plot_and_search(validated: Run) -> None:
 
 
 @needs_database
-def test_nothing_is_made_anew_where_nothing_changed(validated: Run) -> None:
+def test_nothing_is_rebuilt_if_nothing_changed(validated: Run) -> None:
     first = build(validated)
     assert build(validated)._doc.id == first._doc.id
     other = build(validated, Inspect(confident=0.5))
@@ -323,7 +326,7 @@ def test_nothing_is_made_anew_where_nothing_changed(validated: Run) -> None:
 
     assert [name for name in fo.list_datasets() if name.startswith(validated.name)] == [validated.name]
     assert len(other) == 14
-    # A label of the training split is shown too.
+    # A training-split label is shown too.
     data = YoloDataset.read(validated.dataset / "data.yaml")
     data.label_file(data.files("train")[0]).write_text("0 0.5 0.5 0.1 0.1\n")
     changed = build(validated, Inspect(confident=0.5))
@@ -332,7 +335,7 @@ def test_nothing_is_made_anew_where_nothing_changed(validated: Run) -> None:
 
 @pytest.fixture
 def other(validated: Run, tmp_path: Path) -> Run:
-    """Another model on the same images, which finds nothing but image 2's object."""
+    """Another model on the same images, which finds only image 2's object."""
     run = Run(Path(shutil.copytree(validated.root, tmp_path / "runs" / "second-try")))
     found = [{"image_id": 2, "category_id": 0, "bbox": [32, 64, 80, 40], "score": 0.6}]
     judge(run, "test", read_json(run.ground_truth("test")), found)
@@ -341,7 +344,7 @@ def other(validated: Run, tmp_path: Path) -> Run:
 
 
 @needs_database
-def test_another_run_beside_it(validated: Run, other: Run) -> None:
+def test_another_run_is_shown_beside_it(validated: Run, other: Run) -> None:
     dataset = build(validated, against=other)
     test = in_test(dataset)
     assert test.values("eval_tp") == [1, 0, 0] and test.values("eval_second_try_tp") == [0, 1, 0]
@@ -351,10 +354,10 @@ def test_another_run_beside_it(validated: Run, other: Run) -> None:
     theirs = dataset.load_evaluation_results("eval_second_try", cache=False)
     assert theirs.config.pred_field == "predictions_second_try"
     assert theirs.metrics()["mAP50-95 of test"] == 0.125 and "mAP50 of test" not in theirs.metrics()
-    assert build(validated).list_evaluations() == ["eval"]  # without it again
+    assert build(validated).list_evaluations() == ["eval"]  # without the other run again
 
 
-def test_another_run_on_other_labels(validated: Run, other: Run) -> None:
+def test_another_run_on_other_labels_is_refused(validated: Run, other: Run) -> None:
     truth = read_json(other.ground_truth("test"))
     truth["annotations"][1]["bbox"][0] += 5
     judge(other, "test", truth, [])
@@ -362,7 +365,7 @@ def test_another_run_on_other_labels(validated: Run, other: Run) -> None:
         inspect.main(Inspect(), validated, "cpu", against=other.root)
 
 
-def test_another_run_without_a_split(validated: Run, other: Run) -> None:
+def test_another_run_without_a_split_is_refused(validated: Run, other: Run) -> None:
     write_metrics(other, val={})
     with pytest.raises(
         DataError, match=r"second-try/metrics\.json: has no figures of the test split, which .*tiny has"
@@ -370,23 +373,23 @@ def test_another_run_without_a_split(validated: Run, other: Run) -> None:
         inspect.main(Inspect(), validated, "cpu", against=other.root)
 
 
-def test_another_run_that_is_none(validated: Run, tmp_path: Path) -> None:
+def test_a_missing_other_run_and_the_same_run_are_refused(validated: Run, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere/metrics\.json: not there; `make validate` writes it"):
         inspect.main(Inspect(), validated, "cpu", against=tmp_path / "nowhere")
     with pytest.raises(DataError, match=r"--against .*tiny: is the same run; name another one"):
         inspect.main(Inspect(), validated, "cpu", against=validated.root)
 
 
-# --- The way back --------------------------------------------------------------------------------
+# --- From the App to fixes -----------------------------------------------------------------------
 
 
 def names_of(run: Run) -> list[str]:
-    """Of the test images, below the source."""
+    """The paths of the test images below the source."""
     return [f"images/{path.name}" for path in YoloDataset.read(run.dataset / "data.yaml").files("test")]
 
 
 def tag_all(dataset: Any) -> None:
-    """As a person would in the App: labels in the patches, images in the grid."""
+    """Tag as a user would in the App: labels in the patches, images in the grid."""
     patches = dataset.load_saved_view("evaluation-patches")
     patches.match_tags("test").filter_labels("ground_truth", {"$eq": ["$$this.error", "classification"]}).tag_labels(
         "wrong", label_fields="ground_truth"
@@ -409,7 +412,7 @@ def tagged_and_saved(run: Run) -> tuple[Any, Path]:
 
 
 @needs_database
-def test_what_is_tagged_comes_back(validated: Run) -> None:
+def test_tags_become_fixes(validated: Run) -> None:
     dataset = build(validated)
     tag_all(dataset)
     said = inspect.save_fixes(validated)
@@ -426,7 +429,7 @@ def test_what_is_tagged_comes_back(validated: Run) -> None:
 
 @needs_database
 def test_corrections_are_converted(validated: Run, source: Path) -> None:
-    """Tagged in the App, saved as text, applied by the next convert, each with its line in the receipt."""
+    """Tagged in the App, saved as text, applied by the next convert, and each listed in the receipt."""
     dataset = build(validated)
     before = read_json(validated.receipt)
     dropped, wrong = dataset.match_tags("train").sort_by("filepath").limit(2)
@@ -455,8 +458,8 @@ def test_corrections_are_converted(validated: Run, source: Path) -> None:
 
 
 @needs_database
-def test_a_fix_fits_the_label_it_came_from(validated: Run) -> None:
-    """From the label file through the database, where boxes are shares of the image, and back to pixels."""
+def test_a_fix_matches_the_label_it_came_from(validated: Run) -> None:
+    """From the label file through the database, which stores relative boxes, and back to pixels."""
     dataset = build(validated)
     view = dataset.match_tags("train").sort_by("filepath").limit(1)
     view.tag_labels("wrong", label_fields="ground_truth")
@@ -470,12 +473,12 @@ def test_a_fix_fits_the_label_it_came_from(validated: Run) -> None:
 
 
 @needs_database
-def test_saving_twice_and_after_a_new_build(validated: Run) -> None:
+def test_saving_twice_or_after_a_rebuild_keeps_the_fixes(validated: Run) -> None:
     dataset, path = tagged_and_saved(validated)
     text = path.read_text()
     said = inspect.save_fixes(validated)
     assert said == f"nothing new to save: 4 fixes tagged, 4 in {path}" and path.read_text() == text
-    # Anew, without the tags: what was saved stays, and more is added to it.
+    # Rebuilt without the tags: saved fixes stay, and more are added.
     dataset = build(validated, Inspect(confident=0.5))
     assert tags.unsaved(dataset) == 0
     in_test(dataset).skip(1).limit(1).tag_samples("drop")
@@ -485,7 +488,7 @@ def test_saving_twice_and_after_a_new_build(validated: Run) -> None:
 
 
 @needs_database
-def test_a_fix_struck_from_the_file_stays_struck(validated: Run) -> None:
+def test_a_fix_removed_from_the_file_stays_removed(validated: Run) -> None:
     dataset, path = tagged_and_saved(validated)
     path.write_text("\n".join(line for line in path.read_text().splitlines() if "action: add" not in line))
     in_test(dataset).skip(1).limit(1).tag_samples("drop")
@@ -494,20 +497,20 @@ def test_a_fix_struck_from_the_file_stays_struck(validated: Run) -> None:
 
 
 @needs_database
-def test_unsaved_tags_are_not_thrown_away(validated: Run) -> None:
+def test_unsaved_tags_are_not_discarded(validated: Run) -> None:
     dataset = build(validated)
     tag_all(dataset)
     with pytest.raises(
         PipelineError, match=r"is outdated, but it has 4 fixes that you tagged and did not save; run `python"
     ):
         build(validated, Inspect(confident=0.5))
-    assert build(validated).match_tags("drop").count() == 1  # where nothing changed, there they are
+    assert build(validated).match_tags("drop").count() == 1  # nothing changed, so they are still there
     inspect.save_fixes(validated)
     assert build(validated, Inspect(confident=0.5)).match_tags("drop").count() == 0
 
 
 @needs_database
-def test_tags_that_mean_nothing_are_told(validated: Run) -> None:
+def test_tags_without_meaning_are_reported(validated: Run) -> None:
     dataset = build(validated)
     dataset.match_tags("test").tag_labels("wrong", label_fields="predictions")
     dataset.match_tags("test").limit(1).tag_samples("missing")
@@ -519,10 +522,9 @@ def test_tags_that_mean_nothing_are_told(validated: Run) -> None:
 
 
 def give_names(source: Path) -> list[str]:
-    """Let training images have names that could be taken for another; gives their paths below the source.
+    """Give training images ambiguous names; return their paths below the source.
 
-    The name of the first one is also in a folder of no split. The next two have the same name, so that convert gives
-    them others.
+    The first one's name also exists in a folder of no split. The next two share a name, so that convert renames them.
     """
     data = read_coco(source, "train")
     names = ["train_0000.jpg", "north/a.jpg", "south/a.jpg", "Größe 1, (ü) #2.jpg"]
@@ -539,7 +541,7 @@ def give_names(source: Path) -> list[str]:
 
 
 @needs_database
-def test_what_is_tagged_reaches_its_image_whatever_others_are_called(validated: Run, source: Path, start: Path) -> None:
+def test_tags_reach_their_image_whatever_others_are_called(validated: Run, source: Path, start: Path) -> None:
     names = give_names(source)
     convert_and_validate(source, validated, start)
     dataset = build(validated)
@@ -565,13 +567,13 @@ def test_what_is_tagged_reaches_its_image_whatever_others_are_called(validated: 
     for name in (names[0], names[2]):
         label = (validated.dataset / "labels" / left[name]).with_suffix(".txt")
         assert label.read_text() == ""
-    # The App still shows the images of before, and what is tagged there is known to be saved.
+    # The App still shows the earlier images, and their tags are known to be saved.
     text = path.read_text()
     assert inspect.save_fixes(validated).startswith("nothing new to save") and path.read_text() == text
 
 
 @needs_database
-def test_tags_in_a_data_set_that_an_earlier_version_made(validated: Run, source: Path) -> None:
+def test_tags_in_a_data_set_of_an_earlier_version_are_saved(validated: Run, source: Path) -> None:
     dataset = build(validated)
     in_test(dataset).limit(1).tag_samples("drop")
     dataset.delete_sample_field("source")
@@ -581,7 +583,7 @@ def test_tags_in_a_data_set_that_an_earlier_version_made(validated: Run, source:
     assert set(read_json(validated.receipt)["images"]["dropped"]) == {"images/test_0000.jpg"}
 
 
-def test_a_receipt_that_names_no_sources(validated: Run) -> None:
+def test_a_receipt_without_a_source_is_refused(validated: Run) -> None:
     receipt = read_json(validated.receipt)
     del receipt["sources"]["test/test_0001.jpg"]
     write_json(validated.receipt, receipt)
@@ -601,7 +603,7 @@ def test_a_damaged_file_of_fixes_is_not_overwritten(validated: Run) -> None:
 
 
 @needs_database
-def test_no_data_set_to_save_from(run: Run) -> None:
+def test_saving_without_a_data_set_is_refused(run: Run) -> None:
     import fiftyone as fo
 
     if fo.dataset_exists(run.name):
@@ -614,7 +616,7 @@ def test_no_data_set_to_save_from(run: Run) -> None:
 
 
 @needs_database
-def test_a_data_set_of_somebody_else_is_left_alone(validated: Run) -> None:
+def test_a_data_set_we_did_not_create_is_left_alone(validated: Run) -> None:
     import fiftyone as fo
 
     if fo.dataset_exists(validated.name):
@@ -645,19 +647,19 @@ def change(path: Path, edit: Callable[[Any], Any]) -> None:
     ],
     ids=["image", "object", "key", "prediction", "list"],
 )  # fmt: skip
-def test_errors_that_do_not_fit(validated: Run, edit: Callable[[Any], Any], line: str) -> None:
+def test_inconsistent_error_records_are_refused(validated: Run, edit: Callable[[Any], Any], line: str) -> None:
     change(validated.errors("test"), lambda errors: edit(errors) if isinstance(edit(errors), list) else None)
     with pytest.raises(DataError, match=rf"test_errors\.json: {line}"):
         contents.read(validated)
 
 
-def test_a_split_that_went_missing(validated: Run) -> None:
+def test_a_missing_split_file_is_reported(validated: Run) -> None:
     validated.errors("test").unlink()
     with pytest.raises(DataError, match=r"test_errors\.json: not there; `make` runs the stage that writes it"):
         contents.read(validated)
 
 
-def test_a_split_that_the_data_set_has_not(validated: Run) -> None:
+def test_figures_of_a_split_the_data_set_lacks_are_refused(validated: Run) -> None:
     data_yaml = validated.dataset / "data.yaml"
     data_yaml.write_text(data_yaml.read_text().replace("test: images/test\n", ""))
     with pytest.raises(
@@ -666,7 +668,7 @@ def test_a_split_that_the_data_set_has_not(validated: Run) -> None:
         contents.read(validated)
 
 
-def test_images_that_came_after_validation(validated: Run) -> None:
+def test_images_added_after_validation_are_reported(validated: Run) -> None:
     data = YoloDataset.read(validated.dataset / "data.yaml")
     (data.images["test"] / "another.jpg").write_bytes(data.files("test")[0].read_bytes())
     with pytest.raises(
@@ -676,17 +678,17 @@ def test_images_that_came_after_validation(validated: Run) -> None:
         contents.read(validated)
 
 
-def test_nothing_to_inspect(run: Run, validated: Run) -> None:
+def test_nothing_to_inspect_is_reported(run: Run, validated: Run) -> None:
     validated.metrics.unlink()
     with pytest.raises(DataError, match=r"metrics\.json: not there; `make validate` writes it"):
         inspect.main(Inspect(), run)
     write_metrics(validated)
-    with pytest.raises(DataError, match=r"metrics\.json: has figures of no split"):
+    with pytest.raises(DataError, match=r"metrics\.json: has figures for no split"):
         inspect.main(Inspect(), validated)
 
 
-def test_no_database(validated: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """FiftyOne's installer leaves none, and says nothing, where it could not download it."""
+def test_a_missing_database_is_reported(validated: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """FiftyOne's installer silently leaves none if the download fails."""
 
     class Spec:
         origin = str(tmp_path / "fiftyone" / "__init__.py")
@@ -706,7 +708,7 @@ def test_no_database(validated: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: 
         ("http://127.0.0.1", r"no answer from 127\.0\.0\.1 \(Invalid URI scheme"),
     ],
 )  # fmt: skip
-def test_a_shared_database_that_does_not_answer(
+def test_a_shared_database_that_does_not_answer_is_reported(
     validated: Run, monkeypatch: pytest.MonkeyPatch, uri: str, line: str
 ) -> None:
     monkeypatch.setenv("FIFTYONE_DATABASE_URI", uri)
@@ -716,8 +718,8 @@ def test_a_shared_database_that_does_not_answer(
 
 
 @needs_database
-def test_a_database_that_does_not_start(validated: Run, tmp_path: Path) -> None:
-    """Its folder is a file. In a process of its own, which has no database yet, nor finds a running one."""
+def test_a_database_that_does_not_start_is_reported(validated: Run, tmp_path: Path) -> None:
+    """Its folder is a file. Runs in a separate process, which neither has nor finds a running database."""
     (tmp_path / "taken").write_text("")
     code = (
         "from pathlib import Path\nfrom pipeline import inspect\nfrom pipeline.config.judging import Inspect\n"
@@ -736,7 +738,7 @@ def test_a_database_that_does_not_start(validated: Run, tmp_path: Path) -> None:
     )
 
 
-def test_a_port_that_is_taken(validated: Run) -> None:
+def test_a_port_in_use_is_reported(validated: Run) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -748,7 +750,7 @@ def test_a_port_that_is_taken(validated: Run) -> None:
 
 
 @needs_database
-def test_the_app_answers_on_this_machine_alone_and_ends(validated: Run, tmp_path: Path) -> None:
+def test_the_app_listens_on_this_machine_only_and_exits(validated: Run, tmp_path: Path) -> None:
     with app(tmp_path, 5163) as address:
         assert address == "http://127.0.0.1:5163/datasets/tiny"
         with urllib.request.urlopen(address, timeout=30) as page:

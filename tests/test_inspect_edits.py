@@ -1,4 +1,4 @@
-"""Old labels corrected in the App's "Annotate" tab: they become fixes, as those that are tagged."""
+"""Existing labels corrected in the App's "Annotate" tab become fixes, like tagged ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def training_images(dataset: Any) -> Any:
     return dataset.match_tags("train").sort_by("filepath")
 
 
-def test_labels_may_be_edited_with_the_classes_of_the_run(validated: Run) -> None:
+def test_labels_can_be_edited_with_the_classes_of_the_run(validated: Run) -> None:
     dataset = build(validated)
     assert dataset.active_label_schemas == ["ground_truth"]
     assert dataset.label_schemas["ground_truth"]["classes"] == read_json(validated.receipt)["classes"]
@@ -71,7 +71,7 @@ def test_edits_become_fixes_and_convert_applies_them(validated: Run, source: Pat
     assert len(now[Path(names[2]).stem]) == len(before[Path(names[2]).stem])
 
 
-def test_a_box_without_a_class_is_told_and_changes_nothing(validated: Run) -> None:
+def test_a_box_without_a_class_is_reported_and_changes_nothing(validated: Run) -> None:
     import fiftyone as fo
 
     dataset = build(validated)

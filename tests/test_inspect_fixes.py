@@ -1,4 +1,4 @@
-"""Corrections: the file, what it does to boxes, and the way there from tags in a real FiftyOne."""
+"""Fixes: the file, its effect on boxes, and how tags in a real FiftyOne become fixes."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def fix(image: str, action: str, label: str, *bbox: float) -> dict[str, Any]:
     return {"image": image, "action": action, "class": label, "bbox": list(bbox)}
 
 
-def test_where_the_file_is() -> None:
+def test_the_fixes_file_is_under_data_fixes() -> None:
     assert fixes.file_of(Run(Path("runs/bccd"))) == Path("data/fixes/bccd.yaml")
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
-    """Names that YAML would take for something else included."""
+def test_written_fixes_read_back(tmp_path: Path) -> None:
+    """Including names that YAML would take for something else."""
     written = made(
         images={"no": "drop", "it's: a.jpg": "relabel", "1.5": "drop", "sub/ü .jpg": "drop"},
         boxes=[fix("a, {b}.jpg", "add", "null", 1, 2.125, 3.5, 1e-3), fix("123", "remove", "# x", 0, 0, 12345.678, 1)],
@@ -39,12 +39,14 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert read.images == written.images
     assert sorted(read.boxes, key=str) == sorted(written.boxes, key=str)
     lines = path.read_text().splitlines()
-    assert len([line for line in lines if not line.startswith("#")]) == 2 + len(written)  # one a line, and two heads
+    assert len([line for line in lines if not line.startswith("#")]) == 2 + len(
+        written
+    )  # one per line, and two headings
     fixes.save(path, Fixes(images=dict(reversed(read.images.items())), boxes=tuple(reversed(read.boxes))))
-    assert path.read_text().splitlines() == lines  # in one order, so that a review sees what changed
+    assert path.read_text().splitlines() == lines  # in a fixed order, so that a diff shows what changed
 
 
-def test_no_file_and_an_empty_file(tmp_path: Path) -> None:
+def test_a_missing_or_empty_file_has_no_fixes(tmp_path: Path) -> None:
     assert len(fixes.load(tmp_path / "none.yaml")) == 0
     (tmp_path / "empty.yaml").write_text("# nothing left\n")
     assert len(fixes.load(tmp_path / "empty.yaml")) == 0
@@ -76,7 +78,7 @@ def test_no_file_and_an_empty_file(tmp_path: Path) -> None:
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else "",
 )  # fmt: skip
-def test_mistakes_in_the_file(text: str, lines: list[str], tmp_path: Path) -> None:
+def test_errors_in_the_file_are_reported(text: str, lines: list[str], tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError) as caught:
@@ -86,9 +88,9 @@ def test_mistakes_in_the_file(text: str, lines: list[str], tmp_path: Path) -> No
     assert [found for found, line in zip(said, lines, strict=True) if not found.startswith(f"{path}: {line}")] == []
 
 
-def test_a_file_that_is_no_text(tmp_path: Path) -> None:
+def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match=r"mine\.yaml: cannot be read .*write it as UTF-8 text"):
+    with pytest.raises(ConfigError, match=r"mine\.yaml: cannot be read .*save it as UTF-8 text"):
         fixes.load(tmp_path / "mine.yaml")
 
 
@@ -99,7 +101,7 @@ def test_boxes_are_removed_and_added() -> None:
     removed, added = fix("a.jpg", "remove", "RBC", 10, 20, 30, 40), fix("a.jpg", "add", "WBC", 50.5, 60, 5, 6)
     given = made(boxes=[removed, added, fix("b.jpg", "remove", "WBC", 10, 20, 30, 40)])
     boxes, notes = fixes.apply(given, "a.jpg", [RBC, WBC])
-    assert boxes == (WBC, Box("WBC", 50.5, 60, 55.5, 66, "fix 2"))  # the RBC went, the WBC at the same place stayed
+    assert boxes == (WBC, Box("WBC", 50.5, 60, 55.5, 66, "fix 2"))  # the RBC is gone, the WBC in the same place stays
     assert [(note.action, note.reason, note.box, note.stale) for note in notes] == [
         ("remove", "marked wrong", RBC, False),
         ("add", "was missing", boxes[1], False),
@@ -107,8 +109,8 @@ def test_boxes_are_removed_and_added() -> None:
     assert fixes.apply(given, "c.jpg", [RBC]) == ((RBC,), [])
 
 
-def test_a_box_is_known_by_its_place_not_to_the_last_digit() -> None:
-    """A label file has six decimals of the image's side: 0.004 px in an image of 4,000."""
+def test_a_box_is_matched_by_position_with_tolerance() -> None:
+    """A label file has six decimals of the image side: 0.004 px in a 4,000 px image."""
     near, far = (made(boxes=[fix("a", "remove", "RBC", 10 + shift, 20, 30, 40)]) for shift in (0.05, 0.5))
     assert fixes.apply(near, "a", [RBC])[0] == ()
     boxes, [note] = fixes.apply(far, "a", [RBC])
@@ -116,38 +118,38 @@ def test_a_box_is_known_by_its_place_not_to_the_last_digit() -> None:
     assert (note.stale, note.reason) == (True, "there is no such box any more")
 
 
-def test_the_closest_of_two_goes() -> None:
+def test_the_closer_of_two_boxes_is_removed() -> None:
     other = Box("RBC", 10.05, 20, 40, 60)
     boxes, _ = fixes.apply(made(boxes=[fix("a", "remove", "RBC", 10, 20, 30, 40)]), "a", [other, RBC])
     assert boxes == (other,)
 
 
-def test_a_class_is_corrected_by_one_removed_and_one_added() -> None:
+def test_a_class_is_corrected_by_removing_one_box_and_adding_another() -> None:
     given = made(boxes=[fix("a", "add", "WBC", 10, 20, 30, 40), fix("a", "remove", "RBC", 10, 20, 30, 40)])
     boxes, notes = fixes.apply(given, "a", [RBC])
     assert [box.label for box in boxes] == ["WBC"]
     assert [note.action for note in notes] == ["remove", "add"]
 
 
-def test_a_box_drawn_anew_in_almost_the_same_place() -> None:
-    """Removed first: the new one would else be taken for the old one, and not added."""
+def test_a_box_redrawn_in_almost_the_same_place_is_added() -> None:
+    """Removal comes first: otherwise the new box would be taken for the old one and not added."""
     given = made(boxes=[fix("a", "add", "RBC", 10, 20, 30.1, 40), fix("a", "remove", "RBC", 10, 20, 30, 40)])
     [box], notes = fixes.apply(given, "a", [RBC])
     assert box.xmax == pytest.approx(40.1) and not any(note.stale for note in notes)
 
 
-def test_what_the_source_has_meanwhile_is_not_added_twice() -> None:
+def test_a_box_the_source_now_has_is_not_added_twice() -> None:
     boxes, [note] = fixes.apply(made(boxes=[fix("a", "add", "RBC", 10, 20, 30, 40)]), "a", [RBC])
     assert boxes == (RBC,)
     assert (note.stale, note.reason) == (True, "there is such a box already")
 
 
-def test_an_image_to_label_again_is_noted() -> None:
+def test_an_image_to_relabel_is_noted() -> None:
     boxes, [note] = fixes.apply(made(images={"a": "relabel"}), "a", [RBC])
     assert (boxes, note.action, note.reason, note.stale) == ((RBC,), "relabel", "marked for labelling again", False)
 
 
-def test_names_are_those_of_the_source() -> None:
+def test_fixes_use_the_names_of_the_source() -> None:
     given = made(
         images={"b.jpg": "drop", "gone.jpg": "drop", "one/a.jpg": "relabel", "spare.jpg": "drop"},
         boxes=[fix("a.jpg", "remove", "RBC", 1, 1, 2, 2), fix("b.jpg", "add", "RBC", 1, 1, 2, 2)],
@@ -155,7 +157,7 @@ def test_names_are_those_of_the_source() -> None:
     used = ["one/a.jpg", "two/b.jpg"]
     every = [*used, "two/a.jpg", "unused/b.jpg", "unused/spare.jpg"]
     found, notes = corrections.resolve(given, used, every, Path("mine.yaml"))
-    # What is used goes before what is not: those are the names that the App shows.
+    # Used images take precedence: their names are what the App shows.
     assert found.images == {"two/b.jpg": "drop", "one/a.jpg": "relabel", "unused/spare.jpg": "drop"}
     assert [fix.image for fix in found.boxes] == ["one/a.jpg", "two/b.jpg"]
     assert [(note.image, note.reason, note.stale) for note in notes] == [
@@ -164,21 +166,21 @@ def test_names_are_those_of_the_source() -> None:
 
 
 @pytest.mark.parametrize("used", [["one/a.jpg", "two/a.jpg"], []], ids=["used", "unused"])
-def test_a_file_name_of_two_images_is_refused_with_both(used: list[str]) -> None:
+def test_an_ambiguous_file_name_is_refused_naming_both_images(used: list[str]) -> None:
     given = made(images={"a.jpg": "drop"})
     with pytest.raises(DataError, match=r"^mine\.yaml: 'a\.jpg' could be one/a\.jpg or two/a\.jpg; give its path$"):
         corrections.resolve(given, used, ["one/a.jpg", "two/a.jpg"], Path("mine.yaml"))
 
 
-def test_a_file_name_of_earlier_meets_the_path_of_today() -> None:
-    """Or the fix that undoes it would not."""
+def test_an_earlier_file_name_matches_the_current_path() -> None:
+    """Otherwise a fix that undoes it would not match."""
     earlier = made(images={"a.jpg": "drop", "b.jpg": "drop"}, boxes=[fix("a.jpg", "add", "WBC", 50, 50, 9, 9)])
     new = made(images={"one/a.jpg": "relabel"}, boxes=[fix("one/a.jpg", "remove", "WBC", 50, 50, 9, 9)])
     merged = fixes.merge(fixes.in_full(earlier, ["one/a.jpg", "one/b.jpg", "two/b.jpg"]), new)
     assert merged == made(images={"one/a.jpg": "relabel", "b.jpg": "drop"})
 
 
-def test_merging() -> None:
+def test_new_fixes_are_merged_with_earlier_ones() -> None:
     earlier = made(
         images={"a": "drop", "b": "relabel"},
         boxes=[fix("a", "remove", "RBC", 1, 1, 9, 9), fix("a", "add", "WBC", 50, 50, 9, 9)],
@@ -187,6 +189,6 @@ def test_merging() -> None:
     more = fixes.merge(earlier, made(images={"b": "drop"}, boxes=[fix("a", "remove", "WBC", 1, 1, 9, 9)]))
     assert more.images == {"a": "drop", "b": "drop"}
     assert len(more.boxes) == 3
-    # The box that was added is called wrong: it is in no source, so both fixes go.
+    # The added box is marked wrong: it is in no source, so both fixes are removed.
     undone = fixes.merge(earlier, made(boxes=[fix("a", "remove", "WBC", 50.01, 50, 9, 9)]))
     assert undone.boxes == earlier.boxes[:1]

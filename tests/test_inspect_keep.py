@@ -1,4 +1,4 @@
-"""What people add in FiftyOne stays: corrections of a project that was moved, their own tags, fields and views."""
+"""What users add in FiftyOne stays: corrections after a project was moved, their own tags, fields and views."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def validated(source: Path, run: Run, start: Path) -> Iterator[Run]:
 
 
 @needs_database
-def test_corrections_are_saved_after_the_project_was_moved(
+def test_corrections_are_saved_after_the_project_moves(
     validated: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = build(validated)
@@ -67,7 +67,7 @@ def test_corrections_of_other_images_are_not_saved_into_a_run_of_the_same_name(v
 
 
 @needs_database
-def test_own_tags_fields_and_views_survive_a_rebuild(validated: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_user_tags_fields_and_views_survive_a_rebuild(validated: Run, capsys: pytest.CaptureFixture[str]) -> None:
     import fiftyone as fo
 
     dataset = build(validated)
@@ -90,8 +90,8 @@ def test_own_tags_fields_and_views_survive_a_rebuild(validated: Run, capsys: pyt
     assert sorted(after.list_saved_views()) == sorted(views)
     assert after.load_saved_view("Anna's").values("source") == names_of(validated)[:1]
     assert after.get_saved_view_info("Anna's")["description"] == "to be asked"
-    assert "could not be carried over" not in capsys.readouterr().out
-    # And once more: what was carried over is still theirs.
+    assert "not carried over" not in capsys.readouterr().out
+    # And once more: what was carried over still counts as the user's.
     again = build(validated, Inspect(confident=0.6))
     assert in_test(again).values("note") == ["blurred", None, None] and "Anna's" in again.list_saved_views()
 
@@ -102,31 +102,31 @@ def test_what_cannot_be_kept_is_named(validated: Run, tmp_path: Path, capsys: py
     dataset.match_tags("test").tag_labels("odd", label_fields="predictions")
     in_test(dataset).limit(1).tag_samples("wet")
     before = dataset.count("predictions.detections")
-    # The model was trained again, and one prediction is another one now.
+    # The model was retrained, and one prediction has changed.
     errors = read_json(validated.errors("test"))
     errors["predictions"][0]["bbox"][2] += 7
     write_json(validated.errors("test"), errors)
     after = build(validated)
     said = capsys.readouterr().out
-    assert "could not be carried over from the earlier data set: the tag 'odd' of 1 boxes that are no longer" in said
+    assert "not carried over from the earlier data set: the tag 'odd' of 1 boxes that are no longer" in said
     assert after.count_label_tags() == {"odd": before - 1}
     assert after.match_tags("wet").count() == 1
 
 
-# FiftyOne waits a minute for its database, which a busy machine exceeds. Here it does not wait at all.
+# FiftyOne waits a minute for its database, which a busy machine can exceed. Here it does not wait at all.
 HURRIED = "from fiftyone.core.service import Service\nService._wait_for_child_port.__defaults__ = (None, 0.001)\n"
 
 
 @needs_database
 @pytest.mark.parametrize("patience", ["", HURRIED], ids=["a minute", "none"])
-def test_two_starts_at_once_both_work(tmp_path: Path, patience: str) -> None:
+def test_two_simultaneous_starts_both_work(tmp_path: Path, patience: str) -> None:
     code = (
         patience + "from pipeline import database\nwith database.fiftyone() as fo: print(len(fo.list_datasets()) >= 0)"
     )
     environment = {**os.environ, "FIFTYONE_DATABASE_DIR": str(tmp_path / "db"), "PYTHONPATH": str(ROOT)}
-    environment["FIFTYONE_DATABASE_VALIDATION"] = "false"  # as the pipeline sets it, but too late for HURRIED
+    environment["FIFTYONE_DATABASE_VALIDATION"] = "false"  # the pipeline sets this too, but too late for HURRIED
     del environment["FIFTYONE_DATABASE_URI"]
-    # Into files: the database outlives its clients for a while, and would hold a pipe open.
+    # Into files: the database briefly outlives its clients and would hold a pipe open.
     said = [tmp_path / f"{number}.txt" for number in range(2)]
     both = []
     for file in said:
@@ -143,5 +143,5 @@ def test_classes_in_another_order_than_validated_are_refused(validated: Run) -> 
     names = list(contents.class_names(validated))
     text = file.read_text(encoding="utf-8").replace(names[0], "#").replace(names[1], names[0]).replace("#", names[1])
     file.write_text(text, encoding="utf-8")
-    with pytest.raises(DataError, match=r"its classes are .*, those of .*; `make validate` again"):
+    with pytest.raises(DataError, match=r"its classes are .*, but those of .*; run `make validate` again"):
         inspect.main(Inspect(), validated, "cpu")

@@ -32,12 +32,12 @@ from pipeline.upstream import environment
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory, start: Path) -> Path:
-    """A model that knows the sample's classes by name; what it takes for them does not matter here."""
+    """A model with the sample's class names; what it detects as them does not matter here."""
     environment.prepare()
     from ultralytics import YOLO
 
     yolo = YOLO(str(start), task="detect")
-    # Each of its classes is one of ours, so that there are boxes of all.
+    # Every model class maps to one of ours, so that all classes get boxes.
     yolo.model.names = {index: sample.CLASSES[index % len(sample.CLASSES)] for index in yolo.model.names}
     yolo.ckpt = {**(yolo.ckpt or {}), "train_args": {"imgsz": 160}}
     path = tmp_path_factory.mktemp("model") / "model.pt"
@@ -65,7 +65,7 @@ def chosen(run: Run, **settings: Any) -> record.Next:
     return record.read(run)
 
 
-def test_a_batch_with_boxes_reasons_and_a_sheet(converted: Run) -> None:
+def test_a_batch_has_boxes_reasons_and_a_contact_sheet(converted: Run) -> None:
     found = chosen(converted)
     assert len({image["path"] for image in found["images"]}) == 6
     assert [image["by"] for image in found["images"]].count("random") == 1
@@ -85,8 +85,8 @@ def test_a_batch_with_boxes_reasons_and_a_sheet(converted: Run) -> None:
     assert sheet.shape[0] > sheet.shape[1] / 4 and np.ptp(sheet) > 100
 
 
-def test_boxes_are_those_of_the_model(converted: Run) -> None:
-    """Against Ultralytics' own prediction on the file, where val says that the model is right."""
+def test_boxes_equal_the_models_predictions(converted: Run) -> None:
+    """Against Ultralytics' own prediction, with val labels set to what the model predicts."""
     from ultralytics import YOLO
 
     yolo, compared = YOLO(str(converted.model), task="detect"), 0
@@ -104,20 +104,20 @@ def test_boxes_are_those_of_the_model(converted: Run) -> None:
         theirs = {tuple(corners) for corners in result.boxes.xyxy.cpu().numpy().round(1).tolist()}
         for box in image["boxes"]:
             x, y, w, h = box["bbox"]
-            # Ours were rounded after the corner was taken off.
+            # Ours are rounded after subtracting the corner.
             assert min(np.abs(np.array(other) - (x, y, x + w, y + h)).max() for other in theirs) < 0.2
             compared += 1
     assert compared > 5
 
 
-def test_the_same_twice_and_quickly_the_second_time(converted: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_run_gives_the_same_batch_from_the_cache(converted: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     first = chosen(converted)
-    monkeypatch.setattr("pipeline.label.model.Model._predict", None)  # nothing is looked at again
+    monkeypatch.setattr("pipeline.label.model.Model._predict", None)  # nothing is predicted again
     monkeypatch.setattr("pipeline.image_files.reading.check", None)
     assert chosen(converted) == first
 
 
-def test_a_pool_that_grew_costs_what_is_new(converted: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_new_images_of_a_pool_are_predicted(converted: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     from pipeline.label.model import Model
 
     chosen(converted, by=["different"])
@@ -136,13 +136,13 @@ def test_a_pool_that_grew_costs_what_is_new(converted: Run, monkeypatch: pytest.
     assert sum(looks) == 2
 
 
-def test_a_damaged_store_is_begun_anew(converted: Run) -> None:
+def test_a_damaged_cache_is_rebuilt(converted: Run) -> None:
     first = chosen(converted)
     (converted.label / "seen.sqlite").write_bytes(b"SQLite format 3\0" + b"nonsense" * 500)
     assert chosen(converted) == first
 
 
-def test_what_need_not_be_labelled_is_left_out_and_counted(converted: Run) -> None:
+def test_images_that_need_no_labels_are_left_out_and_counted(converted: Run) -> None:
     new = sorted(Path("pool").iterdir())
     own = sorted(Path("source/images").glob("*train*")) or sorted(Path("source/images").iterdir())
     shutil.copy(own[0], "pool/again.png")
@@ -165,7 +165,7 @@ def test_what_need_not_be_labelled_is_left_out_and_counted(converted: Run) -> No
     assert {Path(image["path"]) for image in found["images"]} == set(new)
 
 
-def test_labels_that_wait_for_convert_count(converted: Run) -> None:
+def test_labels_not_yet_converted_count(converted: Run) -> None:
     taken = sorted(Path("pool").iterdir())[:3]
     images = tuple(Image(str(path), (256, 256), files.sha256(path), ()) for path in taken)
     labels.save(Path("data/labels/tiny.json"), Labels(tuple(sample.CLASSES), images))
@@ -173,25 +173,25 @@ def test_labels_that_wait_for_convert_count(converted: Run) -> None:
     assert found["left_out"] == {pool.LABELLED: 3} and len(found["images"]) == 11
 
 
-def test_linked_folders_and_turned_images(converted: Run) -> None:
+def test_linked_folders_and_rotated_images_are_handled(converted: Run) -> None:
     from PIL import Image
 
     shutil.rmtree("pool")
     Path("pool").mkdir()
     Path("pool/linked").symlink_to(Path("drawn/images").absolute())
     exif = Image.Exif()
-    exif[0x0112] = 6  # turned by 90 degrees
+    exif[0x0112] = 6  # rotated by 90 degrees
     with Image.open(sorted(Path("more-or-less", "..", "drawn/images").resolve().iterdir())[0]) as image:
         image.convert("RGB").resize((200, 120)).save("pool/turned.jpg", exif=exif)
     found = chosen(converted, batch=100)
     turned = next((image for image in found["images"] if image["path"].endswith("turned.jpg")), None)
     assert found["pool_images"] == 15
-    if turned:  # unless it counts as a near-duplicate of what it was made of
+    if turned:  # unless it counts as a near-duplicate of its original
         assert (turned["width"], turned["height"]) == (120, 200)
 
 
 @pytest.mark.skipif(not COCO_WEIGHTS.is_file(), reason="needs a model of other classes")
-def test_a_model_of_other_classes_chooses_by_difference_and_draws_nothing(
+def test_a_model_with_other_classes_chooses_by_difference_and_draws_no_boxes(
     converted: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     converted.model.unlink()
@@ -202,7 +202,7 @@ def test_a_model_of_other_classes_chooses_by_difference_and_draws_nothing(
     assert not any(image["boxes"] for image in found["images"])
 
 
-def test_rare_classes_by_their_labels(converted: Run) -> None:
+def test_rare_classes_are_found_by_label_counts(converted: Run) -> None:
     dataset = YoloDataset.read(converted.dataset / "data.yaml")
     lines = [line for path in dataset.files("train") for line in dataset.label_file(path).read_text().splitlines()]
     counts = [sum(int(line.split()[0]) == index for line in lines) for index in range(len(dataset.names))]
@@ -211,7 +211,7 @@ def test_rare_classes_by_their_labels(converted: Run) -> None:
     assert stage._rare((dataset.names[1],), dataset, []) == [1]
 
 
-# --- What cannot be done --------------------------------------------------------------------------
+# --- Refusals -------------------------------------------------------------------------------------
 
 
 def refused(run: Run, kind: type[Exception], words: str, **settings: Any) -> None:
@@ -221,7 +221,7 @@ def refused(run: Run, kind: type[Exception], words: str, **settings: Any) -> Non
     assert not run.label_next.exists()
 
 
-def test_pools_that_hold_nothing(converted: Run) -> None:
+def test_pools_without_images_to_label_are_refused(converted: Run) -> None:
     Path("empty").mkdir()
     Path("empty/readme.md").touch()
     refused(converted, DataError, "empty: holds no image", pool="empty")
@@ -235,19 +235,19 @@ def test_pools_that_hold_nothing(converted: Run) -> None:
 
 
 @pytest.mark.parametrize("where", ["source", "source/images", "source/../source/new", ".", "link"])
-def test_pools_in_the_source_and_around_it(converted: Run, where: str) -> None:
+def test_pools_inside_or_around_the_source_are_refused(converted: Run, where: str) -> None:
     Path("source/new").mkdir()
     Path("link").symlink_to("source/images")
     refused(converted, DataError, "label.pool .*convert.source", pool=where)
 
 
-def test_a_class_that_does_not_exist(converted: Run) -> None:
+def test_an_unknown_class_is_refused(converted: Run) -> None:
     wrong = sample.CLASSES[0][:-1]
     refused(converted, ConfigError, f"label.rare: no class '{wrong}'.*did you mean '{sample.CLASSES[0]}'", rare=[wrong])
     refused(converted, ConfigError, "no class 'zebra' in the data set; classes are", rare=["zebra"])
 
 
-def test_models_that_are_not_there_or_not_models(converted: Run) -> None:
+def test_missing_or_invalid_models_are_refused(converted: Run) -> None:
     refused(converted, WeightsError, "nowhere.pt: no such file", weights="nowhere.pt")
     Path("bad.pt").write_bytes(b"nonsense")
     refused(converted, WeightsError, "bad.pt: not an Ultralytics checkpoint", weights="bad.pt")
@@ -255,12 +255,12 @@ def test_models_that_are_not_there_or_not_models(converted: Run) -> None:
     refused(converted, WeightsError, "model.pt: not there; `make train` writes it")
 
 
-def test_a_batch_larger_than_the_pool_takes_all_and_says_so(converted: Run) -> None:
+def test_a_batch_larger_than_the_pool_takes_all_images_and_reports_it(converted: Run) -> None:
     config = Label.model_validate({"pool": "pool", "batch": 500})
     assert "14 images to label next (500 wanted, no more are left)" in main(config, Path("source"), converted, 0, "", 0)
 
 
-def test_the_command_line(converted: Run, tmp_path: Path) -> None:
+def test_the_command_line_chooses_lays_out_and_saves(converted: Run, tmp_path: Path) -> None:
     Path("tiny.yaml").write_text("convert: {source: source}\n")
     done = pipeline_process("label", "--no-app", "--config", "tiny.yaml", cwd=tmp_path)
     assert done.returncode == 1 and "Traceback" not in done.stderr
@@ -277,16 +277,16 @@ def test_the_command_line(converted: Run, tmp_path: Path) -> None:
     assert set(options.TOOLS) == set(layouts.LAYOUTS)
 
 
-def test_records_are_read_as_they_are_written(converted: Run) -> None:
+def test_a_record_of_an_older_version_is_refused(converted: Run) -> None:
     chosen(converted)
     data = files.read_json(converted.label_next)
     del data["images"][0]["boxes"]
     files.write_json(converted.label_next, data)
-    with pytest.raises(DataError, match="written by an older version; `make label` again"):
+    with pytest.raises(DataError, match="written by an older version; run `make label` again"):
         record.read(converted)
 
 
-def test_every_reason_is_told() -> None:
+def test_every_reason_has_a_text() -> None:
     work = plan.Work(boxes=4, wrong=1, missed=2, unlike_mirror=3, seconds=60, by_hand=90)
     for by, known in itertools.product(("uncertain", "different", "rare", "random"), ([], ["short"])):
         assert all(stage._reasons(choose.Pick(0, by, 5), work, 3, ["short"], known))  # type: ignore[arg-type]

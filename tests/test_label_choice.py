@@ -1,4 +1,4 @@
-"""The choice of images and what scores are worth, from numbers alone, against brute force and simulations."""
+"""The choice of images and the calibration of scores, on plain numbers, against brute force and simulations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.run import Run
 COST = Cost()
 
 
-# --- The choice, from numbers ---------------------------------------------------------------------
+# --- The choice of images -------------------------------------------------------------------------
 
 
 def candidates(count: int, seed: int = 0, **changes: Any) -> choose.Candidates:
@@ -38,8 +38,8 @@ def indices(picks: list[choose.Pick]) -> list[int]:
     return [pick.image for pick in picks]
 
 
-def test_each_different_image_is_the_one_that_adds_most_per_minute() -> None:
-    """Against the definition: the sum over the pool of the similarity to the nearest image chosen."""
+def test_by_difference_each_image_adds_the_most_per_minute() -> None:
+    """Against the definition: the sum over the pool of the similarity to the nearest chosen image."""
     given = candidates(30)
     labelled = given.vectors[:3]
     similarity = np.clip(given.vectors @ given.vectors.T, 0, None)
@@ -57,14 +57,14 @@ def test_each_different_image_is_the_one_that_adds_most_per_minute() -> None:
     assert indices(choose.choose(given, labelled, 5, ("different",), 0.0, False, 0)) == expected
 
 
-def test_the_unsure_come_by_expected_errors_per_minute() -> None:
+def test_uncertain_images_are_ordered_by_expected_errors_per_minute() -> None:
     given = candidates(30)
     expected = np.argsort(-given.unsure / given.minutes)[:7].tolist()
     assert indices(choose.choose(given, NOTHING, 7, ("uncertain",), 0.0, False, 0)) == expected
 
 
-def test_both_find_unsure_images_that_stand_for_others() -> None:
-    """Three heaps of images; the model is unsure about one heap, and about one image that is like no other."""
+def test_by_both_uncertain_images_that_represent_others_come_first() -> None:
+    """Three clusters of images; the model is uncertain about one cluster and about one outlier."""
     rng = np.random.default_rng(0)
     middles = np.eye(6, dtype=np.float32)[[0] * 10 + [1] * 10 + [2] * 10 + [3]]
     vectors = middles + rng.normal(0, 0.05, middles.shape).astype(np.float32)
@@ -73,22 +73,22 @@ def test_both_find_unsure_images_that_stand_for_others() -> None:
     given = candidates(31, vectors=vectors, unsure=unsure, minutes=np.ones(31))
     both = choose.choose(given, NOTHING, 2, ("uncertain", "different"), 0.0, False, 0)
     assert both[0].image in range(10, 20) and both[0].by == "uncertain"
-    assert both[1].image not in range(10, 20)  # that heap is covered
+    assert both[1].image not in range(10, 20)  # that cluster is covered
     alone = choose.choose(given, NOTHING, 2, ("uncertain",), 0.0, False, 0)
     assert alone[0].image == 30
 
 
 @pytest.mark.parametrize("batch", [1, 5, 10, 20, 100])
-def test_the_random_share_is_spread_over_the_batch_and_drawn_from_all(batch: int) -> None:
+def test_the_random_share_is_spread_over_the_batch_and_drawn_from_all_images(batch: int) -> None:
     given = candidates(60)
     picks = choose.choose(given, NOTHING, batch, ("uncertain", "different"), 0.2, False, 3)
     assert len({pick.image for pick in picks}) == len(picks) == min(batch, 60)
     chance = [place for place, pick in enumerate(picks) if pick.by == "random"]
     assert len(chance) == round(0.2 * len(picks))
-    # Wherever a person stops, the share of those drawn at random is as wanted, to an image.
+    # Wherever the user stops, the random share is as configured, to within an image.
     for stop in range(len(picks)):
         assert abs(sum(place < stop for place in chance) - 0.2 * stop) <= 1
-    # Whatever the model believes, the same ones are drawn.
+    # The same images are drawn whatever the model predicts.
     other = choose.choose(candidates(60, seed=9), NOTHING, batch, ("different",), 0.2, False, 3)
     assert {pick.image for pick in picks if pick.by == "random"} == {
         pick.image for pick in other if pick.by == "random"
@@ -101,23 +101,23 @@ def test_every_image_is_drawn_at_random_equally_often() -> None:
         for pick in choose.choose(candidates(20), NOTHING, 5, (), 0.2, False, seed):
             assert pick.by == "random"
             drawn[pick.image] += 1
-    # 500 each; the deviation is 19, and 5 deviations are not reached by chance.
+    # 500 each, with a standard deviation of 19; 5 deviations do not happen by chance.
     assert np.abs(drawn - 500).max() < 95
 
 
 def test_images_of_rare_classes_come_first() -> None:
     rare = np.zeros(30)
-    rare[[4, 17, 21]] = 1.5, 0.9, 0.3  # the last one hardly shows any
+    rare[[4, 17, 21]] = 1.5, 0.9, 0.3  # the last one shows hardly any
     picks = choose.choose(candidates(30, rare=rare, minutes=np.ones(30)), NOTHING, 5, ("uncertain",), 0.0, True, 0)
     assert indices(picks)[:2] == [4, 17]
     assert [pick.by for pick in picks] == ["rare", "rare", "uncertain", "uncertain", "uncertain"]
 
 
-# --- What scores are worth ------------------------------------------------------------------------
+# --- Calibration of scores ------------------------------------------------------------------------
 
 
 def simulated(images: int, seed: int, missing: float = 0.0) -> tuple[list[Any], list[Any]]:
-    """Boxes that are right as often as the square of their score says, and their labels; some labels have no box."""
+    """Boxes that are right with probability score squared, and their labels; some labels have no box."""
     rng = np.random.default_rng(seed)
     seen, labels = [], []
     for _ in range(images):
@@ -131,34 +131,34 @@ def simulated(images: int, seed: int, missing: float = 0.0) -> tuple[list[Any], 
     return seen, labels
 
 
-def test_calibrated_scores_are_right_as_often_as_they_say() -> None:
+def test_calibrated_scores_equal_the_share_of_correct_boxes() -> None:
     trust = belief.of(*simulated(400, 0), 1)
     for score in (0.3, 0.5, 0.7, 0.9):
-        # Each of 40 bins has 120 boxes, so that its share has a deviation of 0.045; 0.1 is two of them and the slope within.
+        # Each of 40 bins has 120 boxes, so its share has a deviation of 0.045; 0.1 is two of them plus the slope within.
         assert trust.is_right(np.array([score], np.float32))[0] == pytest.approx(score**2, abs=0.1)
     assert trust.unseen == 0
 
 
-def test_a_higher_score_never_counts_for_less() -> None:
+def test_calibration_is_monotonic() -> None:
     rng = np.random.default_rng(0)
-    scores, hits = np.linspace(1, 0.01, 400), rng.uniform(size=400) < 0.5  # shares of bins rise and fall
+    scores, hits = np.linspace(1, 0.01, 400), rng.uniform(size=400) < 0.5  # bin shares rise and fall
     points, shares = belief._curve(scores, hits)
     assert (np.diff(points) > 0).all() and (np.diff(shares) >= 0).all() and len(points) < 15
     assert shares[1:] @ np.diff(points, prepend=0)[1:] == pytest.approx(0.5, abs=0.1)
 
 
-def test_objects_without_a_box_are_expected_again() -> None:
+def test_objects_without_a_box_are_expected_at_the_same_rate() -> None:
     seen, labels = simulated(400, 1, missing=0.5)
     trust = belief.of(seen, labels, 1)
     found = sum(len(one) for one in labels) - sum((one[:, 1] == 500).sum() for one in labels)
-    assert trust.unseen == pytest.approx(200 / found, rel=0.15)  # 200, give or take 10 by chance
+    assert trust.unseen == pytest.approx(200 / found, rel=0.15)  # 200, plus or minus 10 by chance
     other_seen, other_labels = simulated(400, 2, missing=0.5)
     works = [plan.work(boxes, None, trust, 0.5, COST) for boxes in other_seen]
     assert sum(work.boxes for work in works) == pytest.approx(sum(map(len, other_labels)), rel=0.05)
 
 
-def test_the_threshold_is_the_cheapest_one() -> None:
-    """Against the seconds that each threshold costs on other images with real answers."""
+def test_the_threshold_minimises_the_cost() -> None:
+    """Against the seconds each threshold costs on other images with known answers."""
     trust = belief.of(*simulated(400, 0), 1)
     chosen = belief.threshold(trust, COST)
     seen, labels = simulated(400, 5)
@@ -180,46 +180,46 @@ def test_the_threshold_is_the_cheapest_one() -> None:
     assert seconds(chosen) < 0.8 * min(seconds(0.0), seconds(1.01))
 
 
-def test_drawing_dearer_than_deleting_lowers_the_threshold() -> None:
+def test_costlier_drawing_lowers_the_threshold() -> None:
     trust = belief.of(*simulated(400, 0), 1)
     found = [belief.threshold(trust, Cost(draw=draw)) for draw in (2.0, 7.0, 35.0)]
     assert found == sorted(found, reverse=True) and found[0] > found[2] + 0.1
     assert belief.threshold(trust, Cost(draw=0.1, remove=100)) == 1.0  # nothing is worth drawing
 
 
-def test_without_labels_scores_are_as_they_are() -> None:
+def test_without_labels_scores_are_unchanged() -> None:
     seen, _ = simulated(3, 0)
     trust = belief.of(seen, [np.empty((0, 6), np.float32)] * 3, 1)
     assert trust.is_right(np.array([0.2, 0.8], np.float32)) == pytest.approx([0.2, 0.8])
     assert len(belief.of([], [], 1).scores) == 0
 
 
-def test_scores_that_promise_too_much_are_believed_as_far_as_they_hold() -> None:
-    """Half of the boxes are right from 0.5 on, whatever higher scores say, and none below."""
+def test_overconfident_scores_are_calibrated_down() -> None:
+    """From 0.5 up, half of the boxes are right whatever the score; below, none."""
     rng = np.random.default_rng(0)
     seen, labels = simulated(200, 0)
     for number, boxes in enumerate(seen):
         right = (boxes[:, 4] > 0.5) & (rng.uniform(size=len(boxes)) < 0.5)
         labels[number] = boxes[right]
     trust = belief.of(seen, labels, 1)
-    # 1,200 boxes are above, in bins of 60: a deviation of 0.065, less where bins were joined.
+    # 1,200 boxes are above, in bins of 60: a deviation of 0.065, less where bins were merged.
     assert trust.is_right(np.array([0.6, 0.8, 0.95], np.float32)) == pytest.approx([0.5] * 3, abs=0.1)
     assert trust.is_right(np.array([0.4], np.float32))[0] < 0.05
     assert belief.threshold(trust, COST) == pytest.approx(0.5, abs=0.03)
 
 
-def test_a_mirrored_image_that_shows_the_same_changes_nothing() -> None:
+def test_equal_predictions_on_the_mirrored_image_change_nothing() -> None:
     boxes = np.array([[0, 0, 40, 40, 0.9, 0], [100, 0, 40, 40, 0.5, 1]], np.float32)
     alone = plan.work(boxes, None, belief.Belief(), 0.4, COST)
     assert plan.work(boxes, boxes[::-1], belief.Belief(), 0.4, COST).unsure == pytest.approx(alone.unsure)
     of_other_class = boxes.copy()
     of_other_class[1, 5] = 2
-    # One object of half a belief on either side that the other does not confirm.
+    # One object at probability one half on either side, unconfirmed by the other.
     assert plan.work(boxes, of_other_class, belief.Belief(), 0.4, COST).unlike_mirror == pytest.approx(1.0)
     assert plan.work(boxes, boxes[:0], belief.Belief(), 0.4, COST).unlike_mirror == pytest.approx(1.4)
 
 
-# --- How far ---------------------------------------------------------------------------------------
+# --- Progress --------------------------------------------------------------------------------------
 
 
 def image(digest: str, boxes: list[tuple[str, list[float]]], by: str = "random") -> Any:
@@ -227,13 +227,13 @@ def image(digest: str, boxes: list[tuple[str, list[float]]], by: str = "random")
     return {"sha256": digest, "by": by, "boxes": drawn, "minutes": 1.5}
 
 
-def test_boxes_drawn_beforehand_are_compared_with_the_labels_that_came_back() -> None:
+def test_predrawn_boxes_are_compared_with_the_returned_labels() -> None:
     drawn = [
         image("a", [("x", [0, 0, 10, 10]), ("x", [50, 0, 10, 10]), ("y", [0, 50, 10, 10])]),
         image("b", []),
     ]
     labels = {
-        # One as it was, one moved by more than IoU 0.75 and less than 0.5 allow, one of another class, one not seen.
+        # One unchanged, one moved to an IoU between 0.5 and 0.75, one of another class, one missed.
         "a": [("x", [0.0, 0, 10, 10]), ("x", [52.0, 0, 10, 10]), ("x", [0.0, 50, 10, 10])],
         "b": [("y", [0.0, 0, 5, 5])],
     }
@@ -245,8 +245,8 @@ def test_boxes_drawn_beforehand_are_compared_with_the_labels_that_came_back() ->
     assert progress.on_pool([], labels) is None
 
 
-def test_the_interval_on_the_pool_holds_what_all_images_say() -> None:
-    """Over many draws of 20 of 400 images, the interval misses the figure of all of them in about 1 of 20."""
+def test_the_interval_on_the_pool_covers_the_figure_of_all_images() -> None:
+    """Over many draws of 20 of 400 images, the interval misses the overall figure in about 1 of 20."""
     rng = np.random.default_rng(0)
     every = [image(str(number), [("x", [50.0 * n, 0, 9, 9]) for n in range(6)]) for number in range(400)]
     labels = {
@@ -260,10 +260,10 @@ def test_the_interval_on_the_pool_holds_what_all_images_say() -> None:
         found = progress.on_pool([every[index] for index in rng.permutation(400)[:20]], labels)
         assert found is not None and found["interval"] is not None
         inside += found["interval"][0] <= true["f1"] <= found["interval"][1]
-    assert inside >= 86  # 92 of 100 are expected of resamples of so few images; 86 is two deviations less
+    assert inside >= 86  # 92 of 100 are expected with so few images; 86 is two deviations less
 
 
-def test_rounds_add_up_and_the_same_batch_again_is_no_round(tmp_path: Path) -> None:
+def test_rounds_accumulate_and_a_repeated_batch_is_not_a_round(tmp_path: Path) -> None:
     run = Run(tmp_path / "runs" / "tiny")
 
     def batch(model: str) -> Any:

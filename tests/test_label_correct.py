@@ -1,4 +1,4 @@
-"""A batch in FiftyOne: what a person changes there comes back, and nothing of it is lost on the way."""
+"""A batch in FiftyOne: what the user changes there comes back, and none of it is lost."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def dataset() -> Any:
     return fo.load_dataset("tiny-label")
 
 
-def test_the_app_shows_the_batch_in_its_order_and_may_edit_it(run: Run, record: Next) -> None:
+def test_the_app_shows_the_batch_in_order_and_can_edit_it(run: Run, record: Next) -> None:
     said = correct.main(run)
     shown = dataset()
     assert f"3 images with {sum(len(image['boxes']) for image in record['images'])} boxes" in said
@@ -56,7 +56,7 @@ def test_the_app_shows_the_batch_in_its_order_and_may_edit_it(run: Run, record: 
 
 
 def edit(run: Run) -> tuple[str, str]:
-    """Move one box far away, delete one, relabel one and draw one; return the images that were touched and called done."""
+    """Move one box far away, delete one, relabel one and draw one; return the edited image and the one tagged done."""
     import fiftyone as fo
 
     correct.main(run)
@@ -65,14 +65,14 @@ def edit(run: Run) -> tuple[str, str]:
     boxes[0].bounding_box = [0.8, 0.8, 0.1, 0.1]
     boxes[1].label = "short" if boxes[1].label != "short" else "open"
     del boxes[2]
-    boxes.append(fo.Detection(label="spur", bounding_box=[0.95, 0.5, 0.1, -0.1]))  # beyond the border, from below
+    boxes.append(fo.Detection(label="spur", bounding_box=[0.95, 0.5, 0.1, -0.1]))  # beyond the border, drawn upwards
     first.save()
     second.tags.append("done")
     second.save()
     return first["source"], second["source"]
 
 
-def test_what_was_done_is_saved_with_its_history(run: Run, record: Next) -> None:
+def test_changes_are_saved_with_their_history(run: Run, record: Next) -> None:
     edit(run)
     said = correct.save(run)
     assert "2 images (" in said and "1 moved, 1 relabelled, 1 added, 1 deleted) -> " in said
@@ -87,25 +87,25 @@ def test_what_was_done_is_saved_with_its_history(run: Run, record: Next) -> None
     assert {label.origin for label in images["data/raw/more/train_0001.jpg"].labels} == {"kept"}
     text = labels.file_of(run).read_text()
     correct.save(run)
-    assert labels.file_of(run).read_text() == text  # to save again changes nothing
+    assert labels.file_of(run).read_text() == text  # saving again changes nothing
     assert "3 images (" in correct.save(run, every=True)
 
 
-def test_an_app_that_was_closed_half_way_loses_nothing(tiles: Path, run: Run, pool: Path, record: Next) -> None:
+def test_closing_the_app_half_way_loses_nothing(tiles: Path, run: Run, pool: Path, record: Next) -> None:
     edit(run)
-    correct.main(run)  # opens the same batch, as it was left
+    correct.main(run)  # opens the same batch as it was left
     assert len(dataset().match_tags("done")) == 1
-    batch(tiles, run, pool, count=2)  # another batch was chosen meanwhile
-    with pytest.raises(PipelineError, match="has corrections of an earlier batch"):
+    batch(tiles, run, pool, count=2)  # another batch has been chosen meanwhile
+    with pytest.raises(PipelineError, match="has unsaved corrections of an earlier batch"):
         correct.main(run)
     assert "2 images (" in correct.save(run)
     correct.main(run)
     assert len(dataset()) == 2
     assert "nothing to save" in correct.save(run)
-    assert len(labels.load(labels.file_of(run)).images) == 2  # of the earlier batch
+    assert len(labels.load(labels.file_of(run)).images) == 2  # from the earlier batch
 
 
-def test_a_box_without_a_class_is_asked_for(run: Run, record: Next) -> None:
+def test_a_box_without_a_class_is_reported(run: Run, record: Next) -> None:
     import fiftyone as fo
 
     correct.main(run)
@@ -117,13 +117,13 @@ def test_a_box_without_a_class_is_asked_for(run: Run, record: Next) -> None:
     assert not labels.file_of(run).exists()
 
 
-def test_data_sets_of_others_stay(run: Run, record: Next, tmp_path: Path) -> None:
+def test_other_data_sets_are_left_alone(run: Run, record: Next, tmp_path: Path) -> None:
     import fiftyone as fo
 
     with pytest.raises(DataError, match="has no data set 'tiny-label'"):
         correct.save(run)
     fo.Dataset("tiny-label")
-    with pytest.raises(PipelineError, match="another program made"):
+    with pytest.raises(PipelineError, match="another program created"):
         correct.main(run)
     fo.delete_dataset("tiny-label")
     correct.main(run)

@@ -1,4 +1,4 @@
-"""Batches for other labelling tools, and what people did there: kept, moved, relabelled, deleted, added."""
+"""Batches for other labelling tools, and what users did there: kept, moved, relabelled, deleted, added."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def origins(after: list[Box], ids: dict[str, int] | None = None) -> tuple[list[s
     return [label.origin for label in made], len(deleted)
 
 
-def test_what_a_person_did_is_told_by_overlap() -> None:
+def test_edits_are_recognised_by_overlap() -> None:
     same, other = boxes(*DRAWN)
     assert origins([same, other]) == (["kept", "kept"], 0)
-    assert origins([other._replace(xmin=other.xmin + 0.4), same]) == (["kept", "kept"], 0)  # what tools round
+    assert origins([other._replace(xmin=other.xmin + 0.4), same]) == (["kept", "kept"], 0)  # as tools round it
     assert origins([same._replace(xmin=same.xmin + 1), other]) == (["moved", "kept"], 0)
     assert origins([same._replace(label="spur"), other]) == (["relabelled", "kept"], 0)
     assert origins([same]) == (["kept"], 1)
@@ -51,7 +51,7 @@ def test_what_a_person_did_is_told_by_overlap() -> None:
     assert origins([same._replace(xmin=300, xmax=340), other]) == (["added", "kept"], 1)
 
 
-def test_a_box_whose_id_is_known_may_be_moved_anywhere() -> None:
+def test_a_box_with_a_known_id_can_be_moved_anywhere() -> None:
     same, other = boxes(*DRAWN)
     far = same._replace(xmin=300, xmax=340, id="a")
     assert origins([far, other._replace(id="b")], {"a": 0, "b": 1}) == (["moved", "kept"], 0)
@@ -69,14 +69,14 @@ def saved(run: Run) -> Labels:
 
 
 @pytest.mark.parametrize("tool", layouts.LAYOUTS)
-def test_the_reader_of_convert_reads_what_was_laid_out(tiles: Path, run: Run, pool: Path, tool: str) -> None:
+def test_converts_readers_read_the_laid_out_batch(tiles: Path, run: Run, pool: Path, tool: str) -> None:
     record = batch(tiles, run, pool)
     said = tools.lay_out(run, tool)
     assert f"3 images with {sum(len(image['boxes']) for image in record['images'])} boxes for {tool}" in said
     folder = run.label / tool
     if tool == layouts.LABELSTUDIO:
         accept(folder)
-    name, source = formats.read(folder, given=False)  # recognised without help
+    name, source = formats.read(folder, given=False)  # recognised automatically
     assert name == layouts.FORMATS[tool]
     found = {item.image: item.boxes for item in source.images}
     for image in record["images"]:
@@ -88,7 +88,7 @@ def test_the_reader_of_convert_reads_what_was_laid_out(tiles: Path, run: Run, po
 
 
 @pytest.mark.parametrize("tool", layouts.LAYOUTS)
-def test_untouched_boxes_are_taken_only_if_all_are(tiles: Path, run: Run, pool: Path, tool: str) -> None:
+def test_untouched_boxes_are_taken_only_on_request(tiles: Path, run: Run, pool: Path, tool: str) -> None:
     record = batch(tiles, run, pool)
     tools.lay_out(run, tool)
     if tool != layouts.LABELSTUDIO:
@@ -96,7 +96,7 @@ def test_untouched_boxes_are_taken_only_if_all_are(tiles: Path, run: Run, pool: 
         assert said.startswith("nothing to save; 3 images are neither changed nor tagged") and "--all" in said
         assert not labels.file_of(run).exists()
     else:
-        accept(run.label / tool)  # submitted, as nobody does with predictions unseen
+        accept(run.label / tool)  # submitted, unlike predictions nobody looked at
     said = tools.save(run, tool, every=True)
     count = sum(len(image["boxes"]) for image in record["images"])
     assert said.startswith(f"3 images ({count} kept) -> ")
@@ -107,7 +107,7 @@ def test_untouched_boxes_are_taken_only_if_all_are(tiles: Path, run: Run, pool: 
 
 
 def accept(folder: Path) -> None:
-    """What Label Studio exports once every prediction was accepted: annotations of the same results."""
+    """Write what Label Studio exports once every prediction is accepted: annotations with the same results."""
     tasks = read_json(folder / "tasks.json")
     exported = [{**task, "annotations": [{"result": task["predictions"][0]["result"]}]} for task in tasks]
     (folder / "export.json").write_text(json.dumps(exported))
@@ -173,7 +173,7 @@ def other(name: str) -> str:
 
 
 @pytest.mark.parametrize("tool", layouts.LAYOUTS)
-def test_corrections_come_back_and_convert_trains_with_them(tiles: Path, run: Run, pool: Path, tool: str) -> None:
+def test_corrections_come_back_and_convert_uses_them(tiles: Path, run: Run, pool: Path, tool: str) -> None:
     record = batch(tiles, run, pool)
     count = len(record["images"][0]["boxes"])
     assert count >= 4
@@ -189,24 +189,24 @@ def test_corrections_come_back_and_convert_trains_with_them(tiles: Path, run: Ru
     }
     assert len(image.deleted) == 1 and image.deleted[0].bbox == pytest.approx(record["images"][0]["boxes"][2]["bbox"])
     assert "1 moved, 1 relabelled, 1 added, 1 deleted" in said
-    # All tasks were submitted in Label Studio; elsewhere two images were not touched.
+    # In Label Studio all tasks were submitted; elsewhere two images were not touched.
     assert ("2 images are neither changed" in said) == (tool != layouts.LABELSTUDIO)
     convert.main(Config.model_validate(settings(tiles)).convert, run, 0)
     line = next(line for line in read_json(run.receipt)["labels"] if "some é" in line["image"])
     assert (line["moved"], line["relabelled"], line["added"], line["deleted"]) == (1, 1, 1, 1)
 
 
-def test_a_folder_that_is_there_may_hold_work_and_stays(tiles: Path, run: Run, pool: Path) -> None:
+def test_an_existing_folder_may_hold_work_and_is_kept(tiles: Path, run: Run, pool: Path) -> None:
     batch(tiles, run, pool)
     tools.lay_out(run, "labelme")
     with pytest.raises(DataError, match="already exists, perhaps with corrected labels"):
         tools.lay_out(run, "labelme")
 
 
-def test_the_batch_is_that_which_was_laid_out(tiles: Path, run: Run, pool: Path) -> None:
+def test_the_batch_saved_is_the_one_laid_out(tiles: Path, run: Run, pool: Path) -> None:
     batch(tiles, run, pool)
     tools.lay_out(run, "coco")
-    batch(tiles, run, pool, count=1)  # meanwhile another one was chosen
+    batch(tiles, run, pool, count=1)  # another batch has been chosen meanwhile
     tools.save(run, "coco", every=True)
     assert len(saved(run).images) == 3
 
@@ -242,7 +242,7 @@ def no_corners(folder: Path) -> None:
         (no_corners, "is not [x, y, width, height]"),
     ],
 )
-def test_bad_files_are_told_in_a_line_and_nothing_is_written(
+def test_invalid_files_are_reported_in_one_line_and_nothing_is_written(
     tiles: Path, run: Run, pool: Path, spoil: Callable[[Path], None], words: str
 ) -> None:
     batch(tiles, run, pool, count=8)
@@ -254,23 +254,23 @@ def test_bad_files_are_told_in_a_line_and_nothing_is_written(
     assert not labels.file_of(run).exists()
 
 
-def test_twins_of_one_name_need_a_format_that_tells_them_apart(tiles: Path, run: Run, pool: Path) -> None:
+def test_images_with_the_same_name_need_a_format_that_distinguishes_them(tiles: Path, run: Run, pool: Path) -> None:
     record = batch(tiles, run, pool, count=2)
     twin = dict(record["images"][1], path=f"{pool}/{Path(record['images'][1]['path']).stem}.png")
     record["images"].append(twin)  # type: ignore[arg-type]
     shutil.copy(record["images"][1]["path"], twin["path"])  # type: ignore[call-overload]
     run.label_next.write_text(json.dumps(record))
-    with pytest.raises(DataError, match="one file of labels for it"):
+    with pytest.raises(DataError, match="one label file for it"):
         tools.lay_out(run, "yolo")
     tools.lay_out(run, "coco")
 
 
-def test_what_was_not_laid_out_is_not_there(run: Run) -> None:
-    with pytest.raises(DataError, match="lays the batch out for cvat"):
+def test_saving_a_batch_never_laid_out_is_refused(run: Run) -> None:
+    with pytest.raises(DataError, match="to lay the batch out for cvat"):
         tools.save(run, "cvat")
 
 
-def test_from_the_command_line_with_paths_as_people_have_them(
+def test_the_command_line_takes_relative_paths(
     tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert tuple(layouts.LAYOUTS) == options.TOOLS
@@ -280,11 +280,11 @@ def test_from_the_command_line_with_paths_as_people_have_them(
     batch(tiles, run, Path("data/raw/more"))
     tools.lay_out(run, "coco")
     correct(run.label / "coco", "coco")
-    with lock.of(run):  # a training of hours is no reason to wait
+    with lock.of(run):  # labelling need not wait for a long training
         assert main(["label", "--config", "tiny.yaml", "--save", "--as", "coco"]) == 0
     assert "1 deleted) -> data/labels/tiny.json; review it" in capsys.readouterr().out
     assert [image.file for image in saved(run).images] == ["data/raw/more/some é/train_0000.jpg"]
     assert main(["convert", "--config", "tiny.yaml"]) == 0
     assert "1 image labelled with `make label`" in capsys.readouterr().out
     assert main(["label", "--config", "tiny.yaml", "--save", "--as", "yolo"]) == 1
-    assert "error: runs/tiny/label/yolo: not there; `label --as yolo` lays" in capsys.readouterr().err
+    assert "error: runs/tiny/label/yolo: not there; run `label --as yolo` to lay" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`data/labels/`: what a person labelled is trained on, and nothing of it is lost silently."""
+"""`data/labels/`: what the user labelled is trained on, and none of it is lost silently."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ SHARES = {"train": 0.5, "val": 0.25, "test": 0.25}
 POOL = "data/raw/more"
 
 
-def picture(path: Path, seed: int, side: int = 64) -> str:
-    """Draw an image of noise, which looks like no other; return its SHA-256."""
+def noise_image(path: Path, seed: int, side: int = 64) -> str:
+    """Draw a unique noise image; return its SHA-256."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     cv2.imwrite(str(path), cv2.resize(pixels, (side, side)))
@@ -37,8 +37,8 @@ def picture(path: Path, seed: int, side: int = 64) -> str:
 
 
 def labelled(run: Run, name: str = "a.png", seed: int = 1, **changes: Any) -> Image:
-    """An image of the pool with one box of every origin and one deleted."""
-    sha256 = picture(run.root.parent.parent / POOL / name, seed)
+    """A pool image with one box of every origin and one deleted box."""
+    sha256 = noise_image(run.root.parent.parent / POOL / name, seed)
     boxes = (
         Label((1, 2, 10, 12), "open", "kept", 0.91, "cafe00"),
         Label((20.126, 2, 10, 12), "short", "moved", 0.5, "cafe00"),
@@ -53,7 +53,7 @@ def convert_main(source: Path, run: Run, **changes: Any) -> str:
     return convert.main(Config.model_validate(settings(source, convert=changes)).convert, run, 0)
 
 
-def is_refused(source: Path, run: Run, words: str, **changes: Any) -> None:
+def assert_refused(source: Path, run: Run, words: str, **changes: Any) -> None:
     with pytest.raises(PipelineError) as error:
         convert_main(source, run, **changes)
     assert words in str(error.value) and "\n" not in str(error.value)
@@ -65,7 +65,7 @@ def save(run: Run, *images: Image, path: Path | None = None) -> Path:
     return path
 
 
-def test_a_file_reads_back_as_it_was_written(run: Run) -> None:
+def test_a_file_reads_back_as_written(run: Run) -> None:
     one, other = labelled(run, "b/ü.png", 2), labelled(run, labels=())
     path = save(run, one, other)
     text = path.read_text()
@@ -75,7 +75,7 @@ def test_a_file_reads_back_as_it_was_written(run: Run) -> None:
     assert back.images[1].deleted == one.deleted and back.images[0].labels == ()
     labels.save(path, replace(back, images=back.images[::-1]))
     assert path.read_text() == text
-    # What COCO's own readers need.
+    # Required by COCO's own readers.
     data = json.loads(text)
     assert {box["category_id"] for box in data["annotations"]} <= {one["id"] for one in data["categories"]}
     assert len({box["id"] for box in data["annotations"]}) == 4
@@ -86,11 +86,11 @@ def test_a_diff_shows_only_what_changed(run: Run) -> None:
     before = save(run, other).read_text().splitlines()
     after = save(run, one, other).read_text().splitlines()
     assert {line.rstrip(",") for line in before} <= {line.rstrip(",") for line in after}
-    # An image, its four boxes and one deleted; the last of a list has no comma.
+    # An image, its four boxes and one deleted box; the last item of a list has no comma.
     assert len(after) == len(before) + 6
 
 
-def test_convert_trains_with_them_and_the_receipt_lists_what_a_person_did(source: Path, run: Run) -> None:
+def test_convert_uses_labels_and_the_receipt_lists_the_edits(source: Path, run: Run) -> None:
     do(source, run)
     plain, before = read_json(run.receipt), written(run)
     save(run, labelled(run))
@@ -110,14 +110,14 @@ def test_convert_trains_with_them_and_the_receipt_lists_what_a_person_did(source
     assert (run.dataset / "images/train/a.png").is_file()
 
 
-def test_an_image_that_shows_nothing_is_background(source: Path, run: Run) -> None:
+def test_an_image_labelled_empty_is_background(source: Path, run: Run) -> None:
     save(run, labelled(run, labels=()))
     do(source, run)
     assert written(run)["a"] == []
 
 
 @pytest.mark.parametrize("where", ["train", "drawn"])
-def test_only_where_asked_do_they_move_into_val_and_test(source: Path, run: Run, where: str) -> None:
+def test_labels_go_into_val_and_test_only_on_request(source: Path, run: Run, where: str) -> None:
     do(source, run, split=SHARES)
     before = read_json(run.splits)["images"]
     names = [f"{number}.png" for number in range(12)]
@@ -132,7 +132,7 @@ def test_only_where_asked_do_they_move_into_val_and_test(source: Path, run: Run,
 
 
 @pytest.mark.parametrize("split", ["given", "drawn"])
-def test_a_copy_of_a_judge_is_left_out(source: Path, run: Run, split: str) -> None:
+def test_a_copy_of_a_val_or_test_image_is_left_out(source: Path, run: Run, split: str) -> None:
     ratios: dict[str, Any] = {} if split == "given" else {"split": SHARES}
     do(source, run, **ratios)
     receipt = read_json(run.receipt)
@@ -150,29 +150,29 @@ def test_a_copy_of_a_judge_is_left_out(source: Path, run: Run, split: str) -> No
     assert used["used"] and now["splits"]["val"] == receipt["splits"]["val"]
 
 
-def test_images_that_are_gone_or_changed_are_told_and_their_labels_stay(source: Path, run: Run) -> None:
+def test_missing_or_changed_images_are_reported_and_their_labels_kept(source: Path, run: Run) -> None:
     images = [labelled(run, name, number) for number, name in enumerate(("a.png", "b.png", "c.png"), start=1)]
     path = save(run, *images)
     text = path.read_text()
     (run.root.parent.parent / POOL / "a.png").unlink()
-    picture(run.root.parent.parent / POOL / "b.png", seed=99)
+    noise_image(run.root.parent.parent / POOL / "b.png", seed=99)
     said = convert_main(source, run)
     reasons = {line["image"][-5:]: (line["used"], line["reason"]) for line in read_json(run.receipt)["labels"]}
-    assert not reasons["a.png"][0] and "not there any more" in reasons["a.png"][1]
+    assert not reasons["a.png"][0] and "no longer exists" in reasons["a.png"][1]
     assert not reasons["b.png"][0] and "another image" in reasons["b.png"][1]
     assert reasons["c.png"] == (True, "")
     assert "2 labelled images not used" in said and path.read_text() == text
-    # The disk is back: make notices, and the labels count again.
+    # The images are back: make notices, and the labels count again.
     config = Config.model_validate(settings(source)).convert
     used = read_json(run.receipt)["inputs"]
     assert inputs.digests(config, run) == used
-    picture(run.root.parent.parent / POOL / "a.png", seed=1)
+    noise_image(run.root.parent.parent / POOL / "a.png", seed=1)
     assert inputs.digests(config, run) != used
     do(source, run)
     assert sum(line["used"] for line in read_json(run.receipt)["labels"]) == 2
 
 
-def test_two_people_who_disagree_are_asked(source: Path, run: Run) -> None:
+def test_conflicting_labels_of_two_people_are_refused(source: Path, run: Run) -> None:
     mine = labelled(run)
     theirs = labels.file_of(run).with_suffix("") / "anna.json"
     save(run, mine)
@@ -180,10 +180,10 @@ def test_two_people_who_disagree_are_asked(source: Path, run: Run) -> None:
     do(source, run)
     assert len(read_json(run.receipt)["labels"]) == 2  # they agree on one image
     save(run, replace(mine, labels=mine.labels[1:]), path=theirs)
-    is_refused(source, run, f"{theirs} label {POOL}/a.png differently (4 and 3 boxes); take the image out of one")
+    assert_refused(source, run, f"{theirs} label {POOL}/a.png differently (4 and 3 boxes); remove the image from one")
 
 
-def test_labels_of_the_source_itself_are_not_used_twice(source: Path, run: Run) -> None:
+def test_labels_already_in_the_source_are_not_used_twice(source: Path, run: Run) -> None:
     name = read_coco(source, "train")["images"][0]["file_name"]
     path = next(source.rglob(Path(name).name))
     inside = path.relative_to(run.root.parent.parent).as_posix()
@@ -193,10 +193,10 @@ def test_labels_of_the_source_itself_are_not_used_twice(source: Path, run: Run) 
     assert not line["used"] and "the source labels it too" in line["reason"]
 
 
-def test_a_pool_inside_the_source_is_labelled_step_by_step(source: Path, run: Run) -> None:
+def test_a_pool_inside_the_source_can_be_labelled_step_by_step(source: Path, run: Run) -> None:
     folder = "source/images/more"
-    sha256 = picture(run.root.parent.parent / folder / "a.png", 1)
-    is_refused(source, run, "a.png", split=SHARES)  # an image without labels
+    sha256 = noise_image(run.root.parent.parent / folder / "a.png", 1)
+    assert_refused(source, run, "a.png", split=SHARES)  # an image without labels
     save(run, Image(f"{folder}/a.png", (64, 64), sha256, (Label((1, 1, 50, 50), "open"),)))
     do(source, run, split=SHARES)
     assert read_json(run.receipt)["labels"][0]["used"] and len(written(run)["a"]) == 1
@@ -209,12 +209,12 @@ BAD: dict[str, tuple[str, str, str]] = {
         "contains an unresolved git conflict; resolve it",
     ),
     "not JSON": ('"annotations"', "annotations", "not JSON"),
-    "a class that is not in the file": ('"category_id": 4', '"category_id": 44', "category 44"),
-    "a class that the data set has not": ('"name": "spur"', '"name": "spurr"', "'spurr' is not one of open, short"),
+    "a class missing from the file": ('"category_id": 4', '"category_id": 44', "category 44"),
+    "a class the data set lacks": ('"name": "spur"', '"name": "spurr"', "'spurr' is not one of open, short"),
     "a side of 0": ("[1.0, 30.0, 10.5, 12.0]", "[1.0, 30.0, 0.0, 12.0]", "a side of 0 or less"),
     "a box outside": ("[1.0, 30.0, 10.5, 12.0]", "[100.0, 30.0, 10.5, 12.0]", "outside the image"),
-    "a box of no image": ('"image_id": ', '"image_id": 1', "which is not in `images`"),
-    "a path that leads up": ('"file_name": "data/', '"file_name": "../data/', "is not the path of an image"),
+    "a box without an image": ('"image_id": ', '"image_id": 1', "which is not in `images`"),
+    "a path upwards": ('"file_name": "data/', '"file_name": "../data/', "is not the path of an image"),
     "a path elsewhere": ('"file_name": "data/', '"file_name": "/data/', "outside this folder and label.pool"),
     "not a number": ('"width": 64', '"width": "64"', "images.0.width"),
     "an image twice": (
@@ -226,7 +226,7 @@ BAD: dict[str, tuple[str, str, str]] = {
 
 
 @pytest.mark.parametrize("fault", BAD)
-def test_a_bad_file_is_told_in_a_line_and_the_data_set_stays(source: Path, run: Run, fault: str) -> None:
+def test_an_invalid_file_is_reported_in_one_line_and_the_data_set_stays(source: Path, run: Run, fault: str) -> None:
     do(source, run)
     before = run.receipt.read_bytes()
     path = save(run, labelled(run))
@@ -234,12 +234,12 @@ def test_a_bad_file_is_told_in_a_line_and_the_data_set_stays(source: Path, run: 
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
-    inputs.digests(Config.model_validate(settings(source)).convert, run)  # make goes on, for convert to tell
-    is_refused(source, run, words)
+    inputs.digests(Config.model_validate(settings(source)).convert, run)  # make continues, so that convert reports it
+    assert_refused(source, run, words)
     assert run.receipt.read_bytes() == before
 
 
-def test_images_of_a_pool_elsewhere_count_if_the_config_names_it(source: Path, run: Run, tmp_path: Path) -> None:
+def test_images_of_an_outside_pool_count_if_the_config_names_it(source: Path, run: Run, tmp_path: Path) -> None:
     config = Config.model_validate(settings(source))
     elsewhere = tmp_path / "elsewhere"
     image = labelled(run)
@@ -248,10 +248,12 @@ def test_images_of_a_pool_elsewhere_count_if_the_config_names_it(source: Path, r
     with pytest.raises(PipelineError, match="outside this folder"):
         convert.main(config.convert, run, 0)
     convert.main(config.convert, run, 0, pool=elsewhere)
-    assert f"{elsewhere}/a.png".lstrip("/") in read_json(run.receipt)["sources"].values()  # a path as fixes need it
+    assert (
+        f"{elsewhere}/a.png".lstrip("/") in read_json(run.receipt)["sources"].values()
+    )  # a path in the form fixes need
     assert len(written(run)["a"]) == 4
 
 
-def test_drawing_them_needs_shares(source: Path) -> None:
+def test_drawing_labels_into_splits_needs_ratios(source: Path) -> None:
     with pytest.raises(ValueError, match="new_images: drawn needs shares in split"):
         Config.model_validate(settings(source, convert={"new_images": "drawn"}))

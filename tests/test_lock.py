@@ -36,7 +36,7 @@ def project(tmp_path: Path, source: Path) -> Path:
     return tmp_path
 
 
-def test_a_second_process_is_told_who_holds_the_run(project: Path) -> None:
+def test_a_second_process_learns_who_holds_the_run(project: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
         [sys.executable, "-c", HOLD],
@@ -53,12 +53,12 @@ def test_a_second_process_is_told_who_holds_the_run(project: Path) -> None:
             assert done.returncode == 1 and done.stderr.count("\n") == 1
             assert done.stderr.startswith(f"error: runs/tiny: is being written by {who}")
         assert not list((project / "runs" / "tiny").glob("dataset"))
-        holder.send_signal(signal.SIGKILL)  # a kill frees it
+        holder.send_signal(signal.SIGKILL)  # a kill releases the lock
         holder.wait()
     assert pipeline_process("convert", "--config", "tiny.yaml", cwd=project).returncode == 0
 
 
-def test_two_configs_of_one_name(project: Path) -> None:
+def test_two_configs_of_the_same_name_are_refused(project: Path) -> None:
     for folder in ("cam1", "cam2"):
         (project / folder).mkdir()
         shutil.copy(project / "tiny.yaml", project / folder / "tiny.yaml")
@@ -67,14 +67,14 @@ def test_two_configs_of_one_name(project: Path) -> None:
         done = pipeline_process(stage, "--config", "cam2/tiny.yaml", cwd=project)
         assert done.returncode == 1
         assert done.stderr.startswith("error: runs/tiny: was made by cam1/tiny.yaml, not by cam2/tiny.yaml; ")
-    # The same file by another path, and one that was moved, are no other.
+    # The same file by another path, or moved, is not another config.
     assert pipeline_process("params", "--config", "./cam2/../cam1/tiny.yaml", cwd=project).returncode == 0
     shutil.move(project / "cam1" / "tiny.yaml", project / "moved")
     shutil.move(project / "moved", project / "cam2" / "tiny.yaml")
     assert pipeline_process("convert", "--config", "cam2/tiny.yaml", cwd=project).returncode == 0
 
 
-def test_first_commands_of_a_clone_may_start_at_once(tmp_path: Path) -> None:
+def test_the_first_commands_in_a_clone_can_start_at_once(tmp_path: Path) -> None:
     config = tmp_path / "cache" / "Ultralytics"
     start = Barrier(8)
 

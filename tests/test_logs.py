@@ -1,4 +1,4 @@
-"""What reaches the screen, and what the log: Python, C, processes, worker processes, and the end of the interpreter."""
+"""What reaches the screen and what the log: output of Python, C, subprocesses, workers and interpreter exit."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def project(tmp_path: Path, source: Path) -> Path:
 
 
 def stage(project: Path, body: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The command line in a process of its own, with `convert` doing something else."""
+    """The command line in a subprocess, with `convert` replaced by `body`."""
     lines = "\n".join(f"    {line}" for line in body.splitlines())
     (project / "stage.py").write_text(
         "import ctypes, os, sys\nimport chatter\nfrom pipeline import convert, errors, logs\n"
@@ -59,14 +59,14 @@ def stage(project: Path, body: str, *arguments: str) -> subprocess.CompletedProc
     )
     command = [sys.executable, "stage.py", "convert", "--config", "tiny.yaml", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    environment.pop("PYTHONUNBUFFERED", None)  # it also has C hold nothing back
+    environment.pop("PYTHONUNBUFFERED", None)  # it would also unbuffer C's output
     return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
 
 
 LOG = Path("runs/tiny/logs/convert.log")
 
 
-def test_only_the_line_of_the_stage_is_shown(project: Path) -> None:
+def test_only_the_stages_own_line_is_shown(project: Path) -> None:
     done = stage(project, "chatter.everything()\nreturn 'done'")
     assert (done.returncode, done.stdout, done.stderr) == (0, "convert: done\n", "")
     log = (project / LOG).read_text()
@@ -74,14 +74,14 @@ def test_only_the_line_of_the_stage_is_shown(project: Path) -> None:
     assert log.index("print to stdout") < log.index("write to 1") < log.index("a child") < log.index("worker 1")
 
 
-def test_verbose_shows_it(project: Path) -> None:
+def test_verbose_shows_all_output(project: Path) -> None:
     done = stage(project, "chatter.everything()\nreturn 'done'", "--verbose")
     assert "convert: done\n" in done.stdout
     assert not [text for text in SAID if text not in done.stdout + done.stderr]
     assert not (project / LOG).exists()
 
 
-def test_what_is_said_is_shown_at_once_and_in_order(project: Path) -> None:
+def test_messages_are_shown_immediately_and_in_order(project: Path) -> None:
     done = stage(project, "logs.say('first')\nchatter.everything()\nlogs.say('second')\nreturn 'done'")
     assert done.stdout == "first\nsecond\nconvert: done\n"
 
@@ -92,7 +92,7 @@ def test_an_error_names_the_log(project: Path) -> None:
     assert "print to stdout" in (project / LOG).read_text()
 
 
-def test_no_log_without_chatter(project: Path) -> None:
+def test_no_log_is_kept_without_output(project: Path) -> None:
     (project / LOG).parent.mkdir()
     (project / LOG).write_text("of an earlier run")
     done = stage(project, "raise errors.DataError('a.xml: broken; fix it')")
@@ -113,8 +113,8 @@ def test_a_crash_in_c_is_shown(project: Path) -> None:
     assert "Segmentation fault" in done.stderr and "string_at" in done.stderr
 
 
-def test_what_is_said_at_the_very_end_is_not(project: Path) -> None:
-    """As nanobind's leak warnings, when `main` is over: by C's own exit, and straight to the file descriptors."""
+def test_output_at_interpreter_exit_is_not_shown(project: Path) -> None:
+    """Like nanobind's leak warnings after `main`: from C's exit handlers, straight to the file descriptors."""
     late = (
         "import atexit\natexit.register(os.write, 2, b'leaked 3 types\\n')\natexit.register(os.write, 1, b'leaked')\n"
     )
@@ -133,8 +133,8 @@ def leak() -> None:
 """
 
 
-def test_nanobind_s_leaks_are_not_shown(project: Path) -> None:
-    """By a real leak of a real module, at the end of a stage and of the tests."""
+def test_nanobind_leak_warnings_are_not_shown(project: Path) -> None:
+    """A real leak in a real module, at the end of a stage and of the tests."""
     pytest.importorskip("triton", reason="comes with torch for x86-64 Linux alone")
     (project / "leaking.py").write_text(f"{LEAK}\n\ndef test_leak() -> None:\n    leak()\n")
     alone = subprocess.run(
@@ -155,8 +155,7 @@ def test_nanobind_s_leaks_are_not_shown(project: Path) -> None:
         assert "leaked" not in tests.stdout + tests.stderr
 
 
-def test_a_run_that_is_not_there_yet(project: Path) -> None:
-    """A stage that fails leaves nothing; one that makes its run leaves the log there."""
+def test_only_a_stage_that_creates_its_run_leaves_a_log(project: Path) -> None:
     (project / "runs" / "tiny").rmdir()
     (project / "runs").rmdir()
     done = stage(project, "chatter.everything()\nraise errors.DataError('broken')")
@@ -165,7 +164,7 @@ def test_a_run_that_is_not_there_yet(project: Path) -> None:
     assert done.returncode == 0 and "worker 1" in (project / LOG).read_text()
 
 
-def test_logs_that_cannot_be_written_stop_nothing(project: Path) -> None:
+def test_an_unwritable_log_does_not_stop_the_stage(project: Path) -> None:
     (project / "runs" / "tiny" / "logs").touch()
     done = stage(project, "chatter.everything()\nreturn 'done'")
     assert (done.returncode, done.stdout, done.stderr) == (0, "convert: done\n", "")
@@ -174,12 +173,12 @@ def test_logs_that_cannot_be_written_stop_nothing(project: Path) -> None:
 BAR = "import time\nfor _ in logs.progress(range(3), 'work'):\n    time.sleep(0.6)\nreturn 'done'"
 
 
-def test_no_bar_without_a_terminal(project: Path) -> None:
+def test_a_pipe_shows_no_progress_bar(project: Path) -> None:
     done = stage(project, BAR)
     assert (done.stdout, done.stderr) == ("convert: done\n", "")
 
 
-def test_a_bar_on_a_terminal(project: Path) -> None:
+def test_a_terminal_shows_a_progress_bar(project: Path) -> None:
     stage(project, BAR)  # writes stage.py
     master, slave = pty.openpty()
     command = [sys.executable, "stage.py", "convert", "--config", "tiny.yaml"]
@@ -190,7 +189,7 @@ def test_a_bar_on_a_terminal(project: Path) -> None:
         while True:
             try:
                 part = os.read(master, 1024)
-            except OSError:  # Linux's end of a terminal
+            except OSError:  # how Linux signals the end of a terminal
                 break
             if not part:
                 break
@@ -215,7 +214,8 @@ def test_a_training_shows_a_line_per_epoch(trained: Trained, project: Path, sour
         assert pipeline_process(name, "--config", "tiny.yaml", cwd=project).returncode == 0
     done = pipeline_process("train", "--config", "tiny.yaml", "--device", "cpu", cwd=project)
     assert (done.returncode, done.stderr) == (0, "") and "\r" not in done.stdout
-    *epochs, last = done.stdout.splitlines()
+    plan, *epochs, last = done.stdout.splitlines()
+    assert plan == "train: 16 images, 2 epochs with 11 layers frozen, then 2 epochs with nothing frozen"
     assert [re.fullmatch(EPOCH, line) is not None for line in epochs] == [True] * 4, done.stdout
     assert [re.findall(r"\d of \d", line) for line in epochs] == [
         ["1 of 2", "1 of 2"],
@@ -223,11 +223,11 @@ def test_a_training_shows_a_line_per_epoch(trained: Trained, project: Path, sour
         ["2 of 2", "1 of 2"],
         ["2 of 2", "2 of 2"],
     ]
-    # A phase without `patience` is validated at its end alone.
+    # A phase without `patience` is validated only at its end.
     assert ["val mAP" in line for line in epochs] == [False, True, True, True]
     assert [" left" in line for line in epochs] == [True, True, True, False]
     assert last.startswith("train: 4 epochs from ")
-    # The figures are those that Ultralytics wrote down.
+    # The figures are those Ultralytics recorded.
     for phase, pair in ((1, epochs[:2]), (2, epochs[2:])):
         header, *rows = (project / f"runs/tiny/train/phase{phase}/results.csv").read_text().splitlines()
         columns = [name.strip() for name in header.split(",")]

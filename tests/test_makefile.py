@@ -1,7 +1,7 @@
-"""What runs again after which edit, with the real make, Makefile and `params`.
+"""What reruns after which edit, with the real make, Makefile and `params`.
 
-The stages are played by a script that writes their targets and notes its name: this is about edits of the code and
-about failures. `test_graph.py` has the real stages.
+A script stands in for the stages, writing their targets and recording its name: this is about code edits and
+failures. `test_graph.py` has the real stages.
 """
 
 from __future__ import annotations
@@ -64,9 +64,9 @@ class Project:
         self.config.write_text(yaml.safe_dump(config))
 
     def age_all(self) -> None:
-        """Set all dates back: make compares them, and a test takes less than one tick of some disks."""
+        """Set all dates back: make compares them, and a test is faster than some disks' clock tick."""
         for path in self.folder.rglob("*"):
-            if path.is_file() and path.parent.name != "raw":  # of the source, the date itself is watched
+            if path.is_file() and path.parent.name != "raw":  # make watches the source's own dates
                 self.age(path, 10)
 
     def make(self, *arguments: str, age: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -91,7 +91,7 @@ def project(tmp_path: Path) -> Project:
     return made
 
 
-def test_nothing_changed(project: Project) -> None:
+def test_nothing_reruns_without_a_change(project: Project) -> None:
     done = project.make("train")
     assert (done.stdout, project.played()) == ("train: up to date in runs/mine\n", [])
 
@@ -104,20 +104,20 @@ def test_nothing_changed(project: Project) -> None:
         ({"augment": {"min_visibility": 0.5}}, ALL[1:]),
         ({"tiles": {"size": 320}}, ALL[1:]),
         ({"train": {"batch": 8}}, ALL[2:]),
-        ({"validate": {"iou": 0.6}}, ["validate", "export", "report"]),  # bundles carry its thresholds
+        ({"validate": {"iou": 0.6}}, ["validate", "export", "report"]),  # bundles contain its thresholds
         ({"export": {"images": 8}}, ["export", "report"]),
         ({"report": {"worst": 3}}, ["report"]),
         ({"inspect": {"confident": 0.4}}, []),
     ],
     ids=lambda value: "+".join(value) if isinstance(value, dict) else "",
 )
-def test_an_edit_of_a_section(project: Project, change: dict[str, object], stages: list[str]) -> None:
+def test_an_edited_section_reruns_its_stages(project: Project, change: dict[str, object], stages: list[str]) -> None:
     project.write({"convert": {"source": "raw"}, **change})
     assert project.make("all").returncode == 0
     assert project.played() == stages
 
 
-def test_a_comment_changes_nothing(project: Project) -> None:
+def test_a_comment_reruns_nothing(project: Project) -> None:
     project.config.write_text("# a note\n" + project.config.read_text() + "\n# another\n")
     assert project.make("all").returncode == 0
     assert project.played() == []
@@ -134,8 +134,8 @@ def test_a_comment_changes_nothing(project: Project) -> None:
         ("pipeline/train/trainer.py", ALL[2:]),
         ("pipeline/train/freeze.py", ALL[2:]),
         ("pipeline/metrics/coco.py", ["validate", "export", "report"]),
-        ("pipeline/metrics/bootstrap.py", ALL[2:]),  # has a phase gained anything? train asks
-        ("pipeline/metrics/iou.py", ALL),  # is it the same box? fixes ask
+        ("pipeline/metrics/bootstrap.py", ALL[2:]),  # train uses it to judge a phase's gain
+        ("pipeline/metrics/iou.py", ALL),  # fixes use it to match boxes
         ("pipeline/device/runner/model.py", ["export", "report"]),
         ("pipeline/report/page.html.jinja", ["report"]),
         ("pipeline/pixels.py", ALL[1:]),
@@ -145,7 +145,7 @@ def test_a_comment_changes_nothing(project: Project) -> None:
         ("README.md", []),
     ],
 )
-def test_an_edit_of_the_code(project: Project, file: str, stages: list[str]) -> None:
+def test_edited_code_reruns_its_stages(project: Project, file: str, stages: list[str]) -> None:
     project.age_all()
     path = project.folder / file
     path.write_text(path.read_text() + "\n" if path.is_file() else "x")
@@ -153,7 +153,7 @@ def test_an_edit_of_the_code(project: Project, file: str, stages: list[str]) -> 
     assert project.played() == stages
 
 
-def test_an_edited_label_is_seen(project: Project) -> None:
+def test_an_edited_label_is_noticed(project: Project) -> None:
     (project.folder / "raw" / "label.txt").write_text("two")
     assert project.make("all").returncode == 0
     assert project.played() == ALL
@@ -167,7 +167,7 @@ def test_a_failed_stage_is_not_marked_done(project: Project) -> None:
     assert project.played() == ["train", "validate", "export", "report"]
 
 
-def test_a_config_with_a_mistake_stops_before_any_stage(project: Project) -> None:
+def test_an_invalid_config_stops_before_any_stage(project: Project) -> None:
     project.write({"convert": {"source": "raw"}, "trian": {}})
     done = project.make("all")
     assert done.returncode != 0 and project.played() == []
@@ -196,12 +196,12 @@ def test_a_missing_config_is_named(project: Project) -> None:
     ],
 )
 def test_a_misspelled_word_is_an_error(word: str, said: str) -> None:
-    """It would not be noticed otherwise: without CONFIG, make runs the sample."""
+    """It would otherwise go unnoticed: without CONFIG, make runs the sample."""
     done = subprocess.run(["make", word], cwd=ROOT, env=make_environment(), capture_output=True, text=True, check=False)
     assert done.returncode != 0 and said in done.stderr
 
 
-def test_values_with_spaces_and_equal_signs_are_no_variables(project: Project) -> None:
+def test_values_with_spaces_and_equal_signs_are_not_variables(project: Project) -> None:
     command = ["make", "new", "SOURCE=a b=c", f"PIPELINE={sys.executable} player.py"]
     done = subprocess.run(
         command, cwd=project.folder, env=make_environment(), capture_output=True, text=True, check=False
@@ -210,14 +210,14 @@ def test_values_with_spaces_and_equal_signs_are_no_variables(project: Project) -
 
 
 def test_a_config_with_a_space_is_refused(project: Project) -> None:
-    """Make takes it for two files, and would clean the run of another config."""
+    """Make would see two files and clean another config's run."""
     project.config.rename(project.folder / "configs" / "my set.yaml")
     done = project.make("clean", "CONFIG=configs/my set.yaml")
     assert done.returncode != 0 and "make takes no spaces in the name of a file; rename it" in done.stderr
     assert (project.folder / "runs" / "mine").is_dir()
 
 
-def test_a_stage_that_ran_is_not_called_up_to_date(project: Project) -> None:
+def test_a_stage_that_ran_is_not_reported_as_up_to_date(project: Project) -> None:
     project.write({"convert": {"source": "raw"}, "report": {"worst": 3}})
     done = project.make("convert", "report")
     assert (done.stdout, project.played()) == ("convert: up to date in runs/mine\n", ["report"])
@@ -236,20 +236,20 @@ def test_verbose_reaches_every_stage(project: Project, verbose: str, given: bool
     ("source", "command"),
     [("data/raw/sample", "sample"), ('"data/raw/sample-large/"', "sample --large"), ("data/raw/sample-larger", "")],
 )
-def test_drawn_data_are_drawn_for_the_configs_that_use_them(project: Project, source: str, command: str) -> None:
+def test_generated_data_is_generated_for_the_configs_that_use_it(project: Project, source: str, command: str) -> None:
     project.config.write_text(f"convert:\n  source: {source}\n")
     planned = project.make("convert", "-n", VERBOSE="1").stdout
     assert re.findall(r"player.py (sample.*)", planned) == [command] * bool(command)
 
 
-def test_clean_removes_this_run_only(project: Project) -> None:
+def test_clean_removes_only_this_run(project: Project) -> None:
     (project.folder / "runs" / "other").mkdir()
     assert project.make("clean").returncode == 0
     assert [path.name for path in (project.folder / "runs").iterdir()] == ["other"]
 
 
 def code_of(stage: str) -> set[str]:
-    """The files of a stage and of all that it imports, less what every stage has."""
+    """The files of a stage and everything it imports, minus what every stage has."""
     folder = ROOT / "pipeline" / ("extras/sample" if stage == "sample" else stage)
     waiting, found = set(folder.glob("*.py")), set()
     while waiting:
@@ -257,11 +257,11 @@ def code_of(stage: str) -> set[str]:
         found.add(path)
         for name in imports(path):
             parts = name.split(".")
-            for end in range(2, len(parts) + 1):  # `pipeline.a.b` is a module, or something in the module pipeline.a
+            for end in range(2, len(parts) + 1):  # `pipeline.a.b` is a module, or a name in the module pipeline.a
                 module = ROOT.joinpath(*parts[:end])
                 files = [module.with_suffix(".py"), module / "__init__.py"]
                 waiting |= {file for file in files if parts[0] == "pipeline" and file.is_file()} - found
-        # Export puts the whole folder into its bundles; the others use the parts of the runner that they name.
+        # Export puts the whole folder into its bundles; other stages use only the parts of the runner they import.
         device = ROOT / "pipeline" / "device"
         waiting -= {device / "__init__.py", device / "runner" / "__init__.py"}
         if stage == "export":
@@ -272,7 +272,7 @@ def code_of(stage: str) -> set[str]:
 
 
 @pytest.mark.parametrize("stage", [*TARGETS, "sample"])
-def test_the_prerequisites_are_what_the_stage_imports(stage: str) -> None:
+def test_prerequisites_match_what_the_stage_imports(stage: str) -> None:
     target = "data/raw/sample/annotations/test.json" if stage == "sample" else f"runs/sample/{TARGETS[stage]}"
     command = ["make", "-qpr", "CONFIG=configs/sample.yaml", target]
     done = subprocess.run(command, cwd=ROOT, env=make_environment(), capture_output=True, text=True, check=False)

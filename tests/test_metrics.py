@@ -1,4 +1,4 @@
-"""Matching and intervals: against pycocotools, against data sets really drawn anew, and by simulation."""
+"""Matching and intervals: against pycocotools, against data sets actually resampled, and by simulation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.metrics.iou import pairwise_iou
 from pipeline.metrics.matching import IOU_THRESHOLDS, ClassMatches, greedy, match
 
 FIGURES = ("map50_95", "map50", "map75", "ar100")
-# Both sides add the same double-precision numbers, in another order.
+# Both sides add the same double-precision numbers in different orders.
 EXACT = 1e-9
 
 
@@ -23,7 +23,7 @@ def once(truth: Truth, predictions: Predictions) -> bootstrap.Figures:
 
 
 def crowded(seed: int) -> tuple[Truth, Predictions]:
-    """More predictions of a class in an image than COCO counts, and many equal scores."""
+    """More predictions per class and image than COCO counts, and many equal scores."""
     truth, predictions = noisy(seed, images=3, classes=1)
     rng = np.random.default_rng(seed)
     for _ in range(400):
@@ -34,7 +34,7 @@ def crowded(seed: int) -> tuple[Truth, Predictions]:
 
 
 def tied(objects: list[Bbox]) -> tuple[Truth, Predictions]:
-    """A prediction midway between two objects, and a worse scored one that only fits the one on the left."""
+    """A prediction midway between two objects, and a lower-scored one that fits only the left one."""
     truth = scene([("a", bbox) for bbox in objects], names="a")
     return truth, [seen(1, "a", (10, 0, 100, 100), 0.9), seen(1, "a", (0, 0, 60, 100), 0.8)]
 
@@ -47,7 +47,7 @@ LEFT, RIGHT = (0, 0, 100, 100), (20, 0, 100, 100)
     [noisy(0), noisy(1), noisy(2, images=60, classes=8), crowded(3), tied([LEFT, RIGHT]), tied([RIGHT, LEFT])],
     ids=["few", "few others", "eight classes", "crowded", "left first", "right first"],
 )
-def test_with_every_image_once_the_figures_are_cocos(drawn: tuple[Truth, Predictions]) -> None:
+def test_with_unit_weights_the_figures_equal_cocos(drawn: tuple[Truth, Predictions]) -> None:
     truth, predictions = drawn
     ours, theirs = once(truth, predictions), by_pycocotools(truth, predictions)
     for name in FIGURES:
@@ -59,7 +59,7 @@ def test_with_every_image_once_the_figures_are_cocos(drawn: tuple[Truth, Predict
     assert 0.005 < ours.overall()["map50_95"][0] < 0.95  # a comparison of zeros would prove nothing
 
 
-def test_a_class_without_objects_does_not_count() -> None:
+def test_a_class_without_objects_is_not_counted() -> None:
     truth, predictions = noisy(0)
     truth["annotations"] = [a for a in truth["annotations"] if a["category_id"] != 2]
     ours = once(truth, predictions)
@@ -67,8 +67,8 @@ def test_a_class_without_objects_does_not_count() -> None:
     assert ours.overall()["map50_95"][0] == pytest.approx(by_pycocotools(truth, predictions)["map50_95"], abs=EXACT)
 
 
-def drawn_anew(truth: Truth, predictions: Predictions, times: NDArray[np.int64]) -> tuple[Truth, Predictions]:
-    """The data set with every image as often as it was drawn, each copy an image of its own."""
+def drawn_data_set(truth: Truth, predictions: Predictions, times: NDArray[np.int64]) -> tuple[Truth, Predictions]:
+    """The data set with every image as often as drawn, each copy as a separate image."""
     images: list[Any] = []
     annotations: list[Any] = []
     results: Predictions = []
@@ -84,19 +84,19 @@ def drawn_anew(truth: Truth, predictions: Predictions, times: NDArray[np.int64])
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_weight_is_a_copy_of_the_image(seed: int) -> None:
-    """The resampled figure is pycocotools' of the data set that was drawn, copies and gaps and all."""
+def test_a_weight_equals_copies_of_the_image(seed: int) -> None:
+    """The resampled figure equals pycocotools' on the drawn data set, with its copies and gaps."""
     truth, predictions = noisy(seed)
     draws = bootstrap.draws(len(truth["images"]), resamples=3, seed=seed)
     assert draws.max() > 1 and draws.min() == 0
     ours = bootstrap.figures(match(truth, predictions), draws).overall()
     for row, times in enumerate(draws):
-        theirs = by_pycocotools(*drawn_anew(truth, predictions, times))
+        theirs = by_pycocotools(*drawn_data_set(truth, predictions, times))
         for name in FIGURES:
             assert ours[name][row] == pytest.approx(theirs[name], abs=EXACT), name
 
 
-def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_block_size_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     truth, predictions = noisy(0)
     matches, draws = match(truth, predictions), bootstrap.draws(25, resamples=50)
     whole = bootstrap.figures(matches, draws)
@@ -104,30 +104,30 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_array_equal(bootstrap.figures(matches, draws).precision, whole.precision)
 
 
-def test_the_better_scored_prediction_chooses_first() -> None:
-    """Worked by hand: the second prediction overlaps the object more, and comes too late all the same."""
+def test_the_higher_scored_prediction_matches_first() -> None:
+    """Worked by hand: the second prediction overlaps the object more, but comes too late."""
     truth = scene([("a", (0, 0, 100, 100))])
     predictions = [seen(1, "a", (0, 0, 100, 100), 0.4), seen(1, "a", (0, 0, 100, 80), 0.9)]
     [a, _] = match(truth, predictions)
     assert a.scores.tolist() == [0.9, 0.4]
-    # IoU 0.8 is enough up to 0.8 of COCO's ten overlaps; above, the exact box is free to find the object.
+    # IoU 0.8 suffices up to 0.8 of COCO's ten thresholds; above, the exact box can match the object.
     assert a.hits[:, 0].tolist() == [True] * 7 + [False] * 3
     assert a.hits[:, 1].tolist() == [False] * 7 + [True] * 3
 
 
-def test_overlaps_by_hand() -> None:
+def test_overlaps_match_values_worked_by_hand() -> None:
     boxes = np.array([[0, 0, 10, 10], [5, 0, 10, 10], [20, 20, 5, 5], [3, 3, 0, 0]], dtype=float)
     third = 50 / 150
     expected = [[1, third, 0, 0], [third, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
     np.testing.assert_allclose(pairwise_iou(boxes, boxes), expected, atol=1e-12)
 
 
-def test_nobody_takes_from_nothing() -> None:
+def test_matching_against_no_objects_gives_no_match() -> None:
     assert greedy(np.zeros((3, 0)), IOU_THRESHOLDS).tolist() == [[-1] * 3] * 10
     assert greedy(np.zeros((0, 3)), IOU_THRESHOLDS).shape == (10, 0)
 
 
-def test_an_interval_holds_its_figure_and_shrinks_with_images() -> None:
+def test_an_interval_contains_its_figure_and_shrinks_with_more_images() -> None:
     widths = []
     for images in (25, 100):
         truth, predictions = noisy(5, images=images)
@@ -135,11 +135,11 @@ def test_an_interval_holds_its_figure_and_shrinks_with_images() -> None:
         low, high = intervals["map50_95"]
         assert low < once(truth, predictions).overall()["map50_95"][0] < high
         widths.append(high - low)
-    # Four times the images, half the width; a factor of 1.5 leaves room for two draws.
+    # Four times the images halve the width; a factor of 1.5 leaves room for two random draws.
     assert widths[0] / widths[1] == pytest.approx(2, rel=0.5)
 
 
-def test_too_few_images_have_no_interval() -> None:
+def test_too_few_images_give_no_interval() -> None:
     objects: list[list[tuple[str, Any]]] = [[("a", (0, 0, 50, 50))] for _ in range(8)]
     objects[0].append(("b", (200, 200, 50, 50)))
     truth = scene(*objects)
@@ -153,7 +153,7 @@ def test_too_few_images_have_no_interval() -> None:
 
 
 def population(rng: np.random.Generator, images: int) -> list[ClassMatches]:
-    """Images that differ: some are hard, and then for all their objects. Matched predictions of one class."""
+    """Matched predictions of one class on images of varying difficulty, shared by all objects of an image."""
     hardness, objects = rng.normal(0, 1, images), rng.poisson(3, images)
     at = np.repeat(np.arange(images), objects)
     quality = rng.normal(0.9 - 0.5 * hardness[at], 1)
@@ -167,11 +167,11 @@ def population(rng: np.random.Generator, images: int) -> list[ClassMatches]:
     return [ClassMatches(scores[order], where[order], hits[:, order], objects)]
 
 
-def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
+def test_intervals_cover_the_truth_as_often_as_claimed() -> None:
     """200 test sets of 60 images from one population: the 95 % intervals cover its AP in 90 to 98 % of them.
 
-    Of 200 draws at 95 %, 1.5 points are one standard error; percentile intervals of 60 images cover a little
-    less than they say, which is why the band reaches further down.
+    With 200 draws at 95 %, one standard error is 1.5 points; percentile intervals of 60 images cover slightly
+    less than claimed, so the band reaches further down.
     """
     rng = np.random.default_rng(0)
     known = bootstrap.figures(population(rng, 20_000), np.ones((1, 20_000), dtype=np.int64)).overall()

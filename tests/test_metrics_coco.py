@@ -7,12 +7,12 @@ from detections import by_pycocotools, noisy
 
 from pipeline.metrics.coco import evaluate
 
-# Both evaluators compute in double precision, we round to six decimals.
+# Both evaluators use double precision; we round to six decimals.
 TOLERANCE = 1e-6
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_figures_equal_those_of_pycocotools(seed: int) -> None:
+def test_figures_equal_pycocotools(seed: int) -> None:
     truth, predictions = noisy(seed)
     ours, theirs = evaluate(truth, predictions), by_pycocotools(truth, predictions)
     for name in ("map50_95", "map50", "map75", "ar1", "ar10", "ar100"):
@@ -28,7 +28,7 @@ def test_figures_equal_those_of_pycocotools(seed: int) -> None:
     assert 0.05 < ours["map50_95"] < 0.95  # a comparison of zeros would prove nothing
 
 
-def test_a_class_without_objects_has_no_figure_and_does_not_count() -> None:
+def test_a_class_without_objects_has_no_figure_and_is_not_counted() -> None:
     truth, predictions = noisy(0)
     truth["annotations"] = [a for a in truth["annotations"] if a["category_id"] != 2]
     ours = evaluate(truth, predictions)
@@ -36,7 +36,7 @@ def test_a_class_without_objects_has_no_figure_and_does_not_count() -> None:
     assert ours["map50_95"] == pytest.approx(by_pycocotools(truth, predictions)["map50_95"], abs=TOLERANCE)
 
 
-def test_no_predictions_is_zero_not_an_error() -> None:
+def test_no_predictions_give_zero_not_an_error() -> None:
     truth, _ = noisy(0)
     truth["annotations"] = [a for a in truth["annotations"] if a["area"] > 32**2]
     ours = evaluate(truth, [])
@@ -44,7 +44,7 @@ def test_no_predictions_is_zero_not_an_error() -> None:
     assert (ours["per_size"]["large"]["ap"], ours["per_size"]["small"]["ap"]) == (0.0, None)
 
 
-def test_no_objects_is_no_figure() -> None:
+def test_no_objects_give_no_figure() -> None:
     truth, predictions = noisy(0)
     for found in (predictions, []):
         ours = evaluate({**truth, "annotations": []}, found)

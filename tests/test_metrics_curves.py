@@ -9,7 +9,7 @@ from detections import matches_by_pycocotools, noisy
 from pipeline.metrics.precision_recall import curves
 
 
-def test_curves_of_a_case_done_by_hand() -> None:
+def test_curves_match_a_case_worked_by_hand() -> None:
     """Two objects; by score: a hit at IoU 0.6, a miss at 0.45, then a hit and a duplicate of equal score."""
     truth = {
         "images": [{"id": 1, "width": 200, "height": 200, "file_name": "a"}],
@@ -31,7 +31,7 @@ def test_curves_of_a_case_done_by_hand() -> None:
 
 
 def test_curves_count_as_coco_does() -> None:
-    """Against pycocotools' matches. Boxes shifted by up to their own side: hits, misses and duplicates at all scores."""
+    """Against pycocotools' matches. Boxes shifted by up to their side: hits, misses and duplicates at all scores."""
     truth, _ = noisy(0)
     random = np.random.default_rng(0)
     predictions = []

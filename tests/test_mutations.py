@@ -1,8 +1,8 @@
-"""Damaged annotation files of every format: refused by name, or accounted for. Never anything else.
+"""Damaged annotation files of every format are refused by name or accounted for, never anything else.
 
-Each case takes a sound source, spoils one annotation file by a seeded choice among a dozen kinds of damage, and
-converts it. A number below counts on its own what the spoilt file still holds, so that a reader cannot lose
-annotations and have the receipt agree with itself.
+Each case takes a valid source, corrupts one annotation file by a seeded choice among a dozen kinds of damage, and
+converts it. The counters below count independently what the corrupted file still holds, so that a reader cannot
+lose annotations while the receipt agrees with itself.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from pipeline.files import read_json
 from pipeline.run import Run
 
 SEEDS = range(30)  # for each of nine formats
-PATIENCE = 30  # seconds for a conversion that takes a tenth of one: beyond it, it hangs
+PATIENCE = 30  # seconds for a conversion that takes 0.1 s: beyond that, it hangs
 RATIOS = {"train": 0.5, "val": 0.25, "test": 0.25}
 
 
 @dataclass(frozen=True)
-class Picture:
+class LabelledImage:
     name: str
     width: int
     height: int
     boxes: list[tuple[str, float, float, float, float]]  # class, xmin, ymin, xmax, ymax
 
 
-def pictures(tiles: Path) -> list[Picture]:
+def images_in(tiles: Path) -> list[LabelledImage]:
     found = []
     for split in ("train", "val", "test"):
         data = read_coco(tiles, split)
@@ -58,11 +58,11 @@ def pictures(tiles: Path) -> list[Picture]:
                 for a in data["annotations"]
                 if a["image_id"] == image["id"]
             ]
-            found.append(Picture(image["file_name"], image["width"], image["height"], boxes))
+            found.append(LabelledImage(image["file_name"], image["width"], image["height"], boxes))
     return found
 
 
-# --- Sound sources, and how many annotations a file of theirs holds ------------------------------------
+# --- Valid sources, and the number of annotations in their files ---------------------------------------
 
 
 def images_to(tiles: Path, folder: Path) -> None:
@@ -86,21 +86,21 @@ def write_yolo(tiles: Path, target: Path) -> Path:
 
 def write_labelme(tiles: Path, target: Path) -> Path:
     images_to(tiles, target)
-    for picture in pictures(tiles):
+    for image in images_in(tiles):
         shapes = [
             {"label": label, "points": [[x1, y1], [x2, y2]], "shape_type": "rectangle", "group_id": None, "flags": {}}
-            for label, x1, y1, x2, y2 in picture.boxes
+            for label, x1, y1, x2, y2 in image.boxes
         ]
         data = {
             "version": "5.4.1",
             "flags": {},
             "shapes": shapes,
-            "imagePath": picture.name,
+            "imagePath": image.name,
             "imageData": None,
-            "imageHeight": picture.height,
-            "imageWidth": picture.width,
+            "imageHeight": image.height,
+            "imageWidth": image.width,
         }
-        (target / picture.name).with_suffix(".json").write_text(json.dumps(data))
+        (target / image.name).with_suffix(".json").write_text(json.dumps(data))
     return target / "train_0001.json"
 
 
@@ -108,16 +108,16 @@ def write_createml(tiles: Path, target: Path) -> Path:
     images_to(tiles, target)
     data = [
         {
-            "image": picture.name,
+            "image": image.name,
             "annotations": [
                 {
                     "label": label,
                     "coordinates": {"x": (x1 + x2) / 2, "y": (y1 + y2) / 2, "width": x2 - x1, "height": y2 - y1},
                 }
-                for label, x1, y1, x2, y2 in picture.boxes
+                for label, x1, y1, x2, y2 in image.boxes
             ],
         }
-        for picture in pictures(tiles)
+        for image in images_in(tiles)
     ]
     (target / "annotations.json").write_text(json.dumps(data))
     return target / "annotations.json"
@@ -127,11 +127,11 @@ def write_cvat(tiles: Path, target: Path) -> Path:
     images_to(tiles, target / "images")
     root = ElementTree.Element("annotations")
     ElementTree.SubElement(root, "version").text = "1.1"
-    for number, picture in enumerate(pictures(tiles)):
+    for number, labelled in enumerate(images_in(tiles)):
         image = ElementTree.SubElement(
-            root, "image", id=str(number), name=picture.name, width=str(picture.width), height=str(picture.height)
+            root, "image", id=str(number), name=labelled.name, width=str(labelled.width), height=str(labelled.height)
         )
-        for label, x1, y1, x2, y2 in picture.boxes:
+        for label, x1, y1, x2, y2 in labelled.boxes:
             ElementTree.SubElement(
                 image, "box", label=label, xtl=str(x1), ytl=str(y1), xbr=str(x2), ybr=str(y2), occluded="0", z_order="0"
             )
@@ -142,12 +142,12 @@ def write_cvat(tiles: Path, target: Path) -> Path:
 def write_kitti(tiles: Path, target: Path) -> Path:
     images_to(tiles, target / "image_2")
     (target / "label_2").mkdir()
-    for picture in pictures(tiles):
+    for image in images_in(tiles):
         lines = [
             f"{label.replace(' ', '_')} 0.00 0 0.00 {x1} {y1} {x2} {y2} 0.00 0.00 0.00 0.00 0.00 0.00 0.00"
-            for label, x1, y1, x2, y2 in picture.boxes
+            for label, x1, y1, x2, y2 in image.boxes
         ]
-        (target / "label_2" / picture.name).with_suffix(".txt").write_text("\n".join(lines) + "\n")
+        (target / "label_2" / image.name).with_suffix(".txt").write_text("\n".join(lines) + "\n")
     return target / "label_2" / "train_0001.txt"
 
 
@@ -172,11 +172,11 @@ def write_openimages(tiles: Path, target: Path) -> Path:
                 "IsInside",
             ]
         )
-        for picture in pictures(tiles):
-            w, h = picture.width, picture.height
-            for label, x1, y1, x2, y2 in picture.boxes:
+        for image in images_in(tiles):
+            w, h = image.width, image.height
+            for label, x1, y1, x2, y2 in image.boxes:
                 table.writerow(
-                    [Path(picture.name).stem, "xclick", label, 1, x1 / w, x2 / w, y1 / h, y2 / h, 0, 0, 0, 0, 0]
+                    [Path(image.name).stem, "xclick", label, 1, x1 / w, x2 / w, y1 / h, y2 / h, 0, 0, 0, 0, 0]
                 )
     return target / "annotations-bbox.csv"
 
@@ -186,9 +186,9 @@ def write_csv(tiles: Path, target: Path) -> Path:
     with (target / "labels.csv").open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["filename", "width", "height", "class", "xmin", "ymin", "xmax", "ymax"])
-        for picture in pictures(tiles):
-            for label, *corners in picture.boxes:
-                table.writerow([picture.name, picture.width, picture.height, label, *corners])
+        for image in images_in(tiles):
+            for label, *corners in image.boxes:
+                table.writerow([image.name, image.width, image.height, label, *corners])
     return target / "labels.csv"
 
 
@@ -207,7 +207,7 @@ WRITERS: dict[str, tuple[Callable[[Path, Path], Path], Callable[[Path], int]]] =
     "openimages": (write_openimages, lambda path: lines_of(path) - 1),
     "csv": (write_csv, lambda path: lines_of(path) - 1),
 }
-# Cut mid-line, a line of text may still be whole to anybody: 0.25 of 0.2512. These formats are cut by columns.
+# A line cut in the middle may still look whole: 0.25 from 0.2512. These formats are cut by columns.
 LINES = ("yolo", "kitti", "openimages", "csv")
 
 # --- Damage ---------------------------------------------------------------------------------------------
@@ -267,7 +267,7 @@ def nest(rng: random.Random, path: Path) -> None:
 
 
 def swap_for_something_odd(rng: random.Random, path: Path) -> None:
-    """One value, wherever it stands."""
+    """Replace one value, anywhere."""
     if path.suffix == ".json":
         data = json.loads(path.read_text())
         holder, key = rng.choice(list(nodes(data)))
@@ -292,7 +292,7 @@ def swap_for_something_odd(rng: random.Random, path: Path) -> None:
 
 
 def remove_something(rng: random.Random, path: Path) -> None:
-    """One key, element or column."""
+    """Remove one key, element or column."""
     if path.suffix == ".json":
         data = json.loads(path.read_text())
         holder, key = rng.choice(list(nodes(data)))
@@ -316,7 +316,7 @@ def remove_something(rng: random.Random, path: Path) -> None:
 
 
 def repeat_something(rng: random.Random, path: Path) -> None:
-    """One list item, element or row twice: ids are no longer unique, boxes are duplicates."""
+    """Repeat one list item, element or row: ids are no longer unique, boxes are duplicated."""
     if path.suffix == ".json":
         data = json.loads(path.read_text())
         lists = [holder for holder, _ in nodes(data) if isinstance(holder, list)]
@@ -334,7 +334,7 @@ def repeat_something(rng: random.Random, path: Path) -> None:
 
 
 def bomb(rng: random.Random, path: Path) -> None:
-    """A billion laughs; to a format without entities, a file of another kind."""
+    """Insert a billion laughs; for a format without entities, a file of another kind."""
     entities = "".join(f'<!ENTITY a{n} "{f"&a{n - 1};" * 10}">' for n in range(1, 10))
     path.write_text(
         f'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a0 "ha">{entities}]><annotation><object><name>&a9;</name></object></annotation>'
@@ -342,14 +342,14 @@ def bomb(rng: random.Random, path: Path) -> None:
 
 
 def lead_outside(rng: random.Random, path: Path) -> None:
-    """Every file name becomes a path to somewhere else."""
+    """Turn every file name into a path outside the source."""
     text = path.read_text()
     where = rng.choice(["../../", "/etc/", "..\\\\..\\\\", "//server/share/", "\\u0000"])
     path.write_text(re.sub(r"((?:train|val|test)_\d{4})", lambda found: where + found[1], text))
 
 
 def nodes(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Every place of a JSON value, as its holder and the key in it."""
+    """Every position in a JSON value, as its container and key."""
     pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, child in pairs:
         yield value, key
@@ -384,19 +384,19 @@ def listing(folder: Path) -> dict[str, tuple[int, int]]:
 
 @pytest.fixture(scope="module")
 def sound(tiles: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Path]]:
-    """By format: the folder of a sound source, and the annotation file to spoil."""
+    """By format: the folder of a valid source, and the annotation file to corrupt."""
     root = tmp_path_factory.mktemp("sound")
     return {name: (root / name, write(tiles, root / name)) for name, (write, _) in WRITERS.items()}
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_the_sound_source_converts(sound: dict[str, tuple[Path, Path]], tiles: Path, run: Run, name: str) -> None:
-    """Or the cases below would all be refused for nothing."""
+def test_the_valid_source_converts(sound: dict[str, tuple[Path, Path]], tiles: Path, run: Run, name: str) -> None:
+    """Otherwise the cases below would be refused for the wrong reason."""
     folder, spoilt = sound[name]
     convert.main(Convert.model_validate({"source": folder, "split": RATIOS}), run, 0)
     receipt = read_json(run.receipt)
     assert receipt["format"] == name
-    assert receipt["boxes"]["kept"] == sum(len(picture.boxes) for picture in pictures(tiles))
+    assert receipt["boxes"]["kept"] == sum(len(image.boxes) for image in images_in(tiles))
     assert receipt["files"][str(spoilt.relative_to(folder))]["read"] == WRITERS[name][1](spoilt)
 
 
@@ -426,7 +426,7 @@ def test_a_damaged_file_is_refused_by_name_or_accounted_for(
     except PipelineError as error:
         said = str(error)
         assert "\n" not in said and len(said) < 1000, said
-        # The spoilt file, or the image that now has no annotation, or all of the source.
+        # Names the corrupted file, the image that lost its annotation, or the whole source.
         assert str(source) in said, said
         assert not run.dataset.exists()
     else:

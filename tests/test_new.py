@@ -1,4 +1,4 @@
-"""The first look at a folder: what it says is what lies there, and convert takes the config that it writes."""
+"""The first look at a folder: it describes what is there, and convert accepts the config it writes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def look(source: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
-    """What `new` prints, by topic; `new` is its last line."""
+    """What `new` prints, by topic; its last line is under `new`."""
     said = new.main(source)
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
     return {
@@ -44,21 +44,21 @@ def look(source: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
 
 
 def converted(name: str) -> str:
-    """Convert as the written config says."""
+    """Convert with the written config."""
     config = Path(f"configs/{name}.yaml")
     loaded = load(config)
     return convert.main(loaded.convert, Run(Path("runs").absolute() / name), loaded.seed, 1)
 
 
 def draw(path: Path, seed: int, size: tuple[int, int] = (64, 64)) -> None:
-    """An image like no other."""
+    """Draw a unique image."""
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)
     Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC).save(path)
 
 
 def yolo(folder: Path, labels: dict[str, list[str]], names: list[str], size: tuple[int, int] = (64, 64)) -> Path:
-    """A YOLO data set without splits, with so many lines for each image."""
+    """A YOLO data set without splits, with the given label lines for each image."""
     for number, (name, lines) in enumerate(labels.items()):
         draw(folder / name, number, size)
         (folder / name).with_suffix(".txt").write_text("\n".join(lines))
@@ -69,11 +69,13 @@ def yolo(folder: Path, labels: dict[str, list[str]], names: list[str], size: tup
 CENTRE = "0.5 0.5 0.5 0.5"
 
 
-# --- What it says ---------------------------------------------------------------------------------
+# --- Its description ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["coco", "voc", "yolo"])
-def test_it_says_what_lies_there(kind: str, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_describes_what_is_there(
+    kind: str, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "mine"
     if kind == "coco":
         shutil.copytree(source, folder)
@@ -99,23 +101,25 @@ def test_it_says_what_lies_there(kind: str, source: Path, tmp_path: Path, capsys
     assert set(loaded.classes) == set(count)
 
 
-def test_sizes_are_those_of_the_input(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sizes_refer_to_the_network_input(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     boxes = [box["bbox"] for split in ("train", "val", "test") for box in read_coco(source, split)["annotations"]]
     said = look(source, capsys)
     imgsz = load(Path("configs/source.yaml")).train.imgsz
     sides = sorted((w * h) ** 0.5 * imgsz / 320 for _, _, w, h in boxes)
     figures = [float(number) for number in re.findall(r"([\d.]+) px", said["objects"].partition("half")[2])]
     for figure, share in zip(figures, (0.5, 0.1, 0.9), strict=False):
-        assert figure == pytest.approx(np.quantile(sides, share, method="nearest"), abs=2)  # neighbours in a short list
+        assert figure == pytest.approx(
+            np.quantile(sides, share, method="nearest"), abs=2
+        )  # adjacent values in a short list
 
 
-def test_what_is_odd_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_oddities_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     labels = {f"{letter}.jpg": [f"0 {CENTRE}", "1 0.5 0.5 1 1", "2 0.9 0.5 0.5 0.5"] for letter in "abcdefgh"}
     labels["h.jpg"] = []
     said = look(yolo(tmp_path / "odd", labels, ["helmet", "Helmets", "3", "nobody"]), capsys)
     assert "'helmet' and 'Helmets' may be one class" in said["names"]
-    assert "'3': numbers in the place of names" in said["names"]
-    assert "left out, as no object has it: 'nobody'" in said["names"]
+    assert "'3': numbers instead of names" in said["names"]
+    assert "left out, because no object has it: 'nobody'" in said["names"]
     assert "7 images with a box as large as the image, such as a.jpg" in said["labels"]
     assert "7 clipped, such as a.txt: line 3 (3): " in said["labels"]
     assert said["images"].endswith("1 without an object")
@@ -123,7 +127,7 @@ def test_what_is_odd_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert converted("odd").startswith("8 images")
 
 
-def test_nothing_in_a_name_reaches_the_terminal_or_the_yaml(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_cannot_inject_into_the_terminal_or_the_yaml(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = ["no", "1.5", "a: b", "# x", "it's", 'say "x"', "\x1b[31mred", "- y", "{z}", "null", "täst", "~"]
     folder = tmp_path / "names"
     for number in range(4):
@@ -150,29 +154,29 @@ def test_nothing_in_a_name_reaches_the_terminal_or_the_yaml(tmp_path: Path, caps
     converted("names")
 
 
-# --- What it chooses ------------------------------------------------------------------------------
+# --- Its choices ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("side", "image", "imgsz"),
     [(0.5, 640, 320), (0.04, 640, 640), (0.025, 2000, 960), (0.004, 2000, 1280), (0.01, 300, 320), (0.01, 600, 640)],
 )
-def test_the_size_that_shows_the_objects(tmp_path: Path, side: float, image: int, imgsz: int) -> None:
+def test_imgsz_is_large_enough_for_the_objects(tmp_path: Path, side: float, image: int, imgsz: int) -> None:
     labels = {f"{letter}.jpg": [f"0 0.5 0.5 {side} {side}"] for letter in "abcd"}
     seen = contents.look(yolo(tmp_path / "size", labels, ["x"], (image, image // 2)), "auto")
-    # Half as high as wide: the root of the area is 0.7 of the width.
+    # Half as high as wide: the square root of the area is 0.7 of the width.
     assert choices.choose(seen).imgsz == imgsz
     assert seen.relative_sides == pytest.approx([side * 0.5**0.5] * 4, rel=0.01)
 
 
-def test_tiles_where_no_size_shows_the_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tiles_are_chosen_if_no_size_shows_the_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     labels = {f"{letter}.jpg": ["0 0.5 0.5 0.01 0.01"] for letter in "abcd"}  # 20 x 10 px, 14.1 each way
     new.main(yolo(tmp_path / "small", labels, ["x"], (2000, 1000)))
     config = load(Path("configs/small.yaml"))
     assert config.tiles == Tiles(size="auto", overlap="auto")
     assert config.train.imgsz == 640
-    # 14.1 px are 16 of 640 in tiles of 564, and 544 is the largest multiple of 32 in that.
+    # 14.1 px become 16 of 640 in tiles of 564, and 544 is the largest multiple of 32 up to that.
     assert "now 544: one object in ten is under 14 px" in Path("configs/small.yaml").read_text()
     larger = {name: [line.replace("0.01", "0.03") for line in lines] for name, lines in labels.items()}
     new.main(yolo(tmp_path / "large", larger, ["x"], (2000, 1000)))
@@ -191,14 +195,14 @@ NUMBERED = [f"board-{chr(97 + number)}_{index}.jpg" for number in range(8) for i
         (FRAMES, 6),
         (NUMBERED, 8),
         ([f"in/{name}" for name in FRAMES], 6),
-        ([f"image_{number:04d}.jpg" for number in range(20)], 0),  # one name for all
+        ([f"image_{number:04d}.jpg" for number in range(20)], 0),  # the same name for all
         ([f"{number:08d}.jpg" for number in range(20)], 0),
         ([f"photo{number}_jpg.rf.{number:032x}.jpg" for number in range(20)], 0),  # no copies
         ([f"{chr(97 + number)}.jpg" for number in range(20)], 0),
     ],
     ids=["roboflow", "frames", "numbered", "in a folder", "one name", "numbers", "no copies", "letters"],
 )
-def test_groups_by_name(names: list[str], groups: int, tmp_path: Path) -> None:
+def test_groups_are_recognised_by_name(names: list[str], groups: int, tmp_path: Path) -> None:
     labels = {name: [f"0 {CENTRE}"] for name in names}
     chosen = choices.choose(contents.look(yolo(tmp_path / "groups", labels, ["x"]), "auto"))
     assert (chosen.groups, chosen.group_by is not None) == (groups, groups > 0)
@@ -214,8 +218,8 @@ def test_groups_stay_in_one_split(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert len(splits) == 6 and all(len(found) == 1 for found in splits.values())
 
 
-def test_names_after_classes_are_no_groups(tmp_path: Path) -> None:
-    """`cat_001.jpg`: each group in one split would leave the others without that class."""
+def test_names_after_classes_are_not_groups(tmp_path: Path) -> None:
+    """`cat_001.jpg`: keeping each group in one split would leave the others without that class."""
     animals = ["cat", "dog", "cow", "hen", "pig", "fox"]
     labels = {
         f"{name}_{number:03d}.jpg": [f"{index} {CENTRE}"] for index, name in enumerate(animals) for number in range(12)
@@ -235,7 +239,7 @@ def test_few_images_get_splits_that_can_be_drawn(
 
 
 @pytest.mark.parametrize("missing", ["val", "train"])
-def test_splits_that_cannot_be_used_are_drawn_anew(
+def test_unusable_splits_are_replaced_by_drawn_ones(
     missing: str, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = read_coco(source, missing)
@@ -244,28 +248,28 @@ def test_splits_that_cannot_be_used_are_drawn_anew(
     for name in gone:
         (source / "images" / name).unlink()
     said = look(source, capsys)
-    assert said["splits"].startswith("drawn (train 70%, val 15%, test 15%), as the data set gives ")
+    assert said["splits"].startswith("drawn (train 70%, val 15%, test 15%), because the data set gives ")
     converted("source")
 
 
-def test_images_in_two_splits_are_said(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_images_in_two_splits_are_reported(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copy(source / "images" / "train_0001.jpg", source / "images" / "val_0001.jpg")
     said = look(source, capsys)
     assert "1 group of identical images in more than one split" in said["splits"]
     assert "leaks: report" in Path("configs/source.yaml").read_text()
 
 
-def test_no_test_split_is_said(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_test_split_is_reported(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (source / "annotations" / "test.json").unlink()
     for path in (source / "images").glob("test_*"):
         path.unlink()
     assert "no test split" in look(source, capsys)["missing"]
 
 
-# --- What a person has to decide ------------------------------------------------------------------
+# --- What the user has to decide ------------------------------------------------------------------
 
 
-def test_what_convert_refuses_is_to_do(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_convert_would_refuse_is_listed_as_to_do(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = read_coco(source, "train")
     data["annotations"][0]["bbox"] = [900, 900, 5, 5]
     write_coco(source, "train", data)
@@ -275,7 +279,10 @@ def test_what_convert_refuses_is_to_do(source: Path, capsys: pytest.CaptureFixtu
     [to_do] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  to do")]
     assert "1 image without a label, such as images/extra.jpg" in to_do
     assert "2 labels that cannot be used, such as " in to_do
-    assert said == "wrote configs/source.yaml; settle what is to do, then run make all CONFIG=configs/source.yaml"
+    assert (
+        said
+        == "wrote configs/source.yaml; do what is listed under `to do`, then run make all CONFIG=configs/source.yaml"
+    )
     with pytest.raises(DataError, match="no annotation"):
         converted("source")
     # Follow the advice.
@@ -287,7 +294,7 @@ def test_what_convert_refuses_is_to_do(source: Path, capsys: pytest.CaptureFixtu
     assert "1 image dropped" in converted("source")
 
 
-def test_nothing_is_overwritten(source: Path) -> None:
+def test_no_config_is_overwritten(source: Path) -> None:
     Path("configs").mkdir()
     Path("configs/source.yaml").write_text("mine\n")
     with pytest.raises(ConfigError, match=r"configs/source\.yaml: already exists and was not changed"):
@@ -309,14 +316,14 @@ def refusal(source: Path) -> str:
     return said.removeprefix(f"{source}: ")
 
 
-def test_no_folder() -> None:
+def test_a_missing_folder_is_reported() -> None:
     Path("data/raw/mine").mkdir(parents=True)
     assert refusal(Path("data/raw/mien")) == "no such folder; did you mean 'data/raw/mine'?"
     assert refusal(Path("nowhere/at/all")) == "no such folder; put the images and their labels there"
 
 
 @pytest.mark.parametrize("hidden", [(), (".DS_Store",), ("sub/.keep",)])
-def test_an_empty_folder(hidden: tuple[str, ...]) -> None:
+def test_an_empty_folder_is_reported(hidden: tuple[str, ...]) -> None:
     folder = Path("mine")
     folder.mkdir()
     for name in hidden:
@@ -325,23 +332,23 @@ def test_an_empty_folder(hidden: tuple[str, ...]) -> None:
     assert refusal(folder) == "holds no file; put images and their labels there"
 
 
-def test_images_alone() -> None:
+def test_images_without_labels_are_reported() -> None:
     for number in range(3):
         draw(Path("mine") / f"{number}.png", number)
-    assert refusal(Path("mine")).startswith("3 images and no labels; draw boxes in a tool such as CVAT")
+    assert refusal(Path("mine")).startswith("3 images but no labels; draw boxes in a tool such as CVAT")
 
 
-def test_labels_without_names(tiles: Path) -> None:
+def test_labels_without_class_names_are_reported(tiles: Path) -> None:
     folder = as_yolo(tiles, Path("mine"))
     (folder / "data.yaml").unlink()
-    assert refusal(folder).startswith("14 label files in YOLO's format and no class names; write classes.txt")
+    assert refusal(folder).startswith("14 label files in YOLO's format but no class names; write classes.txt")
     (folder / "classes.txt").write_text("\n".join("abcdef"))
     assert "wrote" in new.main(folder)
 
 
 @pytest.mark.parametrize("suffix", [".zip", ".tar.gz", ".tar"])
 @pytest.mark.parametrize("inside", [False, True])
-def test_an_archive(suffix: str, inside: bool, source: Path) -> None:
+def test_an_archive_is_reported_with_the_unpack_command(suffix: str, inside: bool, source: Path) -> None:
     archive = Path("raw") / ("my set" if inside else "set") / f"mine{suffix}"
     archive.parent.mkdir(parents=True)
     files = [path for path in source.rglob("*") if path.is_file()]
@@ -359,18 +366,20 @@ def test_an_archive(suffix: str, inside: bool, source: Path) -> None:
     assert new.main(Path("data/raw/mine")).startswith("wrote configs/mine.yaml")
 
 
-def test_a_file() -> None:
+def test_a_file_instead_of_a_folder_is_reported() -> None:
     Path("mine").mkdir()
     Path("mine/a.json").write_text("{}")
     assert refusal(Path("mine/a.json")) == "is a file; name the folder that holds it: make new SOURCE=mine"
 
 
-def test_a_folder_too_high(source: Path) -> None:
+def test_a_folder_of_several_data_sets_is_reported(source: Path) -> None:
     above = Path("down loads")
     as_yolo(source, above / "board set")
     as_yolo(source, above / "other set")  # one alone would be read from here
     said = refusal(above)
-    assert said == "not a data set itself, but board set/ in it is one (yolo): make new SOURCE='down loads/board set'"
+    assert (
+        said == "not a data set itself, but its folder board set/ is one (yolo): make new SOURCE='down loads/board set'"
+    )
 
 
 @pytest.mark.parametrize(
@@ -381,19 +390,19 @@ def test_a_folder_too_high(source: Path) -> None:
         ("0000.parquet", "holds Parquet files"),
     ],
 )
-def test_other_files(name: str, said: str) -> None:
+def test_unsupported_files_are_reported(name: str, said: str) -> None:
     Path("mine").mkdir()
     (Path("mine") / name).write_bytes(b"x")
     assert refusal(Path("mine")).startswith(said)
 
 
-def test_labels_without_images(source: Path) -> None:
+def test_labels_without_images_are_reported(source: Path) -> None:
     shutil.rmtree(source / "images")
     with pytest.raises(DataError, match="14 images in coco format and no usable box; the first error is "):
         new.main(source)
 
 
-def test_two_formats_at_once(source: Path) -> None:
+def test_two_formats_at_once_are_reported(source: Path) -> None:
     folder = as_yolo(source, Path("both"))
     as_voc(source, folder)
     shutil.rmtree(folder / "JPEGImages")
@@ -416,7 +425,7 @@ def make(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=cwd, env=make_environment(), capture_output=True, text=True, check=False)
 
 
-def test_make_new_and_a_folder_with_spaces(source: Path, tmp_path: Path) -> None:
+def test_make_new_accepts_a_folder_with_spaces(source: Path, tmp_path: Path) -> None:
     project = tmp_path / "my project"
     project.mkdir()
     checkout(project)

@@ -1,4 +1,4 @@
-"""What was not measured is not 0: a training that does not look at val, and a val split without objects."""
+"""What was not measured is not 0: a training that skips val, and a val split without objects."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def config(trained: Trained, *phases: dict[str, Any], **args: Any) -> Train:
 
 
 @pytest.mark.parametrize("cached", [False, True])
-def test_a_training_without_val_measures_nothing(
+def test_a_training_without_val_has_no_figures(
     trained: Trained, copy_of: Callable[[Run], Run], capsys: pytest.CaptureFixture[str], cached: bool
 ) -> None:
     run = copy_of(trained.run)
@@ -44,7 +44,7 @@ def test_a_training_without_val_measures_nothing(
     assert "–" in row and "0.000" not in row
 
 
-def test_the_line_of_an_epoch_names_no_map_without_objects(
+def test_the_line_of_an_epoch_has_no_map_without_objects(
     trained: Trained, source: Any, copy_of: Callable[[Run], Run], capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = copy_of(trained.run)

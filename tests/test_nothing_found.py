@@ -1,7 +1,7 @@
-"""Nothing found is a result: models that find nothing, splits and classes without objects, splits of one image.
+"""Finding nothing is a result: models without detections, splits and classes without objects, splits of one image.
 
-All of it through the real stages, on real predictions of three models: `something` is the trained one, and an object
-is labelled where it is surest; `unsure` is the same with all scores moved down to 0.1, and `nothing` with no score left.
+All through the real stages, on real predictions of three models: `something` is the trained one, with an object
+labelled where its score is highest; `unsure` is the same with all scores lowered to 0.1, and `nothing` finds nothing.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ AP = ("map50_95", "map50", "map75", "ar100")
 
 @dataclass(frozen=True)
 class World:
-    """What all runs of this file are made of; `lacking` is the class that `lacking` splits have no object of."""
+    """What all runs in this file are built from; `lacking` is the class absent from `lacking` splits."""
 
     models: dict[str, Path]
     source: Path
@@ -63,7 +63,7 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(trained: Trained, tiles: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
-    """Each validated image with an object of every class, and one where the model is surest of something."""
+    """Each validated image with an object of every class, and one where the model's score is highest."""
     folder = tmp_path_factory.mktemp("world")
     source = Path(shutil.copytree(tiles, folder / "source"))
     surest: list[dict[str, Any]] = []
@@ -79,7 +79,7 @@ def world(trained: Trained, tiles: Path, tmp_path_factory: pytest.TempPathFactor
                 key=lambda record: record["score"],
             )
             surest.append({**best, "name": truth["categories"][best["category_id"]]["name"]})
-            # In a row along the upper edge: nobody finds these.
+            # In a row along the upper edge, where no model finds them.
             boxes = [(ids[name], [5 + 50 * number, 3, 12, 12]) for number, name in enumerate(ids)]
             for kind, bbox in [*boxes, (ids[surest[-1]["name"]], best["bbox"])]:
                 data["annotations"].append(
@@ -98,14 +98,14 @@ def world(trained: Trained, tiles: Path, tmp_path_factory: pytest.TempPathFactor
             branch[-1].bias.data -= shift
         models[name] = folder / f"{name}.pt"
         model.save(models[name])
-    # The first images stand alone in some splits, and are to keep what is found there.
+    # The first images are alone in some splits, and must keep what is found there.
     lacking = next(name for name in ids if name not in (surest[0]["name"], surest[3]["name"]))
     return World(models, source, lacking)
 
 
 @pytest.fixture
 def made(world: World, trained: Trained, tmp_path: Path) -> Callable[..., Run]:
-    """A run that is converted from such splits and, as if trained on them, has such a model."""
+    """A run converted with the given kinds of splits, with the given model in place of a trained one."""
 
     def make(val: str, test: str, model: str, name: str = "tiny") -> Run:
         source = Path(shutil.copytree(world.source, tmp_path / f"source-{name}"))
@@ -122,7 +122,7 @@ def made(world: World, trained: Trained, tmp_path: Path) -> Callable[..., Run]:
         convert.main(Convert(source=source, near_duplicates=False), run, 0)
         shutil.copytree(trained.run.train, run.train)
         shutil.copy(world.models[model], run.model)
-        # Random weights: there is nothing to retain.
+        # Random weights, so that there is nothing to retain.
         record = read_json(trained.run.train_record)
         write_json(run.train_record, {**record, "weights": {**record["weights"], "sha256": None}})
         return run
@@ -132,7 +132,7 @@ def made(world: World, trained: Trained, tmp_path: Path) -> Callable[..., Run]:
 
 @pytest.fixture(autouse=True)
 def measured_once(monkeypatch: pytest.MonkeyPatch, world: World, cache: dict[str, Any]) -> None:
-    """What a model costs does not depend on the labels."""
+    """Measure a model's cost once: it does not depend on the labels."""
     measure = cost.measure
     monkeypatch.setattr(cost, "WARM_UP", 0)
     monkeypatch.setattr(cost, "RUNS", 1)
@@ -151,7 +151,7 @@ def words(run: Run) -> str:
 
 
 @pytest.mark.parametrize(("val", "test", "model"), list(product(VAL, TEST, MODELS)))
-def test_every_combination_ends_with_a_report(
+def test_every_combination_ends_in_a_report(
     world: World, made: Callable[..., Run], val: str, test: str, model: str
 ) -> None:
     run = made(val, test, model)
@@ -170,7 +170,7 @@ def test_every_combination_ends_with_a_report(
             assert {row[key] for row in figures["per_class"].values() for key in ("map50", "ar100")} == {None}
             assert f"{split} no objects, so no average precision" in said
         elif model == "nothing":
-            # Measured: 0 of so many. Precision is of predictions, and there are none.
+            # Measured: none of them found. Precision is undefined without predictions.
             assert [figures[key] for key in AP] == [0] * 4
             assert (point["recall"], point["f1"], point["precision"]) == (0, 0, None)
             assert f"{split} mAP50 0.000 mAP50-95 0.000, nothing found above 0.001" in said
@@ -198,8 +198,8 @@ def test_every_combination_ends_with_a_report(
     assert ("The val split has nothing to choose thresholds on" in text) == (val == "empty" or model == "nothing")
 
 
-def test_without_val_nothing_is_trained(world: World, tmp_path: Path) -> None:
-    """Training chooses its best epoch on val, so the first stage already asks for it."""
+def test_a_missing_val_split_is_refused_by_convert(world: World, tmp_path: Path) -> None:
+    """Training chooses its best epoch on val, so the first stage already requires it."""
     source = Path(shutil.copytree(world.source, tmp_path / "source"))
     (source / "annotations" / "val.json").unlink()
     for path in (source / "images").glob("val*"):
@@ -208,15 +208,15 @@ def test_without_val_nothing_is_trained(world: World, tmp_path: Path) -> None:
         convert.main(Convert(source=source), Run(tmp_path / "runs" / "tiny"), 0)
 
 
-def test_a_split_that_is_gone_leaves_nothing_to_compare(made: Callable[..., Run], trained: Trained) -> None:
+def test_a_missing_split_leaves_nothing_to_compare(made: Callable[..., Run], trained: Trained) -> None:
     run = made("one", "missing", "something")
     shutil.copytree(trained.run.predictions_folder, run.predictions_folder)
     validate.main(Validate(), run, "cpu")
     assert {path.name.split(".")[0].split("_")[0] for path in run.predictions_folder.iterdir()} == {"val"}
 
 
-def test_nothing_above_the_thresholds(made: Callable[..., Run]) -> None:
-    """Val has nothing to choose by, and the default is above all that the model says."""
+def test_no_predictions_reach_the_thresholds(made: Callable[..., Run]) -> None:
+    """Val gives no basis for a choice, and the default is above every score."""
     run = made("empty", "all", "unsure")
     validate.main(Validate(), run, "cpu")
     metrics, found = read_json(run.metrics), read_json(run.single_label("test"))
@@ -231,8 +231,8 @@ def test_nothing_above_the_thresholds(made: Callable[..., Run]) -> None:
 # --- Other stages ---------------------------------------------------------------------------------
 
 
-def test_training_on_a_val_split_without_objects(world: World, made: Callable[..., Run]) -> None:
-    """Ultralytics notes down a mAP of 0 then, which nobody measured."""
+def test_training_on_a_val_split_without_objects_has_no_map(world: World, made: Callable[..., Run]) -> None:
+    """Ultralytics then records a mAP of 0, which was never measured."""
     run = made("empty", "all", "something")
     shutil.rmtree(run.train)
     shutil.copytree(run.dataset, run.augmented)
@@ -251,8 +251,8 @@ def test_training_on_a_val_split_without_objects(world: World, made: Callable[..
 
 
 @pytest.mark.parametrize("val", ["empty", "all"])
-def test_an_export_of_a_model_that_finds_nothing(made: Callable[..., Run], val: str) -> None:
-    """Nothing was compared, so nothing is proven and nothing handed out; but the stage has its result."""
+def test_a_model_that_finds_nothing_is_not_exported(made: Callable[..., Run], val: str) -> None:
+    """Nothing was compared, so nothing is proven or published, but the stage completes."""
     run = made(val, "missing", "nothing")
     validate.main(Validate(), run, "cpu")
     said = export.main(Export(images=2), run, 0, "cpu")
@@ -270,14 +270,14 @@ def test_an_export_of_a_model_that_finds_nothing(made: Callable[..., Run], val: 
 
 
 @pytest.mark.parametrize("val", ["empty", "all"])
-def test_an_export_of_an_unsure_model(made: Callable[..., Run], tmp_path: Path, val: str) -> None:
-    """No box reaches `export.conf`: what there is is compared, and tests the device too."""
+def test_a_model_with_low_scores_is_exported(made: Callable[..., Run], tmp_path: Path, val: str) -> None:
+    """No box reaches `export.conf`, so the boxes there are are compared and test the device."""
     run = made(val, "missing", "unsure")
     validate.main(Validate(), run, "cpu")
     best = max(record["score"] for record in read_json(run.single_label("val")))
     said = export.main(Export(), run, 0, "cpu")
     [entry] = read_json(run.manifest)["artefacts"]
-    # Half of the best: the model alone and in a batch differ in the last digits.
+    # Half of the best: single and batched predictions differ in the last digits.
     assert entry["parity"]["from_score"] == pytest.approx(best / 2, rel=1e-3) and entry["parity"]["boxes"] > 0
     assert f"no box reaches 0.25, so those from {best / 2:.2g} were compared" in said
     report.main(Report(), run)
@@ -288,7 +288,7 @@ def test_an_export_of_an_unsure_model(made: Callable[..., Run], tmp_path: Path, 
     assert re.match(r"selftest passed: \d images, [1-9]\d* objects", done.stdout)
 
 
-def test_an_artefact_that_invents_what_the_model_does_not_find(made: Callable[..., Run], world: World) -> None:
+def test_boxes_only_the_artefact_finds_are_a_breach(made: Callable[..., Run], world: World) -> None:
     from pipeline.boxes import YoloDataset
     from pipeline.config.export import Limits32
     from pipeline.device import runner
@@ -301,7 +301,7 @@ def test_an_artefact_that_invents_what_the_model_does_not_find(made: Callable[..
     spec = targets.spec(Export().targets[0], run.export / "tiny.onnx", run.export, dataset.names, IMGSZ, dict.fromkeys(dataset.names, 0.002))  # fmt: skip
     gate = Gate(world.models["nothing"], dataset, dataset.files("val"), 0.002)
     verdict, _ = gate.judge(runner.Model(run.export, spec, 1), None, Limits32(), "test")
-    assert verdict.outcome == "refused" and re.match(r"0 boxes lost, [1-9]\d* invented", verdict.breaches[0])
+    assert verdict.outcome == "refused" and re.match(r"of \d+ boxes, 0 lost, [1-9]\d* invented", verdict.breaches[0])
 
 
 @needs_database
@@ -309,7 +309,7 @@ def test_an_artefact_that_invents_what_the_model_does_not_find(made: Callable[..
 @pytest.mark.parametrize(
     ("val", "test", "model"), [("all", "empty", "nothing"), ("empty", "missing", "something"), ("one", "lacking", "nothing")]
 )  # fmt: skip
-def test_inspect(made: Callable[..., Run], val: str, test: str, model: str) -> None:
+def test_inspect_shows_runs_without_detections(made: Callable[..., Run], val: str, test: str, model: str) -> None:
     import fiftyone as fo
 
     run = made(val, test, model)
@@ -330,8 +330,8 @@ def test_inspect(made: Callable[..., Run], val: str, test: str, model: str) -> N
         fo.delete_datasets(f"{run.name}*")
 
 
-def test_against_another_run(made: Callable[..., Run]) -> None:
-    """What has no objects is not measured, and that is no noise."""
+def test_unmeasured_splits_are_not_compared_with_another_run(made: Callable[..., Run]) -> None:
+    """A split without objects is not measured, which is not the same as noise."""
     run, other = made("lacking", "empty", "nothing"), made("lacking", "empty", "something", "other")
     for one in (run, other):
         validate.main(Validate(), one, "cpu")

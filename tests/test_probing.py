@@ -1,4 +1,4 @@
-"""Which boxes are looked at, what the layers of a model make of them, and what real weights come to."""
+"""Which boxes are probed, the features of each layer for them, and how real weights score."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_background_is_where_no_object_is(source: Path, tmp_path: Path) -> None:
         nothing = scene.labels == len(data.names)
         found += int(nothing.sum())
         assert ((scene.corners >= 0) & (scene.corners <= 1 + 1e-9)).all()
-        for xmin, ymin, xmax, ymax in scene.corners[nothing]:  # by hand, box by box
+        for xmin, ymin, xmax, ymax in scene.corners[nothing]:  # checked box by box
             for left, top, right, low in scene.corners[~nothing]:
                 shared = max(0, min(xmax, right) - max(xmin, left)) * max(0, min(ymax, low) - max(ymin, top))
                 areas = (xmax - xmin) * (ymax - ymin) + (right - left) * (low - top)
@@ -43,7 +43,7 @@ def test_background_is_where_no_object_is(source: Path, tmp_path: Path) -> None:
     assert all((one.corners == other.corners).all() for one, other in zip(scenes, again, strict=True))
 
 
-def test_every_class_gets_an_image(source: Path, tmp_path: Path) -> None:
+def test_the_drawn_images_cover_every_class(source: Path, tmp_path: Path) -> None:
     data = dataset(tmp_path, source)
     all_of_them = {label for scene in sample.draw(data, 100, 0) for label in scene.labels}
     few = sample.draw(data, len(data.names), 0)
@@ -56,17 +56,17 @@ def only(data: YoloDataset, line: str) -> YoloDataset:
     return data
 
 
-def test_without_boxes_there_is_nothing_to_rank_by(source: Path, tmp_path: Path) -> None:
+def test_without_boxes_ranking_is_refused(source: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no boxes in the training images"):
         sample.draw(only(dataset(tmp_path, source), ""), 10, 0)
 
 
-def test_one_class_that_fills_its_images_cannot_be_told_from_anything(source: Path, tmp_path: Path) -> None:
+def test_one_class_that_fills_its_images_cannot_be_ranked(source: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is one class, and its boxes leave no room for background"):
         sample.draw(only(dataset(tmp_path, source), "0 0.5 0.5 1 1\n"), 10, 0)
 
 
-def test_one_class_is_told_from_background(source: Path, tmp_path: Path) -> None:
+def test_one_class_is_ranked_against_background(source: Path, tmp_path: Path) -> None:
     data = only(dataset(tmp_path, source), "0 0.3 0.3 0.2 0.2\n")
     scenes = sample.draw(data, 10, 0)
     assert {label for scene in scenes for label in scene.labels} == {0, len(data.names)}
@@ -80,7 +80,7 @@ def test_one_class_is_told_from_background(source: Path, tmp_path: Path) -> None
         ("yolov8n", [4, 6, 9], [2, 4, 6, 9, 12, 15, 18, 21]),
     ],
 )
-def test_layers_come_from_the_model(family: str, backbone: list[int], stages: list[int]) -> None:
+def test_layers_are_taken_from_the_model(family: str, backbone: list[int], stages: list[int]) -> None:
     environment.prepare()
     from pipeline.probing import features
 
@@ -88,8 +88,8 @@ def test_layers_come_from_the_model(family: str, backbone: list[int], stages: li
     assert (features.backbone(model), features.stages(model)) == (backbone, stages)
 
 
-def test_features_are_those_of_the_model_itself(source: Path, tmp_path: Path, start: Path) -> None:
-    """A box over the whole image has the mean of Ultralytics' own output of a layer, to within how cells are sampled."""
+def test_features_equal_the_models_own(source: Path, tmp_path: Path, start: Path) -> None:
+    """A box over the whole image has the mean of Ultralytics' own layer output, up to how cells are sampled."""
     environment.prepare()
     import torch
 

@@ -1,4 +1,4 @@
-"""Scores of frozen features against scikit-learn, and against a direct maximum of the evidence."""
+"""Scores of frozen features against scikit-learn, and against directly maximised evidence."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def drawn(rows: int, columns: int, classes: int, apart: float, seed: int = 0) ->
 
 
 @pytest.mark.parametrize(("rows", "columns", "apart"), [(80, 6, 0.5), (60, 12, 2.0), (40, 10, 0.0)])
-def test_log_me_is_the_highest_evidence(rows: int, columns: int, apart: float) -> None:
+def test_log_me_is_the_maximum_evidence(rows: int, columns: int, apart: float) -> None:
     features, labels, _ = drawn(rows, columns, 3, apart)
     standard = StandardScaler().fit_transform(features)
     highest = []
@@ -40,18 +40,18 @@ def test_log_me_is_the_highest_evidence(rows: int, columns: int, apart: float) -
             return -float(multivariate_normal(np.zeros(rows), covariance).logpdf(target)) / rows
 
         highest.append(-min(minimize(evidence, at, method="Nelder-Mead").fun for at in ([-3, -1], [0, 0], [-8, -1])))
-    # Nelder and Mead stop within 1e-4 of the maximum.
+    # Nelder-Mead stops within 1e-4 of the maximum.
     assert scores.log_me(features, labels) == pytest.approx(np.mean(highest), abs=1e-3)
 
 
 @pytest.mark.parametrize("apart", [0.0, 1.0, 100.0])
-def test_log_me_survives_more_columns_than_rows(apart: float) -> None:
+def test_log_me_works_with_more_columns_than_rows(apart: float) -> None:
     features, labels, _ = drawn(30, 100, 3, apart)
     assert np.isfinite(scores.log_me(features, labels))
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(200, 8), (40, 60)])
-def test_h_score_with_scikit_learns_covariance(rows: int, columns: int) -> None:
+def test_h_score_matches_scikit_learns_covariance(rows: int, columns: int) -> None:
     features, labels, _ = drawn(rows, columns, 4, 1.0)
     standard = StandardScaler().fit_transform(features)
     covariance, shrinkage = ledoit_wolf(standard)
@@ -62,7 +62,7 @@ def test_h_score_with_scikit_learns_covariance(rows: int, columns: int) -> None:
 
 
 @pytest.mark.parametrize(("classes", "columns"), [(2, 5), (4, 20), (3, 90)])
-def test_the_probe_is_scikit_learns_ridge(classes: int, columns: int) -> None:
+def test_the_probe_equals_scikit_learns_ridge(classes: int, columns: int) -> None:
     features, labels, images = drawn(150, columns, classes, 0.5)
     folds = scores._folds(labels, images)[images]
     right = np.zeros(len(labels), bool)
@@ -76,16 +76,16 @@ def test_the_probe_is_scikit_learns_ridge(classes: int, columns: int) -> None:
     assert probe.accuracy == pytest.approx(np.mean([share for share in probe.per_class if share is not None]))
 
 
-def test_no_image_teaches_about_itself() -> None:
-    """Boxes of an image that are copies of one another are no help, as in a real image they would not be."""
+def test_no_image_is_used_to_predict_itself() -> None:
+    """Identical boxes within one image must not help, or every image would predict itself."""
     random = np.random.default_rng(0)
     images = np.repeat(np.arange(40), 5)
     labels = random.integers(2, size=40)[images]
     features = random.normal(size=(40, 200))[images]
-    assert scores.ridge_probe(features, labels, images).accuracy < 0.7  # by chance 0.5; with its copies 1
+    assert scores.ridge_probe(features, labels, images).accuracy < 0.7  # 0.5 by chance; 1 with its copies
 
 
-def test_a_class_of_one_box_is_said_to_be_unknown() -> None:
+def test_a_class_of_one_box_has_unknown_accuracy() -> None:
     features, labels, images = drawn(60, 4, 2, 3.0)
     labels[7] = 2
     probe = scores.ridge_probe(features, labels, images)
@@ -95,7 +95,7 @@ def test_a_class_of_one_box_is_said_to_be_unknown() -> None:
 
 
 @pytest.mark.parametrize("features", [np.zeros((12, 3)), np.ones((12, 3))])
-def test_dead_features_tell_nothing(features: Any) -> None:
+def test_constant_features_score_at_chance(features: Any) -> None:
     labels, images = np.arange(12) % 2, np.arange(12)
     assert np.isfinite(scores.log_me(features, labels))
     assert scores.h_score(features, labels) == 0
@@ -106,10 +106,10 @@ def test_dead_features_tell_nothing(features: Any) -> None:
     ("accuracy", "layers"),
     [
         ({2: 0.88, 4: 0.89, 6: 0.88, 10: 0.72, 13: 0.95}, 7),
-        ({2: 0.6, 4: 0.7, 6: 0.65, 10: 0.71}, 5),  # behind a fall nothing counts
+        ({2: 0.6, 4: 0.7, 6: 0.65, 10: 0.71}, 5),  # nothing counts after a drop
         ({2: 0.7, 4: 0.6}, 3),
-        ({2: 0.5, 4: 0.6, 9: 0.7, 12: 0.9}, 10),  # the neck never
+        ({2: 0.5, 4: 0.6, 9: 0.7, 12: 0.9}, 10),  # never the neck
     ],
 )
-def test_freeze_ends_before_the_fall(accuracy: dict[int, float], layers: int) -> None:
+def test_freezing_ends_before_accuracy_drops(accuracy: dict[int, float], layers: int) -> None:
     assert separability.depth(accuracy, backbone=10 if 9 in accuracy else 11) == layers

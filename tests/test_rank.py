@@ -1,4 +1,4 @@
-"""`rank` from end to end: an order of sources, the depth, and inputs that cannot be ranked."""
+"""`rank` end to end: the order of sources, the depth, and inputs that cannot be ranked."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def of(run: Run, *weights: str, **more: Any) -> ranking.Ranking:
     return ranking.read(run)
 
 
-def test_two_sources_in_their_order(converted: Run, start: Path) -> None:
+def test_two_sources_are_ranked(converted: Run, start: Path) -> None:
     record = of(converted, "yolo26n.yaml", str(start))
     assert {source["weights"]["name"] for source in record["sources"]} == {"yolo26n.yaml", str(start)}
     assert [source["place"] for source in record["sources"]] == sorted(source["place"] for source in record["sources"])
@@ -41,7 +41,7 @@ def test_two_sources_in_their_order(converted: Run, start: Path) -> None:
         assert source["layers"] == [4, 6, 10] and source["depth"] is not None
         assert list(map(int, source["depth"]["accuracy"])) == [10, 13, 16, 19, 2, 22, 4, 6]  # JSON's order of keys
         assert 0 < source["depth"]["freeze"] <= 11
-        assert list(source["per_class"])  # each class, and background
+        assert list(source["per_class"])  # each class and background
     assert sum(record["boxes"].values()) > 0
     base.adapter(ranking.Ranking).validate_python(record)
     before = json.loads(converted.ranking.read_text())
@@ -53,7 +53,7 @@ def test_two_sources_in_their_order(converted: Run, start: Path) -> None:
     assert again == before
 
 
-def test_without_a_list_it_looks_at_the_config_s_own_weights(converted: Run) -> None:
+def test_without_a_list_the_configs_own_weights_are_ranked(converted: Run) -> None:
     (source,) = of(converted, layers=False)["sources"]
     assert (source["weights"]["name"], source["weights"]["sha256"], source["depth"]) == ("yolo26n.yaml", None, None)
     assert source["place"] == 1
@@ -79,7 +79,7 @@ def broken(folder: Path, start: Path) -> dict[str, Path]:
         ("notes.txt", "rank.weights: notes.txt: not weights; put"),
     ],
 )
-def test_what_cannot_be_ranked(name: str, said: str, converted: Run, start: Path, tmp_path: Path) -> None:
+def test_unusable_weights_are_reported(name: str, said: str, converted: Run, start: Path, tmp_path: Path) -> None:
     path = broken(tmp_path, start)[name] if name in ("text", "nan") else name
     with pytest.raises(WeightsError, match=re.escape(said)) as error:
         of(converted, str(path))
@@ -87,12 +87,12 @@ def test_what_cannot_be_ranked(name: str, said: str, converted: Run, start: Path
 
 
 @pytest.mark.parametrize("weights", [["a.pt", "a.pt"], [""], "a.pt"])
-def test_a_list_that_makes_no_sense(weights: Any) -> None:
+def test_an_invalid_list_is_refused(weights: Any) -> None:
     with pytest.raises(ValidationError):
         Rank(weights=weights)
 
 
-def test_the_command_line_says_what_came_out(converted: Run, tmp_path: Path) -> None:
+def test_the_command_line_reports_the_result(converted: Run, tmp_path: Path) -> None:
     (tmp_path / f"{converted.name}.yaml").write_text(
         f"convert: {{source: x}}\ntrain: {{imgsz: {IMGSZ}}}\nrank: {{weights: [yolo26n.yaml]}}\n"
     )

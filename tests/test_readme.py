@@ -42,7 +42,7 @@ def test_every_config_named_exists() -> None:
     assert named and all((ROOT / "configs" / name).is_file() for name in named)
 
 
-def test_the_map_names_real_files() -> None:
+def test_the_project_map_names_real_files() -> None:
     [block] = [block for block in re.findall(r"```text\n(.*?)```", ALL, re.S) if "pipeline/" in block]
     folder, named = "", set()
     for line in block.splitlines():
@@ -58,13 +58,13 @@ def test_the_map_names_real_files() -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """The addresses of a page's headings, as GitHub makes them."""
+    """The anchors of a page's headings, as GitHub generates them."""
     titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.M)
     return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 @of_each_page
-def test_every_link_leads_somewhere(page: Path) -> None:
+def test_every_link_has_a_target(page: Path) -> None:
     for target, anchor in re.findall(r"\]\((?!http)([^)#]*)#?([^)]*)\)", TEXTS[page]):
         found = page.parent / target if target else page
         assert found.exists(), target
@@ -77,11 +77,11 @@ def test_every_page_is_linked_from_the_readme() -> None:
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda path: path.name)
-def test_every_page_starts_with_what_the_reader_wants(page: Path) -> None:
+def test_every_page_starts_with_its_purpose(page: Path) -> None:
     assert re.match(r"# .+\n\nYou want ", TEXTS[page])
 
 
-def test_yaml_in_the_documentation_is_a_config() -> None:
+def test_yaml_in_the_documentation_is_valid_config() -> None:
     blocks = [block for text in TEXTS.values() for block in re.findall(r"^ *```yaml\n(.*?)```", text, re.S | re.M)]
     assert len(blocks) > 2
     for block in blocks:
@@ -92,20 +92,20 @@ def test_yaml_in_the_documentation_is_a_config() -> None:
             Config.model_validate({"convert": {"source": "x"}, **keys})
 
 
-# --- Figures: those of benchmarks come from the files that the benchmarks wrote --------------------------
+# --- Figures: benchmark figures come from the files that the benchmarks wrote ----------------------------
 #
-# `<!-- figures: FILE, ... -->` over a table, a fenced block or a paragraph names its sources. Lines of tables and fenced
-# blocks are lines of a source, word for word; numbers of a paragraph are numbers of a source.
+# `<!-- figures: FILE, ... -->` above a table, a fenced block or a paragraph names its sources. Lines of tables and fenced
+# blocks must occur in a source verbatim; numbers in a paragraph must be numbers in a source.
 
 SOURCES = re.compile(r"<!-- figures: (.+) -->")
 NUMBER = re.compile(r"(?<![\w.,:/-])\d[\d,]*(?:\.\d+)?(?![\w.]*\d)")
-# What speaks of a measurement: a decimal number, or one with a unit.
+# What counts as a measurement: a decimal number, or one with a unit.
 MEASURED = re.compile(r"(?<![\w./-])\d+\.\d+(?![\w.]*\d)|\b\d[\d,]* (?:s|ms|MB|points|times|hours?)\b")
 VERSION = re.compile(r"\b(?:Python|Ultralytics|torch) \d+(?:\.\d+)+(?: to \d+(?:\.\d+)+)?")
 
 
 def blocks(text: str) -> list[tuple[list[str], str]]:
-    """Each table, fenced block and paragraph with the sources that the comment above it names."""
+    """Each table, fenced block and paragraph with the sources named in the comment above it."""
     found, lines, fenced = [], [""], False
     for line in [*text.splitlines(), ""]:
         fenced ^= line.lstrip().startswith("```")
@@ -119,7 +119,7 @@ def blocks(text: str) -> list[tuple[list[str], str]]:
 
 
 def words(text: str) -> str:
-    """Without code, addresses and versions."""
+    """The text without code, URLs and versions."""
     return VERSION.sub("", re.sub(r"`[^`\n]*`|\]\([^)]*\)", "", text))
 
 
@@ -128,12 +128,12 @@ def is_literal(block: str) -> bool:
 
 
 def is_measured(block: str) -> bool:
-    """Whether figures in it need a source: other code than what a console shows does not."""
+    """Whether its figures need a source: code other than console output does not."""
     return block.lstrip().startswith("```console") or not (block.startswith("    ") or block.lstrip().startswith("```"))
 
 
 def complaints(text: str) -> list[str]:
-    """The figures that their sources do not have, and those without a source."""
+    """Figures not found in their sources, and figures without a source."""
     said = []
     for sources, block in blocks(text):
         known = "\n".join((ROOT / source).read_text(encoding="utf-8") for source in sources)
@@ -152,12 +152,12 @@ def complaints(text: str) -> list[str]:
 
 
 @of_each_page
-def test_every_figure_is_that_of_its_source(page: Path) -> None:
+def test_every_figure_matches_its_source(page: Path) -> None:
     assert complaints(TEXTS[page]) == []
 
 
-def test_a_digit_changed_in_any_figure_is_noticed() -> None:
-    """Every number of every table and console block with a source, one at a time, a digit up."""
+def test_a_changed_digit_in_any_figure_is_noticed() -> None:
+    """Raise a digit of every number in every sourced table and console block, one at a time."""
     noticed = 0
     for sources, block in (found for text in TEXTS.values() for found in blocks(text)):
         comment = f"<!-- figures: {', '.join(sources)} -->\n"
@@ -174,13 +174,13 @@ def test_a_figure_without_a_source_is_noticed(text: str) -> None:
     assert complaint.startswith("no source for ")
 
 
-def test_no_accuracy_in_the_comments_of_configs() -> None:
-    """They would go stale; tables have them."""
+def test_config_comments_state_no_accuracy() -> None:
+    """Such figures would go stale; tables have them."""
     for path in (ROOT / "configs").glob("*.yaml"):
         assert not re.findall(r"#.*\b0\.[1-9]\d\d\b", path.read_text(encoding="utf-8")), path
 
 
-def test_the_tables_of_trainings_are_printed_from_their_records() -> None:
+def test_training_tables_are_printed_from_their_records() -> None:
     script = ROOT / "benchmarks" / "train_table.py"
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
     assert done.stdout == (ROOT / "benchmarks" / "train.md").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The descriptions of a run's files are true: stages write what they say, and other shapes are refused in a line."""
+"""The schemas of a run's files hold: stages write what they describe, and other shapes are refused in one line."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from pipeline.records import base, documentation, metrics, receipt, training
 from pipeline.run import Run
 
 
-def test_the_page_is_made_from_the_descriptions() -> None:
+def test_the_page_is_generated_from_the_schemas() -> None:
     page = (ROOT / "docs" / "files.md").read_text(encoding="utf-8")
     assert page == documentation.page(), "python -m pipeline.records.documentation > docs/files.md"
 
 
-def test_every_record_says_what_it_is() -> None:
+def test_every_record_has_a_description() -> None:
     assert all(inspect.getdoc(module) for module, _ in documentation.RECORDS)
 
 
 def keys(shape: Any, data: Any, place: str = "") -> list[str]:
-    """Keys in the data that the description does not have."""
+    """Keys in the data that the schema lacks."""
     schema = base.adapter(shape).json_schema()
     return list(_surplus(schema, schema, data, place))
 
@@ -53,7 +53,7 @@ def _surplus(schema: dict[str, Any], root: dict[str, Any], data: Any, place: str
             yield from _surplus(schema["items"], root, value, f"{place}.{number}")
 
 
-def test_stages_write_nothing_that_is_not_described(trained: Trained) -> None:
+def test_stages_write_only_what_is_described(trained: Trained) -> None:
     validate.main(Validate(), trained.run, "cpu")
     for path, shape in (
         (trained.run.receipt, receipt.Receipt),
@@ -80,12 +80,18 @@ def not_a_number(data: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (leave_out, r"written by an older version; delete it and `make validate` again \(weights: field required\)"),
-        (text_for_number, r"damaged \(imgsz: input should be a valid integer\); delete it and `make validate` again"),
+        (
+            leave_out,
+            r"written by an older version; delete it and run `make validate` again \(weights: field required\)",
+        ),
+        (
+            text_for_number,
+            r"damaged \(imgsz: input should be a valid integer\); delete it and run `make validate` again",
+        ),
         (not_a_number, r"damaged \(cost\.latency\.p95_ms: input should be a valid number\); delete it"),
     ],
 )
-def test_another_shape_is_refused(trained: Trained, tmp_path: Path, change: Any, said: str) -> None:
+def test_a_record_of_another_shape_is_refused(trained: Trained, tmp_path: Path, change: Any, said: str) -> None:
     run = Run(tmp_path)
     validate.main(Validate(), trained.run, "cpu")
     data = json.loads(trained.run.metrics.read_text())
@@ -96,14 +102,14 @@ def test_another_shape_is_refused(trained: Trained, tmp_path: Path, change: Any,
     assert "\n" not in str(error.value) and str(run.metrics) in str(error.value)
 
 
-def test_what_a_stage_could_not_read_is_not_written(tmp_path: Path) -> None:
+def test_an_invalid_record_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="weights"):
         base.write_record(tmp_path / "metrics.json", metrics.Metrics, {})  # type: ignore[typeddict-item]
     assert not (tmp_path / "metrics.json").exists()
 
 
 def test_no_untyped_record_is_read() -> None:
-    """Records go through their descriptions: `files.read_json` is for files of one stage alone."""
+    """Records are read through their schemas: `files.read_json` is only for files used by one stage."""
     described = {"metrics", "train_record", "receipt", "manifest", "errors", "ground_truth"}
     for path in sorted((ROOT / "pipeline").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

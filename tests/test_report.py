@@ -52,7 +52,7 @@ class Page(HTMLParser):
 
 
 def judged(run: Run, split: str, boxes: list[dict[str, Any]], predictions: list[dict[str, Any]]) -> None:
-    """Replace what `validate` left about single predictions by what a test wants there."""
+    """Replace validate's records of single predictions by those of a test."""
     errors = read_json(run.errors(split))
     errors["objects"] = [
         {"annotation_id": box["id"], "image_id": box["image_id"], "type": box.pop("type"), "prediction_id": None}
@@ -68,7 +68,7 @@ def judged(run: Run, split: str, boxes: list[dict[str, Any]], predictions: list[
     write_json(run.ground_truth(split), truth)
 
 
-def test_it_needs_no_network(trained: Trained) -> None:
+def test_the_page_needs_no_network(trained: Trained) -> None:
     page = Page(trained.run)
     assert not [tag for tag, _ in page.tags if tag in ("script", "iframe", "base", "object", "embed", "form")]
     targets = [
@@ -82,8 +82,8 @@ def test_it_needs_no_network(trained: Trained) -> None:
     assert [path.name for path in trained.run.report.iterdir()] == ["index.html"]
 
 
-def test_no_id_is_there_twice(trained: Trained) -> None:
-    """Plots share the page: a clip path of one must not be taken for another's of the same name."""
+def test_ids_are_unique(trained: Trained) -> None:
+    """Plots share the page: a clip path must not be confused with another plot's of the same name."""
     page = Page(trained.run)
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     shapes: dict[str, set[str]] = {}
@@ -93,7 +93,7 @@ def test_no_id_is_there_twice(trained: Trained) -> None:
     assert ids and all(len(found) == 1 for found in shapes.values()), shapes
 
 
-def test_it_shows_the_figures_of_the_run(trained: Trained) -> None:
+def test_the_page_shows_the_figures_of_the_run(trained: Trained) -> None:
     text = Page(trained.run).text
     metrics = read_json(trained.run.metrics)
     figures = metrics["splits"]["test"]
@@ -105,7 +105,7 @@ def test_it_shows_the_figures_of_the_run(trained: Trained) -> None:
         assert re.search(rf"{re.escape(name)}\s*{row['objects']}", text)
     assert "proven" in text and "No image is in two splits" in text
     assert f"{metrics['cost']['parameters']:,} parameters" in text
-    # The clock runs over all three, as `pipeline.validate.cost` says; the file is read before.
+    # All three parts are timed, as `pipeline.validate.cost` documents; the file is read before.
     assert "batch 1: letterbox, network and non-maximum suppression, without reading the file." in text
     assert "make all CONFIG=configs/tiny.yaml" in text
     assert Path(trained.config.train.weights).name in text
@@ -113,7 +113,7 @@ def test_it_shows_the_figures_of_the_run(trained: Trained) -> None:
 
 
 def test_intervals_stand_beside_their_figures(trained: Trained, copy_of: Copy) -> None:
-    """Three images have none; five would. What is written then is what is in the file."""
+    """Three images have none, five would. The page shows what is in the file."""
     run = copy_of(trained.run)
     metrics = read_json(run.metrics)
     metrics["splits"]["test"] |= {"map50_95": 0.5}
@@ -123,21 +123,21 @@ def test_intervals_stand_beside_their_figures(trained: Trained, copy_of: Copy) -
     assert re.search(r"0\.500\s*mAP50-95\s*0\.432 to 0\.568", Page(run).text)
 
 
-def test_every_picture_has_a_text(trained: Trained) -> None:
+def test_every_image_has_alternative_text(trained: Trained) -> None:
     page = Page(trained.run)
     assert page.alts and all(
         re.search(r"\d+ of \d+ objects? not found, \d+ wrong prediction", alt) for alt in page.alts
     )
     for attributes in page.of("svg"):
-        assert attributes.get("aria-hidden") == "true"  # told by the picture's alt or the figure's label
+        assert attributes.get("aria-hidden") == "true"  # described by the image's alt text or the figure's label
     labelled = [attributes for attributes in page.of("div") if attributes.get("role") == "img"]
     assert len(labelled) == 5 and all(attributes["aria-label"] for attributes in labelled)
 
 
 def test_worst_images_come_first_and_are_counted_right(trained: Trained, copy_of: Copy) -> None:
-    """Made by hand: one image all right, one with a missed object, one with two wrong predictions.
+    """By hand: one correct image, one with a missed object, one with two wrong predictions.
 
-    The second wrong prediction is about an object found badly: one mistake, though the object is not found.
+    The second wrong prediction localises an object badly: one error, though the object is not found.
     """
     run = copy_of(trained.run)
     names = [image["file_name"] for image in read_json(run.ground_truth("test"))["images"]]
@@ -164,20 +164,20 @@ def test_worst_images_come_first_and_are_counted_right(trained: Trained, copy_of
     assert len(Page(run).alts) == 1
 
 
-def test_boxes_lie_where_the_objects_are(trained: Trained, copy_of: Copy) -> None:
-    """In shares of the picture, so that its scale does not matter; 0.1 px of rounding in 100 or more."""
+def test_boxes_are_drawn_where_the_objects_are(trained: Trained, copy_of: Copy) -> None:
+    """In shares of the image, so that its scale does not matter; 0.1 px of rounding in 100 or more."""
     run = copy_of(trained.run)
     image = read_json(run.ground_truth("test"))["images"][0]
     judged(run, "test", [{"id": 1, "image_id": 1, "type": "missed", "bbox": [50, 30, 40, 20]}], [])
     report.main(Report(), run)
-    [picture] = [float(attributes["width"] or 0) for attributes in Page(run).of("img")]
+    [width] = [float(attributes["width"] or 0) for attributes in Page(run).of("img")]
     [shown] = [attributes for attributes in Page(run).of("rect") if attributes.get("class") == "box missed"]
     for name, pixels in (("x", 50), ("y", 30), ("width", 40), ("height", 20)):
-        assert float(shown[name] or 0) / picture == pytest.approx(pixels / image["width"], abs=1e-3)
+        assert float(shown[name] or 0) / width == pytest.approx(pixels / image["width"], abs=1e-3)
 
 
 def test_names_are_text_not_html(trained: Trained, copy_of: Copy) -> None:
-    """A class and a file that would be markup, in every file of the run that names them."""
+    """A class and a file named like markup, in every file of the run that names them."""
     run = copy_of(trained.run)
     old = read_json(run.receipt)["classes"][0]
     image = read_json(run.ground_truth("test"))["images"][0]["file_name"]
@@ -198,7 +198,7 @@ def test_names_are_text_not_html(trained: Trained, copy_of: Copy) -> None:
     assert evil in page.text
 
 
-def test_a_receipt_that_tells_more(trained: Trained, copy_of: Copy) -> None:
+def test_the_page_shows_drops_leaks_and_moves_from_the_receipt(trained: Trained, copy_of: Copy) -> None:
     run = copy_of(trained.run)
     receipt = read_json(run.receipt)
     receipt["images"] |= {"dropped": {"a.png": "black"}, "in_no_split": {"b.png": "unlisted"}, "left_out": {}}
@@ -220,12 +220,12 @@ def test_a_receipt_that_tells_more(trained: Trained, copy_of: Copy) -> None:
     assert "near-duplicates and groups included. 1 image was moved" in Page(run).text
 
 
-def test_twenty_four_large_pictures_stay_below_10_mb(trained: Trained, copy_of: Copy) -> None:
-    """Noise, which JPEG can do least with."""
+def test_twenty_four_large_images_stay_below_10_mb(trained: Trained, copy_of: Copy) -> None:
+    """Noise, which JPEG compresses worst."""
     run = copy_of(trained.run)
     truth = read_json(run.ground_truth("test"))
-    picture = np.random.default_rng(0).integers(0, 256, (1500, 2000, 3), np.uint8)
-    data = cv2.imencode(".jpg", picture)[1].tobytes()
+    noise = np.random.default_rng(0).integers(0, 256, (1500, 2000, 3), np.uint8)
+    data = cv2.imencode(".jpg", noise)[1].tobytes()
     truth["images"] = [{"id": i, "file_name": f"{i}.jpg", "width": 2000, "height": 1500} for i in range(1, 31)]
     for image in truth["images"]:
         (run.dataset / "images" / "test" / image["file_name"]).write_bytes(data)
@@ -237,7 +237,7 @@ def test_twenty_four_large_pictures_stay_below_10_mb(trained: Trained, copy_of: 
     assert (run.report / "index.html").stat().st_size < 10e6
 
 
-def test_two_runs_side_by_side(trained: Trained, copy_of: Copy) -> None:
+def test_two_runs_are_shown_side_by_side(trained: Trained, copy_of: Copy) -> None:
     run, other = copy_of(trained.run), Run(trained.run.root)
     settings = read_json(run.params("train"))
     settings["train"]["batch"] = 77
@@ -246,7 +246,7 @@ def test_two_runs_side_by_side(trained: Trained, copy_of: Copy) -> None:
         report.main(Report(), run, other.root)
     compare.main(run, other)
     comparison = read_json(run.comparison)
-    # Equal runs: figures that a reader could tell apart are put in by hand.
+    # The runs are equal, so distinguishable figures are set by hand.
     comparison["splits"]["test"]["figures"]["map50_95"] = {
         "run": 0.61, "against": 0.58, "difference": 0.03, "interval": [0.011, 0.052], "verdict": "better",
     }  # fmt: skip
@@ -257,13 +257,13 @@ def test_two_runs_side_by_side(trained: Trained, copy_of: Copy) -> None:
     assert re.search(r"train\.batch\s*77\s*null", text) and "inside noise" in text
     with pytest.raises(DataError, match=r"comparison\.json: compares with .*, not with runs/third; `make report"):
         report.main(Report(), run, Path("runs/third"))
-    # Not asked for, not shown: it may be of last month's other run.
+    # Shown only on request: it may be of an old comparison.
     report.main(Report(), run)
     assert "Against" not in Page(run).text
 
 
 @pytest.mark.parametrize("missing", ["metrics", "train_record", "receipt", "errors", "single_label", "ground_truth"])
-def test_an_unfinished_run(trained: Trained, copy_of: Copy, missing: str) -> None:
+def test_an_unfinished_run_is_reported(trained: Trained, copy_of: Copy, missing: str) -> None:
     run = copy_of(trained.run)
     found = getattr(run, missing)
     path = found if isinstance(found, Path) else found("test")
@@ -281,7 +281,7 @@ def test_an_unfinished_run(trained: Trained, copy_of: Copy, missing: str) -> Non
         ({"category_id": 99}, r"test_single_label\.json: prediction 1 is of class 99, which is not in the data set"),
     ],
 )
-def test_predictions_that_cannot_be(trained: Trained, copy_of: Copy, change: dict[str, Any], said: str) -> None:
+def test_impossible_predictions_are_refused(trained: Trained, copy_of: Copy, change: dict[str, Any], said: str) -> None:
     run = copy_of(trained.run)
     predictions = read_json(run.single_label("test"))
     predictions[0] |= change
@@ -291,7 +291,7 @@ def test_predictions_that_cannot_be(trained: Trained, copy_of: Copy, change: dic
     assert "\n" not in str(error.value)
 
 
-def test_mistakes_of_other_images(trained: Trained, copy_of: Copy) -> None:
+def test_errors_of_other_images_are_refused(trained: Trained, copy_of: Copy) -> None:
     run = copy_of(trained.run)
     errors = read_json(run.errors("test"))
     errors["objects"][0]["image_id"] = 4711
@@ -315,7 +315,7 @@ def test_mistakes_of_other_images(trained: Trained, copy_of: Copy) -> None:
         ("ground_truth", lambda data: data["annotations"][0].update(image_id=99), r"annotation 1 refers to an image or class that does not exist"),
     ],
 )  # fmt: skip
-def test_files_that_validate_cannot_have_written(
+def test_files_validate_cannot_have_written_are_refused(
     trained: Trained, copy_of: Copy, path: str, edit: Callable[[Any], Any], said: str
 ) -> None:
     run = copy_of(trained.run)
@@ -323,41 +323,41 @@ def test_files_that_validate_cannot_have_written(
     data = read_json(file)
     changed = edit(data)
     write_json(file, changed if isinstance(changed, (list, dict)) and "type" not in changed else data)
-    with pytest.raises(DataError, match=rf"{file.name}: {said}; delete metrics\.json and `make validate` again$"):
+    with pytest.raises(DataError, match=rf"{file.name}: {said}; delete metrics\.json and run `make validate` again$"):
         report.main(Report(), run)
 
 
 def test_a_bug_of_ours_keeps_its_traceback(trained: Trained, copy_of: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is not a damaged file, and no `make validate` mends it."""
+    """It is not a damaged file, and `make validate` would not fix it."""
     monkeypatch.setattr("pipeline.pixels.fit", lambda *given, **named: dict[str, int]()["bug"])
     with pytest.raises(KeyError, match="bug"):
         report.main(Report(), copy_of(trained.run))
 
 
-def test_figures_of_an_older_version(trained: Trained, copy_of: Copy) -> None:
+def test_figures_of_an_older_version_are_refused(trained: Trained, copy_of: Copy) -> None:
     run = copy_of(trained.run)
     metrics = read_json(run.metrics)
     del metrics["splits"]["test"]["error_costs"]
     write_json(run.metrics, metrics)
     with pytest.raises(
-        DataError, match=r"metrics\.json: written by an older version; delete it and `make validate` again"
+        DataError, match=r"metrics\.json: written by an older version; delete it and run `make validate` again"
     ):
         report.main(Report(), run)
 
 
-def test_it_shows_what_was_exported(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
+def test_the_page_shows_what_was_exported(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
     shown = Page(trained.run).text
     [entry] = read_json(trained.run.manifest)["artefacts"]
     assert "For the device" in shown and "tiny.onnx" in shown and str(entry["parity"]["boxes"]) in shown
     run = copy_of(trained.run)
-    run.manifest.unlink()  # an export that has not run, or was refused
+    run.manifest.unlink()  # the export has not run or was refused
     report.main(Report(), run)
     assert "For the device" not in Page(run).text
 
 
-def test_what_labels_brought(trained: Trained, copy_of: Copy) -> None:
+def test_the_page_shows_what_labels_brought(trained: Trained, copy_of: Copy) -> None:
     run = copy_of(trained.run)
-    assert "What labels brought" not in Page(run).text
+    assert "What labelling gained" not in Page(run).text
     pool: OnPool = {
         "images": 4, "right": 8, "wrong": 2, "missed": 2, "f1": 0.8, "interval": None, "untouched": 0.625
     }  # fmt: skip
@@ -371,16 +371,16 @@ def test_what_labels_brought(trained: Trained, copy_of: Copy) -> None:
     report.main(Report(), run)
     page = Page(run)
     assert "1,234" in page.text and "0.298 to 0.345" in page.text and "20 images" in page.text
-    assert "Accuracy over labels" not in page.text  # one point is no curve
+    assert "Accuracy over labels" not in page.text  # one point is not a curve
     write_json(run.label_rounds, {"rounds": [first, second, third]})
     report.main(Report(), run)
     page = Page(run)
-    assert "1 image, may bring +0.019" in page.text and "0.80 on 4 images" in page.text and "62 %" in page.text
+    assert "1 image, may add +0.019" in page.text and "0.80 on 4 images" in page.text and "62 %" in page.text
     assert "Accuracy over labels" in page.text and str(plots.labelling([first, second, third])) in page.html
 
 
-def test_accuracy_against_latency_takes_the_colours_of_the_page(trained: Trained, copy_of: Copy) -> None:
-    """From the figures in the manifest; an artefact whose precision nobody measured has no place on the plot."""
+def test_the_accuracy_latency_plot_uses_the_colours_of_the_page(trained: Trained, copy_of: Copy) -> None:
+    """From the manifest's figures; an artefact without a measured precision is not plotted."""
     run = copy_of(trained.run)
     manifest = read_json(run.manifest)
     row = {
@@ -395,11 +395,11 @@ def test_accuracy_against_latency_takes_the_colours_of_the_page(trained: Trained
     assert plots_of == [6, 5] and "2 threads" in page.text and "<b>.onnx" in page.text and "a board" in page.text
     drawn = str(plots.latency(manifest["benchmark"]["rows"]))
     assert "currentColor" in drawn and "#000000" not in drawn and drawn in page.html
-    assert "<b>.onnx" not in page.html  # but as text
+    assert "<b>.onnx" not in page.html  # only as text
     assert plots.latency([{**row, "map50_95": None}]) is None and plots.latency([]) is None
 
 
-# Where an object of class a is, one of class b, and nothing.
+# The places of an object of class a, one of class b, and nothing.
 A, B = (100.0, 100.0, 100.0, 100.0), (500.0, 500.0, 100.0, 100.0)
 FAR = (800.0, 100.0, 50.0, 50.0)
 
@@ -419,8 +419,8 @@ FAR = (800.0, 100.0, 50.0, 50.0)
         (scene([("a", A)]), [seen(1, "a", FAR, 0.95), seen(1, "a", A, 0.9)], "background", ""),
     ],
 )  # fmt: skip
-def test_errors_that_cost_nothing_say_why(truth: Truth, predictions: Predictions, kind: str, why: str) -> None:
-    """Costs by validate's own hand: they are 0, or cannot be told, wherever a reason is given."""
+def test_errors_without_cost_state_why(truth: Truth, predictions: Predictions, kind: str, why: str) -> None:
+    """Costs from validate's own code are 0 or undefined wherever a reason is given."""
     from pipeline.metrics.coco import evaluate
 
     shown = error_types.kept(predictions, [0.25, 0.25])
@@ -432,8 +432,8 @@ def test_errors_that_cost_nothing_say_why(truth: Truth, predictions: Predictions
     assert not any(row.why for row in rows.values() if not row.count)
 
 
-def test_what_was_not_measured_in_training_is_not_0(trained: Trained, copy_of: Copy) -> None:
-    """Sixteen images teach nothing: mAP is 0 where it was measured. Ultralytics writes 0 where it was not, too."""
+def test_unmeasured_training_figures_are_not_0(trained: Trained, copy_of: Copy) -> None:
+    """Sixteen images teach nothing, so a measured mAP is 0. Ultralytics also writes 0 where it was not measured."""
     run = copy_of(trained.run)
     path = run.train / "phase1" / "results.csv"
     header, row = path.read_text().splitlines()

@@ -1,7 +1,7 @@
 """SIGKILL in the middle of every stage; the next `make` goes on from there.
 
-Real make, real stages. The process kills itself at the n-th time it is about to open, link or rename a
-certain file, seen through Python's audit hooks: exact moments, no clocks.
+Real make, real stages. The process kills itself the n-th time it is about to open, link or rename a given
+file, as seen by Python's audit hooks: exact moments, no clocks.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ sys.argv[0] = "pipeline"
 runpy.run_module("pipeline", run_name="__main__")
 """
 
-# In the order of the run: when to kill, and the newest target that must exist by then.
+# In run order: when to kill, and the newest target that must exist by then.
 KILLS = [
-    ("os.link", ".dataset.partial/images/train", 3, None),  # half of the images are there
-    ("os.rename", ".dataset.partial", 1, None),  # all is written but the name
+    ("os.link", ".dataset.partial/images/train", 3, None),  # half of the images exist
+    ("os.rename", ".dataset.partial", 1, None),  # everything is written but the name
     ("open", ".augmented.partial/labels/train", 5, "dataset/data.yaml"),
     ("open", "phase1/weights/last.pt", 1, "augmented/data.yaml"),  # nothing saved yet
     ("open", "phase1/weights/last.pt", 2, "augmented/data.yaml"),  # written, not yet copied
     ("os.rename", "phase1/.model.partial.pt", 1, "train/phase1/resume.pt"),  # after the last epoch
     ("open", "phase2/weights/last.pt", 2, "train/phase1/phase.json"),
-    ("os.rename", "phase2/.resume.partial.pt", 2, "train/phase2/resume.pt"),  # the third epoch is noted, not saved
+    ("os.rename", "phase2/.resume.partial.pt", 2, "train/phase2/resume.pt"),  # the third epoch is recorded, not saved
     ("os.rename", "phase2/.resume.partial.pt", 2, "train/phase2/resume.pt"),  # the fourth
     ("os.rename", "tiny/.model.partial.pt", 1, "train/phase2/phase.json"),  # only the name is missing
     ("os.rename", ".metrics.partial.json", 1, "model.pt"),
@@ -59,7 +59,7 @@ KILLS = [
 @pytest.fixture
 def project(tmp_path: Path, source: Path) -> Path:
     checkout(tmp_path)
-    # Mosaic ends with the second epoch of the last phase: it is resumed before, there, and after.
+    # Mosaic ends after the second epoch of the last phase: training resumes before, at and after that point.
     phases = [{"epochs": 2, "freeze": "backbone"}, {"epochs": 4, "lr": 0.5}]
     config = settings(source, train={"phases": phases, "args": {"close_mosaic": 2}})
     for name in ("tiny", "whole"):
@@ -77,7 +77,7 @@ def make(project: Path, kill: str = "none|none|0", what: str = "all tiny") -> su
 
 
 @pytest.mark.slow
-def test_killed_in_every_stage_and_brought_to_the_end(project: Path) -> None:
+def test_a_run_killed_in_every_stage_resumes_to_the_end(project: Path) -> None:
     run = Run(project / "runs" / "tiny")
     done_before: dict[Path, int] = {}
     for event, part, count, newest in KILLS:
@@ -87,7 +87,7 @@ def test_killed_in_every_stage_and_brought_to_the_end(project: Path) -> None:
         )
         if newest:
             assert (run.root / newest).is_file(), part
-        # What was finished at the last kill was not made again.
+        # What was finished at the last kill is not made again.
         assert all(path.stat().st_mtime_ns == date for path, date in done_before.items()), part
         targets = [run.dataset / "data.yaml", run.augmented / "data.yaml", run.model, run.metrics]
         done_before = {path: path.stat().st_mtime_ns for path in targets if path.is_file()}
@@ -99,7 +99,7 @@ def test_killed_in_every_stage_and_brought_to_the_end(project: Path) -> None:
     proofs = [phase["proof"] for phase in record["phases"]]
     assert all(proof["frozen_sha256_before"] == proof["frozen_sha256_after"] for proof in proofs)
     assert proofs[0]["frozen_tensors"] > 200
-    for number, epochs in ((1, "12"), (2, "1234")):  # each epoch once: resumed, not begun anew
+    for number, epochs in ((1, "12"), (2, "1234")):  # each epoch once: resumed, not restarted
         with (run.train / f"phase{number}" / "results.csv").open() as file:
             assert [row["epoch"].strip() for row in csv.DictReader(file)] == list(epochs)
     assert run.manifest.is_file() and (run.report / "index.html").is_file()
@@ -107,7 +107,7 @@ def test_killed_in_every_stage_and_brought_to_the_end(project: Path) -> None:
     assert leftovers == []
     assert make(project).stdout.count("up to date") == 3
 
-    # It is the model of a training that nobody killed, to the last bit.
+    # The model is bit-identical to that of an uninterrupted training.
     done = make(project, what="train whole")
     assert done.returncode == 0, done.stderr
     environment.prepare()

@@ -10,7 +10,7 @@ from pipeline.extras.sample.defects import DRAW
 from pipeline.extras.sample.layout import lay_out
 
 
-def test_same_seed_same_bytes_and_a_longer_split_keeps_the_tiles_of_a_shorter(tmp_path: Path) -> None:
+def test_same_seed_gives_same_bytes_and_a_longer_split_extends_a_shorter_one(tmp_path: Path) -> None:
     for name, seed, train in (("a", 0, 2), ("b", 0, 3), ("c", 5, 2)):
         sample.main(seed, tmp_path / name, {"train": train, "val": 1})
     first = {path.name: path.read_bytes() for path in (tmp_path / "a" / "images").iterdir()}
@@ -20,7 +20,7 @@ def test_same_seed_same_bytes_and_a_longer_split_keeps_the_tiles_of_a_shorter(tm
     assert all(first[name] != other[name] for name in first)
 
 
-def test_pycocotools_reads_it_and_boxes_lie_inside(tiles: Path) -> None:
+def test_pycocotools_reads_the_sample_and_boxes_lie_inside_the_image(tiles: Path) -> None:
     for split, count in (("train", 8), ("val", 3), ("test", 3)):
         coco = COCO(str(tiles / "annotations" / f"{split}.json"))
         assert len(coco.imgs) == count
@@ -33,12 +33,12 @@ def test_every_class_is_drawn_and_some_tiles_are_plain() -> None:
     drawn = [sample.draw_tile(np.random.default_rng([9, 9, index]))[1] for index in range(60)]
     names = [name for tile in drawn for name, _ in tile]
     assert set(names) == set(sample.CLASSES)
-    # Drawn by turns; none may be so hard to place that it is rare.
+    # Drawn in turn; none may be so hard to place that it is rare.
     assert min(names.count(name) for name in sample.CLASSES) >= len(names) / 30
     assert any(not tile for tile in drawn)
 
 
-def test_each_defect_does_to_the_copper_what_its_name_says() -> None:
+def test_each_defect_changes_the_copper_as_its_name_says() -> None:
     adds = {"short", "spur", "spurious copper"}
     for name, draw in DRAW.items():
         placed = 0
@@ -56,7 +56,7 @@ def test_each_defect_does_to_the_copper_what_its_name_says() -> None:
         assert placed >= 10, name
 
 
-def test_large_boards_have_small_defects_all_over(tmp_path: Path) -> None:
+def test_large_boards_have_small_defects_everywhere(tmp_path: Path) -> None:
     said = sample.main(0, tmp_path / "large", {"train": 1, "val": 1}, large=True)
     coco = COCO(str(tmp_path / "large" / "annotations" / "train.json"))
     val = COCO(str(tmp_path / "large" / "annotations" / "val.json"))

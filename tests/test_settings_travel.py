@@ -1,4 +1,4 @@
-"""The walk over the keys of `validate`: each one reaches the device, or is known to change no box."""
+"""Every key of `validate` reaches the device or is known to change no box."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pipeline.export import settings, targets
 from pipeline.files import read_json, write_json
 from pipeline.run import Run
 
-# A value that is not the default, and where the bundle has it.
+# A non-default value, and where the bundle stores it.
 TRAVELS: dict[str, tuple[Any, str]] = {"iou": (0.31, "iou"), "max_det": (777, "max_det")}
-GATE_ONLY = {"conf": 0.07}  # the scores that are compared; a device shows what reaches its thresholds, which are higher
+GATE_ONLY = {"conf": 0.07}  # only for the comparison; a device shows what reaches its higher thresholds
 NO_BOX = {
     "wanted": "chooses thresholds, which travel by themselves",
     "retention": "measures another set",
@@ -39,7 +39,7 @@ def test_every_key_is_accounted_for() -> None:
 
 
 @pytest.mark.parametrize("key", TRAVELS)
-def test_what_changes_a_box_is_in_the_bundle(key: str, tmp_path: Path) -> None:
+def test_settings_that_change_a_box_are_in_the_bundle(key: str, tmp_path: Path) -> None:
     value, place = TRAVELS[key]
     assert value != Validate.model_fields[key].default
     run = validated(tmp_path, **{key: value})
@@ -52,10 +52,10 @@ def test_what_changes_a_box_is_in_the_bundle(key: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", GATE_ONLY)
-def test_what_the_gate_compares_is_what_was_validated(key: str, tmp_path: Path) -> None:
+def test_the_export_gate_uses_the_settings_of_validation(key: str, tmp_path: Path) -> None:
     assert getattr(settings.of(validated(tmp_path, **{key: GATE_ONLY[key]})), key) == GATE_ONLY[key]
 
 
-def test_without_figures_the_defaults_travel(tmp_path: Path) -> None:
+def test_without_figures_the_bundle_has_the_defaults(tmp_path: Path) -> None:
     of_run = settings.of(Run(tmp_path / "none"))
     assert all(getattr(of_run, key) == Validate.model_fields[key].default for key in (*TRAVELS, *GATE_ONLY))

@@ -20,7 +20,7 @@ BIG, DOT = "big", "dot"
 
 
 def draw(folder: Path, size: tuple[int, int], dot: float, images: int = 4) -> Path:
-    """A YOLO data set: in each image a dot (`dot` pixels wide, twice as high) and an object of half the image."""
+    """A YOLO data set: each image has a dot (`dot` pixels wide, twice as high) and an object of half the image."""
     for split in ("train", "val"):
         for kind in ("images", "labels"):
             (folder / kind / split).mkdir(parents=True)
@@ -36,7 +36,7 @@ def draw(folder: Path, size: tuple[int, int], dot: float, images: int = 4) -> Pa
 @pytest.mark.parametrize(
     ("size", "dot", "imgsz", "said"),
     [
-        # 2400 pixels are seen as 320, so 12 as 1.6; five times that are 8.
+        # 2400 pixels become 320, so 12 become 1.6; five times that is 8.
         ((2400, 1600), 12, 320, "dot 1.6 (smallest 1.6); set train.imgsz to 1600, or cut the images into tiles of 480"),
         ((1600, 2400), 12, 320, "dot 1.6 (smallest 1.6); set train.imgsz to 1600, or cut the images into tiles of 480"),
         ((1280, 1280), 3, 640, "dot 1.5 (smallest 1.5); set train.imgsz to 3424, or cut the images into tiles of 240"),
@@ -44,13 +44,15 @@ def draw(folder: Path, size: tuple[int, int], dot: float, images: int = 4) -> Pa
         ((100, 100), 1, 640, ""),
     ],
 )
-def test_what_is_too_small(size: tuple[int, int], dot: float, imgsz: int, said: str, tmp_path: Path) -> None:
+def test_objects_too_small_for_imgsz_are_reported(
+    size: tuple[int, int], dot: float, imgsz: int, said: str, tmp_path: Path
+) -> None:
     data = YoloDataset.read(draw(tmp_path / "d", size, dot, images=1) / "data.yaml")
     line = sides.too_small(data, "train", imgsz)
     assert said in line and bool(said) == bool(line) and BIG not in line and "\n" not in line
 
 
-def test_every_stage_says_the_same(tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_stage_reports_the_same(tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     source = draw(tmp_path / "source", (320, 200), 9)
     convert.main(Convert(source=source, split="given"), run, 0)
     augment.main(Augment(), run, 0)

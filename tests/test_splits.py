@@ -1,4 +1,4 @@
-"""Splits that do not leak, keep every class's share, and stay as they are when images are added."""
+"""Splits that do not leak, keep every class's share, and stay unchanged when images are added."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.model_selection import StratifiedGroupKFold
-from test_duplicates import CHANGES, fingerprints, pictures
+from test_duplicates import CHANGES, fingerprints, grey_images
 
 from pipeline.convert.splits import Item, assign, groups, leaks, move
 from pipeline.errors import DataError
@@ -59,11 +59,11 @@ def class_names(items: Sequence[Item]) -> list[str]:
     return sorted({name for item in items for name in item.classes})
 
 
-# --- What always holds ------------------------------------------------------------------------------
+# --- Invariants -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", range(100))
-def test_whole_clusters_every_image_and_the_ratios(seed: int) -> None:
+def test_splits_keep_clusters_whole_use_every_image_and_meet_the_ratios(seed: int) -> None:
     items = instance(seed)
     ratios = random.Random(seed).choice([RATIOS, {"train": 0.8, "val": 0.2}, {"train": 0.5, "val": 0.25, "test": 0.25}])
     assignment = assign(items, ratios, seed, NOTHING)
@@ -73,12 +73,12 @@ def test_whole_clusters_every_image_and_the_ratios(seed: int) -> None:
     largest = max(Counter(item.cluster for item in items).values())
     sizes = Counter(assignment.split_of.values())
     for split, share in ratios.items():
-        # A split of which less than an image is asked for gets one all the same.
+        # A split whose share is less than one image still gets one.
         assert abs(sizes[split] - max(1, share * len(items))) <= largest + 1e-9
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_the_order_and_the_numbers_of_clusters_do_not_matter_and_the_seed_does(seed: int) -> None:
+def test_cluster_order_and_numbering_do_not_matter_but_the_seed_does(seed: int) -> None:
     items = instance(seed)
     first = assign(items, RATIOS, 1, NOTHING)
     shuffled = [Item(item.name, item.classes, -7 * item.cluster) for item in items]
@@ -88,15 +88,15 @@ def test_the_order_and_the_numbers_of_clusters_do_not_matter_and_the_seed_does(s
 
 
 class Backwards(frozenset[str]):
-    """A set of text comes in another order in every process; here in the other one."""
+    """A set of strings has another order in every process; this one is reversed."""
 
     def __iter__(self) -> Iterator[str]:
         return reversed(sorted(super().__iter__()))
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_the_order_of_the_classes_of_an_image_does_not_matter(seed: int) -> None:
-    """Sums of fractions depend on it. Here need is often equal, as parts are, and all classes are equally many."""
+def test_the_order_of_an_images_classes_does_not_matter(seed: int) -> None:
+    """Sums of fractions depend on it. Here ties are common: equal ratios, and equally frequent classes."""
     draw = random.Random(seed)
     classes = [f"class {index % 20}" for index in range(1200)]
     draw.shuffle(classes)
@@ -108,7 +108,7 @@ def test_the_order_of_the_classes_of_an_image_does_not_matter(seed: int) -> None
 
 @pytest.mark.parametrize("sizes", [(1, 1, 1), (90, 1, 1), (30, 30, 30), (5, 40, 3, 2), (50, 50, 1), (200, 199, 198)])
 @pytest.mark.parametrize("seed", range(5))
-def test_no_split_stays_empty_where_there_are_enough_clusters(sizes: Sequence[int], seed: int) -> None:
+def test_no_split_is_empty_if_there_are_enough_clusters(sizes: Sequence[int], seed: int) -> None:
     items = [
         Item(f"{cluster}-{index}.jpg", frozenset({f"class {cluster % 2}"}), cluster)
         for cluster, size in enumerate(sizes)
@@ -116,7 +116,7 @@ def test_no_split_stays_empty_where_there_are_enough_clusters(sizes: Sequence[in
     ]
     split_of = assign(items, RATIOS, seed, NOTHING).split_of
     assert set(split_of.values()) == set(RATIOS)
-    # The largest goes where most is asked for.
+    # The largest goes to the split with the largest share.
     in_train = [size for cluster, size in enumerate(sizes) if split_of[f"{cluster}-0.jpg"] == "train"]
     assert max(in_train) == max(sizes)
 
@@ -126,13 +126,13 @@ def test_splits_of_share_zero_get_nothing() -> None:
     assert set(split_of.values()) == {"train", "val"}
 
 
-def test_the_work_grows_with_the_images() -> None:
-    """Counted in calls, of Python's functions and of built-in ones."""
+def test_the_work_grows_linearly_with_the_images() -> None:
+    """Counted in calls of Python and built-in functions."""
     calls = []
     for images in (1000, 4000):
         items = instance(0, 5, images)
         earlier: dict[str, str] = {}
-        for _ in range(2):  # from nothing, and on top of half of it
+        for _ in range(2):  # from scratch, and on top of half of the images
             count = 0
 
             def counted(frame: Any, event: str, argument: Any) -> None:
@@ -145,7 +145,7 @@ def test_the_work_grows_with_the_images() -> None:
             calls.append(count)
             earlier = {item.name: split_of[item.name] for item in items if item.cluster % 2}
     assert calls[0] > 1000
-    # A tenth for chance; in proportion to pairs it would be 16 times.
+    # A tenth for chance; proportional to pairs, it would be 16 times.
     assert calls[2] <= 4.4 * calls[0] and calls[3] <= 4.4 * calls[1]
 
 
@@ -154,13 +154,13 @@ def test_the_work_grows_with_the_images() -> None:
 
 @cache
 def planted(name: str) -> tuple[list[Item], list[tuple[str, str]]]:
-    """Pictures and a changed copy of each as items, and the pairs of names that must not be parted."""
-    chosen = list(pictures(name).items())[:: 1 if name == "tiles" else 6]
+    """Images and an altered copy of each as items, and the pairs of names that must stay together."""
+    chosen = list(grey_images(name).items())[:: 1 if name == "tiles" else 6]
     prints = fingerprints(name)[:: 1 if name == "tiles" else 6]
     changes = list(CHANGES)
     copies = {
-        f"{stem} {changes[index % len(changes)]}": fingerprint(CHANGES[changes[index % len(changes)]](picture))
-        for index, (stem, picture) in enumerate(chosen)
+        f"{stem} {changes[index % len(changes)]}": fingerprint(CHANGES[changes[index % len(changes)]](image))
+        for index, (stem, image) in enumerate(chosen)
     }
     names = [stem for stem, _ in chosen] + list(copies)
     labels = clusters(len(names), near_duplicates(prints + list(copies.values())))
@@ -182,7 +182,7 @@ def test_planted_copies_never_straddle(name: str, seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_images_of_one_group_never_straddle(seed: int) -> None:
-    """Together with near-duplicates: a copy in another video ties both videos."""
+    """Together with near-duplicates: a copy in another video ties both videos together."""
     names = [f"day{index % 2}/video{index % 12:02}_{index:03}.jpg" for index in range(120)]
     keys = groups(names, r"(video\d+)_")
     labels = clusters(len(names), [*same(keys), (0, 1)])
@@ -198,8 +198,8 @@ def test_images_of_one_group_never_straddle(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_added_images_never_move_an_earlier_one(seed: int) -> None:
-    """Ten rounds in which images come, some go, and new ones tie clusters together that were apart."""
+def test_adding_images_never_moves_an_earlier_one(seed: int) -> None:
+    """Ten rounds in which images are added, some are removed, and new ones join separate clusters."""
     draw = random.Random(seed)
     waiting = instance(seed, largest=3, images=240)
     draw.shuffle(waiting)
@@ -218,21 +218,21 @@ def test_added_images_never_move_an_earlier_one(seed: int) -> None:
                 assert assignment.split_of[item.name] == remembered[item.name]
             elif len(known) > 1:
                 assert assignment.left_out[item.name] == (
-                    f"belongs with images of {' and '.join(sorted(known))}; in either it would leak"
+                    f"belongs with images of {' and '.join(sorted(known))}; in any of them it would leak"
                 )
             elif known:
                 assert {assignment.split_of[item.name]} == known
         assert set(assignment.split_of) | set(assignment.left_out) == {item.name for item in present}
         assert not set(assignment.split_of) & set(assignment.left_out)
-        # Whatever straddles did so before: it was the new image that showed it.
+        # Whatever straddles did so before: the new image only revealed it.
         before = set(straddling(present, {k: v for k, v in remembered.items() if k in assignment.split_of}))
         assert set(straddling(present, assignment.split_of)) == before
         remembered |= assignment.split_of
 
 
-def test_growth_comes_back_to_the_ratios() -> None:
+def test_growth_restores_the_ratios() -> None:
     items = instance(3, largest=2, images=600)
-    # A first lot that was drawn by hand, far from the ratios.
+    # A first batch split by hand, far from the ratios.
     by_name = sorted(items, key=lambda item: item.cluster)
     earlier = {item.name: "val" for item in by_name[:60]}
     sizes = Counter(assign(items, RATIOS, 0, earlier).split_of.values())
@@ -241,7 +241,7 @@ def test_growth_comes_back_to_the_ratios() -> None:
         assert abs(sizes[split] - share * len(items)) <= largest
 
 
-def test_a_split_that_is_no_longer_asked_for_keeps_its_images() -> None:
+def test_a_split_no_longer_requested_keeps_its_images() -> None:
     items = instance(1)
     earlier = assign(items[:-10], RATIOS, 0, NOTHING).split_of
     later = assign(items, {"train": 0.8, "val": 0.2}, 0, earlier).split_of
@@ -254,9 +254,9 @@ def test_a_split_that_is_no_longer_asked_for_keeps_its_images() -> None:
 
 
 def distance(items: Sequence[Item], split_of: Mapping[str, str], ratios: Mapping[str, float]) -> float:
-    """How far the share of each class that a split holds is from what was asked, on average.
+    """How far, on average, the share of each class in a split is from the requested one.
 
-    The label distribution distance of Sechidis et al. compares odds, which a class of every image makes infinite.
+    The label distribution distance of Sechidis et al. compares odds, which a class in every image makes infinite.
     """
     away = []
     for name in class_names(items):
@@ -266,7 +266,7 @@ def distance(items: Sequence[Item], split_of: Mapping[str, str], ratios: Mapping
 
 
 def at_random(items: Sequence[Item], ratios: Mapping[str, float], seed: int) -> dict[str, str]:
-    """Whole clusters and the right sizes, whatever they show."""
+    """A random split with whole clusters and the right sizes, ignoring classes."""
     members: dict[int, list[str]] = defaultdict(list)
     for item in items:
         members[item.cluster].append(item.name)
@@ -282,20 +282,20 @@ def at_random(items: Sequence[Item], ratios: Mapping[str, float], seed: int) -> 
 
 
 @pytest.mark.parametrize("largest", [1, 2, 5])
-def test_stratified_is_closer_than_random(largest: int) -> None:
+def test_stratified_splits_are_closer_than_random_ones(largest: int) -> None:
     ours, theirs = [], []
     for seed in range(20):
         items = instance(seed, largest, images=300)
         ours.append(distance(items, assign(items, RATIOS, seed, NOTHING).split_of, RATIOS))
         theirs.append(distance(items, at_random(items, RATIOS, seed), RATIOS))
-    # Never worse on a single set would be too much to ask of clusters; on the whole a good deal better.
+    # With clusters, a single set may be worse; on the whole it is clearly better.
     assert sum(a < b for a, b in zip(ours, theirs, strict=True)) >= 18
     assert np.mean(ours) < 0.7 * np.mean(theirs)
 
 
 @pytest.mark.parametrize("largest", [1, 4])
-def test_as_good_as_the_stratified_group_folds_of_scikit_learn(largest: int) -> None:
-    """One class an image, five equal parts: what StratifiedGroupKFold was made for."""
+def test_splits_are_as_good_as_scikit_learns_stratified_group_folds(largest: int) -> None:
+    """One class per image, five equal parts: what StratifiedGroupKFold is made for."""
     ratios = {f"part {number}": 0.2 for number in range(5)}
     ours, theirs = [], []
     for seed in range(10):
@@ -311,12 +311,12 @@ def test_as_good_as_the_stratified_group_folds_of_scikit_learn(largest: int) -> 
         for number, (_, chosen) in enumerate(folds.split(items, labels, [item.cluster for item in items])):
             split_of |= {items[index].name: f"part {number}" for index in chosen}
         theirs.append(distance(items, split_of, ratios))
-    # 0.001 is half an image of a class of 500: without clusters both are as close as whole images allow.
+    # 0.001 is half an image in a class of 500: without clusters both are as close as whole images allow.
     assert np.mean(ours) <= np.mean(theirs) + 0.001
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_a_rare_class_is_in_every_split_where_it_can_be(seed: int) -> None:
+def test_a_rare_class_is_in_every_split_if_possible(seed: int) -> None:
     draw = random.Random(seed)
     rare = {f"rare {number}": draw.randint(1, 5) for number in range(6)}
     items = [Item(f"common {index}", frozenset({"common"}), index) for index in range(200)]
@@ -326,7 +326,7 @@ def test_a_rare_class_is_in_every_split_where_it_can_be(seed: int) -> None:
     for name, count in rare.items():
         found = holders(items, split_of, name)
         assert len(found) == min(count, 3)
-        assert "train" in found  # what is only measured cannot be learnt
+        assert "train" in found  # a class only in val or test could not be learnt
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -337,7 +337,7 @@ def test_classes_of_random_sets_are_in_every_split(seed: int) -> None:
         assert len(holders(items, split_of, name)) == min(3, clusters_of(items, name))
 
 
-# --- What cannot be done ----------------------------------------------------------------------------
+# --- Refusals ---------------------------------------------------------------------------------------
 
 
 def fails(items: Sequence[Item], earlier: Mapping[str, str] = NOTHING) -> str:
@@ -347,7 +347,7 @@ def fails(items: Sequence[Item], earlier: Mapping[str, str] = NOTHING) -> str:
     return str(error.value)
 
 
-def test_one_cluster_that_holds_nearly_everything() -> None:
+def test_a_cluster_of_nearly_all_images_is_refused() -> None:
     items = [Item(f"{index}.jpg", frozenset(), index == 0) for index in range(500)]
     assert fails(items) == (
         "convert.split: near-duplicates or group_by keep 499 of 500 images together, which leaves none for test; "
@@ -355,14 +355,14 @@ def test_one_cluster_that_holds_nearly_everything() -> None:
     )
 
 
-def test_too_few_images() -> None:
+def test_too_few_images_are_refused() -> None:
     assert fails([Item("a.jpg", frozenset(), 0)]) == (
-        "convert.split: too few images (1), which leaves none for val and test; add some, or ask for fewer splits"
+        "convert.split: too few images (1), which leaves none for val and test; add images, or ask for fewer splits"
     )
     assert "(0), which leaves none for train and val and test" in fails([])
 
 
-def test_a_split_that_lost_its_images() -> None:
+def test_a_split_that_lost_its_images_is_refused() -> None:
     items = [Item(f"{index}.jpg", frozenset(), index) for index in range(9)]
     earlier = {f"{index}.jpg": "train" if index % 2 else "test" for index in range(9)} | {"gone.jpg": "val"}
     assert re.match(
@@ -381,15 +381,15 @@ def test_a_split_that_lost_its_images() -> None:
         (r"^[^/]+/", ["a/", "a/", "b/", None]),
         (r"clip\d", ["clip1", "clip1", "clip2", None]),
         (r"clip(\d)?", ["1", "1", "2", None]),
-        (r"^(a)?.", ["a", "a", None, None]),  # found, but its group is not
-        (r"^b?", [None, None, "b", None]),  # the empty text would tie all the rest together
+        (r"^(a)?.", ["a", "a", None, None]),  # the pattern matches, but its group does not
+        (r"^b?", [None, None, "b", None]),  # the empty string would tie all the rest together
     ],
 )  # fmt: skip
-def test_groups(pattern: str, expected: list[str | None]) -> None:
+def test_groups_follow_the_pattern(pattern: str, expected: list[str | None]) -> None:
     assert groups(["a/clip1_001.jpg", "a/clip1_002.jpg", "b/clip2_001.jpg", "poster.jpg"], pattern) == expected
 
 
-def test_a_pattern_that_is_nowhere_is_a_mistake() -> None:
+def test_a_pattern_that_never_matches_is_an_error() -> None:
     with pytest.raises(DataError, match=r"^convert\.group_by: 'vid\(\.\)' matches no image name, such as 'a\.jpg'; "):
         groups(["a.jpg", "b.jpg"], "vid(.)")
     with pytest.raises(DataError, match="no image name"):
@@ -397,11 +397,11 @@ def test_a_pattern_that_is_nowhere_is_a_mistake() -> None:
     assert groups([], "x") == []
 
 
-def test_no_name_is_searched_in_part() -> None:
+def test_names_too_long_to_search_are_refused() -> None:
     name = "a" * 251 + ".jpg"
     assert groups([name], r"^(a+)\.jpg$") == ["a" * 251]
     with pytest.raises(
-        DataError, match=r"aa\.jpg: 256 characters, and convert\.group_by searches 255; shorten its path$"
+        DataError, match=r"aa\.jpg: 256 characters, but convert\.group_by allows 255; shorten its path$"
     ):
         groups([f"a{name}"], r"^(a+)\.jpg$")
 
@@ -409,7 +409,7 @@ def test_no_name_is_searched_in_part() -> None:
 # --- Given splits -----------------------------------------------------------------------------------
 
 
-def test_leaks_are_the_clusters_in_several_splits() -> None:
+def test_leaks_are_clusters_in_several_splits() -> None:
     split_of = ["train", "val", "train", "test", "val", "val", "train"]
     assert leaks(split_of, [0, 0, 1, 2, 3, 3, 0]) == [[0, 1, 6]]
     assert leaks(split_of, range(7)) == []
@@ -425,14 +425,14 @@ def test_leaks_are_the_clusters_in_several_splits() -> None:
         (["test", "test", "train", "train", "val"], "train"),
     ],
 )  # fmt: skip
-def test_a_straddling_cluster_goes_where_most_of_it_is(splits: list[str], home: str) -> None:
+def test_a_straddling_cluster_moves_to_where_most_of_it_is(splits: list[str], home: str) -> None:
     alone = ["test", "val"]
     moved = move([*splits, *alone], [5] * len(splits) + [6, 7])
     assert moved == {index: home for index, split in enumerate(splits) if split != home}
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_after_moving_nothing_straddles_and_no_more_than_needed_was_moved(seed: int) -> None:
+def test_moving_leaks_moves_no_more_than_needed(seed: int) -> None:
     draw = random.Random(seed)
     split_of = [draw.choice(list(RATIOS)) for _ in range(100)]
     labels = [draw.randrange(40) for _ in range(100)]

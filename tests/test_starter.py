@@ -1,4 +1,4 @@
-"""Starter weights: what the scenes are labelled with is what is in sight, and a training that was killed goes on."""
+"""Starter weights: scenes are labelled with what is visible, and a killed training resumes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
-def test_the_same_scenes_by_however_many_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_number_of_processes_draws_the_same_scenes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(starter, "SIDE", SIDE)
     for name, workers, seed in (("one", 0, 7), ("two", 2, 7), ("other", 0, 8)):
         starter.draw(tmp_path / name, seed, {"train": 130, "val": 3}, workers)
@@ -47,40 +47,40 @@ def test_the_same_scenes_by_however_many_processes(tmp_path: Path, monkeypatch: 
     assert len(train) == 130
 
 
-def test_boxes_are_of_what_is_in_sight(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each object painted in a grey of its own: the picture itself then says where it can be seen."""
+def test_boxes_frame_what_is_visible(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each object is painted in its own grey, so that the image shows where it is visible."""
     painted = 0
 
-    def flat(rng: Any, picture: Any, window: Any, masks: Any) -> None:
+    def flat(rng: Any, image: Any, window: Any, masks: Any) -> None:
         nonlocal painted
         painted += 1
-        picture[window][masks[0][1] > 127] = painted
+        image[window][masks[0][1] > 127] = painted
 
     monkeypatch.setattr(scenes, "BOARDS", 0)
     monkeypatch.setattr(scenes, "_paint", flat)
     monkeypatch.setattr(scenes, "_background", lambda rng, side: np.zeros((side, side, 3), np.float32))
-    monkeypatch.setattr(scenes, "_photograph", lambda rng, picture: picture.astype(np.uint8))
+    monkeypatch.setattr(scenes, "_photograph", lambda rng, image: image.astype(np.uint8))
     hidden = labelled = 0
     for number in range(60):
         painted = 0
-        picture, objects = scenes.draw_scene(np.random.default_rng([3, number]), 160)
+        image, objects = scenes.draw_scene(np.random.default_rng([3, number]), 160)
         seen = []
         for shade in range(1, painted + 1):
-            x, y, width, height = cv2.boundingRect((picture[..., 0] == shade).astype(np.uint8))
+            x, y, width, height = cv2.boundingRect((image[..., 0] == shade).astype(np.uint8))
             if min(width, height) >= 3:
                 seen.append([x, y, width, height])
         assert [box for _, box in objects] == seen
         assert all(0 <= label < len(families.FAMILIES) for label, _ in objects)
         hidden += painted - len(seen)
         labelled += len(seen)
-    assert labelled > 200 and hidden < 0.02 * labelled  # hardly anything is in the picture and has no box
+    assert labelled > 200 and hidden < 0.02 * labelled  # hardly anything in the image has no box
 
 
-def test_every_class_is_drawn_and_no_box_leaves_its_picture() -> None:
+def test_every_class_is_drawn_and_no_box_leaves_its_image() -> None:
     found = set()
     for number in range(400):
-        picture, objects = scenes.draw_scene(np.random.default_rng([4, number]), SIDE)
-        height, width = picture.shape[:2]
+        image, objects = scenes.draw_scene(np.random.default_rng([4, number]), SIDE)
+        height, width = image.shape[:2]
         for label, (x, y, w, h) in objects:
             found.add(scenes.CLASSES[label])
             assert x >= 0 and y >= 0 and x + w <= width and y + h <= height and min(w, h) >= 3
@@ -91,11 +91,11 @@ def test_a_body_fills_its_frame() -> None:
     rng = np.random.default_rng(0)
     for name, draw in families.FAMILIES.items():
         if name in ("glyph", "crescent") or name.startswith("fractal"):
-            continue  # pictures keep their margins, and a crescent lacks what was taken away
+            continue  # images keep their margins, and a crescent lacks the part cut away
         for _ in range(8):
             tone, mask = raster.raster(draw(rng), 64, scenes._matrix(rng))[0]
             _, _, width, height = cv2.boundingRect((mask > 127).astype(np.uint8))
-            # A pixel of margin on each side, and a pixel for what half-covered edges round to.
+            # A pixel of margin on each side, and one for rounding at half-covered edges.
             assert tone == 0 and 58 <= max(width, height) <= 64, name
 
 
@@ -119,8 +119,8 @@ print(starter.main("cpu", 0, seed=5, epochs=3, work=Path("work")))
 
 
 @pytest.mark.slow
-def test_killed_and_brought_to_the_end(tmp_path: Path) -> None:
-    """Ultralytics opens last.pt once in an epoch, for writing: killed in the second epoch, and then not."""
+def test_a_killed_training_resumes_to_the_end(tmp_path: Path) -> None:
+    """Ultralytics opens last.pt for writing once per epoch: killed in the second epoch, then left alone."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     for kill, epochs in ((2, 1), (0, 3)):
         command = [sys.executable, "-c", PARTS]
@@ -137,7 +137,7 @@ def test_killed_and_brought_to_the_end(tmp_path: Path) -> None:
     assert files.sha256(path) in (path.parent / "README.md").read_text()
 
 
-def test_the_starter_weights_of_the_project() -> None:
+def test_the_projects_starter_weights_are_valid() -> None:
     path = ROOT / checkpoints.HOME / checkpoints.STARTER
     assert path.stat().st_size < 6e6
     said = re.search(r"sha256 \| `([0-9a-f]{64})`", (path.parent / "README.md").read_text())

@@ -1,4 +1,4 @@
-"""Studies: what a trial is given, and that none is lost or counted twice."""
+"""Studies: what a trial gets, and that none is lost or counted twice."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def study_of(tmp_path: Path, **keys: Any) -> Path:
     return path
 
 
-def test_the_studies_that_we_ship_load(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shipped_studies_load(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     paths = sorted((ROOT / "configs" / "studies").glob("*.yaml"))
     assert paths
@@ -43,14 +43,14 @@ def test_the_studies_that_we_ship_load(monkeypatch: pytest.MonkeyPatch) -> None:
         rows.load(path)
 
 
-def test_a_row_is_the_base_with_what_differs(tmp_path: Path) -> None:
+def test_a_row_is_the_base_with_its_changes(tmp_path: Path) -> None:
     path = study_of(tmp_path, every={"train": {"imgsz": 96}}, rows={"one": {"train": {"batch": 2}}, "mine": None})
     made = rows.configs(path, rows.load(path))
     assert [(made[row].train.imgsz, made[row].train.l2_sp, made[row].train.batch) for row in made] == [
         (96, 2, 2),
         (96, 2, None),
     ]
-    assert {config.train.precision for config in made.values()} == {"fp32"}  # `auto` asks the clock
+    assert {config.train.precision for config in made.values()} == {"fp32"}  # `auto` depends on timing
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_a_row_is_the_base_with_what_differs(tmp_path: Path) -> None:
         ({"rows": {}}, "rows: "),
         ({"rows": {"a/b": {}}}, "rows: 'a/b' also names a folder"),
         ({"rows": {"..": {}}}, "rows: '..' also names a folder"),
-        ({"rows": {"one": {"convert": {"source": "x"}}}}, "rows: one.convert: is the same for all rows"),
+        ({"rows": {"one": {"convert": {"source": "x"}}}}, "rows: one.convert: must be the same for all rows"),
         ({"rows": {"one": {"train": {"bacth": 4}}}}, "rows.one: train.bacth: unknown key; did you mean 'batch'?"),
         ({"share": [0.5, 0.5]}, "share: a value appears twice"),
         ({"share": 1.5}, "share"),
@@ -69,7 +69,7 @@ def test_a_row_is_the_base_with_what_differs(tmp_path: Path) -> None:
         ({"budget": {"steps": 0}}, "budget.steps"),
     ],
 )
-def test_a_mistake_is_told_in_one_line(tmp_path: Path, keys: dict[str, Any], said: str) -> None:
+def test_an_error_is_reported_in_one_line(tmp_path: Path, keys: dict[str, Any], said: str) -> None:
     path = study_of(tmp_path, **keys)
     with pytest.raises(ConfigError) as error:
         rows.load(path)
@@ -79,7 +79,7 @@ def test_a_mistake_is_told_in_one_line(tmp_path: Path, keys: dict[str, Any], sai
 
 @pytest.mark.parametrize("phases", [[5], [1, 4], [2, 3, 9]])
 @pytest.mark.parametrize("steps", [10, 150, 1000])
-def test_every_trial_takes_the_steps(phases: list[int], steps: int) -> None:
+def test_every_trial_takes_the_budgeted_steps(phases: list[int], steps: int) -> None:
     study = Study.model_validate({"base": "x", "rows": {"a": {}}, "budget": {"steps": steps}})
     train = Train.model_validate({"batch": 4, "phases": [{"epochs": epochs} for epochs in phases]})
     got, length = rows.budgeted(study, train, 205)
@@ -87,12 +87,12 @@ def test_every_trial_takes_the_steps(phases: list[int], steps: int) -> None:
     epochs = [phase.epochs for phase in got.phases]
     assert length % 4 == 0 and min(epochs) >= 1
     taken = length // 4 * sum(epochs)
-    assert abs(taken - steps) <= max(sum(epochs), len(phases))  # an epoch has whole steps
+    assert abs(taken - steps) <= max(sum(epochs), len(phases))  # an epoch is a whole number of steps
     if steps * 4 // 205 >= len(phases):
         assert length >= 205  # every image is seen in every epoch
 
 
-def test_epochs_are_shared_out_in_proportion() -> None:
+def test_epochs_are_distributed_in_proportion() -> None:
     assert rows.distributed(10, [1, 4]) == [2, 8]
     assert rows.distributed(2, [1, 4]) == [1, 1]
     assert rows.distributed(1, [1, 1, 1]) == [1, 1, 1]
@@ -101,7 +101,7 @@ def test_epochs_are_shared_out_in_proportion() -> None:
 
 
 def pool(images: int = 200, cluster_of: int = 1) -> Pool:
-    """Every third image has a rare class, and each `cluster_of` images belong together."""
+    """Every third image has a rare class, and every `cluster_of` images form a cluster."""
     names = [f"{number:03}.jpg" for number in range(images)]
     boxes = {
         name: Counter({"common": 5, **({"rare": 1} if number % 3 == 0 else {})}) for number, name in enumerate(names)
@@ -125,7 +125,7 @@ def test_shares_are_nested_stratified_and_grouped(seed: int, cluster_of: int) ->
     assert drawn[("share", 1.0)] == sorted(source.boxes)
 
 
-def test_seeds_draw_other_images_and_the_same_seed_the_same() -> None:
+def test_another_seed_draws_other_images_and_the_same_seed_the_same() -> None:
     source = pool()
     first, again, other = (subsets.draw(source, SHARES, seed) for seed in (0, 0, 1))
     assert first == again and first[SHARES[0]] != other[SHARES[0]]
@@ -141,16 +141,16 @@ def test_shots_are_nested_and_reach_each_class() -> None:
         counts = sum((source.boxes[name] for name in drawn[size]), Counter[str]())
         assert counts["rare"] == size[1] and counts["common"] >= size[1]
         clusters = [source.cluster[name] for name in drawn[size]]
-        assert len(set(clusters)) == len(clusters)  # one image of each film before a second one of any
+        assert len(set(clusters)) == len(clusters)  # one image from each video before a second from any
 
 
-def test_a_class_with_too_few_boxes_gives_all_that_it_has() -> None:
+def test_a_class_with_too_few_boxes_gives_all_it_has() -> None:
     source = pool(images=6)
     drawn = subsets.draw(source, [("shots", 30.0)], 0)
     assert len(drawn[("shots", 30.0)]) == 6
 
 
-def test_the_digest_is_of_images_and_labels() -> None:
+def test_the_digest_covers_images_and_labels() -> None:
     source = pool()
     names = sorted(source.boxes)[:5]
     before = subsets.counted(source, names)["sha256"]
@@ -171,7 +171,7 @@ def test_a_line_is_counted_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 5, 20])
-def test_a_line_that_a_kill_cut_short_is_run_again(tmp_path: Path, cut: int) -> None:
+def test_a_line_truncated_by_a_kill_is_run_again(tmp_path: Path, cut: int) -> None:
     path = tmp_path / "results.jsonl"
     for key in "ab":
         results.append(path, {"key": key, "map50_95": 0.5})
@@ -185,7 +185,7 @@ def test_a_line_that_a_kill_cut_short_is_run_again(tmp_path: Path, cut: int) -> 
 def test_a_damaged_line_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "results.jsonl"
     path.write_text('{"key": "a"}\n' + text + '{"key": "b"}\n')
-    with pytest.raises(DataError, match=r"line 2 is damaged .*; delete it: its trial runs again"):
+    with pytest.raises(DataError, match=r"line 2 is damaged .*; delete it, so that its trial runs again"):
         results.read(path)
 
 
@@ -194,7 +194,7 @@ def _write(path: Path) -> None:
         results.append(path, {"key": str(number), "by": os.getpid(), "padding": "x" * 5000})
 
 
-def test_two_studies_on_one_file_count_nothing_twice(tmp_path: Path) -> None:
+def test_two_studies_with_one_file_count_nothing_twice(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=_write, args=(path,)) for _ in range(3)]
@@ -209,8 +209,8 @@ def test_two_studies_on_one_file_count_nothing_twice(tmp_path: Path) -> None:
 # --- A real study ---------------------------------------------------------------------------------
 
 
-def test_a_real_study(tiles: Path, start: Path, tmp_path: Path) -> None:
-    """Two shares of one row; and again on another machine, where there is a file of results without its last end."""
+def test_a_real_study_runs_and_repeats_exactly(tiles: Path, start: Path, tmp_path: Path) -> None:
+    """Two shares of one row, then again elsewhere, from a results file whose last line is truncated."""
     (tmp_path / "configs").mkdir()
     base = settings(tiles, start, train={"phases": [{"epochs": 1, "freeze": "backbone"}]}, augment={"copies": 0})
     (tmp_path / "configs" / "tiny.yaml").write_text(yaml.safe_dump(base))
@@ -234,7 +234,7 @@ def test_a_real_study(tiles: Path, start: Path, tmp_path: Path) -> None:
     assert all(len(line["drawn"]) == 300 and line["test_images"] == 3 for line in lines)
     page = (folder / "index.html").read_text()
     assert "<svg" in page and "http" not in page
-    assert not list(folder.glob("trials/*/*/*/runs"))  # models and images are gone
+    assert not list(folder.glob("trials/*/*/*/runs"))  # models and images are deleted
     listed = json.loads((folder / "subsets" / "seed0.json").read_text())
     assert set(listed["share0.5"]["files"]) < set(listed["share1"]["files"])
 
@@ -244,7 +244,7 @@ def test_a_real_study(tiles: Path, start: Path, tmp_path: Path) -> None:
     (folder / "results.jsonl").write_text(kept[:-10])
     assert "1 of 2 trials are already in" in run(tmp_path, study)
     first, again = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
-    assert first == lines[0] and again["drawn"] == lines[1]["drawn"]  # to the last bit
+    assert first == lines[0] and again["drawn"] == lines[1]["drawn"]  # bit for bit
 
 
 def run(folder: Path, study: Path, *arguments: str) -> str:

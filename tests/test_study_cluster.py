@@ -1,4 +1,4 @@
-"""Trials on a real Ray cluster of two nodes, one of which is killed: none is lost, none counted twice."""
+"""Trials on a real Ray cluster of two nodes, one of which is killed: none is lost or counted twice."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def trial(number: int) -> Trial:
     return Trial(f"key{number}", f"row{number}", ("share", 1.0), 0, "tiny", sections, (), 0, {})
 
 
-def test_without_ray_it_says_what_to_install(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_ray_the_error_says_what_to_install(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(PipelineError, match=r"Ray is not installed; run .* -e '\.\[dev,cluster\]'"):
         cluster.connect([trial(0)], place, cluster.SHARED, "cpu")
@@ -39,7 +39,7 @@ def test_without_ray_it_says_what_to_install(place: Place, monkeypatch: pytest.M
 
 @pytest.fixture
 def two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A head without cores, and two nodes with one each."""
+    """A head without cores, and two nodes with one core each."""
     ray = pytest.importorskip("ray", reason="Ray is not installed; .[cluster] has it")
     from ray.cluster_utils import Cluster
 
@@ -54,7 +54,7 @@ def two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def stand_in(trial: dict[str, Any], where: tuple[str, str], name: str, device: str) -> dict[str, Any]:
-    """Play a trial: the first attempt of the first two says where it runs, and waits at the gate."""
+    """Simulate a trial: the first attempt of the first two reports where it runs, and waits at the gate."""
     import ray
 
     folder = Path(where[1])
@@ -78,15 +78,15 @@ def test_a_lost_node_loses_no_trial(two_nodes: Any, place: Place, monkeypatch: p
     gate = os.open(place.study / "gate", os.O_RDWR)
 
     def kill() -> None:
-        # Opened to read and write, a pipe neither waits for the other side nor ends with it.
+        # Opened for reading and writing, a pipe neither waits for the other side nor ends with it.
         with os.fdopen(os.open(place.study / "arrived", os.O_RDWR)) as lines:
             arrived = dict(lines.readline().split() for _ in range(2))
         [node] = [node for node in two_nodes.worker_nodes if node.node_id == arrived["key0"]]
         two_nodes.remove_node(node, allow_graceful=False)
         lost.append("key0")
-        os.write(gate, b"." * 8)  # one for each that waits, the lost worker too if it still does
+        os.write(gate, b"." * 8)  # one for each waiting worker, including the lost one if it still waits
 
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the nodes do not have the tests
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the nodes cannot import the tests
     monkeypatch.setattr(cluster, "one", stand_in)
     waiting = [trial(number) for number in range(5)]
     assert cluster.connect(waiting, place, cluster.SHARED, "cpu") == 2

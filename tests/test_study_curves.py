@@ -1,4 +1,4 @@
-"""Label multiples and forecasts, held against curves whose truth is known."""
+"""Label multiples and forecasts, checked against known curves."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def measured(rng: np.random.Generator, law: tuple[float, float, float], of_seed:
     """A study of one row along a power law, with five seeds and 72 test images."""
     a, b, c = law
     draws = bootstrap.draws(72, 300) / 72
-    image = np.random.default_rng(99).normal(0, 0.12, 72)  # one test split for all
+    image = np.random.default_rng(99).normal(0, 0.12, 72)  # one test split shared by all
     figure, drawn = np.zeros((1, 5, 5)), np.zeros((1, 5, 5, 300))
     for size, count in enumerate(COUNTS):
         for seed in range(5):
@@ -32,7 +32,7 @@ def measured(rng: np.random.Generator, law: tuple[float, float, float], of_seed:
     return Table(["one"], list(SIZES), figure, drawn, COUNTS)
 
 
-def test_a_row_that_needs_a_tenth_of_the_labels() -> None:
+def test_a_row_that_needs_a_tenth_of_the_labels_has_a_multiple_of_ten() -> None:
     slow = exact([0.1, 0.2, 0.3, 0.4, 0.5])
     fast = exact([0.4, 0.5, 0.55, 0.6, 0.6])
     first, second, *rest = curves.multiples(fast, slow)
@@ -40,12 +40,12 @@ def test_a_row_that_needs_a_tenth_of_the_labels() -> None:
     assert all(one.value is None and one.most == pytest.approx(205 / one.images) for one in rest)
 
 
-def test_a_multiple_between_two_points_is_read_on_a_logarithmic_scale() -> None:
+def test_multiples_between_points_are_interpolated_logarithmically() -> None:
     [one] = curves.multiples(exact([0.35]), exact([0.1, 0.2, 0.3, 0.4, 0.5]))
     assert one.value == pytest.approx(np.sqrt(51 * 102) / 10)
 
 
-def test_a_row_is_worth_itself_once() -> None:
+def test_a_row_against_itself_has_a_multiple_of_one() -> None:
     one = exact([0.1, 0.2, 0.3, 0.4, 0.5])
     assert [each.value for each in curves.multiples(one, one)] == pytest.approx([1] * 5)
 
@@ -60,7 +60,7 @@ def test_a_multiple_has_an_interval() -> None:
 
 
 @pytest.mark.parametrize("law", [(0.62, 0.9, 0.6), (0.9, 0.8, 0.2), (0.6, 2.5, 1.2), (0.3, 0.0, 1.0)])
-def test_the_interval_of_a_forecast_holds_the_truth(law: tuple[float, float, float]) -> None:
+def test_forecast_intervals_cover_the_truth(law: tuple[float, float, float]) -> None:
     rng = np.random.default_rng(7)
     a, b, c = law
     held = right = 0
@@ -68,21 +68,21 @@ def test_the_interval_of_a_forecast_holds_the_truth(law: tuple[float, float, flo
         curve = Curve.of(measured(rng, law), "one")
         [twice] = curves.forecast(curve, [410])
         truth = a - b * 410**-c
-        # Of the gain, as test images that are easier than others lift both.
+        # The interval of the gain, as easier test images lift both.
         gain = truth - (a - b * 205**-c)
         held += twice.gain_low <= gain <= twice.gain_high
         checked = curves.held_back(curve)
         assert checked is not None
         right += checked.within
-    assert held >= 34 and right >= 34  # of 40 intervals of 95 %, 34 or fewer come once in 30: 85 % is asked for
+    assert held >= 34 and right >= 34  # of 40 intervals of 95 %, 34 or fewer happen once in 30; 85 % is required
 
 
-def test_more_images_never_harm() -> None:
+def test_forecasts_never_fall_with_more_images() -> None:
     rng = np.random.default_rng(2)
     found = curves.forecast(Curve.of(measured(rng, (0.5, 0.0, 1.0), of_seed=0.03), "one"), [300, 410, 820])
     assert all(one.gain_high > 0 and one.high <= 1 for one in found)
     assert [one.value for one in found] == sorted(one.value for one in found)
 
 
-def test_two_sizes_are_no_curve() -> None:
+def test_too_few_sizes_give_no_forecast() -> None:
     assert curves.forecast(exact([0.1, 0.2]), [40]) == [] and curves.held_back(exact([0.1, 0.2, 0.3])) is None

@@ -1,6 +1,6 @@
 """Kill a study at random moments: no trial is lost, none is counted twice, and no two processes work on one.
 
-The make of a trial is played by a shell script that takes a moment; folders, locks, lines and the order are real.
+A short shell script stands in for a trial's make; folders, locks, lines and their order are real.
 `benchmarks/study_kills.py` does the same with real trainings.
 """
 
@@ -25,8 +25,8 @@ from pipeline.study.planning import Place
 from pipeline.study.trials import Trial
 
 KILLS = 20
-# A second one in the same folder would find `busy` and a process that works. One that was killed leaves a folder, and
-# perhaps a zombie.
+# A second one in the same folder would find `busy` and a live process. A killed one leaves a folder, and perhaps a
+# zombie.
 MAKE = """
 echo $$ > pid
 if [ -s busy/pid ] && ps -o stat= -p $(cat busy/pid) | grep -qv Z; then echo clash >> ../../../../clashes; fi
@@ -63,7 +63,7 @@ def planned() -> list[Trial]:
 
 
 def study(place: Place, jobs: int) -> None:
-    """What `stage` does, in a process of its own."""
+    """What `stage` does, in a separate process."""
     done = results.read(place.results)
     waiting = [trial for trial in planned() if trial.key not in done]
     for _, line in local.run(waiting, place, jobs, ""):
@@ -84,11 +84,11 @@ def test_kills_lose_nothing_and_count_nothing_twice(tmp_path: Path, monkeypatch:
             assert process.exitcode == 0
             if kills >= KILLS:
                 break
-            place.results.unlink()  # it was done before its last kill: from the folders alone, and killed again
+            place.results.unlink()  # it had finished before its last kill: start over from the folders alone, and kill again
         process.kill()
         process.join()
         kills += 1
-        if kills % 2:  # a power cut takes the makes too
+        if kills % 2:  # a power cut kills the makes too
             for path in place.study.glob("trials/*/*/*/pid"):
                 with suppress(ProcessLookupError, ValueError):
                     os.killpg(int(path.read_text()), signal.SIGKILL)
@@ -96,11 +96,11 @@ def test_kills_lose_nothing_and_count_nothing_twice(tmp_path: Path, monkeypatch:
     assert sorted(line["key"] for line in lines) == sorted(trial.key for trial in planned())
     assert not (tmp_path / "study" / "clashes").exists()
     made = [len(path.read_text().splitlines()) for path in place.study.glob("trials/*/*/*/made")]
-    # Of the trials that a kill met, one may run again: `made` was written and the line was not yet.
+    # Each kill may make one trial run again: `made` was written, but not yet its line.
     assert len(made) == len(planned()) and sum(made) <= len(planned()) + kills * jobs
 
 
-def test_a_trial_that_another_process_works_on_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_another_process_works_on_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     play(monkeypatch)
     place = Place(tmp_path, tmp_path / "study")
     context = multiprocessing.get_context("fork")
@@ -111,11 +111,11 @@ def test_a_trial_that_another_process_works_on_is_waited_for(tmp_path: Path, mon
         process.join()
     assert [process.exitcode for process in both] == [0, 0]
     made = [path.read_text() for path in place.study.glob("trials/*/*/*/made")]
-    assert made == ["made\n"] * len(planned())  # the second finds the line of the first
+    assert made == ["made\n"] * len(planned())  # the second finds the first one's line
     assert not (tmp_path / "study" / "clashes").exists()
 
 
-def test_a_trial_that_fails_is_told_and_the_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_trial_is_reported_and_the_others_continue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     play(monkeypatch)
     from pipeline.errors import PipelineError
 

@@ -1,4 +1,4 @@
-"""What a study says in words, and its page, from lines whose truth is known."""
+"""A study's findings in words, and its page, from results with known truth."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def study_of(**keys: Any) -> Study:
 def lines_of(
     study: Study, loss: float = 0.0, rising: float = 0.0, seeds: int = 5, noise: float = 1.0
 ) -> list[dict[str, Any]]:
-    """Lines as trials leave them: a row's law, seeds that differ by a point, 72 test images; `frozen` loses `loss`."""
+    """Results as trials write them: a row's law, seeds that differ by a point, 72 test images; `frozen` loses `loss`."""
     rng = np.random.default_rng(0)
     draws = bootstrap.draws(72, 300) / 72
     image = rng.normal(0, 0.12, 72)
@@ -80,7 +80,7 @@ def test_every_question_has_an_answer() -> None:
     found = said(study, lines_of(study))
     assert set(found) == set(page.SUBJECTS)
     assert re.search(
-        r"`full` with all images reached 0\.\d+ to 0\.\d+ in 5 trainings that differ only in the seed",
+        r"`full` with all images reached 0\.\d+ to 0\.\d+ in 5 training runs that differ only in the seed",
         found["luck"][0],
     )
     assert "With 5 seeds, this study can detect a difference of about" in found["luck"][1]
@@ -97,7 +97,7 @@ def test_every_question_has_an_answer() -> None:
     assert "within the interval of the forecast" in found["more"][1]
 
 
-def test_a_frozen_row_that_loses_is_not_recommended() -> None:
+def test_a_worse_frozen_row_is_not_recommended() -> None:
     study = study_of()
     assert said(study, lines_of(study, loss=0.1))["freeze"] == [
         f"Freeze with {words}: nothing; each frozen row is worse than `full`."
@@ -123,7 +123,7 @@ def test_a_frozen_row_that_loses_is_not_recommended() -> None:
         ((0.6, 20.0, 2.0), 0.0, "Next: stop. Twice as many images would bring"),
     ],
 )
-def test_what_to_do_next(
+def test_the_page_says_what_to_do_next(
     monkeypatch: pytest.MonkeyPatch, law: tuple[float, float, float], rising: float, answer: str
 ) -> None:
     monkeypatch.setitem(LAWS, "full", (*law, 0))
@@ -132,8 +132,8 @@ def test_what_to_do_next(
     assert last.startswith(answer), last
 
 
-def test_luck_alone() -> None:
-    """`rows: {mine: {}}` and no share: how far seeds are apart."""
+def test_a_study_of_one_row_reports_only_the_spread_of_seeds() -> None:
+    """`rows: {mine: {}}` and no share: how far apart seeds are."""
     study = study_of(rows={"full": {}}, share=())
     found = said(study, lines_of(study))
     [sentence] = found["luck"]
@@ -153,7 +153,7 @@ def test_an_unfinished_study_has_a_page(tmp_path: Path, seeds: int) -> None:
     assert files.read_json(place.study / "curves.json")["rows"].keys() == LAWS.keys()
 
 
-def test_the_page_stands_alone(tmp_path: Path) -> None:
+def test_the_page_is_self_contained(tmp_path: Path) -> None:
     study = study_of(budget={"steps": 300})
     place = Place(tmp_path, tmp_path / "whole")
     page.write(study, lines_of(study), place)
@@ -172,7 +172,7 @@ def test_a_lost_trial_is_left_out_of_pairs() -> None:
     assert said(study, lines)["difference"]
 
 
-def test_the_time_left_is_of_the_same_row() -> None:
+def test_the_time_left_is_estimated_per_row() -> None:
     study = study_of(rows={"full": {}, "scratch": {}}, share=[1], seeds=2)
     lines = {
         line["key"]: {**line, "seconds": 100.0 if line["row"] == "scratch" else 10.0}

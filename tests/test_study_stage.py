@@ -1,4 +1,4 @@
-"""A whole study with its folders, images, lines and page; convert and augment are real, and trainings are played.
+"""A whole study with its folders, images, lines and page; convert and augment are real, trainings are simulated.
 
 `test_study.py` has a study with real trainings.
 """
@@ -84,16 +84,18 @@ def test_every_trial_has_its_images_and_its_steps(start: Start, tmp_path: Path) 
     assert not list(folder.glob("trials/*/*/*/runs"))
 
 
-def test_another_setting_runs_its_own_trials_again(start: Start) -> None:
+def test_another_setting_reruns_its_own_trials(start: Start) -> None:
     first = start(rows=ROWS, share=[0.5, 1])
-    assert [line["seen"]["train"] for line in first if line["row"] == "full"].count(6) == 2  # a recipe has no budget
+    assert [line["seen"]["train"] for line in first if line["row"] == "full"].count(
+        6
+    ) == 2  # a recipe has no step budget
     again = start(rows={**ROWS, "full": {"train": {"l2_sp": 3}}}, share=[0.5, 1])
     assert again[: len(first)] == first and [line["row"] for line in again[len(first) :]] == ["full"] * 4
     assert start(rows=ROWS, share=[0.5, 1]) == again
 
 
-def test_minutes_are_shared_out_by_a_first_look(start: Start) -> None:
-    """An epoch takes 20 seconds: two minutes are six."""
+def test_minutes_are_distributed_after_a_first_measurement(start: Start) -> None:
+    """An epoch takes 20 seconds, so two minutes give six."""
     lines = start(rows=ROWS, share=[0.5, 1], budget={"minutes": 2})
     probes = [line for line in lines if line["row"].startswith("probe-")]
     assert {line["row"]: line["seen"]["epochs"] for line in probes} == {"probe-full": [1], "probe-phased": [1, 1]}
@@ -102,12 +104,12 @@ def test_minutes_are_shared_out_by_a_first_look(start: Start) -> None:
     assert all(line["seen"]["train"] == 12 for line in trials)
 
 
-def test_data_without_a_test_split_are_refused(start: Start, tmp_path: Path) -> None:
+def test_data_without_a_test_split_is_refused(start: Start, tmp_path: Path) -> None:
     from pipeline.errors import DataError
 
     for path in (tmp_path / "raw" / "annotations").glob("test*"):
         path.unlink()
     for path in (tmp_path / "raw" / "images").glob("test*"):
         path.unlink()
-    with pytest.raises(DataError, match=r"has no test split, and a study judges on test; give the base shares"):
+    with pytest.raises(DataError, match=r"has no test split, but a study evaluates on test; give the base shares"):
         start(rows=ROWS)

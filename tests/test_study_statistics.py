@@ -1,4 +1,4 @@
-"""The statistics of studies, held against simulated studies whose truth is known."""
+"""The statistics of studies, checked against simulated studies with known truth."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.study.statistics import Table
 
 STUDIES = 200
 SIZES = [("share", share) for share in (0.05, 0.1, 0.25, 0.5, 1.0)]
-IMAGES = 72  # as BCCD's test split
+IMAGES = 72  # as in BCCD's test split
 
 
 def simulated(
@@ -20,9 +20,9 @@ def simulated(
 ) -> Table:
     """A study of two rows that differ by `gain` over all possible images and seeds.
 
-    A trial's figure is the mean over test images of what it comes to there: the size's level, the image (the same for
-    all trials), the drawn training images (for both rows of a seed), the training's own luck, and what row and image,
-    and trial and image, have with each other.
+    A trial's figure is the mean over test images of these effects: the size's level, the image (shared by all trials),
+    the drawn training images (shared by both rows of a seed), the training's own luck, and the interactions of row
+    and image and of trial and image.
     """
     draws = bootstrap.draws(IMAGES, 300) / IMAGES
     image = rng.normal(0, 0.15, IMAGES)
@@ -31,7 +31,7 @@ def simulated(
         level = 0.6 - 0.3 * 0.5**size
         subset = rng.normal(0, of_seed, seeds)
         for row in range(2):
-            both = rng.normal(0, of_image, IMAGES) if gain else 0.0  # rows that are one row react to an image alike
+            both = rng.normal(0, of_image, IMAGES) if gain else 0.0  # identical rows react alike to an image
             for seed in range(seeds):
                 luck = rng.normal(0, of_seed)
                 values = level + row * gain + image + subset[seed] + luck + both + rng.normal(0, of_image, IMAGES)
@@ -49,7 +49,7 @@ def test_a_row_under_other_seeds_is_not_called_different(seeds: int, of_seed: fl
         called += any(one["verdict"] != "inside noise" for one in found.values())
         covered += sum(one["estimate"].low <= 0 <= one["estimate"].high for one in found.values())
     assert called <= 0.05 * STUDIES
-    # 1000 intervals of 95 %: 3.3 standard deviations below is 927. More is no mistake, only caution.
+    # 1000 intervals of 95 %: 3.3 standard deviations below is 927. More is no error, only caution.
     assert covered >= 0.927 * 5 * STUDIES
 
 
@@ -63,10 +63,10 @@ def test_intervals_cover_a_real_difference_as_they_claim(seeds: int) -> None:
             covered += one.low <= 0.03 <= one.high
             wider += one.high - one.low
     assert covered >= 0.927 * 5 * STUDIES
-    assert covered <= 0.99 * 5 * STUDIES  # an interval that always covers says nothing
+    assert covered <= 0.99 * 5 * STUDIES  # an interval that always covers is useless
 
 
-def test_intervals_of_a_row_cover_its_level() -> None:
+def test_intervals_of_a_row_cover_its_true_level() -> None:
     rng = np.random.default_rng(0)
     covered = 0
     for _ in range(STUDIES):
@@ -74,7 +74,7 @@ def test_intervals_of_a_row_cover_its_level() -> None:
         one = statistics.levels(table, "one")[SIZES[-1]]
         assert one is not None and one.low is not None and one.high is not None
         covered += one.low <= 0.6 - 0.3 * 0.5**4 <= one.high
-    # 200 intervals: 3 standard deviations below 95 % is 0.904, and 72 images make them a little short (bootstrap.py).
+    # 200 intervals: 3 standard deviations below 95 % is 0.904, and 72 images make them slightly short (bootstrap.py).
     assert covered >= 0.89 * STUDIES
 
 
@@ -85,7 +85,7 @@ def test_a_large_difference_is_found() -> None:
     assert "worse" not in verdicts and verdicts.count("better") > 0.9 * len(verdicts)
 
 
-def test_holm_is_scipys() -> None:
+def test_holm_equals_scipys() -> None:
     rng = np.random.default_rng(0)
     for count in (1, 2, 5, 9):
         values = rng.random(count) ** 3
@@ -94,14 +94,14 @@ def test_holm_is_scipys() -> None:
         assert np.allclose(np.array(statistics.holm(list(values)))[order], steps)
 
 
-def test_without_images_it_is_students_test() -> None:
+def test_without_images_the_interval_is_students() -> None:
     figure = np.array([0.01, 0.03, 0.02, 0.05])
     one = statistics.estimate(figure, np.repeat(figure[:, None], 300, axis=1), share=1)
     assert one is not None and one.p == pytest.approx(stats.ttest_1samp(figure, 0).pvalue)
 
 
-def test_the_pilot_tells_what_the_study_can_call_real() -> None:
-    """Of differences as large as the pilot says, about half are found; of twice that, nearly all."""
+def test_the_pilot_predicts_which_differences_the_study_detects() -> None:
+    """Differences of the predicted size are found about half the time; twice that, nearly always."""
     rng = np.random.default_rng(3)
     promised = [statistics.smallest_difference(simulated(rng, 2), 5) for _ in range(30)]
     typical = float(np.median([value for value in promised if value]))
@@ -113,7 +113,7 @@ def test_the_pilot_tells_what_the_study_can_call_real() -> None:
     assert 0.2 < shares[0] < 0.9 and shares[1] > 0.85
 
 
-def test_one_seed_has_no_interval() -> None:
+def test_one_seed_gives_no_interval() -> None:
     table = simulated(np.random.default_rng(0), 1)
     one = statistics.levels(table, "one")[SIZES[0]]
     assert one is not None and one.interval is None

@@ -1,7 +1,7 @@
-"""The test split chooses nothing: with other test images and labels, all but test's own figures is the same.
+"""The test split influences no choice: with other test images and labels, everything but its own figures is equal.
 
-Both runs are of real stages on the same seed. What tells the time of day or the speed of the machine is left out of
-the comparison; everything else is compared to the byte, numbers in files of PyTorch and ONNX to the last bit.
+Both runs use real stages and the same seed. Times and machine speed are left out of the comparison; everything
+else is compared byte for byte, and numbers in PyTorch and ONNX files bit for bit.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from conftest import Trained, read_coco, write_coco
 from pipeline import augment, convert, export, params, report, train, validate
 from pipeline.run import Run
 
-# Wall clock and speed, wherever they stand.
+# Wall clock and speed, wherever they occur.
 CLOCK = {"seconds", "median_ms", "p95_ms", "date", "time"}
-# Of files that hold a date: the model and its export.
+# For files that contain a date: the model and its export.
 OF_FILES = {"sha256", "artefact_sha256", "bytes", "bundle_bytes"}
-# What is about the test split, or is a page that shows it.
+# What is about the test split, and pages that show it.
 OF_TEST = ("dataset/images/test", "dataset/labels/test", "predictions/test", "report/")
 
 
@@ -42,7 +42,7 @@ def json_of(path: Path, root: Path, source: Path) -> Any:
     match path.name:
         case "metrics.json":
             del value["splits"]["test"]
-        case "receipt.json":  # what was read from each file of the source, and the files themselves
+        case "receipt.json":  # what was read from each source file, and the files themselves
             for key in ("boxes", "problems", "leaks"):
                 del value[key]
             value["files"] = {name: counts for name, counts in value["files"].items() if "test" not in name}
@@ -50,7 +50,7 @@ def json_of(path: Path, root: Path, source: Path) -> Any:
         case "manifest.json":
             return without(value, OF_FILES)
         case "source.json":
-            return None  # dates of the source
+            return None  # dates of the source files
     return value
 
 
@@ -109,7 +109,7 @@ def content(run: Run, source: Path) -> Iterator[tuple[str, Any]]:
 
 
 def other_test_split(source: Path) -> None:
-    """Noise in place of each test image, and one box in another place and class in place of its labels."""
+    """Replace each test image by noise, and its labels by one box elsewhere of another class."""
     data = read_coco(source, "test")
     generator = np.random.default_rng(0)
     for number, image in enumerate(data["images"]):
@@ -127,7 +127,7 @@ def other_test_split(source: Path) -> None:
 
 @pytest.fixture(scope="module")
 def twins(trained: Trained, tiles: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """All files of two runs that differ in the test split alone."""
+    """All files of two runs that differ only in the test split."""
     import shutil
 
     folder = tmp_path_factory.mktemp("other")
@@ -145,14 +145,14 @@ def twins(trained: Trained, tiles: Path, tmp_path_factory: pytest.TempPathFactor
     return [dict(content(trained.run, tiles)), dict(content(run, source))]
 
 
-def test_the_test_split_chooses_nothing(twins: list[dict[str, Any]]) -> None:
+def test_the_test_split_influences_no_choice(twins: list[dict[str, Any]]) -> None:
     first, second = twins
     assert first.keys() == second.keys()
     assert {name for name in first if first[name] != second[name]} == set()
 
 
-def test_the_comparison_sees_what_the_stages_make(twins: list[dict[str, Any]]) -> None:
-    """It is about the model, its thresholds and what goes to the device; and not about nothing."""
+def test_the_comparison_covers_what_the_stages_produce(twins: list[dict[str, Any]]) -> None:
+    """It covers the model, its thresholds and what goes to the device, so it is not vacuous."""
     first, _ = twins
     for name in ("model.pt", "metrics.json", "export/manifest.json", "predictions/val.json", "dataset/receipt.json"):
         assert first[name], name

@@ -1,4 +1,4 @@
-"""Real stages on tiles: whole images are validated, judged and packed as the device sees them."""
+"""Real stages on tiles: whole images are validated, judged and bundled as the device sees them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SIZE, SHARED = 160, 40
 
 @pytest.fixture
 def tiled(tiles: Path, start: Path, run: Run) -> tuple[Config, Run]:
-    """A model that was trained on tiles for an epoch."""
+    """A model trained on tiles for one epoch."""
     plan = {"size": SIZE, "overlap": SHARED / SIZE}
     config = Config.model_validate(settings(tiles, start, tiles=plan, augment={"copies": 0, "transforms": []}))
     convert.main(config.convert, run, config.seed)
@@ -32,19 +32,19 @@ def tiled(tiles: Path, start: Path, run: Run) -> tuple[Config, Run]:
     return config, run
 
 
-def seen_by_hand(model: Any, picture: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
-    """What the model finds in each tile, and then in the image, moved into it: rows of corners, score, class."""
-    side = picture.shape[0]
+def seen_by_hand(model: Any, image: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
+    """Detections in each tile, then in the whole image, in image coordinates: rows of corners, score, class."""
+    side = image.shape[0]
     starts = [*range(0, side - SIZE, SIZE - SHARED), side - SIZE]
     seen = []
     for left, top, edge in [*((x, y, SIZE) for y in starts for x in starts), (0, 0, side)]:
-        part = np.ascontiguousarray(picture[top : top + edge, left : left + edge])
+        part = np.ascontiguousarray(image[top : top + edge, left : left + edge])
         [result] = model.predict(part, imgsz=IMGSZ, rect=False, conf=0.001, device="cpu", verbose=False)
         seen.append(result.boxes.data.numpy().astype(float) + np.array([left, top, left, top, 0, 0]))
     return seen
 
 
-def test_validate_and_export_speak_of_whole_images(tiled: tuple[Config, Run]) -> None:
+def test_validate_and_export_report_on_whole_images(tiled: tuple[Config, Run]) -> None:
     from ultralytics import YOLO
 
     config, run = tiled
@@ -60,7 +60,7 @@ def test_validate_and_export_speak_of_whole_images(tiled: tuple[Config, Run]) ->
     first = np.array([[*one["bbox"], one["score"], one["category_id"]] for one in found if one["image_id"] == 1])
     first[:, 2:4] += first[:, :2]
     apart = np.abs(first[:, None] - np.concatenate(seen)[None]).max(axis=2)
-    # Each is a box of a view, or joined from some that edges cut; and hardly a box of a tile is not in one of them.
+    # Each is a box of a view or joined from cut ones, and almost every box of a tile is in one of them.
     assert (apart.min(axis=1) < 0.01).mean() > 0.5
     rows = np.concatenate(seen[:-1])
     shared = np.minimum(rows[:, None, 2:4], first[None, :, 2:4]) - np.maximum(rows[:, None, :2], first[None, :, :2])

@@ -1,4 +1,4 @@
-"""Tiles for training: no object is lost, none is cut in a label, and the account adds up."""
+"""Tiles for training: no object is lost, no label is a partial object, and the accounting adds up."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Corners = tuple[float, float, float, float]
 
 
 def random_boxes(rng: np.random.Generator, width: int, height: int, number: int) -> list[Corners]:
-    """Boxes of any size up to the image's, some at its edges, on whole pixels and between them."""
+    """Boxes of any size up to the image's, some at its edges, with whole and fractional corners."""
     found = []
     for _ in range(number):
         w, h = (min(float(side), math.exp(rng.uniform(0, math.log(side + 1)))) for side in (width, height))
@@ -53,8 +53,8 @@ def side(rng: np.random.Generator, most: float = 1500) -> int:
 
 
 @pytest.mark.parametrize("part", range(4))
-def test_random_layouts(part: int) -> None:
-    """Against loops over boxes and tiles that know nothing of the code."""
+def test_random_layouts_match_brute_force(part: int) -> None:
+    """Against independent loops over boxes and tiles."""
     for layout in range(part, LAYOUTS, 4):
         rng = np.random.default_rng([1, layout])
         width, height = side(rng, 700), side(rng, 700)
@@ -84,7 +84,7 @@ def test_random_layouts(part: int) -> None:
 
 
 @pytest.mark.parametrize("part", range(4))
-def test_a_grid_shows_whole_what_is_no_longer_than_the_overlap(part: int) -> None:
+def test_objects_up_to_the_overlap_are_whole_in_some_tile(part: int) -> None:
     for layout in range(part, LAYOUTS, 4):
         rng = np.random.default_rng([2, layout])
         length, size = side(rng, 5000), max(32, side(rng, 900))
@@ -97,8 +97,8 @@ def test_a_grid_shows_whole_what_is_no_longer_than_the_overlap(part: int) -> Non
                 assert any(begin <= low and low + longest <= begin + size for begin in each)
 
 
-def test_the_grid_moves_to_where_it_cuts_least() -> None:
-    """Rows of objects that lie across the seams of a plain grid, and between those of another one."""
+def test_the_grid_shifts_to_where_it_cuts_least() -> None:
+    """Rows of objects that lie across the seams of a plain grid, and between those of a shifted one."""
     boxes = np.array([(x, y, x + 40, y + 40) for x in range(80, 900, 80) for y in range(80, 900, 80)], float)
     plain = [(x, y) for x in grid.starts(1000, 100, 0.2) for y in grid.starts(1000, 100, 0.2)]
     cut_by_plain = sum(
@@ -112,12 +112,12 @@ def test_the_grid_moves_to_where_it_cuts_least() -> None:
 
 
 @pytest.mark.parametrize("part", range(4))
-def test_random_images(part: int) -> None:
-    """What is hidden is grey, all of a whole box is as it was, and so is all that no cut box covers."""
+def test_random_images_hide_only_cut_objects(part: int) -> None:
+    """Hidden areas are grey; whole boxes and everything outside cut boxes are unchanged."""
     for number in range(part, LAYOUTS, 4):
         rng = np.random.default_rng([3, number])
         width, height, size = max(2, side(rng, 120)), max(2, side(rng, 120)), int(rng.integers(32, 64))
-        picture = rng.integers(0, 100, (height, width, 3), dtype=np.uint8)  # no pixel is GREY
+        image = rng.integers(0, 100, (height, width, 3), dtype=np.uint8)  # no pixel is GREY
         boxes = random_boxes(rng, width, height, int(rng.integers(0, 9)))
         for tile in grid.place((width, height), np.array(boxes, float).reshape(-1, 4), size, 0.2, number):
             here = (slice(tile.y, tile.y + tile.height), slice(tile.x, tile.x + tile.width))
@@ -130,28 +130,28 @@ def test_random_images(part: int) -> None:
                 Box("dot", left - tile.x, top - tile.y, right - tile.x, bottom - tile.y)
                 for left, top, right, bottom in boxes
             ]
-            seen = picture[here].copy()
+            seen = image[here].copy()
             hide(seen, [moved[b] for b in tile.cut], [moved[b] for b in tile.whole])
             grey = (cut & ~whole)[here]
             assert (seen[grey] == GREY).all()
-            assert (seen[~grey] == picture[here][~grey]).all()
+            assert (seen[~grey] == image[here][~grey]).all()
 
 
-# --- On the disk ----------------------------------------------------------------------------------
+# --- On disk --------------------------------------------------------------------------------------
 
 
 def written(run: Run, rng: np.random.Generator, sizes: list[tuple[int, int]], suffix: str = ".png") -> None:
-    """A data set as convert leaves it, of noise with random boxes."""
+    """A data set as convert writes it, of noise with random boxes."""
     for split in ("train", "val", "test"):
         for kind in ("images", "labels"):
             (run.dataset / kind / split).mkdir(parents=True)
         for index, (width, height) in enumerate(sizes):
-            picture = rng.integers(0, 100, (height, width, 3), dtype=np.uint8)
+            image = rng.integers(0, 100, (height, width, 3), dtype=np.uint8)
             boxes = [
                 Box(NAMES[int(rng.integers(2))], *corners)
                 for corners in random_boxes(rng, width, height, 0 if index == 1 else int(rng.integers(1, 30)))
             ]
-            cv2.imwrite(str(run.dataset / "images" / split / f"i{index}{suffix}"), picture)
+            cv2.imwrite(str(run.dataset / "images" / split / f"i{index}{suffix}"), image)
             write_labels(run.dataset / "labels" / split / f"i{index}.txt", boxes, NAMES, (width, height))
     write_data_yaml(run.dataset / "data.yaml", {split: f"images/{split}" for split in ("train", "val", "test")}, NAMES)
 
@@ -160,7 +160,7 @@ SIZES = [(500, 400), (300, 300), (90, 700), (60, 50), (128, 128), (1000, 12), (1
 
 
 def check_split(run: Run, split: str, config: Tiles, imgsz: int) -> None:
-    """The files of a split agree with its account, and both with the whole images."""
+    """Check that a split's files agree with its account, and both with the whole images."""
     whole = YoloDataset.read(run.dataset / "data.yaml")
     tiled = YoloDataset.read(run.augmented / "data.yaml")
     account = base.read_record(run.augmented / "tile_account.json", tile_account.TileAccount, "")["splits"][split]
@@ -170,8 +170,8 @@ def check_split(run: Run, split: str, config: Tiles, imgsz: int) -> None:
     labels = 0
     for image, path in zip(account["images"], whole.files(split), strict=True):
         assert image["file"] == path.name
-        picture = pixels.read(path)
-        height, width = picture.shape[:2]
+        original = pixels.read(path)
+        height, width = original.shape[:2]
         boxes = read_labels(whole.label_file(path), NAMES, width, height)
         assert image["boxes"] == len(boxes)
         shown: set[int] = set()
@@ -181,14 +181,14 @@ def check_split(run: Run, split: str, config: Tiles, imgsz: int) -> None:
             assert seen.shape == (h, w, 3)
             got = read_labels(tiled.label_file(tiled.images[split] / tile["file"]), NAMES, w, h)
             wanted = [boxes[line - 1] for line in tile["boxes"]]
-            # Six decimals of the side on both ways: a thousandth of a pixel in images of this size.
+            # Six decimals of the side each way: a thousandth of a pixel at this image size.
             assert np.allclose(
                 [(b.xmin, b.ymin, b.xmax, b.ymax) for b in got],
                 [(b.xmin - x, b.ymin - y, b.xmax - x, b.ymax - y) for b in wanted],
                 atol=2e-3,
             )
             assert [b.label for b in got] == [b.label for b in wanted]
-            changed = (seen != picture[y : y + h, x : x + w]).any(axis=2)
+            changed = (seen != original[y : y + h, x : x + w]).any(axis=2)
             assert (seen[changed] == GREY).all()
             assert changed.any() <= bool(tile["hidden"])
             shown |= set(tile["boxes"])
@@ -197,7 +197,7 @@ def check_split(run: Run, split: str, config: Tiles, imgsz: int) -> None:
         if image["whole"]:
             seen = pixels.read(tiled.images[split] / image["whole"])
             assert max(seen.shape[:2]) == imgsz or min(seen.shape[:2]) == 10
-            assert abs(seen.shape[1] / seen.shape[0] / (width / height) - 1) < 0.06  # sides are whole pixels
+            assert abs(seen.shape[1] / seen.shape[0] / (width / height) - 1) < 0.06  # sides are rounded to whole pixels
             got = read_labels(tiled.label_file(tiled.images[split] / image["whole"]), NAMES, width, height)
             assert got == boxes
             labels += len(got)
@@ -221,7 +221,7 @@ def check_split(run: Run, split: str, config: Tiles, imgsz: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_every_box_is_accounted_for_on_the_disk(run: Run, seed: int) -> None:
+def test_every_box_is_accounted_for_on_disk(run: Run, seed: int) -> None:
     rng = np.random.default_rng([4, seed])
     written(run, rng, SIZES)
     config = Tiles(
@@ -233,12 +233,12 @@ def test_every_box_is_accounted_for_on_the_disk(run: Run, seed: int) -> None:
     augment.main(Augment(), run, seed, 0, config, 64)
     for split in ("train", "val"):
         check_split(run, split, config, 64)
-    # Test is looked at as a whole alone.
+    # Test images are only used whole.
     data = yaml.safe_load((run.augmented / "data.yaml").read_text())
     assert (data["train"], data["val"], data["test"]) == ("images/train", "images/val", "../dataset/images/test")
 
 
-def test_the_same_tiles_for_any_number_of_workers_and_others_for_another_seed(tmp_path: Path) -> None:
+def test_tiles_depend_on_the_seed_and_not_on_the_number_of_workers(tmp_path: Path) -> None:
     digests = []
     for number, (seed, workers) in enumerate(((0, 0), (0, 2), (7, 0))):
         run = Run(tmp_path / f"{number}" / "runs" / "tiny")
@@ -249,7 +249,7 @@ def test_the_same_tiles_for_any_number_of_workers_and_others_for_another_seed(tm
     assert digests[0] == digests[1] != digests[2]
 
 
-def test_copies_are_made_of_tiles(run: Run) -> None:
+def test_augmentation_copies_tiles(run: Run) -> None:
     written(run, np.random.default_rng(6), [(300, 200)])
     config = Augment(copies=1, transforms=({"HorizontalFlip": {"p": 1.0}},))
     said = augment.main(config, run, 0, 0, Tiles(size=128), 64)
@@ -292,7 +292,7 @@ def test_a_share_of_the_empty_tiles_is_kept(run: Run) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".tif", ".webp"])
-def test_tiles_of_every_format(run: Run, suffix: str) -> None:
+def test_images_of_every_format_are_tiled(run: Run, suffix: str) -> None:
     written(run, np.random.default_rng(8), [(300, 200)], suffix)
     augment.main(Augment(), run, 0, 0, Tiles(size=128), 64)
     found = YoloDataset.read(run.augmented / "data.yaml").files("train")
@@ -322,12 +322,12 @@ TIFFS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("grey", [False, True], ids=["colour", "grey"])
 @pytest.mark.parametrize("kind", TIFFS)
-def test_windows_of_a_tiff_are_as_opencv_reads_them(tmp_path: Path, kind: str, grey: bool) -> None:
+def test_windows_of_a_tiff_equal_what_opencv_reads(tmp_path: Path, kind: str, grey: bool) -> None:
     rng = np.random.default_rng(9)
-    picture = cv2.resize(rng.integers(0, 255, (50, 60, 3), dtype=np.uint8), (1003, 777), interpolation=cv2.INTER_CUBIC)
+    array = cv2.resize(rng.integers(0, 255, (50, 60, 3), dtype=np.uint8), (1003, 777), interpolation=cv2.INTER_CUBIC)
     path = tmp_path / "a.tif"
     colours = "minisblack" if grey else "rgb"
-    tifffile.imwrite(path, picture[..., 0] if grey else picture, photometric=colours, **TIFFS[kind])
+    tifffile.imwrite(path, array[..., 0] if grey else array, photometric=colours, **TIFFS[kind])
     wanted = pixels.read(path)
     with windows.open_image(path) as image:
         assert isinstance(image, windows.TiffWindows)
@@ -339,41 +339,41 @@ def test_windows_of_a_tiff_are_as_opencv_reads_them(tmp_path: Path, kind: str, g
             assert (seen == wanted[y : y + h, x : x + w]).all()
             seen[:] = GREY  # it is a copy
             assert (image.read(x, y, w, h) == wanted[y : y + h, x : x + w]).all()
-        # OpenCV blends in steps of 1/2048, we in single precision: never more than one of 255 apart.
+        # OpenCV blends in steps of 1/2048, we in single precision: at most one of 255 apart.
         fitted = cv2.resize(wanted, (320, 248), interpolation=cv2.INTER_LINEAR)
         assert np.abs(image.fitted((320, 248)).astype(int) - fitted).max() <= 1
 
 
 @pytest.mark.parametrize("compression", ["tiff_lzw", "jpeg", "packbits"])
-def test_other_tiffs_are_decoded_as_a_whole(tmp_path: Path, compression: str) -> None:
-    picture = np.random.default_rng(9).integers(0, 255, (60, 50, 3), dtype=np.uint8)
-    Image.fromarray(picture).save(tmp_path / "a.tif", compression=compression)
+def test_other_tiffs_are_decoded_whole(tmp_path: Path, compression: str) -> None:
+    noise = np.random.default_rng(9).integers(0, 255, (60, 50, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.tif", compression=compression)
     with windows.open_image(tmp_path / "a.tif") as image:
         assert not isinstance(image, windows.TiffWindows)
         assert (image.read(3, 4, 20, 30) == pixels.read(tmp_path / "a.tif")[4:34, 3:23]).all()
 
 
-def test_a_damaged_tiff_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_damaged_tiff_is_reported_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
-    picture = np.random.default_rng(9).integers(0, 255, (600, 500, 3), dtype=np.uint8)
-    tifffile.imwrite(path, picture, photometric="rgb", compression="zlib", rowsperstrip=16)
+    noise = np.random.default_rng(9).integers(0, 255, (600, 500, 3), dtype=np.uint8)
+    tifffile.imwrite(path, noise, photometric="rgb", compression="zlib", rowsperstrip=16)
     whole = path.read_bytes()
     path.write_bytes(whole[:4000] + bytes(2000) + whole[6000:])
     with windows.open_image(path) as image, pytest.raises(DataError, match=r"a.tif: damaged \(.*\); replace it"):
         image.read(0, 0, 500, 600)
-    path.write_bytes(b"II*\0" + bytes(300))  # neither tifffile nor OpenCV makes sense of it
+    path.write_bytes(b"II*\0" + bytes(300))  # neither tifffile nor OpenCV can read it
     unread = pytest.raises(DataError, match="OpenCV cannot decode it")
     with pytest.warns(match="read as a whole"), unread, windows.open_image(path):
         pass
 
 
-# --- Choices and bad input ------------------------------------------------------------------------
+# --- Choices and invalid input --------------------------------------------------------------------
 
 
-def test_auto_makes_small_objects_clear() -> None:
+def test_auto_enlarges_small_objects() -> None:
     sides = [(20.0, 20.0)] * 80 + [(60.0, 30.0)] * 20
     decided = choice.decide(Tiles(size="auto", overlap="auto"), 320, sides, longest=4000)
-    assert decided["size"] == 384  # 20 px are 16.7 of 320 there, and 15.4 in the next size of 416
+    assert decided["size"] == 384  # 20 px become 16.7 of 320 there, and 15.4 in the next size of 416
     assert decided["overlap"] == 0.2  # 60 / 384 is 0.156
     assert decided["reason"] == (
         "size: one object in ten is under 20 px, which imgsz 320 shows as 17 px in a tile, and as 2 px in an image of "
@@ -385,9 +385,7 @@ def test_auto_makes_small_objects_clear() -> None:
     ("object_side", "size", "overlap"),
     [(3.0, 320, 0.1), (16.0, 640, 0.1), (64.0, 2560, 0.1), (400.0, 16000, 0.1)],
 )
-def test_auto_neither_enlarges_more_than_it_pays_nor_overlaps_more_than_half(
-    object_side: float, size: int, overlap: float
-) -> None:
+def test_auto_limits_the_enlargement_and_overlaps_at_most_half(object_side: float, size: int, overlap: float) -> None:
     decided = choice.decide(Tiles(overlap="auto"), 640, [(object_side, object_side)], longest=5000)
     assert (decided["size"], decided["overlap"]) == (size, overlap)
     assert ("no image needs more than one tile" in decided["reason"]) == (size >= 5000)
@@ -410,7 +408,7 @@ def test_auto_neither_enlarges_more_than_it_pays_nor_overlaps_more_than_half(
         ("640", "tiles: write {key: value} here (keys are size, overlap, whole, ...), not 640"),
     ],
 )
-def test_a_mistake_in_the_config_in_one_line(tmp_path: Path, tiling: str, line: str) -> None:
+def test_a_config_error_is_reported_in_one_line(tmp_path: Path, tiling: str, line: str) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text(f"convert: {{source: x}}\ntiles: {tiling}")
     with pytest.raises(ConfigError) as error:
@@ -425,7 +423,7 @@ def test_millions_of_tiles_are_refused_before_any_is_cut(run: Run) -> None:
     assert not run.augmented.exists()
 
 
-def test_no_object_that_fits_is_refused(run: Run) -> None:
+def test_tiles_too_small_for_any_object_are_refused(run: Run) -> None:
     written(run, np.random.default_rng(1), [(300, 200)])
     write_labels(run.dataset / "labels" / "train" / "i0.txt", [Box("dot", 0, 0, 300, 200)], NAMES, (300, 200))
     with pytest.raises(DataError, match="no training object fits into a tile of 64 px; take a larger size"):
@@ -435,7 +433,7 @@ def test_no_object_that_fits_is_refused(run: Run) -> None:
     assert "0 of 1 boxes whole in a tile, 1 in the whole image only" in said
 
 
-def test_two_images_that_would_share_the_name_of_a_tile_are_refused(run: Run) -> None:
+def test_two_images_that_would_share_a_tile_name_are_refused(run: Run) -> None:
     written(run, np.random.default_rng(1), [(300, 200), (30, 20)])
     for kind, suffix in (("images", "png"), ("labels", "txt")):
         folder = run.dataset / kind / "train"
@@ -444,7 +442,7 @@ def test_two_images_that_would_share_the_name_of_a_tile_are_refused(run: Run) ->
         augment.main(Augment(), run, 0, 0, Tiles(size=64), 64)
 
 
-def test_a_damaged_record_is_refused_with_a_way_out(run: Run) -> None:
+def test_a_damaged_record_is_refused_with_a_fix(run: Run) -> None:
     run.tiles.parent.mkdir(parents=True)
     run.tiles.write_text('{"size": 640, "overlap": 1.5, "whole": true, "reason": ""}')
     with pytest.raises(DataError, match=r"tiles.json: damaged \(overlap: .*; delete .* and run `make` again"):
@@ -454,7 +452,7 @@ def test_a_damaged_record_is_refused_with_a_way_out(run: Run) -> None:
 # --- A training -----------------------------------------------------------------------------------
 
 
-def test_a_training_on_tiles_by_make(tiles: Path, start: Path, tmp_path: Path) -> None:  # the fixture: drawn boards
+def test_make_trains_on_tiles(tiles: Path, start: Path, tmp_path: Path) -> None:  # the fixture: drawn boards
     checkout(tmp_path)
     given = settings(tiles, start, augment={"copies": 0, "transforms": []}, tiles={"size": 128, "overlap": 0.5})
     given["train"] |= {"phases": None, "recipe": "auto", "args": {"plots": False}, "cache_features": True}

@@ -1,4 +1,4 @@
-"""Real trainings of a real YOLO26n, on sixteen small images for two epochs."""
+"""Real trainings of YOLO26n on sixteen small images for two epochs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def do(run: Run, **settings: Any) -> str:
     return train.main(Train.model_validate({**base, **settings}), run, 0, "cpu", 0)
 
 
-def test_the_record_holds_what_was_done(trained: Trained) -> None:
+def test_the_record_describes_the_training(trained: Trained) -> None:
     record = read_json(trained.run.train_record)
     assert [phase["epochs"] for phase in record["phases"]] == [1, 1]
     assert [phase["freeze"] for phase in record["phases"]] == [list(range(11)), []]
@@ -46,8 +46,8 @@ def test_the_record_holds_what_was_done(trained: Trained) -> None:
     assert "frozen tensors proven unchanged" in trained.said["train"]
 
 
-def test_frozen_tensors_of_the_saved_phase_equal_the_source(trained: Trained) -> None:
-    """The proof once more by other means: tensors of the file against tensors of the source file."""
+def test_frozen_tensors_of_the_saved_phase_equal_the_source_weights(trained: Trained) -> None:
+    """An independent proof: tensors of the saved file against those of the source file."""
     import torch
 
     source, _ = checkpoints.load(Path(trained.config.train.weights))
@@ -61,8 +61,8 @@ def test_frozen_tensors_of_the_saved_phase_equal_the_source(trained: Trained) ->
     assert any(not torch.equal(ours[name].half(), theirs[name].half()) for name in trainable)
 
 
-def test_what_we_call_frozen_is_what_ultralytics_froze(trained: Trained) -> None:
-    """`trainable` was read off its parameters' requires_grad, `frozen` follows our reading of its rule."""
+def test_recorded_frozen_layers_are_those_ultralytics_froze(trained: Trained) -> None:
+    """`trainable` comes from the parameters' requires_grad, `frozen` from our reading of Ultralytics' rule."""
     model, _ = checkpoints.load(trained.run.model)
     parameters = {name for name, _ in model.named_parameters()}
     for phase in ("phase1", "phase2"):
@@ -99,7 +99,7 @@ def test_the_best_phase_becomes_the_model(trained: Trained) -> None:
         ({"weights": "yolo99n.yaml"}, r"train\.weights: yolo99n\.yaml"),
     ],
 )  # fmt: skip
-def test_mistakes_are_told_before_training(
+def test_errors_are_reported_before_training(
     trained: Trained, copy_of: Callable[[Run], Run], settings: Any, said: str
 ) -> None:
     run = copy_of(trained.run)
@@ -109,14 +109,14 @@ def test_mistakes_are_told_before_training(
     assert before == {path: path.stat().st_mtime_ns for path in run.root.rglob("*")}
 
 
-def test_missing_weights_and_data(trained: Trained, copy_of: Callable[[Run], Run], tmp_path: Path) -> None:
+def test_missing_weights_or_data_are_reported(trained: Trained, copy_of: Callable[[Run], Run], tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="no such file"):
         do(copy_of(trained.run), weights="nowhere/x.pt")
     with pytest.raises(DataError, match=r"augmented/data\.yaml: not there"):
         do(Run(tmp_path / "empty"))
 
 
-def test_a_device_that_is_not_there(run: Run) -> None:
+def test_a_missing_device_is_reported(run: Run) -> None:
     import torch
 
     for device in ("klingon", str(torch.cuda.device_count() + 7)):
@@ -129,10 +129,10 @@ def phase_dates(run: Run) -> list[int]:
     return [(run.train / f"phase{number}" / "model.pt").stat().st_mtime_ns for number in (1, 2)]
 
 
-def test_a_training_stopped_at_the_last_step_goes_on_there(
+def test_a_training_stopped_at_the_last_step_resumes_there(
     trained: Trained, copy_of: Callable[[Run], Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No room for model.pt: the phases stay. The same training takes them up, another one begins anew."""
+    """No room for model.pt: the phases are kept. The same training reuses them, another starts over."""
     run, config = copy_of(trained.run), trained.config
     copy = files.copy
 
@@ -145,7 +145,7 @@ def test_a_training_stopped_at_the_last_step_goes_on_there(
         patch.setattr(files, "copy", full_disk)
         train.main(config.train, run, config.seed, "cpu", 0)
     dates = phase_dates(run)
-    assert dates != phase_dates(trained.run)  # a finished training is not an unfinished one
+    assert dates != phase_dates(trained.run)  # a finished training is not resumed
 
     train.main(config.train, run, config.seed, "cpu", 0)
     assert phase_dates(run) == dates
@@ -155,19 +155,19 @@ def test_a_training_stopped_at_the_last_step_goes_on_there(
         shutil.copytree(run.root, run.root.with_name(name))
     label = next((run.root.with_name("train0") / "augmented" / "labels" / "train").glob("*.txt"))
     text = label.read_text()
-    label.unlink()  # it may be a link
+    label.unlink()  # it may be a hard link
     label.write_text(text + "0 0.5 0.5 0.1 0.1\n")
     first = resume.data_digest(YoloDataset.read(run.root.with_name("train0") / "augmented" / "data.yaml"))
     second = resume.data_digest(YoloDataset.read(run.root.with_name("train1") / "augmented" / "data.yaml"))
     assert first != second
 
 
-def test_the_code_that_counts_is_all_that_the_stage_imports() -> None:
+def test_the_code_digest_covers_all_that_the_stage_imports() -> None:
     assert {path.relative_to(ROOT).as_posix() for path in resume.CODE} == code_of("train")
 
 
-def test_the_trainer_reaches_the_processes_of_several_gpus(tmp_path: Path) -> None:
-    """Ultralytics sends the trainer's class by cloudpickle, and the processes that unpickle it know only sys.path."""
+def test_the_trainer_can_be_unpickled_in_other_processes(tmp_path: Path) -> None:
+    """Ultralytics sends the trainer's class by cloudpickle to processes that only share sys.path."""
     environment.prepare()
     import cloudpickle
     import torch
@@ -189,7 +189,7 @@ def test_the_trainer_reaches_the_processes_of_several_gpus(tmp_path: Path) -> No
     assert done.stdout.splitlines()[-1] == "['PhaseTrainer', 'CpuTrainer', 'DetectionTrainer']"
 
 
-def test_a_saved_model_that_differs_where_it_was_frozen_is_named(
+def test_a_saved_model_that_differs_in_frozen_layers_is_reported(
     trained: Trained, copy_of: Callable[[Run], Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, load = copy_of(trained.run), checkpoints.load

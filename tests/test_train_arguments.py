@@ -1,4 +1,4 @@
-"""`train.args`: every key of Ultralytics' is decided, and nothing that was written is dropped without a line."""
+"""`train.args`: every Ultralytics key is handled, and nothing given is silently dropped."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ def prepared() -> None:
     environment.prepare()
 
 
-def test_every_key_of_the_installed_ultralytics_is_decided_once() -> None:
+def test_every_key_of_the_installed_ultralytics_is_classified_once() -> None:
     from ultralytics.cfg import DEFAULT_CFG_DICT
 
     tables = (set(arguments.OURS), set(arguments.REFUSED), set(arguments.ALLOWED))
     decided = [key for table in tables for key in table]
     assert len(decided) == len(set(decided))
-    # `augmentations` is Ultralytics', too, but no default (cfg/__init__.py, `check_dict_alignment`).
+    # `augmentations` is Ultralytics' too, but not among its defaults (cfg/__init__.py, `check_dict_alignment`).
     assert set(decided) == {*DEFAULT_CFG_DICT, "augmentations"}
 
 
-def test_augmentations_are_those_that_ultralytics_reads_for_its_training_images() -> None:
-    """What its transforms take from the settings, less what concerns other tasks."""
+def test_augmentation_keys_are_those_ultralytics_reads_for_training_images() -> None:
+    """What its transforms read from the settings, minus what concerns other tasks."""
     import inspect
     import re
 
@@ -45,7 +45,7 @@ def test_augmentations_are_those_that_ultralytics_reads_for_its_training_images(
 
 
 @pytest.mark.parametrize("key", sorted(arguments.REFUSED))
-def test_what_would_break_a_promise_is_refused_with_the_way_out(key: str) -> None:
+def test_keys_that_would_break_a_guarantee_are_refused_with_an_alternative(key: str) -> None:
     with pytest.raises(ConfigError) as error:
         arguments.check({key: 1}, "auto")
     text = str(error.value)
@@ -53,7 +53,7 @@ def test_what_would_break_a_promise_is_refused_with_the_way_out(key: str) -> Non
 
 
 @pytest.mark.parametrize("key", sorted(arguments.ALLOWED - {"augmentations"}))
-def test_what_is_allowed_passes_with_ultralytics_own_value(key: str) -> None:
+def test_allowed_keys_accept_ultralytics_default(key: str) -> None:
     from ultralytics.cfg import DEFAULT_CFG_DICT
 
     value = DEFAULT_CFG_DICT[key]
@@ -75,7 +75,9 @@ def test_what_is_allowed_passes_with_ultralytics_own_value(key: str) -> None:
         ),
     ],
 )
-def test_refused_before_the_first_step(trained: Trained, run: Run, settings: dict[str, object], said: str) -> None:
+def test_unusable_arguments_are_refused_before_the_first_step(
+    trained: Trained, run: Run, settings: dict[str, object], said: str
+) -> None:
     run.root.mkdir(parents=True)
     run.augmented.symlink_to(trained.run.augmented)
     base = {"weights": str(trained.run.model), "imgsz": IMGSZ, "phases": [{"epochs": 1}]}
@@ -84,10 +86,10 @@ def test_refused_before_the_first_step(trained: Trained, run: Run, settings: dic
     assert not run.train.exists()
 
 
-def test_augmentations_without_effect_are_named(
+def test_augmentations_without_effect_are_reported(
     trained: Trained, start: Path, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A phase with features computed once sees each image unchanged; one without applies what was written."""
+    """A phase on cached features sees each image unchanged; one without them applies the given augmentations."""
     run.root.mkdir(parents=True)
     run.augmented.symlink_to(trained.run.augmented)
     phases = ({"epochs": 2, "freeze": "backbone"}, {"epochs": 1})

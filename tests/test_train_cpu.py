@@ -1,4 +1,4 @@
-"""The same seed gives the same training: batches loaded ahead, and who draws random numbers when."""
+"""The same seed gives the same training: batches loaded ahead, and when random numbers are drawn."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def fresh(trained: Trained, copy_of: Callable[[Run], Run]) -> Run:
 
 
 def digest_after(run: Run, start: Path, args: dict[str, Any]) -> str:
-    """The digest over all weights of a training of two epochs."""
+    """The digest of all weights after a training of two epochs."""
     import hashlib
 
     train_tiny(run, start, {"epochs": 2}, args=args)
@@ -40,7 +40,7 @@ def digest_after(run: Run, start: Path, args: dict[str, Any]) -> str:
 
 
 def test_one_seed_gives_one_training_with_multi_scale(fresh: Run, start: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ultralytics draws the size of each batch in the main thread. Once the training also stops and is resumed."""
+    """Ultralytics draws each batch size in the main thread. One of the trainings is also stopped and resumed."""
     first = digest_after(fresh, start, MULTI_SCALE)
     assert digest_after(fresh, start, MULTI_SCALE) == first
     copy = files.copy
@@ -58,10 +58,10 @@ def test_one_seed_gives_one_training_with_multi_scale(fresh: Run, start: Path, m
     assert digest_after(fresh, start, MULTI_SCALE) == first
 
 
-def test_nothing_else_draws_between_two_batches(
+def test_nothing_else_draws_random_numbers_between_batches(
     fresh: Run, start: Path, loader_class: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else loading ahead would have to stop for it, as for `multi_scale`."""
+    """Otherwise loading ahead would have to be disabled for it, as for `multi_scale`."""
     import numpy as np
     import torch
 
@@ -72,7 +72,7 @@ def test_nothing_else_draws_between_two_batches(
     iterate = loader_class.__iter__
 
     def watched(self: Any) -> Iterator[Any]:
-        self.ahead = False  # only the main thread is at work
+        self.ahead = False  # only the main thread works
         for batch in iterate(self):
             before = state()
             yield batch
@@ -95,15 +95,15 @@ def test_loading_ahead_changes_no_batch(loader_class: Any) -> None:
         loader.ahead = ahead
         found = []
         for _ in range(3):
-            loader.reset()  # as ours does by itself
+            loader.reset()  # as our loader does by itself
             found.append([batch.tolist() for batch in loader])
         return found
 
     assert epochs(loader_class, True) == epochs(loader_class, False) == epochs(InfiniteDataLoader, False)
 
 
-def test_an_epoch_depends_on_random_numbers_that_are_kept(loader_class: Any) -> None:
-    """Albumentations has numbers of its own, which Ultralytics seeds by PyTorch's seed once in a process."""
+def test_an_epoch_depends_only_on_saved_random_states(loader_class: Any) -> None:
+    """Albumentations has its own generators, which Ultralytics seeds from PyTorch's once per process."""
     import albumentations
     import numpy as np
     import torch
@@ -131,7 +131,7 @@ def test_an_epoch_depends_on_random_numbers_that_are_kept(loader_class: Any) -> 
     assert epoch(resumed) == second != first
 
 
-def test_loading_ahead_takes_no_core_from_the_training(loader_class: Any) -> None:
+def test_loading_ahead_takes_no_core_from_training(loader_class: Any) -> None:
     import torch
 
     class Asking(list[int]):
@@ -147,8 +147,8 @@ def test_loading_ahead_takes_no_core_from_the_training(loader_class: Any) -> Non
         torch.set_num_threads(before)
 
 
-def test_a_closed_loader_draws_no_more(loader_class: Any) -> None:
-    """Out of memory, Ultralytics closes the loader in the middle of an epoch and builds another."""
+def test_a_closed_loader_draws_nothing_more(loader_class: Any) -> None:
+    """When out of memory, Ultralytics closes the loader in mid-epoch and builds another."""
 
     class Drawing(list[int]):
         def __getitem__(self, index: Any) -> Any:
@@ -158,7 +158,7 @@ def test_a_closed_loader_draws_no_more(loader_class: Any) -> None:
 
     loader = loader_class(Drawing(range(4)), batch_size=1)
     epoch = iter(loader)
-    next(epoch)  # the second batch is on its way
+    next(epoch)  # the second batch is being loaded
     loader.close()
     state = random.getstate()
     epoch.close()  # waits for the thread

@@ -1,4 +1,4 @@
-"""A teacher beside the student, by Ultralytics' own distillation, in our phases."""
+"""Distillation from a teacher, by Ultralytics' own code, in our phases."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def losses(run: Run, phase: int) -> list[float]:
         return [float(row["train/dis_loss"]) for row in csv.DictReader(file)]
 
 
-def test_a_student_of_a_teacher(
+def test_distillation_resumes_and_saves_an_ordinary_student(
     trained: Trained, copy_of: Callable[[Run], Run], start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stopped after an epoch of the last phase, as a kill would, and brought to the end."""
+    """Stopped after an epoch of the last phase, as by a kill, and resumed to the end."""
     teacher = tmp_path / "teacher.pt"
     shutil.copy(trained.run.model, teacher)
     args = {"plots": False, "distill_model": str(teacher)}
@@ -49,9 +49,9 @@ def test_a_student_of_a_teacher(
     proof = record["phases"][0]["proof"]
     assert proof["frozen_sha256_before"] == proof["frozen_sha256_after"]
     assert proof["frozen_tensors"] > 200 and proof["trainable_changed"] > 0
-    assert not record["phases"][0]["features"]  # the teacher looks at the images
+    assert not record["phases"][0]["features"]  # the teacher needs the images
     assert len(losses(run, 1)) == 1 and len(losses(run, 2)) == 2 and min(losses(run, 1) + losses(run, 2)) > 0
-    model, _ = checkpoints.load(run.model)  # an ordinary one, without its teacher
+    model, _ = checkpoints.load(run.model)  # an ordinary model, without its teacher
     theirs, _ = checkpoints.load(start)
     assert {name.split(".")[0] for name, _ in model.named_parameters()} == {"model"}
     assert sum(p.numel() for p in model.parameters()) < 1.2 * sum(p.numel() for p in theirs.parameters())

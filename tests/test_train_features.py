@@ -1,4 +1,4 @@
-"""Features computed once: the same training, faster."""
+"""Cached features: the same training, faster."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def precompute(features: Any) -> Any:
 
 @pytest.fixture
 def dataset(trained: Trained, features: Any) -> Any:
-    """The training images of the run, as a phase on cached features has them; nothing is cached yet."""
+    """The run's training images as a phase on cached features sees them; nothing is cached yet."""
     from ultralytics.cfg import get_cfg
     from ultralytics.data import build_yolo_dataset
     from ultralytics.data.utils import check_det_dataset
@@ -59,16 +59,14 @@ def do(run: Run, start: Path, **settings: Any) -> dict[str, Any]:
 
 
 def rows(run: Run) -> list[dict[str, float | None]]:
-    """What each epoch came to; how long it took is left out."""
+    """The results of each epoch, without its duration."""
     epochs, _ = history.read(run)
     assert epochs and all(value is not None for row in epochs for value in row.values())
     return [{key: value for key, value in row.items() if key != "time"} for row in epochs]
 
 
 @pytest.mark.parametrize(("cut", "layers"), [(1, [0]), (11, [4, 6, 10]), (12, [4, 6, 10, 11]), (23, [16, 19, 22])])
-def test_a_model_that_begins_behind_the_cut_says_the_same(
-    features: Any, model: Any, cut: int, layers: list[int]
-) -> None:
+def test_cached_features_give_the_same_output(features: Any, model: Any, cut: int, layers: list[int]) -> None:
     import torch
 
     assert features.needed(model, cut) == layers
@@ -87,7 +85,7 @@ def test_a_model_that_begins_behind_the_cut_says_the_same(
 
 
 @pytest.mark.parametrize("freeze", ["backbone", "all-but-head"])
-def test_losses_and_figures_are_those_of_computing_every_time(
+def test_cached_features_give_the_same_losses_and_figures(
     trained: Trained,
     copy_of: Callable[[Run], Run],
     start: Path,
@@ -96,10 +94,10 @@ def test_losses_and_figures_are_those_of_computing_every_time(
     precompute: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Bit by bit, with features of full precision; half of it is the matter of the next test."""
+    """Bit for bit, with full-precision features; the next test covers half precision."""
     run, phases = copy_of(trained.run), [{"epochs": 2, "freeze": freeze, "patience": 9}]
     with monkeypatch.context() as patch:
-        patch.setattr(precompute, "SPARE", 2**60)  # no disk has this room
+        patch.setattr(precompute, "SPARE", 2**60)  # more room than any disk has
         record = do(run, start, phases=phases)
     decisions = record["phases"][0]["features"]
     assert not decisions["train"]["cached"] and "features of train need 0.0 GB, and" in decisions["train"]["reason"]
@@ -113,10 +111,10 @@ def test_losses_and_figures_are_those_of_computing_every_time(
 
 
 @pytest.mark.parametrize("cut", [11, 23])
-def test_half_precision_changes_a_loss_by_less_than_a_thousandth(
+def test_half_precision_changes_the_loss_by_less_than_a_thousandth(
     trained: Trained, features: Any, model: Any, cut: int
 ) -> None:
-    """11 bits of each value are kept, and errors of both signs add up to little."""
+    """11 bits of each value are kept, and errors of both signs largely cancel."""
     import torch
     from ultralytics.cfg import get_cfg
 
@@ -129,7 +127,7 @@ def test_half_precision_changes_a_loss_by_less_than_a_thousandth(
         "bboxes": torch.tensor([[0.3, 0.3, 0.2, 0.1], [0.6, 0.7, 0.3, 0.3]] * 4),
     }
     model.args = get_cfg()
-    model.eval()  # as frozen layers are; the losses are those of training all the same
+    model.eval()  # as frozen layers are; the losses are still training losses
     losses = []
     with torch.no_grad():
         known = features.prefix(model, batch["img"], cut)
@@ -145,7 +143,7 @@ def test_half_precision_changes_a_loss_by_less_than_a_thousandth(
 
 
 def side(plot: Path) -> tuple[int, int]:
-    """Width and height of each image in Ultralytics' plot of the three val images, two by two."""
+    """Width and height of each image in Ultralytics' 2 x 2 plot of the three val images."""
     from PIL import Image
 
     width, height = Image.open(plot).size
@@ -153,16 +151,16 @@ def side(plot: Path) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("rect", [False, True])
-def test_val_images_are_square_as_validate_and_the_device_fit_them(
+def test_val_images_are_letterboxed_to_a_square_as_in_validate(
     trained: Trained, copy_of: Callable[[Run], Run], start: Path, rect: bool
 ) -> None:
-    """Ultralytics would pad them to 96 pixels."""
+    """By default, Ultralytics would pad them to 96 pixels."""
     run = copy_of(trained.run)
     train_tiny(run, start, args={"plots": True, "rect": rect})
     assert side(run.train / "phase1" / "val_batch0_labels.jpg") == (IMGSZ, IMGSZ)
 
 
-def test_the_model_is_an_ordinary_one_and_the_pictures_show_images(
+def test_the_model_is_ordinary_and_the_plots_show_images(
     trained: Trained, copy_of: Callable[[Run], Run], start: Path
 ) -> None:
     from PIL import Image
@@ -173,12 +171,12 @@ def test_the_model_is_an_ordinary_one_and_the_pictures_show_images(
     do(run, start, cache_features=True, args={"plots": True})
     assert type(YOLO(str(run.model)).model) is DetectionModel
     for name in ("train_batch0.jpg", "val_batch0_labels.jpg", "val_batch0_pred.jpg"):
-        assert np.asarray(Image.open(run.train / "phase1" / name)).std() > 20  # blank ones have next to none
+        assert np.asarray(Image.open(run.train / "phase1" / name)).std() > 20  # blank ones have almost no variation
     assert side(run.train / "phase1" / "val_batch0_labels.jpg") == (IMGSZ, IMGSZ)
     assert (run.train / "phase1" / "confusion_matrix.png").is_file()
 
 
-def test_known_features_are_used_again_and_only_where_nothing_changed(
+def test_cached_features_are_reused_only_if_nothing_changed(
     trained: Trained, copy_of: Callable[[Run], Run], start: Path
 ) -> None:
     run = copy_of(trained.run)
@@ -187,7 +185,7 @@ def test_known_features_are_used_again_and_only_where_nothing_changed(
     again = do(run, start, cache_features=True, lr0=0.001)["phases"][0]["features"]
     assert {split["reason"] for split in again.values()} == {"known from an earlier training"}
     image, *_, other = sorted((run.augmented / "images" / "train").iterdir())
-    image.unlink()  # it may be a link
+    image.unlink()  # it may be a hard link
     image.write_bytes(other.read_bytes())
     third = do(run, start, cache_features=True)["phases"][0]["features"]
     assert third["train"]["file"] != first["train"]["file"] and third["val"] == again["val"]
@@ -214,7 +212,7 @@ LAYERS = {"activation": "torch.nn.SiLU()", "third": -1, "neck": -1}
 
 
 def small_model(activation: str, third: int, neck: int) -> Any:
-    """A model of three layers before the cut, all alike in the shapes of their weights, which are those of one seed."""
+    """A model with three layers before the cut; all variants share weight shapes and seed."""
     import torch
     from ultralytics.nn.tasks import DetectionModel
 
@@ -228,7 +226,7 @@ def small_model(activation: str, third: int, neck: int) -> Any:
 @pytest.mark.parametrize(
     "change", [{"activation": "torch.nn.ReLU()"}, {"third": 0}, {"third": -2}, {"neck": 1}, {"neck": -3}], ids=str
 )
-def test_another_model_of_the_same_weights_has_other_features(
+def test_another_model_with_the_same_weights_has_other_features(
     dataset: Any, features: Any, precompute: Any, change: dict[str, Any]
 ) -> None:
     import torch
@@ -246,10 +244,10 @@ def test_another_model_of_the_same_weights_has_other_features(
         assert torch.equal(other(blank)[0], expected)
 
 
-def test_a_picture_leaves_the_features_to_other_threads(
+def test_plotting_does_not_touch_features_in_other_threads(
     dataset: Any, model: Any, features: Any, precompute: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Pictures are read in the main thread, for plots, while another one loads the next batch."""
+    """Images for plots are read in the main thread while another thread loads the next batch."""
     from ultralytics.data import YOLODataset
 
     model.__class__ = features.Shortened
@@ -267,7 +265,7 @@ def test_a_picture_leaves_the_features_to_other_threads(
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_features_that_do_not_arrive_stop_the_phase(
+def test_lost_features_stop_the_phase(
     trained: Trained,
     copy_of: Callable[[Run], Run],
     start: Path,
@@ -275,7 +273,7 @@ def test_features_that_do_not_arrive_stop_the_phase(
     features: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A copy of the image tensor, as a step of preprocessing may make, loses what was attached to it."""
+    """A copy of the image tensor, which a preprocessing step may make, loses the attached features."""
     from pipeline.train import trainer
 
     def copied(batch: dict[str, Any]) -> dict[str, Any]:
@@ -305,8 +303,8 @@ def test_features_that_do_not_arrive_stop_the_phase(
     assert "\n" not in str(error.value) and not (run.train / "phase1" / "model.pt").is_file()
 
 
-def test_images_do_where_no_features_are_cached(features: Any, model: Any) -> None:
-    """The disk may have room for the features of one split alone."""
+def test_images_are_used_if_no_features_are_cached(features: Any, model: Any) -> None:
+    """The disk may have room for only one split's features."""
     import torch
 
     model.__class__, model.cached = features.Shortened, {"train": True, "val": False}
@@ -316,7 +314,9 @@ def test_images_do_where_no_features_are_cached(features: Any, model: Any) -> No
         model.train()(images)
 
 
-def test_no_room(trained: Trained, copy_of: Callable[[Run], Run], start: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lack_of_disk_space_disables_caching_or_is_refused(
+    trained: Trained, copy_of: Callable[[Run], Run], start: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = copy_of(trained.run)
     usage = shutil.disk_usage(run.root)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=150 * 2**20))
@@ -329,7 +329,9 @@ def test_no_room(trained: Trained, copy_of: Callable[[Run], Run], start: Path, m
     assert "\n" not in str(e.value) and not list(run.features.iterdir())
 
 
-def test_nothing_to_keep(trained: Trained, copy_of: Callable[[Run], Run], start: Path) -> None:
+def test_caching_without_frozen_first_layers_is_refused(
+    trained: Trained, copy_of: Callable[[Run], Run], start: Path
+) -> None:
     run = copy_of(trained.run)
     adapting = {**PHASE, "batchnorm": {"frozen": "train"}}
     for phase in ({"epochs": 2}, {"epochs": 2, "freeze": ["23.cv3"]}, adapting):
@@ -345,13 +347,13 @@ def test_nothing_to_keep(trained: Trained, copy_of: Callable[[Run], Run], start:
         ("auto", {"epochs": 2}, 11),
         ("auto", {"epochs": 2, "args": {"multi_scale": 0.5}}, 0),
         (True, {"epochs": 2, "args": {"compile": True}}, 0),
-        ("auto", {"epochs": 1}, 0),  # nothing to use again, so better augmented
+        ("auto", {"epochs": 1}, 0),  # nothing to reuse, so better augmented
         (True, {"epochs": 1}, 11),
         (False, {"epochs": 2}, 0),
         ("auto", {"epochs": 2, "batchnorm": {"frozen": "train"}}, 0),
     ],
 )
-def test_what_is_kept_goes_by_the_config_alone(cache: Any, phase: dict[str, Any], layers: int) -> None:
+def test_the_config_alone_decides_what_is_cached(cache: Any, phase: dict[str, Any], layers: int) -> None:
     phase = dict(phase)
     args = phase.pop("args", {})
     config = Train.model_validate({"cache_features": cache, "phases": [{"freeze": "backbone", **phase}], "args": args})

@@ -1,4 +1,4 @@
-"""The look at the training images that decides whether the backbone is frozen first."""
+"""The probe of the training images that decides whether the backbone is frozen first."""
 
 from __future__ import annotations
 
@@ -44,22 +44,20 @@ def test_the_share_and_the_accuracy_by_layer_are_kept(data: YoloDataset, start: 
     # All three are rounded to three digits, and accuracies are about 0.2: 0.0005 / 0.2 * (1 + share) + 0.0005.
     assert share == pytest.approx(last / max(written["accuracy"].values()), abs=0.005)
     files.write_json(record, {**written, "kept": 0.123})
-    assert share_kept(data, start, record) == 0.123  # a resumed training does not look again
+    assert share_kept(data, start, record) == 0.123  # a resumed training does not probe again
 
 
 @pytest.mark.parametrize("images", [1, 2])
-def test_a_probe_that_cannot_be_judged_tells_nothing(
-    data: YoloDataset, start: Path, tmp_path: Path, images: int
-) -> None:
+def test_an_unusable_probe_gives_no_result(data: YoloDataset, start: Path, tmp_path: Path, images: int) -> None:
     keep_images(data, images)
-    for number, image in enumerate(data.files("train")):  # no class on both; the boxes leave no room for background
+    for number, image in enumerate(data.files("train")):  # no class in both; the boxes leave no room for background
         data.label_file(image).write_text(f"{number} 0.5 0.5 0.96 0.96\n{number} 0.5 0.5 0.9 0.9\n")
     if images == 1:
         data.label_file(data.files("train")[0]).write_text("0 0.5 0.5 0.2 0.2\n")  # with background, two "classes"
     assert share_kept(data, start, tmp_path / "look.json") is None
 
 
-def test_no_boxes_tell_nothing(data: YoloDataset, start: Path, tmp_path: Path) -> None:
+def test_no_boxes_give_no_result(data: YoloDataset, start: Path, tmp_path: Path) -> None:
     for image in data.files("train"):
         data.label_file(image).write_text("")
     assert share_kept(data, start, tmp_path / "look.json") is None

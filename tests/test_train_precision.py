@@ -1,4 +1,4 @@
-"""Bfloat16 on a CPU, what a phase gained on val, and the recipes that follow from both."""
+"""Bfloat16 on a CPU, the gain of a phase on val, and the recipes that depend on both."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def run(trained: Trained, copy_of: Callable[[Run], Run]) -> Run:
     return copy_of(trained.run)
 
 
-def test_bfloat16_trains_another_model_and_freezes_as_well(run: Run, start: Path, tmp_path: Path) -> None:
+def test_bfloat16_trains_another_model_and_still_freezes(run: Run, start: Path, tmp_path: Path) -> None:
     plain = train_tiny(run, start, *TWO, cache_features=False)
     before = weights(run)
     short = train_tiny(run, start, *TWO, cache_features=False, precision="bf16")
@@ -38,7 +38,7 @@ def test_bfloat16_trains_another_model_and_freezes_as_well(run: Run, start: Path
     frozen = short["phases"][0]["proof"]
     assert frozen["frozen_tensors"] > 100 and frozen["frozen_sha256_before"] == frozen["frozen_sha256_after"]
     assert {tensor.dtype for tensor in before.values()} == {tensor.dtype for tensor in after.values()}
-    # Rounding changes the weights, and no further than the few steps of 0.001 could move them apart.
+    # Rounding changes the weights, but no further than a few steps of 0.001 can move them apart.
     moved = [
         float((after[name].float() - before[name].float()).abs().max()) for name in before if "running" not in name
     ]
@@ -66,10 +66,12 @@ def test_only_the_network_computes_in_bfloat16(start: Path) -> None:
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     with torch.no_grad():
         model.eval()(image)
-    assert seen == [torch.bfloat16, torch.float32]  # judged in 32 bits, as it is exported
+    assert seen == [torch.bfloat16, torch.float32]  # evaluated in 32 bits, as it is exported
 
 
-def test_auto_says_what_it_saw_and_answers_alike(start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_records_its_measurement_and_repeats_its_answer(
+    start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     environment.prepare()
     from pipeline.train import precision
 
@@ -91,7 +93,7 @@ def test_auto_says_what_it_saw_and_answers_alike(start: Path, tmp_path: Path, mo
 
 
 def matches(path: Path, hits: list[bool]) -> Path:
-    """One prediction in each of so many images with one object, right or wrong."""
+    """One correct or wrong prediction per image, each with one object."""
     number = len(hits)
     places = np.arange(number)
     np.savez(
@@ -120,29 +122,29 @@ def test_a_gain_is_judged_against_its_own_noise(tmp_path: Path) -> None:
     assert better["map50_95"] > 0.4 and better["interval"][0] > 0.2
     assert record.is_gain({"gain": better}) and not record.is_gain({"gain": gained(all_but_one, half)})  # type: ignore[typeddict-item]
     one_more = gained(half, [True, True, *half[2:]])
-    assert 0 < one_more["map50_95"] < 2 * one_more["noise"]  # one image of forty: a draw without it gains nothing
+    assert 0 < one_more["map50_95"] < 2 * one_more["noise"]  # one image of forty: a resample without it gains nothing
     assert not record.is_gain({"gain": gained(half, half)}) and not record.is_gain({"gain": None})  # type: ignore[typeddict-item]
 
 
-def test_the_kept_matches_are_those_of_the_figure(run: Run, start: Path) -> None:
+def test_the_saved_matches_reproduce_the_figure(run: Run, start: Path) -> None:
     record = train_tiny(run, start, {"epochs": 2}, {"epochs": 1}, lr0=0.005)
     from pipeline.metrics import bootstrap
     from pipeline.train import gain
 
     first, second = (gain._read(run.train / f"phase{number}" / "matches.npz") for number in (1, 2))
     figures = [float(bootstrap.with_draws(one).overall()["map50_95"][0]) for one in (first, second)]
-    # Ultralytics interpolates between its 101 points and we take COCO's steps; on few objects that is a point or two.
+    # Ultralytics interpolates between its 101 points and we use COCO's steps; on few objects that is a point or two.
     for phase, figure in zip(record["phases"], figures, strict=True):
         assert figure == pytest.approx(phase["best_fitness"], abs=0.02)
     assert record["phases"][0]["gain"] is None
     assert record["phases"][1]["gain"]["map50_95"] == pytest.approx(figures[1] - figures[0], abs=1e-6)
 
 
-def test_thorough_stops_where_nothing_is_gained(run: Run, start: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_thorough_stops_when_nothing_is_gained(run: Run, start: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pipeline.train import recipe
 
     monkeypatch.setattr(recipe, "epochs", lambda images: (1, 1))  # sixteen images would get sixty
-    # At such a rate no weight moves far enough to change a box, and BatchNorm that is frozen measures nothing.
+    # At this rate no weight moves far enough to change a box, and frozen BatchNorm measures nothing.
     record = train_tiny(run, start, phases=None, recipe="thorough", lr0=1e-12)
     planned = len(record["recipe"]["phases"]["value"])
     assert len(record["phases"]) == planned - recipe.ROUNDS + 1  # one round was tried
@@ -151,6 +153,6 @@ def test_thorough_stops_where_nothing_is_gained(run: Run, start: Path, monkeypat
 def test_minutes_are_measured_once(run: Run, start: Path) -> None:
     record = train_tiny(run, start, phases=None, minutes=0.01)
     known = read_json(run.train / "minutes.json")
-    assert known["epochs"] == 1 and known["epoch_seconds"] > 0  # the least
-    assert record["recipe"]["phases"]["reason"].startswith("0.01 minutes pay for 1.0 epochs")
-    assert record["phases"][0]["epochs"] == 2  # on cached features, at half the price
+    assert known["epochs"] == 1 and known["epoch_seconds"] > 0  # the minimum
+    assert record["recipe"]["phases"]["reason"].startswith("0.01 minutes allow 1.0 epochs")
+    assert record["phases"][0]["epochs"] == 2  # on cached features, at half the cost

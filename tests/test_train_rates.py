@@ -1,4 +1,4 @@
-"""Rates by part, the pull to the source, BatchNorm, and what stops a training."""
+"""Learning rates by part, the pull towards the source weights, BatchNorm, and what stops a training."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def tensors(path: Path) -> dict[str, Any]:
 
 
 def different(path: Path, other: Path, among: Callable[[str], bool] = lambda name: True) -> Iterator[str]:
-    """Names of the tensors that both files hold in one shape and not alike."""
+    """Names of tensors present in both files with the same shape but different values."""
     import torch
 
     ours, theirs = tensors(path), tensors(other)
@@ -41,15 +41,15 @@ def different(path: Path, other: Path, among: Callable[[str], bool] = lambda nam
             yield name
 
 
-def test_each_part_has_its_rate(fresh: Run, start: Path) -> None:
+def test_each_part_has_its_learning_rate(fresh: Run, start: Path) -> None:
     record = train_tiny(fresh, start, {"epochs": 2, "lr0": 0.001, "lr_groups": {"backbone": 0.1, "neck": 0.5}})
     assert record["phases"][0]["lr0"] == 0.001
     assert record["phases"][0]["lr_groups"] == {"backbone": 0.1, "neck": 0.5, "head": 1}
     (epoch, _), _ = history.read(fresh)
     first = [value for key, value in epoch.items() if key.startswith("lr/") and value is not None]
-    # Ultralytics' three groups (weights, BatchNorm, biases), each of them in backbone, neck and head.
+    # Ultralytics' three groups (weights, BatchNorm, biases), each for backbone, neck and head.
     parts = sorted([0.0001, 0.0005, 0.001] * 3)
-    # The fourth and last step of the first of two epochs: 3/8 of the way from the whole rate to a hundredth of it.
+    # The fourth and last step of the first of two epochs: 3/8 of the way from the full rate to a hundredth of it.
     assert sorted(first) == pytest.approx([rate * (1 - 0.99 * 3 / 8) for rate in parts], rel=1e-3)
 
 
@@ -57,7 +57,7 @@ def test_each_part_has_its_rate(fresh: Run, start: Path) -> None:
     ("settings", "rates", "gains"),
     [
         ({"args": {"plots": False, "warmup_epochs": 0}}, [1 - 0.99 * step / 12 for step in range(12)], {(0.5, 0.5)}),
-        # An epoch has one rate, and the weight of the two heads moves from the first to the second.
+        # An epoch has one rate, and the loss weight shifts from the first head to the second.
         (
             {"recipe": "ultralytics", "batch": 4, "args": {"plots": False, "warmup_epochs": 0, "optimizer": "SGD"}},
             [1.0] * 4 + [0.67] * 4 + [0.34] * 4,
@@ -65,7 +65,7 @@ def test_each_part_has_its_rate(fresh: Run, start: Path) -> None:
         ),
     ],
 )
-def test_the_rate_falls_with_every_step_and_both_heads_count_alike(
+def test_the_rate_falls_with_every_step_and_both_heads_weigh_the_same(
     fresh: Run, start: Path, monkeypatch: pytest.MonkeyPatch, settings: Any, rates: list[float], gains: Any
 ) -> None:
     environment.prepare()
@@ -81,7 +81,7 @@ def test_the_rate_falls_with_every_step_and_both_heads_count_alike(
         return preprocess(self, batch)
 
     def weighed(self: Any, *args: Any) -> Any:
-        if torch.is_grad_enabled():  # not of validation, which trains neither
+        if torch.is_grad_enabled():  # not in validation, which trains neither
             heads.add((round(self.o2m, 3), round(self.o2o, 3)))
         return loss(self, *args)
 
@@ -91,7 +91,7 @@ def test_the_rate_falls_with_every_step_and_both_heads_count_alike(
     assert seen == pytest.approx([0.001 * rate for rate in rates], rel=1e-6) and heads == gains
 
 
-def test_the_average_looks_back_over_so_many_epochs(fresh: Run, start: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_average_spans_the_given_number_of_epochs(fresh: Run, start: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     environment.prepare()
     from ultralytics.utils.torch_utils import ModelEMA
 
@@ -103,14 +103,14 @@ def test_the_average_looks_back_over_so_many_epochs(fresh: Run, start: Path, mon
 
     monkeypatch.setattr(ModelEMA, "update", watched)
     train_tiny(fresh, start, {"epochs": 2}, ema=0.75)
-    # Four steps an epoch, so three steps in all; before the eighth step, a quarter of those done and one more.
+    # Four steps per epoch, so three steps in all; before the eighth step, a quarter of those done plus one.
     assert kept == pytest.approx([1 - 1 / min(3, 1 + step / 4) for step in range(1, 9)])
     kept.clear()
     train_tiny(fresh, start, {"epochs": 1}, recipe="ultralytics", batch=4, args={"plots": False, "nbs": 4})
     assert kept == pytest.approx([0.9999 * (1 - math.exp(-step / 2000)) for step in range(1, 5)])
 
 
-def test_of_epochs_as_good_the_last_is_kept(fresh: Run, start: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_last_of_equally_good_epochs_is_kept(fresh: Run, start: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     environment.prepare()
     from ultralytics.engine.trainer import BaseTrainer
 
@@ -124,7 +124,7 @@ def test_of_epochs_as_good_the_last_is_kept(fresh: Run, start: Path, monkeypatch
         return metrics, fitness
 
     monkeypatch.setattr(BaseTrainer, "validate", watched)
-    args = {"plots": False, "val": True}  # a look at val after each epoch
+    args = {"plots": False, "val": True}  # validates after each epoch
     phase = train_tiny(fresh, start, {"epochs": 4}, args=args)["phases"][0]
     assert (phase["epochs"], phase["best_epoch"], phase["best_fitness"]) == (4, 3, 0.306)
     kept = tensors(fresh.model)
@@ -133,7 +133,7 @@ def test_of_epochs_as_good_the_last_is_kept(fresh: Run, start: Path, monkeypatch
     ]
 
 
-def test_parts_are_split_without_loss(start: Path) -> None:
+def test_parts_cover_every_parameter_once(start: Path) -> None:
     environment.prepare()
     import torch
 
@@ -155,7 +155,7 @@ def test_parts_are_split_without_loss(start: Path) -> None:
         assert group["weight_decay"] == (0.1 if group["params"][0] in set(decayed) else 0.0)
 
 
-def test_the_pull_at_nothing_and_without_end(fresh: Run, start: Path) -> None:
+def test_a_pull_of_zero_changes_nothing_and_a_huge_pull_holds_the_weights(fresh: Run, start: Path) -> None:
     phases = [{"epochs": 1}, {"epochs": 1}]
     train_tiny(fresh, start, *phases)
     plain = fresh.model.rename(fresh.root / "plain.pt")
@@ -169,7 +169,7 @@ def test_the_pull_at_nothing_and_without_end(fresh: Run, start: Path) -> None:
     assert free > len(body) / 2
 
 
-def test_a_pull_in_between_keeps_weights_nearer(fresh: Run, start: Path) -> None:
+def test_a_moderate_pull_keeps_weights_closer(fresh: Run, start: Path) -> None:
     def distance() -> float:
         ours, theirs = tensors(fresh.model), tensors(start)
         names = [name for name in ours if name.startswith("model.16.") and name.endswith("weight")]
@@ -181,8 +181,8 @@ def test_a_pull_in_between_keeps_weights_nearer(fresh: Run, start: Path) -> None
     assert 0 < distance() < 0.9 * free
 
 
-def test_batchnorm_that_measures_the_new_images(fresh: Run, start: Path) -> None:
-    """Frozen layers keep their weights and may still take up mean and variance; the proof is then of the weights."""
+def test_batchnorm_of_frozen_layers_can_adapt_to_new_images(fresh: Run, start: Path) -> None:
+    """Frozen layers keep their weights while updating mean and variance; the proof then covers only the weights."""
     frozen = {"epochs": 1, "freeze": "backbone"}
     record = train_tiny(fresh, start, {**frozen, "batchnorm": {"frozen": "train"}})
     changed = list(different(fresh.model, start, lambda name: int(name.split(".")[1]) < 11))
@@ -192,20 +192,20 @@ def test_batchnorm_that_measures_the_new_images(fresh: Run, start: Path) -> None
     assert fewer < more and not list(different(fresh.model, start, lambda name: int(name.split(".")[1]) < 11))
 
 
-def test_batchnorm_that_keeps_what_it_knows(fresh: Run, start: Path) -> None:
+def test_batchnorm_of_trainable_layers_can_keep_its_statistics(fresh: Run, start: Path) -> None:
     train_tiny(fresh, start, {"epochs": 1, "batchnorm": {"trainable": "eval"}})
     assert not list(different(fresh.model, start, lambda name: "running" in name))
     train_tiny(fresh, start)
     assert list(different(fresh.model, start, lambda name: "running" in name))
 
 
-def test_a_rate_for_what_is_frozen_is_refused(fresh: Run, start: Path) -> None:
+def test_a_learning_rate_for_frozen_layers_is_refused(fresh: Run, start: Path) -> None:
     with pytest.raises(ConfigError, match=r"train\.phases\.0\.lr_groups\.neck: `freeze` leaves nothing of the neck"):
         train_tiny(fresh, start, {"epochs": 1, "freeze": "all-but-head", "lr_groups": {"neck": 0.5}})
 
 
-def test_patience_has_a_phase_validated_after_every_epoch(fresh: Run, start: Path) -> None:
-    """That Ultralytics then stops is its own matter; sixteen images teach nothing that could stop getting better."""
+def test_patience_validates_after_every_epoch(fresh: Run, start: Path) -> None:
+    """Stopping is up to Ultralytics; on sixteen images nothing improves that could stop improving."""
     train_tiny(fresh, start, {"epochs": 2, "patience": 1}, {"epochs": 1})
     first, second = (yaml.safe_load((fresh.train / f"phase{n}" / "args.yaml").read_text()) for n in (1, 2))
     assert (first["patience"], first["val"]) == (1, True) and second["patience"] == 100
@@ -217,7 +217,7 @@ def test_patience_has_a_phase_validated_after_every_epoch(fresh: Run, start: Pat
     ("epoch", "kept"),
     [(0, r"there is no earlier epoch to return to"), (1, r"the last good weights are in .*resume\.pt")],
 )
-def test_a_loss_that_is_no_number_stops_and_keeps_what_was_good(
+def test_a_non_finite_loss_stops_and_keeps_the_last_good_model(
     fresh: Run, start: Path, monkeypatch: pytest.MonkeyPatch, epoch: int, kept: str
 ) -> None:
     environment.prepare()
@@ -241,7 +241,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_what_was_good(
         assert all(bool(tensor.isfinite().all()) for tensor in state.values())
 
 
-def test_a_rate_beyond_one_is_refused(fresh: Run, start: Path) -> None:
+def test_a_learning_rate_above_one_is_refused(fresh: Run, start: Path) -> None:
     with pytest.raises(ConfigError, match=r"train\.phases\.0: a learning rate of 50 is too high; the maximum is 1"):
         train_tiny(fresh, start, {"epochs": 1, "lr": 100}, lr0=0.5)
 
@@ -270,17 +270,17 @@ def test_out_of_memory_halves_the_batch_and_keeps_the_steps(
     monkeypatch.setattr(DetectionTrainer, "optimizer_step", counted)
     record = train_tiny(fresh, start, {"epochs": 2}, batch=4)
     assert batches[:2] == [4, 2] and record["phases"][0]["batch"] == 2
-    assert steps.count(1) == 4  # sixteen images, four to a step, as the recipe has it
+    assert steps.count(1) == 4  # sixteen images, four per step, as in the recipe
 
 
-def test_classes_that_the_source_knows_keep_their_rows(fresh: Run, start: Path) -> None:
+def test_classes_the_source_knows_keep_their_weights(fresh: Run, start: Path) -> None:
     model = checkpoints.load(start)[0]
     model.names = {**model.names, 0: " Spur"}
     assert Source(start, model, None).known_classes(["open", "spur"]) == ["spur"]
     assert train_tiny(fresh, start)["classes_kept"] == []
 
 
-def test_the_figure_of_a_training(trained: Trained) -> None:
+def test_training_writes_a_plot_of_its_curves(trained: Trained) -> None:
     import numpy as np
     from PIL import Image
 
@@ -293,7 +293,7 @@ def test_several_devices_need_cloudpickle(run: Run, monkeypatch: pytest.MonkeyPa
         train.main(Train(), run, 0, "0,1", 0)
 
 
-def test_words_and_contradictions(start: Path) -> None:
+def test_freeze_words_resolve_and_contradictions_are_refused(start: Path) -> None:
     model = checkpoints.load(start)[0]
     assert freeze.resolve("all-but-head", model, "x") == list(range(23))
     assert freeze.resolve(("backbone", "23.cv3"), model, "x") == [*range(11), "23.cv3"]

@@ -1,4 +1,4 @@
-"""What a training is given where the config says nothing."""
+"""What training uses for settings the config leaves out."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def test_fewer_images_get_more_epochs_and_smaller_batches() -> None:
     assert list(free) == sorted(free, reverse=True) and list(frozen) == sorted(frozen, reverse=True)
     assert all(one.phases[0].freeze == "backbone" and one.phases[1].freeze == "none" for one in found)
     assert [one.batch for one in found] == sorted(one.batch for one in found)
-    assert all(one.args["nbs"] == one.batch for one in found)  # every batch is a step
+    assert all(one.args["nbs"] == one.batch for one in found)  # every batch is one step
     assert min(frozen) >= 1 and min(free) >= 5
 
 
-def test_every_choice_has_its_reason() -> None:
+def test_every_choice_has_a_reason() -> None:
     found = recipe()
     assert set(found.reasons) == {"phases", "batch", "lr0", "rate", "heads", "ema", "best", *found.args}
     assert all(choice["reason"] and choice["reason"] != GIVEN for choice in found.reasons.values())
@@ -45,7 +45,7 @@ def test_every_choice_has_its_reason() -> None:
         ({"args": {"mosaic": 0.0}}, "mosaic", 0.0),
     ],
 )
-def test_each_key_can_be_given(settings: Any, key: str, value: Any) -> None:
+def test_a_given_key_overrides_only_itself(settings: Any, key: str, value: Any) -> None:
     found, untouched = recipe(**settings), recipe()
     assert found.reasons[key] == {"value": value, "reason": GIVEN}
     assert {"batch": found.batch, "lr0": found.lr0, **found.args}[key] == value
@@ -54,13 +54,13 @@ def test_each_key_can_be_given(settings: Any, key: str, value: Any) -> None:
     assert {name: found.reasons[name] for name in others} == {name: untouched.reasons[name] for name in others}
 
 
-def test_quick_takes_three_epochs_on_cached_features_and_more_where_images_are_few() -> None:
+def test_quick_takes_three_epochs_on_cached_features_and_more_for_few_images() -> None:
     for images, epochs in ((205, 3), (700, 3), (20, 30)):
         [phase] = recipe(images, recipe="quick").phases
         assert phase.epochs == epochs and phase.freeze == 5
 
 
-def test_thorough_goes_on_in_rounds_as_long_as_the_free_phase() -> None:
+def test_thorough_adds_rounds_as_long_as_the_unfrozen_phase() -> None:
     auto, thorough = recipe(), recipe(recipe="thorough")
     assert thorough.phases[:2] == auto.phases and auto.rounds == 0
     assert {(phase.epochs, phase.freeze) for phase in thorough.phases[2:]} == {(auto.phases[1].epochs, "none")}
@@ -69,7 +69,7 @@ def test_thorough_goes_on_in_rounds_as_long_as_the_free_phase() -> None:
     assert recipe(recipe="thorough", phases=[{"epochs": 1}]).rounds == 0
 
 
-def test_a_backbone_that_tells_little_apart_is_not_frozen() -> None:
+def test_a_backbone_with_poor_features_is_not_frozen() -> None:
     kept, lost = (choose(Train(), 205, kept) for kept in (0.85, 0.56))
     assert kept.phases == recipe().phases
     [free] = lost.phases
@@ -78,19 +78,19 @@ def test_a_backbone_that_tells_little_apart_is_not_frozen() -> None:
     assert "56% on these images, less than 80%" in lost.reasons["phases"]["reason"]
 
 
-def test_minutes_buy_epochs() -> None:
+def test_minutes_are_converted_to_epochs() -> None:
     def bought(fit: float) -> float:
-        """What the phases cost, in epochs of all layers."""
+        """The cost of the phases, in full-training epochs."""
         phases = choose(Train(minutes=2), 205, fit=fit).phases
         return sum(phase.epochs * (CACHED if phase.freeze != "none" else 1) for phase in phases)
 
     for fit in (1, 3.5, 6, 12.3, 40):
-        assert abs(bought(fit) - fit) <= 0.5  # epochs are whole
+        assert abs(bought(fit) - fit) <= 0.5  # epochs are whole numbers
     assert [phase.freeze for phase in choose(Train(minutes=2), 205, fit=4).phases] == [5]
-    assert "2 minutes pay for 12.3 epochs" in choose(Train(minutes=2), 205, fit=12.3).reasons["phases"]["reason"]
+    assert "2 minutes allow 12.3 epochs" in choose(Train(minutes=2), 205, fit=12.3).reasons["phases"]["reason"]
 
 
-def test_phases_that_are_given_stay() -> None:
+def test_given_phases_are_kept() -> None:
     found = recipe(phases=[{"epochs": 3}])
     assert found.phases == (Phase(epochs=3),) and found.reasons["phases"]["reason"] == GIVEN
 
@@ -102,13 +102,13 @@ def test_the_average_spans_a_share_of_long_phases_and_of_a_short_last_one() -> N
         found = recipe(phases=phases, **settings)
         return [found.average(phase) for phase in found.phases]
 
-    assert averages() == [1.0, None, None, 0.25]  # of the short ones the last alone
+    assert averages() == [1.0, None, None, 0.25]  # of the short phases, only the last
     assert averages(ema=2) == [2, 2, 2, 2]
     assert recipe(ema=2).reasons["ema"] == {"value": 2, "reason": GIVEN}
     assert averages(recipe="ultralytics") == [None] * 4
 
 
-def test_ultralytics_own_recipe() -> None:
+def test_ultralytics_recipe_is_left_unchanged() -> None:
     found = recipe(recipe="ultralytics", args={"cos_lr": True})
     assert found.args == {"cos_lr": True} and found.batch == 16 and not found.few_steps
     assert found.reasons == {"cos_lr": {"value": True, "reason": GIVEN}}
@@ -118,7 +118,7 @@ def test_ultralytics_own_recipe() -> None:
     assert recipe(recipe="ultralytics", lr0=0.1, args={"optimizer": "SGD"}).lr0 == 0.1
 
 
-def test_the_record_says_why(trained: Trained) -> None:
+def test_the_record_states_the_reasons(trained: Trained) -> None:
     record = read_json(trained.run.train_record)
     assert record["recipe"]["phases"]["reason"] == GIVEN
     assert "few images need many steps" in record["recipe"]["batch"]["reason"]

@@ -1,4 +1,4 @@
-"""A training on several devices: Ultralytics pickles the trainer's class and starts it in other processes."""
+"""Training on several devices: Ultralytics pickles the trainer's class and starts it in other processes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from pipeline.upstream import checkpoints, environment
 
 
 @pytest.mark.slow
-def test_phases_proof_average_and_one_writer(
+def test_several_devices_keep_phases_proof_average_and_one_writer(
     trained: Trained, copy_of: Callable[[Run], Run], start: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environment.prepare()
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # two processes share what cores there are
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # two processes share the available cores
     from gloo import TwoProcesses
 
     from pipeline.train import trainer

@@ -1,4 +1,4 @@
-"""Weights that do not fit: one line that says what the file is and what would work, wherever weights are named."""
+"""Unusable weights: one line that says what the file is and what would work, wherever weights are named."""
 
 from __future__ import annotations
 
@@ -25,19 +25,25 @@ MODELS = [
     ("yolov8n-seg.yaml", "a model for segmentation, not for detection; choose yolov8n.pt, the same network up to"),
     ("yolo26n-pose.yaml", "a model for pose estimation, not for detection; choose yolo26n.pt, the same network"),
     ("yolo11n-obb.yaml", "a model for oriented boxes, not for detection; choose yolo11n.pt, the same network"),
-    ("yolo26n-depth.yaml", "a model for depth estimation, not for detection; choose yolo26n.pt or its kin"),
-    ("yolo26n-cls.yaml", "a model for classification, not for detection; choose yolo26n.pt or its kin"),
-    ("yolo26n-sem.yaml", "a model for semantic segmentation, not for detection; choose yolo26n.pt or its kin"),
-    ("rtdetr-l.yaml", "an RT-DETR model, of another trainer; choose yolo26n.pt or its kin"),
-    ("yolov8s-world.yaml", "a YOLO-World model, which is asked by words; choose"),
-    ("yoloe-26n.yaml", "a YOLOE model, which is asked by words; choose"),
-    ("yoloe-26n-seg.yaml", "a YOLOE model, which is asked by words; choose"),
+    (
+        "yolo26n-depth.yaml",
+        "a model for depth estimation, not for detection; choose yolo26n.pt or another YOLO26 detector",
+    ),
+    ("yolo26n-cls.yaml", "a model for classification, not for detection; choose yolo26n.pt or another YOLO26 detector"),
+    (
+        "yolo26n-sem.yaml",
+        "a model for semantic segmentation, not for detection; choose yolo26n.pt or another YOLO26 detector",
+    ),
+    ("rtdetr-l.yaml", "an RT-DETR model, which needs another trainer; choose yolo26n.pt or another YOLO26 detector"),
+    ("yolov8s-world.yaml", "a YOLO-World model, which is prompted with words; choose"),
+    ("yoloe-26n.yaml", "a YOLOE model, which is prompted with words; choose"),
+    ("yoloe-26n-seg.yaml", "a YOLOE model, which is prompted with words; choose"),
 ]
 
 
 @pytest.mark.parametrize(("name", "said"), MODELS)
-def test_models_of_another_kind(name: str, said: str, tmp_path: Path) -> None:
-    """As weights and as teacher, and by its .yaml."""
+def test_models_of_another_kind_are_refused(name: str, said: str, tmp_path: Path) -> None:
+    """As weights, as a teacher, and by .yaml."""
     from ultralytics import RTDETR, YOLO
 
     path = tmp_path / f"{Path(name).stem}.pt"
@@ -55,28 +61,28 @@ def test_models_of_another_kind(name: str, said: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["yolo26n.yaml", "yolov10n.yaml", "yolov5n.yaml", "yolo12n.yaml", "yolov9t.yaml"])
-def test_detectors_of_every_family_fit(name: str) -> None:
+def test_detectors_of_every_family_are_accepted(name: str) -> None:
     assert type(source.find(Train(weights=name)).model).__name__ == "DetectionModel"
 
 
 @pytest.mark.parametrize(
     ("channels", "said"), [(1, "1 channel, not"), (4, "4 channels, not"), (10, "10 channels, not")]
 )
-def test_a_first_layer_of_other_channels(channels: int, said: str, tmp_path: Path) -> None:
+def test_models_with_other_input_channels_are_refused(channels: int, said: str, tmp_path: Path) -> None:
     import torch
     from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 
     path = tmp_path / "grey.pt"
     torch.save({"model": DetectionModel("yolo26n.yaml", ch=channels, verbose=False).half()}, path)
-    with pytest.raises(WeightsError, match=rf"grey\.pt: takes images of {said} of colour; choose yolo26n\.pt"):
+    with pytest.raises(WeightsError, match=rf"grey\.pt: takes images with {said} colour images; choose yolo26n\.pt"):
         checkpoints.load(path)
     layers = {**yaml_model_load("yolo26n.yaml"), "channels": channels}
     (tmp_path / "grey.yaml").write_text(yaml.safe_dump(layers))
-    with pytest.raises(ConfigError, match=rf"grey\.yaml: takes images of {said} of colour; choose yolo26n\.yaml"):
+    with pytest.raises(ConfigError, match=rf"grey\.yaml: takes images with {said} colour images; choose yolo26n\.yaml"):
         source.find(Train(weights=str(tmp_path / "grey.yaml")))
 
 
-def test_a_yaml_that_is_no_model(tmp_path: Path) -> None:
+def test_a_yaml_that_is_not_a_model_is_refused(tmp_path: Path) -> None:
     for number, text in enumerate(("a: 1\n", "head: []\n", "- a\n", "head: 3\nbackbone: x\n")):
         (tmp_path / f"m{number}.yaml").write_text(text)
         with pytest.raises(ConfigError, match=rf"^train\.weights: .*m{number}\.yaml: "):
@@ -97,7 +103,7 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:9b09cc8bf347\nsiz
         (b'<?xml version="1.0"?><Error>AccessDenied</Error>', "it is a web page"),
     ],
 )
-def test_files_that_are_no_checkpoint(content: bytes, said: str, tmp_path: Path) -> None:
+def test_files_that_are_not_checkpoints_are_refused(content: bytes, said: str, tmp_path: Path) -> None:
     path = tmp_path / "w.pt"
     path.write_bytes(content)
     with pytest.raises(WeightsError) as error:
@@ -107,14 +113,14 @@ def test_files_that_are_no_checkpoint(content: bytes, said: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize("module", ["models.yolo", "models.common"])
-def test_a_checkpoint_of_the_old_repository(module: str, tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "old.pt", "w") as archive:  # a class of a module that is not here
+def test_a_checkpoint_of_the_old_yolov5_repository_is_refused(module: str, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "old.pt", "w") as archive:  # a class from a module that does not exist here
         archive.writestr("best/data.pkl", f"\x80\x02c{module}\nModel\nq\x00.".encode("latin-1"))
-    with pytest.raises(WeightsError, match=r"old YOLOv5 repository.*choose yolov5nu\.pt or its kin"):
+    with pytest.raises(WeightsError, match=r"old YOLOv5 repository.*choose yolov5nu\.pt or a larger one"):
         checkpoints.load(tmp_path / "old.pt")
 
 
-def test_torch_files_without_a_model(tmp_path: Path) -> None:
+def test_torch_files_without_a_model_are_refused(tmp_path: Path) -> None:
     import torch
 
     torch.save({"weight": torch.zeros(3)}, tmp_path / "state.pt")
@@ -129,7 +135,7 @@ def test_torch_files_without_a_model(tmp_path: Path) -> None:
         checkpoints.load(tmp_path / "zip.pt")
 
 
-def test_a_file_in_place_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_in_place_of_a_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = tmp_path / "c.yaml"
     config.write_text("convert: {source: x}\n")
     (tmp_path / "other.pt").write_bytes(b"1")

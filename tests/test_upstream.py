@@ -1,8 +1,8 @@
-"""The installed libraries have and use what we override and touch.
+"""The installed libraries still have and use what we override and access.
 
-If they renamed a method, our override would lose its caller; if they renamed an attribute, its value would lose its
-reader. Nothing would fail, and what it was for would be gone. A new class, method or private name of ours is found and
-tested too.
+If a library renamed a method, our override would never be called; if it renamed an attribute, the value we set would
+never be read. Nothing would fail, but the effect would be gone. New classes, methods and private names of ours are
+found and tested automatically.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from pipeline.upstream import environment
 
 PACKAGE = ROOT / "pipeline"
 LIBRARIES = ("ultralytics", "fiftyone", "albumentations")
-# Methods of ours that override nothing.
+# Our methods that override nothing.
 OWN = {"FixedDataset.of", "FixedDataset.image", "InProcessLoader.of"}
 OWN |= {"Shortened._refuse_blank_images"}
 
-# What we read or call: the class has it or sets it. What our classes ask of `self` is found without this table.
+# What we read or call: the class has it or sets it. What our classes access on `self` is found automatically.
 READ = {
     "albumentations.RandomBrightnessContrast": "InitSchema _targets targets_as_params",
     "albumentations.core.composition.Compose": "processors set_random_state",
@@ -64,7 +64,7 @@ READ = {
     "ultralytics.utils.metrics.Metric": "map map50",
     "ultralytics.utils.torch_utils.ModelEMA": "decay ema",
 }
-# What we set or replace: their code looks there. Of Ultralytics, the docstring of `pipeline.upstream` lists it.
+# What we set or replace: their code reads it. For Ultralytics, the docstring of `pipeline.upstream` lists it.
 SET = {
     "albumentations.augmentations.geometric.functional": "mask_to_bboxes",
     "albumentations.core.bbox_utils.BboxProcessor": "check filter label_manager",
@@ -85,14 +85,16 @@ def assert_none(problems: Iterable[str]) -> None:
     assert not found, "\n".join(found)
 
 
-def test_every_override_fits() -> None:
+def test_every_override_matches_its_base() -> None:
     ours = upstream.our_classes(PACKAGE, LIBRARIES)
-    assert {"PhaseTrainer", "StarterTrainer", "BothPredictor"} <= {found.node.name for found in ours}  # in functions
+    assert {"PhaseTrainer", "StarterTrainer", "BothPredictor"} <= {
+        found.node.name for found in ours
+    }  # defined inside functions
     assert_none(complaint for found in ours for complaint in upstream.complaints(found, OWN))
 
 
 def test_every_override_is_called(trained: Trained, copy_of: Callable[[Run], Run], start: Path, tmp_path: Path) -> None:
-    """By the library itself, in a real training, validation and prediction."""
+    """Called by the library itself, in a real training, validation and prediction."""
     from ultralytics import YOLO
 
     from pipeline.export import gate
@@ -114,7 +116,7 @@ def test_every_override_is_called(trained: Trained, copy_of: Callable[[Run], Run
 
 
 def uncalled(classes: list[upstream.OurClass], seen: set[tuple[str, int]]) -> list[str]:
-    """Overrides that are not among the functions `seen`."""
+    """Overrides missing from the functions in `seen`."""
     places = {
         f"{found.node.name}.{node.name}": (
             str(found.file),
@@ -127,12 +129,12 @@ def uncalled(classes: list[upstream.OurClass], seen: set[tuple[str, int]]) -> li
 
 
 @pytest.mark.parametrize(("table", "holds"), [(READ, upstream.has), (SET, upstream.looks_at)], ids=["read", "set"])
-def test_what_we_touch_is_there(table: dict[str, str], holds: Callable[[Any, str], bool]) -> None:
+def test_what_we_access_exists(table: dict[str, str], holds: Callable[[Any, str], bool]) -> None:
     touched = [(owner, name) for owner, names in table.items() for name in names.split()]
     assert_none(f"{owner}: {name}" for owner, name in touched if not holds(upstream.here(owner), name))
 
 
-def test_a_model_has_what_we_ask_of_it() -> None:
+def test_a_model_has_what_we_use() -> None:
     from ultralytics.cfg import get_cfg
     from ultralytics.nn.tasks import DetectionModel
     from ultralytics.utils.loss import E2ELoss
@@ -141,29 +143,31 @@ def test_a_model_has_what_we_ask_of_it() -> None:
     assert model.yaml["backbone"] and model.stride.max() == 32 and len(model.names) == 3
     assert [layer.i for layer in model.model] == list(range(24)) and model.model[0].f == -1
     model.args = get_cfg()
-    assert type(model.init_criterion()) is E2ELoss  # with another one, a short phase would weigh the heads unalike
+    assert (
+        type(model.init_criterion()) is E2ELoss
+    )  # with another criterion, a short phase would weigh the heads unequally
 
 
-def test_the_list_of_private_names_is_that_of_the_installed_version() -> None:
+def test_the_list_of_private_names_matches_the_installed_version() -> None:
     assert len(LISTED) > 15
     for owner, name in LISTED:
         holds = upstream.has if name.startswith("_") else upstream.looks_at
         assert holds(upstream.here(f"ultralytics.{owner}"), name), f"{owner}.{name}"
 
 
-def test_the_list_of_private_names_is_that_of_the_code() -> None:
+def test_the_list_of_private_names_matches_our_code() -> None:
     listed = {name for _, name in LISTED}
     ours = upstream.our_classes(PACKAGE, ("ultralytics",))
     assert_none({name for found in ours for name in upstream.private(found, OWN)} - listed)
     elsewhere = {name for table in (READ, SET) for names in table.values() for name in names.split()}
-    # Of the standard library, and documented or, in argparse, as old as it is.
+    # From the standard library: documented or, in argparse, as old as the module.
     elsewhere |= {"_replace", "_exit", "_actions", "_SubParsersAction"}
     known = listed | elsewhere
     assert_none(f"{place}: {name}" for name, place in upstream.private_names(PACKAGE) if name not in known)
     assert_none(f"{name}: listed, and not used" for name in listed - upstream.identifiers(PACKAGE))
 
 
-def test_only_upstream_and_train_change_ultralytics() -> None:
+def test_only_upstream_and_train_modify_ultralytics() -> None:
     assert_none(
         f"{file.relative_to(PACKAGE)}: {what}"
         for file, what in upstream.changes(PACKAGE, "ultralytics")
@@ -171,14 +175,14 @@ def test_only_upstream_and_train_change_ultralytics() -> None:
     )
 
 
-def test_what_we_import_is_there() -> None:
+def test_what_we_import_exists() -> None:
     names = {name for _, tree in upstream.trees(PACKAGE) for name, _ in upstream.imports(tree)}
     for name in sorted(name for name in names if name.split(".")[0] in LIBRARIES):
         upstream.here(name)
 
 
-def test_variables_and_events_are_those_of_the_libraries() -> None:
-    """Neither complains about a name that it does not know."""
+def test_environment_variables_and_events_exist_in_the_libraries() -> None:
+    """The libraries silently ignore unknown names."""
     from ultralytics.utils.callbacks import default_callbacks
 
     texts = [
@@ -213,7 +217,7 @@ def test_variables_and_events_are_those_of_the_libraries() -> None:
         ("from torch import nn\nnn.x = 1\nclass A(nn.Module): pass", None),
     ],
 )
-def test_a_change_of_ultralytics_is_noticed(tmp_path: Path, code: str, said: str | None) -> None:
+def test_code_that_modifies_ultralytics_is_noticed(tmp_path: Path, code: str, said: str | None) -> None:
     (tmp_path / "ours.py").write_text(code)
     assert [what for _, what in upstream.changes(tmp_path, "ultralytics")] == ([said] if said else [])
 
@@ -263,10 +267,10 @@ def make():
         (("size, fast=False", "size, fast=False, slow=False"), ["Ours.step: too many positional arguments; "]),
         (("size, fast=False", "fast=False, size=1"), ["Ours.step: 'size' is 'fast' of theirs; "]),
         (("self.count", "self.number"), ["Ours: Base has no 'count'"]),
-        (("self.step(1, fast=True)", "None"), ["Ours.step", "Later.step"]),  # not called any more
+        (("self.step(1, fast=True)", "None"), ["Ours.step", "Later.step"]),  # no longer called
     ],
 )
-def test_a_library_that_changes_is_noticed(
+def test_a_changed_library_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: tuple[str, str], said: list[str]
 ) -> None:
     library = LIBRARY.replace(*change) if change[0] else LIBRARY

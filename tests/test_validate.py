@@ -1,4 +1,4 @@
-"""The stage as a whole; its parts have files of their own, test_validate_*.py."""
+"""The stage as a whole; its parts have their own files, test_validate_*.py."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from pipeline.validate import cost, retention
 
 @pytest.fixture(autouse=True)
 def few_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Latency is not what is tested here."""
+    """Time few predictions: latency is not tested here."""
     monkeypatch.setattr(cost, "WARM_UP", 0)
     monkeypatch.setattr(cost, "RUNS", 3)
 
@@ -42,7 +42,7 @@ def leaves(value: Any) -> list[Any]:
     return [value]
 
 
-def test_what_is_written(trained: Trained) -> None:
+def test_metrics_are_complete_and_finite(trained: Trained) -> None:
     metrics = read_json(trained.run.metrics)
     assert set(metrics) == {"weights", "splits", "operating_point", "cost", "retention", "imgsz", "settings"}
     assert all(math.isfinite(leaf) for leaf in leaves(metrics) if isinstance(leaf, float))
@@ -56,10 +56,10 @@ def test_what_is_written(trained: Trained) -> None:
         assert set(figures["per_class"]) == {category["name"] for category in truth["categories"]}
         assert figures["intervals"]["map50_95"] is None  # of three images
         assert np.array(figures["confusion"]["matrix"])[:-1].sum() == figures["objects"]
-        assert figures["reconciliation"] is None  # was not asked for
+        assert figures["reconciliation"] is None  # not requested
 
 
-def test_the_errors_are_of_what_a_device_would_show(trained: Trained) -> None:
+def test_errors_refer_to_what_a_device_would_show(trained: Trained) -> None:
     thresholds = read_json(trained.run.metrics)["operating_point"]["thresholds"]
     for split in ("val", "test"):
         truth, said = read_json(trained.run.ground_truth(split)), read_json(trained.run.errors(split))
@@ -86,8 +86,8 @@ def test_the_errors_are_of_what_a_device_would_show(trained: Trained) -> None:
         assert len(said["objects"]) == len(truth["annotations"])
 
 
-def test_predictions_are_in_pixels_of_the_original(trained: Trained) -> None:
-    """Single labels are, image by image and box by box, what Ultralytics' `model.predict` gives."""
+def test_predictions_are_in_original_pixels(trained: Trained) -> None:
+    """Single-label predictions equal Ultralytics' `model.predict`, image by image and box by box."""
     from ultralytics import YOLO
 
     model = YOLO(str(trained.run.model))
@@ -100,14 +100,14 @@ def test_predictions_are_in_pixels_of_the_original(trained: Trained) -> None:
         assert len(ours) == len(xyxy) > 0
         assert [record["category_id"] for record in ours] == result.boxes.cls.int().tolist()
         boxes = np.array([record["bbox"] for record in ours])
-        # 0.05 px: batches of another size add up in another order, and 64 px are scaled up to 320.
+        # 0.05 px: other batch sizes sum in another order, and 64 px are scaled up to 320.
         np.testing.assert_allclose(boxes[:, :2], xyxy[:, :2], atol=0.05)
         np.testing.assert_allclose(boxes[:, :2] + boxes[:, 2:], xyxy[:, 2:], atol=0.05)
         np.testing.assert_allclose([record["score"] for record in ours], result.boxes.conf.numpy(), atol=1e-4)
 
 
-def test_a_box_comes_with_every_class_it_may_be(trained: Trained) -> None:
-    """As in Ultralytics' validation; keeping the best class alone costs average precision."""
+def test_a_box_is_listed_with_every_class_above_the_threshold(trained: Trained) -> None:
+    """As in Ultralytics' validation; keeping only the best class would cost average precision."""
     every, single = read_json(trained.run.predictions("test")), read_json(trained.run.single_label("test"))
     classes: dict[tuple[Any, ...], set[int]] = {}
     for record in every:
@@ -116,7 +116,7 @@ def test_a_box_comes_with_every_class_it_may_be(trained: Trained) -> None:
 
 
 def people(folder: Path, names: list[str]) -> Path:
-    """A labelled set of classes of COCO: Ultralytics' own photograph of a bus, boxes set by hand."""
+    """A data set labelled with COCO classes: Ultralytics' own photograph of a bus, with boxes by hand."""
     from ultralytics.utils import ASSETS
 
     corners = {
@@ -139,7 +139,7 @@ def people(folder: Path, names: list[str]) -> Path:
 
 @pytest.fixture
 def photographs(tmp_path: Path) -> Run:
-    """A run that knows something: COCO's own model, and Ultralytics' photograph of a bus as val and as test."""
+    """A run with a capable model: COCO weights, and Ultralytics' photograph of a bus as val and test."""
     from pipeline.upstream import checkpoints
 
     run = Run(tmp_path / "runs" / "photographs")
@@ -157,7 +157,7 @@ def photographs(tmp_path: Path) -> Run:
 @needs_coco_weights
 @pytest.mark.slow
 def test_nothing_is_chosen_on_test(photographs: Run) -> None:
-    """Another test image with other labels: every choice, and all that is said of val, stays to the last digit."""
+    """With another test image and labels, every choice and everything about val stays identical."""
     run = photographs
     validate.main(Validate(), run, "cpu")
     before, errors = read_json(run.metrics), read_json(run.errors("val"))
@@ -166,9 +166,9 @@ def test_nothing_is_chosen_on_test(photographs: Run) -> None:
     judged, counts = before["splits"]["val"]["operating_point"], errors["counts"]
     assert (judged["tp"], judged["tp"] + judged["fp"]) == (counts["tp"], len(errors["predictions"])) > (2, 2)
     assert np.trace(before["splits"]["val"]["confusion"]["matrix"]) == counts["tp"]
-    picture = run.dataset / "images" / "test" / "bus.jpg"
+    image = run.dataset / "images" / "test" / "bus.jpg"
     digest = sha256(run.model)
-    picture.write_bytes(jpeg(read(picture)[:, ::-1].copy(), quality=50))
+    image.write_bytes(jpeg(read(image)[:, ::-1].copy(), quality=50))
     (run.dataset / "labels" / "test" / "bus.txt").write_text("7 0.5 0.5 0.9 0.9\n")
     validate.main(Validate(), run, "cpu")
     after = read_json(run.metrics)
@@ -182,7 +182,7 @@ def test_nothing_is_chosen_on_test(photographs: Run) -> None:
 
 @needs_coco_weights
 @pytest.mark.slow
-def test_wanted_changes_the_thresholds_and_nothing_else(photographs: Run) -> None:
+def test_wanted_changes_only_the_thresholds(photographs: Run) -> None:
     said = {}
     for wanted in (None, {"precision": 1.0}, {"recall": 1.0}):
         validate.main(Validate.model_validate({"wanted": wanted}), photographs, "cpu")
@@ -216,20 +216,20 @@ def test_without_val_nothing_is_chosen(trained: Trained, copy_of: Callable[[Run]
         validate.main(Validate(), run, "cpu")
 
 
-def test_a_split_without_labels(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
+def test_a_split_without_labels_has_no_figures(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
     run = copy_of(trained.run)
     for label in (run.dataset / "labels" / "test").iterdir():
         label.write_text("")
     run.comparison.write_text("{}")
     said = validate.main(Validate(reconcile=("ultralytics",)), run, "cpu")
-    assert not run.comparison.exists()  # it was of the figures before
+    assert not run.comparison.exists()  # it described the previous figures
     figures = read_json(run.metrics)["splits"]["test"]
     assert "test no objects, so no average precision" in said
     assert (figures["map50_95"], figures["reconciliation"], figures["intervals"]["map50"]) == (None, None, None)
     assert figures["operating_point"]["recall"] is None and figures["error_counts"]["missed"] == 0
 
 
-def test_an_unfinished_run(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
+def test_an_unfinished_run_is_reported(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
     run = copy_of(trained.run)
     run.model.unlink()
     with pytest.raises(DataError, match=r"model\.pt: not there; `make train` writes it"):
@@ -237,8 +237,10 @@ def test_an_unfinished_run(trained: Trained, copy_of: Callable[[Run], Run]) -> N
 
 
 @needs_coco_weights
-def test_retention(trained: Trained, copy_of: Callable[[Run], Run], tmp_path: Path) -> None:
-    """A new head knows the old classes no more; the source model itself has lost nothing."""
+def test_retention_compares_old_classes_before_and_after(
+    trained: Trained, copy_of: Callable[[Run], Run], tmp_path: Path
+) -> None:
+    """A new head has forgotten the old classes; the source model itself has lost nothing."""
     run = copy_of(trained.run)
     assert read_json(run.metrics)["retention"] is None  # no class in common
     config = Validate(retention=people(tmp_path / "people", ["person", "bus", "comet"]))
@@ -265,7 +267,7 @@ def test_retention(trained: Trained, copy_of: Callable[[Run], Run], tmp_path: Pa
         (["comet"], "no labelled object of a class that yolo26n.pt knows; name a set with its classes, or null"),
     ],
 )
-def test_a_retention_set_that_says_nothing_is_refused_before_predicting(
+def test_a_useless_retention_set_is_refused_before_predicting(
     trained: Trained, copy_of: Callable[[Run], Run], tmp_path: Path, names: list[str] | None, complaint: str
 ) -> None:
     path = people(tmp_path / "people", names) if names else tmp_path / "nowhere" / "data.yaml"
@@ -278,7 +280,7 @@ def test_a_retention_set_that_says_nothing_is_refused_before_predicting(
 
 
 @needs_coco_weights
-def test_source_weights_that_changed_are_not_compared_with(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
+def test_changed_source_weights_are_not_compared(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
     run = copy_of(trained.run)
     record = read_json(run.train_record)
     record["weights"]["sha256"] = "0" * 64
@@ -289,20 +291,20 @@ def test_source_weights_that_changed_are_not_compared_with(trained: Trained, cop
 
 
 @needs_coco_weights
-def test_cost_is_the_published_one(trained: Trained) -> None:
+def test_cost_matches_the_published_figures(trained: Trained) -> None:
     """Ultralytics publishes 2.4 million parameters and 5.4 GFLOPs at 640 for YOLO26n."""
     from ultralytics import YOLO
 
     image = next((trained.run.dataset / "images" / "val").iterdir())
     said = cost.measure(YOLO(str(COCO_WEIGHTS)), [image], 640, "cpu")
-    # To the digits published; Ultralytics has counted a little differently since (5.48).
+    # To the published digits; Ultralytics has since counted slightly differently (5.48).
     assert said["parameters"] == pytest.approx(2.4e6, abs=0.05e6) and said["gflops"] == pytest.approx(5.4, abs=0.1)
     latency = said["latency"]
     assert 0 < latency["median_ms"] <= latency["p95_ms"] and latency["device"] and latency["batch"] == 1
 
 
-def test_what_the_latency_includes_is_recorded(trained: Trained) -> None:
-    """The three parts that Ultralytics times, none of which reads a file, by their names in the record."""
+def test_the_record_states_what_latency_includes(trained: Trained) -> None:
+    """The three parts that Ultralytics times, none of which reads a file, as named in the record."""
     from ultralytics import YOLO
 
     latency = read_json(trained.run.metrics)["cost"]["latency"]

@@ -21,7 +21,7 @@ FIGURES = {"map50_95", "map50", "map75", "ar100"}
 
 
 def written(folder: Path, truth: Truth, predictions: Predictions) -> Run:
-    """As much of a validated run as a comparison reads."""
+    """The parts of a validated run that a comparison reads."""
     run = Run(folder)
     write_json(run.ground_truth("test"), truth)
     write_json(run.predictions("test"), predictions)
@@ -30,7 +30,7 @@ def written(folder: Path, truth: Truth, predictions: Predictions) -> Run:
 
 
 def worse(predictions: Predictions, share: float) -> Predictions:
-    """Without this share of the predictions."""
+    """The predictions without this share of them."""
     rng = np.random.default_rng(1)
     return [record for record in predictions if rng.random() >= share]
 
@@ -48,7 +48,7 @@ def compared(tmp_path: Path, ours: tuple[Truth, Predictions], theirs: tuple[Trut
 
 
 @pytest.mark.parametrize(("kept_by", "verdict"), [("this", "better"), ("other", "worse")])
-def test_a_third_of_the_predictions_lost_is_no_noise(
+def test_losing_a_third_of_the_predictions_is_not_noise(
     tmp_path: Path, drawn: tuple[Truth, Predictions], kept_by: str, verdict: str
 ) -> None:
     truth, predictions = drawn
@@ -63,20 +63,20 @@ def test_a_third_of_the_predictions_lost_is_no_noise(
         assert figure["interval"][0] < figure["difference"] < figure["interval"][1]
 
 
-def test_the_same_predictions_are_no_different(tmp_path: Path, drawn: tuple[Truth, Predictions]) -> None:
+def test_equal_predictions_are_not_different(tmp_path: Path, drawn: tuple[Truth, Predictions]) -> None:
     said = compared(tmp_path, drawn, drawn)
     for figure in (*said["figures"].values(), *(one for row in said["per_class"].values() for one in row.values())):
         assert (figure["difference"], figure["interval"], figure["verdict"]) == (0.0, [0.0, 0.0], "inside noise")
 
 
 def shaken(seed: int, predictions: Predictions) -> Predictions:
-    """Scores with a little noise: another model that is neither better nor worse."""
+    """Predictions with slightly noisy scores, as from a model neither better nor worse."""
     rng = np.random.default_rng(seed)
     return [{**record, "score": float(np.clip(record["score"] + rng.normal(0, 0.1), 0, 1))} for record in predictions]
 
 
-def test_equal_models_are_called_different_no_more_than_they_should_be(drawn: tuple[Truth, Predictions]) -> None:
-    """40 pairs of equally good models: 95 % intervals leave out zero in about 2 of them, in 5 at most (99 %)."""
+def test_equal_models_are_called_different_no_more_often_than_expected(drawn: tuple[Truth, Predictions]) -> None:
+    """Of 40 pairs of equally good models, about 2 have a 95 % interval without zero, and at most 5 (99 %)."""
     truth, predictions = drawn
     verdicts = [
         compare.differences(truth, shaken(2 * seed, predictions), shaken(2 * seed + 1, predictions))
@@ -85,8 +85,8 @@ def test_equal_models_are_called_different_no_more_than_they_should_be(drawn: tu
     assert sum(one["figures"]["map50_95"]["verdict"] != "inside noise" for one in verdicts) <= 5
 
 
-def test_pairing_sees_what_two_intervals_do_not(tmp_path: Path, drawn: tuple[Truth, Predictions]) -> None:
-    """A tenth of the predictions lost: far less than images differ among themselves, and plain in pairs."""
+def test_pairing_detects_what_two_intervals_do_not(tmp_path: Path, drawn: tuple[Truth, Predictions]) -> None:
+    """Losing a tenth of the predictions: far less than images differ among themselves, but clear in pairs."""
     from pipeline.metrics.bootstrap import intervals
     from pipeline.metrics.matching import match
 
@@ -131,7 +131,7 @@ def changed(truth: Truth, where: str) -> Truth:
 
 
 @pytest.mark.parametrize("where", ["box", "class", "image", "missing label", "names"])
-def test_other_data_are_refused(tmp_path: Path, drawn: tuple[Truth, Predictions], where: str) -> None:
+def test_other_data_is_refused(tmp_path: Path, drawn: tuple[Truth, Predictions], where: str) -> None:
     truth, predictions = drawn
     run = written(tmp_path / "a", truth, predictions)
     other = written(tmp_path / "b", changed(truth, where), predictions)
@@ -153,7 +153,7 @@ def test_other_data_are_refused(tmp_path: Path, drawn: tuple[Truth, Predictions]
         (None, "prediction 1 is not a COCO result"),
     ],
 )
-def test_predictions_that_cannot_be(
+def test_impossible_predictions_are_refused(
     tmp_path: Path, drawn: tuple[Truth, Predictions], change: Any, complaint: str
 ) -> None:
     truth, predictions = drawn
@@ -163,11 +163,11 @@ def test_predictions_that_cannot_be(
     with pytest.raises(DataError) as error:
         compare.main(written(tmp_path / "a", truth, predictions), other)
     assert str(error.value) == (
-        f"{other.predictions('test')}: {complaint}; delete metrics.json and `make validate` again"
+        f"{other.predictions('test')}: {complaint}; delete metrics.json and run `make validate` again"
     )
 
 
-def test_a_damaged_file(tmp_path: Path, drawn: tuple[Truth, Predictions]) -> None:
+def test_a_damaged_file_is_refused(tmp_path: Path, drawn: tuple[Truth, Predictions]) -> None:
     run, other = written(tmp_path / "a", *drawn), written(tmp_path / "b", *drawn)
     other.predictions("test").write_text("[{")
     with pytest.raises(DataError, match=r"test\.json: damaged"):
@@ -178,20 +178,22 @@ def test_a_damaged_file(tmp_path: Path, drawn: tuple[Truth, Predictions]) -> Non
         compare.main(run, other)
 
 
-def test_no_predictions_at_all_are_worse(tmp_path: Path, drawn: tuple[Truth, Predictions]) -> None:
+def test_no_predictions_count_as_worse(tmp_path: Path, drawn: tuple[Truth, Predictions]) -> None:
     said = compared(tmp_path, (drawn[0], []), drawn)
     assert (said["figures"]["map50"]["run"], said["figures"]["map50"]["verdict"]) == (0.0, "worse")
 
 
-def test_splits_that_do_not_match(tmp_path: Path, drawn: tuple[Truth, Predictions]) -> None:
+def test_splits_that_do_not_match_are_refused(tmp_path: Path, drawn: tuple[Truth, Predictions]) -> None:
     run, other = written(tmp_path / "a", *drawn), written(tmp_path / "b", *drawn)
     write_json(run.ground_truth("val"), drawn[0])
     with pytest.raises(DataError, match=r"was measured on test, .* on val and test; give both the same splits$"):
         compare.main(run, other)
 
 
-def test_from_the_command_line(trained: Trained, copy_of: Callable[[Run], Run], tmp_path: Path) -> None:
-    """`--against` compares what both runs have on disk; nothing is predicted, so it needs no model."""
+def test_the_command_line_compares_without_a_model(
+    trained: Trained, copy_of: Callable[[Run], Run], tmp_path: Path
+) -> None:
+    """`--against` compares what both runs have on disk and predicts nothing."""
     run = copy_of(trained.run)
     (run.root.parent / "tiny.yaml").write_text("convert: {source: x}\n")
     other = Run(run.root.parent / "other")

@@ -1,4 +1,4 @@
-"""Error types: one image per kind, worked by hand, and TIDE's own code on the same predictions."""
+"""Error types: one image per kind, worked by hand, and against TIDE's own code on the same predictions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ THRESHOLDS = {"a": 0.1, "b": 0.1}
 
 
 def shifted(by: float) -> Bbox:
-    """The object's box, moved to the right: its IoU with the object is (100 - by) / (100 + by)."""
+    """The object's box moved right: its IoU with the object is (100 - by) / (100 + by)."""
     return (100 + by, 100, 100, 100)
 
 
@@ -37,32 +37,32 @@ def shifted(by: float) -> Bbox:
         ("b", (600, 600, 50, 50), "background", 0),
     ],
 )
-def test_each_kind_by_hand(name: str, bbox: Bbox, kind: str, iou: float) -> None:
+def test_each_kind_matches_a_case_worked_by_hand(name: str, bbox: Bbox, kind: str, iou: float) -> None:
     [one] = diagnose(scene([("a", OBJECT)]), [seen(1, name, bbox, 0.5)])
     assert (one.kind, one.iou) == (kind, pytest.approx(iou, abs=1e-12))
     assert (one.annotation is None) == (kind == "background")
 
 
-def test_a_duplicate_is_the_second_on_a_found_object() -> None:
+def test_a_second_prediction_on_a_found_object_is_a_duplicate() -> None:
     truth = scene([("a", OBJECT)])
     better, worse = diagnose(truth, [seen(1, "a", shifted(5), 0.4), seen(1, "a", shifted(10), 0.9)])
     assert (better.prediction["score"], better.kind, worse.kind) == (0.9, "tp", "duplicate")
     assert worse.annotation == truth["annotations"][0]
 
 
-def test_a_box_too_far_off_is_that_whatever_else_it_overlaps() -> None:
-    """TIDE's precedence: 0.33 of an object of its own class comes before 0.6 of another one's."""
+def test_bad_localisation_takes_precedence_over_another_classs_overlap() -> None:
+    """TIDE's precedence: IoU 0.33 with its own class comes before 0.6 with another."""
     truth = scene([("a", OBJECT), ("b", shifted(75))])
     [one] = diagnose(truth, [seen(1, "a", shifted(50), 0.5)])
     assert (one.kind, one.annotation) == ("localisation", truth["annotations"][0])
 
 
-def test_without_objects_all_is_background() -> None:
+def test_without_objects_every_error_is_background() -> None:
     assert [one.kind for one in diagnose(scene([]), [seen(1, "a", OBJECT, 0.5)])] == ["background"]
 
 
-def test_what_became_of_the_objects() -> None:
-    """Four objects: found; seen as another class, twice; badly placed; not seen at all."""
+def test_each_object_gets_its_outcome() -> None:
+    """Four objects: found; predicted as another class, twice; badly placed; missed."""
     boxes: list[Bbox] = [(0, 0, 100, 100), (200, 0, 100, 100), (400, 0, 100, 100), (600, 0, 100, 100)]
     truth = scene([("a", bbox) for bbox in boxes])
     predictions = [
@@ -75,7 +75,7 @@ def test_what_became_of_the_objects() -> None:
     scores = {one["id"]: one["score"] for one in said["predictions"]}
     assert [(one["type"], scores.get(one["prediction_id"])) for one in said["objects"]] == [
         ("tp", 0.9),
-        ("classification", 0.8),  # of the two the better scored
+        ("classification", 0.8),  # the higher-scored of the two
         ("localisation", 0.3),
         ("missed", None),
     ]
@@ -88,7 +88,7 @@ def test_a_prediction_at_its_threshold_is_kept() -> None:
     assert error_types.kept(found, [0.3, 0.4]) == [found[0], found[2]]
 
 
-def test_the_record_is_whole() -> None:
+def test_the_record_is_complete() -> None:
     truth, predictions = noisy(0)
     said = record(truth, predictions, {"a": 0.0, "b": 0.0, "c": 0.0})
     assert [one["id"] for one in said["predictions"]] == list(range(1, len(predictions) + 1))
@@ -107,7 +107,7 @@ def test_the_record_is_whole() -> None:
     assert len(found) == said["counts"]["tp"] == len({one["prediction_id"] for one in found})
 
 
-def test_kinds_and_costs_are_tides() -> None:
+def test_kinds_and_costs_equal_tides() -> None:
     diagnoses = diagnose(TIDE["truth"], TIDE["predictions"], error_types.MAX_DETECTIONS)
     counts = error_types.count(diagnoses, error_types.objects(TIDE["truth"], diagnoses))
     assert {kind: counts[kind] for kind in KINDS} == TIDE["counts"]
@@ -116,45 +116,45 @@ def test_kinds_and_costs_are_tides() -> None:
     assert all(TIDE["counts"].values()) and all(cost > 0.001 for cost in TIDE["costs"].values())
 
 
-def mended_by_hand(truth: Any, predictions: Any, kind: str) -> tuple[Any, Any]:
-    """The data set after the mistakes of a kind have been put right, to be evaluated by somebody else."""
+def fixed_by_hand(truth: Any, predictions: Any, kind: str) -> tuple[Any, Any]:
+    """The data set with the errors of one kind fixed, for an independent evaluation."""
     truth, predictions = copy.deepcopy(truth), copy.deepcopy(predictions)
     diagnoses = diagnose(truth, predictions)
-    became = error_types.objects(truth, diagnoses)
+    outcomes = error_types.objects(truth, diagnoses)
     if kind == "missed":
-        truth["annotations"] = [one for one in truth["annotations"] if became[one["id"]][0] != "missed"]
+        truth["annotations"] = [one for one in truth["annotations"] if outcomes[one["id"]][0] != "missed"]
         return truth, predictions
     left = []
     for one in diagnoses:
         if one.kind != kind:
             left.append(one.prediction)
-        elif one.annotation is not None and became[one.annotation["id"]][1] is one:
+        elif one.annotation is not None and outcomes[one.annotation["id"]][1] is one:
             bbox, category = one.annotation["bbox"], one.annotation["category_id"]
             left.append({**one.prediction, "bbox": bbox, "category_id": category})
     return truth, left
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_cost_is_what_pycocotools_gains_when_the_errors_are_fixed(kind: str) -> None:
+def test_a_cost_is_pycocotools_gain_after_fixing_the_errors(kind: str) -> None:
     truth, predictions = noisy(4)
     before = by_pycocotools(truth, predictions)["map50"]
-    after = by_pycocotools(*mended_by_hand(truth, predictions, kind))["map50"]
+    after = by_pycocotools(*fixed_by_hand(truth, predictions, kind))["map50"]
     assert after - before > 0.0001
-    # Six decimals of ours.
+    # Our six decimals.
     assert costs(truth, predictions)[kind] == pytest.approx(after - before, abs=1e-6)
 
 
-def test_nothing_to_find_costs_nothing_that_could_be_named() -> None:
+def test_without_objects_there_are_no_costs() -> None:
     assert costs(scene([]), [seen(1, "a", OBJECT, 0.5)]) == dict.fromkeys(KINDS)
     assert costs(scene([("a", OBJECT)]), []) == {**dict.fromkeys(KINDS, 0.0), "missed": None}
 
 
-def test_confusion_by_hand() -> None:
-    """a found, a taken for b, b missed, and two inventions; every object and prediction is counted once."""
+def test_confusion_matches_a_case_worked_by_hand() -> None:
+    """a found, a predicted as b, b missed, and two false positives; every object and prediction counts once."""
     truth = scene([("a", OBJECT), ("a", (300, 100, 100, 100)), ("b", (600, 600, 80, 80))], [])
     predictions = [
         seen(1, "a", OBJECT, 0.9),
-        seen(1, "b", OBJECT, 0.8),  # its object is found already
+        seen(1, "b", OBJECT, 0.8),  # its object is already found
         seen(1, "b", (300, 100, 100, 90), 0.7),
         seen(2, "a", OBJECT, 0.6),
     ]

@@ -1,4 +1,4 @@
-"""The same predictions through three tools; what is left after the named causes is less than 1e-3."""
+"""The same predictions through three tools; the difference left after the named causes is below 1e-3."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ def step(said: dict[str, Any], words: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_ultralytics_is_explained(seed: int) -> None:
+def test_the_difference_to_ultralytics_is_explained(seed: int) -> None:
     said = measured(*noisy(seed))
     for name in ("map50_95", "map50"):
         ultralytics, ours = said["figures"]["ultralytics"][name], said["figures"]["coco"][name]
         steps = sum(one[name] for one in said["steps"] if one["tool"] == "ultralytics")
-        # Seven figures of six decimals.
+        # Seven figures with six decimals.
         assert ours + steps + said["remaining"]["ultralytics"][name] == pytest.approx(ultralytics, abs=5e-6)
         assert abs(said["remaining"]["ultralytics"][name]) < AGREE
-        assert ours != pytest.approx(ultralytics, abs=1e-5)  # else there was nothing to explain
+        assert ours != pytest.approx(ultralytics, abs=1e-5)  # otherwise there is nothing to explain
 
 
-def test_ultralytics_figure_is_that_of_its_own_code() -> None:
-    """Through `ap_per_class` and a matching written anew here; `by_ultralytics` goes through its classes."""
+def test_ultralytics_figure_equals_that_of_its_own_code() -> None:
+    """Through `ap_per_class` and a matching reimplemented here; `by_ultralytics` uses its classes."""
     from ultralytics.utils.metrics import ap_per_class
 
     truth, predictions = noisy(0)
@@ -80,12 +80,12 @@ def test_ultralytics_figure_is_that_of_its_own_code() -> None:
             classes.append(one["category_id"])
     labels = np.array([one["category_id"] for one in truth["annotations"]])
     ap = ap_per_class(np.array(hits), np.array(scores), np.array(classes), labels)[5]
-    # Ultralytics computes overlaps in single precision; none of these lies that near a threshold.
+    # Ultralytics computes overlaps in single precision; none of these is that close to a threshold.
     assert reconcile.by_ultralytics(truth, predictions) == pytest.approx((ap.mean(), ap[:, 0].mean()), abs=1e-6)
 
 
-def test_each_cause_is_measured_alone() -> None:
-    """150 predictions of one class in an image, the right ones last: COCO never looks at those."""
+def test_each_cause_is_measured_separately() -> None:
+    """150 predictions of one class in an image, the correct ones last, which COCO never considers."""
     truth, predictions = noisy(3, images=6, classes=1)
     rng = np.random.default_rng(0)
     everywhere = [
@@ -103,13 +103,13 @@ def test_each_cause_is_measured_alone() -> None:
     assert step(only, "scores from 0.25 up")["map50"] == pytest.approx(expected, abs=2e-6)
 
 
-def test_no_predictions() -> None:
+def test_no_predictions_give_figures_of_zero() -> None:
     truth, _ = noisy(0)
     assert measured(truth, [])["figures"]["ultralytics"] == {"map50_95": 0.0, "map50": 0.0}
 
 
-def test_fiftyone_is_explained(tmp_path: Path) -> None:
-    """FiftyOne's evaluation on the same predictions, without its database; in a process of its own, as it is heavy."""
+def test_the_difference_to_fiftyone_is_explained(tmp_path: Path) -> None:
+    """FiftyOne's evaluation on the same predictions, without its database; in a separate process, as it is heavy."""
     truth, predictions = noisy(0)
     (tmp_path / "drawn.json").write_text(json.dumps([truth, predictions]))
     code = (
@@ -135,7 +135,7 @@ def test_fiftyone_is_explained(tmp_path: Path) -> None:
         assert said["figures"]["fiftyone"][name] == pytest.approx(theirs[name], abs=AGREE)
         assert abs(said["remaining"]["fiftyone"][name]) < AGREE
     assert [one["tool"] for one in said["steps"]] == ["fiftyone"] and "from 0.05 up" in said["steps"][0]["cause"]
-    assert said["figures"]["ultralytics"] is None  # was not asked for
+    assert said["figures"]["ultralytics"] is None  # not requested
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_fiftyone_is_explained(tmp_path: Path) -> None:
         ("{fiftyone: true}", "validate: `fiftyone` is a tool of `reconcile` now; write `reconcile: [ultralytics, fiftyone]`"),
     ],
 )  # fmt: skip
-def test_tools_are_named_in_a_list(tmp_path: Path, section: str, line: str) -> None:
+def test_tools_must_be_a_list_of_known_names(tmp_path: Path, section: str, line: str) -> None:
     path = tmp_path / "c.yaml"
     path.write_text(f"convert: {{source: x}}\nvalidate: {section}\n")
     with pytest.raises(ConfigError) as error:

@@ -24,7 +24,7 @@ def threshold(matches: list[ClassMatches], **wanted: float) -> tuple[float, str]
     return said["thresholds"]["a"], said["per_class"]["a"]["why"]
 
 
-# Hits and misses from the best score down, of 4 objects:  precision 1, 1, 2/3, 3/4, 3/5;  recall 1/4, 2/4, 2/4, 3/4, 3/4.
+# Hits and misses by descending score, for 4 objects:  precision 1, 1, 2/3, 3/4, 3/5;  recall 1/4, 2/4, 2/4, 3/4, 3/4.
 FIVE = ([0.9, 0.8, 0.6, 0.5, 0.3], [1, 1, 0, 1, 0], 4)
 
 
@@ -39,23 +39,23 @@ FIVE = ([0.9, 0.8, 0.6, 0.5, 0.3], [1, 1, 0, 1, 0], 4)
         ({"recall": 0.9}, 0.4, "recall 0.9 is out of reach, best F1 instead"),
     ],
 )
-def test_thresholds_by_hand(wanted: dict[str, float], cut: float, why: str) -> None:
+def test_thresholds_match_values_worked_by_hand(wanted: dict[str, float], cut: float, why: str) -> None:
     assert threshold(of_hits(*FIVE), **wanted) == (pytest.approx(cut, abs=1e-6), why)
 
 
-def test_a_precision_out_of_reach_is_said() -> None:
+def test_an_unreachable_precision_is_reported() -> None:
     matches = of_hits([0.9, 0.8], [0, 1], 1)
     assert threshold(matches, precision=0.9) == (0.4, "precision 0.9 is out of reach, best F1 instead")
 
 
 def test_equal_scores_stay_together() -> None:
-    """Cutting between the hit and the miss of one score would promise what no threshold can do."""
+    """Cutting between a hit and a miss of equal score would promise what no threshold can do."""
     matches = of_hits([0.9, 0.5, 0.5, 0.1], [1, 1, 0, 0], 2)
     assert threshold(matches) == (0.3, "best F1")
     assert judge(matches, ["a"], {"a": 0.3})["precision"] == pytest.approx(2 / 3, abs=1e-6)
 
 
-def test_the_last_digit_of_a_score_is_enough() -> None:
+def test_the_last_digit_of_a_score_matters() -> None:
     matches = of_hits([0.9, 0.500001, 0.5], [1, 1, 0], 2)
     assert judge(matches, ["a"], {"a": threshold(matches)[0]})["precision"] == 1
 
@@ -68,13 +68,13 @@ def test_the_last_digit_of_a_score_is_enough() -> None:
         (of_hits([], [], 3), "no object found in val, Ultralytics' default"),
     ],
 )
-def test_where_val_says_nothing(matches: list[ClassMatches], why: str) -> None:
+def test_a_class_val_says_nothing_about_gets_the_default(matches: list[ClassMatches], why: str) -> None:
     assert threshold(matches) == (DEFAULT_SCORE, why)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_no_other_threshold_does_better(seed: int) -> None:
-    """Against trying a thousand thresholds."""
+    """Against a thousand thresholds."""
     truth, predictions = noisy(seed)
     matches, names = match(truth, predictions), ["a", "b", "c"]
     tried = [judge(matches, names, dict.fromkeys(names, level / 1000))["per_class"] for level in range(1000)]
@@ -91,7 +91,7 @@ def test_no_other_threshold_does_better(seed: int) -> None:
         assert finding[name]["precision"] >= max(one["precision"] for one in enough)
 
 
-def test_judged_by_hand() -> None:
+def test_judgement_matches_a_case_worked_by_hand() -> None:
     truth = scene([("a", (0, 0, 50, 50)), ("b", (100, 0, 50, 50)), ("b", (200, 0, 50, 50))])
     predictions = [
         seen(1, "a", (0, 0, 50, 50), 0.5),
@@ -106,14 +106,14 @@ def test_judged_by_hand() -> None:
     assert (per_class["b"]["precision"], per_class["b"]["recall"], per_class["b"]["fn"]) == (0.5, 0.5, 1)
 
 
-def test_nothing_predicted_and_nothing_labelled_are_none() -> None:
+def test_figures_without_predictions_or_labels_are_none() -> None:
     said = judge(match(scene([("a", (0, 0, 9, 9))]), []), ["a", "b"], {"a": 0.5, "b": 0.5})
     assert (said["per_class"]["a"]["precision"], said["per_class"]["a"]["recall"]) == (None, 0.0)
     assert (said["per_class"]["b"]["recall"], said["per_class"]["b"]["f1"]) == (None, None)
 
 
 def reliable(bias: float) -> list[ClassMatches]:
-    """20,000 predictions that are right as often as their score says, but for the bias."""
+    """20,000 predictions that are right as often as their score says, apart from the bias."""
     rng = np.random.default_rng(0)
     scores = np.sort(rng.uniform(CALIBRATION_SCORE, 1, 20_000))[::-1]
     return of_hits(scores.tolist(), (rng.random(20_000) < np.clip(scores + bias, 0, 1)).tolist(), 20_000)
@@ -121,13 +121,13 @@ def reliable(bias: float) -> list[ClassMatches]:
 
 @pytest.mark.parametrize(("bias", "ece"), [(0.0, 0.0), (-0.2, 0.2)])
 def test_calibration_measures_the_bias(bias: float, ece: float) -> None:
-    # Ten bins of 2,000: a standard error of 0.01 each, so their mean gap is near that. Scores under 0.2 cannot
-    # be too high by 0.2, which takes (0.15^2 / 2) / 0.95 = 0.012 off.
+    # Ten bins of 2,000: a standard error of 0.01 each, so their mean gap is close to that. Scores under 0.2 cannot
+    # be too high by 0.2, which subtracts (0.15^2 / 2) / 0.95 = 0.012.
     assert calibration(reliable(bias))["ece"] == pytest.approx(ece, abs=0.02)
 
 
-def test_calibration_by_hand() -> None:
-    """Two bins: 0.9 twice and right once, 0.3 once and wrong; 0.01 is below what is looked at."""
+def test_calibration_matches_a_case_worked_by_hand() -> None:
+    """Two bins: 0.9 twice, right once; 0.3 once, wrong; 0.01 is below the considered range."""
     said: dict[str, Any] = calibration(of_hits([0.9, 0.9, 0.3, 0.01], [1, 0, 0, 0], 1))
     assert said["ece"] == pytest.approx((2 * 0.4 + 1 * 0.3) / 3, abs=1e-6)
     assert said["predictions"] == 3 and len(said["bins"]) == BINS
@@ -140,5 +140,5 @@ def test_a_score_of_one_is_in_the_last_bin() -> None:
     assert calibration(of_hits([1.0], [1], 1))["bins"][-1]["predictions"] == 1
 
 
-def test_no_predictions_have_no_calibration() -> None:
+def test_no_predictions_give_no_calibration() -> None:
     assert calibration(of_hits([], [], 1))["ece"] is None

@@ -1,4 +1,4 @@
-"""Links, broken ones, and names that are no text: one rule for all formats, for `params` and for convert."""
+"""Links, broken links and names that are not text: one rule for all formats, for `params` and for convert."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import yaml
 from conftest import as_voc, as_yolo, needs_database, pipeline_process, read_coco, settings, write_coco
 from test_cli import keep_permissions, linux_only, one_line
-from test_convert import do, is_refused, tree
+from test_convert import assert_refused, do, tree
 from test_mutations import RATIOS, WRITERS
 
 from pipeline import formats, params
@@ -22,19 +22,19 @@ from pipeline.config.experiment import Config
 from pipeline.files import read_json
 from pipeline.run import Run
 
-# --- A source of links is read as the same source without any ------------------------------------------
+# --- A source of links is read like the same source without links --------------------------------------
 
 
 def link_files(folder: Path, store: Path) -> None:
-    """Every file becomes a link to where it was moved, the folders stay."""
+    """Move every file and replace it by a link; folders stay."""
     for number, path in enumerate(path for path in sorted(folder.rglob("*")) if path.is_file()):
-        target = store / f"{number}{path.suffix}"  # as in git-annex, the name of a link is not that of its target
+        target = store / f"{number}{path.suffix}"  # as in git-annex, a link's name differs from its target's
         path.rename(target)
         path.symlink_to(target)
 
 
 def link_folders(folder: Path, store: Path) -> None:
-    """Every folder in the source becomes a link, and those in it too."""
+    """Replace every folder in the source, including nested ones, by a link."""
     for number, path in enumerate(sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True)):
         path.rename(store / str(number))
         path.symlink_to(store / str(number))
@@ -62,7 +62,7 @@ def linked(source: Path, how: str) -> Path:
 
 
 def account(source: Path, run: Run, **settings: Any) -> dict[str, Any]:
-    """All that convert made of a source, the pixels included."""
+    """Everything convert makes of a source, including the pixels."""
     return {**do(source, run, split=RATIOS, **settings), "tree": {**tree(run.dataset), "receipt.json": b""}}
 
 
@@ -81,7 +81,9 @@ def test_every_format_is_read_through_links(name: str, tiles: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("how", LINKS)
 @pytest.mark.parametrize("write", [shutil.copytree, as_voc, as_yolo], ids=["coco", "voc", "yolo"])
-def test_every_kind_of_link(write: Callable[[Path, Path], Path], how: str, tiles: Path, tmp_path: Path) -> None:
+def test_every_kind_of_link_is_followed(
+    write: Callable[[Path, Path], Path], how: str, tiles: Path, tmp_path: Path
+) -> None:
     source = write(tiles, tmp_path / "source")
     expected = formats.read(source)
     assert formats.read(linked(source, how)) == expected
@@ -96,25 +98,25 @@ def test_fiftyone_reads_through_links(how: str, tiles: Path, tmp_path: Path, own
     assert formats.read(linked(source, how), "fiftyone:YOLOv5Dataset") == expected
 
 
-def test_a_source_of_links_is_named_as_the_config_names_it(source: Path, run: Run) -> None:
+def test_errors_name_a_linked_source_as_the_config_does(source: Path, run: Run) -> None:
     linked(source, "all")
     (source / "images" / "extra.jpg").symlink_to(source / "images" / "train_0000.jpg")
     (source / "images" / "train_0000.jpg").unlink()
-    is_refused(source, run, rf"^{source}/images/extra\.jpg: no annotation")
+    assert_refused(source, run, rf"^{source}/images/extra\.jpg: no annotation")
 
 
-def test_the_data_set_is_hard_linked_through_links(source: Path, run: Run) -> None:
+def test_the_data_set_hard_links_the_targets_of_links(source: Path, run: Run) -> None:
     linked(source, "all")
     do(source, run)
     assert (run.dataset / "images" / "train" / "train_0000.jpg").samefile(source / "images" / "train_0000.jpg")
     assert not [path for path in run.dataset.rglob("*") if path.is_symlink()]
 
 
-# --- The text of an annotation file leads nowhere else, whatever links there are --------------------------
+# --- Paths in annotation files never leave the source -----------------------------------------------------
 
 
-def test_a_path_that_leaves_the_source_is_refused_by_its_letters(source: Path, run: Run) -> None:
-    """`images` is a link, so to the kernel `images/../` is not the source but the folder that the link leads to."""
+def test_a_path_that_leaves_the_source_is_refused_by_its_text(source: Path, run: Run) -> None:
+    """`images` is a link, so to the kernel `images/../` is the parent of the link's target, not the source."""
     linked(source, "folders")
     store = source.with_name("store")
     shutil.copy(source / "images" / "train_0000.jpg", store / "secret.jpg")
@@ -122,16 +124,16 @@ def test_a_path_that_leaves_the_source_is_refused_by_its_letters(source: Path, r
     data["images"][0]["file_name"] = "../images/../secret.jpg"
     write_coco(source, "train", data)
     # Not the one in the store.
-    is_refused(source, run, r"source/secret\.jpg: image missing", unlabelled="background")
+    assert_refused(source, run, r"source/secret\.jpg: image missing", unlabelled="background")
     data["images"][0]["file_name"] = "../../store/secret.jpg"
     write_coco(source, "train", data)
-    is_refused(source, run, r"train\.json: names '\.\./\.\./store/secret\.jpg', outside .*, or link it there$")
+    assert_refused(source, run, r"train\.json: names '\.\./\.\./store/secret\.jpg', outside .*, or link it there$")
     data["images"][0]["file_name"] = "../images/train_0000.jpg"
     write_coco(source, "train", data)
     assert do(source, run)["images"]["used"] == 14
 
 
-def test_an_absolute_path_may_go_through_the_links_to_the_source_or_past_them(source: Path, run: Run) -> None:
+def test_an_absolute_path_may_go_through_links_or_to_their_targets(source: Path, run: Run) -> None:
     linked(source, "source")
     data = read_coco(source, "train")
     data["images"][0]["file_name"] = str(source / "images" / "train_0000.jpg")
@@ -149,7 +151,7 @@ def test_an_absolute_path_may_go_through_the_links_to_the_source_or_past_them(so
 def test_a_folder_linked_twice_gives_each_image_once(
     write: Callable[[Path, Path], Path], images: str, tiles: Path, tmp_path: Path, run: Run
 ) -> None:
-    """Which path an annotation means matters no longer, and no image becomes its own background."""
+    """Either path may be in an annotation, and no image becomes its own background copy."""
     source = write(tiles, tmp_path / "source")
     expected = do(source, run, unlabelled="background")
     (source / images).rename(source / "store")
@@ -161,7 +163,7 @@ def test_a_folder_linked_twice_gives_each_image_once(
     assert receipt["images"]["linked_again"]["store/val_0000.jpg"] == "the same file as one/val_0000.jpg"
 
 
-def test_a_hard_link_is_the_same_file_too(source: Path, run: Run) -> None:
+def test_a_hard_link_is_also_the_same_file(source: Path, run: Run) -> None:
     (source / "images" / "copy.jpg").hardlink_to(source / "images" / "val_0000.jpg")
     (source / "images" / "other.jpg").hardlink_to(source / "images" / "copy.jpg")
     assert do(source, run)["images"]["linked_again"] == {
@@ -175,19 +177,19 @@ def test_the_last_line_counts_links_and_groups(source: Path, tmp_path: Path) -> 
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(settings(source)))
     done = pipeline_process("convert", "--config", "tiny.yaml", cwd=tmp_path)
     assert done.stdout.endswith(
-        "(14 links to an image that is there already, 1 group of identical images in more than one split: "
+        "(14 links to an image that is in the source already, 1 group of identical images in more than one split: "
         "see receipt.json)\n"
     )
 
 
-def test_one_image_labelled_by_two_paths_in_two_splits_is_a_leak(tiles: Path, tmp_path: Path, run: Run) -> None:
+def test_an_image_labelled_by_two_paths_in_two_splits_is_a_leak(tiles: Path, tmp_path: Path, run: Run) -> None:
     source = as_yolo(tiles, tmp_path / "yolo")
     for kind, suffix in (("images", "jpg"), ("labels", "txt")):
         (source / kind / "val" / f"twin.{suffix}").symlink_to(f"../train/train_0000.{suffix}")
     assert do(source, run)["leaks"]["exact"] == [["train/images/train/train_0000.jpg", "val/images/val/twin.jpg"]]
 
 
-# --- What cannot be read ---------------------------------------------------------------------------------
+# --- Unreadable entries ----------------------------------------------------------------------------------
 
 
 def broken(name: str, target: str) -> Callable[[Path], None]:
@@ -200,7 +202,7 @@ def broken(name: str, target: str) -> Callable[[Path], None]:
 
 
 def deep(source: Path) -> None:
-    """Folders in folders, until the whole path is longer than the system takes."""
+    """Nest folders until the path is longer than the system allows."""
     start = Path.cwd()
     os.chdir(source)
     try:
@@ -218,46 +220,46 @@ def copy_as(name: bytes) -> Callable[[Path], None]:
     return spoil
 
 
-NOWHERE = r"where nothing can be read; restore that, or remove the link"
-ITSELF = r"a folder that the link itself lies in; remove the link"
+NOWHERE = r"which cannot be read; restore that, or remove the link"
+ITSELF = r"a folder that contains the link itself; remove the link"
 
-# What stands in a YOLO source -> what convert says of it in one line, "" where it does not matter.
+# What is in a YOLO source -> what convert reports in one line, "" if it does not matter.
 BAD: dict[str, tuple[Callable[[Path], object], str]] = {
-    "labels not there": (broken("labels/train/train_0001.txt", "/mnt/gone/1.txt"), rf"labels/train/train_0001\.txt: is a link to '/mnt/gone/1\.txt', {NOWHERE}$"),
-    "image not there": (broken("images/train/train_0001.jpg", "gone.jpg"), rf"images/train/train_0001\.jpg: is a link to 'gone\.jpg', {NOWHERE} \(its annotation is .*train_0001\.txt\)$"),
-    "image not there, its target no text": (broken("images/train/train_0001.jpg", "gone\udce9.jpg"), rf"is a link to 'gone\\udce9\.jpg', {NOWHERE}"),
-    "folder not there": (broken("labels/train", "/mnt/gone"), rf"labels/train: is a link to '/mnt/gone', {NOWHERE}$"),
+    "missing labels": (broken("labels/train/train_0001.txt", "/mnt/gone/1.txt"), rf"labels/train/train_0001\.txt: is a link to '/mnt/gone/1\.txt', {NOWHERE}$"),
+    "missing image": (broken("images/train/train_0001.jpg", "gone.jpg"), rf"images/train/train_0001\.jpg: is a link to 'gone\.jpg', {NOWHERE} \(its annotation is .*train_0001\.txt\)$"),
+    "missing image whose target is not text": (broken("images/train/train_0001.jpg", "gone\udce9.jpg"), rf"is a link to 'gone\\udce9\.jpg', {NOWHERE}"),
+    "missing folder": (broken("labels/train", "/mnt/gone"), rf"labels/train: is a link to '/mnt/gone', {NOWHERE}$"),
     "a link to itself": (broken("labels/train/train_0001.txt", "train_0001.txt"), rf"train_0001\.txt: is a link to 'train_0001\.txt', {NOWHERE}$"),
-    "an image that is a link to itself": (broken("images/train/train_0001.jpg", "train_0001.jpg"), rf"train_0001\.jpg: is a link to 'train_0001\.jpg', {NOWHERE}"),
+    "an image linked to itself": (broken("images/train/train_0001.jpg", "train_0001.jpg"), rf"train_0001\.jpg: is a link to 'train_0001\.jpg', {NOWHERE}"),
     "two such": (lambda s: (broken("x", "y")(s), broken("y", "x")(s)), rf"source/x: is a link to 'y', {NOWHERE} \(and 1 more such\)$"),
     "a link to its folder": (broken("images/all", "."), rf"images/all: is a link to '\.', {ITSELF}"),
     "a link to a folder above": (broken("images/all", "../.."), rf"images/all: is a link to '\.\./\.\.', {ITSELF}"),
     "a link to everything": (broken("images/all", "/"), rf"images/all: is a link to '/', {ITSELF}"),
-    "links in a circle through another folder": (
+    "circular links through another folder": (
         lambda s: (s.with_name("far").mkdir(), broken("images/far", "../../far")(s), broken("../far/back", "../source/images")(s)),
         rf"images/far/back: is a link to '\.\./source/images', {ITSELF}",
     ),
-    "folders without end": (deep, r"cannot be read \(File name too long\)"),
-    "a pipe for an image": (lambda s: os.mkfifo(s / "images/train/pipe.jpg"), r"pipe\.jpg: is not a readable file or folder; remove it"),
+    "endless folders": (deep, r"cannot be read \(File name too long\)"),
+    "a pipe as an image": (lambda s: os.mkfifo(s / "images/train/pipe.jpg"), r"pipe\.jpg: is not a readable file or folder; remove it"),
     "a link to a pipe": (lambda s: (os.mkfifo(s.with_name("pipe")), broken("images/train/pipe.jpg", "../../../pipe")(s)), r"pipe\.jpg: is not a readable file or folder"),
     "an image's name": (copy_as(b"images/train/caf\xe9.jpg"), r"source: the file name b'images/train/caf\\xe9\.jpg' is not one line of UTF-8; rename the file"),
     "an annotation's name": (copy_as(b"labels/train/caf\xe9.txt"), r"the file name b'labels/train/caf\\xe9\.txt' is not one line of UTF-8"),
     "a name of two lines": (copy_as(b"images/train/a\nb.jpg"), r"the file name b'images/train/a\\nb\.jpg' is not one line of UTF-8"),
-    "a name that is nobody's": (copy_as(b"caf\xe9.pdf"), ""),
-    "a hidden link that is broken": (broken(".cache", "/mnt/gone"), ""),
+    "an unused name": (copy_as(b"caf\xe9.pdf"), ""),
+    "a hidden broken link": (broken(".cache", "/mnt/gone"), ""),
     "no source": (shutil.rmtree, r"source: no such folder; put the images"),
-    "a file for a source": (lambda s: (shutil.rmtree(s), s.touch()), r"source: no such folder; put the images"),
-    "a link to nowhere for a source": (lambda s: (shutil.rmtree(s), s.symlink_to("gone")), r"source: no such folder; put the images"),
-    "a link to itself for a source": (lambda s: (shutil.rmtree(s), s.symlink_to(s)), r"source: no such folder; put the images"),
+    "a file as source": (lambda s: (shutil.rmtree(s), s.touch()), r"source: no such folder; put the images"),
+    "a broken link as source": (lambda s: (shutil.rmtree(s), s.symlink_to("gone")), r"source: no such folder; put the images"),
+    "a link to itself as source": (lambda s: (shutil.rmtree(s), s.symlink_to(s)), r"source: no such folder; put the images"),
 }  # fmt: skip
 
 
 @linux_only
 @pytest.mark.parametrize("case", BAD)
-def test_params_goes_on_and_convert_says_it_in_one_line(
+def test_params_continues_and_convert_reports_it_in_one_line(
     case: str, tiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """`unlabelled: background` makes of every label that is overlooked an image that shows nothing."""
+    """`unlabelled: background` would turn every overlooked label into a background image."""
     spoil, said = BAD[case]
     monkeypatch.chdir(tmp_path)
     source = as_yolo(tiles, tmp_path / "source")
@@ -267,7 +269,7 @@ def test_params_goes_on_and_convert_says_it_in_one_line(
     before = run.source_listing.read_text()
     spoil(source)
     assert main(["params", "--config", "tiny.yaml"]) == 0
-    # Listed, so that convert runs again when it was put right; hidden files are nobody's.
+    # Listed, so that convert reruns once it is fixed; hidden files are ignored.
     assert (run.source_listing.read_text() == before) == ("hidden" in case)
     assert main(["convert", "--config", "tiny.yaml", "--workers", "1"]) == (1 if said else 0)
     stderr = capfd.readouterr().err
@@ -280,7 +282,7 @@ def test_params_goes_on_and_convert_says_it_in_one_line(
 
 
 @linux_only
-def test_a_folder_without_permission(tiles: Path, tmp_path: Path) -> None:
+def test_a_folder_without_permission_is_reported(tiles: Path, tmp_path: Path) -> None:
     source = as_yolo(tiles, tmp_path / "source")
     (source / "labels" / "train").chmod(0)
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump({"convert": {"source": "source", "unlabelled": "background"}}))
@@ -291,7 +293,7 @@ def test_a_folder_without_permission(tiles: Path, tmp_path: Path) -> None:
 
 
 def test_images_that_are_broken_links_can_be_dropped(source: Path, run: Run) -> None:
-    """What git-annex and DVC leave of the images that were not fetched."""
+    """What git-annex and DVC leave for images that were not fetched."""
     for name in ("train_0001.jpg", "test_0000.jpg"):
         broken(f"images/{name}", f"../.git/annex/{name}")(source)
     receipt = do(source, run, on_problem="drop")
@@ -301,19 +303,19 @@ def test_images_that_are_broken_links_can_be_dropped(source: Path, run: Run) -> 
 
 
 @pytest.mark.parametrize("name", ["caf\udce9.jpg", "half a letter \ud83d.jpg", "two\nlines.jpg"])
-def test_a_name_in_json_that_no_text_can_hold(name: str, source: Path, run: Run) -> None:
-    """Dropped, it would have to be in the receipt."""
+def test_a_json_name_that_is_not_valid_text_is_refused(name: str, source: Path, run: Run) -> None:
+    """If dropped, it would have to be written to the receipt."""
     data = read_coco(source, "train")
     data["images"][0]["file_name"] = name
     write_coco(source, "train", data)
-    is_refused(source, run, r"train\.json: names an impossible path, '.*\\[un]", on_problem="drop")
+    assert_refused(source, run, r"train\.json: names an impossible path, '.*\\[un]", on_problem="drop")
 
 
-# --- What make sees ------------------------------------------------------------------------------------------
+# --- What make notices ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", LINKS)
-def test_an_edit_behind_a_link_is_seen(how: str, source: Path, run: Run) -> None:
+def test_an_edit_behind_a_link_is_noticed(how: str, source: Path, run: Run) -> None:
     linked(source, how)
     config = Config.model_validate({"convert": {"source": source}})
     params.main(config, run)

@@ -1,4 +1,4 @@
-"""Find what our code relies on in a library, from our source and from the library's."""
+"""Find what our code relies on in a library, from our source and the library's."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class OurClass:
 
     @property
     def names(self) -> set[str]:
-        """Names that the class, or one of ours that it derives from, defines or sets."""
+        """Names that the class, or one of our bases of it, defines or sets."""
         own = {node.name for node in self.methods} | {name for name, stored in _attributes(self.node) if stored}
         own |= {ast.unparse(node.target) for node in self.node.body if isinstance(node, ast.AnnAssign)}
         return own.union(*(base.names for base in self.ours))
 
 
 def our_classes(package: Path, libraries: tuple[str, ...]) -> list[OurClass]:
-    """Return all classes in the files of a package that derive from a class of the libraries, directly or not."""
+    """Return all classes in a package that derive, directly or not, from a class of the libraries."""
     nodes: dict[str, tuple[Path, ast.ClassDef, dict[str, str]]] = {}
     for file, tree in trees(package):
         module = ".".join(file.relative_to(package.parent).with_suffix("").parts)
@@ -74,7 +74,7 @@ def trees(package: Path) -> Iterator[tuple[Path, ast.Module]]:
 
 
 def imports(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """Yield everything that a file imports, at its top or later: its full name, and its name in the file."""
+    """Yield everything that a file imports, at the top or lazily: its full name, and its name in the file."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -97,7 +97,7 @@ def here(name: str) -> Any:
 def complaints(ours: OurClass, own: set[str]) -> list[str]:
     """List what does not fit the library's class: methods it lacks or calls differently, attributes it lacks.
 
-    `own` are methods of ours, as "Class.method", that override nothing.
+    `own` are our methods, as "Class.method", that override nothing.
     """
     problems = []
     for node in ours.methods:
@@ -159,7 +159,7 @@ def mismatch(ours: Signature, theirs: Signature) -> str | None:
 def recorded(package: Path) -> Iterator[set[tuple[str, int]]]:
     """Record the functions of a package that code outside it calls, as (file, line of the definition).
 
-    For a method called through `super()` in an override, whoever called the override counts.
+    For a method called through `super()` in an override, the override's caller counts.
     """
     inside = f"{package}/"
     seen: set[tuple[str, int]] = set()
@@ -187,12 +187,12 @@ def recorded(package: Path) -> Iterator[set[tuple[str, int]]]:
 
 
 def has(owner: Any, name: str) -> bool:
-    """Tell whether a class or module has an attribute, or code in its file sets it on an object."""
+    """Return whether a class or module has an attribute, or code in its file sets it on an object."""
     return hasattr(owner, name) or any((name, True) in _code(one) for one in (owner, inspect.getmodule(owner)))
 
 
 def looks_at(owner: Any, name: str) -> bool:
-    """Tell whether the code of a class or function reads such an attribute, or that of a module such a global."""
+    """Return whether the code of a class or function reads such an attribute, or a module's code such a global."""
     if inspect.ismodule(owner):
         return any(isinstance(node, ast.Name) and node.id == name for node in ast.walk(_tree(owner)))
     return (name, False) in _code(owner)
@@ -200,7 +200,7 @@ def looks_at(owner: Any, name: str) -> bool:
 
 @cache
 def _code(owner: Any) -> frozenset[tuple[str, bool]]:
-    """Return the attributes in the code of a module, a function or a class and its bases; and whether they are set."""
+    """Return the attributes used by a module, a function, or a class and its bases, and whether they are set."""
     sources = inspect.getmro(owner) if inspect.isclass(owner) else [owner]
     return frozenset(attribute for source in sources for attribute in _attributes(_tree(source)))
 
@@ -213,14 +213,14 @@ def _tree(source: Any) -> ast.Module:
 
 
 def _attributes(tree: ast.AST, of: str = "") -> Iterator[tuple[str, bool]]:
-    """Yield the names of attributes, of the object `of` alone if given; and whether they are set."""
+    """Yield the names of attributes, only of the object `of` if given, and whether they are set."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and (not of or ast.unparse(node.value) == of):
             yield node.attr, isinstance(node.ctx, ast.Store)
 
 
 def private(ours: OurClass, own: set[str]) -> set[str]:
-    """Return the private names of the library that a class of ours overrides, or asks of `self`; less `own` methods."""
+    """Return the library's private names that our class overrides or accesses on `self`, minus `own` methods."""
     overridden = {node.name for node in ours.methods if f"{ours.node.name}.{node.name}" not in own}
     asked = {name for name, _ in _attributes(ours.node, "self")} - ours.names
     return {name for name in overridden | asked if re.match("_[a-zA-Z]", name)}

@@ -16,7 +16,7 @@ CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 def coco(path: Path, items: Iterable[tuple[str, Size, Sequence[Box]]], names: Sequence[str]) -> None:
-    """COCO JSON of images given as (file name, (width, height), boxes). Category ids count from 1, as COCO's do."""
+    """Write COCO JSON for images given as (file name, (width, height), boxes). Category ids count from 1, as COCO's do."""
     category = {name: number for number, name in enumerate(names, start=1)}
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -41,7 +41,7 @@ def coco(path: Path, items: Iterable[tuple[str, Size, Sequence[Box]]], names: Se
 def yolo(folder: Path, items: Iterable[tuple[str, Size, Sequence[Box]]], names: Sequence[str]) -> None:
     """Write `labels/STEM.txt` for each (image file name, (width, height), boxes), and `data.yaml`.
 
-    Folders in a file name are kept: `val/a.jpg` has its labels in `labels/val/`, its image belongs into
+    Folders in a file name are kept: `val/a.jpg` has its labels in `labels/val/`, its image belongs in
     `images/val/`, and `data.yaml` names that folder for the split.
     """
     folders = set()
@@ -57,7 +57,7 @@ def yolo(folder: Path, items: Iterable[tuple[str, Size, Sequence[Box]]], names: 
 def voc(folder: Path, items: Iterable[tuple[str, Size, Sequence[Box]]], names: Sequence[str]) -> None:
     """Write `Annotations/STEM.xml` for each (image file name, (width, height), boxes).
 
-    Folders in a file name are kept: `val/a.jpg` has its XML in `Annotations/val/`, its image belongs into
+    Folders in a file name are kept: `val/a.jpg` has its XML in `Annotations/val/`, its image belongs in
     `JPEGImages/val/`. Corners are in pixels, to a thousandth.
     """
     for name, (width, height), boxes in items:

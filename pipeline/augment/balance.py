@@ -15,12 +15,12 @@ def repeat_factors(images: Iterable[Set[str]]) -> dict[str, float]:
 
     This is the repeat-factor sampling of LVIS (Gupta, Dollar and Girshick, CVPR 2019, section 4):
     r = max(1, sqrt(t / f)), where f is the share of images with the class. Their t = 0.001 is for 1,203 classes with a
-    long tail; with a handful of classes it would repeat nothing. So t is the share of the most frequent class, which
+    long tail; with a handful of classes it would repeat nothing. Here t is the share of the most frequent class, which
     needs no tuning and repeats every other class by how much rarer it is. Background images count in neither share.
     """
-    holding = Counter(name for classes in images for name in classes)
-    most = max(holding.values(), default=0)
-    return {name: min(math.sqrt(most / count), MAX_REPEAT) for name, count in holding.items()}
+    count_of = Counter(name for classes in images for name in classes)
+    most = max(count_of.values(), default=0)
+    return {name: min(math.sqrt(most / count), MAX_REPEAT) for name, count in count_of.items()}
 
 
 def copies(classes: Set[str], factors: dict[str, float], each: int, seed: int) -> int:

@@ -19,7 +19,7 @@ from pipeline.pixels import Image
 ALTERNATIVES = ("OneOf", "OneOrOther")
 # tests/test_augment.py checks with painted objects what every transform does to boxes; two move them wrongly.
 REFUSED = {
-    "Compose": "the list of transforms is one already; list its transforms instead",
+    "Compose": "the list of transforms is a Compose already; list its transforms instead",
     "ReplayCompose": "the list of transforms is a Compose already; list its transforms instead",
     "Lambda": "is Python code, which a YAML cannot hold; leave it out",
     "Morphological": "puts boxes far from their objects; leave it out",
@@ -74,7 +74,7 @@ class _Trial:
             self.errors.append(f"{where}: not a transform; write one `- Name: {{argument: value}}` per line")
             return
         [(name, arguments)] = entry.items()
-        self.errors += [f"{where}: {name}{words}" for words in self._errors_of(name, arguments, where)]
+        self.errors += [f"{where}: {name}{message}" for message in self._errors_of(name, arguments, where)]
 
     def _errors_of(self, name: str, arguments: dict[str, Any], where: str) -> list[str]:
         known = transforms.known()
@@ -103,7 +103,7 @@ class _Trial:
     def _transform(self, name: str, arguments: dict[str, Any]) -> list[str]:
         try:
             transform = transforms.make(name, arguments)
-        except Exception as error:  # its validators raise many types for values that they do not expect
+        except Exception as error:  # Albumentations' validators raise many types for unexpected values
             cause = error.__cause__
             return _findings(cause) if isinstance(cause, ValidationError) else [f": {transforms.words(error)}"]
         if needs := transform.targets_as_params:

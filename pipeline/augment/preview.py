@@ -73,11 +73,11 @@ def _legend(shown: Sequence[str], names: Sequence[str], width: int) -> Image:
     places: list[tuple[str, int, int]] = []
     x, line = GAP, 0
     for name in shown:
-        needs = SWATCH + 6 + pixels.text_width(_words(name, names)) + 24
-        if x + needs > width and x > GAP:
+        needed = SWATCH + 6 + pixels.text_width(_words(name, names)) + 24
+        if x + needed > width and x > GAP:
             x, line = GAP, line + 1
         places.append((name, x, line))
-        x += needs
+        x += needed
     legend = np.full(((line + 1) * LINE + GAP, width, 3), GROUND, np.uint8)
     for name, x, line in places:
         y = GAP + line * LINE

@@ -45,8 +45,8 @@ def main(
 ) -> str:
     """Write every training image and its transformed copies to `run.augmented`, the same for any `workers`.
 
-    With `tiles`, training and val images are cut first; whole images are fitted into `imgsz`.
-    Raises ConfigError for invalid transforms, DataError for images that the transforms cannot handle.
+    With `tiles`, training and val images are cut first; whole images are fitted into `imgsz`. Raises ConfigError for
+    invalid transforms, DataError for images that the transforms cannot handle.
     """
     _refuse_shadowed_albumentations()
     whole = YoloDataset.read(run.dataset / "data.yaml")
@@ -121,12 +121,12 @@ def _labels(path: Path, names: Sequence[str]) -> dict[str, int]:
 
 
 def _seed(seed: int, stem: str, purpose: int | str) -> int:
-    """Return a seed for one image and copy, so that order and other images do not change its bytes."""
+    """Return a seed for one image and copy, so that its bytes do not depend on the order or on other images."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{stem}/{purpose}".encode()).digest()[:4], "big")
 
 
 def _check(config: Augment, dataset: YoloDataset, side: int | None) -> None:
-    """Check the transforms on the first image; with tiles on a piece of it, `side` pixels long."""
+    """Check the transforms on the first image; with tiles, on a corner of it, `side` pixels wide."""
     from pipeline.augment import check
 
     path = dataset.files("train")[0]

@@ -19,8 +19,8 @@ from pipeline.boxes import Box
 from pipeline.config.data import Augment
 from pipeline.pixels import Image
 
-os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # no request to the network on import
-# Albumentations imports torch if it can, for a transform that is refused here: 4 s and 500 MB per process, for nothing.
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # no network request on import
+# Albumentations imports torch if it can, for a transform that `check` refuses: 4 s and 500 MB per process for nothing.
 torch_is_loaded = "torch" in sys.modules
 if not torch_is_loaded:
     sys.modules["torch"] = None  # type: ignore[assignment]  # makes Python report it as not installed
@@ -46,11 +46,11 @@ def _boxes_of_masks(masks: NDArray[Any], boxes: NDArray[Any]) -> NDArray[Any]:
     Replaces Albumentations' own function, which restores the old box of an object that has left the image. Here such a
     box gets zero size, and the filter drops it.
     """
-    framed = boxes.copy()
+    boxes_after = boxes.copy()
     for index in range(len(boxes)):
         rows, columns = (np.flatnonzero(masks[:, :, index].any(axis=axis)) for axis in (1, 0))
-        framed[index, :4] = (columns[0], rows[0], columns[-1], rows[-1]) if len(rows) else 0
-    return framed
+        boxes_after[index, :4] = (columns[0], rows[0], columns[-1], rows[-1]) if len(rows) else 0
+    return boxes_after
 
 
 A.augmentations.geometric.functional.mask_to_bboxes = _boxes_of_masks
@@ -100,8 +100,8 @@ def make(name: str, arguments: dict[str, Any]) -> Any:
         if name in COMPOSITIONS:
             return getattr(A, name)(**{**arguments, "transforms": make_all(arguments["transforms"])})
         kind = known()[name]
-        # Without `strict` it silently uses defaults if a validator fails unexpectedly. A few constructors have nothing
-        # to validate and do not accept `strict`.
+        # Without `strict`, Albumentations silently uses defaults if a validator fails unexpectedly. A few constructors
+        # have nothing to validate and do not accept `strict`.
         validates = "InitSchema" in vars(next(base for base in kind.__mro__ if "__init__" in vars(base)))
         return kind(**arguments, **({"strict": True} if validates else {}))
 
@@ -127,7 +127,7 @@ def with_boxes(transforms: list[Any], names: Sequence[str], min_visibility: floa
     boxes = made.processors["bboxes"]
     boxes.filter = VisibleBoxes(min_visibility)
     boxes.check = lambda rows, shape: None  # the filter ensures it already, and the check is slower
-    boxes.label_manager.process_field("bboxes", "labels", list(names))  # else it knows only classes seen so far
+    boxes.label_manager.process_field("bboxes", "labels", list(names))  # otherwise it knows only classes seen so far
     return made
 
 
@@ -169,7 +169,7 @@ def apply(transform: A.Compose, image: Image, boxes: Sequence[Box], seed: int) -
     seen = transform.processors["bboxes"].filter
     seen.lost.clear()
     result = transform(
-        image=cv2.cvtColor(image, cv2.COLOR_BGR2RGB),  # which every transform of colours expects
+        image=cv2.cvtColor(image, cv2.COLOR_BGR2RGB),  # colour transforms expect RGB
         bboxes=np.array([(box.xmin, box.ymin, box.xmax, box.ymax) for box in boxes], np.float64).reshape(-1, 4),
         labels=[box.label for box in boxes],
         index=np.arange(len(boxes)),

@@ -9,8 +9,8 @@
     export        `export`
     study         several ways to train, compared
     label         `label`
-    loading       reads a file and tells all errors at once
+    loading       reads a file and reports all its errors at once
 
-What changes the result is here. What changes only where or how fast (device, workers) is not: it is an option of the
-command line, so that it never makes a stage run again.
+Everything that changes the result is here. What changes only where or how fast it runs (device, workers) is an option
+of the command line instead, so that it never makes a stage run again.
 """

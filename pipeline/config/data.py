@@ -35,7 +35,7 @@ def _kind_of_split(value: Any) -> str:
     return "shares" if isinstance(value, (dict, Ratios)) else "word"
 
 
-# Tagged, so that an error is about the one that was written: the word or the shares.
+# Tagged, so that an error refers to what was written: the word or the shares.
 Split = Annotated[
     Annotated[Literal["given"], Tag("word")] | Annotated[Ratios, Tag("shares")], Discriminator(_kind_of_split)
 ]
@@ -56,7 +56,6 @@ class Convert(Section):
     format: str = "auto"
     """Annotation format. `auto` detects it from the files; `fiftyone:TYPE` reads any type that FiftyOne can
     import. The table in [data/README.md](../data/README.md) describes each one."""
-    # A list keeps and orders; a mapping `source name: our name` also renames, merges, and drops with null.
     classes: tuple[str, ...] | dict[str, str | None] = ()
     """Names in the order of their ids; an empty list takes those of the source. `{theirs: ours, other: null}` renames,
     merges and drops."""
@@ -67,20 +66,20 @@ class Convert(Section):
     """Regular expression, searched first in the file name, then in the folders. Images with the same match (or the same
     group, if the expression has one) stay in one split: for example, all images of a video, a board or a patient."""
     near_duplicates: bool = True
-    """Look for resized, recompressed, flipped and turned copies, and keep them in one split."""
+    """Search for resized, recompressed, flipped and turned copies, and keep them in one split."""
     leaks: Literal["report", "move", "error"] = "report"
-    """What to do with copies of an image in different given splits: report them, move them into the split that has most
-    of them, or stop."""
+    """What to do with copies of an image in different given splits: report them, move them into the split with most of
+    them, or stop."""
     on_problem: Literal["fix", "drop", "error"] = "fix"
-    """`fix` repairs labels that have one right answer and refuses the rest. `drop` leaves out all doubtful labels.
-    `error` refuses them."""
+    """`fix` repairs labels that can be repaired in only one way and refuses the rest. `drop` leaves out all doubtful
+    labels. `error` refuses them."""
     min_side: float = Field(default=1.0, ge=0)
-    """Side in pixels of the original image. A box whose side is no longer is dropped, because it shows nothing."""
+    """Length in pixels of the original image. A box with a side no longer than that is dropped, as it shows nothing."""
     new_images: Literal["train", "drawn"] = "train"
     """Splits for images labelled with `make label`, from `data/labels/`. With `train`, val and test do not change, so
     the figures stay comparable. `drawn` draws them into the splits like all others, which needs shares in `split`."""
     unlabelled: Literal["error", "background"] = "error"
-    """What an image without annotation is: a mistake, or a background image that shows no object.
+    """What an image without an annotation is: an error, or a background image that shows no object.
     With `background`, an image whose annotation could be in one of the files is still refused."""
 
     @model_validator(mode="after")
@@ -102,7 +101,7 @@ class Convert(Section):
     def _classes_are_text(cls, classes: Any) -> Any:
         if not isinstance(classes, (list, tuple, dict)):
             raise ValueError(f"write a list of names, or {{name: our name, other: null}}, not {classes!r}")
-        # YAML reads a bare `no:` as False and `1:` as a number, and a class of that name would be lost.
+        # YAML reads a bare `no:` as False and `1:` as a number, so a class of that name would be lost.
         words = [*classes.keys(), *classes.values()] if isinstance(classes, dict) else classes
         for word in words:
             if isinstance(word, (bool, int, float)):
@@ -141,7 +140,7 @@ class Augment(Section):
     """Copies of training images. The validation and test splits are never touched."""
 
     copies: int = Field(default=0, ge=0, le=100)
-    """Transformed copies of each training image. Each copy makes every epoch longer by one training set."""
+    """Transformed copies of each training image. Each copy lengthens every epoch by one training set."""
     balance: bool = False
     """Make more copies of images with rare classes (repeat-factor sampling)."""
     transforms: tuple[dict[str, dict[str, Argument]], ...] = ()

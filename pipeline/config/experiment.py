@@ -22,7 +22,7 @@ class Config(Section):
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of everything random: another seed gives other splits, copies and weights."""
     convert: Convert
-    """Annotations to an Ultralytics data set."""
+    """Conversion of annotations to an Ultralytics data set."""
     tiles: Tiles | None = None
     """Pieces of large images, for training and detection. Null uses each image as a whole."""
     augment: Augment = Augment()
@@ -31,7 +31,7 @@ class Config(Section):
     """Training in phases."""
     rank: Rank = Rank()
     """Weights to compare before training."""
-    # BaseModel.validate exists; the word stays `validate` wherever people see it.
+    # BaseModel.validate exists already, but users see `validate` everywhere.
     validate_: Validate = Field(default=Validate(), alias="validate")
     """Figures, errors and thresholds."""
     inspect: Inspect = Inspect()
@@ -49,7 +49,7 @@ class Config(Section):
         return section
 
     def slice(self, stage: str) -> dict[str, Any]:
-        """Return all that the stage may read of this file: its section and the seed.
+        """Return everything that the stage may read in this file: its section and the seed.
 
         `augment` cuts the tiles, at a scale that depends on `train.imgsz`. Later stages read its record of them.
         """

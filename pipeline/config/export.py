@@ -27,13 +27,13 @@ class Target(Section):
     format: Literal["onnx", "openvino", "ncnn", "torchscript", "litert", "engine"]
     """Format of the artefact; `litert` after `make litert`, `engine` is TensorRT."""
     quantize: int | None = None
-    """Bits of the artefact's numbers, 16 or 8; null is 32. [export.md](export.md) says which format has which."""
+    """Bits of the artefact's numbers, 16 or 8; null is 32. [export.md](export.md) lists them by format."""
     nms: bool | None = None
     """Null: the runner does non-maximum suppression. `true`: the graph does it. `false`: the NMS-free head."""
     imgsz: int | None = Field(default=None, ge=32, multiple_of=32)
     """Side of the input in pixels; null is the side used in training."""
     dynamic: bool = False
-    """Let the height, the width and the number of images vary."""
+    """Allow a variable height, width and number of images."""
     opset: int | None = Field(default=None, ge=13, le=20)
     """Version of ONNX's operators; null is the exporter's choice."""
     simplify: bool = True
@@ -45,7 +45,7 @@ class Target(Section):
     def _possible(self) -> Target:
         if self.quantize not in QUANTIZE[self.format]:
             known = ", ".join("none" if bits is None else str(bits) for bits in QUANTIZE[self.format])
-            raise ValueError(f"{self.format} has no `quantize: {self.quantize}`; it takes {known}")
+            raise ValueError(f"{self.format} does not support `quantize: {self.quantize}`; use {known}")
         for key, formats in FORMATS_WITH.items():
             if getattr(self, key) not in (None, False) and self.format not in formats:
                 raise ValueError(f"{self.format} takes no `{key}`; {', '.join(formats)} do")
@@ -61,7 +61,7 @@ class Target(Section):
 
     @property
     def variant(self) -> str:
-        """What tells this artefact from a plain one of its format and precision; for its name."""
+        """The part of the file name that distinguishes this artefact from a plain one of its format and precision."""
         head = {None: "", False: "-nmsfree", True: "-nms"}[self.nms]
         opset = f"-opset{self.opset}" if self.opset else ""
         size = f"-{self.imgsz}" if self.imgsz else ""
@@ -70,17 +70,17 @@ class Target(Section):
 
 
 class Limits(Section):
-    """Largest differences allowed between an artefact and its model; None is not checked."""
+    """Largest differences allowed between an artefact and its model; null is not checked."""
 
     precision: ClassVar[str]
     max_box_px: float | None = Field(default=None, gt=0)
-    """Largest difference of one coordinate of a box's corners, in pixels of the original image."""
+    """Largest difference in one coordinate of a box's corners, in pixels of the original image."""
     max_score: float | None = Field(default=None, gt=0)
-    """Largest difference of two scores of one box."""
+    """Largest difference between the two scores of a box."""
     max_changed: float | None = Field(default=None, ge=0, le=1)
     """Share of boxes that are lost, invented or of another class."""
     max_score_shift: float | None = Field(default=None, gt=0, le=1)
-    """Largest average difference of scores, in either direction."""
+    """Largest mean difference of scores, in either direction."""
     max_ap_drop: float | None = Field(default=None, ge=0, le=100)
     """Loss of mAP50-95, in points (hundredths). It counts if its interval is above 0; otherwise it may be chance."""
 
@@ -129,7 +129,7 @@ class Calibration(Section):
     images: int = Field(default=128, ge=1)
     """Number of training images. Classes take turns, so that rare classes are included; val and test are never used."""
     per_class: int = Field(default=5, ge=1)
-    """Training images of each class, at least. With fewer, 8 bits are refused."""
+    """Minimum number of training images with each class. With fewer, 8-bit targets are refused."""
     draws: int = Field(default=3, ge=1, le=10)
     """Number of choices of images to compare, so that the manifest shows how much the choice matters."""
 
@@ -140,10 +140,10 @@ class Export(Section):
     targets: tuple[Target, ...] = Field(default=(Target(format="onnx"),), min_length=1)
     """The artefacts to make."""
     images: int = Field(default=300, ge=1)
-    """Validation images, at most, on which each artefact is compared with the model."""
+    """Maximum number of validation images on which each artefact is compared with the model."""
     conf: float = Field(default=0.25, gt=0, lt=1)
-    """Score from which a box must be found by artefact and model. If no box reaches it, half of the model's best score
-    on these images is used, and the manifest says so."""
+    """Score from which artefact and model must find the same boxes. If no box reaches it, half of the model's best
+    score on these images is used, and the manifest says so."""
     limits: LimitsByPrecision = LimitsByPrecision()
     """The stage fails if an artefact differs more than this from its model. Null is not checked."""
     calibration: Calibration = Calibration()
@@ -153,5 +153,5 @@ class Export(Section):
     def _targets_once(self) -> Export:
         kinds = [(target.format, target.quantize, target.variant) for target in self.targets]
         if len(set(kinds)) < len(kinds):
-            raise ValueError("targets: the same format and precision twice; keep one")
+            raise ValueError("targets: the same target appears twice; keep one")
         return self

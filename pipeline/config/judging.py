@@ -15,9 +15,9 @@ class Wanted(Section):
     """The goal of the thresholds, instead of the best F1."""
 
     precision: float | None = Field(default=None, gt=0, le=1)
-    """Precision on val that each class's threshold reaches, where it can."""
+    """Precision on val that each class's threshold reaches, if possible."""
     recall: float | None = Field(default=None, gt=0, le=1)
-    """Recall on val that each class's threshold reaches, where it can."""
+    """Recall on val that each class's threshold reaches, if possible."""
 
     @model_validator(mode="after")
     def _one_of_them(self) -> Wanted:
@@ -27,21 +27,21 @@ class Wanted(Section):
 
 
 class Validate(Section):
-    """How predictions are made and judged. [validation.md](validation.md) explains it."""
+    """How predictions are made and evaluated. [validation.md](validation.md) explains it."""
 
     conf: float = Field(default=0.001, ge=0, lt=1)
     """Lowest score that counts for average precision. A higher value is faster and gives lower figures."""
     iou: float = Field(default=0.7, gt=0, le=1)
-    """IoU from which non-maximum suppression takes two boxes for one object."""
+    """IoU above which non-maximum suppression takes two boxes for one object."""
     max_det: int = Field(default=300, ge=1)
-    """Predictions per image, at most."""
+    """Maximum number of predictions per image."""
     wanted: Wanted | None = None
     """The goal for which each class's threshold is chosen on val. Null is the best F1."""
     retention: Path | None = None
     """`data.yaml` of a labelled set of the source model's classes, to measure how well the model still detects them."""
     reconcile: tuple[str, ...] = ()
-    """Tools that evaluate the same predictions, with each difference explained: `ultralytics`, which
-    is fast, and `fiftyone`, which is slow."""
+    """Other tools to evaluate the same predictions with, each difference explained: `ultralytics`, which is fast, and
+    `fiftyone`, which is slow."""
 
     @model_validator(mode="before")
     @classmethod
@@ -63,16 +63,16 @@ class Validate(Section):
 
 
 class Inspect(Section):
-    """Limits for what FiftyOne shows. [fiftyone.md](fiftyone.md) explains them."""
+    """What FiftyOne shows. [fiftyone.md](fiftyone.md) explains it."""
 
     confident: float = Field(default=0.6, gt=0, le=1)
     """Score from which a false positive counts as confident: perhaps its label is missing."""
     similarity: float = Field(default=0.95, gt=0, le=1)
-    """Cosine of the backbone's features, 1 at most, from which two images count as similar."""
+    """Cosine similarity of the backbone's features from which two images count as similar; 1 at most."""
 
 
 class Report(Section):
     """The page that shows a run."""
 
     worst: int = Field(default=24, ge=0, le=200)
-    """Number of images to show, those with most errors first."""
+    """Number of images to show, those with the most errors first."""

@@ -14,7 +14,7 @@ class Cost(Section):
     """Seconds of a person's work. [labelling.md](labelling.md) says where the defaults come from."""
 
     image: float = Field(default=7.8, ge=0)
-    """Opening an image and looking for objects without a box."""
+    """Opening an image and searching it for objects without a box."""
     draw: float = Field(default=7.0, gt=0)
     """Drawing a box and choosing its class."""
     fix: float = Field(default=4.0, ge=0)
@@ -29,7 +29,7 @@ class Label(Section):
     """How to choose the images to label next. [labelling.md](labelling.md) explains it."""
 
     pool: Path
-    """Folder with images that have no labels. It is read with all its folders and never written."""
+    """Folder with images that have no labels. It is read with all its subfolders and never written."""
     batch: int = Field(default=20, ge=1)
     """Number of images to label next."""
     by: tuple[Literal["uncertain", "different"], ...] = ("uncertain", "different")
@@ -42,7 +42,7 @@ class Label(Section):
     cost: Cost = Cost()
     """Seconds per step of work; they determine the estimated minutes and which boxes to draw."""
     weights: str | None = None
-    """Another model to choose images and draw boxes: a file, or a name in `data/weights`. Null is the run's own."""
+    """Model to choose images and draw boxes with: a file, or a name in `data/weights`. Null is the run's own model."""
 
     @field_validator("by", mode="before")
     @classmethod

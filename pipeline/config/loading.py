@@ -1,4 +1,4 @@
-"""Read a config file, and tell all errors of it at once, in words."""
+"""Read a config file, and report all its errors at once, in plain words."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def load(path: Path) -> Config:
 
 def read(path: Path) -> dict[str, Any]:
     """Read the keys of a YAML file. Raises ConfigError in one line."""
-    if str(path).encode(errors="replace") != os.fsencode(path):  # the run is called so, in every file that it makes
-        raise ConfigError(f"{os.fsencode(path)!r}: the name of a config file has to be UTF-8; rename it")
+    if str(path).encode(errors="replace") != os.fsencode(path):  # every file of the run contains the name
+        raise ConfigError(f"{os.fsencode(path)!r}: the name of a config file must be UTF-8; rename it")
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -53,14 +53,14 @@ def checked(where: str, data: dict[str, Any], root: type[Root]) -> Root:
     try:
         return root.model_validate(data)
     except ValidationError as error:
-        # Pydantic calls a list too short when its items are bad; those are told anyway.
+        # Pydantic calls a list too short if its items are invalid, but those are reported anyway.
         details = [detail for detail in error.errors() if not (detail["type"] == "too_short" and detail["input"])]
         lines = dict.fromkeys(f"{where}: {_in_words(detail, root)}" for detail in details)
         raise ConfigError("\n".join(lines)) from None
 
 
 class NoDuplicates(yaml.SafeLoader):
-    """YAML takes the last of two equal keys and says nothing; a person wrote the first one too."""
+    """A YAML loader that refuses duplicate keys, of which PyYAML silently takes the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -76,7 +76,7 @@ class NoDuplicates(yaml.SafeLoader):
 
 
 def flow(value: Any) -> str:
-    """Return `value` as YAML on one line. PyYAML ends a bare word with `...`, which is cut off."""
+    """Return `value` as YAML on one line, without the `...` that PyYAML appends to a bare word."""
     text: str = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=math.inf)
     return text.removesuffix("\n").removesuffix("\n...")
 
@@ -88,8 +88,8 @@ def _one_line(error: BaseException) -> str:
 
 
 def _in_words(detail: ErrorDetails, root: type[BaseModel]) -> str:
-    """Return one of pydantic's errors as a line in plain words."""
-    # Branches of a union are named in the location, in capitals or with brackets; nobody wrote those.
+    """Return one of pydantic's errors as one line in plain words."""
+    # The location also names branches of unions, which are not in the file.
     place = [str(part) for part in detail["loc"] if str(part) not in _UNION_BRANCHES and "[" not in str(part)]
     where = ".".join(place)
     match detail["type"]:
@@ -103,8 +103,8 @@ def _in_words(detail: ErrorDetails, root: type[BaseModel]) -> str:
         case "missing":
             return f"{where}: missing"
         case "value_error":
-            said = detail["msg"].removeprefix("Value error, ")
-            return f"{where}: {said}" if where else said
+            message = detail["msg"].removeprefix("Value error, ")
+            return f"{where}: {message}" if where else message
         case "literal_error" if place == ["convert", "split"] and isinstance(detail["input"], (int, float)):
             return f"{where}: input should be 'given', got {detail['input']!r}; or shares: {_shares(detail['input'])}"
         case "literal_error":
@@ -125,7 +125,7 @@ def _in_words(detail: ErrorDetails, root: type[BaseModel]) -> str:
 
 
 def _shares(share: float) -> str:
-    """Shares as they have to be written, with that of train as somebody gave it."""
+    """Return shares as they have to be written, with the given share for train."""
     if not 0 < share < 1:
         return "{train: 0.7, val: 0.15, test: 0.15}"
     return f"{{train: {share:g}, val: {1 - share:g}}}"
@@ -135,7 +135,7 @@ _UNION_BRANCHES = frozenset({"word", "shares", "int", "str", "float", "bool", "S
 
 
 def _keys_of(place: list[str], root: type[BaseModel]) -> list[str]:
-    """Return the keys that the section at `place` knows; none where there is no section."""
+    """Return the keys of the section at `place`; empty if there is no section."""
     section: type[BaseModel] | None = root
     for part in place:
         if section is None or part.isdigit():  # the number of a list's item
@@ -146,7 +146,7 @@ def _keys_of(place: list[str], root: type[BaseModel]) -> list[str]:
 
 
 def section_in(annotation: Any) -> type[BaseModel] | None:
-    """Return the section that a field's type holds, be it in a union or a tuple."""
+    """Return the section in a field's type, even within a union or a tuple; None if there is none."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next(filter(None, map(section_in, get_args(annotation))), None)

@@ -1,4 +1,4 @@
-"""What all sections of a config are built on."""
+"""The base class of all sections of a config."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 
 
 class Section(BaseModel):
-    # Not strict: PyYAML reads 1e-3 as text, and a person means a number.
+    # Not strict, because PyYAML reads 1e-3 as text, though a number is meant.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 

@@ -1,4 +1,4 @@
-"""A study: several ways to train, each with several amounts of labels and several seeds."""
+"""The config of a study: several ways to train, each with several amounts of labels and several seeds."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ Shots = Annotated[int, Field(ge=1)]
 
 
 class Steps(Section):
-    """Every trial takes as many optimizer steps, in as many epochs with as many validations."""
+    """Every trial takes the same number of optimizer steps, epochs and validations."""
 
     steps: int = Field(ge=1)
-    """Batches in all phases together."""
+    """Optimizer steps of all phases together."""
 
 
 class Minutes(Section):
-    """Every trial trains for as long, on the machine that the study began on."""
+    """Every trial trains for the same time, on the machine that the study began on."""
 
     minutes: float = Field(gt=0)
-    """Of training, validations included."""
+    """Minutes of training, validations included."""
 
 
 Budget = Literal["recipe"] | Steps | Minutes
@@ -35,19 +35,19 @@ class Study(Section):
     """One study."""
 
     base: Path
-    """The config that every row begins with."""
+    """The config that every row starts from."""
     every: dict[str, Any] = Field(default={})
     """What differs from the base in every row, in any section."""
     rows: dict[str, dict[str, Any]] = Field(min_length=1)
-    """Name of a row -> what differs from the base, in `train` and `augment`. The others are compared with the first."""
+    """Row name -> what differs from the base, in `train` and `augment`. The other rows are compared with the first."""
     share: tuple[Share, ...] = ()
     """Shares of the training images. Without `share` and `shots`, all of them."""
     shots: tuple[Shots, ...] = ()
-    """Boxes of each class, at least."""
+    """Minimum numbers of boxes per class."""
     seeds: int = Field(default=5, ge=1, le=1000)
     """Seeds 0, 1, 2 ...: each draws its own training images and weights."""
     budget: Budget = "recipe"
-    """What is held equal. `recipe`: nothing, each row trains for as long as its recipe says for so many images."""
+    """What is held equal. `recipe`: nothing, each row trains for as long as its recipe says for that many images."""
 
     @field_validator("rows", mode="before")
     @classmethod
@@ -61,8 +61,8 @@ class Study(Section):
         for name, row in rows.items():
             if not re.fullmatch(r"\w[\w.+-]{0,60}", name, re.ASCII):
                 raise ValueError(f"{name!r} also names a folder; use letters, digits, `_`, `-`, `+` and `.`")
-            if other := sorted(set(row) - {"train", "augment"}):
-                raise ValueError(f"{name}.{other[0]}: is the same for all rows; write it into `every`")
+            if others := sorted(set(row) - {"train", "augment"}):
+                raise ValueError(f"{name}.{others[0]}: must be the same for all rows; write it into `every`")
         return rows
 
     @field_validator("share", "shots", mode="before")

@@ -25,8 +25,8 @@ class Tiles(Section):
     """Side of the square tiles, in pixels of the image; each is fitted into `train.imgsz`. `auto` derives it from the
     sizes of the training images and their objects."""
     overlap: Overlap = 0.2
-    """Share of the side that neighbouring tiles share. A box no longer than that is whole in at least one tile. `auto`
-    takes what most objects need."""
+    """Share of the side by which neighbouring tiles overlap. A box no longer than that is whole in at least one tile.
+    `auto` takes what most objects need."""
     whole: bool = True
     """Also use the whole image, for objects that are larger than a tile."""
     empty: float = Field(default=0.1, ge=0, le=1)

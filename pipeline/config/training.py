@@ -14,7 +14,7 @@ class LrGroups(Section):
     """Factors of a phase's rate, by part of the model."""
 
     backbone: float = Field(default=1.0, gt=0)
-    """Factor for the layers of the model's own backbone section."""
+    """Factor for the layers in the backbone section of the model's YAML."""
     neck: float = Field(default=1.0, gt=0)
     """Factor for the layers between backbone and head."""
     head: float = Field(default=1.0, gt=0)
@@ -34,7 +34,7 @@ FREEZE_WORDS = ("backbone", "all-but-head", "none")
 
 
 def _freeze(value: Any) -> Any:
-    """Check what `freeze` may be; the names in a list are checked against the model when training begins."""
+    """Check the form of `freeze`; the names in a list are checked against the model when training begins."""
     if isinstance(value, str) and value not in FREEZE_WORDS:
         if value.isdecimal():
             raise ValueError(f"{value!r} is text; write the number without quotes")
@@ -53,7 +53,7 @@ def _freeze(value: Any) -> Any:
 
 
 class Phase(Section):
-    """A part of the training with one set of frozen layers. `lr` multiplies the base rate, `lr0` replaces it."""
+    """A part of the training with one set of frozen layers. `lr` multiplies the base rate, and `lr0` replaces it."""
 
     epochs: int = Field(ge=1)
     """Passes over the training images."""
@@ -69,8 +69,8 @@ class Phase(Section):
     batchnorm: BatchNorm = BatchNorm()
     """Whether BatchNorm layers update their mean and variance."""
     patience: int | None = Field(default=None, ge=1)
-    """Epochs without a better val mAP50-95 after which the phase ends; null never ends it early. A phase with it is
-    validated after each epoch."""
+    """Number of epochs without a better val mAP50-95 after which the phase ends; null never ends it early. A phase with
+    `patience` is validated after each epoch."""
 
     @model_validator(mode="after")
     def _one_rate(self) -> Phase:
@@ -85,36 +85,35 @@ class Train(Section):
     weights: str = Field(default="yolo26n.pt", min_length=1)
     """A path, a name in `data/weights`, or one that Ultralytics offers. `yolo26n.yaml` starts from random weights."""
     fallback: str | None = Field(default=None, min_length=1)
-    """Weights to use if `weights` are missing and cannot be downloaded. With null the stage stops instead."""
+    """Weights to use if `weights` are missing and cannot be downloaded. With null, the stage fails instead."""
     imgsz: int = Field(default=640, ge=32, multiple_of=32)
-    """Side in pixels of the square that images are fitted into. Half of it is four times faster."""
+    """Side in pixels of the square that images are fitted into. Half the side is four times faster."""
     recipe: Literal["auto", "quick", "thorough", "ultralytics"] = "auto"
     """`auto` chooses the other settings by the number of images, and writes each choice with its reason into
-    `train.json`. `quick` trains three epochs on cached features. `thorough` goes on after `auto` while val gains.
-    `ultralytics` leaves all to Ultralytics' defaults."""
+    `train.json`. `quick` trains three epochs on cached features. `thorough` continues after `auto` while val gains.
+    `ultralytics` uses Ultralytics' defaults for everything."""
     minutes: float | None = Field(default=None, gt=0)
     """Minutes to train on this machine, instead of the recipe's number of epochs. Two timed passes show how many epochs
     fit."""
     batch: int | None = Field(default=None, ge=1)
-    """Images per optimizer step. Null is 4 below 1,500 images: few images need many steps."""
+    """Images per optimizer step. Null is 4 below 1,500 images, because few images need many steps."""
     lr0: float | None = Field(default=None, gt=0)
     """Base learning rate. Null is `0.001`."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Numbers that a CPU computes in. `auto` takes bfloat16 where the CPU has it and two timed passes show that it is
+    """Precision that a CPU computes in. `auto` takes bfloat16 if the CPU has it and two timed passes show that it is
     faster. Weights, average and losses stay in 32 bits. On a GPU, `args: {amp: ...}` decides."""
     phases: Annotated[tuple[Phase, ...], Field(min_length=1)] | None = None
-    """Phases in their order; each continues from the end of the one before. Null leaves them to the recipe."""
+    """Phases in order; each continues from the end of the previous one. Null leaves them to the recipe."""
     cache_features: Literal["auto", True, False] = "auto"
     """Compute the outputs of frozen first layers once per image, not in every epoch. Such a phase sees each image
-    unchanged. `auto` does it in phases of 2 epochs or more while the disk has room, `true` insists, `false` never
-    does."""
+    unchanged. `auto` does it in phases of 2 epochs or more if the disk has room, `true` always, `false` never."""
     ema: float | None = Field(default=None, gt=0)
     """Span in epochs of the moving average of the weights, which becomes the model. Null is a twelfth of a phase of ten
     epochs or more, and of a last phase of three or fewer."""
     l2_sp: float = Field(default=0.0, ge=0)
-    """Strength of the pull towards the source weights, except in the head (L2-SP). 0 is none; try 1 to 100."""
+    """Strength of the pull towards the source weights, except in the head (L2-SP). 0 turns it off; try 1 to 100."""
     args: dict[str, Argument] = Field(default={})
-    """Any other training argument of Ultralytics, by its own name: `{mosaic: 0.5, cos_lr: true}`."""
+    """Any other training argument of Ultralytics, under its own name: `{mosaic: 0.5, cos_lr: true}`."""
 
     @model_validator(mode="after")
     def _one_length(self) -> Train:

@@ -1,4 +1,4 @@
-"""Which images without annotation may be background: none that an annotation could be meant for."""
+"""Decide which images without annotation may be background: none that an annotation may be meant for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.formats.source import NOT_LISTED, Source
 from pipeline.formats.text import head
 from pipeline.formats.yolo_data import looks_like_labels
 
-# What lies beside annotations in many a source and holds none; everything else is looked at.
+# Files that often lie beside annotations and hold none; all others are checked.
 HARMLESS = re.compile(
     r"readme|licen[cs]e|notes\.json|package(-lock)?\.json|requirements|dataset_infos?\.json", re.IGNORECASE
 )
@@ -23,9 +23,10 @@ _UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")
 
 
 def refuse(items: Sequence[Labelled], used: Sequence[Labelled], source: Source, config: Convert) -> None:
-    """Refuse images whose labels are lost or were never made; of all `items`, only `used` could become background.
+    """Raise DataError for images whose labels are lost or were never made.
 
-    Missing images come first: their names tell why others have no annotation.
+    `items` are all images; only `used` can become background. Missing images are reported first, because their names
+    tell why others have no annotation.
     """
     unlabelled = [
         item.image for item in (used if config.unlabelled == "background" else items) if item.annotation is None
@@ -39,13 +40,13 @@ def refuse(items: Sequence[Labelled], used: Sequence[Labelled], source: Source, 
     if config.unlabelled == "background":
         if unread:
             raise DataError(
-                f"{unread[0]}: not read as annotations{_more(unread)}, and {_said(unlabelled)} without: "
-                "it could be theirs; correct it, or move it out of the source if it holds no boxes"
+                f"{unread[0]}: not read as annotations{_more(unread)}, but {_count(unlabelled)} without annotations "
+                "and may belong to it; correct it, or move it out of the source if it holds no boxes"
             )
         return
     way_out = "label it, or set `convert.unlabelled: background` if images without one truly show nothing"
     if unread:
-        way_out = f"label it; {unread[0]} could be its, and was not read as annotations{_more(unread)}"
+        way_out = f"label it; {unread[0]} may belong to it, but was not read as annotations{_more(unread)}"
     elif lost := [item for item in items if item.annotation and item.boxes and not item.image.exists()]:
         way_out = (
             f"label it; {len(lost)} annotated images are missing, such as {lost[0].image.name}: is it one of them?"
@@ -54,9 +55,9 @@ def refuse(items: Sequence[Labelled], used: Sequence[Labelled], source: Source, 
 
 
 def not_background(judged: Sequence[Judged], config: Convert) -> dict[str, str]:
-    """Say, by name, why images without a box are not to be used as background under `on_problem: drop`.
+    """Return, by name, why images without a box cannot be background under `on_problem: drop`.
 
-    All that they show was dropped, or they have no annotation while some annotation with boxes has no image.
+    Either all their boxes were dropped, or they have no annotation and some annotation with boxes has no image.
     """
     reasons = {}
     for image in judged:
@@ -67,30 +68,30 @@ def not_background(judged: Sequence[Judged], config: Convert) -> dict[str, str]:
                 reasons[image.name] = f"all its boxes were dropped: {box.id}: {reason}"
     lost = [image for image in judged if image.unused == "dropped" and image.item.boxes and image.checked.missing]
     if lost:
-        why = f"no annotation mentions it, and {len(lost)} with boxes miss their image, such as {lost[0].name}'s"
+        why = f"no annotation mentions it, and {len(lost)} with boxes lack their image, such as {lost[0].name}'s"
         reasons |= {image.name: why for image in judged if image.item.annotation is None and not image.unused}
-    # Boxes of images that their file does not list may be those of one that it lists without any.
+    # Boxes of images that a file does not list may belong to an image that it lists without boxes.
     files = {image.item.annotation for image in lost if image.item.image.name.startswith(NOT_LISTED)}
     for image in judged:
         if image.item.annotation in files and not image.item.boxes and not image.unused:
-            reasons[image.name] = "its annotation file has no box for it, and boxes of images that it does not list"
+            reasons[image.name] = "its annotation file has no box for it, but has boxes of images that it does not list"
     return reasons
 
 
 def _refuse_missing(lost: Sequence[Labelled], unlabelled: Sequence[Path]) -> None:
-    if not lost or not unlabelled:  # without the others it is told with all other problems
+    if not lost or not unlabelled:  # otherwise reported with all other problems
         return
     first = lost[0]
-    near = get_close_matches(first.image.name, [image.name for image in unlabelled], n=1, cutoff=0.0)
-    there = next((image for image in unlabelled if near and image.name == near[0]), unlabelled[0])
+    nearest = get_close_matches(first.image.name, [image.name for image in unlabelled], n=1, cutoff=0.0)
+    candidate = next((image for image in unlabelled if nearest and image.name == nearest[0]), unlabelled[0])
     raise DataError(
-        f"{first.image}: image missing; restore it (its annotation is {first.annotation}); {there} is there and "
+        f"{first.image}: image missing; restore it (its annotation is {first.annotation}); {candidate} exists and "
         f"no annotation names it: rename one of them{_more(lost)}"
     )
 
 
 def _unread(unlabelled: Sequence[Path], beside: Sequence[Path]) -> list[Path]:
-    """Files and folders that may hold the annotations of images that have none."""
+    """Return the files and folders that may hold the annotations of images without any."""
     stems = {_key(image.name) for image in unlabelled}
     return [path for path in beside if _could_be_labels(path, stems)]
 
@@ -111,7 +112,7 @@ def _key(name: str) -> str:
     return _UPLOAD.sub("", stem or suffix)
 
 
-def _said(images: Sequence[Path]) -> str:
+def _count(images: Sequence[Path]) -> str:
     return f"{images[0].name} is" if len(images) == 1 else f"{len(images)} images are"
 
 

@@ -1,4 +1,4 @@
-"""`data/fixes/NAME.yaml`, what a person tagged in the App, applied to what was judged."""
+"""Apply `data/fixes/NAME.yaml`, the fixes that a person tagged in the App, to the judged images."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from pipeline.run import Run
 
 @dataclass(frozen=True, slots=True)
 class Corrected:
-    """The images after the fixes, and a line on each fix for the receipt."""
+    """The images after the fixes, and a line for the receipt on each fix."""
 
     judged: list[Judged]
     lines: Sequence[dict[str, Any]] = ()
 
 
 def correct(judged: list[Judged], run: Run, classes: Sequence[str]) -> Corrected:
-    """Apply the fixes to images that are used.
+    """Apply the fixes to the images in use.
 
-    Raises ConfigError for a bad file, DataError for a file name of two images and for a box to add of no class of ours
-    or beyond its image.
+    Raises ConfigError for a bad file, DataError for a file name that two images share and for an added box of an
+    unknown class or beyond its image.
     """
     path = fixes.file_of(run)
-    said = fixes.load(path)
-    if not len(said):
+    loaded = fixes.load(path)
+    if not len(loaded):
         return Corrected(judged)
-    for fix in said.boxes:
+    for fix in loaded.boxes:
         if fix.label not in classes:
             raise DataError(f"{path}: {fix.image}: {fix.label!r} is not one of {', '.join(classes)}; correct the class")
     used = [image.name for image in judged if not image.unused]
-    resolved, notes = resolve(said, used, [image.name for image in judged], path)
+    resolved, notes = resolve(loaded, used, [image.name for image in judged], path)
     result: list[Judged] = []
     touched = {fix.image for fix in resolved.boxes} | set(resolved.images)
     for image in judged:
@@ -52,10 +52,10 @@ def correct(judged: list[Judged], run: Run, classes: Sequence[str]) -> Corrected
             result.append(judge.never_used(image.item, image.name, "dropped", f"{path} drops it"))
             notes.append(Note(image.name, "remove", "the whole image is dropped"))
             continue
-        _, found = fixes.apply(resolved, image.name, image.boxes)
-        notes += found
-        removed = [note.box for note in found if note.action == "remove" and not note.stale]
-        added = [note.box for note in found if note.box and note.action == "add" and not note.stale]
+        _, image_notes = fixes.apply(resolved, image.name, image.boxes)
+        notes += image_notes
+        removed = [note.box for note in image_notes if note.action == "remove" and not note.stale]
+        added = [note.box for note in image_notes if note.box and note.action == "add" and not note.stale]
         width, height = image.checked.size
         for box in added:
             if (
@@ -77,37 +77,39 @@ def correct(judged: list[Judged], run: Run, classes: Sequence[str]) -> Corrected
     return Corrected(result, [_line(note) for note in notes])
 
 
-def resolve(said: Fixes, used: Sequence[str], every: Sequence[str], path: Path) -> tuple[Fixes, list[Note]]:
+def resolve(loaded: Fixes, used: Sequence[str], every: Sequence[str], path: Path) -> tuple[Fixes, list[Note]]:
     """Return the fixes by the path of their image below the source, and notes on fixes whose image is missing.
 
     `every` has the paths of all images of the source, `used` those in the data set. A file name without folders is
-    looked up in `used` first. Raises DataError, which names the file `path`, if a name fits two images.
+    looked up in `used` first. Raises DataError, which names the fixes file `path`, if a name fits two images.
     """
-    said = fixes.in_full(fixes.in_full(said, used), every)
+    loaded = fixes.in_full(fixes.in_full(loaded, used), every)
     known, of_used, of_all = set(every), fixes.by_file_name(used), fixes.by_file_name(every)
     notes: list[Note] = []
 
     def is_there(name: str, action: Literal["remove", "add", "relabel"]) -> bool:
         if name in known:
             return True
-        if found := of_used.get(name) or of_all.get(name):
-            raise DataError(f"{path}: {name!r} could be {found[0]} or {found[1]}; give its path")
+        if candidates := of_used.get(name) or of_all.get(name):
+            raise DataError(f"{path}: {name!r} could be {candidates[0]} or {candidates[1]}; give its path")
         notes.append(Note(name, action, "is not in the source any more", stale=True))
         return False
 
-    images = {name: word for name, word in said.images.items() if is_there(name, _action(word))}
-    return Fixes(images=images, boxes=tuple(fix for fix in said.boxes if is_there(fix.image, fix.action))), notes
+    images = {name: word for name, word in loaded.images.items() if is_there(name, _action(word))}
+    return Fixes(images=images, boxes=tuple(fix for fix in loaded.boxes if is_there(fix.image, fix.action))), notes
 
 
 def _action(word: Literal["drop", "relabel"]) -> Literal["remove", "relabel"]:
     return "remove" if word == "drop" else "relabel"
 
 
-def _not_used(said: Fixes, image: str, why: str) -> list[Note]:
+def _not_used(resolved: Fixes, image: str, why: str) -> list[Note]:
     """Return notes on the fixes of an image that is not used; `why` is the reason."""
     reason = f"the image is not used: {why}"
-    notes = [Note(image, _action(said.images[image]), reason, stale=True)] if image in said.images else []
-    return notes + [Note(image, fix.action, reason, fix.box(), stale=True) for fix in said.boxes if fix.image == image]
+    notes = [Note(image, _action(resolved.images[image]), reason, stale=True)] if image in resolved.images else []
+    return notes + [
+        Note(image, fix.action, reason, fix.box(), stale=True) for fix in resolved.boxes if fix.image == image
+    ]
 
 
 def _line(note: Note) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""What becomes of each annotation. Every one that was read ends in exactly one verdict.
+"""Judge each annotation: every one that was read gets exactly one verdict.
 
-`kept` as it stands · `clipped`: kept with other corners · `dropped`: something is wrong with it ·
-`ignored`: meant to be left out, by the source (a crowd) or by `convert.classes` (mapped to null). Boxes that a
-person's fixes add were not read, and are `added`.
+`kept`: unchanged · `clipped`: kept with changed corners · `dropped`: something is wrong with it · `ignored`: left out
+on purpose, by the source (a crowd) or by `convert.classes` (mapped to null). Boxes that a person's fixes add were not
+read; they are `added`.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from pipeline.image_files.reading import Checked
 
 Action = Literal["kept", "clipped", "dropped", "ignored", "added"]
 Unused = Literal["dropped", "in_no_split", "left_out", "linked_again"]
-EDGE_TOLERANCE = 0.5  # pixels: what rounding a coordinate can put beyond the edge is not outside
-NO_SIDE = 1e-6  # pixels: what adding and subtracting a corner can make of a whole number
-ROUNDING = 1.0  # pixels beyond the edge that tools which count pixels from 1, or round up, put there
+EDGE_TOLERANCE = 0.5  # pixels beyond the edge that rounding a coordinate can cause
+NO_SIDE = 1e-6  # pixels: floating-point error of a side computed from corners
+ROUNDING = 1.0  # pixels beyond the edge that tools cause if they count from 1 or round up
 
 
 class Verdict(NamedTuple):
-    """`needs_person` marks what no rule can fix: only `on_problem: drop` goes on past it."""
+    """The outcome for one box. `needs_person` marks what no rule can fix: only `on_problem: drop` accepts it."""
 
     box: Box
     action: Action
@@ -36,9 +36,9 @@ class Verdict(NamedTuple):
 class Judged(NamedTuple):
     """An image with a verdict on each of its boxes.
 
-    `unused` says which way an image that is not used went: `dropped` for a problem of its own, `in_no_split`
-    where the source gives it none, `left_out` where any split would leak, `linked_again` where a link makes it the
-    very file of another image; `why` puts it in words.
+    `unused` says why an image is not used: `dropped` for a problem, `in_no_split` if the source gives it no split,
+    `left_out` if it would leak in any split, `linked_again` if it is a link to the file of another image. `why` says it
+    in words.
     """
 
     item: Labelled
@@ -54,9 +54,9 @@ class Judged(NamedTuple):
 
 
 def image(item: Labelled, name: str, checked: Checked, classes: Mapping[str, str | None], config: Convert) -> Judged:
-    """Judge an image and its boxes, which come out in pixels of the upright image.
+    """Judge an image and its boxes; the boxes of the result are in pixels of the upright image.
 
-    `classes` gives our name for each name of the source, None for a class to leave out.
+    `classes` maps each class name of the source to our name, or to None to leave it out.
     """
     if problem := _image_problem(item, checked):
         return Judged(item, name, checked, _all(item, "dropped", problem), "dropped", problem)
@@ -98,26 +98,26 @@ def _image_problem(item: Labelled, checked: Checked) -> str | None:
 
 
 def _boxes(item: Labelled, checked: Checked, classes: Mapping[str, str | None], config: Convert) -> list[Verdict]:
-    # A tool that knew nothing of EXIF wrote the size of the picture as stored, and its boxes are in that frame.
-    lying = checked.orientation > 1 and item.declared_size == checked.stored != checked.size
+    # A tool that ignored EXIF wrote the size of the image as stored, and its boxes are in that frame.
+    in_stored_frame = checked.orientation > 1 and item.declared_size == checked.stored != checked.size
     width, height = checked.size
     smallest = config.min_side + NO_SIDE
     verdicts: list[Verdict] = []
-    first: dict[tuple[object, ...], str] = {}
+    id_of: dict[tuple[object, ...], str] = {}
     for box in item.boxes:
-        if lying:
+        if in_stored_frame:
             box = upright(box, checked)
         label, xmin, ymin, xmax, ymax, _, ignore, damage = box
         fits = 0 <= xmin < xmax - smallest and xmax <= width and 0 <= ymin < ymax - smallest and ymax <= height
         if fits and classes.get(label) == label and not ignore and not damage:
-            verdict = Verdict(box, "kept")  # nearly all
+            verdict = Verdict(box, "kept")  # the fast path for nearly all boxes
         else:
             verdict = _judge(box, checked.size, classes, config)
         result, action, _, _ = verdict
         if action == "kept" or action == "clipped":
-            before = len(first)
-            earlier = first.setdefault(result[:5], box.id)  # by label and corners
-            if len(first) == before:
+            before = len(id_of)
+            earlier = id_of.setdefault(result[:5], box.id)  # by label and corners
+            if len(id_of) == before:
                 verdict = Verdict(box, "dropped", f"the same box as {earlier}")
         verdicts.append(verdict)
     return verdicts
@@ -135,7 +135,7 @@ def _judge(box: Box, size: tuple[int, int], classes: Mapping[str, str | None], c
         return Verdict(box, "ignored", "convert.classes leaves this class out")
     if name != box.label:
         box = box._replace(label=name)
-    verdict = _mend(box, size, config)
+    verdict = _fix(box, size, config)
     if verdict.action == "dropped":
         return verdict
     box, reason = verdict.box, verdict.reason
@@ -145,13 +145,13 @@ def _judge(box: Box, size: tuple[int, int], classes: Mapping[str, str | None], c
     return Verdict(box, "clipped" if reason else "kept", reason)
 
 
-@cache  # looking for a similar name takes a millisecond, and a class that is missing is missing ten thousand times
+@cache  # the search for a similar name takes a millisecond, and a missing class may occur ten thousand times
 def _unknown(label: str, classes: tuple[str, ...]) -> str:
     return f"class is not in convert.classes{did_you_mean(label, classes)}; add it or correct the label"
 
 
-def _mend(box: Box, size: tuple[int, int], config: Convert) -> Verdict:
-    """Put swapped corners right and cut at the image's edge what reaches beyond it."""
+def _fix(box: Box, size: tuple[int, int], config: Convert) -> Verdict:
+    """Swap swapped corners back and clip the box to the image."""
     if not box.is_finite:
         return Verdict(box, "dropped", "coordinates are not finite numbers; correct them", needs_person=True)
     corners = f"[{box.xmin:g}, {box.ymin:g}, {box.xmax:g}, {box.ymax:g}]"
@@ -169,7 +169,7 @@ def _mend(box: Box, size: tuple[int, int], config: Convert) -> Verdict:
         return Verdict(box, "dropped", f"zero area: {corners}")
     clipped = box.clipped(width, height)
     overhang = max(-box.xmin, -box.ymin, box.xmax - width, box.ymax - height)
-    # A corner beyond the edge may be cut there, and swapped corners may be swapped back; of both no one box is left.
+    # Corners beyond the edge can be clipped, and swapped ones swapped back; with both, the box is ambiguous.
     if overhang > max(size) or (swapped and overhang > ROUNDING):
         wrong = "swapped, and beyond" if swapped else f"{overhang:.3g} px beyond"
         return Verdict(box, "dropped", f"{corners}: {wrong} the image, {width}x{height}; correct it", needs_person=True)
@@ -181,16 +181,16 @@ def _mend(box: Box, size: tuple[int, int], config: Convert) -> Verdict:
 
 
 def upright(box: Box, checked: Checked) -> Box:
-    """Map a box of the stored image to the image as EXIF turns it.
+    """Map a box from the stored image to the upright one.
 
-    Only orientations 5 to 8, which swap the sides, occur here: a declared size shows in which frame the boxes are.
+    Only orientations 5 to 8 occur here, which swap the sides: the declared size then tells the frame of the boxes.
     """
     width, height = checked.stored
     corners = {
         5: (box.ymin, box.xmin, box.ymax, box.xmax),  # mirrored along the main diagonal
-        6: (height - box.ymax, box.xmin, height - box.ymin, box.xmax),  # to be turned clockwise
+        6: (height - box.ymax, box.xmin, height - box.ymin, box.xmax),  # rotated clockwise
         7: (height - box.ymax, width - box.xmax, height - box.ymin, width - box.xmin),  # along the other diagonal
-        8: (box.ymin, width - box.xmax, box.ymax, width - box.xmin),  # to be turned counter-clockwise
+        8: (box.ymin, width - box.xmax, box.ymax, width - box.xmin),  # rotated counter-clockwise
     }[checked.orientation]
     xmin, ymin, xmax, ymax = corners
     return box._replace(xmin=xmin, ymin=ymin, xmax=xmax, ymax=ymax)

@@ -1,4 +1,4 @@
-"""Images that a person labelled with `make label`, beside those of the source: read from `data/labels/`."""
+"""Read images that a person labelled with `make label` from `data/labels/`, in addition to those of the source."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pipeline.run import Run
 
 
 class Made(NamedTuple):
-    """A labelled image, the file that labels it, and it as readers give images."""
+    """A labelled image, the file that labels it, and the image in the form that readers return."""
 
     image: Image
     by: Path
@@ -29,7 +29,7 @@ class Made(NamedTuple):
 
 
 def read(run: Run, pool: Path | None) -> list[Made]:
-    """Return all images of `data/labels/`. `pool` is the folder that the config names, wherever that is.
+    """Return all images of `data/labels/`. `pool` is the folder of `label.pool`, wherever that is.
 
     Raises ConfigError for a bad file, DataError for files that contradict each other or lead elsewhere.
     """
@@ -47,29 +47,29 @@ def read(run: Run, pool: Path | None) -> list[Made]:
 
 
 def without(source: Source, made: Sequence[Made]) -> Source:
-    """Remove unlabelled images of the source that `make label` has labelled since: a pool may be part of the source."""
-    paths = {each.item.image.absolute() for each in made}
+    """Remove unlabelled images of the source that `make label` has labelled: the pool may be part of the source."""
+    paths = {entry.item.image.absolute() for entry in made}
     return replace(source, images=tuple(item for item in source.images if item.annotation or item.image not in paths))
 
 
 def name_of(image: Image) -> str:
-    """Return the name of an image in receipts and fixes: its path, without the slash of one that is absolute."""
+    """Return the name of an image in receipts and fixes: its path without a leading slash."""
     return image.file.lstrip("/")
 
 
 def judged(
     made: Sequence[Made], source: Source, checked: Mapping[Path, Checked], names: Sequence[str], config: Convert
 ) -> tuple[list[Judged], list[Judged]]:
-    """Return the judged images by their path in `data/labels/`, and the images that are missing.
+    """Return the judged images of `data/labels/`, and those that cannot be used.
 
-    A changed image counts as missing, because nobody has labelled its present content. Raises DataError for a class
-    that the data set does not have.
+    A changed image cannot be used, because nobody has labelled its present content. Raises DataError for a class that
+    the data set does not have.
     """
-    found: list[Judged] = []
-    gone: list[Judged] = []
-    labelled_there = {item.image for item in source.images}
-    for each in made:
-        image, by, item = each
+    usable: list[Judged] = []
+    unusable: list[Judged] = []
+    source_images = {item.image for item in source.images}
+    for entry in made:
+        image, by, item = entry
         for label in image.labels:
             if label.label not in names:
                 hint = did_you_mean(label.label, names)
@@ -78,21 +78,21 @@ def judged(
                     f"convert.classes{hint}"
                 )
         seen, name = checked[item.image], name_of(image)
-        if item.image.absolute() in labelled_there:
-            gone.append(judge.never_used(item, name, "dropped", "the source labels it too"))
+        if item.image.absolute() in source_images:
+            unusable.append(judge.never_used(item, name, "dropped", "the source labels it too"))
         elif seen.missing:
-            gone.append(judge.never_used(item, name, "dropped", f"{by} labels it, but it is not there any more"))
+            unusable.append(judge.never_used(item, name, "dropped", f"{by} labels it, but it no longer exists"))
         elif image.sha256 and not seen.problem and seen.sha256 != image.sha256:
-            gone.append(judge.never_used(item, name, "dropped", f"{by} labels another image of this name"))
+            unusable.append(judge.never_used(item, name, "dropped", f"{by} labels another image with this name"))
         else:
-            found.append(judge.image(item, name, seen, {known: known for known in names}, config))
-    return found, gone
+            usable.append(judge.image(item, name, seen, {known: known for known in names}, config))
+    return usable, unusable
 
 
 def lines(made: Sequence[Made], done: Sequence[Judged], split_of: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return a line for the receipt on each labelled image: what the person did, and the outcome."""
+    """Return a line for the receipt on each labelled image: what the person did, and whether convert used it."""
     by_name = {image.name: image for image in done}
-    found = []
+    rows = []
     for image, by, _ in made:
         outcome = by_name[name_of(image)]
         line: dict[str, Any] = {
@@ -105,5 +105,5 @@ def lines(made: Sequence[Made], done: Sequence[Judged], split_of: Mapping[str, s
             "models": sorted({label.model for label in (*image.labels, *image.deleted) if label.model}),
         }
         counts = Counter(label.origin for label in image.labels)
-        found.append(line | {origin: counts[origin] for origin in ORIGINS})
-    return found
+        rows.append(line | {origin: counts[origin] for origin in ORIGINS})
+    return rows

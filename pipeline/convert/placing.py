@@ -1,4 +1,4 @@
-"""Which split each image goes to: the source's own, measured for leaks, or ours, which has none."""
+"""Give each image its split: the source's own, checked for leaks, or a drawn one, which has none."""
 
 from __future__ import annotations
 
@@ -21,12 +21,11 @@ DRAWN_BY = ("seed", "split", "group_by", "near_duplicates")
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """`split_of` by the name of an image; `left_out` says why an image is in none.
+    """The split of each image by name; `left_out` says why an image is in none.
 
-    `leaks` holds what straddles splits: byte-identical images (`exact`), near-duplicates and those that
-    hang together by them (`near`), and images of one `group_by` (`group`), as lists of `split/name`; and `moved`.
-    `drawing` is what `data/splits/NAME.json` is to say, None for splits that the source gives. `hint` says what
-    may leak all the same.
+    `leaks` lists images in more than one split, as `split/name`: byte-identical ones (`exact`), near-duplicates and
+    images connected through them (`near`), and images of one `group_by` (`group`); and the `moved` ones. `drawing` is
+    the content for `data/splits/NAME.json`; None for splits that the source gives. `hint` says what may still leak.
     """
 
     split_of: dict[str, str]
@@ -37,7 +36,7 @@ class Placed:
 
 
 def check_given(source: Source, config: Convert) -> None:
-    """Refuse a source that is to give splits and gives none, before its images are read."""
+    """Raise DataError if the source should give splits but gives none, before its images are read."""
     if config.split != "given":
         return
     if not source.has_splits:
@@ -49,9 +48,9 @@ def check_given(source: Source, config: Convert) -> None:
 
 
 def place(images: Sequence[Judged], config: Convert, run: Run, seed: int, trained_on: Collection[str] = ()) -> Placed:
-    """Give every usable image its split. Those whose names are in `trained_on` go into train, and move no other.
+    """Give every usable image its split. Those whose names are in `trained_on` go into train and move no other image.
 
-    Raises DataError where `leaks: error` finds some, or where no split can be made without one.
+    Raises DataError if `leaks: error` finds leaks, or if no split without leaks is possible.
     """
     if trained_on:
         images = sorted(images, key=lambda image: image.name in trained_on)
@@ -63,24 +62,24 @@ def place(images: Sequence[Judged], config: Convert, run: Run, seed: int, traine
         ties["near"] = duplicates.near_duplicates(prints)
     if config.group_by:
         ties["group"] = duplicates.same(splits.groups(names, config.group_by))
-    every = [pair for pairs in ties.values() for pair in pairs]
-    own = len(names) - sum(name in trained_on for name in names)
-    ties = {kind: [pair for pair in pairs if max(pair) < own] for kind, pairs in ties.items()}
-    placed = _place(images[:own], ties, config, run, seed)
-    return _add(placed, names, own, duplicates.clusters(len(names), every)) if trained_on else placed
+    all_ties = [pair for pairs in ties.values() for pair in pairs]
+    own_count = len(names) - sum(name in trained_on for name in names)
+    ties = {kind: [pair for pair in pairs if max(pair) < own_count] for kind, pairs in ties.items()}
+    placed = _place(images[:own_count], ties, config, run, seed)
+    return _add(placed, names, own_count, duplicates.clusters(len(names), all_ties)) if trained_on else placed
 
 
-def _add(placed: Placed, names: Sequence[str], own: int, cluster: Sequence[int]) -> Placed:
-    """Put all images after the first `own` into train, but those that belong with an image of another split."""
+def _add(placed: Placed, names: Sequence[str], own_count: int, cluster: Sequence[int]) -> Placed:
+    """Put all images after the first `own_count` into train, except those that belong with an image of val or test."""
     members: dict[int, list[str]] = defaultdict(list)
-    for name, number in zip(names[:own], cluster, strict=False):
+    for name, number in zip(names[:own_count], cluster, strict=False):
         members[number].append(name)
     split_of, left_out = dict(placed.split_of), dict(placed.left_out)
-    for name, number in zip(names[own:], cluster[own:], strict=True):
-        judges = [(other, split) for other in members[number] if (split := split_of.get(other, "train")) != "train"]
-        if judges:
-            other, split = judges[0]
-            left_out[name] = f"looks like {other} of {split}; in train it would leak"
+    for name, number in zip(names[own_count:], cluster[own_count:], strict=True):
+        elsewhere = [(other, split) for other in members[number] if (split := split_of.get(other, "train")) != "train"]
+        if elsewhere:
+            other, split = elsewhere[0]
+            left_out[name] = f"looks like {other} in {split}; in train it would leak"
         else:
             split_of[name] = "train"
     return replace(placed, split_of=split_of, left_out=left_out)
@@ -122,40 +121,40 @@ def _earlier(run: Run, drawing: Mapping[str, Any]) -> dict[str, str]:
     """Return the splits that an earlier conversion drew by the same rules; empty if there are none."""
     if not run.splits.is_file():
         return {}
-    found = files.read_json(run.splits)
-    images = found.get("images") if isinstance(found, dict) else None
+    drawing_before = files.read_json(run.splits)
+    images = drawing_before.get("images") if isinstance(drawing_before, dict) else None
     if not isinstance(images, dict) or not all(split in SPLITS for split in images.values()):
-        raise DataError(f"{run.splits}: is not as convert wrote it; restore it, or delete it to draw new splits")
-    return images if all(found.get(key) == drawing[key] for key in DRAWN_BY) else {}
+        raise DataError(f"{run.splits}: not as convert wrote it; restore it, or delete it to draw new splits")
+    return images if all(drawing_before.get(key) == drawing[key] for key in DRAWN_BY) else {}
 
 
 def _given(images: Sequence[Judged], ties: dict[str, list[tuple[int, int]]], config: Convert) -> Placed:
     split_of = {image.name: str(image.item.split) for image in images}
     names = list(split_of)
 
-    places = list(split_of.values())
+    splits_by_index = list(split_of.values())
 
     def straddling(*kinds: str) -> list[list[str]]:
         """Return connected images that are in more than one split, as `split/name`."""
         cluster = duplicates.clusters(len(names), [pair for kind in kinds for pair in ties[kind]])
-        groups = splits.leaks(places, cluster)
-        return sorted(sorted(f"{places[index]}/{names[index]}" for index in group) for group in groups)
+        groups = splits.leaks(splits_by_index, cluster)
+        return sorted(sorted(f"{splits_by_index[index]}/{names[index]}" for index in group) for group in groups)
 
     exact = straddling("exact")
-    # A group of byte-identical images that got no further member is told once, as exact.
+    # A group of byte-identical images without further members is reported once, as exact.
     near = [group for group in straddling("exact", "near") if group not in exact]
     leaks: dict[str, Any] = {"exact": exact, "near": near, "group": straddling("group"), "moved": {}}
-    found = [*exact, *near, *leaks["group"]]
-    if found and config.leaks == "error":
-        more = f" (and {len(found) - 1} more such groups)" if len(found) > 1 else ""
+    leaking = [*exact, *near, *leaks["group"]]
+    if leaking and config.leaks == "error":
+        more = f" (and {len(leaking) - 1} more such groups)" if len(leaking) > 1 else ""
         raise DataError(
-            f"{config.source}: {' and '.join(found[0][:2])} show the same{more}; take one out, "
+            f"{config.source}: {' and '.join(leaking[0][:2])} show the same{more}; take one out, "
             "or set `convert.leaks: move` or `report`"
         )
-    if found and config.leaks == "move":
+    if leaking and config.leaks == "move":
         cluster = duplicates.clusters(len(names), [pair for pairs in ties.values() for pair in pairs])
-        moved = splits.move(places, cluster)
-        leaks["moved"] = {names[index]: f"{places[index]} -> {split}" for index, split in moved.items()}
+        moved = splits.move(splits_by_index, cluster)
+        leaks["moved"] = {names[index]: f"{splits_by_index[index]} -> {split}" for index, split in moved.items()}
         split_of |= {names[index]: split for index, split in moved.items()}
     return Placed(split_of, leaks=leaks)
 

@@ -1,4 +1,4 @@
-"""Numbers that cannot be labels: all boxes of a file are read in another way than they were written."""
+"""Detect implausible boxes, which show that a whole file uses another convention than the reader assumed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pipeline.config.data import Convert
 from pipeline.convert.judge import Judged
 from pipeline.errors import DataError
 
-FEWEST, FEWEST_WRONG = 4, 3  # boxes: of fewer no rule can be told
-SHARE = 0.25  # of the boxes: people draw a few beyond the edge; where another reading fits, every fourth is enough,
-MOST = 0.5  # and where none does, every second
-BEYOND = 0.01  # of the longer side, and at least 2 px: less is a labeller's hand
-FITTING = 0.95  # of the boxes, for a guess
+FEWEST, FEWEST_WRONG = 4, 3  # boxes; fewer show no pattern
+# Shares of boxes that must be wrong, because people draw a few beyond the edge: if another reading fits, and if not.
+SHARE, MOST = 0.25, 0.5
+BEYOND = 0.01  # of the longer side, and at least 2 px; less is imprecise drawing
+FITTING = 0.95  # share of the boxes that another reading must fit
 
 PER_CENT, PER_CENT_WORD = 100, "per cent"
 
@@ -43,28 +43,28 @@ class _Placed(NamedTuple):
         return self.box.xmax < self.box.xmin or self.box.ymax < self.box.ymin
 
 
-# What the corners are if a box was written so, by the corners as read and the width and height of the image.
+# How the box was written, and what its corners then are, from the corners as read and the image's width and height.
 GUESSES: dict[str, Callable[[Corners, int, int], Corners]] = {
-    "x1, y1, x2, y2, where x, y, width, height belong": lambda c, w, h: (c[0], c[1], c[2] - c[0], c[3] - c[1]),
-    "x, y, width, height, where x1, y1, x2, y2 belong": lambda c, w, h: (c[0], c[1], c[0] + c[2], c[1] + c[3]),
-    "the upper left corner, where the centre belongs": lambda c, w, h: _moved(c, 0.5),
-    "the centre, where the upper left corner belongs": lambda c, w, h: _moved(c, -0.5),
-    "shares of the image, where pixels belong": lambda c, w, h: (c[0] * w, c[1] * h, c[2] * w, c[3] * h),
-    "per cent of the image, where pixels belong": lambda c, w, h: (
+    "x1, y1, x2, y2 instead of x, y, width, height": lambda c, w, h: (c[0], c[1], c[2] - c[0], c[3] - c[1]),
+    "x, y, width, height instead of x1, y1, x2, y2": lambda c, w, h: (c[0], c[1], c[0] + c[2], c[1] + c[3]),
+    "the upper left corner instead of the centre": lambda c, w, h: _moved(c, 0.5),
+    "the centre instead of the upper left corner": lambda c, w, h: _moved(c, -0.5),
+    "shares of the image instead of pixels": lambda c, w, h: (c[0] * w, c[1] * h, c[2] * w, c[3] * h),
+    "per cent of the image instead of pixels": lambda c, w, h: (
         c[0] * w / 100,
         c[1] * h / 100,
         c[2] * w / 100,
         c[3] * h / 100,
     ),
-    "pixels, where shares of the image belong": lambda c, w, h: (c[0] / w, c[1] / h, c[2] / w, c[3] / h),
-    "y before x, where x before y belongs": lambda c, w, h: (c[1], c[0], c[3], c[2]),
+    "pixels instead of shares of the image": lambda c, w, h: (c[0] / w, c[1] / h, c[2] / w, c[3] / h),
+    "y before x instead of x before y": lambda c, w, h: (c[1], c[0], c[3], c[2]),
 }
 
 
 def refuse(judged: Sequence[Judged], config: Convert) -> None:
-    """Raise DataError, with the reading that would fit, where boxes are as no person draws them.
+    """Raise DataError, with the reading that would fit, if boxes are not as people draw them.
 
-    Whatever `on_problem` says: which of them are right after all, nobody can tell.
+    It does so whatever `on_problem` says, because nobody can tell which of the boxes are right.
     """
     by_file: dict[Path, list[_Placed]] = defaultdict(list)
     for image in judged:
@@ -78,22 +78,22 @@ def refuse(judged: Sequence[Judged], config: Convert) -> None:
     for file, placed in by_file.items():
         _refuse(str(file), placed)
     if len(by_file) > 1:
-        _refuse(str(config.source), [one for placed in by_file.values() for one in placed])
+        _refuse(str(config.source), [item for placed in by_file.values() for item in placed])
 
 
 def _refuse(where: str, placed: list[_Placed]) -> None:
     if len(placed) < FEWEST:
         return
-    if all(max(map(abs, one.box[1:5])) <= 1 for one in placed):
+    if all(max(map(abs, item.box[1:5])) <= 1 for item in placed):
         raise DataError(
             f"{where}: all {len(placed)} boxes lie within one pixel, such as {_example(placed[0])}: the numbers look "
-            "like shares of the image, and pixels are needed; multiply them by its width and height"
+            "relative to the image size, but must be pixels; multiply them by its width and height"
         )
-    enough, far = max(FEWEST_WRONG, SHARE * len(placed)), [one for one in placed if one.is_far]
-    swapped = [one for one in placed if one.is_swapped]
+    enough, far = max(FEWEST_WRONG, SHARE * len(placed)), [item for item in placed if item.is_far]
+    swapped = [item for item in placed if item.is_swapped]
     guess = _guess(placed) if max(len(far), len(swapped)) >= enough else ""
     if len(far) >= (enough if guess else max(FEWEST_WRONG, MOST * len(placed))):
-        most = max(far, key=lambda one: one.overhang)
+        most = max(far, key=lambda item: item.overhang)
         way_out = guess or "look at the order and the unit of the numbers"
         raise DataError(
             f"{where}: {len(far)} of {len(placed)} boxes reach up to {most.overhang:.3g} px beyond their image, "
@@ -107,11 +107,11 @@ def _refuse(where: str, placed: list[_Placed]) -> None:
 
 
 def _guess(placed: Sequence[_Placed]) -> str:
-    # In a small image pixels and per cent look alike.
-    is_large = all(min(one.width, one.height) > 2 * PER_CENT for one in placed)
+    # In a small image, pixels and percentages look alike.
+    is_large = all(min(item.width, item.height) > 2 * PER_CENT for item in placed)
     for words, read in GUESSES.items():
-        corners = [(read(one.box[1:5], one.width, one.height), one.width, one.height) for one in placed]
-        if (is_large or PER_CENT_WORD not in words) and sum(_fits(*one) for one in corners) >= FITTING * len(placed):
+        corners = [(read(item.box[1:5], item.width, item.height), item.width, item.height) for item in placed]
+        if (is_large or PER_CENT_WORD not in words) and sum(_fits(*item) for item in corners) >= FITTING * len(placed):
             return f"they fit as {words}: convert them"
     return ""
 
@@ -127,6 +127,6 @@ def _moved(corners: Corners, by: float) -> Corners:
     return xmin + across, ymin + down, xmax + across, ymax + down
 
 
-def _example(one: _Placed) -> str:
-    box = one.box
-    return f"{box.id} of {one.image.name} [{box.xmin:g}, {box.ymin:g}, {box.xmax:g}, {box.ymax:g}]"
+def _example(item: _Placed) -> str:
+    box = item.box
+    return f"{box.id} of {item.image.name} [{box.xmin:g}, {box.ymin:g}, {box.xmax:g}, {box.ymax:g}]"

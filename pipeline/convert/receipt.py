@@ -1,4 +1,4 @@
-"""The account of a conversion: every annotation that was read, and what became of it."""
+"""Account for a conversion: every annotation that was read, and what became of it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ACTIONS = ("kept", "clipped", "dropped", "ignored")
 
 
 def make(judged: Sequence[Judged], split_of: Mapping[str, str], names: Sequence[str], source: Path) -> dict[str, Any]:
-    """Return what the verdicts add up to. In each count of boxes, read = kept + clipped + dropped + ignored."""
+    """Return the totals of the verdicts. In each count of boxes, read = kept + clipped + dropped + ignored."""
     per_file: dict[str, Counter[str]] = {}
     problems: list[dict[str, str]] = []
     unused: dict[str, dict[str, str]] = {way: {} for way in get_args(Unused)}
@@ -60,10 +60,10 @@ def _problem(verdict: Verdict, file: str, image: str) -> dict[str, str]:
 
 def _summary(images: Sequence[Judged], names: Sequence[str]) -> dict[str, Any]:
     boxes = [image.boxes for image in images]
-    per_class = Counter(box.label for found in boxes for box in found)
+    per_class = Counter(box.label for image_boxes in boxes for box in image_boxes)
     return {
         "images": len(images),
-        "background_images": sum(not found for found in boxes),
+        "background_images": sum(not image_boxes for image_boxes in boxes),
         "boxes": per_class.total(),
         "boxes_per_class": {name: per_class[name] for name in names},
     }
@@ -79,9 +79,9 @@ def last_line(receipt: dict[str, Any], target: Path) -> str:
     counted = (
         (images["dropped"], "image", "dropped"),
         (images["in_no_split"], "image", "in no split"),
-        (images["left_out"], "image", "left out, or they would leak"),
+        (images["left_out"], "image", "left out because they would leak"),
         (receipt["background_by_setting"], "image", "background by convert.unlabelled alone"),
-        (images["linked_again"], "link", "to an image that is there already"),
+        (images["linked_again"], "link", "to an image that is in the source already"),
         (leaks["exact"], "group", "of identical images in more than one split"),
         (leaks["near"], "group", "of near-duplicates in more than one split"),
         (leaks["group"], "convert.group_by group", "in more than one split"),
@@ -91,17 +91,19 @@ def last_line(receipt: dict[str, Any], target: Path) -> str:
         ([line for line in receipt["fixes"] if line["applied"]], "fix", "applied"),
         ([line for line in receipt["fixes"] if not line["applied"]], "fix", "that found nothing to do"),
     )
-    for found, one, words in counted:
-        if found:
-            notes.append(f"{len(found)} {one}{('es' if one.endswith('x') else 's') if len(found) > 1 else ''} {words}")
+    for cases, noun, words in counted:
+        if cases:
+            notes.append(
+                f"{len(cases)} {noun}{('es' if noun.endswith('x') else 's') if len(cases) > 1 else ''} {words}"
+            )
     line = f"{line} ({', '.join(notes)}: see receipt.json)" if notes else line
     return "; ".join([line, *(" ".join(note.split()) for note in receipt["notes"])])
 
 
 def relative(path: Path, source: Path) -> str:
-    """Return the path below the source, with slashes; for a file elsewhere its full path.
+    """Return the path below the source, with forward slashes; the full path for a file elsewhere.
 
-    It compares text, because `Path.relative_to` takes ten times as long.
+    Paths are compared as text, because `Path.relative_to` takes ten times as long.
     """
     text, above = str(path), f"{source}{os.sep}"
     return (text[len(above) :] if text.startswith(above) else text).replace(os.sep, "/")

@@ -1,10 +1,10 @@
-"""Train, val and test that do not leak, keep every class's share, and stay as they are when images are added.
+"""Draw train, val and test so that they do not leak, keep every class's share and do not change when images are added.
 
-Images that belong together, be it as near-duplicates or by `group_by`, are a cluster, and only whole clusters are
-placed. What is scarce goes first, as it leaves the fewest choices: that is iterative stratification (Sechidis,
-Tsoumakas, Vlahavas 2011, "On the stratification of multi-label data"), here for clusters, which come by how much they
-hold of each class. Each goes into the split that it brings closest to its share of every class, by least squares as
-in scikit-learn's StratifiedGroupKFold. Sizes come out right, too: a split that is full takes no more.
+Images that belong together, as near-duplicates or by `group_by`, form a cluster, and only whole clusters are placed.
+Clusters with scarce classes go first, because they leave the fewest choices. This is iterative stratification
+(Sechidis, Tsoumakas, Vlahavas 2011, "On the stratification of multi-label data") applied to clusters. Each goes into
+the split that it brings closest to its share of every class, by least squares as in scikit-learn's
+StratifiedGroupKFold. The sizes come out right too, because a full split takes no more.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from pipeline.errors import DataError
 from pipeline.formats.splits import without_split_folders
 from pipeline.run import SPLITS
 
-EVERY = ""  # the class of all images: a split is to have its share of that one, too
-LONGEST_NAME = 255  # characters, what file systems allow a name
+EVERY = ""  # a pseudo-class that all images have, so that each split also gets its share of images
+LONGEST_NAME = 255  # characters, the limit of file systems
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +35,14 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """The split of every image but those in `left_out`, which says why none will do."""
+    """The split of every image except those in `left_out`, which says why no split will do."""
 
     split_of: dict[str, str]
     left_out: dict[str, str]
 
 
 class _Split:
-    """What a split has, and how many images of each class it still wants; below 0 if it has too many."""
+    """What a split has, and how many images of each class it still wants; negative if it has too many."""
 
     def __init__(self, share: float, count_of: Counter[str]) -> None:
         self.share = share
@@ -61,12 +61,12 @@ class _Split:
 
 
 def assign(items: Sequence[Item], ratios: Mapping[str, float], seed: int, earlier: Mapping[str, str]) -> Assignment:
-    """Give every image a split; `ratios` are shares that add up to 1, `earlier` the splits of a run before.
+    """Give every image a split; `ratios` are shares that add up to 1, `earlier` the splits of an earlier run.
 
-    Images in `earlier` keep their split, and new ones of their cluster join them. A new image whose cluster
-    lies in several splits already would leak from any of them, and is left out. The order of `items` does not matter.
+    Images in `earlier` keep their split, and new images of their cluster join them. A new image whose cluster is in
+    several splits already would leak in any of them, and is left out. The order of `items` does not matter.
 
-    Raises DataError where a split that is asked for would stay empty.
+    Raises DataError if a requested split would stay empty.
     """
     assert len({item.name for item in items}) == len(items)
     clusters: dict[int, list[Item]] = defaultdict(list)
@@ -82,13 +82,15 @@ def assign(items: Sequence[Item], ratios: Mapping[str, float], seed: int, earlie
             if item.name in earlier or len(known) == 1:
                 result.split_of[item.name] = earlier.get(item.name, known[0])
             elif known:
-                result.left_out[item.name] = f"belongs with images of {' and '.join(known)}; in either it would leak"
+                result.left_out[item.name] = (
+                    f"belongs with images in {' and '.join(known)}; in any of them it would leak"
+                )
 
     used = [item for item in items if item.name not in result.left_out]
     count_of = _counts(used)
     splits = {split: _Split(share, count_of) for split, share in ratios.items() if share > 0}
     for item in used:
-        if result.split_of.get(item.name) in splits:  # an earlier split may be one that is no longer asked for
+        if result.split_of.get(item.name) in splits:  # an earlier split may no longer be requested
             splits[result.split_of[item.name]].add(_counts([item]))
     empty = [name for name, split in splits.items() if not split.has]
     if len(free) < len(empty):
@@ -98,14 +100,14 @@ def assign(items: Sequence[Item], ratios: Mapping[str, float], seed: int, earlie
     draw.shuffle(free)
     smallest = min(split.room for split in splits.values())
 
-    def turn(block_and_counts: tuple[list[Item], Counter[str]]) -> tuple[int, int]:
-        # A cluster that fills a split leaves no choice at all; then by how much is scarce in it. That only by
-        # powers of two, within which the seed decides: no two clusters of several images hold quite the same.
+    def priority(block_and_counts: tuple[list[Item], Counter[str]]) -> tuple[int, int]:
+        # First the clusters that fill a split, which leave no choice; then by how scarce their classes are. Scarcity
+        # counts only in powers of two, so that the seed decides between similar clusters.
         block, counts = block_and_counts
         scarce = sum(count / count_of[name] for name, count in counts.items())
         return -len(block) if len(block) > smallest else 0, -math.frexp(scarce)[1]
 
-    waiting = sorted(((block, _counts(block)) for block in free), key=turn)
+    waiting = sorted(((block, _counts(block)) for block in free), key=priority)
     for number, (block, counts) in enumerate(waiting):
         name = _choose(splits, counts, count_of, len(waiting) - number, draw)
         splits[name].add(counts)
@@ -115,7 +117,7 @@ def assign(items: Sequence[Item], ratios: Mapping[str, float], seed: int, earlie
 
 def _counts(items: Iterable[Item]) -> Counter[str]:
     """Count the images that show each class; EVERY counts all images."""
-    # Sorted, as sums of fractions depend on the order, and that of a set is another one in every process.
+    # Sorted, because sums of fractions depend on the order, and that of a set differs between processes.
     return Counter(name for item in items for name in (EVERY, *sorted(item.classes)))
 
 
@@ -133,9 +135,10 @@ def _choose(
 
     def need(name: str) -> tuple[float, float, float]:
         split = splits[name]
-        # One for every split first, and the largest first of all: without it nothing is learnt, or nothing measured.
+        # Every split first gets one of the rarest class, the largest split first: otherwise the class could be neither
+        # learnt nor measured.
         missing = 0.0 if rarest in split.has else split.share
-        # By how much the sum of (wanted / all there are)^2 / share over all classes falls.
+        # The decrease of the sum over all classes of (wanted / total)^2 / share.
         gain = sum(n * (2 * split.wants[name] - n) / count_of[name] ** 2 for name, n in counts.items()) / split.share
         return missing, gain, draw.random()
 
@@ -155,17 +158,17 @@ def _too_few(clusters: Sequence[Sequence[Item]], empty: Sequence[str], earlier: 
             f"convert.split: all images ({images}) keep the splits of an earlier run, {none_left}; "
             "add images, or delete the file that keeps those splits"
         )
-    return DataError(f"convert.split: too few images ({images}), {none_left}; add some, or ask for fewer splits")
+    return DataError(f"convert.split: too few images ({images}), {none_left}; add images, or ask for fewer splits")
 
 
 def groups(names: Sequence[str], pattern: str) -> list[str | None]:
-    """Return what `convert.group_by` matches in each name: its one group, or the whole match if it has no group.
+    """Return what `convert.group_by` matches in each name: its capture group, or the whole match if it has none.
 
-    The pattern is searched in file names, and if no file name matches, in the folders below those of a split. None
-    means no match or an empty one: such an image is a group of its own.
+    The pattern is searched in file names and, if none matches, in the paths below the split folders. None means no
+    match or an empty one: such an image is a group of its own.
 
-    Raises DataError if no name matches, which is a mistake in the pattern, and for names of more than 255 characters:
-    `re` has no time limit, and this limit keeps most slow patterns bearable. A search in a part of the name could
+    Raises DataError if no name matches, which is an error in the pattern, and for names of more than 255 characters:
+    `re` has no time limit, and this keeps most slow patterns bearable. Searching only a part of a longer name could
     confuse two groups.
     """
     compiled = re.compile(pattern)
@@ -173,20 +176,20 @@ def groups(names: Sequence[str], pattern: str) -> list[str | None]:
     for name in names:
         if len(name) > LONGEST_NAME:
             raise DataError(
-                f"{name}: {len(name)} characters, and convert.group_by searches {LONGEST_NAME}; shorten its path"
+                f"{name}: {len(name)} characters, but convert.group_by allows {LONGEST_NAME}; shorten its path"
             )
-    found: list[str | None] = []
+    matched: list[str | None] = []
     for part in (lambda name: name.rpartition("/")[2], without_split_folders):
         matches = (compiled.search(part(name)) for name in names)
-        found = [match[compiled.groups] or None if match else None for match in matches]
-        if any(found):
+        matched = [match[compiled.groups] or None if match else None for match in matches]
+        if any(matched):
             break
-    if names and not any(found):
+    if names and not any(matched):
         raise DataError(f"convert.group_by: {pattern!r} matches no image name, such as {names[0]!r}; correct it")
-    return found
+    return matched
 
 
-# A name that numbers its frames or tiles: what is before the number tells which film or picture they are of.
+# Names that number frames or tiles: the part before the number identifies the video or image.
 _SERIES = (
     (re.compile(r"^(.+)\.rf\.[0-9a-f]{8,}"), r"^(.+)\.rf\."),  # Roboflow's copies of one image
     (re.compile(r"^(.*[a-zA-Z]+[_-]?\d+)[_-]\d+[_-]\d+\.\w+$"), r"^(.+)[_-]\d+[_-]\d+\."),  # tiles, x and y
@@ -206,7 +209,7 @@ def suggestion(split_of: Mapping[str, str]) -> str:
         if len(groups) > 1 and straddling and sum(map(len, groups)) >= 0.5 * len(split_of):
             first, other = straddling[0][0], next(n for n in straddling[0] if split_of[n] != split_of[straddling[0][0]])
             return (
-                f"{first} ({split_of[first]}) and {other} ({split_of[other]}) look like parts of one film or picture; "
+                f"{first} ({split_of[first]}) and {other} ({split_of[other]}) look like parts of one video or image; "
                 f"if so, `convert.group_by: '{pattern}'` keeps such images together"
             )
     return ""
@@ -228,6 +231,6 @@ def move(split_of: Sequence[str], clusters: Sequence[int]) -> dict[int, str]:
     moved: dict[int, str] = {}
     for group in leaks(split_of, clusters):
         holds = Counter(split_of[index] for index in group)
-        home = max(SPLITS, key=lambda split: holds[split])  # the first of equals
+        home = max(SPLITS, key=lambda split: holds[split])  # the first if equal
         moved |= {index: home for index in group if split_of[index] != home}
     return moved

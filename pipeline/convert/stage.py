@@ -1,4 +1,4 @@
-"""Annotations in, an Ultralytics data set out, with a receipt that accounts for every box."""
+"""Convert annotations to an Ultralytics data set, with a receipt that accounts for every box."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from pipeline.run import Run
 
 
 def main(config: Convert, run: Run, seed: int, workers: int | None = None, pool: Path | None = None) -> str:
-    """Write `run.dataset` and say in one line what became of the source.
+    """Write `run.dataset` and return a one-line summary of what became of the source.
 
     `pool` is the folder of `label.pool`, whose images may be labelled in `data/labels/`. Raises DataError, before
-    anything is written, where the source cannot be used as it is.
+    anything is written, if the source cannot be used as it is.
     """
     drawn, drop = config.split != "given", config.on_problem == "drop"
     format_name, source = formats.read(config.source, config.format, given=not drawn, orphans=drop)
@@ -36,14 +36,14 @@ def main(config: Convert, run: Run, seed: int, workers: int | None = None, pool:
     placing.check_given(source, config)
     used = [item for item in items if drawn or item.split]
     background.refuse(items, used, source, config)
-    wanted = list(dict.fromkeys([item.image for item in used] + [each.item.image for each in made]))
+    wanted = list(dict.fromkeys([item.image for item in used] + [entry.item.image for entry in made]))
     checked = dict(zip(wanted, parallel.ordered(reading.check, wanted, workers, "convert: reading"), strict=True))
     line = _convert(config, run, seed, format_name, source, made, checked)
     why = f"fewer than {parallel.FEWEST_ITEMS} images"
     return line + parallel.no_effect(workers, parallel.processes(workers, len(wanted)), why)
 
 
-@formats.without_collection()  # to the very end: switched on with all of it there, the collector would walk it
+@formats.without_collection()  # until the end: the collector would walk all objects if switched on before
 def _convert(
     config: Convert,
     run: Run,
@@ -56,10 +56,10 @@ def _convert(
     """Judge, correct, place and write.
 
     `sources` in the receipt maps each image `SPLIT/NAME` of the data set to its path below the source, by which fixes
-    find it. `receipt.make` and `Placed` give the rest.
+    identify it. `receipt.make` and `Placed` describe the other keys.
     """
     folder = config.source.absolute()
-    used = inputs.digests(config, run)  # before they are read: an edit made meanwhile is then noticed next time
+    used = inputs.digests(config, run)  # before the files are read, so that an edit made meanwhile is noticed next time
     classes = class_map(source, config)
     names = tuple(dict.fromkeys(name for name in classes.values() if name is not None))
     judged = judge_all(source, checked, classes, config)
@@ -67,17 +67,17 @@ def _convert(
     _refuse_problems(judged, config)
     if config.on_problem == "drop":
         judged = _set_aside(judged, "dropped", background.not_background(judged, config))
-    more, gone = labelled.judged(made, source, checked, names, config)
-    _refuse_problems(more, config)
-    corrected = corrections.correct([*judged, *more, *gone], run, names)
+    added, unusable = labelled.judged(made, source, checked, names, config)
+    _refuse_problems(added, config)
+    corrected = corrections.correct([*judged, *added, *unusable], run, names)
     judged = corrected.judged
     _refuse_none_left(judged, config)
-    trained_on = {image.name for image in more} if config.new_images == "train" else set()
+    trained_on = {image.name for image in added} if config.new_images == "train" else set()
     placed = placing.place([image for image in judged if not image.unused], config, run, seed, trained_on)
     judged = _set_aside(judged, "left_out", placed.left_out)
     targets = writing.file_names([image for image in judged if not image.unused])
     peak = max((image.checked.peak for image in judged if not image.unused), default=0)
-    bits = deep.significant_bits(peak) if peak else None  # of 16: a device has to make 8 of them too
+    bits = deep.significant_bits(peak) if peak else None  # of 16; a device must scale them to 8 in the same way
     account = {
         "source": str(config.source),
         "format": format_name,
@@ -113,12 +113,12 @@ def _refuse_none_left(judged: Sequence[Judged], config: Convert) -> None:
     if dropped and all(image.unused for image in judged):
         first = dropped[0]
         raise DataError(
-            f"{config.source}: no image is left, {len(dropped)} were dropped, such as {first.name}: {first.why}"
+            f"{config.source}: no image is left: {len(dropped)} were dropped, such as {first.name}: {first.why}"
         )
 
 
 def class_map(source: Source, config: Convert) -> dict[str, str | None]:
-    """Our name for each class of the source, in the order of our ids; None for a class to leave out."""
+    """Return our name for each class of the source, in the order of our ids; None for a class to leave out."""
     if isinstance(config.classes, dict) and config.classes:
         return dict(config.classes)
     if listed := config.classes or source.classes:
@@ -154,23 +154,23 @@ def _set_aside(judged: Sequence[Judged], unused: judge.Unused, reasons: Mapping[
 
 
 def _refuse_problems(judged: Sequence[Judged], config: Convert) -> None:
-    """Raise DataError for what `on_problem` refuses: name the first problem and count the rest."""
+    """Raise DataError for what `on_problem` refuses, with the first problem and the number of others."""
     if config.on_problem == "drop":
         return
-    found, droppable = [], False
+    problems, droppable = [], False
     for image in judged:
         if image.unused == "dropped":
             labelled_by = f" (its annotation is {image.item.annotation})" if image.item.annotation else ""
-            found.append(f"{image.item.image}: {image.why}{labelled_by}")
+            problems.append(f"{image.item.image}: {image.why}{labelled_by}")
             droppable = droppable or not image.checked.missing
             continue
         for verdict in image.verdicts:
             wrong = verdict.needs_person or (config.on_problem == "error" and verdict.action in ("clipped", "dropped"))
             if wrong:
-                where = f"{verdict.box.id} ({verdict.box.label})" if verdict.box.label else verdict.box.id
-                found.append(f"{image.item.annotation or image.item.image}: {where}: {verdict.reason}")
-    if found:
+                box_name = f"{verdict.box.id} ({verdict.box.label})" if verdict.box.label else verdict.box.id
+                problems.append(f"{image.item.annotation or image.item.image}: {box_name}: {verdict.reason}")
+    if problems:
         offer = "`convert.on_problem: drop` leaves {} out and lists {}"
-        if len(found) > 1:
-            raise DataError(f"{found[0]} (and {len(found) - 1} more such; {offer.format('them', 'them')})")
-        raise DataError(found[0] + (f" ({offer.format('it', 'it')})" if droppable else ""))
+        if len(problems) > 1:
+            raise DataError(f"{problems[0]} (and {len(problems) - 1} more such; {offer.format('them', 'them')})")
+        raise DataError(problems[0] + (f" ({offer.format('it', 'it')})" if droppable else ""))

@@ -1,4 +1,4 @@
-"""Write the data set: file names that Ultralytics finds, images, labels, and a check that it finds them all."""
+"""Write the data set: images and labels under names that Ultralytics finds, and a check that it finds them all."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from pipeline.errors import DataError
 from pipeline.image_files import reading
 from pipeline.run import SPLITS
 
-LONGEST_STEM = 200  # bytes of 255, as `augment` and whoever writes aside add to it
+LONGEST_STEM = 200  # bytes of 255, because `augment` and temporary files add to it
 
 
 def file_names(used: Sequence[Judged]) -> dict[str, str]:
-    """Return the file name of each image in the data set; folders are added if stems are equal."""
+    """Return the file name of each image in the data set; images of equal stems get their folders as a prefix.
+
+    Raises DataError if two names still have the same stem.
+    """
     stems = Counter(_stem(image.name).lower() for image in used)
     targets: dict[str, str] = {}
     taken: dict[str, str] = {}
@@ -26,10 +29,10 @@ def file_names(used: Sequence[Judged]) -> dict[str, str]:
         name = image.name.rpartition("/")[2]
         target = name if stems[_stem(name).lower()] == 1 else image.name.replace("/", "-")
         target = _shortened(_stem(target).lstrip(".") or "image") + image.checked.suffix
-        # Two images of one stem would overwrite each other's labels.
+        # Two images with the same stem would overwrite each other's labels.
         earlier = taken.setdefault(_stem(target).lower(), image.name)
         if earlier != image.name:
-            raise DataError(f"{image.item.image}: has the stem of {earlier}; rename one image and its annotation")
+            raise DataError(f"{image.item.image}: has the same stem as {earlier}; rename one image and its annotation")
         targets[image.name] = target
     return targets
 
@@ -55,7 +58,7 @@ def write(
     names: Sequence[str],
     bits: int | None,
 ) -> None:
-    """Write images and labels. `bits` are those that the images with 16 bits use, for all of them alike."""
+    """Write images and labels. `bits` is the number of bits in use in the 16-bit images, the same for all."""
     for split in SPLITS:
         if split in split_of.values():
             for kind in ("images", "labels"):
@@ -77,14 +80,16 @@ def write(
 
 
 def _check_written(folder: Path, split_of: Mapping[str, str], targets: Mapping[str, str]) -> None:
-    """Make sure that Ultralytics will find by its rules what the receipt counts, with its labels."""
+    """Raise DataError unless Ultralytics finds, by its rules, all images that the receipt counts, with their labels."""
     for split in set(split_of.values()):
         counted = {target for name, target in targets.items() if split_of[name] == split}
-        found = {path.name for path in (folder / "images" / split).glob("*.*") if path.suffix.lower() in IMAGE_SUFFIXES}
+        present = {
+            path.name for path in (folder / "images" / split).glob("*.*") if path.suffix.lower() in IMAGE_SUFFIXES
+        }
         labels = {path.stem for path in (folder / "labels" / split).iterdir()}
-        unseen = sorted(name for name in counted if name not in found or name[0] == "." or _stem(name) not in labels)
-        if unseen or len(found) != len(counted):
+        unseen = sorted(name for name in counted if name not in present or name[0] == "." or _stem(name) not in labels)
+        if unseen or len(present) != len(counted):
             raise DataError(
-                f"{folder / 'images' / split / (unseen or sorted(found - counted))[0]}: training would not see it; "
+                f"{folder / 'images' / split / (unseen or sorted(present - counted))[0]}: training would not see it; "
                 "rename the image"
             )

@@ -6,12 +6,12 @@ python build.py                     the engine named in model.json, beside this 
 python build.py --workspace 2048    with less memory for the builder (MB)
 """
 
-# Any Python must be able to parse this file, as run.py explains.
+# Every Python must be able to parse this file, as run.py explains.
 import os
 import sys
 
 if sys.version_info < (3, 8):
-    sys.exit("error: build.py needs Python 3.8 or newer, and this is " + sys.version.split()[0])
+    sys.exit("error: build.py needs Python 3.8 or newer, but this is " + sys.version.split()[0])
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))

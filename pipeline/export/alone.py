@@ -1,6 +1,6 @@
-"""Run a bundle's self-test as a device would: in a process of its own, with nothing but what its requirements install.
+"""Run a bundle's self-test as a device would: in a separate process, with only what its requirements install.
 
-In the process of the export, libraries that other code has imported may hide what the bundle lacks.
+In the export's own process, libraries that other code has imported may hide what the bundle lacks.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CHILD = '''
 import json, runpy, sys
 absent = set(json.load(sys.stdin))
 class Present:
-    """Finds what the finders find, but for absent modules: so those look as if they were not installed."""
+    """Hide absent modules from the import system, as if they were not installed."""
     def __init__(self, finders):
         self.finders = finders
     def find_spec(self, name, path=None, target=None):
@@ -39,12 +39,12 @@ CV2 = "cv2"  # several distributions provide it
 
 
 def selftest(archive: Path, spec: dict[str, Any]) -> str:
-    """Return why the bundle's self-test fails; empty where it passes."""
+    """Return why the bundle's self-test fails; empty if it passes."""
     with tempfile.TemporaryDirectory(dir=archive.parent) as folder:
         unpacked = bundle.unpack(archive, Path(folder))
-        # Half of the cores: runtimes busy-wait, so on all cores they slow down beside other processes.
+        # Half of the cores: runtimes busy-wait, so with all cores they become slow beside other processes.
         threads = str(max(1, parallel.cores() // 2))
-        done = subprocess.run(
+        completed = subprocess.run(
             [sys.executable, "-I", "-c", CHILD, str(unpacked / "run.py"), "--selftest", "--threads", threads],
             input=json.dumps(absent(["numpy", *bundle.packages_of(spec)])),
             capture_output=True,
@@ -52,17 +52,17 @@ def selftest(archive: Path, spec: dict[str, Any]) -> str:
             errors="replace",
             check=False,
         )
-    if done.returncode == 0:
+    if completed.returncode == 0:
         return ""
-    lines = done.stderr.replace(f"{unpacked}/", "").strip().splitlines() or [f"it ended with status {done.returncode}"]
-    return lines[-1].removeprefix("error: ")
+    lines = completed.stderr.replace(f"{unpacked}/", "").strip().splitlines()
+    return lines[-1].removeprefix("error: ") if lines else f"it ended with status {completed.returncode}"
 
 
 def absent(packages: Iterable[str]) -> list[str]:
-    """Return the modules here that an environment with these packages, and all that they need, does not have."""
-    needed, waiting = set(), [_canonical(name) for name in packages]
-    while waiting:
-        name = waiting.pop()
+    """Return the modules installed here that an environment with only these packages and their dependencies lacks."""
+    needed, queue = set(), [_canonical(name) for name in packages]
+    while queue:
+        name = queue.pop()
         if name in needed:
             continue
         needed.add(name)
@@ -70,9 +70,9 @@ def absent(packages: Iterable[str]) -> list[str]:
             requirements = metadata.requires(name) or []
         except metadata.PackageNotFoundError:
             continue
-        # Those of another platform are not installed here, so they need no look at their markers.
-        needs = [re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in requirements if "extra ==" not in line]
-        waiting += map(_canonical, needs)
+        # Markers need no evaluation: requirements for other platforms are not installed here anyway.
+        dependencies = [re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in requirements if "extra ==" not in line]
+        queue += map(_canonical, dependencies)
     owners = metadata.packages_distributions()
     foreign = [module for module, names in owners.items() if not needed & {_canonical(name) for name in names}]
     return sorted({*foreign, "pipeline"} - {CV2})

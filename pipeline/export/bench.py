@@ -26,7 +26,7 @@ from pipeline.records.manifest import Artefact, Manifest
 from pipeline.run import Run
 from pipeline.upstream import environment
 
-ROUNDS = 5  # artefacts take turns, so that a busy minute of the machine does not affect only one of them
+ROUNDS = 5  # artefacts take turns, so that a busy minute of the machine does not affect just one of them
 RUNS = 20
 IMAGES = 20
 THREADS = (1, 2)
@@ -39,7 +39,7 @@ if hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
 import onnxruntime, torch; torch.set_num_threads(threads)
 plain = onnxruntime.SessionOptions
-def limited():  # left alone, onnxruntime takes every core, whatever the process is allowed
+def limited():  # by default onnxruntime uses every core, even those that the process may not use
     options = plain()
     options.intra_op_num_threads = threads
     return options
@@ -60,7 +60,7 @@ print(json.dumps({"images_per_s": round(images / seconds, 2), "boxes": boxes}))
 def main(run: Run) -> str:
     """Measure the artefacts that the manifest lists, write the figures into it and return them as a table.
 
-    Raises ExportError if no artefact was proven, or if one changed since.
+    Raises ExportError if no artefact was proven, or if one has changed since.
     """
     environment.prepare()
     manifest = manifest_record.read(run)
@@ -71,9 +71,9 @@ def main(run: Run) -> str:
     for entry in entries:
         artefact = run.export / entry["file"]
         if not artefact.exists() or bundle.sha256(artefact) != entry["sha256"]:
-            raise ExportError(f"{artefact}: not the file that was proven (its sha256 differs); `make export` again")
+            raise ExportError(f"{artefact}: not the file that was proven (its sha256 differs); run `make export` again")
         if not (run.export / entry["bundle"]).is_file():
-            raise ExportError(f"{run.export / entry['bundle']}: not there; `make export` again")
+            raise ExportError(f"{run.export / entry['bundle']}: not there; run `make export` again")
     threads = [number for number in THREADS if number <= parallel.cores()]
     measured: dict[tuple[int, int], list[dict[str, Any]]] = {}
     with tempfile.TemporaryDirectory() as place:
@@ -99,14 +99,14 @@ def _unpacked(archive: Path, place: Path) -> Path:
     if any(
         not (folder / name).is_file() or (folder / name).read_bytes() != ours for name, ours in bundle.code().items()
     ):
-        raise ExportError(f"{archive}: its run.py has another version than this pipeline; `make export` again")
+        raise ExportError(f"{archive}: its run.py is from another version of this pipeline; run `make export` again")
     spec = files.read_json(folder / "model.json")
     files.write_json(folder / "model.json", {**spec, "thresholds": dict.fromkeys(spec["classes"], CONF)})
     return folder
 
 
 def _is_plain_onnx(entry: Artefact) -> bool:
-    """Return whether this is the reference for the others, which `yolo predict` can run under the same conditions."""
+    """Return whether this is the reference artefact, which `yolo predict` can run under the same conditions."""
     return bool(entry["format"] == "onnx" and entry["precision"] == "fp32" and entry["target"]["nms"] is None)
 
 
@@ -114,7 +114,7 @@ def _measure(entry: Artefact, folder: Path, images: list[Path], threads: int, ex
     paths = [str(path.resolve()) for path in images]
     command = [sys.executable, str(folder / "run.py"), *paths, "--threads", str(threads), "--bench", str(RUNS)]
     measured = dict(_json_of(command, threads, entry["file"]))
-    if _is_plain_onnx(entry) and not files.read_json(folder / "model.json")["tiles"]:  # it knows no tiles
+    if _is_plain_onnx(entry) and not files.read_json(folder / "model.json")["tiles"]:  # `yolo predict` has no tiles
         arguments = [paths, str(export / entry["file"]), entry["imgsz"], CONF, threads, RUNS, runner.BENCH_SECONDS]
         predicted = _json_of([sys.executable, "-c", PREDICT, json.dumps(arguments)], threads, "yolo predict")
         measured["ultralytics_images_per_s"] = predicted["images_per_s"]
@@ -125,7 +125,7 @@ def _measure(entry: Artefact, folder: Path, images: list[Path], threads: int, ex
 def _row(
     entry: Artefact, threads: int, rounds: list[dict[str, Any]], plain: list[dict[str, Any]] | None
 ) -> dict[str, Any]:
-    """Return medians over the rounds. Ratios are taken within each round, under the same load of the machine."""
+    """Return medians over the rounds. Ratios are taken within each round, under the same load."""
 
     def middle(values: list[float]) -> float:
         return round(statistics.median(values), 2)
@@ -133,9 +133,9 @@ def _row(
     def ratio(values: list[float]) -> list[float]:
         return [middle(values), round(min(values), 2), round(max(values), 2)]
 
-    p50 = [one["latency_ms"]["p50"] for one in rounds]
-    predicted = [one["ultralytics_images_per_s"] for one in rounds if "ultralytics_images_per_s" in one]
-    whole = [one["images_per_s"] for one in rounds]
+    p50 = [figures["latency_ms"]["p50"] for figures in rounds]
+    predicted = [figures["ultralytics_images_per_s"] for figures in rounds if "ultralytics_images_per_s" in figures]
+    whole = [figures["images_per_s"] for figures in rounds]
     return {
         "file": entry["file"],
         "format": entry["format"],
@@ -145,17 +145,17 @@ def _row(
         "threads": threads,
         "rounds": len(rounds),
         "runs": RUNS,
-        "import_ms": middle([one["import_ms"] for one in rounds]),
-        "load_ms": middle([one["load_ms"] for one in rounds]),
-        "latency_ms": {"p50": middle(p50), "p95": middle([one["latency_ms"]["p95"] for one in rounds])},
+        "import_ms": middle([figures["import_ms"] for figures in rounds]),
+        "load_ms": middle([figures["load_ms"] for figures in rounds]),
+        "latency_ms": {"p50": middle(p50), "p95": middle([figures["latency_ms"]["p95"] for figures in rounds])},
         "boxes": rounds[0]["boxes"],
         "images_per_s": middle(whole),
-        "images_per_s_at_once": middle([one["images_per_s_at_once"] for one in rounds]),
+        "images_per_s_at_once": middle([figures["images_per_s_at_once"] for figures in rounds]),
         "times_onnx": plain
-        and ratio([other["latency_ms"]["p50"] / own for other, own in zip(plain, p50, strict=True)]),
+        and ratio([onnx["latency_ms"]["p50"] / ours for onnx, ours in zip(plain, p50, strict=True)]),
         "ultralytics_boxes": rounds[0].get("ultralytics_boxes"),
         "ultralytics_images_per_s": middle(predicted) if predicted else None,
-        "times_ultralytics": ratio([own / other for own, other in zip(whole, predicted, strict=True)])
+        "times_ultralytics": ratio([ours / theirs for ours, theirs in zip(whole, predicted, strict=True)])
         if predicted
         else None,
     }
@@ -163,10 +163,10 @@ def _row(
 
 def _json_of(command: list[str], threads: int, name: str) -> Any:
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    if done.returncode:
-        raise ExportError(f"{name}: {(done.stderr.strip() or 'failed without an error message').splitlines()[-1]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    completed = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if completed.returncode:
+        raise ExportError(f"{name}: {(completed.stderr.strip() or 'failed without an error message').splitlines()[-1]}")
+    return json.loads(completed.stdout.splitlines()[-1])
 
 
 def table(rows: list[dict[str, Any]]) -> str:

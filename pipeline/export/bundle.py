@@ -24,8 +24,8 @@ from pipeline.device.runner import Detections, headers
 CODE = Path(device.__file__).parent  # copied unchanged
 GOLDEN_IMAGES = 3
 PNG_HEAD = 33  # bytes: signature and first chunk
-GOLDEN_PIXELS = 1280  # longer side of a golden image, at most: they are stored without loss
-# Other processors add in another order and round 8-bit numbers with other instructions.
+GOLDEN_PIXELS = 1280  # longest side of a golden image, because they are stored losslessly
+# Other processors sum in another order and round 8-bit numbers with other instructions.
 SELFTEST = {
     "fp32": {"max_box_px": 1.0, "max_score": 5e-3},
     "fp16": {"max_box_px": 2.0, "max_score": 2e-2},
@@ -37,7 +37,7 @@ LICENCES = {
     "run.py": "AGPL-3.0-only",
     "golden images": "that of the data set they come from",
 }
-EPOCH = (1980, 1, 1, 0, 0, 0)  # zip's first date: equal content gives equal archives
+EPOCH = (1980, 1, 1, 0, 0, 0)  # zip's earliest date; with a fixed one, equal content gives equal archives
 README = """Object detector {name}: {format}, {precision}.
 
     pip install -r requirements.txt                        Python 3.8 or newer
@@ -66,7 +66,7 @@ def code() -> dict[str, bytes]:
 
 
 def packages_of(spec: dict[str, Any]) -> list[str]:
-    """Return the packages that this artefact needs. TorchScript with NMS needs torchvision's operator."""
+    """Return the packages that an artefact needs. TorchScript with NMS needs torchvision's operator."""
     in_graph = spec["format"] == "torchscript" and spec["output"]["layout"] == "rows"
     return [PACKAGE[spec["format"]], *(["torchvision"] if in_graph else [])]
 
@@ -74,17 +74,17 @@ def packages_of(spec: dict[str, Any]) -> list[str]:
 def golden(
     model: runner.Model, images: list[Path], folder: Path, lowest: float, received: Mapping[Path, Path] | None = None
 ) -> None:
-    """Write golden images and `expected.json`, the model's detections with scores from `lowest` in them, into `folder`.
+    """Write golden images and `expected.json`, the model's detections in them with scores from `lowest`, into `folder`.
 
-    Images are PNG, which every decoder reads alike. Of an image larger than a tile it is a part that takes two tiles:
-    made smaller, its objects would be too. `received` maps images that convert rewrote to their source files. If there
-    are any, one 16-bit image and one rotated by EXIF are added in their original form, as a device gets them.
+    Images are PNG, which every decoder reads alike. Those larger than a tile are cropped to two neighbouring tiles:
+    scaled down, their objects shrink. `received` maps images that convert rewrote to their source files;
+    the first 16-bit one and the first one rotated by EXIF are added in their original form, as a device gets them.
     """
     folder.mkdir()
     expected = []
     bits = model.spec["input"]["bits"]
-    pictures = [_part(model, runner.read_image(path), lowest) for path in images[:GOLDEN_IMAGES]]
-    for number, data in enumerate([*map(_png, pictures), *_as_received(images, received or {}, bits)], start=1):
+    parts = [_part(model, runner.read_image(path), lowest) for path in images[:GOLDEN_IMAGES]]
+    for number, data in enumerate([*map(_png, parts), *_as_received(images, received or {}, bits)], start=1):
         name = f"{number}.png"
         (folder / name).write_bytes(data)
         detections = model.detect_all(runner.read_image(folder / name, bits), lowest)
@@ -100,30 +100,30 @@ def golden(
     (folder / "expected.json").write_text(json.dumps(expected), encoding="utf-8")
 
 
-def _part(model: runner.Model, picture: NDArray[Any], lowest: float) -> NDArray[Any]:
-    """Return the image small enough, or the two tiles of it side by side that show most."""
-    if not model.tiles or len(runner.views(picture.shape, model.tiles)) == 1:
-        return _small(picture)
-    height, width = picture.shape[:2]
+def _part(model: runner.Model, image: NDArray[Any], lowest: float) -> NDArray[Any]:
+    """Return the image, scaled down if necessary, or its two neighbouring tiles with the most detections."""
+    if not model.tiles or len(runner.views(image.shape, model.tiles)) == 1:
+        return _small(image)
+    height, width = image.shape[:2]
     size = model.tiles["size"]
     pair = 2 * size - round(size * model.tiles["overlap"])
     sides = np.array([min(width, pair), min(height, size)] if width > size else [width, min(height, pair)])
-    corners = model.detect_all(picture, lowest).corners
+    corners = model.detect_all(image, lowest).corners
     if not len(corners):
         corners = np.array([[0, 0, width, height]])
     starts = np.clip((corners[:, :2] + corners[:, 2:] - sides) // 2, 0, [width, height] - sides).astype(int)
     inside = (corners[:, :2] >= starts[:, None]) & (corners[:, 2:] <= starts[:, None] + sides)
     left, top = starts[inside.all(axis=2).sum(axis=1).argmax()]
-    return picture[top : top + sides[1], left : left + sides[0]]
+    return image[top : top + sides[1], left : left + sides[0]]
 
 
-def _small(picture: NDArray[Any]) -> NDArray[Any]:
-    return pixels.fit(picture, GOLDEN_PIXELS)[0] if max(picture.shape[:2]) > GOLDEN_PIXELS else picture
+def _small(image: NDArray[Any]) -> NDArray[Any]:
+    return pixels.fit(image, GOLDEN_PIXELS)[0] if max(image.shape[:2]) > GOLDEN_PIXELS else image
 
 
-def _png(picture: NDArray[Any], turn: int = 1) -> bytes:
+def _png(image: NDArray[Any], turn: int = 1) -> bytes:
     """Encode an 8- or 16-bit PNG whose EXIF holds only the orientation, never where a photograph was taken."""
-    data: bytes = cv2.imencode(".png", picture)[1].tobytes()
+    data: bytes = cv2.imencode(".png", image)[1].tobytes()
     if turn == 1:
         return data
     exif = struct.pack(">2sHIHHHIHHI", b"MM", 42, 8, 1, headers.EXIF_ORIENTATION, 3, 1, turn, 0, 0)
@@ -145,21 +145,21 @@ def _as_received(images: list[Path], received: Mapping[Path, Path], bits: int | 
                 turn = orientation.of(opened) if path in received else image_orientation(opened)
             if path not in received and turn == 1:
                 continue
-            picture = cv2.imdecode(np.fromfile(file, np.uint8), flags)
+            image = cv2.imdecode(np.fromfile(file, np.uint8), flags)
         except (OSError, ValueError, cv2.error):  # deleted since, or a format that only Pillow reads
             continue
-        if picture is None:
+        if image is None:
             continue
-        if bits is not None and picture.dtype == np.uint16 and not deep:
-            deep.append(_png(_small(picture), turn if turn in range(2, 9) else 1))
-        elif picture.dtype == np.uint8 and turn in range(2, 9) and not turned:
-            turned.append(_png(_small(picture), turn))
+        if bits is not None and image.dtype == np.uint16 and not deep:
+            deep.append(_png(_small(image), turn if turn in range(2, 9) else 1))
+        elif image.dtype == np.uint8 and turn in range(2, 9) and not turned:
+            turned.append(_png(_small(image), turn))
     return deep + turned
 
 
 def most_to_see(found: list[Detections], images: list[Path], conf: float) -> list[Path]:
     """Return the images sorted by decreasing number of detections, so that golden images contain many."""
-    counts = [int((seen.scores >= conf).sum()) for seen in found]
+    counts = [int((detections.scores >= conf).sum()) for detections in found]
     order = sorted(range(len(images)), key=lambda index: (-counts[index], images[index].name))
     return [images[index] for index in order]
 

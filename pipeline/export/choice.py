@@ -13,7 +13,7 @@ from pipeline.export.settings import DEFAULT
 from pipeline.records import receipt
 from pipeline.run import Run
 
-READ_DIFFERENTLY = ("EXIF", "16 bits")  # as the receipt's reasons for rewriting an image begin
+READ_DIFFERENTLY = ("EXIF", "16 bits")  # beginnings of the receipt's reasons for rewriting an image
 
 
 def images(dataset: YoloDataset, run: Run, number: int) -> list[Path]:
@@ -22,9 +22,9 @@ def images(dataset: YoloDataset, run: Run, number: int) -> list[Path]:
     These are one image of each EXIF orientation, one with 16 bits, and the image with the most objects if it has more
     than the default `max_det`. The bundle's self-test uses such images.
     """
-    found = dataset.files("val")
-    chosen = {*spread(found, number), *_read_differently(run, found), *_crowd(dataset, found)}
-    return [path for path in found if path in chosen]
+    paths = dataset.files("val")
+    chosen = {*spread(paths, number), *_read_differently(run, paths), *_crowd(dataset, paths)}
+    return [path for path in paths if path in chosen]
 
 
 def spread(found: list[Path], number: int) -> list[Path]:
@@ -34,10 +34,10 @@ def spread(found: list[Path], number: int) -> list[Path]:
     return [found[int(index)] for index in np.linspace(0, len(found) - 1, number)]
 
 
-def _read_differently(run: Run, found: list[Path]) -> Iterator[Path]:
+def _read_differently(run: Run, paths: list[Path]) -> Iterator[Path]:
     reasons = receipt.read(run)["rewritten"] if run.receipt.is_file() else {}
     seen = {"EXIF orientation 1"}
-    for path in found:
+    for path in paths:
         with Image.open(path) as image:
             reason = reasons.get(path.name, f"EXIF orientation {image_orientation(image)}")
         if reason.startswith(READ_DIFFERENTLY) and reason not in seen:
@@ -45,10 +45,10 @@ def _read_differently(run: Run, found: list[Path]) -> Iterator[Path]:
             yield path
 
 
-def _crowd(dataset: YoloDataset, found: list[Path]) -> Iterator[Path]:
+def _crowd(dataset: YoloDataset, paths: list[Path]) -> Iterator[Path]:
     def objects(path: Path) -> int:
         return len(dataset.label_file(path).read_bytes().splitlines())
 
-    most = max(found, key=objects, default=None)
+    most = max(paths, key=objects, default=None)
     if most and objects(most) > DEFAULT.max_det:
         yield most

@@ -32,7 +32,7 @@ RAW_IMAGES = 8  # enough to reveal a wrong weight; the tensors take a few megaby
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The detections of one side in all images: one class per box, and (for average precision) every class."""
+    """One side's detections in all images: with one class per box, and with every class for average precision."""
 
     single: list[Detections]
     every: list[Detections]
@@ -86,8 +86,8 @@ class Gate:
         """Run every image through the runner and return its detections."""
         seen = Seen([], [])
         for path in logs.progress(self.images, description):
-            picture = runner.read_image(path)
-            single, every = model.look(picture, self.settings.conf, (False, True))
+            image = runner.read_image(path)
+            single, every = model.look(image, self.settings.conf, (False, True))
             seen.single.append(single)
             seen.every.append(every)
         return seen
@@ -121,7 +121,7 @@ class Gate:
 
     def from_score(self, seen: Seen) -> float:
         """Return the lowest score to compare: `export.conf`, or half of the model's best score if none reaches it."""
-        best = max(float(found.scores.max(initial=0.0)) for found in seen.single)
+        best = max(float(detections.scores.max(initial=0.0)) for detections in seen.single)
         return best / 2 if 0 < best < self.conf else self.conf
 
     def _note(self, conf: float, boxes: int, imgsz: int) -> str:
@@ -152,7 +152,7 @@ class Verdict:
 
 
 def _lower(drop: Drop, limits: Limits) -> tuple[str, bool]:
-    """Return a line about a loss beyond the limit, and whether its interval proves a loss; "" within the limit."""
+    """Return a line about a loss beyond the limit, and whether its interval proves a loss; empty within the limit."""
     if limits.max_ap_drop is None or drop["points"] is None or drop["points"] <= limits.max_ap_drop:
         return "", False
     low, high = drop["interval"] or (drop["points"], drop["points"])
@@ -161,16 +161,16 @@ def _lower(drop: Drop, limits: Limits) -> tuple[str, bool]:
 
 
 def _raw(references: list[tuple[Any, Any]], model: runner.Model) -> dict[str, Any]:
-    """Compare output tensors for the model's own input tensors; boxes only of anchors with a score above 0.05."""
+    """Compare output tensors for the model's own input tensors; boxes only for anchors with a score above 0.05."""
     box = score = 0.0
     for tensor, expected in references:
-        given = model.forward(tensor)
+        output = model.forward(tensor)
         if model.spec["output"]["normalised"]:
-            given = np.concatenate([given[:, :4] * model.size, given[:, 4:]], axis=1)
+            output = np.concatenate([output[:, :4] * model.size, output[:, 4:]], axis=1)
         likely = expected[0, 4:].max(axis=0) > 0.05
-        score = max(score, float(np.abs(given[0, 4:] - expected[0, 4:]).max()))
+        score = max(score, float(np.abs(output[0, 4:] - expected[0, 4:]).max()))
         if likely.any():
-            box = max(box, float(np.abs(given[0, :4, likely] - expected[0, :4, likely]).max()))
+            box = max(box, float(np.abs(output[0, :4, likely] - expected[0, :4, likely]).max()))
     return {"images": len(references), "max_box_px": round(box, 6), "max_score": round(score, 8), "from_score": 0.05}
 
 
@@ -190,14 +190,14 @@ def _predict(
         settings["nms"] = False
         model.model.model[-1].max_det = validated.max_det  # this head limits its detections itself
     for path in logs.progress(images, "export: model"):
-        picture = runner.read_image(path) if validated.tiling else None
-        if picture is not None and len(runner.views(picture.shape, validated.tiling)) > 1:
-            found = predictor.through_views(model, picture, validated.tiling, "cpu", 1, **settings)
+        image = runner.read_image(path) if validated.tiling else None
+        if image is not None and len(runner.views(image.shape, validated.tiling)) > 1:
+            single, every = predictor.through_views(model, image, validated.tiling, "cpu", 1, **settings)
         else:
-            [(best, every)] = predictor.predict(model, str(path), "cpu", **settings)
-            found = predictor.found(best.boxes), predictor.found(every.boxes)
-        seen.single.append(found[0])
-        seen.every.append(found[1])
+            [(best, all_classes)] = predictor.predict(model, str(path), "cpu", **settings)
+            single, every = predictor.found(best.boxes), predictor.found(all_classes.boxes)
+        seen.single.append(single)
+        seen.every.append(every)
         if len(raw) < RAW_IMAGES and not nms_free:
             raw.append(tuple(tensor.float().cpu().numpy() for tensor in model.predictor.tensors))
     return seen, raw

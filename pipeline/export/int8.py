@@ -1,6 +1,6 @@
 """Quantise to 8 bits: choose calibration images, and use recipes that preserve the scores.
 
-Two mistakes are common: calibrating on a few unrelated images or on the images that judge the result, and using one
+Two mistakes are common: calibrating on a few unrelated images or on the images that evaluate the result, and using one
 range for a tensor that holds both boxes (0 to 640) and scores (0 to 1), which rounds every score to zero. Here
 calibration images come from the training split only (`calibration`), and the detection head stays in float.
 """
@@ -28,7 +28,7 @@ PLAIN = "head in float"
 # For models that lose too much with the plain recipe. Points of mAP50-95 lost on face masks: plain 2.3, clipped ranges
 # 1.5, first layers in float 1.2, both -0.1. Attention in float, or a scale per tensor, were worse than plain.
 CAREFUL = "head and first two layers in float, the rarest values cut"
-FIRST_LAYERS = 2  # they have few channels, and every later layer inherits their rounding errors
+FIRST_LAYERS = 2  # these have few channels, and every later layer inherits their rounding errors
 PERCENTILE = 99.99  # of the absolute values; onnxruntime clips the rest
 
 
@@ -41,7 +41,7 @@ def quantise_onnx(source: Path, target: Path, calibration: list[NDArray[np.float
     TensorRT requires symmetric ranges (zero point 0) and float biases instead of an int32 DequantizeLinear. The
     `recipe` "naive" is onnxruntime's default, which quantises everything; it exists to show what that loses.
     """
-    # onnxruntime warns each time that pre-processing is missing, which Ultralytics' exporter has done.
+    # onnxruntime always warns that pre-processing is missing, but Ultralytics' exporter has done it.
     logging.disable(logging.WARNING)
     try:
         _quantise_onnx(source, target, calibration, recipe)
@@ -55,10 +55,10 @@ def _quantise_onnx(source: Path, target: Path, calibration: list[NDArray[np.floa
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]  # no types
         def __init__(self) -> None:
-            self.left = iter(logs.progress(calibration, "export: calibration"))
+            self.remaining = iter(logs.progress(calibration, "export: calibration"))
 
         def get_next(self) -> dict[str, Any] | None:
-            tensor = next(self.left, None)
+            tensor = next(self.remaining, None)
             return None if tensor is None else {"images": tensor}
 
     if recipe == "naive":
@@ -86,7 +86,7 @@ def _quantise_onnx(source: Path, target: Path, calibration: list[NDArray[np.floa
 
 
 def in_head(names: list[str]) -> list[str]:
-    """Return the names in the layer with the highest number, the detection head."""
+    """Return the names in the last layer, which is the detection head."""
     last = max(_layers(names).values())
     return in_layers(names, [last])
 
@@ -135,27 +135,27 @@ def quantise_openvino(
         else:
             quantised = nncf.quantize(model, dataset, **settings)
         target.mkdir()
-        # Compressing the float layers to 16 bits would be another rounding that nobody asked for.
+        # Compressing the float layers to 16 bits would round them too, which nobody asked for.
         openvino.save_model(quantised, str(target / "model.xml"), compress_to_fp16=False)
     (target / "metadata.yaml").write_bytes((source / "metadata.yaml").read_bytes())
 
 
 def _watcher(images: list[Path], dataset: YoloDataset, spec: dict[str, Any]) -> Any:
-    """Return NNCF's validation function, which computes mAP50-95 of a compiled model on images given by number."""
+    """Return NNCF's validation function, which computes mAP50-95 of a compiled model on images given by index."""
     labelled = ap.truth(dataset, images)
-    pictures = [runner.read_image(path) for path in images]
+    decoded = [runner.read_image(path) for path in images]
 
-    def validate(compiled: Any, numbers: Any) -> tuple[float, None]:
+    def validate(compiled: Any, indices: Any) -> tuple[float, None]:
         seen: dict[int, Detections] = {}
-        for number in numbers:
-            picture = pictures[number]
+        for index in indices:
+            image = decoded[index]
             parts = []
-            for left, top, right, bottom in (views := runner.views(picture.shape, spec.get("tiles"))):
-                part = picture[top:bottom, left:right]
+            for left, top, right, bottom in (views := runner.views(image.shape, spec.get("tiles"))):
+                part = image[top:bottom, left:right]
                 raw = next(iter(compiled(runner.prepare(part, spec["input"])).values()))
                 parts.append(runner.read_output(raw, spec, part.shape, 0.001, every_label=True))
-            seen[number] = runner.merge(parts, views, spec.get("tiles"))
-        matches = ap.match([labelled[n] for n in seen], list(seen.values()), len(dataset.names))
+            seen[index] = runner.merge(parts, views, spec.get("tiles"))
+        matches = ap.match([labelled[index] for index in seen], list(seen.values()), len(dataset.names))
         return float(ap.figures(matches, list(dataset.names))["map50_95"] or 0.0), None
 
     return validate
@@ -178,13 +178,13 @@ def _quiet_nncf() -> Iterator[None]:
 def refit(model: list[Detections], artefact: list[Detections], thresholds: dict[str, float]) -> dict[str, float]:
     """Return thresholds at which the artefact shows as many boxes per class as the model does at its own.
 
-    Quantisation shifts scores a little in one direction, and the operating point shifts with them. If the model shows
-    no box of a class, or the artefact has too few, the threshold stays.
+    Quantisation shifts scores a little in one direction, and the operating point with them. If the model shows no box
+    of a class, or the artefact has too few, the threshold stays as it is.
     """
     fitted = {}
     for kind, (name, threshold) in enumerate(thresholds.items()):
-        wanted = sum(int((found.scores[found.classes == kind] >= threshold).sum()) for found in model)
-        scores = np.sort(np.concatenate([found.scores[found.classes == kind] for found in artefact]))[::-1]
+        wanted = sum(int((seen.scores[seen.classes == kind] >= threshold).sum()) for seen in model)
+        scores = np.sort(np.concatenate([seen.scores[seen.classes == kind] for seen in artefact]))[::-1]
         if 0 < wanted < len(scores):
             threshold = round(float(scores[wanted - 1] + scores[wanted]) / 2, 6)
         fitted[name] = threshold

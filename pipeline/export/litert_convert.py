@@ -1,6 +1,6 @@
 """Convert to LiteRT: `litert_convert.py CHECKPOINT SETTINGS-AS-JSON`, run by the Python of `.venv-litert`.
 
-That environment has LiteRT's converter but not this package.
+That environment has LiteRT's converter, but not this package.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Make one target, from the checkpoint to its bundle: write, quantise, judge, pack."""
+"""Make one target, from the checkpoint to its bundle: write, quantise, judge, bundle."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ class Exporter:
             entry["other_head"] = {"validated": validated["map50_95"], "nms_free": entry["ap"]["model"]["map50_95"]}
         if verdict.outcome == "passed":
             entry = {**entry, **self._bundle(target, artefact, spec, seen, entry)}
-            if target.format != "engine" and (said := alone.selftest(self.folder / entry["bundle"], spec)):
-                verdict.breaches.append(f"its bundle does not run in a process of its own: {said}")
+            if target.format != "engine" and (failure := alone.selftest(self.folder / entry["bundle"], spec)):
+                verdict.breaches.append(f"its bundle does not run in a separate process: {failure}")
                 entry["verdict"] = verdict.outcome
                 (self.folder / entry.pop("bundle")).unlink()
                 del entry["bundle_bytes"]
@@ -91,7 +91,7 @@ class Exporter:
         # onnxruntime judges an engine's ONNX model; the engine itself is built later, on the device.
         through = {**spec, "format": "onnx"} if spec["format"] == "engine" else spec
         try:
-            # Half of the cores: runtimes busy-wait, so on all cores they slow down beside other processes.
+            # Half of the cores: runtimes busy-wait, so with all cores they become slow beside other processes.
             return runner.Model(self.folder, through, max(1, parallel.cores() // 2))
         except runner.RunnerError as error:
             raise ExportError(str(error)) from None
@@ -110,7 +110,7 @@ class Exporter:
     def _eight_bits(
         self, target: Target, source: Path, artefact: Path, imgsz: int, limits: Limits
     ) -> tuple[Verdict, Seen, list[dict[str, Any]], dict[str, Any]]:
-        """Try recipes until one passes; return the results of that one, or of the best if none does."""
+        """Try recipes until one passes; return its results, or those of the best one if none does."""
         recipes = ("naive",) if target.recipe == "naive" else RECIPES[target.format]
         tried, attempts = [], []
         for number, recipe in enumerate(recipes):
@@ -157,25 +157,25 @@ class Exporter:
     def _sensitivity(self, target: Target, source: Path, spec: dict[str, Any], first: dict[str, Any]) -> dict[str, Any]:
         """Measure average precision with other draws of calibration images, using the first recipe."""
         before = self.judge.figures(self.judge.reference(target.nms, spec["input"]["size"]).matches)["map50_95"]
-        found = [first["map50_95"]]
-        # LiteRT's converter would take a minute per draw.
+        figures = [first["map50_95"]]
+        # One draw for LiteRT, whose converter would take a minute for each.
         for draw in range(1, self.config.calibration.draws if target.format != "litert" else 1):
             folder = self.folder / ".draw"
             folder.mkdir()
             try:
                 artefact = folder / targets.file_name(self.run.name, target)
-                other = self._quantise(target, source, artefact, first["recipe"], draw, spec["input"]["size"])
-                seen = self.judge.see(self._model(other), f"export: draw {draw + 1}")
+                drawn = self._quantise(target, source, artefact, first["recipe"], draw, spec["input"]["size"])
+                seen = self.judge.see(self._model(drawn), f"export: draw {draw + 1}")
             finally:
                 shutil.rmtree(folder)
-            found.append(self.judge.figures(self.judge.match(seen))["map50_95"])
+            figures.append(self.judge.figures(self.judge.match(seen))["map50_95"])
         draws = [
             {
                 "seed": self.seed + draw,
                 "map50_95": after,
                 "ap_drop": None if before is None or after is None else round(100 * (before - after), 4),
             }
-            for draw, after in enumerate(found)
+            for draw, after in enumerate(figures)
         ]
         return {"seed": self.seed, "recipe": first["recipe"], "draws": draws}
 
@@ -186,7 +186,7 @@ class Exporter:
         conf = entry["parity"]["from_score"]
         images = bundle.most_to_see(seen.single, self.judge.images, conf)
         received = settings.received(self.run, images)
-        # Start at a score that the first image reaches: a self-test without boxes would pass on any device.
+        # Start from a score that the first image reaches: a self-test without boxes would pass on any device.
         bundle.golden(self._model(spec), images, goldens, min([conf, *spec["thresholds"].values()]), received)
         name = f"{self.run.name}-{target.format}-{target.precision}{target.variant}.zip"
         more: HandedOut = {}

@@ -12,7 +12,7 @@ from pipeline.device.runner import Detections
 from pipeline.metrics.iou import from_corners, pairwise_iou
 from pipeline.records.manifest import ParityFigures
 
-WORST = 3  # the number of images to name
+WORST = 3  # number of images to name
 
 
 @dataclass(slots=True)
@@ -57,7 +57,7 @@ class Parity:
             "extra": self.extra,
             "flipped": self.flipped,
             "changed": round(self.changed, 6),
-            # Without pairs there is nothing to measure.
+            # Without pairs these cannot be measured.
             "min_iou": round(self.min_iou, 6) if self.shifts else None,
             "max_box_px": round(self.max_box_px, 6) if self.shifts else None,
             "max_score": round(self.max_score, 8) if self.shifts else None,
@@ -69,11 +69,11 @@ class Parity:
         return list(self.broken(limits).values())
 
     def broken(self, limits: Limits) -> dict[str, str]:
-        """Return a line per broken limit, by its key in the config."""
+        """Return a line per exceeded limit, by its key in the config."""
         lines: dict[str, str] = {}
         if limits.max_changed is not None and self.changed > limits.max_changed:
             lines["max_changed"] = (
-                f"{self.lost} boxes lost, {self.extra} invented and {self.flipped} of another class of {self.boxes}"
+                f"of {self.boxes} boxes, {self.lost} lost, {self.extra} invented and {self.flipped} of another class"
             )
         if limits.max_box_px is not None and self.max_box_px > limits.max_box_px:
             lines["max_box_px"] = f"boxes up to {self.max_box_px:.3g} px apart, {limits.max_box_px:g} allowed"
@@ -90,18 +90,18 @@ def compare(reference: list[Detections], found: list[Detections], conf: float, n
     """Pair the boxes of both sides, image by image.
 
     A box counts if its score is at least `conf`; its partner's score may be 10 % lower. Each box is paired with the
-    nearest free box of its class. Remaining boxes are paired across classes and count as flipped. Boxes with an IoU
-    below 0.5, more than any rounding explains, are never paired.
+    nearest unpaired box of its class. Remaining boxes are paired across classes and count as flipped. Boxes with an IoU
+    below 0.5 are never paired: no rounding explains such a difference.
     """
     parity = Parity(images=len(names), from_score=conf)
     for ours, theirs, name in zip(reference, found, names, strict=True):
         ours, theirs = _above(ours, 0.9 * conf), _above(theirs, 0.9 * conf)
         iou = pairwise_iou(from_corners(ours.corners), from_corners(theirs.corners))
         pairs, flips = _pairs(ours, theirs, iou)
-        there = {i for i, _ in pairs + flips}
-        partnered = {j for _, j in pairs + flips}
-        lost = sum(bool(ours.scores[i] >= conf) and i not in there for i in range(len(ours)))
-        extra = sum(bool(theirs.scores[j] >= conf) and j not in partnered for j in range(len(theirs)))
+        paired_ours = {i for i, _ in pairs + flips}
+        paired_theirs = {j for _, j in pairs + flips}
+        lost = sum(bool(ours.scores[i] >= conf) and i not in paired_ours for i in range(len(ours)))
+        extra = sum(bool(theirs.scores[j] >= conf) and j not in paired_theirs for j in range(len(theirs)))
         flipped = sum(bool(max(ours.scores[i], theirs.scores[j]) >= conf) for i, j in flips)
         pairs = [(i, j) for i, j in pairs if max(ours.scores[i], theirs.scores[j]) >= conf]
         box_px = max((float(np.abs(ours.corners[i] - theirs.corners[j]).max()) for i, j in pairs), default=0.0)
@@ -117,9 +117,9 @@ def compare(reference: list[Detections], found: list[Detections], conf: float, n
     return parity
 
 
-def _above(found: Detections, score: float) -> Detections:
-    keep = found.scores >= score
-    return Detections(found.corners[keep], found.scores[keep], found.classes[keep])
+def _above(detections: Detections, score: float) -> Detections:
+    keep = detections.scores >= score
+    return Detections(detections.corners[keep], detections.scores[keep], detections.classes[keep])
 
 
 def _pairs(
@@ -139,8 +139,9 @@ def _pairs(
                 near &= theirs.classes == ours.classes[i]
             if near.any():
                 # Corners and score decide together, because overlapping objects may be equally near.
-                far = np.abs(theirs.corners - ours.corners[i]).max(axis=1) + 10 * np.abs(theirs.scores - ours.scores[i])
-                j = int(np.where(near, far, np.inf).argmin())
+                apart = np.abs(theirs.corners - ours.corners[i]).max(axis=1)
+                apart = apart + 10 * np.abs(theirs.scores - ours.scores[i])
+                j = int(np.where(near, apart, np.inf).argmin())
                 pairs.append((int(i), j))
                 taken.add(int(i))
                 free[j] = False

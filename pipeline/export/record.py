@@ -69,10 +69,10 @@ def manifest(
 
 
 def versions() -> dict[str, str]:
-    found = {}
+    installed = {}
     for name in VERSIONS:
         try:
-            found[name] = version(name)
+            installed[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return installed

@@ -18,8 +18,8 @@ DEFAULT = Validate()
 class Settings:
     """The settings that a device must share. `conf`, `iou` and `max_det` are those of `validate`.
 
-    `bits` is the number of bits that 16-bit source images use and that convert scaled to 8; None if all have 8.
-    `tiling` is how large images are cut; None if they are not.
+    `bits` is the number of bits that 16-bit source images use, which convert scaled to 8; None if all have 8.
+    `tiling` says how large images are cut; None if they are not.
     """
 
     conf: float = DEFAULT.conf

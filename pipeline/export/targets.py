@@ -29,9 +29,9 @@ NEEDS = {
 }
 # 8 bits for weights and activations, or for weights only: as small, but as slow as 32 bits.
 LITERT_RECIPES = {"static": 8, "weights": "w8a32"}
-# Its converter needs an older torch than ours and a `typing-extensions` that FiftyOne refuses.
+# LiteRT's converter needs an older torch than ours, and a `typing-extensions` that FiftyOne refuses.
 LITERT_PYTHON = Path(".venv-litert/bin/python")
-# Disk space per target in sizes of the checkpoint: artefact, 32-bit original, bundle, Ultralytics' intermediate files.
+# Disk space per target, in checkpoint sizes: artefact, 32-bit original, bundle, Ultralytics' intermediate files.
 ROOM_PER_TARGET = 12
 
 
@@ -113,7 +113,7 @@ def spec(
             "iou": validated.iou,
             "max_det": validated.max_det,
         },
-        # How an image larger than a tile is cut; merged as in runner/tiles.py. Null: it is one view.
+        # How an image larger than a tile is cut into views, which runner/tiles.py merges; null if it is not cut.
         "tiles": _numbers(validated.tiling),
     }
 
@@ -166,7 +166,7 @@ def write(
         checkpoint.unlink(missing_ok=True)
     if written.suffix == ".onnx":
         _check_onnx(written, fp16=target.quantize == 16)
-    # Ultralytics' PyTorch test script of an NCNN model contains absolute paths, and nobody needs it.
+    # Ultralytics' test script for an NCNN model contains absolute paths, and nobody needs it.
     if target.format == "ncnn":
         (written / "model_ncnn.py").unlink(missing_ok=True)
     return written
@@ -174,7 +174,7 @@ def write(
 
 @contextmanager
 def no_telemetry() -> Iterator[None]:
-    """Keep OpenVINO's converter and NNCF from sending telemetry: they send none in a CI job."""
+    """Keep OpenVINO's converter and NNCF from sending telemetry, which they do not send in a CI job."""
     before = {name: os.environ.get(name) for name in ("CI", "NNCF_CI")}
     os.environ |= {"CI": "true", "NNCF_CI": "1"}
     try:
@@ -214,10 +214,11 @@ def _write_litert(
         settings |= {"data": str(folder / "data.yaml"), "split": "train", "batch": 1}
     script = Path(__file__).with_name("litert_convert.py")
     command = [str(LITERT_PYTHON), str(script), str(checkpoint), json.dumps(settings)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": ""})
+    environment = {**os.environ, "PYTHONPATH": ""}
+    completed = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     written = sorted(folder.glob("*.tflite"))
-    if done.returncode or len(written) != 1:
-        last = (done.stderr.strip() or done.stdout.strip() or "no error message").splitlines()[-1]
+    if completed.returncode or len(written) != 1:
+        last = (completed.stderr.strip() or completed.stdout.strip() or "no error message").splitlines()[-1]
         raise ExportError(f"export.targets: litert: the converter failed: {last[:300]}; `make litert` sets it up again")
     return written[0]
 
@@ -226,7 +227,7 @@ def _check_onnx(written: Path, fp16: bool) -> None:
     import onnx
 
     if fp16:
-        # The half-precision converter appends the cast of the input at the end, but nodes must be in order.
+        # The half-precision converter appends the cast of the input at the end, but nodes must be sorted.
         model = onnx.load(str(written))
         nodes = sorted(model.graph.node, key=lambda node: not node.name.startswith("graph_input_cast"))
         del model.graph.node[:]

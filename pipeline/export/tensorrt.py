@@ -20,19 +20,19 @@ from pipeline.export import bundle
 PACKAGE = "tensorrt-rtx-cu13"
 WORKSPACE_MB = 2048
 BUILD_SH = """#!/bin/sh
-# Build the engine with trtexec, on the device that will run it. Checked with: {checked}.
+# Build the engine with trtexec, on the device that will run it. The model was checked with {checked}.
 set -eu
 cd "$(dirname "$0")"
 command -v trtexec >/dev/null || PATH="$PATH:/usr/src/tensorrt/bin"
 command -v trtexec >/dev/null || {{
-    echo "error: no trtexec on this machine; it comes with TensorRT, on a Jetson in /usr/src/tensorrt/bin" >&2
+    echo "error: trtexec not found; it comes with TensorRT, on a Jetson in /usr/src/tensorrt/bin" >&2
     exit 1
 }}
-# Precisions are those of the ONNX file. TensorRT 11 knows no other way and no such option any more.
+# The ONNX file determines the precisions. TensorRT 11 always works that way and no longer has the option.
 typed=$(trtexec --help 2>/dev/null | grep -o -m1 -e '--stronglyTyped' || true)
 trtexec --onnx={onnx} --saveEngine=.partial.engine $typed{shapes}
 mv .partial.engine {engine}
-echo "{engine}: built; now: python run.py --selftest"
+echo "{engine}: built; next: python run.py --selftest"
 """
 
 
@@ -103,7 +103,7 @@ def device_files(onnx: Path, engine: str, shapes: dict[str, Any] | None, checked
         options = "".join(
             f" --{key}Shapes={shapes['input']}:{'x'.join(map(str, shapes[key]))}" for key in ("min", "opt", "max")
         )
-    builder = checked.get("builder", "no TensorRT at hand")
+    builder = checked.get("builder", "no TensorRT, which was not installed")
     return {
         "build.py": (bundle.CODE / "build.py").read_text(encoding="utf-8"),
         "build.sh": BUILD_SH.format(checked=builder, onnx=onnx.name, engine=engine, shapes=options),

@@ -1,6 +1,6 @@
-"""BDD100K and Scalabel: JSON, a list of frames with their labels, or an object that holds it under `frames`.
+"""BDD100K and Scalabel JSON: a list of frames with their labels, or an object with that list under `frames`.
 
-A box is `box2d`, with x1, y1, x2, y2 in pixels. From doc.scalabel.ai/format.html.
+A box is `box2d`: x1, y1, x2, y2 in pixels. Source: doc.scalabel.ai/format.html.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ def read(folder: Path) -> Source:
         frames = data.get("frames") if isinstance(data, dict) else data
         if isinstance(frames, list) and any(isinstance(frame, dict) and "name" in frame for frame in frames):
             split = split_of(path.stem) or folder_split(folder, path)
-            described += [one for frame in frames if (one := _frame(tree, path, split, frame))]
+            described += [entry for frame in frames if (entry := _frame(tree, path, split, frame))]
             tree.taken.add(path)
     return complete(tree, described)
 
 
 def _frame(tree: Tree, path: Path, split: str | None, frame: Any) -> Described | None:
-    """Return the content of a frame; None if it has no list of labels, so that nothing is known about it."""
+    """Return the content of a frame; None if it has no list of labels and so counts as unlabelled."""
     name = mapping(frame).get("name")
     if not isinstance(name, str) or not name:
-        raise DataError(f"{path}: a frame with the name {show(name)}; name its file")
+        raise DataError(f"{path}: a frame has the name {show(name)}; give its file name")
     labels = frame.get("labels")
     if labels is None:
         return None
     if not isinstance(labels, list):
-        raise DataError(f"{path}: the labels of {show(name)} are not a list; it is not Scalabel's as it stands")
+        raise DataError(f"{path}: the labels of {show(name)} are not a list, so this is not Scalabel; export it again")
     video, homes = frame.get("videoName"), tree.homes(path)
     if isinstance(video, str) and video:
         homes = [*(f"{home}/{video}" for home in homes), *homes]

@@ -1,7 +1,7 @@
-"""COCO JSON: one file a split, told apart by name (`instances_val2017.json`, `valid/_annotations.coco.json`).
+"""COCO JSON: one file per split, whose name says which (`instances_val2017.json`, `valid/_annotations.coco.json`).
 
-Boxes are `[x, y, width, height]` in pixels. Ids may be sparse, start at 0, or be text: they are looked
-up, never computed with. Where an annotation has an outline and no box, the box is the one around it.
+Boxes are `[x, y, width, height]` in pixels. Ids may be sparse, start at 0 or be text, so they are only looked up.
+An annotation with an outline but no box gets the box around the outline.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from pipeline.formats.values import NUMBERS, class_name, declared_size, read_jso
 
 CROWD = "iscrowd: a region of many objects, not a box of one"
 LEFT_OUT = "ignore: marked so in the source"
-# What no other JSON format has. `"categories": [` may lie beyond megabytes of annotations.
+# Keys that no other JSON format has. `"categories": [` may follow megabytes of annotations.
 SIGNS = re.compile(r'"images"\s*:\s*\[|"categories"\s*:\s*\[\s*\{|"category_id"\s*:')
 
-FAR = 1e9  # pixels: below, nothing overflows
+FAR = 1e9  # pixels; smaller coordinates cannot overflow
 
 OFFER = "`convert.on_problem: drop`"
 
@@ -37,21 +37,21 @@ def recognises(tree: Tree) -> bool:
 
 
 def _is_coco(head: str) -> bool:
-    found = SIGNS.search(head)
-    # Label Studio's `notes.json` has categories and nothing that they are of.
-    return bool(found) and not (head.rstrip().endswith("}") and '"images"' not in head and '"annotations"' not in head)
+    sign = SIGNS.search(head)
+    # Label Studio's `notes.json` has categories, but neither images nor annotations.
+    return bool(sign) and not (head.rstrip().endswith("}") and '"images"' not in head and '"annotations"' not in head)
 
 
 class _File(NamedTuple):
     path: Path
     classes: list[str]
-    parents: set[str]  # of classes; Roboflow's are none themselves
+    parents: set[str]  # categories that only group the others, as in Roboflow's exports
     images: list[Described]
     has_keypoints: bool
 
 
 def read(folder: Path, orphans: bool = False) -> Source:
-    """Read every COCO file; `orphans` gives annotations of images that are not listed as of a missing one."""
+    """Read every COCO file; with `orphans`, annotations of unlisted images are kept as those of a missing image."""
     tree = Tree(folder)
     files = []
     for path in tree.files({".json"}):
@@ -66,12 +66,14 @@ def read(folder: Path, orphans: bool = False) -> Source:
     files = _without_keypoints_again(tree, files)
     described = [image for file in files for image in file.images]
     classes = dict.fromkeys(name for file in files for name in file.classes)
-    parents = {name for file in files for name in file.parents} - {box.label for one in described for box in one.boxes}
+    parents = {name for file in files for name in file.parents} - {
+        box.label for image in described for box in image.boxes
+    }
     return complete(tree, described, [name for name in classes if name not in parents])
 
 
 def _no_boxes(path: Path, data: dict[str, Any]) -> str:
-    """Return what a file of COCO's own folder `annotations` holds instead of boxes."""
+    """Return what a file from COCO's own `annotations` folder holds instead of boxes; empty if it holds boxes."""
     if "annotations" not in data:
         return "lists images without annotations" if path.stem.startswith("image_info") else ""
     first = data["annotations"][0] if isinstance(data["annotations"], list) and data["annotations"] else None
@@ -81,14 +83,14 @@ def _no_boxes(path: Path, data: dict[str, Any]) -> str:
 
 
 def _without_keypoints_again(tree: Tree, files: list[_File]) -> list[_File]:
-    """Leave out files of keypoints whose images another file describes, as `instances_*.json` does in COCO's folder."""
-    homes = {one.wanted.name: file.path for file in files if not file.has_keypoints for one in file.images}
+    """Leave out keypoint files whose images another file describes too, as COCO's `instances_*.json` does."""
+    described_in = {image.wanted.name: file.path for file in files if not file.has_keypoints for image in file.images}
     kept = []
     for file in files:
         first = file.images[0].wanted.name if file.images else ""
-        if file.has_keypoints and first and all(one.wanted.name in homes for one in file.images):
+        if file.has_keypoints and first and all(image.wanted.name in described_in for image in file.images):
             name = file.path.relative_to(tree.folder).as_posix()
-            tree.notes.append(f"{name}: skipped, {homes[first].name} describes the same images")
+            tree.notes.append(f"{name}: skipped, {described_in[first].name} describes the same images")
         else:
             kept.append(file)
     return kept
@@ -101,19 +103,19 @@ def _read_file(tree: Tree, path: Path, data: dict[str, Any], orphans: bool) -> _
     for record in images:
         identity = _key(record.get("id"))
         if identity is None:
-            raise DataError(f"{path}: image with the id {show(record.get('id'))}; give every image a number")
+            raise DataError(f"{path}: an image has the id {show(record.get('id'))}; give every image a number")
         if identity in sizes:
-            raise DataError(f"{path}: image id {identity} twice; give every image its own id")
+            raise DataError(f"{path}: image id {identity} appears twice; give every image its own id")
         sizes[identity] = declared_size(record.get("width"), record.get("height"))
     boxes: dict[int | str, list[Box]] = {identity: [] for identity in sizes}
     lost: list[Box] = []
     for number, record in enumerate(annotations, start=1):
-        image_id, known = record.get("image_id"), record.get("id")
+        image_id, annotation_id = record.get("image_id"), record.get("id")
         if type(image_id) is not int:
             image_id = _key(image_id)
-        if type(known) is not int:
-            known = _key(known)
-        identity = f"number {number}" if known is None else str(known)
+        if type(annotation_id) is not int:
+            annotation_id = _key(annotation_id)
+        identity = f"number {number}" if annotation_id is None else str(annotation_id)
         if image_id is None or image_id not in boxes:
             lost.append(_orphan(record, identity, names))
             continue
@@ -121,20 +123,20 @@ def _read_file(tree: Tree, path: Path, data: dict[str, Any], orphans: bool) -> _
         boxes[image_id].append(box)
     if lost and not orphans:
         more = f" (and {len(lost) - 1} more such; {OFFER} leaves them out and lists them)" if len(lost) > 1 else ""
-        raise DataError(f"{path}: annotation {lost[0].id} is {lost[0].damage}; remove it{more}")
+        raise DataError(f"{path}: annotation {lost[0].id} {lost[0].damage}; remove it{more}")
     split, homes = split_of(path.stem) or folder_split(tree.folder, path), tree.homes(path)
     described: dict[str, Described] = {}
     for record, (identity, size) in zip(images, sizes.items(), strict=True):
         name = _file_name(record)
         if not name:
             raise DataError(
-                f"{path}: image {identity} has the file_name {show(record.get('file_name'))}; name its file"
+                f"{path}: image {identity} has the file_name {show(record.get('file_name'))}; give its file name"
             )
-        one = Described(Wanted(name, homes, split, path), boxes[identity], size)
-        if (earlier := described.setdefault(name, one)) is not one:  # one image under two ids
+        image = Described(Wanted(name, homes, split, path), boxes[identity], size)
+        if (earlier := described.setdefault(name, image)) is not image:  # one image under two ids
             if earlier.size and size and earlier.size != size:
-                raise DataError(f"{path}: {show(name)} appears twice, with other sizes; keep one (id {identity})")
-            earlier.boxes.extend(one.boxes)
+                raise DataError(f"{path}: {show(name)} appears twice, with different sizes; keep one (id {identity})")
+            earlier.boxes.extend(image.boxes)
     if lost:
         described["\0"] = Described(Wanted(f"{NOT_LISTED}{path.name}", homes, split, path), lost)
     has_keypoints = any("keypoints" in record for record in annotations[:100])
@@ -144,7 +146,7 @@ def _read_file(tree: Tree, path: Path, data: dict[str, Any], orphans: bool) -> _
 def _orphan(record: dict[str, Any], identity: str, names: dict[int | str, str]) -> Box:
     category = _key(record.get("category_id"))
     label = "" if category is None else names.get(category, "")
-    return damaged(f"of image {show(record.get('image_id'))}, which is not in `images`", label, identity)
+    return damaged(f"belongs to image {show(record.get('image_id'))}, which is not in `images`", label, identity)
 
 
 def _file_name(record: dict[str, Any]) -> str:
@@ -157,7 +159,7 @@ def _file_name(record: dict[str, Any]) -> str:
 def _records(path: Path, data: dict[str, Any], key: str) -> list[dict[str, Any]]:
     records = data.get(key)
     if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
-        raise DataError(f"{path}: `{key}` is not a list of objects; it is not COCO as it stands")
+        raise DataError(f"{path}: `{key}` is not a list of objects, so this is not COCO; export it again")
     return records
 
 
@@ -175,29 +177,29 @@ def _key(value: Any) -> int | str | None:
 
 
 def _categories(path: Path, data: dict[str, Any]) -> tuple[dict[int | str, str], set[str]]:
-    """Category names by id in the order of the ids, which is the order of the class ids that we give.
+    """Return the category names by id, in the order of our class ids, and the names of parent categories.
 
-    Roboflow puts a parent of all categories before them, of which there are no objects: it comes second,
-    for whoever knows all annotations. It may bear the name of its only child.
+    Roboflow puts a parent of all categories first, which has no objects. `read` leaves it out unless an annotation uses
+    it. It may have the name of its only child.
     """
     records = _records(path, data, "categories")
-    above = Counter(class_name(record.get("supercategory")) for record in records)
+    children = Counter(class_name(record.get("supercategory")) for record in records)
     names: dict[int | str, str] = {}
     parents: dict[int | str, str] = {}
     known: set[str] = set()
     for record in records:
         identity, name = _key(record.get("id")), class_name(record.get("name"))
         if identity is None:
-            raise DataError(f"{path}: category with the id {show(record.get('id'))}; give every category a number")
+            raise DataError(f"{path}: a category has the id {show(record.get('id'))}; give every category a number")
         if not name:
             raise DataError(f"{path}: category {identity} has the name {show(record.get('name'))}; names are text")
         if identity in names or identity in parents:
-            raise DataError(f"{path}: category {name!r} (id {identity}) twice; keep one")
-        if len(records) > 1 and above[name] - (class_name(record.get("supercategory")) == name) == len(records) - 1:
+            raise DataError(f"{path}: category {name!r} (id {identity}) appears twice; keep one")
+        if len(records) > 1 and children[name] - (class_name(record.get("supercategory")) == name) == len(records) - 1:
             parents[identity] = name
             continue
         if name in known:
-            raise DataError(f"{path}: category {name!r} (id {identity}) twice; keep one")
+            raise DataError(f"{path}: category {name!r} (id {identity}) appears twice; keep one")
         names[identity] = name
         known.add(name)
     ordered = sorted((names | parents).items(), key=lambda pair: (isinstance(pair[0], str), pair[0]))
@@ -221,7 +223,7 @@ def _plain_box(record: dict[str, Any], identity: str, names: dict[int | str, str
     try:
         category, (x, y, width, height) = record["category_id"], record["bbox"]
         is_plain = (
-            type(category) is int  # true is 1 to a dict
+            type(category) is int  # not a bool: as a key, True equals 1
             and (type(x) in NUMBERS and type(y) in NUMBERS and type(width) in NUMBERS and type(height) in NUMBERS)
             and (-FAR < x < FAR and -FAR < y < FAR and 0 <= width < FAR and 0 <= height < FAR)
             and not record.get("iscrowd")

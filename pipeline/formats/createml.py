@@ -1,7 +1,7 @@
-"""CreateML JSON: a list of images with their boxes, one file a split, told apart by name as COCO's are.
+"""CreateML JSON: a list of images with their boxes, one file per split, whose name says which.
 
-`coordinates` are the centre and the sides in pixels from the top left, Apple's default. Apple documents
-the keys `imagefilename` and `annotation`; most tools write `image` and `annotations`.
+`coordinates` are the centre and the sides in pixels from the top left, Apple's default. Apple documents the keys
+`imagefilename` and `annotation`; most tools write `image` and `annotations`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SIDES = ("x", "y", "width", "height")
 
 
 def recognises(tree: Tree) -> bool:
-    # Label Studio's JSON-MIN may begin alike.
+    # Label Studio's JSON-MIN may begin the same way.
     heads = tree.heads({".json"})
     return any(SIGN.match(head) and '"original_width"' not in head for head in heads)
 
@@ -46,15 +46,17 @@ def _read_file(tree: Tree, path: Path, data: list[Any]) -> list[Described]:
     described = []
     for number, entry in enumerate(data, start=1):
         if not isinstance(entry, dict):
-            raise DataError(f"{path}: entry {number} is {show(entry)}; it is not CreateML as it stands")
+            raise DataError(f"{path}: entry {number} is {show(entry)}, so this is not CreateML; export it again")
         name = entry.get("image", entry.get("imagefilename"))
         annotations = entry.get("annotations", entry.get("annotation"))
         if not isinstance(name, str) or not name:
-            raise DataError(f"{path}: entry {number} has the image {show(name)}; name its file")
+            raise DataError(f"{path}: entry {number} has the image {show(name)}; give its file name")
         if not isinstance(annotations, list):
-            raise DataError(f"{path}: entry {number}: `annotations` is not a list; it is not CreateML as it stands")
+            raise DataError(
+                f"{path}: entry {number}: `annotations` is not a list, so this is not CreateML; export it again"
+            )
         if len(data) == 1 and PurePosixPath(name).stem == path.stem:
-            split = folder_split(tree.folder, path)  # a file an image: `test_0001.json` speaks of no split
+            split = folder_split(tree.folder, path)  # one file per image: `test_0001.json` names no split
         boxes = [_box(annotation, f"{name} {index}") for index, annotation in enumerate(annotations, start=1)]
         described.append(Described(Wanted(name, homes, split, path), boxes))
     return described
@@ -68,8 +70,8 @@ def _box(annotation: Any, identity: str) -> Box:
         return damaged(f"label is {show(annotation.get('label'))}; name its class", id=identity)
     sides = numbers([coordinates.get(side) for side in SIDES]) if isinstance(coordinates, dict) else None
     if not sides:
-        said = show(coordinates)
-        return damaged(f"coordinates {said} are not the numbers x, y, width, height; correct them", label, identity)
+        shown = show(coordinates)
+        return damaged(f"coordinates {shown} are not the numbers x, y, width, height; correct them", label, identity)
     x, y, width, height = sides
     try:
         check_sides(width, height)

@@ -1,7 +1,7 @@
 """CVAT 1.1: one XML for many images, `<image name= width= height= subset=>`, or for the tracks of a video.
 
-The export of a project has a `subset` for each image; elsewhere folders and file names give the splits. The frames of
-a video are `frame_000000` and so on, as CVAT writes them.
+The export of a project gives each image a `subset`; otherwise folders and file names give the splits. The frames of a
+video are `frame_000000` and so on, as CVAT writes them.
 """
 
 from __future__ import annotations
@@ -43,22 +43,25 @@ def read(folder: Path) -> Source:
     for xml in tree.files({".xml"}):
         root = parse_xml(xml)
         if root.tag != "annotations":
-            raise DataError(f"{xml}: <{root.tag}> instead of <annotations>: not CVAT's; remove it from the source")
+            raise DataError(
+                f"{xml}: <{root.tag}> instead of <annotations>, so this is not CVAT; remove it from the source"
+            )
         classes.update(dict.fromkeys(_classes(root)))
-        found = [_image(item, number, xml, tree) for number, item in enumerate(root.findall("image"), start=1)]
+        images = [_image(item, number, xml, tree) for number, item in enumerate(root.findall("image"), start=1)]
         if root.find("track") is not None:
-            found += _frames(root, xml, tree)
-        places = Counter((one.wanted.name, tuple(one.wanted.homes)) for one in found)  # homes hold the subset
+            images += _frames(root, xml, tree)
+        # `homes` include the subset.
+        places = Counter((image.wanted.name, tuple(image.wanted.homes)) for image in images)
         if twice := [name for (name, _), count in places.items() if count > 1]:
-            raise DataError(f"{xml}: {show(twice[0])} appears twice, as of two videos; export each task by itself")
-        described += found
-    used = {box.label for one in described for box in one.boxes if not box.ignore and not box.damage}
+            raise DataError(f"{xml}: {show(twice[0])} appears twice, as if in two videos; export each task separately")
+        described += images
+    used = {box.label for image in described for box in image.boxes if not box.ignore and not box.damage}
     classes.update(dict.fromkeys(sorted(used)))
     return complete(tree, described, tuple(classes))
 
 
 def _classes(root: Element) -> list[str]:
-    """Return the labels of the task in its order, without those of tags, lines and parts of skeletons."""
+    """Return the labels of the task in order, without those of tags, lines and parts of skeletons."""
     labels = root.iterfind("meta//label")
     names = [label.findtext("name", "").strip() for label in labels if label.findtext("type", "") not in NO_BOXES]
     return [name for name in names if name]
@@ -67,24 +70,24 @@ def _classes(root: Element) -> list[str]:
 def _image(item: Element, number: int, xml: Path, tree: Tree) -> Described:
     name = item.get("name", "")
     if not name:
-        raise DataError(f"{xml}: image {number} has no name; name its file")
+        raise DataError(f"{xml}: image {number} has no name; give its file name")
     boxes = [_box(shape, f"{name}, shape {index}") for index, shape in enumerate(item, start=1)]
     declared = size(item.get("width"), item.get("height"))
     return Described(_wanted(name, item.get("subset", ""), xml, tree), boxes, declared)
 
 
 def _wanted(name: str, subset: str, xml: Path, tree: Tree) -> Wanted:
-    own, *others = tree.homes(xml)
+    home, *others = tree.homes(xml)
     folders = name.replace("\\", "/").rpartition("/")[0]
-    said = [split_of(subset), split_of_folders(folders), split_of(xml.stem), folder_split(tree.folder, xml)]
-    homes = [posixpath.normpath(f"{own}/images"), posixpath.normpath(f"{own}/images/{subset}")]
-    return Wanted(name, [own, *homes, *others], next(filter(None, said), None), xml)
+    candidates = [split_of(subset), split_of_folders(folders), split_of(xml.stem), folder_split(tree.folder, xml)]
+    homes = [posixpath.normpath(f"{home}/images"), posixpath.normpath(f"{home}/images/{subset}")]
+    return Wanted(name, [home, *homes, *others], next(filter(None, candidates), None), xml)
 
 
 def _frames(root: Element, xml: Path, tree: Tree) -> list[Described]:
     """Return the frames of a video with the boxes of its tracks; frames without a box are background.
 
-    Between two shapes of a track the box moves in a straight line, as CVAT shows it.
+    Boxes between two shapes of a track are interpolated linearly, as in CVAT.
     """
     boxes: dict[int, list[Box]] = {frame: [] for frame in range(_count(root))}
     for number, track in enumerate(root.findall("track"), start=1):
@@ -98,10 +101,10 @@ def _frames(root: Element, xml: Path, tree: Tree) -> list[Described]:
             shape.set("label", label)
             box = _box(shape, f"track {number}, frame {frame}")
             if last and last[1] is not None:
-                for between in range(last[0] + 1, int(frame)):
-                    part = (between - last[0]) / (int(frame) - last[0])
-                    boxes.setdefault(between, []).append(
-                        _between(last[1], box, part, f"track {number}, frame {between}")
+                for between_frame in range(last[0] + 1, int(frame)):
+                    share = (between_frame - last[0]) / (int(frame) - last[0])
+                    boxes.setdefault(between_frame, []).append(
+                        _between(last[1], box, share, f"track {number}, frame {between_frame}")
                     )
             is_outside = shape.get("outside") == "1"
             if shape.get("outside", "0") not in ("0", "1"):
@@ -110,23 +113,23 @@ def _frames(root: Element, xml: Path, tree: Tree) -> list[Described]:
                 boxes.setdefault(int(frame), []).append(box)
             last = (int(frame), None if is_outside or box.damage or box.ignore else box)
     if not any(boxes.values()):
-        raise DataError(f'{xml}: holds a <track>: a video; export the task from CVAT as "CVAT for images 1.1"')
+        raise DataError(f'{xml}: holds a <track>, so it is a video; export the task from CVAT as "CVAT for images 1.1"')
     width, height = root.findtext("meta//original_size/width"), root.findtext("meta//original_size/height")
     return [
-        Described(_wanted(f"frame_{frame:06}", "", xml, tree), found, size(width, height))
-        for frame, found in sorted(boxes.items())
+        Described(_wanted(f"frame_{frame:06}", "", xml, tree), frame_boxes, size(width, height))
+        for frame, frame_boxes in sorted(boxes.items())
     ]
 
 
 def _count(root: Element) -> int:
-    """Return the number of frames of the task; 0 if it is missing or impossible."""
+    """Return the number of frames of the task; 0 if it is missing or invalid."""
     text = root.findtext("meta/task/size", "")
     return int(text) if text.isdecimal() and len(text) < 7 else 0
 
 
-def _between(first: Box, last: Box, part: float, identity: str) -> Box:
-    ends = zip(first[1:5], last[1:5] if last.is_finite else first[1:5], strict=True)
-    xmin, ymin, xmax, ymax = (one + (other - one) * part for one, other in ends)
+def _between(first: Box, last: Box, share: float, identity: str) -> Box:
+    pairs = zip(first[1:5], last[1:5] if last.is_finite else first[1:5], strict=True)
+    xmin, ymin, xmax, ymax = (start + (end - start) * share for start, end in pairs)
     return Box(first.label, xmin, ymin, xmax, ymax, identity)
 
 
@@ -151,10 +154,10 @@ def _attributes(shape: Element, *names: str) -> list[float]:
 
 def _of_box(shape: Element) -> Corners:
     xmin, ymin, xmax, ymax = _attributes(shape, "xtl", "ytl", "xbr", "ybr")
-    turn = _rotation(shape)
-    if not turn:
+    angle = _rotation(shape)
+    if not angle:
         return xmin, ymin, xmax, ymax
-    return around_turned((xmin + xmax) / 2, (ymin + ymax) / 2, xmax - xmin, ymax - ymin, math.radians(turn))
+    return around_turned((xmin + xmax) / 2, (ymin + ymax) / 2, xmax - xmin, ymax - ymin, math.radians(angle))
 
 
 def _of_ellipse(shape: Element) -> Corners:
@@ -163,6 +166,7 @@ def _of_ellipse(shape: Element) -> Corners:
 
 
 def _rotation(shape: Element) -> float:
+    """Return the rotation in degrees. Raises ValueError if it is not a valid angle."""
     (degrees,) = numbers({"rotation": shape.get("rotation", "0")})
     return check_rotation(degrees)
 

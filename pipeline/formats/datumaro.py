@@ -1,6 +1,6 @@
-"""Datumaro JSON: `annotations/SUBSET.json` with items, each with its image and annotations; `images/SUBSET/`.
+"""Datumaro JSON: items in `annotations/SUBSET.json`, each with its image and annotations; images in `images/SUBSET/`.
 
-From the code of its exporter, datumaro/plugins/data_formats/datumaro.
+Source: the exporter's code, datumaro/plugins/data_formats/datumaro.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def read(folder: Path) -> Source:
             continue
         tree.taken.add(path)
         if not isinstance(data["items"], list):
-            raise DataError(f"{path}: `items` is not a list; it is not Datumaro's as it stands")
+            raise DataError(f"{path}: `items` is not a list, so this is not Datumaro; export it again")
         names = _classes(path, data["categories"])
         classes.update(dict.fromkeys(names))
         described += [_image(tree, path, item, names) for item in data["items"]]
@@ -50,21 +50,28 @@ def read(folder: Path) -> Source:
 
 def _classes(path: Path, categories: Any) -> list[str]:
     labels = mapping(mapping(categories).get("label")).get("labels")
-    names = [class_name(mapping(each).get("name", each)) for each in labels] if isinstance(labels, list) else []
+    names = [class_name(mapping(label).get("name", label)) for label in labels] if isinstance(labels, list) else []
     if not names or not all(names):
-        raise DataError(f"{path}: `categories` has no label with a list of names; it is not Datumaro's as it stands")
+        raise DataError(
+            f"{path}: `categories` has no label with a list of names, so this is not Datumaro; export it again"
+        )
     return names
 
 
 def _image(tree: Tree, path: Path, item: Any, names: list[str]) -> Described:
     identity = item.get("id") if isinstance(item, Mapping) else None
     if not isinstance(item, Mapping) or not isinstance(identity, str) or not isinstance(item.get("annotations"), list):
-        raise DataError(f"{path}: an item with the id {show(identity)} and no list of annotations; name its image")
+        raise DataError(
+            f"{path}: the item with the id {show(identity)} needs a text id and a list of annotations; correct it"
+        )
     image = mapping(item.get("image"))
-    said, size = image.get("path"), image.get("size")
-    name = said if isinstance(said, str) and said else identity
+    image_path, size = image.get("path"), image.get("size")
+    name = image_path if isinstance(image_path, str) and image_path else identity
     height, width = size if isinstance(size, list) and len(size) == 2 else (None, None)
-    boxes = [_box(each, names, f"{identity}, {number}") for number, each in enumerate(item["annotations"], start=1)]
+    boxes = [
+        _box(annotation, names, f"{identity}, {number}")
+        for number, annotation in enumerate(item["annotations"], start=1)
+    ]
     homes = [f"images/{path.stem}", *tree.homes(path)]
     split = split_of(path.stem) or folder_split(tree.folder, path)
     return Described(Wanted(name, homes, split, path), boxes, declared_size(width, height))

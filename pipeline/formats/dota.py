@@ -1,6 +1,6 @@
 """DOTA: `labelTxt/STEM.txt`, one line per object: four corners x y, the class, and whether it is difficult.
 
-Lines `imagesource:` and `gsd:` come first. From captain-whu.github.io/DOTA.
+Header lines such as `imagesource:` and `gsd:` come first. Source: captain-whu.github.io/DOTA.
 """
 
 from __future__ import annotations

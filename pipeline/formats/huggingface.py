@@ -1,6 +1,6 @@
-"""Hugging Face's image folder: `metadata.jsonl` beside the images, with `file_name` and `objects`.
+"""Hugging Face ImageFolder: `metadata.jsonl` beside the images, with `file_name` and `objects`.
 
-`bbox` is x, y, width, height in pixels; a class is text, or a number that stands for itself. From
+`bbox` is x, y, width, height in pixels. A class is text, or a number that becomes its own name. Source:
 huggingface.co/docs/datasets, "Create an image dataset".
 """
 
@@ -43,20 +43,26 @@ def read(folder: Path) -> Source:
 def _image(tree: Tree, path: Path, line: int, record: Mapping[str, Any]) -> Described:
     name, objects = record.get("file_name"), record.get("objects")
     if not isinstance(name, str) or not name:
-        raise DataError(f"{path}: line {line}: the file_name is {show(name)}; name its file")
-    found = _objects(objects)
-    if found is None:
+        raise DataError(f"{path}: line {line}: file_name is {show(name)}; give its file name")
+    labelled_boxes = _objects(objects)
+    if labelled_boxes is None:
         raise DataError(
-            f"{path}: line {line}: objects {show(objects)} are not lists of bbox and category of one length"
+            f"{path}: line {line}: objects {show(objects)} are not lists of bbox and category of the same length; "
+            "correct them"
         )
-    boxes = [_box(label, bbox, f"line {line}, object {number}") for number, (label, bbox) in enumerate(found, start=1)]
+    boxes = [
+        _box(label, bbox, f"line {line}, object {number}")
+        for number, (label, bbox) in enumerate(labelled_boxes, start=1)
+    ]
     size = declared_size(record.get("width"), record.get("height"))
     return Described(Wanted(name, tree.homes(path), folder_split(tree.folder, path), path), boxes, size)
 
 
 def _objects(objects: Any) -> list[tuple[Any, Any]] | None:
-    if isinstance(objects, list) and all(isinstance(each, Mapping) for each in objects):
-        return [(next((each[key] for key in CLASS_KEYS if key in each), None), each.get("bbox")) for each in objects]
+    if isinstance(objects, list) and all(isinstance(entry, Mapping) for entry in objects):
+        return [
+            (next((entry[key] for key in CLASS_KEYS if key in entry), None), entry.get("bbox")) for entry in objects
+        ]
     if not isinstance(objects, Mapping):
         return None
     boxes = objects.get("bbox")

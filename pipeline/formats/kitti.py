@@ -1,7 +1,7 @@
-"""KITTI: `label_2/STEM.txt` beside `image_2/STEM.png` (or `labels/` and `images/`), a line an object.
+"""KITTI: `label_2/STEM.txt` beside `image_2/STEM.png` (or `labels/` and `images/`), one line per object.
 
 Columns: type, truncated, occluded, alpha, left, top, right, bottom, height, width, length, x, y, z, rotation_y, and a
-score in results; only type and the four corners, pixels from 0, matter here. From KITTI's object development kit.
+score in results. Only the type and the corners, in pixels from 0, are used. Source: KITTI's object development kit.
 Splits come from `ImageSets/{train,val,test}.txt`, else from folders such as `training/`.
 """
 
@@ -23,7 +23,7 @@ from pipeline.formats.tree import Tree
 COLUMNS = (15, 16)  # 16 with a score
 CORNERS = ("left", "top", "right", "bottom")
 DONT_CARE = "DontCare: a region that KITTI does not label"
-LOOKED_INTO = 20  # lines of a folder; the first ones may be broken
+LOOKED_INTO = 20  # lines per folder, because the first ones may be damaged
 _NUMBERED = re.compile(r"_0*(\d+)$")
 
 
@@ -51,7 +51,7 @@ def read(folder: Path) -> Source:
     labelled = [Labelled(image, _boxes(text), text, None, split(text)) for text, image in image_of.items()]
     for image in images.all:
         camera = _camera(image.parent)
-        # The right camera's pictures are no data of the left one's labels.
+        # Images of the right camera do not belong to labels of the left one.
         if image not in text_of and (camera is None or camera in cameras):
             labelled.append(Labelled(image, (), None, None, split(image)))
     labelled.sort(key=lambda item: item.image)
@@ -81,8 +81,8 @@ def _looks_like_labels(line: str) -> bool:
 
 def _camera(folder: Path) -> str | None:
     """Return the number in `label_2`, `image_2` or `image_02`."""
-    found = _NUMBERED.search(folder.name)
-    return found[1] if found else None
+    match = _NUMBERED.search(folder.name)
+    return match[1] if match else None
 
 
 def _image_of(text: Path, images: Images) -> Path | None:
@@ -114,7 +114,9 @@ def _box(line: str, identity: str) -> Box:
         truncated, occluded, alpha = numbers(dict(zip(("truncated", "occluded", "alpha"), words[1:4], strict=True)))
         numbers({f"column {number}": word for number, word in enumerate(words[8:], start=9)})
     except ValueError as error:
-        return damaged(f"{error}: is the class of two words?" if _is_word(words[1]) else str(error), label, identity)
+        return damaged(
+            f"{error}; does the class have two words?" if _is_word(words[1]) else str(error), label, identity
+        )
     if (
         not (-1 <= truncated <= 1 or truncated in (2.0, 3.0))
         or occluded not in (-1, 0, 1, 2, 3)

@@ -1,6 +1,7 @@
-"""Labelbox's export, a line a data row: the objects of its labels, boxes and polygons; other tools are ignored.
+"""Labelbox export: one data row per line, with labels that hold objects. Only boxes and polygons are read.
 
-Of several labels of a row the first counts; a row without one is not labelled. From docs.labelbox.com, "Export data".
+If a row has several labels, the first counts; a row without a label is unlabelled. Source: docs.labelbox.com,
+"Export data".
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def read(folder: Path) -> Source:
     for path in tree.files(SUFFIXES):
         if SIGN.match(tree.head(path).partition("\n")[0]):
             tree.taken.add(path)
-            described += [one for line, row in json_lines(path) if (one := _image(tree, path, line, row))]
+            described += [image for line, row in json_lines(path) if (image := _image(tree, path, line, row))]
     return complete(tree, described)
 
 
@@ -46,7 +47,7 @@ def _image(tree: Tree, path: Path, line: int, row: Mapping[str, Any]) -> Describ
     names = [data.get(key) for key in ("external_id", "row_data", "global_key")]
     name = next((text for text in names if isinstance(text, str) and text), "")
     if not name:
-        raise DataError(f"{path}: line {line}: a data row without external_id and row_data; name its file")
+        raise DataError(f"{path}: line {line}: the data row has neither external_id nor row_data; give its file name")
     labels = _labels(row)
     if not labels:
         return None
@@ -54,8 +55,8 @@ def _image(tree: Tree, path: Path, line: int, row: Mapping[str, Any]) -> Describ
     for index, label in enumerate(labels):
         annotations = label.get("annotations")
         objects = annotations.get("objects") if isinstance(annotations, Mapping) else None
-        for number, each in enumerate(objects if isinstance(objects, list) else (), start=1):
-            boxes.append(_box(each, f"line {line}, object {number}", ANOTHER if index else ""))
+        for number, annotated_object in enumerate(objects if isinstance(objects, list) else (), start=1):
+            boxes.append(_box(annotated_object, f"line {line}, object {number}", ANOTHER if index else ""))
     size = mapping(row.get("media_attributes"))
     split = _split(row) or split_of(path.stem) or folder_split(tree.folder, path)
     declared = declared_size(size.get("width"), size.get("height"))
@@ -63,13 +64,15 @@ def _image(tree: Tree, path: Path, line: int, row: Mapping[str, Any]) -> Describ
 
 
 def _labels(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    found = [mapping(project).get("labels") for project in mapping(row.get("projects")).values()]
-    return [label for labels in found if isinstance(labels, list) for label in labels if isinstance(label, Mapping)]
+    label_lists = [mapping(project).get("labels") for project in mapping(row.get("projects")).values()]
+    return [
+        label for labels in label_lists if isinstance(labels, list) for label in labels if isinstance(label, Mapping)
+    ]
 
 
 def _split(row: Mapping[str, Any]) -> str | None:
-    said = mapping(row.get("data_row_details")).get("split")
-    return split_of(said) if isinstance(said, str) else None
+    split = mapping(row.get("data_row_details")).get("split")
+    return split_of(split) if isinstance(split, str) else None
 
 
 def _box(value: Any, identity: str, ignore: str) -> Box:

@@ -1,7 +1,7 @@
-"""LabelMe JSON: one file an image, mostly beside it; folders named after splits.
+"""LabelMe JSON: one file per image, usually beside it; folder names give the splits.
 
-A box is the one around its shape. Shapes of one label and `group_id` are parts of one object, as in
-LabelMe's own converters: the first of them gets the box around all.
+Each shape gives the box around it. Shapes that share a label and `group_id` are parts of one object, as in LabelMe's
+own converters: the first one gets the box around all of them.
 """
 
 from __future__ import annotations
@@ -40,47 +40,49 @@ def read(folder: Path) -> Source:
     beside: dict[Path, list[Path]] = {}
     for image in tree.images():
         beside.setdefault(image.with_suffix(""), []).append(image)
-    described, holding = [], set()
+    described, with_image = [], set()
     for path in tree.files({".json"}):
         data = read_json(path)
         if not isinstance(data, dict) or not ("shapes" in data or "imagePath" in data):
             continue  # some other JSON
         shapes = data.get("shapes")
         if not isinstance(shapes, list):
-            raise DataError(f"{path}: `shapes` is not a list; it is not LabelMe as it stands")
-        said = path.name if _has_image(data) and not data.get("imagePath") else data.get("imagePath")
-        name = _name(path, said, beside.get(path.with_suffix(""), []))
+            raise DataError(f"{path}: `shapes` is not a list, so this is not LabelMe; export it again")
+        image_path = path.name if _has_image(data) and not data.get("imagePath") else data.get("imagePath")
+        name = _name(path, image_path, beside.get(path.with_suffix(""), []))
         boxes = [_box(shape, f"shape {number}") for number, shape in enumerate(shapes, start=1)]
         _join_groups(shapes, boxes)
         size = declared_size(data.get("imageWidth"), data.get("imageHeight"))
         if _has_image(data):
-            holding.add(path)
+            with_image.add(path)
         described.append(Described(Wanted(name, tree.homes(path), folder_split(folder, path), path), boxes, size))
-    found = labelled(tree, described)
-    # `convert` takes the picture out of the file itself.
-    found = [
+    items = labelled(tree, described)
+    # If the image exists only inside the JSON, `convert` extracts it from there.
+    items = [
         item._replace(image=item.annotation)
-        if item.annotation and item.annotation in holding and not item.image.exists()
+        if item.annotation and item.annotation in with_image and not item.image.exists()
         else item
-        for item in found
+        for item in items
     ]
-    return source_of(tree, with_the_rest(tree, found), None)
+    return source_of(tree, with_the_rest(tree, items), None)
 
 
 def _has_image(data: dict[str, Any]) -> bool:
     return isinstance(data.get("imageData"), str) and bool(data["imageData"])
 
 
-def _name(path: Path, said: Any, beside: list[Path]) -> str:
-    """Return the image beside the file with its stem, whatever `imagePath` says: people rename and move files."""
-    name = said.replace("\\", "/") if isinstance(said, str) else ""
+def _name(path: Path, image_path: Any, beside: list[Path]) -> str:
+    """Return the image beside the file with the same stem, else `imagePath`: people rename and move files."""
+    name = image_path.replace("\\", "/") if isinstance(image_path, str) else ""
     beside = [image for image in beside if image.name == name.rpartition("/")[2]] or beside
     if len(beside) > 1:
-        raise DataError(f"{path}: could be of {beside[0].name} or {beside[1].name}; correct its imagePath")
+        raise DataError(f"{path}: could belong to {beside[0].name} or {beside[1].name}; correct its imagePath")
     if beside:
         return beside[0].name
     if not name:
-        raise DataError(f"{path}: no image of its name beside it, and the imagePath {show(said)}; name its image")
+        raise DataError(
+            f"{path}: no image of the same name beside it, and imagePath is {show(image_path)}; correct imagePath"
+        )
     return name
 
 
@@ -89,7 +91,7 @@ def _box(shape: Any, identity: str) -> Box:
         return damaged(f"{show(shape)} instead of a shape; correct it", id=identity)
     label, kind = class_name(shape.get("label")), shape.get("shape_type")
     if kind is None:
-        kind = "polygon"  # as LabelMe takes it
+        kind = "polygon"  # LabelMe's default
     ignore = f"{kind}: it has no area" if isinstance(kind, str) and kind in NOT_AN_AREA else ""
     if not label:
         return damaged(f"label is {show(shape.get('label'))}; name its class", "", identity, ignore)
@@ -124,11 +126,11 @@ def _corners(points: Any, kind: Any) -> tuple[float, float, float, float]:
     xs, ys = sides[0::2], sides[1::2]
     if kind == "circle":
         if len(points) != 2:
-            raise ValueError(f"a circle of {len(points)} points; it has its centre and one on its edge")
+            raise ValueError(f"a circle with {len(points)} points instead of its centre and one on its edge")
         radius = math.hypot(xs[1] - xs[0], ys[1] - ys[0])
         return xs[0] - radius, ys[0] - radius, xs[0] + radius, ys[0] + radius
     if not isinstance(kind, str) or kind not in FEWEST_POINTS:
         raise ValueError(f"shape_type {show(kind)} is not supported")
     if len(points) < FEWEST_POINTS[kind]:
-        raise ValueError(f"a {kind} of {len(points)} points; it has {FEWEST_POINTS[kind]} or more")
+        raise ValueError(f"a {kind} with {len(points)} points instead of {FEWEST_POINTS[kind]} or more")
     return min(xs), min(ys), max(xs), max(ys)

@@ -1,7 +1,7 @@
 """Label Studio's own JSON and JSON-MIN: a list of tasks, each with an image and the results on it.
 
-Positions are per cent of the image. Of several annotations of a task the one marked as ground truth counts, or the
-first; a task without any is not labelled. From the documentation of its export formats, labelstud.io/guide/export.
+Coordinates are percentages of the image size. If a task has several annotations, the one marked as ground truth
+counts, else the first; a task without annotations is unlabelled. Source: labelstud.io/guide/export.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ def read(folder: Path) -> Source:
         split, homes = split_of(path.stem) or folder_split(folder, path), tree.homes(path)
         for number, task in enumerate(data, start=1):
             if not isinstance(task, Mapping):
-                raise DataError(f"{path}: task {number} is {show(task)}; it is not Label Studio's as it stands")
+                raise DataError(f"{path}: task {number} is {show(task)}, so this is not Label Studio; export it again")
             name = _image(task)
             if not name:
-                raise DataError(f"{path}: task {number} names no image; name its file")
+                raise DataError(f"{path}: task {number} names no image; give its file name")
             results = _results(task)
             if results is not None:
                 described.append(Described(Wanted(name, homes, split, path), *_boxes(results, f"task {number}")))
@@ -68,7 +68,7 @@ def _is_task(value: Any) -> bool:
 
 def _lists(task: Mapping[str, Any]) -> list[Any]:
     """Return the results of JSON-MIN, which are listed under the names of the controls that made them."""
-    return [each for value in task.values() if isinstance(value, list) for each in value]
+    return [result for value in task.values() if isinstance(value, list) for result in value]
 
 
 def _is_result(value: Any) -> bool:
@@ -85,15 +85,17 @@ def _image(task: Mapping[str, Any]) -> str:
 def _results(task: Mapping[str, Any]) -> list[tuple[Any, str]] | None:
     """Return each result with the reason why it does not count; None for a task that nobody has labelled."""
     if not isinstance(task.get("data"), Mapping):
-        found = [(result, "") for result in _lists(task) if _is_result(result)]
-        return found if found or "annotator" in task else None
-    made = task.get("annotations", task.get("completions"))
-    done = [each for each in made if isinstance(each, Mapping)] if isinstance(made, list) else []
-    done = [each for each in done if not each.get("was_cancelled") and isinstance(each.get("result"), list)]
-    if not done:
+        results = [(result, "") for result in _lists(task) if _is_result(result)]
+        return results if results or "annotator" in task else None
+    annotations = task.get("annotations", task.get("completions"))
+    submitted = [entry for entry in annotations if isinstance(entry, Mapping)] if isinstance(annotations, list) else []
+    submitted = [
+        entry for entry in submitted if not entry.get("was_cancelled") and isinstance(entry.get("result"), list)
+    ]
+    if not submitted:
         return None
-    counted = next((each for each in done if each.get("ground_truth")), done[0])
-    return [(result, "" if each is counted else ANOTHER) for each in done for result in each["result"]]
+    chosen = next((entry for entry in submitted if entry.get("ground_truth")), submitted[0])
+    return [(result, "" if entry is chosen else ANOTHER) for entry in submitted for result in entry["result"]]
 
 
 def _boxes(results: list[tuple[Any, str]], task: str) -> tuple[list[Box], tuple[int, int] | None]:
@@ -125,13 +127,13 @@ def _kind(result: Any, value: Any) -> str:
 def _label(result: Mapping[str, Any]) -> Any:
     value = result.get("value", result)
     names = (f"{kind}labels" for kind in (*SHAPES, "")) if isinstance(value, Mapping) else ()
-    found: list[Any] = next((value[name] for name in names if isinstance(value.get(name), list) and value[name]), [])
-    return found[0] if found else None
+    labels: list[Any] = next((value[name] for name in names if isinstance(value.get(name), list) and value[name]), [])
+    return labels[0] if labels else None
 
 
 def _corners(kind: str, value: Any, size: tuple[int, int] | None) -> Corners:
     if size is None:
-        raise ValueError("original_width and original_height are no size of an image")
+        raise ValueError("original_width and original_height are not the size of an image")
     width, height = size[0] / 100, size[1] / 100
     if kind == "polygon":
         return scaled(around_points(value.get("points")), width, height)
@@ -139,12 +141,12 @@ def _corners(kind: str, value: Any, size: tuple[int, int] | None) -> Corners:
         cx, cy, rx, ry = sides_of(value, "x", "y", "radiusX", "radiusY")
         return around_ellipse(cx * width, cy * height, rx * width, ry * height, _rotation(value))
     x, y, across, down = sides_of(value, "x", "y", "width", "height")
-    turn = math.radians(_rotation(value))
-    cos, sin = math.cos(turn), math.sin(turn)
+    angle = math.radians(_rotation(value))
+    cos, sin = math.cos(angle), math.sin(angle)
     x, y, across, down = x * width, y * height, across * width, down * height
-    if not turn:
+    if not angle:
         return corners(x, y, across, down)
-    # It turns about its upper left corner.
+    # Label Studio rotates a rectangle about its upper left corner.
     xs = [x, x + across * cos, x - down * sin, x + across * cos - down * sin]
     ys = [y, y + across * sin, y + down * cos, y + across * sin + down * cos]
     return min(xs), min(ys), max(xs), max(ys)

@@ -1,4 +1,4 @@
-"""JSON in lines: Labelbox's export, Ultralytics NDJSON and Hugging Face's `metadata.jsonl` have a record a line."""
+"""JSON Lines: one record per line, as in Labelbox exports, Ultralytics NDJSON and Hugging Face's `metadata.jsonl`."""
 
 from __future__ import annotations
 
@@ -24,5 +24,5 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         except ValueError:
             record = None
         if not isinstance(record, dict):
-            raise DataError(f"{path}: line {number}: not a JSON object; write it again")
+            raise DataError(f"{path}: line {number}: not a JSON object; export it again")
         yield number, record

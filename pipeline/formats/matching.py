@@ -1,11 +1,11 @@
-"""Which image an annotation means, by a name that may not be quite its file's: one way for all formats.
+"""Find the image that an annotation names, even if the name differs a little from the file's; for all formats.
 
-Each step looks only at images that no earlier step gave away, and counts only where exactly one is left:
+Each step considers only images that no earlier step assigned, and needs exactly one that fits:
 
     exact     the path, in the folders where a format keeps its images, else anywhere in the source
-    unicode   the same in Unicode's composed form: macOS decomposes é on the disk
-    spelling  without case, suffix, percent-encoding and what tools put before a name
-    path      by the last parts of the path, where its own folders are not in the source
+    unicode   the same in Unicode's composed form, because macOS decomposes é on disk
+    spelling  without case, suffix, percent-encoding and the prefixes that tools add
+    path      the last parts of the path, if its folders are not in the source
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pipeline.formats.splits import folder_split
 from pipeline.formats.text import show
 from pipeline.formats.tree import STEPS, Tree
 
-# Label Studio puts eight hexadecimal digits before the name of an upload, and asks its server for local files.
+# Label Studio puts eight hexadecimal digits before the name of an upload, and names local files by a server query.
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")
 _LOCAL_FILE = "?d="
 _URL = re.compile(r"^[a-z][a-z0-9+.-]+://", re.IGNORECASE)
@@ -36,8 +36,8 @@ _DRIVE = re.compile(r"^[A-Za-z]:(?=[\\/])")
 class Wanted(NamedTuple):
     """An image as an annotation names it. `homes` are the folders to look in first, relative to the source.
 
-    `split` is the annotation's own: images in the folders of another one do not count. `is_stem` says that the name is
-    that of an annotation file, which has another suffix.
+    `split` is the annotation's own: images in folders of another split do not count. `is_stem` is set if the name is
+    that of the annotation file, whose suffix differs.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Wanted(NamedTuple):
 
 
 class Described(NamedTuple):
-    """What an annotation file says of an image, whose file is not yet found."""
+    """What an annotation file says about an image whose file is still to be found."""
 
     wanted: Wanted
     boxes: list[Box]
@@ -56,8 +56,8 @@ class Described(NamedTuple):
 
 
 def labelled(tree: Tree, described: Sequence[Described]) -> list[Labelled]:
-    """Find the image of each. Raises DataError as `find` does."""
-    images = find(tree, [one.wanted for one in described])
+    """Find the image of each description. Raises DataError as `find` does."""
+    images = find(tree, [item.wanted for item in described])
     return [
         Labelled(image, tuple(boxes), wanted.named_by, size, wanted.split or folder_split(tree.folder, image))
         for image, (wanted, boxes, size) in zip(images, described, strict=True)
@@ -65,39 +65,39 @@ def labelled(tree: Tree, described: Sequence[Described]) -> list[Labelled]:
 
 
 def find(tree: Tree, wanted: Sequence[Wanted]) -> list[Path]:
-    """Return the image that each name means; for a missing image its expected path in the first of its homes.
+    """Return the image that each name means; for a missing image, its expected path in the first of its homes.
 
     Raises DataError if a name fits two images, two names fit one image, or the path of a missing image leads out of
     the source.
     """
-    found = [tree.place_of(one.name, one.homes, one.split, one.named_by) for one in wanted]
-    left = [index for index, place in enumerate(found) if place is None]
-    tree.matched["exact"] += len(found) - len(left)
-    if left:
-        taken = {place for place in found if place}
-        for index, place in zip(left, guess(tree, [wanted[index] for index in left], taken), strict=True):
-            found[index] = place
-    return [tree.path(place) if place else _missing(tree, one) for one, place in zip(wanted, found, strict=True)]
+    places = [tree.place_of(item.name, item.homes, item.split, item.named_by) for item in wanted]
+    unmatched = [index for index, place in enumerate(places) if place is None]
+    tree.matched["exact"] += len(places) - len(unmatched)
+    if unmatched:
+        taken = {place for place in places if place}
+        for index, place in zip(unmatched, guess(tree, [wanted[index] for index in unmatched], taken), strict=True):
+            places[index] = place
+    return [tree.path(place) if place else _missing(tree, item) for item, place in zip(wanted, places, strict=True)]
 
 
 def guess(tree: Tree, wanted: Sequence[Wanted], taken: set[str]) -> list[str | None]:
-    """Find by all steps but the first, among images that are not `taken`; None for a name that is nowhere."""
-    found: list[str | None] = [None] * len(wanted)
+    """Return the image of each name by all steps but the first, among those not `taken`; None if there is none."""
+    places: list[str | None] = [None] * len(wanted)
     for step in STEPS[1:]:
         free = _Free(tree, taken, step)
         named: dict[str, Wanted] = {}
-        for index, one in enumerate(wanted):
-            if found[index] is None and (place := free.one(one)):
-                found[index] = place
-                earlier = named.setdefault(place, one)
-                if earlier.name != one.name:
+        for index, item in enumerate(wanted):
+            if places[index] is None and (place := free.match(item)):
+                places[index] = place
+                earlier = named.setdefault(place, item)
+                if earlier.name != item.name:
                     raise DataError(
-                        f"{one.named_by}: {show(earlier.name)} and {show(one.name)} could both be {place}; "
+                        f"{item.named_by}: {show(earlier.name)} and {show(item.name)} could both be {place}; "
                         "correct one of the names"
                     )
         taken = taken | named.keys()
         tree.matched[step] += len(named)
-    return found
+    return places
 
 
 def complete(tree: Tree, described: Sequence[Described], classes: Sequence[str] | None = None) -> Source:
@@ -106,7 +106,7 @@ def complete(tree: Tree, described: Sequence[Described], classes: Sequence[str] 
 
 
 class _Free:
-    """The images that are left at one step, by their last part."""
+    """The images that are still free at one step, by file name."""
 
     def __init__(self, tree: Tree, taken: Collection[str], step: str) -> None:
         self.tree, self.step = tree, step
@@ -116,45 +116,48 @@ class _Free:
                 for key in (*_keys(_last(place), step), *_keys(_without_suffix(_last(place)), step)):
                     self._by_last.setdefault(key, []).append(place)
 
-    def one(self, wanted: Wanted) -> str | None:
+    def match(self, wanted: Wanted) -> str | None:
         parts = _parts(wanted.name, self.step)
         if not parts or (len(parts) == 1 and wanted.name.replace("\\", "/").startswith("../")):
-            return None  # `../../a.jpg` says nothing but that it lies elsewhere
-        # The upload's digits are unique, so only one of two names may lack them.
-        found = list(
+            return None  # `../../a.jpg` says only that the image lies elsewhere
+        # The digits of an upload are unique, so only one of two names may lack them.
+        candidates = list(
             dict.fromkeys(place for key in _keys(parts[-1], self.step) for place in self._by_last.get(key, ()))
         )
         last = _without_suffix if wanted.is_stem and self.step == "unicode" else str
-        found = [place for place in found if _agree(parts[-1], last(_last(place)), self.step)]
-        found = self._by_folders(parts, found, wanted)
+        candidates = [place for place in candidates if _agree(parts[-1], last(_last(place)), self.step)]
+        candidates = self._by_folders(parts, candidates, wanted)
         if wanted.split:
-            splits = {place: self.tree.split_of(place) for place in found}
-            found = [p for p in found if splits[p] == wanted.split] or [p for p in found if splits[p] is None]
-        if len(found) > 1 and not is_one_file(map(self.tree.path, found)):
+            splits = {place: self.tree.split_of(place) for place in candidates}
+            candidates = [p for p in candidates if splits[p] == wanted.split] or [
+                p for p in candidates if splits[p] is None
+            ]
+        if len(candidates) > 1 and not is_one_file(map(self.tree.path, candidates)):
             raise DataError(
-                f"{wanted.named_by}: {show(wanted.name)} could be {found[0]} or {found[1]}; "
+                f"{wanted.named_by}: {show(wanted.name)} could be {candidates[0]} or {candidates[1]}; "
                 "give its folder in the annotation too, or rename one of them"
             )
-        return found[0] if found else None
+        return candidates[0] if candidates else None
 
-    def _by_folders(self, parts: Sequence[str], found: list[str], wanted: Wanted) -> list[str]:
-        """Those that lie in the folders which the name speaks of; at the last step, in as many of them as any does."""
+    def _by_folders(self, parts: Sequence[str], candidates: list[str], wanted: Wanted) -> list[str]:
+        """Return the candidates in the folders that the name gives; at the last step, those that share most of them."""
         folders = [_plain(part, self.step) for part in parts[:-1]]
         tails = {
-            place: _common_tail(folders, [_plain(part, self.step) for part in place.split("/")[:-1]]) for place in found
+            place: _common_tail(folders, [_plain(part, self.step) for part in place.split("/")[:-1]])
+            for place in candidates
         }
         if self.step != "path":
-            whole = [place for place in found if tails[place] == len(folders)]
+            whole = [place for place in candidates if tails[place] == len(folders)]
             for home in wanted.homes:
-                here = [place for place in whole if (posixpath.dirname(place) or ".") == home]
-                if here:
-                    return here
+                at_home = [place for place in whole if (posixpath.dirname(place) or ".") == home]
+                if at_home:
+                    return at_home
             return whole
-        # Where the folders are there, they lack the image.
+        # If the source has these folders, the image is missing from them.
         if not folders or self.tree.has_folder("/".join(parts[:-1])):
             return []
         most = max(tails.values(), default=0)
-        return [place for place in found if tails[place] == most]
+        return [place for place in candidates if tails[place] == most]
 
 
 def has_image_suffix(name: str) -> bool:
@@ -196,14 +199,14 @@ def _keys(name: str, step: str) -> tuple[str, ...]:
     return (stem,) if step == "unicode" else tuple(dict.fromkeys((stem, _UPLOAD.sub("", stem))))
 
 
-def _agree(said: str, there: str, step: str) -> bool:
-    one, other = _keys(said, step), _keys(there, step)
-    return one[0] in other or other[0] in one
+def _agree(name: str, file_name: str, step: str) -> bool:
+    keys, file_keys = _keys(name, step), _keys(file_name, step)
+    return keys[0] in file_keys or file_keys[0] in keys
 
 
-def _common_tail(one: Sequence[str], other: Sequence[str]) -> int:
+def _common_tail(first: Sequence[str], second: Sequence[str]) -> int:
     count = 0
-    while count < min(len(one), len(other)) and one[-1 - count] == other[-1 - count]:
+    while count < min(len(first), len(second)) and first[-1 - count] == second[-1 - count]:
         count += 1
     return count
 
@@ -216,7 +219,7 @@ def _missing(tree: Tree, wanted: Wanted) -> Path:
         near = [place for place in tree.names_of_images() if _agree(_last(place), _last(plain), "spelling")]
         if "outside" not in str(error) or not near or not is_text(wanted.name):
             raise
-        raise DataError(f"{str(error).partition(';')[0]}; {near[0]} is there: correct the name") from None
+        raise DataError(f"{str(error).partition(';')[0]}; {near[0]} exists: correct the name") from None
     if missing == tree.folder:
-        raise DataError(f"{wanted.named_by}: names {show(wanted.name)}, which is no file; name its image")
+        raise DataError(f"{wanted.named_by}: names {show(wanted.name)}, which is not a file; give its file name")
     return missing

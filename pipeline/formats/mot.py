@@ -2,8 +2,7 @@
 
 A line has frame, track, left, top, width, height, a flag that is 0 for objects that do not count, class and
 visibility. MOT Challenge counts pixels from 1; CVAT and Datumaro count from 0, and name the classes in `gt/labels.txt`.
-`det/` has the output of a detector, which nobody has checked, and is not read. From motchallenge.net/instructions and
-Datumaro's source.
+`det/` has unchecked detector output and is not read. Sources: motchallenge.net/instructions and Datumaro's code.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from pipeline.formats.text import numbered_lines, numbers, read_text, show
 from pipeline.formats.tree import Tree
 from pipeline.formats.yolo_data import read_names
 
-# Of MOT16 to MOT20; their older sets have -1.
+# The classes of MOT16 to MOT20; older sets have -1.
 CLASSES = (
     *("pedestrian", "person on vehicle", "car", "bicycle", "motorbike", "non motorized vehicle", "static person"),
     *("distractor", "occluder", "occluder on the ground", "occluder full", "reflection", "crowd"),
@@ -32,7 +31,7 @@ CLASSES = (
 COLUMNS = ("frame", "track", "left", "top", "width", "height", "flag", "class", "visibility")
 NOT_COUNTED = "flag 0: it does not count"
 FRAMES = "img1"
-LOOKED_INTO = 20  # lines; the first may be the damaged one
+LOOKED_INTO = 20  # lines, because the first may be damaged
 _NUMBER = re.compile(r"\d+$")  # of a frame, at the end of its stem
 
 
@@ -54,7 +53,7 @@ def read(folder: Path) -> Source:
         names, first = _names(tree, text)
         classes.update(dict.fromkeys(names))
         described += _video(tree, text, frames, names, first)
-    used = {box.label for one in described for box in one.boxes if not box.ignore}
+    used = {box.label for item in described for box in item.boxes if not box.ignore}
     return complete(tree, described, [name for name in classes if name in used])
 
 
@@ -69,11 +68,11 @@ def _looks_like_box(line: str) -> bool:
 
 def _names(tree: Tree, text: Path) -> tuple[tuple[str, ...], int]:
     """Return the class names, numbered from 1, and the number of the first pixel (0 or 1)."""
-    own = text.with_name("labels.txt")
-    if own not in tree.files({".txt"}):
+    labels_file = text.with_name("labels.txt")
+    if labels_file not in tree.files({".txt"}):
         return CLASSES, 1
-    tree.taken.add(own)
-    return read_names(own), 0
+    tree.taken.add(labels_file)
+    return read_names(labels_file), 0
 
 
 def _video(
@@ -85,24 +84,24 @@ def _video(
         words = line.strip().removesuffix(",").split(",")
         frame = words[0].strip()
         if not frame.isdecimal():
-            raise DataError(f"{text}: line {number}: {show(frame)} instead of the number of a frame; correct it")
+            raise DataError(f"{text}: line {number}: {show(frame)} instead of a frame number; correct it")
         boxes[int(frame)].append(_box(words, names, first, f"line {number}"))
     split = folder_split(tree.folder, text)
     known = frames[home]
     return [
-        Described(Wanted(known.get(frame, f"{frame:06}.jpg"), [home], split, text), found)
-        for frame, found in boxes.items()
+        Described(Wanted(known.get(frame, f"{frame:06}.jpg"), [home], split, text), frame_boxes)
+        for frame, frame_boxes in boxes.items()
     ]
 
 
 def _frames(text: Path) -> str:
     """Return the folder of the frames, from `seqinfo.ini` if there is one."""
-    about = configparser.ConfigParser(interpolation=None)
+    config = configparser.ConfigParser(interpolation=None)
     try:
-        about.read_string(read_text(text.parent.with_name("seqinfo.ini")))
+        config.read_string(read_text(text.parent.with_name("seqinfo.ini")))
     except (FileNotFoundError, configparser.Error):
         return FRAMES
-    return about.get("Sequence", "imDir", fallback=FRAMES)
+    return config.get("Sequence", "imDir", fallback=FRAMES)
 
 
 def _box(words: list[str], names: tuple[str, ...], first: int, identity: str) -> Box:

@@ -1,4 +1,4 @@
-"""What a source that no reader recognises holds, and what comes closest: for the lines of `convert` and `make new`."""
+"""Say what a source without a recognised format holds, and what comes closest to one, for `convert` and `make new`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.formats.tree import Tree
 from pipeline.formats.yolo_data import looks_like_labels
 from pipeline.walk import LABEL_SUFFIXES
 
-# How to unpack what people leave packed.
+# The command that unpacks each kind of archive.
 ARCHIVES = {
     ".zip": "python3 -m zipfile -e {file} {folder}",
     ".tar": "tar -xf {file} -C {folder}",
@@ -36,7 +36,8 @@ OTHER_LABELS = (*LABEL_SUFFIXES, ".yaml", ".yml", ".h5", ".data")
 class Near(NamedTuple):
     """What comes closest to annotations in a folder that cannot be read.
 
-    Archives, YOLO labels without names, files of unsupported formats or layouts, videos, images alone, or nothing.
+    The kinds, in order of preference: archives, YOLO labels without names, files of unsupported formats or layouts,
+    videos, images alone, nothing.
     """
 
     kind: Literal["packed", "nameless", "not read", "unknown", "film", "images", "nothing"]
@@ -44,7 +45,7 @@ class Near(NamedTuple):
 
 
 def look(tree: Tree) -> Near:
-    """Return the first kind in that order that the source has, with all its files."""
+    """Return the first kind of `Near` that the source has, with all its files."""
     if packed := tree.files(ARCHIVES):
         return Near("packed", packed)
     if labels := [path for path in tree.files({".txt"}) if looks_like_labels(tree.head(path))]:
@@ -60,7 +61,7 @@ def look(tree: Tree) -> Near:
 
 
 def in_words(tree: Tree) -> str:
-    """Begins with a semicolon; empty where the source holds nothing that could be meant."""
+    """Return a hint for the end of an error message, from the semicolon on; empty if there is nothing to hint at."""
     near = look(tree)
     match near.kind:
         case "packed":
@@ -68,7 +69,7 @@ def in_words(tree: Tree) -> str:
         case "nameless":
             return _nameless(tree, near.files)
         case "not read":
-            return f"; {_some(tree, near.files)} of no layout that we know: export the data set as COCO or YOLO"
+            return f"; {_some(tree, near.files)} in no supported layout: export the data set as COCO or YOLO"
         case "unknown":
             return _unknown(tree, near.files)
         case "film":
@@ -98,12 +99,12 @@ def _starts_with_id(line: str) -> bool:
         return False
 
 
-def _unknown(tree: Tree, found: list[Path]) -> str:
-    if tables := [path for path in found if path.suffix.lower() in (".csv", ".tsv")]:
+def _unknown(tree: Tree, files: list[Path]) -> str:
+    if tables := [path for path in files if path.suffix.lower() in (".csv", ".tsv")]:
         first = show(", ".join(columns(tree.head(tables[0]))[0]))
         needed = "a line of column names: filename, class, xmin, ymin, xmax, ymax"
-        return f"; {_name(tree, tables[0])} begins with {first}, and needs {needed}"
-    return f"; {_some(tree, found)} of no layout that we know"
+        return f"; {_name(tree, tables[0])} begins with {first}, but needs {needed}"
+    return f"; {_some(tree, files)} in no supported layout"
 
 
 def _name(tree: Tree, path: Path) -> str:
@@ -111,6 +112,6 @@ def _name(tree: Tree, path: Path) -> str:
 
 
 def _some(tree: Tree, paths: list[Path]) -> str:
-    """`a.zip is`, or `a.zip and 2 more are`."""
+    """Return `a.zip is`, or `a.zip and 2 more are`."""
     more = f" and {len(paths) - 1} more are" if len(paths) > 1 else " is"
     return f"{_name(tree, paths[0])}{more}"

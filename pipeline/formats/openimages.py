@@ -1,7 +1,7 @@
-"""Open Images: CSV of boxes relative to their images, a row a box, `ImageID.jpg` anywhere in the source.
+"""Open Images: CSV, one box per row, relative to the image size; `ImageID.jpg` may be anywhere in the source.
 
-Class names come from the class descriptions (`/m/01g317,Person`) where those lie in the source, else labels stay as
-they are. File or folder names give the splits: `train-annotations-bbox.csv`.
+Class names come from the class descriptions (`/m/01g317,Person`) if the source has them; otherwise labels stay as they
+are. File or folder names give the splits: `train-annotations-bbox.csv`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from pipeline.formats.tree import Tree
 IMAGE, LABEL = "ImageID", "LabelName"
 CORNERS = ("XMin", "YMin", "XMax", "YMax")
 GROUP = "IsGroupOf: one box around many objects"
-NEGATIVE = "Confidence 0: people found that the image does not show it"
+NEGATIVE = "Confidence 0: people verified that the image does not show it"
 MACHINE_IDS = ("/m/", "/g/")
-Rows = list[tuple[int, dict[str, str]]]  # each with its line
+Rows = list[tuple[int, dict[str, str]]]  # each with its line number
 
 
 def holds_boxes(names: list[str]) -> bool:
@@ -38,15 +38,15 @@ def read(folder: Path) -> Source:
     tree = Tree(folder)
     texts = {path: read_text(path) for path in tree.files({".csv"})}
     names_of = _class_names(tree, texts)
-    found: list[tuple[Wanted, Rows]] = []
+    rows_of: list[tuple[Wanted, Rows]] = []
     for path, text in texts.items():
         names = columns(text)[0]
         if holds_boxes(names):
-            found += _read_file(path, text, tree)
+            rows_of += _read_file(path, text, tree)
         if IMAGE in names and LABEL in names:  # without corners they are labels of whole images
             tree.taken.add(path)
     labelled = []
-    for (wanted, numbered), image in zip(found, find(tree, [wanted for wanted, _ in found]), strict=True):
+    for (wanted, numbered), image in zip(rows_of, find(tree, [wanted for wanted, _ in rows_of]), strict=True):
         sides = upright_size(image)
         boxes = tuple(_box(record, f"line {number}", names_of, sides) for number, record in numbered)
         split = wanted.split or folder_split(folder, image)
@@ -65,9 +65,7 @@ def _class_names(tree: Tree, texts: Mapping[Path, str]) -> dict[str, str]:
             if identity.startswith(MACHINE_IDS):
                 tree.taken.add(path)
             if identity.startswith(MACHINE_IDS) and (not name or names.setdefault(identity, name) != name):
-                raise DataError(
-                    f"{path}: line {number}: {show(identity)} has no name, or a second one; give it one name"
-                )
+                raise DataError(f"{path}: line {number}: {show(identity)} has no name or two names; give it one")
     return names
 
 
@@ -75,13 +73,13 @@ def _read_file(path: Path, text: str, tree: Tree) -> list[tuple[Wanted, Rows]]:
     names, delimiter = columns(text)
     if missing := [name for name in CORNERS if name not in names]:
         raise DataError(f"{path}: no column {missing[0]}; boxes need {', '.join((IMAGE, LABEL, *CORNERS))}")
-    found: dict[str, Rows] = {}
+    rows_of: dict[str, Rows] = {}
     for number, record in records(path, text, names, delimiter):
         if not record[IMAGE]:
-            raise DataError(f"{path}: line {number}: no {IMAGE}; name the image")
-        found.setdefault(record[IMAGE], []).append((number, record))
+            raise DataError(f"{path}: line {number}: no {IMAGE}; give its name")
+        rows_of.setdefault(record[IMAGE], []).append((number, record))
     split, homes = split_of(path.stem) or folder_split(tree.folder, path), tree.homes(path)
-    named = ((one if has_image_suffix(one) else f"{one}.jpg", numbered) for one, numbered in found.items())
+    named = ((name if has_image_suffix(name) else f"{name}.jpg", numbered) for name, numbered in rows_of.items())
     return [(Wanted(name, homes, split, path), numbered) for name, numbered in named]
 
 

@@ -1,4 +1,4 @@
-"""The box around an outline of COCO: polygons, or a mask as run lengths."""
+"""The box around a COCO outline: polygons, or a mask in run lengths."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ Size = tuple[int, int]
 
 
 def around(outline: Any, size: Size | None) -> Corners:
-    """Return the corners of the box around a segmentation: polygons `[[x, y, x, y, ...], ...]`, or runs of a mask."""
+    """Return the corners of the box around a segmentation: polygons `[[x, y, x, y, ...], ...]`, or a mask's runs.
+
+    `size` is the declared size of the image. Raises ValueError with what is wrong.
+    """
     if isinstance(outline, dict):
         return _around_runs(outline, size)
     if not isinstance(outline, list) or not outline:
@@ -35,9 +38,9 @@ def around(outline: Any, size: Size | None) -> Corners:
 def _around_runs(rle: dict[str, Any], size: Size | None) -> Corners:
     """Return the corners of the box around a mask in COCO's run lengths, a list or compressed text.
 
-    Runs that do not add up are refused before pycocotools sees them, because some of its versions crash on them.
+    Runs that do not add up are refused before decoding, because some decoders crash on them.
     """
-    from faster_coco_eval import mask_api_new_cpp as masks  # late: it brings OpenCV
+    from faster_coco_eval import mask_api_new_cpp as masks  # imported late: it loads OpenCV
 
     sides, counts = rle.get("size"), rle.get("counts")
     height, width = sides if isinstance(sides, list) and len(sides) == 2 else (None, None)
@@ -46,7 +49,7 @@ def _around_runs(rle: dict[str, Any], size: Size | None) -> Corners:
         raise ValueError(f"no bbox, and the size of its mask is {show(sides)}")
     width, height = mask_size
     if size not in (None, mask_size):
-        raise ValueError(f"no bbox, and its mask is {width}x{height}, the image is not")
+        raise ValueError(f"no bbox, and its mask is {width}x{height}, but the image is not")
     if isinstance(counts, str):
         try:
             counts = masks.toUncompressedRLE([{"size": [height, width], "counts": counts}])[0]["counts"]

@@ -1,4 +1,4 @@
-"""Which image an annotation file means where it gives no path: by stem, by folder, by lists of stems."""
+"""Find the image of an annotation file that gives no path: by stem, by folder, by lists of stems."""
 
 from __future__ import annotations
 
@@ -30,45 +30,47 @@ class Images:
     def of_stem(
         self, stem: str, annotation: Path, split: str | None, fits: Callable[[Path], bool] = bool, prefer: str = ""
     ) -> Path | None:
-        """Return the image with the stem of an annotation file that `fits`, None if there is none.
+        """Return the image that has the stem of an annotation file and `fits`; None if there is none.
 
-        Among several it prefers the file name `prefer`, then the folders most similar to those of the annotation. It
-        never takes one from the folder of another split. Raises DataError if two remain.
+        Among several, the file name `prefer` wins, then the folders most similar to those of the annotation. An image
+        in the folder of another split never counts. Raises DataError if two remain.
         """
-        found = [image for image in self._by_stem.get(stem, ()) if fits(image)]
+        candidates = [image for image in self._by_stem.get(stem, ()) if fits(image)]
         if split:
-            found = [image for image in found if folder_split(self.source, image) in (split, None)]
-        if len(found) > 1:
-            found = [image for image in found if image.name == prefer] or found
+            candidates = [image for image in candidates if folder_split(self.source, image) in (split, None)]
+        if len(candidates) > 1:
+            candidates = [image for image in candidates if image.name == prefer] or candidates
             folders = set(annotation.parent.parts)
-            alike = [len(folders.intersection(image.parent.parts)) for image in found]
-            found = [image for image, number in zip(found, alike, strict=True) if number == max(alike)]
-        if len(found) > 1 and not is_one_file(found):
-            raise DataError(f"{annotation}: {show(stem)} could be {found[0]} or {found[1]}; rename one of them")
-        return found[0] if found else None
+            shared = [len(folders.intersection(image.parent.parts)) for image in candidates]
+            candidates = [image for image, number in zip(candidates, shared, strict=True) if number == max(shared)]
+        if len(candidates) > 1 and not is_one_file(candidates):
+            raise DataError(
+                f"{annotation}: {show(stem)} could be {candidates[0]} or {candidates[1]}; rename one of them"
+            )
+        return candidates[0] if candidates else None
 
 
 def by_name(
     tree: Tree, annotations: Collection[Path], found: Mapping[Path, Path], names: Callable[[Path], Sequence[str]]
 ) -> dict[Path, Path]:
-    """`found`, and the images that the other annotation files mean by all steps of `matching`.
+    """Return `found`, completed by the images that the other annotation files mean by all steps of `matching`.
 
-    `names` gives what each may call its image, the likeliest first.
+    `names` gives the names that a file may have for its image, the likeliest first.
     """
     found = dict(found)
     tree.matched["exact"] += len(found)
-    most = max((len(names(path)) for path in annotations if path not in found), default=0)
-    for number in range(most):
-        asked = [path for path in annotations if path not in found and any(names(path)[number : number + 1])]
+    longest = max((len(names(path)) for path in annotations if path not in found), default=0)
+    for number in range(longest):
+        pending = [path for path in annotations if path not in found and any(names(path)[number : number + 1])]
         taken = {image.relative_to(tree.folder).as_posix() for image in found.values()}
-        places = guess(tree, [_wanted(tree, path, names(path)[number]) for path in asked], taken)
-        found |= {path: tree.path(place) for path, place in zip(asked, places, strict=True) if place}
+        places = guess(tree, [_wanted(tree, path, names(path)[number]) for path in pending], taken)
+        found |= {path: tree.path(place) for path, place in zip(pending, places, strict=True) if place}
     return found
 
 
 def _wanted(tree: Tree, annotation: Path, name: str) -> Wanted:
-    own = annotation.parent.relative_to(tree.folder).as_posix()
-    homes = [own, own.replace("labels", "images"), own.replace("Annotations", "JPEGImages")]
+    home = annotation.parent.relative_to(tree.folder).as_posix()
+    homes = [home, home.replace("labels", "images"), home.replace("Annotations", "JPEGImages")]
     return Wanted(name, homes, folder_split(tree.folder, annotation), annotation, is_stem=True)
 
 
@@ -96,25 +98,27 @@ def read_one_each(
     tree = Tree(folder)
     texts = [text for text in tree.files({".txt"}) if is_label(tree, text)]
     images = Images(tree)
-    found: dict[Path, Path] = {}
+    image_by_text: dict[Path, Path] = {}
     for text in texts:
         if image := images.of_stem(text.stem, text, folder_split(tree.folder, text)):
-            found[text] = image
-    found = by_name(tree, texts, found, lambda text: [text.stem])
+            image_by_text[text] = image
+    image_by_text = by_name(tree, texts, image_by_text, lambda text: [text.stem])
     expected = {text: text.parent.with_name("images") / f"{text.stem}{suffix}" for text in texts}
-    text_of = by_image({**expected, **found})
+    text_of = by_image({**expected, **image_by_text})
 
     def split(path: Path) -> str | None:
         return folder_split(tree.folder, path)
 
-    described = [Labelled(of, boxes(text), text, None, split(text) or split(of)) for of, text in text_of.items()]
+    described = [
+        Labelled(image, boxes(text), text, None, split(text) or split(image)) for image, text in text_of.items()
+    ]
     return source_of(tree, with_the_rest(tree, described), None)
 
 
 def ends(name: str) -> list[str]:
-    """Return the ends of an absolute path, longest first; one may be the path below the source.
+    """Return the ends of an absolute path, longest first, one of which may lie below the source.
 
-    A relative path has none.
+    Empty for a relative path.
     """
     if not PurePosixPath(name).is_absolute() and not PureWindowsPath(name).is_absolute():
         return []
@@ -125,24 +129,24 @@ def ends(name: str) -> list[str]:
 def split_lists(tree: Tree, home: Sequence[str], known: Collection[str], annotation: str) -> dict[str, str]:
     """Return the split of each stem by the lists `train.txt`, `val.txt` and `test.txt`; empty without lists.
 
-    `home` has the parts of the folder that holds such lists; `annotation` is what the format calls its files. Raises
-    DataError if a list names a stem that is not `known`, or one of another split.
+    `home` has the parts of the path to the folder of the lists; `annotation` is what the format calls its files. Raises
+    DataError if a list names a stem that is not `known` or that is in another list too.
     """
     split_by_stem: dict[str, str] = {}
-    found = [path for path in tree.files({".txt"}) if path.parent.parts[-len(home) :] == tuple(home)]
+    lists = [path for path in tree.files({".txt"}) if path.parent.parts[-len(home) :] == tuple(home)]
     tree.taken.update(path for path in tree.files({".txt"}) if home[0] in path.parent.parts)
-    for path in [path for split in SPLITS for path in found if path.stem == split]:
+    for path in [path for split in SPLITS for path in lists if path.stem == split]:
         for line in read_text(path).splitlines():
             if not line.strip():
                 continue
-            # Lists of one class put 1 or -1 behind the stem; some tools write the whole file name.
+            # Lists for one class put 1 or -1 after the stem; some tools write the whole file name.
             words = (line.strip(), line.split()[0], PurePath(line.strip()).stem)
             stem = next((word for word in words if word in known), None)
             if stem is None:
                 raise DataError(
-                    f"{path}: lists {show(words[0])}, which has neither image nor {annotation}; take the line out"
+                    f"{path}: lists {show(words[0])}, which has neither image nor {annotation}; remove the line"
                 )
             earlier = split_by_stem.setdefault(stem, path.stem)
             if earlier != path.stem:
-                raise DataError(f"{path}: {stem!r} is also in {earlier}.txt; take it out of one of them")
+                raise DataError(f"{path}: {stem!r} is also in {earlier}.txt; remove it from one of them")
     return split_by_stem

@@ -1,7 +1,7 @@
-"""Paths in annotation files, and links: which file a text means, and which paths are one file.
+"""Resolve the paths in annotation files, and tell which paths are links to one file.
 
-Links are followed, wherever they lead: the user put them there. The text of an annotation file is a stranger's. A path
-in it that leaves the source is refused by its letters, before any link is looked at.
+Links are followed wherever they lead, because the user put them there. Annotation files are not trusted: a path in one
+that leaves the source is refused by its text, before any link is followed.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ LONGEST_NAME = 255  # bytes of one part of a path, on every file system in use
 def inside(source: Path, name: str, relative_to: Path, named_by: Path) -> Path:
     """Return the path in the source that `name` means, as text: links are not resolved.
 
-    `relative_to` is a folder in the source. An absolute `name` may contain the path of the source as given or with its
-    links resolved. Raises DataError for a path that leads elsewhere or is impossible.
+    `relative_to` is a folder in the source. An absolute `name` may begin with the path of the source as given or with
+    its links resolved. Raises DataError for a path that leads elsewhere or is impossible.
     """
-    said = repr(name if len(name) <= 80 else f"{name[:80]}...")
+    shown = repr(name if len(name) <= 80 else f"{name[:80]}...")
     if not is_text(name) or "\0" in name or max(map(len, name.encode().split(b"/"))) > LONGEST_NAME:
-        raise DataError(f"{named_by}: names an impossible path, {said}; correct it")
+        raise DataError(f"{named_by}: names an impossible path, {shown}; correct it")
     home = str(relative_to)[len(str(source)) + 1 :]
     for root in _names_of(source):
         path = os.path.normpath(os.path.join(root, home, name))
         if f"{path}{os.sep}".startswith(f"{root}{os.sep}"):
             return source / path[len(root) + 1 :]
-    raise DataError(f"{named_by}: names {said}, outside {source}; move the image into the source, or link it there")
+    raise DataError(f"{named_by}: names {shown}, outside {source}; move the image into the source, or link it there")
 
 
 @cache
@@ -44,7 +44,7 @@ def _names_of(source: Path) -> tuple[str, ...]:
 def is_text(name: str) -> bool:
     """Return whether a file name is one line of UTF-8, as the receipt and messages need it.
 
-    Names of other bytes are not, nor are lone surrogates from JSON.
+    A name with other bytes is not, nor is one with a lone surrogate from JSON.
     """
     try:
         name.encode()
@@ -60,8 +60,8 @@ def holds_control(name: str) -> bool:
 
 def is_one_file(paths: Iterable[Path]) -> bool:
     """Return whether all these paths are links to one file."""
-    found = set(map(identity, paths))
-    return len(found) == 1 and None not in found
+    identities = set(map(identity, paths))
+    return len(identities) == 1 and None not in identities
 
 
 def identity(path: Path) -> tuple[int, int] | None:

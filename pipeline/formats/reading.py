@@ -1,7 +1,7 @@
-"""Annotation formats: one module each, `read(folder)` gives every labelled image of a folder.
+"""Recognise and read annotation formats: one module each, whose `read(folder)` returns every image of a folder.
 
-A reader makes one box of every annotation, bad ones included, and judges none: that is `convert`'s work,
-and so is the receipt. A file whose structure is broken it refuses by name.
+A reader makes one box of every annotation, even a bad one, and judges none: `convert` does that and writes the receipt.
+It refuses a file with a broken structure by name.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ MODULES: dict[str, Module] = {
     "bdd": bdd,
     "superannotate": superannotate,
 }
-FIFTYONE = "fiftyone:"  # and the name of one of its types: no look at a folder tells which
+FIFTYONE = "fiftyone:"  # followed by one of FiftyOne's types, which cannot be recognised from the folder
 
 
 def candidates(tree: Tree) -> list[str]:
@@ -80,26 +80,26 @@ def candidates(tree: Tree) -> list[str]:
 
 
 def recognise(folder: Path) -> str:
-    """Return the one format that a folder looks like. Raises DataError where there is none, or more than one."""
+    """Return the one format that a folder looks like. Raises DataError if there is none or more than one."""
     tree = Tree(folder)
-    found = candidates(tree)
-    if len(found) == 1:
-        return found[0]
-    if found:
-        what = f"looks like {' and '.join(found)}"
+    names = candidates(tree)
+    if len(names) == 1:
+        return names[0]
+    if names:
+        problem = f"looks like {' and '.join(names)}"
     else:
         for path in tree.files({".json"}):
-            read_json(path)  # a broken file is the likelier reason, and says so itself
-        what = "no annotations that we know"
+            read_json(path)  # raises for a broken file, which is the likelier reason
+        problem = "no annotations in a supported format"
     choice = f"name one of {', '.join(MODULES)} or {FIFTYONE}TYPE in convert.format"
-    raise DataError(f"{folder}: {what}; {choice}{'' if found else nearest.in_words(tree)}")
+    raise DataError(f"{folder}: {problem}; {choice}{'' if names else nearest.in_words(tree)}")
 
 
 def read(folder: Path, name: str = "auto", given: bool = True, orphans: bool = False) -> tuple[str, Source]:
     """Return the name of the format and the content of the folder.
 
-    Paths begin with `folder` as given, made absolute; links are not resolved. With `given` the source's own splits
-    count. `orphans` keeps annotations of images that a file does not list, as those of missing images. Raises
+    Paths begin with `folder` as given, made absolute; links are not resolved. With `given`, the source's own splits
+    are used. `orphans` keeps annotations of images that a file does not list, as those of missing images. Raises
     DataError if the folder is missing or empty, or if a file in it cannot be read.
     """
     try:
@@ -127,9 +127,9 @@ def read(folder: Path, name: str = "auto", given: bool = True, orphans: bool = F
 
 @contextmanager
 def without_collection() -> Iterator[None]:
-    """Stop garbage collection during work that makes a million objects and no cycles: it would walk them repeatedly.
+    """Pause garbage collection during work that makes a million objects but no cycles, and would be walked repeatedly.
 
-    Objects that exist at the end are exempt from collection until the next such work.
+    Objects that exist at the end are exempt from collection until the next call.
     """
     enabled = gc.isenabled()
     gc.disable()

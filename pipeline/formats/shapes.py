@@ -1,4 +1,4 @@
-"""Boxes of the shapes that JSON formats know: each annotation one box, be it damaged."""
+"""Boxes around the shapes of JSON formats: one box per annotation, even a damaged one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.formats.source import damaged
 from pipeline.formats.text import show
 from pipeline.formats.values import class_name, numbers
 
-MOST_DEGREES = 720  # a shape may be turned once too often; more is no angle
+MOST_DEGREES = 720  # some tools write more than one full turn; beyond two turns the number is no angle
 
 
 def box_of(label: Any, corners: Callable[[], Corners], identity: str, ignore: str = "") -> Box:
@@ -30,10 +30,10 @@ def box_of(label: Any, corners: Callable[[], Corners], identity: str, ignore: st
 
 def sides_of(value: Any, *keys: str) -> list[float]:
     """Return the numbers under these keys. Raises ValueError if a value is not a number."""
-    found = numbers([value.get(key) for key in keys]) if isinstance(value, Mapping) else None
-    if not found:
+    sides = numbers([value.get(key) for key in keys]) if isinstance(value, Mapping) else None
+    if not sides:
         raise ValueError(f"{show(value)} lacks one of the numbers {', '.join(keys)}")
-    return found
+    return sides
 
 
 def from_sides(value: Any, *keys: str) -> Corners:
@@ -41,17 +41,17 @@ def from_sides(value: Any, *keys: str) -> Corners:
 
 
 def corners(x: float, y: float, width: float, height: float) -> Corners:
-    """Return the corners of a box given by its upper left one and its sides. Raises ValueError for a negative side."""
+    """Return the corners of a box from its upper left corner and its sides. Raises ValueError for a negative side."""
     check_sides(width, height)
     return x, y, x + width, y + height
 
 
 def from_list(value: Any) -> Corners:
-    """Return the corners of a box given as [x, y, width, height]. Raises ValueError where it is no such list."""
-    found = numbers(value) if isinstance(value, list) and len(value) == 4 else None
-    if not found:
+    """Return the corners of a box given as [x, y, width, height]. Raises ValueError if `value` is not such a list."""
+    sides = numbers(value) if isinstance(value, list) and len(value) == 4 else None
+    if not sides:
         raise ValueError(f"bbox {show(value)} is not [x, y, width, height]")
-    return corners(*found)
+    return corners(*sides)
 
 
 def around_points(points: Any, fewest: int = 3) -> Corners:
@@ -70,7 +70,7 @@ def around_points(points: Any, fewest: int = 3) -> Corners:
 
 def around_ellipse(cx: float, cy: float, rx: float, ry: float, degrees: float = 0.0) -> Corners:
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    # Where x(t) = rx cos t cos a - ry sin t sin a is largest; y(t) likewise.
+    # The maximum of x(t) = rx cos t cos a - ry sin t sin a over t; y(t) likewise.
     across, down = math.hypot(rx * cos, ry * sin), math.hypot(rx * sin, ry * cos)
     return cx - across, cy - down, cx + across, cy + down
 

@@ -1,4 +1,4 @@
-"""What all readers give back."""
+"""What every reader returns."""
 
 from __future__ import annotations
 
@@ -14,18 +14,17 @@ from pipeline.formats.splits import folder_split
 from pipeline.formats.tree import Tree
 
 NAN = math.nan
-NOT_LISTED = "not listed in "  # begins the name of the image that stands for all that a file does not list
+NOT_LISTED = "not listed in "  # prefix of the image that stands for all images that a file does not list
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """All that a folder holds.
+    """The content of a folder.
 
-    `classes` is the order that the format itself gives, None where it has none (VOC).
-    `has_splits` tells whether the source assigns images to train, val and test. `linked_again` holds the unlabelled
-    images that are, through a link, the very file of another image, and which one. `matched` counts the names found
-    at each step of `matching`. `beside` holds what could be annotations and was not read as such; `notes` what a
-    person has to know of the reading.
+    `classes` are in the order of the format; None if it has no order (VOC). `has_splits` tells whether the source
+    assigns images to train, val and test. `linked_again` maps unlabelled images that are links to the file of another
+    image to that image. `matched` counts the names found at each step of `matching`. `beside` lists what may hold
+    annotations but was not read; `notes` say what the user has to know about the reading.
     """
 
     images: tuple[Labelled, ...]
@@ -68,9 +67,9 @@ def with_the_rest(tree: Tree, described: Iterable[Labelled]) -> tuple[Labelled, 
 
 
 def linked_again(images: Sequence[Labelled]) -> dict[Path, Path]:
-    """Map unlabelled images to the image whose very file they are, through a link.
+    """Map each unlabelled image that is a link to the file of another image to that image.
 
-    A labelled image goes before an unlabelled one, and an earlier one before a later one.
+    That image is a labelled one if there is any, else the first.
     """
     unlabelled = [item.image for item in images if item.annotation is None]
     if not unlabelled:
@@ -79,11 +78,11 @@ def linked_again(images: Sequence[Labelled]) -> dict[Path, Path]:
     first.pop(None, None)  # missing images have nothing in common
     again: dict[Path, Path] = {}
     for image in unlabelled:
-        if (file := identity(image)) and (other := first.setdefault(file, image)) is not image:
-            again[image] = other
+        if (file := identity(image)) and (original := first.setdefault(file, image)) is not image:
+            again[image] = original
     return again
 
 
 def damaged(reason: str, label: str = "", id: str = "", ignore: str = "") -> Box:
-    """Return the box of an annotation without valid corners, so that it is counted."""
+    """Return the box of an annotation without valid corners, so that it is still counted."""
     return Box(label, NAN, NAN, NAN, NAN, id, ignore, reason)

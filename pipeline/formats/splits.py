@@ -1,4 +1,4 @@
-"""Which of train, val and test the name of a file or a folder speaks of."""
+"""Recognise train, val and test in the names of files and folders."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ SPLIT_WORDS = {
 @cache
 def split_of(name: str) -> str | None:
     """Return the split in a file or folder name: `instances_val2017` -> val, `boards` -> None."""
-    word = "".join(char if char.isalpha() else " " for char in name.lower()).split()
-    found = {SPLIT_WORDS[part] for part in word if part in SPLIT_WORDS}
-    return found.pop() if len(found) == 1 else None
+    words = "".join(char if char.isalpha() else " " for char in name.lower()).split()
+    splits = {SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS}
+    return splits.pop() if len(splits) == 1 else None
 
 
 # A year or number may follow, as in COCO's `train2017`; CVAT's Darknet export has `obj_train_data`, and two public sets
@@ -49,6 +49,6 @@ def without_split_folders(path: str) -> str:
 
 @cache
 def split_of_folders(folders: str) -> str | None:
-    found = filter(None, map(_SPLIT_FOLDER.fullmatch, folders.split("/")))
-    words = (next(filter(None, match.groups())).lower() for match in found)
+    matches = filter(None, map(_SPLIT_FOLDER.fullmatch, folders.split("/")))
+    words = (next(filter(None, match.groups())).lower() for match in matches)
     return next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), None)

@@ -1,6 +1,6 @@
 """SuperAnnotate: one `IMAGE.json` or `IMAGE___objects.json` per image, with `metadata` and `instances`.
 
-An image without instances whose status is NotStarted counts as unlabelled. From SuperAnnotate's documentation,
+An image without instances whose status is NotStarted counts as unlabelled. Source: SuperAnnotate's documentation,
 "Vector JSON".
 """
 
@@ -37,24 +37,24 @@ def read(folder: Path) -> Source:
     described: list[Described] = []
     for path in tree.files({".json"}):
         data = read_json(path)
-        if isinstance(data, dict) and {"metadata", "instances"} <= data.keys() and (one := _image(tree, path, data)):
-            described.append(one)
+        if isinstance(data, dict) and {"metadata", "instances"} <= data.keys() and (image := _image(tree, path, data)):
+            described.append(image)
         if path.parent.name == "classes":
             tree.taken.add(path)
     return complete(tree, described)
 
 
 def _image(tree: Tree, path: Path, data: Mapping[str, Any]) -> Described | None:
-    about, instances = mapping(data["metadata"]), data["instances"]
+    metadata, instances = mapping(data["metadata"]), data["instances"]
     if not isinstance(instances, list):
-        raise DataError(f"{path}: `instances` is not a list; it is not SuperAnnotate's as it stands")
-    if not instances and about.get("status") == "NotStarted":
+        raise DataError(f"{path}: `instances` is not a list, so this is not SuperAnnotate; export it again")
+    if not instances and metadata.get("status") == "NotStarted":
         return None
-    name = about.get("name")
+    name = metadata.get("name")
     if not isinstance(name, str) or not name:
         name = next((path.stem.removesuffix(end) for end in ENDS if path.stem.endswith(end)), path.stem)
-    boxes = [_box(each, f"instance {number}") for number, each in enumerate(instances, start=1)]
-    size = declared_size(about.get("width"), about.get("height"))
+    boxes = [_box(instance, f"instance {number}") for number, instance in enumerate(instances, start=1)]
+    size = declared_size(metadata.get("width"), metadata.get("height"))
     return Described(Wanted(name, tree.homes(path), folder_split(tree.folder, path), path), boxes, size)
 
 
@@ -77,4 +77,4 @@ def _corners(kind: Any, value: Mapping[str, Any]) -> Corners:
         return around_points(points)
     if kind == "ellipse":
         return around_ellipse(*sides_of(value, "cx", "cy", "rx", "ry", "angle"))
-    raise ValueError(f"type {show(kind)} is not one that we know")
+    raise ValueError(f"type {show(kind)} is not supported")

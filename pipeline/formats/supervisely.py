@@ -1,6 +1,6 @@
-"""Supervisely: `ann/IMAGE.json` beside `img/IMAGE`, in folders of data sets; `meta.json` has the classes.
+"""Supervisely: `ann/IMAGE.json` beside `img/IMAGE`, one folder per data set; `meta.json` has the classes.
 
-From the documentation of its annotation format, docs.supervisely.com.
+Source: the documentation of the annotation format, docs.supervisely.com.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from pipeline.formats.values import class_name, declared_size, mapping, numbers,
 SIGN = re.compile(r'"objects"\s*:\s*\[')
 SIZE = re.compile(r'"size"\s*:\s*\{')
 NO_BOXES = {kind: f"a {kind}, not a box" for kind in ("point", "line", "graph", "cuboid", "any")}
-MOST_PIXELS = 1 << 28  # of a mask that unpacks; a zip bomb would go on
+MOST_PIXELS = 1 << 28  # bytes to decompress of a mask, as a limit for zip bombs
 
 
 def recognises(tree: Tree) -> bool:
@@ -45,20 +45,20 @@ def read(folder: Path) -> Source:
     for path in tree.files({".json"}):
         data = read_json(path)
         if path.name == "meta.json" and isinstance(data, dict) and isinstance(data.get("classes"), list):
-            titles = (class_name(each.get("title")) for each in data["classes"] if isinstance(each, dict))
+            titles = (class_name(item.get("title")) for item in data["classes"] if isinstance(item, dict))
             classes.update(dict.fromkeys(filter(None, titles)))
             tree.taken.add(path)
         if not isinstance(data, dict) or not {"size", "objects"} <= data.keys():
             continue
         if not isinstance(data["objects"], list):
-            raise DataError(f"{path}: `objects` is not a list; it is not Supervisely's as it stands")
-        boxes = [_box(each, f"object {number}") for number, each in enumerate(data["objects"], start=1)]
-        own = path.parent.relative_to(folder).as_posix()
-        homes = [f"{own.removesuffix('ann')}img", own]
+            raise DataError(f"{path}: `objects` is not a list, so this is not Supervisely; export it again")
+        boxes = [_box(item, f"object {number}") for number, item in enumerate(data["objects"], start=1)]
+        home = path.parent.relative_to(folder).as_posix()
+        homes = [f"{home.removesuffix('ann')}img", home]
         wanted = Wanted(path.stem, homes, folder_split(folder, path), path)
         size = mapping(data["size"])
         described.append(Described(wanted, boxes, declared_size(size.get("width"), size.get("height"))))
-    used = sorted({box.label for one in described for box in one.boxes if box.label and not box.ignore})
+    used = sorted({box.label for image in described for box in image.boxes if box.label and not box.ignore})
     return complete(tree, described, tuple(dict.fromkeys([*classes, *used])))
 
 
@@ -81,8 +81,8 @@ def _corners(kind: Any, value: Mapping[str, Any]) -> Corners:
 
 
 def _of_mask(bitmap: Any) -> Corners:
-    """Return the box around a mask: a PNG, compressed and in Base64, whose upper left corner is at `origin`."""
-    origin = numbers(said) if isinstance(said := mapping(bitmap).get("origin"), list) else None
+    """Return the box around a mask: a zlib-compressed PNG in Base64 whose upper left corner is at `origin`."""
+    origin = numbers(corner) if isinstance(corner := mapping(bitmap).get("origin"), list) else None
     try:
         if origin is None or len(origin) != 2:
             raise ValueError

@@ -1,9 +1,9 @@
-"""Plain CSV: a row a box, `filename,width,height,class,xmin,ymin,xmax,ymax` in any order, by their usual names.
+"""Plain CSV, in pixels: one box per row, `filename,width,height,class,xmin,ymin,xmax,ymax` or synonyms, in any order.
 
-In place of corners `x,y,w,h`, or a column `bbox` that holds them. Without a line of names, the order of keras-retinanet
-(`path,x1,y1,x2,y2,class`) and of MakeSense (`class,x,y,w,h,file,width,height`). All in pixels. A row without class and
-corners is an image that shows nothing. Commas, semicolons or tabs; beside semicolons and tabs a number may have a
-decimal comma. A column, file or folder names give the splits.
+`x,y,w,h`, or a column `bbox` with these four, may replace the corners. Without a header, the columns are those of
+keras-retinanet (`path,x1,y1,x2,y2,class`) or of MakeSense (`class,x,y,w,h,file,width,height`). A row without class and
+corners is a background image. The delimiter is a comma, a semicolon or a tab; with the latter two, numbers may have a
+decimal comma. A column, file names or folder names give the splits.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pipeline.formats.splits import folder_split, split_of
 from pipeline.formats.text import RAGGED, columns, numbers, read_text, records, show, size
 from pipeline.formats.tree import Tree
 
-# Without case, spaces and underscores.
+# Names are compared without case, spaces and underscores.
 SYNONYMS = {
     "filename": ("filename", "file", "image", "imagename", "imagepath", "imageid", "filepath", "path", "img"),
     "class": ("class", "classname", "label", "labelname", "category", "categoryname"),
@@ -36,7 +36,7 @@ SYNONYMS = {
 }  # fmt: skip
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 NEEDED = ("filename", "class", *CORNERS)
-# Words for the sides of a box where it has no corners; `width` alone may be the image's.
+# Synonyms for the columns of a box without corners; `width` alone may be the image's.
 SIDES = {"x": ("x",), "y": ("y",), "w": ("w", "bboxwidth", "width"), "h": ("h", "bboxheight", "height")}
 BBOX = ("bbox", "box", "boundingbox")
 NO_CLASS = "object"
@@ -46,7 +46,7 @@ CUT = "\n\n"  # no column has this name
 
 
 class _Table(NamedTuple):
-    """`known` gives the name in the file of each column that we know; with a header, its first line names them."""
+    """How to read a table. `known` maps our column names to those in the file; a header is its first line."""
 
     names: Sequence[str]
     known: Mapping[str, str]
@@ -103,7 +103,7 @@ def _plain(name: str) -> str:
 
 
 def _known(names: Sequence[str]) -> dict[str, str]:
-    """Return the known columns: their name in this file by our name."""
+    """Return the names of the known columns in this file, by our names."""
     plain = {_plain(name): name for name in names}
     return {
         column: plain[next(word for word in words if word in plain)]
@@ -116,23 +116,23 @@ def _read_file(path: Path, text: str, table: _Table, tree: Tree) -> list[Describ
     known = dict(table.known)
     if "bbox" in known and "class" not in known:
         name = path.relative_to(tree.folder).as_posix()
-        tree.notes.append(f"{name}: no column for a class, so every box is of the class {NO_CLASS!r}")
+        tree.notes.append(f"{name}: no column for a class, so every box gets the class {NO_CLASS!r}")
     elif missing := [column for column in _needed(known) if column not in known]:
         raise DataError(f"{path}: no column for {' and '.join(missing)}; it needs {', '.join(NEEDED)}")
     # A file cut off in the middle of a number ends without a line break.
     last = 0 if text.endswith(("\n", "\r")) else text.count("\n") + 1
-    found: dict[str, list[tuple[int, dict[str, str]]]] = {}
+    rows_of: dict[str, list[tuple[int, dict[str, str]]]] = {}
     for number, record in records(path, text, table.names, table.delimiter, table.has_header):
         values = {column: record[name] for column, name in known.items()}
         if not values["filename"]:
-            raise DataError(f"{path}: line {number}: no image; name its file")
+            raise DataError(f"{path}: line {number}: no image; give its file name")
         values.setdefault("class", NO_CLASS if values.get("bbox") else "")
         if RAGGED in record:
             values[RAGGED] = record[RAGGED]
         if number == last:
             values[CUT] = "cut"
-        found.setdefault(values["filename"], []).append((number, values))
-    return [_image(name, numbered, path, table.delimiter, tree) for name, numbered in found.items()]
+        rows_of.setdefault(values["filename"], []).append((number, values))
+    return [_image(name, numbered, path, table.delimiter, tree) for name, numbered in rows_of.items()]
 
 
 def _needed(known: Mapping[str, str]) -> Sequence[str]:
@@ -143,9 +143,9 @@ def _image(name: str, numbered: list[tuple[int, dict[str, str]]], path: Path, de
     splits = {split_of(values.get("split", "")) for _, values in numbered}
     sizes = {size(values.get("width"), values.get("height")) for _, values in numbered}
     if len(splits) > 1 or len(sizes - {None}) > 1:
-        raise DataError(f"{path}: rows of {show(name)} differ in its split or size; make them the same")
+        raise DataError(f"{path}: rows of {show(name)} differ in split or size; make them the same")
     split = splits.pop() or split_of(path.stem) or folder_split(tree.folder, path)
-    # A row of nothing but the name says that the image is background; beside others it is a row that lost its box.
+    # A single row with only a name is a background image; beside other rows, it is a row that lost its box.
     is_background = len(numbered) == 1 and _is_background(numbered[0][1])
     boxes = [] if is_background else [_box(values, f"line {number}", delimiter) for number, values in numbered]
     name = name if has_image_suffix(name) else f"{name}.jpg"
@@ -181,7 +181,7 @@ def _corners(values: Mapping[str, str], delimiter: str) -> Sequence[float]:
         values = dict(zip(SIDES, words, strict=True))
     columns_of = tuple(SIDES) if "x" in values else CORNERS
     texts = {name: values[name] if delimiter == "," else values[name].replace(",", ".") for name in columns_of}
-    found = numbers(texts)
+    sides = numbers(texts)
     if "x" in values:
-        return corners(*found)
-    return found
+        return corners(*sides)
+    return sides

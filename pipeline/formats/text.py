@@ -1,4 +1,4 @@
-"""Text from strangers: numbers, XML, tables and image headers, each read without trusting it."""
+"""Read text, numbers, XML, tables and image headers from files that are not trusted."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from pipeline.walk import LONGEST_LINK, link_as_text
 DELIMITERS = ",;\t"
 RAGGED = "\n"  # no column has this name
 _FIRST_TAG = re.compile(r"<([A-Za-z_][\w.:-]*)")
-TAIL = 1 << 16  # bytes; EXIF is no longer
+TAIL = 1 << 16  # bytes; EXIF is never longer
 
 
 def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text ({error.reason}); write it again as UTF-8") from None
+        raise DataError(f"{path}: not UTF-8 text ({error.reason}); save it as UTF-8") from None
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -42,11 +42,11 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
 def head(path: Path) -> str:
     """Return the first 64 KiB of a file as text in any encoding: enough to tell one JSON format from another.
 
-    So a broken file is still recognised and refused by name, not skipped.
+    This way a broken file is still recognised and refused by name, not skipped.
     """
     with path.open("rb") as file:
         data = file.read(1 << 16)
-    # UTF-16 is refused when it is read; here its letters are enough.
+    # UTF-16 is refused when the file is read; here its letters are enough.
     return data.replace(b"\0", b"").decode("utf-8", errors="replace").lstrip("\ufeff\ufffd \t\r\n")
 
 
@@ -60,19 +60,19 @@ def show(value: Any) -> str:
 
 
 def numbers(texts: Mapping[str, str | None]) -> list[float]:
-    """Return the values as numbers in their order. `convert` judges NaN and infinity.
+    """Return the values as numbers in order; NaN and infinity are left for `convert` to judge.
 
     Raises ValueError with the first value that is not a number.
     """
-    found = []
+    values = []
     for name, text in texts.items():
         try:
             if text is None or "_" in text:  # Python reads 1_0 as ten
                 raise ValueError
-            found.append(float(text))
+            values.append(float(text))
         except ValueError:
             raise ValueError(f"{name} is {show(text)}, not a number") from None
-    return found
+    return values
 
 
 def size(width: str | None, height: str | None) -> tuple[int, int] | None:
@@ -91,21 +91,21 @@ def parse_xml(path: Path) -> Element:
     except ParseError as error:
         if link := link_as_text(path.read_bytes()[: LONGEST_LINK + 1]):
             raise DataError(f"{path}: holds {link}; put the file there") from None
-        raise DataError(f"{path}: not well-formed XML ({error}); write it again") from None
+        raise DataError(f"{path}: not well-formed XML ({error}); export it again") from None
     except DefusedXmlException:
         raise DataError(
             f"{path}: defines XML entities, which no annotation needs and which can do harm; remove them"
         ) from None
     except (LookupError, ValueError, RecursionError) as error:  # unknown encodings, absurd nesting
-        raise DataError(f"{path}: cannot be read as XML ({error}); write it again as UTF-8") from None
+        raise DataError(f"{path}: cannot be read as XML ({error}); save it as UTF-8") from None
     assert root is not None
     return root
 
 
 def first_tag(head: str) -> str:
     """Return the first tag of an XML file from its head, so that a broken file is recognised and refused by name."""
-    found = _FIRST_TAG.search(head)
-    return found[1] if found else ""
+    match = _FIRST_TAG.search(head)
+    return match[1] if match else ""
 
 
 def columns(text: str) -> tuple[list[str], str]:
@@ -114,7 +114,7 @@ def columns(text: str) -> tuple[list[str], str]:
     delimiter = max(DELIMITERS, key=first.count)
     try:
         return [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])], delimiter
-    except csv.Error:  # a line beyond reason; whoever reads on is told
+    except csv.Error:  # a field too long; `rows` reports it
         return [], delimiter
 
 
@@ -127,21 +127,21 @@ def rows(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]
     line = 0
     try:
         for row in reader:
-            if reader.line_num != line + 1:  # it would swallow the rows that follow, up to the next quote
-                raise csv.Error("a quote that does not close in its line")
+            if reader.line_num != line + 1:  # it swallows the rows that follow, up to the next quote
+                raise csv.Error("a quote is not closed on its line")
             line += 1
             if any(map(str.strip, row)):
                 yield line, row
     except csv.Error as error:
-        raise DataError(f"{path}: line {line + 1}: not a table ({error}); write it again") from None
+        raise DataError(f"{path}: line {line + 1}: not a table ({error}); export it again") from None
 
 
 def records(
     path: Path, text: str, names: Sequence[str], delimiter: str, has_header: bool = True
 ) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield each row below the column names, with its line number, as a value by column.
+    """Yield the line number and the values by column of each row below the header.
 
-    A row with another number of values, for example after a comma in a class name, says so under `RAGGED`.
+    If the number of values is wrong, for example because of a comma in a class name, `RAGGED` says so.
     """
     table = rows(path, text, delimiter)
     if has_header:
@@ -157,11 +157,11 @@ def upright_size(image: Path) -> tuple[int, int] | None:
     """Return width and height of the image as EXIF turns it, from its header; None if there is no such image."""
     try:
         with Image.open(image) as opened:
-            # Pillow decodes a whole PNG to look for EXIF behind its pixels: first see whether there may be any.
+            # Pillow decodes a whole PNG to look for EXIF after the pixels, so check first whether there may be any.
             if opened.format == "PNG" and "exif" not in opened.info and b"eXIf" not in _tail(image):
                 return opened.size
             return orientation.size(opened)
-    except Exception:  # damage reaches Pillow in a dozen ways; whether it matters is for `convert` to say
+    except Exception:  # Pillow raises a dozen types on damaged files; `convert` decides whether it matters
         return None
 
 

@@ -1,4 +1,4 @@
-"""How readers find files: one walk of the disk, and no way out of the source."""
+"""Find files for the readers, with one walk of the disk and without leaving the source."""
 
 from __future__ import annotations
 
@@ -21,21 +21,20 @@ _IMAGE_ENDINGS = tuple(SOURCE_SUFFIXES)
 
 
 class Tree:
-    """The files below a source, hidden ones left out, from one walk of the disk.
+    """The files below a source without hidden ones, from one walk of the disk.
 
-    Looking an image up is then a look into a dict, however many thousand an annotation file names.
-    Names are relative to the source, with forward slashes and as the user sees them, before links.
-    Raises DataError where something in there cannot be read; an image that is a broken link stays, to be judged
-    with the images that are missing.
+    An image is then found by a dict lookup, however many thousand an annotation file names. Names are relative to the
+    source, with forward slashes and as the user sees them, before links are resolved. Raises DataError if anything in
+    the source cannot be read; an image that is a broken link stays, to be judged with the missing images.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.matched = dict.fromkeys(STEPS, 0)  # names of images, by the step that found them
         self.notes: list[str] = []
-        self.taken: set[Path] = set()  # files that a reader knows, besides those that describe images
+        self.taken: set[Path] = set()  # files that a reader used, besides those that describe images
         self._heads: dict[Path, str] = {}
-        self._paths: dict[str, Path | None] = {}  # made when asked for; in the order of the walk
+        self._paths: dict[str, Path | None] = {}  # made on demand, in the order of the walk
         problems = []
         for name, _, problem in walk(folder):
             if problem and not (name.lower().endswith(_IMAGE_ENDINGS) and broken_link(folder / name)):
@@ -54,7 +53,7 @@ class Tree:
 
     @cached_property
     def _folders(self) -> set[str]:
-        """Return every end of the path of a folder."""
+        """Return every end of every folder's path."""
         return {end for name in self._every_folder for end in _ends(name)}
 
     @cached_property
@@ -63,17 +62,17 @@ class Tree:
         return {above for parent in parents for above in _above(f"{parent}/")}
 
     def files(self, suffixes: Iterable[str]) -> list[Path]:
-        """Files by suffix, in the order of their names, folder by folder.
+        """Return the files with these suffixes, sorted by name, folder by folder.
 
-        Raises DataError for a name that the receipt could not hold.
+        Raises DataError for a name that the receipt cannot hold.
         """
         endings = tuple(suffixes)
-        found = [name for name in self._paths if name.lower().endswith(endings)]
-        for name in found:
+        names = [name for name in self._paths if name.lower().endswith(endings)]
+        for name in names:
             if not is_text(name):
                 why = "holds control characters" if holds_control(name) else "is not one line of UTF-8"
                 raise DataError(f"{self.folder}: the file name {os.fsencode(name)!r} {why}; rename the file")
-        return [self.path(name) for name in found]
+        return [self.path(name) for name in names]
 
     def head(self, path: Path) -> str:
         """Return the first 64 KiB of a file, which is read once for all formats."""
@@ -98,7 +97,7 @@ class Tree:
         return [name for name in self._paths if name.lower().endswith(_IMAGE_ENDINGS) or "." not in _last(name)]
 
     def has_folder(self, name: str) -> bool:
-        """Return whether the path of any folder ends so."""
+        """Return whether the path of any folder ends in `name`."""
         return name in self._folders
 
     def split_of(self, place: str) -> str | None:
@@ -106,16 +105,16 @@ class Tree:
 
     def homes(self, annotation: Path) -> list[str]:
         """Return folders below the source where the images of an annotation file usually are, the likeliest first."""
-        own = annotation.parent.relative_to(self.folder).as_posix()
-        return [own, ".", "images", posixpath.normpath(f"{own}/../images")]
+        folder = annotation.parent.relative_to(self.folder).as_posix()
+        return [folder, ".", "images", posixpath.normpath(f"{folder}/../images")]
 
     def place_of(self, name: str, homes: Sequence[str], split: str | None, named_by: Path) -> str | None:
         """Return the file of exactly this name, which may include folders; None if there is none.
 
-        It is looked for in `homes` in order, then everywhere: in a folder of its split, then in folders of no split.
-        Raises DataError if the name fits two files.
+        It searches `homes` in order, then everywhere: in a folder of its split, then in folders of no split. Raises
+        DataError if the name fits two files.
         """
-        for home in homes:  # nearly all, and without a look at their parts
+        for home in homes:  # fast, and finds nearly all
             place = name if home == "." else f"{home}/{name}"
             if place in self._paths:
                 return place
@@ -139,19 +138,19 @@ class Tree:
         return places[0] if places else None
 
     def path(self, name: str) -> Path:
-        # One object per file: it is hashed and taken apart once.
+        # One object per file, so that it is hashed and parsed once.
         path = self._paths[name]
         if path is None:
             path = self._paths[name] = self.folder / name
         return path
 
     def beside(self, read: Iterable[Path]) -> tuple[Path, ...]:
-        """Return what could hold annotations and was not read: files by suffix, and folders by name."""
+        """Return what may hold annotations but was not read: files by suffix, and folders by name."""
         known = self.taken.union(read)
         files = [name for name in self._paths if name.lower().endswith(LABEL_SUFFIXES)]
         folders = {folder for folder in self._every_folder if folder.lower().endswith(LABEL_SUFFIXES)}
-        found = [path for name in files if (path := self.path(name)) not in known]
-        return tuple(found + [self.folder / name for name in sorted(folders)])
+        paths = [path for name in files if (path := self.path(name)) not in known]
+        return tuple(paths + [self.folder / name for name in sorted(folders)])
 
 
 def _below(folder: Path, name: str, named_by: Path) -> str:

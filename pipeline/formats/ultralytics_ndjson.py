@@ -1,6 +1,6 @@
-"""Ultralytics NDJSON: a first line with the class names, then a line an image with its split and its labels.
+"""Ultralytics NDJSON: a first line with the class names, then one line per image with its split and its labels.
 
-`boxes` are rows of class, centre and sides, `segments` of class and points, all as shares of the image. From
+`boxes` are rows of class, centre and sides, `segments` of class and points, all relative to the image size. Source:
 docs.ultralytics.com/datasets, "Ultralytics NDJSON format".
 """
 
@@ -51,33 +51,42 @@ def _names(path: Path, line: int, value: Any) -> list[str]:
         value = [value[key] for key in sorted(value, key=int)]
     names = [class_name(name) for name in value] if isinstance(value, list) else []
     if not names or not all(names) or len(set(names)) < len(names):
-        raise DataError(f"{path}: line {line}: class_names are {show(value)}, not a name for each number; correct them")
+        raise DataError(
+            f"{path}: line {line}: class_names are {show(value)}, not one distinct name per number; correct them"
+        )
     return names
 
 
 def _image(tree: Tree, path: Path, line: int, record: Mapping[str, Any], names: list[str]) -> Described:
     name, size = record["file"], declared_size(record.get("width"), record.get("height"))
     if not isinstance(name, str) or not name:
-        raise DataError(f"{path}: line {line}: an image with the file {show(name)}; name its file")
+        raise DataError(f"{path}: line {line}: an image has the file {show(name)}; give its file name")
     annotations = record.get("annotations") or {}
     rows = [row for key in ("boxes", "segments") for row in _rows(annotations, key)]
     boxes = [_box(row, names, size, f"line {line}, row {number}") for number, row in enumerate(rows, start=1)]
-    said = record.get("split")
-    split = (split_of(said) if isinstance(said, str) else None) or folder_split(tree.folder, path)
-    own = tree.homes(path)
-    homes = [*([f"images/{said}", f"{own[0]}/images/{said}"] if isinstance(said, str) and said.isalnum() else []), *own]
+    split_name = record.get("split")
+    split = (split_of(split_name) if isinstance(split_name, str) else None) or folder_split(tree.folder, path)
+    usual_homes = tree.homes(path)
+    homes = [
+        *(
+            [f"images/{split_name}", f"{usual_homes[0]}/images/{split_name}"]
+            if isinstance(split_name, str) and split_name.isalnum()
+            else []
+        ),
+        *usual_homes,
+    ]
     return Described(Wanted(name, homes, split, path), boxes, size)
 
 
 def _rows(annotations: Any, key: str) -> list[Any]:
-    found = annotations.get(key) if isinstance(annotations, Mapping) else None
-    return found if isinstance(found, list) else []
+    rows = annotations.get(key) if isinstance(annotations, Mapping) else None
+    return rows if isinstance(rows, list) else []
 
 
 def _box(row: Any, names: list[str], size: tuple[int, int] | None, identity: str) -> Box:
     flat = [row[0], *row[1]] if isinstance(row, list) and len(row) == 2 and isinstance(row[1], list) else row
     flat = (
-        [part for each in flat for part in (each if isinstance(each, list) else [each])]
+        [part for item in flat for part in (item if isinstance(item, list) else [item])]
         if isinstance(flat, list)
         else []
     )

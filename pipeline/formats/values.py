@@ -1,4 +1,4 @@
-"""Values from JSON that anybody may have written."""
+"""Read values from JSON files that are not trusted."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ def read_json(path: Path) -> Any:
         if keys == _outer_keys(value) or keys == _keys(value):
             return value
     except orjson.JSONDecodeError:
-        pass  # NaN and byte-order marks, which Python takes, and all that is to be refused in words of its own
+        pass  # Python's parser accepts NaN and byte-order marks, and says what is wrong with everything else
     try:
         return json.loads(read_text(path), object_pairs_hook=lambda pairs: _once(path, pairs))
     except json.JSONDecodeError as error:
-        raise DataError(f"{path}: not JSON ({error}); write it again") from None
-    except (RecursionError, ValueError):  # nesting or a number beyond all reason
+        raise DataError(f"{path}: not JSON ({error}); export it again") from None
+    except (RecursionError, ValueError):  # absurd nesting or a number of absurd length
         raise DataError(f"{path}: nested too deeply, or with a number that is too long; correct it") from None
 
 
 def _outer_keys(value: Any) -> int:
-    """Count as `_keys` does, in an object, its objects, and the objects of its lists: enough for most large files."""
+    """Count keys as `_keys` does, but only two objects deep, which is enough for most large files; -1 for no object."""
     if type(value) is not dict:
         return -1
     count = len(value)
     for part in value.values():
         if type(part) is dict:
             count += len(part)
-        elif type(part) is list and all(type(each) is dict for each in part[:1]):
-            count += sum(len(each) for each in part if type(each) is dict)
+        elif type(part) is list and all(type(item) is dict for item in part[:1]):
+            count += sum(len(item) for item in part if type(item) is dict)
     return count
 
 
@@ -59,18 +59,18 @@ def _keys(value: Any) -> int:
         if type(part) is dict:
             count += len(part)
             part = part.values()
-        # Of lists those of objects: outlines are millions of numbers, and hold no keys.
+        # Only lists of objects: outlines are lists of millions of numbers, without keys.
         pending += [e for e in part if type(e) is dict or (type(e) is list and e and type(e[0]) is dict)]
     return count
 
 
 def _once(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    result = dict(pairs)
+    if len(result) < len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         raise DataError(f"{path}: the key {show(twice)} appears twice in one object; keep one")
-    return found
+    return result
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
@@ -79,15 +79,15 @@ def mapping(value: Any) -> Mapping[str, Any]:
 
 
 def numbers(values: Sequence[Any]) -> list[float] | None:
-    """JSON values as coordinates; None unless all are finite numbers or NaN, which is `convert`'s to judge."""
-    if not NUMBERS.issuperset(map(type, values)):  # `type`, as true is an int to isinstance
+    """Return JSON values as floats; None unless all are finite or NaN, which `convert` judges."""
+    if not NUMBERS.issuperset(map(type, values)):  # not isinstance, for which True is an int
         return None
     try:
-        found = list(map(float, values))
+        floats = list(map(float, values))
     except OverflowError:  # 1 with 400 zeros
         return None
-    # The sum tells at once for nearly all.
-    return None if not math.isfinite(sum(found)) and any(map(math.isinf, found)) else found
+    # A finite sum settles nearly all cases at once.
+    return None if not math.isfinite(sum(floats)) and any(map(math.isinf, floats)) else floats
 
 
 def declared_size(width: Any, height: Any) -> tuple[int, int] | None:

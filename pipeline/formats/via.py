@@ -1,7 +1,7 @@
-"""VGG Image Annotator (VIA): JSON of images and their regions, or of a whole project; and its CSV.
+"""VGG Image Annotator (VIA): JSON of images and their regions or of a whole project, or CSV.
 
-The class is the one attribute of a region, or of several the one called class, label, name, type, category or object.
-From the code of VIA 1 and 2, www.robots.ox.ac.uk/~vgg/software/via.
+The class is a region's only attribute, or if it has several, that called class, label, name, type, category or object.
+Source: the code of VIA 1 and 2, www.robots.ox.ac.uk/~vgg/software/via.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def read(folder: Path) -> Source:
     for path in tree.files({".json"}):
         data = read_json(path)
         data = data.get("_via_img_metadata", data) if isinstance(data, dict) else None
-        if isinstance(data, dict) and any(isinstance(one, dict) and "regions" in one for one in data.values()):
-            described += [_image(tree, path, one) for one in data.values()]
+        if isinstance(data, dict) and any(isinstance(image, dict) and "regions" in image for image in data.values()):
+            described += [_image(tree, path, image) for image in data.values()]
             tree.taken.add(path)
     for path in tree.files({".csv"}):
         text = read_text(path)
@@ -58,14 +58,14 @@ def _wanted(tree: Tree, path: Path, name: str) -> Wanted:
     return Wanted(name, tree.homes(path), split_of(path.stem) or folder_split(tree.folder, path), path)
 
 
-def _image(tree: Tree, path: Path, one: Any) -> Described:
-    name = one.get("filename") if isinstance(one, dict) else None
+def _image(tree: Tree, path: Path, image: Any) -> Described:
+    name = image.get("filename") if isinstance(image, dict) else None
     if not isinstance(name, str) or not name:
-        raise DataError(f"{path}: an image with the filename {show(name)}; name its file")
-    regions = one.get("regions")
+        raise DataError(f"{path}: an image has the filename {show(name)}; give its file name")
+    regions = image.get("regions")
     regions = list(regions.values()) if isinstance(regions, dict) else regions
     if not isinstance(regions, list):
-        raise DataError(f"{path}: the regions of {show(name)} are not a list; it is not VIA's as it stands")
+        raise DataError(f"{path}: the regions of {show(name)} are not a list, so this is not VIA; export it again")
     boxes = [_region(region, f"{name}, region {number}") for number, region in enumerate(regions, start=1)]
     return Described(_wanted(tree, path, name), boxes)
 
@@ -85,7 +85,7 @@ def _class(attributes: Any) -> Any:
         return None
     keys = [key for key in attributes if str(key).lower() in CLASS_KEYS] or list(attributes)
     value = attributes[keys[0]] if keys else None
-    if isinstance(value, Mapping):  # a box to tick for each class
+    if isinstance(value, Mapping):  # one checkbox per class
         ticked = [key for key, is_ticked in value.items() if is_ticked]
         return ticked[0] if len(ticked) == 1 else None
     return value
@@ -111,12 +111,12 @@ def _read_table(tree: Tree, path: Path, text: str) -> list[Described]:
     names, delimiter = columns(text)
     first = next((name for name in names if name.lstrip("#") == "filename"), "")
     if not first or ATTRIBUTES not in names:
-        raise DataError(f"{path}: no column for filename or {ATTRIBUTES}; it is not VIA's as it stands")
-    found: dict[str, list[Box]] = {}
+        raise DataError(f"{path}: no column for filename or {ATTRIBUTES}, so this is not VIA; export it again")
+    boxes_of: dict[str, list[Box]] = {}
     for number, record in records(path, text, names, delimiter):
         if not record[first]:
-            raise DataError(f"{path}: line {number}: no image; name its file")
-        boxes = found.setdefault(record[first], [])
+            raise DataError(f"{path}: line {number}: no image; give its file name")
+        boxes = boxes_of.setdefault(record[first], [])
         if RAGGED in record:
             boxes.append(damaged(record[RAGGED], id=f"line {number}"))
             continue
@@ -127,4 +127,4 @@ def _read_table(tree: Tree, path: Path, text: str) -> list[Described]:
             continue
         if shape or attributes:  # else the row of an image without regions
             boxes.append(_region({"shape_attributes": shape, "region_attributes": attributes}, f"line {number}"))
-    return [Described(_wanted(tree, path, name), boxes) for name, boxes in found.items()]
+    return [Described(_wanted(tree, path, name), boxes) for name, boxes in boxes_of.items()]

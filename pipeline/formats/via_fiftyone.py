@@ -1,7 +1,7 @@
-"""Whatever else FiftyOne can import: `convert.format: fiftyone:TYPE`, with TYPE of its `fiftyone.types`.
+"""Any other format that FiftyOne can import: `convert.format: fiftyone:TYPE`, with a TYPE from `fiftyone.types`.
 
-FiftyOne's importer decides what it reads and what it passes over; from there on every box counts. Folders named
-train, val and test that each hold a data set of the type give the splits, else the importer's own splits or tags.
+FiftyOne's importer decides what it reads and what it skips; every box that it returns counts. Folders named train, val
+and test that each hold a data set of the type give the splits, else the importer's own splits or tags.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def read(folder: Path, type_name: str) -> Source:
         if not isclass(kind) or not issubclass(kind, fo.types.Dataset):
             known = [name for name, value in vars(fo.types).items() if isclass(value)]
             raise DataError(f"convert.format: FiftyOne has no type {type_name!r}{did_you_mean(type_name, known)}")
-        dataset = fo.Dataset()  # without a name, and not to stay
+        dataset = fo.Dataset()  # unnamed and temporary
         try:
             _import(dataset, kind, folder, plain)
             fields = _fields(dataset, folder)
@@ -53,7 +53,7 @@ def read(folder: Path, type_name: str) -> Source:
 
 @contextmanager
 def _without_linked_folders(folder: Path) -> Iterator[Path]:
-    """Return the same files in real folders, because some of FiftyOne's importers fail on linked folders."""
+    """Yield a folder with the same files in real folders, because some of FiftyOne's importers fail on linked ones."""
     with TemporaryDirectory() as temporary:
         plain = Path(temporary).resolve() / folder.name
         plain.mkdir()
@@ -71,7 +71,7 @@ def _import(dataset: Any, kind: type[Any], folder: Path, plain: Path) -> None:
         if "include_all_data" in accepted:
             options["include_all_data"] = True  # images without labels, too
         if "label_types" in accepted:
-            options["label_types"] = ["detections"]  # not the same objects once more as masks
+            options["label_types"] = ["detections"]  # not the same objects again as masks
         folders = [child for child in sorted(plain.iterdir()) if child.is_dir() and child.name.lower() in SPLIT_WORDS]
         if "split" in accepted:
             _import_splits(dataset, plain, options)
@@ -80,15 +80,15 @@ def _import(dataset: Any, kind: type[Any], folder: Path, plain: Path) -> None:
                 dataset.add_dir(dataset_dir=str(child), tags=split_of(child.name), **options)
         else:
             dataset.add_dir(dataset_dir=str(plain), **options)
-    except Exception as error:  # importers meet strangers' files, and raise whatever those make them raise
+    except Exception as error:  # importers raise many types on malformed files
         first = " ".join(str(error).replace(str(plain), str(folder)).split())[:200] or type(error).__name__
         raise DataError(
-            f"{folder}: FiftyOne cannot import it as {kind.__name__} ({first}); correct one of them"
+            f"{folder}: FiftyOne cannot import it as {kind.__name__} ({first}); correct the files or the type"
         ) from None
 
 
 def _import_splits(dataset: Any, folder: Path, options: dict[str, Any]) -> None:
-    """Import each split by an importer that reads one at a time."""
+    """Import each split with an importer that reads one at a time."""
     absent = []
     for split in SPLITS:
         try:
@@ -105,7 +105,7 @@ def _fields(dataset: Any, folder: Path) -> list[str]:
     """Return the fields that hold labels. Raises DataError if several hold detections."""
     import fiftyone as fo
 
-    if dataset.media_type not in ("image", None):  # None: not one sample
+    if dataset.media_type not in ("image", None):  # None: no sample at all
         raise DataError(f"{folder}: FiftyOne reads {dataset.media_type}s in it; only images have boxes to learn from")
     kinds = {
         name: field.document_type
@@ -114,22 +114,22 @@ def _fields(dataset: Any, folder: Path) -> list[str]:
     boxes = [name for name, kind in kinds.items() if issubclass(kind, (fo.Detections, fo.Detection))]
     polygons = [name for name, kind in kinds.items() if issubclass(kind, (fo.Polylines, fo.Polyline))]
     if kinds and not boxes and not polygons:
-        found = ", ".join(f"{kind.__name__} {name!r}" for name, kind in kinds.items())
-        raise DataError(f"{folder}: FiftyOne reads {found} in it, but no boxes; choose a source that has some")
+        listed = ", ".join(f"{kind.__name__} {name!r}" for name, kind in kinds.items())
+        raise DataError(f"{folder}: FiftyOne reads {listed} in it, but no boxes; choose a source that has some")
     if len(boxes) > 1:
         raise DataError(
-            f"{folder}: FiftyOne reads boxes in {' and '.join(map(repr, boxes))}; export the field to learn from alone"
+            f"{folder}: FiftyOne reads boxes in {' and '.join(map(repr, boxes))}; export only the field to train on"
         )
     return list(kinds)
 
 
 def _labelled(sample: Any, fields: list[str], folder: Path, plain: Path) -> Labelled:
-    name = sample.filepath.removeprefix(f"{plain}{os.sep}")  # an absolute path of the data set's own stays as it is
+    name = sample.filepath.removeprefix(f"{plain}{os.sep}")  # other absolute paths stay as they are
     image = inside(folder, name, folder, folder)
     values = [sample[name] for name in fields if sample[name] is not None]
-    # An importer that reads corners in pixels divides by the size that it then puts down here.
-    known = sample.metadata
-    declared = (known.width, known.height) if known and known.width and known.height else None
+    # An importer that reads corners in pixels divides them by the size that it records here.
+    metadata = sample.metadata
+    declared = (metadata.width, metadata.height) if metadata and metadata.width and metadata.height else None
     sides = declared or upright_size(image)
     labels = enumerate((label for value in values for label in _single(value)), start=1)
     boxes = tuple(_box(label, sides, f"label {number}") for number, label in labels)
@@ -139,7 +139,7 @@ def _labelled(sample: Any, fields: list[str], folder: Path, plain: Path) -> Labe
 
 
 def _single(value: Any) -> Iterator[Any]:
-    """Return the labels in one value of a field: those of a list such as `Detections`, or the value itself."""
+    """Yield the labels in one value of a field: those of a list such as `Detections`, or the value itself."""
     for name in ("detections", "polylines", "keypoints", "classifications"):
         if value.has_field(name):
             yield from value[name]
@@ -158,7 +158,7 @@ def _box(label: Any, sides: tuple[int, int] | None, identity: str) -> Box:
             ignore = next((f"{crowd}: many objects in one box" for crowd in CROWDS if _is_true(label, crowd)), "")
         elif kind == "Polyline":
             xs, ys = zip(*[(float(x), float(y)) for shape in label.points for x, y in shape], strict=True)
-            # The smallest and largest of numbers among which one is NaN depend on their order.
+            # With a NaN among the numbers, min and max depend on their order.
             xmin, ymin, xmax, ymax = (NAN,) * 4 if any(map(isnan, xs + ys)) else (min(xs), min(ys), max(xs), max(ys))
             ignore = "" if label.closed or label.filled else "an open line: it encloses nothing"
         else:

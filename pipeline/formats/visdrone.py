@@ -1,7 +1,7 @@
 """VisDrone-DET: `annotations/STEM.txt`, one line per object, eight integers separated by commas.
 
 They are left, top, width, height, score, category, truncation and occlusion. An object with score 0 does not count, and
-category 0 marks a region to ignore. From the toolkit of the VisDrone challenge.
+category 0 marks a region to ignore. Source: the toolkit of the VisDrone challenge.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Pascal VOC: one XML an image, `ImageSets/Main/{train,val,test}.txt` or folders of those names.
+"""Pascal VOC: one XML per image; splits from `ImageSets/Main/{train,val,test}.txt` or from folder names.
 
-Corners are taken as they stand. The original VOC counted pixels from 1 and included the last one;
-today's labelling tools do not, and a shift of half a pixel is below what anybody labels to.
+Corners are used as given. The original VOC counted pixels from 1 and included the last one; today's labelling tools do
+not, and nobody labels to half a pixel.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pipeline.formats.text import first_tag, numbers, parse_xml, size
 from pipeline.formats.tree import Tree
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
-MOST_RADIANS = 4 * math.pi  # a box may be turned once too often; more is no angle
+MOST_RADIANS = 4 * math.pi  # some tools write more than one full turn; beyond two turns the number is no angle
 XML_HOMES = {"Annotations": "JPEGImages", "labels": "images"}
 
 
@@ -57,33 +57,35 @@ def read(folder: Path) -> Source:
 def _root(xml: Path) -> Element:
     root = parse_xml(xml)
     if root.tag != "annotation":
-        raise DataError(f"{xml}: <{root.tag}> instead of <annotation>: not Pascal VOC; remove it from the source")
+        raise DataError(
+            f"{xml}: <{root.tag}> instead of <annotation>, so this is not Pascal VOC; remove it from the source"
+        )
     return root
 
 
 def _images_of(tree: Tree, roots: dict[Path, Element], images: Images) -> dict[Path, Path]:
     """Return the image of each XML, or its expected path.
 
-    The name of the XML counts first: the <filename> inside is often from before a renaming, or from a copied file. It
-    counts only for an image whose stem no XML has.
+    The name of the XML counts first, because the <filename> inside is often out of date after renaming or copying. The
+    latter counts only for an image whose stem no XML has.
     """
     folder = tree.folder
-    found: dict[Path, Path] = {}
+    image_by_xml: dict[Path, Path] = {}
     for xml, root in roots.items():
         named = PurePosixPath(_filename(root)).name
         if image := images.of_stem(xml.stem, xml, folder_split(folder, xml), prefer=named):
-            found[xml] = image
-    free = set(images.all).difference(found.values())
-    for xml in [xml for xml in roots if xml not in found]:
+            image_by_xml[xml] = image
+    free = set(images.all).difference(image_by_xml.values())
+    for xml in [xml for xml in roots if xml not in image_by_xml]:
         named, split = _filename(roots[xml]), folder_split(folder, xml)
         if named and (image := images.of_stem(PurePosixPath(named).stem, xml, split, free.__contains__)):
-            found[xml] = image
-    found = by_name(tree, roots, found, lambda xml: [xml.stem, _filename(roots[xml])])
-    for xml in [xml for xml in roots if xml not in found]:
-        found[xml] = _missing(folder, xml, _filename(roots[xml]))
+            image_by_xml[xml] = image
+    image_by_xml = by_name(tree, roots, image_by_xml, lambda xml: [xml.stem, _filename(roots[xml])])
+    for xml in [xml for xml in roots if xml not in image_by_xml]:
+        image_by_xml[xml] = _missing(folder, xml, _filename(roots[xml]))
 
-    by_image(found)
-    return found
+    by_image(image_by_xml)
+    return image_by_xml
 
 
 def _filename(root: Element) -> str:
@@ -98,7 +100,7 @@ def _missing(folder: Path, xml: Path, named: str) -> Path:
 
 
 def _boxes(root: Element) -> tuple[Box, ...]:
-    # Direct children only: an object may have <part>s, a person's head with a box of its own, which are no objects.
+    # Direct children only: an object may have <part>s with boxes, such as a person's head, which are not objects.
     return tuple(_box(item, f"object {number}") for number, item in enumerate(root.findall("object"), start=1))
 
 
@@ -115,9 +117,9 @@ def _box(item: Element, identity: str) -> Box:
 
 def _corners(item: Element) -> tuple[float, ...]:
     """Return the corners of a box, or around a rotated box (roLabelImg) or polygon (Labelbox, LabelMe's web tool)."""
-    bndbox, turned, polygon = item.find("bndbox"), item.find("robndbox"), item.find("polygon")
-    if bndbox is None and turned is not None:
-        cx, cy, width, height, angle = numbers({tag: turned.findtext(tag) for tag in ("cx", "cy", "w", "h", "angle")})
+    bndbox, rotated, polygon = item.find("bndbox"), item.find("robndbox"), item.find("polygon")
+    if bndbox is None and rotated is not None:
+        cx, cy, width, height, angle = numbers({tag: rotated.findtext(tag) for tag in ("cx", "cy", "w", "h", "angle")})
         if not abs(angle) <= MOST_RADIANS:
             raise ValueError(f"angle is {angle:g}")
         check_sides(width, height)

@@ -1,6 +1,6 @@
-"""VoTT 2 JSON: the export, `assets` with their regions, or the `-asset.json` files of a project where there is none.
+"""VoTT 2 JSON: an export, which has regions under `assets`, or else the `-asset.json` files of a project.
 
-An asset that was never opened is not labelled. From VoTT's source, src/models/applicationState.ts.
+An asset that was never opened counts as unlabelled. Source: VoTT's code, src/models/applicationState.ts.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ def read(folder: Path) -> Source:
         classes.update(dict.fromkeys(filter(None, names)))
         if "assets" in data:
             if not isinstance(data["assets"], dict):
-                raise DataError(f"{path}: `assets` is not an object; it is not VoTT's as it stands")
+                raise DataError(f"{path}: `assets` is not an object, so this is not VoTT; export it again")
             exports += [(path, asset) for asset in data["assets"].values()]
         else:
             single.append((path, data))
-    described = [one for path, asset in exports or single if (one := _image(tree, path, asset))]
-    used = sorted({box.label for one in described for box in one.boxes if box.label})
+    described = [image for path, asset in exports or single if (image := _image(tree, path, asset))]
+    used = sorted({box.label for image in described for box in image.boxes if box.label})
     return complete(tree, described, tuple(dict.fromkeys([*classes, *used])))
 
 
@@ -60,10 +60,10 @@ def _image(tree: Tree, path: Path, value: Any) -> Described | None:
     asset = value.get("asset") if isinstance(value, Mapping) else None
     name = asset.get("name") if isinstance(asset, Mapping) else None
     if not isinstance(asset, Mapping) or not isinstance(name, str) or not name:
-        raise DataError(f"{path}: an asset with the name {show(name)}; name its file")
+        raise DataError(f"{path}: an asset has the name {show(name)}; give its file name")
     regions = value.get("regions")
     if not isinstance(regions, list):
-        raise DataError(f"{path}: the regions of {show(name)} are not a list; it is not VoTT's as it stands")
+        raise DataError(f"{path}: the regions of {show(name)} are not a list, so this is not VoTT; export it again")
     if not regions and asset.get("state") == NOT_VISITED:
         return None
     boxes = [

@@ -1,7 +1,7 @@
 """WIDER FACE: `wider_face_train_bbx_gt.txt`, for each image its path, the number of faces, and one line per face.
 
 A face has left, top, width, height and six attributes; one with `invalid` 1 does not count. An image without faces is
-followed by one line of zeros. From the readme.txt of the set.
+followed by one line of zeros. Source: the data set's readme.txt.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def read(folder: Path) -> Source:
         if _looks_like_faces(tree.head(path)):
             described += _read_file(tree, path)
             tree.taken.add(path)
-        elif path.name.endswith("_filelist.txt"):  # names of images, and nothing of what they show
+        elif path.name.endswith("_filelist.txt"):  # names of images only
             tree.taken.add(path)
     return complete(tree, described, (LABEL,))
 
@@ -51,13 +51,13 @@ def _read_file(tree: Tree, path: Path) -> Iterator[Described]:
     starts = [index for index, (_, line) in enumerate(lines) if has_image_suffix(line)]
     for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
         (number, name), *rest = lines[start:end]
-        said, rows = rest[0][1] if rest else "", rest[1:]
-        if said == "0" and len(rows) == 1 and not any(word.strip("0.") for word in rows[0][1].split()):
+        count, rows = rest[0][1] if rest else "", rest[1:]
+        if count == "0" and len(rows) == 1 and not any(word.strip("0.") for word in rows[0][1].split()):
             rows = []
-        if not said.isdecimal() or len(rows) != int(said):
+        if not count.isdecimal() or len(rows) != int(count):
             raise DataError(
-                f"{path}: line {number}: {len(rows)} faces follow on {show(name)}, and its number of faces is "
-                f"{show(said)}; correct one of them"
+                f"{path}: line {number}: {len(rows)} faces follow {show(name)}, but its number of faces is "
+                f"{show(count)}; correct one of them"
             )
         boxes = [_box(line, f"line {number}") for number, line in rows]
         yield Described(Wanted(name, homes, split, path), boxes)
@@ -68,8 +68,8 @@ def _box(line: str, identity: str) -> Box:
     if len(words) != len(COLUMNS):
         return damaged(f"{len(words)} numbers; WIDER FACE has ten", LABEL, identity)
     try:
-        found = numbers(dict(zip(COLUMNS, words, strict=True)))
-        ignore = INVALID if found[COLUMNS.index("invalid")] == 1 else ""
-        return Box(LABEL, *corners(*found[:4]), identity, ignore)
+        values = numbers(dict(zip(COLUMNS, words, strict=True)))
+        ignore = INVALID if values[COLUMNS.index("invalid")] == 1 else ""
+        return Box(LABEL, *corners(*values[:4]), identity, ignore)
     except ValueError as error:
         return damaged(str(error), LABEL, identity)

@@ -1,7 +1,7 @@
-"""YOLO: a text file an image, with class names in `data.yaml`, or in darknet's `classes.txt` or `obj.names`.
+"""YOLO: one text file per image, with class names in `data.yaml`, or in Darknet's `classes.txt` or `obj.names`.
 
-`data.yaml` names the folders or list files of each split; labels lie in `labels/` where images lie in `images/`,
-or beside their images. Where it names none, every image below the source is read, and folders give the splits.
+`data.yaml` names the folders or list files of each split; labels are in `labels/` if the images are in `images/`, else
+beside the images. If it names no split, every image below the source is read, and folders give the splits.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pipeline.formats.text import numbered_lines, upright_size
 from pipeline.formats.tree import Tree
 from pipeline.run import SPLITS
 
-# Folders of images, in the order in which tools swap them for `labels`.
+# Names of image folders that tools replace by `labels`, in the order to try.
 IMAGE_FOLDERS = ("images", "jpegimages", "image", "imgs", "img")
 
 
@@ -31,15 +31,15 @@ def recognises(tree: Tree) -> bool:
 
 
 def read(folder: Path, given: bool = True) -> Source:
-    """Read every image; where splits are not to be `given`, those of the source may share images."""
+    """Read every image. Unless splits are to be `given`, the splits of the source may share images."""
     tree = Tree(folder)
     description = yolo_data.description_of(tree)
     data = yolo_data.load(description) if description else {}
     names = {folder: yolo_data.names_of(description, data)} if description else yolo_data.names_by_folder(tree)
     if description and any(data.get(key) for key in (*SPLITS, "valid")):
         splits = yolo_data.splits_of(tree, description, data, given)
-    elif found := yolo_data.darknet(tree):
-        splits = yolo_data.splits_of(tree, *found, given)
+    elif darknet_lists := yolo_data.darknet(tree):
+        splits = yolo_data.splits_of(tree, *darknet_lists, given)
     else:
         splits = {image: folder_split(folder, image) for image in tree.images()}
 
@@ -49,7 +49,9 @@ def read(folder: Path, given: bool = True) -> Source:
     for image, text in sorted(texts.items()):
         boxes = _boxes(text, image, yolo_data.names_for(text, names), point_numbers) if text else ()
         labelled.append(Labelled(image, boxes, text, None, splits.get(image)))
-    return source_of(tree, labelled, tuple(dict.fromkeys(name for found in names.values() for name in found)))
+    return source_of(
+        tree, labelled, tuple(dict.fromkeys(name for darknet_lists in names.values() for name in darknet_lists))
+    )
 
 
 def _is_label(text: Path, tree: Tree, lists: Iterable[Path]) -> bool:
@@ -63,9 +65,9 @@ def _pair(tree: Tree, splits: dict[Path, str | None]) -> dict[Path, Path | None]
     """
     lists = yolo_data.name_files(tree)
     tree.taken.update(lists)
-    every = [text for text in tree.files({".txt"}) if text not in tree.taken]
-    names = {text.relative_to(tree.folder).as_posix(): text for text in every}
-    texts = {name.lower(): text for name, text in names.items()} | names  # the very name goes first
+    label_files = [text for text in tree.files({".txt"}) if text not in tree.taken]
+    names = {text.relative_to(tree.folder).as_posix(): text for text in label_files}
+    texts = {name.lower(): text for name, text in names.items()} | names  # the exact name wins
     paired = {image: _label_file(image, tree, texts) for image in splits}
     for image in tree.images():
         if image not in paired and (text := _label_file(image, tree, texts)):
@@ -74,12 +76,16 @@ def _pair(tree: Tree, splits: dict[Path, str | None]) -> dict[Path, Path | None]
     image_of: dict[Path, Path] = {}
     for image, text in paired.items():
         if text and image_of.setdefault(text, image) != image:
-            raise DataError(f"{text}: could be of {image_of[text].name} or of {image.name}; rename one image")
+            raise DataError(f"{text}: could belong to {image_of[text].name} or {image.name}; rename one image")
 
-    left = [text for text in every if text not in image_of and (_in_labels(tree, text) or _is_label(text, tree, lists))]
+    unpaired = [
+        text
+        for text in label_files
+        if text not in image_of and (_in_labels(tree, text) or _is_label(text, tree, lists))
+    ]
     split_beside = {image.parent: split for image, split in splits.items()}
-    image_of = by_name(tree, [*image_of, *left], image_of, lambda text: [text.stem])
-    for text in left:
+    image_of = by_name(tree, [*image_of, *unpaired], image_of, lambda text: [text.stem])
+    for text in unpaired:
         image = image_of.get(text) or _missing(tree, text)
         paired[image] = text
         splits.setdefault(image, split_beside.get(image.parent))
@@ -91,7 +97,7 @@ def _in_labels(tree: Tree, text: Path) -> bool:
 
 
 def _label_file(image: Path, tree: Tree, texts: Mapping[str, Path]) -> Path | None:
-    """By its own folder and name, then without case."""
+    """Return the label file of an image, by its exact folder and name, then ignoring case."""
     place = image.relative_to(tree.folder)
     candidates = [Path(*_swapped(place.parts, name, "labels")).with_suffix(".txt") for name in IMAGE_FOLDERS]
     for wanted in (candidates[0], place.with_suffix(".txt"), *candidates[1:]):
@@ -107,8 +113,8 @@ def _missing(tree: Tree, text: Path) -> Path:
 
 def _swapped(parts: Sequence[str], old: str, new: str) -> list[str]:
     """Return the parts of a path with the last folder `old` renamed, as Ultralytics does, ignoring case."""
-    found = [index for index, part in enumerate(parts[:-1]) if part.lower() == old]
-    return [new if found and index == found[-1] else part for index, part in enumerate(parts)]
+    matches = [index for index, part in enumerate(parts[:-1]) if part.lower() == old]
+    return [new if matches and index == matches[-1] else part for index, part in enumerate(parts)]
 
 
 def _boxes(text: Path, image: Path, names: Sequence[str], point_numbers: int) -> tuple[Box, ...]:

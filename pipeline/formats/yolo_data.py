@@ -1,4 +1,4 @@
-"""What a YOLO source says of itself: class names and splits, in `data.yaml`, or in Darknet's `obj.data` and lists."""
+"""Read the class names and splits of a YOLO source, from `data.yaml` or from Darknet's `obj.data` and lists."""
 
 from __future__ import annotations
 
@@ -27,12 +27,15 @@ _NAMES_KEY = re.compile(r"^names\s*:", re.MULTILINE)
 
 
 def description_of(tree: Tree) -> Path | None:
-    """`data.yaml` in the source itself, or the only YAML there that has `names:`; else one in the only other place."""
+    """Return the YAML file that describes a source; None if there is none, or the choice is unclear.
+
+    It is `data.yaml` in the source itself, else the only YAML there with `names:`, else the only `data.yaml` below.
+    """
     everywhere = tree.files({".yaml", ".yml"})
-    found = {path.name: path for path in everywhere if path.parent == tree.folder}
-    if usual := [found[name] for name in DESCRIPTIONS if name in found]:
+    at_top = {path.name: path for path in everywhere if path.parent == tree.folder}
+    if usual := [at_top[name] for name in DESCRIPTIONS if name in at_top]:
         return usual[0]
-    named = [path for path in found.values() if _NAMES_KEY.search(tree.head(path))]
+    named = [path for path in at_top.values() if _NAMES_KEY.search(tree.head(path))]
     deeper = [path for path in everywhere if path.name in DESCRIPTIONS and _NAMES_KEY.search(tree.head(path))]
     return named[0] if len(named) == 1 else deeper[0] if not named and len(deeper) == 1 else None
 
@@ -41,7 +44,7 @@ def load(path: Path) -> dict[str, Any]:
     try:
         data = yaml.safe_load(read_text(path))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not YAML ({' '.join(str(error).split())[:200]}); write it again") from None
+        raise DataError(f"{path}: not YAML ({' '.join(str(error).split())[:200]}); export it again") from None
     if not isinstance(data, dict):
         raise DataError(f"{path}: no keys in it; it needs `names:`, `train:` and `val:`")
     return data
@@ -53,11 +56,11 @@ def names_of(path: Path, data: dict[str, Any]) -> tuple[str, ...]:
         names = [names[index] for index in range(len(names))]
     if not isinstance(names, list) or not names or not all(map(class_name, names)):
         raise DataError(
-            f"{path}: `names:` is not a list of class names, or counts with gaps; quote names such as 'yes'"
+            f"{path}: `names:` is not a list of class names, or its numbers have gaps; quote names such as 'yes'"
         )
     names = [class_name(name) for name in names]
     if len(set(names)) < len(names):
-        raise DataError(f"{path}: a class name twice in `names:`; rename one")
+        raise DataError(f"{path}: a class name appears twice in `names:`; rename one")
     if "nc" in data and data["nc"] != len(names):
         raise DataError(
             f"{path}: `nc:` says {show(data['nc'])} classes, `names:` has {len(names)}; correct one of them"
@@ -83,30 +86,30 @@ def read_names(path: Path) -> tuple[str, ...]:
     """Read a list of class names, one per line. Raises DataError for an empty line or a repeated name."""
     names = tuple(map(str.strip, read_text(path).rstrip().splitlines()))
     if not all(names) or len(set(names)) < len(names):
-        raise DataError(f"{path}: an empty line, or a class name twice; write one name per line")
+        raise DataError(f"{path}: an empty line or a repeated class name; write one name per line")
     return names
 
 
 def names_by_folder(tree: Tree) -> dict[Path, tuple[str, ...]]:
-    """Darknet's lists, a name a line. Each tells of the label files in its folder and below, by its own numbers."""
-    found: dict[Path, tuple[str, ...]] = {}
+    """Return the class names of Darknet's lists by folder; each applies to the label files in its folder and below."""
+    names_of_folder: dict[Path, tuple[str, ...]] = {}
     for path in name_files(tree):
         names = read_names(path)
-        if found.setdefault(path.parent, names) != names:
-            raise DataError(f"{path}: other class names than in the list beside it; keep one of them")
-    if not found:
+        if names_of_folder.setdefault(path.parent, names) != names:
+            raise DataError(f"{path}: class names differ from the list beside it; keep one of them")
+    if not names_of_folder:
         raise DataError(
             f"{tree.folder}: no data.yaml in it, and no classes.txt beside the labels; "
             "write a data.yaml with `names:`, `train:` and `val:`, or a classes.txt with one name per line"
         )
-    return found
+    return names_of_folder
 
 
 def names_for(text: Path, by_folder: Mapping[Path, tuple[str, ...]]) -> tuple[str, ...]:
-    found = [by_folder[folder] for folder in text.parents if folder in by_folder]
-    if not found and len(by_folder) > 1:
+    lists = [by_folder[folder] for folder in text.parents if folder in by_folder]
+    if not lists and len(by_folder) > 1:
         raise DataError(f"{text}: no classes.txt in its folder or above it; put one there, or write a data.yaml")
-    return found[0] if found else next(iter(by_folder.values()))
+    return lists[0] if lists else next(iter(by_folder.values()))
 
 
 def point_numbers(data: dict[str, Any]) -> int:
@@ -123,8 +126,8 @@ def point_numbers(data: dict[str, Any]) -> int:
 def splits_of(tree: Tree, path: Path, data: Mapping[str, Any], given: bool) -> dict[Path, str | None]:
     """Return the split of each image that a description names, by folders and by lists.
 
-    Raises DataError for a missing folder or list, unless the source does not have that split, and if `given` splits
-    share an image.
+    Raises DataError if a folder or list is missing although the source has its split, and if `given` splits share an
+    image.
     """
     splits: dict[Path, str | None] = {}
     for split, image in _described(tree, path, data):
@@ -137,24 +140,24 @@ def splits_of(tree: Tree, path: Path, data: Mapping[str, Any], given: bool) -> d
 
 
 def darknet(tree: Tree) -> tuple[Path, dict[str, Any]] | None:
-    """`obj.data` and the lists that it names, by split; None where there is none, or it names no list that is there."""
+    """Return `obj.data` and the lists that it names, by split; None if there is no such file, or no list exists."""
     for path in tree.files({".data"}):
         pairs = (line.partition("=") for line in read_text(path).splitlines())
         values = {key.strip().lower(): value.strip() for key, _, value in pairs if value.strip()}
         lists = {SPLIT_WORDS[key]: value for key, value in values.items() if key in SPLIT_WORDS}
-        there = {split: value for split, value in lists.items() if _place(tree, path, None, value)}
-        if there:
+        existing = {split: value for split, value in lists.items() if _place(tree, path, None, value)}
+        if existing:
             tree.notes.extend(
-                f"{path.relative_to(tree.folder).as_posix()}: {show(value)} is not there, so there is no {split} split"
+                f"{path.relative_to(tree.folder).as_posix()}: {show(value)} is missing, so there is no {split} split"
                 for split, value in lists.items()
-                if split not in there
+                if split not in existing
             )
-            return path, there
+            return path, existing
     return None
 
 
 def _described(tree: Tree, path: Path, data: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
-    every = tree.images()
+    images = tree.images()
     for split in SPLITS:
         entries = data.get(split if split != "val" or "val" in data else "valid")
         for entry in entries if isinstance(entries, list) else [entries] if entries else []:
@@ -162,18 +165,18 @@ def _described(tree: Tree, path: Path, data: Mapping[str, Any]) -> Iterator[tupl
                 raise DataError(f"{path}: {show(entry)} instead of a folder or a list file; name one")
             place = _place(tree, path, data.get("path"), entry)
             if place is None:
-                _refuse_absent(tree, path, split, entry, every)
+                _refuse_absent(tree, path, split, entry, images)
             elif place.is_dir():
                 below = f"{place}{os.sep}"
-                yield from ((split, image) for image in every if str(image).startswith(below))
+                yield from ((split, image) for image in images if str(image).startswith(below))
             else:
                 tree.taken.add(place)
                 yield from ((split, image) for image in _listed(tree, place))
 
 
 def _place(tree: Tree, path: Path, root: Any, entry: str) -> Path | None:
-    # `path:` is often another machine's, and downloads often say `../train` from the root itself:
-    # what lies in the source wins.
+    # `path:` is often another machine's, and downloads often say `../train` from the root itself, so a path that
+    # exists in the source wins.
     folder = tree.folder
     candidates = [entry, entry.removeprefix("../"), *ends(entry)]
     if isinstance(root, str):
@@ -182,25 +185,25 @@ def _place(tree: Tree, path: Path, root: Any, entry: str) -> Path | None:
     candidates += ["/".join(parts[start:]) for start in range(1, len(parts))] if path.suffix == ".data" else []
     for candidate in candidates:
         for home in dict.fromkeys((path.parent, folder)):
-            with suppress(DataError, OSError):  # OSError: too long in all
+            with suppress(DataError, OSError):  # OSError: the path is too long
                 place = inside(folder, candidate, home, path)
-                is_itself = place == folder and candidate not in (".", "./")  # of `..`, or of an empty end
+                is_itself = place == folder and candidate not in (".", "./")  # from `..` or an empty end
                 if not is_itself and (place.is_dir() or place.is_file()):
                     return place
     return None
 
 
 def _refuse_absent(tree: Tree, path: Path, split: str, entry: str, images: Sequence[Path]) -> None:
-    """Raise DataError for a missing folder if images are where its split may be; else the source has no such split."""
+    """Raise DataError for a missing folder of train, or of a split that has images; note it for any other split."""
     if split == "train" or any(folder_split(tree.folder, image) == split for image in images):
         inside(tree.folder, entry, tree.folder, path)
         raise DataError(f"{path}: {show(entry)} is not in the source; correct the path")
     name = path.relative_to(tree.folder).as_posix()
-    tree.notes.append(f"{name}: {show(entry)} is not there, so there is no {split} split")
+    tree.notes.append(f"{name}: {show(entry)} is missing, so there is no {split} split")
 
 
 def _listed(tree: Tree, place: Path) -> list[Path]:
     """Return the images of a list file, whose paths are relative to the list or to the source."""
-    own = place.parent.relative_to(tree.folder).as_posix()
+    home = place.parent.relative_to(tree.folder).as_posix()
     lines = dict.fromkeys(line for text in read_text(place).splitlines() if (line := text.strip()))
-    return find(tree, [Wanted(line, [own, "."] if line[0] == "." else [".", own], None, place) for line in lines])
+    return find(tree, [Wanted(line, [home, "."] if line[0] == "." else [".", home], None, place) for line in lines])

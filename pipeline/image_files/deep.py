@@ -1,4 +1,4 @@
-"""Images of more than 8 bits a channel, brought to 8."""
+"""Convert images with more than 8 bits per channel to 8."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from PIL import Image
 from pipeline.device.runner.headers import BITS, EXIF_ORIENTATION, PLANES, SEPARATE, is_16_bit_png
 
 SAMPLES = 277  # a tag of TIFF 6.0: SamplesPerPixel
-# Tags that hold for one plane as for all: sizes, compression, fill order, rows of a strip, predictor, tiles, format.
+# Tags that are the same for one plane as for all: sizes, compression, fill order, rows per strip, predictor, tiles.
 _OF_ONE_PLANE = (256, 257, 259, 266, 278, 317, 322, 323)
 _OFFSETS, _LENGTHS = (273, 324), (279, 325)  # of strips, of tiles
 
 
 def is_deep(image: Image.Image, data: bytes) -> bool:
-    # Not by Pillow's mode: it opens 16-bit colour as 8-bit and says nothing.
+    # Pillow's mode does not tell: it silently opens 16-bit colour as 8-bit.
     if image.format == "PNG":
         return is_16_bit_png(data)
     if image.format == "TIFF":
@@ -28,7 +28,7 @@ def is_deep(image: Image.Image, data: bytes) -> bool:
 
 
 def values_of(image: Image.Image, data: bytes) -> NDArray[Any]:
-    """Whole numbers from 0, grey or BGR. Raises ValueError for pixels that are anything else."""
+    """Return the pixels as non-negative integers, grey or BGR. Raises ValueError if they are anything else."""
     if image.format == "TIFF" and _tags(image).get(PLANES) == SEPARATE and _tags(image).get(SAMPLES, 1) > 1:
         values: Any = _separate_planes(image, data)
     elif image.mode == "I":
@@ -41,12 +41,12 @@ def values_of(image: Image.Image, data: bytes) -> NDArray[Any]:
     if values is None or values.dtype.kind not in "iu" or values.dtype.itemsize == 1:
         raise ValueError("its pixels are neither 8 nor 16 bits")
     if values.min() < 0:
-        raise ValueError("its pixels are negative numbers, which no brightness is")
+        raise ValueError("its pixels are negative numbers; brightness starts at 0")
     return np.asarray(values, np.uint32) if values.dtype.itemsize > 2 else values.astype(np.uint16)
 
 
 def eight_bits(values: NDArray[Any], bits: int, orientation: int) -> Image.Image:
-    """Grey or BGR values as 8-bit Pillow image that remembers how it lies."""
+    """Return grey or BGR values as an 8-bit Pillow image with its EXIF orientation."""
     values = (values >> (bits - 8)).astype(np.uint8)
     if values.ndim == 3:
         values = values[:, :, 0] if values.shape[2] < 3 else np.ascontiguousarray(values[:, :, 2::-1])
@@ -56,7 +56,7 @@ def eight_bits(values: NDArray[Any], bits: int, orientation: int) -> Image.Image
 
 
 def significant_bits(peak: int) -> int:
-    """Return how many bits the 16-bit images of a source really use: cameras put 10, 12 or 14 into 16."""
+    """Return how many bits the 16-bit images of a source really use: cameras store 10, 12 or 14 in 16."""
     return max(8, peak.bit_length())
 
 
@@ -72,17 +72,17 @@ def _separate_planes(image: Image.Image, data: bytes) -> NDArray[Any]:
     if kind is None:
         raise ValueError("neither strips nor tiles")
     offsets, lengths = tags[_OFFSETS[kind]], tags[_LENGTHS[kind]]
-    each = len(offsets) // samples
+    per_plane = len(offsets) // samples
     planes = []
     for plane in range(3 if samples >= 3 else 1):
-        parts = slice(plane * each, (plane + 1) * each)
+        parts = slice(plane * per_plane, (plane + 1) * per_plane)
         pieces = [data[start : start + length] for start, length in zip(offsets[parts], lengths[parts], strict=True)]
         grey = _grey_tiff(
             data[:2], {tag: tags[tag] for tag in _OF_ONE_PLANE if tag in tags}, pieces, kind, tags[BITS][0]
         )
         decoded = cv2.imdecode(np.frombuffer(grey, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
         if decoded is None:
-            raise ValueError("planes of its own that cannot be decoded; save it with interleaved colours")
+            raise ValueError("its separate planes cannot be decoded; save it with interleaved colours")
         planes.append(decoded)
     return planes[0] if len(planes) == 1 else np.dstack(planes[::-1])
 
@@ -99,7 +99,7 @@ def _grey_tiff(order: bytes, tags: dict[int, int], pieces: list[bytes], kind: in
     directory = len(body)
     after = directory + 2 + 12 * len(entries) + 4
     packed, beyond = b"", b""
-    for tag, numbers in sorted(entries.items()):  # all as LONG, of which one fits into the entry itself
+    for tag, numbers in sorted(entries.items()):  # all as LONG; a single one fits into the entry itself
         value = numbers[0] if len(numbers) == 1 else after + len(beyond)
         packed += struct.pack(f"{endian}HHII", tag, 4, len(numbers), value)
         beyond += b"" if len(numbers) == 1 else struct.pack(f"{endian}{len(numbers)}I", *numbers)

@@ -1,10 +1,11 @@
-"""What a whole decode of an image tells, and the images whose pixels have to be written anew for training."""
+"""Decode whole images to check them, and re-encode those that training cannot read as they are."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import io
+import math
 import re
 import warnings
 from pathlib import Path
@@ -20,9 +21,9 @@ from pipeline.image_files.deep import eight_bits, is_deep, significant_bits, val
 from pipeline.image_files.duplicates import Fingerprint, fingerprint
 from pipeline.walk import broken_link, folder_as_text, link_as_text
 
-MIN_SIDE = 10  # pixels; Ultralytics leaves out smaller images without counting them as lost
+MIN_SIDE = 10  # pixels; Ultralytics silently leaves out smaller images
 FINGERPRINT_SIDE = 128  # a JPEG is decoded at 1/2, 1/4 or 1/8 while both of its sides stay above this
-# Formats that stay as they are, by Pillow's names, with their suffixes. Whatever else decodes becomes PNG.
+# Formats that stay as they are, by Pillow's names, with their suffixes. All others become PNG.
 SUFFIXES = {
     "JPEG": (".jpg", ".jpeg"),
     "MPO": (".jpg", ".jpeg"),
@@ -33,11 +34,11 @@ SUFFIXES = {
 }
 OUT_OF_JSON = "taken out of its JSON"
 JPEG_END = b"\xff\xd9"
-# Telephones write data behind the marker, too. Ultralytics would encode such a file anew.
+# Phones may write data after the marker. Ultralytics would re-encode such a file.
 NO_JPEG_END = "JPEG without its end marker at the end: the marker added, the pixels as they were"
 WIDTH, HEIGHT = 256, 257  # tags of TIFF 6.0
 PHOTOMETRIC, BLACK_IS_ZERO, RGB = 262, 1, 2  # a tag of TIFF 6.0, and the kinds that OpenCV reads as Pillow does
-# The first bytes of what people have under an image's name, and what to do about it.
+# The first bytes of other files that have the name of an image, and what to do about them.
 _OTHERS = {
     b"version https://git-lfs": "a pointer of Git LFS, the image itself is not here: run `git lfs pull`",
     b"%PDF": "a PDF",
@@ -54,11 +55,11 @@ _ADDRESS = re.compile(r"<[^<>]* at 0x[0-9a-f]+>")
 
 
 class Checked(NamedTuple):
-    """`size` is (width, height) of the upright image, `stored` as the file has it: EXIF may turn it.
+    """The result of a check. `size` is (width, height) of the upright image, `stored` that in the file, before EXIF.
 
-    `problem` says why the image cannot be used, `missing` that it is not there; then nothing else is known. `rewrite`
-    says why its pixels have to be written anew, None where a link will do; `suffix` is what the image is called by in
-    the data set, as its content wants it. `peak` is the highest value of an image of more than 8 bits, else 0.
+    `problem` says why the image cannot be used, and `missing` that it does not exist; then nothing else is known.
+    `rewrite` says why it has to be re-encoded; None if a link will do. `suffix` is that of the image in the data set,
+    by its content. `peak` is the highest value of an image with more than 8 bits, else 0.
     """
 
     problem: str | None = None
@@ -74,10 +75,9 @@ class Checked(NamedTuple):
 
 
 def check(path: Path) -> Checked:
-    """Read and decode a file to its end, as the header of a truncated image is whole.
+    """Read and decode a file to its end, because the header of a truncated image is intact.
 
-    A JPEG is decoded at reduced scale: its compressed data are read to the end all the same, and that
-    is where damage shows.
+    A JPEG is decoded at reduced scale, which still reads its compressed data to the end, where damage shows.
     """
     try:
         data = read(path)
@@ -88,10 +88,13 @@ def check(path: Path) -> Checked:
         return Checked(broken_link(path) or f"cannot be read ({error.strerror}); make it readable, or remove it")
     try:
         with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as image:
-            warnings.simplefilter("ignore")  # Pillow's of large images, which it decodes all the same
-            stored, orientation = _stored(image), exif.of(image)
+            warnings.simplefilter("ignore")  # Pillow warns about large images, but decodes them
+            stored = _stored(image)
+            if math.prod(stored) > exif.MOST_PIXELS:
+                raise Image.DecompressionBombError
+            orientation = exif.of(image)
             kind, mode, deep = str(image.format), image.mode, is_deep(image, data)
-            odd = _odd(image)
+            oddity = _odd(image)
             if kind == "JPEG":
                 image.draft("L" if mode in ("L", "RGB") else None, (FINGERPRINT_SIDE, FINGERPRINT_SIDE))
             image.load()
@@ -101,10 +104,11 @@ def check(path: Path) -> Checked:
                 values = values_of(image, data)
                 peak = int(values.max())
                 shown = eight_bits(values, significant_bits(peak), orientation)
-            grey = np.asarray(ImageOps.exif_transpose(shown).convert("L"))
+            # A large image is not copied where nothing turns it.
+            grey = np.asarray((shown if orientation == 1 else ImageOps.exif_transpose(shown)).convert("L"))
     except Image.DecompressionBombError:
-        return Checked("more than 178 million pixels, too large to train on in one piece; cut it into tiles")
-    except Exception as error:  # damage reaches Pillow's decoders in a dozen ways, struct.error to zlib.error
+        return Checked(f"more than {exif.MOST_PIXELS / 1e6:,.0f} million pixels; cut it into pieces")
+    except Exception as error:  # Pillow's decoders raise a dozen types on damaged files
         return Checked(f"not an image that can be read ({_what(data, error)}); replace it")
     if min(stored) < MIN_SIDE:
         return Checked(f"{stored[0]}x{stored[1]} pixels, too small to train on; remove it")
@@ -112,7 +116,7 @@ def check(path: Path) -> Checked:
         return Checked("pixels are floating-point numbers; write it as an 8- or 16-bit image")
     size = stored if orientation < 5 else stored[::-1]
     rewrite = None
-    if orientation != 1 and kind not in exif.JPEGS:  # those would lose by it, and OpenCV turns them as EXIF says
+    if orientation != 1 and kind not in exif.JPEGS:  # JPEGs would lose quality, and OpenCV applies their EXIF
         rewrite = f"EXIF orientation {orientation}: turned upright"
     elif deep:
         rewrite = "16 bits: brought to 8" if peak < 1 << 16 else "32 bits: brought to 8"
@@ -120,8 +124,8 @@ def check(path: Path) -> Checked:
         rewrite = "CMYK: turned to RGB"
     elif kind not in SUFFIXES:
         rewrite = f"{kind}: written as PNG"
-    elif odd:
-        rewrite = f"{odd}: written anew"
+    elif oddity:
+        rewrite = f"{oddity}: re-encoded"
     elif kind == "JPEG" and not data.endswith(JPEG_END):
         rewrite = NO_JPEG_END
     elif path.suffix == ".json":
@@ -144,7 +148,7 @@ def read(path: Path) -> bytes:
 
 
 def _stored(image: Image.Image) -> tuple[int, int]:
-    """Return width and height as stored; Pillow gives those of a TIFF as EXIF turns it."""
+    """Return width and height as stored; for a TIFF, Pillow itself gives those of the upright image."""
     tags: Any = image.tag_v2 if image.format == "TIFF" else {}  # type: ignore[attr-defined]
     return (int(tags[WIDTH]), int(tags[HEIGHT])) if tags else image.size
 
@@ -166,15 +170,15 @@ def _what(data: bytes, error: Exception) -> str:
     if not data.strip(b"\0 \r\n"):
         return "the file is empty" if not data else "the file holds nothing but zeros or white space"
     if _HEIF.match(data):
-        return "HEIC, a format of telephones: save it as JPEG"
+        return "HEIC, a format of phones: save it as JPEG"
     if _VIDEO.match(data) and b"avif" not in data[:32]:
         return "a video"
     text = " ".join(_ADDRESS.sub("the file", str(error)).split()) or type(error).__name__
-    if "cannot identify" in text or isinstance(error, ImportError):  # of a plugin that some package promises
+    if "cannot identify" in text or isinstance(error, ImportError):  # ImportError: a missing plugin of Pillow
         if link := link_as_text(data):
             return f"{link}: put the image itself there"
         return next(
-            (what for start, what in _OTHERS.items() if data.startswith(start)), "no image format that is known"
+            (description for start, description in _OTHERS.items() if data.startswith(start)), "no known image format"
         )
     return text
 
@@ -182,9 +186,9 @@ def _what(data: bytes, error: Exception) -> str:
 def upright(path: Path, orientation: int, bits: int | None) -> bytes:
     """Return the image encoded without loss, in its own format or as PNG: 8 bits per channel, RGB or grey, upright.
 
-    `bits` is the number of bits in use in the 16-bit images of the whole source, so that one factor serves them all and
-    brightness stays comparable; None for an image of 8 bits. It encodes in memory, because Pillow does not notice a
-    full disk.
+    `bits` is the number of bits in use in the 16-bit images of the whole source, so that one factor scales them all and
+    brightness stays comparable; None for an image with 8 bits. The image is encoded in memory, because Pillow does not
+    notice a full disk.
     """
     encoded = io.BytesIO()
     data = read(path)
@@ -197,6 +201,6 @@ def upright(path: Path, orientation: int, bits: int | None) -> bytes:
         else:
             plain = image.mode in ("L", "RGB") or image.format == "PNG"
             eight = image.copy() if plain else image.convert("RGB")
-        turned = ImageOps.exif_transpose(eight)
-        turned.save(encoded, kind, **({"lossless": True} if kind == "WEBP" else {}))
+        upright_image = ImageOps.exif_transpose(eight)
+        upright_image.save(encoded, kind, **({"lossless": True} if kind == "WEBP" else {}))
     return encoded.getvalue()

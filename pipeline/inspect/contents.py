@@ -1,6 +1,6 @@
 """Read every image of a run with its labels and, if it was validated, its predictions and errors.
 
-Everything comes from the files of `validate`; nothing is matched again, so the App, the report and `metrics.json`
+Everything comes from the files of `validate` and nothing is matched again, so the App, the report and `metrics.json`
 agree. This module does not depend on FiftyOne.
 """
 
@@ -67,7 +67,7 @@ class RunImage:
     """An image of the run; `size` is (width, height) in pixels.
 
     `evaluations` holds that of the run's model, then that of the other run's model; it is empty for a split that was
-    not validated. `source` is the path of the original image, below the source.
+    not validated. `source` is the path of the original image, relative to `convert.source`.
     """
 
     split: str
@@ -93,7 +93,7 @@ def read(run: Run, against: Run | None = None) -> list[RunImage]:
     if stray := [split for split in validated if split not in source.images]:
         raise DataError(
             f"{run.metrics}: has figures of the {stray[0]} split, but {run.dataset} has no such split; "
-            "`make validate` again"
+            "run `make validate` again"
         )
     images: list[RunImage] = []
     for split in (split for split in ORDER if split in source.images):
@@ -104,7 +104,7 @@ def read(run: Run, against: Run | None = None) -> list[RunImage]:
         if others := {path.name for path in source.files(split)} ^ {image.name for image in evaluated}:
             raise DataError(
                 f"{run.ground_truth(split)}: does not hold the images of the current {split} split, for example "
-                f"{min(others)}; `make validate` again"
+                f"{min(others)}; run `make validate` again"
             )
         images += evaluated
     _name_sources(images, run)
@@ -118,18 +118,18 @@ def class_names(run: Run) -> tuple[str, ...]:
 
 
 def foreground(run: Run) -> float:
-    """Return the IoU from which a prediction counts as having found a label."""
+    """Return the IoU from which a prediction counts as having found an object."""
     [split, *_] = _splits(run)
     return float(split_records.errors(run, split, split_records.truth(run, split))["iou"]["foreground"])
 
 
 def _name_sources(images: list[RunImage], run: Run) -> None:
-    """Set the `source` of each image from the receipt. Raises DataError if the receipt lacks one."""
+    """Set the `source` of each image from the receipt. Raises DataError if one is missing there."""
     sources = receipt_record.read(run)["sources"]
     for image in images:
         name = f"{image.split}/{image.name}"
         if name not in sources:
-            raise DataError(f"{run.receipt}: has no source for {name}; delete {run.dataset} and `make` again")
+            raise DataError(f"{run.receipt}: has no source for {name}; delete {run.dataset} and run `make` again")
         image.source = sources[name]
 
 
@@ -138,7 +138,7 @@ def _splits(run: Run) -> list[str]:
         raise DataError(f"{run.metrics}: not there; `make validate` writes it, and the predictions to look at")
     splits = list(metrics_record.read(run)["splits"])
     if not splits:
-        raise DataError(f"{run.metrics}: has figures of no split; `make validate` again")
+        raise DataError(f"{run.metrics}: has figures for no split; run `make validate` again")
     return splits
 
 
@@ -147,20 +147,23 @@ def _labelled(source: YoloDataset, split: str) -> Iterator[RunImage]:
         try:
             size, boxes = source.labelled(path)
         except OSError as error:
-            raise DataError(f"{path}: cannot be read as an image ({error}); `make convert` again") from None
+            raise DataError(f"{path}: cannot be read as an image ({error}); run `make convert` again") from None
         labels = [Label(box.label, (box.xmin, box.ymin, box.width, box.height)) for box in boxes]
         yield RunImage(split, path, size, labels)
 
 
 def _validated(run: Run, split: str, folder: Path, classes: Sequence[str] | None = None) -> list[RunImage]:
-    """Return the images of a split with the labels and predictions that `validate` wrote, with these classes."""
+    """Return the images of a split with the labels and predictions that `validate` wrote.
+
+    Raises DataError if `classes` are not the classes of the files.
+    """
     truth = split_records.truth(run, split)
     errors = split_records.errors(run, split, truth)
     names = {category["id"]: category["name"] for category in truth["categories"]}
     if classes is not None and list(names.values()) != list(classes):
         raise DataError(
-            f"{run.ground_truth(split)}: its classes are {list(names.values())}, those of {run.dataset} "
-            f"{list(classes)}; `make validate` again"
+            f"{run.ground_truth(split)}: its classes are {list(names.values())}, but those of {run.dataset} "
+            f"are {list(classes)}; run `make validate` again"
         )
     images = {
         image["id"]: RunImage(split, folder / image["file_name"], (image["width"], image["height"]), [])

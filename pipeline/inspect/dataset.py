@@ -1,8 +1,8 @@
 """Write the run as a FiftyOne data set: fields, samples, evaluations, embeddings.
 
-Samples go to the database as documents. FiftyOne's own objects take a millisecond per handful of boxes to create, check
-and convert. Its `evaluate_detections` and `compute_mistakenness` take as long again, only to repeat the results of
-`validate`. A test compares the documents with those of `fo.Sample` and `fo.Detection`.
+Samples are written to the database as documents, because creating, checking and converting FiftyOne's own objects takes
+a millisecond per handful of boxes. Its `evaluate_detections` and `compute_mistakenness` would take as long again, only
+to repeat the results of `validate`. A test compares the documents with those of `fo.Sample` and `fo.Detection`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pipeline.inspect import doubts
 from pipeline.inspect.contents import Evaluation, RunImage
 
 TRUTH, SOURCE = "ground_truth", "source"
-BEFORE = "labels_before"  # what the labels of an image were when the data set was built, for what is edited since
+BEFORE = "labels_before"  # an image's labels when the data set was built, to find later edits
 BATCH = 200  # samples per message to the database
 PAIRED = ("tp", "classification")  # outcomes of a label that a prediction overlaps
 
@@ -75,7 +75,7 @@ def add_samples(
 
 
 def _declare_fields(dataset: Any, models: Sequence[Model]) -> None:
-    """Declare every field with its type: documents declare none, and the App shows only declared ones."""
+    """Declare every field with its type, because documents declare none and the App shows only declared fields."""
     import fiftyone as fo
 
     kinds: dict[str, Any] = {}
@@ -129,11 +129,11 @@ def _document(
         document["similar_group"] = similarity.group
     truth = [_detection(empty, label.name, label.bbox, image.size) for label in image.labels]
     document[TRUTH] = {"_cls": "Detections", "detections": truth}
-    document[BEFORE] = json.dumps([[str(one["_id"]), one["label"], *one["bounding_box"]] for one in truth])
-    for model, evaluation in zip(models, image.evaluations, strict=False):  # none where the split was not validated
+    document[BEFORE] = json.dumps([[str(label["_id"]), label["label"], *label["bounding_box"]] for label in truth])
+    for model, evaluation in zip(models, image.evaluations, strict=False):  # none if the split was not validated
         predictions = [
-            _detection(empty, found.name, found.bbox, image.size) | {"confidence": found.score}
-            for found in evaluation.predictions
+            _detection(empty, prediction.name, prediction.bbox, image.size) | {"confidence": prediction.score}
+            for prediction in evaluation.predictions
         ]
         _judge(model, image, evaluation, truth, predictions)
         document[model.predictions] = {"_cls": "Detections", "detections": predictions}
@@ -146,7 +146,7 @@ def _document(
 def _detection(
     empty: Any, label: str, bbox: tuple[float, float, float, float], size: tuple[int, int]
 ) -> dict[str, Any]:
-    """Convert COCO's pixels to FiftyOne's 0 to 1; both are [x, y, width, height] from the top left."""
+    """Return a document with the box in FiftyOne's form: [x, y, width, height] like COCO's, but from 0 to 1."""
     from bson import ObjectId
 
     x, y, width, height = bbox
@@ -161,10 +161,10 @@ def _judge(
     truth: list[dict[str, Any]],
     predictions: list[dict[str, Any]],
 ) -> None:
-    """Write the outcome of each object into its document, with the field names of FiftyOne, and add the matches.
+    """Write the outcome of each object into its document, under FiftyOne's field names, and add the matches.
 
-    A label and an overlapping prediction of another class are partners too, as with `classwise=False`, which fills the
-    confusion matrix.
+    A label and an overlapping prediction of another class are partners too, as with `classwise=False`, because the
+    confusion matrix needs them.
     """
     partner: dict[int, int] = {}  # index of a prediction -> index of its label
     for number, outcome in enumerate(evaluation.outcomes):
@@ -177,10 +177,10 @@ def _judge(
         if outcome.prediction is None or outcome.type not in PAIRED:
             model.matches.append((label, None, None, None, str(document["_id"]), None))
             continue
-        match, other = evaluation.predictions[outcome.prediction], predictions[outcome.prediction]
+        match, matched = evaluation.predictions[outcome.prediction], predictions[outcome.prediction]
         partner[outcome.prediction] = number
-        document[f"{model.eval}_id"] = str(other["_id"])
-        model.matches.append((label, match.name, match.iou, match.score, str(document["_id"]), str(other["_id"])))
+        document[f"{model.eval}_id"] = str(matched["_id"])
+        model.matches.append((label, match.name, match.iou, match.score, str(document["_id"]), str(matched["_id"])))
     for number, prediction in enumerate(evaluation.predictions):
         document = predictions[number]
         document[model.eval] = "tp" if prediction.type == "tp" else "fp"
@@ -195,7 +195,7 @@ def _judge(
 def _doubt(
     image: RunImage, truth: list[dict[str, Any]], predictions: list[dict[str, Any]], confident: float
 ) -> dict[str, Any]:
-    """Mark the labels that may be wrong in their documents; return the fields of the image."""
+    """Mark labels that may be wrong in their documents; return the image's fields."""
     evaluation = image.evaluations[0]
     most, missing, spurious = 0.0, 0, 0
     for document, doubt in zip(truth, doubts.of_labels(image.labels, evaluation), strict=True):

@@ -1,7 +1,7 @@
 """Find labels that may be wrong: those that a confident model disagrees with.
 
-The measures are those of FiftyOne's `compute_mistakenness`, computed from existing matches. FiftyOne would match
-everything again, which takes a second per thousand boxes.
+The measures are those of FiftyOne's `compute_mistakenness`, but from existing matches: FiftyOne would match everything
+again, which takes a second per thousand boxes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ MATCHED = 0.5  # IoU at and below which FiftyOne's measure of bad placement is a
 
 @dataclass(slots=True)
 class Doubt:
-    """Doubts about one label, 0 to 1: a wrong class, a bad placement; `spurious` if no prediction confirms it."""
+    """Doubts about one label, 0 to 1: about its class and its placement; `spurious` if no prediction confirms it."""
 
     mistakenness: float | None = None
     mistakenness_loc: float | None = None

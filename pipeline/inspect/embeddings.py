@@ -1,6 +1,6 @@
 """Compute one embedding per image from the end of the model's own backbone.
 
-No other model is needed, so nothing is downloaded, and similarity is what the detector sees.
+No other model is needed, so nothing is downloaded, and images are similar if they look alike to the detector.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ def of(images: Sequence[Path], model_file: Path, device: str, cache: Path) -> Ve
     """Return one row per image: the output of the backbone's last layer, averaged over the image.
 
     `cache` keeps the rows for the next call with the same model and images. Raises DataError for an image that cannot
-    be decoded, WeightsError for an invalid model file.
+    be decoded, and WeightsError for an invalid model file.
     """
     made_from = json.dumps([SIDE, files.sha256(model_file), [_state(path) for path in images]])
-    if (kept := _read(cache, made_from)) is not None:
-        return kept
+    if (cached := _read(cache, made_from)) is not None:
+        return cached
     environment.prepare()
-    where = environment.torch_device(device)
+    torch_device = environment.torch_device(device)
     import torch
 
-    model = checkpoints.load(model_file)[0].to(where)
+    model = checkpoints.load(model_file)[0].to(torch_device)
     last = len(model.yaml["backbone"]) - 1
     rows: list[Vectors] = []
     with torch.inference_mode():
         for batch in _batches(images):
-            inputs = torch.from_numpy(batch).to(where).float() / 255
+            inputs = torch.from_numpy(batch).to(torch_device).float() / 255
             # Ultralytics averages over height and width, and skips the rest of the model.
             rows += [vector.float().cpu().numpy() for vector in model.predict(inputs, embed=[last])]
     vectors = np.stack(rows) if rows else np.empty((0, 0), np.float32)
@@ -59,10 +59,10 @@ def of(images: Sequence[Path], model_file: Path, device: str, cache: Path) -> Ve
 
 
 def standardised(vectors: Vectors) -> Vectors:
-    """Scale each column to mean 0 and deviation 1, then each row to length 1, so that products are cosines.
+    """Scale each column to mean 0 and deviation 1, then each row to length 1, so that dot products are cosines.
 
-    The raw vectors of a data set all point in about the same direction: unrelated blood smears have a cosine of 0.98.
-    Standardising removes what they have in common.
+    The raw vectors of a data set all point in about the same direction: unrelated blood smears have a cosine similarity
+    of 0.98. Standardising removes what they have in common.
     """
     if not len(vectors):
         return vectors
@@ -76,7 +76,7 @@ def standardised(vectors: Vectors) -> Vectors:
 def neighbours(vectors: Vectors) -> tuple[NDArray[np.intp], Vectors]:
     """Return the indices of the nearest other rows, nearest first, and their cosine distances (0 to 2).
 
-    `vectors` are standardised. Each row gets at most NEIGHBOURS, so that a video of one scene, where all images are
+    `vectors` are standardised. Each row gets at most NEIGHBOURS, so that a video of one scene, whose images are all
     alike, needs no more memory than any other set.
     """
     count = len(vectors)
@@ -85,7 +85,7 @@ def neighbours(vectors: Vectors) -> tuple[NDArray[np.intp], Vectors]:
     distances = np.empty((count, number), np.float32)
     for first in range(0, count, BLOCK):
         block = 1 - vectors[first : first + BLOCK] @ vectors.T
-        block[np.arange(len(block)), np.arange(first, first + len(block))] = np.inf  # not its own neighbour
+        block[np.arange(len(block)), np.arange(first, first + len(block))] = np.inf  # no row is its own neighbour
         nearest = np.argpartition(block, number - 1, axis=1)[:, :number] if number else indices[: len(block)]
         order = np.argsort(np.take_along_axis(block, nearest, 1), axis=1, kind="stable")
         indices[first : first + BLOCK] = np.take_along_axis(nearest, order, 1)
@@ -94,10 +94,10 @@ def neighbours(vectors: Vectors) -> tuple[NDArray[np.intp], Vectors]:
 
 
 def uniqueness(distances: Vectors) -> list[float]:
-    """Return 0 to 1 per image: the weighted distance to its three nearest, where the nearest weighs most.
+    """Return 0 to 1 per image: the weighted distance to its three nearest images, of which the nearest weighs most.
 
-    Weights and scale are those of FiftyOne's `compute_uniqueness`. That one skips the nearest image, so that one of two
-    copies looks unique. With three or fewer images each is 1.
+    Weights and scale are those of FiftyOne's `compute_uniqueness`, which skips the nearest image, so that each of two
+    copies looks unique. With three or fewer images, each gets 1.
     """
     if distances.shape[1] < len(UNIQUENESS_WEIGHTS):
         return [1.0] * len(distances)
@@ -109,7 +109,7 @@ def uniqueness(distances: Vectors) -> list[float]:
 def similar_groups(indices: NDArray[np.intp], distances: Vectors, similarity: float) -> list[int | None]:
     """Return the group number (from 1) of each row of `neighbours`; None for a row that resembles no other.
 
-    Rows with a cosine of at least `similarity` share a group, directly or through other rows.
+    Rows with a cosine similarity of at least `similarity` share a group, directly or through other rows.
     """
     close = np.argwhere(distances <= 1 - similarity + ROUNDING)
     pairs = [(row, int(indices[row, column])) for row, column in close.tolist()]
@@ -127,11 +127,11 @@ def _state(path: Path) -> tuple[str, int, int]:
 
 
 def _read(cache: Path, made_from: str) -> Vectors | None:
-    """Return cached vectors if they were computed from the same input; None otherwise or for a damaged file."""
+    """Return the cached vectors if they were computed from the same input; None otherwise, or for a damaged file."""
     try:
         with np.load(cache, allow_pickle=False) as kept:
             return np.asarray(kept["vectors"], np.float32) if str(kept["made_from"]) == made_from else None
-    except Exception:  # zipfile, numpy and the disk raise many types
+    except Exception:  # zipfile, numpy and the disk raise errors of many types
         return None
 
 

@@ -44,10 +44,10 @@ def figures_of(metrics: Metrics) -> dict[str, dict[str, Any]]:
 
 
 def plot(dataset: Any, vectors: Vectors) -> None:
-    """Fill the App's Embeddings panel and its search for similar images. Rows are in the order of the samples."""
+    """Fill the App's Embeddings panel and its similarity search. Rows are in the order of the samples."""
     import fiftyone.brain as brain
 
-    if len(vectors) > 2:  # fewer points span no plane
+    if len(vectors) > 2:  # fewer points do not span a plane
         brain.compute_visualization(
             dataset, embeddings=vectors, method="pca", num_dims=2, brain_key=PLOT, verbose=False
         )

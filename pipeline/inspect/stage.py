@@ -1,4 +1,4 @@
-"""Show the run and its errors in FiftyOne, and save fixes that are tagged there."""
+"""Show the run and its errors in FiftyOne, and save the fixes that people tag there."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _up_to_date(config: Inspect, run: Run, against: Run | None, images: list[Run
             return dataset
         if count := tags.unsaved(dataset):
             raise PipelineError(
-                f"FiftyOne's data set {run.name!r}, of {dataset.info[RUN]}, is outdated, but it has "
+                f"FiftyOne's data set {run.name!r} of {dataset.info[RUN]} is outdated, but it has "
                 f"{tags.counted(count)} that you tagged and did not save; run `{SAVE_FIXES}`, then delete the lines "
                 "that you do not want"
             )
@@ -103,7 +103,7 @@ def _build(
         dataset.info = {RUN: str(run.root.resolve()), MADE_FROM: made_from}
         keep.note_fields(dataset)
         if fo.dataset_exists(run.name) and (lost := keep.carry_over(fo.load_dataset(run.name), dataset)):
-            logs.say(f"inspect: could not be carried over from the earlier data set: {', '.join(lost)}")
+            logs.say(f"inspect: not carried over from the earlier data set: {', '.join(lost)}")
     return dataset
 
 

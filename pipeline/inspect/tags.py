@@ -1,7 +1,7 @@
 """Turn tags and edits made in the App into fixes for `data/fixes/NAME.yaml`.
 
 Images take the tags `drop` and `relabel`. A ground-truth label tagged `wrong` is removed; a prediction tagged `missing`
-becomes a label. A wrong class needs both, or another class in the "Annotate" tab, where labels can also be drawn, moved
+becomes a label. A wrong class needs both, or a new class in the "Annotate" tab, where labels can also be drawn, moved
 and deleted.
 """
 
@@ -19,7 +19,7 @@ from pipeline.inspect.dataset import BEFORE, SOURCE, TRUTH
 from pipeline.records import receipt
 from pipeline.run import Run
 
-ON_IMAGES = ("relabel", "drop")  # for an image with both, the last one wins
+ON_IMAGES = ("relabel", "drop")  # if an image has both, the last one wins
 ON_LABELS, ON_PREDICTIONS = "wrong", "missing"
 SAVED = "saved_fixes"  # key in the data set's info for the fixes already written
 
@@ -48,7 +48,7 @@ def save(run: Run) -> str:
 
 
 def _of_its_images(tagged: Fixes, run: Run) -> bool:
-    """Return whether all fixes are of images of the run, whose project was then moved, renamed or copied."""
+    """Return whether all fixes concern images of the run: then its project was moved, renamed or copied."""
     named = {*tagged.images, *(box.image for box in tagged.boxes)}
     return bool(named) and run.receipt.is_file() and named <= set(receipt.read(run)["sources"].values())
 
@@ -58,12 +58,12 @@ def counted(number: int) -> str:
 
 
 def unsaved(dataset: Any) -> int:
-    """Return the number of tagged fixes that are not yet written."""
+    """Return the number of tagged fixes that are not saved yet."""
     return len(_without(collect(dataset)[0], _saved(dataset)))
 
 
 def collect(dataset: Any) -> tuple[Fixes, str]:
-    """Return all tagged fixes, and a warning about misplaced tags, which is empty if there are none."""
+    """Return all tagged fixes, and a warning about misplaced tags; empty if there are none."""
     images = {image: tag for tag in ON_IMAGES for image in _paths(dataset.match_tags(tag))}
     boxes: list[dict[str, Any]] = []
     astray: set[str] = set()
@@ -94,7 +94,7 @@ def collect(dataset: Any) -> tuple[Fixes, str]:
 def edits(dataset: Any) -> tuple[list[dict[str, Any]], list[str]]:
     """Return the fixes for labels that were drawn, changed or deleted, and the images with boxes without a class.
 
-    From the documents themselves: FiftyOne's own objects take a millisecond per handful of boxes.
+    Reads the documents themselves, because FiftyOne's own objects take a millisecond per handful of boxes.
     """
     fixes_, unnamed = [], []
     if not dataset.has_field(BEFORE):
@@ -104,12 +104,13 @@ def edits(dataset: Any) -> tuple[list[dict[str, Any]], list[str]]:
         size = document["metadata"]["width"], document["metadata"]["height"]
         before = {identity: (label, _pixels(sides, size)) for identity, label, *sides in json.loads(document[BEFORE])}
         now = {
-            str(one["_id"]): (one.get("label"), _pixels(one["bounding_box"], size))
-            for one in (document.get(TRUTH) or {}).get("detections") or ()
+            str(label["_id"]): (label.get("label"), _pixels(label["bounding_box"], size))
+            for label in (document.get(TRUTH) or {}).get("detections") or ()
         }
         if any(not label for label, _ in now.values()):
             unnamed.append(document[SOURCE])
-            now = {one: known if known[0] else before[one] for one, known in now.items() if known[0] or one in before}
+            # A box without a class counts as unchanged, or is left out if it is new.
+            now = {key: known if known[0] else before[key] for key, known in now.items() if known[0] or key in before}
         now = {identity: known for identity, known in now.items() if known[1][2] > 0 and known[1][3] > 0}
         changed = [identity for identity in now if before.get(identity) != now[identity]]
         for action, known, identities in (
@@ -123,7 +124,7 @@ def edits(dataset: Any) -> tuple[list[dict[str, Any]], list[str]]:
 
 
 def _pixels(sides: Sequence[float], size: tuple[int, int]) -> list[float]:
-    """Return a box of FiftyOne in pixels, with its corners in order and cut at the border of the image."""
+    """Return FiftyOne's box in pixels, with its corners sorted and cut at the border of the image."""
     x, y, w, h = sides
     xs = sorted(min(max(side, 0.0), 1.0) * size[0] for side in (x, x + w))
     ys = sorted(min(max(side, 0.0), 1.0) * size[1] for side in (y, y + h))
@@ -140,7 +141,7 @@ def _label_fields(dataset: Any) -> list[str]:
 
 
 def _paths(view: Any) -> list[str]:
-    """Return each image's path below the source; its file name in a data set from an earlier version."""
+    """Return each image's path below the source, or its file name in a data set from an earlier version."""
     if view.has_field(SOURCE):
         return list(view.values(SOURCE))
     return [PurePath(path).name for path in view.values("filepath")]

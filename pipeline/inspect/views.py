@@ -1,4 +1,4 @@
-"""Save views in the order in which a person needs them, and set the App's colours and sidebar."""
+"""Save views in the order in which people need them, and set the App's colours and sidebar."""
 
 from __future__ import annotations
 
@@ -17,55 +17,57 @@ def save(dataset: Any, splits: Sequence[str], confident: float) -> None:
     """Save the views. `splits` are the validated ones."""
     from fiftyone import ViewField as F
 
-    own = Model()
-    labels, predictions = F(f"{TRUTH}.detections"), F(f"{own.predictions}.detections")
-    invented = F(own.eval) == "fp"
+    model = Model()
+    labels, predictions = F(f"{TRUTH}.detections"), F(f"{model.predictions}.detections")
+    invented = F(model.eval) == "fp"
     sure = invented & (F("confidence") >= confident)
-    other_class = F(own.error).is_in(["classification", "both"])
-    doubtful = (1 + confident) / 2  # the doubt that a contradicting prediction with this score gives
+    other_class = F(model.error).is_in(["classification", "both"])
+    doubtful = (1 + confident) / 2  # the doubt from a contradicting prediction with this score
     in_doubt = (
         (F("mistakenness") >= doubtful) | (F("mistakenness_loc") >= doubtful) | F("possible_spurious").is_in([True])
     )
     doubted = dataset.filter_labels(TRUTH, in_doubt, only_matches=False).filter_labels(
-        own.predictions, F("possible_missing").is_in([True]), only_matches=False
+        model.predictions, F("possible_missing").is_in([True]), only_matches=False
     )
     for name, description, view in (
         (
             "most-false-positives",
-            "images by the number of predictions that are wrong",
-            dataset.match(F(f"{own.eval}_fp") > 0).sort_by(f"{own.eval}_fp", reverse=True),
+            "images by their number of wrong predictions",
+            dataset.match(F(f"{model.eval}_fp") > 0).sort_by(f"{model.eval}_fp", reverse=True),
         ),
         (
             "confident-false-positives",
-            f"wrong predictions with a score of {confident:g} or more, the surest first",
-            dataset.filter_labels(own.predictions, sure).sort_by(predictions.map(F("confidence")).max(), reverse=True),
+            f"wrong predictions with a score of at least {confident:g}, most confident first",
+            dataset.filter_labels(model.predictions, sure).sort_by(
+                predictions.map(F("confidence")).max(), reverse=True
+            ),
         ),
         (
             "missed-objects",
             "undetected objects",
-            dataset.filter_labels(TRUTH, F(own.error) == "missed").sort_by(labels.length(), reverse=True),
+            dataset.filter_labels(TRUTH, F(model.error) == "missed").sort_by(labels.length(), reverse=True),
         ),
         (
             "wrong-class",
             "predictions that overlap an object of another class",
-            dataset.filter_labels(own.predictions, other_class).sort_by(predictions.length(), reverse=True),
+            dataset.filter_labels(model.predictions, other_class).sort_by(predictions.length(), reverse=True),
         ),
         (
             "badly-placed",
             "predictions of the right class that lie beside their object",
-            dataset.filter_labels(own.predictions, F(own.error) == "localisation").sort_by(
+            dataset.filter_labels(model.predictions, F(model.error) == "localisation").sort_by(
                 predictions.length(), reverse=True
             ),
         ),
         (
             "possible-label-errors",
-            "labels that may be wrong; tag errors with wrong, missing, drop or relabel",
+            "labels that may be wrong; tag them with wrong, missing, drop or relabel",
             doubted.match((labels.length() > 0) | (predictions.length() > 0)).sort_by("mistakenness", reverse=True),
         ),
         (
             "hardest-images",
-            "validated images by the share of labelled and predicted objects without a match",
-            dataset.match(F("hardness") > 0).sort_by([("hardness", -1), (f"{own.eval}_fn", -1)]),
+            "validated images by their share of labelled and predicted objects without a match",
+            dataset.match(F("hardness") > 0).sort_by([("hardness", -1), (f"{model.eval}_fn", -1)]),
         ),
         (
             "similar-across-splits",
@@ -74,15 +76,15 @@ def save(dataset: Any, splits: Sequence[str], confident: float) -> None:
         ),
         (
             PATCHES,
-            "every object on its own: found, wrong, missed",
-            dataset.match_tags(list(splits)).to_evaluation_patches(own.eval).sort_by("type"),  # fn, fp, tp
+            "every object by itself: found, wrong, missed",
+            dataset.match_tags(list(splits)).to_evaluation_patches(model.eval).sort_by("type"),  # fn, fp, tp
         ),
     ):
         dataset.save_view(name, view, description=description)
 
 
 def arrange(dataset: Any, models: Sequence[Model]) -> None:
-    """Colour objects by their outcome, and order the sidebar by what a person looks at first."""
+    """Colour objects by their outcome, and order the sidebar by what people look at first."""
     import fiftyone as fo
 
     fields = [

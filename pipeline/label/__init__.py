@@ -1,1 +1,1 @@
-"""What to label next, with boxes drawn beforehand, and the corrected labels back."""
+"""Choose what to label next, draw boxes beforehand, and read the corrected labels back."""

@@ -12,10 +12,10 @@ from pipeline.config.label import Cost
 from pipeline.label.store import Array
 from pipeline.metrics.matching import IOU_THRESHOLDS, Rows, match_rows
 
-RIGHT, EXACT = 0, 5  # of COCO's thresholds: IoU 0.5, an object found; 0.75, a box that nobody would touch
+RIGHT, EXACT = 0, 5  # indices of COCO's thresholds: IoU 0.5, an object found; 0.75, a box that needs no correction
 assert round(float(IOU_THRESHOLDS[EXACT]), 2) == 0.75
 SURE = 0.9
-BIN = 20  # boxes, at least, from which a share of right ones is told
+BIN = 20  # minimum number of boxes to estimate a share of right ones
 BINS = 40
 Floats = NDArray[np.float64]
 Curve = tuple[Floats, Floats]  # scores, and the probabilities there; straight lines between them
@@ -24,10 +24,10 @@ AS_IT_IS: Curve = (np.array([0.0, 1.0]), np.array([0.0, 1.0]))
 
 @dataclass(frozen=True, slots=True)
 class Belief:
-    """Probabilities by the score, from boxes of val that were compared with labels, and what no box covers.
+    """Probabilities by score, from comparing boxes on val with labels, and the objects that no box covers.
 
-    `hits` says of each box of val whether it is right and whether it is exact, best score first. `unseen` is the number
-    of objects without any box, for each one with a box.
+    `hits` says whether each box on val is right and whether it is exact, highest score first. `unseen` is the number of
+    objects without any box, per object with one.
     """
 
     right: Curve = AS_IT_IS
@@ -59,7 +59,7 @@ def of(seen: Sequence[Array], labels: Sequence[Array], classes: int) -> Belief:
     return Belief(
         right=_curve(scores, hits[0]),
         exact=_curve(scores, hits[1]),
-        unseen=(objects - found) / (found + 1),  # + 1: a model that finds nothing says nothing about how many there are
+        unseen=(objects - found) / (found + 1),  # + 1: a model that finds nothing cannot tell how many there are
         scores=scores,
         hits=hits,
     )
@@ -72,16 +72,16 @@ def _rows(per_image: Sequence[Array]) -> Rows:
 
 
 def _curve(scores: Floats, hits: NDArray[np.bool_]) -> Curve:
-    """Return the share of hits by score, which never falls as the score rises (isotonic regression, in bins).
+    """Return the share of hits by score, made non-decreasing (isotonic regression on bins).
 
-    A line through logits does not fit: the best boxes of a weak model are right as often as its good ones.
+    A logistic curve does not fit: the best boxes of a weak model are right only as often as its good ones.
     """
     if len(scores) < BIN:
         return AS_IT_IS
     blocks: list[list[float]] = []  # weight, mean score, share of hits
     for bin_ in np.array_split(np.arange(len(scores))[::-1], min(BINS, len(scores) // BIN)):
         mean = float(scores[bin_].mean())
-        # One more box that is as good as it says, so that no share is 0 or 1.
+        # Add one box that is as good as its score says, so that no share is 0 or 1.
         blocks.append([len(bin_) + 1, mean, (float(hits[bin_].sum()) + mean) / (len(bin_) + 1)])
         while len(blocks) > 1 and blocks[-2][2] >= blocks[-1][2]:
             (weight, x, y), (more, other_x, other_y) = blocks[-2:]
@@ -92,14 +92,14 @@ def _curve(scores: Floats, hits: NDArray[np.bool_]) -> Curve:
 
 
 def threshold(belief: Belief, cost: Cost) -> float:
-    """Return the score from which drawing boxes beforehand saves most work on val; 1 if none saves any.
+    """Return the score from which drawing boxes beforehand saves the most work on val; 1 if it saves none.
 
-    A box that is drawn has to be looked at, and deleted or moved where it is wrong; one that is not drawn has to be
-    drawn where there is an object.
+    A drawn box has to be checked, and deleted or moved if it is wrong. Without it, a person has to draw one if there is
+    an object.
     """
     scores = belief.scores
     right, exact = belief.hits.astype(np.float64)
-    if not len(scores):  # then each score is worth what it says
+    if not len(scores):  # take scores as probabilities
         scores = np.linspace(1, 0.001, 1000)
         right, exact = belief.is_right(scores), belief.is_exact(scores)
     saved = np.cumsum(right * cost.draw - _seconds(right, exact, cost))
@@ -111,7 +111,7 @@ def threshold(belief: Belief, cost: Cost) -> float:
 
 
 def seconds_if_drawn(belief: Belief, scores: Array, cost: Cost) -> Floats:
-    """Return the seconds that a box of each score takes a person who corrects it."""
+    """Return the seconds that a person needs to correct a box, for each score."""
     return _seconds(belief.is_right(scores), belief.is_exact(scores), cost)
 
 

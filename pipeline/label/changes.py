@@ -11,8 +11,8 @@ from pipeline.boxes import Box
 from pipeline.labels.content import Label
 from pipeline.metrics.iou import pairwise_iou
 
-ROUNDING = 0.5  # pixels: CVAT rounds to hundredths, YOLO's six decimals do in a wide image, and nobody moves by less
-SAME_OBJECT = 0.3  # IoU: what overlaps less is another box, of which the old one was deleted
+ROUNDING = 0.5  # pixels; CVAT and YOLO round by less, even in wide images, and nobody moves a box by less
+SAME_OBJECT = 0.3  # IoU; a box that overlaps less is a new one, and the old one was deleted
 
 
 def compare(
@@ -28,20 +28,20 @@ def compare(
         if ids and box.id in ids and ids[box.id] not in partner.values():
             partner[number] = ids[box.id]
     partner |= _by_overlap(before, after, partner)
-    made = []
+    labels = []
     for number, box in enumerate(after):
         bbox = (box.xmin, box.ymin, box.width, box.height)
         if number not in partner:
-            made.append(Label(bbox, box.label))
+            labels.append(Label(bbox, box.label))
             continue
         old = before[partner[number]]
         if old.label != box.label:
-            made.append(replace(old, bbox=bbox, label=box.label, origin="relabelled"))
-        elif max(abs(one - other) for one, other in zip(_corners(old.box()), _corners(box), strict=True)) > ROUNDING:
-            made.append(replace(old, bbox=bbox, origin="moved"))
+            labels.append(replace(old, bbox=bbox, label=box.label, origin="relabelled"))
+        elif max(abs(was - now) for was, now in zip(_corners(old.box()), _corners(box), strict=True)) > ROUNDING:
+            labels.append(replace(old, bbox=bbox, origin="moved"))
         else:
-            made.append(replace(old, origin="kept"))
-    return tuple(made), tuple(old for number, old in enumerate(before) if number not in partner.values())
+            labels.append(replace(old, origin="kept"))
+    return tuple(labels), tuple(old for number, old in enumerate(before) if number not in partner.values())
 
 
 def _by_overlap(before: Sequence[Label], after: Sequence[Box], paired: Mapping[int, int]) -> dict[int, int]:
@@ -55,11 +55,11 @@ def _by_overlap(before: Sequence[Label], after: Sequence[Box], paired: Mapping[i
         ((new, old) for new in range(len(after)) for old in range(len(before)) if overlap[new, old] > SAME_OBJECT),
         key=lambda pair: (after[pair[0]].label != before[pair[1]].label, -overlap[pair], pair),
     )
-    found: dict[int, int] = {}
+    pairs: dict[int, int] = {}
     for new, old in order:
-        if new not in paired and new not in found and old not in paired.values() and old not in found.values():
-            found[new] = old
-    return found
+        if new not in paired and new not in pairs and old not in paired.values() and old not in pairs.values():
+            pairs[new] = old
+    return pairs
 
 
 def _corners(box: Box) -> tuple[float, float, float, float]:

@@ -1,4 +1,4 @@
-"""Choose images: numbers in, indices out. Deterministic for a seed."""
+"""Choose images from numbers alone. The choice is deterministic for a seed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.label.store import Array
 
 By = Literal["uncertain", "different", "rare", "random"]
 Floats = NDArray[np.float64]
-REFERENCES = 2000  # images of the pool that stand for all: what a choice covers is counted on them, in 80 MB for 10,000
+REFERENCES = 2000  # images that represent the pool in counting what a choice covers: 80 MB for a pool of 10,000
 PRESENT = 0.5  # expected objects of rare classes from which an image counts as showing one
 
 
@@ -27,7 +27,7 @@ class Candidates:
 class Pick(NamedTuple):
     image: int
     by: By
-    covers: int  # images of the pool that it resembles more than any chosen before does; 0 by chance
+    covers: int  # images of the pool that it resembles more than any earlier choice does; 0 if drawn at random
 
 
 def choose(
@@ -39,27 +39,27 @@ def choose(
     use_rare: bool,
     seed: int,
 ) -> list[Pick]:
-    """Return the images to label, first one first. `labelled` are vectors as those of the candidates.
+    """Return the images to label, the first one first. `labelled` are vectors like those of the candidates.
 
-    Those drawn at random are drawn first, from all, so that they stand for the whole pool, and are spread over the
-    batch, so that who stops half-way has labelled a share of them too.
+    The random ones are drawn first, from all images, so that they represent the whole pool. They are spread over the
+    batch, so that somebody who stops half-way has labelled a share of them too.
     """
     count = len(candidates.unsure)
     number = min(number, count)
     share = random if by else 1.0
-    by_chance = np.random.default_rng(seed).permutation(count)[: round(number * share)].tolist()
+    at_random = np.random.default_rng(seed).permutation(count)[: round(number * share)].tolist()
     coverage = _Coverage(candidates.vectors, labelled, seed)
-    for index in by_chance:
+    for index in at_random:
         coverage.add(index)
     free = np.ones(count, bool)
-    free[by_chance] = False
+    free[at_random] = False
     rest: list[Pick] = []
-    for _ in range(number - len(by_chance)):
+    for _ in range(number - len(at_random)):
         pick = _next(candidates, coverage, free, by, use_rare)
         free[pick.image] = False
         coverage.add(pick.image)
         rest.append(pick)
-    return _spread(rest, [Pick(index, "random", 0) for index in by_chance])
+    return _spread(rest, [Pick(index, "random", 0) for index in at_random])
 
 
 def _next(
@@ -84,8 +84,8 @@ def _next(
 class _Coverage:
     """Coverage of the pool: the similarity of each image to the nearest labelled or chosen one.
 
-    Choosing what adds most to the sum is a greedy solution of facility location, at most 37 % below the best
-    (Nemhauser, Wolsey, Fisher 1978). An outlier covers only itself; images that stand for many come first.
+    Choosing what adds most to the sum solves facility location greedily, at most 37 % below the optimum (Nemhauser,
+    Wolsey, Fisher 1978). An outlier covers only itself; images that represent many others come first.
     """
 
     def __init__(self, vectors: Array, labelled: Array, seed: int) -> None:
@@ -98,7 +98,7 @@ class _Coverage:
             self.reached = np.maximum(self.reached, near.max(axis=0))
 
     def gains(self, weights: Floats) -> Floats:
-        """Return the coverage that each image adds, with each image of the pool counted by its weight."""
+        """Return the coverage that each image adds, with the images of the pool counted by `weights`."""
         more = np.clip(self.similarity - self.reached, 0, None)
         return np.asarray(more @ weights[self.references].astype(np.float32), np.float64)
 
@@ -109,20 +109,20 @@ class _Coverage:
         self.reached = np.maximum(self.reached, self.similarity[index])
 
 
-def _spread(rest: list[Pick], by_chance: list[Pick]) -> list[Pick]:
-    """Mix two lists evenly, each in its order."""
+def _spread(rest: list[Pick], at_random: list[Pick]) -> list[Pick]:
+    """Interleave two lists evenly, keeping the order of each."""
     places = [
         ((place + 0.5) / len(picks), group, pick)
-        for group, picks in enumerate((rest, by_chance))
+        for group, picks in enumerate((rest, at_random))
         for place, pick in enumerate(picks)
     ]
     return [pick for _, _, pick in sorted(places)]
 
 
 def unit(vectors: Array, like: Array) -> Array:
-    """Scale columns by mean and deviation of `like`, and rows to length 1, so that products are cosines.
+    """Scale columns by the mean and deviation of `like`, and rows to length 1, so that dot products are cosines.
 
-    Raw vectors of a data set all point in about the same direction; what they have in common says nothing.
+    The raw vectors of a data set all point in about the same direction, and what they have in common says nothing.
     """
     deviation = like.std(axis=0)
     centred = (vectors - like.mean(axis=0)) / np.where(deviation > 0, deviation, 1)

@@ -1,4 +1,4 @@
-"""Show the batch in FiftyOne, where people draw, move, relabel and delete boxes, and read its labels back."""
+"""Show the batch in FiftyOne, where people draw, move, relabel and delete boxes, and read the labels back."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def name_of(run: Run) -> str:
 
 
 def main(run: Run, port: int | None = None) -> str:
-    """Bring FiftyOne's data set `NAME-label` up to date with `next.json`; with a port, serve the App until it is ended.
+    """Bring FiftyOne's data set `NAME-label` up to date with `next.json`; with a port, serve the App until stopped.
 
-    Raises PipelineError if FiftyOne has no database, or holds corrections of an earlier batch that are not saved.
+    Raises PipelineError if FiftyOne has no database, or has unsaved corrections of an earlier batch.
     """
     if port is not None:
         app.check_port(port)
@@ -48,9 +48,9 @@ def main(run: Run, port: int | None = None) -> str:
 
 
 def save(run: Run, every: bool = False) -> str:
-    """Write what was corrected in the App to `data/labels/NAME.json`.
+    """Write the corrections made in the App to `data/labels/NAME.json`.
 
-    Raises DataError if there is no batch in FiftyOne, or a box has no class.
+    Raises DataError if there is no batch in FiftyOne, or if a box has no class.
     """
     with database.fiftyone():
         import fiftyone as fo
@@ -59,12 +59,12 @@ def save(run: Run, every: bool = False) -> str:
             raise DataError(f"FiftyOne has no data set {name_of(run)!r}; run `make label` and correct its boxes")
         dataset = fo.load_dataset(name_of(run))
         if (shown := dataset.info.get(RUN)) != str(run.root.resolve()):
-            raise DataError(f"FiftyOne's data set {name_of(run)!r} is of {shown or 'something else'}, not {run.root}")
+            raise DataError(f"FiftyOne's data set {name_of(run)!r} shows {shown or 'something else'}, not {run.root}")
         batch: Next = dataset.info[BATCH]
-        said = saving.save(run, batch, saving.images(batch, _returned(dataset), every, run))
+        summary = saving.save(run, batch, saving.images(batch, _returned(dataset), every, run))
         dataset.info[SAVED] = _state(dataset)
         dataset.save()
-        return said
+        return summary
 
 
 def _up_to_date(run: Run, batch: Next) -> Any:
@@ -76,14 +76,14 @@ def _up_to_date(run: Run, batch: Next) -> Any:
         dataset = fo.load_dataset(name_of(run))
         if BATCH not in dataset.info:
             raise PipelineError(
-                f"FiftyOne has a data set {name_of(run)!r} that another program made; rename it there, or this config"
+                f"FiftyOne has a data set {name_of(run)!r} that another program created; rename it, or this config"
             )
         if dataset.info[MADE_FROM] == made_from and dataset.info[RUN] == str(run.root.resolve()):
             return dataset
         if _unsaved(dataset):
             raise PipelineError(
-                f"FiftyOne's data set {name_of(run)!r} has corrections of an earlier batch of {dataset.info[RUN]} that "
-                f"are not saved; run `{SAVE}`, then `make label` again"
+                f"FiftyOne's data set {name_of(run)!r} has unsaved corrections of an earlier batch of "
+                f"{dataset.info[RUN]}; run `{SAVE}`, then `make label` again"
             )
     return _build(run, batch, made_from)
 
@@ -142,21 +142,21 @@ def _sample(rank: int, candidate: Candidate) -> Any:
     sample[LABELS] = fo.Detections(detections=detections)
     sample["rank"], sample["reasons"], sample["minutes"] = rank, candidate["reasons"], candidate["minutes"]
     sample[PATH] = candidate["path"]
-    sample["drawn"] = [detection.id for detection in detections]  # by which a box is known wherever it was moved
+    sample["drawn"] = [detection.id for detection in detections]  # ids that identify a box wherever it was moved
     return sample
 
 
 def _returned(dataset: Any) -> dict[str, Returned]:
-    found = {}
+    returned = {}
     for sample in dataset.iter_samples():
         width, height = sample.metadata.width, sample.metadata.height
         boxes = []
-        for one in sample[LABELS].detections if sample[LABELS] else ():
-            x, y, w, h = one.bounding_box
-            boxes.append(Box(one.label or "", x * width, y * height, (x + w) * width, (y + h) * height, one.id))
+        for box in sample[LABELS].detections if sample[LABELS] else ():
+            x, y, w, h = box.bounding_box
+            boxes.append(Box(box.label or "", x * width, y * height, (x + w) * width, (y + h) * height, box.id))
         ids = {identity: number for number, identity in enumerate(sample["drawn"] or ())}
-        found[sample[PATH]] = Returned(boxes, DONE in sample.tags, ids)
-    return found
+        returned[sample[PATH]] = Returned(boxes, DONE in sample.tags, ids)
+    return returned
 
 
 def _state(dataset: Any) -> str:

@@ -1,4 +1,4 @@
-"""Write the boxes of a batch in the formats of labelling tools, below a folder whose images lie in `images/`.
+"""Write the boxes of a batch in the formats of labelling tools, into a folder whose images are in `images/`.
 
 Each writer takes the folder, the images as (path below `images`, candidate), and the batch.
 """
@@ -55,8 +55,8 @@ def labelme(folder: Path, items: Items, batch: Next) -> None:
 
     def shape(box: Guess) -> dict[str, Any]:
         xmin, ymin, xmax, ymax = _corners(box)
-        said = f"{box['kind']}, {box['score']:.2f}"
-        return {"points": [[xmin, ymin], [xmax, ymax]], "description": said, "mask": None}
+        description = f"{box['kind']}, {box['score']:.2f}"
+        return {"points": [[xmin, ymin], [xmax, ymax]], "description": description, "mask": None}
 
     _beside(folder, items, LABELME_VERSION, shape)
     files.write_text(folder / "labels.txt", "".join(f"{name}\n" for name in batch["classes"]))
@@ -76,7 +76,7 @@ def xanylabeling(folder: Path, items: Items, batch: Next) -> None:
 
 
 def _beside(folder: Path, items: Items, version: str, shape: Callable[[Guess], dict[str, Any]]) -> None:
-    """Write LabelMe's JSON beside each image; `shape` gives what a tool wants of a box beyond its class."""
+    """Write LabelMe's JSON beside each image; `shape` returns a box's fields that depend on the tool."""
     for name, candidate in items:
         every: dict[str, Any] = {"shape_type": "rectangle", "group_id": None, "flags": {}}
         data: dict[str, Any] = {
@@ -118,7 +118,7 @@ def cvat(folder: Path, items: Items, batch: Next) -> None:
 def labelstudio(folder: Path, items: Items, batch: Next) -> None:
     """Write `tasks.json`, whose predictions a person accepts or corrects, and `config.xml` for the project.
 
-    Positions are per cent of the image. Images are found if this folder is the document root of local files.
+    Positions are percentages of the image. Images are found if this folder is the document root of local files.
     """
     tasks = []
     model = batch["model"]["sha256"][:12]
@@ -165,5 +165,5 @@ LAYOUTS: dict[str, Callable[[Path, Items, Next], None]] = {
     "yolo": yolo,
 }
 ONE_FILE_EACH = {"labelme", "xanylabeling", "yolo"}  # named after the image, without its suffix
-# What reads each of them back.
+# The formats that read the tools' labels back.
 FORMATS = {tool: "labelme" if tool == "xanylabeling" else tool for tool in LAYOUTS}

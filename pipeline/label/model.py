@@ -18,13 +18,13 @@ from pipeline.run import Run
 from pipeline.upstream import checkpoints, environment
 
 BATCH = 8
-CONF = 0.01  # of 300 boxes an image, most score less, and all of them together are hardly one object
+CONF = 0.01  # most of an image's 300 boxes score less, and together they are hardly one object
 IOU = 0.7  # as `validate` by default
 MAX_DET = 100
 
 
 class Seen(NamedTuple):
-    """Boxes are rows of x, y, width, height in pixels, score, class of the data set."""
+    """A model's output for an image. Boxes are rows of x, y, width, height in pixels, score, class of the data set."""
 
     boxes: Array  # [boxes, 6]
     vector: Array  # [channels]
@@ -32,7 +32,7 @@ class Seen(NamedTuple):
 
 @dataclass
 class Model:
-    """`classes` holds the data set's class of each class of the model; -1 for one that the data set does not have."""
+    """A detector. `classes` maps its classes to those of the data set; -1 if the data set lacks a class."""
 
     file: Path
     names: tuple[str, ...]
@@ -59,7 +59,8 @@ class Model:
         self.vectors: list[Any] = []
         vectors = self.vectors
 
-        def pool(_module: Any, _inputs: Any, output: Any) -> None:  # a function: Ultralytics copies the model with it
+        # A plain function, because Ultralytics copies it with the model.
+        def pool(_module: Any, _inputs: Any, output: Any) -> None:
             vectors.append(output.mean(dim=(2, 3)).float().cpu().numpy())
 
         outputs = features.backbone(self.yolo.model)
@@ -73,7 +74,7 @@ class Model:
         return [name for index, name in enumerate(self.names) if index in self.classes]
 
     def see(self, images: Sequence[File], store: Store, description: str) -> list[Seen]:
-        """Return what the model sees in each image, looking only at those that the store does not have."""
+        """Return what the model sees in each image, and run it only on images that the store lacks."""
         return [Seen(known["boxes"], known["vector"]) for known in self._look(images, store, description, False)]
 
     def see_mirrored(self, images: Sequence[File], store: Store, description: str) -> list[Array]:
@@ -81,7 +82,7 @@ class Model:
         return [known["boxes"] for known in self._look(images, store, description, True)]
 
     def _look(self, images: Sequence[File], store: Store, description: str, mirrored: bool) -> list[dict[str, Array]]:
-        # Class names are part of the key: with others, the same model's boxes are of other classes.
+        # Class names are part of the key, because with others the same model's boxes have other classes.
         seen_by = f"{self.sha256} {self.imgsz} {'mirrored ' * mirrored}{'/'.join(self.names)}"
 
         def look(missing: Sequence[int]) -> Iterator[tuple[int, Mapping[str, Array]]]:
@@ -100,7 +101,7 @@ class Model:
         settings = {"imgsz": self.imgsz, "conf": CONF, "iou": IOU, "max_det": MAX_DET, "rect": False}
         self.vectors.clear()
         results = self.yolo.predict(shown, device=self.device or None, verbose=False, **settings)
-        # The last ones: before its first batch, the predictor looks at an empty image.
+        # The last ones, because the predictor runs on an empty image before its first batch.
         vectors = np.concatenate(self.vectors[-self.outputs :], axis=1)
         for image, result, vector in zip(images, results, vectors, strict=True):
             yield {"boxes": self._boxes(result, image.shape[1] if mirrored else 0), "vector": vector}
@@ -116,7 +117,7 @@ class Model:
 
 
 def find(weights: str | None, run: Run) -> Path:
-    """Return the model's file: the run's own, or another that `label.weights` names. Raises WeightsError."""
+    """Return the model's file: the run's own, or the one that `label.weights` names. Raises WeightsError."""
     if weights is None:
         if run.model.is_file():
             return run.model

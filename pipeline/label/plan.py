@@ -23,18 +23,18 @@ class Work:
     boxes: float
     wrong: float
     missed: float
-    unlike_mirror: float  # boxes that the mirrored image does not confirm, or shows alone; 0 where it was not looked at
+    unlike_mirror: float  # boxes in only one of image and mirrored image; 0 if the latter was not checked
     seconds: float
     by_hand: float  # seconds without boxes drawn beforehand
 
     @property
     def unsure(self) -> float:
-        """Return the expected errors. A box that only one of the two images shows is half an error."""
+        """Return the expected errors. A box in only one of image and mirrored image is half an error."""
         return self.wrong + self.missed + self.unlike_mirror / 2
 
 
 def work(boxes: Array, mirrored: Array | None, trust: Belief, threshold: float, cost: Cost) -> Work:
-    """Estimate the work of a person. Boxes are rows of x, y, width, height, score, class."""
+    """Estimate a person's work on an image. Boxes are rows of x, y, width, height, score, class."""
     scores = boxes[:, 4]
     right, drawn = trust.is_right(scores), scores >= threshold
     objects = float(right.sum())
@@ -52,13 +52,13 @@ def work(boxes: Array, mirrored: Array | None, trust: Belief, threshold: float, 
 
 
 def _unlike(boxes: Array, others: Array, trust: Belief) -> float:
-    """Return the expected objects among boxes for which `others` has none of their class in their place."""
+    """Return the expected number of objects among `boxes` that `others` lacks at their place and in their class."""
     right = trust.is_right(boxes[:, 4])
     if not len(boxes) or not len(others):
         return float(right.sum())
     overlap = pairwise_iou(boxes[:, :4].astype(np.float64), others[:, :4].astype(np.float64))
     same = (overlap >= SAME) & (boxes[:, None, 5] == others[None, :, 5])
-    # As far as the other side believes in it: a box that it has with a low score is hardly confirmed.
+    # The other side confirms a box by its own probability: with a low score it hardly does.
     confirmed = np.where(same, trust.is_right(others[:, 4])[None], 0.0).max(axis=1)
     return float(np.clip(right - confirmed, 0, None).sum())
 
@@ -80,7 +80,7 @@ def guesses(
         x, y, width, height = boxes[index, :4].tolist()
         left, top = max(x, 0.0), max(y, 0.0)
         sides = min(x + width, size[0]) - left, min(y + height, size[1]) - top
-        if min(sides) < 1:  # nothing that a person could take hold of
+        if min(sides) < 1:  # too small for a person to grab
             continue
         drawn.append(
             {

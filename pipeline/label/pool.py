@@ -22,7 +22,7 @@ DAMAGED = "cannot be read"
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """`left_out` counts the other images by reason, and `problems` names those that cannot be read."""
+    """The images to choose from. `left_out` counts the others by reason; `problems` names the unreadable ones."""
 
     candidates: list[File]
     images: int
@@ -31,7 +31,7 @@ class Pool:
 
 
 def check_place(pool: Path, source: Path) -> None:
-    """Raise DataError for a pool that is no folder, or that shares images with `convert.source`."""
+    """Raise DataError for a pool that is not a folder, or that shares images with `convert.source`."""
     if not pool.is_dir():
         raise DataError(f"{pool}: no such folder; put images without labels there, or correct label.pool")
     ours, theirs = pool.resolve(), source.resolve()
@@ -57,10 +57,10 @@ def read(folder: Path, labelled: Sequence[File], store: Store, workers: int | No
             paths.append(folder / name)
     if not paths:
         raise DataError(f"{folder}: holds no image; put images without labels there, or correct label.pool")
-    found = store.files(paths, workers, "label: reading the pool")
+    files = store.files(paths, workers, "label: reading the pool")
     images = len(paths) + len(problems)
-    problems |= {file.path.relative_to(folder).as_posix(): file.problem for file in found if file.problem}
-    usable = [file for file in found if not file.problem]
+    problems |= {file.path.relative_to(folder).as_posix(): file.problem for file in files if file.problem}
+    usable = [file for file in files if not file.problem]
     candidates, reasons = _worth_a_look(usable, labelled)
     left_out = Counter({DAMAGED: len(problems)}) + reasons  # without zeros
     if not candidates:
@@ -79,16 +79,16 @@ def _worth_a_look(usable: Sequence[File], labelled: Sequence[File]) -> tuple[lis
         else:
             digests.add(file.sha256)
             new.append(file)
-    # Labelled ones first, so that a pair's first image is the one that stays.
+    # Labelled images first, so that the first image of a pair is the one that stays.
     together = [*labelled, *new]
     like: dict[int, list[int]] = {}
-    for one, other in duplicates.near_duplicates([file.fingerprint for file in together]):
-        like.setdefault(other, []).append(one)
-    # Not whole clusters: in a slow video the first frame hangs together with the last, and shows something else.
+    for first, second in duplicates.near_duplicates([file.fingerprint for file in together]):
+        like.setdefault(second, []).append(first)
+    # Pairs, not clusters: in a slow video the first frame is linked to the last, which shows something else.
     stays = set(range(len(labelled)))
     candidates = []
     for index, file in enumerate(new, start=len(labelled)):
-        earlier = [one for one in like.get(index, ()) if one in stays]
+        earlier = [similar for similar in like.get(index, ()) if similar in stays]
         if earlier:
             reasons[LIKE_LABELLED if min(earlier) < len(labelled) else LIKE_OTHER] += 1
         else:

@@ -1,4 +1,4 @@
-"""Track the labelling: the figures at each batch, and the gain to expect from the next one."""
+"""Track the labelling: the figures at each batch, and the expected gain of the next one."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def saved(run: Run) -> Labels:
 
 
 def record(run: Run, batch: Next, images: int, boxes: int, back: Labels) -> list[Round]:
-    """Add the current figures to the rounds so far. Call it before `batch`, the next one, replaces the last one."""
+    """Add the current figures to the rounds so far. Call it before the new `batch` replaces the last one."""
     rounds, model = label_rounds.read(run), batch["model"]["sha256"]
     before = _batch(run)
     labelled = [image for image in before if image["sha256"] in back]
@@ -49,7 +49,7 @@ def record(run: Run, batch: Next, images: int, boxes: int, back: Labels) -> list
         "gain": None,
     }
     if rounds and not labelled and (rounds[-1]["model"], rounds[-1]["images"]) == (model, images):
-        now["on_pool"], rounds = rounds[-1]["on_pool"], rounds[:-1]  # the same batch again
+        now["on_pool"], rounds = rounds[-1]["on_pool"], rounds[:-1]  # the last batch was chosen again
     rounds.append(now)
     now["gain"] = _expected_gain(rounds)
     write_record(run.label_rounds, Rounds, {"rounds": rounds})
@@ -57,7 +57,7 @@ def record(run: Run, batch: Next, images: int, boxes: int, back: Labels) -> list
 
 
 def _batch(run: Run) -> list[Candidate]:
-    """Return the images of the last batch; none where its file cannot be read, as it is about to be replaced."""
+    """Return the images of the last batch; none if its file is invalid, because it is about to be replaced."""
     try:
         return records.read(run)["images"]
     except DataError:
@@ -71,7 +71,7 @@ def _is_of_this_model(run: Run, model: str) -> bool:
 
 
 def on_pool(drawn: Sequence[Candidate], back: Labels) -> OnPool | None:
-    """Compare boxes drawn beforehand with labels; None without images."""
+    """Compare boxes drawn beforehand with the labels; None without images."""
     if not drawn:
         return None
     counts = np.array([_compared(image, back[image["sha256"]]) for image in drawn])  # right, exact, drawn, objects
@@ -115,7 +115,7 @@ def in_words(now: Round) -> str:
         between = f" ({low:.3f} to {high:.3f})" if low is not None and high is not None else ""
         parts.append(f"val mAP50-95 {now['map50_95']:.3f}{between}")
     if now["gain"]:
-        parts.append(f"the next batch may bring {now['gain']:+.3f}")
+        parts.append(f"the next batch may add {now['gain']:+.3f}")
     if (seen := now["on_pool"]) and seen["f1"] is not None:
         ends = seen["interval"]
         between = f" ({ends[0]:.2f} to {ends[1]:.2f})" if ends else ""
@@ -126,9 +126,9 @@ def in_words(now: Round) -> str:
 
 
 def _expected_gain(rounds: Sequence[Round]) -> float | None:
-    """Return the gain to expect from the next batch, from the last steps of a curve over the logarithm of images.
+    """Return the expected gain of the next batch, from a line through the last three points over the log of images.
 
-    None with fewer than two sizes: one point has no slope.
+    None with fewer than two sizes, because one point has no slope.
     """
     points = {one["images"]: one["map50_95"] for one in rounds if one["map50_95"] is not None and one["images"]}
     if len(points) < 2:

@@ -15,12 +15,12 @@ from pipeline.labels.content import ORIGINS, Image, Label, Labels, with_new
 from pipeline.records.label import Candidate, Next
 from pipeline.run import Run
 
-NAME_LENGTH = 12  # characters of a model's SHA-256: enough to tell models apart, and to read
+NAME_LENGTH = 12  # characters of a model's SHA-256: unique enough, and readable
 
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """The boxes of an image as they came back; `done` if a person said that they are right."""
+    """The boxes of an image as they came back; `done` if a person marked them as right."""
 
     boxes: Sequence[Box]
     done: bool = False
@@ -38,12 +38,12 @@ def drawn(candidate: Candidate, model: str) -> tuple[Label, ...]:
 
 
 def images(batch: Next, returned: Mapping[str, Returned], every: bool, run: Run) -> list[Image]:
-    """Return the labelled images of a batch: those that a person changed or called done; `every` takes all.
+    """Return the labelled images of a batch: those that a person changed or marked as done, or all with `every`.
 
     Raises DataError for a class that the data set lacks.
     """
     model = batch["model"]["sha256"][:NAME_LENGTH]
-    found = []
+    labelled = []
     for candidate in batch["images"]:
         back = returned.get(candidate["path"])
         if back is None:
@@ -52,50 +52,50 @@ def images(batch: Next, returned: Mapping[str, Returned], every: bool, run: Run)
         boxes = [box for box in (_inside(box, size) for box in back.boxes) if box.width and box.height]
         for box in boxes:
             if box.label not in batch["classes"]:
-                said = f"a box of class {box.label!r}" if box.label else "a box without a class"
+                wrong = f"a box of class {box.label!r}" if box.label else "a box without a class"
                 raise DataError(
-                    f"{candidate['path']}: has {said} at {box.xmin:.0f}, {box.ymin:.0f}; "
+                    f"{candidate['path']}: has {wrong} at {box.xmin:.0f}, {box.ymin:.0f}; "
                     f"choose one of {', '.join(batch['classes'])}, then save again"
                 )
         made, deleted = compare(drawn(candidate, model), boxes, back.ids)
         if every or back.done or deleted or any(label.origin != "kept" for label in made):
-            found.append(Image(_relative(candidate["path"], run), size, candidate["sha256"], made, deleted))
-    return found
+            labelled.append(Image(_relative(candidate["path"], run), size, candidate["sha256"], made, deleted))
+    return labelled
 
 
 def _inside(box: Box, size: tuple[int, int]) -> Box:
-    """Put the corners in order and cut the box at the border: tools let people draw beyond it, and backwards."""
+    """Sort the corners and cut the box at the border, because tools let people draw beyond it, and backwards."""
     xs, ys = sorted((box.xmin, box.xmax)), sorted((box.ymin, box.ymax))
     return box._replace(xmin=xs[0], ymin=ys[0], xmax=xs[1], ymax=ys[1]).clipped(*size)
 
 
 def _relative(path: str, run: Run) -> str:
-    """Return the path relative to where `make` runs, if it is below that: a clone elsewhere has it too."""
+    """Return the path relative to where `make` runs, if it is below, so that it is valid in a clone elsewhere too."""
     root = run.root.parent.parent.absolute()
-    whole = Path(path)
-    return whole.relative_to(root).as_posix() if whole.is_relative_to(root) else whole.as_posix()
+    file = Path(path)
+    return file.relative_to(root).as_posix() if file.is_relative_to(root) else file.as_posix()
 
 
-def save(run: Run, batch: Next, found: Sequence[Image]) -> str:
-    """Add the images to `data/labels/NAME.json`, instead of their earlier labels; return a line about the result."""
+def save(run: Run, batch: Next, labelled: Sequence[Image]) -> str:
+    """Add the images to `data/labels/NAME.json`, in place of their earlier labels; return a line about the result."""
     path = labels.file_of(run)
-    waiting = len(batch["images"]) - len(found)
+    waiting = len(batch["images"]) - len(labelled)
     rest = ""
     if waiting:
-        one = "1 image is" if waiting == 1 else f"{waiting} images are"
-        rest = f"; {one} neither changed nor tagged `done` and stay in the batch (`--all` takes them as they are)"
-    if not found:
+        subject, stay = ("1 image is", "stays") if waiting == 1 else (f"{waiting} images are", "stay")
+        rest = f"; {subject} neither changed nor tagged `done` and {stay} in the batch (`--all` takes all as they are)"
+    if not labelled:
         return f"nothing to save{rest}"
     name = {batch["model"]["sha256"][:NAME_LENGTH]: batch["model"]["file"]}
-    new = Labels(tuple(batch["classes"]), tuple(found), name)
+    new = Labels(tuple(batch["classes"]), tuple(labelled), name)
     try:
         labels.save(path, with_new(labels.load(path), new))
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
-    counts = Counter(label.origin for image in found for label in image.labels)
+    counts = Counter(label.origin for image in labelled for label in image.labels)
     done = [f"{counts[origin]} {origin}" for origin in ORIGINS if counts[origin]]
-    if gone := sum(len(image.deleted) for image in found):
+    if gone := sum(len(image.deleted) for image in labelled):
         done.append(f"{gone} deleted")
     boxes = f" ({', '.join(done)})" if done else ""
-    one = "1 image" if len(found) == 1 else f"{len(found)} images"
-    return f"{one}{boxes} -> {path}; review it, then run `make` to train with it{rest}"
+    number = "1 image" if len(labelled) == 1 else f"{len(labelled)} images"
+    return f"{number}{boxes} -> {path}; review it, then run `make` to train with it{rest}"

@@ -12,10 +12,10 @@ import numpy as np
 from pipeline import files, pixels
 from pipeline.records.label import Candidate
 
-SIDE = 360  # pixels of a tile, and of its line of text below
+SIDE = 360  # pixels; each tile has LINE pixels of text below
 LINE = 44
 COLUMNS = 4
-MOST = 100  # images shown: a sheet of more is no overview, and JPEG ends at 65,535 pixels
+MOST = 100  # images shown; a larger sheet is no overview, and JPEG is limited to 65,535 pixels
 QUALITY = 85
 GROUND = 24
 

@@ -2,8 +2,8 @@
 
 pool     the usable images of the pool      choose   a choice of them, from numbers alone
 model    what the model sees in them        plan     boxes, expected errors, minutes
-belief   what its scores are worth          sheet    the batch as one picture
-store    keeps what was seen                progress how far the labelling is
+belief   what its scores are worth          sheet    the batch as one image
+store    a cache of what was seen           progress figures of the rounds so far
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from pipeline.records.base import write_record
 from pipeline.records.label import Candidate, Next
 from pipeline.run import SPLITS, Run
 
-MIRRORED = 10  # mirrored images to check per image to choose, those with most expected errors first
-RARE_SHARE = 0.5  # of the labels that a class would have if all had as many: with fewer it is rare
+MIRRORED = 10  # mirrored images to check per image to choose, those with the most expected errors first
+RARE_SHARE = 0.5  # a class with fewer labels than this share of the mean over classes is rare
 
 
 def main(config: Label | None, source: Path, run: Run, seed: int, device: str, workers: int | None) -> str:
@@ -45,16 +45,15 @@ def main(config: Label | None, source: Path, run: Run, seed: int, device: str, w
         paths = [path for split in SPLITS for path in images[split]]
         labelled = store.files([*paths, *_saved(run)], workers, "label: reading what is labelled")
         labelled = [file for file in labelled if not file.problem]
-        found = pool.read(config.pool, labelled, store, workers)
+        usable = pool.read(config.pool, labelled, store, workers)
         detector = Model(weights, names, device)
-        record = _plan(config, dataset, images, labelled, found, detector, store, seed)
+        record = _plan(config, dataset, images, labelled, usable, detector, store, seed)
     finally:
         store.close()
     boxes = sum(len(dataset.label_file(path).read_text(encoding="utf-8").splitlines()) for path in images["train"])
     rounds = progress.record(run, record, len(images["train"]), boxes, progress.saved(run))
     write_record(run.label_next, Next, record)
-    picture = run.label / "sheet.jpg"
-    sheet.write(picture, record["images"], names)
+    sheet.write(run.label / "sheet.jpg", record["images"], names)
     if line := progress.in_words(rounds[-1]):
         logs.say(f"label: {line}")
     return _in_words(record, config.batch, run)
@@ -65,7 +64,7 @@ def _plan(
     dataset: YoloDataset,
     images: dict[str, list[Path]],
     labelled: Sequence[File],
-    found: pool.Pool,
+    usable: pool.Pool,
     detector: Model,
     store: Store,
     seed: int,
@@ -76,27 +75,28 @@ def _plan(
     val = [by_path[path] for path in images["val"] if path in by_path]
     seen_val = detector.see(val, store, "label: val")
     val_labels = [_labels(dataset, file) for file in val]
-    trust = belief.of([one.boxes for one in seen_val], val_labels, len(names)) if detector.known else belief.Belief()
+    val_boxes = [image.boxes for image in seen_val]
+    trust = belief.of(val_boxes, val_labels, len(names)) if detector.known else belief.Belief()
     threshold = belief.threshold(trust, config.cost) if detector.known else 1.0
     train = [by_path[path] for path in images["train"] if path in by_path]
     known = detector.see(train, store, "label: training images")
-    seen = detector.see(found.candidates, store, "label: the pool")
-    works = [plan.work(one.boxes, None, trust, threshold, config.cost) for one in seen]
+    seen = detector.see(usable.candidates, store, "label: the pool")
+    works = [plan.work(image.boxes, None, trust, threshold, config.cost) for image in seen]
     if detector.known and "uncertain" in config.by:
-        # The others are hardly ever chosen, and checking the mirrored image takes as long as the first pass.
+        # Only the most uncertain ones: others are hardly ever chosen, and a mirrored image takes as long as the first.
         most = sorted(range(len(works)), key=lambda index: -works[index].unsure)[: MIRRORED * config.batch]
-        mirrored = detector.see_mirrored([found.candidates[index] for index in most], store, "label: mirrored images")
-        for index, other in zip(most, mirrored, strict=True):
-            works[index] = plan.work(seen[index].boxes, other, trust, threshold, config.cost)
-    vectors = _stacked([one.vector for one in seen])
+        mirrored = detector.see_mirrored([usable.candidates[index] for index in most], store, "label: mirrored images")
+        for index, mirrored_boxes in zip(most, mirrored, strict=True):
+            works[index] = plan.work(seen[index].boxes, mirrored_boxes, trust, threshold, config.cost)
+    vectors = _stacked([image.vector for image in seen])
     picks = choose.choose(
         choose.Candidates(
             vectors=choose.unit(vectors, vectors),
-            unsure=np.array([one.unsure if detector.known else 0.0 for one in works]),
-            rare=np.array([plan.objects_of(one.boxes, rare, trust) for one in seen]),
-            minutes=np.array([one.seconds for one in works]) / 60,
+            unsure=np.array([work.unsure if detector.known else 0.0 for work in works]),
+            rare=np.array([plan.objects_of(image.boxes, rare, trust) for image in seen]),
+            minutes=np.array([work.seconds for work in works]) / 60,
         ),
-        choose.unit(_stacked([one.vector for one in known]), vectors),
+        choose.unit(_stacked([image.vector for image in known]), vectors),
         config.batch,
         config.by if detector.known else tuple(word for word in config.by if word != "uncertain"),
         config.random,
@@ -105,7 +105,7 @@ def _plan(
     )
     batch = []
     for pick in picks:
-        file, one = found.candidates[pick.image], works[pick.image]
+        file, work = usable.candidates[pick.image], works[pick.image]
         boxes = plan.guesses(seen[pick.image].boxes, names, trust, threshold, (file.width, file.height))
         rare_seen = [box["label"] for box in boxes if names.index(box["label"]) in rare]
         candidate: Candidate = {
@@ -114,11 +114,11 @@ def _plan(
             "width": file.width,
             "height": file.height,
             "by": pick.by,
-            "reasons": _reasons(pick, one, len(boxes), rare_seen, detector.known),
-            "expected_boxes": round(one.boxes, 2),
-            "expected_wrong": round(one.wrong, 2),
-            "expected_missed": round(one.missed, 2),
-            "minutes": round(one.seconds / 60, 2),
+            "reasons": _reasons(pick, work, len(boxes), rare_seen, detector.known),
+            "expected_boxes": round(work.boxes, 2),
+            "expected_wrong": round(work.wrong, 2),
+            "expected_missed": round(work.missed, 2),
+            "minutes": round(work.seconds / 60, 2),
             "boxes": boxes,
         }
         batch.append(candidate)
@@ -143,18 +143,18 @@ def _plan(
         "images": batch,
         "minutes": round(sum(works[pick.image].seconds for pick in picks) / 60, 1),
         "minutes_by_hand": round(sum(works[pick.image].by_hand for pick in picks) / 60, 1),
-        "pool_images": found.images,
-        "left_out": found.left_out,
-        "problems": found.problems,
+        "pool_images": usable.images,
+        "left_out": usable.left_out,
+        "problems": usable.problems,
         "settings": {"seed": seed, **config.model_dump(mode="json")},
     }
 
 
 def _saved(run: Run) -> list[Path]:
-    """Return the images with labels in `data/labels/` that convert has perhaps not taken up yet."""
+    """Return the images with labels in `data/labels/`, which convert may not have read yet."""
     root = run.root.parent.parent
-    found = [root / image.file for _, image in labels.together(labels.files_of(run))]
-    return [path for path in found if path.is_file()]
+    paths = [root / image.file for _, image in labels.together(labels.files_of(run))]
+    return [path for path in paths if path.is_file()]
 
 
 def _labels(dataset: YoloDataset, file: File) -> Array:
@@ -184,19 +184,19 @@ def _stacked(vectors: Sequence[Array]) -> Array:
     return np.stack(vectors) if vectors else np.empty((0, 1), np.float32)
 
 
-def _reasons(pick: Pick, one: Work, drawn: int, rare: Sequence[str], known: Sequence[str]) -> list[str]:
+def _reasons(pick: Pick, work: Work, drawn: int, rare: Sequence[str], known: Sequence[str]) -> list[str]:
     if pick.by == "random":
-        return ["drawn at random, to tell how good the model is on the whole pool"]
+        return ["drawn at random, to show how good the model is on the whole pool"]
     reasons = []
     if pick.by == "rare":
         names = ", ".join(f"{count} x {name}" for name, count in sorted(Counter(rare).items()))
-        reasons.append(f"perhaps shows rare classes: {names or 'none clear enough to draw'}")
+        reasons.append(f"may show rare classes: {names or 'none clear enough to draw'}")
     if pick.covers > 1:
         reasons.append(f"resembles {pick.covers} images of the pool more than any labelled image does")
     if known:
-        reasons.append(f"of {drawn} boxes, {one.wrong:.1f} are perhaps wrong, and {one.missed:.1f} missing")
-        if one.unlike_mirror >= 1:
-            reasons.append(f"its mirrored image differs by {one.unlike_mirror:.1f} boxes")
+        reasons.append(f"of {drawn} boxes, about {work.wrong:.1f} are wrong, and {work.missed:.1f} are missing")
+        if work.unlike_mirror >= 1:
+            reasons.append(f"its mirrored image differs by {work.unlike_mirror:.1f} boxes")
     return reasons or ["unlike the labelled images"]
 
 

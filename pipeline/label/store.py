@@ -1,7 +1,7 @@
 """Cache what the model saw in each image, so that a stopped command resumes and only new images take time.
 
-A file is known by its path, size and date; what a model sees in an image by the digests of both. The file of the store
-is only for speed: it is safe to delete, and a damaged one is replaced.
+A file is identified by its path, size and date; what a model sees in an image, by the digests of both. The cache is
+safe to delete, and a damaged one is replaced.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ TABLES = """
 create table if not exists files (state text primary key, sha256, width, height, fingerprint, problem);
 create table if not exists seen (key text primary key, arrays blob);
 """
-COMMIT_EVERY = 256  # files read; a kill loses no more
+COMMIT_EVERY = 256  # files, the most that a kill loses
 
 
 class File(NamedTuple):
-    """An image file. `problem` says why it cannot be used; then nothing else is known."""
+    """An image file. `problem` says why it cannot be used; if it is set, nothing else is known."""
 
     path: Path
     sha256: str
@@ -56,7 +56,7 @@ class Store:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Raise OSError where SQLite has an error of its own for a full disk."""
+        """Raise OSError for a full disk, in place of SQLite's own error."""
         try:
             yield
         except sqlite3.OperationalError as error:
@@ -75,7 +75,7 @@ class Store:
         self.database.close()
 
     def files(self, paths: Sequence[Path], workers: int | None, description: str) -> list[File]:
-        """Read and decode the files that are not known yet, in parallel; return all in the given order."""
+        """Read and decode files that are not cached yet, in parallel; return all in the given order."""
         states = [_state(path) for path in paths]
         missing = [(path, state) for path, state in zip(paths, states, strict=True) if not self._file(state)]
         if len(missing) >= parallel.FEWEST_ITEMS and workers not in (0, 1):
@@ -99,7 +99,7 @@ class Store:
     def seen(
         self, keys: Sequence[str], look: Callable[[Sequence[int]], Iterable[tuple[int, Mapping[str, Array]]]]
     ) -> list[dict[str, Array]]:
-        """Return the arrays of each key. `look` gets the indices of unknown keys and yields their arrays one by one."""
+        """Return the arrays of each key. `look` gets the indices of missing keys and yields their arrays one by one."""
         missing = [index for index, key in enumerate(keys) if self._arrays(key) is None]
         with self._writing():
             for index, arrays in look(missing) if missing else ():
@@ -120,6 +120,6 @@ class Store:
 def _state(path: Path) -> str:
     try:
         stat = path.stat()
-    except OSError as error:  # a broken link; reading tells what it is
+    except OSError as error:  # a broken link, which reading reports
         return f"{path} {error.errno}"
     return f"{path.absolute()} {stat.st_size} {stat.st_mtime_ns}"

@@ -16,9 +16,9 @@ from pipeline.run import Run
 
 
 def lay_out(run: Run, tool: str) -> str:
-    """Write images and boxes as the tool opens them; say in a line where.
+    """Write images and boxes in the tool's layout; return a line that says where.
 
-    Raises DataError if there is such a folder already: it may hold a person's work.
+    Raises DataError if the folder exists already, because it may hold a person's work.
     """
     batch, folder = record.read(run), run.label / tool
     if folder.exists():
@@ -31,7 +31,7 @@ def lay_out(run: Run, tool: str) -> str:
         for candidate in batch["images"]:
             target = new / "images" / _inside(candidate["path"], batch)
             target.parent.mkdir(parents=True, exist_ok=True)
-            # A copy: some tools write into the images that they open.
+            # A copy, because some tools write into the images that they open.
             files.copy(Path(candidate["path"]), target)
         items = [(_inside(candidate["path"], batch), candidate) for candidate in batch["images"]]
         layouts.LAYOUTS[tool](new, items, batch)
@@ -41,14 +41,14 @@ def lay_out(run: Run, tool: str) -> str:
 
 
 def _refuse_twins(batch: Next, tool: str) -> None:
-    """Raise DataError for images that differ in their suffix alone, where a tool has one file of labels for both."""
+    """Raise DataError for images that differ only in their suffix, if the tool has one label file for both."""
     stems: dict[Path, Path] = {}
     for candidate in batch["images"] if tool in layouts.ONE_FILE_EACH else ():
         name = _inside(candidate["path"], batch)
         other = stems.setdefault(name.with_suffix(""), name)
         if other != name:
             raise DataError(
-                f"{candidate['path']}: {tool} has one file of labels for it and for {other.name}; rename one of them, "
+                f"{candidate['path']}: {tool} has one label file for it and for {other.name}; rename one of them, "
                 "or use --as coco"
             )
 
@@ -60,11 +60,12 @@ def save(run: Run, tool: str, every: bool = False) -> str:
     """
     folder = run.label / tool
     if not folder.is_dir() or not _batch_of(run, tool).is_file():
-        raise DataError(f"{folder}: not there; `label --as {tool}` lays the batch out for {tool}")
-    batch = read_record(_batch_of(run, tool), Next, f"`label --as {tool}` again")
+        raise DataError(f"{folder}: not there; run `label --as {tool}` to lay the batch out for {tool}")
+    batch = read_record(_batch_of(run, tool), Next, f"run `label --as {tool}` again")
     _, source = formats.read(folder, layouts.FORMATS[tool], given=False)
-    path_of = {folder.absolute() / "images" / _inside(one["path"], batch): one["path"] for one in batch["images"]}
-    size_of = {one["path"]: (one["width"], one["height"]) for one in batch["images"]}
+    paths = [candidate["path"] for candidate in batch["images"]]
+    path_of = {folder.absolute() / "images" / _inside(path, batch): path for path in paths}
+    size_of = {candidate["path"]: (candidate["width"], candidate["height"]) for candidate in batch["images"]}
     returned: dict[str, Returned] = {}
     others = 0
     for item in source.images:
@@ -76,16 +77,16 @@ def save(run: Run, tool: str, every: bool = False) -> str:
         _check(item, size_of[path])
         others += sum(bool(box.ignore) for box in item.boxes)
         boxes = [box._replace(id="") for box in item.boxes if not box.ignore]
-        returned[path] = Returned(boxes, done=tool == layouts.LABELSTUDIO)  # where only submitted tasks have labels
-    said = saving.save(run, batch, saving.images(batch, returned, every, run))
-    return f"{said}; left out {others} shapes that are no boxes" if others else said
+        returned[path] = Returned(boxes, done=tool == layouts.LABELSTUDIO)  # there, only submitted tasks have labels
+    summary = saving.save(run, batch, saving.images(batch, returned, every, run))
+    return f"{summary}; left out {others} shapes that are not boxes" if others else summary
 
 
 def _check(item: Labelled, size: tuple[int, int]) -> None:
-    """Raise DataError for boxes without corners, and for those of an image of another size."""
+    """Raise DataError for damaged boxes, and for labels of an image of another size."""
     if item.declared_size not in (None, size):
-        says, is_ = ("x".join(map(str, pair)) for pair in (item.declared_size or (), size))
-        raise DataError(f"{item.annotation}: says that {item.image.name} is {says}, but it is {is_}; correct it")
+        declared, actual = ("x".join(map(str, pair)) for pair in (item.declared_size or (), size))
+        raise DataError(f"{item.annotation}: says that {item.image.name} is {declared}, but it is {actual}; correct it")
     for box in item.boxes:
         if box.damage and not box.ignore:
             raise DataError(f"{item.annotation}: {item.image.name}: {box.id}: {box.damage}")
@@ -97,5 +98,5 @@ def _inside(path: str, batch: Next) -> Path:
 
 
 def _batch_of(run: Run, tool: str) -> Path:
-    """Return the path of the batch as it was laid out: beside the folder, whose files the tool reads."""
+    """Return the file of the batch that was laid out. It is beside the folder, whose files the tool reads."""
     return run.label / f"{tool}.json"

@@ -1,1 +1,1 @@
-"""Labels that people made with `make label`, in `data/labels/`: `content` is what they say, `file` how it is kept."""
+"""Labels that people made with `make label`, in `data/labels/`: `content` is their data model, `file` their format."""

@@ -1,4 +1,4 @@
-"""What a person said of images: labels, the boxes that were drawn beforehand, and what became of them."""
+"""What a person said about images: labels, the boxes that a model drew beforehand, and what became of them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A labelled image; `size` is (width, height) in pixels. In `deleted` the origin of a box means nothing."""
+    """A labelled image; `size` is (width, height) in pixels. The `origin` of `deleted` boxes has no meaning."""
 
     file: str
     size: tuple[int, int]
@@ -60,9 +60,9 @@ def boxes_of(image: Image) -> Sequence[tuple[Any, ...]]:
 
 
 def with_new(earlier: Labels, new: Labels) -> Labels:
-    """Return the earlier labels with the new ones; an image of both gets the new ones. Classes are the new ones.
+    """Return the merged labels; for an image in both, the new ones win. The classes are those of the new labels.
 
-    Raises DataError where the earlier labels have a class that the new ones lack.
+    Raises DataError if the earlier labels use a class that the new ones lack.
     """
     again = {image.file for image in new.images}
     images = [image for image in earlier.images if image.file not in again] + list(new.images)

@@ -1,16 +1,16 @@
-"""Labels that a person made or corrected, in COCO's format for git and for people: `data/labels/NAME.json`.
+"""Read and write labels that a person made or corrected: `data/labels/NAME.json`, COCO JSON that suits git and people.
 
-`label --save` writes it, and the next `convert` trains with it. Further files in the folder `data/labels/NAME/` count
-as well, one for each person for example. A record is one line, sorted by image and place, so that a diff shows what
-changed. Beside COCO's own keys,
+`label --save` writes it, and the next `convert` adds it to the training set. Files in the folder `data/labels/NAME/`
+count as well, for example one per person. Each record is one line, sorted by image and position, so that a diff shows
+what changed. In addition to COCO's keys,
 
     an image has the `sha256` of its file; `file_name` is relative to where `make` runs
     an annotation has its `origin`: kept, moved or relabelled, all drawn by a model beforehand, or added by hand;
         `model`, the beginning of that model's SHA-256; and `score`, that of the box as the model drew it
-    `deleted` holds the boxes that the model drew and the person took away
+    `deleted` holds the boxes that the model drew and the person removed
 
-Boxes are `[x, y, width, height]` in pixels of the upright image. Ids are digests of what they name: two people's files
-have the same ids for the same images, and an image more changes no other line.
+Boxes are `[x, y, width, height]` in pixels of the upright image. Ids are digests of what they identify, so the files of
+two people have the same ids for the same images, and a new image changes no other line.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pipeline.labels.content import Image, Label, Labels, Origin, boxes_of, roun
 from pipeline.run import Run
 
 DESCRIPTION = "Labels made with `make label`; review the changes, then commit them"
-CONFLICT = "<<<<<<<"  # begins a conflict that git left in a file
+CONFLICT = "<<<<<<<"  # the first line of a conflict that git left in a file
 
 
 class _Strict(BaseModel):
@@ -76,13 +76,13 @@ def file_of(run: Run) -> Path:
 
 
 def files_of(run: Run) -> list[Path]:
-    """Return all files of labels for this config that are there."""
-    own = file_of(run)
-    return [path for path in (own, *sorted(own.with_suffix("").glob("*.json"))) if path.is_file()]
+    """Return all existing label files of this config."""
+    main_file = file_of(run)
+    return [path for path in (main_file, *sorted(main_file.with_suffix("").glob("*.json"))) if path.is_file()]
 
 
 def load(path: Path) -> Labels:
-    """Read a file of labels; a missing file holds none. Raises ConfigError that names the first error."""
+    """Read a label file; a missing file holds no labels. Raises ConfigError with the first error."""
     text = files.read_edited(path)
     if text is None:
         return Labels()
@@ -92,48 +92,52 @@ def load(path: Path) -> Labels:
             f"{path.with_suffix('')}/"
         )
     try:
-        found = _File.model_validate(json.loads(text))
+        content = _File.model_validate(json.loads(text))
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: {_in_words(error)}; correct it, or restore it from git") from None
     try:
-        return _checked(found)
+        return _checked(content)
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None
 
 
-def _checked(found: _File) -> Labels:
-    """Return the content of a file of the right shape. Raises ValueError with what is wrong and what to do."""
-    names = {category.id: category.name for category in found.categories}
-    if len(names) < len(found.categories) or len(set(names.values())) < len(names):
+def _checked(content: _File) -> Labels:
+    """Return the content of a parsed file. Raises ValueError with what is wrong and what to do."""
+    names = {category.id: category.name for category in content.categories}
+    if len(names) < len(content.categories) or len(set(names.values())) < len(names):
         raise ValueError("a category appears twice; keep one")
     images: dict[int, _Image] = {}
     files_seen: set[str] = set()
-    for image in found.images:
+    for image in content.images:
         if image.id in images or image.file_name in files_seen:
-            raise ValueError(f"{image.file_name[:80]!r} appears twice, or its id {image.id}; keep one")
+            raise ValueError(f"{image.file_name[:80]!r} or its id {image.id} appears twice; keep one")
         if not _is_plain(image.file_name):
             raise ValueError(f"{image.file_name[:80]!r} is not the path of an image; correct it")
         images[image.id] = image
         files_seen.add(image.file_name)
     made: dict[int, list[Label]] = {number: [] for number in images}
     deleted: dict[int, list[Label]] = {number: [] for number in images}
-    for target, records in ((made, found.annotations), (deleted, found.deleted)):
+    for target, records in ((made, content.annotations), (deleted, content.deleted)):
         for record in records:
             if record.image_id not in images:
-                raise ValueError(f"a box {record.bbox} is of image {record.image_id}, which is not in `images`")
-            where = f"{images[record.image_id].file_name}: the box {record.bbox}"
+                raise ValueError(
+                    f"the box {record.bbox} belongs to image {record.image_id}, which is not in `images`; correct it"
+                )
+            box_name = f"{images[record.image_id].file_name}: the box {record.bbox}"
             if record.category_id not in names:
-                raise ValueError(f"{where} has category {record.category_id}, which is not in `categories`; correct it")
+                raise ValueError(
+                    f"{box_name} has category {record.category_id}, which is not in `categories`; correct it"
+                )
             x, y, width, height = record.bbox
             if width <= 0 or height <= 0:
-                raise ValueError(f"{where} has a side of 0 or less; correct it")
+                raise ValueError(f"{box_name} has a side of 0 or less; correct it")
             label = Label((x, y, width, height), names[record.category_id], record.origin, record.score, record.model)
             target[record.image_id].append(label)
     done = tuple(
         Image(image.file_name, (image.width, image.height), image.sha256, tuple(made[n]), tuple(deleted[n]))
         for n, image in images.items()
     )
-    return Labels(tuple(names.values()), done, dict(found.info.models))
+    return Labels(tuple(names.values()), done, dict(content.info.models))
 
 
 def _is_plain(name: str) -> bool:
@@ -167,7 +171,7 @@ def save(path: Path, labels: Labels) -> None:
                 made = {
                     "id": _id(taken, image.file, box.label, str(box.bbox)),
                     "image_id": identity["id"],
-                    "image": image.file,  # for people: the ids say nothing
+                    "image": image.file,  # for people, to whom the ids mean nothing
                     "category_id": number[box.label],
                     "bbox": list(box.bbox),
                     "area": round(box.bbox[2] * box.bbox[3], 2),
@@ -185,7 +189,7 @@ def save(path: Path, labels: Labels) -> None:
     parts = [
         f'"info": {_line({"description": DESCRIPTION, "models": dict(sorted(models.items()))})}',
         *(
-            f'"{key}": [{"".join(f"{chr(10)}{_line(one)}," for one in records)[:-1]}\n]'
+            f'"{key}": [{"".join(f"{chr(10)}{_line(record)}," for record in records)[:-1]}\n]'
             for key, records in (
                 ("categories", categories),
                 ("images", images),
@@ -202,7 +206,7 @@ def _line(value: Any) -> str:
 
 
 def _id(taken: set[int], *words: str) -> int:
-    """Return a number of 52 bits, which JavaScript reads exactly, that no other record of the file has."""
+    """Return a 52-bit number, which JavaScript can represent, that no other record of the file has."""
     number = int(hashlib.sha256("\0".join(words).encode()).hexdigest()[:13], 16)
     while number in taken:
         number += 1
@@ -211,17 +215,17 @@ def _id(taken: set[int], *words: str) -> int:
 
 
 def together(paths: Iterable[Path]) -> list[tuple[Path, Image]]:
-    """Return each image of all files, with the file that labels it, in the order of their names.
+    """Return each image of all files with the file that labels it, sorted by the name of the image.
 
-    Raises ConfigError for a bad file, DataError where two files label an image differently.
+    Raises ConfigError for a bad file, DataError if two files label an image differently.
     """
-    found: dict[str, tuple[Path, Image]] = {}
+    by_image: dict[str, tuple[Path, Image]] = {}
     for path in paths:
         for image in load(path).images:
-            first, other = found.setdefault(image.file, (path, image))
-            if boxes_of(other) != boxes_of(image):
+            first, earlier = by_image.setdefault(image.file, (path, image))
+            if boxes_of(earlier) != boxes_of(image):
                 raise DataError(
-                    f"{first} and {path} label {image.file} differently ({len(other.labels)} and {len(image.labels)} "
-                    "boxes); take the image out of one of them"
+                    f"{first} and {path} label {image.file} differently ({len(earlier.labels)} and {len(image.labels)} "
+                    "boxes); remove the image from one of them"
                 )
-    return [found[name] for name in sorted(found)]
+    return [by_image[name] for name in sorted(by_image)]

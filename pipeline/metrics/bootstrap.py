@@ -19,7 +19,7 @@ LEVEL = 0.95
 RESAMPLES = 1000
 # Every run on the same images gets the same draws, so that differences between runs come from the runs.
 SEED = 0
-# Resampling fewer images with a class than this says little about other images.
+# Resampling fewer images than this says little about other images.
 MIN_IMAGES = 5
 BLOCK_BYTES = 4e6  # the size of one array [predictions, resamples]
 AT_75 = int(np.flatnonzero(np.isclose(IOU_THRESHOLDS, 0.75))[0])
@@ -57,18 +57,20 @@ def figures(classes: list[ClassMatches], draws: NDArray[np.int64]) -> Figures:
         # Recall rises only at a hit, so only the number of predictions between two hits matters.
         hits = np.flatnonzero(matches.hits.any(axis=0))
         images = matches.images[: hits[-1] + 1 if len(hits) else 0]
-        behind_last_hit = np.append(0, hits + 1)[:-1]
+        after_last_hit = np.append(0, hits + 1)[:-1]
         step = max(1, int(BLOCK_BYTES / (8 * max(len(images), 1))))
         for first in range(0, len(draws), step):
             block = slice(first, first + step)
             objects = draws[block] @ matches.objects
             weights = draws[block].T[images]  # [predictions, resamples]
-            ranks = np.cumsum(np.add.reduceat(weights, behind_last_hit, axis=0), axis=0)
+            ranks = np.cumsum(np.add.reduceat(weights, after_last_hit, axis=0), axis=0)
             for row, of_row in enumerate(matches.hits[:, hits]):
-                found = np.ascontiguousarray(weights[hits[of_row]].T)
-                precision[block, column, row] = average_precision(np.ascontiguousarray(ranks[of_row].T), found, objects)
+                hit_weights = np.ascontiguousarray(weights[hits[of_row]].T)
+                precision[block, column, row] = average_precision(
+                    np.ascontiguousarray(ranks[of_row].T), hit_weights, objects
+                )
                 with np.errstate(invalid="ignore"):
-                    recall[block, column, row] = found.sum(axis=1) / objects
+                    recall[block, column, row] = hit_weights.sum(axis=1) / objects
     return Figures(precision, recall)
 
 

@@ -66,12 +66,12 @@ def evaluate(truth: GroundTruth, predictions: list[Prediction], max_detections: 
         },
         "per_class": {
             names[index]: {
-                "map50_95": _or_none(both) if objects[index] else None,
-                "map50": _or_none(half) if objects[index] else None,
-                "ar100": _or_none(found) if objects[index] else None,
+                "map50_95": _or_none(ap) if objects[index] else None,
+                "map50": _or_none(ap50) if objects[index] else None,
+                "ar100": _or_none(ar) if objects[index] else None,
                 "objects": objects[index],
             }
-            for index, (both, half, found) in per_class.items()
+            for index, (ap, ap50, ar) in per_class.items()
         },
         "images": len(truth["images"]),
         "objects": len(truth["annotations"]),

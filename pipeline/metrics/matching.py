@@ -86,16 +86,16 @@ def match_rows(
         objects_of.setdefault(key, []).append(index)
     hits = np.zeros((len(IOU_THRESHOLDS), len(order)), dtype=bool)
     for key, objects in objects_of.items():
-        own = slice(*np.searchsorted(group, (key, key + 1)))
-        hits[:, own] = greedy(pairwise_iou(found.boxes[own], labelled.boxes[objects]), IOU_THRESHOLDS) >= 0
+        rows = slice(*np.searchsorted(group, (key, key + 1)))
+        hits[:, rows] = greedy(pairwise_iou(found.boxes[rows], labelled.boxes[objects]), IOU_THRESHOLDS) >= 0
 
     matches = []
     for index in range(classes):
-        own = slice(*np.searchsorted(found.classes, (index, index + 1)))
-        order = np.argsort(-found.scores[own], kind="stable")
+        rows = slice(*np.searchsorted(found.classes, (index, index + 1)))
+        order = np.argsort(-found.scores[rows], kind="stable")
         per_image = np.bincount(labelled.images[labelled.classes == index], minlength=images)
         matches.append(
-            ClassMatches(found.scores[own][order], found.images[own][order], hits[:, own][:, order], per_image)
+            ClassMatches(found.scores[rows][order], found.images[rows][order], hits[:, rows][:, order], per_image)
         )
     return matches
 
@@ -103,13 +103,13 @@ def match_rows(
 def limit(objects: Iterable[Hashable]) -> float:
     """Return how many predictions of an image and class count for average precision, given both for each object.
 
-    These are COCO's 100, or all where an image holds more objects of a class: 100 of them could not find the others.
+    These are COCO's 100, or all if an image has more objects of a class than that, which 100 could not all find.
     """
     return MAX_DETECTIONS if most(objects) <= MAX_DETECTIONS else math.inf
 
 
 def most(keys: Iterable[Hashable]) -> int:
-    """Return how often the most frequent one occurs."""
+    """Return how often the most frequent key occurs; 0 without keys."""
     return max(Counter(keys).values(), default=0)
 
 

@@ -1,4 +1,4 @@
-"""What a config starts with, given what a folder holds: split, groups, image size, classes."""
+"""Choose what a config starts with, given what a folder holds: split, groups, image size, classes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pipeline.tiling import choice
 from pipeline.tiling.choice import CLEAR_SIDE, SHARE_CLEAR
 
 SIZES = (320, 640, 960, 1280)
-TILED_SIZE = 640  # of tiles, where no size makes the objects of whole images CLEAR_SIDE large
+TILED_SIZE = 640  # imgsz for tiles, if no size makes the objects of whole images CLEAR_SIDE large
 RATIOS = {"train": 0.7, "val": 0.15, "test": 0.15}
 FEWEST_FOR_TEST = 3  # images, one per split
-# What names of one video, board or patient have in common, as convert.group_by; the surer ones first.
+# What names of one video, board or patient have in common, as convert.group_by; the more reliable ones first.
 PATTERNS = {
     r"([^/]+)\.rf\.[0-9a-f]{8,}": "copies that Roboflow made of one image",
     r"([^/]+?)[-_. ]?(?:frame|frm)[-_ ]?\d+\.[^./]+$": "frames of one video",
@@ -25,14 +25,14 @@ PATTERNS = {
 }
 FEWEST_GROUPS = 5  # fewer are hard to place in three splits
 LARGEST_GROUP = 1 / 3  # of the images
-COMMON_CLASS = 10  # boxes: a class with so many has to be in FEWEST_GROUPS groups, else groups follow the classes
+COMMON_CLASS = 10  # boxes; a class with so many must be in FEWEST_GROUPS groups, else groups follow the classes
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """`split` is None for the source's own. `group` says in words what `group_by` ties together.
+    """The choices for a config. `split` is None for the source's own; `group` says in words what `group_by` groups.
 
-    `imgsz` is that of whole images. Where the objects are too small in any, `tiles` is what `auto` comes to.
+    `imgsz` is for whole images. If objects are too small at any size, `tiles` has what `auto` decides.
     """
 
     split: dict[str, float] | None
@@ -55,14 +55,14 @@ def choose(seen: Seen) -> Chosen:
 
 
 def _imgsz(seen: Seen) -> int:
-    """Return the smallest size at which SHARE_CLEAR of the objects are CLEAR_SIDE large, or that of the images."""
+    """Return the smallest size that shows SHARE_CLEAR of the objects CLEAR_SIDE large, or that the images fit into."""
     small = quantile(seen.relative_sides, 1 - SHARE_CLEAR)
     longest = max(max(image.checked.size) for image in seen.usable)
     return next((size for size in SIZES if size >= longest or size * small >= CLEAR_SIDE), SIZES[-1])
 
 
 def _tiles(seen: Seen) -> Tiling | None:
-    """Return tiles if whole images show too few objects CLEAR_SIDE large at any size; None if one will do."""
+    """Return tiles if no size of whole images shows SHARE_CLEAR of the objects CLEAR_SIDE large, else None."""
     longest = max(max(image.checked.size) for image in seen.usable)
     if longest <= SIZES[-1] or SIZES[-1] * quantile(seen.relative_sides, 1 - SHARE_CLEAR) >= CLEAR_SIDE:
         return None
@@ -81,22 +81,24 @@ def _group_by(seen: Seen) -> tuple[str | None, int]:
     names = [image.name for image in seen.usable]
     for pattern in PATTERNS:
         matches = [re.search(pattern, name) for name in names]
-        found = [match[1] if match else f"/{name}" for match, name in zip(matches, names, strict=True)]
-        count = Counter(found)
-        groups = sum(number > 1 for number in count.values())
+        keys = [match[1] if match else f"/{name}" for match, name in zip(matches, names, strict=True)]
+        images_per_group = Counter(keys)
+        groups = sum(number > 1 for number in images_per_group.values())
         is_usual = sum(map(bool, matches)) > len(names) / 2
-        is_fine = len(count) >= FEWEST_GROUPS and max(count.values()) <= max(2, len(names) * LARGEST_GROUP)
-        if groups and is_usual and is_fine and not _follow_classes(seen, found):
-            return pattern, len(count)
+        is_fine = len(images_per_group) >= FEWEST_GROUPS and max(images_per_group.values()) <= max(
+            2, len(names) * LARGEST_GROUP
+        )
+        if groups and is_usual and is_fine and not _follow_classes(seen, keys):
+            return pattern, len(images_per_group)
     return None, 0
 
 
 def _follow_classes(seen: Seen, groups: Sequence[str]) -> bool:
-    """Return whether a common class is in few groups only, as with `cat_001.jpg`: no split could have it all."""
-    where: dict[str, set[str]] = {}
+    """Return whether a common class is in only a few groups, as with `cat_001.jpg`: not every split could get it."""
+    groups_of: dict[str, set[str]] = {}
     for image, group in zip(seen.usable, groups, strict=True):
         for box in image.boxes:
-            where.setdefault(box.label, set()).add(group)
+            groups_of.setdefault(box.label, set()).add(group)
     return any(
-        count >= COMMON_CLASS and len(where[name]) < FEWEST_GROUPS for name, count in seen.boxes_per_class.items()
+        count >= COMMON_CLASS and len(groups_of[name]) < FEWEST_GROUPS for name, count in seen.boxes_per_class.items()
     )

@@ -1,4 +1,4 @@
-"""What a folder holds, judged by the rules of `convert`."""
+"""Look at what a folder holds, by the rules of `convert`."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from pipeline.image_files import reading
 from pipeline.new import unreadable
 from pipeline.run import SPLITS, Run
 
-NOWHERE = Run(Path("runs/none"))  # splits that are given are measured without a look at a run
+NOWHERE = Run(Path("runs/none"))  # given splits are checked without reading a run
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A folder of labelled images. `source` is as the config will name it; `judged` has every image and box."""
+    """A folder of labelled images. `source` is its path for the config; `judged` has every image and box."""
 
     source: Path
     folder: Path  # absolute
@@ -34,7 +34,7 @@ class Seen:
 
     @cached_property
     def usable(self) -> list[Judged]:
-        """Return the images that convert would use if those without a label are background."""
+        """Return the images that convert would use, taking those without a label as background."""
         return [image for image in self.judged if not image.unused]
 
     @cached_property
@@ -44,44 +44,44 @@ class Seen:
 
     @cached_property
     def boxes_per_class(self) -> dict[str, int]:
-        """Usable boxes of each class, in the source's own order; its classes without any have 0."""
+        """Return the number of usable boxes of each class, in the source's own order, 0 included."""
         count = Counter(box.label for image in self.usable for box in image.boxes)
         order = self.read.classes or sorted(count)
         return {name: count[name] for name in dict.fromkeys([*order, *sorted(count)])}
 
     @cached_property
     def images_per_split(self) -> dict[str, int]:
-        """Usable images of each split that the source gives."""
+        """Return the number of usable images in each split that the source gives."""
         count = Counter(image.item.split for image in self.usable)
         return {split: count[split] for split in SPLITS if count[split]}
 
     @cached_property
     def relative_sides(self) -> list[float]:
-        """Return the root of the area of each usable box as a share of its image's longer side, in ascending order."""
+        """Return the root of each usable box's area relative to the longer side of its image, in ascending order."""
         return sorted(
             (box.width * box.height) ** 0.5 / max(image.checked.size) for image in self.usable for box in image.boxes
         )
 
     @cached_property
     def refused(self) -> list[str]:
-        """Return what convert refuses to decide, with file and reason."""
-        found = []
+        """Return what convert leaves to a person, with file and reason."""
+        lines = []
         for image in self.judged:
             if image.unused == "dropped":
-                found.append(f"{image.name}: {image.why}")
+                lines.append(f"{image.name}: {image.why}")
             elif not image.unused:
-                found += [self._line(image, verdict) for verdict in image.verdicts if verdict.needs_person]
-        return found
+                lines += [self._line(image, verdict) for verdict in image.verdicts if verdict.needs_person]
+        return lines
 
     @cached_property
     def changed(self) -> dict[str, list[str]]:
-        """Return what convert does to boxes by itself: the cases of each action, with file and reason."""
-        found: dict[str, list[str]] = {}
+        """Return what convert does to boxes on its own: the cases of each action, with file and reason."""
+        cases: dict[str, list[str]] = {}
         for image in self.usable:
             for verdict in image.verdicts:
                 if verdict.action != "kept" and not verdict.needs_person:
-                    found.setdefault(verdict.action, []).append(self._line(image, verdict))
-        return found
+                    cases.setdefault(verdict.action, []).append(self._line(image, verdict))
+        return cases
 
     def _line(self, image: Judged, verdict: Verdict) -> str:
         file = receipt.relative(image.item.annotation or image.item.image, self.folder)
@@ -90,13 +90,13 @@ class Seen:
 
     @cached_property
     def leaks(self) -> Mapping[str, Any]:
-        """Return images that show the same in two given splits, by the kinds of `Placed`."""
+        """Return images that show the same in two given splits, by the kinds of leaks of `Placed`."""
         placed = [image for image in self.usable if image.item.split]
         return placing.place(placed, Convert(source=self.source, split="given"), NOWHERE, 0).leaks
 
 
 def look(folder: Path, format_name: str) -> Seen:
-    """Read and judge everything below a folder. Raises DataError with a way out where that is not possible."""
+    """Read and judge everything below a folder. Raises DataError, with what to do, if that is not possible."""
     name, source = unreadable.read(folder, format_name)
     items = [item for item in source.images if item.image not in source.linked_again]
     paths = [item.image for item in items]
@@ -114,6 +114,6 @@ def look(folder: Path, format_name: str) -> Seen:
 
 
 def _short(folder: Path) -> Path:
-    """Below the current folder a path is relative, so that the config serves on other machines."""
-    here = Path.cwd()
-    return folder.absolute().relative_to(here) if folder.absolute().is_relative_to(here) else folder
+    """Return a path below the current folder as a relative one, so that the config works on other machines."""
+    current = Path.cwd()
+    return folder.absolute().relative_to(current) if folder.absolute().is_relative_to(current) else folder

@@ -1,4 +1,4 @@
-"""Folders that cannot be read as labelled images, and what would make them readable."""
+"""Say what would make a folder readable that cannot be read as labelled images."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pipeline.formats.tree import Tree
 from pipeline.walk import walk
 
 LAYOUTS = "data/README.md has the layouts"
-SUBFOLDERS = 50  # looked at, at most
+SUBFOLDERS = 50  # the most to look at
 
 
 def read(folder: Path, format_name: str) -> tuple[str, Source]:
-    """Read a folder as `formats.read` does. Raises DataError with a way out that fits what lies there."""
+    """Read a folder as `formats.read` does. Raises DataError, with what to do about the folder's content."""
     if not folder.is_dir():
         raise DataError(f"{folder}: {_no_folder(folder)}")
     if format_name != "auto":
@@ -39,12 +39,12 @@ def _no_folder(path: Path) -> str:
         if command := _unpack(path):
             return command
         return f"is a file; name the folder that holds it: make new SOURCE={path.parent}"
-    beside = [str(other) for other in path.parent.glob("*") if other.is_dir()] if path.parent.is_dir() else []
+    beside = [str(folder) for folder in path.parent.glob("*") if folder.is_dir()] if path.parent.is_dir() else []
     return f"no such folder{did_you_mean(str(path), beside) or '; put the images and their labels there'}"
 
 
 def _unpack(path: Path) -> str:
-    """Say how to unpack an archive; empty for any other file."""
+    """Return how to unpack an archive; empty for any other file."""
     command = nearest.ARCHIVES.get(path.suffix.lower())
     if not command:
         return ""
@@ -59,7 +59,7 @@ def _quoted(path: Path) -> str:
 
 
 def _advice(tree: Tree) -> str:
-    """Say what is missing in a folder of no known format; empty where a reader knows better."""
+    """Return what is missing in a folder without a known format; empty if a reader's own error says it better."""
     folder = tree.folder
     near, images = nearest.look(tree), tree.images()
     files = [name for name, entry, _ in walk(folder) if entry]
@@ -68,7 +68,7 @@ def _advice(tree: Tree) -> str:
     for path in sorted(path for path in folder.iterdir() if path.is_dir())[:SUBFOLDERS]:
         if names_of_formats := candidates(Tree(path)):
             return (
-                f"not a data set itself, but {path.name}/ in it is one ({names_of_formats[0]}): "
+                f"not a data set itself, but its folder {path.name}/ is one ({names_of_formats[0]}): "
                 f"make new SOURCE={_quoted(path)}"
             )
     first = near.files[0].relative_to(folder) if near.files else Path()
@@ -80,19 +80,19 @@ def _advice(tree: Tree) -> str:
         kind = nearest.NOT_READ[first.suffix.lower()]
         return f"holds {kind} files, which are not read; export the data set as COCO or YOLO"
     if not images:
-        return f"{_number(files, 'file')} and no image; put the images beside their labels"
+        return f"{_number(files, 'file')} but no image; put the images beside their labels"
     if near.kind == "nameless":
         return (
-            f"{_number(near.files, 'label file')} in YOLO's format and no class names; write classes.txt there, "
+            f"{_number(near.files, 'label file')} in YOLO's format but no class names; write classes.txt there, "
             "one name per line in the order of the numbers"
         )
     if near.kind == "images" or all(path.suffix == ".txt" for path in near.files):
         return (
-            f"{_number(images, 'image')} and no labels; draw boxes in a tool such as CVAT, Label Studio or LabelMe, "
+            f"{_number(images, 'image')} but no labels; draw boxes in a tool such as CVAT, Label Studio or LabelMe, "
             f"and put its export beside the images ({LAYOUTS})"
         )
     return ""
 
 
-def _number(names: Sequence[object], one: str) -> str:
-    return f"{len(names)} {one}{'s' if len(names) > 1 else ''}"
+def _number(names: Sequence[object], noun: str) -> str:
+    return f"{len(names)} {noun}{'s' if len(names) > 1 else ''}"

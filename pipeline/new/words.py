@@ -1,4 +1,4 @@
-"""The first look in words: lines for the screen, and the text of the config."""
+"""Put the first look into words: lines for the screen, and the text of the config."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pipeline.config.loading import flow
 from pipeline.new.choices import TILED_SIZE, Chosen, quantile
 from pipeline.new.contents import Seen
 
-FEW = 100  # images: with fewer, a val split has a dozen
-RARE = 20  # boxes: with fewer, neither a class nor its figures are to be relied on
+FEW = 100  # images; with fewer, a val split has only a dozen
+RARE = 20  # boxes; with fewer, neither a class nor its figures are reliable
 SHOWN = 12  # classes with their counts, at most
 CELL = 8  # pixels: one cell of the head's finest grid
 COLUMN = 40  # where comments of the config begin
 
 
 def lines(seen: Seen, chosen: Chosen) -> list[str]:
-    """Return what there is to know of a folder, a line for each topic."""
-    found = {
+    """Return what there is to know about a folder, one line per topic."""
+    topics = {
         "format": seen.format,
         "images": _images(seen),
         "splits": _splits(seen, chosen),
@@ -32,8 +32,8 @@ def lines(seen: Seen, chosen: Chosen) -> list[str]:
         "missing": "; ".join(_missing(seen, chosen)),
         "to do": "; ".join(to_do(seen)),
     }
-    said = [str(seen.source), *(f"  {topic:<9}{text}" for topic, text in found.items() if text)]
-    return ["".join(letter if letter.isprintable() else "?" for letter in line) for line in said]
+    shown = [str(seen.source), *(f"  {topic:<9}{text}" for topic, text in topics.items() if text)]
+    return ["".join(letter if letter.isprintable() else "?" for letter in line) for line in shown]
 
 
 def _images(seen: Seen) -> str:
@@ -50,14 +50,14 @@ def _images(seen: Seen) -> str:
 
 
 def _splits(seen: Seen, chosen: Chosen) -> str:
-    own = _count(seen.images_per_split)
+    counts = _count(seen.images_per_split)
     if chosen.split is not None:
         shares = _count({split: f"{share:.0%}" for split, share in chosen.split.items()})
-        return f"drawn ({shares}), as the data set gives {own or 'none'}"
-    said = [f"{own}, as the data set gives them", *_leaks(seen)]
+        return f"drawn ({shares}), because the data set gives {counts or 'none'}"
+    parts = [f"{counts}, as the data set gives them", *_leaks(seen)]
     if nowhere := sum(not image.item.split for image in seen.usable):
-        said.append(f"{number(nowhere, 'image')} in no split, not used")
-    return "; ".join(said)
+        parts.append(f"{number(nowhere, 'image')} in no split, not used")
+    return "; ".join(parts)
 
 
 def _leaks(seen: Seen) -> list[str]:
@@ -69,9 +69,9 @@ def _leaks(seen: Seen) -> list[str]:
     ]
 
 
-def number(count: int, one: str) -> str:
+def number(count: int, noun: str) -> str:
     """Return `1 image`, `2 images`."""
-    return f"{count} {one}{'' if count == 1 else 's'}"
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _count(counts: dict[str, Any]) -> str:
@@ -102,26 +102,26 @@ def _objects(seen: Seen, chosen: Chosen) -> str:
 
 
 def _names(seen: Seen) -> list[str]:
-    """Return what is odd about the names of classes."""
+    """Return remarks on odd class names."""
     names = [name for name, count in seen.boxes_per_class.items() if count]
     alike: dict[str, list[str]] = {}
     for name in names:
         alike.setdefault(re.sub(r"[\W_]+", "", name.lower()).removesuffix("s"), []).append(name)
-    said = [f"{' and '.join(map(repr, group))} may be one class" for group in alike.values() if len(group) > 1]
+    remarks = [f"{' and '.join(map(repr, group))} may be one class" for group in alike.values() if len(group) > 1]
     if numbers := [name for name in names if re.fullmatch(r"(class[-_ ]?)?\d+", name)]:
-        said.append(f"{', '.join(map(repr, numbers[:SHOWN]))}: numbers in the place of names")
+        remarks.append(f"{', '.join(map(repr, numbers[:SHOWN]))}: numbers instead of names")
     if unused := [name for name, count in seen.boxes_per_class.items() if not count]:
-        said.append(f"left out, as no object has it: {', '.join(map(repr, unused[:SHOWN]))}")
-    return said
+        remarks.append(f"left out, because no object has it: {', '.join(map(repr, unused[:SHOWN]))}")
+    return remarks
 
 
 def _labels(seen: Seen) -> list[str]:
-    """Return what is odd about boxes."""
-    said = [f"{len(cases)} {action}, such as {cases[0]}" for action, cases in seen.changed.items()]
+    """Return remarks on odd boxes."""
+    remarks = [f"{len(cases)} {action}, such as {cases[0]}" for action, cases in seen.changed.items()]
     whole = [image for image in seen.usable if any(_fills(box, image.checked.size) for box in image.boxes)]
     if whole:
-        said.append(f"{number(len(whole), 'image')} with a box as large as the image, such as {whole[0].name}")
-    return said
+        remarks.append(f"{number(len(whole), 'image')} with a box as large as the image, such as {whole[0].name}")
+    return remarks
 
 
 def _fills(box: Any, size: tuple[int, int]) -> bool:
@@ -129,48 +129,50 @@ def _fills(box: Any, size: tuple[int, int]) -> bool:
 
 
 def _missing(seen: Seen, chosen: Chosen) -> list[str]:
-    said = []
+    remarks = []
     if len(seen.usable) < FEW:
-        said.append(f"more images: with under {FEW} all figures are rough")
+        remarks.append(f"more images: with under {FEW} all figures are rough")
     if chosen.split is None and "test" not in seen.images_per_split:
-        said.append("no test split: figures come from val alone, which also chooses the model")
+        remarks.append("no test split: figures come from val alone, which also chooses the model")
     if rare := {name: count for name, count in seen.boxes_per_class.items() if 0 < count < RARE}:
-        said.append(f"classes with under {RARE} objects are hardly learnt: {_count(dict(list(rare.items())[:SHOWN]))}")
-    return said
+        remarks.append(
+            f"classes with under {RARE} objects are hardly learnt: {_count(dict(list(rare.items())[:SHOWN]))}"
+        )
+    return remarks
 
 
 def to_do(seen: Seen) -> list[str]:
     """Return what a person has to decide before convert accepts the folder."""
-    said = []
+    tasks = []
     if seen.unlabelled:
-        said.append(
+        tasks.append(
             f"{number(len(seen.unlabelled), 'image')} without a label, such as {seen.unlabelled[0].name}: label them, "
             "or write `unlabelled: background` if they show no object"
         )
     if seen.refused:
-        said.append(
-            f"{number(len(seen.refused), 'label')} that cannot be used, such as {seen.refused[0]}: correct, or "
-            "write `on_problem: drop`, which leaves out and lists such"
+        tasks.append(
+            f"{number(len(seen.refused), 'label')} that cannot be used, such as {seen.refused[0]}: correct them, or "
+            "write `on_problem: drop`, which leaves them out and lists them"
         )
-    return said
+    return tasks
 
 
 # --- The config -----------------------------------------------------------------------------------
 
 
 def config(seen: Seen, chosen: Chosen, target: Path) -> str:
-    """Return the YAML, each choice with its reason."""
+    """Return the config as YAML, each choice with its reason."""
     written: list[tuple[str, Any, str]] = [("source", str(seen.source), "")]
-    written.append(("format", seen.format, "found by looking"))
+    written.append(("format", seen.format, "detected"))
     if len(chosen.classes) <= SHOWN:
         order = "ids in this order; {theirs: ours, other: null} renames, merges and drops"
         written.append(("classes", list(chosen.classes), order))
     if chosen.split is None:
         written.append(("split", "given", _count(seen.images_per_split)))
-        if found := "; ".join(_leaks(seen)):
-            written.append(("leaks", "report", f"{found}; move puts each group into one"))
+        if leaks := "; ".join(_leaks(seen)):
+            written.append(("leaks", "report", f"{leaks}; move puts each group into one"))
     else:
-        written.append(("split", chosen.split, "drawn, each class with its share"))
+        written.append(("split", chosen.split, "drawn, with each class's share"))
     if chosen.group_by:
         rule = "each group stays in one split" if chosen.split else "convert reports groups in more than one split"
         written.append(("group_by", chosen.group_by, f"{chosen.group}; {rule}"))

@@ -14,14 +14,14 @@ from torchvision.ops import roi_align
 from pipeline import logs, pixels
 from pipeline.probing.sample import Scene
 
-BINS = 3  # each box is seen as so many by so many values, which are averaged
+BINS = 3  # each box is sampled at BINS x BINS cells, which are averaged
 GREY = 114  # padding, as in Ultralytics' training
 
 
 def of_boxes(
     model: Any, scenes: Sequence[Scene], layers: Sequence[int], imgsz: int, description: str
 ) -> dict[int, NDArray[np.float64]]:
-    """Return for each layer one row per box of all scenes, in their order: its output averaged over the box.
+    """Return for each layer one row per box of all scenes, in order: the layer's output averaged over the box.
 
     `model` is a DetectionModel in eval mode. Images are fitted into `imgsz`, but not padded to a square.
     """
@@ -43,15 +43,15 @@ def run(model: Any, image: torch.Tensor, deepest: int) -> dict[int, torch.Tensor
     """Return the output of each layer up to the deepest, by Ultralytics' own wiring (nn/tasks.py, `_predict_once`)."""
     outputs: dict[int, Any] = {-1: image}
     for layer in model.model[: deepest + 1]:
-        given = [outputs[number] for number in sources(layer)]
-        outputs[layer.i] = layer(given[0] if isinstance(layer.f, int) else given)
+        inputs = [outputs[number] for number in sources(layer)]
+        outputs[layer.i] = layer(inputs[0] if isinstance(layer.f, int) else inputs)
     return outputs
 
 
 def sources(layer: Any) -> list[int]:
-    """Return the layers whose outputs a layer takes: negative numbers count back from it, and -1 is the image."""
-    given = [layer.f] if isinstance(layer.f, int) else layer.f
-    return [number if number >= 0 else layer.i + number for number in given]
+    """Return the layers whose outputs a layer takes: negative numbers count back from it; -1 is the image."""
+    numbers = [layer.f] if isinstance(layer.f, int) else layer.f
+    return [number if number >= 0 else layer.i + number for number in numbers]
 
 
 def taken(model: Any, cut: int) -> list[int]:
@@ -65,7 +65,7 @@ def backbone(model: Any) -> list[int]:
 
 
 def stages(model: Any) -> list[int]:
-    """Return the last layer of each stretch of one resolution, head excluded: 2, 4, 6, 10, 13, 16, 19, 22 of YOLO26."""
+    """Return the last layer at each successive resolution, without the head: 2, 4, 6, 10, 13, 16, 19, 22 of YOLO26."""
     with torch.inference_mode():
         side = 4 * int(max(model.stride))
         image = torch.zeros(1, 3, side, side, device=next(model.parameters()).device)

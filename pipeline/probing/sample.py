@@ -14,9 +14,9 @@ from pipeline.errors import DataError
 from pipeline.metrics.iou import from_corners, pairwise_iou
 
 ROWS = 4000  # boxes in all, so that scores take about a second
-FEWEST = 20  # boxes of each class, at least, where there are as many
-OVERLAP = 0.1  # IoU of background with an object, at most
-TRIES = 20  # places per box of background
+FEWEST = 20  # the least number of boxes to keep of each class, if it has as many
+OVERLAP = 0.1  # highest IoU of background with an object
+TRIES = 20  # places to try per box of background
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +34,19 @@ class Scene:
 def draw(data: YoloDataset, images: int, seed: int) -> list[Scene]:
     """Return at most `images` training images with their boxes and as many boxes of background.
 
-    The classes take turns in choosing an image, so that rare ones are seen. Of classes with very many boxes some are
-    drawn. Raises DataError if there is nothing to separate.
+    The classes take turns in choosing an image, so that rare ones occur. Classes with very many boxes are subsampled.
+    Raises DataError if there is nothing to separate.
     """
     random = np.random.default_rng(seed)
     scenes = [_read(data, path) for path in data.files("train")]
-    where = data.images.get("train")
+    folder = data.images.get("train")
     if not any(len(scene.labels) for scene in scenes):
-        raise DataError(f"{where}: no boxes in the training images; there is nothing to rank the weights by")
+        raise DataError(f"{folder}: no boxes in the training images; there is nothing to rank the weights by")
     chosen = _by_turns([scenes[number] for number in random.permutation(len(scenes))], images, len(data.names))
     full = _thinned(_with_background(chosen, len(data.names), random), random)
     if len(np.unique(np.concatenate([scene.labels for scene in full]))) < 2:
         raise DataError(
-            f"{where}: there is one class, and its boxes leave no room for background, so there is nothing to compare"
+            f"{folder}: there is one class, and its boxes leave no room for background, so there is nothing to compare"
         )
     return full
 
@@ -71,10 +71,10 @@ def _by_turns(scenes: Sequence[Scene], limit: int, classes: int) -> list[Scene]:
 
 
 def _with_background(scenes: Sequence[Scene], background: int, random: np.random.Generator) -> list[Scene]:
-    """Add boxes of the sizes of all objects, where there are none: as many as an image has, or as a typical one."""
-    every = np.concatenate([scene.corners for scene in scenes])
-    sides = every[:, 2:] - every[:, :2]
-    typical = max(1, round(len(every) / len(scenes)))
+    """Add background boxes with the sizes of random objects: as many as an image has objects, or as a typical image."""
+    corners = np.concatenate([scene.corners for scene in scenes])
+    sides = corners[:, 2:] - corners[:, :2]
+    typical = max(1, round(len(corners) / len(scenes)))
     full = []
     for scene in scenes:
         wanted = len(scene.labels) or typical

@@ -29,9 +29,9 @@ def log_me(features: Matrix, labels: Labels) -> float:
 
 
 def _evidence(projected: Matrix, squares: Matrix, target: Matrix) -> float:
-    """Maximise the evidence over the precisions `a` of the weights and `b` of the noise; return its log per box."""
+    """Maximise the evidence over the precisions of the weights (`a`) and the noise (`b`); return its log per box."""
     rows, tiny = len(target), 1e-12
-    outside = max(float(target @ target - projected @ projected), 0.0)  # what no weights can explain
+    outside = max(float(target @ target - projected @ projected), 0.0)  # what linear weights cannot explain
     ratio, a, b = 1.0, 1.0, 1.0
     for _ in range(ROUNDS):
         explained = float(np.sum(squares / (squares + ratio)))
@@ -87,27 +87,27 @@ class Probe:
 def ridge_probe(features: Matrix, labels: Labels, images: Labels) -> Probe:
     """Classify boxes with a ridge classifier trained on other images; `images` holds the image number of each box.
 
-    All classes weigh alike, however many boxes they have.
+    All classes have the same weight, however many boxes they have.
     """
     folds = _folds(labels, images)[images]
-    right, judged = np.zeros(len(labels), bool), np.zeros(len(labels), bool)
+    is_right, is_judged = np.zeros(len(labels), bool), np.zeros(len(labels), bool)
     for fold in np.unique(folds):
-        held = folds == fold
-        known = np.unique(labels[~held])
+        held_out = folds == fold
+        known = np.unique(labels[~held_out])
         if len(known):
-            answers = known[_ridge(features[~held], np.searchsorted(known, labels[~held]), features[held])]
-            right[held] = answers == labels[held]
-            judged[held] = np.isin(labels[held], known)
+            answers = known[_ridge(features[~held_out], np.searchsorted(known, labels[~held_out]), features[held_out])]
+            is_right[held_out] = answers == labels[held_out]
+            is_judged[held_out] = np.isin(labels[held_out], known)
     shares = []
     for label in range(int(labels.max()) + 1):
-        rows = judged & (labels == label)
-        shares.append(float(right[rows].mean()) if rows.any() else None)
+        rows = is_judged & (labels == label)
+        shares.append(float(is_right[rows].mean()) if rows.any() else None)
     seen = [share for share in shares if share is not None]
     return Probe(float(np.mean(seen)) if seen else 0.0, tuple(shares))
 
 
 def _folds(labels: Labels, images: Labels) -> Labels:
-    """Deal images out to folds, those of the rarest classes first, so that each fold has some of each class."""
+    """Deal images out to folds, those with the rarest classes first, so that each fold has some of each class."""
     counts = np.bincount(labels)
     rarest = np.full(int(images.max()) + 1, len(labels) + 1)
     np.minimum.at(rarest, images, counts[labels])
@@ -116,17 +116,17 @@ def _folds(labels: Labels, images: Labels) -> Labels:
     return folds
 
 
-def _ridge(features: Matrix, labels: Labels, asked: Matrix) -> Labels:
-    """Fit one-hot targets, each class with the same total weight; return the class of each row of `asked`."""
+def _ridge(features: Matrix, labels: Labels, queries: Matrix) -> Labels:
+    """Fit one-hot targets, each class with the same total weight; return the class of each row of `queries`."""
     mean, scale = features.mean(axis=0), features.std(axis=0)
     scale = np.where(scale > 0, scale, 1)
-    rows, asked = (features - mean) / scale, (asked - mean) / scale
+    rows, queries = (features - mean) / scale, (queries - mean) / scale
     targets, counts = _one_hot(labels), np.bincount(labels)
     weights = (len(labels) / len(counts) / counts)[labels][:, None]
     middle, level = ((weights * part).sum(axis=0) / len(labels) for part in (rows, targets))
     rows = rows - middle
     gram = (weights * rows).T @ rows + RIDGE * len(labels) * np.eye(rows.shape[1])
-    answers = (asked - middle) @ np.linalg.solve(gram, (weights * rows).T @ (targets - level)) + level
+    answers = (queries - middle) @ np.linalg.solve(gram, (weights * rows).T @ (targets - level)) + level
     return np.asarray(answers.argmax(axis=1), np.intp)
 
 

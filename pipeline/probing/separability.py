@@ -11,7 +11,7 @@ from pipeline.probing.sample import Scene
 from pipeline.probing.scores import ridge_probe
 
 IMAGES = 64  # enough for a hint in a few seconds
-FALL = 0.02  # of accuracy; less is within what the choice of images does
+FALL = 0.02  # of accuracy; less is within the variation by choice of images
 
 
 def separability(model: Any, scenes: Sequence[Scene], imgsz: int) -> dict[int, float]:

@@ -21,7 +21,10 @@ from pipeline.upstream import checkpoints
 def source(
     weights: Weights, scenes: Sequence[Scene], names: Sequence[str], imgsz: int, layers: bool, seed: int, device: Any
 ) -> Source:
-    """Score weights on the boxes of all scenes. Random weights, those of a .yaml, are drawn with the seed."""
+    """Score weights on the boxes of all scenes. Random weights, those of a .yaml, are drawn with `seed`.
+
+    Raises WeightsError if the model outputs NaN or infinity.
+    """
     from pipeline.probing import features
 
     begin = time.perf_counter()
@@ -32,14 +35,14 @@ def source(
     if not all(np.isfinite(part).all() for part in rows.values()):
         raise WeightsError(f"{weights.name}: its layers output NaN or infinity; remove it from rank.weights")
     labels, images = separability.numbers(scenes)
-    together = np.concatenate([rows[layer] for layer in taken], axis=1)
-    probe = scores.ridge_probe(together, labels, images)
+    concatenated = np.concatenate([rows[layer] for layer in taken], axis=1)
+    probe = scores.ridge_probe(concatenated, labels, images)
     sha256 = files.sha256(weights.path) if weights.path.suffix == ".pt" else None
     return {
         "weights": {"name": weights.name, "sha256": sha256, "instead_of": weights.instead_of},
         "place": 1,
-        "log_me": scores.log_me(together, labels),
-        "h_score": scores.h_score(together, labels),
+        "log_me": scores.log_me(concatenated, labels),
+        "h_score": scores.h_score(concatenated, labels),
         "probe": probe.accuracy,
         "per_class": dict(zip(with_background(names), probe.per_class, strict=False)),
         "layers": taken,

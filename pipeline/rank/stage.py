@@ -23,20 +23,23 @@ from pipeline.records.ranking import Ranking, Source
 from pipeline.run import Run
 from pipeline.upstream import environment
 
-IMAGES = 200  # training images looked at, at most
+IMAGES = 200  # the most training images to look at
 
 
 def main(config: Rank, train: Train, run: Run, seed: int, device: str) -> str:
     """Score each of the weights on training images of `run.dataset`, and write `run.ranking`.
 
-    Raises WeightsError for a file that is no detector, DataError if the images hold nothing to separate.
+    Raises WeightsError for a file that is not a detector, DataError if the images hold nothing to separate.
     """
     environment.prepare()
-    where = environment.torch_device(device)
+    torch_device = environment.torch_device(device)
     data = YoloDataset.read(run.dataset / "data.yaml")
     scenes = sample.draw(data, IMAGES, seed)
-    found = sources.find(config, train)  # before the first minute is spent
-    judged = [judge.source(one, scenes, data.names, train.imgsz, config.layers, seed, where) for one in found]
+    weights = sources.find(config, train)  # all of them, before the first is scored
+    judged = [
+        judge.source(candidate, scenes, data.names, train.imgsz, config.layers, seed, torch_device)
+        for candidate in weights
+    ]
     labels = np.concatenate([scene.labels for scene in scenes])
     names = judge.with_background(data.names)
     record: Ranking = {
@@ -55,8 +58,8 @@ def main(config: Rank, train: Train, run: Run, seed: int, device: str) -> str:
 
 def _in_order(judged: list[Source]) -> list[Source]:
     """Set each source's mean place, and sort by it; of equal ones the better probe comes first."""
-    scores = [(one["log_me"], one["h_score"], one["probe"]) for one in judged]
-    for one, own in zip(judged, scores, strict=True):
+    scores = [(source["log_me"], source["h_score"], source["probe"]) for source in judged]
+    for source, own in zip(judged, scores, strict=True):
         places = [1 + sum(other[kind] > own[kind] for other in scores) for kind in range(len(own))]
-        one["place"] = sum(places) / len(places)
-    return sorted(judged, key=lambda one: (one["place"], -one["probe"]))
+        source["place"] = sum(places) / len(places)
+    return sorted(judged, key=lambda source: (source["place"], -source["probe"]))

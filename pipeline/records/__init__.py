@@ -1,4 +1,4 @@
-"""The JSON files of a run, each described once: stages write and read them through these descriptions.
+"""Describe the JSON files of a run, each one once: stages write and read them through these descriptions.
 
-`docs/files.md` is made from the same descriptions.
+`docs/files.md` is generated from the same descriptions.
 """

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     class Record(TypedDict):
         """A JSON object. Its fields are documented by the strings below them."""
 
-else:  # mypy takes the settings for a key
+else:  # mypy would take the settings for a key
 
     class Record(TypedDict):
-        __pydantic_config__ = ConfigDict(strict=True, use_attribute_docstrings=True)  # strict: "3" is no number
+        __pydantic_config__ = ConfigDict(strict=True, use_attribute_docstrings=True)  # strict: "3" is not a number
 
 
 adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
@@ -49,12 +49,12 @@ def read_record(path: Path, shape: type[T], again: str, wrong: str = "") -> T:
         if wrong or first["type"] != "missing":
             raise DataError(f"{path}: {wrong or 'damaged'} {reason}; {again}") from None
         raise DataError(f"{path}: written by an older version; {again} {reason}") from None
-    known: T = data
-    return known
+    checked: T = data
+    return checked
 
 
 def write_record(path: Path, shape: type[T], record: T) -> None:
-    """Write a record. A ValidationError here is a bug of ours: the stage could not read what it wrote."""
+    """Write a record. A ValidationError here is our own bug: the stage could not read what it wrote."""
     text = files.to_json(record)
-    adapter(shape).validate_json(text)  # as it will be read: JSON turns a tuple into a list
+    adapter(shape).validate_json(text)  # as it will be read, because JSON turns a tuple into a list
     files.write_text(path, text)

@@ -28,7 +28,7 @@ class Annotation(Record):
     category_id: int
     bbox: Bbox
     area: NotRequired[Number]
-    """Square pixels; COCO's small, medium and large go by it."""
+    """In square pixels; decides whether the object is small, medium or large for COCO."""
     iscrowd: NotRequired[int]
 
 

@@ -33,8 +33,8 @@ from an older version is refused, with the command that writes it again.
 `logs/STAGE.log` holds what libraries wrote when the stage last ran, and errors name it. Without output
 there is no log.
 
-`params/made_by.json` names the config file that made the run, so that another one of its name does not overwrite it;
-the other files of `params/` are the parts of the config that each stage used.
+`params/made_by.json` names the config file that made the run, so that another one of the same name does not overwrite
+it; the other files in `params/` are the parts of the config that each stage used.
 
 <!-- Made by `python -m pipeline.records.documentation > docs/files.md`. -->
 """
@@ -65,7 +65,7 @@ def page() -> str:
 
 
 def _record(module: ModuleType, shape: type) -> str:
-    title, _, rest = inspect.getdoc(module).partition("\n")  # type: ignore[union-attr]  # each has one; a test says so
+    title, _, rest = inspect.getdoc(module).partition("\n")  # type: ignore[union-attr]  # a test checks that each has one
     schema = adapter(shape).json_schema()
     parts = [f"## {title.rstrip('.')}", "", *([rest.strip(), ""] if rest else []), *_table(schema)]
     for name, part in schema.get("$defs", {}).items():

@@ -12,9 +12,9 @@ from pipeline.records.base import Bbox, Number, Record
 
 class ErrorOverlaps(Record):
     foreground: Number
-    """IoU from which a prediction has found an object."""
+    """IoU from which a prediction counts as having found an object."""
     background: Number
-    """IoU below which a prediction is of the background."""
+    """IoU below which a prediction counts as background."""
 
 
 PredictionKind = Literal["tp", "classification", "localisation", "both", "duplicate", "background"]
@@ -31,9 +31,9 @@ class JudgedPrediction(Record):
     score: Number
     type: PredictionKind
     annotation_id: int | None
-    """The object that it overlaps most, by the rule of its kind."""
+    """The object that it concerns, by the rule of its kind; null for background."""
     iou: Number
-    """Overlap with that object; the highest with any object where there is none."""
+    """IoU with that object; if there is none, the highest IoU with any object."""
 
 
 class JudgedObject(Record):
@@ -41,7 +41,7 @@ class JudgedObject(Record):
     image_id: int
     type: ObjectKind
     prediction_id: int | None
-    """The prediction that found it, or that was of it but wrong."""
+    """The prediction that found it, or that concerns it but is wrong."""
 
 
 class ErrorFile(Record):
@@ -51,6 +51,6 @@ class ErrorFile(Record):
     predictions: list[JudgedPrediction]
     objects: list[JudgedObject]
     missed: list[int]
-    """Annotation ids that no prediction was about."""
+    """Ids of annotations that no prediction concerns."""
     counts: dict[str, int]
-    """Predictions by kind, `tp` for those that found an object, and objects that were `missed`."""
+    """Number of predictions by kind, `tp` for those that found an object, and of objects that were `missed`."""

@@ -1,7 +1,7 @@
 """What to label next: `label/next.json`. The first image is the one to label first.
 
-Boxes are `[x, y, width, height]` in pixels of the upright image, from its upper left corner. Scores are calibrated: of
-boxes with `0.7`, seven in ten show an object of that class, as far as val can tell.
+Boxes are `[x, y, width, height]` in pixels of the upright image, from its upper left corner. Scores are calibrated on
+val: of boxes with `0.7`, about seven in ten show an object of that class.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class LabelModel(Record):
     sha256: str
     imgsz: int
     classes: list[str]
-    """Classes of the data set that the model knows. Without any there are no boxes."""
+    """Classes of the data set that the model knows. If there are none, it draws no boxes."""
 
 
 class Guess(Record):
@@ -33,7 +33,7 @@ class Guess(Record):
 
 class Candidate(Record):
     path: str
-    """Of the image in the pool, relative to where `make` runs."""
+    """Path of the image in the pool, relative to the folder where `make` runs."""
     sha256: str
     width: Pixels
     height: Pixels
@@ -41,9 +41,9 @@ class Candidate(Record):
     reasons: list[str]
     expected_boxes: Number
     expected_wrong: Number
-    """Of the boxes drawn beforehand."""
+    """Number of wrong boxes to expect among those drawn beforehand."""
     expected_missed: Number
-    """Boxes that a person has to draw."""
+    """Number of boxes that a person has to draw."""
     minutes: Number
     boxes: list[Guess]
 
@@ -52,22 +52,22 @@ class Next(Record):
     pool: str
     model: LabelModel
     calibration: dict[str, Any]
-    """Points of the curves from score to the share of boxes that are right (IoU `0.5`) and exact (`0.75`) on val,
-    objects without any box for each with one, and how many images and boxes of val there were."""
+    """Points of the curves from score to the share of boxes that are right (IoU `0.5`) and exact (`0.75`) on val, the
+    number of objects without a box per object with one, and the numbers of images and boxes in val."""
     threshold: Number
-    """Score of the model from which a box is drawn beforehand; calibrated scores rise with it."""
+    """The model's own score from which boxes are drawn beforehand; calibrated scores rise with it."""
     sure: Number
     """Calibrated score from which a box is sure."""
     classes: list[str]
-    """Of the data set, in the order of their ids."""
+    """Classes of the data set, in the order of their ids."""
     images: list[Candidate]
     minutes: Number
     minutes_by_hand: Number
-    """For the same images without boxes drawn beforehand."""
+    """Minutes for the same images without boxes drawn beforehand."""
     pool_images: int
-    """All images of the pool, with those left out."""
+    """Number of images in the pool, including those left out."""
     left_out: dict[str, int]
-    """How many images were not candidates, by reason."""
+    """Number of images that were not candidates, by reason."""
     problems: dict[str, str]
     """Images that cannot be read, with the reason."""
     settings: dict[str, Any]
@@ -75,4 +75,4 @@ class Next(Record):
 
 
 def read(run: Run) -> Next:
-    return read_record(run.label_next, Next, "`make label` again")
+    return read_record(run.label_next, Next, "run `make label` again")

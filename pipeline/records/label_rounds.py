@@ -1,4 +1,4 @@
-"""How far the labelling is: `label/rounds.json`, what was known when each batch was chosen."""
+"""Progress of the labelling: `label/rounds.json`, what was known when each batch was chosen."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pipeline.run import Run
 
 
 class OnPool(Record):
-    """How good the boxes drawn beforehand were, on images drawn at random whose labels are there by now."""
+    """How good the boxes drawn beforehand were, on images drawn at random that have been labelled since."""
 
     images: int
     right: int
@@ -16,7 +16,7 @@ class OnPool(Record):
     missed: int
     f1: Number | None
     interval: Interval | None
-    """Of F1, from resampling the images; null with fewer than five."""
+    """Interval of F1, from resampling the images; null with fewer than five."""
     untouched: Number | None
     """Share of the boxes that a person left as they were, at an IoU of `0.75`."""
 
@@ -27,17 +27,17 @@ class Round(Record):
     model: str
     """SHA-256 of the model."""
     images: int
-    """Of the training split."""
+    """Number of images in the training split."""
     boxes: int
     minutes: Number
-    """Expected for all batches so far whose labels are there."""
+    """Expected minutes of work on all images labelled so far."""
     map50_95: Number | None
     """On val; null without a `metrics.json` of this model."""
     interval: Interval | None
     on_pool: OnPool | None
-    """Of the model that chose the batch before."""
+    """Quality of the boxes drawn by the model that chose the previous batch."""
     batch: int
-    """Images chosen then."""
+    """Number of images chosen."""
     gain: Number | None
     """What they may add to `map50_95`, from a line through the last three rounds over the logarithm of their images;
     null with fewer than two."""
@@ -48,7 +48,7 @@ class Rounds(Record):
 
 
 def read(run: Run) -> list[Round]:
-    """Return what was known at each batch so far, first one first."""
+    """Return what was known at each batch so far, the first one first."""
     if not run.label_rounds.is_file():
         return []
-    return read_record(run.label_rounds, Rounds, "delete it and `make label` again")["rounds"]
+    return read_record(run.label_rounds, Rounds, "delete it and run `make label` again")["rounds"]

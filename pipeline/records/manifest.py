@@ -20,7 +20,7 @@ class Figures(Record):
 
 class Drop(Record):
     points: Number | None
-    """Points of mAP50-95 that the export loses against the model."""
+    """Points of mAP50-95 by which the export is below the model."""
     interval: Interval | None
     level: Number
     resamples: int
@@ -33,7 +33,7 @@ class Precision(Record):
 
 
 class ParityFigures(Record):
-    """Boxes of both at or above `from_score`, paired one to one."""
+    """Boxes of model and export with at least `from_score`, paired one to one."""
 
     images: int
     boxes: int
@@ -41,7 +41,7 @@ class ParityFigures(Record):
     lost: int
     extra: int
     flipped: int
-    """Pairs of another class."""
+    """Pairs whose classes differ."""
     changed: Number
     """Share of boxes that are lost, extra or flipped."""
     max_box_px: Number | None
@@ -55,7 +55,7 @@ class ParityFigures(Record):
 class Thresholds(Record):
     model: dict[str, Number]
     artefact: dict[str, Number]
-    """Refitted where eight bits shift the scores."""
+    """Refitted for 8 bits, which shift the scores."""
 
 
 class Comparison(Record):
@@ -63,7 +63,7 @@ class Comparison(Record):
 
     parity: ParityFigures
     raw: dict[str, Any] | None
-    """The same before non-maximum suppression and thresholds."""
+    """The same for output tensors, before non-maximum suppression and thresholds."""
     ap: Precision
     score_shift: dict[str, Number | None]
     limits: dict[str, Number | None]
@@ -73,7 +73,7 @@ class HandedOut(Record, total=False):
     bundle: str
     bundle_bytes: int
     preflight: dict[str, Any]
-    """TensorRT: what was checked before an engine is built on the device."""
+    """For TensorRT: what was checked before the engine is built on the device."""
     built: Any
 
 
@@ -94,7 +94,7 @@ class Artefact(Comparison, HandedOut):
     note: str
     thresholds: Thresholds
     tried: NotRequired[list[dict[str, Any]]]
-    """Recipes for eight bits, in turn."""
+    """Recipes for 8 bits, in the order in which they were tried."""
     calibration: NotRequired[dict[str, Any]]
     """Average precision with other draws of the calibration images."""
     other_head: NotRequired[dict[str, Number | None]]
@@ -118,7 +118,7 @@ class Manifest(Record):
     """How an image becomes the model's input."""
     compared_on: ComparedOn
     calibration: dict[str, Any] | None
-    """Images that eight bits were calibrated on, and the proof that none is of val or test."""
+    """Images for the calibration of 8 bits, and the proof that none is in val or test."""
     artefacts: list[Artefact]
     benchmark: dict[str, Any] | None
     """Written by `make bench-export`."""
@@ -126,4 +126,4 @@ class Manifest(Record):
 
 
 def read(run: Run) -> Manifest:
-    return read_record(run.manifest, Manifest, f"delete {run.export} and `make export` again")
+    return read_record(run.manifest, Manifest, f"delete {run.export} and run `make export` again")

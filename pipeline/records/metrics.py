@@ -40,7 +40,7 @@ class Intervals(ClassIntervals):
 
 
 class Counts(Record):
-    """Of the predictions at or above the thresholds."""
+    """Counts and figures of the predictions at or above the thresholds."""
 
     tp: int
     fp: int
@@ -62,9 +62,9 @@ class Calibration(Record):
     """Whether scores are right as often as they say."""
 
     bins: list[dict[str, Number | None]]
-    """`from` and `to`: scores; `score`: their mean; `precision`: how many were right; `predictions`: how many."""
+    """`from` and `to`: range of scores; `score`: their mean; `precision`: share right; `predictions`: number."""
     ece: Number | None
-    """Expected calibration error: the mean distance of score and precision."""
+    """Expected calibration error: the mean difference between score and precision."""
     from_score: Number
     predictions: int
 
@@ -86,9 +86,9 @@ class CocoFigures(Record):
     ar1: Number | None
     ar10: Number | None
     ar100: Number | None
-    """Average recall of the predictions that count, which are 100 unless `max_detections` says otherwise."""
+    """Average recall of the predictions that count: 100 unless `max_detections` says otherwise."""
     max_detections: int | None
-    """Predictions per image and class that count: 100 as in COCO; null for all, where an image holds more objects of a
+    """Predictions per image and class that count: 100 as in COCO; null for all, if an image holds more objects of a
     class than that."""
     per_class: dict[str, ClassFigures]
     per_size: dict[str, SizeFigures]
@@ -105,12 +105,12 @@ class AtHundred(Record):
 
 class SplitFigures(CocoFigures):
     at_100: AtHundred | None
-    """Null where all of an image's objects fit in that limit: the two are the same then."""
+    """Null if no image exceeds that limit, because the figures are the same then."""
     intervals: Intervals
     error_counts: dict[str, int]
     """Errors by kind at the thresholds, and `tp`."""
     error_costs: dict[str, Number | None]
-    """What mAP50 would gain if the errors of a kind were gone (TIDE)."""
+    """What mAP50 would gain without the errors of a kind (TIDE)."""
     confusion: Confusion
     operating_point: CountsByClass
     calibration: Calibration
@@ -153,7 +153,7 @@ class Cost(Record):
 
 class Metrics(Record):
     weights: SourceWeights
-    """What the training started from."""
+    """The weights that training started from."""
     splits: dict[str, SplitFigures]
     operating_point: OperatingPoint | None
     """Null without a val split."""
@@ -166,4 +166,4 @@ class Metrics(Record):
 
 
 def read(run: Run) -> Metrics:
-    return read_record(run.metrics, Metrics, "delete it and `make validate` again")
+    return read_record(run.metrics, Metrics, "delete it and run `make validate` again")

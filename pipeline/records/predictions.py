@@ -1,7 +1,7 @@
 """Read labels, predictions and errors of a split, and refuse files that `validate` cannot have written.
 
-The returned records are consistent: every id that they refer to exists. So a KeyError in a caller is a bug of ours,
-and keeps its traceback.
+The returned records are consistent: every id that they refer to exists. So a KeyError in a caller is our own bug, and
+keeps its traceback.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pipeline.records.coco import Category, GroundTruth, Image, Prediction
 from pipeline.records.errors import ErrorFile
 from pipeline.run import Run
 
-AGAIN = "delete metrics.json and `make validate` again"
+AGAIN = "delete metrics.json and run `make validate` again"
 
 
 def truth(run: Run, split: str) -> GroundTruth:
@@ -68,8 +68,9 @@ def errors(run: Run, split: str, truth: GroundTruth) -> ErrorFile:
     """
     path = run.errors(split)
     data = read_record(path, ErrorFile, AGAIN, "not as `validate` writes it")
-    if untold := [category["name"] for category in truth["categories"] if category["name"] not in data["thresholds"]]:
-        raise DataError(f"{path}: lacks a threshold for {untold[0]!r}; {AGAIN}")
+    names = [category["name"] for category in truth["categories"]]
+    if lacking := [name for name in names if name not in data["thresholds"]]:
+        raise DataError(f"{path}: lacks a threshold for {lacking[0]!r}; {AGAIN}")
     images, classes = _ids(truth["images"]), _ids(truth["categories"])
     image_of = {label["id"]: label["image_id"] for label in truth["annotations"]}
     predicted = {record["id"]: record["image_id"] for record in data["predictions"]}

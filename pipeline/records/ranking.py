@@ -1,4 +1,4 @@
-"""Sources of weights, ranked before training: `rank.json`."""
+"""Source weights, ranked before training: `rank.json`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pipeline.run import Run
 
 
 class Depth(Record):
-    """How well the outputs of each stage of a model tell the classes apart."""
+    """How well the outputs of a model's layers separate the classes."""
 
     accuracy: dict[str, Number]
-    """Layer number -> balanced accuracy of a linear probe on this layer's output, from 0 to 1."""
+    """Layer number -> balanced accuracy of a linear probe on the layer's output, from 0 to 1."""
     freeze: int
     """Layers that may be frozen by this measure: up to the last backbone layer before the accuracy falls."""
 
@@ -23,13 +23,13 @@ class Source(Record):
     log_me: Number
     """LogME: log evidence per box of a Bayesian linear model."""
     h_score: Number
-    """H-score with shrunk covariance: variance between the classes in units of the variance within all."""
+    """H-score with shrunk covariance: variance between the classes relative to the total variance."""
     probe: Number
     """Balanced accuracy of a ridge classifier on the boxes of other images, from 0 to 1."""
     per_class: dict[str, Number | None]
-    """The same by class. Null for a class that only one image shows. `background` is where no object is."""
+    """The same by class. Null for a class that only one image shows. `background` is places without an object."""
     layers: list[int]
-    """The layers whose outputs these scores are computed from: those that the neck takes from the backbone."""
+    """The layers whose outputs are scored: those that the neck takes from the backbone."""
     depth: Depth | None
     """Null with `layers: false`."""
     seconds: Number
@@ -37,13 +37,13 @@ class Source(Record):
 
 class Ranking(Record):
     sources: list[Source]
-    """The best first."""
+    """Best first."""
     images: int
     boxes: dict[str, int]
-    """Boxes looked at, by class."""
+    """Number of boxes used, by class."""
     imgsz: int
     seed: int
 
 
 def read(run: Run) -> Ranking:
-    return read_record(run.ranking, Ranking, f"delete {run.ranking} and `make rank` again")
+    return read_record(run.ranking, Ranking, f"delete {run.ranking} and run `make rank` again")

@@ -24,7 +24,7 @@ class ImageCounts(Record):
     read: int
     used: int
     dropped: dict[str, str]
-    """File name -> reason; so are the next three."""
+    """File name -> reason, as in the next three."""
     in_no_split: dict[str, str]
     left_out: dict[str, str]
     linked_again: dict[str, str]
@@ -45,7 +45,7 @@ class Leaks(Record):
     group: list[Any]
     """Groups by `convert.group_by` in more than one split."""
     moved: dict[str, Any]
-    """Images that were moved to another split, so that nothing leaks."""
+    """Images that were moved to another split to prevent leaks."""
 
 
 class Inputs(Record):
@@ -68,7 +68,7 @@ class Receipt(Record):
     problems: list[dict[str, str]]
     """Every box that was not kept as it was, with `file`, `image`, `id`, `class`, `action` and `reason`."""
     names_matched: dict[str, int]
-    """How many annotations found their image at which step of the match by name."""
+    """Number of annotations by the step of name matching that found their image."""
     background_by_setting: list[str]
     """Images without labels that are background only because of `unlabelled: background`."""
     notes: list[str]
@@ -77,23 +77,23 @@ class Receipt(Record):
     """What decided the splits: the source, ratios, or the file in `data/splits/`."""
     leaks: Leaks
     fixes: list[dict[str, Any]]
-    """Every correction and whether it applied."""
+    """Every correction, and whether it was applied."""
     labels: list[dict[str, Any]]
     """Every image of `data/labels/`, whether it is used, and how many of its boxes were drawn by a model and kept,
     moved, relabelled or deleted, or added by hand."""
     rewritten: dict[str, Any]
     """Images that were not copied byte by byte, with the reason."""
     bits: int | None
-    """How many of their 16 bits the source's images use, from which 8 were made; null where all have 8."""
+    """Number of bits that the source's 16-bit images use, which were scaled to 8; null if all have 8."""
     sources: dict[str, str]
     """Image of the data set -> image of the source."""
     inputs: Inputs
 
 
 def read(run: Run) -> Receipt:
-    return read_record(run.receipt, Receipt, f"delete {run.dataset} and `make convert` again")
+    return read_record(run.receipt, Receipt, f"delete {run.dataset} and run `make convert` again")
 
 
 def val_has_objects(run: Run) -> bool:
-    """Return whether there was anything to measure average precision on while the model was trained."""
+    """Return whether val has objects, so that average precision could be measured during training."""
     return not run.receipt.is_file() or read(run)["splits"]["val"]["boxes"] > 0

@@ -1,6 +1,6 @@
-"""What became of every box when images were cut into tiles: `augmented/tile_account.json`.
+"""What happened to every box when images were cut into tiles: `augmented/tile_account.json`.
 
-Boxes are named by the line of their label file in `dataset/labels/`; the first is 1.
+Boxes are identified by their line in the label file in `dataset/labels/`; the first is 1.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ class CutTile(Record):
     window: Window
     """x, y, width and height in pixels of the image."""
     boxes: Lines
-    """Whole in this tile, and labels of it."""
+    """Boxes that are whole in this tile, and are its labels."""
     hidden: Lines
-    """Cut by its edges: their pixels are grey, as far as no whole box covers them."""
+    """Boxes cut by its edges: their pixels are grey, unless a whole box covers them."""
 
 
 class TiledImage(Record):
     file: str
     boxes: int
     tiles: list[CutTile]
-    """Those that are kept. An image no larger than a tile is one."""
+    """The tiles that are kept. An image no larger than a tile is a single one."""
     whole: str | None
-    """File with the whole image, fitted into `train.imgsz`. All boxes are labels of it."""
+    """File with the whole image, fitted into `train.imgsz`. All boxes are its labels."""
     only_whole: Lines
-    """Too large for a tile, so that only the whole image shows them."""
+    """Boxes too large for a tile, so that only the whole image shows them."""
     lost: Lines
-    """Too large for a tile, and there is no view of the whole image."""
+    """Boxes too large for a tile, without a view of the whole image."""
 
 
 class TiledBoxes(Record):
@@ -44,11 +44,11 @@ class TiledBoxes(Record):
 
     read: int
     in_tiles: int
-    """Whole in a tile or in more than one."""
+    """Boxes that are whole in at least one tile."""
     only_whole: int
     lost: int
     labels: int
-    """Written in all, as tiles overlap."""
+    """Number of labels written, which is larger because tiles overlap."""
 
 
 class TileCounts(Record):
@@ -59,9 +59,9 @@ class TileCounts(Record):
     empty_kept: int
     empty_left_out: int
     parts_left_out: int
-    """No object is whole in them, and an edge cuts one."""
+    """Tiles in which no object is whole and an edge cuts one."""
     whole_images: int
-    """Views of whole images, which come on top."""
+    """Views of whole images, which are not counted in `placed`."""
 
 
 class TiledSplit(Record):

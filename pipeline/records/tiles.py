@@ -18,9 +18,9 @@ class Tiling(Record):
     overlap: Annotated[Number, Field(ge=0, lt=1)]
     """Share of the side that neighbours have in common."""
     whole: bool
-    """Whether the whole image is looked at, too."""
+    """Whether the whole image is also a view."""
     reason: str
-    """Where the numbers come from."""
+    """How the numbers were chosen."""
 
 
 def read(run: Run) -> Tiling | None:

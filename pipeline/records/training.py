@@ -11,13 +11,13 @@ from pipeline.run import Run
 class SourceWeights(Record):
     name: str
     sha256: str | None
-    """Null where training began from a YAML file, with random weights."""
+    """Null if training began from a YAML file, with random weights."""
     instead_of: str | None
-    """The weights that the config names, where `train.fallback` replaced them."""
+    """The weights that the config names, if `train.fallback` replaced them."""
 
 
 class Proof(Record):
-    """What `freeze` promised, compared tensor by tensor before the phase's first step and after its last."""
+    """Proof that `freeze` held, compared tensor by tensor before the phase's first step and after its last."""
 
     frozen_tensors: int
     frozen_sha256_before: str
@@ -32,7 +32,7 @@ class Choice(Record):
 
 
 class Gain(Record):
-    """What a phase gained on val over the phase before."""
+    """What a phase gained on val over the previous phase."""
 
     map50_95: Number
     interval: list[float] | None
@@ -47,7 +47,7 @@ class TrainedPhase(Record):
     epochs: int
     best_epoch: int | None
     best_fitness: Number | None
-    """The highest mAP50-95 on val; null where val has nothing to measure."""
+    """The highest mAP50-95 on val; null if val has no objects."""
     gain: Gain | None
     """Null for the first phase."""
     freeze: list[int | str]
@@ -58,11 +58,11 @@ class TrainedPhase(Record):
     batchnorm: dict[str, str]
     batch: int
     precision: Choice
-    """The numbers that the phase computed in, `fp32` or `bf16`, and why."""
+    """The precision that the phase computed in, `fp32` or `bf16`, and why."""
     features: dict[str, Any] | None
-    """Which splits' features were computed once, and why or why not."""
+    """Which splits' features were computed only once, and why or why not."""
     without_effect: list[str]
-    """Augmentations that cached features leave out."""
+    """Augmentations that were not applied because features were cached."""
     parameters: int
     trainable_parameters: int
     proof: Proof
@@ -79,11 +79,11 @@ class Training(Record):
     teacher: Teacher | None
     phases: list[TrainedPhase]
     best_phase: int
-    """The phase that `model.pt` is of; the first is 1."""
+    """The phase that `model.pt` comes from; the first is 1."""
     recipe: dict[str, Choice]
     """Every setting that the config left open, with its value and the reason."""
     args: dict[str, Any]
-    """Arguments of Ultralytics that all phases share."""
+    """Ultralytics' arguments that all phases share."""
     classes_kept: list[str]
     """Classes that the source's head knew by name."""
     imgsz: int
@@ -97,4 +97,4 @@ class Training(Record):
 
 
 def read(run: Run) -> Training:
-    return read_record(run.train_record, Training, f"delete {run.model} and `make train` again")
+    return read_record(run.train_record, Training, f"delete {run.model} and run `make train` again")

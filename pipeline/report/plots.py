@@ -1,4 +1,4 @@
-"""Curves as SVG to stand inside the page: text stays text, and takes the page's colour, light or dark."""
+"""Draw plots as SVG inside the page: text remains text, and takes the page's colour, light or dark."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.metrics.precision_recall import Curve
 from pipeline.records.label_rounds import Round
 from pipeline.report import words
 
-# Contrast 3:1 and more with white and with the dark ground of the page; dashes for who sees no colours.
+# Contrast of at least 3:1 on the page's white and dark backgrounds; dashes for readers who do not see colours.
 COLOURS = ("#2f80d0", "#c76a12", "#198f60", "#c2539a", "#8465d8", "#9a7030", "#d8504d", "#2a8fa3")
 DASHES = ("", "6 2", "2 2", "8 2 2 2", "10 3", "4 4", "1 2", "8 2 2 2 2 2")
 INK = "#010203"  # stands for the page's text colour until the SVG is written
@@ -40,7 +40,7 @@ Epochs = Sequence[dict[str, float | None]]
 
 
 def losses(epochs: Epochs, borders: Sequence[float]) -> Markup | None:
-    """Training losses as solid lines, validation losses as dashed ones; phases end at `borders`."""
+    """Plot training losses as solid lines, validation losses as dashed ones; phases end at `borders`."""
     lines = [
         (f"{part}/{loss}_loss", colour, dash, f"{loss}, {part}")
         for loss, colour in zip(("box", "cls"), COLOURS, strict=False)
@@ -50,7 +50,7 @@ def losses(epochs: Epochs, borders: Sequence[float]) -> Markup | None:
 
 
 def validation(epochs: Epochs, borders: Sequence[float]) -> Markup | None:
-    """Plot mAP on val after each epoch as Ultralytics measured it."""
+    """Plot mAP on val after each epoch, as Ultralytics measured it."""
     lines = [
         ("metrics/mAP50(B)", COLOURS[0], "-", "mAP50"),
         ("metrics/mAP50-95(B)", COLOURS[1], "--", "mAP50-95"),
@@ -97,13 +97,13 @@ def precision_recall(curves: Sequence[Curve]) -> Markup | None:
 
 
 def f1(curves: Sequence[Curve], thresholds: dict[str, float]) -> Markup | None:
-    """With a dot where the operating threshold of the class is."""
+    """Plot F1 over the score of each class, with a dot at its operating threshold."""
     if not curves:
         return None
 
     def draw(axes: Any) -> None:
         for curve, colour, dash in zip(curves, COLOURS, DASHES, strict=False):
-            # What holds at a score holds down to the next lower one.
+            # Each value holds from its score down to the next lower one.
             style = {"drawstyle": "steps-post", "color": colour, "linestyle": linestyle(dash)}
             axes.plot(curve.scores, curve.f1, **style)
             kept = (curve.scores >= thresholds[curve.name]).nonzero()[0]
@@ -115,14 +115,14 @@ def f1(curves: Sequence[Curve], thresholds: dict[str, float]) -> Markup | None:
 
 
 def reliability(bins: Sequence[dict[str, Any]]) -> Markup | None:
-    """Share of right predictions against their score, in tenths; on the diagonal the score is the probability."""
+    """Plot the share of right predictions against their score, in tenths; on the diagonal the two are equal."""
     full = [bin for bin in bins if bin["predictions"]]
     if not full:
         return None
 
     def draw(axes: Any) -> None:
         axes.plot([0, 1], [0, 1], ":", color=INK, linewidth=1)
-        # Fewer than ten predictions say little: paler.
+        # Bars of fewer than ten predictions are paler, because they say little.
         for bin in full:
             axes.bar(
                 (bin["from"] + bin["to"]) / 2,
@@ -140,17 +140,17 @@ def reliability(bins: Sequence[dict[str, Any]]) -> Markup | None:
 
 
 def labelling(rounds: Sequence[Round]) -> Markup | None:
-    """mAP50-95 on val over labelled training images, with intervals, and what the next batch may bring."""
-    known = [one for one in rounds if one["map50_95"] is not None]
+    """Plot mAP50-95 on val over labelled training images, with intervals, and what the next batch may add."""
+    known = [entry for entry in rounds if entry["map50_95"] is not None]
     if len(known) < 2:
         return None
 
     def draw(axes: Any) -> None:
         last = known[-1]
-        images, figures = [one["images"] for one in known], [float(one["map50_95"] or 0) for one in known]
-        for one in known:
-            if one["interval"]:
-                axes.plot([one["images"]] * 2, one["interval"], color=COLOURS[0], alpha=0.5)
+        images, figures = [entry["images"] for entry in known], [float(entry["map50_95"] or 0) for entry in known]
+        for entry in known:
+            if entry["interval"]:
+                axes.plot([entry["images"]] * 2, entry["interval"], color=COLOURS[0], alpha=0.5)
         axes.plot(images, figures, "o-", color=COLOURS[0], markersize=5)
         if last["gain"] is not None:
             ends = [last["images"], last["images"] + last["batch"]]
@@ -162,7 +162,7 @@ def labelling(rounds: Sequence[Round]) -> Markup | None:
 
 
 def artefacts(rows: Sequence[dict[str, Any]]) -> list[tuple[str, str, str]]:
-    """File, colour and filling of every artefact that `latency` draws: filled markers first, then hollow ones."""
+    """Return file, colour and fill of every artefact that `latency` draws: filled markers first, then hollow ones."""
     files = dict.fromkeys(row["file"] for row in rows if row["map50_95"] is not None)
     return [
         (file, colour := COLOURS[index % len(COLOURS)], colour if index < len(COLOURS) else "none")
@@ -171,7 +171,7 @@ def artefacts(rows: Sequence[dict[str, Any]]) -> list[tuple[str, str, str]]:
 
 
 def latency(rows: Sequence[dict[str, Any]]) -> Markup | None:
-    """Average precision against latency, a marker for each number of threads.
+    """Plot average precision against latency, with one marker shape per number of threads.
 
     `rows` are those of `make bench-export` in the manifest.
     """
@@ -211,8 +211,7 @@ def svg(draw: Any) -> Markup:
             metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")),
         )
     svg = file.getvalue()[file.getvalue().index("<svg") :]
-    # Inside HTML no namespaces are declared, and the size is the page's. Ids that nothing refers to would be
-    # there once in every plot.
+    # HTML needs no namespaces, and the page sets the size. Unused ids would be repeated in every plot.
     svg = re.sub(r'<metadata>.*?</metadata>\s*| xmlns(:xlink)?="[^"]*"| (width|height)="[\d.]+pt"', "", svg, flags=re.S)
     used = set(re.findall(r'(?:url\(|href=")#([^")]+)', svg))
     svg = re.sub(r' id="([^"]*)"', lambda match: match[0] if match[1] in used else "", svg)

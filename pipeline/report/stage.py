@@ -1,6 +1,6 @@
-"""One self-contained page for people: figures with their intervals, where they come from, and what goes wrong.
+"""Write one self-contained page: figures with their intervals, where they come from, and the errors.
 
-plots     curves as SVG             worst             the images with most errors
+plots     plots as SVG              worst             the images with the most errors
 words     what was not measured     template          how Jinja is set up
 page.html.jinja             the page itself
 """
@@ -34,25 +34,25 @@ COLOURED = len(plots.COLOURS)  # more curves than colours cannot be told apart
 
 
 def main(config: Report, run: Run, against: Path | None = None) -> str:
-    """Write `run.report/index.html`, on the test split where there is one, else on val.
+    """Write `run.report/index.html`, on the test split if there is one, else on val.
 
-    With `against`, another run's folder, also the comparison that `validate --against` wrote. Raises DataError
-    where the files of an earlier stage are missing, or the comparison is with another run.
+    `against` is another run's folder, to show the comparison that `validate --against` wrote. Raises DataError if files
+    of an earlier stage are missing, or the comparison is with another run.
     """
     for needed, command in ((run.metrics, "validate"), (run.train_record, "train"), (run.receipt, "convert")):
         if not needed.is_file():
             raise DataError(f"{needed}: not there; `make {command}` writes it")
     metrics, trained, receipt = metrics_record.read(run), training_record.read(run), receipt_record.read(run)
     comparison = None if against is None else _comparison(run, Run(against))
-    # JSON keys are sorted; people expect the splits in the order of their use.
+    # JSON keys are sorted, but people expect the splits in the order of their use.
     for record in (metrics, receipt, *([comparison] if comparison else [])):
         record["splits"] = {name: record["splits"][name] for name in SPLITS if name in record["splits"]}
     split = "test" if "test" in metrics["splits"] else "val"
     truth, predictions = split_records.predictions(run, split, single_label=True)
     errors = split_records.errors(run, split, truth)
     folder = YoloDataset.read(run.dataset / "data.yaml").images[split]
-    found = curves(truth, predictions)
-    drawn = [curve for curve in found if curve.scores.size]
+    all_curves = curves(truth, predictions)
+    drawn = [curve for curve in all_curves if curve.scores.size]
     epochs, borders = history.read(run)
     exported = manifest_record.read(run) if run.manifest.is_file() else None
     measured = exported["benchmark"]["rows"] if exported and exported["benchmark"] else []
@@ -75,7 +75,7 @@ def main(config: Report, run: Run, against: Path | None = None) -> str:
             comparison=comparison,
             legend=list(zip([curve.name for curve in drawn[:COLOURED]], plots.COLOURS, plots.DASHES, strict=False)),
             too_many=len(drawn[COLOURED:]),
-            not_drawn=words.not_drawn(found),
+            not_drawn=words.not_drawn(all_curves),
             losses=plots.losses(epochs, borders),
             validation=plots.validation(epochs, borders),
             precision_recall=plots.precision_recall(drawn[:COLOURED]),
@@ -106,13 +106,13 @@ def _environment() -> jinja2.Environment:
 
 
 def _comparison(run: Run, other: Run) -> Any:
-    way_out = f"`make report CONFIG=configs/{run.name}.yaml AGAINST={other.root}` writes it anew"
+    way_out = f"`make report CONFIG=configs/{run.name}.yaml AGAINST={other.root}` writes it again"
     if not run.comparison.is_file():
         raise DataError(f"{run.comparison}: not there; {way_out}")
     comparison = files.read_json(run.comparison)
     if Path(comparison["against"]).resolve() != other.root.resolve():
         raise DataError(f"{run.comparison}: compares with {comparison['against']}, not with {other.root}; {way_out}")
-    ours, theirs = (_flat(_settings(one)) for one in (run, other))
+    ours, theirs = (_flat(_settings(compared)) for compared in (run, other))
     comparison["settings"] = {
         key: (ours.get(key), theirs.get(key)) for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)
     }
@@ -129,7 +129,7 @@ def _settings(run: Run) -> dict[str, Any]:
 
 
 def _flat(value: Any, name: str = "") -> dict[str, str]:
-    """{"train": {"batch": 4}} -> {"train.batch": "4"}, so that two configs can be held side by side."""
+    """Flatten {"train": {"batch": 4}} to {"train.batch": "4"}, so that two configs can be compared key by key."""
     if not isinstance(value, dict):
         return {name: yaml.safe_dump(value, default_flow_style=True, allow_unicode=True).removesuffix("...\n").strip()}
     flat: dict[str, str] = {}

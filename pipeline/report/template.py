@@ -1,4 +1,4 @@
-"""Set up Jinja for pages: text is escaped, and a name that nobody gave is an error."""
+"""Set up Jinja for pages: text is escaped, and an undefined name is an error."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pipeline.report import words
 
 def environment(folder: Path) -> jinja2.Environment:
     """Return an environment for the templates in a folder."""
-    made = jinja2.Environment(
+    created = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["counted"] = words.counted
-    return made
+    created.filters["counted"] = words.counted
+    return created

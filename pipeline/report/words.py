@@ -43,16 +43,16 @@ def kinds(figures: SplitFigures) -> list[Kind]:
 
 
 def _why(name: str, cost: float | None, count: int, figures: SplitFigures) -> str:
-    """Say why errors that are there cost nothing; empty where they do, or there are none."""
+    """Return why existing errors cost nothing; empty if they do cost something, or if there are none."""
     if not count or cost:
         return ""
     if not figures["objects"]:
         return "no objects, so no AP to lose"
     if cost is None:
-        return "without them no object would be left to find"
+        return "without them, no object would be left to find"
     if not figures["map50"]:
         return "no prediction is right, so AP is 0 in any case"
-    if name == "missed":  # counted at the thresholds, while AP is of all scores
+    if name == "missed":  # counted at the thresholds, whereas AP uses all scores
         return "found at lower scores, or no prediction of their class is right"
     return "no right prediction of their class scores lower"
 
@@ -63,48 +63,49 @@ def notices(split: str, metrics: Metrics, predictions: Sequence[Prediction]) -> 
     `predictions` are those of the split, one class per box.
     """
     figures, conf = metrics["splits"][split], metrics["settings"]["conf"]
-    point, source, said = figures["operating_point"], metrics["weights"], []
+    point, source, sentences = figures["operating_point"], metrics["weights"], []
     if source["instead_of"]:
-        said.append(
+        sentences.append(
             f"Trained from {source['name']} instead of {source['instead_of']}, which was not available. "
             "Weights trained on COCO are better."
         )
     if not figures["objects"]:
-        said.append(
+        sentences.append(
             f"No objects in the {split} split, so no average precision and no recall. "
             + ("Every detection there is wrong." if figures["predictions"] else "")
         )
     if not predictions:
-        said.append(
+        sentences.append(
             f"The model finds nothing above {conf:g} in the {split} split"
             + (". Train longer, or lower validate.conf." if figures["objects"] else ", as it should.")
         )
     elif figures["objects"] and not point["tp"] + point["fp"]:
         best = max(record["score"] for record in predictions)
-        said.append(
+        sentences.append(
             f"The model finds nothing at the operating thresholds: the best of its "
             f"{len(predictions):,} predictions scores {best:.3f}."
         )
-    return [sentence.strip() for sentence in said]
+    return [sentence.strip() for sentence in sentences]
 
 
 def without_objects(figures: SplitFigures) -> str:
-    """Name the classes that a split has no object of; empty where there is none, or the split has no object at all."""
+    """Name the classes without objects in a split; empty if there are none, or if the split has no objects at all."""
     names = [name for name, row in figures["per_class"].items() if not row["objects"]]
     return f"No objects of {listed(names)}, so no average precision." if names and figures["objects"] else ""
 
 
 def thresholds(point: OperatingPoint | None, split: str) -> str:
-    """Say how the operating thresholds were chosen; `point` is `operating_point` of metrics.json."""
+    """Say how the operating thresholds were chosen; `point` is `operating_point` in metrics.json."""
     if point is None:
         return "No val split to choose thresholds on: a default is used for every class."
     if all(row["why"].startswith("no ") for row in point["per_class"].values()):
         return (
-            f"The {point['chosen_on']} split has nothing to choose thresholds on; the figures are of the {split} split."
+            f"The {point['chosen_on']} split has nothing to choose thresholds on; "
+            f"the figures are for the {split} split."
         )
     [(goal, value)] = point["wanted"].items()
     wanted = "the best F1" if goal == "best" else f"{goal} {value}"
-    return f"Chosen on {point['chosen_on']} for {wanted} at IoU {point['iou']}; the figures are of the {split} split."
+    return f"Chosen on {point['chosen_on']} for {wanted} at IoU {point['iou']}; the figures are for the {split} split."
 
 
 def not_drawn(curves: Sequence[Curve]) -> str:
@@ -114,16 +115,16 @@ def not_drawn(curves: Sequence[Curve]) -> str:
         "no objects": [curve.name for curve in empty if not curve.objects],
         "no predictions": [curve.name for curve in empty if curve.objects],
     }
-    said = [
+    parts = [
         f"{'any class' if len(names) == len(curves) else listed(names)} ({reason})"
         for reason, names in reasons.items()
         if names
     ]
-    return f"No curve of {' and of '.join(said)}." if said else ""
+    return f"No curve for {' or for '.join(parts)}." if parts else ""
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return `a, b and c`, or the first few and how many more."""
+    """Return `a, b and c`, or the first few names and the number of the others."""
     shown = [*names] if len(names) <= NAMED + 1 else [*names[:NAMED], f"{len(names) - NAMED} more"]
     return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
 

@@ -1,4 +1,4 @@
-"""The images with most errors, with boxes drawn over them."""
+"""Find the images with the most errors, and the boxes to draw over them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ TYPES = ("classification", "localisation", "both", "duplicate", "background")
 
 @dataclass(slots=True)
 class ImageErrors:
-    """What `validate` says of one image: a record for each object, and for each wrong prediction."""
+    """The results of `validate` for one image: a record for each object, and for each wrong prediction."""
 
     objects: list[JudgedObject] = field(default_factory=list)
     wrong: list[JudgedPrediction] = field(default_factory=list)
 
     @property
     def errors(self) -> int:
-        """How many there are. An object found badly is one of the wrong predictions, and would count twice."""
+        """The number of errors. A badly found object is not counted, because its wrong prediction is."""
         missed = [record for record in self.objects if record["type"] == "missed"]
         return len(self.wrong) + len(missed)
 
@@ -40,40 +40,40 @@ class ImageErrors:
 
 
 def worst_images(truth: GroundTruth, errors: ErrorFile, folder: Path, number: int) -> list[dict[str, Any]]:
-    """Return at most `number` images that have an error, most errors first, for the template to draw.
+    """Return at most `number` images that have errors, those with the most first, for the template to draw.
 
-    `truth` is the COCO data set of a split with its images in `folder`, `errors` what `validate` says of its
-    predictions. Boxes are in pixels of the scaled image.
+    `truth` is the COCO data set of a split with its images in `folder`, `errors` the errors that `validate` found in
+    its predictions. Boxes are in pixels of the scaled image.
     """
     names = {category["id"]: category["name"] for category in truth["categories"]}
     annotations = {record["id"]: record for record in truth["annotations"]}
-    found = {image["id"]: ImageErrors() for image in truth["images"]}
+    errors_of = {image["id"]: ImageErrors() for image in truth["images"]}
     for record in errors["objects"]:
-        found[record["image_id"]].objects.append(record)
+        errors_of[record["image_id"]].objects.append(record)
     for prediction in errors["predictions"]:
         if prediction["type"] != "tp":
-            found[prediction["image_id"]].wrong.append(prediction)
-    images = sorted(truth["images"], key=lambda image: (-found[image["id"]].errors, image["file_name"]))
-    shown = [image for image in images[:number] if found[image["id"]].errors]
+            errors_of[prediction["image_id"]].wrong.append(prediction)
+    images = sorted(truth["images"], key=lambda image: (-errors_of[image["id"]].errors, image["file_name"]))
+    shown = [image for image in images[:number] if errors_of[image["id"]].errors]
     bar = logs.progress(shown, "report")
-    return [_drawn(image["file_name"], found[image["id"]], annotations, names, folder) for image in bar]
+    return [_drawn(image["file_name"], errors_of[image["id"]], annotations, names, folder) for image in bar]
 
 
 def _drawn(
-    file: str, found: ImageErrors, annotations: dict[int, Annotation], names: dict[int, str], folder: Path
+    file: str, errors: ImageErrors, annotations: dict[int, Annotation], names: dict[int, str], folder: Path
 ) -> dict[str, Any]:
     small, scale = pixels.fit(pixels.read(folder / file), SIDE, enlarge=1.5)
     boxes = []
-    for record in found.objects:
+    for record in errors.objects:
         annotation, is_found = annotations[record["annotation_id"]], record["type"] == "tp"
         label = "" if is_found else names[annotation["category_id"]]
         boxes.append(_box(annotation["bbox"], scale, "found" if is_found else "missed", label))
-    for wrong in found.wrong:
+    for wrong in errors.wrong:
         boxes.append(_box(wrong["bbox"], scale, "wrong", f"{names[wrong['category_id']]} {wrong['score']:.2f}"))
     height, width = small.shape[:2]
     return {
         "file": file,
-        "said": found.words,
+        "said": errors.words,
         "uri": "data:image/jpeg;base64," + base64.b64encode(pixels.jpeg(small, quality=80)).decode(),
         "width": width,
         "height": height,
@@ -83,6 +83,6 @@ def _drawn(
 
 def _box(bbox: list[float], scale: float, kind: str, label: str) -> dict[str, Any]:
     x, y, width, height = (round(side * scale, 1) for side in bbox)
-    # Above the box, or inside where the image ends.
+    # Above the box, or inside it if the image ends there.
     text_y = y - 3 if y > 14 else y + 12
     return {"x": x, "y": y, "width": width, "height": height, "kind": kind, "label": label, "text_y": round(text_y, 1)}

@@ -1,4 +1,4 @@
-"""Put the results of a study into sentences. Points are hundredths of mAP50-95."""
+"""State the results of a study in sentences. Points are hundredths of mAP50-95."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pipeline.study.results import Line
 from pipeline.study.statistics import Estimate, Table
 from pipeline.study.subsets import Size
 
-TWO_TRAININGS = 2.77  # 1.96 * sqrt(2): two draws of one normal are further apart in 5 % of cases
-WORTH_IT = 0.5  # points that twice as many labels have to bring, to call labelling worth it
+TWO_TRAININGS = 2.77  # 1.96 * sqrt(2): two draws from one normal distribution are further apart in 5 % of cases
+WORTH_IT = 0.5  # points that twice as many labels have to add for labelling to be worth it
 LITTLE = 1.0  # points below which a gain is not worth the work
 LATE = 3  # the last third of the epochs
 
@@ -24,13 +24,13 @@ def table_of(study: Study, lines: Iterable[Line]) -> Table:
 
 
 def first(study: Study, lines: Sequence[Line]) -> str:
-    """Return the answer to put on the screen."""
-    found = every(study, lines)
-    return found[0][1] if found else "no figures"
+    """Return the answer to print."""
+    answers = every(study, lines)
+    return answers[0][1] if answers else "no figures"
 
 
 def every(study: Study, lines: Sequence[Line]) -> list[tuple[str, str]]:
-    """Return (subject, sentence) for all that can be said."""
+    """Return all answers as (subject, sentence)."""
     table = table_of(study, lines)
     answers = [("luck", sentence) for sentence in luck(study, table)]
     answers += [
@@ -44,20 +44,20 @@ def every(study: Study, lines: Sequence[Line]) -> list[tuple[str, str]]:
 
 
 def luck(study: Study, table: Table) -> list[str]:
-    """Say how much seeds alone differ, on the largest size of the first row."""
+    """Say how much results differ by the seed alone, for the first row at its largest size."""
     row, size = table.rows[0], table.sizes[-1]
     figure, _ = table.cell(row, size)
     if len(figure) < 2:
         return []
     spread = stdev(figure.tolist())
-    apart = f"{figure.min():.3f} to {figure.max():.3f}"
-    said = [
-        f"`{row}` with {amount(size)} reached {apart} in {len(figure)} trainings that differ only in the seed, "
-        f"a standard deviation of {points(spread)}. Two single trainings must differ by "
+    extremes = f"{figure.min():.3f} to {figure.max():.3f}"
+    sentences = [
+        f"`{row}` with {amount(size)} reached {extremes} in {len(figure)} training runs that differ only in the seed, "
+        f"a standard deviation of {points(spread)}. Two single training runs must differ by "
         f"{points(TWO_TRAININGS * spread)} before the difference is more than luck."
     ]
     smallest = statistics.smallest_difference(table, study.seeds)
-    return [*said, pilot(study, smallest)] if len(table.rows) > 1 else said
+    return [*sentences, pilot(study, smallest)] if len(table.rows) > 1 else sentences
 
 
 def pilot(study: Study, smallest: float | None) -> str:
@@ -69,63 +69,63 @@ def pilot(study: Study, smallest: float | None) -> str:
 
 def difference(table: Table, row: str, other: str) -> list[str]:
     """Say at which sizes a row is better or worse than another, after Holm's correction over sizes."""
-    found = statistics.compare(table, row, other)
-    said = []
+    compared = statistics.compare(table, row, other)
+    sentences = []
     for verdict in ("better", "worse"):
-        where = [(size, one["estimate"]) for size, one in found.items() if one["verdict"] == verdict]
-        if where:
-            cases = "; ".join(f"with {amount(size)} by {gap(one)}" for size, one in where)
-            said.append(f"`{row}` is {verdict} than `{other}` {cases}.")
-    noise = [size for size, one in found.items() if one["verdict"] == "inside noise"]
+        estimates = [(size, result["estimate"]) for size, result in compared.items() if result["verdict"] == verdict]
+        if estimates:
+            cases = "; ".join(f"with {amount(size)} by {gap(estimate)}" for size, estimate in estimates)
+            sentences.append(f"`{row}` is {verdict} than `{other}` {cases}.")
+    noise = [amount(size) for size, result in compared.items() if result["verdict"] == "inside noise"]
     if noise:
-        said.append(f"`{row}` and `{other}` do not differ measurably with {listed([amount(size) for size in noise])}.")
-    return said
+        sentences.append(f"`{row}` and `{other}` do not differ measurably with {listed(noise)}.")
+    return sentences
 
 
 def worth(table: Table) -> list[str]:
-    """Say for the smallest share how many times as many labels the other rows need."""
+    """Say how many times as many labels the other rows need as the best row with its smallest share."""
     best = _best(table)
-    said = []
+    sentences = []
     for other in table.rows:
         ours, theirs = Curve.of(table, best), Curve.of(table, other)
         if other == best or not len(ours.images) or len(theirs.images) < 2:
             continue
-        one = curves.multiples(ours, theirs)[0]
-        if one.value is None:
-            said.append(
-                f"With {one.images:.0f} images, `{best}` is better than `{other}` with {one.most:.1f} times as many, "
-                "the most that were tried."
+        multiple = curves.multiples(ours, theirs)[0]
+        if multiple.value is None:
+            sentences.append(
+                f"With {multiple.images:.0f} images, `{best}` is better than `{other}` with {multiple.most:.1f} times "
+                "as many, the most that were tried."
             )
         else:
-            most = f"more than {one.most:.1f}" if one.high is None else f"{one.high:.1f}"
-            least = f"more than {one.most:.1f}" if one.low is None else f"{one.low:.1f}"
-            said.append(
-                f"With {one.images:.0f} images, `{best}` is as good as `{other}` with {one.value:.1f} times as many "
-                f"({least} to {most})."
+            most = f"more than {multiple.most:.1f}" if multiple.high is None else f"{multiple.high:.1f}"
+            least = f"more than {multiple.most:.1f}" if multiple.low is None else f"{multiple.low:.1f}"
+            sentences.append(
+                f"With {multiple.images:.0f} images, `{best}` is as good as `{other}` with {multiple.value:.1f} times "
+                f"as many ({least} to {most})."
             )
-    return said
+    return sentences
 
 
 def more(table: Table) -> list[str]:
-    """Say what more labels would bring the best row, and whether such a forecast was right for the largest share."""
+    """Say what more labels would add to the best row, and whether such a forecast was right for the largest share."""
     curve = Curve.of(table, _best(table))
-    if not (found := forecasts(curve)):
+    if not (ahead := forecasts(curve)):
         return []
     gains = listed(
         [
-            f"{factor:g} times as many {signed(one.gain)} ({signed(one.gain_low)} to {signed(one.gain_high)})"
-            for factor, one in zip(curves.FACTORS, found, strict=True)
+            f"{factor:g} times as many {signed(step.gain)} ({signed(step.gain_low)} to {signed(step.gain_high)})"
+            for factor, step in zip(curves.FACTORS, ahead, strict=True)
         ]
     )
-    said = [f"Forecast for `{_best(table)}`, in points over {curve.images[-1]:.0f} images: {gains}."]
+    sentences = [f"Forecast for `{_best(table)}`, in points over {curve.images[-1]:.0f} images: {gains}."]
     if checked := curves.held_back(curve):
-        one = checked.forecast
-        right = "within" if checked.within else "outside"
-        said.append(
-            f"Check: without the largest share, the forecast for it was {one.value:.3f} ({one.low:.3f} to "
-            f"{one.high:.3f}); the measured figure is {checked.measured:.3f}, {right} the interval of the forecast."
+        forecast, place = checked.forecast, "within" if checked.within else "outside"
+        sentences.append(
+            f"Check: without the largest share, the forecast for it was {forecast.value:.3f} "
+            f"({forecast.low:.3f} to {forecast.high:.3f}); the measured figure is {checked.measured:.3f}, "
+            f"{place} the interval of the forecast."
         )
-    return said
+    return sentences
 
 
 def forecasts(curve: Curve) -> list[curves.Forecast]:
@@ -133,7 +133,7 @@ def forecasts(curve: Curve) -> list[curves.Forecast]:
 
 
 def freeze(table: Table, lines: Sequence[Line]) -> list[str]:
-    """Say how deep to freeze: of rows that differ only in that, the deepest that is not worse than the shallowest."""
+    """Say how deep to freeze: of rows that differ only in depth, the deepest that is not worse than the shallowest."""
     depth = {line["row"]: line["freeze"][-1] for line in lines}
     kinds: dict[str, list[str]] = {}
     for row in table.rows:
@@ -141,22 +141,24 @@ def freeze(table: Table, lines: Sequence[Line]) -> list[str]:
         if section and section["phases"]:
             phases = [{**phase, "freeze": None} for phase in section["phases"]]
             kinds.setdefault(repr(sorted({**section, "phases": phases}.items())), []).append(row)
-    said = []
+    sentences = []
     for rows in kinds.values():
         rows.sort(key=lambda row: depth[row])
         if len({depth[row] for row in rows}) < 2:
             continue
-        found = {row: statistics.compare(table, row, rows[0]) for row in rows[1:]}
+        compared = {row: statistics.compare(table, row, rows[0]) for row in rows[1:]}
         for size in table.sizes:
-            free = [row for row in rows[1:] if found[row][size]["verdict"] in ("inside noise", "better")]
-            if any(found[row][size]["verdict"] == "not known" for row in rows[1:]):
+            harmless = [row for row in rows[1:] if compared[row][size]["verdict"] in ("inside noise", "better")]
+            if any(compared[row][size]["verdict"] == "not known" for row in rows[1:]):
                 continue
-            if free:
-                gain, deep = gap(found[free[-1]][size]["estimate"]), free[-1]
-                said.append(f"Freeze with {amount(size)}: `{deep}` ({depth[deep]} layers); the change is {gain}.")
+            if harmless:
+                gain, deepest = gap(compared[harmless[-1]][size]["estimate"]), harmless[-1]
+                sentences.append(
+                    f"Freeze with {amount(size)}: `{deepest}` ({depth[deepest]} layers); the change is {gain}."
+                )
             else:
-                said.append(f"Freeze with {amount(size)}: nothing; each frozen row is worse than `{rows[0]}`.")
-    return said
+                sentences.append(f"Freeze with {amount(size)}: nothing; each frozen row is worse than `{rows[0]}`.")
+    return sentences
 
 
 def following(table: Table, lines: Sequence[Line]) -> str:
@@ -180,7 +182,7 @@ def following(table: Table, lines: Sequence[Line]) -> str:
 
 
 def rise(lines: Sequence[Line]) -> float | None:
-    """Return by how much val rose over the last third of the validated epochs, the mean of trials; None with few."""
+    """Return how much val rose over the last third of the validated epochs, averaged over trials; None with too few."""
     gains = [line["val"][-1] - line["val"][-1 - len(line["val"]) // LATE] for line in lines if len(line["val"]) >= LATE]
     return mean(gains) if gains else None
 
@@ -191,9 +193,9 @@ def _is_largest(table: Table, line: Mapping[str, Any]) -> bool:
 
 
 def _best(table: Table) -> str:
-    """Return the row with the highest figure at the largest size that any row has."""
-    found = {row: statistics.levels(table, row)[table.sizes[-1]] for row in table.rows}
-    return max(table.rows, key=lambda row: one.value if (one := found[row]) else -1.0)
+    """Return the row with the highest figure at the largest size."""
+    levels = {row: statistics.levels(table, row)[table.sizes[-1]] for row in table.rows}
+    return max(table.rows, key=lambda row: level.value if (level := levels[row]) else -1.0)
 
 
 def amount(size: Size) -> str:

@@ -13,7 +13,7 @@ from pipeline.study.trials import Trial
 
 
 class Board:
-    """A table of rows and sizes on the screen, drawn again after each trial; without a terminal, a line for each."""
+    """A table of rows and sizes on the terminal, redrawn after each trial; without a terminal, one line per trial."""
 
     def __init__(self, study: Study, trials: Sequence[Trial], done: Mapping[str, Line], jobs: int) -> None:
         self.study, self.trials, self.done, self.jobs = study, trials, dict(done), jobs
@@ -29,12 +29,12 @@ class Board:
             logs.say(f"study: {trial.row} {subsets.label(trial.size)} seed {trial.seed}: {figure} ({left})")
 
     def seconds_left(self) -> float:
-        """Return the seconds of all trials that are not done, by the median of their row, or of all rows."""
+        """Return the seconds of all unfinished trials, estimated by the median of their row, or of all rows."""
         waiting = [trial for trial in self.trials if trial.key not in self.done]
         return sum(seconds_of(self.done.values(), trial.row) for trial in waiting) / self.jobs
 
-    def show(self, last: str) -> None:
-        lines = [*self.table(), last]
+    def show(self, footer: str) -> None:
+        lines = [*self.table(), footer]
         up = f"\x1b[{self.height}A\x1b[J" if self.height else ""
         print(up + "\n".join(lines), file=logs.screen().out, flush=True)
         self.height = len(lines)
@@ -46,20 +46,20 @@ class Board:
         for row in self.study.rows:
             cells = []
             for size in self.study.sizes:
-                own = [trial.key for trial in self.trials if (trial.row, trial.size) == (row, size)]
-                figures = [self.done[key]["map50_95"] for key in own if key in self.done]
+                keys = [trial.key for trial in self.trials if (trial.row, trial.size) == (row, size)]
+                figures = [self.done[key]["map50_95"] for key in keys if key in self.done]
                 known = [figure for figure in figures if figure is not None]
-                count = f"({len(figures)}/{len(own)})"
+                count = f"({len(figures)}/{len(keys)})"
                 cells.append(f"{mean(known):.3f} {count}" if known else count)
             lines.append(f"{row:<{width}}" + "".join(f"{cell:>14}" for cell in cells))
         return lines
 
 
 def seconds_of(lines: Iterable[Line], row: str) -> float:
-    """Return the median seconds of a trial of the row, or of any row where there is none yet."""
+    """Return the median seconds of the row's trials, or of all rows' if it has none yet."""
     every = [(line["row"], line["seconds"]) for line in lines]
-    own = [seconds for name, seconds in every if name == row] or [seconds for _, seconds in every]
-    return median(own) if own else 0.0
+    relevant = [seconds for name, seconds in every if name == row] or [seconds for _, seconds in every]
+    return median(relevant) if relevant else 0.0
 
 
 def duration(seconds: float) -> str:

@@ -1,7 +1,7 @@
 """Run trials on the machines of a Ray cluster.
 
-A trial is a task with a CPU of its own, or with a GPU where the cluster has some. Ray starts it again if its node or
-its worker is lost. This process alone writes `results.jsonl`, which refuses a second line of a trial.
+A trial is a task with its own CPU, or its own GPU if the cluster has GPUs. Ray restarts it if its node or worker is
+lost. Only this process writes `results.jsonl`, which holds at most one line per trial.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from pipeline.study.results import Line
 from pipeline.study.trials import Trial
 
 SHARED, COPIED = "ray", "ray-copy"
-RETRIES = 5  # of a trial whose node or worker was lost
-STOP_SECONDS = 10  # for trials to end when the study is stopped
-# Not sent to nodes with COPIED; of data/raw only the images of this study are.
+RETRIES = 5  # for a trial whose node or worker was lost
+STOP_SECONDS = 10  # time for trials to end when the study is stopped
+# Not sent to nodes with COPIED, except this study's images in data/raw.
 LEFT_BEHIND = ("/runs", "/.*", "__pycache__", "/tests", "/docs", "/benchmarks", "/data/raw/*")
 
 
 def connect(waiting: Sequence[Trial], place: Place, on: str, device: str) -> int:
-    """Join the cluster of RAY_ADDRESS, or of this machine, and return how many trials run at a time.
+    """Join the cluster at RAY_ADDRESS, or on this machine, and return how many trials run at a time.
 
-    With SHARED every node sees the project's folder under the same path. With COPIED Ray sends code and images to each.
-    Raises PipelineError without Ray or without a cluster.
+    With SHARED, every node sees the project's folder under the same path. With COPIED, Ray sends code and images to
+    each node. Raises PipelineError without Ray or without a cluster.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # no telemetry
     os.environ["RAY_RUNTIME_ENV_IGNORE_GITIGNORE"] = "1"  # git ignores the images
@@ -53,7 +53,7 @@ def connect(waiting: Sequence[Trial], place: Place, on: str, device: str) -> int
     address = os.environ.get("RAY_ADDRESS") or "auto"
     try:
         ray.init(address=address, runtime_env=environments[on], log_to_driver=False, configure_logging=False)
-    except Exception as error:  # ConnectionError, ValueError, its own and those of gRPC
+    except Exception as error:  # ConnectionError, ValueError, Ray's own errors and gRPC's
         first = " ".join(str(error).split())[:200].replace(";", ",")
         way_out = "start one with `ray start --head`, or set RAY_ADDRESS"
         raise PipelineError(f"study: no Ray cluster at {address} ({first}); {way_out}") from None
@@ -61,7 +61,7 @@ def connect(waiting: Sequence[Trial], place: Place, on: str, device: str) -> int
 
 
 def run(waiting: Sequence[Trial], place: Place, on: str, device: str) -> Iterator[tuple[Trial, Line | PipelineError]]:
-    """Run trials on the cluster that `connect` joined, and yield each with its line, or what went wrong, as it ends."""
+    """Run trials on the cluster that `connect` joined, and yield each with its line, or its error, as it ends."""
     import ray
 
     gpus = int(_on_gpus(ray, device))
@@ -76,8 +76,8 @@ def run(waiting: Sequence[Trial], place: Place, on: str, device: str) -> Iterato
                 [ready], _ = ray.wait(list(running), num_returns=1)
                 yield running.pop(ready), _line(ray, ready)
         finally:
-            for left in running:
-                ray.cancel(left)  # an interrupt, on which `one` stops its make
+            for reference in running:
+                ray.cancel(reference)  # raises an interrupt, on which `one` stops its make
             if running:
                 ray.wait(list(running), num_returns=len(running), timeout=STOP_SECONDS)
             ray.shutdown()
@@ -98,13 +98,13 @@ def _line(ray: Any, reference: Any) -> Line | PipelineError:
 
 
 def one(trial: dict[str, Any], where: tuple[str, str] | None, name: str, device: str) -> Line | str:
-    """Run a trial on a node, and return its line, or what went wrong.
+    """Run a trial on a node, and return its line, or its error message.
 
-    `where` are the folders of project and study; None is Ray's copy of the project.
+    `where` holds the folders of project and study; None means Ray's copy of the project.
     """
     project, study = map(Path, where) if where else (Path.cwd(), Path.cwd() / "runs" / "studies" / name)
     if where and not study.is_dir():
-        return f"{study}: a node does not see this folder; share it with all nodes, or write ON={COPIED}"
+        return f"{study}: this folder does not exist on a node; share it with all nodes, or set ON={COPIED}"
     try:
         with nullcontext() if device == "0" else _core() as core:
             return trials.perform(Trial(**trial), project, study, device, core)
@@ -117,7 +117,7 @@ def one(trial: dict[str, Any], where: tuple[str, str] | None, name: str, device:
 
 @contextmanager
 def _core() -> Iterator[int | None]:
-    """Hold a core that no other trial on this machine has; None if each has one already."""
+    """Hold a core that no other trial on this machine holds; yield None if all are taken."""
     locks = Path(tempfile.gettempdir(), f"detection-study-cores-{os.getuid()}")
     locks.mkdir(mode=0o700, exist_ok=True)
     for core in sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else ():

@@ -1,4 +1,4 @@
-"""Read the curves of a study: how many labels a row saves, and what more labels would bring."""
+"""Evaluate the curves of a study: how many labels a row saves, and what more labels would add."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from pipeline.study.statistics import LEVEL, REPLICATES, Table, replicates, share_of_seeds
 
 Floats = NDArray[np.float64]
-EXPONENTS: Floats = np.geomspace(0.1, 2.0, 25)  # of the power law; data of a few sizes hardly tell them apart
+EXPONENTS: Floats = np.geomspace(0.1, 2.0, 25)  # of the power law; a few sizes hardly distinguish them
 FACTORS = (1.5, 2.0, 4.0)
-FEWEST_SIZES = 3  # for a curve of three parameters
+FEWEST_SIZES = 3  # for a curve with three parameters
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """The points of a row with two seeds or more: images and figures [sizes], replicates [sizes, REPLICATES]."""
+    """A row's points with at least two seeds: images and figures [sizes], replicates [sizes, REPLICATES]."""
 
     images: Floats
     figures: Floats
@@ -41,7 +41,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Multiple:
-    """With `images`, the row is as good as the other with `value` times as many; None: beyond the measured range."""
+    """With `images`, the row is as good as the other one with `value` times as many; None if beyond the range."""
 
     images: float
     value: float | None
@@ -54,22 +54,22 @@ class Multiple:
 def multiples(ours: Curve, theirs: Curve) -> list[Multiple]:
     """Return for each size of `ours` how many times as many labels `theirs` needs for the same figure.
 
-    The curve of the other row is read between its points on a logarithmic scale of images, and never falls.
+    The other row's curve is interpolated on a logarithmic scale of images, and made non-decreasing.
     """
-    found = []
+    result = []
     for images, figure, again in zip(ours.images, ours.figures, ours.again, strict=True):
         value = _crossing(theirs.images, theirs.figures[:, None], np.array([figure]))[0] / images
         drawn = _crossing(theirs.images, theirs.again, again) / images
         low, high = np.percentile(drawn, _ENDS, method="nearest")  # infinite ones cannot be averaged
-        one, least, most = (None if x == np.inf else float(x) for x in (value, low, high))
-        found.append(Multiple(float(images), one, least, most, float(theirs.images[-1] / images)))
-    return found
+        times, least, most = (None if x == np.inf else float(x) for x in (value, low, high))
+        result.append(Multiple(float(images), times, least, most, float(theirs.images[-1] / images)))
+    return result
 
 
 def _crossing(images: Floats, curve: Floats, wanted: Floats) -> Floats:
     """Return how many images each column of `curve` [sizes, n] needs for `wanted` [n]; inf if it never reaches it.
 
-    Below its first point a curve is taken to need those images.
+    Below its first point, a curve is assumed to need as many images as there.
     """
     rising = np.maximum.accumulate(curve, axis=0)
     reached = (rising >= wanted).argmax(axis=0)
@@ -97,10 +97,10 @@ class Forecast:
 
 
 def forecast(curve: Curve, images: Sequence[float]) -> list[Forecast]:
-    """Fit `a - b n^-c` to each replicate and read it at more images; none with fewer than three sizes.
+    """Fit `a - b n^-c` to each replicate and extrapolate it to more images; empty with fewer than three sizes.
 
-    Each replicate takes an exponent in proportion to how well it fits, so that the interval holds what a few sizes do
-    not tell: whether the curve flattens soon or late.
+    Each replicate draws an exponent in proportion to how well it fits, so that the interval includes what a few sizes
+    cannot show: whether the curve flattens soon or late.
     """
     if len(curve.images) < FEWEST_SIZES:
         return []
@@ -135,22 +135,22 @@ class HeldBack:
 
 
 def held_back(curve: Curve) -> HeldBack | None:
-    """Check the forecast on the largest size; None with too few sizes without it.
+    """Check the forecast on the largest size; None if too few sizes remain without it.
 
-    It counts as right if the interval of forecast minus measured figure holds 0: both are drawn on the same images.
+    It counts as right if the interval of forecast minus measured figure contains 0: both use the same test images.
     """
     if len(curve.images) <= FEWEST_SIZES:
         return None
     smaller = Curve(curve.images[:-1], curve.figures[:-1], curve.again[:-1])
     most = float(curve.images[-1])
-    [found] = forecast(smaller, [most])
+    [ahead] = forecast(smaller, [most])
     low, high = np.percentile(extrapolated(smaller, np.array([most]))[0] - curve.again[-1], _ENDS)
-    return HeldBack(most, found, float(curve.figures[-1]), bool(low <= 0 <= high))
+    return HeldBack(most, ahead, float(curve.figures[-1]), bool(low <= 0 <= high))
 
 
 def extrapolated(curve: Curve, images: Floats) -> Floats:
     """Return the power law of each replicate at `images`: [images, REPLICATES]."""
-    # Easier or harder test images lift all sizes alike, which says nothing about the shape.
+    # Easier or harder test images shift all sizes equally, which says nothing about the shape.
     apart = (curve.again - curve.again.mean(axis=0)).var(axis=1) * len(curve.images) / (len(curve.images) - 1)
     weights = 1 / np.maximum(apart, 1e-8)  # [sizes]
     fits, costs = [], []
@@ -168,7 +168,7 @@ def extrapolated(curve: Curve, images: Floats) -> Floats:
         costs.append((weights[:, None] * (level + slope * x[:, None] - curve.again) ** 2).sum(axis=0))
         fits.append(np.minimum(level - slope * (images**-exponent)[:, None], 1))
     generator = np.random.default_rng(len(curve.images))
-    luck = generator.gumbel(size=(len(EXPONENTS), curve.again.shape[1]))  # the largest is drawn by its probability
+    luck = generator.gumbel(size=(len(EXPONENTS), curve.again.shape[1]))  # so that argmax draws by probability
     chosen = (luck - np.array(costs) / 2).argmax(axis=0)
     return np.array(fits)[chosen, :, np.arange(len(chosen))].T
 

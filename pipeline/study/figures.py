@@ -18,9 +18,9 @@ JUDGE = "test"
 
 
 def of(run: Run) -> dict[str, Any]:
-    """Return the figures of a run and what made them. `drawn` is mAP50-95 of each sample of the test images.
+    """Return the figures of a run and how they were made. `drawn` is mAP50-95 of each sample of the test images.
 
-    A figure that was not measured is null. `val` is mAP50-95 after each epoch, by which the best epoch was chosen.
+    A figure that was not measured is None. `val` is mAP50-95 after each epoch, by which the best epoch was chosen.
     """
     metrics, trained = metrics_record.read(run), training_record.read(run)
     test, val = metrics["splits"][JUDGE], metrics["splits"].get("val")

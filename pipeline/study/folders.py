@@ -1,7 +1,7 @@
 """Build folders that make can run in: `configs/NAME.yaml`, `runs/NAME`, and links to code and data.
 
-`prepared/` holds what convert and augment made, once for all trials of the same sections. A trial links its own
-training images from there, and every val and test image.
+`prepared/` holds the results of convert and augment, once for all trials with the same sections. A trial links its
+training images from there, and all val and test images.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pipeline.run import Run
 from pipeline.study import results
 
 CODE = Path(__file__).resolve().parents[2]  # the checkout that this code is part of
-# Files that make would remake in a folder that is not the project: the trial takes them as they are.
+# Files that make would remake in a folder other than the project; trials use them as they are.
 INSTALLED, SAMPLE = ".venv/installed.txt", "data/raw/sample/annotations/test.json"
 FILES = ("weights", "fallback")  # keys of `train` that name files
 
@@ -37,9 +37,9 @@ FILES = ("weights", "fallback")  # keys of `train` that name files
 def prepare(
     project: Path, study: Path, name: str, config: Config, sections: Mapping[str, Any], *, again: bool = True
 ) -> Path:
-    """Run convert and augment in `prepared/` and return the folder; not `again` if that has been done on this machine.
+    """Run convert and augment in `prepared/` and return the folder. If not `again`, existing results are reused.
 
-    `sections` are those of the YAML, `config` is what they mean. Raises PipelineError where a stage fails.
+    `sections` are those of the YAML, `config` the parsed ones. Raises PipelineError if a stage fails.
     """
     slices = files.to_json([config.slice("convert"), config.slice("augment")])
     folder = study / "prepared" / hashlib.sha256(slices.encode()).hexdigest()[:8]
@@ -63,8 +63,8 @@ def make_trial(
 ) -> Run:
     """Fill the folder of a trial: its config, its training images, and all of val and test.
 
-    `names` are the originals; their copies come along. An epoch's list has `length` images: the same ones again, under
-    names of their own, where there are fewer.
+    `names` are the originals; their copies are included. An epoch's list has `length` images: if there are fewer, they
+    are repeated under other names.
     """
     _link(project, folder)
     _write_config(folder, name, project, sections)
@@ -84,11 +84,11 @@ def make_trial(
             path for path in dataset.files("train") if path.stem.rpartition("-copy")[0] in wanted or path.stem in wanted
         ]
         with files.new_folder(run.augmented) as new:
-            again = (
+            repeated = (
                 (path, path.stem + f"-again{n // len(paths)}" * (n >= len(paths)))
                 for n, path in enumerate(islice(cycle(paths), max(length, len(paths))))
             )
-            _link_images(again, new, "train")
+            _link_images(repeated, new, "train")
             splits = {split: f"../dataset/images/{split}" for split in dataset.images if split != "train"}
             write_data_yaml(new / "data.yaml", {"train": "images/train", **splits}, dataset.names)
     return run
@@ -120,17 +120,17 @@ def _write_config(folder: Path, name: str, project: Path, sections: Mapping[str,
 def absolute(sections: Mapping[str, Any], project: Path) -> dict[str, Any]:
     """Return the sections with absolute paths of the project's files, valid from any folder."""
 
-    def found(value: Any) -> Any:
+    def resolved(value: Any) -> Any:
         return str((project / value).absolute()) if isinstance(value, str) and (project / value).exists() else value
 
     result = {key: dict(value) if isinstance(value, dict) else value for key, value in sections.items()}
-    result["convert"]["source"] = found(str(result["convert"]["source"]))
+    result["convert"]["source"] = resolved(str(result["convert"]["source"]))
     train = result.get("train", {})
-    train |= {key: found(train[key]) for key in FILES if train.get(key)}
+    train |= {key: resolved(train[key]) for key in FILES if train.get(key)}
     if teacher := train.get("args", {}).get("distill_model"):
-        train["args"] = {**train["args"], "distill_model": found(teacher)}
+        train["args"] = {**train["args"], "distill_model": resolved(teacher)}
     if isinstance(result.get("validate"), dict) and result["validate"].get("retention"):
-        result["validate"]["retention"] = found(str(result["validate"]["retention"]))
+        result["validate"]["retention"] = resolved(str(result["validate"]["retention"]))
     return result
 
 
@@ -163,9 +163,9 @@ def make(
         finally:
             RUNNING.discard(process)
     if status:
-        said = (folder / "log.txt").read_bytes()[began:].decode(errors="replace").splitlines()
-        wrong = [line for line in said if line.startswith("error: ")] or said[-1:] or [f"make ended with {status}"]
-        raise PipelineError(f"{folder}: {wrong[0].removeprefix('error: ')} (full log: {folder / 'log.txt'})")
+        lines = (folder / "log.txt").read_bytes()[began:].decode(errors="replace").splitlines()
+        errors = [line for line in lines if line.startswith("error: ")] or lines[-1:] or [f"make ended with {status}"]
+        raise PipelineError(f"{folder}: {errors[0].removeprefix('error: ')} (full log: {folder / 'log.txt'})")
 
 
 RUNNING: set[subprocess.Popen[bytes]] = set()  # every make of this process

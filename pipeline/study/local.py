@@ -1,4 +1,4 @@
-"""Run trials on this machine, some at a time."""
+"""Run trials on this machine, several at a time."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from pipeline.study.trials import Trial
 
 
 def run(waiting: Sequence[Trial], place: Place, jobs: int, device: str) -> Iterator[tuple[Trial, Line | PipelineError]]:
-    """Run trials, `jobs` at a time, and yield each with its line, or with what went wrong, as it ends.
+    """Run trials, `jobs` at a time, and yield each with its line, or its error, as it ends.
 
-    With several jobs each has a core of its own: a trial on one core takes less than twice as long as on two. A study
-    that is stopped stops its trials; the next one goes on with them.
+    Several jobs have one core each, because a trial takes less than twice as long on one core as on two. A study that
+    is stopped stops its trials; they resume when it is started again.
     """
     free: SimpleQueue[int | None] = SimpleQueue()
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(parallel.cores()))
@@ -60,7 +60,7 @@ def ended_by_sigterm() -> Iterator[None]:
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    if threading.current_thread() is not threading.main_thread():  # Python takes signals there alone
+    if threading.current_thread() is not threading.main_thread():  # Python handles signals only there
         yield
         return
     earlier = signal.signal(signal.SIGTERM, stop)

@@ -22,7 +22,7 @@ SUBJECTS = {
     "difference": "Which row is better?",
     "labels": "How many labels is a row worth?",
     "freeze": "What may be frozen?",
-    "more": "What would more labels bring?",
+    "more": "What would more labels add?",
     "next": "What next?",
 }
 
@@ -32,17 +32,17 @@ def path(place: Place) -> Path:
 
 
 def write(study: Study, lines: Sequence[Line], place: Place) -> None:
-    """Write `index.html` and `curves.json` from the lines that are there."""
+    """Write `index.html` and `curves.json` from the lines so far."""
     lines = [line for line in lines if line["row"] in study.rows]
     table = answers.table_of(study, lines)
-    said = answers.every(study, lines)
-    files.write_json(place.study / "curves.json", figures(table) | {"answers": [sentence for _, sentence in said]})
-    files.write_text(path(place), html(study, table, lines, said, place.study.name))
+    sentences = answers.every(study, lines)
+    files.write_json(place.study / "curves.json", figures(table) | {"answers": [sentence for _, sentence in sentences]})
+    files.write_text(path(place), html(study, table, lines, sentences, place.study.name))
 
 
-def html(study: Study, table: Table, lines: Sequence[Line], said: Sequence[tuple[str, str]], name: str) -> str:
+def html(study: Study, table: Table, lines: Sequence[Line], sentences: Sequence[tuple[str, str]], name: str) -> str:
     ahead = {row: answers.forecasts(Curve.of(table, row)) for row in table.rows}
-    best = next((sentence for subject, sentence in said if subject == "more"), "")
+    best = next((sentence for subject, sentence in sentences if subject == "more"), "")
     environment = template.environment(TEMPLATE.parent)
     environment.filters["gap"] = lambda one: "–" if one is None else answers.gap(one)
     environment.filters["level"] = _level
@@ -53,7 +53,7 @@ def html(study: Study, table: Table, lines: Sequence[Line], said: Sequence[tuple
         trials=len(lines),
         planned=len(study.rows) * len(study.sizes) * study.seeds,
         answers=[
-            (title, [text.replace("`", "") for kind, text in said if kind == subject])
+            (title, [text.replace("`", "") for kind, text in sentences if kind == subject])
             for subject, title in SUBJECTS.items()
         ],
         sizes=[(answers.amount(size), table.images[number]) for number, size in enumerate(table.sizes)],
@@ -84,7 +84,7 @@ def _level(one: Estimate | None) -> str:
 
 
 def figures(table: Table) -> dict[str, Any]:
-    """Return what the page shows, for other programs."""
+    """Return the figures that the page shows, for other programs."""
     result: dict[str, Any] = {"rows": {}, "level": statistics.LEVEL}
     for row in table.rows:
         curve = Curve.of(table, row)

@@ -19,7 +19,7 @@ from pipeline.study.subsets import Pool, Size
 from pipeline.study.trials import Trial
 from pipeline.train import recipe
 
-PILOT_ROWS, PILOT_SEEDS = 2, 2  # run first: they tell how much seeds differ, and how long a trial takes
+PILOT_ROWS, PILOT_SEEDS = 2, 2  # run first, to show how much seeds differ and how long a trial takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """What convert and augment made for the rows, and the images drawn from it for each seed."""
+    """The results of convert and augment for the rows, and the images drawn from them for each seed."""
 
     configs: dict[str, Config]
     sections: dict[str, dict[str, Any]]
@@ -50,7 +50,7 @@ class Data:
 
     @property
     def largest(self) -> tuple[int, Size]:
-        """The seed and size with most images."""
+        """The seed and size with the most images."""
         every = [(seed, size) for seed, sizes in self.drawn.items() for size in sizes]
         return max(every, key=lambda one: len(self.drawn[one[0]][one[1]]))
 
@@ -74,7 +74,7 @@ def prepare(path: Path, study: Study, place: Place) -> Data:
 
 
 def plan(study: Study, data: Data, seconds: Mapping[str, Sequence[float]]) -> list[Trial]:
-    """Return all trials, those of the pilot first. `seconds` of an epoch by row are for a budget of minutes."""
+    """Return all trials, the pilot first. `seconds` of an epoch, by row, are for a budget of minutes."""
     trials = []
     for seed, size, row in _order(study):
         count, most = data.files(row, seed, size), data.files(row, *data.largest)
@@ -84,15 +84,15 @@ def plan(study: Study, data: Data, seconds: Mapping[str, Sequence[float]]) -> li
 
 
 def probes(study: Study, data: Data) -> list[Trial]:
-    """Return for each row a trial with one epoch per phase on the largest size, to time an epoch."""
-    found = []
+    """Return for each row a trial with one epoch per phase at the largest size, to time an epoch."""
+    trials = []
     for row, config in data.configs.items():
         seed, size = data.largest
         most = data.files(row, seed, size)
         chosen = recipe.choose(config.train, most)
         train = rows.with_epochs(config.train, chosen, [1] * len(chosen.phases))
-        found.append(_trial(study, data, row, size, seed, train, most, "probe"))
-    return found
+        trials.append(_trial(study, data, row, size, seed, train, most, "probe"))
+    return trials
 
 
 def _trial(

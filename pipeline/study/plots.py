@@ -1,4 +1,4 @@
-"""Curves of a study as SVG, in the report's style: figure over training images, with bands."""
+"""Draw the curves of a study as SVG, in the report's style: figure over training images, with bands."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.study.subsets import Size
 
 
 def style(number: int) -> tuple[str, str]:
-    """Return colour and dash of a row; once all colours are used, they repeat with the next dash."""
+    """Return the colour and dash of a row; once all colours are used, they repeat with the next dash."""
     return COLOURS[number % len(COLOURS)], DASHES[(number // len(COLOURS)) % len(DASHES)]
 
 

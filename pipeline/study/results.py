@@ -1,4 +1,4 @@
-"""`results.jsonl`: one line for each trial that ended well. A study continues from this file alone."""
+"""Read and write `results.jsonl`: one line for each successful trial. A study resumes from this file alone."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Line = dict[str, Any]
 
 
 def read(path: Path) -> dict[str, Line]:
-    """Return the lines by their `key`; of equal keys, the first.
+    """Return the lines by their `key`; the first one if a key appears twice.
 
-    A last line without an end is that of a process killed while it wrote: that trial runs again. Raises DataError for
-    any other line that is not one of ours.
+    A last line without a line end was left by a process that was killed while writing: that trial runs again. Raises
+    DataError for any other invalid line.
     """
     if not path.is_file():
         return {}
@@ -32,12 +32,14 @@ def read(path: Path) -> dict[str, Line]:
             line = json.loads(text)
             lines.setdefault(line["key"], line)
         except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path}: line {number} is damaged ({error!r}); delete it: its trial runs again") from None
+            raise DataError(
+                f"{path}: line {number} is damaged ({error!r}); delete it, so that its trial runs again"
+            ) from None
     return lines
 
 
 def append(path: Path, line: Mapping[str, Any]) -> bool:
-    """Add a line and return True; False if a trial of its key is there already, from another process."""
+    """Append a line and return True; False if there is a line with its key already, from another process."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.with_suffix(".lock")):
         if line["key"] in read(path):
@@ -52,7 +54,7 @@ def append(path: Path, line: Mapping[str, Any]) -> bool:
 
 
 def _end_last_line(path: Path) -> None:
-    """Cut off a line without an end, which a killed process left."""
+    """Cut off a last line without a line end, which a killed process left."""
     if not path.is_file():
         return
     whole = path.read_bytes()
@@ -63,7 +65,7 @@ def _end_last_line(path: Path) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[int]:
-    """Hold a lock that ends with the last process that inherited its file descriptor, which is yielded.
+    """Hold a lock and yield its file descriptor. The lock ends with the last process that inherited the descriptor.
 
     So it outlives a killed parent for as long as a child still writes to the folder.
     """

@@ -1,4 +1,4 @@
-"""Derive the config of each row, and keep equal what the budget says."""
+"""Derive the config of each row, and keep equal what the budget holds equal."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def configs(path: Path, study: Study) -> dict[str, Config]:
 
 
 def yaml_of(study: Study) -> dict[str, dict[str, Any]]:
-    """Return the sections of each row's config as YAML has them: the base, what differs in every row, what in this.
+    """Return the sections of each row's config as in YAML: the base, changed by `every`, changed by the row.
 
     `train.precision: auto` chooses by the clock, which may differ from trial to trial; in a study it is `fp32`.
     """
@@ -60,12 +60,12 @@ def merged(base: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def budgeted(study: Study, train: Train, most: int, seconds: Sequence[float] = ()) -> tuple[Train, int | None]:
-    """Return the `train` section with the epochs that the budget gives, and how long the list of one epoch is.
+    """Return the `train` section with the epochs that the budget allows, and the length of one epoch's image list.
 
-    `most` are the images of the largest trial, copies included; `seconds` are those of one epoch of each phase with so
-    many, for a budget of minutes. With steps or minutes, the images of a small trial
-    are listed again until an epoch is as long as that of every other trial; so the schedule, the validations and the
-    seconds are equal, and the images alone are not. None leaves the list as it is.
+    `most` is the number of images of the largest trial, copies included; `seconds` are those of one epoch of each phase
+    with that many, for a budget of minutes. With steps or minutes, the images of a small trial are repeated until its
+    epoch is as long as that of every other trial. So the schedule, the validations and the seconds are equal, and only
+    the images differ. The length is None if the list stays as it is.
     """
     if study.budget == "recipe":
         return train, None
@@ -106,7 +106,7 @@ def distributed(total: int, parts: Sequence[int]) -> list[int]:
 
 
 def in_words(study: Study) -> str:
-    """Say in words what is equal for all rows."""
+    """Say what is equal for all rows."""
     if isinstance(study.budget, Steps):
         return (
             f"every trial takes {study.budget.steps} optimizer steps, in the same number of epochs with the same "

@@ -1,13 +1,13 @@
 """Compare ways to train over amounts of labels and seeds, and separate luck from real differences.
 
 rows        the config of each row, and what is held equal      subsets     the training images of each trial
-planning    all trials, in their order                          folders     what trials share, by links
-trials      one trial: folder, make, line                       local       some trials at a time on this machine
-figures     what is left of a trial                             results     results.jsonl, which a study goes on from
+planning    all trials, in their order                          folders     folders that share files by links
+trials      one trial: folder, make, line                       local       several trials at a time on this machine
+figures     what is kept of a trial                             results     results.jsonl, from which a study resumes
 cluster     trials on the machines of a Ray cluster              board       what is done, and the time left
 statistics  luck or difference
 curves      label multiples, forecasts                          answers     all of it in words
-page        the report of the study                             plots       its pictures
+page        the report of the study                             plots       its plots
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ PAGE_SECONDS = 60  # between two updates of the page while trials run: writing i
 
 
 def main(path: Path, jobs: int = 1, device: str = "", on: str = "") -> str:
-    """Run the trials that `results.jsonl` lacks, and write the page now and then.
+    """Run the trials that `results.jsonl` lacks, and update the page while they run.
 
-    Raises PipelineError at the end if a trial failed; the others have run.
+    Raises PipelineError at the end if a trial failed; all others have run by then.
     """
     study, place = rows.load(path), Place.of(path)
     data = planning.prepare(path, study, place)
@@ -45,9 +45,9 @@ def main(path: Path, jobs: int = 1, device: str = "", on: str = "") -> str:
 
 
 def _run(study: Study, trials: Sequence[Trial], place: Place, jobs: int, device: str, on: str) -> list[Line]:
-    """Run what `results.jsonl` lacks of these trials, and return the lines of all."""
-    found = results.read(place.results)
-    done = {trial.key: found[trial.key] for trial in trials if trial.key in found}
+    """Run those of the trials that `results.jsonl` lacks, and return the lines of all."""
+    known = results.read(place.results)
+    done = {trial.key: known[trial.key] for trial in trials if trial.key in known}
     if done:
         logs.say(f"study: {len(done)} of {len(trials)} trials are already in {place.results}")
     waiting = [trial for trial in trials if trial.key not in done]

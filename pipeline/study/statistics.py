@@ -1,11 +1,11 @@
 """Separate luck from real differences: resample seeds and test images together, with the same draws for every row.
 
 A trial's `drawn` holds its figure on each of many samples of the test images. One replicate takes one of these samples
-for all trials, and for each row as many seeds as there are, with replacement. Two corrections make that honest for few
-seeds. Deviations between n seeds are scaled by sqrt(n / (n - 1)), as those of a sample are too small. And all are
-widened from a normal's to Student's t, with Satterthwaite's degrees of freedom for what seeds and what images
-contribute. That share is pooled over sizes: from two or three seeds of one size it is often too small by luck, which
-alone made a row look different from itself in up to 30 % of simulated studies.
+for all trials, and draws seeds for each row with replacement, as many as there are. Two corrections make that valid for
+few seeds. First, deviations between n seeds are scaled by sqrt(n / (n - 1)), because those of a sample are too small.
+Second, all deviations are widened from a normal distribution to Student's t, with Satterthwaite's degrees of freedom
+for the contributions of seeds and images. The seeds' share is pooled over sizes: from two or three seeds of one size it
+is often too small by luck, which made a row look different from itself in up to 30 % of simulated studies.
 
 Trials of one seed share their training images, so differences are taken seed by seed.
 """
@@ -25,7 +25,7 @@ from pipeline.study.subsets import Size
 Floats = NDArray[np.float64]
 LEVEL = 0.95
 REPLICATES = 3000
-NORMAL = 1.959964  # half-width of the middle LEVEL of a normal, in standard deviations
+NORMAL = 1.959964  # half-width of the central LEVEL of a normal distribution, in standard deviations
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Table:
 
     @classmethod
     def of(cls, lines: Iterable[dict[str, Any]], rows: Sequence[str], sizes: Sequence[Size], seeds: int) -> Table:
-        """Collect the lines of `results.jsonl`; a sample that lacks all objects counts as all images do."""
+        """Collect the lines of `results.jsonl`. A sample without objects gets the figure on all images."""
         known = {(line["row"], size, line["seed"]): line for line in lines for size in [_size(line)]}
         draws = max((len(line["drawn"]) for line in known.values()), default=1)
         figure = np.full((len(rows), len(sizes), seeds), np.nan)
@@ -73,11 +73,11 @@ class Table:
     def cell(self, row: str, size: Size) -> tuple[Floats, Floats]:
         """Return the figures [seeds] of the finished trials, and their drawn figures [seeds, draws]."""
         place = self.rows.index(row), self.sizes.index(size)
-        there = ~np.isnan(self.figure[place])
-        return self.figure[place][there], self.drawn[place][there]
+        finished = ~np.isnan(self.figure[place])
+        return self.figure[place][finished], self.drawn[place][finished]
 
     def difference(self, row: str, other: str, size: Size) -> tuple[Floats, Floats]:
-        """Return the same of the differences of two rows, for the seeds that both have."""
+        """Return the same for the differences of two rows, for the seeds that both have."""
         ours, theirs = ((self.rows.index(name), self.sizes.index(size)) for name in (row, other))
         both = ~np.isnan(self.figure[ours]) & ~np.isnan(self.figure[theirs])
         return self.figure[ours][both] - self.figure[theirs][both], self.drawn[ours][both] - self.drawn[theirs][both]
@@ -90,12 +90,12 @@ def _size(line: dict[str, Any]) -> Size:
 def replicates(figure: Floats, drawn: Floats, share: float) -> Floats | None:
     """Return the mean over seeds in each replicate, around that of the figures: [REPLICATES]. None with one seed.
 
-    `share` is that of the seeds in the variance of the mean.
+    `share` is the seeds' share of the variance of the mean.
     """
     seeds, draws = drawn.shape
     if seeds < 2:
         return None
-    generator = np.random.default_rng(seeds)  # the same draws for all rows with so many seeds
+    generator = np.random.default_rng(seeds)  # the same draws for all rows with as many seeds
     picks = generator.integers(seeds, size=(REPLICATES, seeds))
     sample = np.arange(REPLICATES) % draws
     mean = drawn.mean(axis=0)
@@ -106,15 +106,15 @@ def replicates(figure: Floats, drawn: Floats, share: float) -> Floats | None:
 
 
 def freedom(seeds: int, share: float) -> float:
-    """Return the degrees of freedom of a mean over seeds: n - 1 where only seeds vary, many where only images do."""
+    """Return the degrees of freedom of a mean over seeds: n - 1 if only seeds vary, many if only images do."""
     return float((seeds - 1) / max(share, 1e-3) ** 2)
 
 
 def share_of_seeds(cells: Iterable[tuple[Floats, Floats]]) -> float:
-    """Return the share of the seeds in the variance of means, pooled over cells; 1, the widest, with a single cell."""
-    found = [parts(figure, drawn) for figure, drawn in cells if len(figure) > 1]
-    total = sum(map(sum, found))
-    return sum(by_seeds for by_seeds, _ in found) / total if len(found) > 1 and total else 1.0
+    """Return the seeds' share of the variance of means, pooled over cells; 1, the widest, with a single cell."""
+    variances = [parts(figure, drawn) for figure, drawn in cells if len(figure) > 1]
+    total = sum(map(sum, variances))
+    return sum(by_seeds for by_seeds, _ in variances) / total if len(variances) > 1 and total else 1.0
 
 
 def parts(figure: Floats, drawn: Floats) -> tuple[float, float]:
@@ -138,7 +138,7 @@ def estimate(figure: Floats, drawn: Floats, share: float) -> Estimate | None:
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """Return p values adjusted for being several (Holm 1979)."""
+    """Return p-values adjusted for multiple comparisons (Holm 1979)."""
     order = sorted(range(len(values)), key=values.__getitem__)
     adjusted, worst = [0.0] * len(values), 0.0
     for rank, index in enumerate(order):
@@ -158,24 +158,24 @@ def compare(table: Table, row: str, other: str) -> dict[Size, dict[str, Any]]:
     """Return the difference `row - other` at each size: value, interval, `p` after Holm over sizes, and a verdict."""
     cells = {size: table.difference(row, other, size) for size in table.sizes}
     share = share_of_seeds(cells.values())
-    found = {size: estimate(*cell, share) for size, cell in cells.items()}
-    measured = [(size, one) for size, one in found.items() if one and one.p is not None]
-    adjusted = dict(zip([size for size, _ in measured], holm([one.p or 0.0 for _, one in measured]), strict=True))
+    estimates = {size: estimate(*cell, share) for size, cell in cells.items()}
+    p_values = {size: gap.p for size, gap in estimates.items() if gap and gap.p is not None}
+    adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
     result: dict[Size, dict[str, Any]] = {}
-    for size, one in found.items():
+    for size, gap in estimates.items():
         p = adjusted.get(size)
         verdict = "not known" if p is None else "inside noise"
-        if one and p is not None and p < 1 - LEVEL:
-            verdict = "better" if one.value > 0 else "worse"
-        result[size] = {"estimate": one, "p": p, "verdict": verdict}
+        if gap and p is not None and p < 1 - LEVEL:
+            verdict = "better" if gap.value > 0 else "worse"
+        result[size] = {"estimate": gap, "p": p, "verdict": verdict}
     return result
 
 
 def smallest_difference(table: Table, seeds: int) -> float | None:
     """Return the smallest difference of two rows that `seeds` seeds can detect at one size, after Holm's first step.
 
-    From the trials of the first two rows: the variance between seeds is pooled over sizes. With one row, its own
-    variance counts twice, as that of two rows without a seed in common. None before a size has two seeds.
+    It is estimated from the trials of the first two rows, with the variance between seeds pooled over sizes. With one
+    row, its variance counts twice, as for two rows without common seeds. None until a size has two seeds.
     """
     pair = len(table.rows) > 1
     spread, images, degrees = 0.0, [], 0

@@ -1,4 +1,4 @@
-"""Draw the training images of each trial: nested, every class in its share, what belongs together in one piece."""
+"""Draw the training images of each trial: nested, stratified by class, and without splitting related images."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Size = tuple[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """The training images to draw from. All by file name: boxes of each class, cluster, digest of image and labels."""
+    """The training images to draw from: boxes of each class, cluster, and digest of image and labels, by file name."""
 
     boxes: dict[str, Counter[str]]
     cluster: dict[str, int]
@@ -38,12 +38,12 @@ class Pool:
 
 
 def pool(run: Run, config: Config) -> Pool:
-    """Read the data set that convert wrote. Raises DataError without a test split, as test alone judges."""
+    """Read the data set that convert wrote. Raises DataError without a test split, on which a study evaluates."""
     dataset = YoloDataset.read(run.dataset / "data.yaml")
     paths = {split: dataset.files(split) for split in ("train", "val", "test")}
     if not paths["test"]:
         raise DataError(
-            f"{run.dataset}: has no test split, and a study judges on test; give the base shares in convert.split"
+            f"{run.dataset}: has no test split, but a study evaluates on test; give the base shares in convert.split"
         )
     names = [path.name for path in paths["train"]]
     ties = []
@@ -73,7 +73,7 @@ def _digest(paths: Sequence[Path]) -> str:
 
 
 def draw(pool: Pool, sizes: Sequence[Size], seed: int) -> dict[Size, list[str]]:
-    """Return the file names of each size, sorted. A smaller share lies within a larger one, and fewer shots in more."""
+    """Return the sorted file names of each size. Smaller sizes are subsets of larger ones, for shares and for shots."""
     drawn = {}
     inside = pool.items
     left = 1.0
@@ -90,7 +90,7 @@ def draw(pool: Pool, sizes: Sequence[Size], seed: int) -> dict[Size, list[str]]:
 
 
 def _part(items: list[splits.Item], share: float, seed: int) -> list[splits.Item]:
-    """Return a share of the images as convert draws a split: by class, cluster by cluster."""
+    """Return a share of the images, drawn as convert draws a split: by class, cluster by cluster."""
     if len({item.cluster for item in items}) < 2:
         return items
     chosen = splits.assign(items, {"train": share, "val": 1 - share}, seed, {}).split_of
@@ -98,10 +98,9 @@ def _part(items: list[splits.Item], share: float, seed: int) -> list[splits.Item
 
 
 def _shots(pool: Pool, wanted: int, taken: Sequence[str], seed: int) -> list[str]:
-    """Add images until each class has `wanted` boxes, or no image is left that shows it; the rarest class first.
+    """Add images until each class has `wanted` boxes, or no image with it is left; the rarest class first.
 
-    An image comes with all its boxes, so that a frequent class has more. One image of each cluster comes before a
-    second one of any.
+    An image brings all its boxes, so frequent classes have more. Each cluster gives one image before any gives two.
     """
     names = sorted(pool.boxes)
     random.Random(seed).shuffle(names)

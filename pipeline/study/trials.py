@@ -1,4 +1,4 @@
-"""Run one trial: make its folder, run make in it, and keep its line of results."""
+"""Run one trial: build its folder, run make in it, and keep its line of results."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from pipeline.study.results import Line
 class Trial:
     """Everything that a machine needs to run a trial, besides the project and its data; plain values only.
 
-    `key` is a digest of all that changes the result, `sections` are those of its YAML, `images` the file names of its
-    training images, and `length` those in the list of an epoch. `about` goes into the line as it is.
+    `key` is a digest of everything that changes the result, `sections` are those of its YAML, `images` the file names
+    of its training images, and `length` the number in an epoch's list. `about` is copied into the line.
     """
 
     key: str
@@ -39,16 +39,16 @@ class Trial:
 
 
 def perform(trial: Trial, project: Path, study: Path, device: str = "", core: int | None = None) -> Line:
-    """Run the trial in its folder below `study`, or go on with it, and return its line.
+    """Run or resume the trial in its folder below `study`, and return its line.
 
-    The line is left there too, in place of the model and the images. Another process that works on the same trial,
-    perhaps of a study that was killed, is waited for. Raises PipelineError where a stage fails.
+    The line replaces the model and the images in the folder. Waits for another process that works on the same trial,
+    perhaps from a study that was killed. Raises PipelineError if a stage fails.
     """
     folder = study / trial.folder
     with results.locked(folder / "lock") as lock:
         left = folder / "line.json"
         if left.is_file() and (line := files.read_json(left))["key"] == trial.key:
-            shutil.rmtree(folder / "runs", ignore_errors=True)  # it was killed after it had left the line
+            shutil.rmtree(folder / "runs", ignore_errors=True)  # it was killed after it had written the line
             return dict(line)
         _forget_other(folder, trial.key)
         base = Config.model_validate({**trial.sections, "seed": trial.about["split_seed"]})
@@ -67,7 +67,7 @@ def perform(trial: Trial, project: Path, study: Path, device: str = "", core: in
 
 
 def _forget_other(folder: Path, key: str) -> None:
-    """Delete what a trial of other settings left in the folder."""
+    """Delete what a trial with other settings left in the folder."""
     mark = folder / "key.txt"
     if not mark.is_file() or mark.read_text(encoding="utf-8") != key:
         shutil.rmtree(folder / "runs", ignore_errors=True)

@@ -1,8 +1,8 @@
 """Cut large images into tiles that show every object whole.
 
-choice    size and overlap if the config leaves them open
-grid      where the tiles of one image lie, and which boxes each shows whole or cuts
-windows   parts of an image file, decoded alone if the format allows that
-cutting   the tiles of one image as files
-split     the tiles of a data set, and the account of its boxes
+choice    chooses size and overlap if the config leaves them open
+grid      places the tiles of one image, and says which boxes each shows whole or cuts
+windows   reads parts of an image file, decoded separately if the format allows it
+cutting   writes the tiles of one image
+split     cuts the images of a data set, and accounts for its boxes
 """

@@ -10,12 +10,12 @@ import numpy as np
 from pipeline.config.tiles import Tiles
 from pipeline.records.tiles import Tiling
 
-# Pixels: two cells of the head's finest grid, which has one every 8 pixels (strides 8, 16 and 32 of YOLO26).
+# Pixels: two cells of the head's finest grid, whose stride is 8 (YOLO26 has strides 8, 16 and 32).
 CLEAR_SIDE = 16
-SHARE_CLEAR = 0.9  # of the objects, that a tile is to show CLEAR_SIDE large
-SHARE_WHOLE = 0.9  # of the objects, that the overlap is to hold
-LEAST, MOST = 0.1, 0.5  # overlap; with more, every pixel would be looked at more than four times
-ENLARGED = 2  # times at most: enlarging shows nothing that is not there
+SHARE_CLEAR = 0.9  # share of the objects that tiles should show at least CLEAR_SIDE large
+SHARE_WHOLE = 0.9  # share of the objects that should fit into the overlap
+LEAST, MOST = 0.1, 0.5  # overlap; with more, every pixel would be seen more than four times
+ENLARGED = 2  # the largest enlargement, because it adds no information
 GIVEN = "given in the config"
 STEP = 32  # pixels; sizes are multiples of it, and none is smaller
 
@@ -23,7 +23,7 @@ STEP = 32  # pixels; sizes are multiples of it, and none is smaller
 def decide(config: Tiles, imgsz: int, sides: Sequence[tuple[float, float]], longest: int) -> Tiling:
     """Return the config's tiles with numbers in place of `auto`.
 
-    `sides` has width and height of each training object in pixels, `longest` is the longest side of a training image.
+    `sides` holds (width, height) of each training object in pixels, `longest` is the longest side of a training image.
     """
     size, of_size = (config.size, "") if isinstance(config.size, int) else _size(imgsz, sides, longest)
     overlap, of_overlap = (config.overlap, "") if isinstance(config.overlap, float) else _overlap(size, sides)

@@ -16,10 +16,10 @@ from pipeline.records.tile_account import TiledImage
 from pipeline.tiling import windows
 from pipeline.tiling.grid import Tile
 
-GREY = 114  # as Ultralytics pads images: what is neither object nor background
-LOSSLESS = (".png", ".bmp", ".tif", ".tiff")  # their tiles are PNG, those of others JPEG
+GREY = 114  # Ultralytics' padding, which is neither object nor background
+LOSSLESS = (".png", ".bmp", ".tif", ".tiff")  # tiles of these are PNG, all others JPEG
 JPEG_QUALITY = 95
-FEWEST = 10  # pixels of a side; Ultralytics leaves out smaller images without counting them as lost
+FEWEST = 10  # pixels of a side; Ultralytics silently leaves out smaller images
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Plan:
         return len(self.tiles) == 1 and (self.tiles[0].width, self.tiles[0].height) == self.size
 
     def names(self) -> list[str]:
-        """Return the names of its files, without suffix; that of the whole image is the last."""
+        """Return the names of the files without suffix; that of the whole image comes last."""
         stem = self.image.stem
         return [stem] if self.is_one else [*(f"{stem}-x{tile.x}-y{tile.y}" for tile in self.tiles), f"{stem}-whole"]
 
@@ -58,7 +58,7 @@ class Cutter:
     split: str
 
     def __call__(self, plan: Plan) -> TiledImage:
-        """Write the tiles and return their account. Raises DataError where the image cannot be decoded."""
+        """Write the tiles and return their account. Raises DataError if the image cannot be decoded."""
         suffix = plan.image.suffix if plan.is_one else ".png" if plan.image.suffix.lower() in LOSSLESS else ".jpg"
         names, whole = plan.names(), None
         if plan.is_one:
@@ -66,7 +66,8 @@ class Cutter:
             self._link_labels(plan, names[0])
         elif plan.tiles or plan.whole:
             with windows.open_image(plan.image) as image:
-                for tile, name in zip(plan.tiles, names, strict=False):
+                row_by_row = sorted(zip(plan.tiles, names, strict=False), key=lambda pair: (pair[0].y, pair[0].x))
+                for tile, name in row_by_row:
                     self._tile(image, plan, tile, self._image(name, suffix))
                 if plan.whole:
                     whole = names[-1] + suffix
@@ -78,15 +79,15 @@ class Cutter:
         return self.folder / "images" / self.split / f"{name}{suffix}"
 
     def _link_labels(self, plan: Plan, name: str) -> None:
-        """Labels are shares of the sides, so that those of the whole image hold at any size."""
+        """Link the labels of the whole image, which are relative to its size and so hold at any scale."""
         target = self.folder / "labels" / self.split / f"{name}.txt"
         files.link_or_copy(YoloDataset.label_file(plan.image), target)
 
     def _tile(self, image: windows.Windows, plan: Plan, tile: Tile, target: Path) -> None:
-        seen = image.read(tile.x, tile.y, tile.width, tile.height)
+        window = image.read(tile.x, tile.y, tile.width, tile.height)
         whole = [_moved(plan.boxes[index], tile) for index in tile.whole]
-        hide(seen, [_moved(plan.boxes[index], tile) for index in tile.cut], whole)
-        _write(target, seen)
+        hide(window, [_moved(plan.boxes[index], tile) for index in tile.cut], whole)
+        _write(target, window)
         write_labels(YoloDataset.label_file(target), whole, self.names, (tile.width, tile.height))
 
 
@@ -106,14 +107,14 @@ def _moved(box: Box, tile: Tile) -> Box:
 
 
 def _fitted(size: tuple[int, int], side: int) -> tuple[int, int]:
-    """Return width and height with the longer one `side`, or more where the shorter one would be under FEWEST."""
+    """Return width and height with the longer one equal to `side`, or more if the shorter one would be under FEWEST."""
     scale = max(side / max(size), min(1, FEWEST / min(size)))
     width, height = (max(1, round(length * scale)) for length in size)
     return width, height
 
 
 def _write(path: Path, image: Image) -> None:
-    """Write by Python's own files: OpenCV does not notice a full disk."""
+    """Write an image with Python's own I/O, because OpenCV does not notice a full disk."""
     path.write_bytes(pixels.png(image) if path.suffix == ".png" else pixels.jpeg(image, JPEG_QUALITY))
 
 
@@ -139,5 +140,5 @@ def _account(plan: Plan, names: Sequence[str], whole: str | None) -> TiledImage:
 
 
 def _line(box: Box) -> int:
-    """Return the line of its label file that a box was read from."""
+    """Return the line number of a box in its label file."""
     return int(box.id.removeprefix("line "))

@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError
 
-OFFSETS = 8  # tried for each axis, in all pairs
-MOST = 100_000  # tiles of one image; a larger overlap than anybody means makes millions
+OFFSETS = 8  # tried per axis, in all pairs
+MOST = 100_000  # tiles of one image; an extreme overlap makes millions
 Corners = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A window of the image in whole pixels, the boxes that are whole in it and those that its edges cut."""
+    """A window of the image in whole pixels, and the indices of the boxes that are whole in it or cut by its edges."""
 
     x: int
     y: int
@@ -33,7 +33,7 @@ class Tile:
 def place(image: tuple[int, int], boxes: Corners, size: int, overlap: float, seed: int) -> list[Tile]:
     """Return the tiles of an image of (width, height). Each box that fits into a tile is whole in at least one.
 
-    A regular grid is shifted by the best of some seeded offsets. A box that it never shows whole, because its side is
+    A regular grid is shifted by the best of several seeded offsets. A box that it never shows whole, because it is
     longer than the overlap, gets a tile of its own. Raises ConfigError for too many tiles.
     """
     starts = [_offset_starts(side, size, overlap, seed + axis) for axis, side in enumerate(image)]
@@ -44,16 +44,16 @@ def place(image: tuple[int, int], boxes: Corners, size: int, overlap: float, see
     rows = [_Axis.of(ys, sides[1], boxes[:, 1], boxes[:, 3]) for ys in starts[1]]
     across, down = min(product(columns, rows), key=lambda pair: _cost(pair[0], pair[1], fits))
     corners = [(x, y) for y in down.starts for x in across.starts]
-    homeless = fits & ~((across.whole > 0) & (down.whole > 0))
-    while homeless.any():
-        corners.append(_around(boxes[int(np.argmax(homeless))], image, sides))
+    uncovered = fits & ~((across.whole > 0) & (down.whole > 0))
+    while uncovered.any():
+        corners.append(_around(boxes[int(np.argmax(uncovered))], image, sides))
         whole, _ = _seen(boxes, *corners[-1], *sides)
-        homeless[whole] = False
+        uncovered[whole] = False
     return [Tile(x, y, *sides, *(tuple(part.tolist()) for part in _seen(boxes, x, y, *sides))) for x, y in corners]
 
 
 def starts(side: int, size: int, overlap: float, offset: int = 0) -> list[int]:
-    """Return where tiles begin on one axis: the last one is moved inward, and `offset` moves all but the outer ones."""
+    """Return where tiles begin on one axis. `offset` shifts all but the first; the last one is moved inward to fit."""
     step = step_of(size, overlap)
     number = max(0, -(-(side - size + offset) // step)) + 1
     return sorted({min(max(0, index * step - offset), max(0, side - size)) for index in range(number)})
@@ -83,7 +83,7 @@ def _refuse_too_many(
 
 @dataclass(frozen=True, slots=True)
 class _Axis:
-    """The tiles of one axis: of each box, in how many it is whole and how many it touches."""
+    """The tiles along one axis, and for each box how many show it whole and how many it touches."""
 
     starts: Sequence[int]
     whole: Indices
@@ -92,14 +92,14 @@ class _Axis:
     @classmethod
     def of(cls, starts: Sequence[int], side: int, low: Corners, high: Corners) -> _Axis:
         begin, end = np.array(starts), np.array(starts) + side
-        # Both rise, so the tiles that hold a box, or touch it, follow one another.
+        # Both ascend, so the tiles that hold or touch a box are consecutive.
         first_whole, last_whole = np.searchsorted(end, high), np.searchsorted(begin, low, "right")
         first, last = np.searchsorted(end, low, "right"), np.searchsorted(begin, high)
         return cls(starts, np.maximum(last_whole - first_whole, 0), last - first)
 
 
 def _cost(across: _Axis, down: _Axis, fits: NDArray[np.bool_]) -> tuple[int, int, int]:
-    """Return the numbers of boxes that no tile shows whole, of cut parts and of tiles: the cost, in this order."""
+    """Return the cost: the number of boxes that no tile shows whole, then of cut parts, then of tiles."""
     whole = across.whole * down.whole
     cut = across.touched * down.touched - whole
     return int((fits & (whole == 0)).sum()), int(cut.sum()), len(across.starts) * len(down.starts)
@@ -111,7 +111,7 @@ def _fits(boxes: Corners, sides: tuple[int, int]) -> NDArray[np.bool_]:
 
 
 def _around(box: Any, image: tuple[int, int], sides: tuple[int, int]) -> tuple[int, int]:
-    """Return the start of a tile that has the box in its middle, or as near to it as the image allows.
+    """Return the start of a tile centred on the box, or as close to that as the image allows.
 
     Rounding never cuts a box that `_fits` accepts.
     """

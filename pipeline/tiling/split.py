@@ -21,8 +21,8 @@ from pipeline.tiling import choice, grid
 from pipeline.tiling.cutting import Cutter, Plan
 from pipeline.tiling.grid import Tile
 
-SPLITS = ("train", "val")  # test is only ever looked at as a whole
-EACH = 16  # ordinary images, that cutting one takes as long as
+SPLITS = ("train", "val")  # test images always stay whole
+EACH = 16  # ordinary images that take as long as cutting one
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Cutting:
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """An image of the data set with its size and its boxes, clipped to it: labels are rounded."""
+    """An image of the data set with its size and its boxes, which are clipped to it because labels are rounded."""
 
     path: Path
     size: tuple[int, int]
@@ -54,18 +54,18 @@ class Labelled:
 def cut(config: Tiles, dataset: YoloDataset, imgsz: int, seed: int, folder: Path, workers: int | None) -> Cutting:
     """Cut train and val into `folder/images/SPLIT` and `folder/labels/SPLIT`; write tiling and account into `folder`.
 
-    Splits were decided for whole images. Raises DataError for images that cannot be cut, ConfigError for impossible
+    All tiles of an image stay in its split. Raises DataError for images that cannot be cut, ConfigError for impossible
     tiles.
     """
     images = {split: [Labelled.read(path, dataset) for path in dataset.files(split)] for split in SPLITS}
-    images = {split: found for split, found in images.items() if found}
+    images = {split: labelled for split, labelled in images.items() if labelled}
     sides = [(box.width, box.height) for image in images["train"] for box in image.boxes]
     tiling = choice.decide(config, imgsz, sides, max(max(image.size) for image in images["train"]))
     plans, accounts = {}, {}
-    for split, found in images.items():
-        plans[split], accounts[split] = _plan(found, tiling, config.empty, seed)
-    for ours in plans.values():
-        _refuse_twins(ours)
+    for split, labelled in images.items():
+        plans[split], accounts[split] = _plan(labelled, tiling, config.empty, seed)
+    for split_plans in plans.values():
+        _refuse_twins(split_plans)
     if not tiling["whole"] and not accounts["train"]["with_objects"]:
         raise DataError(
             f"tiles: no training object fits into a tile of {tiling['size']} px; take a larger size, or whole: true"
@@ -73,11 +73,11 @@ def cut(config: Tiles, dataset: YoloDataset, imgsz: int, seed: int, folder: Path
     if sum(map(len, plans.values())) * EACH >= parallel.FEWEST_ITEMS and workers not in (0, 1):
         parallel.start(preload=["pipeline.tiling.cutting"])
     splits: dict[str, TiledSplit] = {}
-    for split, ours in plans.items():
+    for split, split_plans in plans.items():
         for kind in ("images", "labels"):
             (folder / kind / split).mkdir(parents=True)
         cutter = Cutter(dataset.names, imgsz, folder, split)
-        records = list(parallel.ordered(cutter, ours, workers, f"augment: {split} tiles", each=EACH))
+        records = list(parallel.ordered(cutter, split_plans, workers, f"augment: {split} tiles", each=EACH))
         splits[split] = {"boxes": _boxes(records), "tiles": accounts[split], "images": records}
     write_record(folder / "tile_account.json", TileAccount, {"splits": splits})
     write_record(folder / "tiles.json", Tiling, tiling)
@@ -92,16 +92,16 @@ def _plan(images: Sequence[Labelled], tiling: Tiling, empty: float, seed: int) -
     ]
     tiles = [(plan, tile) for plan in plans for tile in plan.tiles]
     empties = [(plan, tile) for plan, tile in tiles if not (tile.whole or tile.cut or plan.is_one)]
-    # In an order of their own, so that a larger share keeps those of a smaller one.
-    empties.sort(key=lambda one: _seed(seed, f"{one[0].image.stem} {one[1].x} {one[1].y}"))
+    # In a seeded order, so that a larger share keeps the tiles of a smaller one.
+    empties.sort(key=lambda pair: _seed(seed, f"{pair[0].image.stem} {pair[1].x} {pair[1].y}"))
     wanted = {(plan.image, tile) for plan, tile in tiles if tile.whole or plan.is_one}
-    share = max(round(empty * len(empties)), 0 if wanted or tiling["whole"] else 1)  # a split has to have an image
-    wanted |= {(plan.image, tile) for plan, tile in empties[:share]}
+    empty_count = max(round(empty * len(empties)), 0 if wanted or tiling["whole"] else 1)  # a split needs an image
+    wanted |= {(plan.image, tile) for plan, tile in empties[:empty_count]}
     counts: TileCounts = {
         "placed": len(tiles),
         "with_objects": sum(bool(tile.whole) for _, tile in tiles),
         "empty_kept": sum(not tile.whole for _, tile in wanted),
-        "empty_left_out": len(empties[share:]),
+        "empty_left_out": len(empties[empty_count:]),
         "parts_left_out": sum(bool(tile.cut) and not tile.whole for _, tile in tiles),
         "whole_images": sum(plan.whole and not plan.is_one for plan in plans),
     }
@@ -110,7 +110,7 @@ def _plan(images: Sequence[Labelled], tiling: Tiling, empty: float, seed: int) -
 
 
 def _seed(seed: int, name: str) -> int:
-    """Return a seed for one image or tile, so that order and other images change nothing."""
+    """Return a seed for one image or tile, which does not depend on the order or on other images."""
     return int.from_bytes(hashlib.sha256(f"{seed}/tiles/{name}".encode()).digest()[:4], "big")
 
 

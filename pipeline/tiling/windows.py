@@ -1,14 +1,16 @@
 """Read windows of an image file: BGR, 8 bits.
 
-A TIFF without compression, or with Deflate, is decoded a band of rows at a time. Any other file is decoded as a whole,
-which takes three bytes per pixel.
+Of a TIFF without compression, or with Deflate, only the parts that a window shows are decoded. Any other file is
+decoded as a whole, which takes three bytes per pixel.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,9 @@ from pipeline import pixels
 from pipeline.errors import DataError
 from pipeline.pixels import Image
 
-# Compressions of TIFF 6.0 and its supplement that need no further package: none, and both numbers of Deflate.
+# Compressions of TIFF 6.0 and its supplement that need no further package: none, and both codes of Deflate.
 READABLE = (1, 8, 32946)
-BAND = 1024  # rows of an image that may be in memory
+BAND = 1024  # rows of an image that may be in memory at once
 
 
 class Windows:
@@ -42,21 +44,39 @@ class Windows:
 
 
 class TiffWindows(Windows):
-    """A TIFF on the disk. One band of rows is in memory at a time; windows are best read row by row."""
+    """A TIFF on disk. Its segments, tiles or strips, are decoded when a window shows them.
+
+    Those of the latest windows stay in memory, one band as high as the highest window; windows are best read row by
+    row.
+    """
 
     def __init__(self, page: Any) -> None:
         self._page = page
         self.height, self.width = page.shape[:2]
         self._mapped = page.asarray(out="memmap") if page.is_memmappable else None
-        self._rows, self._band = (0, 0), np.empty(0, np.uint8)
+        self._decoded: OrderedDict[int, Image] = OrderedDict()
+        self._most = 0  # segments in memory
 
     def read(self, x: int, y: int, width: int, height: int) -> Image:
-        if self._rows != (y, y + height):
-            self._rows, self._band = (y, y + height), self._decode(y, y + height)
-        return self._band[:, x : x + width].copy()
+        window = np.empty((height, width, 3), np.uint8)
+        if self._mapped is not None:
+            part = self._mapped[y : y + height, x : x + width]
+            window[:] = part.reshape(height, width, -1)[:, :, ::-1]
+            return window
+        depth, wide = self._page.chunks[:2]
+        across = -(-self.width // wide)
+        rows, columns = range(y // depth, (y + height - 1) // depth + 1), range(x // wide, (x + width - 1) // wide + 1)
+        self._most = max(self._most, len(rows) * across)
+        for row, column in product(rows, columns):
+            top, left = row * depth, column * wide
+            low, high = max(y, top), min(y + height, top + depth)
+            first, last = max(x, left), min(x + width, left + wide)
+            part = self._segment(row * across + column)[low - top : high - top, first - left : last - left]
+            window[low - y : high - y, first - x : last - x] = part[:, :, ::-1]  # grey: one channel fills all three
+        return window
 
     def fitted(self, size: tuple[int, int]) -> Image:
-        """Blend the two rows around each new one, as OpenCV does, then resize these rows."""
+        """Interpolate each new row between the two closest ones, as OpenCV does, then resize the rows."""
         width, height = size
         at = np.clip((np.arange(height) + 0.5) * (self.height / height) - 0.5, 0, self.height - 1)
         first = at.astype(int)
@@ -66,39 +86,26 @@ class TiffWindows(Windows):
         for begin in range(0, height, step):
             part = slice(begin, begin + step)
             low = int(first[part][0])
-            band = self._decode(low, int(second[part][-1]) + 1)
+            band = self.read(0, low, self.width, int(second[part][-1]) + 1 - low)
             rows[part] = band[first[part] - low] * (1 - share[part]) + band[second[part] - low] * share[part]
         return np.rint(cv2.resize(rows, (width, height), interpolation=cv2.INTER_LINEAR)).astype(np.uint8)
 
-    def _decode(self, top: int, bottom: int) -> Image:
-        """Return all columns of some rows."""
-        band = np.empty((bottom - top, self.width, 3), np.uint8)
-        if self._mapped is not None:
-            band[:] = self._mapped[top:bottom].reshape(*band.shape[:2], -1)[:, :, ::-1]
-            return band
-        depth, wide = self._page.chunks[:2]
-        across = -(-self.width // wide)
-        for row in range(top // depth, (bottom - 1) // depth + 1):
-            low, high = max(top, row * depth), min(bottom, (row + 1) * depth)
-            for column in range(across):
-                left, right = column * wide, min((column + 1) * wide, self.width)
-                segment = self._segment(row * across + column)
-                part = segment[low - row * depth : high - row * depth, : right - left]
-                band[low - top : high - top, left:right] = part[:, :, ::-1]  # a grey image has one channel for three
-        return band
-
     def _segment(self, index: int) -> Image:
         """Return one tile or strip of the file. A tile that was never written is black."""
+        if index in self._decoded:
+            self._decoded.move_to_end(index)
+            return self._decoded[index]
         file = self._page.parent.filehandle
         file.seek(self._page.dataoffsets[index])
         try:
-            segment = self._page.decode(file.read(self._page.databytecounts[index]), index)[0]
-        except Exception as error:  # zlib.error, or what else tifffile's decoders raise
+            decoded = self._page.decode(file.read(self._page.databytecounts[index]), index)[0]
+        except Exception as error:  # zlib.error, or whatever tifffile's decoders raise
             raise DataError(f"{file.path}: damaged ({error}); replace it") from None
-        if segment is None:
-            return np.zeros((*self._page.chunks[:2], self._page.samplesperpixel), np.uint8)
-        decoded: Image = segment[0]
-        return decoded
+        empty = (*self._page.chunks[:2], self._page.samplesperpixel)
+        self._decoded[index] = np.zeros(empty, np.uint8) if decoded is None else decoded[0]
+        if len(self._decoded) > self._most:
+            self._decoded.popitem(last=False)
+        return self._decoded[index]
 
 
 @contextmanager
@@ -113,13 +120,13 @@ def open_image(path: Path) -> Iterator[Windows]:
 
 
 def _tiff_in_parts(path: Path) -> Any:
-    """Return the open file if it can be decoded in parts, else None: OpenCV may read what tifffile cannot."""
+    """Return the open file if it can be decoded in parts, else None: OpenCV may read files that tifffile cannot."""
     file = None
     try:
         file = tifffile.TiffFile(path)
         if _in_parts(file.pages[0]):
             return file
-    except Exception as error:  # what a damaged directory raises is not documented
+    except Exception as error:  # the errors for a damaged directory are not documented
         warnings.warn(f"{path}: {error}; read as a whole", stacklevel=1)
     if file is not None:
         file.close()

@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.errors import ConfigError, did_you_mean
 
-# The config key or option that sets each of these.
+# Arguments that the pipeline sets itself, each with the config key or option that controls it.
 OURS = {
     "model": "train.weights",
     "pretrained": "train.weights",
@@ -30,7 +30,7 @@ OURS = {
     ),
 }
 
-# With these, a step needs the images themselves, so the outputs of frozen layers cannot be cached.
+# These need the images in every step, so the outputs of frozen layers cannot be cached.
 NEED_IMAGES = frozenset({"multi_scale", "compile", "distill_model"})
 # These vary the images from epoch to epoch. They have no effect when the outputs of frozen layers are cached.
 AUGMENTATIONS = frozenset({"augmentations", "bgr", "close_mosaic", "cutmix", "degrees", "fliplr", "flipud", "hsv_h"})
@@ -57,7 +57,7 @@ def _each(keys: str, reason: str) -> dict[str, str]:
     return dict.fromkeys(keys.split(), reason)
 
 
-# The reason why each of these is refused, and what to do instead.
+# Why each of these is refused, and what to do instead.
 REFUSED = {
     "split": "the best epoch is chosen on val alone, so that test chooses nothing; set convert.split",
     "single_cls": "the model would have one class and the data set several; merge them in convert.classes",

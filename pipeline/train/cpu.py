@@ -17,7 +17,7 @@ from pipeline.upstream.loader import InProcessLoader
 class CpuTrainer(DetectionTrainer):  # type: ignore[misc]  # Ultralytics has no types
     """Ultralytics' trainer with a prefetching loader, channels-last layout and fused Adam on a CPU.
 
-    It is unchanged on other devices.
+    Other devices are unaffected.
     """
 
     def get_dataloader(self, *args: Any, **kwargs: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline import logs
 from pipeline.config.training import Phase
+from pipeline.train.slow_steps import SlowSteps, Usage
 
 
 def show(model: Any, phases: Sequence[Phase], number: int) -> None:
@@ -30,6 +31,7 @@ class Lines:
         self.label, self.later = label, later
         self.bar: Any = None
         self.epoch, self.began, self.first = 0, 0.0, 0
+        self.slow_steps, self.is_slow = SlowSteps(), False
 
     def begin(self, trainer: Any) -> None:
         from ultralytics.utils import RANK
@@ -45,10 +47,18 @@ class Lines:
             total=len(trainer.train_loader),
             unit="batch",
         )
+        self.slow_steps.begin()
+        self.is_slow = False
 
     def step(self, trainer: Any) -> None:
-        if self.bar is not None:
-            self.bar.update()
+        if self.bar is None:
+            return
+        self.bar.update()
+        line = self.slow_steps.step(Usage.now())
+        if line and not self.is_slow:  # once per epoch
+            self.is_slow = True
+            self.bar.clear()
+            logs.say(f"{self.label}, epoch {self.epoch}: {line}")
 
     def end(self, trainer: Any) -> None:
         if self.bar is None:  # another process than the first

@@ -1,9 +1,9 @@
-"""Save and restore the exact state of a training between two epochs, which Ultralytics' checkpoint rounds or omits.
+"""Save and restore the exact training state between two epochs, which Ultralytics' checkpoint rounds or omits.
 
-Ultralytics' checkpoint holds the averaged weights in half precision instead of the weights, and no state of the random
-number generators, so a resumed training would see the images of its first epoch again. With this file a killed and
-resumed training on a CPU ends with exactly the weights of an uninterrupted one. That holds for AdamW; for other
-optimizers Ultralytics' checkpoint rounds the momentum.
+Ultralytics' checkpoint holds the averaged weights in half precision instead of the weights themselves, and no state of
+the random number generators, so resumed training would see the images of its first epoch again. With this file,
+training that was killed and resumed on a CPU ends with exactly the weights of an uninterrupted run. That holds for
+AdamW; for other optimizers Ultralytics' checkpoint rounds the momentum.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from pipeline import files
 def save(path: Path, trainer: Any) -> None:
     """Write the weights, their average and the random states of Ultralytics' trainer at the end of an epoch."""
     model = unwrap_model(trainer.model).state_dict()
-    numbers: Any = np.random.get_state()
-    kind, keys, *rest = numbers
+    numpy_state: Any = np.random.get_state()
+    algorithm, keys, *rest = numpy_state
     state = {
         "model": {name: tensor for name, tensor in model.items() if not name.startswith("teacher_model.")},
         "ema": trainer.ema.ema.state_dict(),
         "python": random.getstate(),
-        "numpy": (kind, keys.tolist(), *rest),
+        "numpy": (algorithm, keys.tolist(), *rest),
         "loader": trainer.train_loader.generator.get_state(),
         "buffer": list(trainer.train_loader.dataset.buffer),
     }
-    # In memory first: on a full disk PyTorch's own writer raises a RuntimeError that does not name the cause.
+    # Serialise in memory first: on a full disk PyTorch's own writer raises a RuntimeError that does not name the cause.
     data = io.BytesIO()
     torch.save(state, data)
     files.write_bytes(path, data.getbuffer())
@@ -43,9 +43,9 @@ def save(path: Path, trainer: Any) -> None:
 def restore(path: Path, trainer: Any) -> None:
     """Restore what `save` wrote into a trainer that Ultralytics has set up from its checkpoint of that epoch."""
     state = torch.load(path, map_location="cpu", weights_only=True)
-    unwrap_model(trainer.model).load_state_dict(state["model"], strict=False)  # a teacher never changes
+    unwrap_model(trainer.model).load_state_dict(state["model"], strict=False)  # a teacher is not saved
     trainer.ema.ema.load_state_dict(state["ema"])
-    for index in state["buffer"]:  # the loaded images, from which mosaic chooses three of its four
+    for index in state["buffer"]:  # the loaded images, from which mosaic draws three of its four
         trainer.train_loader.dataset.load_image(index)
 
     def restore_random_state(trainer: Any) -> None:

@@ -10,19 +10,19 @@ from ultralytics.utils.loss import E2ELoss
 
 def fall_by_step(trainer: Any) -> None:
     """Lower the learning rate with every step instead of every epoch. Call it after the scheduler is set up."""
-    by_epoch, begun = trainer.lf, 0.0  # begun: the finished share of the current epoch
+    by_epoch, finished_share = trainer.lf, 0.0  # the share of the current epoch
 
     def begin_epoch(trainer: DetectionTrainer) -> None:
-        nonlocal begun
-        begun = 0.0
+        nonlocal finished_share
+        finished_share = 0.0
 
     def begin_step(trainer: DetectionTrainer) -> None:
-        nonlocal begun
+        nonlocal finished_share
         for group in trainer.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * trainer.lf(trainer.epoch)
-        begun += 1 / len(trainer.train_loader)
+        finished_share += 1 / len(trainer.train_loader)
 
-    trainer.lf = lambda epoch: by_epoch(epoch + begun)
+    trainer.lf = lambda epoch: by_epoch(epoch + finished_share)
     trainer.add_callback("on_train_epoch_start", begin_epoch)
     trainer.add_callback("on_train_batch_start", begin_step)
 

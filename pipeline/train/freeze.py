@@ -5,9 +5,9 @@ A name that matches nothing freezes nothing, without a warning. So `freeze:` pas
 
     resolve          turns the config's words into the checked list that Ultralytics takes, for the phase's plan
     snapshot         copies the frozen tensors in memory, before the first step
-    digests_before   hashes frozen and trainable tensors to disk, for a check after a crash
+    digests_before   hashes frozen and trainable tensors, for a check after a crash
     moved            finds frozen tensors that changed in memory: after every epoch, before it is saved
-    restore          writes them into the moving average, whose updates may change a bit; also after every epoch
+    restore          writes them into the moving average, whose updates may flip bits: also after every epoch
     prove            checks the saved model against the digests; the proof goes into `train.json`
 """
 
@@ -32,19 +32,19 @@ def resolve(freeze: Freeze, model: Any, where: str) -> list[int | str]:
     """
     layers = len(model.model)
     items: list[int | str] = []
-    for given in freeze if isinstance(freeze, tuple) else (freeze,):
-        if given == "none" and isinstance(freeze, tuple):
+    for entry in freeze if isinstance(freeze, tuple) else (freeze,):
+        if entry == "none" and isinstance(freeze, tuple):
             raise ConfigError(f"{where}: 'none' and other layers in one list; name the layers, or write only none")
-        if given == "backbone":
+        if entry == "backbone":
             items += range(len(model.yaml["backbone"]))
-        elif given == "all-but-head":
+        elif entry == "all-but-head":
             items += range(layers - 1)
         elif isinstance(freeze, int):
             if freeze > layers:
                 raise ConfigError(f"{where}: {freeze} layers, but the model has {layers} (0 to {layers - 1})")
             items += range(freeze)
-        elif given != "none":
-            items.append(_item(given, model, where))
+        elif entry != "none":
+            items.append(_item(entry, model, where))
     _check_once(items, where)
     names = [name for name, _ in model.named_parameters()]
     if len(frozen_names(items, names)) == len(names):
@@ -52,19 +52,19 @@ def resolve(freeze: Freeze, model: Any, where: str) -> list[int | str]:
     return items
 
 
-def _item(given: int | str, model: Any, where: str) -> int | str:
-    """Return a layer's number or a part's name, checked. Raises ConfigError if the model has no such weights."""
-    item = given if isinstance(given, int) else given.strip(".").removeprefix("model.")
+def _item(entry: int | str, model: Any, where: str) -> int | str:
+    """Return the layer number or part name for an entry. Raises ConfigError if the model has no such weights."""
+    item = entry if isinstance(entry, int) else entry.strip(".").removeprefix("model.")
     item = int(item) if isinstance(item, str) and item.isdecimal() else item
     known = [name.removeprefix("model.") for name, _ in model.named_modules() if name.startswith("model.")]
     if str(item) not in known:
         hint = did_you_mean(str(item), [*FREEZE_WORDS, *known])
         raise ConfigError(
-            f"{where}: {given!r} is not in the model{hint}; layers are 0 to {len(model.model) - 1}, "
-            "parts of them are such as '23.cv3', and groups are backbone and all-but-head"
+            f"{where}: {entry!r} is not in the model{hint}; layers are 0 to {len(model.model) - 1}, "
+            "parts look like '23.cv3', and groups are backbone and all-but-head"
         )
     if not frozen_names([item], (name for name, _ in model.named_parameters())):
-        raise ConfigError(f"{where}: {given!r} has no weights to freeze; remove it")
+        raise ConfigError(f"{where}: {entry!r} has no weights to freeze; remove it")
     return item
 
 
@@ -93,8 +93,8 @@ def part_of(name: str, model: Any) -> str:
 
 def frozen_names(items: Iterable[int | str], names: Iterable[str]) -> list[str]:
     """Return the tensors that Ultralytics freezes for `items`, by its own rule (engine/trainer.py, `_setup_train`)."""
-    marks = [f"model.{item}." for item in items]
-    return [name for name in names if any(mark in name for mark in marks)]
+    patterns = [f"model.{item}." for item in items]
+    return [name for name in names if any(pattern in name for pattern in patterns)]
 
 
 def digests(model: Any, names: Iterable[str]) -> dict[str, str]:
@@ -133,8 +133,8 @@ def moved(before: dict[str, Any], model: Any) -> list[str]:
 def restore(before: dict[str, Any], average: Any) -> None:
     """Write the frozen tensors of a snapshot into the moving average of the weights.
 
-    The average of a tensor that never changes is that tensor, but the arithmetic of an update need not keep its
-    bits: Ultralytics' interpolation turns -0 into 0.
+    The average of a tensor that never changes is that tensor, but an update need not preserve its bits: Ultralytics'
+    interpolation turns -0 into 0.
     """
     state = average.state_dict()
     for name, tensor in before.items():

@@ -1,6 +1,6 @@
 """Decide whether a phase made the model better on val, or whether the difference is chance.
 
-Both models are judged on the same resamples of the same images. Import this late: it imports Ultralytics.
+Both models are evaluated on the same resamples of the same images. Import this late: it imports Ultralytics.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pipeline.records.training import Gain
 
 
 class KeepingValidator(DetectionValidator):  # type: ignore[misc]  # Ultralytics has no types
-    """Ultralytics' validator, which keeps the matches of its last pass, one entry per image."""
+    """Ultralytics' validator that also keeps the matches of its last pass, one entry per image."""
 
     kept: dict[str, list[Any]]
 

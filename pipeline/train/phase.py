@@ -59,7 +59,7 @@ def train(shared: Shared, plan: PhasePlan, folder: PhaseFolder, start: Path) -> 
 
 def _resume(kind: type[trainer.PhaseTrainer], shared: Shared, plan: PhasePlan, folder: PhaseFolder) -> None:
     model = YOLO(str(folder.last_epoch), task="detect")
-    if (done := model.ckpt["epoch"] + 1) < plan.epochs:  # else it was killed after its last epoch
+    if (done := model.ckpt["epoch"] + 1) < plan.epochs:  # otherwise it was killed after its last epoch
         folder.forget_after(done)
         epoch_lines.show(model, shared.recipe.planned(plan.number), plan.number)
         model.train(kind, resume=True, **_places(shared, folder))
@@ -86,8 +86,8 @@ def _settings(shared: Shared, plan: PhasePlan) -> dict[str, Any]:
         "imgsz": shared.imgsz,
         "batch": shared.recipe.batch,
         "seed": shared.seed,
-        # One validation at the end is enough, unless `patience` may end the phase early: with a falling rate the last
-        # epochs are the best, and each validation takes time.
+        # Validation takes time, and with a falling rate the last epochs are the best. So one validation at the end is
+        # enough, unless `patience` may end the phase early.
         "val": plan.patience is not None,
         "plots": plan.is_last,
         "exist_ok": True,

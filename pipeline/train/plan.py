@@ -17,7 +17,7 @@ from pipeline.train.source import Source
 
 @dataclass(frozen=True, slots=True)
 class FeatureCache:
-    """A cache in `folder` for the outputs of the layers before `cut`; with mode "auto" a full disk disables it."""
+    """A cache in `folder` for the outputs of the layers before `cut`. With mode "auto", a full disk disables it."""
 
     cut: int
     mode: Literal["auto"] | bool
@@ -51,7 +51,7 @@ class PhasePlan:
     patience: int | None
     is_validated: bool
     precision: str  # auto, fp32 or bf16
-    every_plot: bool  # else those of training batches alone: our own report and curves show the rest
+    every_plot: bool  # if not, only training batches are plotted: our own report and curves show the rest
 
 
 def phases(config: Train, recipe: Recipe, source: Source, run: Run) -> list[PhasePlan]:
@@ -63,6 +63,18 @@ def phases(config: Train, recipe: Recipe, source: Source, run: Run) -> list[Phas
             f"backbone in a phase without train.args.{' or '.join(sorted(arguments.NEED_IMAGES))}, or write auto"
         )
     return plans
+
+
+def in_words(plans: Sequence[PhasePlan], rounds: int) -> str:
+    """Describe the phases; the last `rounds` are trained only while val gains."""
+    sure = plans[: len(plans) - rounds]
+    words = [f"{one.epochs} epochs with {_frozen(one)} frozen" for one in sure]
+    more = f", then up to {rounds} times {plans[-1].epochs} while val gains" if rounds else ""
+    return ", then ".join(words).replace("1 epochs", "1 epoch") + more
+
+
+def _frozen(one: PhasePlan) -> str:
+    return f"{len(one.freeze)} layers" if one.freeze else "nothing"
 
 
 def _phase(config: Train, recipe: Recipe, source: Source, run: Run, number: int) -> PhasePlan:
@@ -104,7 +116,9 @@ def _check_rates(phase: Phase, rate: float, frozen: Sequence[int | str], model: 
     parameters = [name for name, _ in model.named_parameters()]
     trainable = set(parameters) - set(freeze.frozen_names(frozen, parameters))
     for part in phase.lr_groups.model_fields_set - {freeze.part_of(name, model) for name in trainable}:
-        raise ConfigError(f"{where}.lr_groups.{part}: `freeze` leaves nothing of the {part} to train; drop one")
+        raise ConfigError(
+            f"{where}.lr_groups.{part}: `freeze` leaves nothing of the {part} to train; remove one of them"
+        )
     if rate > 1:
         raise ConfigError(f"{where}: a learning rate of {rate:g} is too high; the maximum is 1")
 
@@ -112,7 +126,7 @@ def _check_rates(phase: Phase, rate: float, frozen: Sequence[int | str], model: 
 def cached_layers(config: Train, phase: Phase, frozen: Sequence[int | str]) -> int:
     """Return how many of the first layers a phase computes only once, which turns its augmentation off.
 
-    The config alone decides, never a measurement on this machine, because the choice changes the model.
+    This depends on the config alone, never on a measurement on this machine, because it changes the model.
     """
     needs_images = any(config.args.get(key) for key in arguments.NEED_IMAGES)
     if phase.batchnorm.frozen == "train" or not config.cache_features or needs_images:

@@ -1,4 +1,4 @@
-"""Compute the forward and backward pass in bfloat16 on a CPU that has it; weights, losses and averages stay in 32 bits.
+"""Run forward and backward passes in bfloat16 on a CPU that supports it; weights, losses and averages stay in float32.
 
 Ultralytics refuses bfloat16 on a CPU. Import this late: it imports torch and Ultralytics.
 """
@@ -18,10 +18,11 @@ from pipeline.train import features
 from pipeline.train.features import Shortened
 from pipeline.upstream import environment
 
-# The first layer stays in 32 bits: bfloat16 has 8 bits of precision and cannot hold all 256 values of a pixel. With
-# that layer in 16 bits the gradients of the next ones pointed elsewhere (cosine 0.1 to 0.8, otherwise 0.95 to 0.99).
+# The first layer stays in float32: bfloat16 has 8 bits of precision and cannot hold all 256 values of a pixel. With
+# that layer in bfloat16, the gradients of the next layers pointed elsewhere (cosine similarity to those in float32 0.1
+# to 0.8, otherwise 0.95 to 0.99).
 FIRST = 1
-PAYS = 0.9  # seconds in bfloat16 over seconds in 32 bits; above it two passes cannot tell which is faster
+PAYS = 0.9  # highest ratio of bfloat16 to float32 time that counts as faster; two passes cannot resolve less
 
 
 class InBfloat16(Shortened):
@@ -61,16 +62,16 @@ def choose(wanted: str, model: Any, images: int, imgsz: int) -> Choice:
         return {"value": wanted, "reason": "given in the config"}
     if not _has_bfloat16():
         return {"value": "fp32", "reason": "this CPU has neither AVX512-BF16 nor AMX"}
-    full, short = _known(model, images, imgsz)
-    seen = f"{images} images forward and back: {full * 1000:.0f} ms in 32 bits, {short * 1000:.0f} ms in bfloat16"
-    return {"value": _faster(full, short), "reason": seen}
+    full, short = _timings(model, images, imgsz)
+    timings = f"{full * 1000:.0f} ms in 32 bits, {short * 1000:.0f} ms in bfloat16"
+    return {"value": _faster(full, short), "reason": f"{images} images forward and backward: {timings}"}
 
 
 def seconds(wanted: str, model: Any, images: int, imgsz: int) -> float:
-    """Return the seconds of one pass forward and back in the precision that `choose` would take."""
+    """Return the seconds of one forward and backward pass in the precision that `choose` would choose."""
     if next(model.parameters()).device.type != "cpu" or wanted == "fp32" or not _has_bfloat16():
         return _pass_seconds(deepcopy(model), images, imgsz)
-    full, short = _known(model, images, imgsz)
+    full, short = _timings(model, images, imgsz)
     return short if "bf16" in (wanted, _faster(full, short)) else full
 
 
@@ -78,17 +79,17 @@ def _faster(full: float, short: float) -> str:
     return "bf16" if short < PAYS * full else "fp32"
 
 
-def _known(model: Any, images: int, imgsz: int) -> tuple[float, float]:
-    """Return the seconds of a pass in 32 bits and in bfloat16.
+def _timings(model: Any, images: int, imgsz: int) -> tuple[float, float]:
+    """Return the seconds of a pass in float32 and in bfloat16.
 
-    They are measured once and kept in `.cache/`, so that this machine always chooses the same: the choice changes the
+    They are measured once and kept in `.cache/`, so that this machine always makes the same choice, which changes the
     model.
     """
     file = environment.CACHE / "precision.json"
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     key = f"{environment.device_name('cpu')}, {torch.get_num_threads()} threads, {trained} weights, {images} x {imgsz}"
     file.parent.mkdir(parents=True, exist_ok=True)
-    with files.holding(file.parent):  # so that two trainings do not disturb each other's measurement
+    with files.holding(file.parent):  # so that two training processes do not disturb each other's measurement
         known = files.read_json(file) if file.is_file() else {}
         if key not in known:
             full = _pass_seconds(deepcopy(model), images, imgsz)
@@ -106,12 +107,12 @@ def as_bfloat16(model: Any) -> Any:
 
 
 def _has_bfloat16() -> bool:
-    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older versions cannot tell
-    return any(known.get(name) for name in ("avx512_bf16", "amx_bf16"))
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older versions lack the function
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def _pass_seconds(model: Any, images: int, imgsz: int) -> float:
-    """Return the faster of two passes forward and back, after one to warm up. It changes the model's statistics."""
+    """Return the time of the faster of two passes, after one to warm up. Changes the model's BatchNorm statistics."""
     model.train().cached = {}  # the images are blank on purpose
     device = next(model.parameters()).device
     batch = torch.zeros(images, 3, imgsz, imgsz, device=device).contiguous(memory_format=torch.channels_last)

@@ -14,25 +14,25 @@ def split(optimizer: torch.optim.Optimizer, model: Any, factors: Mapping[str, fl
     """Split each of Ultralytics' parameter groups by part of the model and multiply each part's rate by its factor.
 
     Call it before the scheduler is created, which takes each group's rate as its initial one. Parameters outside the
-    model, the projections to a teacher's features, get the head's rate.
+    model (the projections to a teacher's features) get the head's rate.
     """
     parts = {parameter: part_of(name, model) for name, parameter in model.named_parameters()}
     groups = []
     for group in optimizer.param_groups:
         for part, factor in factors.items():
-            own = [parameter for parameter in group["params"] if parts.get(parameter, "head") == part]
-            if own:
-                groups.append({**group, "params": own, "lr": group["lr"] * factor, "part": part})
+            members = [parameter for parameter in group["params"] if parts.get(parameter, "head") == part]
+            if members:
+                groups.append({**group, "params": members, "lr": group["lr"] * factor, "part": part})
     optimizer.param_groups = groups
 
 
 def pull(optimizer: torch.optim.Optimizer, model: Any, source: Mapping[str, torch.Tensor], strength: float) -> int:
-    """Pull trainable weights towards `source` by L2-SP (Li et al. 2018, arXiv:1802.01483); return how many tensors.
+    """Pull trainable weights towards `source` by L2-SP (Li et al. 2018, arXiv:1802.01483); return how many are pulled.
 
     The penalty strength / 2 * |w - source|^2 is not added to the gradient, where Adam would scale it away. Instead its
     proximal map, w <- source + (w - source) / (1 + lr * strength), is applied after each step, decoupled like AdamW's
-    decay (Loshchilov & Hutter 2019). No strength overshoots; an infinite one restores the source. The head is excluded,
-    because its classes are new, and so is every tensor without one of the same shape in the source.
+    decay (Loshchilov & Hutter 2019). It never overshoots: an infinite strength restores the source. The head is
+    excluded, because its classes are new, and so is every tensor without a counterpart of the same shape in the source.
     """
     anchors = {
         parameter: source[name].to(parameter.device, parameter.dtype)

@@ -11,13 +11,13 @@ from pipeline.errors import ConfigError
 from pipeline.records.training import Choice
 
 GIVEN = "given in the config"
-RATE = 0.001  # of AdamW; half and twice as much were no better on any set but one (benchmarks/recipe.md)
+RATE = 0.001  # for AdamW; half and twice that were no better on any data set but one (benchmarks/recipe.md)
 FEW = 3  # epochs; with four or more the configs scored no better (benchmarks/recipe.md)
-QUICK_STEPS = 150  # of four images; the three epochs of 200 images
-ROUNDS = 4  # that `thorough` may add; each is as long as the free phase
+QUICK_STEPS = 150  # steps of four images, as in three epochs of 200 images
+ROUNDS = 4  # that `thorough` may add; each is as long as the unfrozen phase
 KEEPS = 0.8  # of the best layer's separability; below it a frozen backbone cost a point or more (benchmarks/recipe.md)
-CACHED = 0.5  # seconds of an epoch on cached features over those of an epoch that computes all layers
-LONG = 10  # epochs; from here a longer average pays, as it does in a last phase of FEW epochs; with five it did not
+CACHED = 0.5  # time of an epoch on cached features relative to an epoch that computes all layers
+LONG = 10  # epochs from which a longer average helps, as it does in a last phase of FEW epochs; with five it did not
 EMA_SHARE = 1 / 12  # span of the average, as a share of the phase
 NOISE = 0.005  # mAP50-95 on val; a few hundred images cannot resolve smaller differences
 
@@ -71,8 +71,8 @@ def choose(
         return _ultralytics(config)
     batch = config.batch or batch_size(images)
     lr0 = config.lr0 or RATE
-    own, why = _phases(config, images, kept, fit, counted)
-    phases = config.phases or own
+    chosen, why = _phases(config, images, kept, fit, counted)
+    phases = config.phases or chosen
     reasons = {
         "phases": _choice(config.phases, [phase.model_dump(mode="json") for phase in phases], why),
         "batch": _choice(config.batch, batch, f"from {images} {counted}: {_BATCH}"),
@@ -108,23 +108,23 @@ def looks_at_data(config: Train) -> bool:
 def _phases(
     config: Train, images: int, kept: float | None, fit: float | None, counted: str
 ) -> tuple[tuple[Phase, ...], str]:
-    """Return the phases of the recipe, and the reason."""
+    """Return the phases of the recipe, and why it has them."""
     if config.recipe == "quick":
         length = max(FEW, math.ceil(4 * QUICK_STEPS / max(images, 1)))
         return (_quick(length),), f"quick: at least {FEW} epochs and {QUICK_STEPS} steps of four images, {_FIVE}"
     frozen, free = epochs(images)
     why = f"from {images} {counted}: {_EPOCHS}"
     if fit is not None:
-        why = f"{config.minutes:g} minutes pay for {fit:.1f} epochs of all layers here"
+        why = f"{config.minutes:g} minutes allow {fit:.1f} epochs of all layers here"
         if fit < 2 * FEW:
             return (_quick(max(1, int(fit / CACHED))),), f"{why}: {_FIVE}"
         frozen = max(1, round(fit / 6))
         free = max(1, round(fit - CACHED * frozen))
     first: tuple[Phase, ...] = (Phase(epochs=frozen, freeze="backbone"),)
     if kept is not None:
-        why = f"{why}; of the best layer's separability the backbone's last layer keeps {kept:.0%} on these images"
+        why = f"{why}; on these images the backbone's last layer keeps {kept:.0%} of the best layer's separability"
         if kept < KEEPS:
-            why = f"{why}, less than {KEEPS:.0%}, so nothing is frozen and the seconds go to free epochs"
+            why = f"{why}, less than {KEEPS:.0%}, so nothing is frozen and the time goes to unfrozen epochs"
             first, free = (), free + round(CACHED * frozen)
     later: tuple[Phase, ...] = ()
     if config.recipe == "thorough":
@@ -139,7 +139,7 @@ def _quick(length: int) -> Phase:
 def is_best(fitness: float, best: float) -> bool:
     """Return whether an epoch or phase of this fitness (val mAP50-95) is preferred to an earlier one with `best`.
 
-    Within NOISE the later one is preferred: it has seen more images, at a lower rate.
+    Within NOISE the later one is preferred, because it has seen more images, at a lower rate.
     """
     return fitness >= best - NOISE
 
@@ -153,7 +153,7 @@ _EPOCHS = (
     "frozen ones, on features computed once"
 )
 _FIVE = "the first five layers frozen and computed once"
-_ROUNDS = f"then up to {ROUNDS} rounds as long, at half the rate, while val gains more than its own noise"
+_ROUNDS = f"then up to {ROUNDS} rounds of the same length, at half the rate, while val gains more than its own noise"
 _RATE = "the same for any number of classes: Ultralytics' rule gives one class twice as much, and was no better"
 _BATCH = "4 below 1,500, 8 below 5,000, otherwise 16; few images need many steps"
 

@@ -51,7 +51,7 @@ def of_phase(run: Run, plan: PhasePlan, folder: PhaseFolder, saved: Any, proof: 
 def _gain(run: Run, number: int) -> Gain | None:
     from pipeline.train import gain
 
-    before, after = (PhaseFolder.of(run, one).matches for one in (number - 1, number))
+    before, after = (PhaseFolder.of(run, phase).matches for phase in (number - 1, number))
     return gain.between(before, after) if before.is_file() and after.is_file() else None
 
 
@@ -121,9 +121,9 @@ def last_line(source: Source, records: Sequence[TrainedPhase], rounds: bool, no_
 
 
 def _last_round(phase: TrainedPhase) -> str:
-    """Say what the last round gained and how long it took: another round would hardly gain more."""
+    """Return what the last round gained and how long it took: another round would hardly gain more."""
     gain = phase["gain"]
     if gain is None:
-        return "val has no objects to tell what a round gains"
+        return "val has no objects, so the gain of a round is unknown"
     ends = f" ({gain['interval'][0]:+.3f} to {gain['interval'][1]:+.3f})" if gain["interval"] else ""
     return f"the last round gained {gain['map50_95']:+.3f}{ends} in {phase['seconds']:.0f} s"

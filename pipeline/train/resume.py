@@ -1,4 +1,4 @@
-"""Keep what a killed training needs to resume: what it depends on, and the files of its phases."""
+"""Keep what training needs to resume after a kill: what it depends on, and the files of its phases."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.config.training import Train
 from pipeline.run import Below, Run
 from pipeline.train.source import Source
 
-# As in the Makefile's TRAIN_CODE: a training that other code began starts again.
+# The same files as the Makefile's TRAIN_CODE: training that other code began starts again.
 SHARED = (
     *("boxes", "device/runner/headers", "device/runner/quota", "files", "history", "orientation", "parallel"),
     *("pixels", "sides"),
@@ -52,7 +52,7 @@ class PhaseFolder:
     features = Below("features.json")
     """Whether the features of each split were cached, and why."""
     precision = Below("precision.json")
-    """Numbers that the phase computes in, and why."""
+    """The precision that the phase computes in, and why."""
     matches = Below("matches.npz")
     """The predictions of the last epoch on val, matched with its objects."""
     progress = Below("progress.json")
@@ -101,7 +101,7 @@ class Stopwatch:
 
 
 def beginning(config: Train, seed: int, source: Source, teacher: Path | None, data: YoloDataset) -> dict[str, Any]:
-    """Return everything that a training depends on; a killed training resumes only if this is unchanged."""
+    """Return everything that training depends on; killed training resumes only if this is unchanged."""
     return {
         "train": config.model_dump(mode="json"),
         "seed": seed,
@@ -121,11 +121,11 @@ def data_digest(data: YoloDataset) -> str:
 
 
 def continue_or_clear(run: Run, beginning: Mapping[str, Any]) -> None:
-    """Keep an unfinished training only if it began in the same way; otherwise delete it and record `beginning`."""
-    known = _unfinished(run)
-    if not (known.is_file() and files.read_json(known) == beginning):
+    """Keep unfinished training only if it has the same `beginning`; otherwise delete it and record this one."""
+    record = _unfinished(run)
+    if not (record.is_file() and files.read_json(record) == beginning):
         shutil.rmtree(run.train, ignore_errors=True)
-        files.write_json(known, beginning)
+        files.write_json(record, beginning)
 
 
 def finish(run: Run) -> None:

@@ -1,4 +1,4 @@
-"""Find the source weights of a training, and its teacher if it has one."""
+"""Find the source weights to train from, and the teacher if there is one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Source:
         return f"{self.path.name} instead of {self.instead_of}" if self.instead_of else self.path.name
 
     def record(self) -> dict[str, Any]:
-        """Return name and digest for `train.json`. A .yaml has no weights and so no digest."""
+        """Return the name and digest for `train.json`. A .yaml has no weights and so no digest."""
         sha256 = files.sha256(self.path) if self.path.suffix == ".pt" else None
         return {"name": self.path.name, "sha256": sha256, "instead_of": self.instead_of}
 

@@ -56,6 +56,7 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int | None = 
     fit = budget.epochs_that_fit(config, start.model, images, device, run.train / "minutes.json")
     chosen = recipe.choose(config, images, kept, fit, _counted(run))
     plans = plan.phases(config, chosen, start, run)
+    logs.say(f"train: {images} images, {plan.in_words(plans, chosen.rounds)}")
     loaders = LOADERS if workers is None else workers
     shared = phase.Shared(run, chosen, config.imgsz, seed, device, loaders, teacher)
     records: list[TrainedPhase] = []

@@ -2,13 +2,13 @@
 
     environment    sets up the process: no telemetry, no code from checkpoints, all cores; checks devices
     checkpoints    finds, downloads, verifies and loads source weights
-    unfit          says what weights are that do not fit, and what would work
+    unfit          explains why weights are unsuitable, and what would work
     predictor      returns results with the best class of each box, and with every class
-    loader         loads images in this process for a training on a CPU
+    loader         loads images in this process, for training on a CPU
 
 Names with a leading underscore and attributes set from outside may change in any version of Ultralytics. This list
 names all of those that the project overrides, calls or sets, and why. A test compares it with the installed version
-and with the code. Review it before raising the bound in pyproject.toml.
+and with the code. Review the list before raising the bound in pyproject.toml.
 
     engine.model.Model.predictor                            measure the cost of Ultralytics' own predictor, not of ours
     engine.trainer.BaseTrainer._build_train_pipeline        channels last on a CPU, before the optimizer is created
@@ -29,6 +29,6 @@ and with the code. Review it before raising the bound in pyproject.toml.
     utils.torch_utils.ModelEMA.decay                        a short phase averages over its own steps
     utils.torch_utils.NUM_THREADS                           use all cores; Ultralytics leaves one idle
 
-Some of Ultralytics' objects become ours by a change of `__class__`: a data loader here; in `train` a model, a data set
-and a validator, which the trainer creates itself.
+Some of Ultralytics' objects become ours by assigning `__class__`: a data loader here; a model, a data set and a
+validator, which the trainer creates itself, in `train`.
 """

@@ -1,6 +1,6 @@
 """Find, download and verify source weights, and load a checkpoint without running code from it.
 
-Only loading imports Ultralytics, because `params` looks for weights before every make.
+Only loading imports Ultralytics, because `params` looks for weights before every `make` and has to be fast.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ KNOWN = {"yolo26n.pt": "9b09cc8bf347f0fc8a5f7657480587f25db09b34bf33b0652110fb03
 def find(name: str, fallback: str | None = None) -> Path:
     """Return the file of source weights; download it into `data/weights` if it is not on this machine.
 
-    If that fails, local weights named by `fallback` replace it, with a printed warning. `NAME.yaml` is a model with
-    random weights and needs no file. Raises WeightsError, which says what to do.
+    If that fails, the local weights `fallback` replace it, with a printed warning. `NAME.yaml` is a model with random
+    weights and needs no file. Raises WeightsError, which says what to do.
     """
     if Path(name).suffix == ".yaml":
         return Path(name)
-    if here := locate(name):
-        return here
+    if local := locate(name):
+        return local
     try:
         if Path(name).suffix != ".pt":
             raise WeightsError(f"{name}: not weights; train.weights is a .pt file, or a .yaml for random weights")
@@ -47,10 +47,10 @@ def find(name: str, fallback: str | None = None) -> Path:
     except WeightsError as error:
         if fallback is None:
             raise
-        if (other := locate(fallback)) is None:
+        if (substitute := locate(fallback)) is None:
             raise WeightsError(f"{error}; train.fallback: {fallback} is not in {HOME} either") from None
-        logs.say(f"train: {str(error).partition(';')[0]}; training starts from train.fallback, {other}")
-        return other
+        logs.say(f"train: {str(error).partition(';')[0]}; training starts from train.fallback, {substitute}")
+        return substitute
 
 
 def locate(name: str) -> Path | None:
@@ -76,7 +76,7 @@ def _download(name: str) -> Path:
     with files.holding(HOME):  # another process may download the same file
         if (HOME / name).is_file():
             return HOME / name
-        partial = HOME / ".partial" / name  # its downloader takes the name from the path
+        partial = HOME / ".partial" / name  # Ultralytics' downloader takes the name from the path
         try:
             attempt_download_asset(partial)
             _check_download(partial)
@@ -84,7 +84,7 @@ def _download(name: str) -> Path:
             os.replace(partial, HOME / name)
         except WeightsError:
             raise
-        except Exception as error:  # whatever its downloader raises: urllib's, its own ConnectionError, curl's
+        except Exception as error:  # Ultralytics' downloader raises errors of urllib and curl, and its own
             first = " ".join(str(error).split())[:200].replace(";", ",")
             raise WeightsError(f"{name}: download failed ({first}); {ways_out}") from None
         finally:
@@ -129,16 +129,18 @@ def _reachable() -> bool:
 def refuse_other_classes(path: Path, own: Mapping[int, str], dataset: Path, names: Sequence[str]) -> None:
     """Raise DataError unless a model and a data set have the same classes in the same order.
 
-    Predictions carry only the number of a class: with other names, figures and bundles would be of other classes.
+    Predictions hold only the index of a class, so with other names, figures and bundles would be for other classes.
     """
     if list(own.values()) != list(names):
-        raise DataError(f"{path}: its classes are {list(own.values())}, those of {dataset} {list(names)}; train again")
+        raise DataError(
+            f"{path}: its classes are {list(own.values())}, but those of {dataset} are {list(names)}; train again"
+        )
 
 
 def load(path: Path) -> tuple[Any, dict[str, Any]]:
     """Load an Ultralytics detection checkpoint: return its float32 model in eval mode and the checkpoint itself.
 
-    Raises WeightsError, without having executed any of its code, if the file is no such checkpoint or needs a class
+    Raises WeightsError, without having executed any of the file's code, if it is not such a checkpoint or needs a class
     that is not on the allow-list.
     """
     model, checkpoint = load_any(path)
@@ -149,22 +151,22 @@ def load(path: Path) -> tuple[Any, dict[str, Any]]:
 
 
 def load_any(path: Path) -> tuple[Any, dict[str, Any]]:
-    """Load a checkpoint of any task, otherwise as `load` does."""
+    """Load a checkpoint for any task, but otherwise as `load` does."""
     from ultralytics.nn.tasks import SAFE_LOAD, load_checkpoint
 
     if not SAFE_LOAD:
         raise RuntimeError("Ultralytics was imported too early; call environment.prepare() first")
     try:
         model, checkpoint = load_checkpoint(path)
-    except Exception as error:  # damage raises many types, a refused class as Ultralytics' TypeError
-        said = " ".join(str(error).split())[:160] or type(error).__name__
-        first, way_out = unfit.file(path) or (said, unfit.GET_AGAIN)
-        raise WeightsError(f"{path}: not an Ultralytics checkpoint, or damaged ({first}); {way_out}") from None
+    except Exception as error:  # damaged files raise many types; for a refused class, Ultralytics raises TypeError
+        message = " ".join(str(error).split())[:160] or type(error).__name__
+        reason, way_out = unfit.file(path) or (message, unfit.GET_AGAIN)
+        raise WeightsError(f"{path}: not an Ultralytics checkpoint, or damaged ({reason}); {way_out}") from None
     return model, checkpoint
 
 
 def untrained(path: Path, key: str) -> Any:
-    """Return a model with random weights from its .yaml. Raises ConfigError, which names `key`, if it is no model."""
+    """Return a model with random weights from its .yaml. Raises ConfigError, naming `key`, if it describes no model."""
     from ultralytics.nn.tasks import DetectionModel, guess_model_task, yaml_model_load
 
     try:

@@ -2,7 +2,7 @@
 
     python -m pipeline.upstream.detector FROM.pt NEW.pt
 
-Such a model is the detector of its family with one more branch in the head, so all other tensors fit.
+Such a model is its family's detector with one more branch in the head, so all other tensors fit.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pipeline.upstream import checkpoints, environment, unfit
 def make(source: Path, target: Path) -> str:
     """Write the detector as a checkpoint, and return a line about the tensors taken from `source`. Raises WeightsError.
 
-    Tensors that do not fit are random, by a fixed seed. The classes are those of `source`.
+    Tensors that do not fit are random, with a fixed seed. The classes are those of `source`.
     """
     environment.prepare()
     import torch
@@ -27,21 +27,25 @@ def make(source: Path, target: Path) -> str:
 
     model, _ = checkpoints.load_any(source)
     if not (family := unfit.family(model)):
-        raise WeightsError(f"{source}: no detector of its family fits it; name a segmentation, pose or oriented model")
+        raise WeightsError(
+            f"{source}: no detector of its family fits it; name a segmentation, pose or oriented-box model"
+        )
     if target.suffix != ".pt":
-        raise WeightsError(f"{target}: weights are a .pt file; name one")
+        raise WeightsError(f"{target}: not a .pt file; name one")
     torch.manual_seed(0)
     detector = DetectionModel(f"{family}.yaml", nc=len(model.names), verbose=False)
-    wanted, there = detector.state_dict(), model.state_dict()
-    fits = {name: there[name] for name in wanted if name in there and there[name].shape == wanted[name].shape}
-    detector.load_state_dict({**wanted, **fits})
+    initial, trained = detector.state_dict(), model.state_dict()
+    fitting = {
+        name: trained[name] for name in initial if name in trained and trained[name].shape == initial[name].shape
+    }
+    detector.load_state_dict({**initial, **fitting})
     detector.names = model.names
     yolo = YOLO(f"{family}.yaml", task="detect")
     yolo.model = detector
     with files.replacing(target) as partial:
         yolo.save(partial)
-    rest = len(wanted) - len(fits)
-    return f"{len(fits)} of {len(wanted)} tensors of {family} are those of {source}" + (
+    rest = len(initial) - len(fitting)
+    return f"{len(fitting)} of {len(initial)} tensors of {family} are those of {source}" + (
         f", {rest} random -> {target}" if rest else f" -> {target}"
     )
 

@@ -1,8 +1,8 @@
 """Set up the process that Ultralytics runs in, and check devices.
 
-A checkpoint is a pickle, and a pickle is a program. By default Ultralytics runs it. `prepare` forbids that for the
-whole process, before the import: PyTorch's weights-only unpickler, an allow-list of torch's and Ultralytics' own layer
-classes, and no `eval` of text in a model's YAML.
+A checkpoint is a pickle, and a pickle is a program, which Ultralytics runs by default. `prepare` forbids that for the
+whole process, before the import: it selects PyTorch's weights-only unpickler, with an allow-list of torch's and
+Ultralytics' own layer classes, and no `eval` of text in a model's YAML.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ def prepare() -> None:
     os.environ.setdefault("YOLO_CONFIG_DIR", str(CACHE.resolve()))
     os.environ.setdefault("MPLCONFIGDIR", str((CACHE / "matplotlib").resolve()))
     os.environ.setdefault("OMP_NUM_THREADS", str(parallel.cores()))
-    # An idle libgomp thread polls for work 300,000 times before it sleeps, on a core that other processes could use.
-    # Here it polls 5,000 times. With 1,000 a pass in bfloat16 took 0.23 s on two cores instead of 0.16, because such
-    # short operations end before a sleeping thread is awake.
+    # By default an idle libgomp thread polls for work 300,000 times before it sleeps, on a core that other processes
+    # could use. With 1,000 times, a bfloat16 pass took 0.23 s on two cores instead of 0.16, because such short
+    # operations end before a sleeping thread has woken up.
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     bring_fonts(Path(os.environ["YOLO_CONFIG_DIR"]) / "Ultralytics")
 
@@ -36,8 +36,8 @@ def prepare() -> None:
 
     # By default Ultralytics uses `cores - 1` threads: one on a machine with two cores.
     torch_utils.NUM_THREADS = parallel.cores()
-    # Ultralytics' `deterministic` also makes PyTorch fill all memory that it allocates. That takes 3 % of a step and
-    # gains nothing, because no tensor is read before it is written.
+    # Ultralytics' `deterministic` also makes PyTorch fill all memory that it allocates. That takes 3 % of a step for
+    # nothing, because no tensor is read before it is written.
     torch_utils.torch.utils.deterministic.fill_uninitialized_memory = False
 
 
@@ -47,7 +47,7 @@ def bring_fonts(config: Path) -> None:
 
     font = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
     config.mkdir(parents=True, exist_ok=True)
-    with files.holding(config):  # two first commands may start at once
+    with files.holding(config):  # two commands may start at once
         for name in ("Arial.ttf", "Arial.Unicode.ttf"):
             if not (config / name).exists():
                 files.copy(font, config / name)

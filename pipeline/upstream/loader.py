@@ -1,4 +1,4 @@
-"""Load batches in-process for a training on a CPU. Import it late: it imports torch and Ultralytics."""
+"""Load batches in-process for training on a CPU. Import it late: it imports torch and Ultralytics."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ultralytics.data.build import InfiniteDataLoader
 class InProcessLoader(InfiniteDataLoader):  # type: ignore[misc]  # Ultralytics has no types
     """A zero-worker data loader (Ultralytics' default on a CPU) with repeatable epochs.
 
-    Each epoch depends only on the random state at its start, so a killed training can resume there. If `ahead`, a
+    Each epoch depends only on the random state at its start, so killed training can resume there. If `ahead`, a
     background thread prefetches the next batch. It shares the random state with the main thread, so nothing else may
-    draw random numbers between two batches. It uses one core: with a second team of OpenMP threads libgomp puts the
-    first to sleep after every operation, which doubled the time per epoch on two cores.
+    draw random numbers between two batches. It uses one core: with a second team of OpenMP threads, libgomp would put
+    the first to sleep after every operation, which doubled the time per epoch on two cores.
     """
 
     ahead: bool = True
@@ -34,7 +34,7 @@ class InProcessLoader(InfiniteDataLoader):  # type: ignore[misc]  # Ultralytics 
 
     def __iter__(self) -> Iterator[Any]:
         self.reset()
-        torch.manual_seed(random.getrandbits(62))  # by which Ultralytics seeds Albumentations
+        torch.manual_seed(random.getrandbits(62))  # from which Ultralytics seeds Albumentations
         batches = super().__iter__()
         if not self.ahead:
             yield from batches

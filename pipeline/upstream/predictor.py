@@ -43,10 +43,9 @@ class BothPredictor(DetectionPredictor):  # type: ignore[misc]  # Ultralytics ha
 def predict(model: Any, source: str | list[Any], device: str, **settings: Any) -> list[tuple[Any, Any]]:
     """Return Ultralytics' results for each image: with the best class of each box, and with every class.
 
-    `model` is a YOLO. `source` is the path of an image, which Ultralytics reads with OpenCV as a device does, or a list
-    of paths, which it reads with Pillow as one batch, or of decoded images (BGR, uint8). All images pass through the
-    square letterbox of exported models.
-    The network's tensors are in `model.predictor.tensors`.
+    `model` is a YOLO. `source` is the path of an image, which Ultralytics reads with OpenCV as a device does; a list of
+    paths, which it reads with Pillow as one batch; or a list of decoded images (BGR, uint8). All images pass through
+    the square letterbox of exported models. The network's tensors are in `model.predictor.tensors`.
     """
     best = model.predict(source, predictor=BothPredictor, rect=False, device=device or None, verbose=False, **settings)
     every, model.predictor.every_label = model.predictor.every_label, []
@@ -54,18 +53,18 @@ def predict(model: Any, source: str | list[Any], device: str, **settings: Any) -
 
 
 def through_views(
-    model: Any, picture: NDArray[Any], tiling: Mapping[str, Any] | None, device: str, batch: int, **settings: Any
+    model: Any, image: NDArray[Any], tiling: Mapping[str, Any] | None, device: str, batch: int, **settings: Any
 ) -> tuple[Detections, Detections]:
-    """Return what is in a decoded image (BGR): with the best class of each box, and with every class.
+    """Return the detections in a decoded image (BGR): with the best class of each box, and with every class.
 
-    The runner of the bundles says which views are looked at, and merges what they show. `batch` is views at a time.
+    The bundles' runner chooses the views and merges their detections. `batch` is the number of views at a time.
     """
-    views = tiles.views(picture.shape, tiling)
-    parts = [np.ascontiguousarray(picture[top:bottom, left:right]) for left, top, right, bottom in views]
+    views = tiles.views(image.shape, tiling)
+    parts = [np.ascontiguousarray(image[top:bottom, left:right]) for left, top, right, bottom in views]
     results: list[tuple[Any, Any]] = []
     for first in range(0, len(parts), batch):
         results += predict(model, parts[first : first + batch], device, **settings)
-    best, every = ([found(one.boxes) for one in side] for side in zip(*results, strict=True))
+    best, every = ([found(result.boxes) for result in side] for side in zip(*results, strict=True))
     return tiles.merge(best, views, tiling), tiles.merge(every, views, tiling)
 
 

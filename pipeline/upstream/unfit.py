@@ -1,4 +1,4 @@
-"""What weights are that do not fit, and what would work. Nothing of a file is executed to find out."""
+"""Explain why weights are unsuitable, and what would work, without executing anything in their file."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 COLOUR = 3  # channels of an image
-GET_AGAIN = "get it again from where you trust it"
-KIN = "choose yolo26n.pt or its kin"
+GET_AGAIN = "get it again from a source that you trust"
+KIN = "choose yolo26n.pt or another YOLO26 detector"
 TASKS = {
     "segment": "segmentation",
     "semantic": "semantic segmentation",
@@ -18,19 +18,19 @@ TASKS = {
     "obb": "oriented boxes",
     "depth": "depth estimation",
 }
-# By the last module of a model: its other parts say nothing of what it is for.
+# By the last module of a model, because its other parts do not show what it is for.
 HEADS = {
-    "RTDETRDecoder": "an RT-DETR model, of another trainer",
-    "WorldDetect": "a YOLO-World model, which is asked by words",
-    "YOLOEDetect": "a YOLOE model, which is asked by words",
-    "YOLOESegment": "a YOLOE model, which is asked by words",
-    "YOLOESegment26": "a YOLOE model, which is asked by words",
-    "LRPCHead": "a YOLOE model, which is asked by words",
+    "RTDETRDecoder": "an RT-DETR model, which needs another trainer",
+    "WorldDetect": "a YOLO-World model, which is prompted with words",
+    "YOLOEDetect": "a YOLOE model, which is prompted with words",
+    "YOLOESegment": "a YOLOE model, which is prompted with words",
+    "YOLOESegment26": "a YOLOE model, which is prompted with words",
+    "LRPCHead": "a YOLOE model, which is prompted with words",
 }
 
 
 def file(path: Path) -> tuple[str, str] | None:
-    """Say what a file is that is no Ultralytics checkpoint, and what would work; None where it cannot be told."""
+    """Return what a file is that is not an Ultralytics checkpoint, and what would work; None if that is unclear."""
     try:
         with path.open("rb") as opened:
             start = opened.read(512)
@@ -55,12 +55,12 @@ def file(path: Path) -> tuple[str, str] | None:
 
 
 def _pickle(data: bytes) -> tuple[str, str] | None:
-    """Go by the classes that a pickle names, read word by word and not executed."""
+    """Return the same for a pickle, by the classes that it names. It is disassembled, not executed."""
     named = {str(word).partition(" ")[0] for code, word, _ in pickletools.genops(data) if code.name == "GLOBAL"}
     if named & {"models.yolo", "models.common", "models.experimental"}:
         return (
-            "it is of the old YOLOv5 repository, or of one made from it, whose models Ultralytics cannot read",
-            "choose yolov5nu.pt or its kin, which are the same networks for Ultralytics",
+            "it comes from the old YOLOv5 repository or a fork, whose models Ultralytics cannot read",
+            "choose yolov5nu.pt or a larger one, which are the same networks for Ultralytics",
         )
     if named <= {"collections", "torch._utils", "torch", "torch.storage"}:
         return (
@@ -71,20 +71,20 @@ def _pickle(data: bytes) -> tuple[str, str] | None:
 
 
 def model(model: Any) -> str | None:
-    """Say what a model is that this cannot train, and what would work; None where it can."""
+    """Return what a model is that cannot be trained here, and what would work; None if it can."""
     from ultralytics.nn.tasks import DetectionModel
 
     task = str(getattr(model, "task", "?"))
     layers = getattr(model, "model", None)
-    if layers is not None and (said := _of_head(type(layers[-1]).__name__, task, getattr(model, "yaml", {}))):
-        return said
+    if layers is not None and (reason := _of_head(type(layers[-1]).__name__, task, getattr(model, "yaml", {}))):
+        return reason
     if not isinstance(model, DetectionModel):
         return f"a model for {TASKS.get(task, task)}, not for detection; {KIN}"
     return _of_channels(_channels(model))
 
 
 def yaml(layers: dict[str, Any], task: str | None) -> str | None:
-    """Say the same of the model that a YAML file describes."""
+    """Return the same for the model that a YAML file describes."""
     return _of_head(str(layers["head"][-1][2]), task or "?", layers) or _of_channels(layers.get("channels", COLOUR))
 
 
@@ -116,4 +116,4 @@ def _channels(model: Any) -> int:
 def _of_channels(channels: int) -> str | None:
     if channels == COLOUR:
         return None
-    return f"takes images of {channels} channel{'' if channels == 1 else 's'}, not of colour; {KIN}"
+    return f"takes images with {channels} channel{'' if channels == 1 else 's'}, not colour images; {KIN}"

@@ -31,10 +31,10 @@ def main(run: Run, other: Run) -> str:
     """
     if other.root.resolve() == run.root.resolve():
         raise DataError(f"--against {other.root}: is the same run; name another one")
-    for one in (run, other):
-        if not one.metrics.is_file():
+    for compared in (run, other):
+        if not compared.metrics.is_file():
             raise DataError(
-                f"{one.metrics}: not there; `make validate CONFIG=configs/{one.name}.yaml` writes it, "
+                f"{compared.metrics}: not there; `make validate CONFIG=configs/{compared.name}.yaml` writes it, "
                 "and the predictions to compare"
             )
     splits = {}
@@ -74,7 +74,7 @@ def _in_words(figure: dict[str, Any]) -> str:
 
 
 def _splits(run: Run, other: Run) -> list[str]:
-    ours, theirs = ([split for split in SPLITS if one.ground_truth(split).is_file()] for one in (run, other))
+    ours, theirs = ([split for split in SPLITS if side.ground_truth(split).is_file()] for side in (run, other))
     if ours != theirs:
         raise DataError(
             f"--against {other.root}: was measured on {' and '.join(theirs) or 'nothing'}, {run.root} on "
@@ -84,7 +84,7 @@ def _splits(run: Run, other: Run) -> list[str]:
 
 
 def _content(truth: GroundTruth) -> Any:
-    """Return images and labels keyed by name, because ids differ between runs."""
+    """Return images and labels by name, because ids differ between runs."""
     names = {category["id"]: category["name"] for category in truth["categories"]}
     boxes: dict[int, list[Any]] = {image["id"]: [] for image in truth["images"]}
     for record in truth["annotations"]:

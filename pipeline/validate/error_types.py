@@ -8,7 +8,7 @@ for Identifying Object Detection Errors", ECCV 2020), at its two IoU thresholds:
     both            neither class nor place is right, and no other type applies
     duplicate       IoU of at least 0.5 with an object of its class that a higher-scored prediction has found
     background      no IoU above 0.1 with any object
-    missed          an object that was not found, and that no classification or localisation error concerns
+    missed          an object that no prediction found, and that no classification or localisation error concerns
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pipeline.records.metrics import Confusion
 FOREGROUND, BACKGROUND = 0.5, 0.1
 MISTAKES = ("classification", "localisation", "both", "duplicate", "background")
 KINDS = (*MISTAKES, "missed")
-MAX_DETECTIONS = 100  # per image, all classes together: TIDE's own limit; all count where an image holds more
+MAX_DETECTIONS = 100  # per image, all classes together, as in TIDE; without limit if an image holds more objects
 FIXABLE = ("classification", "localisation")  # the errors that find an object once they are fixed
 
 
@@ -50,38 +50,38 @@ def diagnose(truth: GroundTruth, predictions: list[Prediction], max_detections: 
     return diagnoses
 
 
-def _diagnose_image(labelled: list[Annotation], found: list[Prediction]) -> list[Diagnosis]:
+def _diagnose_image(labelled: list[Annotation], predicted: list[Prediction]) -> list[Diagnosis]:
     if not labelled:
-        return [Diagnosis(prediction, "background", None, 0.0) for prediction in found]
-    iou, same = pairwise_iou(boxes(found), boxes(labelled)), _same_class(found, labelled)
-    own, other = iou * same, iou * ~same
-    takes = greedy(own, np.array([FOREGROUND]))[0]
-    duplicated = own * np.isin(np.arange(len(labelled)), takes)
-    best_own, best_other, best = own.max(axis=1), other.max(axis=1), iou.max(axis=1)
-    # The first case that is true gives kind and object of a prediction. The order is TIDE's: a localisation error takes
-    # precedence over everything else that the box overlaps.
+        return [Diagnosis(prediction, "background", None, 0.0) for prediction in predicted]
+    iou, same = pairwise_iou(boxes(predicted), boxes(labelled)), _same_class(predicted, labelled)
+    iou_same, iou_other = iou * same, iou * ~same
+    matched = greedy(iou_same, np.array([FOREGROUND]))[0]
+    iou_found = iou_same * np.isin(np.arange(len(labelled)), matched)
+    best_same, best_other, best = iou_same.max(axis=1), iou_other.max(axis=1), iou.max(axis=1)
+    # The first case that is true gives the kind and the object of a prediction. The order is TIDE's: a localisation
+    # error takes precedence over everything else that the box overlaps.
     cases = [
-        ("tp", takes >= 0, takes),
-        ("localisation", (best_own >= BACKGROUND) & (best_own <= FOREGROUND), own.argmax(axis=1)),
-        ("classification", best_other >= FOREGROUND, other.argmax(axis=1)),
-        ("duplicate", duplicated.max(axis=1) >= FOREGROUND, duplicated.argmax(axis=1)),
+        ("tp", matched >= 0, matched),
+        ("localisation", (best_same >= BACKGROUND) & (best_same <= FOREGROUND), iou_same.argmax(axis=1)),
+        ("classification", best_other >= FOREGROUND, iou_other.argmax(axis=1)),
+        ("duplicate", iou_found.max(axis=1) >= FOREGROUND, iou_found.argmax(axis=1)),
         ("background", best <= BACKGROUND, iou.argmax(axis=1)),
-        ("both", np.ones(len(found), dtype=bool), iou.argmax(axis=1)),
+        ("both", np.ones(len(predicted), dtype=bool), iou.argmax(axis=1)),
     ]
     case = np.argmax([true for _, true, _ in cases], axis=0)
     about = np.choose(case, [position for _, _, position in cases])
-    overlap = iou[np.arange(len(found)), about]
+    overlap = iou[np.arange(len(predicted)), about]
     return [
         Diagnosis(prediction, kind, None if kind == "background" else labelled[position], value)
         for prediction, kind, position, value in zip(
-            found, (cases[number][0] for number in case), about.tolist(), overlap.tolist(), strict=True
+            predicted, (cases[number][0] for number in case), about.tolist(), overlap.tolist(), strict=True
         )
     ]
 
 
-def _same_class(found: list[Prediction], labelled: list[Annotation]) -> Any:
+def _same_class(predicted: list[Prediction], labelled: list[Annotation]) -> Any:
     """Return which predictions and objects share a class, as booleans [predictions, objects]."""
-    ours, theirs = ([record["category_id"] for record in records] for records in (found, labelled))
+    ours, theirs = ([record["category_id"] for record in records] for records in (predicted, labelled))
     return np.array(ours, dtype=int)[:, None] == np.array(theirs, dtype=int)[None, :]
 
 
@@ -90,21 +90,25 @@ def objects(truth: GroundTruth, diagnoses: list[Diagnosis]) -> dict[int, tuple[O
 
     Among several errors about an object that was not found, the one with the highest score counts.
     """
-    became: dict[int, tuple[ObjectKind, Diagnosis | None]] = {
+    outcomes: dict[int, tuple[ObjectKind, Diagnosis | None]] = {
         record["id"]: ("missed", None) for record in truth["annotations"]
     }
-    about = [one for one in diagnoses if one.annotation and one.kind in ("tp", *FIXABLE)]
-    for one in sorted(about, key=lambda one: (one.kind != "tp", -one.prediction["score"])):
-        if one.annotation and became[one.annotation["id"]][1] is None:
-            became[one.annotation["id"]] = (cast(ObjectKind, one.kind), one)
-    return became
+    about_objects = [
+        diagnosis for diagnosis in diagnoses if diagnosis.annotation and diagnosis.kind in ("tp", *FIXABLE)
+    ]
+    for diagnosis in sorted(
+        about_objects, key=lambda diagnosis: (diagnosis.kind != "tp", -diagnosis.prediction["score"])
+    ):
+        if diagnosis.annotation and outcomes[diagnosis.annotation["id"]][1] is None:
+            outcomes[diagnosis.annotation["id"]] = (cast(ObjectKind, diagnosis.kind), diagnosis)
+    return outcomes
 
 
-def count(diagnoses: list[Diagnosis], became: dict[int, tuple[ObjectKind, Diagnosis | None]]) -> dict[str, int]:
+def count(diagnoses: list[Diagnosis], outcomes: dict[int, tuple[ObjectKind, Diagnosis | None]]) -> dict[str, int]:
     counts = dict.fromkeys(("tp", *MISTAKES), 0)
-    for one in diagnoses:
-        counts[one.kind] += 1
-    return {**counts, "missed": sum(kind == "missed" for kind, _ in became.values())}
+    for diagnosis in diagnoses:
+        counts[diagnosis.kind] += 1
+    return {**counts, "missed": sum(kind == "missed" for kind, _ in outcomes.values())}
 
 
 def costs(truth: GroundTruth, predictions: list[Prediction]) -> dict[str, float | None]:
@@ -116,25 +120,25 @@ def costs(truth: GroundTruth, predictions: list[Prediction]) -> dict[str, float 
     """
     crowded = most(record["image_id"] for record in truth["annotations"]) > MAX_DETECTIONS
     diagnoses = diagnose(truth, predictions, None if crowded else MAX_DETECTIONS)
-    became = objects(truth, diagnoses)
-    diagnoses.sort(key=lambda one: -one.prediction["score"])
+    outcomes = objects(truth, diagnoses)
+    diagnoses.sort(key=lambda diagnosis: -diagnosis.prediction["score"])
     labelled = {category["id"]: 0 for category in truth["categories"]}
     missed = dict(labelled)
     for annotation in truth["annotations"]:
         labelled[annotation["category_id"]] += 1
-        missed[annotation["category_id"]] += became[annotation["id"]][0] == "missed"
-    kinds = np.array([one.kind for one in diagnoses], dtype=object)
-    classes = np.array([one.prediction["category_id"] for one in diagnoses], dtype=int)
-    # The class of the object that a prediction finds once fixed; -1 if fixing removes it.
-    fixed = np.array([_fixed_class(one, became) for one in diagnoses], dtype=int)
+        missed[annotation["category_id"]] += outcomes[annotation["id"]][0] == "missed"
+    kinds = np.array([diagnosis.kind for diagnosis in diagnoses], dtype=object)
+    classes = np.array([diagnosis.prediction["category_id"] for diagnosis in diagnoses], dtype=int)
+    # The class of the object that a prediction finds once it is fixed; -1 if fixing removes it.
+    fixed = np.array([_fixed_class(diagnosis, outcomes) for diagnosis in diagnoses], dtype=int)
     before = _map50(classes, kinds == "tp", labelled, labelled)
     if before is None:
         return dict.fromkeys(KINDS)
     cost: dict[str, float | None] = {}
     for kind in KINDS:
         if kind == "missed":
-            asked = {index: labelled[index] - missed[index] for index in labelled}
-            after = _map50(classes, kinds == "tp", labelled, asked)
+            positives = {index: labelled[index] - missed[index] for index in labelled}
+            after = _map50(classes, kinds == "tp", labelled, positives)
         else:
             right = kinds == kind
             after = _map50(np.where(right, fixed, classes), right | (kinds == "tp"), labelled, labelled)
@@ -143,14 +147,14 @@ def costs(truth: GroundTruth, predictions: list[Prediction]) -> dict[str, float 
     return cost
 
 
-def _fixed_class(one: Diagnosis, became: dict[int, tuple[ObjectKind, Diagnosis | None]]) -> int:
-    if one.kind in FIXABLE and one.annotation and became[one.annotation["id"]][1] is one:
-        return int(one.annotation["category_id"])
+def _fixed_class(diagnosis: Diagnosis, outcomes: dict[int, tuple[ObjectKind, Diagnosis | None]]) -> int:
+    if diagnosis.kind in FIXABLE and diagnosis.annotation and outcomes[diagnosis.annotation["id"]][1] is diagnosis:
+        return int(diagnosis.annotation["category_id"])
     return -1
 
 
-def _map50(classes: Any, hits: Any, labelled: dict[int, int], asked: dict[int, int]) -> float | None:
-    """Return the mean AP over classes with objects; None if there are none. `asked` is the denominator of recall.
+def _map50(classes: Any, hits: Any, labelled: dict[int, int], positives: dict[int, int]) -> float | None:
+    """Return the mean AP over classes with objects; None if there are none. `positives` is the denominator of recall.
 
     `classes` and `hits` are [predictions], highest score first. As in COCO, and unlike in TIDE's own code, a class
     without objects does not count.
@@ -158,8 +162,8 @@ def _map50(classes: Any, hits: Any, labelled: dict[int, int], asked: dict[int, i
     figures = []
     for index in (index for index, number in labelled.items() if number):
         of_class = hits[classes == index]
-        if asked[index]:
-            figures.append(average_precision_of(of_class, asked[index]))
+        if positives[index]:
+            figures.append(average_precision_of(of_class, positives[index]))
         elif len(of_class):  # no objects remain, but there are predictions
             figures.append(0.0)
     return float(np.mean(figures)) if figures else None
@@ -198,30 +202,30 @@ def kept(predictions: list[Prediction], thresholds: list[float]) -> list[Predict
 def record(truth: GroundTruth, predictions: list[Prediction], thresholds: dict[str, float]) -> ErrorFile:
     """Return the errors file of a split: every prediction with its error type, every object with its outcome."""
     diagnoses = diagnose(truth, predictions)
-    became = objects(truth, diagnoses)
-    number = {id(one): position for position, one in enumerate(diagnoses, start=1)}
+    outcomes = objects(truth, diagnoses)
+    number = {id(diagnosis): position for position, diagnosis in enumerate(diagnoses, start=1)}
     return {
         "iou": {"foreground": FOREGROUND, "background": BACKGROUND},
         "thresholds": thresholds,
         "predictions": [
             {
-                "id": number[id(one)],
-                **one.prediction,
-                "type": one.kind,
-                "annotation_id": one.annotation["id"] if one.annotation else None,
-                "iou": round(one.iou, 6),
+                "id": number[id(diagnosis)],
+                **diagnosis.prediction,
+                "type": diagnosis.kind,
+                "annotation_id": diagnosis.annotation["id"] if diagnosis.annotation else None,
+                "iou": round(diagnosis.iou, 6),
             }
-            for one in diagnoses
+            for diagnosis in diagnoses
         ],
         "objects": [
             {
                 "annotation_id": annotation["id"],
                 "image_id": annotation["image_id"],
-                "type": became[annotation["id"]][0],
-                "prediction_id": number.get(id(became[annotation["id"]][1])),
+                "type": outcomes[annotation["id"]][0],
+                "prediction_id": number.get(id(outcomes[annotation["id"]][1])),
             }
             for annotation in truth["annotations"]
         ],
-        "missed": [index for index, (kind, _) in became.items() if kind == "missed"],
-        "counts": count(diagnoses, became),
+        "missed": [index for index, (kind, _) in outcomes.items() if kind == "missed"],
+        "counts": count(diagnoses, outcomes),
     }

@@ -15,7 +15,8 @@ from pipeline.records.metrics import Calibration, ChosenThreshold, ClassCounts, 
 IOU = 0.5
 # The threshold for a class that val cannot decide: the score from which Ultralytics' predict shows a box.
 DEFAULT_SCORE = 0.25
-# Each image has hundreds of predictions below this, never shown and rightly near zero. They would make any ECE small.
+# Each image has hundreds of predictions below this score, never shown and rightly near zero. With them, any ECE would
+# be small.
 CALIBRATION_SCORE = 0.05
 BINS = 10
 
@@ -46,9 +47,9 @@ def _choose(curve: Curve, wanted: Wanted | None) -> tuple[float, str]:
     if wanted:
         [(figure, level)] = wanted.model_dump(exclude_none=True).items()
         precision, recall = curve.precision, curve.recall
-        reached, other = (precision, recall) if figure == "precision" else (recall, precision)
+        reached, best_of = (precision, recall) if figure == "precision" else (recall, precision)
         if (reached >= level).any():
-            best, why = int(np.where(reached >= level, other, -1).argmax()), f"{figure} {level:g}"
+            best, why = int(np.where(reached >= level, best_of, -1).argmax()), f"{figure} {level:g}"
         else:
             why = f"{figure} {level:g} is out of reach, best F1 instead"
     below = curve.scores[best + 1] if best + 1 < len(curve.scores) else 0.0
@@ -62,8 +63,8 @@ def judge(matches: list[ClassMatches], names: list[str], thresholds: dict[str, f
     total = np.zeros(3, dtype=int)
     for name, of_class in zip(names, matches, strict=True):
         kept = of_class.hits[0][of_class.scores >= thresholds[name]]
-        found = int(kept.sum())
-        counts = np.array([found, len(kept) - found, int(of_class.objects.sum()) - found])
+        tp = int(kept.sum())
+        counts = np.array([tp, len(kept) - tp, int(of_class.objects.sum()) - tp])
         total += counts
         per_class[name] = {"threshold": thresholds[name], **_counts(*counts.tolist())}
     return {**_counts(*total.tolist()), "per_class": per_class}
@@ -83,9 +84,9 @@ def _counts(tp: int, fp: int, fn: int) -> Counts:
 def calibration(matches: list[ClassMatches]) -> Calibration:
     """Return a reliability diagram and the expected calibration error.
 
-    With perfect calibration, predictions with a score of 0.7 are right 7 times in 10.
-    The error (Naeini et al. 2015, for detections Küppers et al. 2020) is the gap between mean score and precision,
-    averaged over ten bins of equal width, weighted by their numbers of predictions.
+    With perfect calibration, predictions with a score of 0.7 are right 7 times in 10. The error (Naeini et al. 2015,
+    for detections Küppers et al. 2020) is the gap between mean score and precision, averaged over ten bins of equal
+    width, weighted by their numbers of predictions.
     """
     scores = np.concatenate([of_class.scores for of_class in matches])
     hits = np.concatenate([of_class.hits[0] for of_class in matches])

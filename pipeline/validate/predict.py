@@ -75,23 +75,22 @@ def predict(
     """Predict and return COCO results: [x, y, width, height] in pixels of the original image, ids as in `as_coco`.
 
     Images pass through the same square letterbox as in exported models, and with `tiling` through the same views,
-    merged by the runner of the bundles, so that figures hold for the device too.
+    merged by the bundles' runner, so that the figures hold for the device too.
     """
     from pipeline.upstream import predictor
 
     predictions = Predictions()
     settings = {"imgsz": imgsz, "conf": config.conf, "iou": config.iou, "max_det": config.max_det}
-    together = 1 if tiling else PREDICT_BATCH  # of a large image the views are the batch
+    batch_size = 1 if tiling else PREDICT_BATCH  # the views of a large image form a batch themselves
     with logs.progress(description=description, total=len(images)) as bar:
-        for first in range(0, len(images), together):
-            batch = images[first : first + together]
+        for first in range(0, len(images), batch_size):
+            batch = images[first : first + batch_size]
             if tiling and len(tiles.views(image_size(batch[0])[::-1], tiling)) > 1:
-                picture = pixels.read(batch[0])
-                found = predictor.through_views(model, picture, tiling, device, PREDICT_BATCH, **settings)
-                pairs = [found]
+                image = pixels.read(batch[0])
+                pairs = [predictor.through_views(model, image, tiling, device, PREDICT_BATCH, **settings)]
             else:
                 results = predictor.predict(model, [str(path) for path in batch], device, **settings)
-                pairs = [(_found(best), _found(every)) for best, every in results]
+                pairs = [(_detections(best), _detections(every)) for best, every in results]
             for image_id, (best, every) in enumerate(pairs, first + 1):
                 predictions.single_label += _records(best, image_id)
                 predictions.every_label += _records(every, image_id)
@@ -99,17 +98,18 @@ def predict(
     return predictions
 
 
-def _found(result: Any) -> Detections:
+def _detections(result: Any) -> Detections:
     boxes = result.boxes.cpu().numpy()
     return Detections(boxes.xyxy, boxes.conf, boxes.cls)
 
 
-def _records(found: Detections, image_id: int) -> list[Prediction]:
-    # Round in double precision, so that JSON shows the shortest decimals.
-    sides, scores = from_corners(found.corners).round(3).tolist(), found.scores.astype(float).round(6).tolist()
+def _records(detections: Detections, image_id: int) -> list[Prediction]:
+    # Round in double precision, so that JSON holds the shortest decimals.
+    sides = from_corners(detections.corners).round(3).tolist()
+    scores = detections.scores.astype(float).round(6).tolist()
     return [
         {"image_id": image_id, "category_id": int(category), "bbox": bbox, "score": score}
-        for bbox, score, category in zip(sides, scores, found.classes.tolist(), strict=True)
+        for bbox, score, category in zip(sides, scores, detections.classes.tolist(), strict=True)
     ]
 
 

@@ -1,7 +1,7 @@
 """Evaluate the same predictions with other tools' metrics, and explain the differences.
 
-Three tools compute three figures called mAP. To explain each difference to COCO's figure, one setting after the other
-is changed to theirs, and the effect of each step is measured.
+Three tools compute three figures called mAP. To explain how one differs from COCO's, settings are changed to that
+tool's one at a time, and the effect of each step is measured.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pipeline.records.metrics import CocoFigures
 
 Pair = tuple[float, float]  # mAP50-95, mAP50
 SHOWN_SCORE = 0.25  # from which Ultralytics' predict shows a box
-# FiftyOne takes about 3 s per 1,000 boxes; it is meant for predictions that people look at.
+# FiftyOne takes about 3 s per 1,000 boxes, because it is meant for predictions that people look at.
 FIFTYONE_SCORE = 0.05
 
 
@@ -40,14 +40,14 @@ def measure(
     steps = []
     if "ultralytics" in tools:
         everything = match(truth, every_label, math.inf)
-        unlimited, joined_up = _mean(everything, average_precision_of), _mean(everything, _ultralytics_ap)
+        unlimited, interpolated = _mean(everything, average_precision_of), _mean(everything, _ultralytics_ap)
         single = _by_coco(truth, single_label)
         shown = _by_coco(truth, [record for record in single_label if record["score"] >= SHOWN_SCORE])
         if figures["max_detections"] is not None:
             steps.append(
                 _step(
                     "ultralytics",
-                    "counts all predictions of an image, COCO the best 100 of each class",
+                    "counts all predictions of an image, COCO only the best 100 of each class",
                     start,
                     unlimited,
                 )
@@ -55,25 +55,23 @@ def measure(
         steps += [
             _step(
                 "ultralytics",
-                "joins the 101 points of the precision-recall curve by lines and takes the area, "
-                "COCO the mean of steps",
+                "joins the 101 points of the precision-recall curve with lines and takes the area, COCO their mean",
                 unlimited,
-                joined_up,
+                interpolated,
             ),
             _step(
                 "model.predict", "keeps one class per box, where validation counts every class of a box", start, single
             ),
-            _step("model.predict", f"keeps scores from {SHOWN_SCORE:g} up; AP asks for the whole curve", single, shown),
+            _step("model.predict", f"keeps scores from {SHOWN_SCORE:g} up; AP needs the whole curve", single, shown),
         ]
         theirs["ultralytics"] = by_ultralytics(truth, every_label)
-        remaining["ultralytics"] = _difference(joined_up, theirs["ultralytics"])
+        remaining["ultralytics"] = _difference(interpolated, theirs["ultralytics"])
     if "fiftyone" in tools:
-        looked_at = [record for record in every_label if record["score"] >= FIFTYONE_SCORE]
-        cut = _by_coco(truth, looked_at)
-        steps.append(
-            _step("fiftyone", f"was given scores from {FIFTYONE_SCORE:g} up, as it is slow with thousands", start, cut)
-        )
-        theirs["fiftyone"] = by_fiftyone(truth, looked_at)
+        confident = [record for record in every_label if record["score"] >= FIFTYONE_SCORE]
+        cut = _by_coco(truth, confident)
+        why = f"was given only scores from {FIFTYONE_SCORE:g} up, because it is slow with thousands of boxes"
+        steps.append(_step("fiftyone", why, start, cut))
+        theirs["fiftyone"] = by_fiftyone(truth, confident)
         remaining["fiftyone"] = _difference(cut, theirs["fiftyone"])
     return {
         "figures": {
@@ -82,7 +80,7 @@ def measure(
         },
         "steps": steps,
         "remaining": {tool: remaining.get(tool) for tool in ("ultralytics", "fiftyone")},
-        "notes": ["Crowd regions: none, convert leaves them out of the labels."],
+        "notes": ["There are no crowd regions: convert leaves them out of the labels."],
     }
 
 
@@ -109,7 +107,7 @@ def _pair(figures: CocoFigures) -> Pair:
 
 
 def _mean(matches: list[ClassMatches], area: Callable[[NDArray[np.bool_], int], float]) -> Pair:
-    """Return mAP50-95 and mAP50 with `area` as the area under the curve, over classes with objects."""
+    """Return mAP50-95 and mAP50 over classes with objects, where `area` computes the area under the curve."""
     table = np.array(
         [
             [area(hits, int(of_class.objects.sum())) for hits in of_class.hits]
@@ -125,8 +123,8 @@ def _ultralytics_ap(hits: NDArray[np.bool_], objects: int) -> float:
 
     if not len(hits):
         return 0.0
-    found = np.cumsum(hits)
-    return float(compute_ap(found / objects, found / np.arange(1, len(hits) + 1))[0])
+    tp = np.cumsum(hits)
+    return float(compute_ap(tp / objects, tp / np.arange(1, len(hits) + 1))[0])
 
 
 def by_ultralytics(truth: GroundTruth, predictions: list[Prediction]) -> Pair:
@@ -135,23 +133,23 @@ def by_ultralytics(truth: GroundTruth, predictions: list[Prediction]) -> Pair:
     from ultralytics.engine.validator import BaseValidator
     from ultralytics.utils.metrics import DetMetrics, box_iou
 
-    # `match_predictions` uses only the IoU thresholds of a validator.
+    # `match_predictions` uses only the validator's IoU thresholds.
     validator = SimpleNamespace(iouv=torch.linspace(0.5, 0.95, len(IOU_THRESHOLDS)))
     metrics = DetMetrics({category["id"]: category["name"] for category in truth["categories"]})
-    for number, (labelled, found) in enumerate(by_image(truth, predictions)):
+    for number, (labelled, predicted) in enumerate(by_image(truth, predictions)):
         theirs, ours = (
             torch.tensor([record["category_id"] for record in records], dtype=torch.float32)
-            for records in (labelled, found)
+            for records in (labelled, predicted)
         )
-        if labelled and found:
-            iou = box_iou(_corners(labelled), _corners(found))
+        if labelled and predicted:
+            iou = box_iou(_corners(labelled), _corners(predicted))
             hits = BaseValidator.match_predictions(validator, ours, theirs, iou).numpy()
         else:
-            hits = np.zeros((len(found), len(IOU_THRESHOLDS)), dtype=bool)
+            hits = np.zeros((len(predicted), len(IOU_THRESHOLDS)), dtype=bool)
         metrics.update_stats(
             {
                 "tp": hits,
-                "conf": np.array([record["score"] for record in found], dtype=np.float32),
+                "conf": np.array([record["score"] for record in predicted], dtype=np.float32),
                 "pred_cls": ours.numpy(),
                 "target_cls": theirs.numpy(),
                 "target_img": np.unique(theirs.numpy()),
@@ -190,7 +188,7 @@ def by_fiftyone(truth: GroundTruth, predictions: list[Prediction]) -> Pair:
                 )
             )
     view = _View(
-        {field: Detections(detections=found) for field, found in fields.items()} for fields in samples.values()
+        {field: Detections(detections=predicted) for field, predicted in fields.items()} for fields in samples.values()
     )
     config = COCOEvaluationConfig("found", "truth", iou=0.5, classwise=True, compute_mAP=True)
     precision = _compute_pr_curves(view, config, classes=list(names.values()))[0]  # [overlap, class, recall]

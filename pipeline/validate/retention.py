@@ -50,7 +50,7 @@ def baseline(config: Validate, run: Run) -> Baseline | str | None:
         return f"the source weights {recorded['name']} are no longer in {checkpoints.HOME}, or have changed"
     from ultralytics import YOLO
 
-    checkpoints.load(path)  # refuses, in a line, what cannot be compared with
+    checkpoints.load(path)  # raises a one-line error for weights that cannot be compared with
     model = YOLO(str(path), task="detect")
     names = list(model.names.values())
     if config.retention is None:
@@ -88,8 +88,8 @@ def measure(
 ) -> dict[str, Any] | None:
     """Return average precision of the source model and of `model` for each class name that both know.
 
-    None if there is nothing to retain: random source weights, or no common class and no `retention` set.
-    `tiling` is for our images: the labelled set has its own scale, and is seen image by image.
+    None if there is nothing to retain: random source weights, or no common class and no `retention` set. `tiling`
+    applies to our images only: the labelled set has its own scale, so its images are predicted whole.
     """
     if start is None or isinstance(start, str):
         return {"skipped": start} if start else None
@@ -119,12 +119,12 @@ def _labelled_classes(truth: GroundTruth) -> set[str]:
     return {names[record["category_id"]] for record in truth["annotations"]}
 
 
-def _renamed(found: list[Prediction], names: list[str], truth: GroundTruth) -> list[Prediction]:
+def _renamed(predictions: list[Prediction], names: list[str], truth: GroundTruth) -> list[Prediction]:
     """Return the predictions with the category ids of `truth`, without those of classes that it lacks."""
     ids = {category["name"]: category["id"] for category in truth["categories"]}
     return [
         {**record, "category_id": ids[names[record["category_id"]]]}
-        for record in found
+        for record in predictions
         if names[record["category_id"]] in ids
     ]
 

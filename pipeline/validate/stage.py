@@ -53,7 +53,7 @@ def main(config: Validate, run: Run, device: str, against: Path | None = None) -
         raise DataError(f"{run.dataset}: has neither a val nor a test split to validate on; set convert.split")
     tiling = tiles_record.read(run)
     start = retention.baseline(config, run)
-    # These belong to the previous model, and perhaps to a split that no longer exists.
+    # These files belong to the previous model, and perhaps to a split that no longer exists.
     run.comparison.unlink(missing_ok=True)
     shutil.rmtree(run.predictions_folder, ignore_errors=True)
     names, measured = list(dataset.names), {}
@@ -65,7 +65,7 @@ def main(config: Validate, run: Run, device: str, against: Path | None = None) -
         predict.write(run.single_label(split), predictions.single_label)
         measured[split] = (truth, predictions)
 
-    matches = {split: match(truth, found.single_label, math.inf) for split, (truth, found) in measured.items()}
+    matches = {split: match(truth, made.single_label, math.inf) for split, (truth, made) in measured.items()}
     chosen, thresholds = None, dict.fromkeys(names, operating_point.DEFAULT_SCORE)
     if "val" in measured:
         chosen = operating_point.choose(matches["val"], names, config.wanted)
@@ -90,23 +90,23 @@ def main(config: Validate, run: Run, device: str, against: Path | None = None) -
             figures[split]["reconciliation"] = reconcile.measure(
                 truth, predictions.every_label, predictions.single_label, figures[split], config.reconcile
             )
-    our_side = {split: (truth, images[split], found.every_label) for split, (truth, found) in measured.items()}
+    ours = {split: (truth, images[split], made.every_label) for split, (truth, made) in measured.items()}
     record: Metrics = {
         "weights": training_record.read(run)["weights"],
         "splits": figures,
         "operating_point": chosen,
         "cost": cost.measure(model, next(iter(images.values())), imgsz, device),
-        "retention": retention.measure(config, start, model, imgsz, device, our_side, tiling),
+        "retention": retention.measure(config, start, model, imgsz, device, ours, tiling),
         "imgsz": imgsz,
         "settings": config.model_dump(mode="json"),
     }
-    nothing = any(one["map50"] == 0 for one in figures.values())
-    if nothing and (small := sides.too_small(dataset, "train", imgsz, tiling and tiling["size"])):
+    finds_nothing = any(of_split["map50"] == 0 for of_split in figures.values())
+    if finds_nothing and (small := sides.too_small(dataset, "train", imgsz, tiling and tiling["size"])):
         logs.say(f"validate: {small}")
     fullest = max(most(record["image_id"] for record in truth["annotations"]) for truth, _ in measured.values())
-    if not tiling and fullest > config.max_det:  # of each view so many can be found
+    if not tiling and fullest > config.max_det:  # with tiling, the limit applies to each view
         logs.say(
-            f"validate: an image holds {fullest} objects, and no more than {config.max_det} can be found; "
+            f"validate: an image holds {fullest} objects, but at most {config.max_det} can be found; "
             f"set validate.max_det to {2 * fullest}"
         )
     # Written last: a make target that exists means a finished stage.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-only
-"""What the other modules share: OpenCV if it is installed, the error class, detections, and messages."""
+"""Define what the other modules share: OpenCV if it is installed, the error class, detections, and messages."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ class Detections:
 
 
 def cores() -> list[int]:
-    """Return the cores that this process may use. A quota of 1.5 CPUs gives one: two threads would wait for it."""
-    own = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
-    return own[: max(1, math.floor(min(len(own), quota())))]
+    """Return the cores that this process may use. A quota of 1.5 CPUs gives one: two threads would be throttled."""
+    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    return allowed[: max(1, math.floor(min(len(allowed), quota())))]
 
 
 def in_a_line(error: BaseException) -> str:
-    """Return the message of a library's error in one line."""
+    """Return the message of a library's error on one line."""
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 

@@ -18,21 +18,21 @@ from .model import Model
 from .runtimes import MODULES
 from .workers import Workers
 
-BENCH_SECONDS = 2.0  # at least, for whole images: else the start of threads would count too much
+BENCH_SECONDS = 2.0  # minimum for whole images, so that starting threads does not distort the figure
 
 
 def bench(folder: Path, spec: dict[str, Any], sources: list[str], threads: int, runs: int) -> dict[str, Any]:
     """Measure milliseconds to import the runtime, to load the model and to infer, and whole images per second.
 
-    A whole image is decoded, resized, inferred and post-processed. `images_per_s` has one image at a time on all
-    threads, `images_per_s_at_once` one image per thread.
+    Whole images are decoded, resized, inferred and post-processed: one at a time on all threads for `images_per_s`, one
+    per thread for `images_per_s_at_once`.
     """
     if threads and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores()[:threads])
     if cv2 is not None and threads:
         cv2.setNumThreads(threads)
     start = time.perf_counter()
-    with contextlib.suppress(ImportError):  # loading names the missing package
+    with contextlib.suppress(ImportError):  # loading the model reports the missing package
         importlib.import_module(MODULES[spec["format"]])
     import_ms = (time.perf_counter() - start) * 1e3
     start = time.perf_counter()
@@ -40,7 +40,7 @@ def bench(folder: Path, spec: dict[str, Any], sources: list[str], threads: int, 
     load_ms = (time.perf_counter() - start) * 1e3
     seen = list(Workers(folder, spec, sources, threads, one_by_one=True).each())  # also warms up
     if not seen:
-        raise RunnerError("no image that can be read, so there is nothing to measure")
+        raise RunnerError("no image can be read, so there is nothing to measure; name readable images")
     tensor = prepare(seen[0][2], spec["input"])
     boxes = sum(len(found) for _, _, _, found in seen)
     for _ in range(max(3, runs // 5)):
@@ -50,7 +50,7 @@ def bench(folder: Path, spec: dict[str, Any], sources: list[str], threads: int, 
         start = time.perf_counter()
         model.forward(tensor)
         times.append((time.perf_counter() - start) * 1e3)
-    del model, seen  # its threads would poll for work beside those of the next model
+    del model, seen  # the model's threads would poll for work beside those of the next one
     return {
         "threads": threads or len(cores()),
         "import_ms": round(import_ms, 1),

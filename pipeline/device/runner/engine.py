@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-only
-"""Build the TensorRT engine on the device that will run it; the program behind build.py."""
+"""Build the TensorRT engine on the device that will run it: the program behind build.py."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def build(trt: Any, onnx: bytes, profile: dict[str, Any] | None, workspace_mb: i
     `trt` is the module: `tensorrt`, or `tensorrt_rtx` for a check. The network is strongly typed: the ONNX file
     determines all precisions. `profile` has the shapes of a dynamic model; `prepare` may change the configuration.
     """
-    logger, errors = _listening(trt)
+    logger, logged_errors = _error_log(trt)
     builder = trt.Builder(logger)
     flags = 0
     if hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED"):
@@ -28,8 +28,8 @@ def build(trt: Any, onnx: bytes, profile: dict[str, Any] | None, workspace_mb: i
     network = builder.create_network(flags)
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(onnx):
-        said = "; ".join(str(parser.get_error(index).desc()) for index in range(parser.num_errors))
-        raise RunnerError(f"TensorRT does not take the ONNX model: {' '.join(said.split())[:300]}")
+        errors = "; ".join(str(parser.get_error(index).desc()) for index in range(parser.num_errors))
+        raise RunnerError(f"TensorRT does not accept the ONNX model: {' '.join(errors.split())[:300]}")
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_mb << 20)
     if profile:
@@ -40,13 +40,13 @@ def build(trt: Any, onnx: bytes, profile: dict[str, Any] | None, workspace_mb: i
         prepare(config)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        said = " ".join((errors or ["it gave no reason"])[-1].split())[:300]
-        raise RunnerError(f"TensorRT cannot build the engine: {said}")
+        reason = " ".join((logged_errors or ["it gave no reason"])[-1].split())[:300]
+        raise RunnerError(f"TensorRT cannot build the engine: {reason}")
     return plan, network.num_layers
 
 
-def _listening(trt: Any) -> tuple[Any, list[str]]:
-    """Return a log for TensorRT, and the list in which its errors are collected."""
+def _error_log(trt: Any) -> tuple[Any, list[str]]:
+    """Return a TensorRT logger, and the list of the errors that it receives."""
     errors: list[str] = []
 
     class Logger(trt.ILogger):  # type: ignore[misc]
@@ -79,20 +79,20 @@ def main(about: str | None, arguments: list[str] | None = None) -> int:
             import tensorrt
         except ImportError:
             raise RunnerError(
-                "this machine has no TensorRT for Python; an engine is built on the NVIDIA device that will run it "
-                "(JetPack brings tensorrt along), or with trtexec: sh build.sh"
+                "this machine has no TensorRT for Python; build the engine on the NVIDIA device that will run it "
+                "(JetPack includes tensorrt), or with trtexec: sh build.sh"
             ) from None
         try:
             plan, _ = build(tensorrt, source.read_bytes(), spec["engine"]["profile"], options.workspace)
         except (RuntimeError, TypeError) as error:  # without a driver or GPU its builder is None
-            said = " ".join(str(error).split())[:200]
-            raise RunnerError(f"this machine cannot build an engine: no NVIDIA GPU with a driver ({said})") from None
+            reason = " ".join(str(error).split())[:200]
+            raise RunnerError(f"this machine cannot build an engine: no NVIDIA GPU with a driver ({reason})") from None
         target = folder / spec["model"]
         partial = target.with_name(f".{target.name}.partial")
         partial.write_bytes(plan)
         os.replace(partial, target)
         size = target.stat().st_size / 1e6
-        print(f"{target.name}: {size:.1f} MB, TensorRT {tensorrt.__version__}; now: python run.py --selftest")
+        print(f"{target.name}: {size:.1f} MB, TensorRT {tensorrt.__version__}; next: python run.py --selftest")
     except RunnerError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

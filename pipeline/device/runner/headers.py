@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-only
-"""Read from the bytes of an image file what versions of OpenCV and Pillow decode differently."""
+"""Read those properties of an image file that versions of OpenCV and Pillow decode differently."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import struct
 from typing import Iterator
 
 EXIF_ORIENTATION = 0x0112
-BITS, PLANES, SEPARATE = 258, 284, 2  # tags of TIFF 6.0, and the kind of planes that decoders mix up with 16 bits
-PNG, PNG_BIT_DEPTH = b"\x89PNG\r\n\x1a\n", 24  # the latter a byte in the first chunk
+BITS, PLANES, SEPARATE = 258, 284, 2  # TIFF 6.0: two tags, and the value of the second for separate planes
+PNG, PNG_BIT_DEPTH = b"\x89PNG\r\n\x1a\n", 24  # signature, and the offset of a byte in the first chunk
 # JPEG markers: start of scan, the segment that holds EXIF or XMP, end of image.
 START_OF_SCAN, APP1, END_OF_IMAGE = 0xDA, 0xE1, b"\xff\xd9"
 
@@ -21,15 +21,15 @@ def is_cut_short(data: bytes) -> bool:
     """Return whether the end of a JPEG is missing. Older OpenCV fills the rest with grey, without an error."""
     if not is_jpeg(data):
         return False
-    # Not in the segments before: a preview in one of them has an end marker too.
+    # Search only from the scan on: a preview in an earlier segment has an end marker too.
     return all(marker != START_OF_SCAN or END_OF_IMAGE not in data[at:] for marker, at in _segments(data))
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """Yield the marker and the place of each segment of a JPEG, up to the first scan."""
+    """Yield the marker and the offset of each segment of a JPEG, up to the first scan."""
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF:
-        if data[at + 1] != 0xFF:  # else it fills a gap
+        if data[at + 1] != 0xFF:  # otherwise it is a fill byte
             yield data[at + 1], at
             if data[at + 1] == START_OF_SCAN:
                 return
@@ -62,13 +62,13 @@ def orientation(data: bytes) -> int:
 
 
 def exif_orientation(exif: bytes) -> int:
-    """Return the orientation in a block of EXIF, 1 if it has none."""
+    """Return the orientation in an EXIF block; 1 if it has none."""
     turn = _tag(exif[6:] if exif[:6] == b"Exif\0\0" else exif, EXIF_ORIENTATION)
     return turn if 1 <= turn <= 8 else 1
 
 
 def is_turned_avif(data: bytes) -> bool:
-    """Return whether an AVIF must be turned or mirrored (`irot` and `imir` of HEIF), which OpenCV does not do."""
+    """Return whether an AVIF must be turned or mirrored (HEIF's `irot` and `imir`), which OpenCV does not do."""
     head = data[: 1 << 12]
     return data[4:12] in (b"ftypavif", b"ftypavis") and (b"irot" in head or b"imir" in head)
 
@@ -79,7 +79,7 @@ def is_deep_in_planes(data: bytes) -> bool:
 
 
 def _tag(data: bytes, wanted: int) -> int:
-    """Return the first number of a TIFF tag, 0 if there is none. EXIF has the form of TIFF."""
+    """Return the first value of a TIFF tag; 0 if it is missing. EXIF uses TIFF's format."""
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
     if order is None:
         return 0
@@ -89,7 +89,7 @@ def _tag(data: bytes, wanted: int) -> int:
         for number in range(entries):
             at = directory + 2 + 12 * number
             tag, _, count = struct.unpack_from(f"{order}HHI", data, at)
-            if tag == wanted:  # numbers of 16 bits: two fit here, more are at an offset
+            if tag == wanted:  # two 16-bit values fit here; more are at an offset
                 where = at + 8 if count <= 2 else struct.unpack_from(f"{order}I", data, at + 8)[0]
                 return int(struct.unpack_from(f"{order}H", data, where)[0])
     except struct.error:  # cut short

@@ -14,13 +14,14 @@ from .base import Detections, RunnerError, cv2
 from .headers import is_16_bit_png, is_cut_short, is_deep_in_planes, is_jpeg, is_turned_avif, orientation
 
 COLOURS = ((60, 60, 235), (90, 200, 90), (255, 140, 0), (0, 200, 230), (200, 80, 200), (200, 200, 60))  # BGR
+MOST_PIXELS = 1 << 30  # that OpenCV decodes
 HEIC = (b"ftypheic", b"ftypheix", b"ftypheim", b"ftypheis", b"ftyphevc", b"ftyphevx", b"ftypmif1", b"ftypmsf1")
 
 
 def read_image(path: str | Path, bits: int | None = None) -> Any:
-    """Return an image, (height, width, 3), uint8, BGR, upright. Raises RunnerError.
+    """Return an image as uint8 (height, width, 3), BGR, upright. Raises RunnerError.
 
-    `bits` is the number of bits in use in the 16-bit images of training: `spec["input"]["bits"]`.
+    `bits` is the number of bits that 16-bit training images used: `spec["input"]["bits"]`.
     """
     try:
         data = Path(path).read_bytes()
@@ -29,7 +30,7 @@ def read_image(path: str | Path, bits: int | None = None) -> Any:
     if not data:
         raise RunnerError(f"{path}: not an image: the file is empty")
     if is_cut_short(data):
-        raise RunnerError(f"{path}: not an image that is whole: the end of the file is missing")
+        raise RunnerError(f"{path}: not a complete image: the end of the file is missing")
     if is_deep_in_planes(data):
         raise RunnerError(f"{path}: 16 bits in separate planes, which decoders mix up; save it as PNG")
     try:
@@ -45,15 +46,15 @@ def read_image(path: str | Path, bits: int | None = None) -> Any:
     if image.dtype == np.uint8:
         return image
     if image.dtype != np.uint16:
-        raise RunnerError(f"{path}: its pixels are neither 8 nor 16 bits; save it with 8")
+        raise RunnerError(f"{path}: its pixels have neither 8 nor 16 bits; save it with 8")
     if bits is None:
-        raise RunnerError(f"{path}: 16 bits, and the model was trained on images of 8; save it with 8")
+        raise RunnerError(f"{path}: 16 bits, but the model was trained on 8-bit images; save it with 8")
     return np.minimum(image >> (bits - 8), 255).astype(np.uint8)
 
 
 def _by_opencv(data: bytes) -> Any:
     if is_turned_avif(data):
-        raise RunnerError("an AVIF that is to be turned, which OpenCV does not do; save it as JPEG or PNG")
+        raise RunnerError("an AVIF that has to be turned, which OpenCV does not do; save it as JPEG or PNG")
     turn = orientation(data)
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
     if turn == 1 or is_jpeg(data):
@@ -62,7 +63,7 @@ def _by_opencv(data: bytes) -> Any:
 
 
 def _turned(image: Any, turn: int) -> Any:
-    """Return the image turned upright from an EXIF orientation."""
+    """Return the image turned upright, given its EXIF orientation."""
     if image is None:
         return None
     if turn >= 5:
@@ -78,9 +79,10 @@ def _by_pillow(data: bytes) -> Any:
     try:
         from PIL import Image, ImageOps
     except ImportError:
-        raise RunnerError("no package to read images with; pip install opencv-python-headless, or pillow") from None
+        raise RunnerError("no package to read images; pip install opencv-python-headless, or pillow") from None
+    Image.MAX_IMAGE_PIXELS = MOST_PIXELS  # Pillow warns above, and refuses twice as many
     with Image.open(io.BytesIO(data)) as opened:
-        # By hand: Pillow also obeys XMP, and numbers of the wrong type, which OpenCV ignores.
+        # Turned by hand, because Pillow also obeys XMP and values of the wrong type, which OpenCV ignores.
         by_hand = opened.format in ("JPEG", "MPO", "PNG", "WEBP")
         image: Any = opened if by_hand else ImageOps.exif_transpose(opened)
         turn = orientation(data) if by_hand else 1
@@ -88,13 +90,13 @@ def _by_pillow(data: bytes) -> Any:
             values = np.asarray(image)
             if values.min() >= 0 and values.max() < 1 << 16:
                 return _turned(np.stack([values.astype(np.uint16)] * 3, axis=2), turn)
-        if is_16_bit_png(data):  # Pillow has dropped the lower half of the bits
+        if is_16_bit_png(data):  # Pillow has dropped the lower 8 bits
             raise RunnerError("16 bits in colour, which Pillow cannot read; pip install opencv-python-headless")
         return _turned(np.asarray(image.convert("RGB"))[:, :, ::-1], turn)
 
 
 def label(classes: list[str], index: int) -> str:
-    """Return the text beside a box: the class name, or its number if the fonts, which have only ASCII, lack letters."""
+    """Return the text beside a box: the class name, or its number if the name is not ASCII, as the fonts are."""
     name = classes[index]
     return name if name.isascii() and name.isprintable() else f"#{index}"
 
@@ -121,7 +123,7 @@ def draw(image: Any, found: Detections, classes: list[str]) -> Any:
 
 
 def write_jpeg(path: Path, image: Any) -> None:
-    """Write a JPEG, whole or not at all. Raises RunnerError."""
+    """Write a JPEG atomically. Raises RunnerError."""
     try:
         if cv2 is not None:
             data = cv2.imencode(".jpg", image)[1].tobytes()

@@ -25,7 +25,7 @@ def prepare(image: Any, spec: dict[str, Any]) -> Any:
 
 
 def _fitted(shape: tuple[int, ...], size: int, fit: str) -> tuple[int, int, int, int]:
-    """Return width and height of an image in the model's square, and the places of its left and top edges."""
+    """Return the width and height of an image in the model's square, and the offsets of its left and top edges."""
     if fit == "stretch":
         return size, size, 0, 0
     height, width = shape[:2]
@@ -37,7 +37,7 @@ def _fitted(shape: tuple[int, ...], size: int, fit: str) -> tuple[int, int, int,
 def _resize(image: Any, width: int, height: int) -> Any:
     if cv2 is not None:
         return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-    # Not Pillow: it averages where OpenCV, which the model was trained with, interpolates between four pixels.
+    # Not with Pillow: it averages, whereas OpenCV, as in training, interpolates between four pixels.
     rows, y = _between(image.shape[0], height)
     columns, x = _between(image.shape[1], width)
     x, y = x[None, :, None], y[:, None, None]
@@ -48,7 +48,7 @@ def _resize(image: Any, width: int, height: int) -> Any:
 
 
 def _between(old: int, new: int) -> tuple[tuple[Any, Any], Any]:
-    """Return for each of `new` positions the two of `old` around it, and the share of the second."""
+    """Return for each of `new` positions the two of `old` around it, and the weight of the second."""
     at = np.clip((np.arange(new) + 0.5) * (old / new) - 0.5, 0, old - 1)
     first = np.floor(at).astype(int)
     return (first, np.minimum(first + 1, old - 1)), (at - first).astype(np.float32)

@@ -17,7 +17,7 @@ import numpy as np
 
 from .base import Detections, RunnerError, say
 
-SYNCED_EVERY = 1.0  # seconds; a power cut loses no more
+SYNCED_EVERY = 1.0  # seconds, the most that a power cut loses
 
 
 def as_json(name: str, frame: int | None, image: Any, found: Detections, classes: list[str]) -> dict[str, Any]:
@@ -36,9 +36,9 @@ def as_json(name: str, frame: int | None, image: Any, found: Detections, classes
 
 
 class Lines:
-    """Lines on the screen or in a file. Raises RunnerError if a line cannot be written; earlier lines stay.
+    """Lines on standard output or in a file. Raises RunnerError if a line cannot be written; earlier lines stay.
 
-    A file is called FILE.partial until `finish`, so a file with its final name is complete.
+    A file is named FILE.partial until `finish`, so a file with its final name is complete.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -46,7 +46,7 @@ class Lines:
         self.partial: Path | None = None
         if path is None:
             if sys.stdout is None:
-                raise RunnerError("there is no screen to write on; name a file with --json")
+                raise RunnerError("there is no standard output; name a file with --json")
             sys.stdout.flush()
             self.name, self.file = "standard output", getattr(sys.stdout.buffer, "raw", sys.stdout.buffer)
             self.utf8 = codecs.lookup(sys.stdout.encoding).name == "utf-8"
@@ -90,8 +90,8 @@ class Lines:
                 now = os.fstat(self.file.fileno())
                 if done and stat.S_ISREG(now.st_mode):
                     os.ftruncate(self.file.fileno(), now.st_size - done)
-            held = f"; the {self.count} lines before are whole" if self.count else ""
-            raise RunnerError(f"{self.name}: {error.strerror}{held}") from None
+            kept = f"; the {self.count} lines before are complete" if self.count else ""
+            raise RunnerError(f"{self.name}: {error.strerror}{kept}") from None
 
     def finish(self, ended: bool) -> None:
         """Rename the file. A run that did not end normally does not replace the file of an earlier run."""
@@ -108,16 +108,16 @@ class Lines:
             except OSError as error:
                 raise RunnerError(f"{self.partial}: holds all lines, but cannot be renamed: {error.strerror}") from None
         else:
-            say(f"{self.partial}: what was found until then; {self.name} is still that of an earlier run")
+            say(f"{self.partial}: holds the results so far; {self.name} is still that of an earlier run")
 
 
 def _new_partial(path: Path) -> tuple[Path, Any]:
-    """Create a new file. An existing one belongs to a run that was interrupted or is still going on."""
+    """Create a new file. An existing one belongs to a run that was interrupted or is still running."""
     number = 0
     while True:
         partial = path.with_name(f"{path.name}.partial{number or ''}")
         try:
             return partial, partial.open("xb", buffering=0)
         except FileExistsError:
-            say(f"{partial}: of a run that was interrupted or is still going on; it is kept")
+            say(f"{partial}: belongs to a run that was interrupted or is still running; it is kept")
             number += 1

@@ -17,7 +17,7 @@ from .lines import Lines, as_json
 from .selftest import selftest
 from .workers import Workers
 
-MOST_OF_A_NAME = 200  # bytes; with number and suffix the name stays below 255, the limit of file systems
+MOST_OF_A_NAME = 200  # bytes; with number and suffix, a name stays below file systems' limit of 255
 
 
 def run(workers: Workers, options: argparse.Namespace) -> int:
@@ -32,10 +32,10 @@ def run(workers: Workers, options: argparse.Namespace) -> int:
     workers.signals.listen()
     lines, ended = Lines(options.json), False
     try:
-        for count, (name, frame, image, found) in enumerate(workers.each()):
-            lines.write(as_json(name, frame, image, found, workers.classes))
+        for count, (name, frame, image, detections) in enumerate(workers.each()):
+            lines.write(as_json(name, frame, image, detections, workers.classes))
             if options.draw or options.show:
-                drawn = draw(image, found, workers.classes)
+                drawn = draw(image, detections, workers.classes)
                 if options.draw:
                     write_jpeg(options.draw / f"{count:06d}_{_short(name)}.jpg", drawn)
                 if options.show and not _shown(drawn, frame is None):
@@ -44,13 +44,14 @@ def run(workers: Workers, options: argparse.Namespace) -> int:
     finally:
         lines.finish(ended)
     if workers.signals.caught:
-        say(f"stopped; {lines.count} images until then{f' are in {options.json}' if options.json else ''}")
+        place = f"are in {options.json}" if options.json else "were printed"
+        say(f"stopped; the results of {lines.count} images {place}")
         return 128 + workers.signals.caught
     return int(workers.problems > 0)
 
 
 def _short(name: str) -> str:
-    """Return the stem of a file name, or an address in a form that a file name may have."""
+    """Return the stem of a file name, or an address turned into a valid file name."""
     stem = re.sub(r"[^\w.-]+", "_", name) if "://" in name else Path(name).stem
     while len(os.fsencode(stem)) > MOST_OF_A_NAME:
         stem = stem[:-1]
@@ -58,7 +59,7 @@ def _short(name: str) -> str:
 
 
 def _shown(drawn: Any, wait: bool) -> bool:
-    """Show the image in the window. Return False if the user closes it with q or Escape."""
+    """Show the image in the window. Return False if the user pressed q or Escape."""
     try:
         cv2.imshow("found", drawn)
         return cv2.waitKey(0 if wait else 1) not in (27, ord("q"))
@@ -79,7 +80,7 @@ def main(about: str | None, arguments: list[str] | None = None) -> int:
         prog="run.py", description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("sources", nargs="*", help="images, folders, videos, addresses, or the number of a camera")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the lines to FILE instead of the screen")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the lines to FILE instead of printing them")
     parser.add_argument("--draw", type=Path, metavar="FOLDER", help="write the images with boxes drawn")
     parser.add_argument("--show", action="store_true", help="show the images with boxes in a window; q closes it")
     parser.add_argument("--threads", type=number, default=0, metavar="N", help="number of threads (default: all cores)")
@@ -99,7 +100,7 @@ def main(about: str | None, arguments: list[str] | None = None) -> int:
     except OSError as error:
         say(f"error: {error.filename or 'run.py'}: {error.strerror}")
         return 1
-    except Exception as error:  # damaged bundles and runtimes raise errors of any class
+    except Exception as error:  # damaged bundles and runtimes can raise any error
         say(f"error: run.py: {type(error).__name__}: {in_a_line(error)}")
         return 1
     if status > 1:  # a normal exit would wait for a camera that hangs

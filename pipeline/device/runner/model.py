@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-only
-"""The model: from an image to detections."""
+"""Run the model: from an image to detections."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Model:
         path = Path(folder) / spec["model"]
         if not path.exists() and "engine" in spec:
             raise RunnerError(
-                f"{path}: not there yet; an engine is built where it runs: python build.py, or sh build.sh"
+                f"{path}: not there yet; build the engine on this device: python build.py, or sh build.sh"
             )
         if not path.exists():
             raise RunnerError(f"{path}: not there; unpack the whole bundle again")
@@ -36,15 +36,15 @@ class Model:
 
     def detect(self, image: Any) -> Detections:
         """Return the objects in an image (height, width, 3; uint8, BGR) that reach the threshold of their class."""
-        found = self.detect_all(image, float(self.thresholds.min()))
-        return found.only(found.scores >= self.thresholds[found.classes])
+        detections = self.detect_all(image, float(self.thresholds.min()))
+        return detections.only(detections.scores >= self.thresholds[detections.classes])
 
     def detect_all(self, image: Any, lowest: float) -> Detections:
         """Return all detections above `lowest`."""
-        # A whole box with a lower score may show that a box above `lowest` is cut.
+        # An uncut box with a lower score may replace a cut one above `lowest`.
         least = lowest / WHOLE_COUNTS if len(views(image.shape, self.tiles)) > 1 else lowest
-        [found] = self.look(image, least, (False,))
-        return found.only(found.scores > lowest)
+        [detections] = self.look(image, least, (False,))
+        return detections.only(detections.scores > lowest)
 
     def look(self, image: Any, lowest: float, kinds: Sequence[bool]) -> list[Detections]:
         """Return the detections of one pass for each value of `every_label` in `kinds`. Views run in parallel.
@@ -71,15 +71,17 @@ def read_output(
     output, size = spec["output"], spec["input"]["size"]
     if output["layout"] == "rows":  # (1, n, 6) after suppression in the graph: corners, score, class
         rows = raw[0][raw[0][:, 4] > lowest]
-        found = Detections(rows[:, :4], rows[:, 4], rows[:, 5].astype(int))
+        detections = Detections(rows[:, :4], rows[:, 4], rows[:, 5].astype(int))
     else:  # "columns", (1, 4 + classes, n): centre, width, height, one score per class
-        found = _candidates(raw[0], lowest, every_label)
-        found.corners = found.corners * (size if output["normalised"] else 1)
-        # A model that has learned little gives some boxes negative sides. They must not suppress others.
-        found = found.only(_have_area(found.corners))
-        found = found.only(_suppress(found.corners, found.scores, found.classes, output["iou"], output["max_det"]))
-    found.corners = to_original(found.corners, shape, size, spec["input"]["fit"])
-    return found.only(_have_area(found.corners))
+        detections = _candidates(raw[0], lowest, every_label)
+        detections.corners = detections.corners * (size if output["normalised"] else 1)
+        # A barely trained model predicts some boxes with negative sides. They must not suppress others.
+        detections = detections.only(_have_area(detections.corners))
+        detections = detections.only(
+            _suppress(detections.corners, detections.scores, detections.classes, output["iou"], output["max_det"])
+        )
+    detections.corners = to_original(detections.corners, shape, size, spec["input"]["fit"])
+    return detections.only(_have_area(detections.corners))
 
 
 def _have_area(corners: Any) -> Any:

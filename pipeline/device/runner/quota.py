@@ -8,10 +8,10 @@ from pathlib import Path
 
 
 def quota(root: Path = Path("/")) -> float:
-    """Return the CPUs that the control groups of this process allow (`docker --cpus`); infinity without a limit.
+    """Return how many CPUs the control groups of this process allow (`docker --cpus`); infinity without a limit.
 
-    The limits of all parent groups apply too. In a container the group may have a path of the host that does not exist
-    inside; the files of the top folder then hold the limit.
+    The limits of all parent groups apply too. In a container, the group's path may be one of the host that does not
+    exist inside; then the files in the top folder hold the limit.
     """
     allowed = [math.inf]
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-only
-"""Runtimes: each loader returns a function from the input tensor to the output tensor.
+"""Load models into runtimes: each loader returns a function from the input tensor to the output tensor.
 
 The function uses `threads` threads per call and may be called `at_once` times in parallel.
 """
@@ -26,12 +26,12 @@ def load(path: Path, spec: dict[str, Any], threads: int, at_once: int) -> Forwar
         raise RunnerError(f"{path.name}: needs the Python package {package} ({error}); pip install {package}") from None
     except RunnerError:
         raise
-    except Exception as error:  # every runtime has error classes of its own
+    except Exception as error:  # every runtime has its own error classes
         raise RunnerError(f"{path.name}: {package} cannot load it: {in_a_line(error)}") from None
 
 
 def _in_turns(workers: list[Forward]) -> Forward:
-    """Combine functions that each serve one caller at a time into one."""
+    """Combine functions that each serve one caller at a time into one function."""
     free: SimpleQueue[Forward] = SimpleQueue()
     for worker in workers:
         free.put(worker)
@@ -60,9 +60,9 @@ def _onnx(path: Path, spec: dict[str, Any], threads: int, at_once: int) -> Forwa
 def _openvino(path: Path, spec: dict[str, Any], threads: int, at_once: int) -> Forward:
     import openvino
 
-    # By default OpenVINO computes in bfloat16 where the processor can, which moves boxes by pixels.
+    # By default OpenVINO computes in bfloat16 if the processor can, which moves boxes by pixels.
     settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-    # Streams of one model: two models would share one core, and sometimes wait for each other forever.
+    # Streams of one model, because two models would share one core, and sometimes wait for each other forever.
     settings.update({"NUM_STREAMS": at_once, "INFERENCE_NUM_THREADS": threads * at_once})
     compiled = openvino.Core().compile_model(str(path), "CPU", settings)
 
@@ -78,7 +78,7 @@ def _ncnn(path: Path, spec: dict[str, Any], threads: int, at_once: int) -> Forwa
     net = ncnn.Net()
     net.opt.use_vulkan_compute = False
     net.opt.num_threads = threads
-    if spec["precision"] == "fp32":  # by default it rounds to 16 bits where the processor can
+    if spec["precision"] == "fp32":  # by default ncnn rounds to 16 bits if the processor can
         net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
         net.opt.use_bf16_storage = False
     if net.load_param(str(path)) or net.load_model(str(path.with_suffix(".bin"))):
@@ -146,7 +146,7 @@ def _tensorrt(path: Path, spec: dict[str, Any], threads: int, at_once: int) -> F
     engine = runtime.deserialize_cuda_engine(path.read_bytes())
     if engine is None:
         raise RunnerError(
-            f"{path.name}: built for another GPU or TensorRT than {tensorrt.__version__}; run build.py here"
+            f"{path.name}: built for another GPU, or not by TensorRT {tensorrt.__version__}; run build.py here"
         )
     context = engine.create_execution_context()
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
@@ -159,7 +159,7 @@ def _tensorrt(path: Path, spec: dict[str, Any], threads: int, at_once: int) -> F
     for name, number in ((entry, 3 * size * size * 4), (end, result.nbytes)):
         place = ctypes.c_void_p()
         if cuda.cudaMalloc(ctypes.byref(place), ctypes.c_size_t(number)):
-            raise RunnerError("CUDA: no memory on the GPU, or no GPU")
+            raise RunnerError("CUDA: out of GPU memory, or no GPU")
         context.set_tensor_address(name, place.value)
         places[name] = place
 
@@ -185,6 +185,6 @@ RUNTIMES: dict[str, tuple[Callable[[Path, dict[str, Any], int, int], Forward], s
     "litert": (_litert, "ai-edge-litert"),
     "engine": (_tensorrt, "tensorrt"),
 }
-# `bench` times the import by itself, because it can take longer than loading a model.
+# `bench` times the import separately, because it can take longer than loading a model.
 MODULES = {name: package for name, (_, package) in RUNTIMES.items()}
 MODULES["litert"] = "ai_edge_litert.interpreter"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-only
-"""Check that this device finds what was found where the model was exported."""
+"""Check that this device gives the same detections as the machine that exported the model."""
 
 from __future__ import annotations
 
@@ -43,38 +43,40 @@ def selftest(folder: Path, spec: dict[str, Any], threads: int) -> str:
 
 
 def compare(model: Model, folder: Path) -> tuple[int, int, float, float]:
-    """Return the numbers of boxes and images, and the largest distances of corners (pixels) and scores.
+    """Return the numbers of boxes and images, and the largest differences of corners (pixels) and scores.
 
-    Raises RunnerError beyond the limits in `spec`.
+    Raises RunnerError if a difference exceeds the limits in `spec`.
     """
     spec = model.spec
     expected = json.loads((folder / "golden" / "expected.json").read_text(encoding="utf-8"))
     limits, boxes, most_px, most_score = spec["selftest"], 0, 0.0, 0.0
     for golden in expected:
-        found = model.detect_all(
+        detections = model.detect_all(
             read_image(folder / "golden" / golden["file"], spec["input"].get("bits")), golden["lowest"] * 0.8
         )
-        there = Detections(
+        known = Detections(
             np.array(golden["corners"]).reshape(-1, 4), np.array(golden["scores"]), np.array(golden["classes"])
         )
-        px, score, lost = apart(there, found)
-        boxes, most_px, most_score = boxes + len(there), max(most_px, px), max(most_score, score)
-        say = ""
+        px, score, lost = apart(known, detections)
+        boxes, most_px, most_score = boxes + len(known), max(most_px, px), max(most_score, score)
+        failure = ""
         if lost:
-            say = f"{lost} of {len(there)} objects not found"
+            failure = f"{lost} of {len(known)} objects not found"
         elif px > limits["max_box_px"]:
-            say = f"boxes {px:.3g} px apart, {limits['max_box_px']:g} allowed"
+            failure = f"boxes {px:.3g} px apart, {limits['max_box_px']:g} allowed"
         elif score > limits["max_score"]:
-            say = f"scores {score:.3g} apart, {limits['max_score']:g} allowed"
-        elif sum(found.scores >= golden["lowest"] + limits["max_score"]) > len(there):
-            say = f"{sum(found.scores >= golden['lowest'] + limits['max_score'])} objects instead of {len(there)}"
-        if say:
-            raise RunnerError(f"selftest FAILED: golden/{golden['file']}: {say}; this device computes something else")
+            failure = f"scores {score:.3g} apart, {limits['max_score']:g} allowed"
+        elif sum(detections.scores >= golden["lowest"] + limits["max_score"]) > len(known):
+            failure = (
+                f"{sum(detections.scores >= golden['lowest'] + limits['max_score'])} objects instead of {len(known)}"
+            )
+        if failure:
+            raise RunnerError(f"selftest FAILED: golden/{golden['file']}: {failure}; this device gives other results")
     return boxes, len(expected), most_px, most_score
 
 
 def apart(ours: Detections, theirs: Detections) -> tuple[float, float, int]:
-    """Return the largest distances of corners and scores between paired boxes, and how many of ours have no pair."""
+    """Return the largest differences of corners and scores between paired boxes, and how many of ours have no pair."""
     free, px, score, lost = np.ones(len(theirs), bool), 0.0, 0.0, 0
     for corners, value, kind in zip(ours.corners, ours.scores, ours.classes):
         near = np.flatnonzero(free & (theirs.classes == kind) & (overlap(corners, theirs.corners) >= 0.5))

@@ -25,7 +25,7 @@ OTHER_IMAGES = {
 }
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 USER = re.compile(r"(?<=://)[^/@]*@")
-# Their headers hold the number of frames; for other containers OpenCV guesses it.
+# The headers of these hold the number of frames; for other containers OpenCV guesses it.
 COUNTED = {".avi", ".m4v", ".mov", ".mp4"}
 
 
@@ -39,7 +39,7 @@ class Video:
         return cv2.VideoCapture(self.source)
 
     def end(self, capture: cv2.VideoCapture, frames: int) -> str | None:
-        """Return what is wrong if the video ended after so many frames, else None."""
+        """Return what is wrong if the video ended after this many frames, else None."""
         promised = capture.get(cv2.CAP_PROP_FRAME_COUNT)
         if not frames:
             return "cannot be opened, or has no image"
@@ -97,21 +97,21 @@ def _inside(folder: Path, tell: Callable[[str], None]) -> list[Path | Video]:
             found.append(_file(path))
         else:
             others[suffix or "without suffix"] += 1
-    told = []
+    skipped = []
     if others:
-        kinds = ", ".join(f"{suffix} {number}" for suffix, number in sorted(others.items(), key=lambda one: -one[1]))
-        told.append(f"{_counted(sum(others.values()), 'file')} that run.py cannot read ({kinds})")
+        kinds = ", ".join(f"{suffix} {number}" for suffix, number in sorted(others.items(), key=lambda item: -item[1]))
+        skipped.append(f"{_counted(sum(others.values()), 'file')} that run.py cannot read ({kinds})")
     if folders:
-        told.append(f"{_counted(folders, 'folder')}, not entered unless named")
-    passed = f"skipped {' and '.join(told)}" if told else ""
+        skipped.append(f"{_counted(folders, 'folder')}, not entered unless named")
+    message = f"skipped {' and '.join(skipped)}" if skipped else ""
     if not found:
-        tell(f"{folder}: no images or videos in it{passed and '; ' + passed}")
+        tell(f"{folder}: no images or videos in it{message and '; ' + message}")
     elif OTHER_IMAGES & others.keys():
-        tell(f"{folder}: {passed}")
-    elif passed:
-        say(f"{folder}: {passed}")
+        tell(f"{folder}: {message}")
+    elif message:
+        say(f"{folder}: {message}")
     return found
 
 
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

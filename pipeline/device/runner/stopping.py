@@ -11,7 +11,7 @@ SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 
 
 class Stop(BaseException):
-    """The user ends the run. Not an Exception, so that no handler of errors catches it."""
+    """The user ends the run. Not an Exception, so that no error handler catches it."""
 
 
 class Signals:

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: AGPL-3.0-only
 """Look at a large image through several views: overlapping tiles and, for longer objects, the whole image.
 
-Two boxes of one class from two views are one object if their IoU is at least `SAME` in the area that both views show.
-If an inner edge cuts one of them, the other is first clipped to the view of the cut one, which cannot show more. So a
-part matches its whole, and a small object on top of a large one stays, because it does not match the visible part of
-the large one. Two boxes of one view are never one object, because the model has separated them.
+Two boxes of the same class from two views are one object if their IoU is at least `SAME` in the area that both views
+show. If an inner edge cuts one of them, the other is first clipped to the view of the cut one, which cannot show more.
+So a part matches its whole, and a small object on top of a large one stays, because it does not match the visible part
+of the large one. Two boxes from one view are never the same object, because the model has separated them.
 
-Each object keeps its whole box with the highest score; cut boxes are dropped. If all are cut, they are joined.
+Each object keeps its uncut box with the highest score; cut boxes are dropped. If all are cut, they are joined.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ import numpy as np
 from .base import Detections
 
 View = Tuple[int, int, int, int]  # left, top, right, bottom, in pixels of the image
-SAME = 0.5  # share of the union
-WHOLE_COUNTS = 4  # a whole box is preferred to a cut one with up to so many times its score
-# An inner edge cuts a box that comes this near to it, in shares of the tile and of the box: models are no more exact.
+SAME = 0.5  # IoU
+WHOLE_COUNTS = 4  # an uncut box is preferred to a cut one with up to this many times its score
+# An inner edge cuts a box that comes this near to it, in shares of the tile and of the box: models are not more exact.
 OF_TILE, OF_BOX = 0.01, 0.15
 
 
 def views(shape: Sequence[int], tiles: Mapping[str, Any] | None) -> list[View]:
-    """Return tiles row by row, the last of a row or column moved inward; then the whole image if `tiles` wants it.
+    """Return tiles row by row, the last of a row or column moved inward; then the whole image if `tiles` says so.
 
-    `shape` is that of the image, height first. An image no larger than a tile has one view, itself.
+    `shape` is that of the image, height first. An image no larger than a tile is its own only view.
     """
     height, width = shape[:2]
     whole = (0, 0, width, height)
@@ -43,7 +43,7 @@ def views(shape: Sequence[int], tiles: Mapping[str, Any] | None) -> list[View]:
 
 
 def overlap(tiles: Mapping[str, Any]) -> int:
-    """Return the pixels that two neighbours share at least. Any object no longer than that is whole in a tile."""
+    """Return the minimum overlap of neighbours in pixels. Any object no longer than that is whole in a tile."""
     pixels: int = round(tiles["size"] * tiles["overlap"])
     return pixels
 
@@ -61,7 +61,7 @@ def merge(seen: Sequence[Detections], looked: Sequence[View], tiles: Mapping[str
         Detections(one.corners + np.array([*view[:2], *view[:2]]), one.scores, one.classes)
         for one, view in zip(seen, looked)
     ]
-    if tiles["whole"]:  # tiles show small objects better
+    if tiles["whole"]:  # drop its small objects, which tiles show better
         sides = parts[-1].corners[:, 2:] - parts[-1].corners[:, :2]
         parts[-1] = parts[-1].only(sides.max(axis=1, initial=0) > overlap(tiles))
     view = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
@@ -93,9 +93,9 @@ def _agreeing(every: Detections, cut: Any, view: Any, windows: Any) -> list[dict
             ours = ends[a] + np.flatnonzero(_meet(every.corners[ends[a] : ends[a + 1]], windows[b]))
             theirs = ends[b] + np.flatnonzero(_meet(every.corners[ends[b] : ends[b + 1]], windows[a]))
             if len(ours) and len(theirs):
-                one = _clipped(every.corners[ours], windows[b], cut[theirs])
-                other = _clipped(every.corners[theirs], windows[a], cut[ours]).transpose(1, 0, 2)
-                iou = _iou(one, other)
+                our_boxes = _clipped(every.corners[ours], windows[b], cut[theirs])
+                their_boxes = _clipped(every.corners[theirs], windows[a], cut[ours]).transpose(1, 0, 2)
+                iou = _iou(our_boxes, their_boxes)
                 iou *= every.classes[ours][:, None] == every.classes[theirs]
                 for i, j in zip(*np.nonzero(iou >= SAME)):
                     partners[ours[i]][int(theirs[j])] = partners[theirs[j]][int(ours[i])] = float(iou[i, j])
@@ -107,7 +107,7 @@ def _meet(boxes: Any, window: Any) -> Any:
 
 
 def _clipped(corners: Any, window: Any, where: Any) -> Any:
-    """Return each box as it is compared with each other one, (boxes, others, 4): clipped to it `where` that is cut."""
+    """Return each box as compared with each other one, (boxes, others, 4): clipped to `window` `where` that is cut."""
     inside = np.clip(corners, [*window[:2], *window[:2]], [*window[2:], *window[2:]])
     return np.where(where[None, :, None], inside[:, None], corners[:, None])
 
@@ -122,7 +122,7 @@ def _iou(one: Any, other: Any) -> Any:
 def _choose(every: Detections, cut: Any, view: Any, partners: list[dict[int, float]]) -> Any:
     """Return the indices of the boxes that stay. Join cut boxes in place.
 
-    From each other view a whole box removes only the best match, so the box of an overlapping neighbour stays.
+    From each other view, an uncut box removes only its best match, so the box of an overlapping neighbour stays.
     """
     free = np.ones(len(every), bool)
     kept = []

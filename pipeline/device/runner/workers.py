@@ -20,7 +20,7 @@ Seen = Tuple[str, "int | None", Any, Detections]
 class Workers:
     """A model that works on one image per thread, which is faster than all threads on one image.
 
-    Frames of a video or a camera get all threads, because there latency matters. So do the tiles of an image, while the
+    Frames of a video or a camera get all threads, because latency matters there. So do the tiles of an image, while the
     next image is read. `problems` counts the sources that were reported and skipped.
     """
 
@@ -87,11 +87,11 @@ class Workers:
             return str(path), None, image, self.model.detect(image)
         except RunnerError as error:
             return str(error)
-        except Exception as error:  # too little memory, or an error of the runtime
+        except Exception as error:  # out of memory, or an error of the runtime
             return f"{path}: {in_a_line(error)}"
 
     def _frames(self, pool: ThreadPoolExecutor, video: Video) -> Iterator[Seen]:
-        """Yield frames. Read them in another thread, because a signal cannot interrupt OpenCV while it waits."""
+        """Yield frames. Reads them in another thread, because a signal cannot interrupt OpenCV while it waits."""
         if cv2 is None:
             self.tell(f"{video.name}: videos and cameras need OpenCV; pip install opencv-python-headless")
             return
@@ -99,14 +99,14 @@ class Workers:
         try:
             capture = self.signals.result_of(pool.submit(video.open))
             while True:
-                there, frame = self.signals.result_of(pool.submit(capture.read))
-                if not there:
+                success, frame = self.signals.result_of(pool.submit(capture.read))
+                if not success:
                     break
                 yield video.name, number, frame, self.model.detect(frame)
                 number += 1
             problem = video.end(capture, number)
             capture.release()
-        except Exception as error:  # of OpenCV or of the runtime
+        except Exception as error:  # from OpenCV or the runtime
             problem = f"broke off after {number} frames: {in_a_line(error)}"
         if problem:
             self.tell(f"{video.name}: {problem}")

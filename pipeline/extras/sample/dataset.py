@@ -2,8 +2,8 @@
 
 The six classes are those of the DeepPCB data set (Tang et al. 2019), but every image is drawn from the seed. A tile
 starts as a copper mask. Each defect adds or removes copper, and its box is where the mask changed, so labels are exact
-by construction. Solder mask, pads, legend, light, dust and sensor noise follow. They make the task hard: drill holes
-look like pin holes, test points like spurious copper, and necks in a trace like mouse bites.
+by construction. Solder mask, pads, legend, light, dust and sensor noise follow. Structures make the task hard: drill
+holes look like pin holes, test points like spurious copper, and necks in a trace like mouse bites.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ LARGE_SPLITS = {"train": 24, "val": 6, "test": 12}
 CLASSES = tuple(DRAW)
 SIZE = 320
 SUPERSAMPLING = 2  # the layout is twice as large, so that edges are smooth
-MARGIN = 4  # pixels between a defect and its box, as in labels by people
+MARGIN = 4  # pixels between a defect and its box, as in labels made by people
 PLAIN_TILES = 0.08  # share of tiles without any defect
-DAMAGED_TILES = 0.5  # share of a board's tiles with one
-FEWEST_PIXELS = 40  # pixels of the layout that a visible defect changes at least
+DAMAGED_TILES = 0.5  # share of a board's tiles with a defect
+FEWEST_PIXELS = 40  # minimum number of layout pixels that a visible defect changes
 BORDER = 12  # pixels of the layout in which no defect may lie
 
 Corners = tuple[float, float, float, float]
@@ -41,24 +41,24 @@ def main(seed: int = 0, folder: Path | None = None, splits: dict[str, int] | Non
     """
     folder = folder or (LARGE_FOLDER if large else FOLDER)
     splits = splits or (LARGE_SPLITS if large else SPLITS)
-    draw, one = (draw_board, "board") if large else (draw_tile, "tile")
+    draw, noun = (draw_board, "board") if large else (draw_tile, "tile")
     boxes = 0
-    with files.new_folder(folder) as aside:
-        (aside / "images").mkdir()
-        (aside / "annotations").mkdir()
-        with logs.progress(description="sample: drawing", total=sum(splits.values()), unit=one) as bar:
+    with files.new_folder(folder) as new:
+        (new / "images").mkdir()
+        (new / "annotations").mkdir()
+        with logs.progress(description="sample: drawing", total=sum(splits.values()), unit=noun) as bar:
             for number, (split, count) in enumerate(splits.items()):
-                coco = _empty_coco(one)
+                coco = _empty_coco(noun)
                 for index in range(count):
-                    # One generator per image: a longer split keeps the images of a shorter one.
-                    image, found = draw(np.random.default_rng([seed, number, index]))
+                    # One generator per image, so that a longer split keeps the images of a shorter one.
+                    image, defects = draw(np.random.default_rng([seed, number, index]))
                     name = f"{split}_{index:04d}.jpg"
-                    (aside / "images" / name).write_bytes(pixels.jpeg(image, quality=92))
-                    _add(coco, index, name, image, found)
+                    (new / "images" / name).write_bytes(pixels.jpeg(image, quality=92))
+                    _add(coco, index, name, image, defects)
                     bar.update()
-                files.write_json(aside / "annotations" / f"{split}.json", coco)
+                files.write_json(new / "annotations" / f"{split}.json", coco)
                 boxes += len(coco["annotations"])
-    return f"{sum(splits.values())} {one}s, {boxes} defects -> {folder}"
+    return f"{sum(splits.values())} {noun}s, {boxes} defects -> {folder}"
 
 
 def draw_tile(rng: Random, size: int = SIZE) -> tuple[pixels.Image, list[Defect]]:
@@ -70,7 +70,7 @@ def draw_tile(rng: Random, size: int = SIZE) -> tuple[pixels.Image, list[Defect]
 
 
 def draw_board(rng: Random, columns: int = 8, rows: int = 6, size: int = 300) -> tuple[pixels.Image, list[Defect]]:
-    """Draw a board of so many tiles, each laid out by itself, some with one defect."""
+    """Draw a board of `columns` times `rows` tiles, each laid out separately, some with one defect."""
     side = size * SUPERSAMPLING
     blank = np.zeros((rows * side, columns * side), np.uint8)
     board = Layout(blank, blank.copy(), blank.copy(), blank.copy())
@@ -87,7 +87,7 @@ def draw_board(rng: Random, columns: int = 8, rows: int = 6, size: int = 300) ->
 
 
 def _damage(rng: Random, layout: Layout, size: int, wanted: int) -> list[Defect]:
-    """Add so many defects to a layout of `size` pixels of the image, or as many as find a place."""
+    """Add `wanted` defects to a layout of `size` image pixels, or as many as have room."""
     defects: list[Defect] = []
     taken: list[Corners] = []
     for _ in range(wanted):
@@ -122,9 +122,9 @@ def _near(box: Corners, other: Corners, gap: float = 4) -> bool:
     return box[0] < other[2] + gap and other[0] < box[2] + gap and box[1] < other[3] + gap and other[1] < box[3] + gap
 
 
-def _empty_coco(one: str) -> dict[str, Any]:
+def _empty_coco(noun: str) -> dict[str, Any]:
     return {
-        "info": {"description": f"Drawn printed-circuit-board {one}s with defects", "version": "1"},
+        "info": {"description": f"Drawn printed-circuit-board {noun}s with defects", "version": "1"},
         "images": [],
         "annotations": [],
         "categories": [{"id": index, "name": name} for index, name in enumerate(CLASSES, start=1)],

@@ -23,7 +23,7 @@ FINISHES = ((120, 190, 218), (190, 196, 196))  # BGR of gold and of tin
 
 
 def render(rng: Random, layout: Layout, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Photograph a layout as an image of (width, height)."""
+    """Render a layout as an image of `size`, which is (width, height) in pixels."""
     board, covered = (_colour(colour, rng.uniform(0.85, 1.15)) for colour in BOARDS[int(rng.integers(len(BOARDS)))])
     finish = _colour(FINISHES[int(rng.integers(len(FINISHES)))], rng.uniform(0.9, 1.05))
 
@@ -34,7 +34,7 @@ def render(rng: Random, layout: Layout, size: tuple[int, int]) -> NDArray[np.uin
 
     copper = shrink(layout.copper)
     image: Image = board * (1 - copper) + covered * copper
-    # Etched copper stands up from the board: light from one side draws its edges.
+    # Etched copper rises above the board, so light from one side shows its edges.
     relief = shrink(layout.copper, 0.9)
     angle = float(rng.uniform(0, 2 * np.pi))
     slope = cv2.Sobel(relief, cv2.CV_32F, 1, 0) * np.cos(angle) + cv2.Sobel(relief, cv2.CV_32F, 0, 1) * np.sin(angle)

@@ -1,4 +1,4 @@
-"""Draw fractals from iterated function systems: each class is one system, its members are slight variations.
+"""Draw fractals from iterated function systems: each class is one system, and its members are slight variations.
 
 This follows FractalDB (Kataoka et al., "Pre-training without Natural Images", ACCV 2020).
 """
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from pipeline.extras.sample.layout import Mask, Random
 
 SIDE = 96  # pixels of an image
-FILL = (0.12, 0.6)  # share of pixels that a system has to reach: thinner ones are dust, fuller ones blobs
-CHANGE = 0.2  # members of a class: each number of the system times 0.8 to 1.2, as in FractalDB
+FILL = (0.12, 0.6)  # share of pixels that a system must cover: sparser ones are dust, denser ones blobs
+CHANGE = 0.2  # each number of a member's system is multiplied by 0.8 to 1.2, as in FractalDB
 MEMBERS = 16
 
 
@@ -47,7 +47,7 @@ def _system(rng: Random) -> NDArray[np.float64]:
 def _attractor(rng: Random, maps: NDArray[np.float64]) -> Mask:
     """Draw the attractor by the chaos game with 300 points; a map is chosen in proportion to its area."""
     maps = maps.copy()
-    for row in maps:  # a change may have made one an expansion
+    for row in maps:  # a change may have turned a contraction into an expansion
         row[:4] *= min(1.0, 0.9 / max(float(np.linalg.norm(row[:4].reshape(2, 2), 2)), 1e-9))
     area = np.abs(maps[:, 0] * maps[:, 3] - maps[:, 1] * maps[:, 2]) + 0.02
     points = np.zeros((300, 2))

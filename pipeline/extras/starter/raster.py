@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from pipeline.extras.sample.layout import Mask
 
-Points = NDArray[np.float64]  # N x 2; a body reaches from -1 to 1
+Points = NDArray[np.float64]  # N x 2; a body extends from -1 to 1
 
-SUBPIXEL = 4  # binary digits behind the point in OpenCV's drawing
+SUBPIXEL = 4  # fractional bits of coordinates in OpenCV's drawing functions
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Layer:
     closed: bool = True
 
 
-Shape = list[Layer] | Mask  # a fractal comes as an image
+Shape = list[Layer] | Mask  # a fractal is an image
 
 
 def raster(shape: Shape, side: int, matrix: NDArray[np.float64]) -> list[tuple[int, Mask]]:
@@ -63,8 +63,8 @@ def raster(shape: Shape, side: int, matrix: NDArray[np.float64]) -> list[tuple[i
 
 
 def _warped(image: Mask, side: int, matrix: NDArray[np.float64]) -> Mask:
-    own = len(image)
+    size = len(image)
     affine = np.zeros((2, 3))
-    affine[:, :2] = matrix / np.linalg.norm(matrix, 2) * side / own / 1.1
-    affine[:, 2] = side / 2 - affine[:, :2] @ (own / 2, own / 2)
+    affine[:, :2] = matrix / np.linalg.norm(matrix, 2) * side / size / 1.1
+    affine[:, 2] = side / 2 - affine[:, :2] @ (size / 2, size / 2)
     return np.asarray(cv2.warpAffine(image, affine, (side, side), flags=cv2.INTER_AREA), np.uint8)

@@ -23,8 +23,8 @@ Window = tuple[slice, slice]  # rows, columns
 CLASSES = (*FAMILIES, *DEFECTS)
 BOARDS = 0.2  # share of scenes that are boards with defects, as in the sample data set
 MOST = 16  # objects per scene
-SMALLEST = 9.0  # pixels of the longer side of an object
-LARGEST = 0.6  # of the scene's side
+SMALLEST = 9.0  # longer side of an object in pixels
+LARGEST = 0.6  # longer side of an object as a share of the scene's side
 VISIBLE = 0.4  # share of an object that must be visible; objects that would hide more of another are not drawn
 CONTRAST = 40.0  # minimum contrast between object and background: the largest difference in a channel
 
@@ -34,8 +34,8 @@ def draw_scene(rng: Random, side: int) -> tuple[pixels.Image, list[tuple[int, li
     if rng.random() < BOARDS:
         return _board(rng, side)
     image = _background(rng, side)
-    owner = np.zeros((side, side), np.int16)  # which object is seen at a pixel; 0 is the background
-    whole: list[int] = []  # pixels of each object
+    owner = np.zeros((side, side), np.int16)  # the object visible at each pixel; 0 is the background
+    whole: list[int] = []  # number of pixels of each object
     labels: list[int] = []
     for family, size, centre in _plan(rng, side):
         masks = raster(FAMILIES[CLASSES[family]](rng), size, _matrix(rng))
@@ -49,7 +49,7 @@ def draw_scene(rng: Random, side: int) -> tuple[pixels.Image, list[tuple[int, li
             np.bincount(part, minlength=len(whole) + 1)[1:] for part in (owner.ravel(), owner[window][body])
         )
         if np.any((hidden > 0) & (in_sight - hidden < VISIBLE * np.array(whole))):
-            continue  # it would hide another
+            continue  # it would hide too much of another object
         if np.count_nonzero(body) < VISIBLE * np.count_nonzero(solid):
             continue  # most of it would lie outside
         _paint(rng, image, window, [(tone, mask[cut]) for tone, mask in masks])
@@ -115,7 +115,7 @@ def _paint(rng: Random, image: Image, window: Window, masks: list[tuple[int, Mas
     tones.append(np.clip(tones[0] * float(rng.uniform(0.6, 0.85)), 0, 255))
     opacity = float(rng.uniform(0.6, 1)) if rng.random() < 0.3 else 1.0
     outlined, filled = rng.random() < 0.3, rng.random() < 0.85
-    if rng.random() < 0.15:  # its shadow lies beside it
+    if rng.random() < 0.15:  # with a shadow beside it
         shift = np.array([[1, 0, rng.uniform(-4, 4)], [0, 1, rng.uniform(-4, 4)]], np.float32)
         shadow = cv2.warpAffine(cv2.GaussianBlur(masks[0][1], (0, 0), 1.5), shift, masks[0][1].shape[::-1])
         ground *= 1 - shadow[..., None].astype(np.float32) / 255 * np.float32(0.5)
@@ -132,17 +132,17 @@ def _paint(rng: Random, image: Image, window: Window, masks: list[tuple[int, Mas
 
 def _apart_from(rng: Random, colour: Image) -> Image:
     while True:
-        found = _colour(rng)
-        if np.abs(found - colour).max() >= CONTRAST:
-            return found
+        drawn = _colour(rng)
+        if np.abs(drawn - colour).max() >= CONTRAST:
+            return drawn
 
 
 def _colour(rng: Random) -> Image:
     """Return a random BGR colour; half of them are near grey, like most real objects."""
-    found = rng.uniform(0, 255, 3).astype(np.float32)
+    colour = rng.uniform(0, 255, 3).astype(np.float32)
     if rng.random() < 0.5:
-        found = found.mean() + (found - found.mean()) * np.float32(0.3)
-    return np.asarray(found, np.float32)
+        colour = colour.mean() + (colour - colour.mean()) * np.float32(0.3)
+    return np.asarray(colour, np.float32)
 
 
 def _fill(rng: Random, colour: Image, shape: tuple[int, ...]) -> Image:
@@ -171,9 +171,9 @@ def _noise(rng: Random, side: int, cells: int) -> Image:
 
 def _background(rng: Random, side: int) -> Image:
     """Draw a smooth, cloudy, striped or tiled background of two colours, sometimes with lines, dots and patches."""
-    one, other = _colour(rng), _colour(rng)
+    first, second = _colour(rng), _colour(rng)
     if rng.random() < 0.6:
-        other = one + (other - one) * np.float32(0.3)
+        second = first + (second - first) * np.float32(0.3)
     kind = rng.random()
     axis = np.linspace(-1, 1, side, dtype=np.float32)
     u, v = axis[None, :], axis[:, None]
@@ -186,7 +186,7 @@ def _background(rng: Random, side: int) -> Image:
         weight = 0.5 + 0.5 * np.sin((u * np.cos(angle) + v * np.sin(angle)) * often)
     else:
         weight = 0.5 + 0.5 * np.sign(np.sin(u * often)) * np.sign(np.sin(v * often))
-    image = one + (other - one) * np.broadcast_to(weight, (side, side))[..., None].astype(np.float32)
+    image = first + (second - first) * np.broadcast_to(weight, (side, side))[..., None].astype(np.float32)
     if rng.random() < 0.4:
         _clutter(rng, image)
     return np.asarray(np.clip(image, 0, 255), np.float32)
@@ -203,7 +203,7 @@ def _clutter(rng: Random, image: Image) -> None:
             cv2.line(image, start.tolist(), end.tolist(), colour, 1, cv2.LINE_AA)
         elif kind < 0.8:
             cv2.circle(image, start.tolist(), int(rng.integers(1, 3)), colour, -1, cv2.LINE_AA)
-        else:  # a veil with soft edges: uneven, but no shape
+        else:  # a veil with soft edges, which is not an object
             spot = np.zeros((side, side), np.float32)
             cv2.circle(spot, start.tolist(), int(rng.integers(8, 30)), 0.6, -1)
             veil = np.asarray(cv2.GaussianBlur(spot, (0, 0), 8), np.float32)[..., None]
@@ -217,7 +217,7 @@ def _photograph(rng: Random, image: Image) -> pixels.Image:
         image = np.repeat(image.mean(-1, keepdims=True), 3, axis=-1)
     if rng.random() < 0.5:
         image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.3, 1.2)))
-    if rng.random() < 0.05:  # moved while it was taken
+    if rng.random() < 0.05:  # motion blur
         kernel = np.eye(5, dtype=np.float32) / 5 if rng.random() < 0.5 else np.full((1, 5), 0.2, np.float32)
         image = cv2.filter2D(image, -1, kernel)
     if rng.random() < 0.6:

@@ -12,7 +12,7 @@ from pipeline.train.cpu import CpuTrainer
 def trainer_class(resume: Path, progress: Path, earlier_seconds: float) -> type[CpuTrainer]:
     """Return the trainer class. Ultralytics creates the object itself, so it needs a class.
 
-    Ultralytics writes last.pt in place, so a kill can leave half a file. `resume` is a copy that is renamed into place,
+    Ultralytics writes last.pt in place, so a kill can leave half a file. `resume` is a copy that is renamed into place
     after `progress`, which records epochs, seconds and fitness.
     """
     began = time.perf_counter()
@@ -27,6 +27,6 @@ def trainer_class(resume: Path, progress: Path, earlier_seconds: float) -> type[
             return bool(saved)
 
         def final_eval(self) -> None:
-            """Do nothing, because the last epoch was validated already."""
+            """Do nothing, because the last epoch has been validated already."""
 
     return StarterTrainer

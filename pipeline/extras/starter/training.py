@@ -1,6 +1,6 @@
 """Train starter weights for machines that cannot download COCO's: YOLO26n from random weights, on drawn scenes.
 
-They use no photograph and no manual label. `families.py` draws the objects, `scenes.py` composes the scenes.
+They use no photographs and no manual labels. `families.py` draws the objects, and `scenes.py` composes the scenes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pipeline.upstream import checkpoints, environment
 TARGET = checkpoints.HOME / checkpoints.STARTER
 WORK = Path(".cache/starter")  # scenes and training state; may be deleted once the weights exist
 SCENES = {"train": 20_000, "val": 400}
-SIDE = 160  # pixels; with half the side of 320, four times as many scenes take the same time
+SIDE = 160  # pixels; training on such a scene takes a quarter of the time of one of 320
 EPOCHS = 6
 SEED = 2026
 BATCH = 16
@@ -56,26 +56,26 @@ def main(device: str, workers: int | None, seed: int = SEED, epochs: int = EPOCH
     _publish(trained)
     digest = files.sha256(TARGET)
     files.write_text(TARGET.parent / "README.md", _readme(seed, epochs, hours, fitness, digest, device))
-    return f"{epochs} epochs in {hours:.1f} h, mAP50-95 {fitness:.3f} on scenes held out -> {TARGET}"
+    return f"{epochs} epochs in {hours:.1f} h, mAP50-95 {fitness:.3f} on held-out scenes -> {TARGET}"
 
 
 def draw(folder: Path, seed: int, splits: dict[str, int], workers: int | None) -> None:
-    """Draw an Ultralytics data set; `splits` holds the number of scenes. Only the seed decides, not `workers`."""
-    with files.new_folder(folder) as aside:
+    """Draw an Ultralytics data set; `splits` holds numbers of scenes. `workers` does not affect the result."""
+    with files.new_folder(folder) as new:
         for number, (split, count) in enumerate(splits.items()):
             for kind in ("images", "labels"):
-                (aside / kind / split).mkdir(parents=True)
+                (new / kind / split).mkdir(parents=True)
             places = [(seed, number, index) for index in range(count)]
             drawn = parallel.ordered(partial(_scene, SIDE), places, workers, f"starter: {split}")
             for index, (image, boxes) in enumerate(drawn):
-                (aside / "images" / split / f"{index:06d}.jpg").write_bytes(image)
-                write_labels(aside / "labels" / split / f"{index:06d}.txt", boxes, CLASSES, (SIDE, SIDE))
-        write_data_yaml(aside / "data.yaml", {split: f"images/{split}" for split in splits}, CLASSES)
+                (new / "images" / split / f"{index:06d}.jpg").write_bytes(image)
+                write_labels(new / "labels" / split / f"{index:06d}.txt", boxes, CLASSES, (SIDE, SIDE))
+        write_data_yaml(new / "data.yaml", {split: f"images/{split}" for split in splits}, CLASSES)
 
 
 def _scene(side: int, place: tuple[int, int, int]) -> tuple[bytes, list[Box]]:
     """Draw one scene; return it as JPEG with a random quality like a camera's, and its boxes in pixels."""
-    cv2.setNumThreads(1)  # the processes share the cores already
+    cv2.setNumThreads(1)  # worker processes already share the cores
     rng = np.random.default_rng(place)
     image, objects = draw_scene(rng, side)
     boxes = [Box(CLASSES[label], x, y, x + w, y + h) for label, (x, y, w, h) in objects]
@@ -133,11 +133,11 @@ def _readme(seed: int, epochs: int, hours: float, fitness: float, digest: str, d
     }
     return f"""# data/weights
 
-Source weights; git ignores all of them but one.
+This folder holds source weights; git ignores all but one.
 
-`{checkpoints.STARTER}` is YOLO26n trained from random weights on drawn scenes: no photograph, no label made by
-hand. A config with `train.fallback: starter-yolo26n.pt` uses it where `yolo26n.pt`, trained on COCO, is neither here
-nor can be downloaded. COCO weights do better: put that file here.
+`{checkpoints.STARTER}` is YOLO26n trained from random weights on drawn scenes, without photographs and without labels
+made by hand. A config with `train.fallback: starter-yolo26n.pt` uses it if `yolo26n.pt`, trained on COCO, is not here
+and cannot be downloaded. COCO weights do better: if you can get that file, put it here.
 
 | | |
 |---|---|
