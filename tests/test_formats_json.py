@@ -9,6 +9,7 @@ import math
 import random
 import shutil
 import sys
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,7 @@ from pipeline import formats
 from pipeline.boxes import Box, Labelled
 from pipeline.errors import DataError
 from pipeline.formats import coco, createml, labelme
+from pipeline.formats.reading import candidates
 from pipeline.formats.source import Source
 from pipeline.formats.tree import Tree
 
@@ -492,6 +494,21 @@ def test_auto_names_an_invalid_json_file(tmp_path: Path, text: str) -> None:
     (tmp_path / "annotations.json").write_text(text)
     with pytest.raises(DataError, match=r"annotations\.json: (not JSON|nested)"):
         formats.read(tmp_path)
+
+
+def test_heads_of_many_files_do_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LabelMe may store the image in the file, so that the heads of 100,000 files would take 6 GB."""
+    monkeypatch.setattr("pipeline.formats.tree.MOST_KEPT", 200_000)
+    for number in range(20):
+        data = {"imageData": "QUJD" * 20_000, "imagePath": f"{number}.jpg", "shapes": []}
+        (tmp_path / f"{number}.json").write_text(json.dumps(data))
+    tree = Tree(tmp_path)
+    tracemalloc.start()
+    try:
+        assert candidates(tree) == ["labelme"]
+        assert tracemalloc.get_traced_memory()[0] < 300_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_auto_refuses_utf_16(tiles: Path, tmp_path: Path) -> None:
