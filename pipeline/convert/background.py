@@ -11,6 +11,7 @@ from pipeline.boxes import SOURCE_SUFFIXES, Labelled
 from pipeline.config.data import Convert
 from pipeline.convert.judge import Judged
 from pipeline.errors import DataError
+from pipeline.formats.matching import UPLOAD
 from pipeline.formats.source import NOT_LISTED, Source
 from pipeline.formats.text import head
 from pipeline.formats.yolo_data import looks_like_labels
@@ -19,7 +20,6 @@ from pipeline.formats.yolo_data import looks_like_labels
 HARMLESS = re.compile(
     r"readme|licen[cs]e|notes\.json|package(-lock)?\.json|requirements|dataset_infos?\.json", re.IGNORECASE
 )
-_UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")
 
 
 def refuse(items: Sequence[Labelled], used: Sequence[Labelled], source: Source, config: Convert) -> None:
@@ -109,7 +109,7 @@ def _key(name: str) -> str:
     stem, _, suffix = name.lower().rpartition(".")
     inner, dot, last = stem.rpartition(".")
     stem = inner if inner and f"{dot}{last}" in SOURCE_SUFFIXES else stem
-    return _UPLOAD.sub("", stem or suffix)
+    return UPLOAD.sub("", stem or suffix)
 
 
 def _count(images: Sequence[Path]) -> str:
