@@ -263,8 +263,9 @@ def test_an_image_annotated_under_another_name_is_not_background(name: str, sour
     images(source / "images")
     LAYOUTS[name](source)
     (source / "images" / "img0.jpg").rename(source / "images" / "holiday.jpg")
-    refused(source, run, "image missing|no annotation", unlabelled="error")
-    line = refused(source, run, r"img0\.\w+: image missing; .*holiday\.jpg is there", unlabelled="background")
+    said = r"img0\.\w+: image missing; .*holiday\.jpg exists and no annotation names it: rename one of them"
+    refused(source, run, said, unlabelled="error")
+    line = refused(source, run, said, unlabelled="background")
     assert "on_problem" not in line
     receipt = do(source, run, split=RATIOS, **DANGEROUS)
     assert "holiday" not in written(run) and "img3" in written(run)
@@ -294,7 +295,7 @@ def test_a_file_that_could_hold_an_images_annotation_is_named(form: str, source:
     data["images"] = data["images"][:3]
     write(source / "train" / "_annotations.coco.json", data)
     write(source / name, text)
-    said = rf"{name.rpartition('/')[2]}: not read as annotations, and img3\.jpg is without"
+    said = rf"{name.rpartition('/')[2]}: not read as annotations, but img3\.jpg is without annotations"
     for policy in ("fix", "drop"):
         line = refused(source, run, said, format="coco", unlabelled="background", on_problem=policy)
         assert "convert." not in line
