@@ -303,6 +303,16 @@ def test_a_file_that_could_hold_an_images_annotation_is_named(form: str, source:
     assert "background" not in line
 
 
+def test_a_file_that_could_hold_an_annotation_is_named_even_if_macos_decomposed_it(source: Path, run: Run) -> None:
+    images(source, lambda stem: "caf\u00e9.jpg" if stem == "img3" else f"{stem}.jpg")
+    data = coco("{}.jpg".format)
+    data["images"] = data["images"][:3]
+    write(source / "a.json", data)
+    write(source / "cafe\u0301.txt", "")
+    said = "cafe\u0301\\.txt: not read as annotations, but caf\u00e9\\.jpg is without annotations"
+    refused(source, run, said, format="coco", unlabelled="background")
+
+
 @pytest.mark.parametrize("name", ["README.txt", "LICENSE.json", "notes.json", "classes.txt", "notes.txt"])
 def test_files_without_annotations_are_ignored(name: str, source: Path, run: Run) -> None:
     images(source / "images")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -106,7 +107,7 @@ def _could_be_labels(path: Path, stems: set[str]) -> bool:
 
 def _key(name: str) -> str:
     """Return the stem of an image or annotation without the prefixes and suffixes that tools add."""
-    stem, _, suffix = name.lower().rpartition(".")
+    stem, _, suffix = unicodedata.normalize("NFC", name).casefold().rpartition(".")
     inner, dot, last = stem.rpartition(".")
     stem = inner if inner and f"{dot}{last}" in SOURCE_SUFFIXES else stem
     return UPLOAD.sub("", stem or suffix)
