@@ -31,7 +31,7 @@ from pipeline.formats.values import class_name, declared_size, mapping, numbers,
 SIGN = re.compile(r'"objects"\s*:\s*\[')
 SIZE = re.compile(r'"size"\s*:\s*\{')
 NO_BOXES = {kind: f"a {kind}, not a box" for kind in ("point", "line", "graph", "cuboid", "any")}
-MOST_PIXELS = 1 << 28  # bytes to decompress of a mask, as a limit for zip bombs
+MOST_BYTES = 1 << 28  # to decompress of a mask, as a limit for zip bombs
 
 
 def recognises(tree: Tree) -> bool:
@@ -87,7 +87,7 @@ def _of_mask(bitmap: Any) -> Corners:
         if origin is None or len(origin) != 2:
             raise ValueError
         packed = base64.b64decode(bitmap["data"], validate=True)
-        data = zlib.decompressobj().decompress(packed, MOST_PIXELS)
+        data = zlib.decompressobj().decompress(packed, MOST_BYTES)
         with Image.open(io.BytesIO(data)) as image:
             frame = (image.getchannel("A") if image.mode == "RGBA" else image.convert("L")).getbbox()
     except (KeyError, TypeError, ValueError, OSError, zlib.error, binascii.Error, Image.DecompressionBombError):
