@@ -109,6 +109,11 @@ def test_init_files_hold_no_code(path: Path) -> None:
     assert all(isinstance(statement, ast.ImportFrom) for statement in statements) and len(statements) < 5
 
 
+def test_no_file_has_more_than_249_lines() -> None:
+    lines = {str(path.relative_to(PACKAGE)): len(path.read_text(encoding="utf-8").splitlines()) for path in FILES}
+    assert {name: count for name, count in lines.items() if count > 249} == {}
+
+
 @pytest.mark.parametrize("module", ["__main__", "params", "convert", "report"])
 def test_quick_commands_do_not_load_torch(module: str) -> None:
     code = (
