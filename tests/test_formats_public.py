@@ -186,7 +186,7 @@ DAMAGE: dict[str, tuple[str, str, str, str]] = {
     "BDD100K: no box": ("BDD100K", '"box2d": {"x1": 20', '"box": {"x1": 20', "None lacks one of the numbers"),
     "BDD100K: a word": ("BDD100K", '"labels": [{', '"labels": ["x", {', "'x' instead of a label"),
     "SuperAnnotate: corner": ("SuperAnnotate", '"x2": 100', '"x2": "far"', "lacks one of the numbers x1, y1, x2, y2"),
-    "SuperAnnotate: kind": ("SuperAnnotate", '"type": "bbox"', '"type": "blob"', "type 'blob' is not one"),
+    "SuperAnnotate: kind": ("SuperAnnotate", '"type": "bbox"', '"type": "blob"', "type 'blob' is not supported"),
     "SuperAnnotate: class": ("SuperAnnotate", '"className": "cat"', '"className": ""', "class is ''; name it"),
 }
 
