@@ -36,8 +36,9 @@ from test_formats_tools import (
 from pipeline.boxes import image_size
 from pipeline.config.loading import load
 from pipeline.errors import ConfigError, DataError
+from pipeline.formats.nearest import in_words
 from pipeline.formats.splits import split_of_folders
-from pipeline.formats.tree import STEPS
+from pipeline.formats.tree import STEPS, Tree
 from pipeline.run import Run
 from pipeline.upstream import environment
 
@@ -276,8 +277,8 @@ def test_an_image_annotated_under_another_name_is_not_background(name: str, sour
     assert "on_problem" not in line
     receipt = do(source, run, split=RATIOS, **DANGEROUS)
     assert "holiday" not in written(run) and "img3" in written(run)
-    assert "2 with boxes" not in receipt["images"]["dropped"]["images/holiday.jpg"]
-    assert receipt["images"]["dropped"]["images/holiday.jpg"].startswith("no annotation mentions it, and 1 with boxes")
+    why = receipt["images"]["dropped"]["images/holiday.jpg"]
+    assert why.startswith("no annotation mentions it, and there are boxes for 1 missing image, such as ")
     assert receipt["background_by_setting"] == []
 
 
@@ -580,7 +581,7 @@ def test_a_source_that_loses_all_its_images_reports_why(spoil: str, source: Path
         path.write_bytes(b"" if spoil == "empty" else path.read_bytes()[:100])
         if spoil == "gone":
             path.unlink()
-    refused(source, run, r"no image is left: 4 were dropped, such as img0.jpg: \w+", on_problem="drop")
+    refused(source, run, r"no image is left: 4 images dropped, such as img0.jpg: \w+", on_problem="drop")
 
 
 def test_dropping_is_suggested_for_a_truncated_image(source: Path, run: Run) -> None:
@@ -684,6 +685,23 @@ def test_one_folder_for_train_and_val_is_refused_as_given_splits(text: str, sour
     refused(
         source, other, r"coco128\.yaml: img0\.jpg is in train and in val; .*ratios in convert\.split", split="given"
     )
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["a.mp4"], "a.mp4 is a video: take images from it, and label them"),
+        (["a.mp4", "b.mp4", "c.mp4"], "a.mp4 and 2 more are videos: take images from them, and label them"),
+        (["a.zip"], "a.zip is still packed: unpack it here"),
+        (["a.zip", "b.zip"], "a.zip and 1 more are still packed: unpack them here"),
+        (["a.jpg"], "there is a.jpg and no annotation file"),
+        (["a.jpg", "b.jpg"], "there are 2 images, such as a.jpg, and no annotation file"),
+    ],
+)
+def test_what_lies_in_a_folder_without_annotations_is_counted(names: list[str], said: str, tmp_path: Path) -> None:
+    for name in names:
+        (tmp_path / name).touch()
+    assert in_words(Tree(tmp_path)) == f"; {said}"
 
 
 @pytest.mark.parametrize("home", ["labels", "images", "my set/labels"])

@@ -640,7 +640,7 @@ SHAPE_CASES: dict[str, tuple[Any, Corners | None, dict[str, str]]] = {
     "line": (shape("line", [[1, 2], [5, 8]]), ("cat", 1, 2, 5, 8), {"ignore": "line: it has no area"}),
     "linestrip": (shape("linestrip", [[1, 2], [5, 8], [3, 3]]), ("cat", 1, 2, 5, 8), {"ignore": "linestrip: it has no area"}),
     "a broken line": (shape("line", None), None, {"ignore": "line: it has no area", "damage": "points None are not [[x, y], ...]; correct it"}),
-    "one corner": (shape("rectangle", [[1, 2]]), None, {"damage": "a rectangle with 1 points instead of 2 or more; correct it"}),
+    "one corner": (shape("rectangle", [[1, 2]]), None, {"damage": "a rectangle with 1 point instead of 2 or more; correct it"}),
     "two points": (shape("polygon", [[1, 2], [5, 8]]), None, {"damage": "a polygon with 2 points instead of 3 or more; correct it"}),
     "circle of three": (shape("circle", [[1, 2], [5, 8], [1, 1]]), None, {"damage": "a circle with 3 points instead of its centre and one on its edge; correct it"}),
     "no points": (shape("polygon", []), None, {"damage": "points [] are not [[x, y], ...]; correct it"}),

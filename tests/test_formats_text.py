@@ -806,7 +806,7 @@ DAMAGED: dict[str, tuple[str, dict[str, str], str, str, str]] = {
     "csv number": ("csv", {"a.csv": TABLE + "a.jpg,cat,1,2,x,4\n"}, "line 2", "cat", "xmax is 'x', not a number"),
     "csv comma in a class": ("csv", {"a.csv": TABLE + "a.jpg,cat, big,1,2,3,4\n"}, "line 2", "cat", "7 values in 6 columns"),
     "csv short row": ("csv", {"a.csv": TABLE + "a.jpg,cat,1,2\n"}, "line 2", "cat", "4 values in 6 columns"),
-    "csv name alone": ("csv", {"a.csv": TABLE + "a.jpg\n"}, "line 2", "", "1 values in 6 columns"),
+    "csv name alone": ("csv", {"a.csv": TABLE + "a.jpg\n"}, "line 2", "", "1 value in 6 columns"),
     "csv no class": ("csv", {"a.csv": TABLE + "a.jpg,,1,2,3,4\n"}, "line 2", "", "no class"),
 }  # fmt: skip
 

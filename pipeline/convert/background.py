@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline.boxes import SOURCE_SUFFIXES, Labelled
 from pipeline.config.data import Convert
 from pipeline.convert.judge import Judged
-from pipeline.errors import DataError
+from pipeline.errors import DataError, counted
 from pipeline.formats.matching import UPLOAD
 from pipeline.formats.source import NOT_LISTED, Source
 from pipeline.formats.text import head
@@ -49,9 +49,7 @@ def refuse(items: Sequence[Labelled], used: Sequence[Labelled], source: Source, 
     if unread:
         way_out = f"label it; {unread[0]} may belong to it, but was not read as annotations{_more(unread)}"
     elif lost := [item for item in items if item.annotation and item.boxes and not item.image.exists()]:
-        way_out = (
-            f"label it; {len(lost)} annotated images are missing, such as {lost[0].image.name}: is it one of them?"
-        )
+        way_out = f"label it; {lost[0].image.name} is annotated but missing{_more(lost)}: is it one of them?"
     raise DataError(f"{unlabelled[0]}: no annotation; {way_out}{_more(unlabelled)}")
 
 
@@ -69,7 +67,8 @@ def not_background(judged: Sequence[Judged], config: Convert) -> dict[str, str]:
                 reasons[image.name] = f"all its boxes were dropped: {box.id}: {reason}"
     lost = [image for image in judged if image.unused == "dropped" and image.item.boxes and image.checked.missing]
     if lost:
-        why = f"no annotation mentions it, and {len(lost)} with boxes lack their image, such as {lost[0].name}'s"
+        missing = counted(len(lost), "missing image")
+        why = f"no annotation mentions it, and there are boxes for {missing}, such as {lost[0].name}"
         reasons |= {image.name: why for image in judged if image.item.annotation is None and not image.unused}
     # Boxes of images that a file does not list may belong to an image that it lists without boxes.
     files = {image.item.annotation for image in lost if image.item.image.name.startswith(NOT_LISTED)}

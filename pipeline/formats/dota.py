@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.boxes import Box
+from pipeline.errors import counted
 from pipeline.formats.pairing import read_one_each
 from pipeline.formats.shapes import around_points
 from pipeline.formats.source import Source, damaged
@@ -46,7 +47,7 @@ def _boxes(text: Path) -> tuple[Box, ...]:
 def _box(line: str, identity: str) -> Box:
     words = line.split()
     if len(words) not in (9, 10) or (len(words) == 10 and not words[9].lstrip("-").isdecimal()):
-        return damaged(f"{len(words)} columns; DOTA has eight numbers, a class and 0 or 1", id=identity)
+        return damaged(f"{counted(len(words), 'column')}; DOTA has eight numbers, a class and 0 or 1", id=identity)
     label = words[8]
     try:
         if _is_number(label):

@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 
 from pipeline.boxes import Box, Labelled
+from pipeline.errors import counted
 from pipeline.formats.pairing import Images, by_image, by_name, split_lists
 from pipeline.formats.source import Source, damaged, source_of
 from pipeline.formats.splits import folder_split
@@ -108,7 +109,7 @@ def _box(line: str, identity: str) -> Box:
     words = line.split()
     label = words[0]
     if len(words) not in COLUMNS:
-        return damaged(f"{len(words)} columns; KITTI has 15, or 16 with a score", label[:80], identity)
+        return damaged(f"{counted(len(words), 'column')}; KITTI has 15, or 16 with a score", label[:80], identity)
     try:
         xmin, ymin, xmax, ymax = numbers(dict(zip(CORNERS, words[4:8], strict=True)))
         truncated, occluded, alpha = numbers(dict(zip(("truncated", "occluded", "alpha"), words[1:4], strict=True)))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.boxes import Box
-from pipeline.errors import DataError
+from pipeline.errors import DataError, counted
 from pipeline.formats.matching import Described, Wanted, labelled
 from pipeline.formats.source import Source, damaged, source_of, with_the_rest
 from pipeline.formats.splits import folder_split
@@ -126,11 +126,11 @@ def _corners(points: Any, kind: Any) -> tuple[float, float, float, float]:
     xs, ys = sides[0::2], sides[1::2]
     if kind == "circle":
         if len(points) != 2:
-            raise ValueError(f"a circle with {len(points)} points instead of its centre and one on its edge")
+            raise ValueError(f"a circle with {counted(len(points), 'point')} instead of its centre and one on its edge")
         radius = math.hypot(xs[1] - xs[0], ys[1] - ys[0])
         return xs[0] - radius, ys[0] - radius, xs[0] + radius, ys[0] + radius
     if not isinstance(kind, str) or kind not in FEWEST_POINTS:
         raise ValueError(f"shape_type {show(kind)} is not supported")
     if len(points) < FEWEST_POINTS[kind]:
-        raise ValueError(f"a {kind} with {len(points)} points instead of {FEWEST_POINTS[kind]} or more")
+        raise ValueError(f"a {kind} with {counted(len(points), 'point')} instead of {FEWEST_POINTS[kind]} or more")
     return min(xs), min(ys), max(xs), max(ys)

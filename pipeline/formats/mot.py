@@ -14,7 +14,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from pipeline.boxes import Box
-from pipeline.errors import DataError
+from pipeline.errors import DataError, counted
 from pipeline.formats.matching import Described, Wanted, complete
 from pipeline.formats.shapes import corners
 from pipeline.formats.source import Source, damaged
@@ -106,7 +106,7 @@ def _frames(text: Path) -> str:
 
 def _box(words: list[str], names: tuple[str, ...], first: int, identity: str) -> Box:
     if not 7 <= len(words) <= 10:
-        return damaged(f"{len(words)} columns; MOT has nine", id=identity)
+        return damaged(f"{counted(len(words), 'column')}; MOT has nine", id=identity)
     try:
         _, _, left, top, width, height, flag, *rest = numbers(dict(zip(COLUMNS, words, strict=False)))
         number = rest[0] if rest else -1

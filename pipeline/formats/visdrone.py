@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.boxes import Box
+from pipeline.errors import counted
 from pipeline.formats.pairing import read_one_each
 from pipeline.formats.shapes import corners
 from pipeline.formats.source import Source, damaged
@@ -53,7 +54,7 @@ def _words(line: str) -> list[str]:
 def _box(line: str, identity: str) -> Box:
     words = _words(line)
     if len(words) != len(COLUMNS):
-        return damaged(f"{len(words)} columns; VisDrone-DET has eight", id=identity)
+        return damaged(f"{counted(len(words), 'column')}; VisDrone-DET has eight", id=identity)
     try:
         left, top, width, height, score, category, *_ = numbers(dict(zip(COLUMNS, words, strict=True)))
         if score not in (0, 1):

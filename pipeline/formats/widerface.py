@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.boxes import Box
-from pipeline.errors import DataError
+from pipeline.errors import DataError, counted
 from pipeline.formats.matching import Described, Wanted, complete, has_image_suffix
 from pipeline.formats.shapes import corners
 from pipeline.formats.source import Source, damaged
@@ -56,8 +56,8 @@ def _read_file(tree: Tree, path: Path) -> Iterator[Described]:
             rows = []
         if not count.isdecimal() or len(rows) != int(count):
             raise DataError(
-                f"{path}: line {number}: {len(rows)} faces follow {show(name)}, but its number of faces is "
-                f"{show(count)}; correct one of them"
+                f"{path}: line {number}: {show(name)} is followed by {counted(len(rows), 'face')}, but its number "
+                f"of faces is {show(count)}; correct one of them"
             )
         boxes = [_box(line, f"line {number}") for number, line in rows]
         yield Described(Wanted(name, homes, split, path), boxes)
@@ -66,7 +66,7 @@ def _read_file(tree: Tree, path: Path) -> Iterator[Described]:
 def _box(line: str, identity: str) -> Box:
     words = line.split()
     if len(words) != len(COLUMNS):
-        return damaged(f"{len(words)} numbers; WIDER FACE has ten", LABEL, identity)
+        return damaged(f"{counted(len(words), 'number')}; WIDER FACE has ten", LABEL, identity)
     try:
         values = numbers(dict(zip(COLUMNS, words, strict=True)))
         ignore = INVALID if values[COLUMNS.index("invalid")] == 1 else ""
