@@ -19,6 +19,7 @@ from pipeline.tiling.grid import Tile
 GREY = 114  # Ultralytics' padding, which is neither object nor background
 LOSSLESS = (".png", ".bmp", ".tif", ".tiff")  # tiles of these are PNG, all others JPEG
 JPEG_QUALITY = 95
+PART = 128  # tiles that one process cuts at a time, a few seconds of work
 FEWEST = 10  # pixels of a side; Ultralytics silently leaves out smaller images
 
 
@@ -39,15 +40,42 @@ class Plan:
     def is_one(self) -> bool:
         return len(self.tiles) == 1 and (self.tiles[0].width, self.tiles[0].height) == self.size
 
+    @property
+    def suffix(self) -> str:
+        own = self.image.suffix
+        return own if self.is_one else ".png" if own.lower() in LOSSLESS else ".jpg"
+
+    def name(self, tile: Tile) -> str:
+        """Return the name of a tile's files, without suffix."""
+        return self.image.stem if self.is_one else f"{self.image.stem}-x{tile.x}-y{tile.y}"
+
+    @property
+    def whole_name(self) -> str:
+        return f"{self.image.stem}-whole"
+
     def names(self) -> list[str]:
-        """Return the names of the files without suffix; that of the whole image comes last."""
-        stem = self.image.stem
-        return [stem] if self.is_one else [*(f"{stem}-x{tile.x}-y{tile.y}" for tile in self.tiles), f"{stem}-whole"]
+        """Return the names of all its files, without suffix."""
+        return [*map(self.name, self.tiles), *([] if self.is_one else [self.whole_name])]
+
+    def parts(self) -> list[Part]:
+        """Return the work in parts, so that several processes can cut one image; each reads the image row by row."""
+        tiles = sorted(self.tiles, key=lambda tile: (tile.y, tile.x))
+        starts = range(0, max(1, len(tiles)), PART)
+        return [Part(self, tuple(tiles[start : start + PART]), start == 0) for start in starts]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some tiles of an image; the first part also has the whole image, if that is wanted."""
+
+    plan: Plan
+    tiles: tuple[Tile, ...]
+    is_first: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Cutter:
-    """A picklable function that writes the tiles of an image into `folder/images/SPLIT` and `folder/labels/SPLIT`.
+    """A picklable function that writes tiles into `folder/images/SPLIT` and `folder/labels/SPLIT`.
 
     Whole images are fitted into `imgsz`.
     """
@@ -57,23 +85,21 @@ class Cutter:
     folder: Path
     split: str
 
-    def __call__(self, plan: Plan) -> TiledImage:
-        """Write the tiles and return their account. Raises DataError if the image cannot be decoded."""
-        suffix = plan.image.suffix if plan.is_one else ".png" if plan.image.suffix.lower() in LOSSLESS else ".jpg"
-        names, whole = plan.names(), None
+    def __call__(self, part: Part) -> None:
+        """Write the tiles of a part. Raises DataError where the image cannot be decoded."""
+        plan, whole = part.plan, part.plan.whole and part.is_first
         if plan.is_one:
-            files.link_or_copy(plan.image, self._image(names[0], suffix))
-            self._link_labels(plan, names[0])
-        elif plan.tiles or plan.whole:
+            name = plan.name(plan.tiles[0])
+            files.link_or_copy(plan.image, self._image(name, plan.suffix))
+            self._link_labels(plan, name)
+        elif part.tiles or whole:
             with windows.open_image(plan.image) as image:
-                row_by_row = sorted(zip(plan.tiles, names, strict=False), key=lambda pair: (pair[0].y, pair[0].x))
-                for tile, name in row_by_row:
-                    self._tile(image, plan, tile, self._image(name, suffix))
-                if plan.whole:
-                    whole = names[-1] + suffix
-                    _write(self._image(names[-1], suffix), image.fitted(_fitted(plan.size, self.imgsz)))
-                    self._link_labels(plan, names[-1])
-        return _account(plan, [name + suffix for name in names], whole)
+                for tile in part.tiles:
+                    self._tile(image, plan, tile, self._image(plan.name(tile), plan.suffix))
+                if whole:
+                    target = self._image(plan.whole_name, plan.suffix)
+                    _write(target, image.fitted(_fitted(plan.size, self.imgsz)))
+                    self._link_labels(plan, plan.whole_name)
 
     def _image(self, name: str, suffix: str) -> Path:
         return self.folder / "images" / self.split / f"{name}{suffix}"
@@ -118,20 +144,22 @@ def _write(path: Path, image: Image) -> None:
     path.write_bytes(pixels.png(image) if path.suffix == ".png" else pixels.jpeg(image, JPEG_QUALITY))
 
 
-def _account(plan: Plan, names: Sequence[str], whole: str | None) -> TiledImage:
+def account(plan: Plan) -> TiledImage:
+    """Return which tile shows which boxes."""
     shown = {index for tile in plan.tiles for index in tile.whole}
     others = [_line(box) for index, box in enumerate(plan.boxes) if index not in shown]
+    whole = plan.whole_name + plan.suffix if plan.whole and not plan.is_one else None
     return {
         "file": plan.image.name,
         "boxes": len(plan.boxes),
         "tiles": [
             {
-                "file": name,
+                "file": plan.name(tile) + plan.suffix,
                 "window": [tile.x, tile.y, tile.width, tile.height],
                 "boxes": [_line(plan.boxes[index]) for index in tile.whole],
                 "hidden": [_line(plan.boxes[index]) for index in tile.cut],
             }
-            for tile, name in zip(plan.tiles, names, strict=False)
+            for tile in plan.tiles
         ],
         "whole": whole,
         "only_whole": others if whole else [],

@@ -18,11 +18,11 @@ from pipeline.records.base import write_record
 from pipeline.records.tile_account import TileAccount, TileCounts, TiledBoxes, TiledImage, TiledSplit
 from pipeline.records.tiles import Tiling
 from pipeline.tiling import choice, grid
-from pipeline.tiling.cutting import Cutter, Plan
+from pipeline.tiling.cutting import Cutter, Plan, account
 from pipeline.tiling.grid import Tile
 
 SPLITS = ("train", "val")  # test images always stay whole
-EACH = 16  # ordinary images that take as long as cutting one
+EACH = 16  # ordinary images that take as long as cutting a part of one
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +70,16 @@ def cut(config: Tiles, dataset: YoloDataset, imgsz: int, seed: int, folder: Path
         raise DataError(
             f"tiles: no training object fits into a tile of {tiling['size']} px; take a larger size, or whole: true"
         )
-    if sum(map(len, plans.values())) * EACH >= parallel.FEWEST_ITEMS and workers not in (0, 1):
+    parts = {split: [part for plan in split_plans for part in plan.parts()] for split, split_plans in plans.items()}
+    if sum(map(len, parts.values())) * EACH >= parallel.FEWEST_ITEMS and workers not in (0, 1):
         parallel.start(preload=["pipeline.tiling.cutting"])
     splits: dict[str, TiledSplit] = {}
     for split, split_plans in plans.items():
         for kind in ("images", "labels"):
             (folder / kind / split).mkdir(parents=True)
         cutter = Cutter(dataset.names, imgsz, folder, split)
-        records = list(parallel.ordered(cutter, split_plans, workers, f"augment: {split} tiles", each=EACH))
+        list(parallel.ordered(cutter, parts[split], workers, f"augment: {split} tiles", each=EACH))
+        records = [account(plan) for plan in split_plans]
         splits[split] = {"boxes": _boxes(records), "tiles": accounts[split], "images": records}
     write_record(folder / "tile_account.json", TileAccount, {"splits": splits})
     write_record(folder / "tiles.json", Tiling, tiling)

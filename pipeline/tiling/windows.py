@@ -46,8 +46,7 @@ class Windows:
 class TiffWindows(Windows):
     """A TIFF on disk. Its segments, tiles or strips, are decoded when a window shows them.
 
-    Those of the latest windows stay in memory, one band as high as the highest window; windows are best read row by
-    row.
+    Those of the latest windows stay in memory, one band as high as the highest window: read windows row by row.
     """
 
     def __init__(self, page: Any) -> None:
