@@ -193,7 +193,7 @@ def test_every_combination_ends_in_a_report(
     assert ("no mAP was measured; the model is that of the last epoch" in text) == (val == "empty")
     if model == "nothing":
         assert "nothing to measure" in text  # calibration
-        why = "" if kind == "empty" else "not measured: without them no object would be left to find"
+        why = "" if kind == "empty" else "not measured: without them, no object would be left to find"
         assert f"missedno prediction matches the object{why}–" in text
     assert ("The val split has nothing to choose thresholds on" in text) == (val == "empty" or model == "nothing")
 
