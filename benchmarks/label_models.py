@@ -12,7 +12,7 @@ import numpy as np
 from pipeline import pixels, train
 from pipeline.boxes import YoloDataset, read_labels, write_data_yaml
 from pipeline.config.training import Train
-from pipeline.label.model import Model, outputs_of_backbone
+from pipeline.label.model import Model
 from pipeline.label.store import File, Store
 from pipeline.metrics.iou import pairwise_iou
 from pipeline.run import Run
@@ -76,8 +76,10 @@ class Linear:
         environment.prepare()
         import torch
 
+        from pipeline.probing.features import backbone
+
         model = checkpoints.load(checkpoints.find(checkpoints.COCO))[0]
-        wanted = outputs_of_backbone(model.yaml)
+        wanted = backbone(model)
         outputs: dict[int, Any] = {}
         for index in wanted:
             model.model[index].register_forward_hook(lambda _m, _i, out, index=index: outputs.update({index: out}))

@@ -7,8 +7,8 @@ import socket
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from threading import Thread
 from typing import Any
 
@@ -58,6 +58,22 @@ def _answers(port: int) -> bool:
             return True
         time.sleep(0.2)
     return False
+
+
+@contextmanager
+def new_dataset(name: str) -> Iterator[Any]:
+    """Yield an empty data set to fill; it replaces the one of this name if the block ends without an error."""
+    import fiftyone as fo
+
+    partial = f"{name} (unfinished)"
+    if fo.dataset_exists(partial):
+        fo.delete_dataset(partial)
+    dataset = fo.Dataset(partial)  # not persistent yet, so that FiftyOne deletes it after a kill
+    yield dataset
+    if fo.dataset_exists(name):
+        fo.delete_dataset(name)
+    dataset.name = name
+    dataset.persistent = True
 
 
 def make_editable(dataset: Any, field: str, classes: Sequence[str]) -> None:

@@ -38,7 +38,7 @@ def fiftyone() -> Iterator[Any]:
     try:
         # One start at a time: two would each run a database on the same files, and one of them would end. The second
         # command finds the database of the first, and waits until it answers.
-        with files.waiting(package):
+        with files.holding(package):
             _start(fo)
     except Exception as error:  # types of FiftyOne, of the operating system and of the driver
         raise PipelineError(

@@ -36,6 +36,11 @@ class ExportError(PipelineError):
     """An artefact cannot be made on this machine, or does not do what the model does."""
 
 
+def counted(number: int, noun: str) -> str:
+    """Return `1 image` or `2 images`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `; did you mean 'freeze'?`, or nothing if no known word is similar."""
     near = get_close_matches(word, list(known), n=1)

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -145,16 +145,20 @@ def copy(source: Path, target: Path) -> None:
 
 
 @contextmanager
-def waiting(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder that several commands write to; wait while another process holds it.
+def holding(folder: Path, wait: bool = True) -> Iterator[None]:
+    """Lock a folder that several commands write to. While another process holds it, wait, or raise BlockingIOError.
 
     On file systems that cannot lock a folder, nothing is locked.
     """
     descriptor = os.open(folder, os.O_RDONLY) if fcntl else None
     try:
         if descriptor is not None:
-            with suppress(OSError):
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise
+            except OSError:
+                pass
         yield
     finally:
         if descriptor is not None:

@@ -17,11 +17,10 @@ after `convert.classes`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -29,7 +28,7 @@ from pydantic_core import ErrorDetails
 
 from pipeline import files
 from pipeline.boxes import Box
-from pipeline.config.loading import NoDuplicates
+from pipeline.config.loading import NoDuplicates, flow
 from pipeline.errors import ConfigError, did_you_mean
 from pipeline.run import Run
 
@@ -128,11 +127,11 @@ def save(path: Path, fixes: Fixes) -> None:
     lines = [HEADER]
     if fixes.images:
         lines.append("images:\n")
-        lines += [f"  {_flow(name)}: {fixes.images[name]}\n" for name in sorted(fixes.images)]
+        lines += [f"  {flow(name)}: {fixes.images[name]}\n" for name in sorted(fixes.images)]
     if fixes.boxes:
         lines.append("boxes:\n")
         for fix in sorted(fixes.boxes, key=lambda fix: (fix.image, fix.action, fix.label, fix.bbox)):
-            lines.append(f"- {_flow(fix.model_dump(mode='json', by_alias=True))}\n")
+            lines.append(f"- {flow(fix.model_dump(mode='json', by_alias=True))}\n")
     files.write_text(path, "".join(lines))
 
 
@@ -219,12 +218,6 @@ def _iou(first: Box, second: Box) -> float:
 
     boxes = [np.array([[box.xmin, box.ymin, box.width, box.height]]) for box in (first, second)]
     return float(pairwise_iou(*boxes)[0, 0])
-
-
-def _flow(value: Any) -> str:
-    """Return `value` as YAML on one line, without the `...` that PyYAML appends to a bare word."""
-    text: str = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=math.inf)
-    return text.removesuffix("\n").removesuffix("\n...")
 
 
 def _in_words(detail: ErrorDetails) -> str:

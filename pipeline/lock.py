@@ -4,51 +4,40 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from pipeline import files
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.run import Run
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
 
 @contextmanager
 def of(run: Run) -> Iterator[None]:
     """Lock the folder of the run itself, so that no lock file remains. Raises PipelineError if it is locked already.
 
-    On file systems that cannot lock a folder, nothing is locked. A folder that was created for the lock is removed if
-    nothing was written into it.
+    A folder that was created for the lock is removed if nothing was written into it.
     """
-    created = [descriptor for descriptor in (run.root, run.root.parent) if not descriptor.exists()]
+    created = [folder for folder in (run.root, run.root.parent) if not folder.exists()]
     run.root.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(run.root, os.O_RDONLY) if fcntl else None
     try:
-        if descriptor is not None:
+        with ExitStack() as held:
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                held.enter_context(files.holding(run.root, wait=False))
             except BlockingIOError:
                 raise PipelineError(
-                    f"{run.root}: is being written by {_holder(descriptor)}; wait until it ends, or stop it"
+                    f"{run.root}: is being written by {_holder(run.root)}; wait until it ends, or stop it"
                 ) from None
-            except OSError:
-                pass
-        yield
+            yield
     finally:
-        if descriptor is not None:
-            os.close(descriptor)
         with suppress(OSError):  # not empty
             for empty in created:
                 empty.rmdir()
 
 
-def _holder(descriptor: int) -> str:
-    """Return which process holds the lock of an open folder, from Linux's list of locks."""
-    inode = str(os.fstat(descriptor).st_ino)
+def _holder(folder: Path) -> str:
+    """Return which process holds the lock of a folder, from Linux's list of locks."""
+    inode = str(folder.stat().st_ino)
     try:
         for line in Path("/proc/locks").read_text().splitlines():
             words = line.split()

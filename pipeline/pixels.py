@@ -64,8 +64,8 @@ def write(image: Image, text: str, at: tuple[int, int], colour: Colour, scale: f
         cv2.putText(image, text, at, FONT, scale, ink, thickness, cv2.LINE_AA)
 
 
-def text_width(text: str, scale: float = TEXT_SCALE) -> int:
-    width: int = cv2.getTextSize(text, FONT, scale, 1)[0][0]
+def text_width(text: str) -> int:
+    width: int = cv2.getTextSize(text, FONT, TEXT_SCALE, 1)[0][0]
     return width
 
 

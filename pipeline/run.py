@@ -4,8 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 SPLITS = ("train", "val", "test")
+
+
+class Below:
+    """The path of a file or folder below the `root` of the object that has it."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __get__(self, owner: Any, kind: type) -> Path:
+        path: Path = owner.root / self.path
+        return path
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +25,35 @@ class Run:
     """One experiment: `runs/NAME`, where NAME is the stem of its config file."""
 
     root: Path
+
+    source_listing = Below("params/source.json")
+    dataset = Below("dataset")
+    receipt = Below("dataset/receipt.json")
+    augmented = Below("augmented")
+    tiles = Below("augmented/tiles.json")
+    """The size and overlap of tiles; missing if the run has no tiles."""
+    tile_account = Below("augmented/tile_account.json")
+    train = Below("train")
+    features = Below("features")
+    """Cached outputs of the frozen layers per image; only for speed, safe to delete."""
+    train_record = Below("train.json")
+    model = Below("model.pt")
+    metrics = Below("metrics.json")
+    ranking = Below("rank.json")
+    """The scores of source weights that `rank` computed."""
+    comparison = Below("comparison.json")
+    """The comparison of this run's metrics with those of another run."""
+    predictions_folder = Below("predictions")
+    report = Below("report")
+    export = Below("export")
+    manifest = Below("export/manifest.json")
+    export_refused = Below("export_refused.json")
+    """The manifest of a refused export, with all its figures."""
+    label = Below("label")
+    label_next = Below("label/next.json")
+    """The images to label next, with boxes that the model drew."""
+    label_rounds = Below("label/rounds.json")
+    """What was known when each batch so far was chosen."""
 
     @classmethod
     def of(cls, config: Path) -> Run:
@@ -30,69 +71,9 @@ class Run:
         return self.root / "logs" / f"{stage}.log"
 
     @property
-    def source_listing(self) -> Path:
-        return self.root / "params" / "source.json"
-
-    @property
-    def dataset(self) -> Path:
-        return self.root / "dataset"
-
-    @property
-    def receipt(self) -> Path:
-        return self.dataset / "receipt.json"
-
-    @property
     def splits(self) -> Path:
         """The splits that convert drew, kept in git with the data so that new images never move old ones."""
         return self.root.parent.parent / "data" / "splits" / f"{self.name}.json"
-
-    @property
-    def augmented(self) -> Path:
-        return self.root / "augmented"
-
-    @property
-    def tiles(self) -> Path:
-        """The size and overlap of tiles; missing if the run has no tiles."""
-        return self.augmented / "tiles.json"
-
-    @property
-    def tile_account(self) -> Path:
-        return self.augmented / "tile_account.json"
-
-    @property
-    def train(self) -> Path:
-        return self.root / "train"
-
-    @property
-    def features(self) -> Path:
-        """Cached outputs of the frozen layers per image; only for speed, safe to delete."""
-        return self.root / "features"
-
-    @property
-    def train_record(self) -> Path:
-        return self.root / "train.json"
-
-    @property
-    def model(self) -> Path:
-        return self.root / "model.pt"
-
-    @property
-    def metrics(self) -> Path:
-        return self.root / "metrics.json"
-
-    @property
-    def ranking(self) -> Path:
-        """The scores of source weights that `rank` computed."""
-        return self.root / "rank.json"
-
-    @property
-    def comparison(self) -> Path:
-        """The comparison of this run's metrics with those of another run."""
-        return self.root / "comparison.json"
-
-    @property
-    def predictions_folder(self) -> Path:
-        return self.root / "predictions"
 
     def predictions(self, split: str) -> Path:
         """Return the COCO results of a split with one entry per box and candidate class, for average precision."""
@@ -109,34 +90,3 @@ class Run:
     def ground_truth(self, split: str) -> Path:
         """Return the COCO data set that `predictions(split)` refers to."""
         return self.predictions_folder / f"{split}_ground_truth.json"
-
-    @property
-    def report(self) -> Path:
-        return self.root / "report"
-
-    @property
-    def export(self) -> Path:
-        return self.root / "export"
-
-    @property
-    def manifest(self) -> Path:
-        return self.export / "manifest.json"
-
-    @property
-    def export_refused(self) -> Path:
-        """The manifest of a refused export, with all its figures."""
-        return self.root / "export_refused.json"
-
-    @property
-    def label(self) -> Path:
-        return self.root / "label"
-
-    @property
-    def label_next(self) -> Path:
-        """The images to label next, with boxes that the model drew."""
-        return self.label / "next.json"
-
-    @property
-    def label_rounds(self) -> Path:
-        """What was known when each batch so far was chosen."""
-        return self.label / "rounds.json"

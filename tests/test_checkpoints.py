@@ -16,7 +16,6 @@ from conftest import Trained
 
 from pipeline import files
 from pipeline.errors import WeightsError
-from pipeline.run import Run
 from pipeline.upstream import checkpoints, environment
 
 
@@ -256,7 +255,7 @@ def test_ultralytics_neither_installs_packages_nor_calls_home() -> None:
     assert (AUTOINSTALL, ONLINE, SAFE_LOAD, events.enabled) == (False, False, True, False)
 
 
-def test_training_uses_every_core(trained: Trained, run: Run) -> None:
+def test_training_uses_every_core(trained: Trained) -> None:
     """By default, Ultralytics would leave one of two cores idle."""
     from pipeline.files import read_json
 

@@ -36,8 +36,9 @@ from test_formats_tools import (
 from pipeline.boxes import image_size
 from pipeline.config.loading import load
 from pipeline.errors import ConfigError, DataError
+from pipeline.formats.nearest import in_words
 from pipeline.formats.splits import split_of_folders
-from pipeline.formats.tree import STEPS
+from pipeline.formats.tree import STEPS, Tree
 from pipeline.run import Run
 from pipeline.upstream import environment
 
@@ -213,7 +214,7 @@ def test_two_names_for_one_image_are_refused(source: Path, run: Run) -> None:
     data["images"][1]["file_name"] = "other/img0.JPEG"
     write(source / "a.json", data)
     (source / "images" / "img1.jpg").unlink()
-    refused(source, run, r"a\.json: .*img0.*image missing|img0\.JPEG.* is missing|missing", unlabelled="background")
+    refused(source, run, r"/source/other/img0\.JPEG: image missing; restore it", unlabelled="background")
     data["images"][1]["file_name"] = "img0.JPEG"
     write(source / "a.json", data)
     refused(source, run, r"'img0\.JPG' and 'img0\.JPEG' could both be images/img0\.jpg")
@@ -237,14 +238,21 @@ def test_a_missing_image_is_not_replaced_from_another_folder(source: Path, run: 
 
 
 @pytest.mark.parametrize(
-    "name", ["../../img0.jpg", "/etc/img9.jpg", "../other/img9.jpg", "..\\..\\img0.jpg", "C:\\..\\..\\..\\img9.jpg"]
+    ("name", "said"),
+    [
+        ("../../img0.jpg", r"'\.\./\.\./img0\.jpg', outside .*; images/img0\.jpg exists: correct the name"),
+        ("/etc/img9.jpg", r"'/etc/img9\.jpg', outside .*; move the image into the source, or link it there"),
+        ("../other/img9.jpg", r"'\.\./other/img9\.jpg', outside .*; move the image into the source"),
+        ("..\\..\\img0.jpg", r"'\.\./\.\./img0\.jpg', outside .*; images/img0\.jpg exists: correct the name"),
+        ("C:\\..\\..\\..\\img9.jpg", r"'\.\./\.\./img9\.jpg', outside .*; move the image into the source"),
+    ],
 )
-def test_a_name_that_leads_outside_the_source_matches_no_image(name: str, source: Path, run: Run) -> None:
+def test_a_name_that_leads_outside_the_source_matches_no_image(name: str, said: str, source: Path, run: Run) -> None:
     images(source / "images")
     data = coco("{}.jpg".format)
     data["images"][0]["file_name"] = name
     write(source / "a.json", data)
-    refused(source, run, r"a\.json: names '.*img\d\.jpg', outside|img9\.jpg: image missing")
+    refused(source, run, rf"a\.json: names {said}")
 
 
 # --- B. A labelled image never becomes background ------------------------------------------------------------
@@ -263,13 +271,14 @@ def test_an_image_annotated_under_another_name_is_not_background(name: str, sour
     images(source / "images")
     LAYOUTS[name](source)
     (source / "images" / "img0.jpg").rename(source / "images" / "holiday.jpg")
-    refused(source, run, "image missing|no annotation", unlabelled="error")
-    line = refused(source, run, r"img0\.\w+: image missing; .*holiday\.jpg is there", unlabelled="background")
+    said = r"img0\.\w+: image missing; .*holiday\.jpg exists and no annotation names it: rename one of them"
+    refused(source, run, said, unlabelled="error")
+    line = refused(source, run, said, unlabelled="background")
     assert "on_problem" not in line
     receipt = do(source, run, split=RATIOS, **DANGEROUS)
     assert "holiday" not in written(run) and "img3" in written(run)
-    assert "2 with boxes" not in receipt["images"]["dropped"]["images/holiday.jpg"]
-    assert receipt["images"]["dropped"]["images/holiday.jpg"].startswith("no annotation mentions it, and 1 with boxes")
+    why = receipt["images"]["dropped"]["images/holiday.jpg"]
+    assert why.startswith("no annotation mentions it, and there are boxes for 1 missing image, such as ")
     assert receipt["background_by_setting"] == []
 
 
@@ -294,7 +303,7 @@ def test_a_file_that_could_hold_an_images_annotation_is_named(form: str, source:
     data["images"] = data["images"][:3]
     write(source / "train" / "_annotations.coco.json", data)
     write(source / name, text)
-    said = rf"{name.rpartition('/')[2]}: not read as annotations, and img3\.jpg is without"
+    said = rf"{name.rpartition('/')[2]}: not read as annotations, but img3\.jpg is without annotations"
     for policy in ("fix", "drop"):
         line = refused(source, run, said, format="coco", unlabelled="background", on_problem=policy)
         assert "convert." not in line
@@ -302,19 +311,33 @@ def test_a_file_that_could_hold_an_images_annotation_is_named(form: str, source:
     assert "background" not in line
 
 
-@pytest.mark.parametrize("name", ["README.txt", "LICENSE.json", "notes.json", "classes.txt", "notes.txt"])
-def test_files_without_annotations_are_ignored(name: str, source: Path, run: Run) -> None:
+def test_a_file_that_could_hold_an_annotation_is_named_even_if_macos_decomposed_it(source: Path, run: Run) -> None:
+    images(source, lambda stem: "caf\u00e9.jpg" if stem == "img3" else f"{stem}.jpg")
+    data = coco("{}.jpg".format)
+    data["images"] = data["images"][:3]
+    write(source / "a.json", data)
+    write(source / "cafe\u0301.txt", "")
+    said = "cafe\u0301\\.txt: not read as annotations, but caf\u00e9\\.jpg is without annotations"
+    refused(source, run, said, format="coco", unlabelled="background")
+
+
+def one_without_annotation(source: Path) -> None:
     images(source / "images")
     data = coco("{}.jpg".format)
     data["images"] = data["images"][:3]
     write(source / "a.json", data)
+
+
+@pytest.mark.parametrize("name", ["README.txt", "LICENSE.json", "notes.json", "classes.txt", "notes.txt"])
+def test_files_without_annotations_are_ignored(name: str, source: Path, run: Run) -> None:
+    one_without_annotation(source)
     write(source / name, "cat\ndog\n" if name.endswith("txt") else "{}")
     receipt = do(source, run, split=RATIOS, unlabelled="background")
     assert receipt["background_by_setting"] == ["images/img3.jpg"] and written(run) == TRUTH
 
 
 def test_the_last_line_counts_images_declared_background(source: Path, tmp_path: Path) -> None:
-    test_files_without_annotations_are_ignored("README.txt", source, Run(tmp_path / "runs" / "one"))
+    one_without_annotation(source)
     write(
         tmp_path / "two.yaml",
         json.dumps(
@@ -558,7 +581,7 @@ def test_a_source_that_loses_all_its_images_reports_why(spoil: str, source: Path
         path.write_bytes(b"" if spoil == "empty" else path.read_bytes()[:100])
         if spoil == "gone":
             path.unlink()
-    refused(source, run, r"no image is left: 4 were dropped, such as img0.jpg: \w+", on_problem="drop")
+    refused(source, run, r"no image is left: 4 images dropped, such as img0.jpg: \w+", on_problem="drop")
 
 
 def test_dropping_is_suggested_for_a_truncated_image(source: Path, run: Run) -> None:
@@ -662,6 +685,23 @@ def test_one_folder_for_train_and_val_is_refused_as_given_splits(text: str, sour
     refused(
         source, other, r"coco128\.yaml: img0\.jpg is in train and in val; .*ratios in convert\.split", split="given"
     )
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["a.mp4"], "a.mp4 is a video: take images from it, and label them"),
+        (["a.mp4", "b.mp4", "c.mp4"], "a.mp4 and 2 more are videos: take images from them, and label them"),
+        (["a.zip"], "a.zip is still packed: unpack it here"),
+        (["a.zip", "b.zip"], "a.zip and 1 more are still packed: unpack them here"),
+        (["a.jpg"], "there is a.jpg and no annotation file"),
+        (["a.jpg", "b.jpg"], "there are 2 images, such as a.jpg, and no annotation file"),
+    ],
+)
+def test_what_lies_in_a_folder_without_annotations_is_counted(names: list[str], said: str, tmp_path: Path) -> None:
+    for name in names:
+        (tmp_path / name).touch()
+    assert in_words(Tree(tmp_path)) == f"; {said}"
 
 
 @pytest.mark.parametrize("home", ["labels", "images", "my set/labels"])

@@ -570,23 +570,31 @@ TWO = (100.0, 100.0, 150.0, 150.0, 0.6, 1)
 def test_equal_detections_in_another_order_are_equal() -> None:
     parity = compare([found(ONE, TWO)], [found(TWO, ONE)], 0.25, ["a"])
     assert (parity.boxes, parity.lost, parity.extra, parity.max_box_px, parity.max_score) == (2, 0, 0, 0, 0)
-    assert parity.breaches(Limits32()) == [] and parity.worst == []
+    assert parity.broken(Limits32()) == {} and parity.worst == []
 
 
 @pytest.mark.parametrize(
-    ("theirs", "said"),
+    ("theirs", "limit", "said"),
     [
-        (found(ONE), "of 3 boxes, 1 lost, 0 invented and 0 of another class"),
-        (found(ONE, TWO, (200, 200, 220, 220, 0.5, 0)), "of 3 boxes, 0 lost, 1 invented and 0 of another class"),
-        (found(ONE, (100, 100, 150, 150, 0.6, 0)), "of 3 boxes, 0 lost, 0 invented and 1 of another class"),
-        (found(ONE, (101, 100, 150, 150, 0.6, 1)), "boxes up to 1 px apart, 0.5 allowed"),
-        (found(ONE, (100, 100, 150, 150, 0.61, 1)), "scores up to 0.01 apart, 0.001 allowed"),
+        (found(ONE), "max_changed", "of 3 boxes, 1 lost, 0 invented and 0 of another class"),
+        (
+            found(ONE, TWO, (200, 200, 220, 220, 0.5, 0)),
+            "max_changed",
+            "of 3 boxes, 0 lost, 1 invented and 0 of another class",
+        ),
+        (
+            found(ONE, (100, 100, 150, 150, 0.6, 0)),
+            "max_changed",
+            "of 3 boxes, 0 lost, 0 invented and 1 of another class",
+        ),
+        (found(ONE, (101, 100, 150, 150, 0.6, 1)), "max_box_px", "boxes up to 1 px apart, 0.5 allowed"),
+        (found(ONE, (100, 100, 150, 150, 0.61, 1)), "max_score", "scores up to 0.01 apart, 0.001 allowed"),
     ],
 )
-def test_each_kind_of_difference_is_reported(theirs: Detections, said: str) -> None:
+def test_each_kind_of_difference_is_reported(theirs: Detections, limit: str, said: str) -> None:
     same = found(ONE)
     parity = compare([same, found(ONE, TWO)], [same, theirs], 0.25, ["first", "second"])
-    assert parity.breaches(Limits32()) == [said]
+    assert parity.broken(Limits32()) == {limit: said}
     assert parity.worst == ["second"]
 
 
@@ -595,7 +603,7 @@ def test_a_drop_of_all_scores_is_reported_though_precision_is_equal() -> None:
     low = [(*row[:4], row[4] * 0.6, row[5]) for row in (ONE, TWO)]
     parity = compare([found(ONE, TWO)], [found(*low)], 0.25, ["a"])
     assert parity.lost == parity.extra == 0
-    assert parity.breaches(Limits8()) == ["scores shifted by -0.3 on average, 0.1 allowed"]
+    assert parity.broken(Limits8()) == {"max_score_shift": "scores shifted by -0.3 on average, 0.1 allowed"}
     assert parity.shift_of(0) == pytest.approx(-0.36) and parity.shift_of(1) == pytest.approx(-0.24)
 
 
@@ -603,24 +611,24 @@ def test_a_box_near_the_threshold_is_neither_lost_nor_invented() -> None:
     above, below = (*ONE[:4], 0.2501, 0), (*ONE[:4], 0.2499, 0)
     for ours, theirs in ((above, below), (below, above)):
         parity = compare([found(ours, TWO)], [found(theirs, TWO)], 0.25, ["a"])
-        assert parity.breaches(Limits32()) == []
+        assert parity.broken(Limits32()) == {}
 
 
 def test_overlapping_twins_are_paired_correctly() -> None:
     left, right = (10.0, 10.0, 50.0, 50.0, 0.9, 0), (14.0, 10.0, 54.0, 50.0, 0.8, 0)
     parity = compare([found(left, right)], [found(right, left)], 0.25, ["a"])
-    assert parity.breaches(Limits32()) == []
+    assert parity.broken(Limits32()) == {}
 
 
 def test_no_detections_prove_nothing() -> None:
     """No limit is breached and no distance measured, but a box the artefact invents is still reported."""
     parity = compare([found()], [found()], 0.25, ["a"])
     for limits in (Limits32(), Limits16(), Limits8()):
-        assert parity.breaches(limits) == []
+        assert parity.broken(limits) == {}
     figures = parity.as_json()
     assert figures["boxes"] == figures["changed"] == 0 and figures["max_box_px"] is figures["mean_score_shift"] is None
-    said = compare([found()], [found(ONE)], 0.25, ["a"]).breaches(Limits16())
-    assert said == ["of 0 boxes, 0 lost, 1 invented and 0 of another class"]
+    said = compare([found()], [found(ONE)], 0.25, ["a"]).broken(Limits16())
+    assert said == {"max_changed": "of 0 boxes, 0 lost, 1 invented and 0 of another class"}
 
 
 # --- Average precision --------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import math
 import random
 import shutil
 import sys
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +29,9 @@ from pipeline import formats
 from pipeline.boxes import Box, Labelled
 from pipeline.errors import DataError
 from pipeline.formats import coco, createml, labelme
+from pipeline.formats.reading import candidates
 from pipeline.formats.source import Source
+from pipeline.formats.tree import Tree
 
 FIXTURES = Path(__file__).parent / "fixtures"
 SPLITS = ("train", "val", "test")
@@ -493,11 +496,26 @@ def test_auto_names_an_invalid_json_file(tmp_path: Path, text: str) -> None:
         formats.read(tmp_path)
 
 
+def test_heads_of_many_files_do_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LabelMe may store the image in the file, so that the heads of 100,000 files would take 6 GB."""
+    monkeypatch.setattr("pipeline.formats.tree.MOST_KEPT", 200_000)
+    for number in range(20):
+        data = {"imageData": "QUJD" * 20_000, "imagePath": f"{number}.jpg", "shapes": []}
+        (tmp_path / f"{number}.json").write_text(json.dumps(data))
+    tree = Tree(tmp_path)
+    tracemalloc.start()
+    try:
+        assert candidates(tree) == ["labelme"]
+        assert tracemalloc.get_traced_memory()[0] < 300_000
+    finally:
+        tracemalloc.stop()
+
+
 def test_auto_refuses_utf_16(tiles: Path, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text((tiles / "annotations" / "train.json").read_text(), encoding="utf-16")
     with pytest.raises(DataError, match=r"a\.json: not UTF-8 text \(invalid start byte\); save it as UTF-8"):
         formats.read(tmp_path)
-    assert coco.recognises(tmp_path)  # also beside other files, where it would otherwise be silently skipped
+    assert coco.recognises(Tree(tmp_path))  # also beside other files, where it would otherwise be silently skipped
 
 
 @pytest.mark.parametrize("first", ["annotations", "categories", "images", "info"])
@@ -622,7 +640,7 @@ SHAPE_CASES: dict[str, tuple[Any, Corners | None, dict[str, str]]] = {
     "line": (shape("line", [[1, 2], [5, 8]]), ("cat", 1, 2, 5, 8), {"ignore": "line: it has no area"}),
     "linestrip": (shape("linestrip", [[1, 2], [5, 8], [3, 3]]), ("cat", 1, 2, 5, 8), {"ignore": "linestrip: it has no area"}),
     "a broken line": (shape("line", None), None, {"ignore": "line: it has no area", "damage": "points None are not [[x, y], ...]; correct it"}),
-    "one corner": (shape("rectangle", [[1, 2]]), None, {"damage": "a rectangle with 1 points instead of 2 or more; correct it"}),
+    "one corner": (shape("rectangle", [[1, 2]]), None, {"damage": "a rectangle with 1 point instead of 2 or more; correct it"}),
     "two points": (shape("polygon", [[1, 2], [5, 8]]), None, {"damage": "a polygon with 2 points instead of 3 or more; correct it"}),
     "circle of three": (shape("circle", [[1, 2], [5, 8], [1, 1]]), None, {"damage": "a circle with 3 points instead of its centre and one on its edge; correct it"}),
     "no points": (shape("polygon", []), None, {"damage": "points [] are not [[x, y], ...]; correct it"}),

@@ -186,7 +186,7 @@ DAMAGE: dict[str, tuple[str, str, str, str]] = {
     "BDD100K: no box": ("BDD100K", '"box2d": {"x1": 20', '"box": {"x1": 20', "None lacks one of the numbers"),
     "BDD100K: a word": ("BDD100K", '"labels": [{', '"labels": ["x", {', "'x' instead of a label"),
     "SuperAnnotate: corner": ("SuperAnnotate", '"x2": 100', '"x2": "far"', "lacks one of the numbers x1, y1, x2, y2"),
-    "SuperAnnotate: kind": ("SuperAnnotate", '"type": "bbox"', '"type": "blob"', "type 'blob' is not one"),
+    "SuperAnnotate: kind": ("SuperAnnotate", '"type": "bbox"', '"type": "blob"', "type 'blob' is not supported"),
     "SuperAnnotate: class": ("SuperAnnotate", '"className": "cat"', '"className": ""', "class is ''; name it"),
 }
 
@@ -205,10 +205,10 @@ def test_one_damaged_line_is_a_box_with_the_reason(case: str, tmp_path: Path) ->
 
 
 BROKEN: dict[str, tuple[str, str, str, str]] = {
-    "WIDER FACE: a line less": ("WIDER FACE", "150 60 140 160 0 0 0 0 0 0 \n", "", r"line 1: 1 faces follow '0--Parade/img0.jpg', but its number of faces is '2'"),
-    "WIDER FACE: a line more": ("WIDER FACE", "0--Parade/img1.jpg\n2\n", "0--Parade/img1.jpg\n1\n", r"2 faces follow .* is '1'"),
-    "WIDER FACE: no number": ("WIDER FACE", "0--Parade/img1.jpg\n2\n", "0--Parade/img1.jpg\n", r"1 faces follow"),
-    "WIDER FACE: a name spoilt": ("WIDER FACE", "0--Parade/img1.jpg", "0--Parade/img1.jp", r"6 faces follow .* is '2'"),
+    "WIDER FACE: a line less": ("WIDER FACE", "150 60 140 160 0 0 0 0 0 0 \n", "", r"line 1: '0--Parade/img0.jpg' is followed by 1 face, but its number of faces is '2'"),
+    "WIDER FACE: a line more": ("WIDER FACE", "0--Parade/img1.jpg\n2\n", "0--Parade/img1.jpg\n1\n", r"is followed by 2 faces, .* is '1'"),
+    "WIDER FACE: no number": ("WIDER FACE", "0--Parade/img1.jpg\n2\n", "0--Parade/img1.jpg\n", r"is followed by 1 face, but"),
+    "WIDER FACE: a name spoilt": ("WIDER FACE", "0--Parade/img1.jpg", "0--Parade/img1.jp", r"is followed by 6 faces, .* is '2'"),
     "WIDER FACE: two names": ("WIDER FACE", "img1.jpg", "img0.jpg", r"img0.jpg is also in"),
     "WIDER FACE: outside": ("WIDER FACE", "0--Parade/img1.jpg", "../../../etc/passwd.jpg", r"outside"),
     "VisDrone: no image": ("VisDrone", "", "", r"image missing|could be"),

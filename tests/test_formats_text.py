@@ -806,7 +806,7 @@ DAMAGED: dict[str, tuple[str, dict[str, str], str, str, str]] = {
     "csv number": ("csv", {"a.csv": TABLE + "a.jpg,cat,1,2,x,4\n"}, "line 2", "cat", "xmax is 'x', not a number"),
     "csv comma in a class": ("csv", {"a.csv": TABLE + "a.jpg,cat, big,1,2,3,4\n"}, "line 2", "cat", "7 values in 6 columns"),
     "csv short row": ("csv", {"a.csv": TABLE + "a.jpg,cat,1,2\n"}, "line 2", "cat", "4 values in 6 columns"),
-    "csv name alone": ("csv", {"a.csv": TABLE + "a.jpg\n"}, "line 2", "", "1 values in 6 columns"),
+    "csv name alone": ("csv", {"a.csv": TABLE + "a.jpg\n"}, "line 2", "", "1 value in 6 columns"),
     "csv no class": ("csv", {"a.csv": TABLE + "a.jpg,,1,2,3,4\n"}, "line 2", "", "no class"),
 }  # fmt: skip
 
@@ -867,7 +867,7 @@ REFUSED: dict[str, tuple[str, dict[str, str], str]] = {
     "voc broken": ("voc", {"a.xml": "<annotation><object>"}, r"a\.xml: not well-formed XML \(no element found.*; export it again"),
     "voc bomb": ("voc", {"a.xml": BOMB + voc_xml()}, r"a\.xml: defines XML entities, which no annotation needs"),
     "voc entity of a file": ("voc", {"a.xml": OUTSIDE + voc_xml("&x;")}, r"a\.xml: defines XML entities"),
-    "voc encoding": ("voc", {"a.xml": '<?xml version="1.0" encoding="klingon"?>' + voc_xml()}, r"a\.xml: .*; export it again"),
+    "voc encoding": ("voc", {"a.xml": '<?xml version="1.0" encoding="klingon"?>' + voc_xml()}, r"a\.xml: cannot be read as XML \(unknown encoding: klingon\); save it as UTF-8"),
     "voc other root": ("voc", {"a.xml": "<html/>"}, r"a\.xml: <html> instead of <annotation>, so this is not Pascal VOC; remove it"),
     "voc leads out": ("voc", {"b.xml": voc_xml(filename="../../secret.jpg")}, r"b\.xml: names '\.\./\.\./secret\.jpg', outside"),
     "voc leads out absolutely": ("voc", {"b.xml": voc_xml(filename="/etc/hostname")}, r"b\.xml: names '/etc/hostname', outside"),
@@ -943,7 +943,8 @@ def test_an_invalid_file_is_refused(case: str, tmp_path: Path) -> None:
 def test_files_that_are_not_text_are_refused_by_name(name: str, file: str, good: str, tmp_path: Path) -> None:
     lay(tmp_path, "images/a.jpg", {"data.yaml": NAMED, file: good})
     (tmp_path / file).write_bytes(good.encode() + b"\xff\xfe\x80")
-    with pytest.raises(DataError, match=rf"{Path(file).name}: .*; export it again") as error:
+    way_out = "export it again" if file.endswith(".xml") else "save it as UTF-8"
+    with pytest.raises(DataError, match=rf"{Path(file).name}: .*; {way_out}$") as error:
         READ[name](tmp_path)
     assert "\n" not in str(error.value)
 

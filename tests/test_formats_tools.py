@@ -699,6 +699,13 @@ def test_one_damaged_annotation_is_a_box_with_the_reason(case: str, tmp_path: Pa
     assert why in damaged_reason(tmp_path)
 
 
+def test_only_a_limited_number_of_bytes_is_decompressed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.formats.supervisely.MOST_BYTES", 50)
+    one_of("Supervisely", tmp_path)
+    reasons = [box.damage for item in formats.read(tmp_path)[1].images for box in item.boxes if box.damage]
+    assert reasons == ["a bitmap that cannot be read; correct it"] * 3
+
+
 BROKEN: dict[str, tuple[str, str, str, str]] = {
     "Label Studio: no image": ("Label Studio JSON", '{"image": "/data/upload/1/00000001-img0.jpg"}', '{"text": "hello"}', r"task 1 names no image"),
     "VIA: no name": ("VIA JSON", '"filename": "img0.jpg"', '"filename": 7', r"an image has the filename 7"),

@@ -234,7 +234,7 @@ def test_few_images_get_splits_that_can_be_drawn(
 ) -> None:
     labels = {f"{chr(97 + index)}.jpg": [f"0 {CENTRE}"] for index in range(number)}
     said = look(yolo(tmp_path / "few", labels, ["x"]), capsys)
-    assert "as the data set gives none" in said["splits"] and "more images" in said["missing"]
+    assert "because the data set gives none" in said["splits"] and "more images" in said["missing"]
     assert converted("few").startswith(f"{number} images (train ")
 
 

@@ -193,7 +193,7 @@ def test_every_combination_ends_in_a_report(
     assert ("no mAP was measured; the model is that of the last epoch" in text) == (val == "empty")
     if model == "nothing":
         assert "nothing to measure" in text  # calibration
-        why = "" if kind == "empty" else "not measured: without them no object would be left to find"
+        why = "" if kind == "empty" else "not measured: without them, no object would be left to find"
         assert f"missedno prediction matches the object{why}–" in text
     assert ("The val split has nothing to choose thresholds on" in text) == (val == "empty" or model == "nothing")
 
@@ -307,9 +307,12 @@ def test_boxes_only_the_artefact_finds_are_a_breach(made: Callable[..., Run], wo
 @needs_database
 @pytest.mark.usefixtures("own_database")
 @pytest.mark.parametrize(
-    ("val", "test", "model"), [("all", "empty", "nothing"), ("empty", "missing", "something"), ("one", "lacking", "nothing")]
-)  # fmt: skip
-def test_inspect_shows_runs_without_detections(made: Callable[..., Run], val: str, test: str, model: str) -> None:
+    ("val", "test", "model", "missed_on"),
+    [("all", "empty", "nothing", 3), ("empty", "missing", "something", 0), ("one", "lacking", "nothing", 4)],
+)
+def test_inspect_shows_runs_without_detections(
+    made: Callable[..., Run], val: str, test: str, model: str, missed_on: int
+) -> None:
     import fiftyone as fo
 
     run = made(val, test, model)
@@ -318,14 +321,14 @@ def test_inspect_shows_runs_without_detections(made: Callable[..., Run], val: st
     try:
         said = inspect.main(Inspect(), run, "cpu")
         dataset = fo.load_dataset(run.name)
-        for view in dataset.list_saved_views():
-            assert len(dataset.load_saved_view(view)) >= 0
+        shown = {view: len(dataset.load_saved_view(view)) for view in dataset.list_saved_views()}
+        missed = dict.fromkeys(("missed-objects", "possible-label-errors", "hardest-images"), missed_on)
+        assert shown == {**dict.fromkeys(shown, 0), **missed, "evaluation-patches": objects}
         validated = dataset.match_tags(["val", "test"])
         assert validated.count("ground_truth.detections") == objects
         if model == "nothing":
             assert f"0 found, {objects} missed, 0 invented" in said
             assert validated.count("predictions.detections") == 0
-            assert len(dataset.load_saved_view("evaluation-patches")) == objects
     finally:
         fo.delete_datasets(f"{run.name}*")
 

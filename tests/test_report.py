@@ -414,7 +414,7 @@ FAR = (800.0, 100.0, 50.0, 50.0)
         (scene([("a", A)]), [seen(1, "a", A, 0.9), seen(1, "a", A, 0.5)], "duplicate", "no right prediction of their class scores lower"),
         (scene([("a", A)]), [seen(1, "a", FAR, 0.9)], "background", "no prediction is right, so AP is 0 in any case"),
         (scene([("a", A)]), [seen(1, "a", FAR, 0.9)], "missed", "no prediction is right, so AP is 0 in any case"),
-        (scene([("a", A)]), [], "missed", "without them no object would be left to find"),
+        (scene([("a", A)]), [], "missed", "without them, no object would be left to find"),
         (scene([]), [seen(1, "a", FAR, 0.9)], "background", "no objects, so no AP to lose"),
         (scene([("a", A)]), [seen(1, "a", FAR, 0.95), seen(1, "a", A, 0.9)], "background", ""),
     ],

@@ -218,7 +218,7 @@ def test_adding_images_never_moves_an_earlier_one(seed: int) -> None:
                 assert assignment.split_of[item.name] == remembered[item.name]
             elif len(known) > 1:
                 assert assignment.left_out[item.name] == (
-                    f"belongs with images of {' and '.join(sorted(known))}; in any of them it would leak"
+                    f"belongs with images in {' and '.join(sorted(known))}; in any of them it would leak"
                 )
             elif known:
                 assert {assignment.split_of[item.name]} == known

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from conftest import Trained
 from pipeline.config.training import Phase, Train
 from pipeline.errors import ConfigError
 from pipeline.files import read_json
+from pipeline.train.plan import in_words
 from pipeline.train.recipe import CACHED, GIVEN, choose
 
 
@@ -26,6 +28,11 @@ def test_fewer_images_get_more_epochs_and_smaller_batches() -> None:
     assert [one.batch for one in found] == sorted(one.batch for one in found)
     assert all(one.args["nbs"] == one.batch for one in found)  # every batch is one step
     assert min(frozen) >= 1 and min(free) >= 5
+
+
+def test_the_phases_are_counted() -> None:
+    plans: Any = [SimpleNamespace(epochs=11, freeze=(0,)), SimpleNamespace(epochs=1, freeze=())]
+    assert in_words(plans, 0) == "11 epochs with 1 layer frozen, then 1 epoch with nothing frozen"
 
 
 def test_every_choice_has_a_reason() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import pixels
-from pipeline.boxes import Box, YoloDataset, read_labels
+from pipeline.boxes import YoloDataset, read_labels
 from pipeline.pixels import Image
 
 ROWS, COLUMNS = 5, 4  # each row has an original and its first three copies
@@ -55,7 +55,7 @@ def _tile(path: Path, kind: str, names: Sequence[str], shown: set[str]) -> Image
     boxes = read_labels(YoloDataset.label_file(path), names, width, height)
     shown |= {box.label for box in boxes}
     small, scale = pixels.fit(image, TILE, enlarge=4)
-    for box in sorted(boxes, key=_area, reverse=True):  # small boxes over large ones
+    for box in sorted(boxes, key=lambda box: box.width * box.height, reverse=True):  # small boxes over large ones
         corners = (box.xmin * scale, box.ymin * scale, box.xmax * scale, box.ymax * scale)
         # Boxes need text only if there are more classes than colours; otherwise the legend explains the colours.
         text = _words(box.label, names) if len(names) > len(pixels.PALETTE) else ""
@@ -66,10 +66,6 @@ def _tile(path: Path, kind: str, names: Sequence[str], shown: set[str]) -> Image
     tile[CAPTION:, left : left + small.shape[1]] = small
     pixels.write(tile, f"{kind}: {path.name}", (2, CAPTION - 8), INK)
     return tile
-
-
-def _area(box: Box) -> float:
-    return box.width * box.height
 
 
 def _legend(shown: Sequence[str], names: Sequence[str], width: int) -> Image:

@@ -44,7 +44,7 @@ class Target(Section):
     @model_validator(mode="after")
     def _possible(self) -> Target:
         if self.quantize not in QUANTIZE[self.format]:
-            known = ", ".join("none" if bits is None else str(bits) for bits in QUANTIZE[self.format])
+            known = ", ".join("null" if bits is None else str(bits) for bits in QUANTIZE[self.format])
             raise ValueError(f"{self.format} does not support `quantize: {self.quantize}`; use {known}")
         for key, formats in FORMATS_WITH.items():
             if getattr(self, key) not in (None, False) and self.format not in formats:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -10,7 +11,8 @@ from pathlib import Path
 from pipeline.boxes import SOURCE_SUFFIXES, Labelled
 from pipeline.config.data import Convert
 from pipeline.convert.judge import Judged
-from pipeline.errors import DataError
+from pipeline.errors import DataError, counted
+from pipeline.formats.matching import UPLOAD
 from pipeline.formats.source import NOT_LISTED, Source
 from pipeline.formats.text import head
 from pipeline.formats.yolo_data import looks_like_labels
@@ -19,7 +21,6 @@ from pipeline.formats.yolo_data import looks_like_labels
 HARMLESS = re.compile(
     r"readme|licen[cs]e|notes\.json|package(-lock)?\.json|requirements|dataset_infos?\.json", re.IGNORECASE
 )
-_UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")
 
 
 def refuse(items: Sequence[Labelled], used: Sequence[Labelled], source: Source, config: Convert) -> None:
@@ -48,10 +49,8 @@ def refuse(items: Sequence[Labelled], used: Sequence[Labelled], source: Source, 
     if unread:
         way_out = f"label it; {unread[0]} may belong to it, but was not read as annotations{_more(unread)}"
     elif lost := [item for item in items if item.annotation and item.boxes and not item.image.exists()]:
-        way_out = (
-            f"label it; {len(lost)} annotated images are missing, such as {lost[0].image.name}: is it one of them?"
-        )
-    raise DataError(f"{unlabelled[0]}: no annotation; {way_out}{_and_more(unlabelled)}")
+        way_out = f"label it; {lost[0].image.name} is annotated but missing{_more(lost)}: is it one of them?"
+    raise DataError(f"{unlabelled[0]}: no annotation; {way_out}{_more(unlabelled)}")
 
 
 def not_background(judged: Sequence[Judged], config: Convert) -> dict[str, str]:
@@ -68,7 +67,8 @@ def not_background(judged: Sequence[Judged], config: Convert) -> dict[str, str]:
                 reasons[image.name] = f"all its boxes were dropped: {box.id}: {reason}"
     lost = [image for image in judged if image.unused == "dropped" and image.item.boxes and image.checked.missing]
     if lost:
-        why = f"no annotation mentions it, and {len(lost)} with boxes lack their image, such as {lost[0].name}'s"
+        missing = counted(len(lost), "missing image")
+        why = f"no annotation mentions it, and there are boxes for {missing}, such as {lost[0].name}"
         reasons |= {image.name: why for image in judged if image.item.annotation is None and not image.unused}
     # Boxes of images that a file does not list may belong to an image that it lists without boxes.
     files = {image.item.annotation for image in lost if image.item.image.name.startswith(NOT_LISTED)}
@@ -84,10 +84,9 @@ def _refuse_missing(lost: Sequence[Labelled], unlabelled: Sequence[Path]) -> Non
     first = lost[0]
     nearest = get_close_matches(first.image.name, [image.name for image in unlabelled], n=1, cutoff=0.0)
     candidate = next((image for image in unlabelled if nearest and image.name == nearest[0]), unlabelled[0])
-    more = f" (and {len(lost) - 1} more such)" if len(lost) > 1 else ""
     raise DataError(
         f"{first.image}: image missing; restore it (its annotation is {first.annotation}); {candidate} exists and "
-        f"no annotation names it: rename one of them{more}"
+        f"no annotation names it: rename one of them{_more(lost)}"
     )
 
 
@@ -107,22 +106,18 @@ def _could_be_labels(path: Path, stems: set[str]) -> bool:
 
 def _key(name: str) -> str:
     """Return the stem of an image or annotation without the prefixes and suffixes that tools add."""
-    stem, _, suffix = name.lower().rpartition(".")
+    stem, _, suffix = unicodedata.normalize("NFC", name).casefold().rpartition(".")
     inner, dot, last = stem.rpartition(".")
     stem = inner if inner and f"{dot}{last}" in SOURCE_SUFFIXES else stem
-    return _UPLOAD.sub("", stem or suffix)
+    return UPLOAD.sub("", stem or suffix)
 
 
 def _count(images: Sequence[Path]) -> str:
     return f"{images[0].name} is" if len(images) == 1 else f"{len(images)} images are"
 
 
-def _more(paths: Sequence[Path]) -> str:
-    return f" (and {len(paths) - 1} more such)" if len(paths) > 1 else ""
-
-
-def _and_more(images: Sequence[Path]) -> str:
-    return f" (and {len(images) - 1} more such)" if len(images) > 1 else ""
+def _more(found: Sequence[object]) -> str:
+    return f" (and {len(found) - 1} more such)" if len(found) > 1 else ""
 
 
 def by_setting(judged: Sequence[Judged]) -> list[str]:

@@ -97,11 +97,7 @@ def last_line(receipt: dict[str, Any], target: Path) -> str:
                 f"{len(cases)} {noun}{('es' if noun.endswith('x') else 's') if len(cases) > 1 else ''} {words}"
             )
     line = f"{line} ({', '.join(notes)}: see receipt.json)" if notes else line
-    return "; ".join([line, *map(_one_line, receipt["notes"])])
-
-
-def _one_line(note: str) -> str:
-    return " ".join(note.split())
+    return "; ".join([line, *(" ".join(note.split()) for note in receipt["notes"])])
 
 
 def relative(path: Path, source: Path) -> str:

@@ -11,7 +11,7 @@ from pipeline.config.data import Convert
 from pipeline.convert import background, corrections, judge, labelled, placing, plausible, receipt, writing
 from pipeline.convert.judge import Judged
 from pipeline.convert.labelled import Made
-from pipeline.errors import DataError
+from pipeline.errors import DataError, counted
 from pipeline.formats.source import Source
 from pipeline.image_files import deep, reading
 from pipeline.image_files.reading import Checked
@@ -113,7 +113,8 @@ def _refuse_none_left(judged: Sequence[Judged], config: Convert) -> None:
     if dropped and all(image.unused for image in judged):
         first = dropped[0]
         raise DataError(
-            f"{config.source}: no image is left: {len(dropped)} were dropped, such as {first.name}: {first.why}"
+            f"{config.source}: no image is left: {counted(len(dropped), 'image')} dropped, such as {first.name}: "
+            f"{first.why}"
         )
 
 

@@ -19,7 +19,7 @@ from pipeline import files, logs, parallel
 from pipeline.boxes import YoloDataset
 from pipeline.device import runner
 from pipeline.errors import ExportError
-from pipeline.export import bundle
+from pipeline.export import artefacts, bundle
 from pipeline.records import manifest as manifest_record
 from pipeline.records.base import write_record
 from pipeline.records.manifest import Artefact, Manifest
@@ -70,7 +70,7 @@ def main(run: Run) -> str:
         raise ExportError(f"{run.manifest}: has no proven artefact that runs here; change export.targets")
     for entry in entries:
         artefact = run.export / entry["file"]
-        if not artefact.exists() or bundle.sha256(artefact) != entry["sha256"]:
+        if not artefact.exists() or artefacts.sha256(artefact) != entry["sha256"]:
             raise ExportError(f"{artefact}: not the file that was proven (its sha256 differs); run `make export` again")
         if not (run.export / entry["bundle"]).is_file():
             raise ExportError(f"{run.export / entry['bundle']}: not there; run `make export` again")

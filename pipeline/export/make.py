@@ -13,7 +13,7 @@ from pipeline.boxes import YoloDataset
 from pipeline.config.export import Export, Limits, Target
 from pipeline.device import runner
 from pipeline.errors import ExportError
-from pipeline.export import alone, bundle, calibration, int8, record, settings, targets, tensorrt
+from pipeline.export import alone, artefacts, bundle, calibration, int8, record, settings, targets, tensorrt
 from pipeline.export.gate import Gate, Seen, Verdict
 from pipeline.records.manifest import Artefact, HandedOut
 from pipeline.run import Run
@@ -77,7 +77,7 @@ class Exporter:
                 (self.folder / entry.pop("bundle")).unlink()
                 del entry["bundle_bytes"]
         if entry["verdict"] != "passed":  # only proven artefacts are handed out
-            bundle.remove(artefact)
+            artefacts.remove(artefact)
         return entry, verdict
 
     def _spec(self, target: Target, artefact: Path, imgsz: int) -> dict[str, Any]:

@@ -65,9 +65,6 @@ class Parity:
             "worst": self.worst,
         }
 
-    def breaches(self, limits: Limits) -> list[str]:
-        return list(self.broken(limits).values())
-
     def broken(self, limits: Limits) -> dict[str, str]:
         """Return a line per exceeded limit, by its key in the config."""
         lines: dict[str, str] = {}

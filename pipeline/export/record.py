@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline import files
 from pipeline.config.export import Target
-from pipeline.export import bundle
+from pipeline.export import artefacts
 from pipeline.export.gate import Gate, Verdict
 from pipeline.records.manifest import Artefact, Manifest
 from pipeline.run import Run
@@ -33,8 +33,8 @@ def entry(
     """Return an artefact's entry in the manifest; `thresholds` are the model's, `refit` the artefact's own."""
     return {
         "file": artefact.name,
-        "sha256": bundle.sha256(artefact),
-        "bytes": bundle.size(artefact),
+        "sha256": artefacts.sha256(artefact),
+        "bytes": artefacts.size(artefact),
         "format": target.format,
         "precision": target.precision,
         "imgsz": imgsz,

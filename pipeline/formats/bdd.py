@@ -17,7 +17,7 @@ from pipeline.formats.shapes import box_of, sides_of
 from pipeline.formats.source import Source, damaged
 from pipeline.formats.splits import folder_split, split_of
 from pipeline.formats.text import show
-from pipeline.formats.tree import Tree, tree_of
+from pipeline.formats.tree import Tree
 from pipeline.formats.values import declared_size, mapping, read_json
 
 START = re.compile(r'\s*(\[|\{\s*"(frames|config|groups)")')
@@ -26,8 +26,8 @@ CORNERS = ("x1", "y1", "x2", "y2")
 CROWD = "crowd: one box around many objects"
 
 
-def recognises(folder: Path | Tree) -> bool:
-    return any(START.match(head) and SIGN.search(head) for head in tree_of(folder).heads({".json"}))
+def recognises(tree: Tree) -> bool:
+    return any(START.match(head) and SIGN.search(head) for head in tree.heads({".json"}))
 
 
 def read(folder: Path) -> Source:

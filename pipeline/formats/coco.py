@@ -15,12 +15,12 @@ from pipeline.boxes import Box
 from pipeline.errors import DataError
 from pipeline.formats.matching import Described, Wanted, complete
 from pipeline.formats.outlines import Corners, Size, around
-from pipeline.formats.shapes import corners
+from pipeline.formats.shapes import from_list
 from pipeline.formats.source import NOT_LISTED, Source, damaged
 from pipeline.formats.splits import folder_split, split_of
 from pipeline.formats.text import show
-from pipeline.formats.tree import Tree, tree_of
-from pipeline.formats.values import NUMBERS, class_name, declared_size, numbers, read_json
+from pipeline.formats.tree import Tree
+from pipeline.formats.values import NUMBERS, class_name, declared_size, read_json
 
 CROWD = "iscrowd: a region of many objects, not a box of one"
 LEFT_OUT = "ignore: marked so in the source"
@@ -32,8 +32,8 @@ FAR = 1e9  # pixels; smaller coordinates cannot overflow
 OFFER = "`convert.on_problem: drop`"
 
 
-def recognises(folder: Path | Tree) -> bool:
-    return any(text.startswith("{") and _is_coco(text) for text in tree_of(folder).heads({".json"}))
+def recognises(tree: Tree) -> bool:
+    return any(text.startswith("{") and _is_coco(text) for text in tree.heads({".json"}))
 
 
 def _is_coco(head: str) -> bool:
@@ -239,9 +239,4 @@ def _plain_box(record: dict[str, Any], identity: str, names: dict[int | str, str
 def _corners(record: dict[str, Any], size: Size | None) -> Corners:
     """Return the corners of an annotation. Raises ValueError with what is wrong with it."""
     bbox = record.get("bbox")
-    if not bbox:
-        return around(record.get("segmentation"), size)
-    sides = numbers(bbox) if isinstance(bbox, list) and len(bbox) == 4 else None
-    if not sides:
-        raise ValueError(f"bbox {show(bbox)} is not [x, y, width, height]")
-    return corners(*sides)
+    return from_list(bbox) if bbox else around(record.get("segmentation"), size)

@@ -16,7 +16,7 @@ from pipeline.formats.matching import Described, Wanted, complete
 from pipeline.formats.source import Source, damaged
 from pipeline.formats.splits import folder_split, split_of
 from pipeline.formats.text import show
-from pipeline.formats.tree import Tree, tree_of
+from pipeline.formats.tree import Tree
 from pipeline.formats.values import class_name, numbers, read_json
 
 KEYS = {"image", "imagefilename", "annotations", "annotation"}
@@ -24,9 +24,9 @@ SIGN = re.compile(r'\[\s*\{\s*"(image|imagefilename|annotations?)"\s*:')
 SIDES = ("x", "y", "width", "height")
 
 
-def recognises(folder: Path | Tree) -> bool:
+def recognises(tree: Tree) -> bool:
     # Label Studio's JSON-MIN may begin the same way.
-    heads = tree_of(folder).heads({".json"})
+    heads = tree.heads({".json"})
     return any(SIGN.match(head) and '"original_width"' not in head for head in heads)
 
 

@@ -16,15 +16,13 @@ from xml.etree.ElementTree import Element
 from pipeline.boxes import Box
 from pipeline.errors import DataError
 from pipeline.formats.matching import Described, Wanted, complete
-from pipeline.formats.shapes import corners
+from pipeline.formats.outlines import Corners
+from pipeline.formats.shapes import around_ellipse, around_turned, check_rotation, corners
 from pipeline.formats.source import NAN, Source, damaged
 from pipeline.formats.splits import folder_split, split_of, split_of_folders
 from pipeline.formats.text import first_tag, numbers, parse_xml, show, size
-from pipeline.formats.tree import Tree, tree_of
+from pipeline.formats.tree import Tree
 
-Corners = tuple[float, float, float, float]
-
-MOST_DEGREES = 720  # some tools write more than one full turn; beyond two turns the number is no angle
 NO_BOXES = {
     "polyline": "a polyline: it encloses nothing",
     "points": "points: they enclose nothing",
@@ -34,8 +32,8 @@ NO_BOXES = {
 }
 
 
-def recognises(folder: Path | Tree) -> bool:
-    return any(first_tag(text) == "annotations" for text in tree_of(folder).heads({".xml"}))
+def recognises(tree: Tree) -> bool:
+    return any(first_tag(text) == "annotations" for text in tree.heads({".xml"}))
 
 
 def read(folder: Path) -> Source:
@@ -159,29 +157,18 @@ def _of_box(shape: Element) -> Corners:
     angle = _rotation(shape)
     if not angle:
         return xmin, ymin, xmax, ymax
-    cos, sin, width, height = abs(math.cos(angle)), abs(math.sin(angle)), xmax - xmin, ymax - ymin
-    return _around(
-        (xmin + xmax) / 2, (ymin + ymax) / 2, (width * cos + height * sin) / 2, (width * sin + height * cos) / 2
-    )
+    return around_turned((xmin + xmax) / 2, (ymin + ymax) / 2, xmax - xmin, ymax - ymin, math.radians(angle))
 
 
 def _of_ellipse(shape: Element) -> Corners:
     cx, cy, rx, ry = _attributes(shape, "cx", "cy", "rx", "ry")
-    cos, sin = math.cos(_rotation(shape)), math.sin(_rotation(shape))
-    # The maximum of x(t) = rx cos t cos a - ry sin t sin a over t; y(t) likewise.
-    return _around(cx, cy, math.hypot(rx * cos, ry * sin), math.hypot(rx * sin, ry * cos))
+    return around_ellipse(cx, cy, rx, ry, _rotation(shape))
 
 
 def _rotation(shape: Element) -> float:
-    """Return the rotation in radians. Raises ValueError if it is not a valid angle."""
+    """Return the rotation in degrees. Raises ValueError if it is not a valid angle."""
     (degrees,) = numbers({"rotation": shape.get("rotation", "0")})
-    if not abs(degrees) <= MOST_DEGREES:
-        raise ValueError(f"rotation is {degrees}")
-    return math.radians(degrees)
-
-
-def _around(cx: float, cy: float, half_width: float, half_height: float) -> Corners:
-    return cx - half_width, cy - half_height, cx + half_width, cy + half_height
+    return check_rotation(degrees)
 
 
 def _of_polygon(shape: Element) -> Corners:

@@ -15,11 +15,11 @@ from pipeline.boxes import Box
 from pipeline.errors import DataError
 from pipeline.formats.matching import Described, Wanted, complete
 from pipeline.formats.outlines import Corners, around
-from pipeline.formats.shapes import around_points, box_of, corners, from_list
+from pipeline.formats.shapes import around_points, box_of, from_list
 from pipeline.formats.source import Source, damaged
 from pipeline.formats.splits import folder_split, split_of
 from pipeline.formats.text import show
-from pipeline.formats.tree import Tree, tree_of
+from pipeline.formats.tree import Tree
 from pipeline.formats.values import class_name, declared_size, mapping, read_json
 
 SIGN = re.compile(r'"(items|categories)"\s*:.*"(label|labels|items|label_cat)"\s*:', re.DOTALL)
@@ -27,8 +27,8 @@ ITEMS = re.compile(r'"items"\s*:\s*\[|"dm_format_version"|"categories"\s*:\s*\{\
 NO_BOXES = ("label", "caption", "points", "polyline", "cuboid_3d", "cuboid_2d", "skeleton", "feature_vector")
 
 
-def recognises(folder: Path | Tree) -> bool:
-    return tree_of(folder).holds_json("{", SIGN, ITEMS)
+def recognises(tree: Tree) -> bool:
+    return tree.holds_json("{", SIGN, ITEMS)
 
 
 def read(folder: Path) -> Source:
@@ -89,7 +89,7 @@ def _box(value: Any, names: list[str], identity: str) -> Box:
 
 def _corners(kind: Any, value: Mapping[str, Any]) -> Corners:
     if kind == "bbox":
-        return corners(*from_list(value.get("bbox")))
+        return from_list(value.get("bbox"))
     if kind == "polygon":
         return around_points(value.get("points"))
     if kind == "mask":

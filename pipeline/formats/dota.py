@@ -8,27 +8,23 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.boxes import Box
+from pipeline.errors import counted
 from pipeline.formats.pairing import read_one_each
 from pipeline.formats.shapes import around_points
 from pipeline.formats.source import Source, damaged
 from pipeline.formats.text import numbered_lines, numbers
-from pipeline.formats.tree import Tree, tree_of
+from pipeline.formats.tree import Tree
 
 HEADS = ("imagesource", "gsd", "acquisition dates")
 CORNERS = ("x1", "y1", "x2", "y2", "x3", "y3", "x4", "y4")
 
 
-def recognises(folder: Path | Tree) -> bool:
-    tree = tree_of(folder)
+def recognises(tree: Tree) -> bool:
     return any(_looks_like_labels(tree.head(text)) for text in tree.files({".txt"}))
 
 
 def read(folder: Path) -> Source:
-    return read_one_each(folder, _is_label, _boxes, _missing)
-
-
-def _missing(text: Path) -> Path:
-    return text.parent.with_name("images") / f"{text.stem}.png"
+    return read_one_each(folder, _is_label, _boxes, suffix=".png")
 
 
 def _is_label(tree: Tree, text: Path) -> bool:
@@ -51,7 +47,7 @@ def _boxes(text: Path) -> tuple[Box, ...]:
 def _box(line: str, identity: str) -> Box:
     words = line.split()
     if len(words) not in (9, 10) or (len(words) == 10 and not words[9].lstrip("-").isdecimal()):
-        return damaged(f"{len(words)} columns; DOTA has eight numbers, a class and 0 or 1", id=identity)
+        return damaged(f"{counted(len(words), 'column')}; DOTA has eight numbers, a class and 0 or 1", id=identity)
     label = words[8]
     try:
         if _is_number(label):

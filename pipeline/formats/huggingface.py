@@ -15,20 +15,19 @@ from pipeline.boxes import Box
 from pipeline.errors import DataError
 from pipeline.formats.lines import json_lines
 from pipeline.formats.matching import Described, Wanted, complete
-from pipeline.formats.outlines import Corners
-from pipeline.formats.shapes import box_of, corners, from_list
+from pipeline.formats.shapes import box_of, from_list
 from pipeline.formats.source import Source
 from pipeline.formats.splits import folder_split
 from pipeline.formats.text import show
-from pipeline.formats.tree import Tree, tree_of
+from pipeline.formats.tree import Tree
 from pipeline.formats.values import declared_size
 
 NAME = "metadata.jsonl"
 CLASS_KEYS = ("categories", "category", "label", "labels", "class", "classes")
 
 
-def recognises(folder: Path | Tree) -> bool:
-    return any(path.name == NAME for path in tree_of(folder).files({".jsonl"}))
+def recognises(tree: Tree) -> bool:
+    return any(path.name == NAME for path in tree.files({".jsonl"}))
 
 
 def read(folder: Path) -> Source:
@@ -74,8 +73,4 @@ def _objects(objects: Any) -> list[tuple[Any, Any]] | None:
 
 
 def _box(label: Any, bbox: Any, identity: str) -> Box:
-    return box_of(str(label) if type(label) is int else label, partial(_corners, bbox), identity)
-
-
-def _corners(bbox: Any) -> Corners:
-    return corners(*from_list(bbox))
+    return box_of(str(label) if type(label) is int else label, partial(from_list, bbox), identity)

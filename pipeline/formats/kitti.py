@@ -14,12 +14,12 @@ from itertools import islice
 from pathlib import Path
 
 from pipeline.boxes import Box, Labelled
-from pipeline.errors import DataError
-from pipeline.formats.pairing import Images, by_name, split_lists
+from pipeline.errors import counted
+from pipeline.formats.pairing import Images, by_image, by_name, split_lists
 from pipeline.formats.source import Source, damaged, source_of
 from pipeline.formats.splits import folder_split
 from pipeline.formats.text import numbered_lines, numbers
-from pipeline.formats.tree import Tree, tree_of
+from pipeline.formats.tree import Tree
 
 COLUMNS = (15, 16)  # 16 with a score
 CORNERS = ("left", "top", "right", "bottom")
@@ -28,8 +28,7 @@ LOOKED_INTO = 20  # lines per folder, because the first ones may be damaged
 _NUMBERED = re.compile(r"_0*(\d+)$")
 
 
-def recognises(folder: Path | Tree) -> bool:
-    tree = tree_of(folder)
+def recognises(tree: Tree) -> bool:
     by_folder: defaultdict[Path, list[Path]] = defaultdict(list)
     for text in _label_files(tree):
         by_folder[text.parent].append(text)
@@ -44,11 +43,7 @@ def read(folder: Path) -> Source:
     image_of = {text: image for text in texts if (image := _image_of(text, images))}
     image_of = by_name(tree, texts, image_of, lambda text: [text.stem])
     image_of = {text: image_of.get(text) or _missing(text) for text in texts}
-    text_of: dict[Path, Path] = {}
-    for text, image in image_of.items():
-        if text_of.setdefault(image, text) != text:
-            raise DataError(f"{text}: describes {image.name}, and so does {text_of[image]}; keep one of them")
-
+    text_of = by_image(image_of)
     split_by_stem = split_lists(tree, ("ImageSets",), {path.stem for path in [*images.all, *texts]}, "label file")
 
     def split(path: Path) -> str | None:
@@ -114,7 +109,7 @@ def _box(line: str, identity: str) -> Box:
     words = line.split()
     label = words[0]
     if len(words) not in COLUMNS:
-        return damaged(f"{len(words)} columns; KITTI has 15, or 16 with a score", label[:80], identity)
+        return damaged(f"{counted(len(words), 'column')}; KITTI has 15, or 16 with a score", label[:80], identity)
     try:
         xmin, ymin, xmax, ymax = numbers(dict(zip(CORNERS, words[4:8], strict=True)))
         truncated, occluded, alpha = numbers(dict(zip(("truncated", "occluded", "alpha"), words[1:4], strict=True)))

@@ -21,15 +21,15 @@ from pipeline.formats.shapes import around_points, box_of, from_sides
 from pipeline.formats.source import Source, damaged
 from pipeline.formats.splits import folder_split, split_of
 from pipeline.formats.text import show
-from pipeline.formats.tree import Tree, tree_of
+from pipeline.formats.tree import Tree
 from pipeline.formats.values import declared_size, mapping
 
 SIGN = re.compile(r'^\{.*"data_row"\s*:')
 ANOTHER = "another label of the row: the first counts"
 
 
-def recognises(folder: Path | Tree) -> bool:
-    return any(SIGN.match(text.partition("\n")[0]) for text in tree_of(folder).heads(SUFFIXES))
+def recognises(tree: Tree) -> bool:
+    return any(SIGN.match(text.partition("\n")[0]) for text in tree.heads(SUFFIXES))
 
 
 def read(folder: Path) -> Source:

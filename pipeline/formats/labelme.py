@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.boxes import Box
-from pipeline.errors import DataError
+from pipeline.errors import DataError, counted
 from pipeline.formats.matching import Described, Wanted, labelled
 from pipeline.formats.source import Source, damaged, source_of, with_the_rest
 from pipeline.formats.splits import folder_split
 from pipeline.formats.text import show
-from pipeline.formats.tree import Tree, tree_of
+from pipeline.formats.tree import Tree
 from pipeline.formats.values import class_name, declared_size, numbers, read_json
 
 # `imageData` may come first and be megabytes of Base64.
@@ -31,8 +31,8 @@ FEWEST_POINTS = {
 }
 
 
-def recognises(folder: Path | Tree) -> bool:
-    return tree_of(folder).holds_json("{", SIGNS)
+def recognises(tree: Tree) -> bool:
+    return tree.holds_json("{", SIGNS)
 
 
 def read(folder: Path) -> Source:
@@ -126,11 +126,11 @@ def _corners(points: Any, kind: Any) -> tuple[float, float, float, float]:
     xs, ys = sides[0::2], sides[1::2]
     if kind == "circle":
         if len(points) != 2:
-            raise ValueError(f"a circle with {len(points)} points instead of its centre and one on its edge")
+            raise ValueError(f"a circle with {counted(len(points), 'point')} instead of its centre and one on its edge")
         radius = math.hypot(xs[1] - xs[0], ys[1] - ys[0])
         return xs[0] - radius, ys[0] - radius, xs[0] + radius, ys[0] + radius
     if not isinstance(kind, str) or kind not in FEWEST_POINTS:
         raise ValueError(f"shape_type {show(kind)} is not supported")
     if len(points) < FEWEST_POINTS[kind]:
-        raise ValueError(f"a {kind} with {len(points)} points instead of {FEWEST_POINTS[kind]} or more")
+        raise ValueError(f"a {kind} with {counted(len(points), 'point')} instead of {FEWEST_POINTS[kind]} or more")
     return min(xs), min(ys), max(xs), max(ys)

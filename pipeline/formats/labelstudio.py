@@ -17,11 +17,11 @@ from pipeline.boxes import Box
 from pipeline.errors import DataError
 from pipeline.formats.matching import Described, Wanted, complete, has_image_suffix
 from pipeline.formats.outlines import Corners
-from pipeline.formats.shapes import around_ellipse, around_points, box_of, corners, scaled, sides_of
+from pipeline.formats.shapes import around_ellipse, around_points, box_of, check_rotation, corners, scaled, sides_of
 from pipeline.formats.source import Source
 from pipeline.formats.splits import folder_split, split_of
 from pipeline.formats.text import show
-from pipeline.formats.tree import Tree, tree_of
+from pipeline.formats.tree import Tree
 from pipeline.formats.values import declared_size, read_json
 
 SIGNS = re.compile(r'"(original_width|completions|annotations)"\s*:')
@@ -32,12 +32,11 @@ NO_BOXES = {
     "vector": "a line",
 }
 SHAPES = ("rectangle", "polygon", "ellipse", *NO_BOXES)
-MOST_DEGREES = 720  # some tools write more than one full turn; beyond two turns the number is no angle
 ANOTHER = "another annotation of the task: one counts"
 
 
-def recognises(folder: Path | Tree) -> bool:
-    return tree_of(folder).holds_json("[", SIGNS, TASK)
+def recognises(tree: Tree) -> bool:
+    return tree.holds_json("[", SIGNS, TASK)
 
 
 def read(folder: Path) -> Source:
@@ -154,7 +153,4 @@ def _corners(kind: str, value: Any, size: tuple[int, int] | None) -> Corners:
 
 
 def _rotation(value: Mapping[str, Any]) -> float:
-    degrees = sides_of({"rotation": value.get("rotation") or 0}, "rotation")[0]
-    if not abs(degrees) <= MOST_DEGREES:
-        raise ValueError(f"rotation is {degrees}")
-    return degrees
+    return check_rotation(sides_of({"rotation": value.get("rotation") or 0}, "rotation")[0])

@@ -27,7 +27,7 @@ from pipeline.formats.text import show
 from pipeline.formats.tree import STEPS, Tree
 
 # Label Studio puts eight hexadecimal digits before the name of an upload, and names local files by a server query.
-_UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")
+UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")
 _LOCAL_FILE = "?d="
 _URL = re.compile(r"^[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _DRIVE = re.compile(r"^[A-Za-z]:(?=[\\/])")
@@ -196,7 +196,7 @@ def _stem(name: str, step: str) -> str:
 
 def _keys(name: str, step: str) -> tuple[str, ...]:
     stem = _stem(name, step)
-    return (stem,) if step == "unicode" else tuple(dict.fromkeys((stem, _UPLOAD.sub("", stem))))
+    return (stem,) if step == "unicode" else tuple(dict.fromkeys((stem, UPLOAD.sub("", stem))))
 
 
 def _agree(name: str, file_name: str, step: str) -> bool:

@@ -14,13 +14,13 @@ from collections import defaultdict
 from pathlib import Path
 
 from pipeline.boxes import Box
-from pipeline.errors import DataError
+from pipeline.errors import DataError, counted
 from pipeline.formats.matching import Described, Wanted, complete
 from pipeline.formats.shapes import corners
 from pipeline.formats.source import Source, damaged
 from pipeline.formats.splits import folder_split
 from pipeline.formats.text import numbered_lines, numbers, read_text, show
-from pipeline.formats.tree import Tree, tree_of
+from pipeline.formats.tree import Tree
 from pipeline.formats.yolo_data import read_names
 
 # The classes of MOT16 to MOT20; older sets have -1.
@@ -35,8 +35,7 @@ LOOKED_INTO = 20  # lines, because the first may be damaged
 _NUMBER = re.compile(r"\d+$")  # of a frame, at the end of its stem
 
 
-def recognises(folder: Path | Tree) -> bool:
-    tree = tree_of(folder)
+def recognises(tree: Tree) -> bool:
     return any(any(map(_looks_like_box, tree.head(text).split("\n")[:LOOKED_INTO])) for text in _truths(tree))
 
 
@@ -107,7 +106,7 @@ def _frames(text: Path) -> str:
 
 def _box(words: list[str], names: tuple[str, ...], first: int, identity: str) -> Box:
     if not 7 <= len(words) <= 10:
-        return damaged(f"{len(words)} columns; MOT has nine", id=identity)
+        return damaged(f"{counted(len(words), 'column')}; MOT has nine", id=identity)
     try:
         _, _, left, top, width, height, flag, *rest = numbers(dict(zip(COLUMNS, words, strict=False)))
         number = rest[0] if rest else -1

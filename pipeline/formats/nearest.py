@@ -65,18 +65,23 @@ def in_words(tree: Tree) -> str:
     near = look(tree)
     match near.kind:
         case "packed":
-            return f"; {_some(tree, near.files)} still packed: unpack it here"
+            return f"; {_some(tree, near.files)} still packed: unpack {'it' if len(near.files) == 1 else 'them'} here"
         case "nameless":
             return _nameless(tree, near.files)
         case "not read":
             return f"; {_some(tree, near.files)} in no supported layout: export the data set as COCO or YOLO"
         case "unknown":
             return _unknown(tree, near.files)
-        case "film":
+        case "film" if len(near.files) == 1:
             return f"; {_some(tree, near.files)} a video: take images from it, and label them"
+        case "film":
+            return f"; {_some(tree, near.files)} videos: take images from them, and label them"
         case "images":
             name = _name(tree, near.files[0])
-            return f"; there are {len(near.files)} images, such as {name}, and no annotation file"
+            there = (
+                f"there are {len(near.files)} images, such as {name}," if len(near.files) > 1 else f"there is {name}"
+            )
+            return f"; {there} and no annotation file"
     return ""
 
 

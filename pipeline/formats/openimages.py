@@ -15,7 +15,7 @@ from pipeline.formats.matching import Wanted, find, has_image_suffix
 from pipeline.formats.source import Source, damaged, source_of, with_the_rest
 from pipeline.formats.splits import folder_split, split_of
 from pipeline.formats.text import RAGGED, columns, numbers, read_text, records, rows, show, upright_size
-from pipeline.formats.tree import Tree, tree_of
+from pipeline.formats.tree import Tree
 
 IMAGE, LABEL = "ImageID", "LabelName"
 CORNERS = ("XMin", "YMin", "XMax", "YMax")
@@ -30,8 +30,8 @@ def holds_boxes(names: list[str]) -> bool:
     return IMAGE in names and LABEL in names and any(name in names for name in CORNERS)
 
 
-def recognises(folder: Path | Tree) -> bool:
-    return any(holds_boxes(columns(text)[0]) for text in tree_of(folder).heads({".csv"}))
+def recognises(tree: Tree) -> bool:
+    return any(holds_boxes(columns(text)[0]) for text in tree.heads({".csv"}))
 
 
 def read(folder: Path) -> Source:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from pipeline.errors import counted
 from pipeline.formats.text import show
 from pipeline.formats.values import declared_size, numbers
 
@@ -29,7 +30,7 @@ def around(outline: Any, size: Size | None) -> Corners:
         if not sides or any(map(math.isnan, sides)):
             raise ValueError(f"no bbox, and a polygon is not a list of numbers: {show(polygon)}")
         if len(sides) < 6 or len(sides) % 2:
-            raise ValueError(f"no bbox, and a polygon has {len(sides)} numbers; three points have 6")
+            raise ValueError(f"no bbox, and a polygon has {counted(len(sides), 'number')}; three points have 6")
         xs += sides[0::2]
         ys += sides[1::2]
     return min(xs), min(ys), max(xs), max(ys)

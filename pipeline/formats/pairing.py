@@ -9,7 +9,7 @@ from pipeline.boxes import Box, Labelled
 from pipeline.errors import DataError
 from pipeline.formats.matching import Wanted, guess
 from pipeline.formats.paths import is_one_file
-from pipeline.formats.source import Source, source_of
+from pipeline.formats.source import Source, source_of, with_the_rest
 from pipeline.formats.splits import folder_split
 from pipeline.formats.text import read_text, show
 from pipeline.formats.tree import Tree
@@ -74,15 +74,26 @@ def _wanted(tree: Tree, annotation: Path, name: str) -> Wanted:
     return Wanted(name, homes, folder_split(tree.folder, annotation), annotation, is_stem=True)
 
 
+def by_image(found: Mapping[Path, Path]) -> dict[Path, Path]:
+    """Return the annotation file of each image, given the image of each file. Raises DataError if two share one."""
+    annotation_of: dict[Path, Path] = {}
+    for annotation, image in found.items():
+        earlier = annotation_of.setdefault(image, annotation)
+        if earlier != annotation:
+            raise DataError(f"{annotation}: describes {image.name}, and so does {earlier}; keep one of them")
+    return annotation_of
+
+
 def read_one_each(
     folder: Path,
     is_label: Callable[[Tree, Path], bool],
     boxes: Callable[[Path], tuple[Box, ...]],
-    missing: Callable[[Path], Path],
+    suffix: str,
 ) -> Source:
     """Read a source with one label file (.txt) per image, paired by stem.
 
-    `missing` returns the expected path of an image that is not there. Raises DataError if two files label one image.
+    An image that is not there is expected in `images` beside the labels' folder, with this suffix. Raises DataError if
+    two files label one image.
     """
     tree = Tree(folder)
     texts = [text for text in tree.files({".txt"}) if is_label(tree, text)]
@@ -92,11 +103,8 @@ def read_one_each(
         if image := images.of_stem(text.stem, text, folder_split(tree.folder, text)):
             image_by_text[text] = image
     image_by_text = by_name(tree, texts, image_by_text, lambda text: [text.stem])
-    text_of: dict[Path, Path] = {}
-    for text in texts:
-        image = image_by_text.get(text) or missing(text)
-        if text_of.setdefault(image, text) != text:
-            raise DataError(f"{text}: describes {image.name}, and so does {text_of[image]}; keep one of them")
+    expected = {text: text.parent.with_name("images") / f"{text.stem}{suffix}" for text in texts}
+    text_of = by_image({**expected, **image_by_text})
 
     def split(path: Path) -> str | None:
         return folder_split(tree.folder, path)
@@ -104,8 +112,7 @@ def read_one_each(
     described = [
         Labelled(image, boxes(text), text, None, split(text) or split(image)) for image, text in text_of.items()
     ]
-    rest = [Labelled(image, (), None, None, split(image)) for image in images.all if image not in text_of]
-    return source_of(tree, sorted([*described, *rest], key=lambda item: item.image), None)
+    return source_of(tree, with_the_rest(tree, described), None)
 
 
 def ends(name: str) -> list[str]:

@@ -12,6 +12,8 @@ from pipeline.formats.source import damaged
 from pipeline.formats.text import show
 from pipeline.formats.values import class_name, numbers
 
+MOST_DEGREES = 720  # some tools write more than one full turn; beyond two turns the number is no angle
+
 
 def box_of(label: Any, corners: Callable[[], Corners], identity: str, ignore: str = "") -> Box:
     """Return the box of one annotation; `corners` raises ValueError with what is wrong with it."""
@@ -44,12 +46,12 @@ def corners(x: float, y: float, width: float, height: float) -> Corners:
     return x, y, x + width, y + height
 
 
-def from_list(value: Any, what: str = "[x, y, width, height]") -> list[float]:
-    """Return the four numbers of a list. Raises ValueError if `value` is not such a list."""
+def from_list(value: Any) -> Corners:
+    """Return the corners of a box given as [x, y, width, height]. Raises ValueError if `value` is not such a list."""
     sides = numbers(value) if isinstance(value, list) and len(value) == 4 else None
     if not sides:
-        raise ValueError(f"bbox {show(value)} is not {what}")
-    return sides
+        raise ValueError(f"bbox {show(value)} is not [x, y, width, height]")
+    return corners(*sides)
 
 
 def around_points(points: Any, fewest: int = 3) -> Corners:
@@ -68,8 +70,22 @@ def around_points(points: Any, fewest: int = 3) -> Corners:
 
 def around_ellipse(cx: float, cy: float, rx: float, ry: float, degrees: float = 0.0) -> Corners:
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    # The maximum of x(t) = rx cos t cos a - ry sin t sin a over t; y(t) likewise.
     across, down = math.hypot(rx * cos, ry * sin), math.hypot(rx * sin, ry * cos)
     return cx - across, cy - down, cx + across, cy + down
+
+
+def around_turned(cx: float, cy: float, width: float, height: float, radians: float) -> Corners:
+    """Return the box around a rectangle that is turned about its centre."""
+    cos, sin = abs(math.cos(radians)), abs(math.sin(radians))
+    across, down = (width * cos + height * sin) / 2, (width * sin + height * cos) / 2
+    return cx - across, cy - down, cx + across, cy + down
+
+
+def check_rotation(degrees: float) -> float:
+    if not abs(degrees) <= MOST_DEGREES:
+        raise ValueError(f"rotation is {degrees}")
+    return degrees
 
 
 def scaled(corners: Sequence[float], width: float, height: float) -> Corners:

@@ -20,7 +20,7 @@ from pipeline.formats.shapes import around_ellipse, around_points, box_of, sides
 from pipeline.formats.source import Source, damaged
 from pipeline.formats.splits import folder_split
 from pipeline.formats.text import show
-from pipeline.formats.tree import Tree, tree_of
+from pipeline.formats.tree import Tree
 from pipeline.formats.values import declared_size, mapping, read_json
 
 SIGNS = (re.compile(r'"metadata"\s*:\s*\{'), re.compile(r'"instances"\s*:\s*\['))
@@ -28,8 +28,8 @@ ENDS = ("___objects", "___pixel")
 NO_BOXES = {kind: f"a {kind}, not a box" for kind in ("point", "polyline", "template", "cuboid", "comment", "tag")}
 
 
-def recognises(folder: Path | Tree) -> bool:
-    return tree_of(folder).holds_json("{", *SIGNS)
+def recognises(tree: Tree) -> bool:
+    return tree.holds_json("{", *SIGNS)
 
 
 def read(folder: Path) -> Source:

@@ -25,17 +25,17 @@ from pipeline.formats.shapes import around_points, box_of
 from pipeline.formats.source import Source, damaged
 from pipeline.formats.splits import folder_split
 from pipeline.formats.text import show
-from pipeline.formats.tree import Tree, tree_of
+from pipeline.formats.tree import Tree
 from pipeline.formats.values import class_name, declared_size, mapping, numbers, read_json
 
 SIGN = re.compile(r'"objects"\s*:\s*\[')
 SIZE = re.compile(r'"size"\s*:\s*\{')
 NO_BOXES = {kind: f"a {kind}, not a box" for kind in ("point", "line", "graph", "cuboid", "any")}
-MOST_PIXELS = 1 << 28  # bytes to decompress of a mask, as a limit for zip bombs
+MOST_BYTES = 1 << 28  # to decompress of a mask, as a limit for zip bombs
 
 
-def recognises(folder: Path | Tree) -> bool:
-    return tree_of(folder).holds_json("{", SIGN, SIZE)
+def recognises(tree: Tree) -> bool:
+    return tree.holds_json("{", SIGN, SIZE)
 
 
 def read(folder: Path) -> Source:
@@ -87,7 +87,7 @@ def _of_mask(bitmap: Any) -> Corners:
         if origin is None or len(origin) != 2:
             raise ValueError
         packed = base64.b64decode(bitmap["data"], validate=True)
-        data = zlib.decompressobj().decompress(packed, MOST_PIXELS)
+        data = zlib.decompressobj().decompress(packed, MOST_BYTES)
         with Image.open(io.BytesIO(data)) as image:
             frame = (image.getchannel("A") if image.mode == "RGBA" else image.convert("L")).getbbox()
     except (KeyError, TypeError, ValueError, OSError, zlib.error, binascii.Error, Image.DecompressionBombError):

@@ -20,7 +20,7 @@ from pipeline.formats.shapes import corners
 from pipeline.formats.source import Source, damaged
 from pipeline.formats.splits import folder_split, split_of
 from pipeline.formats.text import RAGGED, columns, numbers, read_text, records, show, size
-from pipeline.formats.tree import Tree, tree_of
+from pipeline.formats.tree import Tree
 
 # Names are compared without case, spaces and underscores.
 SYNONYMS = {
@@ -54,8 +54,8 @@ class _Table(NamedTuple):
     has_header: bool = True
 
 
-def recognises(folder: Path | Tree) -> bool:
-    return any(_table(text) for text in tree_of(folder).heads({".csv", ".tsv"}))
+def recognises(tree: Tree) -> bool:
+    return any(_table(text) for text in tree.heads({".csv", ".tsv"}))
 
 
 def read(folder: Path) -> Source:

@@ -16,7 +16,7 @@ from defusedxml.ElementTree import parse
 from PIL import Image
 
 from pipeline import orientation
-from pipeline.errors import DataError
+from pipeline.errors import DataError, counted
 from pipeline.walk import LONGEST_LINK, link_as_text
 
 DELIMITERS = ",;\t"
@@ -149,7 +149,7 @@ def records(
     for number, row in table:
         record = dict.fromkeys(names, "") | dict(zip(names, map(str.strip, row), strict=False))
         if len(row) < len(names) or any(map(str.strip, row[len(names) :])):
-            record[RAGGED] = f"{len(row)} values in {len(names)} columns"
+            record[RAGGED] = f"{counted(len(row), 'value')} in {len(names)} columns"
         yield number, record
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 import re
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ from pipeline.formats.text import head, show
 from pipeline.walk import LABEL_SUFFIXES, broken_link, walk
 
 STEPS = ("exact", "unicode", "spelling", "path")  # of `matching`
+MOST_KEPT = 1 << 28  # bytes of memory for heads of files; those beyond are read again for each format
 _IMAGE_ENDINGS = tuple(SOURCE_SUFFIXES)
 
 
@@ -34,6 +36,7 @@ class Tree:
         self.notes: list[str] = []
         self.taken: set[Path] = set()  # files that a reader used, besides those that describe images
         self._heads: dict[Path, str] = {}
+        self._kept = 0  # bytes of `_heads`
         self._paths: dict[str, Path | None] = {}  # made on demand, in the order of the walk
         problems = []
         for name, _, problem in walk(folder):
@@ -75,10 +78,14 @@ class Tree:
         return [self.path(name) for name in names]
 
     def head(self, path: Path) -> str:
-        """Return the first 64 KiB of a file, which is read once for all formats."""
-        if path not in self._heads:
-            self._heads[path] = head(path)
-        return self._heads[path]
+        """Return the first 64 KiB of a file, which is read once for all formats unless the source is very large."""
+        text = self._heads.get(path)
+        if text is None:
+            text = head(path)
+            if self._kept + sys.getsizeof(text) <= MOST_KEPT:
+                self._heads[path] = text
+                self._kept += sys.getsizeof(text)
+        return text
 
     def heads(self, suffixes: Iterable[str]) -> Iterator[str]:
         return map(self.head, self.files(suffixes))
@@ -174,7 +181,3 @@ def _above(name: str) -> list[str]:
 def _ends(name: str) -> list[str]:
     parts = name.split("/")
     return ["/".join(parts[start:]) for start in range(len(parts))]
-
-
-def tree_of(folder: Path | Tree) -> Tree:
-    return folder if isinstance(folder, Tree) else Tree(folder)

@@ -18,14 +18,14 @@ from pipeline.formats.matching import Described, Wanted, complete
 from pipeline.formats.source import Source, damaged
 from pipeline.formats.splits import folder_split, split_of
 from pipeline.formats.text import show
-from pipeline.formats.tree import Tree, tree_of
+from pipeline.formats.tree import Tree
 from pipeline.formats.values import class_name, declared_size, numbers
 
 SIGN = re.compile(r'^\{.*"(class_names|task)"\s*:')
 
 
-def recognises(folder: Path | Tree) -> bool:
-    return any(SIGN.match(text.partition("\n")[0]) for text in tree_of(folder).heads(SUFFIXES))
+def recognises(tree: Tree) -> bool:
+    return any(SIGN.match(text.partition("\n")[0]) for text in tree.heads(SUFFIXES))
 
 
 def read(folder: Path) -> Source:

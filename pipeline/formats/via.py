@@ -21,7 +21,7 @@ from pipeline.formats.shapes import around_ellipse, around_points, box_of, from_
 from pipeline.formats.source import Source, damaged
 from pipeline.formats.splits import folder_split, split_of
 from pipeline.formats.text import RAGGED, columns, read_text, records, show
-from pipeline.formats.tree import Tree, tree_of
+from pipeline.formats.tree import Tree
 from pipeline.formats.values import read_json
 
 SIGNS = re.compile(
@@ -32,8 +32,7 @@ CLASS_KEYS = ("class", "label", "name", "type", "category", "object")
 NO_AREA = {"point": "a point: it has no area", "polyline": "a line: it has no area", "line": "a line: it has no area"}
 
 
-def recognises(folder: Path | Tree) -> bool:
-    tree = tree_of(folder)
+def recognises(tree: Tree) -> bool:
     tables = (columns(text)[0] for text in tree.heads({".csv"}))
     return tree.holds_json("{", SIGNS) or any(SHAPE in names for names in tables)
 

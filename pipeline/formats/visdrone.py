@@ -9,11 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.boxes import Box
+from pipeline.errors import counted
 from pipeline.formats.pairing import read_one_each
 from pipeline.formats.shapes import corners
 from pipeline.formats.source import Source, damaged
 from pipeline.formats.text import numbered_lines, numbers
-from pipeline.formats.tree import Tree, tree_of
+from pipeline.formats.tree import Tree
 
 CLASSES = (
     *("pedestrian", "people", "bicycle", "car", "van", "truck"),
@@ -24,13 +25,12 @@ REGION = "category 0: a region to be ignored"
 NOT_COUNTED = "score 0: an object that does not count"
 
 
-def recognises(folder: Path | Tree) -> bool:
-    tree = tree_of(folder)
+def recognises(tree: Tree) -> bool:
     return any(_looks_like_labels(tree.head(text)) for text in tree.files({".txt"}))
 
 
 def read(folder: Path) -> Source:
-    return read_one_each(folder, _is_label, _boxes, _missing)
+    return read_one_each(folder, _is_label, _boxes, suffix=".jpg")
 
 
 def _is_label(tree: Tree, text: Path) -> bool:
@@ -41,10 +41,6 @@ def _looks_like_labels(head: str) -> bool:
     first = next((line for line in head.splitlines() if line.strip()), "")
     words = _words(first)
     return len(words) == len(COLUMNS) and all(word.lstrip("-").isdecimal() for word in words)
-
-
-def _missing(text: Path) -> Path:
-    return text.parent.with_name("images") / f"{text.stem}.jpg"
 
 
 def _boxes(text: Path) -> tuple[Box, ...]:
@@ -58,7 +54,7 @@ def _words(line: str) -> list[str]:
 def _box(line: str, identity: str) -> Box:
     words = _words(line)
     if len(words) != len(COLUMNS):
-        return damaged(f"{len(words)} columns; VisDrone-DET has eight", id=identity)
+        return damaged(f"{counted(len(words), 'column')}; VisDrone-DET has eight", id=identity)
     try:
         left, top, width, height, score, category, *_ = numbers(dict(zip(COLUMNS, words, strict=True)))
         if score not in (0, 1):

@@ -13,20 +13,21 @@ from xml.etree.ElementTree import Element
 from pipeline.boxes import Box, Labelled, check_sides
 from pipeline.errors import DataError
 from pipeline.formats.matching import has_image_suffix
-from pipeline.formats.pairing import Images, by_name, split_lists
+from pipeline.formats.pairing import Images, by_image, by_name, split_lists
 from pipeline.formats.paths import inside
+from pipeline.formats.shapes import around_turned
 from pipeline.formats.source import Source, damaged, source_of
 from pipeline.formats.splits import folder_split
 from pipeline.formats.text import first_tag, numbers, parse_xml, size
-from pipeline.formats.tree import Tree, tree_of
+from pipeline.formats.tree import Tree
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 MOST_RADIANS = 4 * math.pi  # some tools write more than one full turn; beyond two turns the number is no angle
 XML_HOMES = {"Annotations": "JPEGImages", "labels": "images"}
 
 
-def recognises(folder: Path | Tree) -> bool:
-    return any(first_tag(text) == "annotation" for text in tree_of(folder).heads({".xml"}))
+def recognises(tree: Tree) -> bool:
+    return any(first_tag(text) == "annotation" for text in tree.heads({".xml"}))
 
 
 def read(folder: Path) -> Source:
@@ -83,11 +84,7 @@ def _images_of(tree: Tree, roots: dict[Path, Element], images: Images) -> dict[P
     for xml in [xml for xml in roots if xml not in image_by_xml]:
         image_by_xml[xml] = _missing(folder, xml, _filename(roots[xml]))
 
-    described: dict[Path, Path] = {}
-    for xml, image in image_by_xml.items():
-        earlier = described.setdefault(image, xml)
-        if earlier != xml:
-            raise DataError(f"{xml}: describes {image.name}, and so does {earlier}; keep one of them")
+    by_image(image_by_xml)
     return image_by_xml
 
 
@@ -126,9 +123,7 @@ def _corners(item: Element) -> tuple[float, ...]:
         if not abs(angle) <= MOST_RADIANS:
             raise ValueError(f"angle is {angle:g}")
         check_sides(width, height)
-        cos, sin = abs(math.cos(angle)), abs(math.sin(angle))
-        across, down = (width * cos + height * sin) / 2, (width * sin + height * cos) / 2
-        return cx - across, cy - down, cx + across, cy + down
+        return around_turned(cx, cy, width, height, angle)
     if bndbox is None and polygon is not None:
         return _around(polygon)
     if bndbox is not None and bndbox.find("x1") is not None:  # four corners

@@ -19,15 +19,15 @@ from pipeline.formats.shapes import around_points, box_of, from_sides
 from pipeline.formats.source import Source, damaged
 from pipeline.formats.splits import folder_split, split_of
 from pipeline.formats.text import show
-from pipeline.formats.tree import Tree, tree_of
+from pipeline.formats.tree import Tree
 from pipeline.formats.values import class_name, declared_size, mapping, read_json
 
 SIGNS = re.compile(r'"assets"\s*:\s*\{|"asset"\s*:\s*\{')
 NOT_VISITED = 0  # AssetState
 
 
-def recognises(folder: Path | Tree) -> bool:
-    return tree_of(folder).holds_json("{", SIGNS)
+def recognises(tree: Tree) -> bool:
+    return tree.holds_json("{", SIGNS)
 
 
 def read(folder: Path) -> Source:

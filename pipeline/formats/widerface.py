@@ -10,21 +10,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.boxes import Box
-from pipeline.errors import DataError
+from pipeline.errors import DataError, counted
 from pipeline.formats.matching import Described, Wanted, complete, has_image_suffix
 from pipeline.formats.shapes import corners
 from pipeline.formats.source import Source, damaged
 from pipeline.formats.splits import folder_split, split_of
 from pipeline.formats.text import numbered_lines, numbers, show
-from pipeline.formats.tree import Tree, tree_of
+from pipeline.formats.tree import Tree
 
 LABEL = "face"
 COLUMNS = ("x", "y", "width", "height", "blur", "expression", "illumination", "invalid", "occlusion", "pose")
 INVALID = "invalid 1: a face that does not count"
 
 
-def recognises(folder: Path | Tree) -> bool:
-    tree = tree_of(folder)
+def recognises(tree: Tree) -> bool:
     return any(_looks_like_faces(tree.head(text)) for text in tree.files({".txt"}))
 
 
@@ -57,8 +56,8 @@ def _read_file(tree: Tree, path: Path) -> Iterator[Described]:
             rows = []
         if not count.isdecimal() or len(rows) != int(count):
             raise DataError(
-                f"{path}: line {number}: {len(rows)} faces follow {show(name)}, but its number of faces is "
-                f"{show(count)}; correct one of them"
+                f"{path}: line {number}: {show(name)} is followed by {counted(len(rows), 'face')}, but its number "
+                f"of faces is {show(count)}; correct one of them"
             )
         boxes = [_box(line, f"line {number}") for number, line in rows]
         yield Described(Wanted(name, homes, split, path), boxes)
@@ -67,7 +66,7 @@ def _read_file(tree: Tree, path: Path) -> Iterator[Described]:
 def _box(line: str, identity: str) -> Box:
     words = line.split()
     if len(words) != len(COLUMNS):
-        return damaged(f"{len(words)} numbers; WIDER FACE has ten", LABEL, identity)
+        return damaged(f"{counted(len(words), 'number')}; WIDER FACE has ten", LABEL, identity)
     try:
         values = numbers(dict(zip(COLUMNS, words, strict=True)))
         ignore = INVALID if values[COLUMNS.index("invalid")] == 1 else ""

@@ -16,15 +16,14 @@ from pipeline.formats.pairing import by_name
 from pipeline.formats.source import Source, damaged, source_of
 from pipeline.formats.splits import folder_split
 from pipeline.formats.text import numbered_lines, upright_size
-from pipeline.formats.tree import Tree, tree_of
+from pipeline.formats.tree import Tree
 from pipeline.run import SPLITS
 
 # Names of image folders that tools replace by `labels`, in the order to try.
 IMAGE_FOLDERS = ("images", "jpegimages", "image", "imgs", "img")
 
 
-def recognises(folder: Path | Tree) -> bool:
-    tree = tree_of(folder)
+def recognises(tree: Tree) -> bool:
     if yolo_data.description_of(tree):
         return True
     lists = set(yolo_data.name_files(tree))
@@ -67,8 +66,8 @@ def _pair(tree: Tree, splits: dict[Path, str | None]) -> dict[Path, Path | None]
     lists = yolo_data.name_files(tree)
     tree.taken.update(lists)
     label_files = [text for text in tree.files({".txt"}) if text not in tree.taken]
-    texts = {_folded(tree, text): text for text in label_files}
-    texts |= {text.relative_to(tree.folder).as_posix(): text for text in label_files}  # the exact name wins
+    names = {text.relative_to(tree.folder).as_posix(): text for text in label_files}
+    texts = {name.lower(): text for name, text in names.items()} | names  # the exact name wins
     paired = {image: _label_file(image, tree, texts) for image in splits}
     for image in tree.images():
         if image not in paired and (text := _label_file(image, tree, texts)):
@@ -95,10 +94,6 @@ def _pair(tree: Tree, splits: dict[Path, str | None]) -> dict[Path, Path | None]
 
 def _in_labels(tree: Tree, text: Path) -> bool:
     return "labels" in text.relative_to(tree.folder).parts[:-1]
-
-
-def _folded(tree: Tree, path: Path) -> str:
-    return path.relative_to(tree.folder).as_posix().lower()
 
 
 def _label_file(image: Path, tree: Tree, texts: Mapping[str, Path]) -> Path | None:

@@ -10,11 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.orientation import EXIF_ORIENTATION
+from pipeline.device.runner.headers import BITS, EXIF_ORIENTATION, PLANES, SEPARATE, is_16_bit_png
 
-PNG_BIT_DEPTH_BYTE = 24  # offset: 8 bytes of signature, 8 of the chunk's header, 4 each of width and height
-BITS, PLANES, SAMPLES = 258, 284, 277  # tags of TIFF 6.0: BitsPerSample, PlanarConfiguration, SamplesPerPixel
-SEPARATE = 2
+SAMPLES = 277  # a tag of TIFF 6.0: SamplesPerPixel
 # Tags that are the same for one plane as for all: sizes, compression, fill order, rows per strip, predictor, tiles.
 _OF_ONE_PLANE = (256, 257, 259, 266, 278, 317, 322, 323)
 _OFFSETS, _LENGTHS = (273, 324), (279, 325)  # of strips, of tiles
@@ -23,7 +21,7 @@ _OFFSETS, _LENGTHS = (273, 324), (279, 325)  # of strips, of tiles
 def is_deep(image: Image.Image, data: bytes) -> bool:
     # Pillow's mode does not tell: it silently opens 16-bit colour as 8-bit.
     if image.format == "PNG":
-        return data[PNG_BIT_DEPTH_BYTE] == 16
+        return is_16_bit_png(data)
     if image.format == "TIFF":
         return image.mode != "F" and max(np.atleast_1d(_tags(image).get(BITS, (8,)))) > 8
     return image.mode.startswith("I")

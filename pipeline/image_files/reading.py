@@ -16,14 +16,8 @@ import orjson
 from PIL import Image, ImageOps
 
 from pipeline import orientation as exif
-from pipeline.image_files.deep import (
-    PLANES,
-    SEPARATE,
-    eight_bits,
-    is_deep,
-    significant_bits,
-    values_of,
-)
+from pipeline.device.runner.headers import PLANES, SEPARATE
+from pipeline.image_files.deep import eight_bits, is_deep, significant_bits, values_of
 from pipeline.image_files.duplicates import Fingerprint, fingerprint
 from pipeline.walk import broken_link, folder_as_text, link_as_text
 

@@ -208,16 +208,13 @@ def _add(images: list[RunImage], run: Run, against: Run, validated: list[str]) -
         mine = {image.name: image for image in images if image.split == split}
         others = {image.name: image for image in _validated(against, split, Path())}
         for name in sorted({*mine, *others}):
-            if name not in others or name not in mine or not _same_labels(mine[name], others[name]):
+            ours, other = mine.get(name), others.get(name)
+            if not ours or not other or (ours.size, ours.labels) != (other.size, other.labels):
                 raise DataError(
                     f"{against.root}: validated on other images or labels of the {split} split than {run.root}, "
                     f"for example {name}; convert both from the same source and validate them again"
                 )
-            mine[name].evaluations += others[name].evaluations
-
-
-def _same_labels(one: RunImage, other: RunImage) -> bool:
-    return one.size == other.size and one.labels == other.labels
+            ours.evaluations += other.evaluations
 
 
 def _corner_and_sides(bbox: list[float]) -> tuple[float, float, float, float]:

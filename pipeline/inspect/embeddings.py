@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import files, logs, parallel, pixels
+from pipeline.image_files import duplicates
 from pipeline.upstream import checkpoints, environment
 
 # Side in pixels of the square that an image is fitted into. Smaller than in training: the vector is a mean over the
@@ -110,21 +111,14 @@ def similar_groups(indices: NDArray[np.intp], distances: Vectors, similarity: fl
 
     Rows with a cosine similarity of at least `similarity` share a group, directly or through other rows.
     """
-    parent = list(range(len(indices)))
-
-    def root(row: int) -> int:
-        while parent[row] != row:
-            parent[row] = parent[parent[row]]
-            row = parent[row]
-        return row
-
     close = np.argwhere(distances <= 1 - similarity + ROUNDING)
-    for row, column in close.tolist():
-        lower, higher = sorted((root(row), root(int(indices[row, column]))))
-        parent[higher] = lower
-    grouped = {row for row, column in close.tolist()} | {int(indices[row, column]) for row, column in close.tolist()}
-    numbers = {head: number for number, head in enumerate(sorted({root(row) for row in grouped}), start=1)}
-    return [numbers[root(row)] if row in grouped else None for row in range(len(indices))]
+    pairs = [(row, int(indices[row, column])) for row, column in close.tolist()]
+    clusters = duplicates.clusters(len(indices), pairs)
+    grouped = {row for pair in pairs for row in pair}
+    numbers: dict[int, int] = {}
+    for row in sorted(grouped):
+        numbers.setdefault(clusters[row], len(numbers) + 1)
+    return [numbers[cluster] if row in grouped else None for row, cluster in enumerate(clusters)]
 
 
 def _state(path: Path) -> tuple[str, int, int]:

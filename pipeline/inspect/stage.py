@@ -89,28 +89,21 @@ def _build(
     splits = [split for split in contents.ORDER if any(image.split == split for image in images)]
     validated = [split for split in splits if any(image.split == split and image.evaluations for image in images)]
     standard = embeddings.standardised(vectors)
-    partial = f"{run.name} (unfinished)"
-    if fo.dataset_exists(partial):
-        fo.delete_dataset(partial)
-    dataset = fo.Dataset(partial)  # not persistent yet, so that FiftyOne deletes it after a kill
-    datasets.add_samples(dataset, images, _similarities(images, standard, config), models, config.confident)
-    for model, judge in zip(models, (run, against), strict=False):
-        assert judge is not None
-        iou = contents.foreground(judge)
-        figures = panels.figures_of(metrics.read(judge))
-        panels.register(dataset, validated, model, contents.class_names(run), iou, figures)
-    panels.plot(dataset, standard)
-    views.save(dataset, validated, config.confident)
-    views.arrange(dataset, models)
-    app.make_editable(dataset, TRUTH, contents.class_names(run))
-    dataset.info = {RUN: str(run.root.resolve()), MADE_FROM: made_from}
-    keep.note_fields(dataset)
-    if fo.dataset_exists(run.name):
-        if lost := keep.carry_over(fo.load_dataset(run.name), dataset):
+    with app.new_dataset(run.name) as dataset:
+        datasets.add_samples(dataset, images, _similarities(images, standard, config), models, config.confident)
+        for model, judge in zip(models, (run, against), strict=False):
+            assert judge is not None
+            iou = contents.foreground(judge)
+            figures = panels.figures_of(metrics.read(judge))
+            panels.register(dataset, validated, model, contents.class_names(run), iou, figures)
+        panels.plot(dataset, standard)
+        views.save(dataset, validated, config.confident)
+        views.arrange(dataset, models)
+        app.make_editable(dataset, TRUTH, contents.class_names(run))
+        dataset.info = {RUN: str(run.root.resolve()), MADE_FROM: made_from}
+        keep.note_fields(dataset)
+        if fo.dataset_exists(run.name) and (lost := keep.carry_over(fo.load_dataset(run.name), dataset)):
             logs.say(f"inspect: not carried over from the earlier data set: {', '.join(lost)}")
-        fo.delete_dataset(run.name)
-    dataset.name = run.name
-    dataset.persistent = True
     return dataset
 
 

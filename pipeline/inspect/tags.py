@@ -112,7 +112,7 @@ def edits(dataset: Any) -> tuple[list[dict[str, Any]], list[str]]:
             # A box without a class counts as unchanged, or is left out if it is new.
             now = {key: known if known[0] else before[key] for key, known in now.items() if known[0] or key in before}
         now = {identity: known for identity, known in now.items() if known[1][2] > 0 and known[1][3] > 0}
-        changed = [identity for identity in now if not _same(before.get(identity), now[identity])]
+        changed = [identity for identity in now if before.get(identity) != now[identity]]
         for action, known, identities in (
             ("remove", before, [identity for identity in before if identity not in now or identity in changed]),
             ("add", now, changed),
@@ -129,10 +129,6 @@ def _pixels(sides: Sequence[float], size: tuple[int, int]) -> list[float]:
     xs = sorted(min(max(side, 0.0), 1.0) * size[0] for side in (x, x + w))
     ys = sorted(min(max(side, 0.0), 1.0) * size[1] for side in (y, y + h))
     return [round(side, 3) for side in (xs[0], ys[0], xs[1] - xs[0], ys[1] - ys[0])]
-
-
-def _same(before: tuple[str, list[float]] | None, now: tuple[str, list[float]]) -> bool:
-    return before is not None and before[0] == now[0] and before[1] == now[1]
 
 
 WORDS = {*ON_IMAGES, ON_LABELS, ON_PREDICTIONS}

@@ -91,44 +91,37 @@ def _up_to_date(run: Run, batch: Next) -> Any:
 def _build(run: Run, batch: Next, made_from: str) -> Any:
     import fiftyone as fo
 
-    partial = f"{name_of(run)} (unfinished)"
-    if fo.dataset_exists(partial):
-        fo.delete_dataset(partial)
-    dataset = fo.Dataset(partial)  # not persistent yet, so that FiftyOne deletes it after a kill
-    dataset.add_sample_field(LABELS, fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections)
-    dataset.add_sample_field(f"{LABELS}.detections.kind", fo.StringField)
-    samples = [_sample(rank, candidate) for rank, candidate in enumerate(batch["images"], start=1)]
-    dataset.add_samples(samples, progress=False)
-    app.make_editable(dataset, LABELS, batch["classes"])
-    dataset.save_view(VIEW, dataset.sort_by("rank"), description="the images to label next, the first one first")
-    dataset.app_config.color_scheme = fo.ColorScheme(
-        color_by="value",
-        fields=[
-            {
-                "path": LABELS,
-                "fieldColor": BY_HAND,
-                "colorByAttribute": "kind",
-                "valueColors": [
-                    {"value": "sure", "color": SURE},
-                    {"value": "doubtful", "color": DOUBTFUL},
-                    {"value": "None", "color": BY_HAND},
-                ],
-            }
-        ],
-    )
-    dataset.app_config.sidebar_groups = [
-        fo.SidebarGroupDocument(name="tags", expanded=True),
-        fo.SidebarGroupDocument(name="labels", paths=[LABELS], expanded=True),
-        fo.SidebarGroupDocument(name="why", paths=["rank", "reasons", "minutes", PATH], expanded=True),
-        fo.SidebarGroupDocument(name="metadata", expanded=False),
-        fo.SidebarGroupDocument(name="other", expanded=False),
-    ]
-    dataset.info = {RUN: str(run.root.resolve()), MADE_FROM: made_from, BATCH: dict(batch), SAVED: _state(dataset)}
-    dataset.save()
-    if fo.dataset_exists(name_of(run)):
-        fo.delete_dataset(name_of(run))
-    dataset.name = name_of(run)
-    dataset.persistent = True
+    with app.new_dataset(name_of(run)) as dataset:
+        dataset.add_sample_field(LABELS, fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections)
+        dataset.add_sample_field(f"{LABELS}.detections.kind", fo.StringField)
+        samples = [_sample(rank, candidate) for rank, candidate in enumerate(batch["images"], start=1)]
+        dataset.add_samples(samples, progress=False)
+        app.make_editable(dataset, LABELS, batch["classes"])
+        dataset.save_view(VIEW, dataset.sort_by("rank"), description="the images to label next, the first one first")
+        dataset.app_config.color_scheme = fo.ColorScheme(
+            color_by="value",
+            fields=[
+                {
+                    "path": LABELS,
+                    "fieldColor": BY_HAND,
+                    "colorByAttribute": "kind",
+                    "valueColors": [
+                        {"value": "sure", "color": SURE},
+                        {"value": "doubtful", "color": DOUBTFUL},
+                        {"value": "None", "color": BY_HAND},
+                    ],
+                }
+            ],
+        )
+        dataset.app_config.sidebar_groups = [
+            fo.SidebarGroupDocument(name="tags", expanded=True),
+            fo.SidebarGroupDocument(name="labels", paths=[LABELS], expanded=True),
+            fo.SidebarGroupDocument(name="why", paths=["rank", "reasons", "minutes", PATH], expanded=True),
+            fo.SidebarGroupDocument(name="metadata", expanded=False),
+            fo.SidebarGroupDocument(name="other", expanded=False),
+        ]
+        dataset.info = {RUN: str(run.root.resolve()), MADE_FROM: made_from, BATCH: dict(batch), SAVED: _state(dataset)}
+        dataset.save()
     return dataset
 
 

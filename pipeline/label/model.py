@@ -46,6 +46,8 @@ class Model:
         environment.check_device(self.device)
         from ultralytics import YOLO
 
+        from pipeline.probing import features  # late: it imports torch
+
         checkpoint = checkpoints.load(self.file)[0]
         self.imgsz = int(checkpoint.args.get("imgsz", 640)) if isinstance(checkpoint.args, dict) else 640
         self.sha256 = files.sha256(self.file)
@@ -61,7 +63,7 @@ class Model:
         def pool(_module: Any, _inputs: Any, output: Any) -> None:
             vectors.append(output.mean(dim=(2, 3)).float().cpu().numpy())
 
-        outputs = outputs_of_backbone(checkpoint.yaml)
+        outputs = features.backbone(self.yolo.model)
         for index in outputs:
             self.yolo.model.model[index].register_forward_hook(pool)
         self.outputs = len(outputs)
@@ -125,12 +127,3 @@ def find(weights: str | None, run: Run) -> Path:
     raise WeightsError(
         f"{weights}: no such file; correct label.weights, or put the file there or in {checkpoints.HOME}"
     )
-
-
-def outputs_of_backbone(description: dict[str, Any]) -> list[int]:
-    """Return the backbone layers whose outputs the rest of the model uses, from a model's description."""
-    end = len(description["backbone"])
-    taken = {end - 1}
-    for source, *_ in description["head"]:
-        taken |= {layer for layer in (source if isinstance(source, list) else [source]) if 0 <= layer < end}
-    return sorted(taken)

@@ -80,8 +80,7 @@ def on_pool(drawn: Sequence[Candidate], back: Labels) -> OnPool | None:
         draws = np.random.default_rng(bootstrap.SEED).integers(0, len(counts), (bootstrap.RESAMPLES, len(counts)))
         sums = counts[draws].sum(axis=1)
         f1 = 2 * sums[:, 0] / np.maximum(sums[:, 2] + sums[:, 3], 1)
-        tail = (1 - bootstrap.LEVEL) / 2
-        interval = [round(float(end), 4) for end in np.quantile(f1, (tail, 1 - tail))]
+        interval = [round(end, 4) for end in bootstrap.percentiles(f1) or ()]
     return {
         "images": len(counts),
         "right": right,

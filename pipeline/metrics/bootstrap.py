@@ -98,23 +98,21 @@ def intervals(classes: list[ClassMatches], names: list[str]) -> Intervals:
     """
     images = len(classes[0].objects)
     resampled = figures(classes, draws(images))
-    overall = {name: interval(values, images) for name, values in resampled.overall().items()}
+    overall = resampled.overall()
     return {
         "level": LEVEL,
         "resamples": RESAMPLES,
-        "map50_95": overall["map50_95"],
-        "map50": overall["map50"],
-        "map75": overall["map75"],
-        "ar100": overall["ar100"],
+        **_three(overall, images),
+        "map75": interval(overall["map75"], images),
         "per_class": {
-            name: _of_class(resampled.of_class(index), int((classes[index].objects > 0).sum()))
+            name: _three(resampled.of_class(index), int((classes[index].objects > 0).sum()))
             for index, name in enumerate(names)
         },
     }
 
 
-def _of_class(figures: dict[str, NDArray[np.float64]], images: int) -> ClassIntervals:
-    """Return the intervals of a class that occurs in `images` images."""
+def _three(figures: dict[str, NDArray[np.float64]], images: int) -> ClassIntervals:
+    """Return the intervals of the figures that a class has too, based on `images` images."""
     map50_95, map50, ar100 = (interval(figures[name], images) for name in ("map50_95", "map50", "ar100"))
     return {"map50_95": map50_95, "map50": map50, "ar100": ar100}
 

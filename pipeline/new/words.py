@@ -7,8 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from pipeline.config.loading import flow
 from pipeline.new.choices import TILED_SIZE, Chosen, quantile
 from pipeline.new.contents import Seen
 
@@ -182,7 +181,7 @@ def config(seen: Seen, chosen: Chosen, target: Path) -> str:
         written.append(("unlabelled", "error", f"{count} without a label; background, if they show no object"))
     if seen.refused:
         written.append(("on_problem", "fix", f"drop leaves out what cannot be used ({len(seen.refused)})"))
-    head = f"# A start for {_flow(str(seen.source))}; configs/sample.yaml explains every key.\n#\n"
+    head = f"# A start for {flow(str(seen.source))}; configs/sample.yaml explains every key.\n#\n"
     head += f"#   make all CONFIG={target}\n"
     text = f"{head}\nconvert:\n{_section(written)}"
     if chosen.tiles:
@@ -199,15 +198,9 @@ def config(seen: Seen, chosen: Chosen, target: Path) -> str:
 def _section(entries: list[tuple[str, Any, str]]) -> str:
     text = ""
     for key, value, comment in entries:
-        line = f"  {key}: {_flow(value)}"
+        line = f"  {key}: {flow(value)}"
         if len(line) > COLUMN:
             text += f"  # {comment}\n" if comment else ""
             comment = ""
         text += f"{line:<{COLUMN}}  # {comment}\n" if comment else f"{line}\n"
     return text
-
-
-def _flow(value: Any) -> str:
-    """Return a value as YAML on one line, quoted if necessary."""
-    plain = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, sort_keys=False, width=10**6)
-    return plain.removesuffix("\n").removesuffix("...").removesuffix("\n")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.boxes import YoloDataset, read_labels
 from pipeline.errors import DataError
+from pipeline.metrics.iou import from_corners, pairwise_iou
 
 ROWS = 4000  # boxes in all, so that scores take about a second
 FEWEST = 20  # the least number of boxes to keep of each class, if it has as many
@@ -80,21 +81,11 @@ def _with_background(scenes: Sequence[Scene], background: int, random: np.random
         size = np.clip(sides[random.integers(len(sides), size=wanted * TRIES)], 0, 1)
         low = random.random(size.shape) * (1 - size)
         places = np.concatenate([low, low + size], axis=1)
-        places = places[_most_overlap(places, scene.corners) < OVERLAP][:wanted]
+        overlap = pairwise_iou(from_corners(places), from_corners(scene.corners)).max(axis=1, initial=0)
+        places = places[overlap < OVERLAP][:wanted]
         labels = np.concatenate([scene.labels, np.full(len(places), background, np.intp)])
         full.append(Scene(scene.image, np.concatenate([scene.corners, places]), labels))
     return full
-
-
-def _most_overlap(places: NDArray[np.float64], objects: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return for each place [n, 4] its highest IoU with an object [m, 4]; 0 without objects."""
-    low = np.maximum(places[:, None, :2], objects[None, :, :2])
-    high = np.minimum(places[:, None, 2:], objects[None, :, 2:])
-    shared = np.clip(high - low, 0, None).prod(axis=2)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (places, objects)]
-    together = areas[0][:, None] + areas[1][None, :] - shared
-    iou = np.divide(shared, together, out=np.zeros_like(shared), where=together > 0)
-    return np.asarray(iou.max(axis=1, initial=0), np.float64)
 
 
 def _thinned(scenes: Sequence[Scene], random: np.random.Generator) -> list[Scene]:

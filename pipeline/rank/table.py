@@ -19,9 +19,6 @@ def show(record: Ranking) -> None:
         logs.say("  probe by layer, and the layers that may be frozen by it")
     for name, source in zip(names, record["sources"], strict=True):
         if depth := source["depth"]:
-            shown = "  ".join(f"{layer}: {accuracy:.3f}" for layer, accuracy in _by_number(depth["accuracy"]))
+            by_number = sorted(depth["accuracy"].items(), key=lambda item: int(item[0]))
+            shown = "  ".join(f"{layer}: {accuracy:.3f}" for layer, accuracy in by_number)
             logs.say(f"  {name:{wide}}  {shown}  freeze: {depth['freeze']}")
-
-
-def _by_number(accuracy: dict[str, float]) -> list[tuple[str, float]]:
-    return sorted(accuracy.items(), key=lambda item: int(item[0]))

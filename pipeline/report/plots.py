@@ -90,7 +90,7 @@ def precision_recall(curves: Sequence[Curve]) -> Markup | None:
 
     def draw(axes: Any) -> None:
         for curve, colour, dash in zip(curves, COLOURS, DASHES, strict=False):
-            axes.plot(curve.recall, curve.precision, color=colour, linestyle=_linestyle(dash))
+            axes.plot(curve.recall, curve.precision, color=colour, linestyle=linestyle(dash))
         axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.02))
 
     return svg(draw)
@@ -104,7 +104,7 @@ def f1(curves: Sequence[Curve], thresholds: dict[str, float]) -> Markup | None:
     def draw(axes: Any) -> None:
         for curve, colour, dash in zip(curves, COLOURS, DASHES, strict=False):
             # Each value holds from its score down to the next lower one.
-            style = {"drawstyle": "steps-post", "color": colour, "linestyle": _linestyle(dash)}
+            style = {"drawstyle": "steps-post", "color": colour, "linestyle": linestyle(dash)}
             axes.plot(curve.scores, curve.f1, **style)
             kept = (curve.scores >= thresholds[curve.name]).nonzero()[0]
             if kept.size:
@@ -192,7 +192,7 @@ def latency(rows: Sequence[dict[str, Any]]) -> Markup | None:
     return svg(draw)
 
 
-def _linestyle(dash: str) -> Any:
+def linestyle(dash: str) -> Any:
     return (0, tuple(float(length) for length in dash.split())) if dash else "-"
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import signal
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -112,9 +111,7 @@ def one(trial: dict[str, Any], where: tuple[str, str] | None, name: str, device:
     except PipelineError as error:
         return str(error)
     except BaseException:  # Ray's interrupt
-        for process in list(folders.RUNNING):
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
+        folders.stop()
         raise
 
 

@@ -25,9 +25,9 @@ class Curve:
     again: Floats
 
     @classmethod
-    def of(cls, table: Table, row: str, kind: str = "share") -> Curve:
-        """Return the curve of a row over the sizes of one kind, the smallest first."""
-        sizes = [size for size in table.sizes if size[0] == kind]
+    def of(cls, table: Table, row: str) -> Curve:
+        """Return the curve of a row over its shares of the images, the smallest first."""
+        sizes = [size for size in table.sizes if size[0] == "share"]
         cells = [table.cell(row, size) for size in sizes]
         share = share_of_seeds(cells)
         known = [index for index, (figure, _) in enumerate(cells) if len(figure) > 1]

@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from pipeline.report.plots import COLOURS, DASHES, svg
+from pipeline.report.plots import COLOURS, DASHES, linestyle, svg
 from pipeline.study import statistics
 from pipeline.study.curves import Forecast
 from pipeline.study.statistics import Table
@@ -43,7 +43,7 @@ def efficiency(
 
 def _curve(axes: Any, table: Table, row: str, sizes: Sequence[Size], ahead: Sequence[Forecast]) -> None:
     colour, dash = style(table.rows.index(row))
-    line = (0, tuple(float(length) for length in dash.split())) if dash else "-"
+    line = linestyle(dash)
     levels = statistics.levels(table, row)
     known = [(float(table.images[table.sizes.index(size)]), one) for size in sizes if (one := levels[size])]
     axes.plot(

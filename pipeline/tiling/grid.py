@@ -49,7 +49,7 @@ def place(image: tuple[int, int], boxes: Corners, size: int, overlap: float, see
         corners.append(_around(boxes[int(np.argmax(uncovered))], image, sides))
         whole, _ = _seen(boxes, *corners[-1], *sides)
         uncovered[whole] = False
-    return [Tile(x, y, *sides, *map(_numbers, _seen(boxes, x, y, *sides))) for x, y in corners]
+    return [Tile(x, y, *sides, *(tuple(part.tolist()) for part in _seen(boxes, x, y, *sides))) for x, y in corners]
 
 
 def starts(side: int, size: int, overlap: float, offset: int = 0) -> list[int]:
@@ -128,7 +128,3 @@ def _seen(boxes: Corners, x: int, y: int, width: int, height: int) -> tuple[Indi
     touched = ((boxes[:, :2] < high) & (boxes[:, 2:] > low)).all(axis=1)
     whole = touched & ((boxes[:, :2] >= low) & (boxes[:, 2:] <= high)).all(axis=1)
     return np.flatnonzero(whole), np.flatnonzero(touched & ~whole)
-
-
-def _numbers(indices: Indices) -> tuple[int, ...]:
-    return tuple(indices.tolist())

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline import parallel
-from pipeline.boxes import Box, YoloDataset, image_size, read_labels
+from pipeline.boxes import Box, YoloDataset
 from pipeline.config.tiles import Tiles
 from pipeline.errors import DataError
 from pipeline.records.base import write_record
@@ -42,9 +42,8 @@ class Labelled:
     boxes: tuple[Box, ...]
 
     @classmethod
-    def read(cls, path: Path, names: Sequence[str]) -> Labelled:
-        size = image_size(path)
-        boxes = read_labels(YoloDataset.label_file(path), names, *size)
+    def read(cls, path: Path, dataset: YoloDataset) -> Labelled:
+        size, boxes = dataset.labelled(path)
         return cls(path, size, tuple(box.clipped(*size) for box in boxes))
 
     def place(self, tiling: Tiling, seed: int) -> list[Tile]:
@@ -58,7 +57,7 @@ def cut(config: Tiles, dataset: YoloDataset, imgsz: int, seed: int, folder: Path
     All tiles of an image stay in its split. Raises DataError for images that cannot be cut, ConfigError for impossible
     tiles.
     """
-    images = {split: [Labelled.read(path, dataset.names) for path in dataset.files(split)] for split in SPLITS}
+    images = {split: [Labelled.read(path, dataset) for path in dataset.files(split)] for split in SPLITS}
     images = {split: labelled for split, labelled in images.items() if labelled}
     sides = [(box.width, box.height) for image in images["train"] for box in image.boxes]
     tiling = choice.decide(config, imgsz, sides, max(max(image.size) for image in images["train"]))

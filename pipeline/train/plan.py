@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.config.training import BatchNorm, LrGroups, Phase, Train
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, counted
 from pipeline.run import Run
 from pipeline.train import arguments, freeze
 from pipeline.train.recipe import Recipe
@@ -68,13 +68,13 @@ def phases(config: Train, recipe: Recipe, source: Source, run: Run) -> list[Phas
 def in_words(plans: Sequence[PhasePlan], rounds: int) -> str:
     """Describe the phases; the last `rounds` are trained only while val gains."""
     sure = plans[: len(plans) - rounds]
-    words = [f"{one.epochs} epochs with {_frozen(one)} frozen" for one in sure]
+    words = [f"{counted(one.epochs, 'epoch')} with {_frozen(one)} frozen" for one in sure]
     more = f", then up to {rounds} times {plans[-1].epochs} while val gains" if rounds else ""
-    return ", then ".join(words).replace("1 epochs", "1 epoch") + more
+    return ", then ".join(words) + more
 
 
 def _frozen(one: PhasePlan) -> str:
-    return f"{len(one.freeze)} layers" if one.freeze else "nothing"
+    return counted(len(one.freeze), "layer") if one.freeze else "nothing"
 
 
 def _phase(config: Train, recipe: Recipe, source: Source, run: Run, number: int) -> PhasePlan:

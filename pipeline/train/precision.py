@@ -89,7 +89,7 @@ def _timings(model: Any, images: int, imgsz: int) -> tuple[float, float]:
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     key = f"{environment.device_name('cpu')}, {torch.get_num_threads()} threads, {trained} weights, {images} x {imgsz}"
     file.parent.mkdir(parents=True, exist_ok=True)
-    with files.waiting(file.parent):  # so that two training processes do not disturb each other's measurement
+    with files.holding(file.parent):  # so that two training processes do not disturb each other's measurement
         known = files.read_json(file) if file.is_file() else {}
         if key not in known:
             full = _pass_seconds(deepcopy(model), images, imgsz)

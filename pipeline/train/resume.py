@@ -13,7 +13,7 @@ from typing import Any
 from pipeline import files
 from pipeline.boxes import YoloDataset
 from pipeline.config.training import Train
-from pipeline.run import Run
+from pipeline.run import Below, Run
 from pipeline.train.source import Source
 
 # The same files as the Makefile's TRAIN_CODE: training that other code began starts again.
@@ -42,62 +42,34 @@ class PhaseFolder:
     are copies, written to a temporary name and renamed; resuming reads only these.
     """
 
-    path: Path
+    root: Path
+
+    path = Below("")
+    last_epoch = Below("resume.pt")
+    best_epoch = Below("resume_best.pt")
+    digests = Below("digests.json")
+    """Digests of all tensors before the phase's first step: {"frozen": {...}, "trainable": {...}}."""
+    features = Below("features.json")
+    """Whether the features of each split were cached, and why."""
+    precision = Below("precision.json")
+    """The precision that the phase computes in, and why."""
+    matches = Below("matches.npz")
+    """The predictions of the last epoch on val, matched with its objects."""
+    progress = Below("progress.json")
+    """The state after the epochs so far; its `seconds` include all attempts."""
+    results = Below("results.csv")
+    """Ultralytics' own table of the epochs."""
+    model = Below("model.pt")
+    record = Below("phase.json")
+    """The phase's part of `train.json`; written when the phase is finished."""
 
     @classmethod
     def of(cls, run: Run, number: int) -> PhaseFolder:
         return cls(run.train / f"phase{number}")
 
-    @property
-    def last_epoch(self) -> Path:
-        return self.path / "resume.pt"
-
-    @property
-    def best_epoch(self) -> Path:
-        return self.path / "resume_best.pt"
-
     def exact(self, epochs: int) -> Path:
         """Return the file with the exact state after `epochs` epochs, which the checkpoint leaves out."""
         return self.path / f"resume_exact{epochs}.pt"
-
-    @property
-    def digests(self) -> Path:
-        """Digests of all tensors before the phase's first step: {"frozen": {...}, "trainable": {...}}."""
-        return self.path / "digests.json"
-
-    @property
-    def features(self) -> Path:
-        """Whether the features of each split were cached, and why."""
-        return self.path / "features.json"
-
-    @property
-    def precision(self) -> Path:
-        """The precision that the phase computes in, and why."""
-        return self.path / "precision.json"
-
-    @property
-    def matches(self) -> Path:
-        """The predictions of the last epoch on val, matched with its objects."""
-        return self.path / "matches.npz"
-
-    @property
-    def progress(self) -> Path:
-        """The state after the epochs so far; its `seconds` include all attempts."""
-        return self.path / "progress.json"
-
-    @property
-    def results(self) -> Path:
-        """Ultralytics' own table of the epochs."""
-        return self.path / "results.csv"
-
-    @property
-    def model(self) -> Path:
-        return self.path / "model.pt"
-
-    @property
-    def record(self) -> Path:
-        """The phase's part of `train.json`; written when the phase is finished."""
-        return self.path / "phase.json"
 
     @property
     def can_resume(self) -> bool:

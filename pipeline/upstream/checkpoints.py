@@ -73,7 +73,7 @@ def _download(name: str) -> Path:
     if not _reachable():
         raise WeightsError(f"{name}: not in {HOME}, and {DOWNLOAD_HOST} cannot be reached to download it; {ways_out}")
     HOME.mkdir(parents=True, exist_ok=True)
-    with files.waiting(HOME):  # another process may download the same file
+    with files.holding(HOME):  # another process may download the same file
         if (HOME / name).is_file():
             return HOME / name
         partial = HOME / ".partial" / name  # Ultralytics' downloader takes the name from the path

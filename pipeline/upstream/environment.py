@@ -47,7 +47,7 @@ def bring_fonts(config: Path) -> None:
 
     font = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
     config.mkdir(parents=True, exist_ok=True)
-    with files.waiting(config):  # two commands may start at once
+    with files.holding(config):  # two commands may start at once
         for name in ("Arial.ttf", "Arial.Unicode.ttf"):
             if not (config / name).exists():
                 files.copy(font, config / name)

@@ -8,18 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pipeline import files, logs, pixels
 from pipeline.boxes import Box, YoloDataset, image_size
 from pipeline.config.judging import Validate
 from pipeline.device.runner import tiles
 from pipeline.device.runner.base import Detections
+from pipeline.metrics.iou import from_corners
 from pipeline.records.coco import GroundTruth, Prediction
 from pipeline.records.tiles import Tiling
 
 PREDICT_BATCH = 8
-Columns = tuple[Any, Any, Any]  # corners (n, 4), scores and classes (n,)
 
 
 @dataclass(slots=True)
@@ -89,34 +87,29 @@ def predict(
             batch = images[first : first + batch_size]
             if tiling and len(tiles.views(image_size(batch[0])[::-1], tiling)) > 1:
                 image = pixels.read(batch[0])
-                detections = predictor.through_views(model, image, tiling, device, PREDICT_BATCH, **settings)
-                pairs = [(_in_columns(detections[0]), _in_columns(detections[1]))]
+                pairs = [predictor.through_views(model, image, tiling, device, PREDICT_BATCH, **settings)]
             else:
                 results = predictor.predict(model, [str(path) for path in batch], device, **settings)
-                pairs = [(_columns(best), _columns(every)) for best, every in results]
+                pairs = [(_detections(best), _detections(every)) for best, every in results]
             for image_id, (best, every) in enumerate(pairs, first + 1):
-                predictions.single_label += _records(*best, image_id)
-                predictions.every_label += _records(*every, image_id)
+                predictions.single_label += _records(best, image_id)
+                predictions.every_label += _records(every, image_id)
             bar.update(len(batch))
     return predictions
 
 
-def _columns(result: Any) -> Columns:
+def _detections(result: Any) -> Detections:
     boxes = result.boxes.cpu().numpy()
-    return boxes.xyxy, boxes.conf, boxes.cls
+    return Detections(boxes.xyxy, boxes.conf, boxes.cls)
 
 
-def _in_columns(detections: Detections) -> Columns:
-    return detections.corners, detections.scores, detections.classes
-
-
-def _records(corners: Any, scores: Any, classes: Any, image_id: int) -> list[Prediction]:
+def _records(detections: Detections, image_id: int) -> list[Prediction]:
     # Round in double precision, so that JSON holds the shortest decimals.
-    corners = corners.astype(float)
-    sides = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1).round(3).tolist()
+    sides = from_corners(detections.corners).round(3).tolist()
+    scores = detections.scores.astype(float).round(6).tolist()
     return [
         {"image_id": image_id, "category_id": int(category), "bbox": bbox, "score": score}
-        for bbox, score, category in zip(sides, scores.astype(float).round(6).tolist(), classes.tolist(), strict=True)
+        for bbox, score, category in zip(sides, scores, detections.classes.tolist(), strict=True)
     ]
 
 

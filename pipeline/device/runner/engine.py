@@ -20,13 +20,13 @@ def build(trt: Any, onnx: bytes, profile: dict[str, Any] | None, workspace_mb: i
     `trt` is the module: `tensorrt`, or `tensorrt_rtx` for a check. The network is strongly typed: the ONNX file
     determines all precisions. `profile` has the shapes of a dynamic model; `prepare` may change the configuration.
     """
-    log = _ErrorLog(trt)
-    builder = trt.Builder(log.logger)
+    logger, logged_errors = _error_log(trt)
+    builder = trt.Builder(logger)
     flags = 0
     if hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED"):
         flags |= 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     network = builder.create_network(flags)
-    parser = trt.OnnxParser(network, log.logger)
+    parser = trt.OnnxParser(network, logger)
     if not parser.parse(onnx):
         errors = "; ".join(str(parser.get_error(index).desc()) for index in range(parser.num_errors))
         raise RunnerError(f"TensorRT does not accept the ONNX model: {' '.join(errors.split())[:300]}")
@@ -40,26 +40,24 @@ def build(trt: Any, onnx: bytes, profile: dict[str, Any] | None, workspace_mb: i
         prepare(config)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        reason = " ".join((log.errors or ["it gave no reason"])[-1].split())[:300]
+        reason = " ".join((logged_errors or ["it gave no reason"])[-1].split())[:300]
         raise RunnerError(f"TensorRT cannot build the engine: {reason}")
     return plan, network.num_layers
 
 
-class _ErrorLog:
-    """A TensorRT logger, and the errors that it received."""
+def _error_log(trt: Any) -> tuple[Any, list[str]]:
+    """Return a TensorRT logger, and the list of the errors that it receives."""
+    errors: list[str] = []
 
-    def __init__(self, trt: Any) -> None:
-        errors: list[str] = []
+    class Logger(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
 
-        class Logger(trt.ILogger):  # type: ignore[misc]
-            def __init__(self) -> None:
-                trt.ILogger.__init__(self)
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
+                errors.append(message)
 
-            def log(self, severity: Any, message: str) -> None:
-                if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
-                    errors.append(message)
-
-        self.logger, self.errors = Logger(), errors
+    return Logger(), errors
 
 
 def main(about: str | None, arguments: list[str] | None = None) -> int:

@@ -39,29 +39,29 @@ class Model:
         detections = self.detect_all(image, float(self.thresholds.min()))
         return detections.only(detections.scores >= self.thresholds[detections.classes])
 
-    def detect_all(self, image: Any, lowest: float, every_label: bool = False) -> Detections:
-        """Return all detections above `lowest`; with `every_label` a box once per class, for average precision."""
+    def detect_all(self, image: Any, lowest: float) -> Detections:
+        """Return all detections above `lowest`."""
         # An uncut box with a lower score may replace a cut one above `lowest`.
         least = lowest / WHOLE_COUNTS if len(views(image.shape, self.tiles)) > 1 else lowest
-        [detections] = self.look(image, least, (every_label,))
+        [detections] = self.look(image, least, (False,))
         return detections.only(detections.scores > lowest)
 
     def look(self, image: Any, lowest: float, kinds: Sequence[bool]) -> list[Detections]:
-        """Return the detections of one pass for each value of `every_label` in `kinds`. Views run in parallel."""
+        """Return the detections of one pass for each value of `every_label` in `kinds`. Views run in parallel.
+
+        With `every_label` a box comes once per class, for average precision.
+        """
 
         def found_in(view: View) -> list[Detections]:
             left, top, right, bottom = view
             part = image[top:bottom, left:right]
             raw = self.forward(prepare(part, self.spec["input"]))
-            return [self.read(raw, part.shape, lowest, every_label) for every_label in kinds]
+            return [read_output(raw, self.spec, part.shape, lowest, every_label) for every_label in kinds]
 
         looked = views(image.shape, self.tiles)
         if len(looked) == 1:
             return found_in(looked[0])
         return [merge(seen, looked, self.tiles) for seen in zip(*self.pool.map(found_in, looked))]
-
-    def read(self, raw: Any, shape: tuple[int, ...], lowest: float, every_label: bool = False) -> Detections:
-        return read_output(raw, self.spec, shape, lowest, every_label)
 
 
 def read_output(

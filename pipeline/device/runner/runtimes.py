@@ -186,11 +186,5 @@ RUNTIMES: dict[str, tuple[Callable[[Path, dict[str, Any], int, int], Forward], s
     "engine": (_tensorrt, "tensorrt"),
 }
 # `bench` times the import separately, because it can take longer than loading a model.
-MODULES = {
-    "onnx": "onnxruntime",
-    "openvino": "openvino",
-    "ncnn": "ncnn",
-    "torchscript": "torch",
-    "litert": "ai_edge_litert.interpreter",
-    "engine": "tensorrt",
-}
+MODULES = {name: package for name, (_, package) in RUNTIMES.items()}
+MODULES["litert"] = "ai_edge_litert.interpreter"
