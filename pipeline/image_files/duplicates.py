@@ -38,7 +38,6 @@ SPREAD = 4.0  # effective number of frequencies: shading alone has 1 to 3.6, pho
 ORDERS = 16  # with 8 neighbours, this finds 99.9 % of changed copies among 50,000 images, and all among 1,000
 NEIGHBOURS = 8
 BITS_APART = 16  # of 63, twice what a correlation of 0.9 changes on average
-LARGE = 1 << 26  # pixels
 CHUNK = 20_000  # pairs correlated at once, in 60 MB
 
 _WEIGHT = np.hypot(*np.mgrid[:FREQUENCIES, :FREQUENCIES]).astype(np.float32)
@@ -49,10 +48,6 @@ def fingerprint(gray: NDArray[np.uint8]) -> Fingerprint:
 
     An image decoded at reduced scale will do if both sides keep 64 pixels.
     """
-    height, width = gray.shape
-    if gray.size > LARGE:  # as float32 it would take four bytes per pixel
-        smaller: Any = cv2.resize(gray, (max(1, width // 8), max(1, height // 8)), interpolation=cv2.INTER_AREA)
-        return fingerprint(smaller)
     thumbnail = cv2.resize(gray.astype(np.float32), (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
     table = cv2.dct(thumbnail)[:FREQUENCIES, :FREQUENCIES]
     table[0, 0] = 0  # the mean: brightness

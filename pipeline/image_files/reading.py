@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from pipeline import orientation as exif
@@ -22,6 +23,7 @@ from pipeline.image_files.duplicates import Fingerprint, fingerprint
 from pipeline.walk import broken_link, folder_as_text, link_as_text
 
 MIN_SIDE = 10  # pixels; Ultralytics silently leaves out smaller images
+LARGE = 1 << 26  # pixels
 FINGERPRINT_SIDE = 128  # a JPEG is decoded at 1/2, 1/4 or 1/8 while both of its sides stay above this
 # Formats that stay as they are, by Pillow's names, with their suffixes. All others become PNG.
 SUFFIXES = {
@@ -104,8 +106,7 @@ def check(path: Path) -> Checked:
                 values = values_of(image, data)
                 peak = int(values.max())
                 shown = eight_bits(values, significant_bits(peak), orientation)
-            # A large image is not copied where nothing turns it.
-            grey = np.asarray((shown if orientation == 1 else ImageOps.exif_transpose(shown)).convert("L"))
+            grey = _grey(shown)
     except Image.DecompressionBombError:
         return Checked(f"more than {exif.MOST_PIXELS / 1e6:,.0f} million pixels; cut it into pieces")
     except Exception as error:  # Pillow's decoders raise a dozen types on damaged files
@@ -134,6 +135,16 @@ def check(path: Path) -> Checked:
     known = SUFFIXES.get("PNG" if mode == "CMYK" and kind in exif.JPEGS else kind, (".png",))
     suffix = path.suffix if path.suffix.lower() in known else known[0]
     return Checked(None, size, stored, orientation, digest, fingerprint(grey), rewrite, peak, suffix=suffix)
+
+
+def _grey(image: Image.Image) -> NDArray[np.uint8]:
+    """Return the upright image in grey, for the fingerprint.
+
+    A large one is shrunk first, because copies take memory. It is not turned; a fingerprint matches in any orientation.
+    """
+    if image.width * image.height > LARGE:
+        image = (image if image.mode in ("L", "RGB") else image.convert("L")).reduce(8)
+    return np.asarray(ImageOps.exif_transpose(image).convert("L"))
 
 
 def read(path: Path) -> bytes:
