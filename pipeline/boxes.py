@@ -205,7 +205,7 @@ class YoloDataset:
     @classmethod
     def read(cls, data_yaml: Path) -> YoloDataset:
         if not data_yaml.is_file():
-            raise DataError(f"{data_yaml}: not there; `make` runs the stage that writes it")
+            raise DataError(f"{data_yaml}: does not exist; `make` runs the stage that writes it")
         data = yaml.safe_load(data_yaml.read_text(encoding="utf-8"))
         names = tuple(data.pop("names").values())
         return cls(names, {split: data_yaml.parent / folder for split, folder in data.items()})

@@ -87,7 +87,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise DataError(f"{path}: not there; `make` runs the stage that writes it") from None
+        raise DataError(f"{path}: does not exist; `make` runs the stage that writes it") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise DataError(f"{path}: damaged ({error}); delete it and run `make` again") from None
 

@@ -802,7 +802,7 @@ def test_a_copy_that_would_overwrite_an_image_is_refused(run: Run) -> None:
 
 
 def test_a_missing_data_set_is_reported(run: Run) -> None:
-    with pytest.raises(DataError, match="not there; `make` runs the stage"):
+    with pytest.raises(DataError, match="does not exist; `make` runs the stage"):
         do(run)
 
 

@@ -68,5 +68,5 @@ def test_a_data_set_reads_back_as_written(tmp_path: Path) -> None:
     assert dataset.files("test") == []
     write_labels(dataset.label_file(dataset.files("val")[0]), [Box("1", 0, 0, 5, 5)], dataset.names, (10, 10))
     assert (tmp_path / "labels" / "val" / "a.txt").read_text() == "1 0.250000 0.250000 0.500000 0.500000\n"
-    with pytest.raises(DataError, match="not there"):
+    with pytest.raises(DataError, match="does not exist"):
         YoloDataset.read(tmp_path / "other.yaml")

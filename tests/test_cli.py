@@ -52,9 +52,12 @@ def test_a_stage_reports_what_it_did_in_one_line(project: Path) -> None:
         (("convert", "--config", "tinny.yaml"), "error: tinny.yaml: no such file; did you mean 'tiny.yaml'?"),
         (
             ("validate", "--config", "tiny.yaml"),
-            "error: runs/tiny/dataset/data.yaml: not there; `make` runs the stage that writes it",
+            "error: runs/tiny/dataset/data.yaml: does not exist; `make` runs the stage that writes it",
         ),
-        (("report", "--config", "tiny.yaml"), "error: runs/tiny/metrics.json: not there; `make validate` writes it"),
+        (
+            ("report", "--config", "tiny.yaml"),
+            "error: runs/tiny/metrics.json: does not exist; `make validate` writes it",
+        ),
     ],
 )
 def test_errors_are_one_line_and_leave_no_run(project: Path, arguments: tuple[str, ...], said: str) -> None:

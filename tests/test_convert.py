@@ -449,7 +449,7 @@ def test_an_earlier_data_set_survives_a_failure(source: Path, run: Run) -> None:
 def real(name: str) -> Path:
     folder = ROOT / "data" / "raw" / name
     if not folder.is_dir():
-        pytest.skip(f"data/raw/{name} is not there; data/README.md says where to get it")
+        pytest.skip(f"data/raw/{name} is missing; data/README.md says where to get it")
     return folder
 
 

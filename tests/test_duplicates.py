@@ -107,7 +107,7 @@ def grey_images(name: str) -> dict[str, GreyImage]:
     folder = {"bccd": RAW / "bccd" / "JPEGImages", "facemask": RAW / "facemask"}[name]
     paths = sorted(folder.glob("**/*.jpg"))
     if not paths:
-        pytest.skip(f"{folder}: not there; data/README.md says where it comes from")
+        pytest.skip(f"{folder}: does not exist; data/README.md says where it comes from")
     return {path.stem.split("_png")[0]: np.asarray(Image.open(path).convert("L")) for path in paths}
 
 

@@ -289,7 +289,7 @@ def test_without_a_gpu_the_engine_is_left_to_be_built_on_the_device(
         assert "no TensorRT for Python" in done.stderr and "sh build.sh" in done.stderr
     # The engine does not exist yet, and the runner reports that.
     done = run_py(folder, "--selftest")
-    assert done.returncode == 1 and "tiny-engine.engine: not there" in done.stderr
+    assert done.returncode == 1 and "tiny-engine.engine: does not exist" in done.stderr
     with (folder / "tiny-engine.onnx").open("ab") as file:
         file.write(b"x")
     assert "changed since it was proven" in run_py(folder, script="build.py").stderr
@@ -322,7 +322,7 @@ def test_tensorrt_builds_the_onnx_models(trained: Trained, tmp_path: Path) -> No
 def test_a_run_without_a_model_is_refused(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
     run = copy_of(trained.run)
     run.model.unlink()
-    with pytest.raises(DataError, match="not there"):
+    with pytest.raises(DataError, match="does not exist"):
         export.main(Export(), run, 0, "cpu")
 
 
@@ -460,7 +460,7 @@ def test_a_missing_file_is_named(device: Path, file: str) -> None:
     (device / file).unlink()
     done = run_py(device, "--selftest")
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
-    assert Path(file).name in done.stderr and "not there" in done.stderr
+    assert Path(file).name in done.stderr and "does not exist" in done.stderr
 
 
 def test_a_device_that_computes_something_else_fails_the_selftest(device: Path) -> None:

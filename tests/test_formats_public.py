@@ -213,7 +213,7 @@ BROKEN: dict[str, tuple[str, str, str, str]] = {
     "WIDER FACE: outside": ("WIDER FACE", "0--Parade/img1.jpg", "../../../etc/passwd.jpg", r"outside"),
     "VisDrone: no image": ("VisDrone", "", "", r"image missing|could be"),
     "MOT: frame": ("MOT Challenge", "1,1,21,31,", "x,1,21,31,", r"line 1: 'x' instead of a frame number"),
-    "MOT: a frame that is not there": ("MOT Challenge", "1,1,21,31,", "99,1,21,31,", r"000099.jpg"),
+    "MOT: a missing frame": ("MOT Challenge", "1,1,21,31,", "99,1,21,31,", r"000099.jpg"),
     "MOT: a folder outside": ("MOT Challenge", "1,1,21,31,", "99,1,21,31,", r"image missing"),
     "MOT: names": ("CVAT MOT 1.1", "cat\ndog", "cat\ncat", r"a repeated class name"),
     "BDD100K: no name": ("BDD100K", '"name": "img0.jpg"', '"name": null', r"a frame has the name None"),

@@ -374,7 +374,7 @@ def test_another_run_without_a_split_is_refused(validated: Run, other: Run) -> N
 
 
 def test_a_missing_other_run_and_the_same_run_are_refused(validated: Run, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"nowhere/metrics\.json: not there; `make validate` writes it"):
+    with pytest.raises(DataError, match=r"nowhere/metrics\.json: does not exist; `make validate` writes it"):
         inspect.main(Inspect(), validated, "cpu", against=tmp_path / "nowhere")
     with pytest.raises(DataError, match=r"--against .*tiny: is the same run; name another one"):
         inspect.main(Inspect(), validated, "cpu", against=validated.root)
@@ -655,7 +655,7 @@ def test_inconsistent_error_records_are_refused(validated: Run, edit: Callable[[
 
 def test_a_missing_split_file_is_reported(validated: Run) -> None:
     validated.errors("test").unlink()
-    with pytest.raises(DataError, match=r"test_errors\.json: not there; `make` runs the stage that writes it"):
+    with pytest.raises(DataError, match=r"test_errors\.json: does not exist; `make` runs the stage that writes it"):
         contents.read(validated)
 
 
@@ -680,7 +680,7 @@ def test_images_added_after_validation_are_reported(validated: Run) -> None:
 
 def test_nothing_to_inspect_is_reported(run: Run, validated: Run) -> None:
     validated.metrics.unlink()
-    with pytest.raises(DataError, match=r"metrics\.json: not there; `make validate` writes it"):
+    with pytest.raises(DataError, match=r"metrics\.json: does not exist; `make validate` writes it"):
         inspect.main(Inspect(), run)
     write_metrics(validated)
     with pytest.raises(DataError, match=r"metrics\.json: has figures for no split"):

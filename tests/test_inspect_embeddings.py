@@ -140,8 +140,8 @@ def test_a_copy_is_not_unique() -> None:
     assert unique[5] == unique[6] == pytest.approx(0.4)  # its nearest neighbour, with weight 0.6, is at distance 0
 
 
-@pytest.mark.skipif(not COCO_WEIGHTS.is_file(), reason=f"{COCO_WEIGHTS} is not there")
-@pytest.mark.skipif(not BCCD.is_dir(), reason=f"{BCCD} is not there")
+@pytest.mark.skipif(not COCO_WEIGHTS.is_file(), reason=f"{COCO_WEIGHTS} is missing")
+@pytest.mark.skipif(not BCCD.is_dir(), reason=f"{BCCD} is missing")
 def test_only_copies_of_real_photographs_are_found(tmp_path: Path) -> None:
     """Blood smears are as similar as photographs get; at half the size, or re-saved, they are copies."""
     originals = sorted(BCCD.glob("*.jpg"))[:60]

@@ -252,7 +252,7 @@ def test_missing_or_invalid_models_are_refused(converted: Run) -> None:
     Path("bad.pt").write_bytes(b"nonsense")
     refused(converted, WeightsError, "bad.pt: not an Ultralytics checkpoint", weights="bad.pt")
     converted.model.unlink()
-    refused(converted, WeightsError, "model.pt: not there; `make train` writes it")
+    refused(converted, WeightsError, "model.pt: does not exist; `make train` writes it")
 
 
 def test_a_batch_larger_than_the_pool_takes_all_images_and_reports_it(converted: Run) -> None:

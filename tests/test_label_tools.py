@@ -288,4 +288,4 @@ def test_the_command_line_takes_relative_paths(
     assert main(["convert", "--config", "tiny.yaml"]) == 0
     assert "1 image labelled with `make label`" in capsys.readouterr().out
     assert main(["label", "--config", "tiny.yaml", "--save", "--as", "yolo"]) == 1
-    assert "error: runs/tiny/label/yolo: not there; run `label --as yolo` to lay" in capsys.readouterr().err
+    assert "error: runs/tiny/label/yolo: does not exist; run `label --as yolo` to lay" in capsys.readouterr().err

@@ -242,7 +242,9 @@ def test_two_runs_are_shown_side_by_side(trained: Trained, copy_of: Copy) -> Non
     settings = read_json(run.params("train"))
     settings["train"]["batch"] = 77
     write_json(run.params("train"), settings)
-    with pytest.raises(DataError, match=r"comparison\.json: not there; `make report CONFIG=configs/tiny.yaml AGAINST="):
+    with pytest.raises(
+        DataError, match=r"comparison\.json: does not exist; `make report CONFIG=configs/tiny.yaml AGAINST="
+    ):
         report.main(Report(), run, other.root)
     compare.main(run, other)
     comparison = read_json(run.comparison)
@@ -270,7 +272,7 @@ def test_an_unfinished_run_is_reported(trained: Trained, copy_of: Copy, missing:
     path.unlink()
     with pytest.raises(DataError) as raised:
         report.main(Report(), run)
-    assert re.fullmatch(rf"{re.escape(str(path))}: not there; `make.*` .*writes it", str(raised.value))
+    assert re.fullmatch(rf"{re.escape(str(path))}: does not exist; `make.*` .*writes it", str(raised.value))
 
 
 @pytest.mark.parametrize(

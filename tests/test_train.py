@@ -112,7 +112,7 @@ def test_errors_are_reported_before_training(
 def test_missing_weights_or_data_are_reported(trained: Trained, copy_of: Callable[[Run], Run], tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="no such file"):
         do(copy_of(trained.run), weights="nowhere/x.pt")
-    with pytest.raises(DataError, match=r"augmented/data\.yaml: not there"):
+    with pytest.raises(DataError, match=r"augmented/data\.yaml: does not exist"):
         do(Run(tmp_path / "empty"))
 
 

@@ -33,7 +33,7 @@ def few_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cost, "RUNS", 3)
 
 
-needs_coco_weights = pytest.mark.skipif(not COCO_WEIGHTS.is_file(), reason="data/weights/yolo26n.pt is not there")
+needs_coco_weights = pytest.mark.skipif(not COCO_WEIGHTS.is_file(), reason="data/weights/yolo26n.pt is missing")
 
 
 def leaves(value: Any) -> list[Any]:
@@ -232,7 +232,7 @@ def test_a_split_without_labels_has_no_figures(trained: Trained, copy_of: Callab
 def test_an_unfinished_run_is_reported(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
     run = copy_of(trained.run)
     run.model.unlink()
-    with pytest.raises(DataError, match=r"model\.pt: not there; `make train` writes it"):
+    with pytest.raises(DataError, match=r"model\.pt: does not exist; `make train` writes it"):
         validate.main(Validate(), run, "cpu")
 
 
@@ -263,7 +263,7 @@ def test_retention_compares_old_classes_before_and_after(
 @pytest.mark.parametrize(
     ("names", "complaint"),
     [
-        (None, "not there; name the data.yaml of a labelled set, or null"),
+        (None, "does not exist; name the data.yaml of a labelled set, or null"),
         (["comet"], "no labelled object of a class that yolo26n.pt knows; name a set with its classes, or null"),
     ],
 )

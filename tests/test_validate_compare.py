@@ -210,7 +210,7 @@ def test_the_command_line_compares_without_a_model(
     assert done.stdout == expected
     assert read_json(run.comparison)["against"] == "runs/other"
     for against, line in (
-        ("runs/nobody", "error: runs/nobody/metrics.json: not there; `make validate CONFIG=configs/nobody.yaml` writes it, and the predictions to compare"),
+        ("runs/nobody", "error: runs/nobody/metrics.json: does not exist; `make validate CONFIG=configs/nobody.yaml` writes it, and the predictions to compare"),
         ("runs/tiny", "error: --against runs/tiny: is the same run; name another one"),
     ):  # fmt: skip
         done = pipeline_process(*command, against, cwd=tmp_path)

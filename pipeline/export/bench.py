@@ -73,7 +73,7 @@ def main(run: Run) -> str:
         if not artefact.exists() or artefacts.sha256(artefact) != entry["sha256"]:
             raise ExportError(f"{artefact}: not the file that was proven (its sha256 differs); run `make export` again")
         if not (run.export / entry["bundle"]).is_file():
-            raise ExportError(f"{run.export / entry['bundle']}: not there; run `make export` again")
+            raise ExportError(f"{run.export / entry['bundle']}: does not exist; run `make export` again")
     threads = [number for number in THREADS if number <= parallel.cores()]
     measured: dict[tuple[int, int], list[dict[str, Any]]] = {}
     with tempfile.TemporaryDirectory() as place:

@@ -92,7 +92,7 @@ def read_one_each(
 ) -> Source:
     """Read a source with one label file (.txt) per image, paired by stem.
 
-    An image that is not there is expected in `images` beside the labels' folder, with this suffix. Raises DataError if
+    A missing image is expected in `images` beside the labels' folder, with this suffix. Raises DataError if
     two files label one image.
     """
     tree = Tree(folder)

@@ -135,7 +135,7 @@ def _name_sources(images: list[RunImage], run: Run) -> None:
 
 def _splits(run: Run) -> list[str]:
     if not run.metrics.is_file():
-        raise DataError(f"{run.metrics}: not there; `make validate` writes it, and the predictions to look at")
+        raise DataError(f"{run.metrics}: does not exist; `make validate` writes it, and the predictions to look at")
     splits = list(metrics_record.read(run)["splits"])
     if not splits:
         raise DataError(f"{run.metrics}: has figures for no split; run `make validate` again")

@@ -121,7 +121,9 @@ def find(weights: str | None, run: Run) -> Path:
     if weights is None:
         if run.model.is_file():
             return run.model
-        raise WeightsError(f"{run.model}: not there; `make train` writes it, or set label.weights to another model")
+        raise WeightsError(
+            f"{run.model}: does not exist; `make train` writes it, or set label.weights to another model"
+        )
     if found := checkpoints.locate(weights):
         return found
     raise WeightsError(

@@ -60,7 +60,7 @@ def save(run: Run, tool: str, every: bool = False) -> str:
     """
     folder = run.label / tool
     if not folder.is_dir() or not _batch_of(run, tool).is_file():
-        raise DataError(f"{folder}: not there; run `label --as {tool}` to lay the batch out for {tool}")
+        raise DataError(f"{folder}: does not exist; run `label --as {tool}` to lay the batch out for {tool}")
     batch = read_record(_batch_of(run, tool), Next, f"run `label --as {tool}` again")
     _, source = formats.read(folder, layouts.FORMATS[tool], given=False)
     paths = [candidate["path"] for candidate in batch["images"]]

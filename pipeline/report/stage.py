@@ -41,7 +41,7 @@ def main(config: Report, run: Run, against: Path | None = None) -> str:
     """
     for needed, command in ((run.metrics, "validate"), (run.train_record, "train"), (run.receipt, "convert")):
         if not needed.is_file():
-            raise DataError(f"{needed}: not there; `make {command}` writes it")
+            raise DataError(f"{needed}: does not exist; `make {command}` writes it")
     metrics, trained, receipt = metrics_record.read(run), training_record.read(run), receipt_record.read(run)
     comparison = None if against is None else _comparison(run, Run(against))
     # JSON keys are sorted, but people expect the splits in the order of their use.
@@ -108,7 +108,7 @@ def _environment() -> jinja2.Environment:
 def _comparison(run: Run, other: Run) -> Any:
     way_out = f"`make report CONFIG=configs/{run.name}.yaml AGAINST={other.root}` writes it again"
     if not run.comparison.is_file():
-        raise DataError(f"{run.comparison}: not there; {way_out}")
+        raise DataError(f"{run.comparison}: does not exist; {way_out}")
     comparison = files.read_json(run.comparison)
     if Path(comparison["against"]).resolve() != other.root.resolve():
         raise DataError(f"{run.comparison}: compares with {comparison['against']}, not with {other.root}; {way_out}")

@@ -66,7 +66,7 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int | None = 
         if not folder.record.is_file():
             write_record(folder.record, TrainedPhase, phase.train(shared, one, folder, weights_file))
         folder.tidy()
-        records.append(read_record(folder.record, TrainedPhase, f"delete {run.train} and `make train` again"))
+        records.append(read_record(folder.record, TrainedPhase, f"delete {run.train} and run `make train` again"))
         weights_file = folder.model
         if one.number > len(plans) - chosen.rounds and not record.is_gain(records[-1]):
             break  # another round would cost as much again

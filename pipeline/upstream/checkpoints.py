@@ -181,5 +181,5 @@ def untrained(path: Path, key: str) -> Any:
 def imgsz_of(model_file: Path) -> int:
     """Return the image size in pixels that a run's model was trained at. Raises DataError if there is no model."""
     if not model_file.is_file():
-        raise DataError(f"{model_file}: not there; `make train` writes it")
+        raise DataError(f"{model_file}: does not exist; `make train` writes it")
     return int(load(model_file)[0].args["imgsz"])

@@ -67,7 +67,7 @@ def baseline(config: Validate, run: Run) -> Baseline | str | None:
 def _labelled_set(path: Path) -> tuple[GroundTruth, list[Path]]:
     """Return the val images of a YOLO data set, else its test images, else all, as COCO and as paths."""
     if not path.exists():
-        raise DataError(f"validate.retention: {path}: not there; name the data.yaml of a labelled set, or null")
+        raise DataError(f"validate.retention: {path}: does not exist; name the data.yaml of a labelled set, or null")
     source = yolo.read((path if path.is_dir() else path.parent).resolve())
     splits = {item.split for item in source.images}
     split = next((split for split in ("val", "test") if split in splits), None)

@@ -113,7 +113,7 @@ def _do(folder: Path, options: argparse.Namespace) -> int:
     try:
         spec = json.loads(spec_file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        raise RunnerError(f"{spec_file}: not there or damaged; unpack the whole bundle again") from None
+        raise RunnerError(f"{spec_file}: does not exist or is damaged; unpack the whole bundle again") from None
     if options.selftest:
         Lines(None).put(f"{selftest(folder, spec, options.threads)}\n".encode())
         return 0

@@ -25,10 +25,10 @@ class Model:
         path = Path(folder) / spec["model"]
         if not path.exists() and "engine" in spec:
             raise RunnerError(
-                f"{path}: not there yet; build the engine on this device: python build.py, or sh build.sh"
+                f"{path}: does not exist yet; build the engine on this device: python build.py, or sh build.sh"
             )
         if not path.exists():
-            raise RunnerError(f"{path}: not there; unpack the whole bundle again")
+            raise RunnerError(f"{path}: does not exist; unpack the whole bundle again")
         self.spec, self.size = spec, spec["input"]["size"]
         self.thresholds = np.array([spec["thresholds"][name] for name in spec["classes"]])
         self.forward = load(path, spec, threads or len(cores()), at_once)

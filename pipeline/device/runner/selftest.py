@@ -19,7 +19,7 @@ def check_files(folder: Path) -> None:
     """Compare every file of the bundle with SHA256SUMS, which `sha256sum -c` reads too. Raises RunnerError."""
     listing = folder / "SHA256SUMS"
     if not listing.is_file():
-        raise RunnerError(f"{listing}: not there; unpack the whole bundle again")
+        raise RunnerError(f"{listing}: does not exist; unpack the whole bundle again")
     try:
         rows = [line.split("  ", 1) for line in listing.read_text(encoding="utf-8").splitlines()]
         expected = {name: digest for digest, name in rows}
@@ -30,7 +30,7 @@ def check_files(folder: Path) -> None:
     for name, digest in expected.items():
         path = folder / name
         if not path.is_file():
-            raise RunnerError(f"{path}: not there; unpack the whole bundle again")
+            raise RunnerError(f"{path}: does not exist; unpack the whole bundle again")
         if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
             raise RunnerError(f"{path}: changed since it was proven (its sha256 differs); unpack the bundle again")
 
