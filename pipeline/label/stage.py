@@ -20,12 +20,12 @@ from pipeline.config.label import Label
 from pipeline.errors import ConfigError, did_you_mean
 from pipeline.label import belief, choose, model, plan, pool, progress, sheet
 from pipeline.label.choose import Pick
-from pipeline.label.model import Model
+from pipeline.label.model import Model, Seen
 from pipeline.label.plan import Work
 from pipeline.label.store import Array, File, Store
 from pipeline.labels import file as labels
 from pipeline.records.base import write_record
-from pipeline.records.label import Candidate, Next
+from pipeline.records.label import Candidate, Guess, Next
 from pipeline.run import SPLITS, Run
 
 MIRRORED = 10  # mirrored images to check per image to choose, those with the most expected errors first
@@ -81,13 +81,7 @@ def _plan(
     train = [by_path[path] for path in images["train"] if path in by_path]
     known = detector.see(train, store, "label: training images")
     seen = detector.see(usable.candidates, store, "label: the pool")
-    works = [plan.work(image.boxes, None, trust, threshold, config.cost) for image in seen]
-    if detector.known and "uncertain" in config.by:
-        # Only the most uncertain ones: others are hardly ever chosen, and a mirrored image takes as long as the first.
-        most = sorted(range(len(works)), key=lambda index: -works[index].unsure)[: MIRRORED * config.batch]
-        mirrored = detector.see_mirrored([usable.candidates[index] for index in most], store, "label: mirrored images")
-        for index, mirrored_boxes in zip(most, mirrored, strict=True):
-            works[index] = plan.work(seen[index].boxes, mirrored_boxes, trust, threshold, config.cost)
+    works = _works(config, usable.candidates, seen, detector, store, trust, threshold)
     vectors = _stacked([image.vector for image in seen])
     picks = choose.choose(
         choose.Candidates(
@@ -108,20 +102,9 @@ def _plan(
         file, work = usable.candidates[pick.image], works[pick.image]
         boxes = plan.guesses(seen[pick.image].boxes, names, trust, threshold, (file.width, file.height))
         rare_seen = [box["label"] for box in boxes if names.index(box["label"]) in rare]
-        candidate: Candidate = {
-            "path": str(file.path),
-            "sha256": file.sha256,
-            "width": file.width,
-            "height": file.height,
-            "by": pick.by,
-            "reasons": _reasons(pick, work, len(boxes), rare_seen, detector.known),
-            "expected_boxes": round(work.boxes, 2),
-            "expected_wrong": round(work.wrong, 2),
-            "expected_missed": round(work.missed, 2),
-            "minutes": round(work.seconds / 60, 2),
-            "boxes": boxes,
-        }
-        batch.append(candidate)
+        batch.append(
+            _candidate(file, pick.by, work, boxes, _reasons(pick, work, len(boxes), rare_seen, detector.known))
+        )
     return {
         "pool": str(config.pool),
         "model": {
@@ -147,6 +130,42 @@ def _plan(
         "left_out": usable.left_out,
         "problems": usable.problems,
         "settings": {"seed": seed, **config.model_dump(mode="json")},
+    }
+
+
+def _works(
+    config: Label,
+    candidates: Sequence[File],
+    seen: Sequence[Seen],
+    detector: Model,
+    store: Store,
+    trust: belief.Belief,
+    threshold: float,
+) -> list[Work]:
+    """Return the expected work for each candidate, by its mirrored image too where the config asks for doubt."""
+    works = [plan.work(image.boxes, None, trust, threshold, config.cost) for image in seen]
+    if detector.known and "uncertain" in config.by:
+        # Only the most uncertain ones: others are hardly ever chosen, and a mirrored image takes as long as the first.
+        most = sorted(range(len(works)), key=lambda index: -works[index].unsure)[: MIRRORED * config.batch]
+        mirrored = detector.see_mirrored([candidates[index] for index in most], store, "label: mirrored images")
+        for index, mirrored_boxes in zip(most, mirrored, strict=True):
+            works[index] = plan.work(seen[index].boxes, mirrored_boxes, trust, threshold, config.cost)
+    return works
+
+
+def _candidate(file: File, pick: Pick, work: Work, boxes: list[Guess], reasons: list[str]) -> Candidate:
+    return {
+        "path": str(file.path),
+        "sha256": file.sha256,
+        "width": file.width,
+        "height": file.height,
+        "by": pick.by,
+        "reasons": reasons,
+        "expected_boxes": round(work.boxes, 2),
+        "expected_wrong": round(work.wrong, 2),
+        "expected_missed": round(work.missed, 2),
+        "minutes": round(work.seconds / 60, 2),
+        "boxes": boxes,
     }
 
 

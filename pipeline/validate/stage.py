@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import logs, sides
@@ -19,7 +20,7 @@ from pipeline.boxes import YoloDataset
 from pipeline.config.judging import Validate
 from pipeline.errors import DataError
 from pipeline.metrics import bootstrap, coco
-from pipeline.metrics.matching import MAX_DETECTIONS, match, most
+from pipeline.metrics.matching import MAX_DETECTIONS, ClassMatches, match, most
 from pipeline.records import tiles as tiles_record
 from pipeline.records import training as training_record
 from pipeline.records.base import write_record
@@ -29,6 +30,7 @@ from pipeline.records.metrics import AtHundred, Metrics, SplitFigures
 from pipeline.run import Run
 from pipeline.upstream import checkpoints, environment
 from pipeline.validate import compare, cost, error_types, operating_point, predict, reconcile, retention
+from pipeline.validate.predict import Predictions
 
 SPLITS = ("val", "test")
 
@@ -75,21 +77,7 @@ def main(config: Validate, run: Run, device: str, against: Path | None = None) -
         shown = error_types.kept(predictions.single_label, list(thresholds.values()))
         errors = error_types.record(truth, shown, thresholds)
         write_record(run.errors(split), ErrorFile, errors)
-        figures[split] = {
-            **(cocos := coco.evaluate(truth, predictions.every_label)),
-            "at_100": None if cocos["max_detections"] else _at_100(truth, predictions.every_label),
-            "intervals": bootstrap.intervals(match(truth, predictions.every_label), names),
-            "error_counts": errors["counts"],
-            "error_costs": error_types.costs(truth, predictions.every_label),
-            "confusion": error_types.confusion(truth, shown),
-            "operating_point": operating_point.judge(matches[split], names, thresholds),
-            "calibration": operating_point.calibration(matches[split]),
-            "reconciliation": None,
-        }
-        if config.reconcile and figures[split]["map50_95"] is not None:
-            figures[split]["reconciliation"] = reconcile.measure(
-                truth, predictions.every_label, predictions.single_label, figures[split], config.reconcile
-            )
+        figures[split] = _figures(truth, predictions, shown, matches[split], errors, config.reconcile)
     ours = {split: (truth, images[split], made.every_label) for split, (truth, made) in measured.items()}
     record: Metrics = {
         "weights": training_record.read(run)["weights"],
@@ -103,18 +91,54 @@ def main(config: Validate, run: Run, device: str, against: Path | None = None) -
     finds_nothing = any(of_split["map50"] == 0 for of_split in figures.values())
     if finds_nothing and (small := sides.too_small(dataset, "train", imgsz, tiling and tiling["size"])):
         logs.say(f"validate: {small}")
-    fullest = max(most(record["image_id"] for record in truth["annotations"]) for truth, _ in measured.values())
-    if not tiling and fullest > config.max_det:  # with tiling, the limit applies to each view
-        logs.say(
-            f"validate: an image holds {fullest} objects, but at most {config.max_det} can be found; "
-            f"set validate.max_det to {2 * fullest}"
-        )
+    if not tiling:  # with tiling, the limit applies to each view
+        _warn_of_limit([truth for truth, _ in measured.values()], config.max_det)
     # Written last: a make target that exists means a finished stage.
     write_record(run.metrics, Metrics, record)
     line = f"{', '.join(f'{split} {_in_words(figures[split], config.conf)}' for split in figures)} -> {run.metrics}"
     if tiling:
         line = f"{line}; whole images through tiles of {tiling['size']} px"
     return line if against is None else f"{line}; {compare.main(run, Run(against))}"
+
+
+def _figures(
+    truth: GroundTruth,
+    predictions: Predictions,
+    shown: list[Prediction],
+    matches: list[ClassMatches],
+    errors: ErrorFile,
+    others: Sequence[str],
+) -> SplitFigures:
+    """Return the figures of one split. `shown` are the predictions that reach the thresholds in `errors`.
+
+    `others` also evaluate the predictions.
+    """
+    names = [category["name"] for category in truth["categories"]]
+    figures: SplitFigures = {
+        **(cocos := coco.evaluate(truth, predictions.every_label)),
+        "at_100": None if cocos["max_detections"] else _at_100(truth, predictions.every_label),
+        "intervals": bootstrap.intervals(match(truth, predictions.every_label), names),
+        "error_counts": errors["counts"],
+        "error_costs": error_types.costs(truth, predictions.every_label),
+        "confusion": error_types.confusion(truth, shown),
+        "operating_point": operating_point.judge(matches, names, errors["thresholds"]),
+        "calibration": operating_point.calibration(matches),
+        "reconciliation": None,
+    }
+    if others and figures["map50_95"] is not None:
+        figures["reconciliation"] = reconcile.measure(
+            truth, predictions.every_label, predictions.single_label, figures, others
+        )
+    return figures
+
+
+def _warn_of_limit(truths: Sequence[GroundTruth], max_det: int) -> None:
+    fullest = max(most(record["image_id"] for record in truth["annotations"]) for truth in truths)
+    if fullest > max_det:
+        logs.say(
+            f"validate: an image holds {fullest} objects, but at most {max_det} can be found; "
+            f"set validate.max_det to {2 * fullest}"
+        )
 
 
 def _at_100(truth: GroundTruth, predictions: list[Prediction]) -> AtHundred:
