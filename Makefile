@@ -75,7 +75,7 @@ TRAIN_CODE := $(wildcard pipeline/train/*.py pipeline/probing/*.py) pipeline/pix
 DEVICE_CODE := $(wildcard pipeline/device/*.py pipeline/device/runner/*.py)
 VALIDATE_CODE := $(wildcard pipeline/validate/*.py) $(BASE_CODE) pipeline/sides.py $(addprefix pipeline/device/runner/,base.py tiles.py) $(FORMATS) $(UPSTREAM) pipeline/upstream/predictor.py $(wildcard pipeline/metrics/*.py) $(LABELS) pipeline/records/tiles.py pipeline/pixels.py
 EXPORT_CODE := $(wildcard pipeline/export/*.py) $(BASE_CODE) pipeline/sides.py $(DEVICE_CODE) $(UPSTREAM) pipeline/upstream/predictor.py $(MATCHING) pipeline/metrics/bootstrap.py $(FIGURES) $(addprefix pipeline/records/,manifest.py receipt.py tiles.py) pipeline/pixels.py
-REPORT_CODE := $(wildcard pipeline/report/*.py) $(BASE_CODE) $(MATCHING) pipeline/report/page.html.jinja pipeline/history.py $(LABELS) pipeline/records/label_rounds.py pipeline/records/manifest.py pipeline/records/receipt.py pipeline/pixels.py
+REPORT_CODE := $(wildcard pipeline/report/*.py) $(BASE_CODE) $(MATCHING) pipeline/report/page.html.jinja pipeline/history.py $(LABELS) pipeline/records/label_rounds.py pipeline/records/manifest.py pipeline/records/receipt.py pipeline/records/tiles.py pipeline/pixels.py
 SAMPLE := data/raw/sample/annotations/test.json
 LARGE := data/raw/sample-large/annotations/test.json
 # Draw the sample only for configs that use it.

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import IMGSZ, settings, train_tiny
 
-from pipeline import augment, convert, export, files, pixels, validate
+from pipeline import augment, convert, export, files, pixels, report, validate
 from pipeline.boxes import YoloDataset
 from pipeline.config.experiment import Config
 from pipeline.export import bundle
@@ -50,6 +50,11 @@ def test_validate_and_export_report_on_whole_images(tiled: tuple[Config, Run]) -
     config, run = tiled
     said = validate.main(config.validate_, run, "cpu")
     assert "whole images through tiles of 160 px" in said
+    report.main(config.report, run)
+    page = (run.report / "index.html").read_text(encoding="utf-8")
+    assert (
+        "a large image in tiles of 160 px that overlap by 0.25 and as a whole; all figures are of whole images" in page
+    )
     dataset = YoloDataset.read(run.dataset / "data.yaml")
     truth = files.read_json(run.ground_truth("val"))
     assert {(image["width"], image["height"]) for image in truth["images"]} == {

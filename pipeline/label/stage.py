@@ -102,9 +102,8 @@ def _plan(
         file, work = usable.candidates[pick.image], works[pick.image]
         boxes = plan.guesses(seen[pick.image].boxes, names, trust, threshold, (file.width, file.height))
         rare_seen = [box["label"] for box in boxes if names.index(box["label"]) in rare]
-        batch.append(
-            _candidate(file, pick.by, work, boxes, _reasons(pick, work, len(boxes), rare_seen, detector.known))
-        )
+        reasons = _reasons(pick, work, len(boxes), rare_seen, detector.known)
+        batch.append(_candidate(file, pick, work, boxes, reasons))
     return {
         "pool": str(config.pool),
         "model": {

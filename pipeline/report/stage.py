@@ -23,6 +23,7 @@ from pipeline.records import manifest as manifest_record
 from pipeline.records import metrics as metrics_record
 from pipeline.records import predictions as split_records
 from pipeline.records import receipt as receipt_record
+from pipeline.records import tiles as tiles_record
 from pipeline.records import training as training_record
 from pipeline.report import plots, template, words
 from pipeline.report.worst import worst_images
@@ -64,6 +65,7 @@ def main(config: Report, run: Run, against: Path | None = None) -> str:
         .render(
             name=run.name,
             metrics=metrics,
+            tiling=tiles_record.read(run),
             split=split,
             notices=words.notices(split, metrics, predictions),
             without_objects=words.without_objects(figures),
