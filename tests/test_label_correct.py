@@ -127,5 +127,5 @@ def test_other_data_sets_are_left_alone(run: Run, record: Next, tmp_path: Path) 
         correct.main(run)
     fo.delete_dataset("tiny-label")
     correct.main(run)
-    with pytest.raises(DataError, match="is of "):
+    with pytest.raises(DataError, match="tiny-label' shows "):
         correct.save(Run(tmp_path / "elsewhere" / "tiny"))

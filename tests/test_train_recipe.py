@@ -82,7 +82,7 @@ def test_a_backbone_with_poor_features_is_not_frozen() -> None:
     [free] = lost.phases
     assert free.freeze == "none" and free.epochs > kept.phases[1].epochs
     assert "keeps 85 %" in kept.reasons["phases"]["reason"].replace("%", " %")
-    assert "56% on these images, less than 80%" in lost.reasons["phases"]["reason"]
+    assert "56% of the best layer's separability, less than 80%" in lost.reasons["phases"]["reason"]
 
 
 def test_minutes_are_converted_to_epochs() -> None:

@@ -118,6 +118,13 @@ def boxes(records: Sequence[Annotation | Prediction]) -> NDArray[np.float64]:
     return np.array([record["bbox"] for record in records], dtype=np.float64).reshape(-1, 4)
 
 
+def same_class(predicted: Sequence[Prediction], labelled: Sequence[Annotation]) -> NDArray[np.bool_]:
+    """Return which predictions and objects share a class, as booleans [predictions, objects]."""
+    ours, theirs = ([record["category_id"] for record in records] for records in (predicted, labelled))
+    same: NDArray[np.bool_] = np.array(ours, dtype=int)[:, None] == np.array(theirs, dtype=int)[None, :]
+    return same
+
+
 def by_image(truth: GroundTruth, predictions: list[Prediction]) -> list[tuple[list[Annotation], list[Prediction]]]:
     """Return the annotations and predictions of each image, predictions with the highest score first."""
     images: dict[int, tuple[list[Annotation], list[Prediction]]] = {image["id"]: ([], []) for image in truth["images"]}

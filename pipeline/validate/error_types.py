@@ -19,7 +19,7 @@ from typing import Any, cast
 import numpy as np
 
 from pipeline.metrics.iou import iou_blocks
-from pipeline.metrics.matching import boxes, by_image, greedy, most
+from pipeline.metrics.matching import boxes, by_image, greedy, most, same_class
 from pipeline.metrics.precision_recall import average_precision_of
 from pipeline.records.coco import Annotation, GroundTruth, Prediction
 from pipeline.records.errors import ErrorFile, ObjectKind, PredictionKind
@@ -57,7 +57,7 @@ def _diagnose_image(labelled: list[Annotation], predicted: list[Prediction]) -> 
     matched, found = np.full(len(predicted), -1), np.zeros(len(labelled), dtype=bool)
     free = np.ones((1, len(labelled)), dtype=bool)
     for rows, iou in iou_blocks(ours, theirs):
-        matched[rows] = greedy(iou * _same_class(predicted[rows], labelled), np.array([FOREGROUND]), free)[0]
+        matched[rows] = greedy(iou * same_class(predicted[rows], labelled), np.array([FOREGROUND]), free)[0]
     found[matched[matched >= 0]] = True
     return [
         diagnosis
@@ -73,7 +73,7 @@ def _diagnose_rows(
 
     `found` says which objects any prediction of the image matched.
     """
-    same = _same_class(predicted, labelled)
+    same = same_class(predicted, labelled)
     iou_same, iou_other = iou * same, iou * ~same
     iou_found = iou_same * found
     best_same, best_other, best = iou_same.max(axis=1), iou_other.max(axis=1), iou.max(axis=1)
@@ -96,12 +96,6 @@ def _diagnose_rows(
             predicted, (cases[number][0] for number in case), about.tolist(), overlap.tolist(), strict=True
         )
     ]
-
-
-def _same_class(predicted: list[Prediction], labelled: list[Annotation]) -> Any:
-    """Return which predictions and objects share a class, as booleans [predictions, objects]."""
-    ours, theirs = ([record["category_id"] for record in records] for records in (predicted, labelled))
-    return np.array(ours, dtype=int)[:, None] == np.array(theirs, dtype=int)[None, :]
 
 
 def objects(truth: GroundTruth, diagnoses: list[Diagnosis]) -> dict[int, tuple[ObjectKind, Diagnosis | None]]:
@@ -201,9 +195,9 @@ def confusion(truth: GroundTruth, predictions: list[Prediction]) -> Confusion:
         rows = [index_of[record["category_id"]] for record in labelled]
         columns = [index_of[record["category_id"]] for record in predicted]
         takes, free = np.full(len(predicted), -1), np.ones((1, len(labelled)), dtype=bool)
-        for same_class in (True, False):
+        for is_first in (True, False):
             for part, iou in iou_blocks(boxes(predicted), boxes(labelled)):
-                wanted = _same_class(predicted[part], labelled) if same_class else (takes[part] < 0)[:, None]
+                wanted = same_class(predicted[part], labelled) if is_first else (takes[part] < 0)[:, None]
                 takes[part] = np.maximum(takes[part], greedy(iou * wanted, np.array([FOREGROUND]), free)[0])
         for position, column in enumerate(columns):
             matrix[rows[takes[position]] if takes[position] >= 0 else background, column] += 1
