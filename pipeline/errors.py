@@ -10,7 +10,7 @@ PipelineError
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from difflib import get_close_matches
 
 FULL_DISK_NUMBERS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of the operating system's errors
@@ -36,9 +36,14 @@ class ExportError(PipelineError):
     """An artefact cannot be made on this machine, or does not do what the model does."""
 
 
-def counted(number: int, noun: str) -> str:
+def counted(number: int, noun: str, plural: str = "") -> str:
     """Return `1 image` or `2 images`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def and_more(named: Sized) -> str:
+    """Return ` (and 2 more such)` if only the first of three is named; nothing if there is only one."""
+    return f" (and {len(named) - 1} more such)" if len(named) > 1 else ""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

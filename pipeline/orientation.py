@@ -11,9 +11,9 @@ from typing import Any
 from PIL import Image
 
 from pipeline.device.runner.headers import EXIF_ORIENTATION as EXIF_ORIENTATION
+from pipeline.device.runner.headers import MOST_PIXELS as MOST_PIXELS
 from pipeline.device.runner.headers import exif_orientation
 
-MOST_PIXELS = 1 << 30  # that OpenCV decodes, unless OPENCV_IO_MAX_IMAGE_PIXELS says otherwise
 Image.MAX_IMAGE_PIXELS = MOST_PIXELS  # Pillow warns above, and refuses twice as many
 
 JPEGS = ("JPEG", "MPO")  # Pillow's names of formats

@@ -29,6 +29,6 @@ class TwoProcesses(PhaseTrainer):
         torch.nn.parallel.DistributedDataParallel = on_a_cpu  # the CPU has no device number
 
     def save_model(self) -> bool:
-        with (self.folder.path / "writers.txt").open("a") as file:
+        with (self.folder.root / "writers.txt").open("a") as file:
             print(os.getpid(), RANK, file=file)
         return super().save_model()

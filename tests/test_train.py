@@ -181,7 +181,7 @@ def test_the_trainer_can_be_unpickled_in_other_processes(tmp_path: Path) -> None
     code = (
         "import sys; from ultralytics.utils.patches import torch_load\n"
         "kind = torch_load(sys.argv[1], map_location='cpu')['trainer']\n"
-        "assert (kind.plan.freeze, kind.plan.ema, str(kind.folder.path)) == ((0,), 0.5, sys.argv[2])\n"
+        "assert (kind.plan.freeze, kind.plan.ema, str(kind.folder.root)) == ((0,), 0.5, sys.argv[2])\n"
         "print(list(dict.fromkeys(base.__name__ for base in kind.__mro__))[:3])"
     )
     line = [sys.executable, "-c", code, str(tmp_path / "state.pt"), str(tmp_path)]

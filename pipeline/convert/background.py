@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline.boxes import SOURCE_SUFFIXES, Labelled
 from pipeline.config.data import Convert
 from pipeline.convert.judge import Judged
-from pipeline.errors import DataError, counted
+from pipeline.errors import DataError, and_more, counted
 from pipeline.formats.matching import UPLOAD
 from pipeline.formats.source import NOT_LISTED, Source
 from pipeline.formats.text import head
@@ -41,16 +41,16 @@ def refuse(items: Sequence[Labelled], used: Sequence[Labelled], source: Source, 
     if config.unlabelled == "background":
         if unread:
             raise DataError(
-                f"{unread[0]}: not read as annotations{_more(unread)}, but {_count(unlabelled)} without annotations "
+                f"{unread[0]}: not read as annotations{and_more(unread)}, but {_count(unlabelled)} without annotations "
                 "and may belong to it; correct it, or move it out of the source if it holds no boxes"
             )
         return
     way_out = "label it, or set `convert.unlabelled: background` if images without one truly show nothing"
     if unread:
-        way_out = f"label it; {unread[0]} may belong to it, but was not read as annotations{_more(unread)}"
+        way_out = f"label it; {unread[0]} may belong to it, but was not read as annotations{and_more(unread)}"
     elif lost := [item for item in items if item.annotation and item.boxes and not item.image.exists()]:
-        way_out = f"label it; {lost[0].image.name} is annotated but missing{_more(lost)}: is it one of them?"
-    raise DataError(f"{unlabelled[0]}: no annotation; {way_out}{_more(unlabelled)}")
+        way_out = f"label it; {lost[0].image.name} is annotated but missing{and_more(lost)}: is it one of them?"
+    raise DataError(f"{unlabelled[0]}: no annotation; {way_out}{and_more(unlabelled)}")
 
 
 def not_background(judged: Sequence[Judged], config: Convert) -> dict[str, str]:
@@ -86,7 +86,7 @@ def _refuse_missing(lost: Sequence[Labelled], unlabelled: Sequence[Path]) -> Non
     candidate = next((image for image in unlabelled if nearest and image.name == nearest[0]), unlabelled[0])
     raise DataError(
         f"{first.image}: image missing; restore it (its annotation is {first.annotation}); {candidate} exists and "
-        f"no annotation names it: rename one of them{_more(lost)}"
+        f"no annotation names it: rename one of them{and_more(lost)}"
     )
 
 
@@ -114,10 +114,6 @@ def _key(name: str) -> str:
 
 def _count(images: Sequence[Path]) -> str:
     return f"{images[0].name} is" if len(images) == 1 else f"{len(images)} images are"
-
-
-def _more(found: Sequence[object]) -> str:
-    return f" (and {len(found) - 1} more such)" if len(found) > 1 else ""
 
 
 def by_setting(judged: Sequence[Judged]) -> list[str]:

@@ -69,7 +69,7 @@ def write(
         if checked.rewrite == reading.OUT_OF_JSON:
             (folder / "images" / split / target).write_bytes(reading.read(image.item.image))
         elif checked.rewrite == reading.NO_JPEG_END:
-            (folder / "images" / split / target).write_bytes(reading.read(image.item.image) + reading.JPEG_END)
+            (folder / "images" / split / target).write_bytes(reading.read(image.item.image) + reading.END_OF_IMAGE)
         elif checked.rewrite:
             pixels = reading.upright(image.item.image, checked.orientation, bits if checked.peak else None)
             (folder / "images" / split / target).write_bytes(pixels)

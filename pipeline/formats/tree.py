@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from pipeline.boxes import SOURCE_SUFFIXES
-from pipeline.errors import DataError
+from pipeline.errors import DataError, and_more
 from pipeline.formats.paths import holds_control, inside, is_one_file, is_text
 from pipeline.formats.splits import split_of_folders
 from pipeline.formats.text import head, show
@@ -44,8 +44,7 @@ class Tree:
                 problems.append(f"{folder / name}: {problem}")
             self._paths[name] = None
         if problems:
-            more = f" (and {len(problems) - 1} more such)" if len(problems) > 1 else ""
-            raise DataError(problems[0] + more)
+            raise DataError(problems[0] + and_more(problems))
 
     @cached_property
     def _by_last_part(self) -> dict[str, list[str]]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from pipeline import orientation as exif
+from pipeline.device.runner.headers import END_OF_IMAGE as END_OF_IMAGE
 from pipeline.device.runner.headers import PLANES, SEPARATE
 from pipeline.image_files.deep import eight_bits, is_deep, significant_bits, values_of
 from pipeline.image_files.duplicates import Fingerprint, fingerprint
@@ -35,7 +36,6 @@ SUFFIXES = {
     "WEBP": (".webp",),
 }
 OUT_OF_JSON = "taken out of its JSON"
-JPEG_END = b"\xff\xd9"
 # Phones may write data after the marker. Ultralytics would re-encode such a file.
 NO_JPEG_END = "JPEG without its end marker at the end: the marker added, the pixels as they were"
 WIDTH, HEIGHT = 256, 257  # tags of TIFF 6.0
@@ -127,7 +127,7 @@ def check(path: Path) -> Checked:
         rewrite = f"{kind}: written as PNG"
     elif oddity:
         rewrite = f"{oddity}: re-encoded"
-    elif kind == "JPEG" and not data.endswith(JPEG_END):
+    elif kind == "JPEG" and not data.endswith(END_OF_IMAGE):
         rewrite = NO_JPEG_END
     elif path.suffix == ".json":
         rewrite = OUT_OF_JSON

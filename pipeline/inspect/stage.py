@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline import app, database, files, logs
 from pipeline.config.judging import Inspect
-from pipeline.errors import DataError, PipelineError
+from pipeline.errors import DataError, PipelineError, counted
 from pipeline.inspect import contents, embeddings, keep, panels, tags, views
 from pipeline.inspect import dataset as datasets
 from pipeline.inspect.contents import RunImage
@@ -44,7 +44,7 @@ def main(config: Inspect, run: Run, device: str = "", port: int | None = None, a
         app.serve(dataset, port, "inspect", summary, answers)
         dataset.reload()
         if count := tags.unsaved(dataset):
-            summary += f"; {tags.counted(count)} not saved yet; `{SAVE_FIXES}` writes them"
+            summary += f"; {counted(count, 'fix', 'fixes')} not saved yet; `{SAVE_FIXES}` writes them"
     return summary
 
 
@@ -74,8 +74,8 @@ def _up_to_date(config: Inspect, run: Run, against: Run | None, images: list[Run
         if count := tags.unsaved(dataset):
             raise PipelineError(
                 f"FiftyOne's data set {run.name!r} of {dataset.info[RUN]} is outdated, but it has "
-                f"{tags.counted(count)} that you tagged and did not save; run `{SAVE_FIXES}`, then delete the lines "
-                "that you do not want"
+                f"{counted(count, 'fix', 'fixes')} that you tagged and did not save; run `{SAVE_FIXES}`, then delete "
+                "the lines that you do not want"
             )
     return _build(config, run, against, images, vectors, made_from)
 

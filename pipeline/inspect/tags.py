@@ -13,7 +13,7 @@ from pathlib import PurePath
 from typing import Any
 
 from pipeline import fixes
-from pipeline.errors import DataError
+from pipeline.errors import DataError, counted
 from pipeline.fixes import Fixes
 from pipeline.inspect.dataset import BEFORE, SOURCE, TRUTH
 from pipeline.records import receipt
@@ -40,21 +40,17 @@ def save(run: Run) -> str:
     new = tagged if not path.is_file() else _without(tagged, _saved(dataset))
     ignored = f"; {astray}" if astray else ""
     if not len(new):
-        return f"nothing new to save: {counted(len(tagged))} tagged, {len(earlier)} in {path}{ignored}"
+        return f"nothing new to save: {counted(len(tagged), 'fix', 'fixes')} tagged, {len(earlier)} in {path}{ignored}"
     fixes.save(path, fixes.merge(fixes.in_full(earlier, _paths(dataset)), new))
     dataset.info[SAVED] = tagged.model_dump(mode="json", by_alias=True)
     dataset.save()
-    return f"{counted(len(new))} -> {path}; review them, then run `make` to apply them{ignored}"
+    return f"{counted(len(new), 'fix', 'fixes')} -> {path}; review them, then run `make` to apply them{ignored}"
 
 
 def _of_its_images(tagged: Fixes, run: Run) -> bool:
     """Return whether all fixes concern images of the run: then its project was moved, renamed or copied."""
     named = {*tagged.images, *(box.image for box in tagged.boxes)}
     return bool(named) and run.receipt.is_file() and named <= set(receipt.read(run)["sources"].values())
-
-
-def counted(number: int) -> str:
-    return "1 fix" if number == 1 else f"{number} fixes"
 
 
 def unsaved(dataset: Any) -> int:

@@ -118,11 +118,8 @@ def boxes(records: Sequence[Annotation | Prediction]) -> NDArray[np.float64]:
     return np.array([record["bbox"] for record in records], dtype=np.float64).reshape(-1, 4)
 
 
-def same_class(predicted: Sequence[Prediction], labelled: Sequence[Annotation]) -> NDArray[np.bool_]:
-    """Return which predictions and objects share a class, as booleans [predictions, objects]."""
-    ours, theirs = ([record["category_id"] for record in records] for records in (predicted, labelled))
-    same: NDArray[np.bool_] = np.array(ours, dtype=int)[:, None] == np.array(theirs, dtype=int)[None, :]
-    return same
+def class_ids(records: Sequence[Annotation | Prediction]) -> NDArray[np.int64]:
+    return np.array([record["category_id"] for record in records], dtype=np.int64)
 
 
 def by_image(truth: GroundTruth, predictions: list[Prediction]) -> list[tuple[list[Annotation], list[Prediction]]]:
@@ -135,15 +132,22 @@ def by_image(truth: GroundTruth, predictions: list[Prediction]) -> list[tuple[li
     return list(images.values())
 
 
-def take(ours: NDArray[np.float64], theirs: NDArray[np.float64], thresholds: NDArray[np.float64]) -> NDArray[np.int64]:
+def take(
+    ours: NDArray[np.float64],
+    theirs: NDArray[np.float64],
+    thresholds: NDArray[np.float64],
+    classes: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
+) -> NDArray[np.int64]:
     """Return the object that each prediction takes at each threshold, or -1: [thresholds, predictions].
 
-    Predictions are `ours`, the highest score first, and objects `theirs`.
+    Predictions are `ours`, the highest score first, and objects `theirs`. With the `classes` of both, a prediction
+    takes only objects of its class.
     """
     taken_by = np.full((len(thresholds), len(ours)), -1)
     free = np.ones((len(thresholds), len(theirs)), dtype=bool)
     for rows, iou in iou_blocks(ours, theirs):
-        taken_by[:, rows] = greedy(iou, thresholds, free)
+        comparable = iou if classes is None else iou * (classes[0][rows, None] == classes[1])
+        taken_by[:, rows] = greedy(comparable, thresholds, free)
     return taken_by
 
 

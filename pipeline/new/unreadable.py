@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import formats
-from pipeline.errors import DataError, did_you_mean
+from pipeline.errors import DataError, counted, did_you_mean
 from pipeline.formats import nearest
 from pipeline.formats.reading import candidates
 from pipeline.formats.source import Source
@@ -80,19 +79,15 @@ def _advice(tree: Tree) -> str:
         kind = nearest.NOT_READ[first.suffix.lower()]
         return f"holds {kind} files, which are not read; export the data set as COCO or YOLO"
     if not images:
-        return f"{_number(files, 'file')} but no image; put the images beside their labels"
+        return f"{counted(len(files), 'file')} but no image; put the images beside their labels"
     if near.kind == "nameless":
         return (
-            f"{_number(near.files, 'label file')} in YOLO's format but no class names; write classes.txt there, "
+            f"{counted(len(near.files), 'label file')} in YOLO's format but no class names; write classes.txt there, "
             "one name per line in the order of the numbers"
         )
     if near.kind == "images" or all(path.suffix == ".txt" for path in near.files):
         return (
-            f"{_number(images, 'image')} but no labels; draw boxes in a tool such as CVAT, Label Studio or LabelMe, "
-            f"and put its export beside the images ({LAYOUTS})"
+            f"{counted(len(images), 'image')} but no labels; draw boxes in a tool such as CVAT, Label Studio or "
+            f"LabelMe, and put its export beside the images ({LAYOUTS})"
         )
     return ""
-
-
-def _number(names: Sequence[object], noun: str) -> str:
-    return f"{len(names)} {noun}{'s' if len(names) > 1 else ''}"

@@ -31,7 +31,7 @@ class Lines:
         self.label, self.later = label, later
         self.bar: Any = None
         self.epoch, self.began, self.first = 0, 0.0, 0
-        self.slow_steps, self.is_slow = SlowSteps(), False
+        self.slow_steps = SlowSteps()
 
     def begin(self, trainer: Any) -> None:
         from ultralytics.utils import RANK
@@ -48,15 +48,12 @@ class Lines:
             unit="batch",
         )
         self.slow_steps.begin()
-        self.is_slow = False
 
     def step(self, trainer: Any) -> None:
         if self.bar is None:
             return
         self.bar.update()
-        line = self.slow_steps.step(Usage.now())
-        if line and not self.is_slow:  # once per epoch
-            self.is_slow = True
+        if line := self.slow_steps.step(Usage.now()):
             self.bar.clear()
             logs.say(f"{self.label}, epoch {self.epoch}: {line}")
 

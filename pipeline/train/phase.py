@@ -49,7 +49,7 @@ def train(shared: Shared, plan: PhasePlan, folder: PhaseFolder, start: Path) -> 
     if resumed:
         _resume(kind, shared, plan, folder)
     else:
-        shutil.rmtree(folder.path, ignore_errors=True)
+        shutil.rmtree(folder.root, ignore_errors=True)
         model = YOLO(str(start), task="detect")
         epoch_lines.show(model, shared.recipe.planned(plan.number), plan.number)
         model.train(kind, **{**_settings(shared, plan), **_places(shared, folder)})
@@ -69,7 +69,7 @@ def _places(shared: Shared, folder: PhaseFolder) -> dict[str, Any]:
     """Return paths and devices. Resuming passes them again, because the run may have been moved since."""
     places: dict[str, Any] = {
         "data": str((shared.run.augmented / "data.yaml").resolve()),
-        "save_dir": str(folder.path.resolve()),
+        "save_dir": str(folder.root.resolve()),
         "device": shared.device or None,
         "workers": shared.loaders,
     }

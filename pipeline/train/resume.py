@@ -44,7 +44,6 @@ class PhaseFolder:
 
     root: Path
 
-    path = Below("")
     last_epoch = Below("resume.pt")
     best_epoch = Below("resume_best.pt")
     digests = Below("digests.json")
@@ -69,7 +68,7 @@ class PhaseFolder:
 
     def exact(self, epochs: int) -> Path:
         """Return the file with the exact state after `epochs` epochs, which the checkpoint leaves out."""
-        return self.path / f"resume_exact{epochs}.pt"
+        return self.root / f"resume_exact{epochs}.pt"
 
     @property
     def can_resume(self) -> bool:
@@ -83,9 +82,9 @@ class PhaseFolder:
 
     def tidy(self) -> None:
         """Delete the files that a finished phase no longer needs, including Ultralytics' own checkpoints."""
-        for leftover in self.path.glob("resume*.pt"):
+        for leftover in self.root.glob("resume*.pt"):
             leftover.unlink()
-        shutil.rmtree(self.path / "weights", ignore_errors=True)
+        shutil.rmtree(self.root / "weights", ignore_errors=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ KNOWN = 10  # steps from which there is a usual
 WINDOW = 100  # steps that define it
 FAULTS = 100  # pages read back from the disk per second; a training that fits into memory reads none
 QUEUED = 1 / 3  # of the time ready to run, but without a core; alone on its cores a training sees 0.02
-WAITING = QUEUED  # of the time on a core, below which it waited for something else
+COMPUTING = 1 / 3  # cores in use on average; with fewer, the step waited for something else
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,25 +42,30 @@ class Usage:
 
 
 class SlowSteps:
-    """The seconds of the latest steps, and the usage at the end of the last one."""
+    """The seconds of the latest steps, the usage at the end of the last one, and whether this epoch has a line."""
 
     def __init__(self) -> None:
         self.seconds: deque[float] = deque(maxlen=WINDOW)
         self.last: Usage | None = None
+        self.reported = False
 
     def begin(self) -> None:
-        """Forget the last step: between two epochs is more than a step."""
-        self.last = None
+        """Begin an epoch: the time since the last step is not that of a step."""
+        self.last, self.reported = None, False
 
     def step(self, now: Usage) -> str:
-        """Return how long the step took and why it may, if that is ten times the usual; otherwise an empty string."""
+        """Return a line for the first step of an epoch that takes ten times the usual; otherwise an empty string.
+
+        The line says how long the step took, and the likely reason.
+        """
         before, self.last = self.last, now
         if before is None:
             return ""
         took, line = now.clock - before.clock, ""
-        if len(self.seconds) >= KNOWN:
+        if len(self.seconds) >= KNOWN and not self.reported:
             usual = statistics.median(self.seconds)
             if took >= max(TIMES * usual, LEAST):
+                self.reported = True
                 line = f"a step took {took:.0f} s, usually {usual:.2g} s: {_reason(before, now)}"
         self.seconds.append(took)
         return line
@@ -72,6 +77,6 @@ def _reason(before: Usage, now: Usage) -> str:
         return "memory is short, and pages are read back from the disk; close other programs, or lower train.batch"
     if now.queued - before.queued >= QUEUED * seconds:
         return "other processes use the same cores, or the container's CPU quota is used up"
-    if now.cpu - before.cpu < WAITING * seconds:
+    if now.cpu - before.cpu < COMPUTING * seconds:
         return "it waited, for the disk or a network folder, or because it was stopped"
     return "it computed all the time, so the machine is slower now: heat, power saving, or other virtual machines"

@@ -146,14 +146,14 @@ class PhaseTrainer(CpuTrainer):
         last = self.folder.last_epoch
         kept = f"the last good weights are in {last}" if last.is_file() else "there is no earlier epoch to return to"
         raise PipelineError(
-            f"{self.folder.path.name}: the loss became NaN or infinite in epoch {epoch + 1}; "
+            f"{self.folder.root.name}: the loss became NaN or infinite in epoch {epoch + 1}; "
             f"lower train.lr0 (this phase's is {self.args.lr0:g}); {kept}"
         )
 
     def save_model(self) -> bool:
         # The comparison is bit-exact in memory; on disk it is in half precision.
         if changed := freeze.moved(self.frozen_before, student(self.model)):
-            raise PipelineError(f"{self.folder.path}: {freeze.complaint(changed)}")
+            raise PipelineError(f"{self.folder.root}: {freeze.complaint(changed)}")
         freeze.restore(self.frozen_before, student(self.ema.ema))
         with features.ordinary(self.ema.ema) if self.plan.cache else nullcontext():
             saved = super().save_model()

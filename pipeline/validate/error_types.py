@@ -19,7 +19,7 @@ from typing import Any, cast
 import numpy as np
 
 from pipeline.metrics.iou import iou_blocks
-from pipeline.metrics.matching import boxes, by_image, greedy, most, same_class
+from pipeline.metrics.matching import boxes, by_image, class_ids, most, take
 from pipeline.metrics.precision_recall import average_precision_of
 from pipeline.records.coco import Annotation, GroundTruth, Prediction
 from pipeline.records.errors import ErrorFile, ObjectKind, PredictionKind
@@ -54,26 +54,24 @@ def _diagnose_image(labelled: list[Annotation], predicted: list[Prediction]) -> 
     if not labelled:
         return [Diagnosis(prediction, "background", None, 0.0) for prediction in predicted]
     ours, theirs = boxes(predicted), boxes(labelled)
-    matched, found = np.full(len(predicted), -1), np.zeros(len(labelled), dtype=bool)
-    free = np.ones((1, len(labelled)), dtype=bool)
+    our_classes, their_classes = class_ids(predicted), class_ids(labelled)
+    [matched] = take(ours, theirs, np.array([FOREGROUND]), (our_classes, their_classes))
+    found = np.isin(np.arange(len(labelled)), matched)
+    diagnoses = []
     for rows, iou in iou_blocks(ours, theirs):
-        matched[rows] = greedy(iou * same_class(predicted[rows], labelled), np.array([FOREGROUND]), free)[0]
-    found[matched[matched >= 0]] = True
-    return [
-        diagnosis
-        for rows, iou in iou_blocks(ours, theirs)
-        for diagnosis in _diagnose_rows(labelled, predicted[rows], iou, matched[rows], found)
-    ]
+        same = our_classes[rows, None] == their_classes
+        diagnoses += _diagnose_rows(labelled, predicted[rows], iou, same, matched[rows], found)
+    return diagnoses
 
 
 def _diagnose_rows(
-    labelled: list[Annotation], predicted: list[Prediction], iou: Any, matched: Any, found: Any
+    labelled: list[Annotation], predicted: list[Prediction], iou: Any, same: Any, matched: Any, found: Any
 ) -> list[Diagnosis]:
-    """Diagnose some predictions of an image from their IoU [predictions, objects] and the object that each matched.
+    """Diagnose some predictions of an image from their IoU with its objects and the object that each matched.
 
-    `found` says which objects any prediction of the image matched.
+    `iou` is [predictions, objects], and so is `same`, which says whether they share a class. `found` says which objects
+    any prediction of the image matched.
     """
-    same = same_class(predicted, labelled)
     iou_same, iou_other = iou * same, iou * ~same
     iou_found = iou_same * found
     best_same, best_other, best = iou_same.max(axis=1), iou_other.max(axis=1), iou.max(axis=1)
@@ -194,11 +192,11 @@ def confusion(truth: GroundTruth, predictions: list[Prediction]) -> Confusion:
     for labelled, predicted in by_image(truth, predictions):
         rows = [index_of[record["category_id"]] for record in labelled]
         columns = [index_of[record["category_id"]] for record in predicted]
-        takes, free = np.full(len(predicted), -1), np.ones((1, len(labelled)), dtype=bool)
-        for is_first in (True, False):
-            for part, iou in iou_blocks(boxes(predicted), boxes(labelled)):
-                wanted = same_class(predicted[part], labelled) if is_first else (takes[part] < 0)[:, None]
-                takes[part] = np.maximum(takes[part], greedy(iou * wanted, np.array([FOREGROUND]), free)[0])
+        ours, theirs, threshold = boxes(predicted), boxes(labelled), np.array([FOREGROUND])
+        [takes] = take(ours, theirs, threshold, (class_ids(predicted), class_ids(labelled)))
+        left, free = np.flatnonzero(takes < 0), np.setdiff1d(np.arange(len(labelled)), takes)
+        [rest] = take(ours[left], theirs[free], threshold)
+        takes[left[rest >= 0]] = free[rest[rest >= 0]]
         for position, column in enumerate(columns):
             matrix[rows[takes[position]] if takes[position] >= 0 else background, column] += 1
         for position in set(range(len(labelled))) - set(takes.tolist()):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import struct
 from typing import Iterator
 
+MOST_PIXELS = 1 << 30  # that OpenCV decodes, unless OPENCV_IO_MAX_IMAGE_PIXELS says otherwise
 EXIF_ORIENTATION = 0x0112
 BITS, PLANES, SEPARATE = 258, 284, 2  # TIFF 6.0: two tags, and the value of the second for separate planes
 PNG, PNG_BIT_DEPTH = b"\x89PNG\r\n\x1a\n", 24  # signature, and the offset of a byte in the first chunk

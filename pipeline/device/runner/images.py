@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 
 from .base import Detections, RunnerError, cv2
-from .headers import is_16_bit_png, is_cut_short, is_deep_in_planes, is_jpeg, is_turned_avif, orientation
+from .headers import MOST_PIXELS, is_16_bit_png, is_cut_short, is_deep_in_planes, is_jpeg, is_turned_avif, orientation
 
 COLOURS = ((60, 60, 235), (90, 200, 90), (255, 140, 0), (0, 200, 230), (200, 80, 200), (200, 200, 60))  # BGR
-MOST_PIXELS = 1 << 30  # that OpenCV decodes
 HEIC = (b"ftypheic", b"ftypheix", b"ftypheim", b"ftypheis", b"ftyphevc", b"ftyphevx", b"ftypmif1", b"ftypmsf1")
 
 
