@@ -52,6 +52,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 import train_rows
 import train_table
 import yaml
@@ -61,6 +62,7 @@ from pipeline.boxes import YoloDataset, write_data_yaml
 from pipeline.config.data import Augment
 from pipeline.parallel import cores
 from pipeline.run import Run
+from pipeline.train import precision
 from pipeline.upstream import environment
 
 ENVIRONMENT = dict(os.environ)  # for each training run, copied before this process prepares its own
@@ -163,10 +165,15 @@ def epoch_seconds(folder: Path) -> float | None:
     return round(statistics.median(lengths), 2) if lengths else None
 
 
+def machine() -> str:
+    """Return the processor's name and vector instructions; processors of one name may differ in them."""
+    instructions = torch.backends.cpu.get_cpu_capability() + ("-BF16" if precision.has_bfloat16() else "")
+    return f"{environment.device_name('cpu')}, {instructions}"
+
+
 def measure(name: str, what: str, seed: int, share: float) -> dict[str, Any]:
-    """Train once and return the results; read them back if they were measured on this processor before."""
-    which = {"config": name, "row": what, "seed": seed, "share": share, "machine": environment.device_name("cpu")}
-    which["cores"] = cores()
+    """Train once and return the results; read them back if they were measured on such a processor before."""
+    which = {"config": name, "row": what, "seed": seed, "share": share, "machine": machine(), "cores": cores()}
     for text in train_table.KNOWN.read_text().splitlines() if train_table.KNOWN.is_file() else ():
         if (known := json.loads(text)).items() >= which.items():
             return dict(known)
@@ -201,7 +208,7 @@ def main() -> None:
     packages = ", ".join(f"{name} {version(name)}" for name in ("ultralytics-opencv-headless", "torch"))
     print(f"# Training, timed\n\nWritten by `python benchmarks/train.py {' '.join(sys.argv[1:])}`.\n")
     print(f"{train_table.INTRODUCTION}\n")
-    print(f"{environment.device_name('cpu')}, Python {platform.python_version()}, {packages}.")
+    print(f"{machine()}, Python {platform.python_version()}, {packages}.")
     for name in options.names:
         results: dict[str, list[dict[str, Any]]] = {row: [] for row in options.rows}
         for seed in options.seeds:

@@ -60,7 +60,7 @@ def choose(wanted: str, model: Any, images: int, imgsz: int) -> Choice:
         return {"value": "fp32", "reason": "on a GPU, Ultralytics' own `amp` decides"}
     if wanted != "auto":
         return {"value": wanted, "reason": "given in the config"}
-    if not _has_bfloat16():
+    if not has_bfloat16():
         return {"value": "fp32", "reason": "this CPU has neither AVX512-BF16 nor AMX"}
     full, short = _timings(model, images, imgsz)
     timings = f"{full * 1000:.0f} ms in 32 bits, {short * 1000:.0f} ms in bfloat16"
@@ -69,7 +69,7 @@ def choose(wanted: str, model: Any, images: int, imgsz: int) -> Choice:
 
 def seconds(wanted: str, model: Any, images: int, imgsz: int) -> float:
     """Return the seconds of one forward and backward pass in the precision that `choose` would choose."""
-    if next(model.parameters()).device.type != "cpu" or wanted == "fp32" or not _has_bfloat16():
+    if next(model.parameters()).device.type != "cpu" or wanted == "fp32" or not has_bfloat16():
         return _pass_seconds(deepcopy(model), images, imgsz)
     full, short = _timings(model, images, imgsz)
     return short if "bf16" in (wanted, _faster(full, short)) else full
@@ -106,7 +106,7 @@ def as_bfloat16(model: Any) -> Any:
     return model
 
 
-def _has_bfloat16() -> bool:
+def has_bfloat16() -> bool:
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older versions lack the function
     return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16"))
 
