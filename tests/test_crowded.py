@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,7 @@ from pycocotools.cocoeval import COCOeval
 from pipeline import report, validate
 from pipeline.boxes import YoloDataset
 from pipeline.config.judging import Report, Validate
-from pipeline.metrics import bootstrap, coco
+from pipeline.metrics import bootstrap, coco, pieces
 from pipeline.metrics.matching import match
 from pipeline.metrics.precision_recall import curves
 from pipeline.records import metrics as metrics_record
@@ -45,8 +46,32 @@ def crowd(of_a: int, of_b: int = 0, others: int = 0, found: float = 0.9) -> tupl
     return truth, predictions
 
 
+def heap(seed: int) -> tuple[Any, Any]:
+    """Two images of 400 objects that overlap each other, in all three size bins, with twice as many predictions."""
+    rng = np.random.default_rng(seed)
+    objects, predictions = [], []
+    for image in (1, 2):
+        sides = np.exp(rng.uniform(np.log(10), np.log(150), (400, 2)))
+        places = rng.uniform(0, 900, (400, 2))
+        objects.append([("ab"[row % 2], (*places[row], *sides[row])) for row in range(400)])
+        for name, (x, y, width, height) in objects[-1]:
+            for _ in range(int(rng.integers(0, 5))):
+                jitter = rng.normal(0, 0.1, 4) * [width, height, width, height]
+                box = (x + jitter[0], y + jitter[1], width + jitter[2], height + jitter[3])
+                predictions.append(seen(image, name, box, float(rng.random())))
+    return scene(*objects), predictions
+
+
 def by_pycocotools(truth: Any, predictions: Any, most: int) -> tuple[float, float, float]:
     """Return mAP50-95, mAP50 and average recall with at most `most` predictions per image and class."""
+    precision, recall = tables(truth, predictions, most)
+    precision, recall = precision[:, :, :, 0, 2], recall[:, :, 0, 2]
+    counted = (precision > -1).all(axis=(0, 1))
+    return precision[:, :, counted].mean(), precision[0][:, counted].mean(), recall[:, counted].mean()
+
+
+def tables(truth: Any, predictions: Any, most: int) -> tuple[Any, Any]:
+    """Return pycocotools' precision [IoU, recall, class, area, limit] and recall [IoU, class, area, limit]."""
     with contextlib.redirect_stdout(io.StringIO()):
         data = COCO()
         data.dataset = {"info": {}, **truth}
@@ -55,12 +80,12 @@ def by_pycocotools(truth: Any, predictions: Any, most: int) -> tuple[float, floa
         evaluator.params.maxDets = [1, 10, most]
         evaluator.evaluate()
         evaluator.accumulate()
-    precision, recall = evaluator.eval["precision"][:, :, :, 0, 2], evaluator.eval["recall"][:, :, 0, 2]
-    counted = (precision > -1).all(axis=(0, 1))
-    return precision[:, :, counted].mean(), precision[0][:, counted].mean(), recall[:, counted].mean()
+    return evaluator.eval["precision"], evaluator.eval["recall"]
 
 
-@pytest.mark.parametrize("drawn", [crowd(300), crowd(150, 250, others=8), crowd(20, 180, others=3)])
+@pytest.mark.parametrize(
+    "drawn", [crowd(300), crowd(150, 250, others=8), crowd(20, 180, others=3), heap(0), heap(1), heap(2)]
+)
 def test_figures_equal_pycocotools_with_a_higher_limit(drawn: tuple[Any, Any]) -> None:
     truth, predictions = drawn
     figures: Any = coco.evaluate(truth, predictions)
@@ -73,6 +98,42 @@ def test_figures_equal_pycocotools_with_a_higher_limit(drawn: tuple[Any, Any]) -
     theirs = by_pycocotools(truth, predictions, 100)
     assert (at_100["map50_95"], at_100["map50"], at_100["ar100"]) == pytest.approx(theirs, abs=TOLERANCE)
     assert figures["map50"] > at_100["map50"] + 0.01
+
+
+@pytest.mark.parametrize("drawn", [crowd(150, 250, others=8), heap(3), heap(4)])
+def test_recall_and_sizes_equal_pycocotools_with_a_higher_limit(drawn: tuple[Any, Any]) -> None:
+    figures: Any = coco.evaluate(*drawn)
+    precision, recall = tables(*drawn, 2000)
+    for name, limit in (("ar1", 0), ("ar10", 1), ("ar100", 2)):
+        assert figures[name] == pytest.approx(recall[:, :, 0, limit].mean(), abs=TOLERANCE), name
+    for area, size in enumerate(("small", "medium", "large"), 1):
+        if (recall[:, :, area, 2] > -1).all():
+            ap, ar = precision[:, :, :, area, 2].mean(), recall[:, :, area, 2].mean()
+            assert figures["per_size"][size] == {
+                "ap": pytest.approx(ap, abs=TOLERANCE),
+                "ar": pytest.approx(ar, abs=TOLERANCE),
+            }
+
+
+def test_a_crowded_image_becomes_small_pieces_with_the_same_boxes() -> None:
+    """COCO's evaluators compare all predictions of an image with all objects: 30,000 with 5,000 would take gigabytes."""
+    truth, predictions = crowd(5000, found=1)
+    many = predictions + [{**record, "bbox": [9000.0, 9000.0, 10.0, 10.0]} for record in predictions * 5]
+    split_truth, split_predictions = pieces.split(truth, many)
+    for before, after in ((truth["annotations"], split_truth["annotations"]), (many, split_predictions)):
+        assert [{**record, "image_id": 0} for record in before] == [{**record, "image_id": 0} for record in after]
+    images = {image["id"] for image in split_truth["images"]}
+    assert len(images) == len(split_truth["images"])
+    objects, seen_in = (
+        Counter(record["image_id"] for record in records) for records in (split_truth["annotations"], split_predictions)
+    )
+    assert set(objects) | set(seen_in) <= images
+    assert max(objects[image] * seen_in[image] for image in images) <= 4
+
+
+def test_images_with_few_objects_stay_whole() -> None:
+    drawn = crowd(100, 90, others=3)
+    assert pieces.split(*drawn) == drawn
 
 
 @pytest.mark.parametrize(("of_a", "of_b", "limit"), [(100, 0, 100), (101, 0, None), (60, 60, 100), (3, 0, 100)])

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.metrics import pieces
 from pipeline.metrics.matching import MAX_DETECTIONS, limit, most
 from pipeline.records.coco import GroundTruth, Prediction
 from pipeline.records.metrics import CocoFigures
@@ -40,13 +41,17 @@ def evaluate(truth: GroundTruth, predictions: list[Prediction], max_detections: 
     objects = {index: 0 for index in names}
     for annotation in truth["annotations"]:
         objects[annotation["category_id"]] += 1
-    coco = COCO(truth)
-    results = coco.loadRes(predictions or [_nothing(truth)])
+    labelled, found = pieces.split(truth, predictions) if math.isinf(counted) else (truth, predictions)
+    coco = COCO(labelled)
+    results = coco.loadRes(found or [_nothing(truth)])
     evaluator = COCOeval_faster(coco, results, "bbox", print_function=lambda *words: None)
     if math.isinf(counted):
-        evaluator.params.maxDets[-1] = max(MAX_DETECTIONS, most(record["image_id"] for record in predictions))
+        evaluator.params.maxDets[-1] = max(MAX_DETECTIONS, most(record["image_id"] for record in found))
     evaluator.run()
     figure = dict(zip(STATS, map(float, evaluator.stats), strict=False))
+    if math.isinf(counted):  # the predictions of a piece are not those of an image
+        of_images = evaluate(truth, predictions, MAX_DETECTIONS)
+        figure |= {name: -1.0 if of_images[name] is None else of_images[name] for name in ("ar1", "ar10")}
     # [IoU threshold 0.5:0.95, recall, class, area (0: all), detections per image (2: all that count)]
     precision, recall = evaluator.eval["precision"][:, :, :, 0, 2], evaluator.eval["recall"][:, :, 0, 2]
     per_class = {
