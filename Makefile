@@ -102,14 +102,18 @@ help:  ## show this page
 
 setup: $(INSTALLED)  ## create .venv and install everything; other targets do this if needed
 
+PINNED := --constraint constraints.txt --editable '.[dev]'
 # `installed.txt` is both the target and the list of installed packages.
 $(INSTALLED): pyproject.toml constraints.txt
 ifneq ($(UV),)
 	test -x $(PYTHON) || "$(UV)" venv --quiet --seed --no-python-downloads $(VENV)
-	"$(UV)" pip install --python $(PYTHON) --constraint constraints.txt --editable '.[dev]'
+# Without an NVIDIA GPU, uv takes PyTorch from PyTorch's own index: the same version without 4 GB of CUDA.
+	"$(UV)" pip install --python $(PYTHON) --torch-backend=auto $(PINNED) || { \
+		echo "setup: cannot choose PyTorch for this machine (above); installing its standard wheel, with CUDA"; \
+		"$(UV)" pip install --python $(PYTHON) $(PINNED); }
 else
 	test -x $(PYTHON) || python3 -m venv $(VENV)
-	$(PYTHON) -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(PYTHON) -m pip install --disable-pip-version-check $(PINNED)
 endif
 	$(PYTHON) -m pip freeze --disable-pip-version-check --exclude-editable > $@.partial
 	mv $@.partial $@
