@@ -122,7 +122,7 @@ def _similarities(images: list[RunImage], vectors: Vectors, config: Inspect) -> 
 
 def _digest(config: Inspect, run: Run, against: Run | None, images: list[RunImage]) -> str:
     """Hash everything that the data set shows, and the code that builds it."""
-    code = [files.sha256(path) for path in sorted(Path(__file__).parent.glob("*.py"))]
+    code = [files.sha256(path) for path in (*sorted(Path(__file__).parent.glob("*.py")), Path(app.__file__))]
     judges = [[str(judge.root.resolve()), files.sha256(judge.metrics)] for judge in (run, against) if judge]
     shown = [config.model_dump(mode="json"), code, judges, files.sha256(run.model), list(map(asdict, images))]
     return hashlib.sha256(json.dumps(shown, default=str).encode()).hexdigest()
