@@ -56,10 +56,14 @@ def test_other_models_are_refused_without_that_suggestion(kind: str, tmp_path: P
 
 
 def test_the_command_reports_errors_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from ultralytics import YOLO
+
     (tmp_path / "a.pt").write_bytes(b"")
+    YOLO("yolo26n-seg.yaml").save(str(tmp_path / "seg.pt"))
     for arguments, said in (
         ([], "name two files"),
         ([str(tmp_path / "a.pt"), "b.pt"], "it is empty"),
+        ([str(tmp_path / "seg.pt"), str(tmp_path / "a.pt" / "b.pt")], "a.pt"),  # its folder is a file
     ):
         assert detector.main(arguments) == 1
         assert said in (err := capsys.readouterr().err) and err.count("\n") == 1

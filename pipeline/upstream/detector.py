@@ -56,7 +56,7 @@ def main(arguments: list[str]) -> int:
         return 1
     try:
         print(f"detector: {make(Path(arguments[0]), Path(arguments[1]))}")
-    except PipelineError as error:
+    except (PipelineError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
