@@ -5,6 +5,7 @@ The square is divided into 16-pixel cells. A cell's mean red, green and blue are
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,14 +56,14 @@ def image(size: int, cells: dict[tuple[int, int], int]) -> NDArray[np.uint8]:
 
 
 def bundled(
-    folder: Path, size: int = 64, names: tuple[str, ...] = NAMES, spread: float = 1.0, **changes: dict[str, Any]
+    folder: Path, size: int = 64, names: tuple[str, ...] = NAMES, spread: float = 1.0, **changes: Mapping[str, Any]
 ) -> Path:
     """An unpacked bundle, built by the product's own code. `changes` are merged into the sections of model.json."""
     folder.mkdir(parents=True, exist_ok=True)
     artefact = folder / "cells.onnx"
     model(artefact, size, spread)
     target = Export().targets[0]
-    spec = targets.spec(target, artefact, folder, names, size, dict.fromkeys(names, 0.7))
+    spec: Any = targets.spec(target, artefact, folder, names, size, dict.fromkeys(names, 0.7))
     for section, values in changes.items():
         spec[section] = {**(spec[section] or {}), **values}
     golden = folder / "received.png"

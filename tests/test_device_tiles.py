@@ -15,20 +15,20 @@ import numpy as np
 import pytest
 
 from pipeline.device.runner import Detections, Model, RunnerError, merge, read_image, views
+from pipeline.device.runner.base import Tiles as Plan
 from pipeline.device.runner.selftest import compare
 from pipeline.device.runner.tiles import View, overlap
 from pipeline.export import bundle as packed
 from pipeline.metrics.iou import from_corners, pairwise_iou
 from pipeline.metrics.matching import greedy
 
-Plan = dict[str, Any]
 Array = np.ndarray[Any, Any]
 
 
 def drawn(random: np.random.Generator) -> tuple[Plan, tuple[int, int], Array, Array]:
     """A plan, an image (height, width), and objects in it, some overlapping: corners and classes."""
     size = int(random.integers(32, 200))
-    plan = {"size": size, "overlap": float(random.uniform(0.1, 0.6)), "whole": bool(random.integers(2))}
+    plan: Plan = {"size": size, "overlap": float(random.uniform(0.1, 0.6)), "whole": bool(random.integers(2))}
     height, width = (int(side) for side in random.integers(1, 5 * size, 2))
     largest = max(height, width) if plan["whole"] else overlap(plan)
     corners, classes = np.zeros((100, 4)), random.integers(2, size=100)
@@ -111,7 +111,7 @@ def _touches(view: View, corners: Array, shape: tuple[int, int]) -> Array:
 @pytest.mark.parametrize("seed", range(200))
 def test_views_cover_the_image_and_contain_whatever_fits_the_overlap(seed: int) -> None:
     random = np.random.default_rng(seed)
-    plan = {"size": int(random.integers(2, 50)), "overlap": float(random.uniform(0, 0.95)), "whole": False}
+    plan: Plan = {"size": int(random.integers(2, 50)), "overlap": float(random.uniform(0, 0.95)), "whole": False}
     height, width = (int(side) for side in random.integers(1, 150, 2))
     looked = np.array(views((height, width, 3), plan))
     assert (looked[:, :2] >= 0).all() and (looked[:, 2:] <= [width, height]).all()
@@ -128,16 +128,17 @@ def test_views_cover_the_image_and_contain_whatever_fits_the_overlap(seed: int) 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 64), (64, 1), (64, 64), (20, 30)])
 def test_an_image_that_fits_in_a_tile_is_one_view(shape: tuple[int, int]) -> None:
-    for plan in (None, {"size": 64, "overlap": 0.2, "whole": True}):
+    plans: list[Plan | None] = [None, {"size": 64, "overlap": 0.2, "whole": True}]
+    for plan in plans:
         assert views(shape, plan) == [(0, 0, shape[1], shape[0])]
 
 
 def test_a_strip_one_pixel_high_is_covered() -> None:
-    plan = {"size": 64, "overlap": 0.25, "whole": True}
+    plan: Plan = {"size": 64, "overlap": 0.25, "whole": True}
     assert views((1, 200), plan) == [(x, 0, x + 64, 1) for x in (0, 48, 96, 136)] + [(0, 0, 200, 1)]
 
 
-PLAN = {"size": 100, "overlap": 0.2, "whole": True}  # of 180 x 100: tiles at 0 and 80
+PLAN: Plan = {"size": 100, "overlap": 0.2, "whole": True}  # of 180 x 100: tiles at 0 and 80
 
 
 def boxes(*rows: tuple[float, ...]) -> Detections:
@@ -203,7 +204,7 @@ def test_no_detections_merge_to_none() -> None:
 
 
 CELLS = {(0, 0): 0, (3, 2): 1, (3, 3): 2, (3, 4): 1, (4, 3): 0, (6, 12): 2, (5, 9): 1, (0, 12): 0}  # (row, column)
-TILES = {"size": 64, "overlap": 0.25, "whole": True}
+TILES: Plan = {"size": 64, "overlap": 0.25, "whole": True}
 
 
 @pytest.fixture(scope="module")

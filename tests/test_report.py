@@ -386,8 +386,10 @@ def test_the_accuracy_latency_plot_uses_the_colours_of_the_page(trained: Trained
     run = copy_of(trained.run)
     manifest = read_json(run.manifest)
     row = {
-        "file": "<b>.onnx", "threads": 1, "rounds": 5, "load_ms": 9, "latency_ms": {"p50": 7, "p95": 8}, "times_onnx": None,
-        "images_per_s": 9, "times_ultralytics": None, "map50_95": 0.5,
+        "file": "<b>.onnx", "format": "onnx", "precision": "fp32", "bytes": 9, "threads": 1, "rounds": 5, "runs": 20,
+        "import_ms": 9, "load_ms": 9, "latency_ms": {"p50": 7, "p95": 8}, "times_onnx": None, "boxes": 3, "images_per_s": 9,
+        "images_per_s_at_once": 9, "ultralytics_boxes": None, "ultralytics_images_per_s": None, "times_ultralytics": None,
+        "map50_95": 0.5,
     }  # fmt: skip
     manifest["benchmark"] = {"machine": "a board", "images": 3, "rows": [row, {**row, "threads": 2}]}
     write_json(run.manifest, manifest)

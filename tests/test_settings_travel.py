@@ -46,7 +46,7 @@ def test_settings_that_change_a_box_are_in_the_bundle(key: str, tmp_path: Path) 
     of_run = settings.of(run)
     assert getattr(of_run, key) == value
     artefact = run.export / "tiny.onnx"
-    spec = targets.spec(Export().targets[0], artefact, run.export, ("a", "b"), 64, {"a": 0.3, "b": 0.4}, of_run)
+    spec: Any = targets.spec(Export().targets[0], artefact, run.export, ("a", "b"), 64, {"a": 0.3, "b": 0.4}, of_run)
     assert spec["output"][place] == value
     assert (spec["classes"], spec["thresholds"], spec["input"]["size"]) == (["a", "b"], {"a": 0.3, "b": 0.4}, 64)
 

@@ -13,9 +13,9 @@ import tempfile
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from pipeline import parallel
+from pipeline.device.runner import Spec
 from pipeline.export import bundle
 
 CHILD = '''
@@ -38,7 +38,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 CV2 = "cv2"  # several distributions provide it
 
 
-def selftest(archive: Path, spec: dict[str, Any]) -> str:
+def selftest(archive: Path, spec: Spec) -> str:
     """Return why the bundle's self-test fails; empty if it passes."""
     with tempfile.TemporaryDirectory(dir=archive.parent) as folder:
         unpacked = bundle.unpack(archive, Path(folder))

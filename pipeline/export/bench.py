@@ -18,11 +18,12 @@ from typing import Any
 from pipeline import files, logs, parallel
 from pipeline.boxes import YoloDataset
 from pipeline.device import runner
+from pipeline.device.runner import bench
 from pipeline.errors import ExportError
 from pipeline.export import artefacts, bundle
 from pipeline.records import manifest as manifest_record
 from pipeline.records.base import write_record
-from pipeline.records.manifest import Artefact, Manifest
+from pipeline.records.manifest import Artefact, Manifest, Speed
 from pipeline.run import Run
 from pipeline.upstream import environment
 
@@ -57,6 +58,11 @@ print(json.dumps({"images_per_s": round(images / seconds, 2), "boxes": boxes}))
 """
 
 
+class Measured(bench.Speed, total=False):
+    ultralytics_images_per_s: float
+    ultralytics_boxes: int
+
+
 def main(run: Run) -> str:
     """Measure the artefacts that the manifest lists, write the figures into it and return them as a table.
 
@@ -75,7 +81,7 @@ def main(run: Run) -> str:
         if not (run.export / entry["bundle"]).is_file():
             raise ExportError(f"{run.export / entry['bundle']}: does not exist; run `make export` again")
     threads = [number for number in THREADS if number <= parallel.cores()]
-    measured: dict[tuple[int, int], list[dict[str, Any]]] = {}
+    measured: dict[tuple[int, int], list[Measured]] = {}
     with tempfile.TemporaryDirectory() as place:
         folders = [_unpacked(run.export / entry["bundle"], Path(place)) for entry in entries]
         turns = [(index, number) for _ in range(ROUNDS) for index in range(len(entries)) for number in threads]
@@ -110,10 +116,10 @@ def _is_plain_onnx(entry: Artefact) -> bool:
     return bool(entry["format"] == "onnx" and entry["precision"] == "fp32" and entry["target"]["nms"] is None)
 
 
-def _measure(entry: Artefact, folder: Path, images: list[Path], threads: int, export: Path) -> dict[str, Any]:
+def _measure(entry: Artefact, folder: Path, images: list[Path], threads: int, export: Path) -> Measured:
     paths = [str(path.resolve()) for path in images]
     command = [sys.executable, str(folder / "run.py"), *paths, "--threads", str(threads), "--bench", str(RUNS)]
-    measured = dict(_json_of(command, threads, entry["file"]))
+    measured: Measured = _json_of(command, threads, entry["file"])
     if _is_plain_onnx(entry) and not files.read_json(folder / "model.json")["tiles"]:  # `yolo predict` has no tiles
         arguments = [paths, str(export / entry["file"]), entry["imgsz"], CONF, threads, RUNS, runner.BENCH_SECONDS]
         predicted = _json_of([sys.executable, "-c", PREDICT, json.dumps(arguments)], threads, "yolo predict")
@@ -122,9 +128,7 @@ def _measure(entry: Artefact, folder: Path, images: list[Path], threads: int, ex
     return measured
 
 
-def _row(
-    entry: Artefact, threads: int, rounds: list[dict[str, Any]], plain: list[dict[str, Any]] | None
-) -> dict[str, Any]:
+def _row(entry: Artefact, threads: int, rounds: list[Measured], plain: list[Measured] | None) -> Speed:
     """Return medians over the rounds. Ratios are taken within each round, under the same load."""
 
     def middle(values: list[float]) -> float:
@@ -151,8 +155,9 @@ def _row(
         "boxes": rounds[0]["boxes"],
         "images_per_s": middle(whole),
         "images_per_s_at_once": middle([figures["images_per_s_at_once"] for figures in rounds]),
-        "times_onnx": plain
-        and ratio([onnx["latency_ms"]["p50"] / ours for onnx, ours in zip(plain, p50, strict=True)]),
+        "times_onnx": ratio([onnx["latency_ms"]["p50"] / ours for onnx, ours in zip(plain, p50, strict=True)])
+        if plain
+        else None,
         "ultralytics_boxes": rounds[0].get("ultralytics_boxes"),
         "ultralytics_images_per_s": middle(predicted) if predicted else None,
         "times_ultralytics": ratio([ours / theirs for ours, theirs in zip(whole, predicted, strict=True)])
@@ -169,7 +174,7 @@ def _json_of(command: list[str], threads: int, name: str) -> Any:
     return json.loads(completed.stdout.splitlines()[-1])
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def table(rows: list[Speed]) -> str:
     """Format the figures as a Markdown table, for people and for benchmarks/export.md."""
     lines = [
         "| artefact | MB | threads | import ms | load ms | p50 ms | p95 ms | times ONNX fp32 | images/s "

@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import cv2
 import numpy as np
@@ -19,7 +19,8 @@ from PIL import Image
 from pipeline import device, files, orientation, pixels
 from pipeline.boxes import image_orientation
 from pipeline.device import runner
-from pipeline.device.runner import Detections, headers
+from pipeline.device.runner import Detections, Spec, headers
+from pipeline.records.manifest import HashedFile
 
 CODE = Path(device.__file__).parent  # copied unchanged
 GOLDEN_IMAGES = 3
@@ -59,13 +60,21 @@ ENGINE = """An engine runs only on the kind of GPU it was built on, so build it 
 """
 
 
+class Provenance(TypedDict, total=False):
+    run: str
+    source: HashedFile
+    artefact_sha256: str
+    proven: dict[str, float | None]
+    versions: dict[str, str]
+
+
 def code() -> dict[str, bytes]:
     """Return the code in every bundle by its path there: run.py and the modules that it imports."""
     paths = [CODE / "run.py", *sorted((CODE / "runner").glob("*.py"))]
     return {path.relative_to(CODE).as_posix(): path.read_bytes() for path in paths}
 
 
-def packages_of(spec: dict[str, Any]) -> list[str]:
+def packages_of(spec: Spec) -> list[str]:
     """Return the packages that an artefact needs. TorchScript with NMS needs torchvision's operator."""
     in_graph = spec["format"] == "torchscript" and spec["output"]["layout"] == "rows"
     return [PACKAGE[spec["format"]], *(["torchvision"] if in_graph else [])]
@@ -167,8 +176,8 @@ def most_to_see(found: list[Detections], images: list[Path], conf: float) -> lis
 def write(
     target: Path,
     artefact: Path,
-    spec: dict[str, Any],
-    provenance: dict[str, Any],
+    spec: Spec,
+    provenance: Provenance,
     goldens: Path,
     extra: dict[str, str] | None = None,
 ) -> None:

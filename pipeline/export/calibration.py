@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +14,7 @@ from pipeline.config.export import Calibration
 from pipeline.device import runner
 from pipeline.errors import DataError
 from pipeline.export import choice
+from pipeline.records.manifest import CalibrationImages, HashedFile
 
 # The number of training images outside calibration on which accuracy-aware quantisation checks average precision.
 WATCHED_IMAGES = 64
@@ -56,7 +56,7 @@ def choose(dataset: YoloDataset, settings: Calibration, seed: int) -> list[Path]
     return [images[index] for index in chosen]
 
 
-def prove_disjoint(chosen: list[Path], dataset: YoloDataset) -> dict[str, Any]:
+def prove_disjoint(chosen: list[Path], dataset: YoloDataset) -> CalibrationImages:
     """Check by pixels that no calibration image is also in val or test, under any name.
 
     Returns the record for the manifest. Raises DataError, which names a pair of equal images.
@@ -66,7 +66,7 @@ def prove_disjoint(chosen: list[Path], dataset: YoloDataset) -> dict[str, Any]:
         for split in ("val", "test")
         for path in logs.progress(dataset.files(split), f"export: {split}")
     }
-    listed = []
+    listed: list[HashedFile] = []
     for path in chosen:
         twin = evaluated.get(_pixels(path))
         if twin is not None:
@@ -83,7 +83,7 @@ def _pixels(path: Path) -> str:
     return hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).hexdigest()
 
 
-def tensors(images: list[Path], spec: dict[str, Any]) -> list[NDArray[np.float32]]:
+def tensors(images: list[Path], spec: runner.Spec) -> list[NDArray[np.float32]]:
     """Return the model's input tensors (1, 3, height, width) of the images, as the runner prepares them.
 
     A large image gives one tile, at another position for each image, so that there are no more tensors than without

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +24,9 @@ from pipeline.export import ap
 from pipeline.export.parity import compare
 from pipeline.export.settings import AS_IT_COMES, Settings
 from pipeline.metrics.matching import ClassMatches
-from pipeline.records.manifest import Comparison, Drop, Figures, Outcome
+from pipeline.records.manifest import Comparison, Drop, Figures, Outcome, RawFigures
 
+Tensors = tuple[NDArray[np.float32], NDArray[np.float32]]  # input and output of the network
 RAW_IMAGES = 8  # enough to reveal a wrong weight; the tensors take a few megabytes per image
 
 
@@ -45,7 +45,7 @@ class Reference:
     seen: Seen
     matches: list[ClassMatches]
     redrawn: NDArray[np.float64]
-    raw: list[tuple[NDArray[np.float32], NDArray[np.float32]]]
+    raw: list[Tensors]
 
 
 @dataclass(slots=True)
@@ -160,7 +160,7 @@ def _lower(drop: Drop, limits: Limits) -> tuple[str, bool]:
     return line, low > 0
 
 
-def _raw(references: list[tuple[Any, Any]], model: runner.Model) -> dict[str, Any]:
+def _raw(references: list[Tensors], model: runner.Model) -> RawFigures:
     """Compare output tensors for the model's own input tensors; boxes only for anchors with a score above 0.05."""
     box = score = 0.0
     for tensor, expected in references:
@@ -176,7 +176,7 @@ def _raw(references: list[tuple[Any, Any]], model: runner.Model) -> dict[str, An
 
 def _predict(
     model_file: Path, images: list[Path], imgsz: int, nms_free: bool, validated: Settings = AS_IT_COMES
-) -> tuple[Seen, list[tuple[Any, Any]]]:
+) -> tuple[Seen, list[Tensors]]:
     """Run the model in Ultralytics' predictor on the CPU, one square image or view at a time, as a device does."""
     from ultralytics import YOLO
 
@@ -184,7 +184,7 @@ def _predict(
 
     model = YOLO(str(model_file), task="detect")
     seen = Seen([], [])
-    raw: list[tuple[Any, Any]] = []
+    raw: list[Tensors] = []
     settings = {"imgsz": imgsz, "conf": validated.conf, "iou": validated.iou, "max_det": validated.max_det}
     if nms_free:
         settings["nms"] = False

@@ -57,7 +57,7 @@ def _quantise_onnx(source: Path, target: Path, calibration: list[NDArray[np.floa
         def __init__(self) -> None:
             self.remaining = iter(logs.progress(calibration, "export: calibration"))
 
-        def get_next(self) -> dict[str, Any] | None:
+        def get_next(self) -> dict[str, NDArray[np.float32]] | None:
             tensor = next(self.remaining, None)
             return None if tensor is None else {"images": tensor}
 
@@ -108,7 +108,7 @@ def quantise_openvino(
     target: Path,
     calibration: list[NDArray[np.float32]],
     recipe: str,
-    watch: tuple[list[Path], YoloDataset, dict[str, Any]],
+    watch: tuple[list[Path], YoloDataset, runner.Spec],
     max_drop: float,
 ) -> None:
     """Quantise with NNCF into the folder `target`. `max_drop` is in points of mAP50-95 on the images of `watch`."""
@@ -140,7 +140,7 @@ def quantise_openvino(
     (target / "metadata.yaml").write_bytes((source / "metadata.yaml").read_bytes())
 
 
-def _watcher(images: list[Path], dataset: YoloDataset, spec: dict[str, Any]) -> Any:
+def _watcher(images: list[Path], dataset: YoloDataset, spec: runner.Spec) -> Any:
     """Return NNCF's validation function, which computes mAP50-95 of a compiled model on images given by index."""
     labelled = ap.truth(dataset, images)
     decoded = [runner.read_image(path) for path in images]

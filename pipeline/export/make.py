@@ -6,16 +6,16 @@ import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pipeline import files, parallel
 from pipeline.boxes import YoloDataset
 from pipeline.config.export import Export, Limits, Target
 from pipeline.device import runner
+from pipeline.device.runner import Spec
 from pipeline.errors import ExportError
 from pipeline.export import alone, artefacts, bundle, calibration, int8, record, settings, targets, tensorrt
 from pipeline.export.gate import Gate, Seen, Verdict
-from pipeline.records.manifest import Artefact, HandedOut
+from pipeline.records.manifest import Artefact, CalibrationImages, Draw, Draws, HandedOut, TriedRecipe
 from pipeline.run import Run
 
 # Recipes in the order in which they are tried; the first one that passes is used.
@@ -39,7 +39,7 @@ class Exporter:
     judge: Gate
     thresholds: dict[str, float]
     imgsz: int
-    calibration: dict[str, Any] | None = None
+    calibration: CalibrationImages | None = None
     draws: dict[int, list[Path]] = field(default_factory=dict)
 
     @property
@@ -80,16 +80,16 @@ class Exporter:
             artefacts.remove(artefact)
         return entry, verdict
 
-    def _spec(self, target: Target, artefact: Path, imgsz: int) -> dict[str, Any]:
+    def _spec(self, target: Target, artefact: Path, imgsz: int) -> Spec:
         names, validated = self.dataset.names, self.judge.settings
         return targets.spec(target, artefact, self.folder, names, imgsz, self.thresholds, validated)
 
-    def _judge(self, target: Target, spec: dict[str, Any], limits: Limits) -> tuple[Verdict, Seen]:
+    def _judge(self, target: Target, spec: Spec, limits: Limits) -> tuple[Verdict, Seen]:
         return self.judge.judge(self._model(spec), target.nms, limits, f"export: {spec['model']}")
 
-    def _model(self, spec: dict[str, Any]) -> runner.Model:
+    def _model(self, spec: Spec) -> runner.Model:
         # onnxruntime judges an engine's ONNX model; the engine itself is built later, on the device.
-        through = {**spec, "format": "onnx"} if spec["format"] == "engine" else spec
+        through: Spec = {**spec, "format": "onnx"} if spec["format"] == "engine" else spec
         try:
             # Half of the cores: runtimes busy-wait, so with all cores they become slow beside other processes.
             return runner.Model(self.folder, through, max(1, parallel.cores() // 2))
@@ -109,10 +109,11 @@ class Exporter:
 
     def _eight_bits(
         self, target: Target, source: Path, artefact: Path, imgsz: int, limits: Limits
-    ) -> tuple[Verdict, Seen, list[dict[str, Any]], dict[str, Any]]:
+    ) -> tuple[Verdict, Seen, list[TriedRecipe], Spec]:
         """Try recipes until one passes; return its results, or those of the best one if none does."""
         recipes = ("naive",) if target.recipe == "naive" else RECIPES[target.format]
-        tried, attempts = [], []
+        tried: list[TriedRecipe] = []
+        attempts = []
         for number, recipe in enumerate(recipes):
             candidate = self.folder / f".{number}" / artefact.name
             candidate.parent.mkdir()
@@ -134,9 +135,7 @@ class Exporter:
         spec["thresholds"] = int8.refit(reference.seen.single, seen.single, self.thresholds)
         return verdict, seen, tried, spec
 
-    def _quantise(
-        self, target: Target, source: Path, artefact: Path, recipe: str, draw: int, imgsz: int
-    ) -> dict[str, Any]:
+    def _quantise(self, target: Target, source: Path, artefact: Path, recipe: str, draw: int, imgsz: int) -> Spec:
         spec = self._spec(target, artefact, imgsz)
         chosen = self.calibration_images(draw)
         if target.format == "litert":
@@ -154,7 +153,7 @@ class Exporter:
             int8.quantise_onnx(source, artefact, calibration.tensors(chosen, spec), recipe)
         return spec
 
-    def _sensitivity(self, target: Target, source: Path, spec: dict[str, Any], first: dict[str, Any]) -> dict[str, Any]:
+    def _sensitivity(self, target: Target, source: Path, spec: Spec, first: TriedRecipe) -> Draws:
         """Measure average precision with other draws of calibration images, using the first recipe."""
         before = self.judge.figures(self.judge.reference(target.nms, spec["input"]["size"]).matches)["map50_95"]
         figures = [first["map50_95"]]
@@ -169,7 +168,7 @@ class Exporter:
             finally:
                 shutil.rmtree(folder)
             figures.append(self.judge.figures(self.judge.match(seen))["map50_95"])
-        draws = [
+        draws: list[Draw] = [
             {
                 "seed": self.seed + draw,
                 "map50_95": after,
@@ -181,7 +180,7 @@ class Exporter:
 
     # --- What is handed out ---
 
-    def _bundle(self, target: Target, artefact: Path, spec: dict[str, Any], seen: Seen, entry: Artefact) -> HandedOut:
+    def _bundle(self, target: Target, artefact: Path, spec: Spec, seen: Seen, entry: Artefact) -> HandedOut:
         goldens = self.temporary / "golden"
         conf = entry["parity"]["from_score"]
         images = bundle.most_to_see(seen.single, self.judge.images, conf)
@@ -193,7 +192,7 @@ class Exporter:
         extra: dict[str, str] = {}
         if target.format == "engine":
             more, extra, spec = self._engine(target, artefact, spec)
-        provenance = {
+        provenance: bundle.Provenance = {
             "run": self.run.name,
             "source": {"file": self.run.model.name, "sha256": files.sha256(self.run.model)},
             "artefact_sha256": entry["sha256"],
@@ -207,9 +206,7 @@ class Exporter:
         bundle.write(self.folder / name, artefact, spec, provenance, goldens, extra)
         return {"bundle": name, "bundle_bytes": (self.folder / name).stat().st_size, **more}
 
-    def _engine(
-        self, target: Target, onnx: Path, spec: dict[str, Any]
-    ) -> tuple[HandedOut, dict[str, str], dict[str, Any]]:
+    def _engine(self, target: Target, onnx: Path, spec: Spec) -> tuple[HandedOut, dict[str, str], Spec]:
         """Check the ONNX model and make the device's build files; with a GPU and TensorRT, build and judge here too."""
         shapes = tensorrt.profile(spec["input"]["size"], target.dynamic)
         checked = tensorrt.preflight(onnx, shapes)
@@ -217,7 +214,7 @@ class Exporter:
         more: HandedOut = {"preflight": checked, "built": "on the device, by the bundle's build.py or build.sh"}
         if tensorrt.can_build_here():
             tensorrt.build_here(onnx, self.folder / engine, shapes)
-            built = {**spec, "model": engine}
+            built: Spec = {**spec, "model": engine}
             limits: Limits = getattr(self.config.limits, target.precision)
             model = runner.Model(self.folder, built)
             verdict, _ = self.judge.judge(model, target.nms, limits, f"export: {engine}")

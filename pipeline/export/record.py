@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from pipeline import files
 from pipeline.config.export import Target
 from pipeline.export import artefacts
 from pipeline.export.gate import Gate, Verdict
-from pipeline.records.manifest import Artefact, Manifest
+from pipeline.records.manifest import Artefact, CalibrationImages, Manifest
 from pipeline.run import Run
 
 VERSIONS = (
@@ -52,7 +51,7 @@ def entry(
 
 
 def manifest(
-    run: Run, names: list[str], imgsz: int, judge: Gate, calibrated: dict[str, Any] | None, entries: list[Artefact]
+    run: Run, names: list[str], imgsz: int, judge: Gate, calibrated: CalibrationImages | None, entries: list[Artefact]
 ) -> Manifest:
     """Return the manifest. `calibrated` is the proof of `calibration.prove_disjoint`; None without 8-bit artefacts."""
     return {

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from pipeline.boxes import write_data_yaml
 from pipeline.config.export import Target
+from pipeline.device.runner import Spec
+from pipeline.device.runner.base import Tiles
 from pipeline.errors import ExportError
 from pipeline.export.settings import AS_IT_COMES, Settings
 from pipeline.records.tiles import Tiling
@@ -28,7 +29,7 @@ NEEDS = {
     "torchscript": (),
 }
 # 8 bits for weights and activations, or for weights only: as small, but as slow as 32 bits.
-LITERT_RECIPES = {"static": 8, "weights": "w8a32"}
+LITERT_RECIPES: dict[str, str | int] = {"static": 8, "weights": "w8a32"}
 # LiteRT's converter needs an older torch than ours, and a `typing-extensions` that FiftyOne refuses.
 LITERT_PYTHON = Path(".venv-litert/bin/python")
 # Disk space per target, in checkpoint sizes: artefact, 32-bit original, bundle, Ultralytics' intermediate files.
@@ -88,7 +89,7 @@ def spec(
     imgsz: int,
     thresholds: dict[str, float],
     validated: Settings = AS_IT_COMES,
-) -> dict[str, Any]:
+) -> Spec:
     """Return what the runner needs to know about an artefact in `folder`, the core of model.json."""
     return {
         "model": entry_file(artefact).relative_to(folder).as_posix(),
@@ -118,7 +119,7 @@ def spec(
     }
 
 
-def _numbers(tiling: Tiling | None) -> dict[str, Any] | None:
+def _numbers(tiling: Tiling | None) -> Tiles | None:
     return tiling and {"size": tiling["size"], "overlap": tiling["overlap"], "whole": tiling["whole"]}
 
 
@@ -141,7 +142,7 @@ def write(
     # Ultralytics writes next to the checkpoint, under the checkpoint's name.
     checkpoint = folder / "model.pt"
     shutil.copyfile(model, checkpoint)
-    settings: dict[str, Any] = {
+    settings: dict[str, str | float | None] = {
         "format": "onnx" if target.format == "engine" else target.format,
         "imgsz": imgsz,
         "quantize": None if target.quantize == 8 else target.quantize,
@@ -199,7 +200,7 @@ def _as_export_errors(target: Target) -> Iterator[None]:
 def _write_litert(
     target: Target,
     checkpoint: Path,
-    settings: dict[str, Any],
+    settings: dict[str, str | float | None],
     names: tuple[str, ...],
     calibration: list[Path],
     recipe: str,

@@ -13,9 +13,11 @@ from typing import Any
 
 from pipeline import files
 from pipeline.device.runner import RunnerError
+from pipeline.device.runner.base import Engine, Profile
 from pipeline.device.runner.engine import build
 from pipeline.errors import ExportError
 from pipeline.export import bundle
+from pipeline.records.manifest import Checked, NotChecked
 
 PACKAGE = "tensorrt-rtx-cu13"
 WORKSPACE_MB = 2048
@@ -36,6 +38,11 @@ echo "{engine}: built; next: python run.py --selftest"
 """
 
 
+class Facts(Engine):
+    opset: int
+    checked_with: Checked | NotChecked
+
+
 def can_build_here() -> bool:
     """Return whether this machine has a GPU and the full TensorRT."""
     if find_spec("tensorrt") is None:
@@ -45,7 +52,7 @@ def can_build_here() -> bool:
     return bool(torch.cuda.is_available())
 
 
-def profile(imgsz: int, dynamic: bool) -> dict[str, Any] | None:
+def profile(imgsz: int, dynamic: bool) -> Profile | None:
     """Return the engine's range for a dynamic model: batches of 1 to 8, half to twice the image size; else None."""
     if not dynamic:
         return None
@@ -58,7 +65,7 @@ def profile(imgsz: int, dynamic: bool) -> dict[str, Any] | None:
     }
 
 
-def preflight(onnx: Path, shapes: dict[str, Any] | None) -> dict[str, Any]:
+def preflight(onnx: Path, shapes: Profile | None) -> Checked | NotChecked:
     """Check the model with TensorRT's parser and builder, without a GPU, and return the result for the manifest.
 
     If the package is not installed, the result says so. Raises ExportError if they refuse the model.
@@ -85,7 +92,7 @@ def preflight(onnx: Path, shapes: dict[str, Any] | None) -> dict[str, Any]:
     }
 
 
-def build_here(onnx: Path, engine: Path, shapes: dict[str, Any] | None) -> None:
+def build_here(onnx: Path, engine: Path, shapes: Profile | None) -> None:
     """Build the engine for this machine's GPU. Raises ExportError if TensorRT refuses the model."""
     import tensorrt
 
@@ -96,12 +103,13 @@ def build_here(onnx: Path, engine: Path, shapes: dict[str, Any] | None) -> None:
     engine.write_bytes(plan)
 
 
-def device_files(onnx: Path, engine: str, shapes: dict[str, Any] | None, checked: dict[str, Any]) -> dict[str, str]:
+def device_files(onnx: Path, engine: str, shapes: Profile | None, checked: Checked | NotChecked) -> dict[str, str]:
     """Return the bundle's build.py and build.sh as text."""
     options = ""
     if shapes:
+        ranges = {"min": shapes["min"], "opt": shapes["opt"], "max": shapes["max"]}
         options = "".join(
-            f" --{key}Shapes={shapes['input']}:{'x'.join(map(str, shapes[key]))}" for key in ("min", "opt", "max")
+            f" --{key}Shapes={shapes['input']}:{'x'.join(map(str, shape))}" for key, shape in ranges.items()
         )
     builder = checked.get("builder", "no TensorRT, which was not installed")
     return {
@@ -110,7 +118,7 @@ def device_files(onnx: Path, engine: str, shapes: dict[str, Any] | None, checked
     }
 
 
-def facts(onnx: Path, shapes: dict[str, Any] | None, checked: dict[str, Any]) -> dict[str, Any]:
+def facts(onnx: Path, shapes: Profile | None, checked: Checked | NotChecked) -> Facts:
     """Return the part of model.json that build.py reads, with how the model was checked."""
     import onnx as library
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Literal
 
+from pydantic import Field
 from typing_extensions import NotRequired
 
 from pipeline.records.base import Interval, Number, Record, read_record
 from pipeline.run import Run
 
 Outcome = Literal["passed", "refused", "unproven"]
+Ratio = Annotated[list[Number], Field(min_length=3, max_length=3)]
+
+
+class HashedFile(Record):
+    file: str
+    sha256: str
 
 
 class Figures(Record):
@@ -52,6 +59,14 @@ class ParityFigures(Record):
     """Images with the largest differences."""
 
 
+class RawFigures(Record):
+    images: int
+    max_box_px: Number
+    max_score: Number
+    from_score: Number
+    """Score of the model from which boxes are compared."""
+
+
 class Thresholds(Record):
     model: dict[str, Number]
     artefact: dict[str, Number]
@@ -62,19 +77,57 @@ class Comparison(Record):
     """How an export differs from the model."""
 
     parity: ParityFigures
-    raw: dict[str, Any] | None
+    raw: RawFigures | None
     """The same for output tensors, before non-maximum suppression and thresholds."""
     ap: Precision
     score_shift: dict[str, Number | None]
     limits: dict[str, Number | None]
 
 
+class Checked(Record):
+    builder: str
+    layers: int
+    plan_bytes: int
+    """Size of the engine that was built for the check."""
+    seconds: Number
+
+
+class NotChecked(Record):
+    skipped: str
+    """Why."""
+
+
+class BuiltEngine(Comparison, HashedFile):
+    """An engine built on the machine of the export."""
+
+
 class HandedOut(Record, total=False):
     bundle: str
     bundle_bytes: int
-    preflight: dict[str, Any]
+    preflight: Checked | NotChecked
     """For TensorRT: what was checked before the engine is built on the device."""
-    built: Any
+    built: BuiltEngine | str
+    """For TensorRT: the engine, or where it is built."""
+
+
+class TriedRecipe(Record):
+    recipe: str
+    breaches: list[str]
+    map50_95: Number | None
+    ap_drop: Drop
+
+
+class Draw(Record):
+    seed: int
+    map50_95: Number | None
+    ap_drop: Number | None
+    """Points of mAP50-95 by which the export is below the model."""
+
+
+class Draws(Record):
+    seed: int
+    recipe: str
+    draws: list[Draw]
 
 
 class Artefact(Comparison, HandedOut):
@@ -86,23 +139,18 @@ class Artefact(Comparison, HandedOut):
     format: str
     precision: str
     imgsz: int
-    target: dict[str, Any]
-    """The target as the config gives it."""
+    target: dict[str, str | int | bool | None]
+    """The target as the config gives it, with its defaults."""
     verdict: Outcome
     """`unproven`: the model finds nothing in the images, so nothing was compared and nothing is handed out."""
     breaches: list[str]
     note: str
     thresholds: Thresholds
-    tried: NotRequired[list[dict[str, Any]]]
+    tried: NotRequired[list[TriedRecipe]]
     """Recipes for 8 bits, in the order in which they were tried."""
-    calibration: NotRequired[dict[str, Any]]
+    calibration: NotRequired[Draws]
     """Average precision with other draws of the calibration images."""
     other_head: NotRequired[dict[str, Number | None]]
-
-
-class ModelFile(Record):
-    file: str
-    sha256: str
 
 
 class ComparedOn(Record):
@@ -110,17 +158,60 @@ class ComparedOn(Record):
     images: list[str]
 
 
+class CalibrationImages(Record):
+    split: str
+    disjoint_from: list[str]
+    compared_with: int
+    """Number of images in the splits of `disjoint_from`."""
+    images: list[HashedFile]
+
+
+class Speed(Record):
+    """An artefact on a number of threads: medians over the rounds. Ratios are [median, minimum, maximum]."""
+
+    file: str
+    format: str
+    precision: str
+    bytes: int
+    map50_95: Number | None
+    threads: int
+    rounds: int
+    runs: int
+    """Minimum number of runs of each measurement."""
+    import_ms: Number
+    """Time to import the runtime."""
+    load_ms: Number
+    latency_ms: dict[str, Number]
+    """Percentiles `p50` and `p95` of the network alone."""
+    boxes: int
+    images_per_s: Number
+    images_per_s_at_once: Number
+    """With one image per thread."""
+    times_onnx: Ratio | None
+    """Speed relative to ONNX in 32 bits; null without such an artefact."""
+    ultralytics_boxes: int | None
+    ultralytics_images_per_s: Number | None
+    """Of `yolo predict` on the same file, for ONNX in 32 bits without tiles; else null."""
+    times_ultralytics: Ratio | None
+
+
+class Benchmark(Record):
+    machine: str
+    images: int
+    rows: list[Speed]
+
+
 class Manifest(Record):
-    model: ModelFile
+    model: HashedFile
     classes: list[str]
     imgsz: int
     letterbox: str
     """How an image becomes the model's input."""
     compared_on: ComparedOn
-    calibration: dict[str, Any] | None
+    calibration: CalibrationImages | None
     """Images for the calibration of 8 bits, and the proof that none is in val or test."""
     artefacts: list[Artefact]
-    benchmark: dict[str, Any] | None
+    benchmark: Benchmark | None
     """Written by `make bench-export`."""
     versions: dict[str, str]
 

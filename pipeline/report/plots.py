@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -12,6 +12,7 @@ from markupsafe import Markup
 from pipeline import history
 from pipeline.metrics.precision_recall import Curve
 from pipeline.records.label_rounds import Round
+from pipeline.records.manifest import Speed
 from pipeline.report import words
 
 # Contrast of at least 3:1 on the page's white and dark backgrounds; dashes for readers who do not see colours.
@@ -19,7 +20,7 @@ COLOURS = ("#2f80d0", "#c76a12", "#198f60", "#c2539a", "#8465d8", "#9a7030", "#d
 DASHES = ("", "6 2", "2 2", "8 2 2 2", "10 3", "4 4", "1 2", "8 2 2 2 2 2")
 INK = "#010203"  # stands for the page's text colour until the SVG is written
 SIZE = (5.0, 3.3)  # inches; shown as wide as half the page or a phone
-STYLE: dict[str, Any] = {
+STYLE: dict[str, str | float] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "report",  # the same ids every time
     "text.parse_math": False,
@@ -114,9 +115,10 @@ def f1(curves: Sequence[Curve], thresholds: dict[str, float]) -> Markup | None:
     return svg(draw)
 
 
-def reliability(bins: Sequence[dict[str, Any]]) -> Markup | None:
+def reliability(bins: Sequence[Mapping[str, float | None]]) -> Markup | None:
     """Plot the share of right predictions against their score, in tenths; on the diagonal the two are equal."""
-    full = [bin for bin in bins if bin["predictions"]]
+    # With predictions, no figure is null.
+    full = [{key: value or 0.0 for key, value in bin.items()} for bin in bins if bin["predictions"]]
     if not full:
         return None
 
@@ -161,7 +163,7 @@ def labelling(rounds: Sequence[Round]) -> Markup | None:
     return svg(draw)
 
 
-def artefacts(rows: Sequence[dict[str, Any]]) -> list[tuple[str, str, str]]:
+def artefacts(rows: Sequence[Speed]) -> list[tuple[str, str, str]]:
     """Return file, colour and fill of every artefact that `latency` draws: filled markers first, then hollow ones."""
     files = dict.fromkeys(row["file"] for row in rows if row["map50_95"] is not None)
     return [
@@ -170,7 +172,7 @@ def artefacts(rows: Sequence[dict[str, Any]]) -> list[tuple[str, str, str]]:
     ]
 
 
-def latency(rows: Sequence[dict[str, Any]]) -> Markup | None:
+def latency(rows: Sequence[Speed]) -> Markup | None:
     """Plot average precision against latency, with one marker shape per number of threads.
 
     `rows` are those of `make bench-export` in the manifest.

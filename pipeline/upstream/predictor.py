@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from ultralytics.models.yolo.detect import DetectionPredictor
 from ultralytics.utils.nms import non_max_suppression
 
 from pipeline.device.runner import tiles
-from pipeline.device.runner.base import Detections
+from pipeline.device.runner.base import Detections, Tiles
 
 
 class BothPredictor(DetectionPredictor):  # type: ignore[misc]  # Ultralytics has no types
@@ -53,7 +52,7 @@ def predict(model: Any, source: str | list[Any], device: str, **settings: Any) -
 
 
 def through_views(
-    model: Any, image: NDArray[Any], tiling: Mapping[str, Any] | None, device: str, batch: int, **settings: Any
+    model: Any, image: NDArray[Any], tiling: Tiles | None, device: str, batch: int, **settings: Any
 ) -> tuple[Detections, Detections]:
     """Return the detections in a decoded image (BGR): with the best class of each box, and with every class.
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: AGPL-3.0-only
 """The names that your own program can import from `runner`."""
 
-from .base import Detections, RunnerError
+from .base import Detections, RunnerError, Spec
 from .bench import BENCH_SECONDS
 from .images import read_image
 from .letterbox import prepare
@@ -17,6 +17,7 @@ __all__ = [
     "Detections",
     "Model",
     "RunnerError",
+    "Spec",
     "Workers",
     "merge",
     "overlap",

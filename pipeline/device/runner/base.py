@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-only
-"""Define what the other modules share: OpenCV if it is installed, the error class, detections, and messages."""
+"""Define what the other modules share: OpenCV if it is installed, errors, model.json, detections, and messages."""
 
 from __future__ import annotations
 
@@ -7,20 +7,72 @@ import contextlib
 import math
 import os
 import sys
-from typing import Any
+from typing import Any, TypedDict
 
 from .quota import quota
 
 try:
-    import cv2
+    import cv2 as cv2  # the other modules import it from here
 except ImportError:  # Pillow can read images, but no videos or cameras
     cv2 = None  # type: ignore[assignment,unused-ignore]
-
-__all__ = ["Detections", "RunnerError", "cores", "cv2", "in_a_line", "say"]
 
 
 class RunnerError(Exception):
     """An error to show to the user of the device, as one line."""
+
+
+class Input(TypedDict):
+    size: int
+    layout: str
+    colour: str
+    fit: str
+    pad: int
+    scale: float
+    upright: str
+    bits: int | None
+
+
+class Output(TypedDict):
+    layout: str
+    normalised: bool
+    iou: float
+    max_det: int
+
+
+class Tiles(TypedDict):
+    size: int
+    overlap: float
+    whole: bool
+
+
+class Profile(TypedDict):
+    """The smallest, usual and largest shape of a dynamic model's input."""
+
+    input: str
+    min: list[int]
+    opt: list[int]
+    max: list[int]
+
+
+class Engine(TypedDict):
+    onnx: str
+    onnx_sha256: str
+    profile: Profile | None
+
+
+class Spec(TypedDict, total=False):
+    """What the runner reads of model.json."""
+
+    model: str
+    format: str
+    precision: str
+    classes: list[str]
+    thresholds: dict[str, float]
+    input: Input
+    output: Output
+    tiles: Tiles | None
+    selftest: dict[str, float]
+    engine: Engine
 
 
 class Detections:

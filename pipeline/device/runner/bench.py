@@ -8,11 +8,11 @@ import importlib
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
-from .base import RunnerError, cores, cv2
+from .base import RunnerError, Spec, cores, cv2
 from .letterbox import prepare
 from .model import Model
 from .runtimes import MODULES
@@ -21,7 +21,18 @@ from .workers import Workers
 BENCH_SECONDS = 2.0  # minimum for whole images, so that starting threads does not distort the figure
 
 
-def bench(folder: Path, spec: dict[str, Any], sources: list[str], threads: int, runs: int) -> dict[str, Any]:
+class Speed(TypedDict):
+    threads: int
+    import_ms: float
+    load_ms: float
+    latency_ms: dict[str, float]
+    runs: int
+    boxes: int
+    images_per_s: float
+    images_per_s_at_once: float
+
+
+def bench(folder: Path, spec: Spec, sources: list[str], threads: int, runs: int) -> Speed:
     """Measure milliseconds to import the runtime, to load the model and to infer, and whole images per second.
 
     Whole images are decoded, resized, inferred and post-processed: one at a time on all threads for `images_per_s`, one

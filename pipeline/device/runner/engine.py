@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .base import RunnerError
+from .base import Profile, RunnerError, Spec
 
 
-def build(trt: Any, onnx: bytes, profile: dict[str, Any] | None, workspace_mb: int, prepare: Any = None) -> Any:
+def build(trt: Any, onnx: bytes, profile: Profile | None, workspace_mb: int, prepare: Any = None) -> Any:
     """Return the serialised engine of an ONNX model and its number of layers. Raises RunnerError.
 
     `trt` is the module: `tensorrt`, or `tensorrt_rtx` for a check. The network is strongly typed: the ONNX file
@@ -34,7 +34,7 @@ def build(trt: Any, onnx: bytes, profile: dict[str, Any] | None, workspace_mb: i
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_mb << 20)
     if profile:
         shapes = builder.create_optimization_profile()
-        shapes.set_shape(profile["input"], *(tuple(profile[key]) for key in ("min", "opt", "max")))
+        shapes.set_shape(profile["input"], tuple(profile["min"]), tuple(profile["opt"]), tuple(profile["max"]))
         config.add_optimization_profile(shapes)
     if prepare:
         prepare(config)
@@ -69,7 +69,7 @@ def main(about: str | None, arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     folder = Path(__file__).resolve().parents[1]
     try:
-        spec = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        spec: Spec = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         source = folder / spec["engine"]["onnx"]
         if hashlib.sha256(source.read_bytes()).hexdigest() != spec["engine"]["onnx_sha256"]:
             raise RunnerError(

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from .base import cv2
+from .base import Input, cv2
 
 
-def prepare(image: Any, spec: dict[str, Any]) -> Any:
+def prepare(image: Any, spec: Input) -> Any:
     """Return the model's input, (1, 3, size, size) float32, for an image (height, width, 3; uint8, BGR)."""
     size = spec["size"]
     new_width, new_height, left, top = _fitted(image.shape, size, spec["fit"])

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from .base import RunnerError, cv2, in_a_line, say
+from .base import RunnerError, Spec, cv2, in_a_line, say
 from .bench import bench
 from .images import draw, label, write_jpeg
 from .lines import Lines, as_json
@@ -111,7 +111,7 @@ def main(about: str | None, arguments: list[str] | None = None) -> int:
 def _do(folder: Path, options: argparse.Namespace) -> int:
     spec_file = folder / "model.json"
     try:
-        spec = json.loads(spec_file.read_text(encoding="utf-8"))
+        spec: Spec = json.loads(spec_file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise RunnerError(f"{spec_file}: does not exist or is damaged; unpack the whole bundle again") from None
     if options.selftest:

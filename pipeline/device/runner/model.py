@@ -9,7 +9,7 @@ from typing import Any, Sequence
 
 import numpy as np
 
-from .base import Detections, RunnerError, cores
+from .base import Detections, RunnerError, Spec, cores
 from .letterbox import prepare, to_original
 from .runtimes import load
 from .tiles import WHOLE_COUNTS, View, merge, views
@@ -21,7 +21,7 @@ class Model:
     It uses `threads` threads for each input and takes `at_once` inputs at a time: images, or tiles of one image.
     """
 
-    def __init__(self, folder: str | Path, spec: dict[str, Any], threads: int = 0, at_once: int = 1) -> None:
+    def __init__(self, folder: str | Path, spec: Spec, threads: int = 0, at_once: int = 1) -> None:
         path = Path(folder) / spec["model"]
         if not path.exists() and "engine" in spec:
             raise RunnerError(
@@ -64,9 +64,7 @@ class Model:
         return [merge(seen, looked, self.tiles) for seen in zip(*self.pool.map(found_in, looked))]
 
 
-def read_output(
-    raw: Any, spec: dict[str, Any], shape: tuple[int, ...], lowest: float, every_label: bool = False
-) -> Detections:
+def read_output(raw: Any, spec: Spec, shape: tuple[int, ...], lowest: float, every_label: bool = False) -> Detections:
     """Return the detections above `lowest` in a model's output, in pixels of the original image of this shape."""
     output, size = spec["output"], spec["input"]["size"]
     if output["layout"] == "rows":  # (1, n, 6) after suppression in the graph: corners, score, class

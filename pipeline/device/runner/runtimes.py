@@ -13,12 +13,12 @@ from typing import Any, Callable
 
 import numpy as np
 
-from .base import RunnerError, in_a_line
+from .base import RunnerError, Spec, in_a_line
 
 Forward = Callable[[Any], Any]
 
 
-def load(path: Path, spec: dict[str, Any], threads: int, at_once: int) -> Forward:
+def load(path: Path, spec: Spec, threads: int, at_once: int) -> Forward:
     loader, package = RUNTIMES[spec["format"]]
     try:
         return loader(path, spec, threads, at_once)
@@ -46,7 +46,7 @@ def _in_turns(workers: list[Forward]) -> Forward:
     return forward
 
 
-def _onnx(path: Path, spec: dict[str, Any], threads: int, at_once: int) -> Forward:
+def _onnx(path: Path, spec: Spec, threads: int, at_once: int) -> Forward:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -57,11 +57,11 @@ def _onnx(path: Path, spec: dict[str, Any], threads: int, at_once: int) -> Forwa
     return lambda tensor: session.run(None, {name: tensor})[0]
 
 
-def _openvino(path: Path, spec: dict[str, Any], threads: int, at_once: int) -> Forward:
+def _openvino(path: Path, spec: Spec, threads: int, at_once: int) -> Forward:
     import openvino
 
     # By default OpenVINO computes in bfloat16 if the processor can, which moves boxes by pixels.
-    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    settings: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     # Streams of one model, because two models would share one core, and sometimes wait for each other forever.
     settings.update({"NUM_STREAMS": at_once, "INFERENCE_NUM_THREADS": threads * at_once})
     compiled = openvino.Core().compile_model(str(path), "CPU", settings)
@@ -72,7 +72,7 @@ def _openvino(path: Path, spec: dict[str, Any], threads: int, at_once: int) -> F
     return _in_turns([worker(compiled.create_infer_request()) for _ in range(at_once)])
 
 
-def _ncnn(path: Path, spec: dict[str, Any], threads: int, at_once: int) -> Forward:
+def _ncnn(path: Path, spec: Spec, threads: int, at_once: int) -> Forward:
     import ncnn
 
     net = ncnn.Net()
@@ -93,7 +93,7 @@ def _ncnn(path: Path, spec: dict[str, Any], threads: int, at_once: int) -> Forwa
     return forward
 
 
-def _torchscript(path: Path, spec: dict[str, Any], threads: int, at_once: int) -> Forward:
+def _torchscript(path: Path, spec: Spec, threads: int, at_once: int) -> Forward:
     import torch
 
     if spec["output"]["layout"] == "rows":
@@ -112,7 +112,7 @@ def _torchscript(path: Path, spec: dict[str, Any], threads: int, at_once: int) -
     return forward
 
 
-def _litert(path: Path, spec: dict[str, Any], threads: int, at_once: int) -> Forward:
+def _litert(path: Path, spec: Spec, threads: int, at_once: int) -> Forward:
     from ai_edge_litert.interpreter import Interpreter
 
     def worker() -> Forward:
@@ -130,7 +130,7 @@ def _litert(path: Path, spec: dict[str, Any], threads: int, at_once: int) -> For
     return _in_turns([worker() for _ in range(at_once)])
 
 
-def _tensorrt(path: Path, spec: dict[str, Any], threads: int, at_once: int) -> Forward:
+def _tensorrt(path: Path, spec: Spec, threads: int, at_once: int) -> Forward:
     """Call the CUDA runtime library directly, so that only TensorRT has to be installed."""
     import ctypes
     import ctypes.util
@@ -177,7 +177,7 @@ def _tensorrt(path: Path, spec: dict[str, Any], threads: int, at_once: int) -> F
     return forward
 
 
-RUNTIMES: dict[str, tuple[Callable[[Path, dict[str, Any], int, int], Forward], str]] = {
+RUNTIMES: dict[str, tuple[Callable[[Path, Spec, int, int], Forward], str]] = {
     "onnx": (_onnx, "onnxruntime"),
     "openvino": (_openvino, "openvino"),
     "ncnn": (_ncnn, "ncnn"),

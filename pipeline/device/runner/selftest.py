@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .base import Detections, RunnerError
+from .base import Detections, RunnerError, Spec
 from .images import read_image
 from .model import Model
 
@@ -35,7 +35,7 @@ def check_files(folder: Path) -> None:
             raise RunnerError(f"{path}: changed since it was proven (its sha256 differs); unpack the bundle again")
 
 
-def selftest(folder: Path, spec: dict[str, Any], threads: int) -> str:
+def selftest(folder: Path, spec: Spec, threads: int) -> str:
     """Check the files, then run the golden images and compare the detections with the expected ones."""
     check_files(folder)
     boxes, images, most_px, most_score = compare(Model(folder, spec, threads), folder)

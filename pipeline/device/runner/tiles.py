@@ -11,11 +11,11 @@ Each object keeps its uncut box with the highest score; cut boxes are dropped. I
 
 from __future__ import annotations
 
-from typing import Any, Mapping, Sequence, Tuple
+from typing import Any, Sequence, Tuple
 
 import numpy as np
 
-from .base import Detections
+from .base import Detections, Tiles
 
 View = Tuple[int, int, int, int]  # left, top, right, bottom, in pixels of the image
 SAME = 0.5  # IoU
@@ -24,7 +24,7 @@ WHOLE_COUNTS = 4  # an uncut box is preferred to a cut one with up to this many 
 OF_TILE, OF_BOX = 0.01, 0.15
 
 
-def views(shape: Sequence[int], tiles: Mapping[str, Any] | None) -> list[View]:
+def views(shape: Sequence[int], tiles: Tiles | None) -> list[View]:
     """Return tiles row by row, the last of a row or column moved inward; then the whole image if `tiles` says so.
 
     `shape` is that of the image, height first. An image no larger than a tile is its own only view.
@@ -42,10 +42,9 @@ def views(shape: Sequence[int], tiles: Mapping[str, Any] | None) -> list[View]:
     return [*grid, whole] if tiles["whole"] else grid
 
 
-def overlap(tiles: Mapping[str, Any]) -> int:
+def overlap(tiles: Tiles) -> int:
     """Return the minimum overlap of neighbours in pixels. Any object no longer than that is whole in a tile."""
-    pixels: int = round(tiles["size"] * tiles["overlap"])
-    return pixels
+    return round(tiles["size"] * tiles["overlap"])
 
 
 def _starts(side: int, size: int, step: int) -> list[int]:
@@ -53,7 +52,7 @@ def _starts(side: int, size: int, step: int) -> list[int]:
     return [max(0, min(index * step, side - size)) for index in range(number)]
 
 
-def merge(seen: Sequence[Detections], looked: Sequence[View], tiles: Mapping[str, Any] | None) -> Detections:
+def merge(seen: Sequence[Detections], looked: Sequence[View], tiles: Tiles | None) -> Detections:
     """Merge the detections of all views. `seen` has those of each view, in its pixels; `looked` is `views(...)`."""
     if len(looked) == 1 or not tiles:
         return seen[0]

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Iterator, Tuple
 
-from .base import Detections, RunnerError, cores, cv2, in_a_line, say
+from .base import Detections, RunnerError, Spec, cores, cv2, in_a_line, say
 from .images import read_image
 from .model import Model
 from .sources import Video, expand
@@ -25,7 +25,7 @@ class Workers:
     """
 
     def __init__(
-        self, folder: Path, spec: dict[str, Any], sources: list[str], threads: int = 0, one_by_one: bool = False
+        self, folder: Path, spec: Spec, sources: list[str], threads: int = 0, one_by_one: bool = False
     ) -> None:
         self.problems, self.signals = 0, Signals()
         threads = threads or len(cores())
