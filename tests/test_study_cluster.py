@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -63,7 +65,7 @@ def stand_in(trial: dict[str, Any], where: tuple[str, str], name: str, device: s
         file.write(".")
     if trial["key"] in ("key0", "key1") and tried.read_text() == ".":
         with (folder / "arrived").open("w") as arrived:
-            arrived.write(f"{trial['key']} {ray.get_runtime_context().get_node_id()}\n")
+            arrived.write(f"{trial['key']} {ray.get_runtime_context().get_node_id()} {os.getpid()}\n")
         with (folder / "gate").open("rb", buffering=0) as gate:
             gate.read(1)
     return {"key": trial["key"], "map50_95": 0.5}
@@ -80,11 +82,14 @@ def test_a_lost_node_loses_no_trial(two_nodes: Any, place: Place, monkeypatch: p
     def kill() -> None:
         # Opened for reading and writing, a pipe neither waits for the other side nor ends with it.
         with os.fdopen(os.open(place.study / "arrived", os.O_RDWR)) as lines:
-            arrived = dict(lines.readline().split() for _ in range(2))
-        [node] = [node for node in two_nodes.worker_nodes if node.node_id == arrived["key0"]]
+            arrived = {key: (node, int(pid)) for key, node, pid in (lines.readline().split() for _ in range(2))}
+        lost_node, worker = arrived["key0"]
+        [node] = [node for node in two_nodes.worker_nodes if node.node_id == lost_node]
         two_nodes.remove_node(node, allow_graceful=False)
+        with suppress(ProcessLookupError):  # a worker may live a little longer than its node
+            os.kill(worker, signal.SIGKILL)
         lost.append("key0")
-        os.write(gate, b"." * 8)  # one for each waiting worker, including the lost one if it still waits
+        os.write(gate, b"." * 8)  # at least one for each waiting worker
 
     cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the nodes cannot import the tests
     monkeypatch.setattr(cluster, "one", stand_in)
