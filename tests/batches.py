@@ -50,7 +50,7 @@ def batch(tiles: Path, run: Run, folder: Path, count: int = 3) -> Next:
     record: Next = {
         "pool": str(folder),
         "model": {"file": "runs/tiny/model.pt", "sha256": MODEL, "imgsz": 64, "classes": list(names.values())},
-        "calibration": {},
+        "calibration": {"right": [], "exact": [], "unseen": 0.0, "images": 0, "boxes": 0},
         "threshold": 0.25,
         "sure": 0.5,
         "classes": list(names.values()),

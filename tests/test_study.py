@@ -162,11 +162,15 @@ def test_the_digest_covers_images_and_labels() -> None:
 # --- results.jsonl --------------------------------------------------------------------------------
 
 
+def line(key: str, **more: Any) -> Any:
+    return {"key": key, **more}
+
+
 def test_a_line_is_counted_once(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
-    assert results.append(path, {"key": "a", "map50_95": 0.5})
-    assert not results.append(path, {"key": "a", "map50_95": 0.7})
-    assert results.append(path, {"key": "b", "map50_95": 0.6})
+    assert results.append(path, line("a", map50_95=0.5))
+    assert not results.append(path, line("a", map50_95=0.7))
+    assert results.append(path, line("b", map50_95=0.6))
     assert {key: line["map50_95"] for key, line in results.read(path).items()} == {"a": 0.5, "b": 0.6}
 
 
@@ -174,10 +178,10 @@ def test_a_line_is_counted_once(tmp_path: Path) -> None:
 def test_a_line_truncated_by_a_kill_is_run_again(tmp_path: Path, cut: int) -> None:
     path = tmp_path / "results.jsonl"
     for key in "ab":
-        results.append(path, {"key": key, "map50_95": 0.5})
+        results.append(path, line(key, map50_95=0.5))
     path.write_bytes(path.read_bytes()[:-cut])
     assert set(results.read(path)) == {"a"}
-    assert results.append(path, {"key": "b", "map50_95": 0.5})
+    assert results.append(path, line("b", map50_95=0.5))
     assert set(results.read(path)) == {"a", "b"} and len(path.read_text().splitlines()) == 2
 
 
@@ -191,7 +195,7 @@ def test_a_damaged_line_is_named(tmp_path: Path, text: str) -> None:
 
 def _write(path: Path) -> None:
     for number in range(25):
-        results.append(path, {"key": str(number), "by": os.getpid(), "padding": "x" * 5000})
+        results.append(path, line(str(number), by=os.getpid(), padding="x" * 5000))
 
 
 def test_two_studies_with_one_file_count_nothing_twice(tmp_path: Path) -> None:

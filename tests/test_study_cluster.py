@@ -30,7 +30,8 @@ def place(tmp_path: Path) -> Place:
 
 def trial(number: int) -> Trial:
     sections = {"convert": {"source": "raw"}}
-    return Trial(f"key{number}", f"row{number}", ("share", 1.0), 0, "tiny", sections, (), 0, {})
+    about: Any = {}
+    return Trial(f"key{number}", f"row{number}", ("share", 1.0), 0, "tiny", sections, (), 0, about)
 
 
 def test_without_ray_the_error_says_what_to_install(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

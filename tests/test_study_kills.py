@@ -15,13 +15,14 @@ import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from pipeline.run import Run
 from pipeline.study import figures, folders, local, results
 from pipeline.study.planning import Place
+from pipeline.study.results import About
 from pipeline.study.trials import Trial
 
 KILLS = 20
@@ -54,9 +55,9 @@ def play(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def planned() -> list[Trial]:
-    sections = {"convert": {"source": "raw"}}
+    sections, about = {"convert": {"source": "raw"}}, cast(About, {"split_seed": 0})
     return [
-        Trial(f"key{row}{seed}", f"row{row}", ("share", 0.5), seed, "x", sections, (), 1, {"split_seed": 0})
+        Trial(f"key{row}{seed}", f"row{row}", ("share", 0.5), seed, "x", sections, (), 1, about)
         for seed in range(10)
         for row in range(4)
     ]

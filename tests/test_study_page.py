@@ -15,6 +15,7 @@ from pipeline.metrics import bootstrap
 from pipeline.study import answers, page
 from pipeline.study.board import Board, duration
 from pipeline.study.planning import Place
+from pipeline.study.results import Line
 from pipeline.study.trials import Trial
 
 SHARES = (0.05, 0.1, 0.25, 0.5, 1.0)
@@ -26,9 +27,7 @@ def study_of(**keys: Any) -> Study:
     return Study.model_validate({"base": "configs/bccd.yaml", "rows": rows, "share": SHARES, "seeds": 5, **keys})
 
 
-def lines_of(
-    study: Study, loss: float = 0.0, rising: float = 0.0, seeds: int = 5, noise: float = 1.0
-) -> list[dict[str, Any]]:
+def lines_of(study: Study, loss: float = 0.0, rising: float = 0.0, seeds: int = 5, noise: float = 1.0) -> list[Any]:
     """Results as trials write them: a row's law, seeds that differ by a point, 72 test images; `frozen` loses `loss`."""
     rng = np.random.default_rng(0)
     draws = bootstrap.draws(72, 300) / 72
@@ -68,7 +67,7 @@ def lines_of(
     return lines
 
 
-def said(study: Study, lines: list[dict[str, Any]]) -> dict[str, list[str]]:
+def said(study: Study, lines: list[Line]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for subject, sentence in answers.every(study, lines):
         found.setdefault(subject, []).append(sentence)
@@ -174,11 +173,13 @@ def test_a_lost_trial_is_left_out_of_pairs() -> None:
 
 def test_the_time_left_is_estimated_per_row() -> None:
     study = study_of(rows={"full": {}, "scratch": {}}, share=[1], seeds=2)
-    lines = {
+    lines: dict[str, Any] = {
         line["key"]: {**line, "seconds": 100.0 if line["row"] == "scratch" else 10.0}
         for line in lines_of(study, seeds=2)
     }
-    trials = [Trial(key, line["row"], ("share", 1.0), line["seed"], "x", {}, (), 1, {}) for key, line in lines.items()]
+    trials = [
+        Trial(key, line["row"], ("share", 1.0), line["seed"], "x", {}, (), 1, line) for key, line in lines.items()
+    ]
     done = {key: line for key, line in lines.items() if line["seed"] == 0}
     assert Board(study, trials, done, jobs=1).seconds_left() == 110
     assert Board(study, trials, done, jobs=2).seconds_left() == 55

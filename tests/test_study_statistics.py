@@ -8,7 +8,7 @@ from scipy import stats
 
 from pipeline.metrics import bootstrap
 from pipeline.study import statistics
-from pipeline.study.statistics import Table
+from pipeline.study.statistics import Difference, Table
 
 STUDIES = 200
 SIZES = [("share", share) for share in (0.05, 0.1, 0.25, 0.5, 1.0)]
@@ -40,14 +40,19 @@ def simulated(
     return Table(["one", "other"], list(SIZES), figure, drawn, np.array([10.0, 20, 51, 102, 205]))
 
 
+def interval(one: Difference) -> list[float]:
+    assert one.estimate is not None and one.estimate.interval is not None
+    return one.estimate.interval
+
+
 @pytest.mark.parametrize(("seeds", "of_seed"), [(2, 0.012), (3, 0.012), (5, 0.012), (5, 0.002), (10, 0.03)])
 def test_a_row_under_other_seeds_is_not_called_different(seeds: int, of_seed: float) -> None:
     rng = np.random.default_rng(seeds)
     called = covered = 0
     for _ in range(STUDIES):
         found = statistics.compare(simulated(rng, seeds, of_seed=of_seed), "other", "one")
-        called += any(one["verdict"] != "inside noise" for one in found.values())
-        covered += sum(one["estimate"].low <= 0 <= one["estimate"].high for one in found.values())
+        called += any(one.verdict != "inside noise" for one in found.values())
+        covered += sum(low <= 0 <= high for low, high in map(interval, found.values()))
     assert called <= 0.05 * STUDIES
     # 1000 intervals of 95 %: 3.3 standard deviations below is 927. More is no error, only caution.
     assert covered >= 0.927 * 5 * STUDIES
@@ -56,12 +61,12 @@ def test_a_row_under_other_seeds_is_not_called_different(seeds: int, of_seed: fl
 @pytest.mark.parametrize("seeds", [3, 5])
 def test_intervals_cover_a_real_difference_as_they_claim(seeds: int) -> None:
     rng = np.random.default_rng(seeds)
-    covered = wider = 0
+    covered, wider = 0, 0.0
     for _ in range(STUDIES):
         table = simulated(rng, seeds, gain=0.03)
-        for one in (each["estimate"] for each in statistics.compare(table, "other", "one").values()):
-            covered += one.low <= 0.03 <= one.high
-            wider += one.high - one.low
+        for low, high in map(interval, statistics.compare(table, "other", "one").values()):
+            covered += low <= 0.03 <= high
+            wider += high - low
     assert covered >= 0.927 * 5 * STUDIES
     assert covered <= 0.99 * 5 * STUDIES  # an interval that always covers is useless
 
@@ -81,7 +86,7 @@ def test_intervals_of_a_row_cover_its_true_level() -> None:
 def test_a_large_difference_is_found() -> None:
     rng = np.random.default_rng(1)
     found = [statistics.compare(simulated(rng, 5, gain=0.08), "other", "one") for _ in range(20)]
-    verdicts = [one["verdict"] for each in found for one in each.values()]
+    verdicts = [one.verdict for each in found for one in each.values()]
     assert "worse" not in verdicts and verdicts.count("better") > 0.9 * len(verdicts)
 
 
@@ -108,7 +113,7 @@ def test_the_pilot_predicts_which_differences_the_study_detects() -> None:
     shares = []
     for gain in (typical, 2 * typical):
         found = [statistics.compare(simulated(rng, 5, gain=gain), "other", "one") for _ in range(20)]
-        verdicts = [one["verdict"] for each in found for one in each.values()]
+        verdicts = [one.verdict for each in found for one in each.values()]
         shares.append(verdicts.count("better") / len(verdicts))
     assert 0.2 < shares[0] < 0.9 and shares[1] > 0.85
 
@@ -117,4 +122,4 @@ def test_one_seed_gives_no_interval() -> None:
     table = simulated(np.random.default_rng(0), 1)
     one = statistics.levels(table, "one")[SIZES[0]]
     assert one is not None and one.interval is None
-    assert {each["verdict"] for each in statistics.compare(table, "other", "one").values()} == {"not known"}
+    assert {each.verdict for each in statistics.compare(table, "other", "one").values()} == {"not known"}

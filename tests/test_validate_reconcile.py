@@ -16,6 +16,7 @@ from detections import Predictions, Truth, by_pycocotools, noisy
 from pipeline.config.loading import load
 from pipeline.errors import ConfigError
 from pipeline.metrics import coco
+from pipeline.records.metrics import Reconciliation, Step
 from pipeline.upstream import environment
 from pipeline.validate import reconcile
 
@@ -28,14 +29,13 @@ def prepared() -> None:
 AGREE = 1e-3
 
 
-def measured(truth: Truth, predictions: Predictions, single: Predictions | None = None) -> dict[str, Any]:
+def measured(truth: Truth, predictions: Predictions, single: Predictions | None = None) -> Any:
     figures = coco.evaluate(truth, predictions)
     return reconcile.measure(truth, predictions, single or predictions, figures, {"ultralytics"})
 
 
-def step(said: dict[str, Any], words: str) -> dict[str, Any]:
-    found: list[dict[str, Any]] = [one for one in said["steps"] if words in one["cause"]]
-    [only] = found
+def step(said: Reconciliation, words: str) -> Step:
+    [only] = [one for one in said["steps"] if words in one["cause"]]
     return only
 
 

@@ -22,7 +22,8 @@ BEFORE = "labels_before"  # an image's labels when the data set was built, to fi
 BATCH = 200  # samples per message to the database
 PAIRED = ("tp", "classification")  # outcomes of a label that a prediction overlaps
 
-Match = tuple[Any, ...]  # (label, prediction, IoU, score, label id, prediction id); None for a missing partner
+# (label, prediction, IoU, score, label id, prediction id); None for a missing partner
+Match = tuple[str | None, str | None, float | None, float | None, str | None, str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ def _declare_fields(dataset: Any, models: Sequence[Model]) -> None:
     """Declare every field with its type, because documents declare none and the App shows only declared fields."""
     import fiftyone as fo
 
-    kinds: dict[str, Any] = {}
+    kinds: dict[str, type] = {}
     for path in (TRUTH, *(model.predictions for model in models)):
         dataset.add_sample_field(path, fo.EmbeddedDocumentField, embedded_doc_type=fo.Detections)
     for model in models:
@@ -194,7 +195,7 @@ def _judge(
 
 def _doubt(
     image: RunImage, truth: list[dict[str, Any]], predictions: list[dict[str, Any]], confident: float
-) -> dict[str, Any]:
+) -> dict[str, float]:
     """Mark labels that may be wrong in their documents; return the image's fields."""
     evaluation = image.evaluations[0]
     most, missing, spurious = 0.0, 0, 0

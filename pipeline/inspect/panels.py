@@ -32,9 +32,9 @@ def register(
     method.save_run_results(view, model.eval, results)
 
 
-def figures_of(metrics: Metrics) -> dict[str, dict[str, Any]]:
+def figures_of(metrics: Metrics) -> dict[str, dict[str, str | float]]:
     """Return the headline figures of `metrics.json` as FiftyOne's custom metrics."""
-    shown: dict[str, dict[str, Any]] = {}
+    shown: dict[str, dict[str, str | float]] = {}
     for split, figures in metrics["splits"].items():
         for value, name in ((figures["map50_95"], "mAP50-95"), (figures["map50"], "mAP50")):
             if value is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import PurePath
-from typing import Any
+from typing import Any, TypedDict
 
 from pipeline import fixes
 from pipeline.errors import DataError, counted
@@ -21,6 +21,8 @@ from pipeline.run import Run
 
 ON_IMAGES = ("relabel", "drop")  # if an image has both, the last one wins
 ON_LABELS, ON_PREDICTIONS = "wrong", "missing"
+# As the file of fixes has it. A class cannot have a field `class`.
+BoxFix = TypedDict("BoxFix", {"image": str, "action": str, "class": str, "bbox": list[float]})
 SAVED = "saved_fixes"  # key in the data set's info for the fixes already written
 
 
@@ -61,7 +63,7 @@ def unsaved(dataset: Any) -> int:
 def collect(dataset: Any) -> tuple[Fixes, str]:
     """Return all tagged fixes, and a warning about misplaced tags; empty if there are none."""
     images = {image: tag for tag in ON_IMAGES for image in _paths(dataset.match_tags(tag))}
-    boxes: list[dict[str, Any]] = []
+    boxes: list[BoxFix] = []
     astray: set[str] = set()
     for path in _label_fields(dataset):
         meant, action = (ON_LABELS, "remove") if path == TRUTH else (ON_PREDICTIONS, "add")
@@ -87,12 +89,13 @@ def collect(dataset: Any) -> tuple[Fixes, str]:
     return Fixes.model_validate({"images": images, "boxes": boxes}), remark
 
 
-def edits(dataset: Any) -> tuple[list[dict[str, Any]], list[str]]:
+def edits(dataset: Any) -> tuple[list[BoxFix], list[str]]:
     """Return the fixes for labels that were drawn, changed or deleted, and the images with boxes without a class.
 
     Reads the documents themselves, because FiftyOne's own objects take a millisecond per handful of boxes.
     """
-    fixes_, unnamed = [], []
+    fixes_: list[BoxFix] = []
+    unnamed: list[str] = []
     if not dataset.has_field(BEFORE):
         return [], []
     wanted = {BEFORE: 1, SOURCE: 1, "metadata": 1, f"{TRUTH}.detections": 1}

@@ -13,6 +13,7 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from pipeline import files
 from pipeline.boxes import Box, write_data_yaml, write_labels
+from pipeline.records.coco import Image
 from pipeline.records.label import Candidate, Guess, Next
 
 Items = Sequence[tuple[Path, Candidate]]
@@ -25,11 +26,11 @@ XANYLABELING_VERSION = "3.0.0"
 def coco(folder: Path, items: Items, batch: Next) -> None:
     """Write COCO's format under the name that CVAT and Datumaro look for; `score` is the model's."""
     number = {name: index for index, name in enumerate(batch["classes"], start=1)}
-    images: list[dict[str, Any]] = []
+    images: list[Image] = []
     annotations: list[dict[str, Any]] = []
     for image_id, (name, candidate) in enumerate(items, start=1):
-        size = {"width": candidate["width"], "height": candidate["height"]}
-        images.append({"id": image_id, "file_name": name.as_posix(), **size})
+        width, height = candidate["width"], candidate["height"]
+        images.append({"id": image_id, "file_name": name.as_posix(), "width": width, "height": height})
         for box in candidate["boxes"]:
             annotation = {"id": len(annotations) + 1, "image_id": image_id, "category_id": number[box["label"]]}
             area = box["bbox"][2] * box["bbox"][3]
@@ -68,8 +69,8 @@ def xanylabeling(folder: Path, items: Items, batch: Next) -> None:
     def shape(box: Guess) -> dict[str, Any]:
         xmin, ymin, xmax, ymax = _corners(box)
         points = [[xmin, ymin], [xmax, ymin], [xmax, ymax], [xmin, ymax]]
-        more: dict[str, Any] = {"difficult": False, "attributes": {}, "kie_linking": []}
-        return {"points": points, "description": box["kind"], "score": box["score"], **more}
+        more = {"points": points, "description": box["kind"], "score": box["score"]}
+        return {**more, "difficult": False, "attributes": {}, "kie_linking": []}
 
     _beside(folder, items, XANYLABELING_VERSION, shape)
     files.write_text(folder / "classes.txt", "".join(f"{name}\n" for name in batch["classes"]))
@@ -128,14 +129,15 @@ def labelstudio(folder: Path, items: Items, batch: Next) -> None:
         results = []
         for index, box in enumerate(candidate["boxes"], start=1):
             x, y, w, h = box["bbox"]
-            value: dict[str, Any] = {
+            value = {
                 "x": 100 * x / width,
                 "y": 100 * y / height,
                 "width": 100 * w / width,
                 "height": 100 * h / height,
+                "rotation": 0,
+                "rectanglelabels": [box["label"]],
             }
             controls = {"from_name": "label", "to_name": "image", "type": "rectanglelabels"}
-            value |= {"rotation": 0, "rectanglelabels": [box["label"]]}
             results.append({"id": f"{number}-{index}", **controls, **size, "value": value, "score": box["score"]})
         scores = [box["score"] for box in candidate["boxes"]]
         prediction = {"model_version": model, "score": sum(scores) / len(scores) if scores else 0.0, "result": results}

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from pipeline import files
 from pipeline.errors import DataError
-from pipeline.label.belief import EXACT, RIGHT
+from pipeline.label.belief import EXACT, RIGHT, Floats
 from pipeline.labels import file as labels
 from pipeline.metrics import bootstrap
 from pipeline.metrics.matching import IOU_THRESHOLDS, take
@@ -102,7 +101,7 @@ def _compared(image: Candidate, objects: Sequence[tuple[str, list[float]]]) -> t
     return right, exact, len(image["boxes"]), len(objects)
 
 
-def _array(boxes: Sequence[Any]) -> Any:
+def _array(boxes: Sequence[Sequence[float]]) -> Floats:
     return np.array(boxes, np.float64).reshape(-1, 4)
 
 

@@ -15,6 +15,7 @@ from pipeline.errors import DataError
 
 Number = FiniteFloat  # JSON has no NaN
 Interval = Annotated[list[Number], Field(min_length=2, max_length=2)]
+Point = Annotated[list[Number], Field(min_length=2, max_length=2)]
 Bbox = Annotated[list[Number], Field(min_length=4, max_length=4)]
 T = TypeVar("T")
 

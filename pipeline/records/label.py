@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pipeline.records.base import Bbox, Number, Record, read_record
+from pipeline.records.base import Bbox, Number, Point, Record, read_record
 from pipeline.records.coco import Pixels
 from pipeline.run import Run
 
@@ -48,12 +48,23 @@ class Candidate(Record):
     boxes: list[Guess]
 
 
+class Calibration(Record):
+    """What the model's scores are worth on val. Curves are points of a score and a share, with lines between them."""
+
+    right: list[Point]
+    """The share of boxes that find an object, at an IoU of `0.5`."""
+    exact: list[Point]
+    """The share of boxes that can stay as they are, at an IoU of `0.75`."""
+    unseen: Number
+    """Number of objects without a box, per object with one."""
+    images: int
+    boxes: int
+
+
 class Next(Record):
     pool: str
     model: LabelModel
-    calibration: dict[str, Any]
-    """Points of the curves from score to the share of boxes that are right (IoU `0.5`) and exact (`0.75`) on val, the
-    number of objects without a box per object with one, and the numbers of images and boxes in val."""
+    calibration: Calibration
     threshold: Number
     """The model's own score from which boxes are drawn beforehand; calibrated scores rise with it."""
     sure: Number

@@ -5,7 +5,7 @@ A figure that was not measured, such as the precision of a class without objects
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.records.base import Interval, Number, Record, read_record
 from pipeline.records.training import SourceWeights
@@ -103,6 +103,28 @@ class AtHundred(Record):
     ar100: Number | None
 
 
+class Headline(Record):
+    map50_95: Number
+    map50: Number
+
+
+class Step(Headline):
+    """What one rule of another tool changes."""
+
+    tool: str
+    """`ultralytics`, `fiftyone`, or `model.predict` for the boxes that Ultralytics' predict shows."""
+    cause: str
+
+
+class Reconciliation(Record):
+    figures: dict[str, Headline | None]
+    """By tool, `coco` for our own; null for a tool that `validate.reconcile` does not name."""
+    steps: list[Step]
+    remaining: dict[str, Headline | None]
+    """What the steps leave unexplained, by tool."""
+    notes: list[str]
+
+
 class SplitFigures(CocoFigures):
     at_100: AtHundred | None
     """Null if no image exceeds that limit, because the figures are the same then."""
@@ -114,7 +136,7 @@ class SplitFigures(CocoFigures):
     confusion: Confusion
     operating_point: CountsByClass
     calibration: Calibration
-    reconciliation: dict[str, Any] | None
+    reconciliation: Reconciliation | None
     """The steps from our figure to those of other tools, if `validate.reconcile` names some."""
 
 
@@ -128,8 +150,8 @@ class OperatingPoint(Record):
 
     chosen_on: str
     iou: Number
-    wanted: dict[str, Any]
-    """What the config asks for."""
+    wanted: dict[str, Number | Literal["f1"]]
+    """What the config asks for: `precision` or `recall`, or `best`."""
     thresholds: dict[str, Number]
     per_class: dict[str, ChosenThreshold]
 
@@ -151,6 +173,32 @@ class Cost(Record):
     latency: Latency
 
 
+class Retained(Record):
+    before: Number | None
+    """Average precision of the source model."""
+    after: Number | None
+    """Null for a class that the model no longer has."""
+    objects: int
+
+
+class RetentionSet(Record):
+    images_of: str
+    """A split, or what `validate.retention` names."""
+    images: int
+    classes: dict[str, Retained]
+
+
+class Retention(Record):
+    source: str
+    """File of the source model."""
+    sets: list[RetentionSet]
+
+
+class RetentionSkipped(Record):
+    skipped: str
+    """Why nothing was measured."""
+
+
 class Metrics(Record):
     weights: SourceWeights
     """The weights that training started from."""
@@ -158,8 +206,8 @@ class Metrics(Record):
     operating_point: OperatingPoint | None
     """Null without a val split."""
     cost: Cost
-    retention: dict[str, Any] | None
-    """What the model still knows of the source's classes."""
+    retention: Retention | RetentionSkipped | None
+    """What the model still knows of the source's classes; null if there is nothing to retain."""
     imgsz: int
     settings: dict[str, Any]
     """The `validate` section of the config, with its defaults."""

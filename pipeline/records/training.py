@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from typing_extensions import NotRequired
+
 from pipeline.records.base import Number, Record, read_record
 from pipeline.run import Run
 
@@ -41,6 +43,14 @@ class Gain(Record):
     """Standard deviation of the same difference."""
 
 
+class CachedFeatures(Record):
+    cached: bool
+    """Whether the features of a split were computed only once."""
+    reason: str
+    file: NotRequired[str]
+    """Their file in `features/`; missing if they were not cached."""
+
+
 class TrainedPhase(Record):
     phase: int
     started_from: str
@@ -59,8 +69,8 @@ class TrainedPhase(Record):
     batch: int
     precision: Choice
     """The precision that the phase computed in, `fp32` or `bf16`, and why."""
-    features: dict[str, Any] | None
-    """Which splits' features were computed only once, and why or why not."""
+    features: dict[str, CachedFeatures] | None
+    """By split; null if the config rules it out."""
     without_effect: list[str]
     """Augmentations that were not applied because features were cached."""
     parameters: int

@@ -6,7 +6,7 @@ import base64
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from pipeline import logs, pixels
 from pipeline.records.coco import Annotation, GroundTruth
@@ -39,7 +39,16 @@ class ImageErrors:
         return f"{not_found}, {words.counted(len(self.wrong), 'wrong prediction')}{f' ({why})' if why else ''}"
 
 
-def worst_images(truth: GroundTruth, errors: ErrorFile, folder: Path, number: int) -> list[dict[str, Any]]:
+class DrawnImage(NamedTuple):
+    file: str
+    said: str
+    uri: str
+    width: int
+    height: int
+    boxes: list[dict[str, str | float]]
+
+
+def worst_images(truth: GroundTruth, errors: ErrorFile, folder: Path, number: int) -> list[DrawnImage]:
     """Return at most `number` images that have errors, those with the most first, for the template to draw.
 
     `truth` is the COCO data set of a split with its images in `folder`, `errors` the errors that `validate` found in
@@ -61,7 +70,7 @@ def worst_images(truth: GroundTruth, errors: ErrorFile, folder: Path, number: in
 
 def _drawn(
     file: str, errors: ImageErrors, annotations: dict[int, Annotation], names: dict[int, str], folder: Path
-) -> dict[str, Any]:
+) -> DrawnImage:
     small, scale = pixels.fit(pixels.read(folder / file), SIDE, enlarge=1.5)
     boxes = []
     for record in errors.objects:
@@ -71,17 +80,11 @@ def _drawn(
     for wrong in errors.wrong:
         boxes.append(_box(wrong["bbox"], scale, "wrong", f"{names[wrong['category_id']]} {wrong['score']:.2f}"))
     height, width = small.shape[:2]
-    return {
-        "file": file,
-        "said": errors.words,
-        "uri": "data:image/jpeg;base64," + base64.b64encode(pixels.jpeg(small, quality=80)).decode(),
-        "width": width,
-        "height": height,
-        "boxes": boxes,
-    }
+    uri = "data:image/jpeg;base64," + base64.b64encode(pixels.jpeg(small, quality=80)).decode()
+    return DrawnImage(file, errors.words, uri, width, height, boxes)
 
 
-def _box(bbox: list[float], scale: float, kind: str, label: str) -> dict[str, Any]:
+def _box(bbox: list[float], scale: float, kind: str, label: str) -> dict[str, str | float]:
     x, y, width, height = (round(side * scale, 1) for side in bbox)
     # Above the box, or inside it if the image ends there.
     text_y = y - 3 if y > 14 else y + 12

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from statistics import mean, stdev
-from typing import Any
 
 from pipeline.config.study import Study
 from pipeline.study import curves, statistics
@@ -72,11 +71,11 @@ def difference(table: Table, row: str, other: str) -> list[str]:
     compared = statistics.compare(table, row, other)
     sentences = []
     for verdict in ("better", "worse"):
-        estimates = [(size, result["estimate"]) for size, result in compared.items() if result["verdict"] == verdict]
+        estimates = [(size, one.estimate) for size, one in compared.items() if one.verdict == verdict]
         if estimates:
             cases = "; ".join(f"with {amount(size)} by {gap(estimate)}" for size, estimate in estimates)
             sentences.append(f"`{row}` is {verdict} than `{other}` {cases}.")
-    noise = [amount(size) for size, result in compared.items() if result["verdict"] == "inside noise"]
+    noise = [amount(size) for size, one in compared.items() if one.verdict == "inside noise"]
     if noise:
         sentences.append(f"`{row}` and `{other}` do not differ measurably with {listed(noise)}.")
     return sentences
@@ -148,11 +147,11 @@ def freeze(table: Table, lines: Sequence[Line]) -> list[str]:
             continue
         compared = {row: statistics.compare(table, row, rows[0]) for row in rows[1:]}
         for size in table.sizes:
-            harmless = [row for row in rows[1:] if compared[row][size]["verdict"] in ("inside noise", "better")]
-            if any(compared[row][size]["verdict"] == "not known" for row in rows[1:]):
+            harmless = [row for row in rows[1:] if compared[row][size].verdict in ("inside noise", "better")]
+            if any(compared[row][size].verdict == "not known" for row in rows[1:]):
                 continue
             if harmless:
-                gain, deepest = gap(compared[harmless[-1]][size]["estimate"]), harmless[-1]
+                gain, deepest = gap(compared[harmless[-1]][size].estimate), harmless[-1]
                 sentences.append(
                     f"Freeze with {amount(size)}: `{deepest}` ({depth[deepest]} layers); the change is {gain}."
                 )
@@ -164,7 +163,7 @@ def freeze(table: Table, lines: Sequence[Line]) -> list[str]:
 def following(table: Table, lines: Sequence[Line]) -> str:
     """Say what to do next: label, train longer, or stop."""
     best = _best(table)
-    rising = rise([line for line in lines if line["row"] == best and _is_largest(table, line)])
+    rising = rise([line for line in lines if line["row"] == best and statistics.size_of(line) == table.sizes[-1]])
     if rising is not None and 100 * rising > LITTLE:
         return f"Next: train longer. In the last third of its epochs val of `{best}` still rose by {points(rising)}."
     twice = next((one for one in forecasts(Curve.of(table, best)) if one.images > 1.9 * table.images[-1]), None)
@@ -187,11 +186,6 @@ def rise(lines: Sequence[Line]) -> float | None:
     return mean(gains) if gains else None
 
 
-def _is_largest(table: Table, line: Mapping[str, Any]) -> bool:
-    kind, value = table.sizes[-1]
-    return bool(line.get(kind) == value)
-
-
 def _best(table: Table) -> str:
     """Return the row with the highest figure at the largest size."""
     levels = {row: statistics.levels(table, row)[table.sizes[-1]] for row in table.rows}
@@ -205,7 +199,9 @@ def amount(size: Size) -> str:
     return "all images" if size[1] == 1 else f"{100 * size[1]:g} % of the images"
 
 
-def gap(one: Estimate) -> str:
+def gap(one: Estimate | None) -> str:
+    if one is None:
+        return "–"
     between = f" ({signed(one.low)} to {signed(one.high)})" if one.low is not None and one.high is not None else ""
     return f"{signed(one.value)} points{between}"
 

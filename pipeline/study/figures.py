@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from typing import Any
 
 from pipeline import history
 from pipeline.metrics import bootstrap
@@ -12,12 +11,13 @@ from pipeline.records import metrics as metrics_record
 from pipeline.records import predictions as split_records
 from pipeline.records import training as training_record
 from pipeline.run import Run
+from pipeline.study.results import Figures
 
 DRAWS = 300  # samples of the test images, the same for every trial; 2 kB per line
 JUDGE = "test"
 
 
-def of(run: Run) -> dict[str, Any]:
+def of(run: Run) -> Figures:
     """Return the figures of a run and how they were made. `drawn` is mAP50-95 of each sample of the test images.
 
     A figure that was not measured is None. `val` is mAP50-95 after each epoch, by which the best epoch was chosen.

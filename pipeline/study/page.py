@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ def html(study: Study, table: Table, lines: Sequence[Line], sentences: Sequence[
     ahead = {row: answers.forecasts(Curve.of(table, row)) for row in table.rows}
     best = next((sentence for subject, sentence in sentences if subject == "more"), "")
     environment = template.environment(TEMPLATE.parent)
-    environment.filters["gap"] = lambda one: "–" if one is None else answers.gap(one)
+    environment.filters["gap"] = answers.gap
     environment.filters["level"] = _level
     return environment.get_template(TEMPLATE.name).render(
         name=name,
@@ -72,7 +72,7 @@ def html(study: Study, table: Table, lines: Sequence[Line], sentences: Sequence[
     )
 
 
-def _counted(values: Any) -> list[tuple[str, int]]:
+def _counted(values: Iterable[str]) -> list[tuple[str, int]]:
     return Counter(values).most_common()
 
 
@@ -98,10 +98,10 @@ def figures(table: Table) -> dict[str, Any]:
             if row == table.rows[0]
             else {
                 subsets.label(size): {
-                    "difference": one["estimate"] and one["estimate"].value,
-                    "interval": one["estimate"] and one["estimate"].interval,
-                    "p": one["p"],
-                    "verdict": one["verdict"],
+                    "difference": one.estimate and one.estimate.value,
+                    "interval": one.estimate and one.estimate.interval,
+                    "p": one.p,
+                    "verdict": one.verdict,
                 }
                 for size, one in statistics.compare(table, row, table.rows[0]).items()
             },

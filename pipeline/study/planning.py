@@ -15,6 +15,7 @@ from pipeline.config.study import Study
 from pipeline.config.training import Train
 from pipeline.run import Run
 from pipeline.study import folders, rows, subsets
+from pipeline.study.results import About
 from pipeline.study.subsets import Pool, Size
 from pipeline.study.trials import Trial
 from pipeline.train import recipe
@@ -106,7 +107,7 @@ def _trial(
     slices = [config.slice(stage) for stage in ("convert", "augment", "train", "validate")]
     identity = [slices, counted["sha256"], data.pool.judged, length, row, size, *([kind] if kind else [])]
     key = hashlib.sha256(files.to_json(identity).encode()).hexdigest()[:16]
-    about = {
+    about: About = {
         "images": counted["images"],
         "boxes": counted["boxes"],
         "images_sha256": counted["sha256"],

@@ -5,14 +5,64 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import DataError
+from typing_extensions import NotRequired
 
-Line = dict[str, Any]
+from pipeline.errors import DataError
+from pipeline.records.base import Record
+from pipeline.records.training import SourceWeights, Teacher
+
+
+class About(Record):
+    """What goes into a trial."""
+
+    images: int
+    boxes: dict[str, int]
+    images_sha256: str
+    judged_sha256: str
+    list: int
+    """Number of images in an epoch's list."""
+    split_seed: int
+    train: dict[str, Any]
+    """The `train` section of the config, with its defaults."""
+
+
+class Figures(Record):
+    map50_95: float | None
+    map50: float | None
+    per_class: dict[str, float | None]
+    test_images: int
+    drawn: list[float | None]
+    val_map50_95: float | None
+    val: list[float]
+    epochs: list[int]
+    freeze: list[int]
+    batch: int
+    precision: list[str]
+    train_seconds: float
+    phase_seconds: list[float]
+    weights: SourceWeights
+    teacher: Teacher | None
+    versions: dict[str, str]
+    machine: dict[str, str | int]
+    """`node`, `cpu` and `threads`."""
+    device: str
+
+
+class Amount(Record):
+    share: NotRequired[float]
+    shots: NotRequired[float]
+
+
+class Line(About, Figures, Amount):
+    key: str
+    row: str
+    seed: int
+    seconds: float
 
 
 def read(path: Path) -> dict[str, Line]:
@@ -38,7 +88,7 @@ def read(path: Path) -> dict[str, Line]:
     return lines
 
 
-def append(path: Path, line: Mapping[str, Any]) -> bool:
+def append(path: Path, line: Line) -> bool:
     """Append a line and return True; False if there is a line with its key already, from another process."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.with_suffix(".lock")):

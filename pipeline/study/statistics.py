@@ -14,12 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
+from pipeline.study.results import Line
 from pipeline.study.subsets import Size
 
 Floats = NDArray[np.float64]
@@ -44,6 +44,15 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
+class Difference:
+    """The difference of two rows at one size; `p` is that after Holm over the sizes."""
+
+    estimate: Estimate | None
+    p: float | None
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     """The figures of a study: `figure` [rows, sizes, seeds], NaN without a trial, `drawn` [..., draws]."""
 
@@ -54,9 +63,9 @@ class Table:
     images: Floats  # [sizes]: training images, the mean over seeds
 
     @classmethod
-    def of(cls, lines: Iterable[dict[str, Any]], rows: Sequence[str], sizes: Sequence[Size], seeds: int) -> Table:
+    def of(cls, lines: Iterable[Line], rows: Sequence[str], sizes: Sequence[Size], seeds: int) -> Table:
         """Collect the lines of `results.jsonl`. A sample without objects gets the figure on all images."""
-        known = {(line["row"], size, line["seed"]): line for line in lines for size in [_size(line)]}
+        known = {(line["row"], size, line["seed"]): line for line in lines for size in [size_of(line)]}
         draws = max((len(line["drawn"]) for line in known.values()), default=1)
         figure = np.full((len(rows), len(sizes), seeds), np.nan)
         drawn = np.full((*figure.shape, draws), np.nan)
@@ -83,7 +92,7 @@ class Table:
         return self.figure[ours][both] - self.figure[theirs][both], self.drawn[ours][both] - self.drawn[theirs][both]
 
 
-def _size(line: dict[str, Any]) -> Size:
+def size_of(line: Line) -> Size:
     return ("share", line["share"]) if "share" in line else ("shots", line["shots"])
 
 
@@ -154,20 +163,20 @@ def levels(table: Table, row: str) -> dict[Size, Estimate | None]:
     return {size: estimate(*cell, share) for size, cell in cells.items()}
 
 
-def compare(table: Table, row: str, other: str) -> dict[Size, dict[str, Any]]:
+def compare(table: Table, row: str, other: str) -> dict[Size, Difference]:
     """Return the difference `row - other` at each size: value, interval, `p` after Holm over sizes, and a verdict."""
     cells = {size: table.difference(row, other, size) for size in table.sizes}
     share = share_of_seeds(cells.values())
     estimates = {size: estimate(*cell, share) for size, cell in cells.items()}
     p_values = {size: gap.p for size, gap in estimates.items() if gap and gap.p is not None}
     adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
-    result: dict[Size, dict[str, Any]] = {}
+    result: dict[Size, Difference] = {}
     for size, gap in estimates.items():
         p = adjusted.get(size)
         verdict = "not known" if p is None else "inside noise"
         if gap and p is not None and p < 1 - LEVEL:
             verdict = "better" if gap.value > 0 else "worse"
-        result[size] = {"estimate": gap, "p": p, "verdict": verdict}
+        result[size] = Difference(gap, p, verdict)
     return result
 
 

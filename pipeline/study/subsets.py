@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pipeline import files
 from pipeline.boxes import YoloDataset, read_labels
@@ -17,6 +16,7 @@ from pipeline.convert import splits
 from pipeline.errors import DataError
 from pipeline.image_files import duplicates, reading
 from pipeline.records import receipt as receipt_record
+from pipeline.records.base import Record
 from pipeline.run import Run
 
 Size = tuple[str, float]
@@ -121,16 +121,24 @@ def _shots(pool: Pool, wanted: int, taken: Sequence[str], seed: int) -> list[str
     return result
 
 
-def account(pool: Pool, drawn: Mapping[Size, Sequence[str]]) -> dict[str, Any]:
+class Subset(Record):
+    images: int
+    boxes: dict[str, int]
+    sha256: str
+    """Digest of the images with their labels."""
+    files: list[str]
+
+
+def account(pool: Pool, drawn: Mapping[Size, Sequence[str]]) -> dict[str, Subset]:
     """Return the record of the images drawn for one seed, for `subsets/seedN.json`."""
-    return {label(size): {**counted(pool, names), "files": list(names)} for size, names in drawn.items()}
+    return {label(size): counted(pool, names) for size, names in drawn.items()}
 
 
-def counted(pool: Pool, names: Sequence[str]) -> dict[str, Any]:
-    """Return the number of images, boxes of each class, and a digest of the images with their labels."""
+def counted(pool: Pool, names: Sequence[str]) -> Subset:
     boxes = sum((pool.boxes[name] for name in names), Counter[str]())
     digest = hashlib.sha256("".join(pool.digest[name] for name in sorted(names)).encode()).hexdigest()
-    return {"images": len(names), "boxes": {name: boxes[name] for name in pool.classes}, "sha256": digest}
+    counts = {name: boxes[name] for name in pool.classes}
+    return {"images": len(names), "boxes": counts, "sha256": digest, "files": list(names)}
 
 
 def label(size: Size) -> str:

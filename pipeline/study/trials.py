@@ -11,7 +11,7 @@ from typing import Any
 from pipeline import files
 from pipeline.config.experiment import Config
 from pipeline.study import figures, folders, results
-from pipeline.study.results import Line
+from pipeline.study.results import About, Amount, Line
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Trial:
     sections: dict[str, Any]
     images: tuple[str, ...]
     length: int
-    about: dict[str, Any]
+    about: About
 
     @property
     def folder(self) -> Path:
@@ -45,22 +45,33 @@ def perform(trial: Trial, project: Path, study: Path, device: str = "", core: in
     perhaps from a study that was killed. Raises PipelineError if a stage fails.
     """
     folder = study / trial.folder
+    line: Line
     with results.locked(folder / "lock") as lock:
         left = folder / "line.json"
         if left.is_file() and (line := files.read_json(left))["key"] == trial.key:
             shutil.rmtree(folder / "runs", ignore_errors=True)  # it was killed after it had written the line
-            return dict(line)
+            return line
         _forget_other(folder, trial.key)
         base = Config.model_validate({**trial.sections, "seed": trial.about["split_seed"]})
         prepared = folders.prepare(project, study, trial.name, base, {**trial.sections, "seed": base.seed}, again=False)
         run = folders.make_trial(project, folder, trial.name, prepared, trial.sections, trial.images, trial.length)
-        made = [f"runs/{trial.name}/{path}/data.yaml" for path in ("dataset", "augmented")]
+        old = [f"runs/{trial.name}/{path}/data.yaml" for path in ("dataset", "augmented")]
         targets = [*([f"DEVICE={device}"] if device else []), "validate"]
         began = time.perf_counter()
-        folders.make(folder, trial.name, targets, lock, old=made, core=core)
+        folders.make(folder, trial.name, targets, lock, old=old, core=core)
         seconds = round(time.perf_counter() - began, 1)
-        line = {"key": trial.key, "row": trial.row, trial.size[0]: trial.size[1], "seed": trial.seed}
-        line |= {**trial.about, **figures.of(run), "seconds": seconds}
+        kind, value = trial.size
+        size: Amount = {"share": value} if kind == "share" else {"shots": value}
+        made = figures.of(run)
+        line = {
+            "key": trial.key,
+            "row": trial.row,
+            **size,
+            "seed": trial.seed,
+            **trial.about,
+            **made,
+            "seconds": seconds,
+        }
         files.write_json(left, line)
         shutil.rmtree(folder / "runs")
         return line

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from pipeline import files, logs
 from pipeline.errors import PipelineError
+from pipeline.records.training import CachedFeatures
 from pipeline.train import features
 from pipeline.train.features import Features, FixedDataset, Shortened
 from pipeline.train.plan import FeatureCache
@@ -27,7 +28,7 @@ SPARE = 200 * 2**20  # bytes that stay free on the disk
 PACKAGES = ("torch", "ultralytics-opencv-headless", "opencv-python-headless")  # compute, read and resize
 
 
-def attach(dataset: FixedDataset, model: Shortened, cache: FeatureCache, split: str) -> dict[str, Any]:
+def attach(dataset: FixedDataset, model: Shortened, cache: FeatureCache, split: str) -> CachedFeatures:
     """Attach cached features to the data set, computing them first if needed; on a full disk do without.
 
     `split` is "train" or "val". Returns the decision and its reason, for `train.json`. Raises PipelineError if
@@ -38,7 +39,7 @@ def attach(dataset: FixedDataset, model: Shortened, cache: FeatureCache, split: 
     return decision
 
 
-def _decide(dataset: FixedDataset, model: Shortened, cache: FeatureCache, split: str) -> dict[str, Any]:
+def _decide(dataset: FixedDataset, model: Shortened, cache: FeatureCache, split: str) -> CachedFeatures:
     model.eval()
     file = cache.folder / f"{_key(dataset, model, cache.cut)[:16]}.bin"
     index = file.with_suffix(".json")

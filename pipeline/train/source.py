@@ -10,6 +10,7 @@ from typing import Any
 from pipeline import files
 from pipeline.config.training import Train
 from pipeline.errors import ConfigError
+from pipeline.records.training import SourceWeights
 from pipeline.upstream import checkpoints
 
 
@@ -25,7 +26,7 @@ class Source:
     def words(self) -> str:
         return f"{self.path.name} instead of {self.instead_of}" if self.instead_of else self.path.name
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> SourceWeights:
         """Return the name and digest for `train.json`. A .yaml has no weights and so no digest."""
         sha256 = files.sha256(self.path) if self.path.suffix == ".pt" else None
         return {"name": self.path.name, "sha256": sha256, "instead_of": self.instead_of}

@@ -15,12 +15,27 @@ from pipeline.errors import DataError
 from pipeline.metrics import bootstrap
 from pipeline.metrics.matching import match
 from pipeline.records import predictions as split_records
+from pipeline.records.base import Interval, Number, Record
 from pipeline.records.coco import GroundTruth, Prediction
 from pipeline.run import Run
 
 SPLITS = ("val", "test")
 LIMITS = "intervals cover the choice of images, not the seed: one training each"
 Resampled = NDArray[np.float64]  # [1 + resamples]: a figure of the split itself, then of every draw
+
+
+class Difference(Record):
+    run: Number | None
+    against: Number | None
+    difference: Number | None
+    interval: Interval | None
+    verdict: str
+
+
+class SplitDifferences(Record):
+    images: int
+    figures: dict[str, Difference]
+    per_class: dict[str, dict[str, Difference]]
 
 
 def main(run: Run, other: Run) -> str:
@@ -64,7 +79,7 @@ def main(run: Run, other: Run) -> str:
     return f"against {other.root}: {summary} ({LIMITS}) -> {run.comparison}"
 
 
-def _in_words(figure: dict[str, Any]) -> str:
+def _in_words(figure: Difference) -> str:
     if figure["difference"] is None:
         return "not measured, no objects"
     if figure["interval"] is None:
@@ -118,7 +133,7 @@ def _ids(ours: dict[str, int], theirs: dict[str, int]) -> dict[int, int]:
     return {number: ours[name] for name, number in theirs.items()}
 
 
-def differences(truth: GroundTruth, ours: list[Prediction], theirs: list[Prediction]) -> dict[str, Any]:
+def differences(truth: GroundTruth, ours: list[Prediction], theirs: list[Prediction]) -> SplitDifferences:
     """Return both runs' figures, the difference, its interval and the verdict, overall and per class."""
     images = len(truth["images"])
     matches = match(truth, ours)
@@ -135,11 +150,11 @@ def differences(truth: GroundTruth, ours: list[Prediction], theirs: list[Predict
     }
 
 
-def _compared(ours: dict[str, Resampled], theirs: dict[str, Resampled], images: int) -> dict[str, Any]:
+def _compared(ours: dict[str, Resampled], theirs: dict[str, Resampled], images: int) -> dict[str, Difference]:
     return {name: _difference(ours[name], theirs[name], images) for name in ours}
 
 
-def _difference(ours: Resampled, theirs: Resampled, images: int) -> dict[str, Any]:
+def _difference(ours: Resampled, theirs: Resampled, images: int) -> Difference:
     interval = bootstrap.interval((ours - theirs)[1:], images)
     verdict = "inside noise" if not np.isnan(ours[0]) else "not measured"  # no objects
     if interval and interval[0] > 0:

@@ -5,6 +5,8 @@ All figures are for single-label predictions, as a device makes them, at an IoU 
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from pipeline.config.judging import Wanted
@@ -28,7 +30,7 @@ def choose(matches: list[ClassMatches], names: list[str], wanted: Wanted | None)
     threshold lies halfway between the last score kept and the next one, so that the rounding of an exported model does
     not change which predictions are kept.
     """
-    goal = wanted.model_dump(exclude_none=True) if wanted else {"best": "f1"}
+    goal: dict[str, float | Literal["f1"]] = wanted.model_dump(exclude_none=True) if wanted else {"best": "f1"}
     thresholds: dict[str, float] = {}
     per_class: dict[str, ChosenThreshold] = {}
     for name, of_class in zip(names, matches, strict=True):

@@ -18,7 +18,7 @@ from pipeline.metrics import coco
 from pipeline.metrics.matching import IOU_THRESHOLDS, ClassMatches, by_image, match
 from pipeline.metrics.precision_recall import average_precision_of
 from pipeline.records.coco import Annotation, GroundTruth, Prediction
-from pipeline.records.metrics import CocoFigures
+from pipeline.records.metrics import CocoFigures, Headline, Reconciliation, Step
 
 Pair = tuple[float, float]  # mAP50-95, mAP50
 SHOWN_SCORE = 0.25  # from which Ultralytics' predict shows a box
@@ -32,12 +32,12 @@ def measure(
     single_label: list[Prediction],
     figures: CocoFigures,
     tools: Collection[str],
-) -> dict[str, Any]:
+) -> Reconciliation:
     """Evaluate with each of `tools`. `figures` are COCO's for `every_label`. Needs at least one labelled object."""
     start = _pair(figures)
     theirs: dict[str, Pair] = {}
-    remaining: dict[str, dict[str, float]] = {}
-    steps = []
+    remaining: dict[str, Headline] = {}
+    steps: list[Step] = []
     if "ultralytics" in tools:
         everything = match(truth, every_label, math.inf)
         unlimited, interpolated = _mean(everything, average_precision_of), _mean(everything, _ultralytics_ap)
@@ -84,15 +84,15 @@ def measure(
     }
 
 
-def _named(pair: Pair) -> dict[str, float]:
+def _named(pair: Pair) -> Headline:
     return {"map50_95": round(pair[0], 6), "map50": round(pair[1], 6)}
 
 
-def _difference(before: Pair, after: Pair) -> dict[str, float]:
+def _difference(before: Pair, after: Pair) -> Headline:
     return _named((after[0] - before[0], after[1] - before[1]))
 
 
-def _step(tool: str, cause: str, before: Pair, after: Pair) -> dict[str, Any]:
+def _step(tool: str, cause: str, before: Pair, after: Pair) -> Step:
     return {"tool": tool, "cause": cause, **_difference(before, after)}
 
 

@@ -13,6 +13,7 @@ from pipeline.formats import yolo
 from pipeline.metrics import coco
 from pipeline.records import training as training_record
 from pipeline.records.coco import GroundTruth, Prediction
+from pipeline.records.metrics import Retention, RetentionSet, RetentionSkipped
 from pipeline.records.tiles import Tiling
 from pipeline.run import Run
 from pipeline.upstream import checkpoints
@@ -85,7 +86,7 @@ def measure(
     device: str,
     measured: dict[str, Measured],
     tiling: Tiling | None = None,
-) -> dict[str, Any] | None:
+) -> Retention | RetentionSkipped | None:
     """Return average precision of the source model and of `model` for each class name that both know.
 
     None if there is nothing to retain: random source weights, or no common class and no `retention` set. `tiling`
@@ -136,7 +137,7 @@ def _compare(
     after: list[Prediction],
     known: list[str],
     ours: list[str],
-) -> dict[str, Any]:
+) -> RetentionSet:
     old, new = (coco.evaluate(truth, predictions)["per_class"] for predictions in (before, after))
     return {
         "images_of": images_of,
