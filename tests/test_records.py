@@ -102,6 +102,16 @@ def test_a_record_of_another_shape_is_refused(trained: Trained, tmp_path: Path, 
     assert "\n" not in str(error.value) and str(run.metrics) in str(error.value)
 
 
+def test_a_receipt_without_val_has_no_objects_there(trained: Trained, tmp_path: Path) -> None:
+    data = json.loads(trained.run.receipt.read_text())
+    val = data["splits"].pop("val")
+    assert receipt.val_has_objects(trained.run) == (val["boxes"] > 0)
+    run = Run(tmp_path)
+    run.receipt.parent.mkdir()
+    run.receipt.write_text(json.dumps(data))
+    assert not receipt.val_has_objects(run)
+
+
 def test_an_invalid_record_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="weights"):
         base.write_record(tmp_path / "metrics.json", metrics.Metrics, {})  # type: ignore[typeddict-item]

@@ -214,7 +214,7 @@ def test_the_page_shows_drops_leaks_and_moves_from_the_receipt(trained: Trained,
     )
     assert "1 dropped, 1 in no split" in text and "splits by fixes.yaml" in text
     assert "Of 1 box read" in text and "Of 61 boxes read" in Page(trained.run).text
-    receipt["leaks"] |= {"near": [], "moved": {"b.png": ["val", "train"]}}
+    receipt["leaks"] |= {"near": [], "moved": {"b.png": "val -> train"}}
     write_json(run.receipt, receipt)
     report.main(Report(), run)
     assert "near-duplicates and groups included. 1 image was moved" in Page(run).text

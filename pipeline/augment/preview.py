@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pipeline import pixels
+from pipeline.augment.account import Original
 from pipeline.boxes import YoloDataset, read_labels
 from pipeline.pixels import Image
 
@@ -17,8 +17,8 @@ TILE, CAPTION, GAP, LINE, SWATCH = 400, 26, 8, 28, 18  # pixels
 GROUND, INK = (34, 34, 34), (235, 235, 235)
 
 
-def sheet(folder: Path, images: Sequence[dict[str, Any]], names: Sequence[str]) -> Image:
-    """Draw a selection of images of `folder` with their copies; `images` holds the records of `CopyWriter`.
+def sheet(folder: Path, images: Sequence[Original], names: Sequence[str]) -> Image:
+    """Draw a selection of images of `folder` with their copies.
 
     Returns a BGR image, four tiles wide, with a legend of the shown classes on top.
     """
@@ -43,7 +43,7 @@ def sheet(folder: Path, images: Sequence[dict[str, Any]], names: Sequence[str]) 
     return np.vstack(parts)
 
 
-def _spread(images: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+def _spread(images: Sequence[Original]) -> Sequence[Original]:
     if len(images) <= ROWS:
         return images
     return [images[round(row * (len(images) - 1) / (ROWS - 1))] for row in range(ROWS)]

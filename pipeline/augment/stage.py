@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import files, parallel, pixels
-from pipeline.augment import balance, preview
+from pipeline.augment import account, balance, preview
+from pipeline.augment.account import Copy, Lost, Original
 from pipeline.boxes import Box, YoloDataset, read_labels, write_data_yaml, write_labels
 from pipeline.config.data import Augment
 from pipeline.config.tiles import Tiles
@@ -71,15 +72,15 @@ def main(
             (folder / kind / "train").mkdir(parents=True, exist_ok=True)
         writer = CopyWriter(config, dataset.names, seed, folder)
         records = list(parallel.ordered(writer, jobs, processes, "augment"))
-        account = _account(records, dataset.names, factors)
-        files.write_json(folder / "augment.json", account)
+        made = account.make(records, dataset.names, factors)
+        files.write_json(folder / "augment.json", made)
         if copies:
             sheet = preview.sheet(folder / "images" / "train", records, dataset.names)
             (folder / "preview.jpg").write_bytes(pixels.jpeg(sheet, PREVIEW_QUALITY))
         write_data_yaml(folder / "data.yaml", folders, dataset.names)
     why = f"fewer than {parallel.FEWEST_ITEMS} training images" if copies else "no copies to make"
     no_effect = "" if tiles else parallel.no_effect(workers, processes, why)
-    return tiled + _last_line(account, run.augmented) + no_effect
+    return tiled + account.last_line(made, run.augmented) + no_effect
 
 
 def _refuse_shadowed_albumentations() -> None:
@@ -155,7 +156,7 @@ class CopyWriter:
     seed: int
     folder: Path
 
-    def __call__(self, job: Job) -> dict[str, Any]:
+    def __call__(self, job: Job) -> Original:
         """Write one image and its copies. Raises DataError if the transforms cannot handle the image."""
         images, labels = self.folder / "images" / "train", self.folder / "labels" / "train"
         label_file = YoloDataset.label_file(job.image)
@@ -169,7 +170,7 @@ class CopyWriter:
         image = pixels.read(job.image)
         boxes = read_labels(label_file, self.names, image.shape[1], image.shape[0])
         compose = _compose(self.config.model_dump_json(), self.names)
-        copies = []
+        copies: list[Copy] = []
         for number, name in enumerate(job.names()):
             try:
                 done = transforms.apply(compose, image, boxes, _seed(self.seed, job.image.stem, number))
@@ -181,7 +182,7 @@ class CopyWriter:
             (images / f"{name}.jpg").write_bytes(encoded)
             height, width = done.image.shape[:2]
             write_labels(labels / f"{name}.txt", done.boxes, self.names, (width, height))
-            lost = [
+            lost: list[Lost] = [
                 {"box": boxes[index].id, "class": boxes[index].label, "visible": share and round(share, 3)}
                 for index, share in done.lost.items()
             ]
@@ -191,48 +192,3 @@ class CopyWriter:
 
 def _count(boxes: Iterable[Box]) -> dict[str, int]:
     return dict(Counter(box.label for box in boxes))
-
-
-# --- What became of the boxes ---------------------------------------------------------------------
-
-
-def _account(images: list[dict[str, Any]], names: Sequence[str], factors: dict[str, float]) -> dict[str, Any]:
-    """Sum up the boxes of all copies: written = read - lost + added.
-
-    Added boxes are mirror images (border_mode) and pieces (RandomGridShuffle) of one object.
-    """
-    originals: Counter[str] = Counter()
-    copied: Counter[str] = Counter()
-    holding: Counter[str] = Counter()
-    copies = read = lost = 0
-    for image in images:
-        originals.update(image["boxes"])
-        holding.update(image["boxes"].keys())
-        copies += len(image["copies"])
-        read += sum(image["boxes"].values()) * len(image["copies"])
-        for copy in image["copies"]:
-            copied.update(copy["boxes"])
-            lost += len(copy["lost"])
-    written = copied.total()
-    return {
-        "albumentations": version("albumentations"),
-        "originals": len(images),
-        "copies": copies,
-        "boxes": {"read": read, "lost": lost, "added": written - (read - lost), "written": written},
-        "classes": {
-            name: {
-                "images": holding[name],
-                "repeat": round(factors.get(name, 1.0), 3),
-                "boxes_of_originals": originals[name],
-                "boxes_of_copies": copied[name],
-            }
-            for name in names
-        },
-        "images": images,
-    }
-
-
-def _last_line(account: dict[str, Any], target: Path) -> str:
-    lost, read = account["boxes"]["lost"], account["boxes"]["read"]
-    dropped = f" ({lost} of {read} boxes left the image or became too small; augment.json lists them)" if lost else ""
-    return f"{account['originals']} training images + {account['copies']} copies -> {target}{dropped}"

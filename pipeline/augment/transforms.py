@@ -68,7 +68,7 @@ class Transformed:
     lost: dict[int, float | None]
 
 
-def known() -> dict[str, Any]:
+def known() -> dict[str, type[A.BasicTransform]]:
     """Return the transforms of the installed Albumentations by name."""
     return {
         name: value
@@ -85,7 +85,7 @@ def arguments_of(name: str) -> list[str]:
     return [key for key in accepted if key not in ("self", "first", "second")]
 
 
-def handles_boxes(transform: Any) -> bool:
+def handles_boxes(transform: A.BasicTransform) -> bool:
     """Return whether boxes stay right: the transform moves them with the pixels, or moves no pixels."""
     if isinstance(transform, A.ImageOnlyTransform):
         return True
@@ -93,7 +93,7 @@ def handles_boxes(transform: Any) -> bool:
     return any(target.name == "BBOXES" for target in targets)
 
 
-def make(name: str, arguments: dict[str, Any]) -> Any:
+def make(name: str, arguments: dict[str, Any]) -> A.BasicTransform | A.BaseCompose:
     """Build a transform or a composition. Raises whatever Albumentations raises for wrong arguments."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # warnings about newer names
@@ -106,7 +106,7 @@ def make(name: str, arguments: dict[str, Any]) -> Any:
         return kind(**arguments, **({"strict": True} if validates else {}))
 
 
-def make_all(entries: Iterable[dict[str, dict[str, Any]]]) -> list[Any]:
+def make_all(entries: Iterable[dict[str, dict[str, Any]]]) -> list[A.BasicTransform | A.BaseCompose]:
     return [make(name, arguments) for entry in entries for name, arguments in entry.items()]
 
 
@@ -115,7 +115,9 @@ def compose(config: Augment, names: Sequence[str]) -> A.Compose:
     return with_boxes(make_all(config.transforms), names, config.min_visibility)
 
 
-def with_boxes(transforms: list[Any], names: Sequence[str], min_visibility: float) -> A.Compose:
+def with_boxes(
+    transforms: list[A.BasicTransform | A.BaseCompose], names: Sequence[str], min_visibility: float
+) -> A.Compose:
     # Corners are in pixels; `min_visibility` is for transforms that hide parts of objects. ConstrainedCoarseDropout
     # reads the first label field as `bbox_labels`.
     fields = ["labels", "index", "visible"]

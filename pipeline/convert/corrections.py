@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pipeline import fixes
 from pipeline.convert import judge
 from pipeline.convert.judge import ROUNDING, Judged, Verdict
 from pipeline.errors import DataError
 from pipeline.fixes import Fixes, Note
+from pipeline.records.receipt import FixOutcome
 from pipeline.run import Run
 
 
@@ -20,7 +21,7 @@ class Corrected:
     """The images after the fixes, and a line for the receipt on each fix."""
 
     judged: list[Judged]
-    lines: Sequence[dict[str, Any]] = ()
+    lines: list[FixOutcome] = field(default_factory=list)
 
 
 def correct(judged: list[Judged], run: Run, classes: Sequence[str]) -> Corrected:
@@ -112,8 +113,8 @@ def _not_used(resolved: Fixes, image: str, why: str) -> list[Note]:
     ]
 
 
-def _line(note: Note) -> dict[str, Any]:
-    line: dict[str, Any] = {
+def _line(note: Note) -> FixOutcome:
+    line: FixOutcome = {
         "image": note.image,
         "action": note.action,
         "reason": note.reason,
@@ -121,5 +122,5 @@ def _line(note: Note) -> dict[str, Any]:
     }
     if note.box:
         corners = (note.box.xmin, note.box.ymin, note.box.width, note.box.height)
-        line |= {"class": note.box.label, "bbox": [round(side, 3) for side in corners]}
+        line["class"], line["bbox"] = note.box.label, [round(side, 3) for side in corners]
     return line

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pipeline.boxes import Labelled
 from pipeline.config.data import Convert
@@ -16,7 +16,8 @@ from pipeline.errors import DataError, did_you_mean
 from pipeline.formats.source import Source
 from pipeline.image_files.reading import Checked
 from pipeline.labels import file as labels
-from pipeline.labels.content import ORIGINS, Image
+from pipeline.labels.content import Image
+from pipeline.records.receipt import LabelledImage
 from pipeline.run import Run
 
 
@@ -89,21 +90,26 @@ def judged(
     return usable, unusable
 
 
-def lines(made: Sequence[Made], done: Sequence[Judged], split_of: Mapping[str, str]) -> list[dict[str, Any]]:
+def lines(made: Sequence[Made], done: Sequence[Judged], split_of: Mapping[str, str]) -> list[LabelledImage]:
     """Return a line for the receipt on each labelled image: what the person did, and whether convert used it."""
     by_name = {image.name: image for image in done}
-    rows = []
+    rows: list[LabelledImage] = []
     for image, by, _ in made:
         outcome = by_name[name_of(image)]
-        line: dict[str, Any] = {
-            "image": image.file,
-            "file": str(by),
-            "used": not outcome.unused,
-            "reason": outcome.why,
-            "split": split_of.get(name_of(image)) if not outcome.unused else None,
-            "deleted": len(image.deleted),
-            "models": sorted({label.model for label in (*image.labels, *image.deleted) if label.model}),
-        }
         counts = Counter(label.origin for label in image.labels)
-        rows.append(line | {origin: counts[origin] for origin in ORIGINS})
+        rows.append(
+            {
+                "image": image.file,
+                "file": str(by),
+                "used": not outcome.unused,
+                "reason": outcome.why,
+                "split": split_of.get(name_of(image)) if not outcome.unused else None,
+                "kept": counts["kept"],
+                "moved": counts["moved"],
+                "relabelled": counts["relabelled"],
+                "deleted": len(image.deleted),
+                "added": counts["added"],
+                "models": sorted({label.model for label in (*image.labels, *image.deleted) if label.model}),
+            }
+        )
     return rows

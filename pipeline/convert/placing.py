@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TypedDict
 
 from pipeline import files
 from pipeline.config.data import Convert, Ratios
@@ -14,9 +14,18 @@ from pipeline.convert.judge import Judged
 from pipeline.errors import DataError
 from pipeline.formats.source import Source
 from pipeline.image_files import duplicates
+from pipeline.records.receipt import Leaks
 from pipeline.run import SPLITS, Run
 
-DRAWN_BY = ("seed", "split", "group_by", "near_duplicates")
+
+class Drawing(TypedDict):
+    """The content of `data/splits/NAME.json`: the rules, and the split of each image that they placed."""
+
+    seed: int
+    split: dict[str, float]
+    group_by: str | None
+    near_duplicates: bool
+    images: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +34,13 @@ class Placed:
 
     `leaks` lists images in more than one split, as `split/name`: byte-identical ones (`exact`), near-duplicates and
     images connected through them (`near`), and images of one `group_by` (`group`); and the `moved` ones. `drawing` is
-    the content for `data/splits/NAME.json`; None for splits that the source gives. `hint` says what may still leak.
+    None for splits that the source gives. `hint` says what may still leak.
     """
 
     split_of: dict[str, str]
     left_out: dict[str, str] = field(default_factory=dict)
-    leaks: dict[str, Any] = field(default_factory=lambda: {"exact": [], "near": [], "group": [], "moved": {}})
-    drawing: dict[str, Any] | None = None
+    leaks: Leaks = field(default_factory=lambda: Leaks(exact=[], near=[], group=[], moved={}))
+    drawing: Drawing | None = None
     hint: str = ""
 
 
@@ -108,7 +117,13 @@ def _drawn(
         splits.Item(image.name, frozenset(box.label for box in image.boxes), number)
         for image, number in zip(images, cluster, strict=True)
     ]
-    drawing: dict[str, Any] = {"seed": seed, **config.model_dump(mode="json", include=set(DRAWN_BY))}
+    drawing: Drawing = {
+        "seed": seed,
+        "split": ratios.model_dump(mode="json"),
+        "group_by": config.group_by,
+        "near_duplicates": config.near_duplicates,
+        "images": {},
+    }
     earlier = _earlier(run, drawing)
     shares = {split: share for split in SPLITS if (share := getattr(ratios, split))}
     assignment = splits.assign(items, shares, seed, earlier)
@@ -117,7 +132,7 @@ def _drawn(
     return Placed(assignment.split_of, assignment.left_out, drawing=drawing, hint=hint)
 
 
-def _earlier(run: Run, drawing: Mapping[str, Any]) -> dict[str, str]:
+def _earlier(run: Run, drawing: Drawing) -> dict[str, str]:
     """Return the splits that an earlier conversion drew by the same rules; empty if there are none."""
     if not run.splits.is_file():
         return {}
@@ -125,7 +140,8 @@ def _earlier(run: Run, drawing: Mapping[str, Any]) -> dict[str, str]:
     images = drawing_before.get("images") if isinstance(drawing_before, dict) else None
     if not isinstance(images, dict) or not all(split in SPLITS for split in images.values()):
         raise DataError(f"{run.splits}: not as convert wrote it; restore it, or delete it to draw new splits")
-    return images if all(drawing_before.get(key) == drawing[key] for key in DRAWN_BY) else {}
+    same_rules = all(drawing_before.get(key) == rule for key, rule in drawing.items() if key != "images")
+    return images if same_rules else {}
 
 
 def _given(images: Sequence[Judged], ties: dict[str, list[tuple[int, int]]], config: Convert) -> Placed:
@@ -143,7 +159,7 @@ def _given(images: Sequence[Judged], ties: dict[str, list[tuple[int, int]]], con
     exact = straddling("exact")
     # A group of byte-identical images without further members is reported once, as exact.
     near = [group for group in straddling("exact", "near") if group not in exact]
-    leaks: dict[str, Any] = {"exact": exact, "near": near, "group": straddling("group"), "moved": {}}
+    leaks: Leaks = {"exact": exact, "near": near, "group": straddling("group"), "moved": {}}
     leaking = [*exact, *near, *leaks["group"]]
     if leaking and config.leaks == "error":
         more = f" (and {len(leaking) - 1} more such groups)" if len(leaking) > 1 else ""

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
-from typing import Any, get_args
+from typing import Literal, TypedDict, get_args
 
 from pipeline.convert.judge import Judged, Unused, Verdict
+from pipeline.records.receipt import BoxCounts, ImageCounts, Receipt, SplitCounts
 from pipeline.run import SPLITS
 
-ACTIONS = ("kept", "clipped", "dropped", "ignored")
+CHANGES: tuple[Literal["clipped", "dropped", "ignored"], ...] = ("clipped", "dropped", "ignored")
 
 
-def make(judged: Sequence[Judged], split_of: Mapping[str, str], names: Sequence[str], source: Path) -> dict[str, Any]:
+class Totals(TypedDict):
+    """The part of a receipt that the verdicts give."""
+
+    images: ImageCounts
+    boxes: BoxCounts
+    files: dict[str, BoxCounts]
+    problems: list[dict[str, str]]
+    splits: dict[str, SplitCounts]
+
+
+def make(judged: Sequence[Judged], split_of: Mapping[str, str], names: Sequence[str], source: Path) -> Totals:
     """Return the totals of the verdicts. In each count of boxes, read = kept + clipped + dropped + ignored."""
     per_file: dict[str, Counter[str]] = {}
     problems: list[dict[str, str]] = []
-    unused: dict[str, dict[str, str]] = {way: {} for way in get_args(Unused)}
+    unused: dict[Unused, dict[str, str]] = {way: {} for way in get_args(Unused)}
     members: dict[str, list[Judged]] = {split: [] for split in SPLITS if split in split_of.values()}
     previous, file, counts = None, "", Counter[str]()
     for image in judged:
@@ -39,7 +50,14 @@ def make(judged: Sequence[Judged], split_of: Mapping[str, str], names: Sequence[
             members[split_of[image.name]].append(image)
     used = sum(map(len, members.values()))
     return {
-        "images": {"read": len(judged), "used": used, **unused},
+        "images": {
+            "read": len(judged),
+            "used": used,
+            "dropped": unused["dropped"],
+            "in_no_split": unused["in_no_split"],
+            "left_out": unused["left_out"],
+            "linked_again": unused["linked_again"],
+        },
         "boxes": _with_total(sum(per_file.values(), Counter())),
         "files": {file: _with_total(counts) for file, counts in per_file.items()},
         "problems": problems,
@@ -58,7 +76,7 @@ def _problem(verdict: Verdict, file: str, image: str) -> dict[str, str]:
     }
 
 
-def _summary(images: Sequence[Judged], names: Sequence[str]) -> dict[str, Any]:
+def _summary(images: Sequence[Judged], names: Sequence[str]) -> SplitCounts:
     boxes = [image.boxes for image in images]
     per_class = Counter(box.label for image_boxes in boxes for box in image_boxes)
     return {
@@ -69,14 +87,14 @@ def _summary(images: Sequence[Judged], names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def last_line(receipt: dict[str, Any], target: Path) -> str:
+def last_line(receipt: Receipt, target: Path) -> str:
     """Summarise the receipt in one line."""
     boxes, images, leaks = receipt["boxes"], receipt["images"], receipt["leaks"]
     splits = ", ".join(f"{split} {summary['images']}" for split, summary in receipt["splits"].items())
     written = sum(summary["boxes"] for summary in receipt["splits"].values())
     line = f"{images['used']} images ({splits}), {written} boxes -> {target}"
-    notes = [f"{boxes[action]} {action}" for action in ACTIONS[1:] if boxes[action]]
-    counted = (
+    notes = [f"{boxes[action]} {action}" for action in CHANGES if boxes[action]]
+    counted: tuple[tuple[Sized, str, str], ...] = (
         (images["dropped"], "image", "dropped"),
         (images["in_no_split"], "image", "in no split"),
         (images["left_out"], "image", "left out because they would leak"),
@@ -109,5 +127,7 @@ def relative(path: Path, source: Path) -> str:
     return (text[len(above) :] if text.startswith(above) else text).replace(os.sep, "/")
 
 
-def _with_total(counts: Counter[str]) -> dict[str, int]:
-    return {"read": sum(counts[action] for action in ACTIONS), **{action: counts[action] for action in ACTIONS}}
+def _with_total(counts: Counter[str]) -> BoxCounts:
+    kept, clipped, dropped, ignored = (counts[action] for action in ("kept", *CHANGES))
+    read = kept + clipped + dropped + ignored
+    return {"read": read, "kept": kept, "clipped": clipped, "dropped": dropped, "ignored": ignored}

@@ -78,7 +78,7 @@ def _convert(
     targets = writing.file_names([image for image in judged if not image.unused])
     peak = max((image.checked.peak for image in judged if not image.unused), default=0)
     bits = deep.significant_bits(peak) if peak else None  # of 16; a device must scale them to 8 in the same way
-    account = {
+    account: Receipt = {
         "source": str(config.source),
         "format": format_name,
         "classes": list(names),
@@ -95,6 +95,7 @@ def _convert(
         "leaks": placed.leaks,
         "fixes": corrected.lines,
         "labels": labelled.lines(made, judged, placed.split_of),
+        "inputs": {"fixes": used["fixes"], "splits": used["splits"], "labels": used["labels"]},
     }
     if not account["splits"]["train"]["boxes"]:
         raise DataError(f"{config.source}: no usable box in the training split; training needs some")
@@ -102,8 +103,8 @@ def _convert(
         writing.write(new, judged, placed.split_of, targets, names, bits)
         if placed.drawing is not None:
             files.write_json(run.splits, placed.drawing)
-            used["splits"] = files.sha256(run.splits)
-        write_record(new / "receipt.json", Receipt, {**account, "inputs": used})
+            account["inputs"]["splits"] = files.sha256(run.splits)
+        write_record(new / "receipt.json", Receipt, account)
         write_data_yaml(new / "data.yaml", {split: f"images/{split}" for split in account["splits"]}, names)
     return receipt.last_line(account, run.dataset)
 

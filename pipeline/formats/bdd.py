@@ -13,8 +13,8 @@ from typing import Any
 from pipeline.boxes import Box
 from pipeline.errors import DataError
 from pipeline.formats.matching import Described, Wanted, complete
-from pipeline.formats.shapes import box_of, sides_of
-from pipeline.formats.source import Source, damaged
+from pipeline.formats.shapes import all_boxes, box_of, sides_of
+from pipeline.formats.source import Source
 from pipeline.formats.splits import folder_split, split_of
 from pipeline.formats.text import show
 from pipeline.formats.tree import Tree
@@ -57,13 +57,11 @@ def _frame(tree: Tree, path: Path, split: str | None, frame: Any) -> Described |
     if isinstance(video, str) and video:
         homes = [*(f"{home}/{video}" for home in homes), *homes]
     size = mapping(frame.get("size"))
-    boxes = [_box(label, f"{name}, label {number}") for number, label in enumerate(labels, start=1)]
+    boxes = all_boxes(labels, f"{name}, label", "a label", _box)
     return Described(Wanted(name, homes, split, path), boxes, declared_size(size.get("width"), size.get("height")))
 
 
-def _box(value: Any, identity: str) -> Box:
-    if not isinstance(value, Mapping):
-        return damaged(f"{show(value)} instead of a label; correct it", id=identity)
+def _box(value: Mapping[str, Any], identity: str) -> Box:
     others = [key for key in ("poly2d", "rle", "box3d", "graph") if value.get(key) is not None]
     ignore = f"a {others[0]}, not a box" if others and value.get("box2d") is None else ""
     if mapping(value.get("attributes")).get("crowd") is True:

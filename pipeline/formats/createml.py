@@ -7,12 +7,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.boxes import Box, check_sides
 from pipeline.errors import DataError
 from pipeline.formats.matching import Described, Wanted, complete
+from pipeline.formats.shapes import all_boxes
 from pipeline.formats.source import Source, damaged
 from pipeline.formats.splits import folder_split, split_of
 from pipeline.formats.text import show
@@ -57,14 +59,12 @@ def _read_file(tree: Tree, path: Path, data: list[Any]) -> list[Described]:
             )
         if len(data) == 1 and PurePosixPath(name).stem == path.stem:
             split = folder_split(tree.folder, path)  # one file per image: `test_0001.json` names no split
-        boxes = [_box(annotation, f"{name} {index}") for index, annotation in enumerate(annotations, start=1)]
+        boxes = all_boxes(annotations, name, "an annotation", _box)
         described.append(Described(Wanted(name, homes, split, path), boxes))
     return described
 
 
-def _box(annotation: Any, identity: str) -> Box:
-    if not isinstance(annotation, dict):
-        return damaged(f"{show(annotation)} instead of an annotation; correct it", id=identity)
+def _box(annotation: Mapping[str, Any], identity: str) -> Box:
     label, coordinates = class_name(annotation.get("label")), annotation.get("coordinates")
     if not label:
         return damaged(f"label is {show(annotation.get('label'))}; name its class", id=identity)

@@ -15,8 +15,8 @@ from pipeline.boxes import Box
 from pipeline.errors import DataError
 from pipeline.formats.matching import Described, Wanted, complete
 from pipeline.formats.outlines import Corners, around
-from pipeline.formats.shapes import around_points, box_of, from_list
-from pipeline.formats.source import Source, damaged
+from pipeline.formats.shapes import all_boxes, around_points, box_of, from_list
+from pipeline.formats.source import Source
 from pipeline.formats.splits import folder_split, split_of
 from pipeline.formats.text import show
 from pipeline.formats.tree import Tree
@@ -68,18 +68,13 @@ def _image(tree: Tree, path: Path, item: Any, names: list[str]) -> Described:
     image_path, size = image.get("path"), image.get("size")
     name = image_path if isinstance(image_path, str) and image_path else identity
     height, width = size if isinstance(size, list) and len(size) == 2 else (None, None)
-    boxes = [
-        _box(annotation, names, f"{identity}, {number}")
-        for number, annotation in enumerate(item["annotations"], start=1)
-    ]
+    boxes = all_boxes(item["annotations"], f"{identity},", "an annotation", partial(_box, names))
     homes = [f"images/{path.stem}", *tree.homes(path)]
     split = split_of(path.stem) or folder_split(tree.folder, path)
     return Described(Wanted(name, homes, split, path), boxes, declared_size(width, height))
 
 
-def _box(value: Any, names: list[str], identity: str) -> Box:
-    if not isinstance(value, Mapping):
-        return damaged(f"{show(value)} instead of an annotation; correct it", id=identity)
+def _box(names: list[str], value: Mapping[str, Any], identity: str) -> Box:
     kind, number = value.get("type"), value.get("label_id")
     label = names[number] if type(number) is int and 0 <= number < len(names) else None
     crowd = mapping(value.get("attributes")).get("is_crowd") is True

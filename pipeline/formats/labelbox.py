@@ -17,10 +17,9 @@ from pipeline.errors import DataError
 from pipeline.formats.lines import SUFFIXES, json_lines
 from pipeline.formats.matching import Described, Wanted, complete
 from pipeline.formats.outlines import Corners
-from pipeline.formats.shapes import around_points, box_of, from_sides
-from pipeline.formats.source import Source, damaged
+from pipeline.formats.shapes import all_boxes, around_points, box_of, from_sides
+from pipeline.formats.source import Source
 from pipeline.formats.splits import folder_split, split_of
-from pipeline.formats.text import show
 from pipeline.formats.tree import Tree
 from pipeline.formats.values import declared_size, mapping
 
@@ -51,12 +50,12 @@ def _image(tree: Tree, path: Path, line: int, row: Mapping[str, Any]) -> Describ
     labels = _labels(row)
     if not labels:
         return None
-    boxes = []
+    boxes: list[Box] = []
     for index, label in enumerate(labels):
         annotations = label.get("annotations")
         objects = annotations.get("objects") if isinstance(annotations, Mapping) else None
-        for number, annotated_object in enumerate(objects if isinstance(objects, list) else (), start=1):
-            boxes.append(_box(annotated_object, f"line {line}, object {number}", ANOTHER if index else ""))
+        make = partial(_box, ignore=ANOTHER if index else "")
+        boxes += all_boxes(objects if isinstance(objects, list) else (), f"line {line}, object", "an object", make)
     size = mapping(row.get("media_attributes"))
     split = _split(row) or split_of(path.stem) or folder_split(tree.folder, path)
     declared = declared_size(size.get("width"), size.get("height"))
@@ -75,9 +74,7 @@ def _split(row: Mapping[str, Any]) -> str | None:
     return split_of(split) if isinstance(split, str) else None
 
 
-def _box(value: Any, identity: str, ignore: str) -> Box:
-    if not isinstance(value, Mapping):
-        return damaged(f"{show(value)} instead of an object; correct it", id=identity)
+def _box(value: Mapping[str, Any], identity: str, ignore: str) -> Box:
     has_area = any(key in value for key in ("bounding_box", "polygon"))
     kind = next((key for key in ("mask", "composite_mask", "point", "line") if key in value), "")
     ignore = ignore or ("" if has_area or not kind else f"a {kind}, not a box")

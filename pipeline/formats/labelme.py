@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.boxes import Box
 from pipeline.errors import DataError, counted
 from pipeline.formats.matching import Described, Wanted, labelled
+from pipeline.formats.shapes import all_boxes
 from pipeline.formats.source import Source, damaged, source_of, with_the_rest
 from pipeline.formats.splits import folder_split
 from pipeline.formats.text import show
@@ -50,7 +52,7 @@ def read(folder: Path) -> Source:
             raise DataError(f"{path}: `shapes` is not a list, so this is not LabelMe; export it again")
         image_path = path.name if _has_image(data) and not data.get("imagePath") else data.get("imagePath")
         name = _name(path, image_path, beside.get(path.with_suffix(""), []))
-        boxes = [_box(shape, f"shape {number}") for number, shape in enumerate(shapes, start=1)]
+        boxes = all_boxes(shapes, "shape", "a shape", _box)
         _join_groups(shapes, boxes)
         size = declared_size(data.get("imageWidth"), data.get("imageHeight"))
         if _has_image(data):
@@ -86,9 +88,7 @@ def _name(path: Path, image_path: Any, beside: list[Path]) -> str:
     return name
 
 
-def _box(shape: Any, identity: str) -> Box:
-    if not isinstance(shape, dict):
-        return damaged(f"{show(shape)} instead of a shape; correct it", id=identity)
+def _box(shape: Mapping[str, Any], identity: str) -> Box:
     label, kind = class_name(shape.get("label")), shape.get("shape_type")
     if kind is None:
         kind = "polygon"  # LabelMe's default

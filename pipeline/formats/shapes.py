@@ -15,6 +15,16 @@ from pipeline.formats.values import class_name, numbers
 MOST_DEGREES = 720  # some tools write more than one full turn; beyond two turns the number is no angle
 
 
+def all_boxes(values: Sequence[Any], name: str, noun: str, make: Callable[[Mapping[str, Any], str], Box]) -> list[Box]:
+    """Return the box of each annotation, identified by `name` and its number; what is not a JSON object is damaged."""
+    return [
+        make(value, f"{name} {number}")
+        if isinstance(value, Mapping)
+        else damaged(f"{show(value)} instead of {noun}; correct it", id=f"{name} {number}")
+        for number, value in enumerate(values, start=1)
+    ]
+
+
 def box_of(label: Any, corners: Callable[[], Corners], identity: str, ignore: str = "") -> Box:
     """Return the box of one annotation; `corners` raises ValueError with what is wrong with it."""
     name = class_name(label)

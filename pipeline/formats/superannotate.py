@@ -16,8 +16,8 @@ from pipeline.boxes import Box
 from pipeline.errors import DataError
 from pipeline.formats.matching import Described, Wanted, complete
 from pipeline.formats.outlines import Corners
-from pipeline.formats.shapes import around_ellipse, around_points, box_of, sides_of
-from pipeline.formats.source import Source, damaged
+from pipeline.formats.shapes import all_boxes, around_ellipse, around_points, box_of, sides_of
+from pipeline.formats.source import Source
 from pipeline.formats.splits import folder_split
 from pipeline.formats.text import show
 from pipeline.formats.tree import Tree
@@ -53,14 +53,12 @@ def _image(tree: Tree, path: Path, data: Mapping[str, Any]) -> Described | None:
     name = metadata.get("name")
     if not isinstance(name, str) or not name:
         name = next((path.stem.removesuffix(end) for end in ENDS if path.stem.endswith(end)), path.stem)
-    boxes = [_box(instance, f"instance {number}") for number, instance in enumerate(instances, start=1)]
+    boxes = all_boxes(instances, "instance", "an instance", _box)
     size = declared_size(metadata.get("width"), metadata.get("height"))
     return Described(Wanted(name, tree.homes(path), folder_split(tree.folder, path), path), boxes, size)
 
 
-def _box(value: Any, identity: str) -> Box:
-    if not isinstance(value, Mapping):
-        return damaged(f"{show(value)} instead of an instance; correct it", id=identity)
+def _box(value: Mapping[str, Any], identity: str) -> Box:
     kind = value.get("type")
     ignore = NO_BOXES.get(kind, "") if isinstance(kind, str) else ""
     return box_of(value.get("className"), partial(_corners, kind, value), identity, ignore)

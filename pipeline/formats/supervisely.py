@@ -21,8 +21,8 @@ from pipeline.boxes import Box
 from pipeline.errors import DataError
 from pipeline.formats.matching import Described, Wanted, complete
 from pipeline.formats.outlines import Corners
-from pipeline.formats.shapes import around_points, box_of
-from pipeline.formats.source import Source, damaged
+from pipeline.formats.shapes import all_boxes, around_points, box_of
+from pipeline.formats.source import Source
 from pipeline.formats.splits import folder_split
 from pipeline.formats.text import show
 from pipeline.formats.tree import Tree
@@ -52,7 +52,7 @@ def read(folder: Path) -> Source:
             continue
         if not isinstance(data["objects"], list):
             raise DataError(f"{path}: `objects` is not a list, so this is not Supervisely; export it again")
-        boxes = [_box(item, f"object {number}") for number, item in enumerate(data["objects"], start=1)]
+        boxes = all_boxes(data["objects"], "object", "an object", _box)
         home = path.parent.relative_to(folder).as_posix()
         homes = [f"{home.removesuffix('ann')}img", home]
         wanted = Wanted(path.stem, homes, folder_split(folder, path), path)
@@ -62,9 +62,7 @@ def read(folder: Path) -> Source:
     return complete(tree, described, tuple(dict.fromkeys([*classes, *used])))
 
 
-def _box(value: Any, identity: str) -> Box:
-    if not isinstance(value, dict):
-        return damaged(f"{show(value)} instead of an object; correct it", id=identity)
+def _box(value: Mapping[str, Any], identity: str) -> Box:
     kind = value.get("geometryType")
     ignore = NO_BOXES.get(kind, "") if isinstance(kind, str) else ""
     return box_of(value.get("classTitle"), partial(_corners, kind, value), identity, ignore)

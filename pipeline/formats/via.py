@@ -17,7 +17,7 @@ from pipeline.boxes import Box
 from pipeline.errors import DataError
 from pipeline.formats.matching import Described, Wanted, complete
 from pipeline.formats.outlines import Corners
-from pipeline.formats.shapes import around_ellipse, around_points, box_of, from_sides, sides_of
+from pipeline.formats.shapes import all_boxes, around_ellipse, around_points, box_of, from_sides, sides_of
 from pipeline.formats.source import Source, damaged
 from pipeline.formats.splits import folder_split, split_of
 from pipeline.formats.text import RAGGED, columns, read_text, records, show
@@ -66,13 +66,10 @@ def _image(tree: Tree, path: Path, image: Any) -> Described:
     regions = list(regions.values()) if isinstance(regions, dict) else regions
     if not isinstance(regions, list):
         raise DataError(f"{path}: the regions of {show(name)} are not a list, so this is not VIA; export it again")
-    boxes = [_region(region, f"{name}, region {number}") for number, region in enumerate(regions, start=1)]
-    return Described(_wanted(tree, path, name), boxes)
+    return Described(_wanted(tree, path, name), all_boxes(regions, f"{name}, region", "a region", _region))
 
 
-def _region(region: Any, identity: str) -> Box:
-    if not isinstance(region, dict):
-        return damaged(f"{show(region)} instead of a region; correct it", id=identity)
+def _region(region: Mapping[str, Any], identity: str) -> Box:
     shape = region.get("shape_attributes")
     kind = str(shape.get("name", "")) if isinstance(shape, dict) else ""
     return box_of(

@@ -139,7 +139,7 @@ def splits_of(tree: Tree, path: Path, data: Mapping[str, Any], given: bool) -> d
     return splits
 
 
-def darknet(tree: Tree) -> tuple[Path, dict[str, Any]] | None:
+def darknet(tree: Tree) -> tuple[Path, dict[str, str]] | None:
     """Return `obj.data` and the lists that it names, by split; None if there is no such file, or no list exists."""
     for path in tree.files({".data"}):
         pairs = (line.partition("=") for line in read_text(path).splitlines())

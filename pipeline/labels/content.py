@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from pipeline.boxes import Box
 from pipeline.errors import DataError
@@ -55,7 +54,7 @@ def rounded(label: Label) -> Label:
     return replace(label, bbox=(x, y, width, height), score=score)
 
 
-def boxes_of(image: Image) -> Sequence[tuple[Any, ...]]:
+def boxes_of(image: Image) -> list[tuple[str, tuple[float, float, float, float]]]:
     return sorted((label.label, label.bbox) for label in map(rounded, image.labels))
 
 

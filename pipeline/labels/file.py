@@ -31,6 +31,8 @@ from pipeline.run import Run
 DESCRIPTION = "Labels made with `make label`; review the changes, then commit them"
 CONFLICT = "<<<<<<<"  # the first line of a conflict that git left in a file
 
+Line = dict[str, float | str | list[float] | None]  # a record of the file
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, allow_inf_nan=False, strict=True)
@@ -158,19 +160,21 @@ def _in_words(error: Exception) -> str:
 def save(path: Path, labels: Labels) -> None:
     """Write the file: sorted, one record per line, and the same bytes for the same labels."""
     number = {name: index for index, name in enumerate(labels.classes, start=1)}
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    deleted: list[dict[str, Any]] = []
+    images: list[Line] = []
+    annotations: list[Line] = []
+    deleted: list[Line] = []
     taken: set[int] = set()
     for image in sorted(labels.images, key=lambda image: image.file):
         width, height = image.size
-        identity = {"id": _id(taken, image.file), "file_name": image.file}
-        images.append({**identity, "width": width, "height": height, "sha256": image.sha256})
+        image_id = _id(taken, image.file)
+        images.append(
+            {"id": image_id, "file_name": image.file, "width": width, "height": height, "sha256": image.sha256}
+        )
         for target, boxes in ((annotations, image.labels), (deleted, image.deleted)):
             for box in sorted(map(rounded, boxes), key=lambda box: (box.bbox[1], box.bbox[0], box)):
-                made = {
+                made: Line = {
                     "id": _id(taken, image.file, box.label, str(box.bbox)),
-                    "image_id": identity["id"],
+                    "image_id": image_id,
                     "image": image.file,  # for people, to whom the ids mean nothing
                     "category_id": number[box.label],
                     "bbox": list(box.bbox),
@@ -185,7 +189,7 @@ def save(path: Path, labels: Labels) -> None:
                 target.append({key: value for key, value in made.items() if value not in (None, "")})
     used = {box.model for image in labels.images for box in (*image.labels, *image.deleted)}
     models = {key: name for key, name in (labels.models or {}).items() if key in used}
-    categories = [{"id": index, "name": name} for name, index in number.items()]
+    categories: list[Line] = [{"id": index, "name": name} for name, index in number.items()]
     parts = [
         f'"info": {_line({"description": DESCRIPTION, "models": dict(sorted(models.items()))})}',
         *(

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from pipeline import formats, parallel
 from pipeline.config.data import Convert
@@ -17,6 +15,7 @@ from pipeline.errors import DataError
 from pipeline.formats.source import Source
 from pipeline.image_files import reading
 from pipeline.new import unreadable
+from pipeline.records.receipt import Leaks
 from pipeline.run import SPLITS, Run
 
 NOWHERE = Run(Path("runs/none"))  # given splits are checked without reading a run
@@ -89,7 +88,7 @@ class Seen:
         return f"{file}: {verdict.box.id}{label}: {verdict.reason}"
 
     @cached_property
-    def leaks(self) -> Mapping[str, Any]:
+    def leaks(self) -> Leaks:
         """Return images that show the same in two given splits, by the kinds of leaks of `Placed`."""
         placed = [image for image in self.usable if image.item.split]
         return placing.place(placed, Convert(source=self.source, split="given"), NOWHERE, 0).leaks

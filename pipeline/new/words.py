@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from pipeline.boxes import Box
 from pipeline.config.loading import flow
 from pipeline.new.choices import TILED_SIZE, Chosen, quantile
 from pipeline.new.contents import Seen
@@ -16,6 +17,8 @@ RARE = 20  # boxes; with fewer, neither a class nor its figures are reliable
 SHOWN = 12  # classes with their counts, at most
 CELL = 8  # pixels: one cell of the head's finest grid
 COLUMN = 40  # where comments of the config begin
+
+Entry = tuple[str, str | int | list[str] | dict[str, float], str]  # key, value, comment
 
 
 def lines(seen: Seen, chosen: Chosen) -> list[str]:
@@ -61,12 +64,8 @@ def _splits(seen: Seen, chosen: Chosen) -> str:
 
 
 def _leaks(seen: Seen) -> list[str]:
-    kinds = {"exact": "of identical images", "near": "of near-duplicates"}
-    return [
-        f"{number(len(seen.leaks[kind]), 'group')} {words} in more than one split"
-        for kind, words in kinds.items()
-        if seen.leaks[kind]
-    ]
+    kinds = ((seen.leaks["exact"], "of identical images"), (seen.leaks["near"], "of near-duplicates"))
+    return [f"{number(len(groups), 'group')} {words} in more than one split" for groups, words in kinds if groups]
 
 
 def number(count: int, noun: str) -> str:
@@ -74,7 +73,7 @@ def number(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def _count(counts: dict[str, Any]) -> str:
+def _count(counts: Mapping[str, int | str]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counts.items())
 
 
@@ -124,8 +123,8 @@ def _labels(seen: Seen) -> list[str]:
     return remarks
 
 
-def _fills(box: Any, size: tuple[int, int]) -> bool:
-    return bool(box.width >= 0.99 * size[0] and box.height >= 0.99 * size[1])
+def _fills(box: Box, size: tuple[int, int]) -> bool:
+    return box.width >= 0.99 * size[0] and box.height >= 0.99 * size[1]
 
 
 def _missing(seen: Seen, chosen: Chosen) -> list[str]:
@@ -162,7 +161,7 @@ def to_do(seen: Seen) -> list[str]:
 
 def config(seen: Seen, chosen: Chosen, target: Path) -> str:
     """Return the config as YAML, each choice with its reason."""
-    written: list[tuple[str, Any, str]] = [("source", str(seen.source), "")]
+    written: list[Entry] = [("source", str(seen.source), "")]
     written.append(("format", seen.format, "detected"))
     if len(chosen.classes) <= SHOWN:
         order = "ids in this order; {theirs: ours, other: null} renames, merges and drops"
@@ -186,7 +185,7 @@ def config(seen: Seen, chosen: Chosen, target: Path) -> str:
     text = f"{head}\nconvert:\n{_section(written)}"
     if chosen.tiles:
         of_size, of_overlap = (part.partition(": ")[2] for part in chosen.tiles["reason"].split("; "))
-        keys = [("size", "auto", f"now {chosen.tiles['size']}: {of_size}")]
+        keys: list[Entry] = [("size", "auto", f"now {chosen.tiles['size']}: {of_size}")]
         keys.append(("overlap", "auto", f"now {chosen.tiles['overlap']:g}: {of_overlap}"))
         reason = "each tile is fitted into this; half the size trains four times faster"
         return f"{text}\ntiles:\n{_section(keys)}\ntrain:\n{_section([('imgsz', TILED_SIZE, reason)])}"
@@ -195,7 +194,7 @@ def config(seen: Seen, chosen: Chosen, target: Path) -> str:
     return f"{text}\ntrain:\n{_section([('imgsz', chosen.imgsz, reason)])}"
 
 
-def _section(entries: list[tuple[str, Any, str]]) -> str:
+def _section(entries: Sequence[Entry]) -> str:
     text = ""
     for key, value, comment in entries:
         line = f"  {key}: {flow(value)}"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Literal
 
-from pipeline.records.base import Record, read_record
+from typing_extensions import NotRequired, TypedDict
+
+from pipeline.records.base import Bbox, Record, read_record
 from pipeline.run import Run
 
 
@@ -38,14 +40,48 @@ class SplitCounts(Record):
 
 
 class Leaks(Record):
-    exact: list[Any]
-    """Groups of identical images in more than one split."""
-    near: list[Any]
+    exact: list[list[str]]
+    """Groups of identical images in more than one split; each image is `SPLIT/NAME`, as in the next two."""
+    near: list[list[str]]
     """Groups of near-duplicates in more than one split."""
-    group: list[Any]
+    group: list[list[str]]
     """Groups by `convert.group_by` in more than one split."""
-    moved: dict[str, Any]
-    """Images that were moved to another split to prevent leaks."""
+    moved: dict[str, str]
+    """Images that were moved to another split to prevent leaks, with both splits, such as `test -> train`."""
+
+
+_Class = TypedDict("_Class", {"class": str}, total=False)  # a reserved word
+
+
+class FixOutcome(Record, _Class):
+    """A correction. `class` and `bbox` are missing if it is about a whole image, or if its image is gone."""
+
+    image: str
+    action: Literal["remove", "add", "relabel"]
+    reason: str
+    """Why it was made, or why it was not applied."""
+    applied: bool
+    bbox: NotRequired[Bbox]
+    """x, y, width and height in pixels of the upright image."""
+
+
+class LabelledImage(Record):
+    """A person kept, moved, relabelled or deleted boxes that models had drawn, and added others."""
+
+    image: str
+    file: str
+    """The file in `data/labels/` that labels it."""
+    used: bool
+    reason: str
+    """Why it is not used; empty if it is."""
+    split: str | None
+    kept: int
+    moved: int
+    relabelled: int
+    deleted: int
+    added: int
+    models: list[str]
+    """Beginnings of the SHA-256 of the models that drew boxes."""
 
 
 class Inputs(Record):
@@ -76,12 +112,11 @@ class Receipt(Record):
     splits_by: str
     """What decided the splits: the source, ratios, or the file in `data/splits/`."""
     leaks: Leaks
-    fixes: list[dict[str, Any]]
-    """Every correction, and whether it was applied."""
-    labels: list[dict[str, Any]]
-    """Every image of `data/labels/`, whether it is used, and how many of its boxes were drawn by a model and kept,
-    moved, relabelled or deleted, or added by hand."""
-    rewritten: dict[str, Any]
+    fixes: list[FixOutcome]
+    """Every correction."""
+    labels: list[LabelledImage]
+    """Every image of `data/labels/`."""
+    rewritten: dict[str, str]
     """Images that were not copied byte by byte, with the reason."""
     bits: int | None
     """Number of bits that the source's 16-bit images use, which were scaled to 8; null if all have 8."""
@@ -96,4 +131,7 @@ def read(run: Run) -> Receipt:
 
 def val_has_objects(run: Run) -> bool:
     """Return whether val has objects, so that average precision could be measured during training."""
-    return not run.receipt.is_file() or read(run)["splits"]["val"]["boxes"] > 0
+    if not run.receipt.is_file():
+        return True
+    val = read(run)["splits"].get("val")
+    return val is not None and val["boxes"] > 0

@@ -9,7 +9,7 @@ holes look like pin holes, test points like spurious copper, and necks in a trac
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -32,6 +32,13 @@ BORDER = 12  # pixels of the layout in which no defect may lie
 
 Corners = tuple[float, float, float, float]
 Defect = tuple[str, list[float]]
+
+
+class Coco(TypedDict):
+    info: dict[str, str]
+    images: list[dict[str, int | str]]
+    annotations: list[dict[str, float | list[float]]]
+    categories: list[dict[str, int | str]]
 
 
 def main(seed: int = 0, folder: Path | None = None, splits: dict[str, int] | None = None, large: bool = False) -> str:
@@ -122,7 +129,7 @@ def _near(box: Corners, other: Corners, gap: float = 4) -> bool:
     return box[0] < other[2] + gap and other[0] < box[2] + gap and box[1] < other[3] + gap and other[1] < box[3] + gap
 
 
-def _empty_coco(noun: str) -> dict[str, Any]:
+def _empty_coco(noun: str) -> Coco:
     return {
         "info": {"description": f"Drawn printed-circuit-board {noun}s with defects", "version": "1"},
         "images": [],
@@ -131,7 +138,7 @@ def _empty_coco(noun: str) -> dict[str, Any]:
     }
 
 
-def _add(coco: dict[str, Any], image_id: int, name: str, image: pixels.Image, defects: list[Defect]) -> None:
+def _add(coco: Coco, image_id: int, name: str, image: pixels.Image, defects: list[Defect]) -> None:
     height, width = image.shape[:2]
     coco["images"].append({"id": image_id, "file_name": name, "width": width, "height": height})
     for label, bbox in defects:
