@@ -51,7 +51,8 @@ def evaluate(truth: GroundTruth, predictions: list[Prediction], max_detections: 
     figure = dict(zip(STATS, map(float, evaluator.stats), strict=False))
     if math.isinf(counted):  # the predictions of a piece are not those of an image
         of_images = evaluate(truth, predictions, MAX_DETECTIONS)
-        figure |= {name: -1.0 if of_images[name] is None else of_images[name] for name in ("ar1", "ar10")}
+        for name, value in (("ar1", of_images["ar1"]), ("ar10", of_images["ar10"])):
+            figure[name] = -1.0 if value is None else value
     # [IoU threshold 0.5:0.95, recall, class, area (0: all), detections per image (2: all that count)]
     precision, recall = evaluator.eval["precision"][:, :, :, 0, 2], evaluator.eval["recall"][:, :, 0, 2]
     per_class = {
