@@ -82,21 +82,7 @@ def _plan(
     known = detector.see(train, store, "label: training images")
     seen = detector.see(usable.candidates, store, "label: the pool")
     works = _works(config, usable.candidates, seen, detector, store, trust, threshold)
-    vectors = _stacked([image.vector for image in seen])
-    picks = choose.choose(
-        choose.Candidates(
-            vectors=choose.unit(vectors, vectors),
-            unsure=np.array([work.unsure if detector.known else 0.0 for work in works]),
-            rare=np.array([plan.objects_of(image.boxes, rare, trust) for image in seen]),
-            minutes=np.array([work.seconds for work in works]) / 60,
-        ),
-        choose.unit(_stacked([image.vector for image in known]), vectors),
-        config.batch,
-        config.by if detector.known else tuple(word for word in config.by if word != "uncertain"),
-        config.random,
-        bool(rare),
-        seed,
-    )
+    picks = _picks(config, seen, works, [image.vector for image in known], rare, trust, bool(detector.known), seed)
     batch = []
     for pick in picks:
         file, work = usable.candidates[pick.image], works[pick.image]
@@ -150,6 +136,29 @@ def _works(
         for index, mirrored_boxes in zip(most, mirrored, strict=True):
             works[index] = plan.work(seen[index].boxes, mirrored_boxes, trust, threshold, config.cost)
     return works
+
+
+def _picks(
+    config: Label,
+    seen: Sequence[Seen],
+    works: Sequence[Work],
+    labelled: Sequence[Array],
+    rare: list[int],
+    trust: belief.Belief,
+    knows: bool,
+    seed: int,
+) -> list[Pick]:
+    """Choose the batch. `labelled` are the vectors of labelled images. A model that `knows` no class has no doubts."""
+    vectors = _stacked([image.vector for image in seen])
+    candidates = choose.Candidates(
+        vectors=choose.unit(vectors, vectors),
+        unsure=np.array([work.unsure if knows else 0.0 for work in works]),
+        rare=np.array([plan.objects_of(image.boxes, rare, trust) for image in seen]),
+        minutes=np.array([work.seconds for work in works]) / 60,
+    )
+    known = choose.unit(_stacked(labelled), vectors)
+    ways = config.by if knows else tuple(word for word in config.by if word != "uncertain")
+    return choose.choose(candidates, known, config.batch, ways, config.random, bool(rare), seed)
 
 
 def _candidate(file: File, pick: Pick, work: Work, boxes: list[Guess], reasons: list[str]) -> Candidate:
