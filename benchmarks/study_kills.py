@@ -103,10 +103,11 @@ def main() -> None:
             process = begun(folder, "killed")
         killed = lines(folder, "killed")
         same = sum(one["drawn"] == other["drawn"] for one, other in zip(undisturbed, killed, strict=True))
+        above_zero = sum(bool(line["map50_95"]) for line in killed)
     print(f"# Studies that are killed\n\nWritten by `python benchmarks/study_kills.py {' '.join(sys.argv[1:])}`.\n")
     print(f"{kills} kills with SIGKILL at random moments, {alone} of them of the study alone, the others of all that")
     print(f"it had started too. In the end {len(killed)} of {TRIALS} trials are in `results.jsonl`, each once, and")
-    print(f"{same} of them have the figures of the undisturbed study to the last bit.\n")
+    print(f"{same} of them have the figures of the undisturbed study to the last bit ({above_zero} are above 0).\n")
     print(f"The undisturbed study took {seconds:.0f} s, of which {inside:.0f} s in the make of its {TRIALS} trials:")
     print(f"{(seconds - inside) / TRIALS:.1f} s a trial for everything else, the start, convert and the page included.")
 
