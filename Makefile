@@ -42,7 +42,7 @@ ifneq ($(word 2,$(CONFIG)),)
 $(error CONFIG=$(CONFIG): make takes no spaces in the name of a file; rename it)
 endif
 ifeq ($(wildcard $(CONFIG))$(filter new,$(MAKECMDGOALS)),)
-$(error CONFIG=$(CONFIG): no such file; there are: $(wildcard configs/*.yaml))
+$(error CONFIG=$(CONFIG): no such file; $(if $(wildcard configs/*.yaml),there are: $(wildcard configs/*.yaml),run make in the project's folder))
 endif
 
 PIPELINE := $(PYTHON) -m pipeline

@@ -10,11 +10,17 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
-from pipeline import lock, logs, options
-from pipeline.config.experiment import Config
-from pipeline.config.loading import load
-from pipeline.errors import FULL_DISK_NUMBERS, PipelineError
-from pipeline.run import Run
+try:
+    from pipeline import lock, logs, options
+    from pipeline.config.experiment import Config
+    from pipeline.config.loading import load
+    from pipeline.errors import FULL_DISK_NUMBERS, PipelineError
+    from pipeline.run import Run
+except ModuleNotFoundError as missing:  # most often because another Python runs this
+    if (missing.name or "").startswith("pipeline"):
+        raise
+    way_out = "run `make setup`, then .venv/bin/python -m pipeline"
+    sys.exit(f"error: {sys.executable} lacks the package {missing.name}; {way_out}")
 
 # Errors of the machine, not the program, which are reported in one line.
 MACHINE_ERRORS = {
@@ -130,7 +136,7 @@ def _run(parsed: argparse.Namespace) -> str:
         raise PipelineError(f"--against {against}: is a file; name the folder of a validated run, such as runs/OTHER")
     config, run = load(parsed.config), Run.of(parsed.config)
     lock.check_config(run, parsed.config)
-    if parsed.command in ("params", "train"):
+    if parsed.command == "params" or (parsed.command == "train" and run.root.is_dir()):
         lock.note_config(run, parsed.config)
     if parsed.command == "params":
         from pipeline import params

@@ -39,6 +39,16 @@ def test_help_names_every_stage(tmp_path: Path) -> None:
         assert f"    {stage}" in done.stdout
 
 
+def test_another_python_gets_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-S", "-m", "pipeline", "--help"]  # -S: without installed packages
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert re.search(
+        r" lacks the package \w+; run `make setup`, then \.venv/bin/python -m pipeline$", one_line(done.stderr)
+    )
+
+
 def test_a_stage_reports_what_it_did_in_one_line(project: Path) -> None:
     done = pipeline_process("convert", "--config", "tiny.yaml", cwd=project)
     assert (done.returncode, done.stderr) == (0, "")
@@ -53,6 +63,10 @@ def test_a_stage_reports_what_it_did_in_one_line(project: Path) -> None:
         (
             ("validate", "--config", "tiny.yaml"),
             "error: runs/tiny/dataset/data.yaml: does not exist; `make` runs the stage that writes it",
+        ),
+        (
+            ("train", "--config", "tiny.yaml"),
+            "error: runs/tiny/augmented/data.yaml: does not exist; `make` runs the stage that writes it",
         ),
         (
             ("report", "--config", "tiny.yaml"),

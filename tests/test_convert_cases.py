@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import struct
 import unicodedata
@@ -345,7 +346,7 @@ def test_the_last_line_counts_images_declared_background(source: Path, tmp_path:
         ),
     )
     done = pipeline_process("convert", "--config", "two.yaml", "--workers", "1", cwd=tmp_path)
-    assert "(1 image background by convert.unlabelled alone: see receipt.json)" in done.stdout
+    assert "(1 image counted as background only by convert.unlabelled: see receipt.json)" in done.stdout
 
 
 @pytest.mark.parametrize("where", ["labels/img0.txt", "Annotations/img0.xml", "images/img0.txt"])
@@ -581,7 +582,16 @@ def test_a_source_that_loses_all_its_images_reports_why(spoil: str, source: Path
         path.write_bytes(b"" if spoil == "empty" else path.read_bytes()[:100])
         if spoil == "gone":
             path.unlink()
-    refused(source, run, r"no image is left: 4 images dropped, such as img0.jpg: \w+", on_problem="drop")
+    refused(source, run, r"no image is left; of 4 images, 4 were dropped, such as img0.jpg: \w+", on_problem="drop")
+
+
+def test_too_few_images_for_the_splits_after_drops_names_the_drops(source: Path, run: Run) -> None:
+    write(source / "a.json", coco("{}.jpg".format))
+    images(source)
+    for path in sorted(source.glob("*.jpg"))[1:]:
+        path.write_bytes(b"")
+    line = refused(source, run, "too few images", on_problem="drop")
+    assert re.search(r"; of 4 images, 3 were dropped, such as img1.jpg: \w+", line)
 
 
 def test_dropping_is_suggested_for_a_truncated_image(source: Path, run: Run) -> None:

@@ -281,6 +281,13 @@ def test_prerequisites_match_what_the_stage_imports(stage: str) -> None:
     assert code == code_of(stage)
 
 
+def test_make_in_another_folder_says_where_to_run_it(tmp_path: Path) -> None:
+    command = ["make", "-f", str(ROOT / "Makefile"), "all"]
+    done = subprocess.run(command, cwd=tmp_path, env=make_environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "CONFIG=configs/sample.yaml: no such file; run make in the project's folder" in done.stderr
+
+
 def test_every_target_is_explained() -> None:
     text = (ROOT / "Makefile").read_text()
     phony = set(re.search(r"^\.PHONY: (.*)$", text, re.M)[1].split())  # type: ignore[index]

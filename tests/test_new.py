@@ -15,10 +15,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from conftest import as_voc, as_yolo, checkout, make_environment, read_coco, write_coco
 from PIL import Image
 
 from pipeline import convert, new
+from pipeline.boxes import YoloDataset
+from pipeline.config.data import Convert
 from pipeline.config.loading import load
 from pipeline.config.tiles import Tiles
 from pipeline.errors import ConfigError, DataError
@@ -125,6 +128,30 @@ def test_oddities_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert said["images"].endswith("1 without an object")
     assert "helmet 7" in said["missing"]
     assert converted("odd").startswith("8 images")
+
+
+def test_the_suggested_classes_merge_two_names_for_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = {f"{letter}.jpg": [f"0 {CENTRE}", "2 0.2 0.2 0.1 0.1"] for letter in "abcdefgh"}
+    labels["h.jpg"] = ["1 0.2 0.2 0.1 0.1"]
+    folder = yolo(tmp_path / "typo", labels, ["RBC", "RBCs", "a: b"])
+    said = look(folder, capsys)
+    [suggested] = re.findall(r"'RBC' and 'RBCs' may be one class; if so, write `classes: (.*)`", said["names"])
+    classes = yaml.safe_load(suggested)
+    assert classes == {"RBC": "RBC", "RBCs": "RBC", "a: b": "a: b"}
+    ratios = {"train": 0.6, "val": 0.2, "test": 0.2}
+    run = Run(tmp_path / "runs" / "typo")
+    convert.main(Convert(source=folder, classes=classes, split=ratios), run, 0, 1)
+    assert YoloDataset.read(run.dataset / "data.yaml").names == ("RBC", "a: b")
+
+
+def test_a_drawn_split_without_groups_says_how_to_keep_groups_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = {f"{letter}.jpg": [f"0 {CENTRE}"] for letter in "abcdefghij"}
+    said = look(yolo(tmp_path / "plain", labels, ["x"]), capsys)
+    assert said["groups"].startswith("none by the names; if several images show one video, board or patient, set")
+    assert "# group_by: ..." in Path("configs/plain.yaml").read_text()
+    assert converted("plain").startswith("10 images")
 
 
 def test_names_cannot_inject_into_the_terminal_or_the_yaml(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -234,7 +261,7 @@ def test_few_images_get_splits_that_can_be_drawn(
 ) -> None:
     labels = {f"{chr(97 + index)}.jpg": [f"0 {CENTRE}"] for index in range(number)}
     said = look(yolo(tmp_path / "few", labels, ["x"]), capsys)
-    assert "because the data set gives none" in said["splits"] and "more images" in said["missing"]
+    assert "because the data set gives none" in said["splits"] and "images: with fewer than 100" in said["missing"]
     assert converted("few").startswith(f"{number} images (train ")
 
 
@@ -263,7 +290,7 @@ def test_a_missing_test_split_is_reported(source: Path, capsys: pytest.CaptureFi
     (source / "annotations" / "test.json").unlink()
     for path in (source / "images").glob("test_*"):
         path.unlink()
-    assert "no test split" in look(source, capsys)["missing"]
+    assert "a test split" in look(source, capsys)["missing"]
 
 
 # --- What the user has to decide ------------------------------------------------------------------

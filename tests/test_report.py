@@ -217,7 +217,12 @@ def test_the_page_shows_drops_leaks_and_moves_from_the_receipt(trained: Trained,
     receipt["leaks"] |= {"near": [], "moved": {"b.png": "val -> train"}}
     write_json(run.receipt, receipt)
     report.main(Report(), run)
-    assert "near-duplicates and groups included. 1 image was moved" in Page(run).text
+    assert "near-duplicates included; no groups are set (convert.group_by). 1 image was moved" in Page(run).text
+    params = json.loads(run.params("convert").read_text())
+    params["convert"]["group_by"] = "."
+    write_json(run.params("convert"), params)
+    report.main(Report(), run)
+    assert "near-duplicates included, and no group of convert.group_by either. 1 image" in Page(run).text
 
 
 def test_twenty_four_large_images_stay_below_10_mb(trained: Trained, copy_of: Copy) -> None:

@@ -90,8 +90,8 @@ class Train(Section):
     """Side in pixels of the square that images are fitted into. Half the side is four times faster."""
     recipe: Literal["auto", "quick", "thorough", "ultralytics"] = "auto"
     """`auto` chooses the other settings by the number of images, and writes each choice with its reason into
-    `train.json`. `quick` trains three epochs on cached features. `thorough` continues after `auto` while val gains.
-    `ultralytics` uses Ultralytics' defaults for everything."""
+    `train.json`. `quick` trains three epochs, and at least 150 steps, on cached features. `thorough` continues after
+    `auto` while val gains. `ultralytics` uses Ultralytics' defaults for everything."""
     minutes: float | None = Field(default=None, gt=0)
     """Minutes to train on this machine, instead of the recipe's number of epochs. Two timed passes show how many epochs
     fit."""

@@ -98,7 +98,7 @@ def last_line(receipt: Receipt, target: Path) -> str:
         (images["dropped"], "image", "dropped"),
         (images["in_no_split"], "image", "in no split"),
         (images["left_out"], "image", "left out because they would leak"),
-        (receipt["background_by_setting"], "image", "background by convert.unlabelled alone"),
+        (receipt["background_by_setting"], "image", "counted as background only by convert.unlabelled"),
         (images["linked_again"], "link", "to an image that is in the source already"),
         (leaks["exact"], "group", "of identical images in more than one split"),
         (leaks["near"], "group", "of near-duplicates in more than one split"),

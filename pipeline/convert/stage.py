@@ -73,7 +73,11 @@ def _convert(
     judged = corrected.judged
     _refuse_none_left(judged, config)
     trained_on = {image.name for image in added} if config.new_images == "train" else set()
-    placed = placing.place([image for image in judged if not image.unused], config, run, seed, trained_on)
+    usable = [image for image in judged if not image.unused]
+    try:
+        placed = placing.place(usable, config, run, seed, trained_on)
+    except DataError as error:
+        raise DataError(f"{error}{_after_drops(judged)}") from None
     judged = _set_aside(judged, "left_out", placed.left_out)
     targets = writing.file_names([image for image in judged if not image.unused])
     peak = max((image.checked.peak for image in judged if not image.unused), default=0)
@@ -110,13 +114,15 @@ def _convert(
 
 
 def _refuse_none_left(judged: Sequence[Judged], config: Convert) -> None:
+    if all(image.unused for image in judged) and (dropped := _after_drops(judged)):
+        raise DataError(f"{config.source}: no image is left{dropped}")
+
+
+def _after_drops(judged: Sequence[Judged]) -> str:
+    """Return how many images were dropped, with an example; nothing if none was."""
     dropped = [image for image in judged if image.unused == "dropped"]
-    if dropped and all(image.unused for image in judged):
-        first = dropped[0]
-        raise DataError(
-            f"{config.source}: no image is left: {counted(len(dropped), 'image')} dropped, such as {first.name}: "
-            f"{first.why}"
-        )
+    example = f", such as {dropped[0].name}: {dropped[0].why}" if dropped else ""
+    return f"; of {counted(len(judged), 'image')}, {len(dropped)} were dropped{example}" if dropped else ""
 
 
 def class_map(source: Source, config: Convert) -> dict[str, str | None]:

@@ -45,6 +45,9 @@ README = """Object detector {name}: {format}, {precision}.
     python run.py --selftest                               check that this device gives the proven results
     python run.py photo.jpg folder/ film.mp4               python run.py --help lists all options
 
+Each image gives a line of JSON. A `bbox` is x, y, width and height in pixels of the upright image, from its upper left
+corner.
+
 {engine}SHA256SUMS lists every file (`sha256sum -c SHA256SUMS`); model.json describes the model's input and output.
 """
 REQUIREMENTS = """# Python 3.8 or newer, as far as the runtime supports it. The model was proven with:{proven}

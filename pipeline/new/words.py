@@ -17,6 +17,7 @@ RARE = 20  # boxes; with fewer, neither a class nor its figures are reliable
 SHOWN = 12  # classes with their counts, at most
 CELL = 8  # pixels: one cell of the head's finest grid
 COLUMN = 40  # where comments of the config begin
+GROUP_BY = "if several images show one video, board or patient, set `convert.group_by` so that they stay in one split"
 
 Entry = tuple[str, str | int | list[str] | dict[str, float], str]  # key, value, comment
 
@@ -29,7 +30,7 @@ def lines(seen: Seen, chosen: Chosen) -> list[str]:
         "splits": _splits(seen, chosen),
         "classes": _classes(seen),
         "objects": _objects(seen, chosen),
-        "groups": f"{chosen.group}: {chosen.groups} by their names" if chosen.group_by else "",
+        "groups": _groups(chosen),
         "names": "; ".join(_names(seen)),
         "labels": "; ".join(_labels(seen)),
         "missing": "; ".join(_missing(seen, chosen)),
@@ -61,6 +62,12 @@ def _splits(seen: Seen, chosen: Chosen) -> str:
     if nowhere := sum(not image.item.split for image in seen.usable):
         parts.append(f"{number(nowhere, 'image')} in no split, not used")
     return "; ".join(parts)
+
+
+def _groups(chosen: Chosen) -> str:
+    if chosen.group_by:
+        return f"{chosen.group}: {chosen.groups} by their names"
+    return "" if chosen.split is None else f"none by the names; {GROUP_BY}"
 
 
 def _leaks(seen: Seen) -> list[str]:
@@ -106,7 +113,13 @@ def _names(seen: Seen) -> list[str]:
     alike: dict[str, list[str]] = {}
     for name in names:
         alike.setdefault(re.sub(r"[\W_]+", "", name.lower()).removesuffix("s"), []).append(name)
-    remarks = [f"{' and '.join(map(repr, group))} may be one class" for group in alike.values() if len(group) > 1]
+    remarks = []
+    if doubles := [group for group in alike.values() if len(group) > 1]:
+        kept = {name: max(group, key=lambda one: seen.boxes_per_class[one]) for group in doubles for name in group}
+        merged = flow({name: kept.get(name, name) for name in names})
+        remarks = [f"{' and '.join(map(repr, group))} may be one class" for group in doubles]
+        if len(names) <= SHOWN:
+            remarks[-1] += f"; if so, write `classes: {merged}`"
     if numbers := [name for name in names if re.fullmatch(r"(class[-_ ]?)?\d+", name)]:
         remarks.append(f"{', '.join(map(repr, numbers[:SHOWN]))}: numbers instead of names")
     if unused := [name for name, count in seen.boxes_per_class.items() if not count]:
@@ -130,12 +143,12 @@ def _fills(box: Box, size: tuple[int, int]) -> bool:
 def _missing(seen: Seen, chosen: Chosen) -> list[str]:
     remarks = []
     if len(seen.usable) < FEW:
-        remarks.append(f"more images: with under {FEW} all figures are rough")
+        remarks.append(f"images: with fewer than {FEW}, all figures are rough")
     if chosen.split is None and "test" not in seen.images_per_split:
-        remarks.append("no test split: figures come from val alone, which also chooses the model")
+        remarks.append("a test split: figures come from val alone, which also chooses the model")
     if rare := {name: count for name, count in seen.boxes_per_class.items() if 0 < count < RARE}:
         remarks.append(
-            f"classes with under {RARE} objects are hardly learnt: {_count(dict(list(rare.items())[:SHOWN]))}"
+            f"objects of {_count(dict(list(rare.items())[:SHOWN]))}: with fewer than {RARE}, a class is hard to learn"
         )
     return remarks
 
@@ -144,9 +157,11 @@ def to_do(seen: Seen) -> list[str]:
     """Return what a person has to decide before convert accepts the folder."""
     tasks = []
     if seen.unlabelled:
+        first, several = seen.unlabelled[0].name, len(seen.unlabelled) > 1
+        what_to_do = "label them, or write {} if they show" if several else "label it, or write {} if it shows"
         tasks.append(
-            f"{number(len(seen.unlabelled), 'image')} without a label, such as {seen.unlabelled[0].name}: label them, "
-            "or write `unlabelled: background` if they show no object"
+            f"{number(len(seen.unlabelled), 'image')} without a label, {'such as ' * several}{first}: "
+            f"{what_to_do.format('`unlabelled: background`')} no object"
         )
     if seen.refused:
         tasks.append(
@@ -171,26 +186,28 @@ def config(seen: Seen, chosen: Chosen, target: Path) -> str:
         if leaks := "; ".join(_leaks(seen)):
             written.append(("leaks", "report", f"{leaks}; move puts each group into one"))
     else:
-        written.append(("split", chosen.split, "drawn, with each class's share"))
+        written.append(("split", chosen.split, "drawn at random; each split gets its share of every class"))
     if chosen.group_by:
         rule = "each group stays in one split" if chosen.split else "convert reports groups in more than one split"
         written.append(("group_by", chosen.group_by, f"{chosen.group}; {rule}"))
     if seen.unlabelled:
         count = number(len(seen.unlabelled), "image")
-        written.append(("unlabelled", "error", f"{count} without a label; background, if they show no object"))
+        written.append(("unlabelled", "error", f"{count} without a label; write background if there is no object"))
     if seen.refused:
         written.append(("on_problem", "fix", f"drop leaves out what cannot be used ({len(seen.refused)})"))
     head = f"# A start for {flow(str(seen.source))}; configs/sample.yaml explains every key.\n#\n"
     head += f"#   make all CONFIG={target}\n"
     text = f"{head}\nconvert:\n{_section(written)}"
+    if chosen.split and not chosen.group_by:
+        text += f"{'  # group_by: ...':<{COLUMN}}  # what the names of one video, board or patient share\n"
     if chosen.tiles:
         of_size, of_overlap = (part.partition(": ")[2] for part in chosen.tiles["reason"].split("; "))
         keys: list[Entry] = [("size", "auto", f"now {chosen.tiles['size']}: {of_size}")]
         keys.append(("overlap", "auto", f"now {chosen.tiles['overlap']:g}: {of_overlap}"))
-        reason = "each tile is fitted into this; half the size trains four times faster"
+        reason = "each tile is fitted into this; half of imgsz trains four times faster"
         return f"{text}\ntiles:\n{_section(keys)}\ntrain:\n{_section([('imgsz', TILED_SIZE, reason)])}"
     small = quantile(seen.relative_sides, 0.1) * chosen.imgsz
-    reason = f"one object in ten is under {small:.0f} px here; half the size trains four times faster"
+    reason = f"one object in ten is under {small:.0f} px here; half of it trains four times faster"
     return f"{text}\ntrain:\n{_section([('imgsz', chosen.imgsz, reason)])}"
 
 

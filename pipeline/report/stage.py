@@ -58,7 +58,7 @@ def main(config: Report, run: Run, against: Path | None = None) -> str:
     exported = manifest_record.read(run) if run.manifest.is_file() else None
     measured = exported["benchmark"]["rows"] if exported and exported["benchmark"] else []
     figures = metrics["splits"][split]
-    rounds = label_rounds.read(run)
+    rounds, settings = label_rounds.read(run), _settings(run)
     html = (
         _environment()
         .get_template(TEMPLATE.name)
@@ -74,6 +74,7 @@ def main(config: Report, run: Run, against: Path | None = None) -> str:
             trained=trained,
             val_has_objects=receipt_record.val_has_objects(run),
             receipt=receipt,
+            grouped=bool(settings.get("convert", {}).get("group_by")),
             comparison=comparison,
             legend=list(zip([curve.name for curve in drawn[:COLOURED]], plots.COLOURS, plots.DASHES, strict=False)),
             too_many=len(drawn[COLOURED:]),
@@ -90,7 +91,7 @@ def main(config: Report, run: Run, against: Path | None = None) -> str:
             labelling=plots.labelling(rounds),
             worst=worst_images(truth, errors, folder, config.worst),
             most_shown=config.worst,
-            settings=yaml.safe_dump(_settings(run), sort_keys=False, allow_unicode=True),
+            settings=yaml.safe_dump(settings, sort_keys=False, allow_unicode=True),
             command=f"make all CONFIG=configs/{run.name}.yaml" + (f" AGAINST={against}" if against else ""),
         )
     )
