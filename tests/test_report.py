@@ -204,6 +204,7 @@ def test_the_page_shows_drops_leaks_and_moves_from_the_receipt(trained: Trained,
     receipt["images"] |= {"dropped": {"a.png": "black"}, "in_no_split": {"b.png": "unlisted"}, "left_out": {}}
     receipt["leaks"] = {"exact": [], "near": [["train/a.png", "val/b.png"]], "group": [], "moved": {}}
     receipt["splits_by"] = "fixes.yaml"
+    receipt["background_by_setting"] = ["a.png"]
     receipt["boxes"]["read"] = 1
     write_json(run.receipt, receipt)
     report.main(Report(), run)
@@ -212,6 +213,7 @@ def test_the_page_shows_drops_leaks_and_moves_from_the_receipt(trained: Trained,
         "0 groups of identical images, 1 group of near-duplicates, 0 groups by convert.group_by" in text
         and "train/a.png, val/b.png" in text
     )
+    assert "ignored. 1 image without a label counts as background only by convert.unlabelled." in text
     assert "1 dropped, 1 in no split" in text and "splits by fixes.yaml" in text
     assert "Of 1 box read" in text and "Of 61 boxes read" in Page(trained.run).text
     receipt["leaks"] |= {"near": [], "moved": {"b.png": "val -> train"}}

@@ -80,11 +80,13 @@ def make(project: Path, kill: str = "none|none|0", what: str = "all tiny") -> su
 def test_a_run_killed_in_every_stage_resumes_to_the_end(project: Path) -> None:
     run = Run(project / "runs" / "tiny")
     done_before: dict[Path, int] = {}
+    said = ""
     for event, part, count, newest in KILLS:
         done = make(project, f"{event}|{part}|{count}")
         assert done.returncode != 0 and "Killed" in done.stderr, (
             f"{part}: not killed\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
         )
+        said += done.stdout
         if newest:
             assert (run.root / newest).is_file(), part
         # What was finished at the last kill is not made again.
@@ -93,6 +95,7 @@ def test_a_run_killed_in_every_stage_resumes_to_the_end(project: Path) -> None:
         done_before = {path: path.stat().st_mtime_ns for path in targets if path.is_file()}
     done = make(project)
     assert done.returncode == 0, done.stderr
+    assert re.search(r"^train: phase 2 continues after epoch [1-3] of 4$", said + done.stdout, re.M)
 
     record = read_json(run.train_record)
     assert [phase["epochs"] for phase in record["phases"]] == [2, 4]

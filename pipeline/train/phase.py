@@ -13,7 +13,7 @@ from typing import Any
 from ultralytics import YOLO
 from ultralytics.utils.torch_utils import strip_optimizer
 
-from pipeline import files
+from pipeline import files, logs
 from pipeline.errors import PipelineError
 from pipeline.records.training import Proof, TrainedPhase
 from pipeline.run import Run
@@ -61,6 +61,7 @@ def _resume(kind: type[trainer.PhaseTrainer], shared: Shared, plan: PhasePlan, f
     model = YOLO(str(folder.last_epoch), task="detect")
     if (done := model.ckpt["epoch"] + 1) < plan.epochs:  # otherwise it was killed after its last epoch
         folder.forget_after(done)
+        logs.say(f"train: phase {plan.number} continues after epoch {done} of {plan.epochs}")
         epoch_lines.show(model, shared.recipe.planned(plan.number), plan.number)
         model.train(kind, resume=True, **_places(shared, folder))
 
