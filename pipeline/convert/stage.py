@@ -71,13 +71,8 @@ def _convert(
     _refuse_problems(added, config)
     corrected = corrections.correct([*judged, *added, *unusable], run, names)
     judged = corrected.judged
-    _refuse_none_left(judged, config)
     trained_on = {image.name for image in added} if config.new_images == "train" else set()
-    usable = [image for image in judged if not image.unused]
-    try:
-        placed = placing.place(usable, config, run, seed, trained_on)
-    except DataError as error:
-        raise DataError(f"{error}{_after_drops(judged)}") from None
+    placed = _placed(judged, config, run, seed, trained_on)
     judged = _set_aside(judged, "left_out", placed.left_out)
     targets = writing.file_names([image for image in judged if not image.unused])
     peak = max((image.checked.peak for image in judged if not image.unused), default=0)
@@ -113,16 +108,21 @@ def _convert(
     return receipt.last_line(account, run.dataset)
 
 
-def _refuse_none_left(judged: Sequence[Judged], config: Convert) -> None:
-    if all(image.unused for image in judged) and (dropped := _after_drops(judged)):
-        raise DataError(f"{config.source}: no image is left{dropped}")
-
-
-def _after_drops(judged: Sequence[Judged]) -> str:
-    """Return how many images were dropped, with an example; nothing if none was."""
+def _placed(judged: Sequence[Judged], config: Convert, run: Run, seed: int, trained_on: set[str]) -> placing.Placed:
+    """Place the usable images. A DataError also says how many images were dropped before."""
+    usable = [image for image in judged if not image.unused]
     dropped = [image for image in judged if image.unused == "dropped"]
-    example = f", such as {dropped[0].name}: {dropped[0].why}" if dropped else ""
-    return f"; of {counted(len(judged), 'image')}, {len(dropped)} were dropped{example}" if dropped else ""
+    try:
+        if dropped and not usable:
+            raise DataError(f"{config.source}: no image is left")
+        return placing.place(usable, config, run, seed, trained_on)
+    except DataError as error:
+        if not dropped:
+            raise
+        all_images = counted(len(judged), "image")
+        raise DataError(
+            f"{error}; of {all_images}, {len(dropped)} were dropped, such as {dropped[0].name}: {dropped[0].why}"
+        ) from None
 
 
 def class_map(source: Source, config: Convert) -> dict[str, str | None]:
