@@ -195,10 +195,11 @@ def picture(rows: list[tuple[dict[str, Any], float, float]]) -> None:
     left.axhline(rows[0][1], ls=":", color="#1f6f8b", label="mAP50-95, whole image")
     left.set(xlabel="side of the tiles, pixels of the image", ylabel="mAP50-95", ylim=(0, None), xticks=sizes)
     right = left.twinx()
-    right.plot(sizes, spent, "s--", color="#c8553d", label="seconds an image")
-    right.set(ylabel="seconds an image", ylim=(0, None))
+    right.plot(sizes, spent, "s--", color="#c8553d", label="seconds per image")
+    right.set(ylabel="seconds per image", ylim=(0, None))
     lines = left.get_lines() + right.get_lines()
-    left.legend(lines, [line.get_label() for line in lines], loc="lower center", fontsize=8)
+    labels = [line.get_label() for line in lines]
+    left.legend(lines, labels, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False, fontsize=8)
     figure.tight_layout()
     figure.savefig(PICTURE)
 
@@ -224,7 +225,7 @@ def main() -> None:
         size = f"{truth['images'][0]['width']} x {truth['images'][0]['height']}"
         print(f"`{' '.join(['python', *sys.argv])}`: {len(truth['images'])} images of {size} pixels with ", end="")
         print(f"{len(truth['annotations'])} objects, {given.mosaic} x {given.mosaic} images of `{run.name}` each.\n")
-        print("| | mAP50-95 | mAP50 | seconds an image, one thread | MB more | boxes an image from 0.25 |")
+        print("| | mAP50-95 | mAP50 | seconds per image, one thread | MB more | boxes per image from 0.25 |")
         print("|---|---|---|---|---|---|", flush=True)
         for way in ways(imgsz, truth, given.sizes, given.trained):
             asked = {**way, "model": str(run.model), "images": [image["file_name"] for image in truth["images"]]}
