@@ -10,30 +10,67 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 from pipeline.errors import DataError
-from pipeline.formats import nearest, via_fiftyone
+from pipeline.formats import (
+    bdd,
+    coco,
+    createml,
+    cvat,
+    datumaro,
+    dota,
+    huggingface,
+    kitti,
+    labelbox,
+    labelme,
+    labelstudio,
+    mot,
+    nearest,
+    openimages,
+    superannotate,
+    supervisely,
+    table,
+    ultralytics_ndjson,
+    via,
+    via_fiftyone,
+    visdrone,
+    voc,
+    vott,
+    widerface,
+    yolo,
+)
 from pipeline.formats.source import Source, linked_again
 from pipeline.formats.tree import Tree
 from pipeline.formats.values import read_json
 
-NAMES = (
-    *("voc", "coco", "yolo", "labelme", "cvat", "kitti", "openimages", "csv", "createml", "labelstudio", "via"),
-    *("supervisely", "vott", "datumaro", "labelbox", "ultralytics", "dota", "huggingface", "visdrone", "widerface"),
-    *("mot", "bdd", "superannotate"),
-)
-MODULE_NAMES = {"csv": "table", "ultralytics": "ultralytics_ndjson"}  # where the format has the name of a library
-
-
-class Module(Protocol):
-    def recognises(self, tree: Tree) -> bool: ...
-    def read(self, folder: Path, **options: bool) -> Source: ...
-
-
-MODULES: dict[str, Module] = {name: import_module(f"pipeline.formats.{MODULE_NAMES.get(name, name)}") for name in NAMES}
+Module = Any  # with `recognises` and `read`
+MODULES: dict[str, Module] = {
+    "voc": voc,
+    "coco": coco,
+    "yolo": yolo,
+    "labelme": labelme,
+    "cvat": cvat,
+    "kitti": kitti,
+    "openimages": openimages,
+    "csv": table,
+    "createml": createml,
+    "labelstudio": labelstudio,
+    "via": via,
+    "supervisely": supervisely,
+    "vott": vott,
+    "datumaro": datumaro,
+    "labelbox": labelbox,
+    "ultralytics": ultralytics_ndjson,
+    "dota": dota,
+    "huggingface": huggingface,
+    "visdrone": visdrone,
+    "widerface": widerface,
+    "mot": mot,
+    "bdd": bdd,
+    "superannotate": superannotate,
+}
 FIFTYONE = "fiftyone:"  # followed by one of FiftyOne's types, which cannot be recognised from the folder
 
 
