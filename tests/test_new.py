@@ -304,7 +304,7 @@ def test_what_convert_would_refuse_is_listed_as_to_do(source: Path, capsys: pyte
     draw(source / "images" / "extra.jpg", 99)
     said = new.main(source)
     [to_do] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  to do")]
-    assert "1 image without a label, such as images/extra.jpg" in to_do
+    assert "1 image without a label, images/extra.jpg: label it, or write `unlabelled: background` if it shows" in to_do
     assert "2 labels that cannot be used, such as " in to_do
     assert (
         said
