@@ -21,7 +21,7 @@ from PIL import Image
 
 from pipeline import convert, new
 from pipeline.boxes import YoloDataset
-from pipeline.config.data import Convert
+from pipeline.config.data import Convert, Ratios
 from pipeline.config.loading import load
 from pipeline.config.tiles import Tiles
 from pipeline.errors import ConfigError, DataError
@@ -138,7 +138,7 @@ def test_the_suggested_classes_merge_two_names_for_one(tmp_path: Path, capsys: p
     [suggested] = re.findall(r"'RBC' and 'RBCs' may be one class; if so, write `classes: (.*)`", said["names"])
     classes = yaml.safe_load(suggested)
     assert classes == {"RBC": "RBC", "RBCs": "RBC", "a: b": "a: b"}
-    ratios = {"train": 0.6, "val": 0.2, "test": 0.2}
+    ratios = Ratios(train=0.6, val=0.2, test=0.2)
     run = Run(tmp_path / "runs" / "typo")
     convert.main(Convert(source=folder, classes=classes, split=ratios), run, 0, 1)
     assert YoloDataset.read(run.dataset / "data.yaml").names == ("RBC", "a: b")
