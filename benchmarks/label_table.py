@@ -18,6 +18,8 @@ WAYS = ("random", "uncertain", "different", "both")
 COLOURS = {"random": "0.4", "uncertain": "tab:orange", "different": "tab:blue", "both": "tab:green"}
 RESAMPLES = 2000
 SIZES = 5
+COLUMNS = 3
+TICKS = (10, 30, 100, 300, 1000, 3000)
 HEAD = """\
 # How many boxes a choice of images saves
 
@@ -96,8 +98,11 @@ def main() -> None:
         for way in WAYS:
             ways[way] = {seed: ways[way][seed] for seed in sorted(whole_seeds & complete[way])}
     parts = [HEAD]
-    figure, axes = plt.subplots(1, len(groups), figsize=(4.2 * len(groups), 3.4), squeeze=False)
-    for axis, ((name, model), ways) in zip(axes[0], groups.items(), strict=True):
+    rows = -(-len(groups) // COLUMNS)
+    figure, axes = plt.subplots(rows, COLUMNS, figsize=(3.9 * COLUMNS, 3.2 * rows), squeeze=False)
+    for axis in axes.flat[len(groups) :]:
+        axis.remove()
+    for axis, ((name, model), ways) in zip(axes.flat, groups.items(), strict=False):
         top = whole.get((name, model))
         seeds = max(len(of_seed) for of_seed in ways.values())
         parts.append(f"## {name}, {model} model, {seeds} seed{'s' * (seeds > 1)}\n")
@@ -143,6 +148,9 @@ def main() -> None:
             axis.axhline(top["map50"], color="0.8", linestyle=":")
         parts.append("\n" + corrections(ways["both"] or ways["random"]) + "\n")
         axis.set(title=f"{name} ({model})", xscale="log", xlabel="boxes labelled", ylabel="mAP50")
+        axis.set_xticks([tick for tick in TICKS if axis.get_xlim()[0] <= tick <= axis.get_xlim()[1]])
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.minorticks_off()
         axis.legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(HERE / "label.png", dpi=110)
