@@ -1,6 +1,7 @@
-"""Split crowded images into pieces for COCO's figures, which needs a matrix of all boxes of an image and class.
+"""Split crowded images into pieces, because COCO's evaluators keep a matrix of all boxes of an image and class.
 
-A slide with 9,000 objects and 64,000 predictions would need 13 GB. No box is cut: a piece holds boxes that can match.
+For a slide with 9,000 objects and 64,000 predictions, it would take 13 GB. No box is cut: a piece holds boxes that can
+match.
 """
 
 from __future__ import annotations
@@ -78,11 +79,6 @@ def _components(objects: list[Annotation], seen: list[Prediction]) -> tuple[list
     size = len(objects) + len(seen)
     graph = coo_array((np.ones(len(label), dtype=bool), (label, len(objects) + prediction)), shape=(size, size))
     _, component = connected_components(graph, directed=False)
-    matches = np.isin(np.arange(len(seen)), prediction)
-    names, piece = np.unique(component[: len(objects)], return_inverse=True)
-    of_seen = np.searchsorted(names, component[len(objects) :])
-    return (
-        piece.tolist(),
-        [int(index) if can else None for index, can in zip(of_seen, matches, strict=True)],
-        len(names),
-    )
+    of_objects, of_seen = component[: len(objects)].tolist(), component[len(objects) :].tolist()
+    piece = {name: number for number, name in enumerate(dict.fromkeys(of_objects))}
+    return [piece[name] for name in of_objects], [piece.get(name) for name in of_seen], len(piece)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipeline.boxes import Box
 from pipeline.config.loading import flow
+from pipeline.errors import counted
 from pipeline.new.choices import TILED_SIZE, Chosen, quantile
 from pipeline.new.contents import Seen
 
@@ -60,7 +61,7 @@ def _splits(seen: Seen, chosen: Chosen) -> str:
         return f"drawn ({shares}), because the data set gives {counts or 'none'}"
     parts = [f"{counts}, as the data set gives them", *_leaks(seen)]
     if nowhere := sum(not image.item.split for image in seen.usable):
-        parts.append(f"{number(nowhere, 'image')} in no split, not used")
+        parts.append(f"{counted(nowhere, 'image')} in no split, not used")
     return "; ".join(parts)
 
 
@@ -72,12 +73,7 @@ def _groups(chosen: Chosen) -> str:
 
 def _leaks(seen: Seen) -> list[str]:
     kinds = ((seen.leaks["exact"], "of identical images"), (seen.leaks["near"], "of near-duplicates"))
-    return [f"{number(len(groups), 'group')} {words} in more than one split" for groups, words in kinds if groups]
-
-
-def number(count: int, noun: str) -> str:
-    """Return `1 image`, `2 images`."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+    return [f"{counted(len(groups), 'group')} {words} in more than one split" for groups, words in kinds if groups]
 
 
 def _count(counts: Mapping[str, int | str]) -> str:
@@ -113,13 +109,12 @@ def _names(seen: Seen) -> list[str]:
     alike: dict[str, list[str]] = {}
     for name in names:
         alike.setdefault(re.sub(r"[\W_]+", "", name.lower()).removesuffix("s"), []).append(name)
-    remarks = []
-    if doubles := [group for group in alike.values() if len(group) > 1]:
-        kept = {name: max(group, key=lambda one: seen.boxes_per_class[one]) for group in doubles for name in group}
-        merged = flow({name: kept.get(name, name) for name in names})
-        remarks = [f"{' and '.join(map(repr, group))} may be one class" for group in doubles]
-        if len(names) <= SHOWN:
-            remarks[-1] += f"; if so, write `classes: {merged}`"
+    remarks = [f"{' and '.join(map(repr, group))} may be one class" for group in alike.values() if len(group) > 1]
+    if remarks and len(names) <= SHOWN:
+        most = {
+            name: max(group, key=lambda one: seen.boxes_per_class[one]) for group in alike.values() for name in group
+        }
+        remarks.append(f"if so, write `classes: {flow({name: most[name] for name in names})}`")
     if numbers := [name for name in names if re.fullmatch(r"(class[-_ ]?)?\d+", name)]:
         remarks.append(f"{', '.join(map(repr, numbers[:SHOWN]))}: numbers instead of names")
     if unused := [name for name, count in seen.boxes_per_class.items() if not count]:
@@ -132,7 +127,7 @@ def _labels(seen: Seen) -> list[str]:
     remarks = [f"{len(cases)} {action}, such as {cases[0]}" for action, cases in seen.changed.items()]
     whole = [image for image in seen.usable if any(_fills(box, image.checked.size) for box in image.boxes)]
     if whole:
-        remarks.append(f"{number(len(whole), 'image')} with a box as large as the image, such as {whole[0].name}")
+        remarks.append(f"{counted(len(whole), 'image')} with a box as large as the image, such as {whole[0].name}")
     return remarks
 
 
@@ -160,12 +155,12 @@ def to_do(seen: Seen) -> list[str]:
         first, several = seen.unlabelled[0].name, len(seen.unlabelled) > 1
         what_to_do = "label them, or write {} if they show" if several else "label it, or write {} if it shows"
         tasks.append(
-            f"{number(len(seen.unlabelled), 'image')} without a label, {'such as ' * several}{first}: "
+            f"{counted(len(seen.unlabelled), 'image')} without a label, {'such as ' * several}{first}: "
             f"{what_to_do.format('`unlabelled: background`')} no object"
         )
     if seen.refused:
         tasks.append(
-            f"{number(len(seen.refused), 'label')} that cannot be used, such as {seen.refused[0]}: correct them, or "
+            f"{counted(len(seen.refused), 'label')} that cannot be used, such as {seen.refused[0]}: correct them, or "
             "write `on_problem: drop`, which leaves them out and lists them"
         )
     return tasks
@@ -191,7 +186,7 @@ def config(seen: Seen, chosen: Chosen, target: Path) -> str:
         rule = "each group stays in one split" if chosen.split else "convert reports groups in more than one split"
         written.append(("group_by", chosen.group_by, f"{chosen.group}; {rule}"))
     if seen.unlabelled:
-        count = number(len(seen.unlabelled), "image")
+        count = counted(len(seen.unlabelled), "image")
         written.append(("unlabelled", "error", f"{count} without a label; write background if there is no object"))
     if seen.refused:
         written.append(("on_problem", "fix", f"drop leaves out what cannot be used ({len(seen.refused)})"))
