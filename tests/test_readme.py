@@ -78,7 +78,7 @@ def test_every_page_is_linked_from_the_readme() -> None:
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda path: path.name)
 def test_every_page_starts_with_its_purpose(page: Path) -> None:
-    assert re.match(r"# .+\n\nYou want ", TEXTS[page])
+    assert re.match(r"# .+\n\nThis page ", TEXTS[page])
 
 
 def test_yaml_in_the_documentation_is_valid_config() -> None:

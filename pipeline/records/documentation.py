@@ -24,7 +24,7 @@ from pipeline.records.base import adapter
 HEAD = """\
 # The files of a run
 
-You want to read a figure with your own script, or to know what a file in `runs/NAME/` is for.
+This page describes the files in `runs/NAME/`, for people who want to read them with their own scripts.
 
 All JSON files are UTF-8 with sorted keys. A stage writes its record last, so a record that exists belongs to a
 stage that finished. Each record is checked against the description below when it is written and when it is read. A file
