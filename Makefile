@@ -159,36 +159,36 @@ new: $(INSTALLED)  ## look at SOURCE=data/raw/mine and write configs/mine.yaml t
 	@test -n '$(SOURCE)' || { echo "error: name the folder with your images and labels: make new SOURCE=data/raw/mine" >&2; exit 2; }
 	@$(PIPELINE) new '$(SOURCE)' $(if $(FORMAT),--format $(FORMAT)) $(if $(filter command,$(origin CONFIG)),--config $(CONFIG))
 
-convert: $(RUN)/dataset/data.yaml  ## turn annotations into an Ultralytics data set, with a receipt
+convert: $(RUN)/dataset/data.yaml  ## convert annotations to an Ultralytics dataset, with a receipt
 augment: $(RUN)/augmented/data.yaml  ## make more training images by transforming the existing ones
 train: $(RUN)/model.pt  ## fine-tune in phases, frozen layers first
-validate: $(RUN)/metrics.json $(if $(AGAINST),$(RUN)/comparison.json)  ## compute COCO metrics on val and test, with error bars
+validate: $(RUN)/metrics.json $(if $(AGAINST),$(RUN)/comparison.json)  ## compute COCO metrics on val and test, with confidence intervals
 export: $(RUN)/export/manifest.json  ## write bundles for the device, checked against the model on real images
 report: $(RUN)/report/index.html  ## show the run on one HTML page
-all: validate export report  ## run every stage except the App
+all: validate export report  ## run every stage from convert to export and report
 convert augment train validate export report:
 	@$(if $(filter $@,$(RAN)),:,echo "$@: up to date in $(RUN)")
 
 # Always runs: the result depends on weights that the config need not name.
-rank: $(RUN)/dataset/data.yaml  ## score source weights (`rank.weights`) and suggest how deep to freeze
+rank: $(RUN)/dataset/data.yaml  ## score pretrained weights (`rank.weights`) and suggest a freeze depth
 	$(call stage,rank) $(ON_DEVICE)
 
-inspect: $(RUN)/metrics.json $(RUN)/params/inspect.json  ## show the errors in FiftyOne and tag what to fix
+inspect: $(RUN)/metrics.json $(RUN)/params/inspect.json  ## open the run in FiftyOne and tag what to fix
 	$(call stage,inspect) $(ON_DEVICE) $(COMPARED)
 
 label: $(RUN)/metrics.json  ## choose images of a folder to label next, and draw boxes to correct
 	$(call stage,label) $(ON_DEVICE) $(IN_WORKERS) $(if $(AS),--as $(AS)) $(if $(filter-out 0,$(NOAPP)),--no-app)
 
-bench-export: $(RUN)/export/manifest.json $(RUN)/report/index.html  ## measure the speed of each artefact and add it to the report
+bench-export: $(RUN)/export/manifest.json $(RUN)/report/index.html  ## measure the speed of each exported model and add it to the report
 	$(call stage,export) --bench
 	$(call stage,report) $(COMPARED)
 
 # Each trial is a separate make in its own folder, so this target needs no prerequisites.
-study: | $(INSTALLED)  ## compare ways to train: STUDY=configs/studies/NAME.yaml, JOBS=N trials at a time, ON=ray on a cluster
+study: | $(INSTALLED)  ## compare training setups: STUDY=configs/studies/NAME.yaml, JOBS=N trials at a time, ON=ray on a cluster
 	@test -n '$(STUDY)' || { echo "error: name the study: make study STUDY=configs/studies/NAME.yaml" >&2; exit 2; }
 	@$(PIPELINE) study --study '$(STUDY)' --jobs '$(JOBS)' $(if $(ON),--on '$(ON)') $(ON_DEVICE)
 
-sample: $(SAMPLE)  ## draw the sample data set (automatic if a config needs it)
+sample: $(SAMPLE)  ## draw the sample dataset (automatic if a config needs it)
 $(SAMPLE): $(SAMPLE_CODE) | $(INSTALLED)
 	$(QUIET)$(PIPELINE) sample
 
@@ -196,7 +196,7 @@ sample-large: $(LARGE)  ## draw large boards with small defects (automatic if a 
 $(LARGE): $(SAMPLE_CODE) | $(INSTALLED)
 	$(QUIET)$(PIPELINE) sample --large
 
-starter-weights: $(INSTALLED)  ## train data/weights/starter-yolo26n.pt again on drawn scenes (takes hours)
+starter-weights: $(INSTALLED)  ## train data/weights/starter-yolo26n.pt again on synthetic scenes (takes hours)
 	$(QUIET)$(PIPELINE) starter-weights $(ON_DEVICE) $(IN_WORKERS) $(if $(LOUD),--verbose)
 
 # A stage depends on its slice of the config, not on the whole file. `params` rewrites only the slices that changed, and

@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.files import read_json
 from pipeline.run import SPLITS, Run
 
-COLUMNS = ("config", "images", "split", "mAP50", "mAP50-95", "epochs", "training", "ONNX against model")
+COLUMNS = ("config", "images", "split", "mAP50", "mAP50-95", "epochs", "training", "ONNX vs. PyTorch")
 
 
 def main() -> None:
@@ -47,7 +47,7 @@ def row(run: Run) -> tuple[str, ...]:
         *("–" if figures[key] is None else f"{figures[key]:.3f}" for key in ("map50", "map50_95")),
         " + ".join(str(phase["epochs"]) for phase in trained["phases"]),
         f"{trained['seconds']:.0f} s",
-        f"{parity['boxes']} boxes, to {parity['max_box_px']:.1g} px and {parity['max_score']:.0e}"
+        f"{parity['boxes']} boxes; differences up to {parity['max_box_px']:.1g} px and {parity['max_score']:.0e}"
         if parity["boxes"]
         else "–",
     )

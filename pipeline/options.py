@@ -11,22 +11,22 @@ from pipeline.errors import did_you_mean
 
 VERSION = "0.1.0"
 STAGES = {
-    "convert": "turn annotations of any known format into an Ultralytics data set with a receipt",
+    "convert": "convert annotations of any known format to an Ultralytics dataset with a receipt",
     "augment": "make more training images by transforming the existing ones",
     "train": "fine-tune from COCO weights, in phases, with frozen layers",
-    "rank": "score source weights and how deep to freeze, from one pass over the images",
-    "validate": "compute COCO metrics with error bars, error types and thresholds, and save the predictions",
-    "inspect": "open the run as a FiftyOne data set, in the App on 127.0.0.1",
+    "rank": "score pretrained weights and suggest a freeze depth, from one pass over the images",
+    "validate": "compute COCO metrics with confidence intervals, error types and thresholds, and save the predictions",
+    "inspect": "open the run as a FiftyOne dataset, in the App on 127.0.0.1",
     "export": "write files for the device, each compared with the model on real images, in a bundle that tests itself",
     "report": "show the run on one HTML page",
     "label": "choose images to label next, draw boxes on them, and open them in the App for correction",
 }
 OTHERS = {
     "new": "look at a folder of labelled images and write a config for it",
-    "study": "compare ways to train over several amounts of labels and seeds",
+    "study": "compare training setups over several amounts of labels and seeds",
     "params": "write the per-stage config slices that make uses to detect changes",
-    "sample": "draw the sample data set into data/raw/sample",
-    "starter-weights": "draw scenes and train data/weights/starter-yolo26n.pt on them (hours)",
+    "sample": "draw the sample dataset into data/raw/sample",
+    "starter-weights": "draw synthetic scenes and train data/weights/starter-yolo26n.pt on them (hours)",
 }
 TOOLS = ("labelstudio", "cvat", "labelme", "xanylabeling", "coco", "yolo")  # a test compares with label/layouts.py
 # The commands on which these options have an effect. All stages accept them, so one set of options serves them all.

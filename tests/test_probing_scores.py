@@ -44,6 +44,14 @@ def test_log_me_is_the_maximum_evidence(rows: int, columns: int, apart: float) -
     assert scores.log_me(features, labels) == pytest.approx(np.mean(highest), abs=1e-3)
 
 
+def test_classes_without_boxes_do_not_count_in_log_me() -> None:
+    """As in a COCO file with 80 categories, of which three occur."""
+    generator = np.random.default_rng(3)
+    labels = np.repeat([0, 1, 2], 20)
+    features = generator.normal(size=(60, 8)) + labels[:, None]
+    assert scores.log_me(features, np.array([0, 17, 80])[labels]) == scores.log_me(features, labels)
+
+
 @pytest.mark.parametrize("apart", [0.0, 1.0, 100.0])
 def test_log_me_works_with_more_columns_than_rows(apart: float) -> None:
     features, labels, _ = drawn(30, 100, 3, apart)

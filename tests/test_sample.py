@@ -62,7 +62,7 @@ def test_large_boards_have_small_defects_everywhere(tmp_path: Path) -> None:
     val = COCO(str(tmp_path / "large" / "annotations" / "val.json"))
     [image] = coco.imgs.values()
     assert (image["width"], image["height"]) == (2400, 1800)
-    assert said == f"2 boards, {len(coco.anns) + len(val.anns)} defects -> {tmp_path / 'large'}"
+    assert said == f"2 images, {len(coco.anns) + len(val.anns)} defects -> {tmp_path / 'large'}"
     assert len(coco.anns) >= 10
     longer = [max(annotation["bbox"][2:]) for annotation in coco.anns.values()]
     assert min(longer) >= 12 and max(longer) <= 45

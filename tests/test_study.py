@@ -20,7 +20,7 @@ from conftest import ROOT, make_environment, settings
 from pipeline.config.study import Study
 from pipeline.config.training import Train
 from pipeline.errors import ConfigError, DataError
-from pipeline.study import results, rows, subsets
+from pipeline.study import folders, results, rows, subsets
 from pipeline.study.subsets import Pool
 
 SHARES = [("share", share) for share in (0.05, 0.1, 0.25, 0.5, 1.0)]
@@ -57,8 +57,8 @@ def test_a_row_is_the_base_with_its_changes(tmp_path: Path) -> None:
     ("keys", "said"),
     [
         ({"rows": {}}, "rows: "),
-        ({"rows": {"a/b": {}}}, "rows: 'a/b' also names a folder"),
-        ({"rows": {"..": {}}}, "rows: '..' also names a folder"),
+        ({"rows": {"a/b": {}}}, "rows: 'a/b' becomes the name of a folder"),
+        ({"rows": {"..": {}}}, "rows: '..' becomes the name of a folder"),
         ({"rows": {"one": {"convert": {"source": "x"}}}}, "rows: one.convert: must be the same for all rows"),
         ({"rows": {"one": {"train": {"bacth": 4}}}}, "rows.one: train.bacth: unknown key; did you mean 'batch'?"),
         ({"share": [0.5, 0.5]}, "share: a value appears twice"),
@@ -78,7 +78,7 @@ def test_an_error_is_reported_in_one_line(tmp_path: Path, keys: dict[str, Any], 
 
 
 @pytest.mark.parametrize("phases", [[5], [1, 4], [2, 3, 9]])
-@pytest.mark.parametrize("steps", [10, 150, 1000])
+@pytest.mark.parametrize("steps", [156, 257, 1000])
 def test_every_trial_takes_the_budgeted_steps(phases: list[int], steps: int) -> None:
     study = Study.model_validate({"base": "x", "rows": {"a": {}}, "budget": {"steps": steps}})
     train = Train.model_validate({"batch": 4, "phases": [{"epochs": epochs} for epochs in phases]})
@@ -87,9 +87,33 @@ def test_every_trial_takes_the_budgeted_steps(phases: list[int], steps: int) -> 
     epochs = [phase.epochs for phase in got.phases]
     assert length % 4 == 0 and min(epochs) >= 1
     taken = length // 4 * sum(epochs)
-    assert abs(taken - steps) <= max(sum(epochs), len(phases))  # an epoch is a whole number of steps
-    if steps * 4 // 205 >= len(phases):
-        assert length >= 205  # every image is seen in every epoch
+    assert 0 <= taken - steps < sum(epochs)  # an epoch is a whole number of steps
+    assert length >= 205  # every image is seen in every epoch, so the list of no trial is longer
+
+
+def test_steps_that_do_not_show_every_image_are_refused() -> None:
+    study = Study.model_validate({"base": "x", "rows": {"a": {}}, "budget": {"steps": 150}})
+    train = Train.model_validate({"batch": 4, "phases": [{"epochs": 1}] * 3})
+    with pytest.raises(ConfigError, match=r"budget.steps: 150 steps of 4 images .* write at least 154"):
+        rows.budgeted(study, train, 205)
+    needed = Study.model_validate({"base": "x", "rows": {"a": {}}, "budget": {"steps": 154}})
+    assert rows.budgeted(needed, train, 205)[1] == 208
+
+
+@pytest.mark.parametrize(
+    ("base", "said"),
+    [
+        ({"tiles": {"size": 320}}, "a study cannot use `tiles`"),
+        ({"train": {"args": {"nbs": 64}}}, "a step is not one batch"),
+        ({"train": {"recipe": "ultralytics"}}, "a step is not one batch"),
+    ],
+)
+def test_what_a_study_cannot_hold_equal_is_refused(tmp_path: Path, base: dict[str, Any], said: str) -> None:
+    path = study_of(tmp_path, budget={"steps": 300})
+    config = tmp_path / "configs" / "tiny.yaml"
+    config.write_text(yaml.safe_dump({**yaml.safe_load(config.read_text()), **base}))
+    with pytest.raises(ConfigError, match=rf"rows.mine: {said}"):
+        rows.load(path)
 
 
 def test_epochs_are_distributed_in_proportion() -> None:
@@ -174,7 +198,7 @@ def test_a_line_is_counted_once(tmp_path: Path) -> None:
     assert {key: line["map50_95"] for key, line in results.read(path).items()} == {"a": 0.5, "b": 0.6}
 
 
-@pytest.mark.parametrize("cut", [1, 5, 20])
+@pytest.mark.parametrize("cut", [2, 5, 20])
 def test_a_line_truncated_by_a_kill_is_run_again(tmp_path: Path, cut: int) -> None:
     path = tmp_path / "results.jsonl"
     for key in "ab":
@@ -183,6 +207,20 @@ def test_a_line_truncated_by_a_kill_is_run_again(tmp_path: Path, cut: int) -> No
     assert set(results.read(path)) == {"a"}
     assert results.append(path, line("b", map50_95=0.5))
     assert set(results.read(path)) == {"a", "b"} and len(path.read_text().splitlines()) == 2
+
+
+def test_a_whole_line_without_a_line_end_counts(tmp_path: Path) -> None:
+    """Some editors and copies drop the last line end."""
+    path = tmp_path / "results.jsonl"
+    path.write_text('{"key": "a"}\n{"key": "b", "map50_95": 0.5}')
+    assert set(results.read(path)) == {"a", "b"}
+    assert results.append(path, line("c"))
+    assert [json.loads(text)["key"] for text in path.read_text().splitlines()] == ["a", "b", "c"]
+
+
+def test_an_image_whose_name_looks_like_a_copy_is_its_own_original() -> None:
+    assert folders.original("cat-copy", {"cat", "cat-copy"}) == "cat-copy"
+    assert folders.original("cat-copy1", {"cat", "cat-copy"}) == "cat"
 
 
 @pytest.mark.parametrize("text", ["{\n", "[]\n", '{"row": "x"}\n', "\x00\x01\n", "3\n"])

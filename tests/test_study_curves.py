@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from test_study_statistics import SIZES
@@ -48,6 +50,17 @@ def test_multiples_between_points_are_interpolated_logarithmically() -> None:
 def test_a_row_against_itself_has_a_multiple_of_one() -> None:
     one = exact([0.1, 0.2, 0.3, 0.4, 0.5])
     assert [each.value for each in curves.multiples(one, one)] == pytest.approx([1] * 5)
+
+
+def test_a_curve_that_begins_above_needs_fewer_images_than_were_tried() -> None:
+    first, *_ = curves.multiples(exact([0.2, 0.6]), exact([0.35, 0.55]))
+    assert (first.value, first.least) == (0, 1)
+
+
+def test_sizes_with_equal_images_are_one_point() -> None:
+    table = measured(np.random.default_rng(0), (0.6, 0.4, 0.5))
+    table = replace(table, images=np.array([51.0, 51, 51, 102, 205]))
+    assert Curve.of(table, "one").images.tolist() == [51, 102, 205]
 
 
 def test_a_multiple_has_an_interval() -> None:

@@ -30,7 +30,8 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
     monkeypatch.chdir(tmp_path)
     sample.main(seed=1, folder=tmp_path / "raw", splits={"train": 12, "val": 3, "test": 3})
     (tmp_path / "configs").mkdir()
-    base = {"convert": {"source": "raw"}, "train": {"imgsz": 64, "batch": 4, "phases": [{"epochs": 2}]}}
+    train = {"weights": "yolo26n.yaml", "imgsz": 64, "batch": 4, "phases": [{"epochs": 2}]}
+    base = {"convert": {"source": "raw"}, "train": train}
     (tmp_path / "configs" / "tiny.yaml").write_text(yaml.safe_dump(base))
 
     def make(folder: Path, name: str, targets: Sequence[str], lock: int, **_: Any) -> None:
@@ -47,7 +48,9 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
         [line] = lines_of(study_of(rows={"full": {}}, share=[1]), seeds=1)
         seen = json.loads((run.root.parents[1] / "seen.json").read_text())
         kept = ("map50_95", "drawn", "freeze", "val", "device", "machine", "versions", "weights")
-        return {**{key: line[key] for key in kept}, "phase_seconds": [20.0] * len(seen["epochs"]), "seen": seen}
+        timed = {"phase_seconds": [10.0 + 20 * count for count in seen["epochs"]], "epochs": seen["epochs"]}
+        timed["epoch_seconds"] = [20.0] * len(seen["epochs"])
+        return {**{key: line[key] for key in kept}, **timed, "seen": seen}
 
     monkeypatch.setattr(folders, "make", make)
     monkeypatch.setattr(figures, "of", of)
@@ -95,12 +98,13 @@ def test_another_setting_reruns_its_own_trials(start: Start) -> None:
 
 
 def test_minutes_are_distributed_after_a_first_measurement(start: Start) -> None:
-    """An epoch takes 20 seconds, so two minutes give six."""
-    lines = start(rows=ROWS, share=[0.5, 1], budget={"minutes": 2})
+    """A phase takes 10 seconds and 20 for each epoch, so two and a half minutes give seven, or six in two phases."""
+    lines = start(rows=ROWS, share=[0.5, 1], budget={"minutes": 2.5})
     probes = [line for line in lines if line["row"].startswith("probe-")]
-    assert {line["row"]: line["seen"]["epochs"] for line in probes} == {"probe-full": [1], "probe-phased": [1, 1]}
+    assert {line["row"]: line["seen"]["epochs"] for line in probes} == {"probe-full": [3], "probe-phased": [3, 3]}
     trials = [line for line in lines if line not in probes]
-    assert len(trials) == 8 and all(sum(line["seen"]["epochs"]) == 6 for line in trials)
+    assert len(trials) == 8
+    assert {line["row"]: sum(line["seen"]["epochs"]) for line in trials} == {"full": 7, "phased": 6}
     assert all(line["seen"]["train"] == 12 for line in trials)
 
 
@@ -111,5 +115,5 @@ def test_data_without_a_test_split_is_refused(start: Start, tmp_path: Path) -> N
         path.unlink()
     for path in (tmp_path / "raw" / "images").glob("test*"):
         path.unlink()
-    with pytest.raises(DataError, match=r"has no test split, but a study evaluates on test; give the base shares"):
+    with pytest.raises(DataError, match=r"has no test split, but a study evaluates on test; set ratios"):
         start(rows=ROWS)

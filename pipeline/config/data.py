@@ -27,7 +27,7 @@ class Ratios(Section):
     def _add_up(self) -> Ratios:
         total = self.train + self.val + self.test
         if not math.isclose(total, 1, abs_tol=1e-6):
-            raise ValueError(f"train, val and test add up to {total:g}, not 1")
+            raise ValueError(f"train, val and test add up to {total:g}, not 1; correct the ratios")
         return self
 
 
@@ -52,7 +52,7 @@ class Convert(Section):
     """What to read, and what to do with doubtful labels."""
 
     source: Path
-    """Folder with the data set as you received it. It is read and never written."""
+    """Folder with the dataset as you received it. Read only."""
     format: str = "auto"
     """Annotation format. `auto` detects it from the files; `fiftyone:TYPE` reads any type that FiftyOne can
     import. The table in [data/README.md](../data/README.md) describes each one."""
@@ -60,8 +60,8 @@ class Convert(Section):
     """Names in the order of their ids; an empty list takes those of the source. `{theirs: ours, other: null}` renames,
     merges and drops."""
     split: Split = "given"
-    """`given` takes the splits of the source. Shares such as `{train: 0.7, val: 0.15, test: 0.15}` draw them with the
-    seed."""
+    """`given` takes the splits of the source. Ratios such as `{train: 0.7, val: 0.15, test: 0.15}` split at random with
+    the seed."""
     group_by: str | None = None
     """Regular expression, searched first in the file name, then in the folders. Images with the same match (or the same
     group, if the expression has one) stay in one split: for example, all images of a video, a board or a patient."""
@@ -74,13 +74,12 @@ class Convert(Section):
     """`fix` repairs labels that can be repaired in only one way and refuses the rest. `drop` leaves out all doubtful
     labels. `error` refuses them."""
     min_side: float = Field(default=1.0, ge=0)
-    """Length in pixels of the original image. A box with a side no longer than that is dropped, as it shows nothing."""
+    """Boxes with a side of at most this many pixels of the original image are dropped."""
     new_images: Literal["train", "drawn"] = "train"
     """Splits for images labelled with `make label`, from `data/labels/`. With `train`, val and test do not change, so
     the figures stay comparable. `drawn` draws them into the splits like all others, which needs shares in `split`."""
     unlabelled: Literal["error", "background"] = "error"
-    """What an image without an annotation is: an error, or a background image that shows no object.
-    With `background`, an image whose annotation could be in one of the files is still refused."""
+    """Images without an annotation: an error, or background images, which show no object. With `background`, an image whose annotation could be in one of the files is still refused."""
 
     @model_validator(mode="after")
     def _drawn_needs_shares(self) -> Convert:
@@ -119,7 +118,7 @@ class Convert(Section):
             return classes
         twice = {name for name in classes if classes.count(name) > 1}
         if twice:
-            raise ValueError(f"{', '.join(sorted(twice))} appears twice")
+            raise ValueError(f"{', '.join(sorted(twice))} appears twice; keep one")
         return classes
 
     @field_validator("group_by")
@@ -128,7 +127,7 @@ class Convert(Section):
         try:
             compiled = re.compile(pattern or "")
         except re.error as error:
-            raise ValueError(f"{pattern!r} is not a regular expression: {error}") from None
+            raise ValueError(f"{pattern!r} is not a regular expression: {error}; correct it") from None
         if compiled.groups > 1:
             raise ValueError(
                 f"{pattern!r} has {compiled.groups} groups; keep one, which names the video, patient or board"
@@ -137,7 +136,7 @@ class Convert(Section):
 
 
 class Augment(Section):
-    """Copies of training images. The validation and test splits are never touched."""
+    """Copies of training images. Val and test images are never copied."""
 
     copies: int = Field(default=0, ge=0, le=100)
     """Transformed copies of each training image. Each copy lengthens every epoch by one training set."""

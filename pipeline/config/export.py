@@ -27,7 +27,7 @@ class Target(Section):
     format: Literal["onnx", "openvino", "ncnn", "torchscript", "litert", "engine"]
     """Format of the artefact; `litert` after `make litert`, `engine` is TensorRT."""
     quantize: int | None = None
-    """Bits of the artefact's numbers, 16 or 8; null is 32. [export.md](export.md) lists them by format."""
+    """Bits per value: 16 or 8; null is 32. [export.md](export.md) lists them by format."""
     nms: bool | None = None
     """Null: the runner does non-maximum suppression. `true`: the graph does it. `false`: the NMS-free head."""
     imgsz: int | None = Field(default=None, ge=32, multiple_of=32)
@@ -39,7 +39,7 @@ class Target(Section):
     simplify: bool = True
     """Simplify the graph."""
     recipe: Literal["auto", "naive"] = "auto"
-    """For 8 bits with onnx and openvino. `naive` quantises every layer, to show what that loses."""
+    """For 8 bits with onnx and openvino. `naive` quantises every layer; it shows the loss and is normally rejected."""
 
     @model_validator(mode="after")
     def _possible(self) -> Target:

@@ -30,9 +30,9 @@ class Validate(Section):
     """How predictions are made and evaluated. [validation.md](validation.md) explains it."""
 
     conf: float = Field(default=0.001, ge=0, lt=1)
-    """Lowest score that counts for average precision. A higher value is faster and gives lower figures."""
+    """Lowest score that counts for average precision. A higher value is faster and lowers AP."""
     iou: float = Field(default=0.7, gt=0, le=1)
-    """IoU above which non-maximum suppression takes two boxes for one object."""
+    """IoU threshold of non-maximum suppression."""
     max_det: int = Field(default=300, ge=1)
     """Maximum number of predictions per image."""
     wanted: Wanted | None = None

@@ -60,7 +60,7 @@ class Study(Section):
     def _names_of_folders(cls, rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         for name, row in rows.items():
             if not re.fullmatch(r"\w[\w.+-]{0,60}", name, re.ASCII):
-                raise ValueError(f"{name!r} also names a folder; use letters, digits, `_`, `-`, `+` and `.`")
+                raise ValueError(f"{name!r} becomes the name of a folder; use letters, digits, `_`, `-`, `+` and `.`")
             if others := sorted(set(row) - {"train", "augment"}):
                 raise ValueError(f"{name}.{others[0]}: must be the same for all rows; write it into `every`")
         return rows
@@ -75,7 +75,7 @@ class Study(Section):
         for name in ("share", "shots"):
             values = getattr(self, name)
             if len(set(values)) < len(values):
-                raise ValueError(f"{name}: a value appears twice")
+                raise ValueError(f"{name}: a value appears twice; keep one")
         return self
 
     @property

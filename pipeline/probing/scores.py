@@ -21,11 +21,13 @@ RIDGE = 0.1  # penalty per box, on standardised features
 def log_me(features: Matrix, labels: Labels) -> float:
     """Return the log evidence per box of a Bayesian linear model, mean over one-hot columns (You et al., 2102.11005).
 
+    Only classes that occur have a column: the evidence of an empty one says nothing about the labels.
     Columns are standardised first, because the layers of a detector differ in scale by orders of magnitude.
     """
     left, singular, _ = np.linalg.svd(_standardised(features), full_matrices=False)
     squares = singular**2
-    return float(np.mean([_evidence(left.T @ column, squares, column) for column in _one_hot(labels).T]))
+    columns = _one_hot(np.unique(labels, return_inverse=True)[1]).T
+    return float(np.mean([_evidence(left.T @ column, squares, column) for column in columns]))
 
 
 def _evidence(projected: Matrix, squares: Matrix, target: Matrix) -> float:

@@ -32,8 +32,11 @@ def by_layer(rows: Mapping[int, Any], labels: Any, images: Any) -> dict[int, flo
 def depth(accuracy: Mapping[int, float], backbone: int) -> int:
     """Return how many of the first layers may be frozen: up to the last one before the accuracy falls.
 
-    `backbone` is the number of its layers; deeper ones are never proposed. 0 if the accuracy falls at once.
+    `backbone` is the number of its layers; deeper ones are never proposed. 0 if the accuracy falls at once, or if the
+    images separate nothing.
     """
+    if not any(accuracy.values()):
+        return 0
     best, frozen = 0.0, 0
     for layer in sorted(layer for layer in accuracy if layer < backbone):
         if accuracy[layer] < best - FALL:

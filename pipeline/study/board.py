@@ -16,7 +16,7 @@ class Board:
     """A table of rows and sizes on the terminal, redrawn after each trial; without a terminal, one line per trial."""
 
     def __init__(self, study: Study, trials: Sequence[Trial], done: Mapping[str, Line], jobs: int) -> None:
-        self.study, self.trials, self.done, self.jobs = study, trials, dict(done), jobs
+        self.study, self.trials, self.done, self.jobs = study, list(trials), dict(done), jobs
         self.height = 0
 
     def add(self, trial: Trial, line: Line) -> None:
@@ -31,7 +31,8 @@ class Board:
     def seconds_left(self) -> float:
         """Return the seconds of all unfinished trials, estimated by the median of their row, or of all rows."""
         waiting = [trial for trial in self.trials if trial.key not in self.done]
-        return sum(seconds_of(self.done.values(), trial.row) for trial in waiting) / self.jobs
+        total = sum(seconds_of(self.done.values(), trial.row) for trial in waiting)
+        return total / max(1, min(self.jobs, len(waiting)))
 
     def show(self, footer: str) -> None:
         lines = [*self.table(), footer]

@@ -42,7 +42,7 @@ def connect(waiting: Sequence[Trial], place: Place, on: str, device: str) -> int
     except ImportError:
         way_out = "run .venv/bin/python -m pip install -c constraints.txt -e '.[dev,cluster]'"
         raise PipelineError(f"study: Ray is not installed; {way_out}") from None
-    sources = sorted({str(trial.sections["convert"]["source"]).strip("/") for trial in waiting})
+    sources = sorted({path for trial in waiting for path in _needed(trial, on)})
     environments: dict[str, dict[str, Any]] = {
         SHARED: {"env_vars": {"PYTHONPATH": str(folders.CODE)}},
         COPIED: {
@@ -58,6 +58,14 @@ def connect(waiting: Sequence[Trial], place: Place, on: str, device: str) -> int
         way_out = "start one with `ray start --head`, or set RAY_ADDRESS"
         raise PipelineError(f"study: no Ray cluster at {address} ({first}); {way_out}") from None
     return max(1, int(ray.cluster_resources().get("GPU" if _on_gpus(ray, device) else "CPU", 1)))
+
+
+def _needed(trial: Trial, on: str) -> list[str]:
+    """Return the paths in `data/raw` that a trial reads. With COPIED, it cannot read other files that git ignores."""
+    named = folders.named(trial.sections)
+    if on == COPIED and (lost := next((path for path in named if path.startswith("runs/")), "")):
+        raise PipelineError(f"study: ON={COPIED} does not send {lost}; copy it into data/weights or data/raw")
+    return [path.strip("/") for path in named if path.startswith("data/raw/")]
 
 
 def run(waiting: Sequence[Trial], place: Place, on: str, device: str) -> Iterator[tuple[Trial, Line | PipelineError]]:
@@ -90,6 +98,8 @@ def _on_gpus(ray: Any, device: str) -> bool:
 def _line(ray: Any, reference: Any) -> Line | PipelineError:
     try:
         line: Line | str = ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        return PipelineError(f"{error.cause!r}; see Ray's logs")
     except ray.exceptions.RayError as error:
         return PipelineError(
             f"lost with its node or worker {RETRIES + 1} times ({type(error).__name__}); see Ray's logs"
@@ -102,6 +112,7 @@ def one(trial: dict[str, Any], where: tuple[str, str] | None, name: str, device:
 
     `where` holds the folders of project and study; None means Ray's copy of the project.
     """
+    folders.STOPPING.clear()
     project, study = map(Path, where) if where else (Path.cwd(), Path.cwd() / "runs" / "studies" / name)
     if where and not study.is_dir():
         return f"{study}: this folder does not exist on a node; share it with all nodes, or set ON={COPIED}"

@@ -26,14 +26,19 @@ class Curve:
 
     @classmethod
     def of(cls, table: Table, row: str) -> Curve:
-        """Return the curve of a row over its shares of the images, the smallest first."""
+        """Return the curve of a row over its shares of the images, the smallest first.
+
+        Of shares with the same number of images, as a few large groups give, the largest counts.
+        """
         sizes = [size for size in table.sizes if size[0] == "share"]
         cells = [table.cell(row, size) for size in sizes]
         share = share_of_seeds(cells)
-        known = [index for index, (figure, _) in enumerate(cells) if len(figure) > 1]
+        images = [float(table.images[table.sizes.index(size)]) for size in sizes]
+        last = {count: index for index, count in enumerate(images) if len(cells[index][0]) > 1}
+        known = sorted(last.values())
         again = [replicates(*cells[index], share) for index in known]
         return cls(
-            np.array([table.images[table.sizes.index(sizes[index])] for index in known]),
+            np.array([images[index] for index in known]),
             np.array([cells[index][0].mean() for index in known]),
             np.array([one for one in again if one is not None]).reshape(len(known), REPLICATES),
         )
@@ -41,14 +46,19 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Multiple:
-    """With `images`, the row is as good as the other one with `value` times as many; None if beyond the range."""
+    """With `images`, the row is as good as the other one with `value` times as many.
+
+    None means that the other row never is as good, 0 that it is better from its first point on.
+    """
 
     images: float
     value: float | None
     low: float | None
     high: float | None
+    least: float
+    """The multiple at the first point of the other row's curve."""
     most: float
-    """The largest multiple that the other row's curve reaches."""
+    """The multiple at its last point."""
 
 
 def multiples(ours: Curve, theirs: Curve) -> list[Multiple]:
@@ -62,14 +72,15 @@ def multiples(ours: Curve, theirs: Curve) -> list[Multiple]:
         drawn = _crossing(theirs.images, theirs.again, again) / images
         low, high = np.percentile(drawn, _ENDS, method="nearest")  # infinite ones cannot be averaged
         times, least, most = (None if x == np.inf else float(x) for x in (value, low, high))
-        result.append(Multiple(float(images), times, least, most, float(theirs.images[-1] / images)))
+        ends = theirs.images[[0, -1]] / images
+        result.append(Multiple(float(images), times, least, most, float(ends[0]), float(ends[1])))
     return result
 
 
 def _crossing(images: Floats, curve: Floats, wanted: Floats) -> Floats:
-    """Return how many images each column of `curve` [sizes, n] needs for `wanted` [n]; inf if it never reaches it.
+    """Return how many images each column of `curve` [sizes, n] needs for `wanted` [n].
 
-    Below its first point, a curve is assumed to need as many images as there.
+    It is inf if the curve never reaches the figure, and 0 if its first point is above it.
     """
     rising = np.maximum.accumulate(curve, axis=0)
     reached = (rising >= wanted).argmax(axis=0)
@@ -80,7 +91,8 @@ def _crossing(images: Floats, curve: Floats, wanted: Floats) -> Floats:
         part = np.where(reached > below, (wanted - low) / (high - low), 0)
     x = np.log(images)
     result = np.exp(x[below] + np.nan_to_num(part) * (x[reached] - x[below]))
-    return np.where(rising[-1] >= wanted, result, np.inf)
+    result = np.where(rising[-1] >= wanted, result, np.inf)
+    return np.where(rising[0] > wanted, 0, result)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,26 +138,35 @@ def forecast(curve: Curve, images: Sequence[float]) -> list[Forecast]:
 
 @dataclass(frozen=True, slots=True)
 class HeldBack:
-    """A forecast of the largest size from the smaller ones, and the figure measured there."""
+    """A forecast of the largest size from the smaller ones, and the figure measured there.
+
+    `low` and `high` are the interval of the measured figure minus the forecast.
+    """
 
     images: float
     forecast: Forecast
     measured: float
-    within: bool
+    low: float
+    high: float
+
+    @property
+    def within(self) -> bool:
+        """Return whether the forecast was right within the noise of both."""
+        return self.low <= 0 <= self.high
 
 
 def held_back(curve: Curve) -> HeldBack | None:
     """Check the forecast on the largest size; None if too few sizes remain without it.
 
-    It counts as right if the interval of forecast minus measured figure contains 0: both use the same test images.
+    Both use the same test images, so their difference is less uncertain than each of them.
     """
     if len(curve.images) <= FEWEST_SIZES:
         return None
     smaller = Curve(curve.images[:-1], curve.figures[:-1], curve.again[:-1])
     most = float(curve.images[-1])
     [ahead] = forecast(smaller, [most])
-    low, high = np.percentile(extrapolated(smaller, np.array([most]))[0] - curve.again[-1], _ENDS)
-    return HeldBack(most, ahead, float(curve.figures[-1]), bool(low <= 0 <= high))
+    low, high = np.percentile(curve.again[-1] - extrapolated(smaller, np.array([most]))[0], _ENDS)
+    return HeldBack(most, ahead, float(curve.figures[-1]), float(low), float(high))
 
 
 def extrapolated(curve: Curve, images: Floats) -> Floats:
@@ -156,10 +177,8 @@ def extrapolated(curve: Curve, images: Floats) -> Floats:
     fits, costs = [], []
     for exponent in EXPONENTS:
         x = -(curve.images**-exponent)
-        centre, spread = (
-            np.average(x, weights=weights),
-            np.average((x - np.average(x, weights=weights)) ** 2, weights=weights),
-        )
+        centre = np.average(x, weights=weights)
+        spread = np.average((x - centre) ** 2, weights=weights)
         mean = np.average(curve.again, axis=0, weights=weights)
         slope = np.maximum(
             0, np.average((x - centre)[:, None] * (curve.again - mean), axis=0, weights=weights) / spread

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import platform
+from collections.abc import Sequence
 
 from pipeline import history
 from pipeline.metrics import bootstrap
@@ -20,14 +22,14 @@ JUDGE = "test"
 def of(run: Run) -> Figures:
     """Return the figures of a run and how they were made. `drawn` is mAP50-95 of each sample of the test images.
 
-    A figure that was not measured is None. `val` is mAP50-95 after each epoch, by which the best epoch was chosen.
+    A figure that was not measured is None. `val` is mAP50-95 after each validation, by which the best model was chosen.
     """
     metrics, trained = metrics_record.read(run), training_record.read(run)
     test, val = metrics["splits"][JUDGE], metrics["splits"].get("val")
     truth, predictions = split_records.predictions(run, JUDGE)
     draws = bootstrap.draws(len(truth["images"]), DRAWS)
     sampled = bootstrap.figures(match(truth, predictions), draws).overall()["map50_95"]
-    epochs, _ = history.read(run)
+    epochs, ends = history.read(run)
     return {
         "map50_95": test["map50_95"],
         "map50": test["map50"],
@@ -42,9 +44,18 @@ def of(run: Run) -> Figures:
         "precision": [phase["precision"]["value"] for phase in trained["phases"]],
         "train_seconds": trained["seconds"],
         "phase_seconds": [phase["seconds"] for phase in trained["phases"]],
+        "epoch_seconds": _epoch_seconds(epochs, ends),
         "weights": trained["weights"],
         "teacher": trained["teacher"],
         "versions": trained["versions"],
         "machine": {"node": platform.node(), "cpu": trained["machine"], "threads": trained["threads"]},
         "device": trained["device"],
     }
+
+
+def _epoch_seconds(epochs: history.Epochs, ends: Sequence[float]) -> list[float | None]:
+    """Return for each phase the seconds of an epoch after the first; None for a phase of one epoch."""
+    clock = [row.get("time") or 0.0 for row in epochs]  # since the start of the phase
+    bounds = [0, *map(int, ends), len(clock)]
+    phases = [clock[start:end] for start, end in itertools.pairwise(bounds)]
+    return [round((one[-1] - one[0]) / (len(one) - 1), 3) if len(one) > 1 else None for one in phases]

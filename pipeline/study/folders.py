@@ -6,6 +6,7 @@ training images from there, and all val and test images.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 import shlex
@@ -13,7 +14,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import cycle, islice
 from pathlib import Path
@@ -31,7 +33,14 @@ from pipeline.study import results
 CODE = Path(__file__).resolve().parents[2]  # the checkout that this code is part of
 # Files that make would remake in a folder other than the project; trials use them as they are.
 INSTALLED, SAMPLE = ".venv/installed.txt", "data/raw/sample/annotations/test.json"
-FILES = ("weights", "fallback")  # keys of `train` that name files
+# Keys that name files or folders.
+NAMING = (
+    ("convert", "source"),
+    ("train", "weights"),
+    ("train", "fallback"),
+    ("train", "args", "distill_model"),
+    ("validate", "retention"),
+)
 
 
 def prepare(
@@ -43,7 +52,7 @@ def prepare(
     """
     slices = files.to_json([config.slice("convert"), config.slice("augment")])
     folder = study / "prepared" / hashlib.sha256(slices.encode()).hexdigest()[:8]
-    with results.locked(folder / "lock") as lock:
+    with results.locked(folder / "lock", f"study: {folder} is in use by another process; waiting for it") as lock:
         if not again and (folder / "runs" / name / "augmented" / "data.yaml").is_file():
             return folder
         _link(project, folder)
@@ -80,9 +89,8 @@ def make_trial(
             write_data_yaml(new / "data.yaml", {split: f"images/{split}" for split in dataset.images}, dataset.names)
     if not (run.augmented / "data.yaml").is_file():
         dataset = YoloDataset.read(shared.augmented / "data.yaml")
-        paths = [
-            path for path in dataset.files("train") if path.stem.rpartition("-copy")[0] in wanted or path.stem in wanted
-        ]
+        originals = {path.stem for path in YoloDataset.read(shared.dataset / "data.yaml").files("train")}
+        paths = [path for path in dataset.files("train") if original(path.stem, originals) in wanted]
         with files.new_folder(run.augmented) as new:
             repeated = (
                 (path, path.stem + f"-again{n // len(paths)}" * (n >= len(paths)))
@@ -92,6 +100,11 @@ def make_trial(
             splits = {split: f"../dataset/images/{split}" for split in dataset.images if split != "train"}
             write_data_yaml(new / "data.yaml", {"train": "images/train", **splits}, dataset.names)
     return run
+
+
+def original(stem: str, originals: Collection[str]) -> str:
+    """Return the stem of the original of a training file: its own, or without the end `-copyN` of a copy."""
+    return stem if stem in originals else stem.rpartition("-copy")[0]
 
 
 def _link_images(paths: Iterable[tuple[Path, str]], folder: Path, split: str) -> None:
@@ -119,19 +132,24 @@ def _write_config(folder: Path, name: str, project: Path, sections: Mapping[str,
 
 def absolute(sections: Mapping[str, Any], project: Path) -> dict[str, Any]:
     """Return the sections with absolute paths of the project's files, valid from any folder."""
-
-    def resolved(value: Any) -> Any:
-        return str((project / value).absolute()) if isinstance(value, str) and (project / value).exists() else value
-
-    result = {key: dict(value) if isinstance(value, dict) else value for key, value in sections.items()}
-    result["convert"]["source"] = resolved(str(result["convert"]["source"]))
-    train = result.get("train", {})
-    train |= {key: resolved(train[key]) for key in FILES if train.get(key)}
-    if teacher := train.get("args", {}).get("distill_model"):
-        train["args"] = {**train["args"], "distill_model": resolved(teacher)}
-    if isinstance(result.get("validate"), dict) and result["validate"].get("retention"):
-        result["validate"]["retention"] = resolved(str(result["validate"]["retention"]))
+    result = copy.deepcopy(dict(sections))
+    for keys in NAMING:
+        *outer, last = keys
+        section = _inside(result, outer)
+        if section.get(last) and (path := project / str(section[last])).exists():
+            section[last] = str(path.absolute())
     return result
+
+
+def named(sections: Mapping[str, Any]) -> list[str]:
+    """Return the files and folders that the sections name."""
+    return [str(value) for *outer, last in NAMING if (value := _inside(sections, outer).get(last))]
+
+
+def _inside(sections: Any, keys: Sequence[str]) -> Any:
+    for key in keys:
+        sections = sections.get(key) or {}
+    return sections
 
 
 def make(
@@ -143,6 +161,8 @@ def make(
     command = ["make", "-f", str(CODE / "Makefile"), f"CONFIG=configs/{name}.yaml", interpreter, *kept]
     threads = {} if core is None else {"OMP_NUM_THREADS": "1"}
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")} | threads
+    if STOPPING.is_set():
+        raise KeyboardInterrupt
     with (folder / "log.txt").open("ab") as log:
         began = log.tell()
         process = subprocess.Popen(
@@ -157,6 +177,8 @@ def make(
         )
         RUNNING.add(process)
         try:
+            if STOPPING.is_set():  # `stop` did not see this process
+                _end(process)
             if core is not None and hasattr(os, "sched_setaffinity"):
                 os.sched_setaffinity(process.pid, {core})
             status = process.wait()
@@ -169,10 +191,16 @@ def make(
 
 
 RUNNING: set[subprocess.Popen[bytes]] = set()  # every make of this process
+STOPPING = threading.Event()  # no further make starts
 
 
 def stop() -> None:
-    """End every make of this process, and all that it started."""
+    """End every make of this process, and all that it started, and start no other one."""
+    STOPPING.set()
     for process in list(RUNNING):
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
+        _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)

@@ -24,6 +24,7 @@ def run(waiting: Sequence[Trial], place: Place, jobs: int, device: str) -> Itera
     Several jobs have one core each, because a trial takes less than twice as long on one core as on two. A study that
     is stopped stops its trials; they resume when it is started again.
     """
+    folders.STOPPING.clear()
     free: SimpleQueue[int | None] = SimpleQueue()
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(parallel.cores()))
     for number in range(jobs):

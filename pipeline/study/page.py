@@ -10,7 +10,7 @@ from typing import Any
 from pipeline import files
 from pipeline.config.study import Study
 from pipeline.report import template
-from pipeline.study import answers, curves, plots, rows, statistics, subsets
+from pipeline.study import answers, curves, plots, rows, statistics, subsets, words
 from pipeline.study.curves import Curve
 from pipeline.study.planning import Place
 from pipeline.study.results import Line
@@ -19,6 +19,7 @@ from pipeline.study.statistics import Estimate, Table
 TEMPLATE = Path(__file__).with_name("page.html.jinja")
 SUBJECTS = {
     "luck": "Is it luck?",
+    "amounts": "Which amounts could not be met?",
     "difference": "Which row is better?",
     "labels": "How many labels is a row worth?",
     "freeze": "What may be frozen?",
@@ -32,8 +33,10 @@ def path(place: Place) -> Path:
 
 
 def write(study: Study, lines: Sequence[Line], place: Place) -> None:
-    """Write `index.html` and `curves.json` from the lines so far."""
+    """Write `index.html` and `curves.json` from the lines so far; nothing while only epochs were timed."""
     lines = [line for line in lines if line["row"] in study.rows]
+    if not lines and path(place).is_file():
+        return
     table = answers.table_of(study, lines)
     sentences = answers.every(study, lines)
     files.write_json(place.study / "curves.json", figures(table) | {"answers": [sentence for _, sentence in sentences]})
@@ -44,7 +47,7 @@ def html(study: Study, table: Table, lines: Sequence[Line], sentences: Sequence[
     ahead = {row: answers.forecasts(Curve.of(table, row)) for row in table.rows}
     best = next((sentence for subject, sentence in sentences if subject == "more"), "")
     environment = template.environment(TEMPLATE.parent)
-    environment.filters["gap"] = answers.gap
+    environment.filters["gap"] = words.gap
     environment.filters["level"] = _level
     return environment.get_template(TEMPLATE.name).render(
         name=name,
@@ -56,7 +59,7 @@ def html(study: Study, table: Table, lines: Sequence[Line], sentences: Sequence[
             (title, [text.replace("`", "") for kind, text in sentences if kind == subject])
             for subject, title in SUBJECTS.items()
         ],
-        sizes=[(answers.amount(size), table.images[number]) for number, size in enumerate(table.sizes)],
+        sizes=[(words.amount(size), table.images[number]) for number, size in enumerate(table.sizes)],
         levels={row: list(statistics.levels(table, row).values()) for row in table.rows},
         differences={row: list(statistics.compare(table, row, table.rows[0]).values()) for row in table.rows[1:]},
         legend=[(row, *plots.style(number)) for number, row in enumerate(table.rows)],

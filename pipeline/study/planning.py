@@ -11,15 +11,17 @@ from typing import Any
 from pipeline import files
 from pipeline.boxes import YoloDataset
 from pipeline.config.experiment import Config
-from pipeline.config.study import Study
+from pipeline.config.study import Minutes, Study
 from pipeline.config.training import Train
 from pipeline.run import Run
 from pipeline.study import folders, rows, subsets
 from pipeline.study.results import About
+from pipeline.study.rows import PhaseSeconds
 from pipeline.study.subsets import Pool, Size
 from pipeline.study.trials import Trial
-from pipeline.train import recipe
+from pipeline.train import recipe, source
 
+PROBED = 3  # epochs, of which the first is slower; frozen layers are cached from two on, as in a trial
 PILOT_ROWS, PILOT_SEEDS = 2, 2  # run first, to show how much seeds differ and how long a trial takes
 
 
@@ -47,6 +49,7 @@ class Data:
     sections: dict[str, dict[str, Any]]
     pool: Pool
     copies: dict[str, Mapping[str, int]]
+    sources: dict[str, list[str | int]]  # by row, what its files and the base's seed add to the identity of its trials
     drawn: dict[int, dict[Size, list[str]]]
 
     @property
@@ -71,13 +74,29 @@ def prepare(path: Path, study: Study, place: Place) -> Data:
     drawn = {seed: subsets.draw(pool, study.sizes, seed) for seed in range(study.seeds)}
     for seed, sizes in drawn.items():
         files.write_json(place.study / "subsets" / f"seed{seed}.json", subsets.account(pool, sizes))
-    return Data(configs, sections, pool, {row: _copies(run) for row, run in runs.items()}, drawn)
+    sources = {row: _sources(config) for row, config in configs.items()}
+    return Data(configs, sections, pool, {row: _copies(run) for row, run in runs.items()}, sources, drawn)
 
 
-def plan(study: Study, data: Data, seconds: Mapping[str, Sequence[float]]) -> list[Trial]:
-    """Return all trials, the pilot first. `seconds` of an epoch, by row, are for a budget of minutes."""
+def _sources(config: Config) -> list[str | int]:
+    """Return the digests of the source weights and the teacher, and the seed of the copies if there are any.
+
+    Raises WeightsError before the first trial if weights are missing.
+    """
+    teacher = source.find_teacher(config.train)
+    digests = (source.find(config.train).record()["sha256"], teacher and files.sha256(teacher))
+    return [*(one for one in digests if one), *([config.seed] if config.augment.copies else [])]
+
+
+def plan(study: Study, data: Data, seconds: Mapping[str, Sequence[PhaseSeconds]]) -> list[Trial]:
+    """Return all trials, the pilot first.
+
+    `seconds`, by row, are for a budget of minutes; a row that could not be timed has no trials.
+    """
     trials = []
     for seed, size, row in _order(study):
+        if isinstance(study.budget, Minutes) and row not in seconds:
+            continue
         count, most = data.files(row, seed, size), data.files(row, *data.largest)
         train, length = rows.budgeted(study, data.configs[row].train, most, seconds.get(row, ()))
         trials.append(_trial(study, data, row, size, seed, train, length or count))
@@ -85,13 +104,13 @@ def plan(study: Study, data: Data, seconds: Mapping[str, Sequence[float]]) -> li
 
 
 def probes(study: Study, data: Data) -> list[Trial]:
-    """Return for each row a trial with one epoch per phase at the largest size, to time an epoch."""
+    """Return for each row a trial with a few epochs per phase at the largest size, to time them."""
     trials = []
     for row, config in data.configs.items():
         seed, size = data.largest
         most = data.files(row, seed, size)
         chosen = recipe.choose(config.train, most)
-        train = rows.with_epochs(config.train, chosen, [1] * len(chosen.phases))
+        train = rows.with_epochs(config.train, chosen, [PROBED] * len(chosen.phases))
         trials.append(_trial(study, data, row, size, seed, train, most, "probe"))
     return trials
 
@@ -105,7 +124,7 @@ def _trial(
     written = train.model_dump(mode="json", by_alias=True, exclude_unset=True)
     sections = {**data.sections[row], "seed": seed, "train": written}
     slices = [config.slice(stage) for stage in ("convert", "augment", "train", "validate")]
-    identity = [slices, counted["sha256"], data.pool.judged, length, row, size, *([kind] if kind else [])]
+    identity = [slices, data.sources[row], counted["sha256"], data.pool.judged, length, row, size, kind]
     key = hashlib.sha256(files.to_json(identity).encode()).hexdigest()[:16]
     about: About = {
         "images": counted["images"],
@@ -137,5 +156,5 @@ def _copies(run: Run) -> Mapping[str, int]:
     originals = {path.stem: path.name for path in YoloDataset.read(run.dataset / "data.yaml").files("train")}
     counts: dict[str, int] = dict.fromkeys(originals.values(), 0)
     for stem in stems:
-        counts[originals.get(stem) or originals[stem.rpartition("-copy")[0]]] += 1
+        counts[originals[folders.original(stem, originals)]] += 1
     return counts

@@ -12,6 +12,7 @@ from typing import Any
 
 from typing_extensions import NotRequired
 
+from pipeline import logs
 from pipeline.errors import DataError
 from pipeline.records.base import Record
 from pipeline.records.training import SourceWeights, Teacher
@@ -45,6 +46,8 @@ class Figures(Record):
     precision: list[str]
     train_seconds: float
     phase_seconds: list[float]
+    epoch_seconds: NotRequired[list[float | None]]
+    """Of each phase, without its first epoch; null for a phase of one epoch."""
     weights: SourceWeights
     teacher: Teacher | None
     versions: dict[str, str]
@@ -68,20 +71,22 @@ class Line(About, Figures, Amount):
 def read(path: Path) -> dict[str, Line]:
     """Return the lines by their `key`; the first one if a key appears twice.
 
-    A last line without a line end was left by a process that was killed while writing: that trial runs again. Raises
-    DataError for any other invalid line.
+    An invalid last line without a line end was left by a process that was killed while writing: that trial runs again.
+    Raises DataError for any other invalid line.
     """
     if not path.is_file():
         return {}
     lines: dict[str, Line] = {}
-    *whole, _ = path.read_bytes().split(b"\n")
-    for number, text in enumerate(whole, start=1):
+    texts = path.read_bytes().split(b"\n")
+    for number, text in enumerate(texts, start=1):
         if not text.strip():
             continue
         try:
             line = json.loads(text)
             lines.setdefault(line["key"], line)
         except (ValueError, KeyError, TypeError) as error:
+            if number == len(texts):
+                break
             raise DataError(
                 f"{path}: line {number} is damaged ({error!r}); delete it, so that its trial runs again"
             ) from None
@@ -89,7 +94,7 @@ def read(path: Path) -> dict[str, Line]:
 
 
 def append(path: Path, line: Line) -> bool:
-    """Append a line and return True; False if there is a line with its key already, from another process."""
+    """Append a line and return True; False if there already is one with its key, from another process."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.with_suffix(".lock")):
         if line["key"] in read(path):
@@ -104,25 +109,37 @@ def append(path: Path, line: Line) -> bool:
 
 
 def _end_last_line(path: Path) -> None:
-    """Cut off a last line without a line end, which a killed process left."""
+    """End a last line without a line end: cut it off if a killed process left it half-written."""
     if not path.is_file():
         return
     whole = path.read_bytes()
-    if whole and not whole.endswith(b"\n"):
+    last = whole[whole.rfind(b"\n") + 1 :]
+    if last.strip():
         with path.open("rb+") as file:
-            file.truncate(whole.rfind(b"\n") + 1)
+            try:
+                json.loads(last)
+                file.seek(0, os.SEEK_END)
+                file.write(b"\n")
+            except ValueError:
+                file.truncate(len(whole) - len(last))
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[int]:
+def locked(path: Path, waiting: str = "") -> Iterator[int]:
     """Hold a lock and yield its file descriptor. The lock ends with the last process that inherited the descriptor.
 
-    So it outlives a killed parent for as long as a child still writes to the folder.
+    So it outlives a killed parent for as long as a child still writes to the folder. If another process holds the lock,
+    the line `waiting` is shown.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if waiting:
+                logs.say(waiting)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield descriptor
     finally:
         os.close(descriptor)

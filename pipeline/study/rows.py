@@ -12,6 +12,7 @@ from pipeline.config.loading import checked, read
 from pipeline.config.study import Steps, Study
 from pipeline.config.training import Train
 from pipeline.errors import ConfigError
+from pipeline.study.results import Line
 from pipeline.train import recipe
 
 
@@ -28,11 +29,23 @@ def configs(path: Path, study: Study) -> dict[str, Config]:
     for name, sections in yaml_of(study).items():
         try:
             made[name] = checked(f"{path}: rows.{name}", sections, Config)
+            if made[name].tiles:
+                raise ConfigError(f"{path}: rows.{name}: a study cannot use `tiles`; remove the key from the base")
+            if isinstance(study.budget, Steps) and not _every_batch_is_a_step(made[name].train):
+                raise ConfigError(
+                    f"{path}: rows.{name}: a step is not one batch (train.args.nbs, or recipe: ultralytics), so steps "
+                    "are not equal; write `budget: recipe`, or train.args.nbs equal to train.batch"
+                )
         except ConfigError as error:
             wrong.append(str(error))
     if wrong:
         raise ConfigError("\n".join(wrong))
     return made
+
+
+def _every_batch_is_a_step(train: Train) -> bool:
+    default = 64 if train.recipe == "ultralytics" else None  # our recipes set it to the batch
+    return train.args.get("nbs", default) in (None, train.batch)
 
 
 def yaml_of(study: Study) -> dict[str, dict[str, Any]]:
@@ -59,11 +72,23 @@ def merged(base: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def budgeted(study: Study, train: Train, most: int, seconds: Sequence[float] = ()) -> tuple[Train, int | None]:
+PhaseSeconds = tuple[float, float]  # what a phase takes besides its epochs, and one epoch
+
+
+def timing(line: Line) -> list[PhaseSeconds]:
+    """Return the seconds of each phase of a timed trial: besides its epochs, and of one epoch."""
+    result = []
+    for total, count, epoch in zip(line["phase_seconds"], line["epochs"], line["epoch_seconds"], strict=True):
+        each = total / count if epoch is None else epoch
+        result.append((max(0.0, total - count * each), each))
+    return result
+
+
+def budgeted(study: Study, train: Train, most: int, seconds: Sequence[PhaseSeconds] = ()) -> tuple[Train, int | None]:
     """Return the `train` section with the epochs that the budget allows, and the length of one epoch's image list.
 
-    `most` is the number of images of the largest trial, copies included; `seconds` are those of one epoch of each phase
-    with that many, for a budget of minutes. With steps or minutes, the images of a small trial are repeated until its
+    `most` is the number of images of the largest trial, copies included; `seconds` are those of each phase with that
+    many, for a budget of minutes. With steps or minutes, the images of a small trial are repeated until its
     epoch is as long as that of every other trial. So the schedule, the validations and the seconds are equal, and only
     the images differ. The length is None if the list stays as it is.
     """
@@ -72,12 +97,19 @@ def budgeted(study: Study, train: Train, most: int, seconds: Sequence[float] = (
     chosen = recipe.choose(train, most)
     parts = [phase.epochs for phase in chosen.phases]
     if isinstance(study.budget, Steps):
-        epochs = max(len(parts), study.budget.steps * chosen.batch // most)
-        length = max(1, round(study.budget.steps / epochs)) * chosen.batch
+        epochs = study.budget.steps * chosen.batch // most
+        if epochs < len(parts):
+            needed = math.ceil(len(parts) * most / chosen.batch)
+            raise ConfigError(
+                f"budget.steps: {study.budget.steps} steps of {chosen.batch} images do not show each of the {most} "
+                f"training images once per phase; write at least {needed}"
+            )
+        length = math.ceil(study.budget.steps / epochs) * chosen.batch
     else:
         assert not isinstance(study.budget, str) and len(seconds) == len(parts)
-        average = sum(part * each for part, each in zip(parts, seconds, strict=True)) / sum(parts)
-        epochs, length = round(60 * study.budget.minutes / average), most
+        average = sum(part * epoch for part, (_, epoch) in zip(parts, seconds, strict=True)) / sum(parts)
+        left = 60 * study.budget.minutes - sum(besides for besides, _ in seconds)
+        epochs, length = round(left / average), most
     return with_epochs(train, chosen, distributed(epochs, parts)), length
 
 
@@ -113,5 +145,5 @@ def in_words(study: Study) -> str:
             "validations: with fewer images, each is seen more often"
         )
     if study.budget == "recipe":
-        return "nothing: every trial trains for as long as its row's recipe says for so many images"
+        return "nothing; each trial trains for as long as its row's recipe says for its number of images"
     return f"every trial trains for {study.budget.minutes:g} minutes on the machine that the study began on"

@@ -6,8 +6,9 @@ trials      one trial: folder, make, line                       local       seve
 figures     what is kept of a trial                             results     results.jsonl, from which a study resumes
 cluster     trials on the machines of a Ray cluster              board       what is done, and the time left
 statistics  luck or difference
-curves      label multiples, forecasts                          answers     all of it in words
-page        the report of the study                             plots       its plots
+curves      label multiples, forecasts                          answers     all of it in sentences
+words       sizes and differences in words                      page        the report of the study
+plots       its plots
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from pathlib import Path
 
 from pipeline import logs
 from pipeline.config.study import Minutes, Study
-from pipeline.errors import PipelineError
-from pipeline.study import answers, cluster, local, page, planning, results, rows, statistics
+from pipeline.errors import PipelineError, counted
+from pipeline.study import answers, cluster, local, page, planning, results, rows, subsets
 from pipeline.study.board import Board, duration
 from pipeline.study.planning import Place
 from pipeline.study.results import Line
@@ -35,23 +36,36 @@ def main(path: Path, jobs: int = 1, device: str = "", on: str = "") -> str:
     """
     study, place = rows.load(path), Place.of(path)
     data = planning.prepare(path, study, place)
+    failed: list[PipelineError] = []
     seconds = {}
     if isinstance(study.budget, Minutes):
-        lines = _run(study, planning.probes(study, data), place, jobs, device, on)
-        seconds = {line["row"].removeprefix("probe-"): line["phase_seconds"] for line in lines}
+        lines = _run(study, planning.probes(study, data), place, jobs, device, on, failed)
+        seconds = {line["row"].removeprefix("probe-"): rows.timing(line) for line in lines}
     trials = planning.plan(study, data, seconds)
-    lines = _run(study, trials, place, jobs, device, on)
-    return f"{len(lines)} trials; {answers.first(study, lines)} -> {page.path(place)}"
+    lines = _run(study, trials, place, jobs, device, on, failed)
+    if failed:
+        raise PipelineError(
+            f"{counted(len(failed), 'trial')} failed, the first: {failed[0]}; correct the cause and run make study "
+            "again, which keeps the finished ones"
+        )
+    return f"{len(lines)} trials; {answers.first(study, lines).replace('`', '')} -> {page.path(place)}"
 
 
-def _run(study: Study, trials: Sequence[Trial], place: Place, jobs: int, device: str, on: str) -> list[Line]:
-    """Run those of the trials that `results.jsonl` lacks, and return the lines of all."""
+def _run(
+    study: Study,
+    trials: Sequence[Trial],
+    place: Place,
+    jobs: int,
+    device: str,
+    on: str,
+    failed: list[PipelineError],
+) -> list[Line]:
+    """Run those of the trials that `results.jsonl` lacks, and return the lines of all that did not fail."""
     known = results.read(place.results)
     done = {trial.key: known[trial.key] for trial in trials if trial.key in known}
     if done:
         logs.say(f"study: {len(done)} of {len(trials)} trials are already in {place.results}")
     waiting = [trial for trial in trials if trial.key not in done]
-    failed: list[PipelineError] = []
     if on and waiting:
         jobs = cluster.connect(waiting, place, on, device)
     ended = cluster.run(waiting, place, on, device) if on and waiting else local.run(waiting, place, jobs, device)
@@ -59,7 +73,7 @@ def _run(study: Study, trials: Sequence[Trial], place: Place, jobs: int, device:
     for trial, line in ended:
         if isinstance(line, PipelineError):
             failed.append(line)
-            logs.say(f"study: {trial.folder} failed: {line}")
+            logs.say(f"study: {trial.row} {subsets.label(trial.size)} seed {trial.seed} failed: {line}")
             continue
         results.append(place.results, line)
         board.add(trial, line)
@@ -67,14 +81,12 @@ def _run(study: Study, trials: Sequence[Trial], place: Place, jobs: int, device:
             page.write(study, list(board.done.values()), place)
             written = time.monotonic()
         if not told and (told := _pilot_is_done(study, trials, board)):
-            smallest = statistics.smallest_difference(answers.table_of(study, board.done.values()), study.seeds)
-            logs.say(f"study: {answers.pilot(study, smallest)} {duration(board.seconds_left())} left")
+            for sentence in answers.pilot(study, answers.table_of(study, board.done.values())):
+                logs.say(f"study: {sentence} {duration(board.seconds_left())} left")
     page.write(study, list(board.done.values()), place)
-    if failed:
-        raise PipelineError(f"{len(failed)} of {len(trials)} trials failed, the first: {failed[0]}")
-    return [board.done[trial.key] for trial in trials]
+    return [board.done[trial.key] for trial in trials if trial.key in board.done]
 
 
 def _pilot_is_done(study: Study, trials: Sequence[Trial], board: Board) -> bool:
     pilot = [trial for trial in trials if planning.is_pilot(study, trial.row, trial.seed)]
-    return study.seeds > 1 and all(trial.key in board.done for trial in pilot)
+    return study.seeds > 1 and bool(pilot) and all(trial.key in board.done for trial in pilot)

@@ -180,9 +180,19 @@ def compare(table: Table, row: str, other: str) -> dict[Size, Difference]:
     return result
 
 
-def smallest_difference(table: Table, seeds: int) -> float | None:
-    """Return the smallest difference of two rows that `seeds` seeds can detect at one size, after Holm's first step.
+def beyond_luck(figure: Floats) -> float:
+    """Return how far apart two single runs are in 5 % of cases if they differ only in the seed.
 
+    `figure` [seeds], at least two, estimates the spread; with few seeds Student's t allows for that.
+    """
+    spread = float(figure.std(ddof=1))
+    return float(stdtrit(len(figure) - 1, (1 + LEVEL) / 2)) * 2**0.5 * spread
+
+
+def smallest_difference(table: Table, seeds: int) -> float | None:
+    """Return the difference of two rows that `seeds` seeds detect at one size in half of all studies.
+
+    A larger one counts as real after Holm's first step, the strictest. Twice this difference is detected nearly always.
     It is estimated from the trials of the first two rows, with the variance between seeds pooled over sizes. With one
     row, its variance counts twice, as for two rows without common seeds. None until a size has two seeds.
     """

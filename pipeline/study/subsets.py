@@ -43,7 +43,7 @@ def pool(run: Run, config: Config) -> Pool:
     paths = {split: dataset.files(split) for split in ("train", "val", "test")}
     if not paths["test"]:
         raise DataError(
-            f"{run.dataset}: has no test split, but a study evaluates on test; give the base shares in convert.split"
+            f"{run.dataset}: has no test split, but a study evaluates on test; set ratios in convert.split of the base"
         )
     names = [path.name for path in paths["train"]]
     ties = []

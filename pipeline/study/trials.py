@@ -10,8 +10,9 @@ from typing import Any
 
 from pipeline import files
 from pipeline.config.experiment import Config
-from pipeline.study import figures, folders, results
+from pipeline.study import figures, folders, results, subsets
 from pipeline.study.results import About, Amount, Line
+from pipeline.study.subsets import Size
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class Trial:
 
     key: str
     row: str
-    size: tuple[str, float]
+    size: Size
     seed: int
     name: str
     sections: dict[str, Any]
@@ -35,7 +36,7 @@ class Trial:
     @property
     def folder(self) -> Path:
         """The folder of the trial below that of the study."""
-        return Path("trials") / self.row / f"{self.size[0]}{self.size[1]:g}" / f"seed{self.seed}"
+        return Path("trials") / self.row / subsets.label(self.size) / f"seed{self.seed}"
 
 
 def perform(trial: Trial, project: Path, study: Path, device: str = "", core: int | None = None) -> Line:
@@ -46,7 +47,7 @@ def perform(trial: Trial, project: Path, study: Path, device: str = "", core: in
     """
     folder = study / trial.folder
     line: Line
-    with results.locked(folder / "lock") as lock:
+    with results.locked(folder / "lock", f"study: {folder} is in use by another process; waiting for it") as lock:
         left = folder / "line.json"
         if left.is_file() and (line := files.read_json(left))["key"] == trial.key:
             shutil.rmtree(folder / "runs", ignore_errors=True)  # it was killed after it had written the line

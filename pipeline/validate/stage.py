@@ -1,4 +1,4 @@
-"""Evaluate the model: COCO's figures with error bars, error types, thresholds, cost.
+"""Evaluate the model: COCO's metrics with confidence intervals, error types, thresholds, cost.
 
     predict           labels and predictions, as COCO      compare     two runs on the same images
     error_types       TIDE's six types of errors           reconcile   the figures of other tools

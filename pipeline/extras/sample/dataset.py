@@ -65,7 +65,7 @@ def main(seed: int = 0, folder: Path | None = None, splits: dict[str, int] | Non
                     bar.update()
                 files.write_json(new / "annotations" / f"{split}.json", coco)
                 boxes += len(coco["annotations"])
-    return f"{sum(splits.values())} {noun}s, {boxes} defects -> {folder}"
+    return f"{sum(splits.values())} images, {boxes} defects -> {folder}"
 
 
 def draw_tile(rng: Random, size: int = SIZE) -> tuple[pixels.Image, list[Defect]]:
