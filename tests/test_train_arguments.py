@@ -60,6 +60,14 @@ def test_allowed_keys_accept_ultralytics_default(key: str) -> None:
     arguments.check({key: "AdamW" if value == "auto" else value}, "auto")
 
 
+@pytest.mark.parametrize("name", ["auto", "Auto", "AUTO"])
+@pytest.mark.parametrize("recipe", ["auto", "quick", "thorough"])
+def test_an_optimizer_that_ignores_the_rates_of_the_recipe_is_refused(recipe: str, name: str) -> None:
+    with pytest.raises(ConfigError, match=r"^train\.args\.optimizer: auto ignores the rate of a phase; name one"):
+        arguments.check({"optimizer": name}, recipe)
+    arguments.check({"optimizer": name}, "ultralytics")
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

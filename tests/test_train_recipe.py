@@ -12,7 +12,7 @@ from pipeline.config.training import Phase, Train
 from pipeline.errors import ConfigError
 from pipeline.files import read_json
 from pipeline.train.plan import in_words
-from pipeline.train.recipe import CACHED, GIVEN, choose
+from pipeline.train.recipe import CACHED, CACHED_FIVE, GIVEN, choose, looks_at_data
 
 
 def recipe(images: int = 205, **settings: Any) -> Any:
@@ -89,11 +89,13 @@ def test_minutes_are_converted_to_epochs() -> None:
     def bought(fit: float) -> float:
         """The cost of the phases, in full-training epochs."""
         phases = choose(Train(minutes=2), 205, fit=fit).phases
-        return sum(phase.epochs * (CACHED if phase.freeze != "none" else 1) for phase in phases)
+        cost = {"none": 1, "backbone": CACHED, 5: CACHED_FIVE}
+        return sum(phase.epochs * cost[phase.freeze] for phase in phases)
 
     for fit in (1, 3.5, 6, 12.3, 40):
         assert abs(bought(fit) - fit) <= 0.5  # epochs are whole numbers
     assert [phase.freeze for phase in choose(Train(minutes=2), 205, fit=4).phases] == [5]
+    assert not looks_at_data(Train(minutes=2), 4) and looks_at_data(Train(minutes=2), 6)
     assert "2 minutes allow 12.3 epochs" in choose(Train(minutes=2), 205, fit=12.3).reasons["phases"]["reason"]
 
 
@@ -120,8 +122,9 @@ def test_ultralytics_recipe_is_left_unchanged() -> None:
     assert found.args == {"cos_lr": True} and found.batch == 16 and not found.few_steps
     assert found.reasons == {"cos_lr": {"value": True, "reason": GIVEN}}
     assert recipe(recipe="ultralytics", ema=0.5, batch=8).reasons.keys() == {"ema", "batch"}
-    with pytest.raises(ConfigError, match=r"train\.recipe: Ultralytics' automatic optimizer ignores a given rate"):
-        recipe(recipe="ultralytics", lr0=0.1)
+    for args in ({}, {"optimizer": "auto"}, {"optimizer": "Auto"}):
+        with pytest.raises(ConfigError, match=r"train\.recipe: Ultralytics' automatic optimizer ignores a given rate"):
+            recipe(recipe="ultralytics", lr0=0.1, args=args)
     assert recipe(recipe="ultralytics", lr0=0.1, args={"optimizer": "SGD"}).lr0 == 0.1
 
 

@@ -94,7 +94,7 @@ def check(args: Mapping[str, Any], recipe: str) -> None:
     from ultralytics.cfg import get_cfg
 
     errors = [f"train.args.{key}: {reason}" for key in args if (reason := _reason_against(key))]
-    if args.get("optimizer") == "auto" and recipe == "auto":
+    if is_automatic(args.get("optimizer")) and recipe != "ultralytics":
         errors.append("train.args.optimizer: auto ignores the rate of a phase; name one, such as AdamW")
     if not errors:
         try:
@@ -103,6 +103,11 @@ def check(args: Mapping[str, Any], recipe: str) -> None:
             errors.append(f"train.args: {' '.join(str(error).split())}")
     if errors:
         raise ConfigError("\n".join(errors))
+
+
+def is_automatic(optimizer: Any) -> bool:
+    """Return whether Ultralytics would choose optimizer and rate itself; it ignores the case of a name."""
+    return str(optimizer).lower() == "auto"
 
 
 def _reason_against(key: str) -> str:

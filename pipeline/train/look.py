@@ -5,10 +5,8 @@ Import it late: it imports torch.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from pipeline import files
 from pipeline.boxes import YoloDataset
 from pipeline.errors import DataError
 from pipeline.probing import sample
@@ -17,26 +15,23 @@ from pipeline.probing.separability import separability
 IMAGES = 60  # takes seconds on one core; more images changed the share by only 0.02
 
 
-def share_kept(model: Any, data: YoloDataset, imgsz: int, seed: int, record: Path) -> float | None:
+def measure(model: Any, data: YoloDataset, imgsz: int, seed: int) -> dict[str, Any] | None:
     """Return the separability at the backbone's last layer as a share of that at the best layer, from 0 to 1.
 
     Separability is the balanced accuracy of a linear probe that separates classes and background by a layer's features
-    of the boxes. `model` is the source's DetectionModel. The share is stored in `record` with the accuracy by layer, so
-    that resumed training keeps the same phases. Returns None if there is nothing to separate, or if no class appears in
-    two images: the probe learns from one image and is evaluated on another.
+    of the boxes. `model` is the source's DetectionModel. The result has the share as `kept`, and the `accuracy` by
+    layer. Returns None if there is nothing to separate, or if no class appears in two images: the probe learns from one
+    image and is evaluated on another.
     """
-    if not record.is_file():
-        try:
-            scenes = sample.draw(data, IMAGES, seed)
-        except DataError:
-            return None
-        training = model.training
-        accuracy = separability(model.float().eval(), scenes, imgsz)
-        model.train(training)
-        last = max(layer for layer in accuracy if layer < len(model.yaml["backbone"]))
-        if not (best := max(accuracy.values())):
-            return None
-        kept = accuracy[last] / best
-        by_layer = {str(layer): round(value, 3) for layer, value in accuracy.items()}
-        files.write_json(record, {"kept": round(kept, 3), "accuracy": by_layer})
-    return float(files.read_json(record)["kept"])
+    try:
+        scenes = sample.draw(data, IMAGES, seed)
+    except DataError:
+        return None
+    training = model.training
+    accuracy = separability(model.float().eval(), scenes, imgsz)
+    model.train(training)
+    last = max(layer for layer in accuracy if layer < len(model.yaml["backbone"]))
+    if not (best := max(accuracy.values())):
+        return None
+    by_layer = {str(layer): round(value, 3) for layer, value in accuracy.items()}
+    return {"kept": round(accuracy[last] / best, 3), "accuracy": by_layer}

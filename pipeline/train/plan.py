@@ -56,6 +56,10 @@ class PhasePlan:
 
 def phases(config: Train, recipe: Recipe, source: Source, run: Run) -> list[PhasePlan]:
     """Plan all phases. Raises ConfigError if a phase cannot follow the config."""
+    if recipe.rounds and config.args.get("val") is False:
+        raise ConfigError("train.recipe: thorough needs `val`, which ends it; remove `val: false` from train.args")
+    if config.l2_sp and source.path.suffix == ".yaml":
+        raise ConfigError(f"train.l2_sp: {source.path} has no trained weights to stay near; set l2_sp to 0")
     plans = [_phase(config, recipe, source, run, number) for number in range(1, len(recipe.phases) + 1)]
     if config.cache_features is True and not any(plan.cache for plan in plans):
         raise ConfigError(

@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.config.training import Phase, Train
 from pipeline.errors import ConfigError
 from pipeline.records.training import Choice
+from pipeline.train import arguments
 
 GIVEN = "given in the config"
 RATE = 0.001  # for AdamW; half and twice that were no better on any data set but one (benchmarks/recipe.md)
@@ -16,7 +17,9 @@ FEW = 3  # epochs; with four or more the configs scored no better (benchmarks/re
 QUICK_STEPS = 150  # steps of four images, as in three epochs of 200 images
 ROUNDS = 4  # that `thorough` may add; each is as long as the unfrozen phase
 KEEPS = 0.8  # of the best layer's separability; below it a frozen backbone cost a point or more (benchmarks/recipe.md)
-CACHED = 0.5  # time of an epoch on cached features relative to an epoch that computes all layers
+# Time of an epoch on cached features, relative to one that computes all layers (benchmarks/train.md, bccd):
+CACHED = 0.5  # of the backbone, 7.5 s of 14.3
+CACHED_FIVE = 0.75  # of the first five layers, 10.7 s of 14.3
 LONG = 10  # epochs from which a longer average helps, as it does in a last phase of FEW epochs; with five it did not
 EMA_SHARE = 1 / 12  # span of the average, as a share of the phase
 NOISE = 0.005  # mAP50-95 on val; a few hundred images cannot resolve smaller differences
@@ -62,10 +65,10 @@ def choose(
 ) -> Recipe:
     """Return the recipe for a number of training images; `counted` is the word for them.
 
-    `kept` is the share of separability that the backbone keeps (`look.share_kept`), None if unmeasured. `fit` is the
-    number of unfrozen epochs that `train.minutes` allows; without it the device is ignored, so that a config gives the
-    same model wherever it is trained. Raises ConfigError if Ultralytics' own recipe is requested together with a rate
-    that it would ignore.
+    `kept` is the share of separability that the backbone keeps (`look.measure`), None if unmeasured. `fit` is the
+    number of unfrozen epochs that `train.minutes` allows (`budget.measure`); without it the device is ignored, so that
+    a config gives the same model wherever it is trained. Raises ConfigError if Ultralytics' own recipe is requested
+    together with a rate that it would ignore.
     """
     if config.recipe == "ultralytics":
         return _ultralytics(config)
@@ -100,9 +103,13 @@ def choose(
     return Recipe(phases, batch, lr0, args, reasons, few_steps=True, ema=config.ema, rounds=rounds)
 
 
-def looks_at_data(config: Train) -> bool:
-    """Return whether the phases depend on the features of the training images."""
-    return not config.phases and config.recipe in ("auto", "thorough")
+def looks_at_data(config: Train, fit: float | None) -> bool:
+    """Return whether the phases depend on the features of the training images; `fit` is as in `choose`."""
+    return not config.phases and config.recipe in ("auto", "thorough") and not _is_brief(fit)
+
+
+def _is_brief(fit: float | None) -> bool:
+    return fit is not None and fit < 2 * FEW
 
 
 def _phases(
@@ -116,8 +123,8 @@ def _phases(
     why = f"from {images} {counted}: {_EPOCHS}"
     if fit is not None:
         why = f"{config.minutes:g} minutes allow {fit:.1f} epochs of all layers here"
-        if fit < 2 * FEW:
-            return (_quick(max(1, int(fit / CACHED))),), f"{why}: {_FIVE}"
+        if _is_brief(fit):
+            return (_quick(max(1, int(fit / CACHED_FIVE))),), f"{why}: {_FIVE}"
         frozen = max(1, round(fit / 6))
         free = max(1, round(fit - CACHED * frozen))
     first: tuple[Phase, ...] = (Phase(epochs=frozen, freeze="backbone"),)
@@ -187,7 +194,7 @@ def batch_size(images: int) -> int:
 def _ultralytics(config: Train) -> Recipe:
     phases = config.phases or (Phase(epochs=100),)
     rates = config.lr0 or any(phase.lr != 1 or phase.lr0 for phase in phases)
-    if rates and config.args.get("optimizer", "auto") == "auto":
+    if rates and arguments.is_automatic(config.args.get("optimizer", "auto")):
         raise ConfigError(
             "train.recipe: Ultralytics' automatic optimizer ignores a given rate; set train.args.optimizer"
         )

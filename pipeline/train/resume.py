@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ class PhaseFolder:
     precision = Below("precision.json")
     """The precision that the phase computes in, and why."""
     matches = Below("matches.npz")
-    """The predictions of the last epoch on val, matched with its objects."""
+    """The predictions of the kept epoch on val, matched with its objects."""
     progress = Below("progress.json")
     """The state after the epochs so far; its `seconds` include all attempts."""
     results = Below("results.csv")
@@ -69,6 +69,10 @@ class PhaseFolder:
     def exact(self, epochs: int) -> Path:
         """Return the file with the exact state after `epochs` epochs, which the checkpoint leaves out."""
         return self.root / f"resume_exact{epochs}.pt"
+
+    def error(self, process: int) -> Path:
+        """Return the file in which one of the processes of several GPUs leaves its error."""
+        return self.root / f"error{process}.txt"
 
     @property
     def can_resume(self) -> bool:
@@ -119,12 +123,32 @@ def data_digest(data: YoloDataset) -> str:
     return digest.hexdigest()
 
 
-def continue_or_clear(run: Run, beginning: Mapping[str, Any]) -> None:
-    """Keep unfinished training only if it has the same `beginning`; otherwise delete it and record this one."""
+def continues(run: Run, beginning: Mapping[str, Any]) -> bool:
+    """Return whether there is unfinished training with the same `beginning`."""
     record = _unfinished(run)
-    if not (record.is_file() and files.read_json(record) == beginning):
+    return record.is_file() and files.read_json(record) == beginning
+
+
+def measured(run: Run, beginning: Mapping[str, Any], name: str, measure: Callable[[], Any]) -> Any:
+    """Return what unfinished training measured, so that it keeps its phases; otherwise measure it now.
+
+    `name` is that of the file in `run.train` which `continue_or_clear` writes.
+    """
+    file = run.train / name
+    return files.read_json(file) if continues(run, beginning) and file.is_file() else measure()
+
+
+def continue_or_clear(run: Run, beginning: Mapping[str, Any], measurements: Mapping[str, Any]) -> None:
+    """Keep unfinished training only if it has the same `beginning`; otherwise delete it and record this one.
+
+    `measurements` maps file names in `run.train` to what was measured; None is not written.
+    """
+    if not continues(run, beginning):
         shutil.rmtree(run.train, ignore_errors=True)
-        files.write_json(record, beginning)
+        files.write_json(_unfinished(run), beginning)
+    for name, content in measurements.items():
+        if content is not None:
+            files.write_json(run.train / name, content)
 
 
 def finish(run: Run) -> None:

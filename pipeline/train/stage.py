@@ -10,13 +10,15 @@ record      train.json and the summary line                freeze      the froze
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from pipeline import files, logs, sides
 from pipeline.boxes import YoloDataset
 from pipeline.config.training import Train
-from pipeline.errors import PipelineError
+from pipeline.errors import ConfigError, PipelineError
 from pipeline.records import tile_account
 from pipeline.records.base import read_record, write_record
 from pipeline.records.training import TrainedPhase, Training
@@ -26,6 +28,7 @@ from pipeline.train.resume import PhaseFolder
 from pipeline.upstream import environment
 
 LOADERS = 4  # worker processes that load images for a GPU; on a CPU Ultralytics uses none
+LOOK, MINUTES = "look.json", "minutes.json"  # what the recipe measured, in `run.train`
 
 
 def main(config: Train, run: Run, seed: int, device: str, workers: int | None = None) -> str:
@@ -36,27 +39,22 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int | None = 
     """
     environment.prepare()
     arguments.check(config.args, config.recipe)
-    _check_device(device)
+    _check_device(device, config.precision)
     data = YoloDataset.read(run.augmented / "data.yaml")
     start = source.find(config)
     teacher = source.find_teacher(config)
     beginning = resume.beginning(config, seed, start, teacher, data)
-    images = len(data.files("train"))
-    plan.phases(config, recipe.choose(config, images), start, run)  # refuse before anything of an old run is deleted
-    resume.continue_or_clear(run, beginning)
+    chosen, measurements = _recipe(config, run, beginning, start, data, seed, device)
+    _check_batch(chosen.batch, device)
+    plans = plan.phases(config, chosen, start, run)
+    resume.continue_or_clear(run, beginning, measurements)  # after all refusals: it deletes an old training
 
     if small := sides.too_small(data, "train", config.imgsz):
         logs.say(f"train: {small}")
+    logs.say(f"train: {len(data.files('train'))} images, {plan.in_words(plans, chosen.rounds)}")
 
-    from pipeline.train import budget, look, phase
+    from pipeline.train import phase
 
-    kept = None
-    if recipe.looks_at_data(config):
-        kept = look.share_kept(start.model, data, config.imgsz, seed, run.train / "look.json")
-    fit = budget.epochs_that_fit(config, start.model, images, device, run.train / "minutes.json")
-    chosen = recipe.choose(config, images, kept, fit, _counted(run))
-    plans = plan.phases(config, chosen, start, run)
-    logs.say(f"train: {images} images, {plan.in_words(plans, chosen.rounds)}")
     loaders = LOADERS if workers is None else workers
     shared = phase.Shared(run, chosen, config.imgsz, seed, device, loaders, teacher)
     records: list[TrainedPhase] = []
@@ -90,13 +88,54 @@ def _counted(run: Run) -> str:
     return f"tiles with {account['splits']['train']['boxes']['read']} objects" if account else "images"
 
 
-def _check_device(device: str) -> None:
-    if "," in device and find_spec("cloudpickle") is None:
+def _recipe(
+    config: Train,
+    run: Run,
+    beginning: Mapping[str, Any],
+    start: source.Source,
+    data: YoloDataset,
+    seed: int,
+    device: str,
+) -> tuple[recipe.Recipe, dict[str, Any]]:
+    """Choose the recipe; return it with what was measured for it, by file name in `run.train`."""
+    from pipeline.train import budget, look
+
+    images, val = (len(data.files(split)) for split in ("train", "val"))
+    minutes: Any = None
+    seen: Any = None
+    if config.minutes is not None:
+        minutes = resume.measured(
+            run, beginning, MINUTES, lambda: budget.measure(config, start.model, images, val, device)
+        )
+    fit = minutes and minutes["epochs"]
+    if recipe.looks_at_data(config, fit):
+        seen = resume.measured(run, beginning, LOOK, lambda: look.measure(start.model, data, config.imgsz, seed))
+    chosen = recipe.choose(config, images, seen and seen["kept"], fit, _counted(run))
+    return chosen, {MINUTES: minutes, LOOK: seen}
+
+
+def _check_device(device: str, precision: str) -> None:
+    """Raise PipelineError for a device that this machine does not have, ConfigError for bf16 on another than a CPU."""
+    if _devices(device) > 1 and find_spec("cloudpickle") is None:
         raise PipelineError(
             f"--device {device}: training on several devices needs the package cloudpickle; "
             "run .venv/bin/python -m pip install cloudpickle"
         )
-    environment.check_device(device)
+    if environment.torch_device(device).type != "cpu" and precision == "bf16":
+        raise ConfigError("train.precision: bf16 is for training on a CPU; on a GPU write train.args: {amp: bf16}")
+
+
+def _check_batch(batch: int, device: str) -> None:
+    """Raise ConfigError if a batch cannot be shared out equally: Ultralytics would train on fewer images per step."""
+    if batch % (devices := _devices(device)):
+        raise ConfigError(
+            f"train.batch: {batch} images cannot be shared equally by the {devices} devices of --device {device}; "
+            f"set train.batch to a multiple of {devices}"
+        )
+
+
+def _devices(device: str) -> int:
+    return device.strip(",").count(",") + 1
 
 
 def _drop_other_features(run: Run, records: list[TrainedPhase]) -> None:
