@@ -94,7 +94,10 @@ def parser() -> Parser:
 
 def _add_common(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--device", default="", metavar="D", help="cpu, mps, or 0 for the first GPU (default: the best)"
+        "--device",
+        default="",
+        metavar="D",
+        help="cpu, mps, or 0 for the first GPU (default: a CUDA GPU if there is one, otherwise the CPU)",
     )
     command.add_argument(
         "--workers",

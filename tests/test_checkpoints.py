@@ -151,6 +151,12 @@ def test_the_configured_fallback_is_used_and_reported(offline: Path, capsys: pyt
     assert f"{NO_ANSWER}; training starts from train.fallback, data/weights/starter-yolo26n.pt" in said
 
 
+def test_a_fallback_of_the_same_name_is_recognised(offline: Path) -> None:
+    for name, replaced in ((f"elsewhere/{checkpoints.STARTER}", True), (checkpoints.STARTER, False)):
+        assert checkpoints.is_fallback(checkpoints.find(name, checkpoints.STARTER), name) is replaced
+    assert not checkpoints.is_fallback(checkpoints.find("yolo26n.yaml"), "yolo26n.yaml")
+
+
 def test_no_other_weights_are_used_without_a_fallback(offline: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(WeightsError, match=r"put the file at data/weights/yolo26n\.pt, or .*`train\.fallback: starter"):
         checkpoints.find("yolo26n.pt")

@@ -119,10 +119,25 @@ def test_missing_weights_or_data_are_reported(trained: Trained, copy_of: Callabl
 def test_a_missing_device_is_reported(run: Run) -> None:
     import torch
 
-    for device in ("klingon", str(torch.cuda.device_count() + 7)):
+    apple = [] if torch.backends.mps.is_available() else ["mps"]
+    for device in ("klingon", "tpu", *apple, str(torch.cuda.device_count() + 7)):
         with pytest.raises(PipelineError, match=rf"--device {device}: this machine has no such device") as error:
             train.main(Train(), run, 0, device, 0)
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"recipe": "thorough", "args": {"val": False}}, r"train\.recipe: thorough needs `val`, which ends it; remove"),
+        ({"l2_sp": 10}, r"train\.l2_sp: yolo26n\.yaml has no trained weights to stay near; set l2_sp to 0"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(tmp_path: Path, settings: Any, said: str) -> None:
+    environment.prepare()
+    config = Train.model_validate({"weights": "yolo26n.yaml", **settings})
+    with pytest.raises(ConfigError, match=said):
+        plan.phases(config, choose(config, 16), source.find(config), Run(tmp_path))
 
 
 def phase_dates(run: Run) -> list[int]:

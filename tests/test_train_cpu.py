@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from conftest import Trained, train_tiny
 
-from pipeline import files
+from pipeline import files, parallel
 from pipeline.run import Run
 from pipeline.upstream import checkpoints, environment
 
@@ -39,10 +39,8 @@ def digest_after(run: Run, start: Path, args: dict[str, Any]) -> str:
     return hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in state.values())).hexdigest()
 
 
-def test_one_seed_gives_one_training_with_multi_scale(fresh: Run, start: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ultralytics draws each batch size in the main thread. One of the trainings is also stopped and resumed."""
-    first = digest_after(fresh, start, MULTI_SCALE)
-    assert digest_after(fresh, start, MULTI_SCALE) == first
+def resumed(run: Run, start: Path, args: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> str:
+    """The same after a training that was stopped after its first epoch."""
     copy = files.copy
 
     def stop(source: Path, target: Path) -> None:
@@ -53,9 +51,47 @@ def test_one_seed_gives_one_training_with_multi_scale(fresh: Run, start: Path, m
     with monkeypatch.context() as patch:
         patch.setattr(files, "copy", stop)
         with pytest.raises(KeyboardInterrupt):
-            digest_after(fresh, start, MULTI_SCALE)
-    assert (fresh.train / "phase1" / "resume.pt").is_file()
+            digest_after(run, start, args)
+    assert (run.train / "phase1" / "resume.pt").is_file()
+    return digest_after(run, start, args)
+
+
+def test_one_seed_gives_one_training_with_multi_scale(fresh: Run, start: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ultralytics draws each batch size in the main thread. One of the trainings is also stopped and resumed."""
+    first = digest_after(fresh, start, MULTI_SCALE)
     assert digest_after(fresh, start, MULTI_SCALE) == first
+    assert resumed(fresh, start, MULTI_SCALE, monkeypatch) == first
+
+
+@pytest.mark.parametrize("optimizer", ["MuSGD", "NAdam"])  # whose state Ultralytics rounds in its checkpoint
+def test_other_optimizers_resume_exactly_too(
+    fresh: Run, start: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str
+) -> None:
+    args = {"plots": False, "optimizer": optimizer}
+    assert digest_after(fresh, start, args) == resumed(fresh, start, args, monkeypatch)
+
+
+@pytest.mark.parametrize(("given", "expected"), [("3", 3), ("3,2", 3), ("", 8), ("0", 8), ("many", 8)])
+def test_threads_are_those_asked_for_or_one_per_core_up_to_eight(
+    monkeypatch: pytest.MonkeyPatch, given: str, expected: int
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", given)
+    monkeypatch.setattr(parallel, "cores", lambda: 64)
+    assert environment.threads() == expected
+
+
+def test_pytorch_uses_the_threads_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    try:
+        environment.prepare()
+        environment.torch_device("cpu")
+        assert torch.get_num_threads() == 1
+    finally:
+        monkeypatch.undo()
+        environment.prepare()
+        environment.torch_device("cpu")
 
 
 def test_nothing_else_draws_random_numbers_between_batches(

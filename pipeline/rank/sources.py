@@ -25,7 +25,7 @@ def find(config: Rank, train: Train) -> list[Weights]:
     if config.weights:
         return [Weights(name, _find(name)) for name in config.weights]
     path = checkpoints.find(train.weights, train.fallback)
-    replaced = path.name != Path(train.weights).name
+    replaced = checkpoints.is_fallback(path, train.weights)
     return [Weights(path.name if replaced else train.weights, path, train.weights if replaced else None)]
 
 

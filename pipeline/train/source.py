@@ -40,7 +40,7 @@ class Source:
 def find(config: Train) -> Source:
     """Find and load the source weights. Raises WeightsError, or ConfigError for a .yaml that describes no model."""
     path = checkpoints.find(config.weights, config.fallback)
-    instead_of = config.weights if path.name != Path(config.weights).name else None
+    instead_of = config.weights if checkpoints.is_fallback(path, config.weights) else None
     model = checkpoints.untrained(path, "train.weights") if path.suffix == ".yaml" else checkpoints.load(path)[0]
     return Source(path, model, instead_of)
 

@@ -1,10 +1,10 @@
 """Keep Ultralytics at arm's length: everything that subclasses or changes it, except the trainer in `pipeline.train`.
 
-    environment    sets up the process: no telemetry, no code from checkpoints, all cores; checks devices
+    environment    sets up the process: no telemetry, no code from checkpoints, threads; checks devices
     checkpoints    finds, downloads, verifies and loads source weights
     unfit          explains why weights are unsuitable, and what would work
     predictor      returns results with the best class of each box, and with every class
-    loader         loads images in this process, for training on a CPU
+    loader         loads images in this process, for training without worker processes
 
 Names with a leading underscore and attributes set from outside may change in any version of Ultralytics. This list
 names all of those that the project overrides, calls or sets, and why. A test compares it with the installed version
@@ -26,8 +26,8 @@ and with the code. Review the list before raising the bound in pyproject.toml.
     utils.loss.E2ELoss.o2m                                  the same
     utils.loss.E2ELoss.o2m_copy                             the same
     utils.loss.E2ELoss.o2o                                  the same
-    utils.torch_utils.ModelEMA.decay                        a short phase averages over its own steps
-    utils.torch_utils.NUM_THREADS                           use all cores; Ultralytics leaves one idle
+    utils.torch_utils.ModelEMA.decay                        the average spans a share of the phase
+    utils.torch_utils.NUM_THREADS                           the number of threads; Ultralytics leaves a core idle
 
 Some of Ultralytics' objects become ours by assigning `__class__`: a data loader here; a model, a data set and a
 validator, which the trainer creates itself, in `train`.

@@ -60,6 +60,11 @@ def locate(name: str) -> Path | None:
     return next((file for file in candidates if file.suffix == ".pt" and file.is_file()), None)
 
 
+def is_fallback(path: Path, name: str) -> bool:
+    """Return whether `find` returned `path`, its fallback, because the weights `name` are missing."""
+    return path not in (Path(name), locate(name))
+
+
 def _download(name: str) -> Path:
     from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
 

@@ -15,6 +15,7 @@ from pipeline import files, parallel
 from pipeline.errors import PipelineError
 
 CACHE = Path(".cache")
+MOST_THREADS = 8  # as Ultralytics; batches of a few images do not keep more busy
 
 
 def prepare() -> None:
@@ -25,7 +26,7 @@ def prepare() -> None:
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
     os.environ.setdefault("YOLO_CONFIG_DIR", str(CACHE.resolve()))
     os.environ.setdefault("MPLCONFIGDIR", str((CACHE / "matplotlib").resolve()))
-    os.environ.setdefault("OMP_NUM_THREADS", str(parallel.cores()))
+    os.environ["OMP_NUM_THREADS"] = str(threads())  # without a number, Ultralytics sets it to 1
     # By default an idle libgomp thread polls for work 300,000 times before it sleeps, on a core that other processes
     # could use. With 1,000 times, a bfloat16 pass took 0.23 s on two cores instead of 0.16, because such short
     # operations end before a sleeping thread has woken up.
@@ -34,11 +35,18 @@ def prepare() -> None:
 
     from ultralytics.utils import torch_utils
 
-    # By default Ultralytics uses `cores - 1` threads: one on a machine with two cores.
-    torch_utils.NUM_THREADS = parallel.cores()
+    # Ultralytics sets PyTorch's threads to this number. Its own ignores OMP_NUM_THREADS and is `cores - 1`, at most 8:
+    # one on a machine with two cores.
+    torch_utils.NUM_THREADS = threads()
     # Ultralytics' `deterministic` also makes PyTorch fill all memory that it allocates. That takes 3 % of a step for
     # nothing, because no tensor is read before it is written.
     torch_utils.torch.utils.deterministic.fill_uninitialized_memory = False
+
+
+def threads() -> int:
+    """Return the number of threads to compute with: OMP_NUM_THREADS if it is set, else one per core, at most 8."""
+    given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # OpenMP allows a list, by level of nesting
+    return int(given) if given.isdecimal() and int(given) else min(parallel.cores(), MOST_THREADS)
 
 
 def bring_fonts(config: Path) -> None:
@@ -54,14 +62,23 @@ def bring_fonts(config: Path) -> None:
 
 
 def torch_device(device: str) -> Any:
-    """Return the torch device that `--device` names; empty means the best one. Raises PipelineError."""
+    """Return the torch device that `--device` names; empty means a CUDA GPU, or the CPU if there is none.
+
+    Raises PipelineError for a device that this machine does not have.
+    """
+    import torch
     from ultralytics.utils.torch_utils import select_device
 
     try:
-        return select_device(device, verbose=False)
+        found = select_device(device, verbose=False)
+        # Ultralytics takes the CPU if there is no MPS, and returns devices that only its exports know as text.
+        if not isinstance(found, torch.device) or ("mps" in device.lower() and found.type != "mps"):
+            raise ValueError
+        return found
     except (AssertionError, RuntimeError, ValueError):
         raise PipelineError(
-            f"--device {device}: this machine has no such device; use cpu, or omit --device to select the best one"
+            f"--device {device}: this machine has no such device; use cpu, or omit --device to use a CUDA GPU if there "
+            "is one, otherwise the CPU"
         ) from None
 
 

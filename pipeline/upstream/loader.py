@@ -1,4 +1,4 @@
-"""Load batches in-process for training on a CPU. Import it late: it imports torch and Ultralytics."""
+"""Load batches in-process for training. Import it late: it imports torch and Ultralytics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ultralytics.data.build import InfiniteDataLoader
 
 
 class InProcessLoader(InfiniteDataLoader):  # type: ignore[misc]  # Ultralytics has no types
-    """A zero-worker data loader (Ultralytics' default on a CPU) with repeatable epochs.
+    """A zero-worker data loader (Ultralytics' default on a CPU and on MPS) with repeatable epochs.
 
     Each epoch depends only on the random state at its start, so killed training can resume there. If `ahead`, a
     background thread prefetches the next batch. It shares the random state with the main thread, so nothing else may

@@ -125,7 +125,7 @@ def _readme(seed: int, epochs: int, hours: float, fitness: float, digest: str, d
         "scenes": f"{SCENES['train']:,} of {SIDE} x {SIDE} pixels, {len(CLASSES)} classes, seed {seed}; "
         f"{SCENES['val']} more held out",
         "training": f"{epochs} epochs, {hours:.1f} hours on {environment.device_name(device)}, "
-        f"threads: {parallel.cores()}",
+        f"threads: {environment.threads()}",
         "on the scenes held out": f"mAP50-95 {fitness:.3f}",
         "versions": ", ".join(f"{name} {version(name)}" for name in packages),
         "sha256": f"`{digest}`",
