@@ -78,6 +78,7 @@ def test_one_class_is_ranked_against_background(source: Path, tmp_path: Path) ->
         ("yolo26n", [4, 6, 10], [2, 4, 6, 10, 13, 16, 19, 22]),
         ("yolo11n", [4, 6, 10], [2, 4, 6, 10, 13, 16, 19, 22]),
         ("yolov8n", [4, 6, 9], [2, 4, 6, 9, 12, 15, 18, 21]),
+        ("yolov9e", [22, 25, 29], [0, 3, 5, 7, 9, 16, 19, 22, 25, 29, 32, 35, 38, 41]),  # some layers give tuples
     ],
 )
 def test_layers_are_taken_from_the_model(family: str, backbone: list[int], stages: list[int]) -> None:

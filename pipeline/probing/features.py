@@ -39,7 +39,7 @@ def of_boxes(
     return {layer: np.concatenate(parts) for layer, parts in rows.items()}
 
 
-def run(model: Any, image: torch.Tensor, deepest: int) -> dict[int, torch.Tensor]:
+def run(model: Any, image: torch.Tensor, deepest: int) -> dict[int, Any]:
     """Return the output of each layer up to the deepest, by Ultralytics' own wiring (nn/tasks.py, `_predict_once`)."""
     outputs: dict[int, Any] = {-1: image}
     for layer in model.model[: deepest + 1]:
@@ -65,17 +65,21 @@ def backbone(model: Any) -> list[int]:
 
 
 def stages(model: Any) -> list[int]:
-    """Return the last layer at each successive resolution, without the head: 2, 4, 6, 10, 13, 16, 19, 22 of YOLO26."""
+    """Return the last layer at each successive resolution, without the head: 2, 4, 6, 10, 13, 16, 19, 22 of YOLO26.
+
+    Layers with several outputs, such as YOLOv9's CBLinear, are left out.
+    """
     with torch.inference_mode():
         side = 4 * int(max(model.stride))
         image = torch.zeros(1, 3, side, side, device=next(model.parameters()).device)
         outputs = run(model, image, len(model.model) - 2)
-    resolution = {number: tensor.shape[-1] for number, tensor in outputs.items()}
+    resolution = {number: out.shape[-1] for number, out in outputs.items() if isinstance(out, torch.Tensor)}
     return [
         layer.i
         for layer, following in zip(model.model[:-1], model.model[1:], strict=True)
-        if resolution[layer.i] in (resolution[number] for number in sources(layer))
-        and (following is model.model[-1] or resolution[following.i] != resolution[layer.i])
+        if layer.i in resolution
+        and resolution[layer.i] in (resolution.get(number) for number in sources(layer))
+        and (following is model.model[-1] or resolution.get(following.i) != resolution[layer.i])
     ]
 
 
