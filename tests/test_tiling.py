@@ -464,7 +464,7 @@ def test_make_trains_on_tiles(tiles: Path, start: Path, tmp_path: Path) -> None:
     run = Run(tmp_path / "runs" / "mine")
     check_split_of_jpegs = YoloDataset.read(run.augmented / "data.yaml").files("train")
     record = files.read_json(run.train_record)
-    assert record["phases"][0]["features"]["train"]["cached"] and record["phases"][0]["features"]["val"]["cached"]
+    assert record["phases"][0]["features"]["train"]["cached"]
     assert re.fullmatch(
         rf"from {len(check_split_of_jpegs)} tiles with \d+ objects: 4 below .*", record["recipe"]["batch"]["reason"]
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from pipeline.train.plan import FeatureCache, cached_layers
 from pipeline.upstream import checkpoints, environment
 
 PHASE = {"epochs": 2, "freeze": "backbone"}
+VALIDATED = {**PHASE, "patience": 9}  # after each epoch, so that the features of val are used twice
 
 
 @pytest.fixture
@@ -168,7 +170,9 @@ def test_the_model_is_ordinary_and_the_plots_show_images(
     from ultralytics.nn.tasks import DetectionModel
 
     run = copy_of(trained.run)
-    do(run, start, cache_features=True, args={"plots": True})
+    decisions = do(run, start, cache_features=True, args={"plots": True})["phases"][0]["features"]
+    assert decisions["train"]["cached"] and not decisions["val"]["cached"]  # validated once
+    assert "at most once" in decisions["val"]["reason"] and len(list(run.features.glob("*.bin"))) == 1
     assert type(YOLO(str(run.model)).model) is DetectionModel
     for name in ("train_batch0.jpg", "val_batch0_labels.jpg", "val_batch0_pred.jpg"):
         assert np.asarray(Image.open(run.train / "phase1" / name)).std() > 20  # blank ones have almost no variation
@@ -180,17 +184,21 @@ def test_cached_features_are_reused_only_if_nothing_changed(
     trained: Trained, copy_of: Callable[[Run], Run], start: Path
 ) -> None:
     run = copy_of(trained.run)
-    first = do(run, start, cache_features=True)["phases"][0]["features"]
+
+    def decisions(**settings: Any) -> Any:
+        return do(run, start, phases=[VALIDATED], cache_features=True, **settings)["phases"][0]["features"]
+
+    first = decisions()
     assert sorted(path.name for path in run.features.glob("*.bin")) == sorted(split["file"] for split in first.values())
-    again = do(run, start, cache_features=True, lr0=0.001)["phases"][0]["features"]
+    again = decisions(lr0=0.001)
     assert {split["reason"] for split in again.values()} == {"known from an earlier training"}
     image, *_, other = sorted((run.augmented / "images" / "train").iterdir())
     image.unlink()  # it may be a hard link
     image.write_bytes(other.read_bytes())
-    third = do(run, start, cache_features=True)["phases"][0]["features"]
+    third = decisions()
     assert third["train"]["file"] != first["train"]["file"] and third["val"] == again["val"]
     assert not (run.features / first["train"]["file"]).exists()
-    larger = do(run, start, cache_features=True, imgsz=96)["phases"][0]["features"]
+    larger = decisions(imgsz=96)
     assert not {split["file"] for split in larger.values()} & {split["file"] for split in third.values()}
 
 
@@ -206,6 +214,24 @@ def test_other_code_computes_other_features(
             assert precompute._key(dataset, model, 11) == key
             copy.write_text(code.replace("images", "images * 2", 1), encoding="utf-8")
             assert precompute._key(dataset, model, 11) != key
+
+
+def test_another_batch_size_or_number_of_threads_computes_other_features(
+    dataset: Any, model: Any, precompute: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    key = precompute._key(dataset, model, 11)
+    with monkeypatch.context() as patch:
+        patch.setattr(dataset, "batch_size", dataset.batch_size * 2)
+        assert precompute._key(dataset, model, 11) != key
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads + 1)
+        assert precompute._key(dataset, model, 11) != key
+    finally:
+        torch.set_num_threads(threads)
+    assert precompute._key(dataset, model, 11) == key
 
 
 LAYERS = {"activation": "torch.nn.SiLU()", "third": -1, "neck": -1}
@@ -299,7 +325,7 @@ def test_lost_features_stop_the_phase(
     run = copy_of(trained.run)
     said = rf"^the cached features of the {split} images did not reach the model, .*: please report it, and set "
     with pytest.raises(PipelineError, match=said) as error:
-        do(run, start, cache_features=True)
+        do(run, start, phases=[VALIDATED], cache_features=True)
     assert "\n" not in str(error.value) and not (run.train / "phase1" / "model.pt").is_file()
 
 
@@ -327,6 +353,49 @@ def test_a_lack_of_disk_space_disables_caching_or_is_refused(
     ) as e:
         do(run, start, cache_features=True)
     assert "\n" not in str(e.value) and not list(run.features.iterdir())
+
+
+def test_a_disk_that_fills_during_the_pass_disables_caching_or_is_refused(
+    dataset: Any, model: Any, features: Any, precompute: Any, tmp_path: Path
+) -> None:
+    """A limit on the size of a file, which fails like a quota: after it has said how much room there is."""
+    model.__class__ = features.Shortened
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        decision = precompute.attach(dataset, model, FeatureCache(11, "auto", tmp_path), "train")
+        with pytest.raises(PipelineError, match=r"train\.cache_features: features of train .* too large; free some"):
+            precompute.attach(dataset, model, FeatureCache(11, True, tmp_path), "train")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not decision["cached"] and "too large" in decision["reason"]
+    assert dataset.features is None and model.cached == {"train": False} and not list(tmp_path.iterdir())
+
+
+def test_a_resumed_phase_keeps_its_decision(
+    dataset: Any, model: Any, features: Any, precompute: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model.__class__ = features.Shortened
+    cache, without = FeatureCache(11, "auto", tmp_path), {"cached": False, "reason": "the disk was full"}
+    assert precompute.attach(dataset, model, cache, "train", without) == without and dataset.features is None
+    monkeypatch.setattr(precompute, "SPARE", 2**60)
+    with pytest.raises(PipelineError, match=r"train\.cache_features: features of train need .* free some space"):
+        precompute.attach(dataset, model, cache, "train", {"cached": True, "reason": "computed once"})
+
+
+def test_layers_with_several_outputs_are_not_cached(
+    dataset: Any, features: Any, precompute: Any, tmp_path: Path
+) -> None:
+    from ultralytics.nn.tasks import DetectionModel
+
+    layers = [[-1, 1, "Conv", [16, 3, 2]], [0, 1, "CBLinear", [[16]]], [0, 1, "Conv", [16, 3, 1]]]
+    head = [[[1, -1], 1, "CBFuse", [[0]]], [[3], 1, "Detect", ["nc"]]]
+    model = DetectionModel({"nc": 6, "backbone": layers, "head": head}, verbose=False).eval()
+    model.__class__ = features.Shortened
+    decision = precompute.attach(dataset, model, FeatureCache(3, "auto", tmp_path), "train")
+    assert decision == {"cached": False, "reason": "a frozen layer of this model has several outputs"}
+    with pytest.raises(PipelineError, match=r"has several outputs; freeze fewer layers, or write false$"):
+        precompute.attach(dataset, model, FeatureCache(3, True, tmp_path), "train")
 
 
 def test_caching_without_frozen_first_layers_is_refused(

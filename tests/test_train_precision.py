@@ -11,6 +11,7 @@ import pytest
 import torch
 from conftest import Trained, train_tiny
 
+from pipeline.config.training import Train
 from pipeline.files import read_json
 from pipeline.run import Run
 from pipeline.upstream import checkpoints, environment
@@ -86,6 +87,7 @@ def test_auto_records_its_measurement_and_repeats_its_answer(
         assert first == {"value": "fp32", "reason": "this CPU has neither AVX512-BF16 nor AMX"}
         return
     [[key, (full, short)]] = read_json(tmp_path / "precision.json").items()
+    assert f"torch {torch.__version__}, " in key
     assert first["value"] == ("bf16" if short < precision.PAYS * full else "fp32")
     for forged, value in (((1.0, 0.5), "bf16"), ((1.0, 0.95), "fp32"), ((1.0, 2.0), "fp32")):
         (tmp_path / "precision.json").write_text(f'{{"{key}": {list(forged)}}}')
@@ -155,4 +157,20 @@ def test_minutes_are_measured_once(run: Run, start: Path) -> None:
     known = read_json(run.train / "minutes.json")
     assert known["epochs"] == 1 and known["epoch_seconds"] > 0  # the minimum
     assert record["recipe"]["phases"]["reason"].startswith("0.01 minutes allow 1.0 epochs")
-    assert record["phases"][0]["epochs"] == 2  # on cached features, at half the cost
+    assert record["phases"][0]["epochs"] == 1
+    assert not (run.train / "look.json").exists()  # such a short training freezes the same layers in any case
+
+
+def test_validation_leaves_less_of_the_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment.prepare()
+    from pipeline.train import budget
+
+    monkeypatch.setattr(budget, "_seconds_per_pass", lambda *_: 1.0)
+
+    def epochs(val: int, **args: bool) -> float:
+        return budget.measure(Train(minutes=10, batch=4, args=args), None, 40, val, "cpu")["epochs"]
+
+    left, epoch, validation = 600 - budget.AROUND, 10 * budget.STEP, 60 * budget.FORWARD
+    assert epochs(0) == epochs(240, val=False) == pytest.approx(left / epoch, abs=0.01)
+    assert epochs(240) == pytest.approx((left - 2 * validation) / epoch, abs=0.01)
+    assert epochs(240, val=True) == pytest.approx(left / (epoch + validation), abs=0.01)

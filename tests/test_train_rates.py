@@ -11,7 +11,7 @@ import pytest
 import yaml
 from conftest import Trained, train_tiny
 
-from pipeline import history, train
+from pipeline import files, history, train
 from pipeline.config.training import Train
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.run import Run
@@ -208,14 +208,45 @@ def test_patience_validates_after_every_epoch(fresh: Run, start: Path) -> None:
     """Stopping is up to Ultralytics; on sixteen images nothing improves that could stop improving."""
     train_tiny(fresh, start, {"epochs": 2, "patience": 1}, {"epochs": 1})
     first, second = (yaml.safe_load((fresh.train / f"phase{n}" / "args.yaml").read_text()) for n in (1, 2))
-    assert (first["patience"], first["val"]) == (1, True) and second["patience"] == 100
+    assert (first["patience"], first["val"]) == (1, True) and second["patience"] == 0  # never
     epochs, _ = history.read(fresh)
     assert all(row["val/cls_loss"] for row in epochs)
 
 
+def test_a_phase_that_patience_ended_is_not_continued_after_a_kill(
+    fresh: Run, start: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment.prepare()
+    from ultralytics.engine.trainer import BaseTrainer
+
+    validate, copy, trained = BaseTrainer.validate, files.copy, []
+
+    def worse(self: Any) -> Any:
+        metrics, _ = validate(self)
+        self.best_fitness = 0.3
+        trained.append(self.epoch)
+        return metrics, 0.3 - 0.1 * self.epoch
+
+    def killed(source: Path, target: Path) -> None:
+        copy(source, target)
+        if target.name == "resume.pt" and trained == [0, 1]:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(BaseTrainer, "validate", worse)
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "copy", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train_tiny(fresh, start, {"epochs": 4, "patience": 1})
+    phase = train_tiny(fresh, start, {"epochs": 4, "patience": 1})["phases"][0]
+    assert (phase["epochs"], phase["best_epoch"], trained) == (2, 1, [0, 1])
+
+
 @pytest.mark.parametrize(
     ("epoch", "kept"),
-    [(0, r"there is no earlier epoch to return to"), (1, r"the last good weights are in .*resume\.pt")],
+    [
+        (0, r"there is no earlier epoch to return to"),
+        (1, r"copy the last good weights first, .*resume\.pt: another rate starts training again"),
+    ],
 )
 def test_a_non_finite_loss_stops_and_keeps_the_last_good_model(
     fresh: Run, start: Path, monkeypatch: pytest.MonkeyPatch, epoch: int, kept: str
@@ -291,6 +322,24 @@ def test_several_devices_need_cloudpickle(run: Run, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(stage, "find_spec", lambda _: None)
     with pytest.raises(PipelineError, match=r"--device 0,1: .* cloudpickle"):
         train.main(Train(), run, 0, "0,1", 0)
+
+
+def test_a_batch_that_devices_cannot_share_is_refused() -> None:
+    for devices in ("", "cpu", "0", "0,1", "0,1,2,3"):
+        stage._check_batch(4, devices)
+    for devices, number in (("0,1,2", 3), ("0,1,2,3,4,5,6,7", 8)):
+        said = rf"^train\.batch: 4 images cannot be shared equally by the {number} devices of --device {devices}; set"
+        with pytest.raises(ConfigError, match=said):
+            stage._check_batch(4, devices)
+
+
+def test_bfloat16_is_refused_on_other_devices_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(environment, "torch_device", lambda _: torch.device("mps"))
+    stage._check_device("mps", "auto")
+    with pytest.raises(ConfigError, match=r"^train\.precision: bf16 is for training on a CPU; on a GPU write "):
+        stage._check_device("mps", "bf16")
 
 
 def test_freeze_words_resolve_and_contradictions_are_refused(start: Path) -> None:

@@ -10,8 +10,31 @@ import pytest
 import torch
 from conftest import Trained, train_tiny
 
+from pipeline.errors import PipelineError
 from pipeline.run import Run
 from pipeline.upstream import checkpoints, environment
+
+
+@pytest.mark.slow
+def test_an_error_of_one_of_several_processes_is_reported_in_one_line(
+    trained: Trained, copy_of: Callable[[Run], Run], start: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment.prepare()
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    from gloo import TwoProcesses
+
+    from pipeline.train import trainer
+
+    class Failing(TwoProcesses):
+        def _setup_train(self) -> None:
+            raise PipelineError("phase1: a process cannot go on; say so")
+
+    def trainer_class(plan: Any, folder: Any, clock: Any) -> Any:
+        return type("PhaseTrainer", (Failing,), {"plan": plan, "folder": folder, "clock": clock})
+
+    monkeypatch.setattr(trainer, "trainer_class", trainer_class)
+    with pytest.raises(PipelineError, match=r"^phase1: a process cannot go on; say so$"):
+        train_tiny(copy_of(trained.run), start)
 
 
 @pytest.mark.slow

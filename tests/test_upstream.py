@@ -54,7 +54,7 @@ READ = {
     "ultralytics.data.build.InfiniteDataLoader": "close dataset generator num_workers reset",
     "ultralytics.engine.model.Model": "ckpt export names predict predictor train",
     "ultralytics.engine.results.Results": "boxes speed",
-    "ultralytics.engine.trainer.BaseTrainer": "add_callback ema epoch lf model optimizer start_epoch train_loader",
+    "ultralytics.engine.trainer.BaseTrainer": "add_callback ema epoch lf model optimizer start_epoch stop train_loader",
     "ultralytics.engine.validator.BaseValidator": "args dataloader match_predictions",
     "ultralytics.nn.backends.base.BaseBackend": "end2end",
     "ultralytics.nn.distill_model.DistillationModel": "student_model teacher_model",

@@ -90,11 +90,11 @@ class Train(Section):
     """Side in pixels of the square that images are fitted into. Half the side is four times faster."""
     recipe: Literal["auto", "quick", "thorough", "ultralytics"] = "auto"
     """`auto` chooses the other settings by the number of images, and writes each choice with its reason into
-    `train.json`. `quick` trains three epochs, and at least 150 steps, on cached features. `thorough` continues after
-    `auto` while val gains. `ultralytics` uses Ultralytics' defaults for everything."""
+    `train.json`. `quick` trains at least three epochs and 150 steps, with the first five layers frozen. `thorough` adds
+    up to four phases to `auto`, while val improves. `ultralytics` uses Ultralytics' defaults for everything."""
     minutes: float | None = Field(default=None, gt=0)
     """Minutes to train on this machine, instead of the recipe's number of epochs. Two timed passes show how many epochs
-    fit."""
+    fit; fewer than six are trained like `quick`."""
     batch: int | None = Field(default=None, ge=1)
     """Images per optimizer step. Null is 4 below 1,500 images, because few images need many steps."""
     lr0: float | None = Field(default=None, gt=0)
@@ -105,8 +105,8 @@ class Train(Section):
     phases: Annotated[tuple[Phase, ...], Field(min_length=1)] | None = None
     """Phases in order; each continues from the end of the previous one. Null leaves them to the recipe."""
     cache_features: Literal["auto", True, False] = "auto"
-    """Compute the outputs of frozen first layers once per image, not in every epoch. Such a phase sees each image
-    unchanged. `auto` does it in phases of 2 epochs or more if the disk has room, `true` always, `false` never."""
+    """Compute the outputs of frozen first layers once per image, not in every epoch. Augmentation is off in such a
+    phase. `auto` does it in phases of 2 epochs or more if the disk has room, `true` always, `false` never."""
     ema: float | None = Field(default=None, gt=0)
     """Span in epochs of the moving average of the weights, which becomes the model. Null is a twelfth of a phase of ten
     epochs or more, and of a last phase of three or fewer."""

@@ -57,7 +57,7 @@ class TrainedPhase(Record):
     epochs: int
     best_epoch: int | None
     best_fitness: Number | None
-    """The highest mAP50-95 on val; null if val has no objects."""
+    """mAP50-95 of the kept epoch on val; null if val has no objects."""
     gain: Gain | None
     """Null for the first phase."""
     freeze: list[int | str]

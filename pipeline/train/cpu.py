@@ -1,4 +1,4 @@
-"""Speed up Ultralytics' trainer on a CPU.
+"""Speed up Ultralytics' trainer, above all on a CPU.
 
 Import it late: it imports torch and Ultralytics.
 """
@@ -15,9 +15,9 @@ from pipeline.upstream.loader import InProcessLoader
 
 
 class CpuTrainer(DetectionTrainer):  # type: ignore[misc]  # Ultralytics has no types
-    """Ultralytics' trainer with a prefetching loader, channels-last layout and fused Adam on a CPU.
+    """Ultralytics' trainer with channels-last layout and fused Adam on a CPU.
 
-    Other devices are unaffected.
+    Wherever no worker processes load images (on a CPU, on MPS, with `--workers 0`), a prefetching loader does.
     """
 
     def get_dataloader(self, *args: Any, **kwargs: Any) -> Any:

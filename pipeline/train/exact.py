@@ -1,9 +1,9 @@
 """Save and restore the exact training state between two epochs, which Ultralytics' checkpoint rounds or omits.
 
-Ultralytics' checkpoint holds the averaged weights in half precision instead of the weights themselves, and no state of
-the random number generators, so resumed training would see the images of its first epoch again. With this file,
-training that was killed and resumed on a CPU ends with exactly the weights of an uninterrupted run. That holds for
-AdamW; for other optimizers Ultralytics' checkpoint rounds the momentum.
+Ultralytics' checkpoint holds the averaged weights in half precision instead of the weights themselves, rounds the
+momentum of some optimizers, and has no state of the random number generators, so resumed training would see the images
+of its first epoch again. With this file, training that was killed and resumed on a CPU ends with exactly the weights of
+an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -20,15 +20,22 @@ from ultralytics.utils.torch_utils import unwrap_model
 
 from pipeline import files
 
+WHOLE = {"step", "exp_avg", "exp_avg_sq", "square_avg"}  # which `convert_optimizer_state_dict_to_fp16` does not round
+
 
 def save(path: Path, trainer: Any) -> None:
-    """Write the weights, their average and the random states of Ultralytics' trainer at the end of an epoch."""
+    """Write the weights, their average, what the checkpoint rounds of the optimizer, and the random states."""
+    optimizer = trainer.optimizer.state_dict()["state"]
     model = unwrap_model(trainer.model).state_dict()
     numpy_state: Any = np.random.get_state()
     algorithm, keys, *rest = numpy_state
     state = {
         "model": {name: tensor for name, tensor in model.items() if not name.startswith("teacher_model.")},
         "ema": trainer.ema.ema.state_dict(),
+        "optimizer": {
+            number: {key: value for key, value in state.items() if key not in WHOLE}
+            for number, state in optimizer.items()
+        },
         "python": random.getstate(),
         "numpy": (algorithm, keys.tolist(), *rest),
         "loader": trainer.train_loader.generator.get_state(),
@@ -45,6 +52,9 @@ def restore(path: Path, trainer: Any) -> None:
     state = torch.load(path, map_location="cpu", weights_only=True)
     unwrap_model(trainer.model).load_state_dict(state["model"], strict=False)  # a teacher is not saved
     trainer.ema.ema.load_state_dict(state["ema"])
+    optimizer = trainer.optimizer.state_dict()
+    optimizer["state"] = {number: {**rest, **state["optimizer"][number]} for number, rest in optimizer["state"].items()}
+    trainer.optimizer.load_state_dict(optimizer)
     for index in state["buffer"]:  # the loaded images, from which mosaic draws three of its four
         trainer.train_loader.dataset.load_image(index)
 

@@ -1,4 +1,7 @@
-"""Adapt a last phase of few steps: lower the rate each step, weigh both heads equally, average over fewer steps."""
+"""Adapt phases of few steps: lower the rate with every step, weigh both heads equally, set the span of the average.
+
+The first two are for a short last phase, the average for long phases too (`recipe.Recipe`).
+"""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ PANELS = {
 
 
 def draw(run: Run) -> None:
-    """Write `curves.png` into `run.train`. Only the last phase and phases with `patience` are validated every epoch."""
+    """Write `curves.png` into `run.train`. Val figures are those of the epochs that were validated."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -58,12 +58,14 @@ def train(shared: Shared, plan: PhasePlan, folder: PhaseFolder, start: Path) -> 
 
 
 def _resume(kind: type[trainer.PhaseTrainer], shared: Shared, plan: PhasePlan, folder: PhaseFolder) -> None:
-    model = YOLO(str(folder.last_epoch), task="detect")
-    if (done := model.ckpt["epoch"] + 1) < plan.epochs:  # otherwise it was killed after its last epoch
-        folder.forget_after(done)
-        logs.say(f"train: phase {plan.number} continues after epoch {done} of {plan.epochs}")
-        epoch_lines.show(model, shared.recipe.planned(plan.number), plan.number)
-        model.train(kind, resume=True, **_places(shared, folder))
+    model, progress = YOLO(str(folder.last_epoch), task="detect"), files.read_json(folder.progress)
+    done = model.ckpt["epoch"] + 1
+    if progress["ended"] and progress["epochs"] == done:  # killed after its last epoch; `progress` may be one ahead
+        return
+    folder.forget_after(done)
+    logs.say(f"train: phase {plan.number} continues after epoch {done} of {plan.epochs}")
+    epoch_lines.show(model, shared.recipe.planned(plan.number), plan.number)
+    model.train(kind, resume=True, **_places(shared, folder))
 
 
 def _places(shared: Shared, folder: PhaseFolder) -> dict[str, Any]:
@@ -90,11 +92,10 @@ def _settings(shared: Shared, plan: PhasePlan) -> dict[str, Any]:
         # Validation takes time, and with a falling rate the last epochs are the best. So one validation at the end is
         # enough, unless `patience` may end the phase early.
         "val": plan.patience is not None,
+        "patience": plan.patience or 0,  # 0 never ends it; without a value, Ultralytics ends it after 100 epochs
         "plots": plan.is_last,
         "exist_ok": True,
     }
-    if plan.patience is not None:
-        settings["patience"] = plan.patience
     return {**settings, **shared.recipe.args}
 
 

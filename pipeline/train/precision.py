@@ -12,7 +12,6 @@ from typing import Any
 import torch
 
 from pipeline import files
-from pipeline.errors import ConfigError
 from pipeline.records.training import Choice
 from pipeline.train import features
 from pipeline.train.features import Shortened
@@ -50,13 +49,8 @@ def _in_32_bits(value: Any) -> Any:
 
 
 def choose(wanted: str, model: Any, images: int, imgsz: int) -> Choice:
-    """Return `fp32` or `bf16` with the reason. `auto` times two passes of each over `images` images.
-
-    Raises ConfigError if `bf16` is wanted where the model does not train on a CPU.
-    """
+    """Return `fp32` or `bf16` with the reason. `auto` times two passes of each over `images` images."""
     if next(model.parameters()).device.type != "cpu":
-        if wanted == "bf16":
-            raise ConfigError("train.precision: bf16 is for training on a CPU; on a GPU write train.args: {amp: bf16}")
         return {"value": "fp32", "reason": "on a GPU, Ultralytics' own `amp` decides"}
     if wanted != "auto":
         return {"value": wanted, "reason": "given in the config"}
@@ -82,12 +76,13 @@ def _faster(full: float, short: float) -> str:
 def _timings(model: Any, images: int, imgsz: int) -> tuple[float, float]:
     """Return the seconds of a pass in float32 and in bfloat16.
 
-    They are measured once and kept in `.cache/`, so that this machine always makes the same choice, which changes the
-    model.
+    They are kept in `.cache/`, because the choice changes the model: it stays the same on this machine as long as
+    PyTorch, the number of threads, the trained weights, the batch and the image size do.
     """
     file = environment.CACHE / "precision.json"
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    key = f"{environment.device_name('cpu')}, {torch.get_num_threads()} threads, {trained} weights, {images} x {imgsz}"
+    machine = f"{environment.device_name('cpu')}, torch {torch.__version__}, {torch.get_num_threads()} threads"
+    key = f"{machine}, {trained} weights, {images} x {imgsz}"
     file.parent.mkdir(parents=True, exist_ok=True)
     with files.holding(file.parent):  # so that two training processes do not disturb each other's measurement
         known = files.read_json(file) if file.is_file() else {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import shutil
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,28 +19,45 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline import files, logs
-from pipeline.errors import PipelineError
+from pipeline.errors import FULL_DISK_NUMBERS, PipelineError
 from pipeline.records.training import CachedFeatures
 from pipeline.train import features
 from pipeline.train.features import Features, FixedDataset, Shortened
 from pipeline.train.plan import FeatureCache
 
 SPARE = 200 * 2**20  # bytes that stay free on the disk
+REMEDY = "free some space, lower train.imgsz"
 PACKAGES = ("torch", "ultralytics-opencv-headless", "opencv-python-headless")  # compute, read and resize
+USED_ONCE: CachedFeatures = {"cached": False, "reason": "the phase evaluates this split at most once"}
 
 
-def attach(dataset: FixedDataset, model: Shortened, cache: FeatureCache, split: str) -> CachedFeatures:
+class _Impossible(Exception):
+    """Why features cannot be cached, and what to do about it."""
+
+
+def attach(
+    dataset: FixedDataset, model: Shortened, cache: FeatureCache, split: str, before: CachedFeatures | None = None
+) -> CachedFeatures:
     """Attach cached features to the data set, computing them first if needed; on a full disk do without.
 
-    `split` is "train" or "val". Returns the decision and its reason, for `train.json`. Raises PipelineError if
-    `cache_features: true` cannot be fulfilled.
+    `split` is "train" or "val". A resumed phase keeps its decision `before` the kill. Returns the decision and its
+    reason, for `train.json`. Raises PipelineError if features must be cached but cannot be.
     """
-    decision = _decide(dataset, model, cache, split)
+    if before and not before["cached"]:
+        decision = before
+    else:
+        try:
+            decision = _attached(dataset, model, cache, split)
+        except _Impossible as error:
+            reason, remedy = error.args
+            if cache.mode is True or before:
+                raise PipelineError(f"train.cache_features: {reason}; {remedy}, or write false") from None
+            decision = {"cached": False, "reason": reason}
     model.cached = {**model.cached, split: decision["cached"]}
     return decision
 
 
-def _decide(dataset: FixedDataset, model: Shortened, cache: FeatureCache, split: str) -> CachedFeatures:
+def _attached(dataset: FixedDataset, model: Shortened, cache: FeatureCache, split: str) -> CachedFeatures:
     model.eval()
     file = cache.folder / f"{_key(dataset, model, cache.cut)[:16]}.bin"
     index = file.with_suffix(".json")
@@ -51,25 +69,37 @@ def _decide(dataset: FixedDataset, model: Shortened, cache: FeatureCache, split:
     cache.folder.mkdir(parents=True, exist_ok=True)
     batches = _batches(dataset)
     shapes = [array.shape[1:] for array in _forward(dataset, model, cache.cut, batches[0])]
-    total = len(dataset) * sum(map(math.prod, shapes)) * features.DTYPE.itemsize
-    free = shutil.disk_usage(cache.folder).free
-    if total + SPARE > free:
-        short = f"features of {split} need {total / 1e9:.1f} GB, and {cache.folder} has {free / 1e9:.1f} GB free"
-        if cache.mode is True:
-            raise PipelineError(f"train.cache_features: {short}; free some space, lower train.imgsz, or write auto")
-        return {"cached": False, "reason": short}
-    _compute(dataset, model, cache.cut, batches, file, f"train: features of {split}")
-    sizes = [dataset.sizes[number] for number in range(len(dataset))]
-    files.write_json(index, {"shapes": shapes, "sizes": sizes})
+    total = _check_room(shapes, len(dataset), cache.folder, split)
+    try:
+        _compute(dataset, model, cache.cut, batches, file, f"train: features of {split}")
+        sizes = [dataset.sizes[number] for number in range(len(dataset))]
+        files.write_json(index, {"shapes": shapes, "sizes": sizes})
+    except OSError as error:  # a quota, or another program that filled the disk
+        if error.errno not in FULL_DISK_NUMBERS:
+            raise
+        file.unlink(missing_ok=True)
+        reason = f"features of {split} need {total / 1e9:.1f} GB, but {cache.folder}: {error.strerror}"
+        raise _Impossible(reason, REMEDY) from None
     dataset.features = Features(file, cache.cut, layers, shapes, sizes)
     return {"cached": True, "reason": f"computed once: {total / 1e6:.0f} MB", "file": file.name}
 
 
+def _check_room(shapes: Sequence[tuple[int, ...]], images: int, folder: Path, split: str) -> int:
+    """Return the bytes that all features need. Raises _Impossible if the disk has less to spare."""
+    total = images * sum(map(math.prod, shapes)) * features.DTYPE.itemsize
+    if total + SPARE > (free := shutil.disk_usage(folder).free):
+        reason = f"features of {split} need {total / 1e9:.1f} GB, and {folder} has {free / 1e9:.1f} GB free"
+        raise _Impossible(reason, REMEDY)
+    return total
+
+
 def _key(dataset: FixedDataset, model: Any, cut: int) -> str:
-    """Hash everything that features depend on: code, versions, layers before the cut, images, their size and order."""
+    """Hash all that features depend on: code, versions, machine, layers before the cut, images, their size, order."""
     code = [files.sha256(Path(path)) for path in (__file__, features.__file__)]
     versions = [version(package) for package in PACKAGES]
-    settings = f"{cut} {dataset.imgsz} {features.DTYPE} {code} {versions} {_structure(model, cut)}\n"
+    # Kind of device, threads and batch size change the last bits.
+    machine = f"{next(model.parameters()).device.type} {torch.get_num_threads()} {dataset.batch_size}"
+    settings = f"{cut} {dataset.imgsz} {features.DTYPE} {code} {versions} {machine} {_structure(model, cut)}\n"
     digest = hashlib.sha256(settings.encode())
     state = model.state_dict()
     for name in sorted(state):
@@ -97,7 +127,10 @@ def _forward(dataset: FixedDataset, model: Any, cut: int, batch: list[int]) -> l
     device = next(model.parameters()).device
     with torch.inference_mode():
         images = torch.stack([dataset[index]["img"] for index in batch]).to(device).float() / 255
-        return [tensor.permute(0, 2, 3, 1).cpu().numpy() for tensor in features.prefix(model, images, cut).values()]
+        outputs = features.prefix(model, images, cut).values()
+        if not all(isinstance(output, torch.Tensor) for output in outputs):
+            raise _Impossible("a frozen layer of this model has several outputs", "freeze fewer layers")
+        return [tensor.permute(0, 2, 3, 1).cpu().numpy() for tensor in outputs]
 
 
 def _compute(

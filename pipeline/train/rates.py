@@ -26,8 +26,8 @@ def split(optimizer: torch.optim.Optimizer, model: Any, factors: Mapping[str, fl
     optimizer.param_groups = groups
 
 
-def pull(optimizer: torch.optim.Optimizer, model: Any, source: Mapping[str, torch.Tensor], strength: float) -> int:
-    """Pull trainable weights towards `source` by L2-SP (Li et al. 2018, arXiv:1802.01483); return how many are pulled.
+def pull(optimizer: torch.optim.Optimizer, model: Any, source: Mapping[str, torch.Tensor], strength: float) -> None:
+    """Pull trainable weights towards `source` by L2-SP (Li et al. 2018, arXiv:1802.01483).
 
     The penalty strength / 2 * |w - source|^2 is not added to the gradient, where Adam would scale it away. Instead its
     proximal map, w <- source + (w - source) / (1 + lr * strength), is applied after each step, decoupled like AdamW's
@@ -50,4 +50,3 @@ def pull(optimizer: torch.optim.Optimizer, model: Any, source: Mapping[str, torc
                         parameter.lerp_(anchors[parameter], share)
 
     optimizer.register_step_post_hook(towards_source)
-    return len(anchors)

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from copy import copy
+from subprocess import CalledProcessError
 from typing import Any, ClassVar
 
 import torch
@@ -48,6 +49,23 @@ class PhaseTrainer(CpuTrainer):
     lf: Callable[[float], float]  # epoch -> factor of the rate
     frozen_before: dict[str, torch.Tensor]
 
+    def train(self) -> None:
+        """Train; with several GPUs, pass on the error of a process that this one starts."""
+        errors = [self.folder.error(rank) for rank in range(self.world_size)]
+        for file in errors if self.ddp else ():
+            file.unlink(missing_ok=True)
+        try:
+            super().train()
+        except PipelineError as error:
+            if RANK != -1:
+                files.write_text(errors[RANK], str(error))
+            raise
+        except CalledProcessError:
+            for file in errors:
+                if file.is_file():
+                    raise PipelineError(file.read_text(encoding="utf-8")) from None
+            raise
+
     def get_model(self, *args: Any, **kwargs: Any) -> DetectionModel:
         model = super().get_model(*args, **kwargs)
         if self.plan.cache:
@@ -68,9 +86,11 @@ class PhaseTrainer(CpuTrainer):
         if not self.plan.cache:
             return dataset
         dataset = features.FixedDataset.of(dataset)
-        decision = precompute.attach(dataset, model, self.plan.cache, mode)
+        known = files.read_json(self.folder.features) if self.folder.features.is_file() else {}
+        decision = precompute.USED_ONCE
+        if mode == "train" or self.args.val:
+            decision = precompute.attach(dataset, model, self.plan.cache, mode, known.get(mode))
         if RANK in {-1, 0}:  # of the processes of several GPUs, one writes
-            known = files.read_json(self.folder.features) if self.folder.features.is_file() else {}
             files.write_json(self.folder.features, {**known, mode: decision})
         return dataset
 
@@ -144,7 +164,9 @@ class PhaseTrainer(CpuTrainer):
         if all(math.isfinite(float(value.detach())) for value in (self.loss, *self.tloss.values())):
             return False
         last = self.folder.last_epoch
-        kept = f"the last good weights are in {last}" if last.is_file() else "there is no earlier epoch to return to"
+        kept = "there is no earlier epoch to return to"
+        if last.is_file():
+            kept = f"copy the last good weights first, {last}: another rate starts training again"
         raise PipelineError(
             f"{self.folder.root.name}: the loss became NaN or infinite in epoch {epoch + 1}; "
             f"lower train.lr0 (this phase's is {self.args.lr0:g}); {kept}"
@@ -171,9 +193,10 @@ def set_precision(trainer: PhaseTrainer, model: Any) -> None:
         chosen = files.read_json(record)
     else:
         wanted = trainer.plan.precision
-        chosen = precision.choose(wanted, model, trainer.batch_size, trainer.args.imgsz)
         if wanted == "auto" and trainer.args.distill_model:
             chosen = {"value": "fp32", "reason": "a teacher's features are compared in 32 bits"}
+        else:
+            chosen = precision.choose(wanted, model, trainer.batch_size, trainer.args.imgsz)
         if RANK in {-1, 0}:
             files.write_json(record, chosen)
     if chosen["value"] == "bf16":
@@ -191,7 +214,8 @@ def keep_epoch(trainer: PhaseTrainer) -> None:
             gain.keep(trainer.validator, folder.matches)
     else:
         best = {key: files.read_json(folder.progress)[key] for key in best}
-    progress = {"epochs": epochs, **best, "batch": trainer.args.batch, "seconds": trainer.clock.seconds}
+    ended = bool(trainer.stop)  # after all epochs, or by `patience`
+    progress = {"epochs": epochs, "ended": ended, **best, "batch": trainer.args.batch, "seconds": trainer.clock.seconds}
     files.write_json(folder.progress, progress)
     exact.save(folder.exact(epochs), trainer)
     files.copy(trainer.last, folder.last_epoch)
