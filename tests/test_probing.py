@@ -78,7 +78,6 @@ def test_one_class_is_ranked_against_background(source: Path, tmp_path: Path) ->
         ("yolo26n", [4, 6, 10], [2, 4, 6, 10, 13, 16, 19, 22]),
         ("yolo11n", [4, 6, 10], [2, 4, 6, 10, 13, 16, 19, 22]),
         ("yolov8n", [4, 6, 9], [2, 4, 6, 9, 12, 15, 18, 21]),
-        ("yolov9e", [22, 25, 29], [0, 3, 5, 7, 9, 16, 19, 22, 25, 29, 32, 35, 38, 41]),  # some layers give tuples
     ],
 )
 def test_layers_are_taken_from_the_model(family: str, backbone: list[int], stages: list[int]) -> None:
@@ -87,6 +86,20 @@ def test_layers_are_taken_from_the_model(family: str, backbone: list[int], stage
 
     model = checkpoints.untrained(Path(f"{family}.yaml"), "").eval()
     assert (features.backbone(model), features.stages(model)) == (backbone, stages)
+
+
+def test_layers_with_several_outputs_are_left_out() -> None:
+    """As in YOLOv9e, whose backbone has such layers."""
+    environment.prepare()
+    from ultralytics.nn.tasks import DetectionModel
+
+    from pipeline.probing import features
+
+    layers = [[-1, 1, "Conv", [16, 3, 2]], [-1, 1, "Conv", [16, 3, 1]], [1, 1, "CBLinear", [[16]]]]
+    backbone = [*layers, [1, 1, "Conv", [16, 3, 1]]]
+    head = [[[2, -1], 1, "CBFuse", [[0]]], [[4], 1, "Detect", ["nc"]]]
+    model = DetectionModel({"nc": 6, "backbone": backbone, "head": head}, verbose=False).eval()
+    assert features.stages(model) == [1, 4]
 
 
 def test_features_equal_the_models_own(source: Path, tmp_path: Path, start: Path) -> None:

@@ -167,8 +167,9 @@ def test_validation_leaves_less_of_the_minutes(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(budget, "_seconds_per_pass", lambda *_: 1.0)
 
-    def epochs(val: int, **args: bool) -> float:
-        return budget.measure(Train(minutes=10, batch=4, args=args), None, 40, val, "cpu")["epochs"]
+    def epochs(images: int, **args: bool) -> float:
+        config = Train.model_validate({"minutes": 10, "batch": 4, "args": args})
+        return budget.measure(config, None, 40, images, "cpu")["epochs"]
 
     left, epoch, validation = 600 - budget.AROUND, 10 * budget.STEP, 60 * budget.FORWARD
     assert epochs(0) == epochs(240, val=False) == pytest.approx(left / epoch, abs=0.01)
