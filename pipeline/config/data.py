@@ -79,7 +79,8 @@ class Convert(Section):
     """Splits for images labelled with `make label`, from `data/labels/`. With `train`, val and test do not change, so
     the figures stay comparable. `drawn` draws them into the splits like all others, which needs shares in `split`."""
     unlabelled: Literal["error", "background"] = "error"
-    """Images without an annotation: an error, or background images, which show no object. With `background`, an image whose annotation could be in one of the files is still refused."""
+    """Images without an annotation: an error, or background images, which show no object. With `background`, an image
+    whose annotation could be in one of the files is still refused."""
 
     @model_validator(mode="after")
     def _drawn_needs_shares(self) -> Convert:
