@@ -103,7 +103,7 @@ class Note:
 
 def file_of(run: Run) -> Path:
     """Return the path of the fixes: beside the data and in git, because fixes outlive the run."""
-    return run.root.parent.parent / "data" / "fixes" / f"{run.name}.yaml"
+    return run.project / "data" / "fixes" / f"{run.name}.yaml"
 
 
 def load(path: Path) -> Fixes:

@@ -37,7 +37,7 @@ def _labels(run: Run) -> str | None:
     if not paths:
         return None
     state = [f"{path.name} {files.sha256(path)}" for path in paths]
-    root = run.root.parent.parent
+    root = run.project
     for path in paths:
         try:
             images = labels.load(path).images

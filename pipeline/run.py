@@ -52,6 +52,8 @@ class Run:
     label = Below("label")
     label_next = Below("label/next.json")
     """The images to label next, with boxes that the model drew."""
+    label_corrected = Below("label/corrected.json")
+    """The batches of which labels were saved."""
     label_rounds = Below("label/rounds.json")
     """What was known when each batch so far was chosen."""
 
@@ -63,6 +65,11 @@ class Run:
     def name(self) -> str:
         return self.root.name
 
+    @property
+    def project(self) -> Path:
+        """The folder where `make` runs, which holds `data` and `runs`."""
+        return self.root.parent.parent
+
     def params(self, stage: str) -> Path:
         return self.root / "params" / f"{stage}.json"
 
@@ -73,7 +80,7 @@ class Run:
     @property
     def splits(self) -> Path:
         """The splits that convert drew, kept in git with the data so that new images never move old ones."""
-        return self.root.parent.parent / "data" / "splits" / f"{self.name}.json"
+        return self.project / "data" / "splits" / f"{self.name}.json"
 
     def predictions(self, split: str) -> Path:
         """Return the COCO results of a split with one entry per box and candidate class, for average precision."""

@@ -18,6 +18,7 @@ LONGEST_LINK = 4096  # bytes, on Linux
 # Targets of links to a file and to a folder.
 _FILE = re.compile(r"(\.\.?/)+[^<>{}]+$|/[^<>{}]+\.\w+$")
 _FOLDER = re.compile(r"\.{0,2}/[^<>{}]+$")
+_CONTROL = re.compile(r"[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]")
 LABEL_SUFFIXES = (".csv", ".json", ".jsonl", ".ndjson", ".tsv", ".txt", ".xml")
 
 
@@ -121,3 +122,20 @@ def folder_as_text(folder: Path) -> str:
     except OSError:
         pass
     return ""
+
+
+def is_text(name: str) -> bool:
+    """Return whether a file name is one line of UTF-8, as the receipt and messages need it.
+
+    A name with other bytes is not, nor is one with a lone surrogate from JSON.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return name.splitlines() in ([], [name]) and not holds_control(name)
+
+
+def holds_control(name: str) -> bool:
+    """Return whether a name holds control characters for a terminal, such as escape; line breaks do not count."""
+    return bool(_CONTROL.search(name))

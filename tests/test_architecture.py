@@ -43,7 +43,7 @@ MAY_IMPORT = {
     "lock": {"errors", "files", "run"},
     **dict.fromkeys(STAGES, SHARED),
     "fixes": {"files", "boxes", "config", "errors", "metrics", "run"},
-    "labels": {"files", "boxes", "errors", "run"},
+    "labels": {"files", "boxes", "errors", "run", "walk"},
     "app": {"errors", "logs"},
     "inspect": SHARED | {"app", "database", "fixes", "image_files", "parallel", "records", "upstream"},
     "convert": SHARED | {"image_files", "parallel", "fixes", "inputs", "labels", "records", "walk"},
@@ -52,8 +52,10 @@ MAY_IMPORT = {
     "train": SHARED | {"upstream", "history", "metrics", "probing", "records", "sides"},
     "probing": {"boxes", "errors", "logs", "metrics", "pixels"},
     "rank": SHARED | {"probing", "records", "upstream"},
+    # Leaves out images by convert's rules, and looks at the others through the device's views.
     "label": SHARED
-    | {"app", "database", "image_files", "labels", "metrics", "parallel", "probing", "records", "upstream", "walk"},
+    | {"app", "convert", "database", "device", "image_files", "labels", "lock", "metrics", "parallel", "probing"}
+    | {"records", "upstream", "walk"},
     "report": SHARED | {"history", "metrics", "records"},
     "starter": {"boxes", "files", "parallel", "pixels", "sample", "train", "upstream"},
     "validate": SHARED | {"device", "metrics", "records", "sides", "upstream"},

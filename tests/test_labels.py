@@ -19,6 +19,7 @@ from pipeline import convert, files, inputs
 from pipeline.config.experiment import Config
 from pipeline.errors import PipelineError
 from pipeline.files import read_json
+from pipeline.label import pool
 from pipeline.labels import file as labels
 from pipeline.labels.content import Image, Label, Labels, boxes_of
 from pipeline.run import Run
@@ -38,7 +39,7 @@ def noise_image(path: Path, seed: int, side: int = 64) -> str:
 
 def labelled(run: Run, name: str = "a.png", seed: int = 1, **changes: Any) -> Image:
     """A pool image with one box of every origin and one deleted box."""
-    sha256 = noise_image(run.root.parent.parent / POOL / name, seed)
+    sha256 = noise_image(run.project / POOL / name, seed)
     boxes = (
         Label((1, 2, 10, 12), "open", "kept", 0.91, "cafe00"),
         Label((20.126, 2, 10, 12), "short", "moved", 0.5, "cafe00"),
@@ -137,7 +138,7 @@ def test_a_copy_of_a_val_or_test_image_is_left_out(source: Path, run: Run, split
     do(source, run, **ratios)
     receipt = read_json(run.receipt)
     judge = next(name for name in receipt["sources"] if name.startswith("val/"))
-    pool = run.root.parent.parent / POOL
+    pool = run.project / POOL
     pool.mkdir(parents=True)
     image = cv2.imread(str(run.dataset / "images" / judge))
     assert image is not None
@@ -154,19 +155,20 @@ def test_missing_or_changed_images_are_reported_and_their_labels_kept(source: Pa
     images = [labelled(run, name, number) for number, name in enumerate(("a.png", "b.png", "c.png"), start=1)]
     path = save(run, *images)
     text = path.read_text()
-    (run.root.parent.parent / POOL / "a.png").unlink()
-    noise_image(run.root.parent.parent / POOL / "b.png", seed=99)
-    said = convert_main(source, run)
+    (run.project / POOL / "a.png").unlink()
+    noise_image(run.project / POOL / "b.png", seed=99)
+    assert_refused(source, run, f"{path}: labels {POOL}/a.png, which no longer exists; restore it")
+    said = convert_main(source, run, on_problem="drop")
     reasons = {line["image"][-5:]: (line["used"], line["reason"]) for line in read_json(run.receipt)["labels"]}
     assert not reasons["a.png"][0] and "no longer exists" in reasons["a.png"][1]
     assert not reasons["b.png"][0] and "another image" in reasons["b.png"][1]
     assert reasons["c.png"] == (True, "")
-    assert "2 labelled images not used" in said and path.read_text() == text
+    assert f"2 labelled images not used, such as {POOL}/a.png: " in said and path.read_text() == text
     # The images are back: make notices, and the labels count again.
-    config = Config.model_validate(settings(source)).convert
+    config = Config.model_validate(settings(source, convert={"on_problem": "drop"})).convert
     used = read_json(run.receipt)["inputs"]
     assert inputs.digests(config, run) == used
-    noise_image(run.root.parent.parent / POOL / "a.png", seed=1)
+    noise_image(run.project / POOL / "a.png", seed=1)
     assert inputs.digests(config, run) != used
     do(source, run)
     assert sum(line["used"] for line in read_json(run.receipt)["labels"]) == 2
@@ -183,10 +185,63 @@ def test_conflicting_labels_of_two_people_are_refused(source: Path, run: Run) ->
     assert_refused(source, run, f"{theirs} label {POOL}/a.png differently (4 and 3 boxes); remove the image from one")
 
 
+@pytest.mark.parametrize("name", ["a b.png", "narrow\u202fspace.png", "wide\u3000space\u00a0.png", "back\\slash.png"])
+def test_names_that_convert_reads_can_be_saved(source: Path, run: Run, name: str) -> None:
+    save(run, labelled(run, name))
+    assert [image.file for image in labels.load(labels.file_of(run)).images] == [f"{POOL}/{name}"]
+    do(source, run)
+    assert read_json(run.receipt)["labels"][0]["used"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"file": "../more/a.png"}, "is not the path of an image"),
+        ({"file": "a\nb.png"}, "is not the path of an image"),
+        ({"file": "caf\udce9.png"}, "is not the path of an image"),
+        ({"labels": (Label((1, 1, 0.004, 5), "open"),)}, "has a side of 0 or less"),
+        ({"labels": (Label((1, float("nan"), 3, 5), "open"),)}, "finite"),
+    ],
+)
+def test_nothing_is_saved_that_could_not_be_loaded(run: Run, changes: dict[str, Any], words: str) -> None:
+    save(run, labelled(run, "b.png", 2))
+    before = labels.file_of(run).read_bytes()
+    with pytest.raises(PipelineError) as error:
+        save(run, replace(labelled(run), **changes))
+    assert words in str(error.value) and "\n" not in str(error.value)
+    assert labels.file_of(run).read_bytes() == before
+
+
+def test_a_pool_above_the_project_can_be_labelled(source: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = run.project
+    monkeypatch.chdir(project)
+    outside = project.parent / "outside"
+    sha256 = noise_image(outside / "a.png", 1)
+    name = pool.name_of(Path("..", "outside", "a.png"), Run(Path("runs/tiny")))
+    assert name == f"{outside}/a.png"
+    assert pool.name_of("data/../data/raw/a.png", Run(Path("runs/tiny"))) == "data/raw/a.png"
+    save(run, Image(name, (64, 64), sha256, (Label((1, 1, 50, 50), "open"),)))
+    config = Config.model_validate(settings(source)).convert
+    with pytest.raises(PipelineError, match=r"name its folder in label\.pool again, or move the images below"):
+        convert.main(config, run, 0)
+    convert.main(config, run, 0, pool=Path("..", "outside"))
+    assert read_json(run.receipt)["labels"][0]["used"]
+
+
+def test_conflicting_labels_of_one_image_under_two_paths_are_refused(source: Path, run: Run) -> None:
+    mine, copy = labelled(run), labelled(run, "copy.png")
+    theirs = labels.file_of(run).with_suffix("") / "anna.json"
+    save(run, mine)
+    save(run, copy, path=theirs)
+    assert len(labels.together(labels.files_of(run))) == 2
+    save(run, replace(copy, labels=()), path=theirs)
+    assert_refused(source, run, f"label {POOL}/a.png and {POOL}/copy.png, one image, differently (4 and 0 boxes)")
+
+
 def test_labels_already_in_the_source_are_not_used_twice(source: Path, run: Run) -> None:
     name = read_coco(source, "train")["images"][0]["file_name"]
     path = next(source.rglob(Path(name).name))
-    inside = path.relative_to(run.root.parent.parent).as_posix()
+    inside = path.relative_to(run.project).as_posix()
     save(run, Image(inside, (320, 320), "", (Label((1, 1, 50, 50), "open"),)))
     do(source, run)
     [line] = read_json(run.receipt)["labels"]
@@ -195,7 +250,7 @@ def test_labels_already_in_the_source_are_not_used_twice(source: Path, run: Run)
 
 def test_a_pool_inside_the_source_can_be_labelled_step_by_step(source: Path, run: Run) -> None:
     folder = "source/images/more"
-    sha256 = noise_image(run.root.parent.parent / folder / "a.png", 1)
+    sha256 = noise_image(run.project / folder / "a.png", 1)
     assert_refused(source, run, "a.png", split=SHARES)  # an image without labels
     save(run, Image(f"{folder}/a.png", (64, 64), sha256, (Label((1, 1, 50, 50), "open"),)))
     do(source, run, split=SHARES)
@@ -243,7 +298,7 @@ def test_images_of_an_outside_pool_count_if_the_config_names_it(source: Path, ru
     config = Config.model_validate(settings(source))
     elsewhere = tmp_path / "elsewhere"
     image = labelled(run)
-    shutil.move(run.root.parent.parent / POOL, elsewhere)
+    shutil.move(run.project / POOL, elsewhere)
     save(run, replace(image, file=f"{elsewhere}/a.png"))
     with pytest.raises(PipelineError, match="outside this folder"):
         convert.main(config.convert, run, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,7 +13,7 @@ from pipeline.boxes import Labelled
 from pipeline.config.data import Convert
 from pipeline.convert import judge
 from pipeline.convert.judge import Judged
-from pipeline.errors import DataError, did_you_mean
+from pipeline.errors import DataError, and_more, did_you_mean
 from pipeline.formats.source import Source
 from pipeline.image_files.reading import Checked
 from pipeline.labels import file as labels
@@ -34,13 +35,14 @@ def read(run: Run, pool: Path | None) -> list[Made]:
 
     Raises ConfigError for a bad file, DataError for files that contradict each other or lead elsewhere.
     """
-    root = run.root.parent.parent
+    root, outside = run.project, Path(os.path.normpath(pool.absolute())) if pool else None
     made = []
     for path, image in labels.together(labels.files_of(run)):
         name = PurePosixPath(image.file)
-        if name.is_absolute() and not (pool and name.is_relative_to(pool.as_posix())):
+        if name.is_absolute() and not (outside and name.is_relative_to(outside.as_posix())):
             raise DataError(
-                f"{path}: {image.file!r} is outside this folder and label.pool; link the images' folder into data/raw"
+                f"{path}: {image.file!r} is outside this folder and label.pool; name its folder in label.pool again, "
+                "or move the images below this folder and correct their paths in the file"
             )
         boxes = tuple(label.box()._replace(id=f"box {n}") for n, label in enumerate(image.labels, start=1))
         made.append(Made(image, path, Labelled(root / name, boxes, path, image.size, "train")))
@@ -64,8 +66,15 @@ def judged(
     """Return the judged images of `data/labels/`, and those that cannot be used.
 
     A changed image cannot be used, because nobody has labelled its present content. Raises DataError for a class that
-    the data set does not have.
+    the data set does not have, and for missing images unless `on_problem` drops them.
     """
+    missing = [entry for entry in made if checked[entry.item.image].missing]
+    if missing and config.on_problem != "drop":
+        image, by, _ = missing[0]
+        raise DataError(
+            f"{by}: labels {image.file}, which no longer exists; restore it, or remove it there{and_more(missing)}; "
+            "`convert.on_problem: drop` leaves such images out and lists them"
+        )
     usable: list[Judged] = []
     unusable: list[Judged] = []
     source_images = {item.image for item in source.images}

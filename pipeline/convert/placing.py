@@ -88,7 +88,7 @@ def _add(placed: Placed, names: Sequence[str], own_count: int, cluster: Sequence
         elsewhere = [(other, split) for other in members[number] if (split := split_of.get(other, "train")) != "train"]
         if elsewhere:
             other, split = elsewhere[0]
-            left_out[name] = f"looks like {other} in {split}; in train it would leak"
+            left_out[name] = f"belongs with {other} in {split}; in train it would leak"
         else:
             split_of[name] = "train"
     return replace(placed, split_of=split_of, left_out=left_out)

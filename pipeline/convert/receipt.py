@@ -94,6 +94,8 @@ def last_line(receipt: Receipt, target: Path) -> str:
     written = sum(summary["boxes"] for summary in receipt["splits"].values())
     line = f"{images['used']} images ({splits}), {written} boxes -> {target}"
     notes = [f"{boxes[action]} {action}" for action in CHANGES if boxes[action]]
+    not_used = [line for line in receipt["labels"] if not line["used"]]
+    such_as = f", such as {not_used[0]['image']}: {not_used[0]['reason']}" if not_used else ""
     counted: tuple[tuple[Sized, str, str], ...] = (
         (images["dropped"], "image", "dropped"),
         (images["in_no_split"], "image", "in no split"),
@@ -105,7 +107,7 @@ def last_line(receipt: Receipt, target: Path) -> str:
         (leaks["group"], "convert.group_by group", "in more than one split"),
         (leaks["moved"], "image", "moved to another split"),
         ([line for line in receipt["labels"] if line["used"]], "image", "labelled with `make label`"),
-        ([line for line in receipt["labels"] if not line["used"]], "labelled image", "not used"),
+        (not_used, "labelled image", f"not used{such_as}"),
         ([line for line in receipt["fixes"] if line["applied"]], "fix", "applied"),
         ([line for line in receipt["fixes"] if not line["applied"]], "fix", "that found nothing to do"),
     )

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from pipeline.boxes import Box
 from pipeline.errors import DataError
@@ -32,6 +33,7 @@ NO_BOXES = {
     "vector": "a line",
 }
 SHAPES = ("rectangle", "polygon", "ellipse", *NO_BOXES)
+LOCAL_FILE = "/data/local-files/?d="  # followed by a percent-encoded path
 ANOTHER = "another annotation of the task: one counts"
 
 
@@ -79,7 +81,10 @@ def _image(task: Mapping[str, Any]) -> str:
     data = task["data"] if isinstance(task.get("data"), Mapping) else task
     texts = {key: value for key, value in data.items() if isinstance(value, str)}
     named = [texts[key] for key in ("image", "img", "photo", "picture") if texts.get(key)]
-    return next(iter([*named, *(text for text in texts.values() if has_image_suffix(text.partition("&")[0]))]), "")
+    others = (text for text in texts.values() if has_image_suffix(text.partition("&")[0]))
+    name: str = next(iter([*named, *others]), "")
+    address, found, path = name.partition(LOCAL_FILE)
+    return unquote(path) if found else address
 
 
 def _results(task: Mapping[str, Any]) -> list[tuple[Any, str]] | None:

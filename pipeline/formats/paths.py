@@ -7,14 +7,14 @@ that leaves the source is refused by its text, before any link is followed.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 from pipeline.errors import DataError
+from pipeline.walk import holds_control as holds_control
+from pipeline.walk import is_text as is_text
 
-_CONTROL = re.compile(r"[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]")
 LONGEST_NAME = 255  # bytes of one part of a path, on every file system in use
 
 
@@ -39,23 +39,6 @@ def inside(source: Path, name: str, relative_to: Path, named_by: Path) -> Path:
 def _names_of(source: Path) -> tuple[str, ...]:
     """Return the path of the source as the user gave it, and with its links resolved."""
     return os.path.normpath(source), os.path.realpath(source)
-
-
-def is_text(name: str) -> bool:
-    """Return whether a file name is one line of UTF-8, as the receipt and messages need it.
-
-    A name with other bytes is not, nor is one with a lone surrogate from JSON.
-    """
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return name.splitlines() in ([], [name]) and not holds_control(name)
-
-
-def holds_control(name: str) -> bool:
-    """Return whether a name holds control characters for a terminal, such as escape; line breaks do not count."""
-    return bool(_CONTROL.search(name))
 
 
 def is_one_file(paths: Iterable[Path]) -> bool:

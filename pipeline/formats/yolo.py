@@ -87,6 +87,8 @@ def _pair(tree: Tree, splits: dict[Path, str | None]) -> dict[Path, Path | None]
     image_of = by_name(tree, [*image_of, *unpaired], image_of, lambda text: [text.stem])
     for text in unpaired:
         image = image_of.get(text) or _missing(tree, text)
+        if other := paired.get(image):
+            raise DataError(f"{text}: {image.name} has labels in {other} already; move one to the folder of its image")
         paired[image] = text
         splits.setdefault(image, split_beside.get(image.parent))
     return paired

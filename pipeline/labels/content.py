@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from pipeline.boxes import Box
-from pipeline.errors import DataError
 
 Origin = Literal["kept", "moved", "relabelled", "added"]
 ORIGINS: tuple[Origin, ...] = ("kept", "moved", "relabelled", "added")
@@ -14,7 +13,7 @@ ORIGINS: tuple[Origin, ...] = ("kept", "moved", "relabelled", "added")
 
 @dataclass(frozen=True, slots=True, order=True)
 class Label:
-    """One box; `bbox` is [x, y, width, height] in pixels. `score` and `model` are those of the box drawn beforehand."""
+    """One box; `bbox` is [x, y, width, height] in pixels. `score` and `model` are those of the pre-drawn box."""
 
     bbox: tuple[float, float, float, float]
     label: str
@@ -59,13 +58,12 @@ def boxes_of(image: Image) -> list[tuple[str, tuple[float, float, float, float]]
 
 
 def with_new(earlier: Labels, new: Labels) -> Labels:
-    """Return the merged labels; for an image in both, the new ones win. The classes are those of the new labels.
+    """Return the merged labels; for an image in both, the new ones win.
 
-    Raises DataError if the earlier labels use a class that the new ones lack.
+    The classes are those of the new labels, and those that other images use: a batch may be older than a class.
     """
     again = {image.file for image in new.images}
     images = [image for image in earlier.images if image.file not in again] + list(new.images)
     used = {box.label for image in images for box in (*image.labels, *image.deleted)}
-    if lost := sorted(used - set(new.classes)):
-        raise DataError(f"class {lost[0]!r} of earlier labels is not one of {', '.join(new.classes)}; correct it there")
-    return Labels(new.classes, tuple(images), {**(earlier.models or {}), **(new.models or {})})
+    classes = dict.fromkeys([*new.classes, *(name for name in earlier.classes if name in used)])
+    return Labels(tuple(classes), tuple(images), {**(earlier.models or {}), **(new.models or {})})

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -27,9 +28,10 @@ from pipeline import files
 from pipeline.errors import ConfigError, DataError
 from pipeline.labels.content import Image, Label, Labels, Origin, boxes_of, rounded
 from pipeline.run import Run
+from pipeline.walk import is_text
 
 DESCRIPTION = "Labels made with `make label`; review the changes, then commit them"
-CONFLICT = "<<<<<<<"  # the first line of a conflict that git left in a file
+CONFLICT = re.compile(r"^<{7}", re.MULTILINE)  # the first line of a conflict that git left in a file
 
 Line = dict[str, float | str | list[float] | None]  # a record of the file
 
@@ -74,7 +76,7 @@ class _File(_Strict):
 
 def file_of(run: Run) -> Path:
     """Return the path that `label --save` writes: beside the data and in git, because labels outlive the run."""
-    return run.root.parent.parent / "data" / "labels" / f"{run.name}.json"
+    return run.project / "data" / "labels" / f"{run.name}.json"
 
 
 def files_of(run: Run) -> list[Path]:
@@ -88,11 +90,15 @@ def load(path: Path) -> Labels:
     text = files.read_edited(path)
     if text is None:
         return Labels()
-    if CONFLICT in text:
+    if CONFLICT.search(text):
         raise ConfigError(
             f"{path}: contains an unresolved git conflict; resolve it, or keep each person's file in "
             f"{path.with_suffix('')}/"
         )
+    return _parsed(path, text)
+
+
+def _parsed(path: Path, text: str) -> Labels:
     try:
         content = _File.model_validate(json.loads(text))
     except (ValueError, RecursionError) as error:
@@ -143,10 +149,9 @@ def _checked(content: _File) -> Labels:
 
 
 def _is_plain(name: str) -> bool:
-    """Return whether a path only leads down: no `..`, and no separators of other systems."""
+    """Return whether a path only leads down, and is text as `convert` requires of all names."""
     path = PurePosixPath(name)
-    is_text = name.encode(errors="ignore").decode() == name and name.isprintable()
-    return bool(path.name) and ".." not in path.parts and "\\" not in name and is_text
+    return bool(path.name) and ".." not in path.parts and is_text(name)
 
 
 def _in_words(error: Exception) -> str:
@@ -158,7 +163,10 @@ def _in_words(error: Exception) -> str:
 
 
 def save(path: Path, labels: Labels) -> None:
-    """Write the file: sorted, one record per line, and the same bytes for the same labels."""
+    """Write the file: sorted, one record per line, and the same bytes for the same labels.
+
+    Raises ConfigError, and writes nothing, for labels that `load` would refuse.
+    """
     number = {name: index for index, name in enumerate(labels.classes, start=1)}
     images: list[Line] = []
     annotations: list[Line] = []
@@ -202,16 +210,18 @@ def save(path: Path, labels: Labels) -> None:
             )
         ),
     ]
-    files.write_text(path, "{\n" + ",\n".join(parts) + "\n}\n")
+    text = "{\n" + ",\n".join(parts) + "\n}\n"
+    _parsed(path, text)
+    files.write_text(path, text)
 
 
 def _line(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _id(taken: set[int], *words: str) -> int:
     """Return a 52-bit number, which JavaScript can represent, that no other record of the file has."""
-    number = int(hashlib.sha256("\0".join(words).encode()).hexdigest()[:13], 16)
+    number = int(hashlib.sha256("\0".join(words).encode(errors="surrogatepass")).hexdigest()[:13], 16)
     while number in taken:
         number += 1
     taken.add(number)
@@ -221,15 +231,19 @@ def _id(taken: set[int], *words: str) -> int:
 def together(paths: Iterable[Path]) -> list[tuple[Path, Image]]:
     """Return each image of all files with the file that labels it, sorted by the name of the image.
 
-    Raises ConfigError for a bad file, DataError if two files label an image differently.
+    Raises ConfigError for a bad file, DataError if an image has two different labels: under one path in two files, or
+    under two paths.
     """
     by_image: dict[str, tuple[Path, Image]] = {}
+    by_content: dict[str, tuple[Path, Image]] = {}
     for path in paths:
         for image in load(path).images:
-            first, earlier = by_image.setdefault(image.file, (path, image))
-            if boxes_of(earlier) != boxes_of(image):
-                raise DataError(
-                    f"{first} and {path} label {image.file} differently ({len(earlier.labels)} and {len(image.labels)} "
-                    "boxes); remove the image from one of them"
-                )
+            for known, key in ((by_image, image.file), (by_content, image.sha256)):
+                first, earlier = known.setdefault(key, (path, image)) if key else (path, image)
+                if boxes_of(earlier) != boxes_of(image):
+                    what = image.file if key == image.file else f"{earlier.file} and {image.file}, one image,"
+                    counts = f"{len(earlier.labels)} and {len(image.labels)} boxes"
+                    raise DataError(
+                        f"{first} and {path} label {what} differently ({counts}); remove the image from one of them"
+                    )
     return [by_image[name] for name in sorted(by_image)]
