@@ -162,7 +162,7 @@ class Trained:
         self.set, self.store, self.seed = one, store, seed
         start = Model(Path("data/weights/yolo26n.pt"), one.data.names, "cpu")
         start.imgsz = SIDE
-        self.vectors = np.stack([seen.vector for seen in start.see(one.files, store, one.name)])
+        self.vectors = np.stack([seen.vector for seen in start.see(one.files, store, one.name) if seen])
 
     def fit(self, chosen: list[int]) -> Any:
         run = Run(CACHE / "trained")
@@ -182,7 +182,8 @@ class Trained:
         return Model(run.model, self.set.data.names, "cpu")
 
     def see(self, fitted: Any, indices: list[int]) -> list[Any]:
-        return [one.boxes for one in fitted.see([self.set.files[index] for index in indices], self.store, "see")]
+        seen = fitted.see([self.set.files[index] for index in indices], self.store, "see")
+        return [one.boxes for one in seen]
 
     def see_mirrored(self, fitted: Any, indices: list[int]) -> list[Any]:
         seen: list[Any] = fitted.see_mirrored([self.set.files[index] for index in indices], self.store, "mirror")

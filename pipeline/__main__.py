@@ -204,19 +204,9 @@ def _report(config: Config, run: Run, parsed: argparse.Namespace) -> str:
 
 
 def _label(config: Config, run: Run, parsed: argparse.Namespace) -> str:
-    from pipeline.label import correct, stage, tools
+    from pipeline.label import command
 
-    if parsed.save:
-        return tools.save(run, parsed.tool, parsed.all) if parsed.tool else correct.save(run, parsed.all)
-    with lock.of(run):
-        summary = stage.main(config.label, config.convert.source, run, config.seed, parsed.device, parsed.workers)
-        if parsed.tool:
-            logs.say(f"label: {summary}")
-            return tools.lay_out(run, parsed.tool)
-    if parsed.no_app:
-        return summary
-    logs.say(f"label: {summary}")
-    return correct.main(run, parsed.port)
+    return command.main(config, run, parsed)
 
 
 STAGE_CALLS: dict[str, Callable[[Config, Run, argparse.Namespace], str]] = {

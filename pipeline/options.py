@@ -113,11 +113,14 @@ def _add_own(command: argparse.ArgumentParser, name: str) -> None:
     if name == "inspect":
         command.add_argument("--no-app", action="store_true", help="build the data set without opening the App")
         command.add_argument(
-            "--save-fixes", action="store_true", help="write the tags set in the App to data/fixes/NAME.yaml"
+            "--save-fixes",
+            action="store_true",
+            help="write the tags and edits made in the App to data/fixes/NAME.yaml",
         )
     elif name == "sample":
         command.add_argument("--large", action="store_true", help="draw large boards into data/raw/sample-large")
     elif name == "label":
+        command.add_argument("--open", action="store_true", help="open the last batch again instead of choosing one")
         command.add_argument("--no-app", action="store_true", help="choose the images without opening the App")
         command.add_argument(
             "--as", choices=TOOLS, dest="tool", help="write the batch for another tool instead of the App"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,16 +17,20 @@ from conftest import COCO_WEIGHTS, pipeline_process
 from pipeline import convert, files, options, pixels
 from pipeline.boxes import Box, YoloDataset, write_labels
 from pipeline.config.data import Convert
-from pipeline.config.label import Label
+from pipeline.config.experiment import Config
+from pipeline.config.judging import Validate
 from pipeline.errors import ConfigError, DataError, WeightsError
 from pipeline.extras.sample import dataset as sample
-from pipeline.label import choose, layouts, plan, pool, stage
+from pipeline.label import choose, layouts, plan, pool, showing, stage, tools, words
+from pipeline.label import model as detector
 from pipeline.label.stage import main
+from pipeline.label.store import File, Store
 from pipeline.labels import file as labels
 from pipeline.labels.content import Image, Labels
 from pipeline.records import label as record
 from pipeline.run import Run
 from pipeline.upstream import environment
+from pipeline.validate import predict
 
 # --- The command ----------------------------------------------------------------------------------
 
@@ -58,9 +63,13 @@ def converted(tiles: Path, tmp_path: Path, model: Path, monkeypatch: pytest.Monk
     return run
 
 
+def configured(convert: dict[str, Any] | None = None, **settings: Any) -> Config:
+    sections = {"convert": {"source": "source", **(convert or {})}, "label": {"pool": "pool", "batch": 6, **settings}}
+    return Config.model_validate(sections)
+
+
 def chosen(run: Run, **settings: Any) -> record.Next:
-    config = Label.model_validate({"pool": "pool", "batch": 6, **settings})
-    said = main(config, Path("source"), run, 0, "cpu", 0)
+    said = main(configured(**settings), run, "cpu", 0)
     assert str(run.label_next) in said
     return record.read(run)
 
@@ -100,7 +109,7 @@ def test_boxes_equal_the_models_predictions(converted: Run) -> None:
         write_labels(dataset.label_file(path), boxes, dataset.names, result.orig_shape[::-1])
     found = chosen(converted)
     for image in found["images"]:
-        [result] = yolo.predict(image["path"], imgsz=160, conf=0.01, iou=0.7, max_det=100, rect=False, verbose=False)
+        [result] = yolo.predict(image["path"], imgsz=160, conf=0.01, iou=0.7, max_det=300, rect=False, verbose=False)
         theirs = {tuple(corners) for corners in result.boxes.xyxy.cpu().numpy().round(1).tolist()}
         for box in image["boxes"]:
             x, y, w, h = box["bbox"]
@@ -173,6 +182,163 @@ def test_labels_not_yet_converted_count(converted: Run) -> None:
     assert found["left_out"] == {pool.LABELLED: 3} and len(found["images"]) == 11
 
 
+def test_an_image_that_changed_after_it_was_labelled_is_offered_again(converted: Run) -> None:
+    taken, changed, *_ = sorted(Path("pool").iterdir())
+    images = (
+        Image(str(taken), (256, 256), files.sha256(taken), ()),
+        Image(str(changed), (256, 256), "0" * 64, ()),
+    )
+    labels.save(Path("data/labels/tiny.json"), Labels(tuple(sample.CLASSES), images))
+    found = chosen(converted, batch=100)
+    assert found["left_out"] == {pool.LABELLED: 1}
+    assert str(changed) in [image["path"] for image in found["images"]]
+
+
+def test_images_that_convert_would_leave_out_are_not_offered(converted: Run) -> None:
+    """Val and test have the numbers 0000 to 0002, and so have three images of the pool."""
+    group_by = r"_(\d+)\."
+    found = chosen(converted, batch=100, by=["different"], convert={"group_by": group_by})
+    assert found["left_out"] == {pool.JUDGED: 3}
+    assert not any(Path(image["path"]).stem[-4:] in ("0000", "0001", "0002") for image in found["images"])
+
+
+def test_an_image_named_like_another_one_is_left_out(converted: Run) -> None:
+    first, second, third, *_ = sorted(Path("pool").iterdir())
+    second.rename(first.with_suffix(".png"))
+    third.rename(first.with_name(first.name.upper()))
+    assert chosen(converted, batch=100, by=["different"])["left_out"] == {pool.NAMESAKES: 2}
+
+
+def test_one_odd_file_does_not_stop_the_choice(converted: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from PIL import Image as Pillow
+
+    odd, gone, *_ = sorted(Path("pool").iterdir())
+    with Pillow.open(odd) as image:
+        image.save("pool/odd.tga")  # which OpenCV cannot decode
+    odd.unlink()
+    Path("pool", os.fsdecode(b"caf\xe9.jpg")).write_bytes(gone.read_bytes())
+    decode = showing.decode
+
+    def without_one(file: File, bits: int | None) -> Any:
+        if file.path == gone:
+            gone.unlink(missing_ok=True)
+        return decode(file, bits)
+
+    monkeypatch.setattr(showing, "decode", without_one)
+    found = chosen(converted, batch=100)
+    assert set(found["problems"]) == {"caf\\udce9.jpg", gone.name}
+    assert found["left_out"] == {pool.DAMAGED: 2} and found["pool_images"] == 15
+    [tga] = [image for image in found["images"] if image["path"].endswith("odd.tga")]
+    assert np.ptp(pixels.read(Path(tga["shown"]))) > 50
+
+
+def test_deep_images_are_seen_and_shown_as_convert_scales_them(converted: Run) -> None:
+    """12 bits in files of 16: shifted right by 4, they are the images that they were made from."""
+    plain = {path.stem: pixels.read(path) for path in Path("pool").iterdir()}
+    for path in list(Path("pool").iterdir()):
+        path.unlink()
+    for name, image in plain.items():
+        cv2.imwrite(f"pool/{name}.png", image.astype(np.uint16) << 4)
+    found = chosen(converted, batch=3)
+    for one in found["images"]:
+        assert np.array_equal(pixels.read(Path(one["shown"])), plain[Path(one["path"]).stem])
+    tools.lay_out(converted, "labelme")
+    for path in (converted.label / "labelme" / "images").glob("*.png"):
+        assert np.array_equal(pixels.read(path), plain[path.stem])
+    store = Store(Path("fresh.sqlite"))
+    files_ = store.files([Path(image["path"]) for image in found["images"]], 0, "")
+    model = detector.Model(converted.model, tuple(sample.CLASSES), "cpu", bits=12)
+    again = model._predict([plain[file.path.stem] for file in files_], False)
+    for seen, expected in zip(model.see(files_, store, ""), again, strict=True):
+        assert seen is not None and np.array_equal(seen.boxes, expected["boxes"])
+
+
+def test_with_tiles_the_boxes_are_those_that_validate_finds(converted: Run) -> None:
+    small = [pixels.read(path) for path in sorted(Path("pool").iterdir())[:9]]
+    cv2.imwrite("large.png", np.vstack([np.hstack(small[row : row + 3]) for row in (0, 3, 6)]))
+    tiling: Any = {"size": 400, "overlap": 0.2, "whole": True, "reason": ""}
+    store = Store(converted.label / "seen.sqlite")
+    one = detector.Model(converted.model, tuple(sample.CLASSES), "cpu", tiling)
+    paths = [Path("large.png"), sorted(Path("pool").iterdir())[0]]
+    found = one.see(store.files(paths, 0, ""), store, "")
+    yolo, settings = one.yolo, Validate(conf=detector.CONF)
+    theirs = predict.predict(yolo, paths[:1], one.imgsz, settings, "cpu", "", tiling).single_label
+    large, small_one = found
+    assert large is not None and small_one is not None and large.vector.shape == small_one.vector.shape
+    assert large.boxes[:, :4] == pytest.approx(np.array([box["bbox"] for box in theirs]), abs=0.01)
+    assert len(theirs) > 5
+    plain = detector.Model(converted.model, tuple(sample.CLASSES), "cpu").see(store.files(paths, 0, ""), store, "")
+    assert plain[0] is not None and plain[0].boxes.shape != large.boxes.shape
+
+
+def test_a_run_without_its_tiles_is_refused(converted: Run) -> None:
+    config = Config.model_validate({"convert": {"source": "source"}, "label": {"pool": "pool"}, "tiles": {}})
+    with pytest.raises(DataError, match=r"tiles\.json: does not exist; `make augment` writes it"):
+        main(config, converted, "cpu", 0)
+
+
+def test_a_long_series_of_near_duplicates_leaves_one(converted: Run) -> None:
+    """`near_duplicates` lists all pairs of small clusters only."""
+    first = pixels.read(sorted(Path("pool").iterdir())[0]).astype(int)
+    for number in range(40):
+        cv2.imwrite(f"pool/z{number:02}.png", np.clip(first + number // 4, 0, 255).astype(np.uint8) ^ (number % 4))
+    store = Store(converted.label / "seen.sqlite")
+    found = pool.read(Path("pool"), converted, Convert(source=Path("source")), [], [], store, 0)
+    assert len(found.candidates) == 14 and sum(found.left_out.values()) == 40
+
+
+def test_problems_are_not_cached(tmp_path: Path) -> None:
+    store, path = Store(tmp_path / "seen.sqlite"), tmp_path / "a.png"
+    cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
+    good, status = path.read_bytes(), path.stat()
+    for content, is_good in ((bytes(len(good)), False), (good, True)):
+        path.write_bytes(content)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        [file] = store.files([path], 0, "")
+        assert bool(file.problem) != is_good
+
+
+def test_a_cache_that_cannot_be_written_is_an_error_of_the_machine(tmp_path: Path) -> None:
+    (tmp_path / "seen.sqlite").mkdir()
+    with pytest.raises(OSError, match=r"seen\.sqlite"):
+        Store(tmp_path / "seen.sqlite")
+
+
+def test_large_images_are_decoded_a_few_at_a_time() -> None:
+    sides = [4000] * 3 + [100] * 20
+    images = [File(Path("a"), width=side, height=side) for side in sides]
+    batches = list(detector._batches(range(len(images)), images))
+    assert [index for batch in batches for index in batch] == list(range(len(images)))
+    assert batches[0] == [0, 1] and max(map(len, batches)) == detector.BATCH
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "expected"),
+    [
+        (["car", "bus"], ["bus", "car"], [1, 0]),
+        (["Car", "bus"], ["car", "Bus"], [0, 1]),
+        (["car", "Car"], ["Car", "car"], [1, 0]),
+        (["CAR"], ["Car", "car"], [-1]),
+        (["Car", "car"], ["CAR"], [-1, -1]),
+        (["car", "CAR"], ["car"], [0, -1]),
+        (["cat"], ["dog"], [-1]),
+    ],
+)
+def test_classes_match_by_their_exact_names_first(theirs: list[str], ours: list[str], expected: list[int]) -> None:
+    assert detector.matched(theirs, ours) == expected
+
+
+def test_a_model_of_other_classes_falls_back_to_difference(converted: Run, model: Path) -> None:
+    from ultralytics import YOLO
+
+    yolo = YOLO(str(model), task="detect")
+    yolo.model.names = {index: f"other {index}" for index in yolo.model.names}
+    yolo.save("other.pt")
+    found = chosen(converted, weights="other.pt", by=["uncertain"])
+    assert {image["by"] for image in found["images"]} == {"different", "random"}
+    assert found["model"]["classes"] == [] and not any(image["boxes"] for image in found["images"])
+
+
 def test_linked_folders_and_rotated_images_are_handled(converted: Run) -> None:
     from PIL import Image
 
@@ -229,7 +395,7 @@ def test_pools_without_images_to_label_are_refused(converted: Run) -> None:
     Path("torn").mkdir()
     for number in range(3):
         Path(f"torn/{number}.jpg").write_bytes(b"\xff\xd8\xff" + bytes(number))
-    refused(converted, DataError, r"torn: no image is left to label \(3 cannot be read\)", pool="torn")
+    refused(converted, DataError, r"torn: no image is left to label \(3 cannot be used\)", pool="torn")
     shutil.copytree("source/images", "known")
     refused(converted, DataError, "no image is left to label .*labelled already", pool="known")
 
@@ -256,8 +422,8 @@ def test_missing_or_invalid_models_are_refused(converted: Run) -> None:
 
 
 def test_a_batch_larger_than_the_pool_takes_all_images_and_reports_it(converted: Run) -> None:
-    config = Label.model_validate({"pool": "pool", "batch": 500})
-    assert "14 images to label next (500 wanted, no more are left)" in main(config, Path("source"), converted, 0, "", 0)
+    said = main(configured(batch=500), converted, "", 0)
+    assert "14 images to label next (500 wanted, no more are left)" in said
 
 
 def test_the_command_line_chooses_lays_out_and_saves(converted: Run, tmp_path: Path) -> None:
@@ -268,13 +434,21 @@ def test_the_command_line_chooses_lays_out_and_saves(converted: Run, tmp_path: P
     Path("tiny.yaml").write_text("convert: {source: source}\nlabel: {pool: pool, batch: 3, by: different}\n")
     done = pipeline_process("label", "--config", "tiny.yaml", "--as", "coco", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("label: 3 images to label next (2 by different, 1 by random) of 14; ")
+    assert done.stdout.startswith("label: 3 images to label next (2 different, 1 drawn at random) of 14; ")
     assert len(json.loads(converted.label_next.read_text())["images"]) == 3
     assert len([*(converted.label / "coco" / "images").iterdir()]) == 3
     done = pipeline_process("label", "--config", "tiny.yaml", "--save", "--as", "coco", "--all", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(labels.load(Path("data/labels/tiny.json")).images) == 3
     assert set(options.TOOLS) == set(layouts.LAYOUTS)
+    done = pipeline_process("label", "--config", "tiny.yaml", "--as", "coco", cwd=tmp_path)
+    assert done.returncode == 1 and done.stdout == ""  # before the choice
+    assert "label/coco: already exists, perhaps with corrected labels" in done.stderr
+    done = pipeline_process("label", "--config", "tiny.yaml", "--open", "--as", "yolo", cwd=tmp_path)
+    assert "3 images with" in done.stdout
+    assert "to label next" not in done.stdout
+    done = pipeline_process("label", "--config", "tiny.yaml", "--all", cwd=tmp_path)
+    assert done.stderr == "error: --all: has an effect only on what is saved; add --save\n"
 
 
 def test_a_record_of_an_older_version_is_refused(converted: Run) -> None:
@@ -289,4 +463,4 @@ def test_a_record_of_an_older_version_is_refused(converted: Run) -> None:
 def test_every_reason_has_a_text() -> None:
     work = plan.Work(boxes=4, wrong=1, missed=2, unlike_mirror=3, seconds=60, by_hand=90)
     for by, known in itertools.product(("uncertain", "different", "rare", "random"), ([], ["short"])):
-        assert all(stage._reasons(choose.Pick(0, by, 5), work, 3, ["short"], known))  # type: ignore[arg-type]
+        assert all(words.reasons(choose.Pick(0, by, 5), work, 3, ["short"], known))  # type: ignore[arg-type]

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import files
 from pipeline.config.label import Cost
 from pipeline.label import belief, choose, plan, progress
 from pipeline.run import Run
@@ -111,6 +110,18 @@ def test_images_of_rare_classes_come_first() -> None:
     picks = choose.choose(candidates(30, rare=rare, minutes=np.ones(30)), NOTHING, 5, ("uncertain",), 0.0, True, 0)
     assert indices(picks)[:2] == [4, 17]
     assert [pick.by for pick in picks] == ["rare", "rare", "uncertain", "uncertain", "uncertain"]
+    quick = np.where(np.arange(30) == 21, 0.01, 1.0)  # an image without rare objects is no bargain
+    picks = choose.choose(candidates(30, rare=rare, minutes=quick), NOTHING, 2, ("uncertain",), 0.0, True, 0)
+    assert indices(picks) == [4, 17]
+
+
+def test_what_an_image_covers_is_counted_over_the_whole_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = np.repeat(np.eye(2, 6, dtype=np.float32), 20, axis=0)
+    given = candidates(40, vectors=vectors, minutes=np.ones(40))
+    for sample in (40, 20):
+        monkeypatch.setattr(choose, "REFERENCES", sample)
+        [pick] = choose.choose(given, NOTHING, 1, ("different",), 0.0, False, 0)
+        assert pick.covers == pytest.approx(20, abs=8 if sample < 40 else 0)
 
 
 # --- Calibration of scores ------------------------------------------------------------------------
@@ -266,18 +277,31 @@ def test_the_interval_on_the_pool_covers_the_figure_of_all_images() -> None:
 def test_rounds_accumulate_and_a_repeated_batch_is_not_a_round(tmp_path: Path) -> None:
     run = Run(tmp_path / "runs" / "tiny")
 
-    def batch(model: str) -> Any:
-        return {"model": {"sha256": model}, "images": [None] * 5}
+    def batch(model: str, *images: Any) -> Any:
+        return {"model": {"sha256": model}, "images": images or [None] * 5}
 
-    assert len(progress.record(run, batch("m1"), 10, 50, {})) == 1
-    files.write_json(run.label_next, {"images": [image("a", []), image("b", [], by="different")]})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.records.label.read", lambda run: files.read_json(run.label_next))
-        assert len(progress.record(run, batch("m1"), 10, 50, {})) == 1
-        rounds = progress.record(run, batch("m2"), 12, 60, {"a": [], "b": []})
-    assert [one["images"] for one in rounds] == [10, 12] and rounds[-1]["minutes"] == 3.0
-    on_pool = rounds[-1]["on_pool"]
-    assert on_pool is not None and on_pool["images"] == 1
+    def rounds(model: str, images: int, back: dict[str, Any]) -> Any:
+        return progress.record(run, batch(model), images, 5 * images, back)
+
+    assert len(rounds("m1", 10, {})[0]) == 1
+    progress.note(run, batch("m1", image("a", []), image("b", [], by="different"), image("c", [])))
+    assert len(rounds("m1", 10, {})[0]) == 1
+    # Another batch was chosen meanwhile: what counts is the batch that was saved.
+    so_far, drawn = rounds("m2", 12, {"a": [], "b": []})
+    assert [one["images"] for one in so_far] == [10, 12] and so_far[-1]["minutes"] == 3.0
+    assert so_far[-1]["on_pool"] is None and drawn == (1, 2)
+    so_far, drawn = rounds("m2", 13, {"a": [], "b": [], "c": []})
+    assert so_far[-1]["on_pool"] is not None and so_far[-1]["on_pool"]["images"] == 2
+    assert so_far[-1]["minutes"] == 4.5 and len(so_far) == 3
+
+
+def test_f1_needs_all_images_drawn_at_random() -> None:
+    now: Any = {"images": 10, "boxes": 50, "map50_95": None, "gain": None, "on_pool": None}
+    assert progress.in_words(now, (0, 0)) == ""
+    assert progress.in_words(now, (2, 4)) == (
+        "the training split has 10 images and 50 boxes, 2 of 4 images drawn at random are saved; F1 on the pool needs "
+        "all of them"
+    )
 
 
 def test_a_gain_needs_two_sizes_and_follows_the_logarithm() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ pytestmark = [needs_database, pytest.mark.usefixtures("own_database")]
 
 @pytest.fixture
 def pool(run: Run) -> Path:
-    return run.root.parent.parent / "data" / "raw" / "more"
+    return run.project / "data" / "raw" / "more"
 
 
 @pytest.fixture
@@ -91,18 +92,40 @@ def test_changes_are_saved_with_their_history(run: Run, record: Next) -> None:
     assert "3 images (" in correct.save(run, every=True)
 
 
-def test_closing_the_app_half_way_loses_nothing(tiles: Path, run: Run, pool: Path, record: Next) -> None:
+def test_closing_the_app_half_way_loses_nothing(
+    tiles: Path, run: Run, pool: Path, record: Next, capsys: pytest.CaptureFixture[str]
+) -> None:
     edit(run)
     correct.main(run)  # opens the same batch as it was left
-    assert len(dataset().match_tags("done")) == 1
+    assert len(dataset().match_tags("done")) == 1 and correct.check(run, 5999)
     batch(tiles, run, pool, count=2)  # another batch has been chosen meanwhile
-    with pytest.raises(PipelineError, match="has unsaved corrections of an earlier batch"):
-        correct.main(run)
-    assert "2 images (" in correct.save(run)
+    capsys.readouterr()
+    correct.main(run)
+    said = capsys.readouterr().out
+    assert "has unsaved corrections, so it is opened again; `.venv/bin/python -m pipeline label --config" in said
+    assert len(dataset()) == 3 and len(dataset().match_tags("done")) == 1
+    assert "2 images (" in correct.save(run) and not correct.check(run, 5999)
+    correct.main(run, again=True)
+    assert len(dataset()) == 3  # the rest of the batch
     correct.main(run)
     assert len(dataset()) == 2
     assert "nothing to save" in correct.save(run)
     assert len(labels.load(labels.file_of(run)).images) == 2  # from the earlier batch
+
+
+def test_corrections_survive_a_move_of_the_project(run: Run, record: Next, tmp_path: Path) -> None:
+    edit(run)
+    moved = Run(tmp_path / "elsewhere" / "runs" / "tiny")
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("runs", "data"):
+        shutil.move(run.project / name, tmp_path / "elsewhere" / name)
+    assert "2 images (" in correct.save(moved)
+    assert len(labels.load(labels.file_of(moved)).images) == 2
+    assert labels.load(labels.file_of(moved)).images[0].file.startswith("data/raw/more/")
+    first = next((tmp_path / "elsewhere" / "data" / "raw" / "more").rglob("*.jpg"))
+    first.write_bytes(first.read_bytes() + b"changed")
+    with pytest.raises(DataError, match="that is gone, and its images are not where they were"):
+        correct.save(moved)
 
 
 def test_a_box_without_a_class_is_reported(run: Run, record: Next) -> None:

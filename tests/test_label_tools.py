@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 from collections import Counter
@@ -23,7 +24,7 @@ from pipeline.files import read_json
 from pipeline.label import layouts, tools
 from pipeline.label.changes import compare
 from pipeline.labels import file as labels
-from pipeline.labels.content import Label, Labels
+from pipeline.labels.content import Image, Label, Labels
 from pipeline.run import Run
 
 DRAWN = (Label((10, 10, 40, 30), "open", "kept", 0.9, "m"), Label((100, 10, 40, 30), "short", "kept", 0.5, "m"))
@@ -80,7 +81,7 @@ def test_converts_readers_read_the_laid_out_batch(tiles: Path, run: Run, pool: P
     assert name == layouts.FORMATS[tool]
     found = {item.image: item.boxes for item in source.images}
     for image in record["images"]:
-        path = folder.absolute() / "images" / Path(image["path"]).relative_to(pool)
+        path = folder.absolute() / "images" / tools.names_of(record, tool)[image["path"]]
         assert [box.label for box in found[path]] == [box["label"] for box in image["boxes"]]
         for box, drawn in zip(found[path], image["boxes"], strict=True):
             # CVAT's two decimals; YOLO's six of 320 pixels are finer.
@@ -93,7 +94,7 @@ def test_untouched_boxes_are_taken_only_on_request(tiles: Path, run: Run, pool: 
     tools.lay_out(run, tool)
     if tool != layouts.LABELSTUDIO:
         said = tools.save(run, tool)
-        assert said.startswith("nothing to save; 3 images are neither changed nor tagged") and "--all" in said
+        assert said == "nothing to save; 3 images are unchanged and stay in the batch (`--all` takes all as they are)"
         assert not labels.file_of(run).exists()
     else:
         accept(run.label / tool)  # submitted, unlike predictions nobody looked at
@@ -134,7 +135,7 @@ def correct(folder: Path, tool: str) -> None:
 
         edit_coco(folder, change)
     elif tool == "yolo":
-        path = next((folder / "labels").glob("*/*.txt"))
+        path = folder / "labels" / "train_0000.txt"
         lines = [line.split() for line in path.read_text().splitlines()]
         lines[0][1] = f"{float(lines[0][1]) + 8 / 320:.6f}"
         lines[1][0] = str(5 - int(lines[1][0]))
@@ -191,7 +192,7 @@ def test_corrections_come_back_and_convert_uses_them(tiles: Path, run: Run, pool
     assert len(image.deleted) == 1 and image.deleted[0].bbox == pytest.approx(record["images"][0]["boxes"][2]["bbox"])
     assert "1 moved, 1 relabelled, 1 added, 1 deleted" in said
     # In Label Studio all tasks were submitted; elsewhere two images were not touched.
-    assert ("2 images are neither changed" in said) == (tool != layouts.LABELSTUDIO)
+    assert ("2 images are unchanged" in said) == (tool != layouts.LABELSTUDIO)
     convert.main(Config.model_validate(settings(tiles)).convert, run, 0)
     line = next(line for line in read_json(run.receipt)["labels"] if "some é" in line["image"])
     assert (line["moved"], line["relabelled"], line["added"], line["deleted"]) == (1, 1, 1, 1)
@@ -234,13 +235,18 @@ def no_corners(folder: Path) -> None:
     edit_coco(folder, lambda mine: mine[0].update(bbox=[1, 2, 3]))
 
 
+def no_number(folder: Path) -> None:
+    edit_coco(folder, lambda mine: mine[0].update(bbox=[1, math.nan, 3, 4]))
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
         (unknown, "has a box of class 'scratch'"),
-        (another_image, "labels new.jpg, which is not part of this batch"),
+        (another_image, "labels new.jpg, which is not an image of this batch; move a label file to where"),
         (another_size, "is 640x320, but it is 320x320"),
         (no_corners, "is not [x, y, width, height]"),
+        (no_number, "has coordinates that are not numbers; correct or delete it"),
     ],
 )
 def test_invalid_files_are_reported_in_one_line_and_nothing_is_written(
@@ -261,9 +267,86 @@ def test_images_with_the_same_name_need_a_format_that_distinguishes_them(tiles: 
     record["images"].append(twin)  # type: ignore[arg-type]
     shutil.copy(record["images"][1]["path"], twin["path"])  # type: ignore[call-overload]
     run.label_next.write_text(json.dumps(record))
-    with pytest.raises(DataError, match="one label file for it"):
-        tools.lay_out(run, "yolo")
+    for tool in ("yolo", "labelstudio"):
+        with pytest.raises(DataError, match="may confuse it with"):
+            tools.lay_out(run, tool)
     tools.lay_out(run, "coco")
+
+
+def test_boxes_that_an_export_lost_do_not_make_an_image_background(tiles: Path, run: Run, pool: Path) -> None:
+    batch(tiles, run, pool)
+    tools.lay_out(run, "coco")
+    path = run.label / "coco" / layouts.COCO_FILE
+    data = read_json(path)
+    data["annotations"] = [one for one in data["annotations"] if one["image_id"] == 3][1:]
+    data["images"] = data["images"][1:]
+    path.write_text(json.dumps(data))
+    said = tools.save(run, "coco")
+    assert said.startswith("1 image (") and [image.file[-8:] for image in saved(run).images] == ["0002.jpg"]
+    assert "; 1 image came back without any box: train_0001.jpg (`--all` takes it as background)" in said
+    assert said.endswith("; 1 image not among the labels: train_0000.jpg")
+    assert " (1 replaces earlier labels); review it" in tools.save(run, "coco", every=True)
+    assert len(saved(run).images) == 2
+
+
+def test_all_wrong_boxes_are_counted(tiles: Path, run: Run, pool: Path) -> None:
+    batch(tiles, run, pool)
+    tools.lay_out(run, "coco")
+
+    def widen(mine: list[Any]) -> None:
+        for one in mine[:3]:
+            one["category_id"] = 1
+
+    edit_coco(run.label / "coco", widen)
+    text = (run.label / "coco" / layouts.COCO_FILE).read_text()
+    (run.label / "coco" / layouts.COCO_FILE).write_text(text.replace('"name": "open"', '"name": "wide"'))
+    with pytest.raises(DataError, match=r"has a box of class 'wide' at .*, then save again \(and \d+ more such\)"):
+        tools.save(run, "coco")
+
+
+@pytest.mark.parametrize("tool", layouts.LAYOUTS)
+@pytest.mark.parametrize("name", ["images/a b%20c.jpg", "labels/images/x.jpg"])
+def test_odd_paths_in_the_pool_come_back(tiles: Path, run: Run, pool: Path, tool: str, name: str) -> None:
+    record = batch(tiles, run, pool, count=2)
+    odd = pool / name
+    odd.parent.mkdir(parents=True)
+    shutil.move(record["images"][0]["path"], odd)
+    shutil.move(record["images"][1]["path"], pool / odd.name)  # of the same name
+    record["images"][0]["path"], record["images"][1]["path"] = str(odd), str(pool / odd.name)
+    run.label_next.write_text(json.dumps(record))
+    tools.lay_out(run, tool)
+    if tool == layouts.LABELSTUDIO:
+        accept(run.label / tool)
+    tools.save(run, tool, every=True)
+    found = {image.file: sorted(label.bbox for label in image.labels) for image in saved(run).images}
+    for image in record["images"]:
+        boxes = found[Path(image["path"]).relative_to(run.project).as_posix()]
+        assert boxes == [pytest.approx(box) for box in sorted(tuple(box["bbox"]) for box in image["boxes"])]
+
+
+def test_labelimg_finds_labels_and_classes_in_one_folder(tiles: Path, run: Run, pool: Path) -> None:
+    record = batch(tiles, run, pool)
+    twin = pool / "other" / "train_0001.jpg"
+    twin.parent.mkdir()
+    shutil.copy(record["images"][2]["path"], twin)
+    record["images"][2]["path"] = str(twin)
+    run.label_next.write_text(json.dumps(record))
+    tools.lay_out(run, "yolo")
+    names = {path.name for path in (run.label / "yolo" / "labels").iterdir()}
+    assert names == {"classes.txt", "train_0000.txt", "train_0001.txt", "other-train_0001.txt"}
+    assert (run.label / "yolo" / "labels" / "classes.txt").read_text().split("\n")[0] == record["classes"][0]
+    tools.save(run, "yolo", every=True)
+    assert len(saved(run).images) == 3
+
+
+def test_labels_of_a_class_added_later_stay(tiles: Path, run: Run, pool: Path) -> None:
+    record = batch(tiles, run, pool)
+    tools.lay_out(run, "coco")
+    later = Label((1, 1, 9, 9), "scratch")
+    image = Image("data/raw/more/new.jpg", (320, 320), "1" * 64, (later,))
+    labels.save(labels.file_of(run), Labels((*record["classes"], "scratch"), (image,)))
+    tools.save(run, "coco", every=True)
+    assert later in [label for image in saved(run).images for label in image.labels]
 
 
 def test_saving_a_batch_never_laid_out_is_refused(run: Run) -> None:

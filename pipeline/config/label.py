@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from pipeline.config.section import Section
 
@@ -13,7 +13,7 @@ from pipeline.config.section import Section
 class Cost(Section):
     """Seconds of a person's work. [labelling.md](labelling.md) says where the defaults come from."""
 
-    image: float = Field(default=7.8, ge=0)
+    image: float = Field(default=7.8, gt=0)
     """Opening an image and searching it for objects without a box."""
     draw: float = Field(default=7.0, gt=0)
     """Drawing a box and choosing its class."""
@@ -48,3 +48,9 @@ class Label(Section):
     @classmethod
     def _a_list(cls, by: Any) -> Any:
         return (by,) if isinstance(by, str) else by
+
+    @model_validator(mode="after")
+    def _rare_with_a_choice(self) -> Label:
+        if self.rare and not self.by:
+            raise ValueError("`rare` has no effect with `by: []`, which draws all images at random; remove one of them")
+        return self

@@ -92,6 +92,15 @@ def near_duplicates(fingerprints: Sequence[Fingerprint]) -> list[tuple[int, int]
     return sorted((int(textured[i]), int(textured[j])) for i, j in pairs)
 
 
+def alike(one: Fingerprint, others: Sequence[Fingerprint]) -> NDArray[np.bool_]:
+    """Return which of the others show the same scene as one image. `near_duplicates` finds where to look."""
+    table = np.frombuffer(one, np.float16).reshape(1, FREQUENCIES, FREQUENCIES).astype(np.float32)
+    turned = np.concatenate([_turned(table, turn) for turn in range(8)]).reshape(8, -1)
+    tables = np.frombuffer(b"".join(others), np.float16).reshape(len(others), -1).astype(np.float32)
+    is_same: NDArray[np.bool_] = (tables @ turned.T).max(axis=1) >= SAME
+    return is_same
+
+
 def _turned(tables: NDArray[Any], turn: int) -> NDArray[Any]:
     """Return the frequencies of the images in one of eight orientations; 0 leaves them unchanged."""
     signs = (-1.0) ** np.arange(tables.shape[1], dtype=tables.dtype)

@@ -27,7 +27,7 @@ class Candidates:
 class Pick(NamedTuple):
     image: int
     by: By
-    covers: int  # images of the pool that it resembles more than any earlier choice does; 0 if drawn at random
+    covers: int  # images of the pool, about, that it resembles more than any earlier choice does; 0 if drawn at random
 
 
 def choose(
@@ -66,8 +66,8 @@ def _next(
     candidates: Candidates, coverage: _Coverage, free: NDArray[np.bool_], by: tuple[str, ...], use_rare: bool
 ) -> Pick:
     kind: By = "different"
-    if use_rare and (free & (candidates.rare >= PRESENT)).any():
-        value, kind = candidates.rare, "rare"
+    if use_rare and (shows := free & (candidates.rare >= PRESENT)).any():
+        value, kind, free = candidates.rare, "rare", shows
     elif by == ("uncertain",):
         value, kind = candidates.unsure, "uncertain"
     else:
@@ -103,7 +103,8 @@ class _Coverage:
         return np.asarray(more @ weights[self.references].astype(np.float32), np.float64)
 
     def covers(self, index: int) -> int:
-        return int((self.similarity[index] > self.reached).sum())
+        share = (self.similarity[index] > self.reached).mean()
+        return round(float(share) * len(self.similarity))
 
     def add(self, index: int) -> None:
         self.reached = np.maximum(self.reached, self.similarity[index])

@@ -6,10 +6,10 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from pipeline import app, database, files
+from pipeline import app, database, files, logs
 from pipeline.boxes import Box
 from pipeline.errors import DataError, PipelineError
-from pipeline.label import saving
+from pipeline.label import saving, showing
 from pipeline.label.saving import Returned
 from pipeline.records import label as record
 from pipeline.records.label import Candidate, Next
@@ -18,7 +18,6 @@ from pipeline.run import Run
 LABELS, PATH, DONE = "labels", "source", "done"
 RUN, MADE_FROM, BATCH, SAVED = "run", "made_from", "batch", "saved"  # keys in the data set's own info
 SURE, DOUBTFUL, BY_HAND = "#2e9e5b", "#ff9f1c", "#4ea8de"
-SAVE = "python -m pipeline label --config FILE --save"
 VIEW = "label-next"
 
 
@@ -26,31 +25,38 @@ def name_of(run: Run) -> str:
     return f"{run.name}-label"
 
 
-def main(run: Run, port: int | None = None) -> str:
+def main(run: Run, port: int | None = None, config: Path | None = None, again: bool = False) -> str:
     """Bring FiftyOne's data set `NAME-label` up to date with `next.json`; with a port, serve the App until stopped.
 
-    Raises PipelineError if FiftyOne has no database, or has unsaved corrections of an earlier batch.
+    A data set with unsaved corrections stays as it is, as does any with `again`. `config` is named in the command that
+    saves. Raises PipelineError if FiftyOne has no database, or if the data set is not of this run.
     """
     if port is not None:
         app.check_port(port)
-    batch = record.read(run)
-    if not batch["images"]:
-        return "nothing to correct: the batch is empty"
     with database.fiftyone():
         if port is None:
-            return _summary(_up_to_date(run, batch))
+            return _summary(_up_to_date(run, config, again))
         answers = app.server(port)
-        dataset = _up_to_date(run, batch)
+        dataset = _up_to_date(run, config, again)
         app.serve(dataset, port, "label", _summary(dataset), answers)
         dataset.reload()
-        unsaved = _unsaved(dataset)
-        return f"corrections are not saved yet; `{SAVE}` writes them" if unsaved else _summary(dataset)
+        if _unsaved(dataset):
+            return f"corrections are not saved yet; `{saving.command(run, config)}` writes them"
+        return _summary(dataset)
+
+
+def check(run: Run, port: int) -> bool:
+    """Return whether FiftyOne has unsaved corrections of this run. Raises PipelineError as `main` does, before work."""
+    app.check_port(port)
+    with database.fiftyone():
+        dataset = _existing(run)
+        return dataset is not None and _unsaved(dataset)
 
 
 def save(run: Run, every: bool = False) -> str:
     """Write the corrections made in the App to `data/labels/NAME.json`.
 
-    Raises DataError if there is no batch in FiftyOne, or if a box has no class.
+    Raises DataError if FiftyOne has no batch of this run, or if a box has no class.
     """
     with database.fiftyone():
         import fiftyone as fo
@@ -58,33 +64,87 @@ def save(run: Run, every: bool = False) -> str:
         if not fo.dataset_exists(name_of(run)):
             raise DataError(f"FiftyOne has no data set {name_of(run)!r}; run `make label` and correct its boxes")
         dataset = fo.load_dataset(name_of(run))
-        if (shown := dataset.info.get(RUN)) != str(run.root.resolve()):
-            raise DataError(f"FiftyOne's data set {name_of(run)!r} shows {shown or 'something else'}, not {run.root}")
-        batch: Next = dataset.info[BATCH]
-        summary = saving.save(run, batch, saving.images(batch, _returned(dataset), every, run))
+        if BATCH not in dataset.info or not _is_of(run, dataset):
+            shown = dataset.info.get(RUN) or "something else"
+            raise DataError(f"FiftyOne's data set {name_of(run)!r} shows {shown}, not {run.root}; {_way_out(shown)}")
+        batch: Any = dict(dataset.info[BATCH])
+        moved = _moved(dataset, run)
+        batch["images"] = [{**image, "path": moved[image["path"]]} for image in batch["images"]]
+        returned = {moved[path]: back for path, back in _returned(dataset).items()}
+        outcome = saving.judge(batch, returned, every, run)
+        summary = saving.save(run, batch, outcome, "neither changed nor tagged `done`", "disappeared from FiftyOne")
         dataset.info[SAVED] = _state(dataset)
         dataset.save()
         return summary
 
 
-def _up_to_date(run: Run, batch: Next) -> Any:
-    """Return the existing data set if it shows this batch, with all corrections; otherwise replace it."""
+def _is_of(run: Run, dataset: Any) -> bool:
+    """Return whether a data set shows images of this run, whose project may have been moved since."""
+    shown = dataset.info.get(RUN)
+    if shown == str(run.root.resolve()):
+        return True
+    if not shown or Path(shown).exists():
+        return False
+    moved = _moved(dataset, run)
+    found = [image for image in dataset.info[BATCH]["images"] if Path(moved[image["path"]]).is_file()]
+    return bool(found) and all(files.sha256(Path(moved[image["path"]])) == image["sha256"] for image in found)
+
+
+def _moved(dataset: Any, run: Run) -> dict[str, str]:
+    """Map the path of each image to its present one: an absolute path in the project may have moved with it."""
+    before, now = Path(dataset.info[RUN]).parents[1], run.project.absolute()
+    moved = {}
+    for image in dataset.info[BATCH]["images"]:
+        path = Path(image["path"])
+        moved[image["path"]] = str(now / path.relative_to(before) if path.is_relative_to(before) else path)
+    return moved
+
+
+def _way_out(shown: str) -> str:
+    """Return what to do about a data set that shows another run."""
+    if Path(shown).exists():
+        return "save them there, or rename this config"
+    return "that is gone, and its images are not where they were: put them back, or rename this config"
+
+
+def _existing(run: Run) -> Any:
+    """Return FiftyOne's data set of this run; None if there is none, or one that may be replaced."""
     import fiftyone as fo
 
+    if not fo.dataset_exists(name_of(run)):
+        return None
+    dataset = fo.load_dataset(name_of(run))
+    if BATCH not in dataset.info:
+        raise PipelineError(
+            f"FiftyOne has a data set {name_of(run)!r} that another program created; rename it, or this config"
+        )
+    if _is_of(run, dataset):
+        return dataset
+    if _unsaved(dataset):
+        raise PipelineError(
+            f"FiftyOne's data set {name_of(run)!r} has unsaved corrections of {dataset.info[RUN]}; "
+            f"{_way_out(dataset.info[RUN])}"
+        )
+    return None
+
+
+def _up_to_date(run: Run, config: Path | None, again: bool) -> Any:
+    """Return the existing data set if it shows the batch, or must stay as it is; otherwise replace it."""
+    dataset = _existing(run)
+    if dataset is not None and again:
+        return dataset
+    if dataset is not None and _unsaved(dataset):
+        logs.say(
+            f"label: the batch in FiftyOne has unsaved corrections, so it is opened again; "
+            f"`{saving.command(run, config)}` writes them"
+        )
+        return dataset
+    batch = record.read(run)
+    if not batch["images"]:
+        raise DataError(f"{run.label_next}: holds no image; run `make label` again")
     made_from = hashlib.sha256(files.to_json(batch).encode()).hexdigest()
-    if fo.dataset_exists(name_of(run)):
-        dataset = fo.load_dataset(name_of(run))
-        if BATCH not in dataset.info:
-            raise PipelineError(
-                f"FiftyOne has a data set {name_of(run)!r} that another program created; rename it, or this config"
-            )
-        if dataset.info[MADE_FROM] == made_from and dataset.info[RUN] == str(run.root.resolve()):
-            return dataset
-        if _unsaved(dataset):
-            raise PipelineError(
-                f"FiftyOne's data set {name_of(run)!r} has unsaved corrections of an earlier batch of "
-                f"{dataset.info[RUN]}; run `{SAVE}`, then `make label` again"
-            )
+    if dataset is not None and dataset.info[MADE_FROM] == made_from:
+        return dataset
     return _build(run, batch, made_from)
 
 
@@ -137,7 +197,7 @@ def _sample(rank: int, candidate: Candidate) -> Any:
             fo.Detection(label=box["label"], bounding_box=sides, confidence=box["score"], kind=box["kind"])
         )
     sample = fo.Sample(
-        filepath=str(Path(candidate["path"]).resolve()), metadata=fo.ImageMetadata(width=width, height=height)
+        filepath=str(showing.path_of(candidate).resolve()), metadata=fo.ImageMetadata(width=width, height=height)
     )
     sample[LABELS] = fo.Detections(detections=detections)
     sample["rank"], sample["reasons"], sample["minutes"] = rank, candidate["reasons"], candidate["minutes"]

@@ -17,7 +17,7 @@ from pipeline.records.coco import Image
 from pipeline.records.label import Candidate, Guess, Next
 
 Items = Sequence[tuple[Path, Candidate]]
-LABELSTUDIO = "labelstudio"
+LABELSTUDIO, YOLO = "labelstudio", "yolo"
 COCO_FILE = "annotations/instances_default.json"
 LABELME_VERSION = "5.5.0"  # LabelMe compares only its first part, and only warns
 XANYLABELING_VERSION = "3.0.0"
@@ -41,14 +41,22 @@ def coco(folder: Path, items: Items, batch: Next) -> None:
 
 
 def yolo(folder: Path, items: Items, batch: Next) -> None:
-    """Write `labels/`, `data.yaml`, and `classes.txt`, from which LabelImg and others take the names."""
+    """Write `labels/`, `data.yaml`, and `classes.txt`, from which LabelImg and others take the names.
+
+    LabelImg also needs it beside the labels.
+    """
     for name, candidate in items:
         path = (folder / "labels" / name).with_suffix(".txt")
         path.parent.mkdir(parents=True, exist_ok=True)
         boxes = [Box(box["label"], *_corners(box)) for box in candidate["boxes"]]
         write_labels(path, boxes, batch["classes"], (candidate["width"], candidate["height"]))
     write_data_yaml(folder / "data.yaml", {"train": "images"}, batch["classes"])
-    files.write_text(folder / "classes.txt", "".join(f"{name}\n" for name in batch["classes"]))
+    for home in (folder, folder / "labels"):
+        _write_names(home / "classes.txt", batch)
+
+
+def _write_names(path: Path, batch: Next) -> None:
+    files.write_text(path, "".join(f"{name}\n" for name in batch["classes"]))
 
 
 def labelme(folder: Path, items: Items, batch: Next) -> None:
@@ -60,7 +68,7 @@ def labelme(folder: Path, items: Items, batch: Next) -> None:
         return {"points": [[xmin, ymin], [xmax, ymax]], "description": description, "mask": None}
 
     _beside(folder, items, LABELME_VERSION, shape)
-    files.write_text(folder / "labels.txt", "".join(f"{name}\n" for name in batch["classes"]))
+    _write_names(folder / "labels.txt", batch)
 
 
 def xanylabeling(folder: Path, items: Items, batch: Next) -> None:
@@ -73,7 +81,7 @@ def xanylabeling(folder: Path, items: Items, batch: Next) -> None:
         return {**more, "difficult": False, "attributes": {}, "kie_linking": []}
 
     _beside(folder, items, XANYLABELING_VERSION, shape)
-    files.write_text(folder / "classes.txt", "".join(f"{name}\n" for name in batch["classes"]))
+    _write_names(folder / "classes.txt", batch)
 
 
 def _beside(folder: Path, items: Items, version: str, shape: Callable[[Guess], dict[str, Any]]) -> None:
@@ -164,8 +172,9 @@ LAYOUTS: dict[str, Callable[[Path, Items, Next], None]] = {
     "labelme": labelme,
     "xanylabeling": xanylabeling,
     "coco": coco,
-    "yolo": yolo,
+    YOLO: yolo,
 }
-ONE_FILE_EACH = {"labelme", "xanylabeling", "yolo"}  # named after the image, without its suffix
+# These name a label file, or Label Studio an upload, after the image without its suffix.
+BY_STEM = {LABELSTUDIO, YOLO, "labelme", "xanylabeling"}
 # The formats that read the tools' labels back.
 FORMATS = {tool: "labelme" if tool == "xanylabeling" else tool for tool in LAYOUTS}

@@ -25,7 +25,7 @@ class Work:
     missed: float
     unlike_mirror: float  # boxes in only one of image and mirrored image; 0 if the latter was not checked
     seconds: float
-    by_hand: float  # seconds without boxes drawn beforehand
+    by_hand: float  # seconds without pre-drawn boxes
 
     @property
     def unsure(self) -> float:
@@ -71,7 +71,7 @@ def objects_of(boxes: Array, classes: list[int], trust: Belief) -> float:
 def guesses(
     boxes: Array, names: tuple[str, ...], trust: Belief, threshold: float, size: tuple[int, int]
 ) -> list[Guess]:
-    """Return the boxes to draw beforehand, best first, cut at the border of the image."""
+    """Return the boxes to pre-draw, best first, cut at the border of the image."""
     drawn: list[Guess] = []
     right: Floats = trust.is_right(boxes[:, 4])
     for index in np.argsort(-boxes[:, 4], kind="stable").tolist():

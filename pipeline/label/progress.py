@@ -8,15 +8,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from pipeline import files
-from pipeline.errors import DataError
 from pipeline.label.belief import EXACT, RIGHT, Floats
 from pipeline.labels import file as labels
 from pipeline.metrics import bootstrap
 from pipeline.metrics.matching import IOU_THRESHOLDS, take
-from pipeline.records import label as records
-from pipeline.records import label_rounds, metrics
+from pipeline.records import label_corrected, label_rounds, metrics
 from pipeline.records.base import write_record
-from pipeline.records.label import Candidate, Next
+from pipeline.records.label import Next
+from pipeline.records.label_corrected import Chosen, Corrected
 from pipeline.records.label_rounds import OnPool, Round, Rounds
 from pipeline.run import Run
 
@@ -29,37 +28,45 @@ def saved(run: Run) -> Labels:
     return {image.sha256: [(label.label, list(label.bbox)) for label in image.labels] for image in images}
 
 
-def record(run: Run, batch: Next, images: int, boxes: int, back: Labels) -> list[Round]:
-    """Add the current figures to the rounds so far. Call it before the new `batch` replaces the last one."""
+def note(run: Run, batch: Next) -> None:
+    """Record that labels of a batch were saved, because the next choice overwrites `next.json`."""
+    images: list[Chosen] = [
+        {"sha256": image["sha256"], "by": image["by"], "minutes": image["minutes"], "boxes": image["boxes"]}
+        for image in batch["images"]
+    ]
+    this: label_corrected.Batch = {"model": batch["model"]["sha256"], "images": images}
+    earlier = [one for one in label_corrected.read(run) if one != this]
+    write_record(run.label_corrected, Corrected, {"batches": [*earlier, this]})
+
+
+def record(run: Run, batch: Next, images: int, boxes: int, back: Labels) -> tuple[list[Round], tuple[int, int]]:
+    """Add the current figures to the rounds so far.
+
+    Return the rounds, and how many images of the last batch saved were drawn at random: those with labels, and all.
+    """
     rounds, model = label_rounds.read(run), batch["model"]["sha256"]
-    before = _batch(run)
-    labelled = [image for image in before if image["sha256"] in back]
+    batches = label_corrected.read(run)
+    minutes = {image["sha256"]: image["minutes"] for one in batches for image in one["images"]}
+    drawn = [image for one in batches[-1:] for image in one["images"] if image["by"] == "random"]
+    done = [image for image in drawn if image["sha256"] in back]
     figure = metrics.read(run)["splits"].get("val") if _is_of_this_model(run, model) else None
     now: Round = {
         "model": model,
         "images": images,
         "boxes": boxes,
-        "minutes": round((rounds[-1]["minutes"] if rounds else 0) + sum(image["minutes"] for image in labelled), 1),
+        "minutes": round(sum(time for digest, time in minutes.items() if digest in back), 1),
         "map50_95": figure["map50_95"] if figure else None,
         "interval": figure["intervals"]["map50_95"] if figure else None,
-        "on_pool": on_pool([image for image in labelled if image["by"] == "random"], back),
+        "on_pool": on_pool(drawn, back) if len(done) == len(drawn) else None,
         "batch": len(batch["images"]),
         "gain": None,
     }
-    if rounds and not labelled and (rounds[-1]["model"], rounds[-1]["images"]) == (model, images):
-        now["on_pool"], rounds = rounds[-1]["on_pool"], rounds[:-1]  # the last batch was chosen again
+    if rounds and (rounds[-1]["model"], rounds[-1]["images"], rounds[-1]["minutes"]) == (model, images, now["minutes"]):
+        rounds = rounds[:-1]  # the last batch was chosen again
     rounds.append(now)
     now["gain"] = _expected_gain(rounds)
     write_record(run.label_rounds, Rounds, {"rounds": rounds})
-    return rounds
-
-
-def _batch(run: Run) -> list[Candidate]:
-    """Return the images of the last batch; none if its file is invalid, because it is about to be replaced."""
-    try:
-        return records.read(run)["images"]
-    except DataError:
-        return []
+    return rounds, (len(done), len(drawn))
 
 
 def _is_of_this_model(run: Run, model: str) -> bool:
@@ -68,8 +75,8 @@ def _is_of_this_model(run: Run, model: str) -> bool:
     return run.metrics.stat().st_mtime >= run.model.stat().st_mtime
 
 
-def on_pool(drawn: Sequence[Candidate], back: Labels) -> OnPool | None:
-    """Compare boxes drawn beforehand with the labels; None without images."""
+def on_pool(drawn: Sequence[Chosen], back: Labels) -> OnPool | None:
+    """Compare pre-drawn boxes with the labels; None without images."""
     if not drawn:
         return None
     counts = np.array([_compared(image, back[image["sha256"]]) for image in drawn])  # right, exact, drawn, objects
@@ -91,7 +98,7 @@ def on_pool(drawn: Sequence[Candidate], back: Labels) -> OnPool | None:
     }
 
 
-def _compared(image: Candidate, objects: Sequence[tuple[str, list[float]]]) -> tuple[int, int, int, int]:
+def _compared(image: Chosen, objects: Sequence[tuple[str, list[float]]]) -> tuple[int, int, int, int]:
     right = exact = 0
     for name in {label for label, _ in objects}:
         boxes = [box["bbox"] for box in image["boxes"] if box["label"] == name]  # the best ones first
@@ -105,9 +112,9 @@ def _array(boxes: Sequence[Sequence[float]]) -> Floats:
     return np.array(boxes, np.float64).reshape(-1, 4)
 
 
-def in_words(now: Round) -> str:
-    """Return a line about the last round; empty before the first result."""
-    parts = [f"{now['images']} images and {now['boxes']} boxes are labelled"]
+def in_words(now: Round, drawn: tuple[int, int]) -> str:
+    """Return a line about the last round; empty before the first result. `drawn` is as `record` returns it."""
+    parts = [f"the training split has {now['images']} images and {now['boxes']} boxes"]
     if now["map50_95"] is not None:
         low, high = now["interval"] or (None, None)
         between = f" ({low:.3f} to {high:.3f})" if low is not None and high is not None else ""
@@ -120,6 +127,8 @@ def in_words(now: Round) -> str:
         parts.append(
             f"on {seen['images']} images drawn at random from the pool the last boxes had F1 {seen['f1']:.2f}{between}"
         )
+    elif drawn[0] < drawn[1]:
+        parts.append(f"{drawn[0]} of {drawn[1]} images drawn at random are saved; F1 on the pool needs all of them")
     return ", ".join(parts) if len(parts) > 1 else ""
 
 

@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 
 from pipeline import files, pixels
+from pipeline.errors import DataError
+from pipeline.label import showing
 from pipeline.records.label import Candidate
 
 SIDE = 360  # pixels; each tile has LINE pixels of text below
@@ -28,7 +30,10 @@ def write(path: Path, batch: Sequence[Candidate], names: Sequence[str]) -> None:
     for rank, candidate in enumerate(shown):
         row, column = divmod(rank, columns)
         tile = sheet[row * (SIDE + LINE) :, column * SIDE : (column + 1) * SIDE]
-        image, scale = pixels.fit(pixels.read(Path(candidate["path"])), SIDE - 8, enlarge=4)
+        try:
+            image, scale = pixels.fit(pixels.read(showing.path_of(candidate)), SIDE - 8, enlarge=4)
+        except (OSError, DataError):  # it has disappeared meanwhile
+            continue
         for box in candidate["boxes"]:
             _draw(image, box["bbox"], scale, names.index(box["label"]), box["kind"] == "sure", box["score"])
         height, width = image.shape[:2]

@@ -2,94 +2,123 @@
 
 pool     the usable images of the pool      choose   a choice of them, from numbers alone
 model    what the model sees in them        plan     boxes, expected errors, minutes
-belief   what its scores are worth          sheet    the batch as one image
-store    a cache of what was seen           progress figures of the rounds so far
+belief   what its scores are worth          words    the reasons, and the batch in one line
+store    a cache of what was seen           sheet    the batch as one image
+showing  images as people see them          progress figures of the rounds so far
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from pipeline import logs
 from pipeline.boxes import YoloDataset, read_labels
+from pipeline.config.experiment import Config
 from pipeline.config.label import Label
-from pipeline.errors import ConfigError, did_you_mean
-from pipeline.label import belief, choose, model, plan, pool, progress, sheet
+from pipeline.errors import ConfigError, DataError, did_you_mean
+from pipeline.label import belief, choose, model, plan, pool, progress, sheet, showing, words
 from pipeline.label.choose import Pick
 from pipeline.label.model import Model, Seen
 from pipeline.label.plan import Work
+from pipeline.label.pool import Pool
 from pipeline.label.store import Array, File, Store
 from pipeline.labels import file as labels
+from pipeline.records import receipt
+from pipeline.records import tiles as tiles_record
 from pipeline.records.base import write_record
-from pipeline.records.label import Candidate, Guess, Next
+from pipeline.records.label import Calibration, Candidate, Guess, Next
 from pipeline.run import SPLITS, Run
 
 MIRRORED = 10  # mirrored images to check per image to choose, those with the most expected errors first
 RARE_SHARE = 0.5  # a class with fewer labels than this share of the mean over classes is rare
 
 
-def main(config: Label | None, source: Path, run: Run, seed: int, device: str, workers: int | None) -> str:
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is labelled: images of the data set by split, and those of `data/labels/`, which it may not hold yet."""
+
+    dataset: YoloDataset
+    images: dict[str, list[File]]
+    saved: list[File]
+
+    @property
+    def all(self) -> list[File]:
+        return [*(file for files in self.images.values() for file in files), *self.saved]
+
+
+def main(config: Config, run: Run, device: str, workers: int | None) -> str:
     """Write `run.label_next` and a contact sheet. Raises ConfigError, DataError or WeightsError."""
-    if config is None:
+    if config.label is None:
         raise ConfigError(f"{run.name}: the config has no `label`; add `label: {{pool: FOLDER}}`, a folder of images")
-    pool.check_place(config.pool, source)
+    pool.check_place(config.label.pool, config.convert.source)
     dataset = YoloDataset.read(run.dataset / "data.yaml")
-    names, images = dataset.names, {split: dataset.files(split) for split in SPLITS}
-    weights = model.find(config.weights, run)
+    weights = model.find(config.label.weights, run)
+    if config.tiles and not run.tiles.is_file():
+        raise DataError(f"{run.tiles}: does not exist; `make augment` writes it")
     store = Store(run.label / "seen.sqlite")
     try:
-        paths = [path for split in SPLITS for path in images[split]]
-        labelled = store.files([*paths, *_saved(run)], workers, "label: reading what is labelled")
-        labelled = [file for file in labelled if not file.problem]
-        usable = pool.read(config.pool, labelled, store, workers)
-        detector = Model(weights, names, device)
-        record = _plan(config, dataset, images, labelled, usable, detector, store, seed)
+        known = _known(dataset, run, store, workers)
+        names = [image.file for _, image in labels.together(labels.files_of(run))]
+        usable = pool.read(config.label.pool, run, config.convert, known.all, names, store, workers)
+        bits = showing.bits_of([*usable.candidates, *known.saved], receipt.read(run)["bits"])
+        judging = config.validate_
+        tiling = tiles_record.read(run)
+        detector = Model(weights, dataset.names, device, tiling, judging.iou, judging.max_det, bits)
+        record = _plan(config.label, run, known, usable, detector, store, config.seed)
     finally:
         store.close()
-    boxes = sum(len(dataset.label_file(path).read_text(encoding="utf-8").splitlines()) for path in images["train"])
-    rounds = progress.record(run, record, len(images["train"]), boxes, progress.saved(run))
+    train = dataset.files("train")
+    boxes = sum(len(dataset.label_file(path).read_text(encoding="utf-8").splitlines()) for path in train)
+    rounds, drawn = progress.record(run, record, len(train), boxes, progress.saved(run))
     write_record(run.label_next, Next, record)
-    sheet.write(run.label / "sheet.jpg", record["images"], names)
-    if line := progress.in_words(rounds[-1]):
+    sheet.write(run.label / "sheet.jpg", record["images"], dataset.names)
+    if line := progress.in_words(rounds[-1], drawn):
         logs.say(f"label: {line}")
-    return _in_words(record, config.batch, run)
+    return words.summary(record, config.label.batch, run)
 
 
-def _plan(
-    config: Label,
-    dataset: YoloDataset,
-    images: dict[str, list[Path]],
-    labelled: Sequence[File],
-    usable: pool.Pool,
-    detector: Model,
-    store: Store,
-    seed: int,
-) -> Next:
-    names = dataset.names
-    by_path = {file.path: file for file in labelled}
-    rare = _rare(config.rare, dataset, images["train"])
-    val = [by_path[path] for path in images["val"] if path in by_path]
-    seen_val = detector.see(val, store, "label: val")
-    val_labels = [_labels(dataset, file) for file in val]
-    val_boxes = [image.boxes for image in seen_val]
-    trust = belief.of(val_boxes, val_labels, len(names)) if detector.known else belief.Belief()
+def _known(dataset: YoloDataset, run: Run, store: Store, workers: int | None) -> Known:
+    """Read what is labelled. An image that changed after it was labelled does not count."""
+    paths = {split: dataset.files(split) for split in SPLITS}
+    digests = {
+        path: image.sha256
+        for _, image in labels.together(labels.files_of(run))
+        if (path := run.project / image.file).is_file()
+    }
+    every = [path for of_split in paths.values() for path in of_split]
+    read = store.files([*every, *digests], workers, "label: reading what is labelled")
+    by_path = {file.path: file for file in read if not file.problem}
+    return Known(
+        dataset,
+        {split: [by_path[path] for path in of_split if path in by_path] for split, of_split in paths.items()},
+        [by_path[path] for path, digest in digests.items() if path in by_path and digest in ("", by_path[path].sha256)],
+    )
+
+
+def _plan(config: Label, run: Run, known: Known, usable: Pool, detector: Model, store: Store, seed: int) -> Next:
+    dataset, names = known.dataset, known.dataset.names
+    rare = _rare(config.rare, dataset, dataset.files("train"))
+    trust, judged = _trust(known, detector, store)
     threshold = belief.threshold(trust, config.cost) if detector.known else 1.0
-    train = [by_path[path] for path in images["train"] if path in by_path]
-    known = detector.see(train, store, "label: training images")
-    seen = detector.see(usable.candidates, store, "label: the pool")
+    labelled = detector.see([*known.images["train"], *known.saved], store, "label: labelled images")
+    usable, seen = usable.only_seen(detector.see(usable.candidates, store, "label: the pool"))
     works = _works(config, usable.candidates, seen, detector, store, trust, threshold)
-    picks = _picks(config, seen, works, [image.vector for image in known], rare, trust, bool(detector.known), seed)
-    batch = []
+    vectors = [image.vector for image in labelled if image]
+    picks = _picks(config, seen, works, vectors, rare, trust, bool(detector.known), seed)
+    batch: list[Candidate] = []
     for pick in picks:
         file, work = usable.candidates[pick.image], works[pick.image]
         boxes = plan.guesses(seen[pick.image].boxes, names, trust, threshold, (file.width, file.height))
         rare_seen = [box["label"] for box in boxes if names.index(box["label"]) in rare]
-        reasons = _reasons(pick, work, len(boxes), rare_seen, detector.known)
-        batch.append(_candidate(file, pick, work, boxes, reasons))
+        why = words.reasons(pick, work, len(boxes), rare_seen, detector.known)
+        batch.append(_candidate(file, pick, work, boxes, why))
+        if shown := showing.copy(file, detector.bits, run.label / "shown"):
+            batch[-1]["shown"] = str(shown)
     return {
         "pool": str(config.pool),
         "model": {
@@ -98,13 +127,7 @@ def _plan(
             "imgsz": detector.imgsz,
             "classes": detector.known,
         },
-        "calibration": {
-            "right": np.stack(trust.right, axis=1).round(6).tolist(),
-            "exact": np.stack(trust.exact, axis=1).round(6).tolist(),
-            "unseen": round(trust.unseen, 4),
-            "images": len(val),
-            "boxes": len(trust.scores),
-        },
+        "calibration": _calibration(trust, judged),
         "threshold": threshold,
         "sure": belief.SURE,
         "classes": list(names),
@@ -115,6 +138,27 @@ def _plan(
         "left_out": usable.left_out,
         "problems": usable.problems,
         "settings": {"seed": seed, **config.model_dump(mode="json")},
+    }
+
+
+def _trust(known: Known, detector: Model, store: Store) -> tuple[belief.Belief, int]:
+    """Return what the detector's scores are worth on val, and the number of images that say so."""
+    val = known.images["val"]
+    seen = detector.see(val, store, "label: val")
+    pairs = [(one.boxes, _labels(known.dataset, file)) for one, file in zip(seen, val, strict=True) if one]
+    if not detector.known:
+        return belief.Belief(), len(pairs)
+    boxes, objects = [boxes for boxes, _ in pairs], [objects for _, objects in pairs]
+    return belief.of(boxes, objects, len(detector.names)), len(pairs)
+
+
+def _calibration(trust: belief.Belief, images: int) -> Calibration:
+    return {
+        "right": np.stack(trust.right, axis=1).round(6).tolist(),
+        "exact": np.stack(trust.exact, axis=1).round(6).tolist(),
+        "unseen": round(trust.unseen, 4),
+        "images": images,
+        "boxes": len(trust.scores),
     }
 
 
@@ -157,7 +201,7 @@ def _picks(
         minutes=np.array([work.seconds for work in works]) / 60,
     )
     known = choose.unit(_stacked(labelled), vectors)
-    ways = config.by if knows else tuple(word for word in config.by if word != "uncertain")
+    ways = config.by if knows or not config.by else ("different",)
     return choose.choose(candidates, known, config.batch, ways, config.random, bool(rare), seed)
 
 
@@ -175,13 +219,6 @@ def _candidate(file: File, pick: Pick, work: Work, boxes: list[Guess], reasons: 
         "minutes": round(work.seconds / 60, 2),
         "boxes": boxes,
     }
-
-
-def _saved(run: Run) -> list[Path]:
-    """Return the images with labels in `data/labels/`, which convert may not have read yet."""
-    root = run.root.parent.parent
-    paths = [root / image.file for _, image in labels.together(labels.files_of(run))]
-    return [path for path in paths if path.is_file()]
 
 
 def _labels(dataset: YoloDataset, file: File) -> Array:
@@ -209,37 +246,3 @@ def _rare(wanted: bool | Iterable[str], dataset: YoloDataset, train: Sequence[Pa
 
 def _stacked(vectors: Sequence[Array]) -> Array:
     return np.stack(vectors) if vectors else np.empty((0, 1), np.float32)
-
-
-def _reasons(pick: Pick, work: Work, drawn: int, rare: Sequence[str], known: Sequence[str]) -> list[str]:
-    if pick.by == "random":
-        return ["drawn at random, to show how good the model is on the whole pool"]
-    reasons = []
-    if pick.by == "rare":
-        names = ", ".join(f"{count} x {name}" for name, count in sorted(Counter(rare).items()))
-        reasons.append(f"may show rare classes: {names or 'none clear enough to draw'}")
-    if pick.covers > 1:
-        reasons.append(f"resembles {pick.covers} images of the pool more than any labelled image does")
-    if known:
-        reasons.append(f"of {drawn} boxes, about {work.wrong:.1f} are wrong, and {work.missed:.1f} are missing")
-        if work.unlike_mirror >= 1:
-            reasons.append(f"its mirrored image differs by {work.unlike_mirror:.1f} boxes")
-    return reasons or ["unlike the labelled images"]
-
-
-def _in_words(record: Next, batch: int, run: Run) -> str:
-    chosen = record["images"]
-    if not record["model"]["classes"]:
-        logs.say(
-            f"label: {record['model']['file']} knows no class of the data set, so no boxes are drawn beforehand, and "
-            "images are chosen by how different they are"
-        )
-    drawn = Counter(box["kind"] for image in chosen for box in image["boxes"])
-    left_out = "".join(f", {count} {reason}" for reason, count in record["left_out"].items())
-    kinds = ", ".join(f"{count} by {by}" for by, count in sorted(Counter(image["by"] for image in chosen).items()))
-    fewer = f" ({batch} wanted, no more are left)" if len(chosen) < batch else ""
-    return (
-        f"{len(chosen)} images to label next{fewer} ({kinds}) of {record['pool_images']}{left_out}; "
-        f"{drawn['sure']} sure and {drawn['doubtful']} doubtful boxes drawn beforehand, about {record['minutes']:.0f} "
-        f"minutes of work ({record['minutes_by_hand']:.0f} by hand) -> {run.label_next}, {run.label / 'sheet.jpg'}"
-    )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from pipeline import files, formats
 from pipeline.boxes import Labelled
 from pipeline.errors import DataError
-from pipeline.label import layouts, saving
+from pipeline.label import layouts, saving, showing
 from pipeline.label.saving import Returned
 from pipeline.records import label as record
 from pipeline.records.base import read_record, write_record
@@ -15,42 +16,64 @@ from pipeline.records.label import Next
 from pipeline.run import Run
 
 
-def lay_out(run: Run, tool: str) -> str:
-    """Write images and boxes in the tool's layout; return a line that says where.
-
-    Raises DataError if the folder exists already, because it may hold a person's work.
-    """
-    batch, folder = record.read(run), run.label / tool
-    if folder.exists():
+def check_free(run: Run, tool: str) -> None:
+    """Raise DataError if the folder exists already, because it may hold a person's work."""
+    if (folder := run.label / tool).exists():
         raise DataError(
             f"{folder}: already exists, perhaps with corrected labels; save them with `label --save --as {tool}`, "
             "then delete the folder"
         )
+
+
+def lay_out(run: Run, tool: str) -> str:
+    """Write images and boxes in the tool's layout; return a line that says where. Raises DataError."""
+    batch, folder = record.read(run), run.label / tool
+    check_free(run, tool)
     _refuse_twins(batch, tool)
+    names = names_of(batch, tool)
+    for candidate in batch["images"]:
+        if not (path := showing.path_of(candidate)).is_file():
+            raise DataError(f"{path}: no longer exists; restore it, or run `make label` again")
     with files.new_folder(folder) as new:
         for candidate in batch["images"]:
-            target = new / "images" / _inside(candidate["path"], batch)
+            target = new / "images" / names[candidate["path"]]
             target.parent.mkdir(parents=True, exist_ok=True)
             # A copy, because some tools write into the images that they open.
-            files.copy(Path(candidate["path"]), target)
-        items = [(_inside(candidate["path"], batch), candidate) for candidate in batch["images"]]
-        layouts.LAYOUTS[tool](new, items, batch)
+            files.copy(showing.path_of(candidate), target)
+        layouts.LAYOUTS[tool](new, [(names[candidate["path"]], candidate) for candidate in batch["images"]], batch)
         write_record(_batch_of(run, tool), Next, batch)
     boxes = sum(len(candidate["boxes"]) for candidate in batch["images"])
     return f"{len(batch['images'])} images with {boxes} boxes for {tool} -> {folder}"
 
 
+def names_of(batch: Next, tool: str) -> dict[str, Path]:
+    """Return the path of each image below `images`, by its path in the pool.
+
+    For YOLO all are in one folder, because LabelImg puts all labels into one; and for any tool if the pool has a folder
+    `images` itself, because `images/a.jpg` could then mean two images. Images of equal stems get their folders as a
+    prefix.
+    """
+    inside = {
+        image["path"]: Path(image["path"]).relative_to(batch["pool"]).with_suffix(showing.path_of(image).suffix)
+        for image in batch["images"]
+    }
+    if tool != layouts.YOLO and not any(name.parts[0].lower() == "images" for name in inside.values()):
+        return inside
+    stems = Counter(name.stem.lower() for name in inside.values())
+    return {
+        path: Path(name.name if stems[name.stem.lower()] == 1 else "-".join(name.parts))
+        for path, name in inside.items()
+    }
+
+
 def _refuse_twins(batch: Next, tool: str) -> None:
-    """Raise DataError for images that differ only in their suffix, if the tool has one label file for both."""
-    stems: dict[Path, Path] = {}
-    for candidate in batch["images"] if tool in layouts.ONE_FILE_EACH else ():
-        name = _inside(candidate["path"], batch)
-        other = stems.setdefault(name.with_suffix(""), name)
-        if other != name:
-            raise DataError(
-                f"{candidate['path']}: {tool} has one label file for it and for {other.name}; rename one of them, "
-                "or use --as coco"
-            )
+    """Raise DataError for images of one name; or of nearly one, but for suffix or case, if the tool confuses them."""
+    taken: dict[str, str] = {}
+    for path, name in names_of(batch, tool).items():
+        key = str(name.with_suffix("")).lower() if tool in layouts.BY_STEM else str(name)
+        other = taken.setdefault(key, path)
+        if other != path:
+            raise DataError(f"{path}: {tool} may confuse it with {other}; rename one of them, or use --as coco")
 
 
 def save(run: Run, tool: str, every: bool = False) -> str:
@@ -63,8 +86,7 @@ def save(run: Run, tool: str, every: bool = False) -> str:
         raise DataError(f"{folder}: does not exist; run `label --as {tool}` to lay the batch out for {tool}")
     batch = read_record(_batch_of(run, tool), Next, f"run `label --as {tool}` again")
     _, source = formats.read(folder, layouts.FORMATS[tool], given=False)
-    paths = [candidate["path"] for candidate in batch["images"]]
-    path_of = {folder.absolute() / "images" / _inside(path, batch): path for path in paths}
+    path_of = {folder.absolute() / "images" / name: path for path, name in names_of(batch, tool).items()}
     size_of = {candidate["path"]: (candidate["width"], candidate["height"]) for candidate in batch["images"]}
     returned: dict[str, Returned] = {}
     others = 0
@@ -72,13 +94,17 @@ def save(run: Run, tool: str, every: bool = False) -> str:
         if item.annotation is None:
             continue  # nobody has labelled it
         if item.image not in path_of:
-            raise DataError(f"{item.annotation}: labels {item.image.name}, which is not part of this batch; remove it")
+            raise DataError(
+                f"{item.annotation}: labels {item.image.name}, which is not an image of this batch; move a label file "
+                "to where the batch had it, or leave the image out of the export"
+            )
         path = path_of[item.image]
         _check(item, size_of[path])
         others += sum(bool(box.ignore) for box in item.boxes)
         boxes = [box._replace(id="") for box in item.boxes if not box.ignore]
         returned[path] = Returned(boxes, done=tool == layouts.LABELSTUDIO)  # there, only submitted tasks have labels
-    summary = saving.save(run, batch, saving.images(batch, returned, every, run))
+    absent = "not submitted yet" if tool == layouts.LABELSTUDIO else "not among the labels"
+    summary = saving.save(run, batch, saving.judge(batch, returned, every, run), "unchanged", absent)
     return f"{summary}; left out {others} shapes that are not boxes" if others else summary
 
 
@@ -90,11 +116,6 @@ def _check(item: Labelled, size: tuple[int, int]) -> None:
     for box in item.boxes:
         if box.damage and not box.ignore:
             raise DataError(f"{item.annotation}: {item.image.name}: {box.id}: {box.damage}")
-
-
-def _inside(path: str, batch: Next) -> Path:
-    """Return the path of an image below the pool."""
-    return Path(path).relative_to(batch["pool"])
 
 
 def _batch_of(run: Run, tool: str) -> Path:

@@ -10,6 +10,7 @@ from pipeline.records import (
     coco,
     errors,
     label,
+    label_corrected,
     label_rounds,
     manifest,
     metrics,
@@ -49,6 +50,7 @@ RECORDS: tuple[tuple[ModuleType, type], ...] = (
     (errors, errors.ErrorFile),
     (manifest, manifest.Manifest),
     (label, label.Next),
+    (label_corrected, label_corrected.Corrected),
     (label_rounds, label_rounds.Rounds),
 )
 BOUNDS = {

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from typing_extensions import NotRequired
+
 from pipeline.records.base import Bbox, Number, Point, Record, read_record
 from pipeline.records.coco import Pixels
 from pipeline.run import Run
@@ -22,7 +24,7 @@ class LabelModel(Record):
 
 
 class Guess(Record):
-    """A box that the model draws beforehand."""
+    """A pre-drawn box."""
 
     bbox: Bbox
     label: str
@@ -34,6 +36,9 @@ class Guess(Record):
 class Candidate(Record):
     path: str
     """Path of the image in the pool, relative to the folder where `make` runs."""
+    shown: NotRequired[str]
+    """PNG of 8 bits that the App and labelling tools show instead of the image, which they would show differently or
+    not at all."""
     sha256: str
     width: Pixels
     height: Pixels
@@ -41,7 +46,7 @@ class Candidate(Record):
     reasons: list[str]
     expected_boxes: Number
     expected_wrong: Number
-    """Number of wrong boxes to expect among those drawn beforehand."""
+    """Number of wrong boxes to expect among the pre-drawn ones."""
     expected_missed: Number
     """Number of boxes that a person has to draw."""
     minutes: Number
@@ -66,7 +71,7 @@ class Next(Record):
     model: LabelModel
     calibration: Calibration
     threshold: Number
-    """The model's own score from which boxes are drawn beforehand; calibrated scores rise with it."""
+    """The model's own score from which boxes are pre-drawn; calibrated scores rise with it."""
     sure: Number
     """Calibrated score from which a box is sure."""
     classes: list[str]
@@ -74,13 +79,13 @@ class Next(Record):
     images: list[Candidate]
     minutes: Number
     minutes_by_hand: Number
-    """Minutes for the same images without boxes drawn beforehand."""
+    """Minutes for the same images without pre-drawn boxes."""
     pool_images: int
     """Number of images in the pool, including those left out."""
     left_out: dict[str, int]
     """Number of images that were not candidates, by reason."""
     problems: dict[str, str]
-    """Images that cannot be read, with the reason."""
+    """Images that cannot be used, with the reason."""
     settings: dict[str, Any]
     """The `label` section of the config, with its defaults, and the seed."""
 

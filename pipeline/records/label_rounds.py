@@ -7,7 +7,7 @@ from pipeline.run import Run
 
 
 class OnPool(Record):
-    """How good the boxes drawn beforehand were, on images drawn at random that have been labelled since."""
+    """How good the pre-drawn boxes were, on the images of a batch that were drawn at random."""
 
     images: int
     right: int
@@ -35,12 +35,13 @@ class Round(Record):
     """On val; null without a `metrics.json` of this model."""
     interval: Interval | None
     on_pool: OnPool | None
-    """Quality of the boxes drawn by the model that chose the previous batch."""
+    """For the last batch saved; null until all of its images drawn at random are saved, because a choice of them is
+    biased."""
     batch: int
     """Number of images chosen."""
     gain: Number | None
     """What they may add to `map50_95`, from a line through the last three rounds over the logarithm of their images;
-    null with fewer than two."""
+    null until two rounds have different numbers of images."""
 
 
 class Rounds(Record):

@@ -1,0 +1,57 @@
+"""Decode images as `convert` would write them, and copy those that the App and labelling tools show differently.
+
+Cameras that store 10 to 16 bits are the usual case: without scaling, their images look nearly black.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from pipeline import files, pixels
+from pipeline.errors import DataError
+from pipeline.image_files import deep, reading
+from pipeline.label.store import File
+from pipeline.records.label import Candidate
+
+NOT_IN_BROWSERS = (".tif", ".tiff")
+
+
+def bits_of(images: list[File], of_data_set: int | None) -> int | None:
+    """Return the bits in use in images with more than 8, as `convert` would scale them; None if there are none."""
+    peak = max((file.peak for file in images), default=0)
+    return max(deep.significant_bits(peak), of_data_set or 0) if peak else of_data_set
+
+
+def decode(file: File, bits: int | None) -> pixels.Image | None:
+    """Return the pixels of an image, upright, 8 bits; None if it has disappeared or OpenCV cannot decode it."""
+    try:
+        if not _is_rewritten(file):
+            return pixels.read(file.path)
+        encoded = reading.upright(file.path, file.orientation, bits if file.peak else None)
+    except (OSError, DataError):
+        return None
+    return cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
+
+
+def copy(file: File, bits: int | None, folder: Path) -> Path | None:
+    """Write a PNG to show instead of an image into `folder`; return None if the image itself will do."""
+    if not _is_rewritten(file) and file.path.suffix.lower() not in NOT_IN_BROWSERS:
+        return None
+    if (image := decode(file, bits)) is None:
+        return None
+    path = folder / f"{file.sha256[:16]}.png"
+    files.write_bytes(path, pixels.png(image))
+    return path
+
+
+def path_of(candidate: Candidate) -> Path:
+    """Return the file that shows an image of a batch."""
+    return Path(candidate.get("shown", candidate["path"]))
+
+
+def _is_rewritten(file: File) -> bool:
+    """Return whether `convert` changes the pixels, or the format because OpenCV may not read it."""
+    return file.rewrite not in (None, reading.NO_JPEG_END)
