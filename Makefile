@@ -13,9 +13,12 @@ DEVICE ?=
 WORKERS ?=
 AGAINST ?=
 VERBOSE ?=
+# For `make label` and `make inspect`.
+PORT ?=
 # For `make label` only.
 AS ?=
 NOAPP ?=
+OPEN ?=
 # For `make new` only.
 SOURCE ?=
 FORMAT ?=
@@ -32,7 +35,7 @@ INSTALLED := $(VENV)/installed.txt
 UV := $(shell command -v uv 2>/dev/null)
 
 # Refuse unknown variables: with `config=configs/mine.yaml`, the sample would run instead.
-KNOWN := CONFIG DEVICE WORKERS AGAINST VERBOSE AS NOAPP SOURCE FORMAT STUDY JOBS ON RAY_ADDRESS
+KNOWN := CONFIG DEVICE WORKERS AGAINST VERBOSE PORT AS NOAPP OPEN SOURCE FORMAT STUDY JOBS ON RAY_ADDRESS
 GIVEN := $(foreach given,$(MAKEOVERRIDES),$(firstword $(subst =, ,$(given))))
 STRAY := $(strip $(foreach name,$(filter-out $(KNOWN) PIPELINE PYTHON VENV UV,$(GIVEN)),$(if $(filter command,$(origin $(name))),$(name))))
 ifneq ($(STRAY),)
@@ -53,6 +56,9 @@ QUIET := $(if $(LOUD),,@)
 stage = $(eval RAN += $1)$(QUIET)$(PIPELINE) $1 $(OPTIONS)
 ON_DEVICE := $(if $(DEVICE),--device $(DEVICE))
 IN_WORKERS := $(if $(WORKERS),--workers $(WORKERS))
+# From the command line only: make itself sets AS, to the assembler, and many machines set PORT.
+FOR_TOOL := $(if $(filter command,$(origin AS)),$(if $(AS),--as $(AS)))
+ON_PORT := $(if $(filter command,$(origin PORT)),$(if $(PORT),--port $(PORT)))
 COMPARED := $(if $(AGAINST),--against $(AGAINST))
 
 # The code of each stage and everything it imports (a test checks this), except what every stage uses: config, run,
@@ -174,10 +180,12 @@ rank: $(RUN)/dataset/data.yaml  ## score pretrained weights (`rank.weights`) and
 	$(call stage,rank) $(ON_DEVICE)
 
 inspect: $(RUN)/metrics.json $(RUN)/params/inspect.json  ## open the run in FiftyOne and tag what to fix
-	$(call stage,inspect) $(ON_DEVICE) $(COMPARED)
+	$(call stage,inspect) $(ON_DEVICE) $(COMPARED) $(ON_PORT)
 
-label: $(RUN)/metrics.json  ## choose images of a folder to label next, and draw boxes to correct
-	$(call stage,label) $(ON_DEVICE) $(IN_WORKERS) $(if $(AS),--as $(AS)) $(if $(filter-out 0,$(NOAPP)),--no-app)
+# With OPEN=1 it has no prerequisites: a batch that is being corrected needs no new model.
+OPENED := $(filter-out 0,$(OPEN))
+label: $(if $(OPENED),$(INSTALLED),$(RUN)/metrics.json)  ## choose images of a folder to label next, and draw boxes to correct (OPEN=1: the last batch again)
+	$(call stage,label) $(ON_DEVICE) $(IN_WORKERS) $(FOR_TOOL) $(if $(filter-out 0,$(NOAPP)),--no-app) $(if $(OPENED),--open) $(ON_PORT)
 
 bench-export: $(RUN)/export/manifest.json $(RUN)/report/index.html  ## measure the speed of each exported model and add it to the report
 	$(call stage,export) --bench
@@ -259,5 +267,8 @@ bench-convert: $(INSTALLED) $(PEERS)  ## compare conversion with other tools, in
 bench-augment: $(INSTALLED)  ## compare augmentation with a bare loop, into benchmarks/augment.md
 	$(PYTHON) benchmarks/augment.py | tee benchmarks/augment.md
 
+# A batch for a labelling tool.
+LAID_OUT := $(patsubst %/images,%,$(firstword $(wildcard $(RUN)/label/*/images)))
 clean:  ## delete this config's run; keep other runs, data and .venv
+	@test -z '$(LAID_OUT)' || { echo "error: $(LAID_OUT): may hold labels that are saved nowhere else; save them, then delete that folder" >&2; exit 1; }
 	rm -rf $(RUN)

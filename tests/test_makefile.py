@@ -248,6 +248,33 @@ def test_clean_removes_only_this_run(project: Project) -> None:
     assert [path.name for path in (project.folder / "runs").iterdir()] == ["other"]
 
 
+def test_labels_for_a_tool_stop_clean(project: Project) -> None:
+    folder = project.folder / "runs" / "mine" / "label" / "labelme" / "images"
+    folder.mkdir(parents=True)
+    done = project.make("clean")
+    assert "error: runs/mine/label/labelme: may hold labels that are saved nowhere else; save them" in done.stderr
+    assert done.returncode == 2 and folder.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("given", "stages", "options"),
+    [
+        ((), [*ALL[:4]], ""),
+        (("AS=cvat", "NOAPP=1"), [*ALL[:4]], "--as cvat --no-app"),
+        (("OPEN=1", "PORT=5152"), [], "--open --port 5152"),
+    ],
+)
+def test_label_passes_what_was_given_and_an_open_batch_needs_no_model(
+    project: Project, given: tuple[str, ...], stages: list[str], options: str
+) -> None:
+    """Make itself sets AS, and many machines set PORT."""
+    project.write({"convert": {"source": "raw", "unlabelled": "background"}})
+    planned = project.make("label", "-n", *given, PORT="80").stdout
+    assert re.findall(r"player.py (?!params)(\w+)", planned) == [*stages, "label"]
+    [line] = re.findall(r"player.py label.*", planned)
+    assert " ".join(line.split()[4:]) == options
+
+
 def code_of(stage: str) -> set[str]:
     """The files of a stage and everything it imports, minus what every stage has."""
     folder = ROOT / "pipeline" / ("extras/sample" if stage == "sample" else stage)
