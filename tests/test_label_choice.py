@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.config.label import Cost
+from pipeline.config.label import Cost, Label
 from pipeline.label import belief, choose, plan, progress
 from pipeline.run import Run
 
@@ -311,3 +311,12 @@ def test_a_gain_needs_two_sizes_and_follows_the_logarithm() -> None:
     assert progress._expected_gain([at(10, 0.3, 10)]) is None
     assert progress._expected_gain([at(10, 0.3), at(20, 0.4)]) == pytest.approx(0.1)
     assert progress._expected_gain([at(10, 0.3), at(20, 0.2)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [({"by": [], "rare": True}, "`rare` has no effect with `by: \\[\\]`"), ({"cost": {"image": 0}}, "greater than 0")],
+)
+def test_settings_without_a_meaning_are_refused(section: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Label.model_validate({"pool": "pool", **section})
