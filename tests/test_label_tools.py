@@ -338,6 +338,14 @@ def test_labelimg_finds_labels_and_classes_in_one_folder(tiles: Path, run: Run, 
     tools.save(run, "yolo", every=True)
     assert len(saved(run).images) == 3
 
+def test_labels_beside_an_image_do_not_replace_those_in_labels(tiles: Path, run: Run, pool: Path) -> None:
+    batch(tiles, run, pool)
+    tools.lay_out(run, "yolo")
+    folder = run.label / "yolo"
+    shutil.copy(folder / "labels" / "train_0001.txt", folder / "images" / "train_0001.txt")
+    with pytest.raises(DataError, match=r"has labels in .*labels/train_0001\.txt already; keep one of the two"):
+        tools.save(run, "yolo", every=True)
+
 
 def test_labels_of_a_class_added_later_stay(tiles: Path, run: Run, pool: Path) -> None:
     record = batch(tiles, run, pool)

@@ -88,7 +88,7 @@ def _pair(tree: Tree, splits: dict[Path, str | None]) -> dict[Path, Path | None]
     for text in unpaired:
         image = image_of.get(text) or _missing(tree, text)
         if other := paired.get(image):
-            raise DataError(f"{text}: {image.name} has labels in {other} already; move one to the folder of its image")
+            raise DataError(f"{text}: {image.name} has labels in {other} already; keep one of the two files")
         paired[image] = text
         splits.setdefault(image, split_beside.get(image.parent))
     return paired
