@@ -338,6 +338,7 @@ def test_labelimg_finds_labels_and_classes_in_one_folder(tiles: Path, run: Run, 
     tools.save(run, "yolo", every=True)
     assert len(saved(run).images) == 3
 
+
 def test_labels_beside_an_image_do_not_replace_those_in_labels(tiles: Path, run: Run, pool: Path) -> None:
     batch(tiles, run, pool)
     tools.lay_out(run, "yolo")
