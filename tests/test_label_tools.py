@@ -361,6 +361,8 @@ def test_labels_of_a_class_added_later_stay(tiles: Path, run: Run, pool: Path) -
 def test_saving_a_batch_never_laid_out_is_refused(run: Run) -> None:
     with pytest.raises(DataError, match="to lay the batch out for cvat"):
         tools.save(run, "cvat")
+    with pytest.raises(DataError, match="does not exist; run `make label`"):
+        tools.lay_out(run, "cvat")
 
 
 def test_the_command_line_takes_relative_paths(

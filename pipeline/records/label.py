@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from typing_extensions import NotRequired
 
+from pipeline.errors import DataError
 from pipeline.records.base import Bbox, Number, Point, Record, read_record
 from pipeline.records.coco import Pixels
 from pipeline.run import Run
@@ -91,4 +92,6 @@ class Next(Record):
 
 
 def read(run: Run) -> Next:
+    if not run.label_next.is_file():
+        raise DataError(f"{run.label_next}: does not exist; run `make label`")
     return read_record(run.label_next, Next, "run `make label` again")
