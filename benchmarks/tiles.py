@@ -113,7 +113,7 @@ def _ours(way: dict[str, Any]) -> Any:
 
     def see(picture: Any, conf: float) -> list[Any]:
         settings = {"imgsz": way["imgsz"], "conf": conf, "iou": IOU, "max_det": MOST if way["tiles"] else 10 * MOST}
-        best, _ = predictor.through_views(model, picture, way["tiles"], "cpu", BATCH, **settings)
+        [(best, _)] = predictor.detections(model, [picture], way["tiles"], "cpu", BATCH, **settings)
         return list(zip(best.corners, best.scores, best.classes, strict=True))
 
     return see

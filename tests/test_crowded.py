@@ -148,7 +148,7 @@ def test_counts_curves_and_costs_cover_every_object() -> None:
     assert (counted["tp"], counted["fn"]) == (310, 0)
     found = [int(curve.found[-1]) for curve in curves(truth, predictions)]
     assert found == [250, 60]
-    chosen = operating_point.choose(matches, ["a", "b"], None)["thresholds"]
+    chosen = operating_point.choose(matches, ["a", "b"], None, 0)["thresholds"]
     at_chosen: Any = operating_point.judge(matches, ["a", "b"], chosen)
     assert at_chosen["recall"] > 0.99  # of 310; a limit of 100 per class would give 0.52
     for one in ((truth, predictions), crowd(60, 60, found=1)):  # two classes of 60 exceed TIDE's 100 per image, too

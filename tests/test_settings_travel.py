@@ -15,8 +15,7 @@ from pipeline.files import read_json, write_json
 from pipeline.run import Run
 
 # A non-default value, and where the bundle stores it.
-TRAVELS: dict[str, tuple[Any, str]] = {"iou": (0.31, "iou"), "max_det": (777, "max_det")}
-GATE_ONLY = {"conf": 0.07}  # only for the comparison; a device shows what reaches its higher thresholds
+TRAVELS: dict[str, tuple[Any, str]] = {"conf": (0.07, "conf"), "iou": (0.31, "iou"), "max_det": (777, "max_det")}
 NO_BOX = {
     "wanted": "chooses thresholds, which travel by themselves",
     "retention": "measures another set",
@@ -35,7 +34,7 @@ def validated(tmp_path: Path, **changes: Any) -> Run:
 
 
 def test_every_key_is_accounted_for() -> None:
-    assert set(Validate.model_fields) == {*TRAVELS, *GATE_ONLY, *NO_BOX}
+    assert set(Validate.model_fields) == {*TRAVELS, *NO_BOX}
 
 
 @pytest.mark.parametrize("key", TRAVELS)
@@ -51,11 +50,6 @@ def test_settings_that_change_a_box_are_in_the_bundle(key: str, tmp_path: Path) 
     assert (spec["classes"], spec["thresholds"], spec["input"]["size"]) == (["a", "b"], {"a": 0.3, "b": 0.4}, 64)
 
 
-@pytest.mark.parametrize("key", GATE_ONLY)
-def test_the_export_gate_uses_the_settings_of_validation(key: str, tmp_path: Path) -> None:
-    assert getattr(settings.of(validated(tmp_path, **{key: GATE_ONLY[key]})), key) == GATE_ONLY[key]
-
-
 def test_without_figures_the_bundle_has_the_defaults(tmp_path: Path) -> None:
     of_run = settings.of(Run(tmp_path / "none"))
-    assert all(getattr(of_run, key) == Validate.model_fields[key].default for key in (*TRAVELS, *GATE_ONLY))
+    assert all(getattr(of_run, key) == Validate.model_fields[key].default for key in TRAVELS)

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from conftest import COCO_WEIGHTS, Trained
+from conftest import COCO_WEIGHTS, IMGSZ, Trained
+from PIL import Image
 from stand_ins import write_training
+from test_device_received import xmp_png
 
 from pipeline import validate
 from pipeline.config.judging import Validate
@@ -23,7 +25,7 @@ from pipeline.metrics.coco import evaluate
 from pipeline.pixels import jpeg, read
 from pipeline.run import Run
 from pipeline.upstream import checkpoints
-from pipeline.validate import cost, retention
+from pipeline.validate import cost, predict, retention
 
 
 @pytest.fixture(autouse=True)
@@ -104,6 +106,21 @@ def test_predictions_are_in_original_pixels(trained: Trained) -> None:
         np.testing.assert_allclose(boxes[:, :2], xyxy[:, :2], atol=0.05)
         np.testing.assert_allclose(boxes[:, :2] + boxes[:, 2:], xyxy[:, 2:], atol=0.05)
         np.testing.assert_allclose([record["score"] for record in ours], result.boxes.conf.numpy(), atol=1e-4)
+
+
+def test_an_orientation_that_only_pillow_obeys_changes_nothing(trained: Trained, tmp_path: Path) -> None:
+    from ultralytics import YOLO
+
+    photograph = Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 90, 3), np.uint8))
+    plain, turned = tmp_path / "plain.png", tmp_path / "turned.png"
+    photograph.save(plain)
+    xmp_png(photograph, turned)
+    model = YOLO(str(trained.run.model), task="detect")
+    found = predict.predict(model, [plain, turned], IMGSZ, Validate(), "cpu", "test").single_label
+    sides: dict[int, list[Any]] = {1: [], 2: []}
+    for record in found:
+        sides[record["image_id"]].append({**record, "image_id": 0})
+    assert sides[1] and sides[1] == sides[2]
 
 
 def test_a_box_is_listed_with_every_class_above_the_threshold(trained: Trained) -> None:

@@ -19,8 +19,8 @@ def of_hits(scores: list[float], hits: list[int], objects: int) -> list[ClassMat
     return [ClassMatches(np.array(scores), np.zeros(len(scores), dtype=int), right, np.array([objects]))]
 
 
-def threshold(matches: list[ClassMatches], **wanted: float) -> tuple[float, str]:
-    said = choose(matches, ["a"], Wanted(**wanted) if wanted else None)
+def threshold(matches: list[ClassMatches], conf: float = 0.001, **wanted: float) -> tuple[float, str]:
+    said = choose(matches, ["a"], Wanted(**wanted) if wanted else None, conf)
     return said["thresholds"]["a"], said["per_class"]["a"]["why"]
 
 
@@ -45,7 +45,13 @@ def test_thresholds_match_values_worked_by_hand(wanted: dict[str, float], cut: f
 
 def test_an_unreachable_precision_is_reported() -> None:
     matches = of_hits([0.9, 0.8], [0, 1], 1)
-    assert threshold(matches, precision=0.9) == (0.4, "precision 0.9 is out of reach, best F1 instead")
+    assert threshold(matches, precision=0.9) == (0.4005, "precision 0.9 is out of reach, best F1 instead")
+
+
+@pytest.mark.parametrize("conf", [0.001, 0.4, 0.49])
+def test_no_threshold_admits_what_was_not_measured(conf: float) -> None:
+    """Halfway to zero, 0.25 would show predictions that validation left out."""
+    assert threshold(of_hits([0.9, 0.5], [1, 1], 2), conf) == (pytest.approx((0.5 + conf) / 2), "best F1")
 
 
 def test_equal_scores_stay_together() -> None:
@@ -78,9 +84,9 @@ def test_no_other_threshold_does_better(seed: int) -> None:
     truth, predictions = noisy(seed)
     matches, names = match(truth, predictions), ["a", "b", "c"]
     tried = [judge(matches, names, dict.fromkeys(names, level / 1000))["per_class"] for level in range(1000)]
-    best = judge(matches, names, choose(matches, names, None)["thresholds"])["per_class"]
-    precise = judge(matches, names, choose(matches, names, Wanted(precision=0.7))["thresholds"])["per_class"]
-    finding = judge(matches, names, choose(matches, names, Wanted(recall=0.6))["thresholds"])["per_class"]
+    best = judge(matches, names, choose(matches, names, None, 0)["thresholds"])["per_class"]
+    precise = judge(matches, names, choose(matches, names, Wanted(precision=0.7), 0)["thresholds"])["per_class"]
+    finding = judge(matches, names, choose(matches, names, Wanted(recall=0.6), 0)["thresholds"])["per_class"]
     for name in names:
         assert best[name]["f1"] >= max(one[name]["f1"] for one in tried)
         assert precise[name]["precision"] >= 0.7

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import logs, sides
+from pipeline import logs, pixels, sides
 from pipeline.boxes import YoloDataset
 from pipeline.config.export import Limits
 from pipeline.device import runner
@@ -190,12 +190,8 @@ def _predict(
         settings["nms"] = False
         model.model.model[-1].max_det = validated.max_det  # this head limits its detections itself
     for path in logs.progress(images, "export: model"):
-        image = runner.read_image(path) if validated.tiling else None
-        if image is not None and len(runner.views(image.shape, validated.tiling)) > 1:
-            single, every = predictor.through_views(model, image, validated.tiling, "cpu", 1, **settings)
-        else:
-            [(best, all_classes)] = predictor.predict(model, str(path), "cpu", **settings)
-            single, every = predictor.found(best.boxes), predictor.found(all_classes.boxes)
+        # Decoded without the runner, so that an error of its reader shows up too.
+        [(single, every)] = predictor.detections(model, [pixels.read(path)], validated.tiling, "cpu", 1, **settings)
         seen.single.append(single)
         seen.every.append(every)
         if len(raw) < RAW_IMAGES and not nms_free:

@@ -111,6 +111,7 @@ def spec(
             # rows: corners, score, class in pixels of the input; columns: centre, size, a score per class.
             "layout": "columns" if target.nms is None else "rows",
             "normalised": target.format == "litert",
+            "conf": validated.conf,
             "iou": validated.iou,
             "max_det": validated.max_det,
         },

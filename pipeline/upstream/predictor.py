@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -39,35 +41,40 @@ class BothPredictor(DetectionPredictor):  # type: ignore[misc]  # Ultralytics ha
         return super().postprocess(preds, img, orig_imgs, **kwargs)
 
 
-def predict(model: Any, source: str | list[Any], device: str, **settings: Any) -> list[tuple[Any, Any]]:
-    """Return Ultralytics' results for each image: with the best class of each box, and with every class.
+def detections(
+    model: Any, images: Sequence[NDArray[Any]], tiling: Tiles | None, device: str, batch: int, **settings: Any
+) -> list[tuple[Detections, Detections]]:
+    """Return the detections in each decoded image (BGR, uint8): with the best class of each box, and with every class.
 
-    `model` is a YOLO. `source` is the path of an image, which Ultralytics reads with OpenCV as a device does; a list of
-    paths, which it reads with Pillow as one batch; or a list of decoded images (BGR, uint8). All images pass through
-    the square letterbox of exported models. The network's tensors are in `model.predictor.tensors`.
+    `model` is a YOLO. Views pass through the square letterbox of exported models, `batch` at a time. The bundles'
+    runner chooses the views and merges their detections; an image no larger than a tile, and any without `tiling`, is
+    its only view. The network's last tensors are in `model.predictor.tensors`.
     """
-    best = model.predict(source, predictor=BothPredictor, rect=False, device=device or None, verbose=False, **settings)
-    every, model.predictor.every_label = model.predictor.every_label, []
-    return list(zip(best, every, strict=True))
-
-
-def through_views(
-    model: Any, image: NDArray[Any], tiling: Tiles | None, device: str, batch: int, **settings: Any
-) -> tuple[Detections, Detections]:
-    """Return the detections in a decoded image (BGR): with the best class of each box, and with every class.
-
-    The bundles' runner chooses the views and merges their detections. `batch` is the number of views at a time.
-    """
-    views = tiles.views(image.shape, tiling)
-    parts = [np.ascontiguousarray(image[top:bottom, left:right]) for left, top, right, bottom in views]
-    results: list[tuple[Any, Any]] = []
+    looked = [tiles.views(image.shape, tiling) for image in images]
+    parts = [
+        np.ascontiguousarray(image[top:bottom, left:right])
+        for image, views in zip(images, looked, strict=True)
+        for left, top, right, bottom in views
+    ]
+    seen: list[tuple[Detections, Detections]] = []
     for first in range(0, len(parts), batch):
-        results += predict(model, parts[first : first + batch], device, **settings)
-    best, every = ([found(result.boxes) for result in side] for side in zip(*results, strict=True))
-    return tiles.merge(best, views, tiling), tiles.merge(every, views, tiling)
+        seen += _predict(model, parts[first : first + batch], device, **settings)
+    remaining, merged = iter(seen), []
+    for views in looked:
+        best, every = zip(*islice(remaining, len(views)), strict=True)
+        merged.append((tiles.merge(best, views, tiling), tiles.merge(every, views, tiling)))
+    return merged
 
 
-def found(boxes: Any) -> Detections:
+def _predict(
+    model: Any, parts: list[NDArray[Any]], device: str, **settings: Any
+) -> list[tuple[Detections, Detections]]:
+    best = model.predict(parts, predictor=BothPredictor, rect=False, device=device or None, verbose=False, **settings)
+    every, model.predictor.every_label = model.predictor.every_label, []
+    return [(_found(one.boxes), _found(other.boxes)) for one, other in zip(best, every, strict=True)]
+
+
+def _found(boxes: Any) -> Detections:
     """Return Ultralytics' boxes in the runner's form."""
     boxes = boxes.cpu().numpy()
     corners = boxes.xyxy.astype(float)

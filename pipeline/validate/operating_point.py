@@ -23,24 +23,25 @@ CALIBRATION_SCORE = 0.05
 BINS = 10
 
 
-def choose(matches: list[ClassMatches], names: list[str], wanted: Wanted | None) -> OperatingPoint:
+def choose(matches: list[ClassMatches], names: list[str], wanted: Wanted | None, conf: float) -> OperatingPoint:
     """Choose the threshold of each class: the one with the best F1, or the best one for the wanted precision or recall.
 
     Among the thresholds that reach a wanted precision, the one with the highest recall is chosen, and vice versa. A
     threshold lies halfway between the last score kept and the next one, so that the rounding of an exported model does
-    not change which predictions are kept.
+    not change which predictions are kept. No threshold is below `conf`, the lowest score of a prediction: what lies
+    there was not measured.
     """
     goal: dict[str, float | Literal["f1"]] = wanted.model_dump(exclude_none=True) if wanted else {"best": "f1"}
     thresholds: dict[str, float] = {}
     per_class: dict[str, ChosenThreshold] = {}
     for name, of_class in zip(names, matches, strict=True):
         curve = Curve.of(name, of_class)
-        thresholds[name], why = _choose(curve, wanted)
+        thresholds[name], why = _choose(curve, wanted, conf)
         per_class[name] = {"why": why, "objects": curve.objects}
     return {"chosen_on": "val", "wanted": goal, "iou": IOU, "thresholds": thresholds, "per_class": per_class}
 
 
-def _choose(curve: Curve, wanted: Wanted | None) -> tuple[float, str]:
+def _choose(curve: Curve, wanted: Wanted | None, conf: float) -> tuple[float, str]:
     if not curve.objects:
         return DEFAULT_SCORE, "no labelled object in val, Ultralytics' default"
     if not curve.found.any():
@@ -54,7 +55,7 @@ def _choose(curve: Curve, wanted: Wanted | None) -> tuple[float, str]:
             best, why = int(np.where(reached >= level, best_of, -1).argmax()), f"{figure} {level:g}"
         else:
             why = f"{figure} {level:g} is out of reach, best F1 instead"
-    below = curve.scores[best + 1] if best + 1 < len(curve.scores) else 0.0
+    below = max(curve.scores[best + 1] if best + 1 < len(curve.scores) else 0.0, conf)
     # Scores have six decimals, so halves of their sums have seven; fewer decimals could admit the next prediction.
     return round(float(curve.scores[best] + below) / 2, 7), why
 

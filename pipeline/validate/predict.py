@@ -11,7 +11,6 @@ from typing import Any
 from pipeline import files, logs, pixels
 from pipeline.boxes import Box, YoloDataset, image_size
 from pipeline.config.judging import Validate
-from pipeline.device.runner import tiles
 from pipeline.device.runner.base import Detections
 from pipeline.metrics.iou import from_corners
 from pipeline.records.coco import GroundTruth, Prediction
@@ -81,26 +80,17 @@ def predict(
 
     predictions = Predictions()
     settings = {"imgsz": imgsz, "conf": config.conf, "iou": config.iou, "max_det": config.max_det}
-    batch_size = 1 if tiling else PREDICT_BATCH  # the views of a large image form a batch themselves
+    at_once = 1 if tiling else PREDICT_BATCH  # large images do not all fit into memory
     with logs.progress(description=description, total=len(images)) as bar:
-        for first in range(0, len(images), batch_size):
-            batch = images[first : first + batch_size]
-            if tiling and len(tiles.views(image_size(batch[0])[::-1], tiling)) > 1:
-                image = pixels.read(batch[0])
-                pairs = [predictor.through_views(model, image, tiling, device, PREDICT_BATCH, **settings)]
-            else:
-                results = predictor.predict(model, [str(path) for path in batch], device, **settings)
-                pairs = [(_detections(best), _detections(every)) for best, every in results]
-            for image_id, (best, every) in enumerate(pairs, first + 1):
+        for first in range(0, len(images), at_once):
+            # Decoded as for training and the gate: Ultralytics would read paths with Pillow, which turns other images.
+            batch = [pixels.read(path) for path in images[first : first + at_once]]
+            found = predictor.detections(model, batch, tiling, device, PREDICT_BATCH, **settings)
+            for image_id, (best, every) in enumerate(found, first + 1):
                 predictions.single_label += _records(best, image_id)
                 predictions.every_label += _records(every, image_id)
             bar.update(len(batch))
     return predictions
-
-
-def _detections(result: Any) -> Detections:
-    boxes = result.boxes.cpu().numpy()
-    return Detections(boxes.xyxy, boxes.conf, boxes.cls)
 
 
 def _records(detections: Detections, image_id: int) -> list[Prediction]:

@@ -70,7 +70,7 @@ def main(config: Validate, run: Run, device: str, against: Path | None = None) -
     matches = {split: match(truth, made.single_label, math.inf) for split, (truth, made) in measured.items()}
     chosen, thresholds = None, dict.fromkeys(names, operating_point.DEFAULT_SCORE)
     if "val" in measured:
-        chosen = operating_point.choose(matches["val"], names, config.wanted)
+        chosen = operating_point.choose(matches["val"], names, config.wanted, config.conf)
         thresholds = chosen["thresholds"]
     figures: dict[str, SplitFigures] = {}
     for split, (truth, predictions) in measured.items():

@@ -35,15 +35,19 @@ class Model:
         self.tiles, self.pool = spec.get("tiles"), ThreadPoolExecutor(at_once)
 
     def detect(self, image: Any) -> Detections:
-        """Return the objects in an image (height, width, 3; uint8, BGR) that reach the threshold of their class."""
-        detections = self.detect_all(image, float(self.thresholds.min()))
+        """Return the objects in an image (height, width, 3; uint8, BGR) that reach the threshold of their class.
+
+        Boxes below validation's `conf` take no part, because validation did not see them either.
+        """
+        conf = self.spec["output"]["conf"]
+        detections = self.detect_all(image, max(float(self.thresholds.min()), conf), conf)
         return detections.only(detections.scores >= self.thresholds[detections.classes])
 
-    def detect_all(self, image: Any, lowest: float) -> Detections:
-        """Return all detections above `lowest`."""
+    def detect_all(self, image: Any, lowest: float, conf: float = 0.0) -> Detections:
+        """Return all detections above `lowest`, merged with those above `conf`."""
         # An uncut box with a lower score may replace a cut one above `lowest`.
         least = lowest / WHOLE_COUNTS if len(views(image.shape, self.tiles)) > 1 else lowest
-        [detections] = self.look(image, least, (False,))
+        [detections] = self.look(image, max(least, conf), (False,))
         return detections.only(detections.scores > lowest)
 
     def look(self, image: Any, lowest: float, kinds: Sequence[bool]) -> list[Detections]:
