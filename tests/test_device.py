@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import ast
+import ctypes
 import json
 import os
 import shutil
 import subprocess
 import sys
+import time
+import zipfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import handmade
+import numpy as np
 import pytest
 from conftest import ROOT
 from test_architecture import imports
+
+from pipeline.device.runner import RunnerError, read_spec, runtimes
 
 DEVICE = ROOT / "pipeline" / "device"
 CODE = [DEVICE / "run.py", DEVICE / "build.py", *sorted((DEVICE / "runner").glob("*.py"))]
@@ -117,9 +127,91 @@ def test_the_help_names_the_versions(bundle: Path) -> None:
 
 
 def test_a_user_program_can_import_the_parts(bundle: Path) -> None:
-    code = "import json; from runner import Model, read_image; model = Model('.', json.load(open('model.json')))\n"
+    code = "from runner import Model, read_image, read_spec; model = Model('.', read_spec('.'))\n"
     code += "print(len(model.detect(read_image('golden/1.png'))))"
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=bundle, capture_output=True, text=True, check=False, env=environment)
     assert (done.stdout, done.stderr) == ("3\n", "")
+
+
+def test_everybody_can_read_an_unzipped_bundle(bundle: Path, tmp_path: Path) -> None:
+    archive = bundle.parents[1] / "cells-onnx-fp32.zip"
+    with zipfile.ZipFile(archive) as opened:
+        modes = {Path(entry.filename).name: entry.external_attr >> 16 for entry in opened.infolist()}
+    assert modes.pop("run.py") == 0o100755 and set(modes.values()) == {0o100644}
+    if shutil.which("unzip"):
+        subprocess.run(["unzip", "-q", archive, "-d", tmp_path], check=True, umask=0o022)
+        allowed = {path.name: path.stat().st_mode & 0o555 for path in tmp_path.rglob("*") if path.is_file()}
+        assert allowed.pop("run.py") == 0o555 and set(allowed.values()) == {0o444}
+
+
+DAMAGED = [
+    lambda spec: [],
+    lambda spec: {},
+    lambda spec: {**spec, "output": None},
+    lambda spec: {key: value for key, value in spec.items() if key != "tiles"},
+    lambda spec: {**spec, "thresholds": {"disc": 0.5}},
+    lambda spec: {**spec, "format": "engine"},
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_damaged_description_is_named(bundle: Path, tmp_path: Path, damage: Callable[[Any], Any]) -> None:
+    spec = read_spec(bundle)
+    (tmp_path / "model.json").write_text(json.dumps(damage(spec)))
+    with pytest.raises(RunnerError, match=r"model\.json: damaged; unpack the whole bundle again"):
+        read_spec(tmp_path)
+
+
+@pytest.mark.parametrize("script", ["run.py", "build.py"])
+def test_both_programs_report_an_unreadable_description(bundle: Path, tmp_path: Path, script: str) -> None:
+    copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
+    shutil.copy(DEVICE / "build.py", copy)
+    for text, said in (("{", "damaged; unpack the whole bundle again"), (None, "Is a directory; make it readable")):
+        (copy / "model.json").unlink()
+        if text:
+            (copy / "model.json").write_text(text)
+        else:
+            (copy / "model.json").mkdir()
+        command = [sys.executable, copy / script, *(["x.jpg"] if script == "run.py" else [])]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.stderr, done.returncode) == (f"error: {copy}/model.json: {said}\n", 1)
+
+
+def test_an_engine_serves_one_thread_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for TensorRT and CUDA: a context that fills its output with the first number of its input."""
+    held: list[float] = []
+
+    def copy(target: Any, source: Any, size: Any, kind: int) -> int:
+        if kind == 1:
+            held.append(ctypes.c_float.from_address(source.value).value)
+            time.sleep(0.005)
+        else:
+            count = size.value // 4
+            (ctypes.c_float * count).from_address(target.value)[:] = [held[-1]] * count
+        return 0
+
+    context = SimpleNamespace(
+        set_input_shape=lambda *_: None,
+        get_tensor_shape=lambda name: (1, 7, 16),
+        set_tensor_address=lambda *_: None,
+        execute_async_v3=lambda stream: True,
+    )
+    engine = SimpleNamespace(
+        create_execution_context=lambda: context,
+        num_io_tensors=2,
+        get_tensor_name=lambda index: ("images", "output0")[index],
+        get_tensor_mode=lambda name: name,
+    )
+    fake: Any = ModuleType("tensorrt")
+    fake.Logger = type("Logger", (), {"ERROR": 0, "__init__": lambda self, level: None})
+    fake.Runtime = lambda logger: SimpleNamespace(deserialize_cuda_engine=lambda data: engine)
+    fake.TensorIOMode = SimpleNamespace(INPUT="images")
+    monkeypatch.setitem(sys.modules, "tensorrt", fake)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: SimpleNamespace(cudaMalloc=lambda *_: 0, cudaMemcpy=copy))
+    (tmp_path / "a.engine").touch()
+    forward = runtimes.load(tmp_path / "a.engine", {"format": "engine", "input": {"size": 64}}, 1, 1)  # type: ignore[typeddict-item]
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda value: forward(np.full((1, 3, 64, 64), value, np.float32)), range(20)))
+    assert [set(result.ravel().tolist()) for result in results] == [{value} for value in range(20)]

@@ -31,7 +31,10 @@ REFUSED = {
         "j.tga": "not an image that OpenCV can read",
         "turned.avif": "an AVIF that has to be turned, which OpenCV does not do",
     },
-    "Pillow": {"w_16.png": "16 bits in colour, which Pillow cannot read"},
+    "Pillow": {
+        "w_16.png": "16 bits in colour, which Pillow cannot read",
+        "x_16.tif": "more than 8 bits in a form that Pillow cannot read; save it with 8",
+    },
 }
 # OpenCV converts these two to RGB with other rounding than Pillow, which convert uses; mean grey levels.
 ROUNDED = {"r_cmyk.jpg": 1.5, "ycc.tif": 1.0}

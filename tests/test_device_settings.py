@@ -17,6 +17,7 @@ import cv2
 import handmade
 import numpy as np
 import pytest
+import tifffile
 from conftest import Trained, settings
 from PIL import Image, ImageOps
 
@@ -101,11 +102,32 @@ def test_pillow_alone_reads_16_bit_grey_and_refuses_16_bit_colour(
     grey = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)  # 12 bits
     (tmp_path / "grey.png").write_bytes(png16(grey))
     (tmp_path / "colour.png").write_bytes(png16(np.stack([grey] * 3, axis=2)))
+    tifffile.imwrite(tmp_path / "grey.tif", grey)
+    tifffile.imwrite(tmp_path / "colour.tif", np.stack([grey] * 3, axis=2), photometric="rgb")
+    tifffile.imwrite(tmp_path / "float.tif", grey.astype(np.float32) / 4095)
     expected = runner.read_image(tmp_path / "grey.png", 12)
     monkeypatch.setattr(images, "cv2", None)
-    assert (runner.read_image(tmp_path / "grey.png", 12) == expected).all()
+    for name in ("grey.png", "grey.tif"):
+        assert (runner.read_image(tmp_path / name, 12) == expected).all()
     with pytest.raises(RunnerError, match=r"colour\.png: 16 bits in colour, which Pillow cannot read"):
         runner.read_image(tmp_path / "colour.png", 12)
+    for name in ("colour.tif", "float.tif"):  # Pillow opens these as if they had 8 bits
+        with pytest.raises(RunnerError, match=f"{name}: more than 8 bits in a form that Pillow cannot read; save it"):
+            runner.read_image(tmp_path / name, 12)
+
+
+@pytest.mark.parametrize("reader", ["OpenCV", "Pillow"])
+def test_too_large_an_image_is_refused_with_what_to_do(
+    tmp_path: Path, reader: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if reader == "Pillow":
+        monkeypatch.setattr(images, "cv2", None)
+    header = struct.pack("<2sIHHI", b"BM", 0, 0, 0, 54) + struct.pack(
+        "<IiiHHIIiiII", 40, 40_000, 40_000, 1, 24, *[0] * 6
+    )
+    (tmp_path / "huge.bmp").write_bytes(header + bytes(100))
+    with pytest.raises(RunnerError, match=r"huge\.bmp: more than 1,074 million pixels; cut it into pieces"):
+        runner.read_image(tmp_path / "huge.bmp")
 
 
 @pytest.mark.parametrize("reader", ["OpenCV", "an OpenCV that obeys EXIF in no PNG or WebP", "Pillow"])
@@ -172,7 +194,7 @@ def test_boxes_without_area_are_dropped_and_suppress_nothing() -> None:
     raw = np.concatenate([boxes, np.array([[0.5, 0.9, 0.9, 0.9, 0.9]], np.float32)])[None]
     spec = {
         "input": {"size": 64, "fit": "stretch"},
-        "output": {"layout": "columns", "normalised": False, "iou": 0.5, "max_det": 9},
+        "output": {"layout": "columns", "normalised": False, "conf": 0.001, "iou": 0.5, "max_det": 9},
     }
     found = runner.read_output(raw, spec, (64, 64, 3), 0.1)
     assert found.corners.tolist() == [[15, 15, 25, 25]] and found.scores.tolist() == [0.5]
@@ -230,7 +252,7 @@ def test_a_bundle_detects_what_was_validated(
     unpacked = bundle.unpack(run.export / "tiny-onnx-fp32.zip", run.root / "device")
     spec = read_json(unpacked / "model.json")
     wanted = Validate.model_validate(changes)
-    assert (spec["output"]["iou"], spec["output"]["max_det"]) == (wanted.iou, wanted.max_det)
+    assert all(spec["output"][key] == getattr(wanted, key) for key in ("conf", "iou", "max_det"))
     paths = YoloDataset.read(run.dataset / "data.yaml").files("val")
     sources = read_json(run.receipt)["sources"]
     received = [str(trained.config.convert.source / sources[f"val/{path.name}"]) for path in paths]

@@ -14,7 +14,7 @@ import handmade
 import numpy as np
 import pytest
 
-from pipeline.device.runner import Detections, Model, RunnerError, merge, read_image, views
+from pipeline.device.runner import Detections, Model, RunnerError, Workers, merge, read_image, views
 from pipeline.device.runner.base import Tiles as Plan
 from pipeline.device.runner.selftest import compare
 from pipeline.device.runner.tiles import View, overlap
@@ -167,7 +167,7 @@ def test_a_cut_box_gives_way_to_the_whole_one_in_the_next_tile() -> None:
     assert merged(boxes(whole), boxes(part)) == [list(whole)]
     # But not if the neighbour has another class there, or almost nothing.
     assert len(merged(boxes((*whole[:5], 1)), boxes(part))) == 2
-    assert len(merged(boxes((*whole[:4], 0.01, 0)), boxes(part))) == 2
+    assert merged(boxes((*whole[:4], 0.22, 0)), boxes(part)) == [list(part)]
     assert merged(boxes(), boxes(part)) == [list(part)]
 
 
@@ -186,6 +186,13 @@ def test_two_boxes_in_one_view_are_two_objects() -> None:
     weaker = [(*box[:4], box[4] - 0.05, box[5]) for box in (near, far)]
     assert merged(boxes(near, far), boxes(*weaker)) == [list(near), list(far)]
     assert merged(boxes(near), boxes(*weaker)) == [list(near), list(weaker[1])]
+
+
+def test_parts_of_two_objects_in_one_view_are_not_joined() -> None:
+    """One box of the right tile matches both on the left; it is joined with the better match only."""
+    upper, lower, both = (60, 20, 100, 60, 0.9, 0), (60, 44, 100, 72, 0.8, 0), (80, 24, 120, 70, 0.7, 0)
+    found = merged(boxes(upper, lower), boxes(both), plan={**PLAN, "whole": False})
+    assert found == [[60, 20, 120, 70, 0.9, 0], list(lower)]
 
 
 def test_an_object_larger_than_a_tile_comes_from_the_whole_view() -> None:
@@ -236,6 +243,23 @@ def test_a_bundle_uses_tiles_unless_told_not_to(bundle: Path, large: Path) -> No
     assert run_py(bundle, large, "--bench", "1", "--threads", "1")["boxes"] == len(CELLS)
 
 
+def test_all_threads_work_whatever_the_size_of_an_image(bundle: Path, large: Path, tmp_path: Path) -> None:
+    """A small image alone gets all threads, several get one each, and the views of a large one share them."""
+    spec = json.loads((bundle / "model.json").read_text())
+    small = [tmp_path / f"{number}.png" for number in range(4)]
+    for path in small:
+        path.write_bytes(cv2.imencode(".png", read_image(large)[:64, :64])[1].tobytes())
+    for sources, at_once, size in (
+        ([large], {4}, 1),
+        (small[:1], {4, 1}, 1),
+        (small, {4}, 4),
+        ([large, large], {4}, 2),
+    ):
+        workers = Workers(bundle, spec, [str(path) for path in sources], 4)
+        assert len(list(workers.each())) == len(sources)
+        assert (set(workers.models), workers.size) == (at_once, size)
+
+
 def test_the_best_class_and_every_class_come_from_one_pass(bundle: Path, large: Path) -> None:
     model = Model(bundle, json.loads((bundle / "model.json").read_text()), 1, 2)
     calls, forward = [], model.forward
@@ -243,6 +267,21 @@ def test_the_best_class_and_every_class_come_from_one_pass(bundle: Path, large: 
     single, every = model.look(read_image(large), 0.5, (False, True))
     assert len(calls) == len(views((112, 208), TILES)) == 9
     assert sorted(single.classes) == sorted(every.classes) == sorted(CELLS.values())
+
+
+@pytest.mark.parametrize("conf", [0.001, 0.35, 0.6])
+def test_a_device_finds_what_validation_measured(conf: float, large: Path, tmp_path: Path) -> None:
+    """An uncut box under `conf` replaces no cut one, and no box under `conf` is shown, whatever the thresholds say."""
+    folder = handmade.bundled(tmp_path, spread=1.5, tiles=TILES, output={"conf": conf})
+    model = Model(folder, json.loads((folder / "model.json").read_text()), 1, 2)
+    random = np.random.default_rng(0)
+    image = (read_image(large) * random.uniform(0.2, 1, (7, 13, 1)).repeat(16, 0).repeat(16, 1)).astype(np.uint8)
+    [measured] = model.look(image, conf, (False,))
+    for threshold in (0.01, 0.3, 0.5, 0.8):
+        model.thresholds[:] = threshold
+        found, expected = model.detect(image), measured.only(measured.scores >= threshold)
+        assert len(found) and found.corners.tolist() == expected.corners.tolist()
+        assert found.scores.tolist() == expected.scores.tolist()
 
 
 def test_golden_images_span_two_tiles(bundle: Path, large: Path, tmp_path: Path) -> None:
@@ -256,3 +295,14 @@ def test_golden_images_span_two_tiles(bundle: Path, large: Path, tmp_path: Path)
     model.tiles = None
     with pytest.raises(RunnerError, match=r"golden/1\.png: 4 of 4 objects not found"):
         compare(model, tmp_path)
+
+
+def test_golden_images_of_large_tiles_are_strips_across_their_seam(
+    bundle: Path, large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed, "GOLDEN_PIXELS", 60)
+    model = Model(bundle, json.loads((bundle / "model.json").read_text()), 1)
+    packed.golden(model, [large], tmp_path / "golden", 0.3)
+    shape = read_image(tmp_path / "golden" / "1.png").shape
+    assert shape[:2] == (60 * 60 // 112, 112) and len(views(shape, TILES)) == 3
+    assert compare(model, tmp_path)[0] > 0

@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 
 from pipeline import orientation as exif
 from pipeline.device.runner.headers import END_OF_IMAGE as END_OF_IMAGE
-from pipeline.device.runner.headers import PLANES, SEPARATE
+from pipeline.device.runner.headers import HEIC, PLANES, SEPARATE
 from pipeline.image_files.deep import eight_bits, is_deep, significant_bits, values_of
 from pipeline.image_files.duplicates import Fingerprint, fingerprint
 from pipeline.walk import broken_link, folder_as_text, link_as_text
@@ -42,16 +42,15 @@ WIDTH, HEIGHT = 256, 257  # tags of TIFF 6.0
 PHOTOMETRIC, BLACK_IS_ZERO, RGB = 262, 1, 2  # a tag of TIFF 6.0, and the kinds that OpenCV reads as Pillow does
 # The first bytes of other files that have the name of an image, and what to do about them.
 _OTHERS = {
-    b"version https://git-lfs": "a pointer of Git LFS, the image itself is not here: run `git lfs pull`",
+    b"version https://git-lfs": "a Git LFS pointer, not an image: run `git lfs pull`",
     b"%PDF": "a PDF",
     b"PK\x03\x04": "a zip archive",
     b"\x1aE\xdf\xa3": "a video",
     b"<": "a web page or XML, perhaps of a download that failed",
     b"{": "JSON, perhaps of a download that failed",
-    b"II*\0": "a TIFF of bands or a compression that cannot be decoded: save it as RGB of 8 or 16 bits",
-    b"MM\0*": "a TIFF of bands or a compression that cannot be decoded: save it as RGB of 8 or 16 bits",
+    b"II*\0": "a TIFF with unsupported bands or compression: save it as 8- or 16-bit RGB",
+    b"MM\0*": "a TIFF with unsupported bands or compression: save it as 8- or 16-bit RGB",
 }
-_HEIF = re.compile(rb"....ftyp(hei[cxms]|hev[cx]|mif1|msf1)", re.DOTALL)
 _VIDEO = re.compile(rb"....ftyp|RIFF....AVI", re.DOTALL)
 _ADDRESS = re.compile(r"<[^<>]* at 0x[0-9a-f]+>")
 
@@ -180,7 +179,7 @@ def _what(data: bytes, error: Exception) -> str:
     """Describe a file that is not an image; the same file always gives the same text."""
     if not data.strip(b"\0 \r\n"):
         return "the file is empty" if not data else "the file holds nothing but zeros or white space"
-    if _HEIF.match(data):
+    if data[4:12] in HEIC:
         return "HEIC, a format of phones: save it as JPEG"
     if _VIDEO.match(data) and b"avif" not in data[:32]:
         return "a video"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: AGPL-3.0-only
-"""The modules of run.py, for your own programs: `from runner import Model, read_image`.
+"""The modules of run.py, for your own programs: `from runner import Model, read_image, read_spec`.
 
-`Model(folder, spec).detect(read_image(path))` detects objects; `spec` is the content of model.json in `folder`.
+`Model(folder, read_spec(folder)).detect(read_image(path))` detects objects; `folder` holds model.json.
 Needs Python 3.8, numpy, OpenCV or Pillow, and the runtime that model.json names; no torch, no Ultralytics.
 """
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: AGPL-3.0-only
 """The names that your own program can import from `runner`."""
 
-from .base import Detections, RunnerError, Spec
+from .base import Detections, RunnerError, Spec, read_spec
 from .bench import BENCH_SECONDS
 from .images import read_image
 from .letterbox import prepare
@@ -24,5 +24,6 @@ __all__ = [
     "prepare",
     "read_image",
     "read_output",
+    "read_spec",
     "views",
 ]

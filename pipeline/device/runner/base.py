@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import os
 import sys
-from typing import Any, TypedDict
+from pathlib import Path
+from typing import Any, TypedDict, cast
 
 from .quota import quota
 
@@ -35,6 +37,7 @@ class Input(TypedDict):
 class Output(TypedDict):
     layout: str
     normalised: bool
+    conf: float
     iou: float
     max_det: int
 
@@ -73,6 +76,28 @@ class Spec(TypedDict, total=False):
     tiles: Tiles | None
     selftest: dict[str, float]
     engine: Engine
+
+
+def read_spec(folder: str | Path) -> Spec:
+    """Return the content of model.json in a bundle's folder. Raises RunnerError if it is missing or damaged."""
+    file = Path(folder) / "model.json"
+    try:
+        spec: Any = json.loads(file.read_text(encoding="utf-8"))
+        sections = {"input": Input, "output": Output, **({"engine": Engine} if spec["format"] == "engine" else {})}
+        complete = (
+            Spec.__annotations__.keys() - {"engine"} <= spec.keys()
+            and all(section.__annotations__.keys() <= spec[name].keys() for name, section in sections.items())
+            and set(spec["classes"]) <= spec["thresholds"].keys()
+        )
+    except FileNotFoundError:
+        raise RunnerError(f"{file}: does not exist; unpack the whole bundle again") from None
+    except OSError as error:
+        raise RunnerError(f"{file}: {error.strerror}; make it readable") from None
+    except (AttributeError, KeyError, TypeError, ValueError):
+        complete = False
+    if not complete:
+        raise RunnerError(f"{file}: damaged; unpack the whole bundle again")
+    return cast(Spec, spec)
 
 
 class Detections:

@@ -5,20 +5,24 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
-from .base import Profile, RunnerError, Spec
+from .base import Profile, RunnerError, read_spec
+
+ANOTHER = "update TensorRT, or export with another opset, nms or quantize"
 
 
-def build(trt: Any, onnx: bytes, profile: Profile | None, workspace_mb: int, prepare: Any = None) -> Any:
+def build(
+    trt: Any, onnx: bytes, profile: Profile | None, workspace_mb: int, exact: bool = False, prepare: Any = None
+) -> Any:
     """Return the serialised engine of an ONNX model and its number of layers. Raises RunnerError.
 
     `trt` is the module: `tensorrt`, or `tensorrt_rtx` for a check. The network is strongly typed: the ONNX file
-    determines all precisions. `profile` has the shapes of a dynamic model; `prepare` may change the configuration.
+    determines all precisions. `profile` has the shapes of a dynamic model. With `exact`, 32-bit numbers are not rounded
+    to TF32. `prepare` may change the configuration.
     """
     logger, logged_errors = _error_log(trt)
     builder = trt.Builder(logger)
@@ -29,19 +33,21 @@ def build(trt: Any, onnx: bytes, profile: Profile | None, workspace_mb: int, pre
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(onnx):
         errors = "; ".join(str(parser.get_error(index).desc()) for index in range(parser.num_errors))
-        raise RunnerError(f"TensorRT does not accept the ONNX model: {' '.join(errors.split())[:300]}")
+        raise RunnerError(f"TensorRT does not accept the ONNX model: {' '.join(errors.split())[:300]}; {ANOTHER}")
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_mb << 20)
     if profile:
         shapes = builder.create_optimization_profile()
         shapes.set_shape(profile["input"], tuple(profile["min"]), tuple(profile["opt"]), tuple(profile["max"]))
         config.add_optimization_profile(shapes)
+    if exact and hasattr(trt.BuilderFlag, "TF32"):
+        config.clear_flag(trt.BuilderFlag.TF32)
     if prepare:
         prepare(config)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         reason = " ".join((logged_errors or ["it gave no reason"])[-1].split())[:300]
-        raise RunnerError(f"TensorRT cannot build the engine: {reason}")
+        raise RunnerError(f"TensorRT cannot build the engine: {reason}; free memory, or {ANOTHER}")
     return plan, network.num_layers
 
 
@@ -69,7 +75,7 @@ def main(about: str | None, arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     folder = Path(__file__).resolve().parents[1]
     try:
-        spec: Spec = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        spec = read_spec(folder)
         source = folder / spec["engine"]["onnx"]
         if hashlib.sha256(source.read_bytes()).hexdigest() != spec["engine"]["onnx_sha256"]:
             raise RunnerError(
@@ -83,10 +89,13 @@ def main(about: str | None, arguments: list[str] | None = None) -> int:
                 "(JetPack includes tensorrt), or with trtexec: sh build.sh"
             ) from None
         try:
-            plan, _ = build(tensorrt, source.read_bytes(), spec["engine"]["profile"], options.workspace)
+            exact = spec["precision"] == "fp32"
+            plan, _ = build(tensorrt, source.read_bytes(), spec["engine"]["profile"], options.workspace, exact)
         except (RuntimeError, TypeError) as error:  # without a driver or GPU its builder is None
             reason = " ".join(str(error).split())[:200]
-            raise RunnerError(f"this machine cannot build an engine: no NVIDIA GPU with a driver ({reason})") from None
+            raise RunnerError(
+                f"no NVIDIA GPU with a driver here ({reason}); build the engine on the device that will run it"
+            ) from None
         target = folder / spec["model"]
         partial = target.with_name(f".{target.name}.partial")
         partial.write_bytes(plan)

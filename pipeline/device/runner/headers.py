@@ -10,6 +10,8 @@ MOST_PIXELS = 1 << 30  # that OpenCV decodes, unless OPENCV_IO_MAX_IMAGE_PIXELS 
 EXIF_ORIENTATION = 0x0112
 BITS, PLANES, SEPARATE = 258, 284, 2  # TIFF 6.0: two tags, and the value of the second for separate planes
 PNG, PNG_BIT_DEPTH = b"\x89PNG\r\n\x1a\n", 24  # signature, and the offset of a byte in the first chunk
+# Bytes 4 to 12 of HEIC, by its kinds.
+HEIC = (b"ftypheic", b"ftypheix", b"ftypheim", b"ftypheis", b"ftyphevc", b"ftyphevx", b"ftypmif1", b"ftypmsf1")
 # JPEG markers: start of scan, the segment that holds EXIF or XMP, end of image.
 START_OF_SCAN, APP1, END_OF_IMAGE = 0xDA, 0xE1, b"\xff\xd9"
 

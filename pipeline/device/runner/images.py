@@ -11,10 +11,20 @@ from typing import Any
 import numpy as np
 
 from .base import Detections, RunnerError, cv2
-from .headers import MOST_PIXELS, is_16_bit_png, is_cut_short, is_deep_in_planes, is_jpeg, is_turned_avif, orientation
+from .headers import (
+    BITS,
+    HEIC,
+    MOST_PIXELS,
+    is_16_bit_png,
+    is_cut_short,
+    is_deep_in_planes,
+    is_jpeg,
+    is_turned_avif,
+    orientation,
+)
 
 COLOURS = ((60, 60, 235), (90, 200, 90), (255, 140, 0), (0, 200, 230), (200, 80, 200), (200, 200, 60))  # BGR
-HEIC = (b"ftypheic", b"ftypheix", b"ftypheim", b"ftypheis", b"ftyphevc", b"ftyphevx", b"ftypmif1", b"ftypmsf1")
+TOO_LARGE = f"more than {MOST_PIXELS / 1e6:,.0f} million pixels; cut it into pieces"
 
 
 def read_image(path: str | Path, bits: int | None = None) -> Any:
@@ -36,7 +46,9 @@ def read_image(path: str | Path, bits: int | None = None) -> Any:
         image = _by_opencv(data) if cv2 is not None else _by_pillow(data)
     except RunnerError as error:
         raise RunnerError(f"{path}: {error}") from None
-    except Exception:  # a damaged file can raise almost any error
+    except Exception as error:  # a damaged file can raise almost any error
+        if "CV_IO_MAX_IMAGE" in str(error):
+            raise RunnerError(f"{path}: {TOO_LARGE}") from None
         image = None
     if image is None:
         reader = "OpenCV" if cv2 is not None else "Pillow"
@@ -79,8 +91,12 @@ def _by_pillow(data: bytes) -> Any:
         from PIL import Image, ImageOps
     except ImportError:
         raise RunnerError("no package to read images; pip install opencv-python-headless, or pillow") from None
-    Image.MAX_IMAGE_PIXELS = MOST_PIXELS  # Pillow warns above, and refuses twice as many
+    Image.MAX_IMAGE_PIXELS = None  # it would only warn, up to twice as many as OpenCV decodes
     with Image.open(io.BytesIO(data)) as opened:
+        if opened.width * opened.height > MOST_PIXELS:
+            raise RunnerError(TOO_LARGE)
+        if opened.mode == "F" or (_is_deep_tiff(opened) and not opened.mode.startswith("I")):
+            raise RunnerError("more than 8 bits in a form that Pillow cannot read; save it with 8")
         # Turned by hand, because Pillow also obeys XMP and values of the wrong type, which OpenCV ignores.
         by_hand = opened.format in ("JPEG", "MPO", "PNG", "WEBP")
         image: Any = opened if by_hand else ImageOps.exif_transpose(opened)
@@ -92,6 +108,11 @@ def _by_pillow(data: bytes) -> Any:
         if is_16_bit_png(data):  # Pillow has dropped the lower 8 bits
             raise RunnerError("16 bits in colour, which Pillow cannot read; pip install opencv-python-headless")
         return _turned(np.asarray(image.convert("RGB"))[:, :, ::-1], turn)
+
+
+def _is_deep_tiff(opened: Any) -> bool:
+    """Return whether a TIFF has more than 8 bits; those of colours Pillow silently opens as 8."""
+    return opened.format == "TIFF" and max(np.atleast_1d(opened.tag_v2.get(BITS, 8))) > 8
 
 
 def label(classes: list[str], index: int) -> str:

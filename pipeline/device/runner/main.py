@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from .base import RunnerError, Spec, cv2, in_a_line, say
+from .base import RunnerError, cv2, in_a_line, read_spec, say
 from .bench import bench
 from .images import draw, label, write_jpeg
 from .lines import Lines, as_json
@@ -64,7 +64,9 @@ def _shown(drawn: Any, wait: bool) -> bool:
         cv2.imshow("found", drawn)
         return cv2.waitKey(0 if wait else 1) not in (27, ord("q"))
     except cv2.error:
-        raise RunnerError("--show: this OpenCV has no windows; pip install opencv-python") from None
+        raise RunnerError(
+            "--show: OpenCV was built without windows; install opencv-python instead of opencv-python-headless"
+        ) from None
 
 
 def number(text: str) -> int:
@@ -109,11 +111,7 @@ def main(about: str | None, arguments: list[str] | None = None) -> int:
 
 
 def _do(folder: Path, options: argparse.Namespace) -> int:
-    spec_file = folder / "model.json"
-    try:
-        spec: Spec = json.loads(spec_file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise RunnerError(f"{spec_file}: does not exist or is damaged; unpack the whole bundle again") from None
+    spec = read_spec(folder)
     if options.selftest:
         Lines(None).put(f"{selftest(folder, spec, options.threads)}\n".encode())
         return 0

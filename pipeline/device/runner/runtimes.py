@@ -141,12 +141,13 @@ def _tensorrt(path: Path, spec: Spec, threads: int, at_once: int) -> Forward:
     try:
         cuda = ctypes.CDLL(library)
     except OSError:
-        raise RunnerError(f"{library}: not found; an engine runs on an NVIDIA GPU with CUDA installed") from None
+        raise RunnerError(f"{library}: not found; install CUDA: an engine runs on an NVIDIA GPU") from None
     runtime = tensorrt.Runtime(tensorrt.Logger(tensorrt.Logger.ERROR))
     engine = runtime.deserialize_cuda_engine(path.read_bytes())
     if engine is None:
         raise RunnerError(
-            f"{path.name}: built for another GPU, or not by TensorRT {tensorrt.__version__}; run build.py here"
+            f"{path.name}: built for another GPU, or not by TensorRT {tensorrt.__version__}; "
+            "build it again here: python build.py"
         )
     context = engine.create_execution_context()
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
@@ -159,22 +160,22 @@ def _tensorrt(path: Path, spec: Spec, threads: int, at_once: int) -> Forward:
     for name, number in ((entry, 3 * size * size * 4), (end, result.nbytes)):
         place = ctypes.c_void_p()
         if cuda.cudaMalloc(ctypes.byref(place), ctypes.c_size_t(number)):
-            raise RunnerError("CUDA: out of GPU memory, or no GPU")
+            raise RunnerError("CUDA: out of GPU memory, or no GPU; free GPU memory, or check with nvidia-smi")
         context.set_tensor_address(name, place.value)
         places[name] = place
 
     def copy(target: Any, source: Any, number: int, kind: int) -> None:  # kind 1: to the GPU, 2: back
         if cuda.cudaMemcpy(target, source, ctypes.c_size_t(number), kind):
-            raise RunnerError("CUDA: copying to or from the GPU failed")
+            raise RunnerError("CUDA: copying to or from the GPU failed; check the GPU with nvidia-smi")
 
     def forward(tensor: Any) -> Any:
         copy(places[entry], tensor.ctypes.data_as(ctypes.c_void_p), tensor.nbytes, 1)
         if not context.execute_async_v3(0):
-            raise RunnerError("TensorRT: the engine did not run")
+            raise RunnerError("TensorRT: the engine did not run; build it again here: python build.py")
         copy(result.ctypes.data_as(ctypes.c_void_p), places[end], result.nbytes, 2)
-        return result
+        return result.copy()  # the next call overwrites it
 
-    return forward
+    return _in_turns([forward])  # small images come from several threads, and a context serves one at a time
 
 
 RUNTIMES: dict[str, tuple[Callable[[Path, Spec, int, int], Forward], str]] = {

@@ -39,7 +39,8 @@ def selftest(folder: Path, spec: Spec, threads: int) -> str:
     """Check the files, then run the golden images and compare the detections with the expected ones."""
     check_files(folder)
     boxes, images, most_px, most_score = compare(Model(folder, spec, threads), folder)
-    return f"selftest passed: {images} images, {boxes} objects, to {most_px:.2g} px and {most_score:.1g}"
+    largest = f"largest differences {most_px:.2g} px and {most_score:.1g} in score"
+    return f"selftest passed: {images} images, {boxes} objects; {largest}"
 
 
 def compare(model: Model, folder: Path) -> tuple[int, int, float, float]:
@@ -71,7 +72,10 @@ def compare(model: Model, folder: Path) -> tuple[int, int, float, float]:
                 f"{sum(detections.scores >= golden['lowest'] + limits['max_score'])} objects instead of {len(known)}"
             )
         if failure:
-            raise RunnerError(f"selftest FAILED: golden/{golden['file']}: {failure}; this device gives other results")
+            raise RunnerError(
+                f"selftest FAILED: golden/{golden['file']}: {failure}; "
+                "compare the package versions with requirements.txt"
+            )
     return boxes, len(expected), most_px, most_score
 
 

@@ -6,7 +6,8 @@ show. If an inner edge cuts one of them, the other is first clipped to the view 
 So a part matches its whole, and a small object on top of a large one stays, because it does not match the visible part
 of the large one. Two boxes from one view are never the same object, because the model has separated them.
 
-Each object keeps its uncut box with the highest score; cut boxes are dropped. If all are cut, they are joined.
+Each object keeps its uncut box with the highest score; its other boxes are dropped. A cut box is kept instead only if
+its score is more than `WHOLE_COUNTS` times as high. If all boxes are cut, they are joined, one of each view.
 """
 
 from __future__ import annotations
@@ -119,9 +120,9 @@ def _iou(one: Any, other: Any) -> Any:
 
 
 def _choose(every: Detections, cut: Any, view: Any, partners: list[dict[int, float]]) -> Any:
-    """Return the indices of the boxes that stay. Join cut boxes in place.
+    """Return the indices of the boxes that stay. Join cut boxes in place, at most one of each view.
 
-    From each other view, an uncut box removes only its best match, so the box of an overlapping neighbour stays.
+    From each other view, a box removes only its best uncut match, so the box of an overlapping neighbour stays.
     """
     free = np.ones(len(every), bool)
     kept = []
@@ -131,16 +132,19 @@ def _choose(every: Detections, cut: Any, view: Any, partners: list[dict[int, flo
         kept.append(i)
         free[i] = False
         taken: dict[int, tuple[float, int]] = {}
-        waiting = [i]
+        joined, waiting = {view[i]}, [i]
         while waiting:
-            for j, iou in partners[waiting.pop()].items():
-                if free[j] and cut[j]:
-                    free[j] = False
-                    if cut[i] and WHOLE_COUNTS * every.scores[j] >= every.scores[i]:
-                        every.corners[i, :2] = np.minimum(every.corners[i, :2], every.corners[j, :2])
-                        every.corners[i, 2:] = np.maximum(every.corners[i, 2:], every.corners[j, 2:])
-                        waiting.append(j)
-                elif free[j] and not cut[i]:
+            for j, iou in sorted(partners[waiting.pop()].items(), key=lambda partner: -partner[1]):  # the best first
+                if not free[j] or view[j] in joined:
+                    continue
+                if not cut[j]:
                     taken[view[j]] = max(taken.get(view[j], (0.0, j)), (iou * float(every.scores[j]), j))
-        free[[j for _, j in taken.values()]] = False
+                    continue
+                free[j] = False
+                if cut[i] and WHOLE_COUNTS * every.scores[j] >= every.scores[i]:
+                    every.corners[i, :2] = np.minimum(every.corners[i, :2], every.corners[j, :2])
+                    every.corners[i, 2:] = np.maximum(every.corners[i, 2:], every.corners[j, 2:])
+                    joined.add(view[j])
+                    waiting.append(j)
+        free[[j for number, (_, j) in taken.items() if number not in joined]] = False
     return np.array(kept, int)

@@ -13,6 +13,7 @@ from .images import read_image
 from .model import Model
 from .sources import Video, expand
 from .stopping import Signals, Stop
+from .tiles import views
 
 Seen = Tuple[str, "int | None", Any, Detections]
 
@@ -38,8 +39,10 @@ class Workers:
         alone = one_by_one or images < len(self.sources) or (gpu and not tiled)
         self.size = 1 if alone else max(1, min(2 if tiled else threads, images))
         self.classes, self.bits = spec["classes"], spec["input"].get("bits")
-        at_once = 1 if gpu else threads if tiled else self.size
-        self.model = Model(folder, spec, threads // at_once, at_once)
+        self.threads, self.tiled = threads, tiled and not gpu
+        self._load = lambda at_once: Model(folder, spec, threads // at_once, at_once)
+        self.at_once = 1 if gpu else threads if tiled else self.size
+        self.models = {self.at_once: self._load(self.at_once)}
 
     def tell(self, problem: str) -> None:
         self.problems += 1
@@ -50,7 +53,7 @@ class Workers:
 
         Unreadable sources are reported and skipped. After a signal only finished images follow.
         """
-        pool = ThreadPoolExecutor(self.size)
+        pool = ThreadPoolExecutor(self.threads if self.tiled and self.size > 1 else self.size)
         waiting: deque[Future[Seen | str]] = deque()
         try:
             for source in self.sources:
@@ -84,11 +87,24 @@ class Workers:
     def _image(self, path: Path) -> Seen | str:
         try:
             image = read_image(path, self.bits)
-            return str(path), None, image, self.model.detect(image)
+            return str(path), None, image, self._detect(image)
         except RunnerError as error:
             return str(error)
         except Exception as error:  # out of memory, or an error of the runtime
             return f"{path}: {in_a_line(error)}"
+
+    def _detect(self, image: Any) -> Detections:
+        """Detect with all threads: with tiles, how many inputs the model gets at a time depends on the image."""
+        at_once = self.at_once
+        if self.tiled:
+            number = len(views(image.shape, self.models[at_once].tiles))
+            if self.size > 1:  # images of one view keep one thread each busy
+                self.size = 2 if number > 1 else max(2, self.threads)
+            else:
+                at_once = min(number, self.threads)
+        if at_once not in self.models:
+            self.models[at_once] = self._load(at_once)
+        return self.models[at_once].detect(image)
 
     def _frames(self, pool: ThreadPoolExecutor, video: Video) -> Iterator[Seen]:
         """Yield frames. Reads them in another thread, because a signal cannot interrupt OpenCV while it waits."""
@@ -102,7 +118,7 @@ class Workers:
                 success, frame = self.signals.result_of(pool.submit(capture.read))
                 if not success:
                     break
-                yield video.name, number, frame, self.model.detect(frame)
+                yield video.name, number, frame, self._detect(frame)
                 number += 1
             problem = video.end(capture, number)
             capture.release()
