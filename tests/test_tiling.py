@@ -226,7 +226,7 @@ def test_every_box_is_accounted_for_on_disk(run: Run, seed: int) -> None:
     written(run, rng, SIZES)
     config = Tiles(
         size=int(rng.choice([96, 128, 200])),
-        overlap=float(rng.choice([0, 0.2, 0.5])),
+        overlap=float(rng.choice([0.01, 0.2, 0.5])),
         whole=bool(seed % 3),
         empty=float(rng.choice([0, 0.1, 0.5, 1])),
     )
@@ -281,7 +281,7 @@ def test_a_share_of_the_empty_tiles_is_kept(run: Run) -> None:
     written(run, np.random.default_rng(7), [(400, 400), (3000, 3000)])  # the second has no box
     kept = {}
     for share in (0.0, 0.1, 1.0):
-        augment.main(Augment(), run, 0, 0, Tiles(size=100, overlap=0, empty=share, whole=False), 64)
+        augment.main(Augment(), run, 0, 0, Tiles(size=100, overlap=0.01, empty=share, whole=False), 64)
         account = base.read_record(run.augmented / "tile_account.json", tile_account.TileAccount, "")
         counts = account["splits"]["train"]["tiles"]
         empty = counts["empty_kept"] + counts["empty_left_out"]
@@ -344,6 +344,16 @@ def test_windows_of_a_tiff_equal_what_opencv_reads(tmp_path: Path, kind: str, gr
         assert np.abs(image.fitted((320, 248)).astype(int) - fitted).max() <= 1
 
 
+def test_a_part_that_was_never_written_is_black(tmp_path: Path) -> None:
+    wanted = np.full((128, 128, 3), 200, np.uint8)
+    wanted[:64, 64:] = 0
+    parts = [None if number == 1 else wanted[64:, :64] for number in range(4)]
+    options: Any = {"shape": wanted.shape, "dtype": np.uint8, "photometric": "rgb", "compression": "zlib"}
+    tifffile.imwrite(tmp_path / "a.tif", iter(parts), tile=(64, 64), **options)
+    with windows.open_image(tmp_path / "a.tif") as image:
+        assert isinstance(image, windows.TiffWindows) and (image.read(0, 0, 128, 128) == wanted).all()
+
+
 @pytest.mark.parametrize("compression", ["tiff_lzw", "jpeg", "packbits"])
 def test_other_tiffs_are_decoded_whole(tmp_path: Path, compression: str) -> None:
     noise = np.random.default_rng(9).integers(0, 255, (60, 50, 3), dtype=np.uint8)
@@ -396,7 +406,15 @@ def test_auto_limits_the_enlargement_and_overlaps_at_most_half(object_side: floa
     ("tiling", "line"),
     [
         ("{size: 640, overlap: 1}", "tiles.overlap: input should be less than 1, got 1"),
-        ("{size: 640, overlap: -0.1}", "tiles.overlap: input should be greater than or equal to 0, got -0.1"),
+        ("{size: 640, overlap: -0.1}", "tiles.overlap: input should be greater than 0, got -0.1"),
+        *(
+            (
+                f"{{size: 64, overlap: {overlap}}}",
+                f"tiles: with `overlap: {overlap}`, an object on the edge of two tiles would be found several times; "
+                "write 0.1 or more",
+            )
+            for overlap in ("0", "0.007")
+        ),
         ("{size: 16}", "tiles.size: input should be greater than or equal to 32, got 16"),
         ("{size: atuo}", "tiles.size: input should be 'auto', got 'atuo'; did you mean 'auto'?"),
         (
@@ -423,14 +441,29 @@ def test_millions_of_tiles_are_refused_before_any_is_cut(run: Run) -> None:
     assert not run.augmented.exists()
 
 
-def test_tiles_too_small_for_any_object_are_refused(run: Run) -> None:
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_tiles_too_small_for_any_object_are_refused(run: Run, split: str) -> None:
     written(run, np.random.default_rng(1), [(300, 200)])
-    write_labels(run.dataset / "labels" / "train" / "i0.txt", [Box("dot", 0, 0, 300, 200)], NAMES, (300, 200))
-    with pytest.raises(DataError, match="no training object fits into a tile of 64 px; take a larger size"):
+    write_labels(run.dataset / "labels" / split / "i0.txt", [Box("dot", 0, 0, 300, 200)], NAMES, (300, 200))
+    with pytest.raises(
+        DataError, match=f"no object of the {split} split fits into a tile of 64 px; take a larger size"
+    ):
         augment.main(Augment(), run, 0, 0, Tiles(size=64, whole=False), 64)
     assert not run.augmented.exists()
     said = augment.main(Augment(), run, 0, 0, Tiles(size=64), 64)
-    assert "0 of 1 boxes whole in a tile, 1 in the whole image only" in said
+    assert split == "val" or "0 of 1 boxes whole in a tile, 1 in the whole image only" in said
+
+
+def test_a_box_as_large_as_a_tile_is_whole_in_one(run: Run) -> None:
+    """Six decimals of a label put its corners a little beside whole pixels."""
+    written(run, np.random.default_rng(1), [(701, 499)])
+    for split in ("train", "val"):
+        label = run.dataset / "labels" / split / "i0.txt"
+        write_labels(label, [Box("dot", 123, 77, 187, 141)], NAMES, (701, 499))
+    augment.main(Augment(), run, 0, 0, Tiles(size=64, whole=False), 64)
+    account = base.read_record(run.augmented / "tile_account.json", tile_account.TileAccount, "")
+    [image] = account["splits"]["train"]["images"]
+    assert not image["lost"] and [123, 77, 64, 64] in [tile["window"] for tile in image["tiles"] if tile["boxes"]]
 
 
 def test_two_images_that_would_share_a_tile_name_are_refused(run: Run) -> None:

@@ -1,4 +1,4 @@
-"""Write transformed copies of the training images. Val and test images are referenced, never changed."""
+"""Write transformed copies of the training images. With `tiles`, cut the images of train and val; test stays whole."""
 
 from __future__ import annotations
 

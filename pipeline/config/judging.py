@@ -34,7 +34,7 @@ class Validate(Section):
     iou: float = Field(default=0.7, gt=0, le=1)
     """IoU threshold of non-maximum suppression."""
     max_det: int = Field(default=300, ge=1)
-    """Maximum number of predictions per image."""
+    """Maximum number of predictions per image; with tiles, per view."""
     wanted: Wanted | None = None
     """The goal for which each class's threshold is chosen on val. Null is the best F1."""
     retention: Path | None = None

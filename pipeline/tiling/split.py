@@ -23,6 +23,7 @@ from pipeline.tiling.grid import Tile
 
 SPLITS = ("train", "val")  # test images always stay whole
 EACH = 16  # ordinary images that take as long as cutting a part of one
+NOISE = 1e-6  # shares of the image's side, to which labels are rounded; a box as large as a tile would not fit into it
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Labelled:
     @classmethod
     def read(cls, path: Path, dataset: YoloDataset) -> Labelled:
         size, boxes = dataset.labelled(path)
-        return cls(path, size, tuple(box.clipped(*size) for box in boxes))
+        return cls(path, size, tuple(_whole_pixels(box.clipped(*size), *size) for box in boxes))
 
     def place(self, tiling: Tiling, seed: int) -> list[Tile]:
         corners = np.array([(box.xmin, box.ymin, box.xmax, box.ymax) for box in self.boxes], float).reshape(-1, 4)
@@ -66,10 +67,12 @@ def cut(config: Tiles, dataset: YoloDataset, imgsz: int, seed: int, folder: Path
         plans[split], accounts[split] = _plan(labelled, tiling, config.empty, seed)
     for split_plans in plans.values():
         _refuse_twins(split_plans)
-    if not tiling["whole"] and not accounts["train"]["with_objects"]:
-        raise DataError(
-            f"tiles: no training object fits into a tile of {tiling['size']} px; take a larger size, or whole: true"
-        )
+    for split, labelled in images.items():
+        if not tiling["whole"] and not accounts[split]["with_objects"] and any(image.boxes for image in labelled):
+            raise DataError(
+                f"tiles: no object of the {split} split fits into a tile of {tiling['size']} px; "
+                "take a larger size, or whole: true"
+            )
     parts = {split: [part for plan in split_plans for part in plan.parts()] for split, split_plans in plans.items()}
     if sum(map(len, parts.values())) * EACH >= parallel.FEWEST_ITEMS and workers not in (0, 1):
         parallel.start(preload=["pipeline.tiling.cutting"])
@@ -85,6 +88,13 @@ def cut(config: Tiles, dataset: YoloDataset, imgsz: int, seed: int, folder: Path
     write_record(folder / "tiles.json", Tiling, tiling)
     tiles = YoloDataset(dataset.names, {split: folder / "images" / split for split in splits})
     return Cutting(tiles, _in_words(tiling, splits["train"]))
+
+
+def _whole_pixels(box: Box, width: int, height: int) -> Box:
+    """Return the box with whole pixels in place of corners that differ from them by no more than labels are rounded."""
+    xmin, xmax = (round(x) if abs(x - round(x)) <= NOISE * width else x for x in (box.xmin, box.xmax))
+    ymin, ymax = (round(y) if abs(y - round(y)) <= NOISE * height else y for y in (box.ymin, box.ymax))
+    return box._replace(xmin=xmin, ymin=ymin, xmax=xmax, ymax=ymax)
 
 
 def _plan(images: Sequence[Labelled], tiling: Tiling, empty: float, seed: int) -> tuple[list[Plan], TileCounts]:

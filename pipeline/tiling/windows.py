@@ -96,8 +96,9 @@ class TiffWindows(Windows):
             return self._decoded[index]
         file = self._page.parent.filehandle
         file.seek(self._page.dataoffsets[index])
+        length = self._page.databytecounts[index]
         try:
-            decoded = self._page.decode(file.read(self._page.databytecounts[index]), index)[0]
+            decoded = self._page.decode(file.read(length) if length else None, index)[0]
         except Exception as error:  # zlib.error, or whatever tifffile's decoders raise
             raise DataError(f"{file.path}: damaged ({error}); replace it") from None
         empty = (*self._page.chunks[:2], self._page.samplesperpixel)
