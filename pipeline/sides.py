@@ -32,6 +32,7 @@ def too_small(data: YoloDataset, split: str, imgsz: int, tile: int | None = None
     wanted = math.ceil(round(imgsz * CELL / worst, 3) / STRIDE) * STRIDE
     tile = round(imgsz * worst / CELL / median(scales))
     return (
-        f"objects are too small to be found at imgsz {imgsz}; pixels of half of them, at most: {listed}; "
+        f"objects are too small to be found at imgsz {imgsz}; "
+        f"half of the objects of these classes have at most this many pixels: {listed}; "
         f"set train.imgsz to {wanted}, or cut the images into tiles of {tile} pixels, to make them {CELL} pixels"
     )

@@ -289,17 +289,40 @@ def test_without_a_gpu_the_engine_is_left_to_be_built_on_the_device(
         assert "no TensorRT for Python" in done.stderr and "sh build.sh" in done.stderr
     # The engine does not exist yet, and the runner reports that.
     done = run_py(folder, "--selftest")
-    assert done.returncode == 1 and "tiny-engine.engine: does not exist" in done.stderr
+    digest = sha256(folder / "tiny-engine.onnx")[:8]  # an engine of another model has another name
+    assert done.returncode == 1 and f"tiny-engine-{digest}.engine: does not exist" in done.stderr
+    script = (folder / "build.sh").read_text()
+    assert f"mv .partial.engine tiny-engine-{digest}.engine" in script and " --noTF32" in script
     with (folder / "tiny-engine.onnx").open("ab") as file:
         file.write(b"x")
     assert "changed since it was proven" in run_py(folder, script="build.py").stderr
 
 
+def test_a_failing_engine_affects_no_other_target(
+    trained: Trained, copy_of: Callable[[Run], Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline.export import tensorrt
+
+    def refuse(*_: Any) -> Any:
+        raise ExportError("TensorRT cannot build the engine: no memory")
+
+    monkeypatch.setattr(tensorrt, "preflight", refuse)
+    run = copy_of(trained.run)
+    wanted = {"targets": [{"format": "engine"}, {"format": "onnx"}], "conf": CONF, "images": 2}
+    with pytest.raises(ExportError) as error:
+        export.main(Export.model_validate(wanted), run, 0, "cpu")
+    refused, kept = str(error.value).splitlines()
+    assert refused.startswith("tiny-engine.onnx: TensorRT cannot build the engine: no memory; remove the target; all ")
+    assert kept.startswith("tiny.onnx passed: in ")
+    assert sorted(path.name for path in run.export.iterdir()) == ["tiny-onnx-fp32.zip", "tiny.onnx"]
+
+
 def test_tensorrt_builds_the_onnx_models(trained: Trained, tmp_path: Path) -> None:
     """TensorRT for RTX parses and builds plans from ONNX and from Q/DQ ONNX, on the CPU."""
-    pytest.importorskip(
+    tensorrt_rtx = pytest.importorskip(
         "tensorrt_rtx", reason="tensorrt-rtx-cu13 is not installed; `make tensorrt` adds it where there is a wheel"
     )
+    from pipeline.device.runner import engine
     from pipeline.export import int8, tensorrt
 
     source = trained.run.export / "tiny.onnx"
@@ -311,6 +334,16 @@ def test_tensorrt_builds_the_onnx_models(trained: Trained, tmp_path: Path) -> No
         checked = tensorrt.preflight(quantised, None)
         assert checked["plan_bytes"] > 1e6 and checked["layers"] > 500  # Q/DQ nodes count as layers too
     assert tensorrt.preflight(source, None)["layers"] > 300
+    rounded: list[bool] = []
+
+    def look(config: Any) -> None:
+        rounded.append(config.get_flag(tensorrt_rtx.BuilderFlag.TF32))
+        raise runner.RunnerError("enough seen")
+
+    for exact in (True, False):
+        with pytest.raises(runner.RunnerError, match="enough seen"):
+            engine.build(tensorrt_rtx, source.read_bytes(), None, 64, exact, look)
+    assert rounded == [False, True]
     int8.quantise_onnx(source, tmp_path / "naive.onnx", calibration, "naive")
     with pytest.raises(ExportError, match=r"does not accept the ONNX model: .*zero point"):
         tensorrt.preflight(tmp_path / "naive.onnx", None)

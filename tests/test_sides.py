@@ -58,7 +58,10 @@ def test_every_stage_reports_the_same(tmp_path: Path, run: Run, capsys: pytest.C
     augment.main(Augment(), run, 0)
     capsys.readouterr()
     train_tiny(run, Path("yolo26n.yaml"))
-    said = "objects are too small to be found at imgsz 64; pixels of half of them, at most: dot 1.8 (smallest 1.8); set"
+    said = (
+        "objects are too small to be found at imgsz 64; half of the objects of these classes have at most this many "
+        "pixels: dot 1.8 (smallest 1.8); set"
+    )
     assert f"train: {said}" in capsys.readouterr().out
     validate.main(Validate(conf=0.9), run, "cpu")
     assert f"validate: {said}" in capsys.readouterr().out

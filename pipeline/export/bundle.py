@@ -39,6 +39,8 @@ LICENCES = {
     "golden images": "that of the data set they come from",
 }
 EPOCH = (1980, 1, 1, 0, 0, 0)  # zip's earliest date; with a fixed one, equal content gives equal archives
+UNIX = 3  # zip's number for Unix, whose file modes `unzip` restores
+PROGRAMS = ("run.py", "build.py", "build.sh")
 README = """Object detector {name}: {format}, {precision}.
 
     pip install -r requirements.txt                        Python 3.8 or newer
@@ -88,9 +90,9 @@ def golden(
 ) -> None:
     """Write golden images and `expected.json`, the model's detections in them with scores from `lowest`, into `folder`.
 
-    Images are PNG, which every decoder reads alike. Those larger than a tile are cropped to two neighbouring tiles:
-    scaled down, their objects shrink. `received` maps images that convert rewrote to their source files;
-    the first 16-bit one and the first one rotated by EXIF are added in their original form, as a device gets them.
+    Images are PNG, which every decoder reads alike. Those larger than a tile are cropped to parts of two neighbouring
+    tiles: scaled down, their objects would shrink. `received` maps images that convert rewrote to their source files;
+    the first 16-bit one and the first one rotated by EXIF keep depth and orientation, as a device gets them.
     """
     folder.mkdir()
     expected = []
@@ -113,13 +115,16 @@ def golden(
 
 
 def _part(model: runner.Model, image: NDArray[Any], lowest: float) -> NDArray[Any]:
-    """Return the image, scaled down if necessary, or its two neighbouring tiles with the most detections."""
+    """Return the image, scaled down if necessary, or of two neighbouring tiles the part with the most detections."""
     if not model.tiles or len(runner.views(image.shape, model.tiles)) == 1:
         return _small(image)
     height, width = image.shape[:2]
     size = model.tiles["size"]
-    pair = 2 * size - round(size * model.tiles["overlap"])
-    sides = np.array([min(width, pair), min(height, size)] if width > size else [width, min(height, pair)])
+    shared = round(size * model.tiles["overlap"])
+    pair = 2 * size - shared
+    # Of large tiles only a strip across their seam, at least as wide as the overlap.
+    strip = min(size, max(GOLDEN_PIXELS**2 // pair, shared))
+    sides = np.array([min(width, pair), min(height, strip)] if width > size else [min(width, strip), min(height, pair)])
     corners = model.detect_all(image, lowest).corners
     if not len(corners):
         corners = np.array([[0, 0, width, height]])
@@ -205,10 +210,8 @@ def write(
             precision=spec["precision"],
             engine=ENGINE if spec["format"] == "engine" else "",
         )
-        packages = packages_of(spec)
-        proven = "".join(
-            f"\n#   {name} {version}" for name, version in provenance.get("versions", {}).items() if name in packages
-        )
+        packages, versions = packages_of(spec), provenance.get("versions", {})
+        proven = "".join(f"\n#   {name} {versions[name]}" for name in versions if name in packages)
         needed = REQUIREMENTS.format(proven=proven or " none", packages="\n".join(packages))
         for name, content in {"README.txt": text, "requirements.txt": needed, **(extra or {})}.items():
             (folder / name).write_text(content, encoding="utf-8")
@@ -217,12 +220,18 @@ def write(
         listed = sorted(path for path in folder.rglob("*") if path.is_file())
         sums = "".join(f"{files.sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in listed)
         (folder / "SHA256SUMS").write_text(sums, encoding="utf-8")
-        with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-            for path in [*listed, folder / "SHA256SUMS"]:
-                name = f"{folder.name}/{path.relative_to(folder).as_posix()}"
-                archive.writestr(zipfile.ZipInfo(name, EPOCH), path.read_bytes(), zipfile.ZIP_DEFLATED)
+        _zip(target, folder, [*listed, folder / "SHA256SUMS"])
     finally:
         shutil.rmtree(folder)
+
+
+def _zip(target: Path, folder: Path, paths: list[Path]) -> None:
+    with zipfile.ZipFile(target, "w") as archive:
+        for path in paths:
+            entry = zipfile.ZipInfo(f"{folder.name}/{path.relative_to(folder).as_posix()}", EPOCH)
+            entry.create_system = UNIX
+            entry.external_attr = (0o100755 if path.name in PROGRAMS else 0o100644) << 16  # without it, 0o600
+            archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)
 
 
 def _link(source: Path, target: Path) -> None:

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import files, logs
+from pipeline import files, logs, pixels
 from pipeline.boxes import YoloDataset
 from pipeline.config.export import Calibration
 from pipeline.device import runner
+from pipeline.device.runner.base import Tiles
 from pipeline.errors import DataError
 from pipeline.export import choice
+from pipeline.pixels import Image
 from pipeline.records.manifest import CalibrationImages, HashedFile
 
 # The number of training images outside calibration on which accuracy-aware quantisation checks average precision.
 WATCHED_IMAGES = 64
+Chosen = dict[Path, int | None]  # images with the class whose turn it was; None where it was the turn of all images
 
 
-def choose(dataset: YoloDataset, settings: Calibration, seed: int) -> list[Path]:
+def choose(dataset: YoloDataset, settings: Calibration, seed: int) -> Chosen:
     """Choose calibration images from the training split. Classes take turns, so that rare ones are included.
 
     Raises DataError if the training split has no images, or too few that show a class.
@@ -29,7 +33,7 @@ def choose(dataset: YoloDataset, settings: Calibration, seed: int) -> list[Path]
     if not images:
         raise DataError(
             f"{dataset.images.get('train', 'train')}: no training images for 8-bit calibration; "
-            "give the train split some"
+            "give the train split some, or remove the 8-bit targets"
         )
     images_with: dict[int, list[int]] = {kind: [] for kind in range(len(dataset.names))}
     for index, path in enumerate(images):
@@ -41,22 +45,25 @@ def choose(dataset: YoloDataset, settings: Calibration, seed: int) -> list[Path]
         if len(indices) < settings.per_class:
             raise DataError(
                 f"{dataset.images['train']}: {len(indices)} training images show {dataset.names[kind]!r}, too few for "
-                f"8-bit calibration (export.calibration.per_class: {settings.per_class}); add some, or lower it"
+                f"8-bit calibration (export.calibration.per_class: {settings.per_class}); label more of them, lower "
+                "the number, or remove the 8-bit targets"
             )
     random = np.random.default_rng(seed)
-    queues = [list(random.permutation(indices)) for indices in images_with.values()]
-    queues.append(list(random.permutation(len(images))))
-    chosen: dict[int, None] = {}
+    queues: dict[int | None, list[int]] = {
+        kind: random.permutation(indices).tolist() for kind, indices in images_with.items()
+    }
+    queues[None] = random.permutation(len(images)).tolist()
+    chosen: dict[int, int | None] = {}
     while len(chosen) < min(settings.images, len(images)):
-        for queue in queues:
-            while queue and int(queue[-1]) in chosen:
+        for kind, queue in queues.items():
+            while queue and queue[-1] in chosen:
                 queue.pop()
             if queue and len(chosen) < settings.images:
-                chosen[int(queue.pop())] = None
-    return [images[index] for index in chosen]
+                chosen[queue.pop()] = kind
+    return {images[index]: kind for index, kind in chosen.items()}
 
 
-def prove_disjoint(chosen: list[Path], dataset: YoloDataset) -> CalibrationImages:
+def prove_disjoint(chosen: Chosen, dataset: YoloDataset) -> CalibrationImages:
     """Check by pixels that no calibration image is also in val or test, under any name.
 
     Returns the record for the manifest. Raises DataError, which names a pair of equal images.
@@ -83,22 +90,53 @@ def _pixels(path: Path) -> str:
     return hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).hexdigest()
 
 
-def tensors(images: list[Path], spec: runner.Spec) -> list[NDArray[np.float32]]:
-    """Return the model's input tensors (1, 3, height, width) of the images, as the runner prepares them.
+def parts(chosen: Chosen, dataset: YoloDataset, tiles: Tiles | None) -> Iterator[Image]:
+    """Yield what is shown of each image: all of it or, of an image larger than a tile, one view.
 
-    A large image gives one tile, at another position for each image, so that there are no more tensors than without
-    tiles.
+    That is the tile with the most labels of the class whose turn it was. Where it was the turn of all images, the views
+    are spread over image and background. So there are as many parts as without tiles.
     """
-    prepared = []
-    for number, path in enumerate(images):
+    for number, (path, kind) in enumerate(chosen.items()):
         image = runner.read_image(path)
-        views = runner.views(image.shape, spec.get("tiles"))
-        left, top, right, bottom = views[number % len(views)]
-        prepared.append(runner.prepare(image[top:bottom, left:right], spec["input"]))
-    return prepared
+        views = runner.views(image.shape, tiles)
+        view = views[number * len(views) // len(chosen)]
+        if tiles and len(views) > 1 and kind is not None:
+            centres = _centres(dataset, path, kind)
+            # Without the view of the whole image, which has all labels.
+            view = max(views[: len(views) - tiles["whole"]], key=lambda tile: _inside(centres, tile))
+        left, top, right, bottom = view
+        yield image[top:bottom, left:right]
 
 
-def watched(dataset: YoloDataset, chosen: list[Path]) -> list[Path]:
+def _centres(dataset: YoloDataset, path: Path, kind: int) -> NDArray[np.float64]:
+    _, boxes = dataset.labelled(path)
+    name = dataset.names[kind]
+    centres = [((box.xmin + box.xmax) / 2, (box.ymin + box.ymax) / 2) for box in boxes if box.label == name]
+    return np.array(centres, float).reshape(-1, 2)
+
+
+def _inside(points: NDArray[np.float64], tile: tuple[int, int, int, int]) -> int:
+    return int(((points >= tile[:2]) & (points <= tile[2:])).all(axis=1).sum())
+
+
+def tensors(chosen: Chosen, dataset: YoloDataset, spec: runner.Spec) -> list[NDArray[np.float32]]:
+    """Return the model's input tensors (1, 3, height, width) of the images, as the runner prepares them."""
+    return [runner.prepare(part, spec["input"]) for part in parts(chosen, dataset, spec.get("tiles"))]
+
+
+def as_files(chosen: Chosen, dataset: YoloDataset, tiles: Tiles | None, folder: Path) -> list[Path]:
+    """Return image files that show what `parts` yields: with tiles PNG in `folder`, else the images themselves."""
+    if not tiles:
+        return list(chosen)
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for number, part in enumerate(parts(chosen, dataset, tiles)):
+        written.append(folder / f"{number}.png")
+        written[-1].write_bytes(pixels.png(part))
+    return written
+
+
+def watched(dataset: YoloDataset, chosen: Chosen) -> list[Path]:
     """Return up to WATCHED_IMAGES training images outside calibration, or calibration images if there are no others."""
-    others = sorted(set(dataset.files("train")) - set(chosen)) or chosen
+    others = sorted(set(dataset.files("train")) - chosen.keys()) or list(chosen)
     return choice.spread(others, WATCHED_IMAGES)

@@ -14,6 +14,7 @@ from pipeline.device import runner
 from pipeline.device.runner import Spec
 from pipeline.errors import ExportError
 from pipeline.export import alone, artefacts, bundle, calibration, int8, record, settings, targets, tensorrt
+from pipeline.export.calibration import Chosen
 from pipeline.export.gate import Gate, Seen, Verdict
 from pipeline.records.manifest import Artefact, CalibrationImages, Draw, Draws, HandedOut, TriedRecipe
 from pipeline.run import Run
@@ -40,7 +41,7 @@ class Exporter:
     thresholds: dict[str, float]
     imgsz: int
     calibration: CalibrationImages | None = None
-    draws: dict[int, list[Path]] = field(default_factory=dict)
+    draws: dict[int, Chosen] = field(default_factory=dict)
 
     @property
     def temporary(self) -> Path:
@@ -51,10 +52,8 @@ class Exporter:
         imgsz = target.imgsz or self.imgsz
         limits: Limits = getattr(self.config.limits, target.precision)
         shutil.rmtree(self.temporary, ignore_errors=True)
-        calibrating = self.calibration_images(0) if target.quantize == 8 else []
-        names = self.dataset.names
-        place = self.temporary / "source"
-        source = targets.write(target, self.run.model, place, imgsz, names, calibrating, "static", self.judge.settings)
+        chosen = self.calibration_images(0) if target.quantize == 8 else {}
+        source = self._write(target, self.temporary / "source", imgsz, chosen, "static")
         artefact = self.folder / targets.file_name(self.run.name, target)
         if target.quantize == 8:
             verdict, seen, tried, spec = self._eight_bits(target, source, artefact, imgsz, limits)
@@ -70,15 +69,16 @@ class Exporter:
             validated = self.judge.figures(self.judge.reference(None, imgsz).matches)
             entry["other_head"] = {"validated": validated["map50_95"], "nms_free": entry["ap"]["model"]["map50_95"]}
         if verdict.outcome == "passed":
-            entry = {**entry, **self._bundle(target, artefact, spec, seen, entry)}
-            if target.format != "engine" and (failure := alone.selftest(self.folder / entry["bundle"], spec)):
-                verdict.breaches.append(f"its bundle does not run in a separate process: {failure}")
-                entry["verdict"] = verdict.outcome
-                (self.folder / entry.pop("bundle")).unlink()
-                del entry["bundle_bytes"]
+            entry = self._hand_out(target, artefact, spec, seen, entry, verdict)
         if entry["verdict"] != "passed":  # only proven artefacts are handed out
             artefacts.remove(artefact)
         return entry, verdict
+
+    def _write(self, target: Target, place: Path, imgsz: int, chosen: Chosen, recipe: str) -> Path:
+        names, validated, shown = self.dataset.names, self.judge.settings, []
+        if target.format == "litert":  # its converter quantises, and reads files
+            shown = calibration.as_files(chosen, self.dataset, validated.tiling, self.temporary / "shown")
+        return targets.write(target, self.run.model, place, imgsz, names, shown, recipe, validated)
 
     def _spec(self, target: Target, artefact: Path, imgsz: int) -> Spec:
         names, validated = self.dataset.names, self.judge.settings
@@ -98,7 +98,7 @@ class Exporter:
 
     # --- Eight bits ---
 
-    def calibration_images(self, draw: int) -> list[Path]:
+    def calibration_images(self, draw: int) -> Chosen:
         """Return the calibration images of a numbered draw, proven to be in neither val nor test."""
         if draw not in self.draws:
             chosen = calibration.choose(self.dataset, self.config.calibration, self.seed + draw)
@@ -140,17 +140,17 @@ class Exporter:
         chosen = self.calibration_images(draw)
         if target.format == "litert":
             if recipe != "static":  # `source` is static already: the converter exports and quantises
-                place = self.temporary / recipe
-                names = self.dataset.names
-                source = targets.write(target, self.run.model, place, imgsz, names, chosen, recipe, self.judge.settings)
+                source = self._write(target, self.temporary / recipe, imgsz, chosen, recipe)
             shutil.copyfile(source, artefact)
-        elif target.format == "openvino":
+            return spec
+        shown = calibration.tensors(chosen, self.dataset, spec)
+        if target.format == "openvino":
             # Half of the allowed drop, because training images lose less than unseen ones.
             allowed = (self.config.limits.int8.max_ap_drop or 1.0) / 2
             watch = (calibration.watched(self.dataset, chosen), self.dataset, spec)
-            int8.quantise_openvino(source, artefact, calibration.tensors(chosen, spec), recipe, watch, allowed)
+            int8.quantise_openvino(source, artefact, shown, recipe, watch, allowed)
         else:
-            int8.quantise_onnx(source, artefact, calibration.tensors(chosen, spec), recipe)
+            int8.quantise_onnx(source, artefact, shown, recipe)
         return spec
 
     def _sensitivity(self, target: Target, source: Path, spec: Spec, first: TriedRecipe) -> Draws:
@@ -180,6 +180,26 @@ class Exporter:
 
     # --- What is handed out ---
 
+    def _hand_out(
+        self, target: Target, artefact: Path, spec: Spec, seen: Seen, entry: Artefact, verdict: Verdict
+    ) -> Artefact:
+        """Return the entry with its bundle. If that fails, the verdict becomes `refused`, and there is no bundle."""
+        try:
+            handed: HandedOut = self._bundle(target, artefact, spec, seen, entry)
+        except (ExportError, runner.RunnerError) as error:  # TensorRT or its engine
+            verdict.breaches.append(str(error))
+            for engine in self.folder.glob(f"*-{entry['sha256'][:8]}.engine"):
+                engine.unlink()
+            return {**entry, "verdict": verdict.outcome}
+        archive = self.folder / handed["bundle"]
+        if target.format != "engine" and (failure := alone.selftest(archive, spec)):
+            verdict.breaches.append(
+                f"its bundle fails its self-test with only the packages of its requirements.txt: {failure}"
+            )
+            archive.unlink()
+            return {**entry, "verdict": verdict.outcome}
+        return {**entry, **handed}
+
     def _bundle(self, target: Target, artefact: Path, spec: Spec, seen: Seen, entry: Artefact) -> HandedOut:
         goldens = self.temporary / "golden"
         conf = entry["parity"]["from_score"]
@@ -191,7 +211,7 @@ class Exporter:
         more: HandedOut = {}
         extra: dict[str, str] = {}
         if target.format == "engine":
-            more, extra, spec = self._engine(target, artefact, spec)
+            more, extra, spec = self._engine(target, artefact, spec, entry["sha256"][:8])
         provenance: bundle.Provenance = {
             "run": self.run.name,
             "source": {"file": self.run.model.name, "sha256": files.sha256(self.run.model)},
@@ -206,20 +226,24 @@ class Exporter:
         bundle.write(self.folder / name, artefact, spec, provenance, goldens, extra)
         return {"bundle": name, "bundle_bytes": (self.folder / name).stat().st_size, **more}
 
-    def _engine(self, target: Target, onnx: Path, spec: Spec) -> tuple[HandedOut, dict[str, str], Spec]:
-        """Check the ONNX model and make the device's build files; with a GPU and TensorRT, build and judge here too."""
+    def _engine(self, target: Target, onnx: Path, spec: Spec, digest: str) -> tuple[HandedOut, dict[str, str], Spec]:
+        """Check the ONNX model and make the device's build files; with a GPU and TensorRT, build and judge here too.
+
+        Raises ExportError if TensorRT refuses the model, or if its engine gives other results.
+        """
         shapes = tensorrt.profile(spec["input"]["size"], target.dynamic)
         checked = tensorrt.preflight(onnx, shapes)
-        engine = f"{onnx.stem}.engine"
+        # The digest of the model, so that a bundle unpacked over an older one does not run the older engine.
+        engine, exact = f"{onnx.stem}-{digest}.engine", target.precision == "fp32"
         more: HandedOut = {"preflight": checked, "built": "on the device, by the bundle's build.py or build.sh"}
         if tensorrt.can_build_here():
-            tensorrt.build_here(onnx, self.folder / engine, shapes)
+            tensorrt.build_here(onnx, self.folder / engine, shapes, exact)
             built: Spec = {**spec, "model": engine}
             limits: Limits = getattr(self.config.limits, target.precision)
             model = runner.Model(self.folder, built)
             verdict, _ = self.judge.judge(model, target.nms, limits, f"export: {engine}")
             if verdict.breaches:
-                raise ExportError(f"{engine}: differs from {self.run.model}: {verdict.in_a_line()}")
+                raise ExportError(f"{engine}: {verdict.in_a_line()}")
             more["built"] = {"file": engine, "sha256": files.sha256(self.folder / engine), **verdict.figures}
         spec = {**spec, "model": engine, "engine": tensorrt.facts(onnx, shapes, checked)}
-        return more, tensorrt.device_files(onnx, engine, shapes, checked), spec
+        return more, tensorrt.device_files(onnx, engine, shapes, exact, checked), spec

@@ -9,7 +9,7 @@ from pipeline.boxes import YoloDataset
 from pipeline.config.export import Export
 from pipeline.errors import DataError, ExportError
 from pipeline.export import choice, record, settings, targets
-from pipeline.export.gate import Gate
+from pipeline.export.gate import Gate, Verdict
 from pipeline.export.make import Exporter
 from pipeline.records import metrics as metrics_record
 from pipeline.records.base import write_record
@@ -24,14 +24,15 @@ def main(config: Export, run: Run, seed: int, device: str) -> str:
     `device` is only checked: models and artefacts are compared on the CPU, in float32. A target is not handed out if
     the model finds nothing in the images, because nothing is proven then. If a target breaches its limits, raises
     ExportError: those that passed are handed out, without a manifest, and all figures are in `run.export_refused`. If
-    none passed, or one cannot be made here, `run.export` stays as it was.
+    none passed, the bundles of an earlier export stay, without their outdated manifest, with which `make report` would
+    repeat this export. If a target cannot be made here, `run.export` stays as it was.
     """
     environment.prepare()
     environment.check_device(device)
     dataset = YoloDataset.read(run.dataset / "data.yaml")
     images = choice.images(dataset, run, config.images)
     if not images:
-        raise DataError(f"{run.dataset}: no validation images to compare on; give the val split some")
+        raise DataError(f"{run.dataset}: no validation images to compare on; give the val split some (convert.split)")
     imgsz = checkpoints.imgsz_of(run.model)
     checkpoints.refuse_other_classes(run.model, checkpoints.load(run.model)[0].names, run.dataset, dataset.names)
     targets.refuse_impossible(config.targets, run.model, run.root)
@@ -43,7 +44,7 @@ def main(config: Export, run: Run, seed: int, device: str) -> str:
             entry, verdict = exporter.make(target)
             entries.append(entry)
             if verdict.breaches:
-                refused.append(f"{entry['file']}: differs from {run.model}: {verdict.in_a_line()}")
+                refused.append(_refused(entry, verdict, run))
             else:
                 lines.append(_in_words(entry))
         shutil.rmtree(exporter.temporary, ignore_errors=True)
@@ -52,16 +53,24 @@ def main(config: Export, run: Run, seed: int, device: str) -> str:
         if not refused:
             write_record(folder / "manifest.json", Manifest, manifest)
         elif not passed:
-            write_record(run.export_refused, Manifest, manifest)
-            raise _refusal(refused, run)
+            run.manifest.unlink(missing_ok=True)
+            stale = [f"{run.export} still holds the bundles of an earlier export"] if run.export.is_dir() else []
+            raise _refusal([*refused, *stale], run, manifest)
     if refused:
-        write_record(run.export_refused, Manifest, manifest)
-        raise _refusal([*refused, f"{', '.join(passed)} passed: in {run.export}"], run)
+        raise _refusal([*refused, f"{', '.join(passed)} passed: in {run.export}"], run, manifest)
     run.export_refused.unlink(missing_ok=True)
     return f"{', '.join(lines)} -> {run.export}"
 
 
-def _refusal(lines: list[str], run: Run) -> ExportError:
+def _refused(entry: Artefact, verdict: Verdict, run: Run) -> str:
+    reason = verdict.in_a_line()
+    if "export.limits." not in reason:
+        return f"{entry['file']}: {reason}; remove the target"
+    return f"{entry['file']}: differs from {run.model}: {reason}; raise the named limit, or remove the target"
+
+
+def _refusal(lines: list[str], run: Run, manifest: Manifest) -> ExportError:
+    write_record(run.export_refused, Manifest, manifest)
     return ExportError("\n".join(f"{line}; all figures are in {run.export_refused}" for line in lines))
 
 
@@ -82,6 +91,7 @@ def _in_words(entry: Artefact) -> str:
     if entry["precision"] == "fp32" and parity["max_box_px"] is not None:
         boxes, px, score = parity["boxes"], parity["max_box_px"], parity["max_score"]
         same = f"the same {boxes} boxes" if boxes != 1 else "the same box"
-        return f"{entry['file']} gives {same} (edges to {px:.2g} px, scores to {score:.1g}{more})"
-    within = "no objects to measure mAP50-95 on" if drop is None else f"within {drop:.2f} points of mAP50-95"
-    return f"{entry['file']} {within}{more}"
+        return f"{entry['file']} gives {same} (edges differ by at most {px:.2g} px, scores by {score:.1g}{more})"
+    if drop is None:
+        return f"{entry['file']}: no objects to measure mAP50-95 on{more}"
+    return f"{entry['file']}: mAP50-95 {abs(drop):.2f} points {'higher' if drop < 0 else 'lower'}{more}"

@@ -32,7 +32,7 @@ command -v trtexec >/dev/null || {{
 }}
 # The ONNX file determines the precisions. TensorRT 11 always works that way and no longer has the option.
 typed=$(trtexec --help 2>/dev/null | grep -o -m1 -e '--stronglyTyped' || true)
-trtexec --onnx={onnx} --saveEngine=.partial.engine $typed{shapes}
+trtexec --onnx={onnx} --saveEngine=.partial.engine $typed{options}
 mv .partial.engine {engine}
 echo "{engine}: built; next: python run.py --selftest"
 """
@@ -81,9 +81,9 @@ def preflight(onnx: Path, shapes: Profile | None) -> Checked | NotChecked:
 
     start = time.perf_counter()
     try:
-        plan, layers = build(tensorrt_rtx, onnx.read_bytes(), shapes, WORKSPACE_MB, for_ada)
+        plan, layers = build(tensorrt_rtx, onnx.read_bytes(), shapes, WORKSPACE_MB, prepare=for_ada)
     except RunnerError as error:
-        raise ExportError(f"{onnx.name}: {error}; change the target's opset, nms or quantize") from None
+        raise ExportError(str(error)) from None
     return {
         "builder": f"TensorRT for RTX {tensorrt_rtx.__version__}",
         "layers": layers,
@@ -92,29 +92,31 @@ def preflight(onnx: Path, shapes: Profile | None) -> Checked | NotChecked:
     }
 
 
-def build_here(onnx: Path, engine: Path, shapes: Profile | None) -> None:
+def build_here(onnx: Path, engine: Path, shapes: Profile | None, exact: bool) -> None:
     """Build the engine for this machine's GPU. Raises ExportError if TensorRT refuses the model."""
     import tensorrt
 
     try:
-        plan, _ = build(tensorrt, onnx.read_bytes(), shapes, WORKSPACE_MB)
+        plan, _ = build(tensorrt, onnx.read_bytes(), shapes, WORKSPACE_MB, exact)
     except RunnerError as error:
-        raise ExportError(f"{onnx.name}: {error}") from None
+        raise ExportError(str(error)) from None
     engine.write_bytes(plan)
 
 
-def device_files(onnx: Path, engine: str, shapes: Profile | None, checked: Checked | NotChecked) -> dict[str, str]:
-    """Return the bundle's build.py and build.sh as text."""
-    options = ""
+def device_files(
+    onnx: Path, engine: str, shapes: Profile | None, exact: bool, checked: Checked | NotChecked
+) -> dict[str, str]:
+    """Return the bundle's build.py and build.sh as text. With `exact`, neither rounds 32-bit numbers to TF32."""
+    options = " --noTF32" * exact
     if shapes:
         ranges = {"min": shapes["min"], "opt": shapes["opt"], "max": shapes["max"]}
-        options = "".join(
+        options += "".join(
             f" --{key}Shapes={shapes['input']}:{'x'.join(map(str, shape))}" for key, shape in ranges.items()
         )
     builder = checked.get("builder", "no TensorRT, which was not installed")
     return {
         "build.py": (bundle.CODE / "build.py").read_text(encoding="utf-8"),
-        "build.sh": BUILD_SH.format(checked=builder, onnx=onnx.name, engine=engine, shapes=options),
+        "build.sh": BUILD_SH.format(checked=builder, onnx=onnx.name, engine=engine, options=options),
     }
 
 
