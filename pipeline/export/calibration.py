@@ -55,11 +55,11 @@ def choose(dataset: YoloDataset, settings: Calibration, seed: int) -> Chosen:
     queues[None] = random.permutation(len(images)).tolist()
     chosen: dict[int, int | None] = {}
     while len(chosen) < min(settings.images, len(images)):
-        for kind, queue in queues.items():
+        for turn, queue in queues.items():
             while queue and queue[-1] in chosen:
                 queue.pop()
             if queue and len(chosen) < settings.images:
-                chosen[queue.pop()] = kind
+                chosen[queue.pop()] = turn
     return {images[index]: kind for index, kind in chosen.items()}
 
 

@@ -63,10 +63,12 @@ def main(config: Export, run: Run, seed: int, device: str) -> str:
 
 
 def _refused(entry: Artefact, verdict: Verdict, run: Run) -> str:
-    reason = verdict.in_a_line()
-    if "export.limits." not in reason:
-        return f"{entry['file']}: {reason}; remove the target"
-    return f"{entry['file']}: differs from {run.model}: {reason}; raise the named limit, or remove the target"
+    """Return why a target is refused: it exceeds a limit, or its bundle or engine fails."""
+    breaches = ", ".join(verdict.breaches)
+    if "export.limits." not in breaches:
+        return f"{entry['file']}: {breaches}; remove the target"
+    differs = f"differs from {run.model}: {verdict.in_a_line()}"
+    return f"{entry['file']}: {differs}; raise the named limit, or remove the target"
 
 
 def _refusal(lines: list[str], run: Run, manifest: Manifest) -> ExportError:

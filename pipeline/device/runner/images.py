@@ -112,7 +112,7 @@ def _by_pillow(data: bytes) -> Any:
 
 def _is_deep_tiff(opened: Any) -> bool:
     """Return whether a TIFF has more than 8 bits; those of colours Pillow silently opens as 8."""
-    return opened.format == "TIFF" and max(np.atleast_1d(opened.tag_v2.get(BITS, 8))) > 8
+    return opened.format == "TIFF" and bool((np.array(opened.tag_v2.get(BITS, 8)) > 8).any())
 
 
 def label(classes: list[str], index: int) -> str:

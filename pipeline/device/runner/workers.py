@@ -40,9 +40,10 @@ class Workers:
         self.size = 1 if alone else max(1, min(2 if tiled else threads, images))
         self.classes, self.bits = spec["classes"], spec["input"].get("bits")
         self.threads, self.tiled = threads, tiled and not gpu
-        self._load = lambda at_once: Model(folder, spec, threads // at_once, at_once)
         self.at_once = 1 if gpu else threads if tiled else self.size
-        self.models = {self.at_once: self._load(self.at_once)}
+        self.folder, self.spec = folder, spec
+        self.models: dict[int, Model] = {}
+        self._load(self.at_once)
 
     def tell(self, problem: str) -> None:
         self.problems += 1
@@ -97,14 +98,18 @@ class Workers:
         """Detect with all threads: with tiles, how many inputs the model gets at a time depends on the image."""
         at_once = self.at_once
         if self.tiled:
-            number = len(views(image.shape, self.models[at_once].tiles))
+            number = len(views(image.shape, self.spec["tiles"]))
             if self.size > 1:  # images of one view keep one thread each busy
                 self.size = 2 if number > 1 else max(2, self.threads)
             else:
                 at_once = min(number, self.threads)
+        return self._load(at_once).detect(image)
+
+    def _load(self, at_once: int) -> Model:
+        """Return the model for this number of inputs at a time; load it the first time."""
         if at_once not in self.models:
-            self.models[at_once] = self._load(at_once)
-        return self.models[at_once].detect(image)
+            self.models[at_once] = Model(self.folder, self.spec, self.threads // at_once, at_once)
+        return self.models[at_once]
 
     def _frames(self, pool: ThreadPoolExecutor, video: Video) -> Iterator[Seen]:
         """Yield frames. Reads them in another thread, because a signal cannot interrupt OpenCV while it waits."""
