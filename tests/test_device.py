@@ -146,7 +146,7 @@ def test_everybody_can_read_an_unzipped_bundle(bundle: Path, tmp_path: Path) -> 
         assert allowed.pop("run.py") == 0o555 and set(allowed.values()) == {0o444}
 
 
-DAMAGED = [
+DAMAGED: list[Callable[[Any], Any]] = [
     lambda spec: [],
     lambda spec: {},
     lambda spec: {**spec, "output": None},
@@ -174,7 +174,7 @@ def test_both_programs_report_an_unreadable_description(bundle: Path, tmp_path: 
             (copy / "model.json").write_text(text)
         else:
             (copy / "model.json").mkdir()
-        command = [sys.executable, copy / script, *(["x.jpg"] if script == "run.py" else [])]
+        command = [sys.executable, str(copy / script), *(["x.jpg"] if script == "run.py" else [])]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert (done.stderr, done.returncode) == (f"error: {copy}/model.json: {said}\n", 1)
 
