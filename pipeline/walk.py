@@ -102,7 +102,7 @@ def link_as_text(data: bytes, target: re.Pattern[str] = _FILE) -> str:
     text = data.decode("utf-8", errors="replace").strip()
     if not text.isprintable() or not target.match(text):
         return ""
-    return f"the text of a link to {text!r}, as Git leaves it on Windows"
+    return f"a symbolic link to {text!r} that Git checked out as a text file"
 
 
 @cache  # because most missing images share a folder
@@ -118,7 +118,7 @@ def folder_as_text(folder: Path) -> str:
         for path in files:
             small = path.is_file() and path.stat().st_size <= LONGEST_LINK
             if small and (link := link_as_text(path.read_bytes(), _FOLDER)):
-                return f"{path.name} holds {link}: put the folder there"
+                return f"{path.name} is {link}: put the folder there"
     except OSError:
         pass
     return ""

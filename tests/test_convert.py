@@ -191,6 +191,7 @@ def test_images_in_no_split_are_counted(tiles: Path, tmp_path: Path, run: Run) -
         "in_no_split": {name: "the source puts it in no split"},
         "left_out": {},
         "linked_again": {},
+        "set_aside": {},
     }
     ignored = [problem for problem in receipt["problems"] if problem["image"] == name]
     assert len(ignored) == receipt["files"]["Annotations/test_0000.xml"]["ignored"] > 0
@@ -304,7 +305,7 @@ BAD_COCO: dict[str, tuple[Callable[[Path], object], str]] = {
     "malformed JSON": (write_bytes("annotations/train.json", b'{"images": ['), r"train\.json: not JSON .*; export it again"),
     "not UTF-8": (write_bytes("annotations/train.json", b"\xff\xfe{"), r"train\.json: not UTF-8"),
     "deep nesting": (write_bytes("annotations/train.json", b"[" * 1_000_000), r"train\.json: nested"),
-    "images is not a list": (spoil_coco(lambda d: d.update(images={"a": 1})), r"`images` is not a list of objects"),
+    "images is not a list": (spoil_coco(lambda d: d.update(images={"a": 1})), r"needs a list `images` of objects"),
     "image id twice": (spoil_coco(lambda d: d["images"][1].update(id=0)), r"image id 0 appears twice"),
     "category twice": (spoil_coco(lambda d: d["categories"][1].update(name="open")), r"category 'open' \(id 2\) appears twice"),
     "path outside the source": (
@@ -315,9 +316,9 @@ BAD_COCO: dict[str, tuple[Callable[[Path], object], str]] = {
     "no file name": (spoil_coco(lambda d: d["images"][0].update(file_name=None)), r"image 0 has the file_name None"),
     "one image in two splits": (
         spoil_coco(lambda d: d["images"][0].update(file_name="val_0000.jpg")),
-        r"val\.json: val_0000\.jpg is also in .*train\.json",
+        r"train\.json and .*val\.json: two entries describe val_0000\.jpg; remove one",
     ),
-    "no boxes at all": (spoil_coco(lambda d: d.update(annotations=[])), r"no usable box in the training split"),
+    "no boxes at all": (spoil_coco(lambda d: d.update(annotations=[])), r"no usable box in the training split; label training images"),
 }  # fmt: skip
 
 
@@ -359,7 +360,7 @@ BAD_VOC: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda s: (s / "ImageSets" / "Main" / "val.txt").write_text("train_0001\nval_0000\n"),
         r"val\.txt: 'train_0001' is also in train\.txt",
     ),
-    "no val list": (lambda s: (s / "ImageSets" / "Main" / "val.txt").unlink(), r"no image in the val split; give ratios"),
+    "no val list": (lambda s: (s / "ImageSets" / "Main" / "val.txt").unlink(), r"no image in the val split; set ratios in convert"),
 }  # fmt: skip
 
 
@@ -369,10 +370,10 @@ BAD_YOLO: dict[str, tuple[Callable[[Path], object], str]] = {
     "box outside": (write_bytes("labels/train/train_0000.txt", b"0 2.5 0.5 0.1 0.1"), r"line 1 .* is outside the image"),
     "no label file": (lambda s: (s / "labels" / "train" / "train_0000.txt").unlink(), r"train_0000\.jpg: no annotation"),
     "names with gaps": (write_bytes("data.yaml", b"names: {0: a, 2: b}\ntrain: images/train\n"), r"data\.yaml: `names:`"),
-    "missing folder": (write_bytes("data.yaml", b"names: [a]\ntrain: images/tain\n"), r"'images/tain' is not in the source"),
+    "missing folder": (write_bytes("data.yaml", b"names: [a]\ntrain: images/tain\n"), r"'images/tain': no such folder or list file"),
     "outside the source": (write_bytes("data.yaml", b"names: [a]\ntrain: ../../../etc\n"), r"data\.yaml: names .*outside"),
     "python in YAML": (write_bytes("data.yaml", b"names: !!python/name:os.system x\n"), r"data\.yaml: not YAML"),
-    "a list of numbers": (write_bytes("data.yaml", b"names: [a]\ntrain: [1]\n"), r"1 instead of a folder"),
+    "a list of numbers": (write_bytes("data.yaml", b"names: [a]\ntrain: [1]\n"), r"`train:` is 1; write a folder"),
 }  # fmt: skip
 
 
@@ -412,7 +413,10 @@ def test_images_with_the_same_stem_are_separated_or_refused(source: Path, run: R
     shutil.copy(source / "images" / "train" / "train_0001.jpeg", source / "images" / "train" / "train_0001.webp")
     fresh = Run(run.root.with_name("fresh"))
     assert_refused(
-        source, fresh, r"train_0001\.webp: has the same stem as .*train_0001\.jpeg; rename one", unlabelled="background"
+        source,
+        fresh,
+        r"train_0001\.webp: has the same name as .*train_0001\.jpeg, apart from the suffix",
+        unlabelled="background",
     )
 
 

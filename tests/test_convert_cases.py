@@ -205,7 +205,7 @@ def test_both_images_an_ambiguous_name_could_mean_are_named(format_name: str, so
     images(source / "images", lambda stem: f"{stem}.png")
     shutil.copy(source / "images" / "img0.png", source / "images" / "IMG0.PNG")
     BY_NAME[format_name](source, "{}.jpg".format)
-    line = refused(source, run, r"a\.\w+: 'img0\.jpg' could be images/", format=format_name)
+    line = refused(source, run, r"a\.\w+: 'img0\.jpg' matches both images/", format=format_name)
     assert "images/IMG0.PNG" in line and "images/img0.png" in line
 
 
@@ -226,7 +226,9 @@ def test_an_image_already_matched_by_another_name_is_not_taken(source: Path, run
     data = coco("{}.jpg".format)
     data["images"][1]["file_name"] = "img0.png"  # does not exist, and img0.jpg belongs to another record
     write(source / "a.json", data)
-    refused(source, run, r"img0\.png: image missing; .*img1\.jpg exists and no annotation names it: rename one of them")
+    refused(
+        source, run, r"img0\.png: image missing; .*img1\.jpg has no annotation: if it is the missing image, give both"
+    )
 
 
 def test_a_missing_image_is_not_replaced_from_another_folder(source: Path, run: Run) -> None:
@@ -272,7 +274,7 @@ def test_an_image_annotated_under_another_name_is_not_background(name: str, sour
     images(source / "images")
     LAYOUTS[name](source)
     (source / "images" / "img0.jpg").rename(source / "images" / "holiday.jpg")
-    said = r"img0\.\w+: image missing; .*holiday\.jpg exists and no annotation names it: rename one of them"
+    said = r"img0\.\w+: image missing; .*holiday\.jpg has no annotation: if it is the missing image, give both"
     refused(source, run, said, unlabelled="error")
     line = refused(source, run, said, unlabelled="background")
     assert "on_problem" not in line
@@ -304,11 +306,13 @@ def test_a_file_that_could_hold_an_images_annotation_is_named(form: str, source:
     data["images"] = data["images"][:3]
     write(source / "train" / "_annotations.coco.json", data)
     write(source / name, text)
-    said = rf"{name.rpartition('/')[2]}: not read as annotations, but img3\.jpg is without annotations"
+    said = rf"{name.rpartition('/')[2]}: was not read, but may hold annotations of img3\.jpg"
     for policy in ("fix", "drop"):
         line = refused(source, run, said, format="coco", unlabelled="background", on_problem=policy)
         assert "convert." not in line
-    line = refused(source, run, r"img3\.jpg: no annotation; label it; .* may belong to it", format="coco")
+    line = refused(
+        source, run, r"img3\.jpg: no annotation; label it, or correct .*, which may hold its annotation", format="coco"
+    )
     assert "background" not in line
 
 
@@ -318,7 +322,7 @@ def test_a_file_that_could_hold_an_annotation_is_named_even_if_macos_decomposed_
     data["images"] = data["images"][:3]
     write(source / "a.json", data)
     write(source / "cafe\u0301.txt", "")
-    said = "cafe\u0301\\.txt: not read as annotations, but caf\u00e9\\.jpg is without annotations"
+    said = "cafe\u0301\\.txt: was not read, but may hold annotations of caf\u00e9\\.jpg"
     refused(source, run, said, format="coco", unlabelled="background")
 
 
@@ -364,7 +368,7 @@ def test_a_non_empty_folder_in_place_of_a_label_file_is_refused(where: str, sour
     LAYOUTS["voc" if where.endswith("xml") else "yolo"](source)
     (source / where).unlink()
     write(source / where / "about.md", "x")
-    refused(source, run, r"img0\.\w+: not read as annotations", **DANGEROUS)
+    refused(source, run, r"img0\.\w+: was not read", **DANGEROUS)
 
 
 NO_BOX_LEFT: dict[str, tuple[Any, bool]] = {
@@ -554,10 +558,10 @@ def test_a_link_stored_as_text_is_reported(target: str, source: Path, run: Run) 
     with_xml(source, "Annotations", "{}".format)
     images(source)
     write(source / "Annotations" / "img0.xml", target)
-    refused(source, run, "img0.xml: holds the text of a link to .*img0.xml', as Git leaves it")
+    refused(source, run, "img0.xml: is a symbolic link to .*img0.xml' that Git checked out")
     write(source / "Annotations" / "img0.xml", "<annotation/>")
     write(source / "img0.jpg", target.replace("xml", "jpg"))
-    refused(source, run, "img0.jpg: not an image .*the text of a link to .*img0.jpg', as Git leaves it")
+    refused(source, run, "img0.jpg: not an image .*a symbolic link to .*img0.jpg' that Git checked out")
 
 
 @pytest.mark.parametrize("target", ["../store", "./parts/images\n", "/mnt/annex/images"])
@@ -565,7 +569,7 @@ def test_a_link_stored_as_text_is_reported(target: str, source: Path, run: Run) 
 def test_a_folder_link_stored_as_text_is_reported(form: str, target: str, source: Path, run: Run) -> None:
     write(source / "a.json", coco(form.format))
     write(source / "images", target)
-    refused(source, run, r"img0.jpg: image missing; images holds the text of a link to '.*', as Git leaves it")
+    refused(source, run, r"img0.jpg: image missing; images is a symbolic link to '.*' that Git checked out")
 
 
 def test_an_unrelated_file_is_not_taken_for_a_link(source: Path, run: Run) -> None:
@@ -582,7 +586,7 @@ def test_a_source_that_loses_all_its_images_reports_why(spoil: str, source: Path
         path.write_bytes(b"" if spoil == "empty" else path.read_bytes()[:100])
         if spoil == "gone":
             path.unlink()
-    refused(source, run, r"no image is left; of 4 images, 4 were dropped, such as img0.jpg: \w+", on_problem="drop")
+    refused(source, run, r"no usable image; of 4 images, 4 are not used, such as img0.jpg: \w+", on_problem="drop")
 
 
 def test_too_few_images_for_the_splits_after_drops_names_the_drops(source: Path, run: Run) -> None:
@@ -591,7 +595,7 @@ def test_too_few_images_for_the_splits_after_drops_names_the_drops(source: Path,
     for path in sorted(source.glob("*.jpg"))[1:]:
         path.write_bytes(b"")
     line = refused(source, run, "too few images", on_problem="drop")
-    assert re.search(r"; of 4 images, 3 were dropped, such as img1.jpg: \w+", line)
+    assert re.search(r"; of 4 images, 3 are not used, such as img1.jpg: \w+", line)
 
 
 def test_dropping_is_suggested_for_a_truncated_image(source: Path, run: Run) -> None:
@@ -667,6 +671,9 @@ def yolo_set(folder: Path, description: str, *folders: str) -> None:
         write(folder / split / "labels" / f"{stem}.txt", yolo_lines(stem))
 
 
+HALVES = ("train", "train", "valid", "valid")
+
+
 @pytest.mark.parametrize("absent", ["../test/images", "test/images", "/content/set/test/images", "test.txt"])
 def test_a_split_whose_folder_is_missing_is_left_out(absent: str, source: Path, run: Run) -> None:
     text = f"names: [cat, dog]\ntrain: ../train/images\nval: ../valid/images\ntest: {absent}\n"
@@ -676,10 +683,51 @@ def test_a_split_whose_folder_is_missing_is_left_out(absent: str, source: Path, 
     assert receipt["notes"] == [f"data.yaml: {absent!r} is missing, so there is no test split"]
 
 
+def test_a_path_whose_end_is_in_the_source_is_accepted_and_noted(source: Path, run: Run) -> None:
+    yolo_set(source, "names: [cat, dog]\ntrain: train/images\nval: board-3/valid/images\n", *HALVES)
+    receipt = do(source, run)
+    assert {split: one["images"] for split, one in receipt["splits"].items()} == {"train": 2, "val": 2}
+    assert receipt["notes"] == ["data.yaml: 'board-3/valid/images' was read as valid/images"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "train: train\\images\nval: valid\\images",
+        "path: E:\\sets\\boards\ntrain: train\\images\nval: .\\valid\\images",
+        "train: E:\\sets\\boards\\train\\images\nval: E:\\sets\\boards\\valid\\images",
+    ],
+)
+def test_paths_of_windows_are_understood(text: str, source: Path, run: Run) -> None:
+    yolo_set(source, f"names: [cat, dog]\n{text}\n", *HALVES)
+    receipt = do(source, run)
+    assert {split: one["images"] for split, one in receipt["splits"].items()} == {"train": 2, "val": 2}
+
+
+def test_images_that_data_yaml_does_not_name_are_listed(source: Path, run: Run) -> None:
+    yolo_set(source, "names: [cat, dog]\ntrain: train/images\nval: valid/images\n", *HALVES)
+    images(source / "others")
+    for name, split in (("drawn", RATIOS), ("given", "given")):
+        receipt = do(source, Run(run.root.with_name(name)), split=split)
+        assert receipt["images"]["used"] == 4
+        assert receipt["images"]["set_aside"] == {
+            f"others/{stem}.jpg": "no label file, and data.yaml names it in no split" for stem in STEMS
+        }
+
+
 def test_a_wrong_path_is_not_taken_for_an_absent_split(source: Path, run: Run) -> None:
-    text = "names: [cat, dog]\ntrain: train/images\nval: board-3/valid/images\n"
-    yolo_set(source, text, "train", "train", "valid", "valid")
-    refused(source, run, r"data\.yaml: 'board-3/valid/images' is not in the source; correct the path", split="given")
+    text = "names: [cat, dog]\ntrain: train/images\nval: {}\n"
+    yolo_set(source, text.format("board-3/valid/pictures"), *HALVES)
+    said = (
+        r"data\.yaml: '{}': no such folder or list file in .*; write it relative to data\.yaml, for example val/images"
+    )
+    refused(source, run, said.format("board-3/valid/pictures"), split="given")
+    write(source / "data.yaml", text.format("board-3/train/images"))  # of another split
+    refused(source, run, said.format("board-3/train/images"), split="given")
+    write(source / "data.yaml", text.format("x/other/images"))
+    images(source / "a" / "other" / "images")
+    images(source / "b" / "other" / "images")  # which one?
+    refused(source, run, said.format("x/other/images"), split="given")
 
 
 @pytest.mark.parametrize(
@@ -911,7 +959,7 @@ WRONG: dict[str, tuple[Callable[[Any], list[float]], str]] = {
     "corners for sides": (lambda c: [c[0], c[1], c[2], c[3]], "they fit as x1, y1, x2, y2 instead of x, y, width, height"),
     "shares": (lambda c: [c[0] / 320, c[1] / 240, (c[2] - c[0]) / 320, (c[3] - c[1]) / 240], "look relative to the image size"),
     "the centre": (lambda c: [(c[0] + c[2]) / 2 + 60, (c[1] + c[3]) / 2 + 60, c[2] - c[0], c[3] - c[1]], "more than people draw"),
-    "another image's": (lambda c: [c[0] * 2, c[1] * 2, (c[2] - c[0]) * 2, (c[3] - c[1]) * 2], "look at the order and the unit|more than people draw"),
+    "another image's": (lambda c: [c[0] * 2, c[1] * 2, (c[2] - c[0]) * 2, (c[3] - c[1]) * 2], "check the order and unit|more than people draw"),
 }  # fmt: skip
 
 
@@ -1048,3 +1096,44 @@ def test_an_image_of_200_million_pixels_is_read(source: Path, run: Run) -> None:
     write(source / "a.json", data)
     do(source, run, split=RATIOS)
     assert (20_000, 10_000) in [image_size(path) for path in run.dataset.glob("images/*/img0.*")]
+
+
+# --- Images that nobody has labelled -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("folder", ["SegmentationClass", "masks", "annotations/panoptic_val2017", "my_mask"])
+def test_masks_do_not_become_background(folder: str, source: Path, run: Run) -> None:
+    images(source / "images")
+    images(source / folder, lambda stem: f"{stem}.png")
+    write(source / "a.json", coco("{}.jpg".format))
+    receipt = do(source, run, split=RATIOS)
+    assert receipt["images"]["used"] == 4
+    assert receipt["images"]["set_aside"] == {
+        f"{folder}/{stem}.png": f"a mask of {stem}.jpg, by its name and folder" for stem in STEMS
+    }
+
+
+@pytest.mark.parametrize(("folder", "name"), [("extra", "{}.png"), ("masks", "new-{}.png"), ("unmasked", "{}.png")])
+def test_other_unlabelled_images_are_not_taken_for_masks(folder: str, name: str, source: Path, run: Run) -> None:
+    images(source / "images")
+    images(source / folder, name.format)
+    write(source / "a.json", coco("{}.jpg".format))
+    refused(source, run, r"img0\.png: no annotation; label it, or set `convert\.unlabelled: background` if no image")
+
+
+@pytest.mark.parametrize("name", ["test.json", "image_info_test2017.json"])
+def test_a_coco_file_without_annotations_is_listed(name: str, source: Path, run: Run) -> None:
+    images(source / "images")
+    images(source / "images", "test-{}.jpg".format)
+    write(source / "train.json", coco("{}.jpg".format))
+    listed = coco("test-{}.jpg".format)
+    del listed["annotations"]
+    write(source / name, listed)
+    receipt = do(source, run, split=RATIOS)
+    assert receipt["images"]["used"] == 4
+    assert receipt["notes"][:1] == [f"{name}: skipped, it lists images without annotations"]
+    assert receipt["images"]["set_aside"] == {
+        f"images/test-{stem}.jpg": f"{name} lists images without annotations" for stem in STEMS
+    }
+    (source / "train.json").unlink()
+    refused(source, Run(run.root / "x"), rf"{name}: needs a list `annotations` of objects")

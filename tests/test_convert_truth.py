@@ -351,7 +351,7 @@ def test_planted_leaks_in_given_splits_are_reported_moved_or_refused(source: Pat
     assert (receipt["leaks"]["exact"], receipt["leaks"]["near"]) == ([], [pair])
     assert split_of(run)["half"] == "val"
     assert_refused(
-        source, Run(tmp_path / "runs" / "error"), r"turned\.jpg and .*train_0000\.jpg show the same", leaks="error"
+        source, Run(tmp_path / "runs" / "error"), r"turned\.jpg and .*train_0000\.jpg belong together", leaks="error"
     )
     receipt = do(source, run, leaks="move")
     assert receipt["leaks"]["moved"] == {"images/half.jpg": "val -> train", "images/turned.jpg": "test -> train"}
@@ -416,7 +416,7 @@ def test_adding_images_moves_no_earlier_image(source: Path, run: Run) -> None:
 def test_a_foreign_split_file_is_refused(tiles: Path, run: Run) -> None:
     run.splits.parent.mkdir(parents=True)
     run.splits.write_text('{"images": {"a": "trian"}}')
-    assert_refused(tiles, run, r"tiny\.json: not as convert wrote it; restore it, or delete it", split=RATIOS)
+    assert_refused(tiles, run, r"tiny\.json: damaged; restore it from git, or delete it", split=RATIOS)
 
 
 def test_a_group_pattern_that_never_matches_is_refused(tiles: Path, run: Run) -> None:
@@ -508,7 +508,7 @@ def test_a_file_name_of_two_images_in_use_is_refused(source: Path, run: Run) -> 
     write_coco(source, "train", data)
     write_fixes(run, "images: {0.jpg: drop}")
     assert_refused(
-        source, run, r"tiny\.yaml: '0\.jpg' could be images/video0/0\.jpg or images/video1/0\.jpg; give its path$"
+        source, run, r"tiny\.yaml: '0\.jpg' matches both images/video0/0\.jpg and images/video1/0\.jpg; give its path$"
     )
 
 
@@ -516,7 +516,7 @@ def test_a_file_name_of_two_images_in_use_is_refused(source: Path, run: Run) -> 
     ("text", "said"),
     [
         ("boxes: [{image: train_0000.jpg, action: add, class: shrt, bbox: [1, 1, 9, 9]}]", r"'shrt' is not one of .*; correct the class"),
-        ("boxes: [{image: train_0000.jpg, action: add, class: short, bbox: [310, 1, 90, 9]}]", r"the short to add reaches beyond the image, 320x320"),
+        ("boxes: [{image: train_0000.jpg, action: add, class: short, bbox: [310, 1, 90, 9]}]", r"the added box \(short\) extends beyond the image \(320x320\)"),
     ],
 )  # fmt: skip
 def test_a_fix_that_cannot_be_applied_is_refused(source: Path, run: Run, text: str, said: str) -> None:

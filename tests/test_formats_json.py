@@ -28,7 +28,7 @@ from pycocotools.coco import COCO
 from pipeline import formats
 from pipeline.boxes import Box, Labelled
 from pipeline.errors import DataError
-from pipeline.formats import coco, createml, labelme
+from pipeline.formats import coco, coco_boxes, createml, labelme
 from pipeline.formats.reading import candidates
 from pipeline.formats.source import Source
 from pipeline.formats.tree import Tree
@@ -394,11 +394,11 @@ def test_random_runs_never_crash(tmp_path: Path) -> None:
 # --- COCO: ignored and damaged annotations ------------------------------------------------------------
 
 ANNOTATIONS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
-    "crowd": ({"iscrowd": 1}, {"ignore": coco.CROWD}),
-    "crowd as text": ({"iscrowd": "1"}, {"ignore": coco.CROWD}),
+    "crowd": ({"iscrowd": 1}, {"ignore": coco_boxes.CROWD}),
+    "crowd as text": ({"iscrowd": "1"}, {"ignore": coco_boxes.CROWD}),
     "no crowd": ({"iscrowd": 0}, {}),
-    "marked": ({"ignore": 1}, {"ignore": coco.LEFT_OUT}),
-    "crowd without a box": ({"iscrowd": 1, "bbox": None}, {"ignore": coco.CROWD, "damage": "no bbox, and the segmentation is None; correct it"}),
+    "marked": ({"ignore": 1}, {"ignore": coco_boxes.LEFT_OUT}),
+    "crowd without a box": ({"iscrowd": 1, "bbox": None}, {"ignore": coco_boxes.CROWD, "damage": "no bbox, and the segmentation is None; correct it"}),
     "unknown category": ({"category_id": 77}, {"damage": "category 77 is not in `categories`; correct it", "label": ""}),
     "no category": ({"category_id": None}, {"damage": "category None is not in `categories`; correct it", "label": ""}),
     "a list of categories": ({"category_id": [1]}, {"damage": "category [1] is not in `categories`; correct it", "label": ""}),
@@ -442,13 +442,13 @@ BROKEN: dict[str, tuple[str, Any, str]] = {
     "coco: cut off": ("coco", '{"images": [', r"a\.json: not JSON \(Expecting value: line 1 column 13 \(char 12\)\); export it again"),
     "coco: nested": ("coco", '{"images": ' + "[" * 1_000_000, r"a\.json: nested too deeply, or with a number that is too long; correct it"),
     "coco: numbered": ("coco", '{"images": ' + "9" * 5000 + "}", r"a\.json: nested too deeply, or with a number that is too long; correct it"),
-    "coco: images is no list": ("coco", one_image(images={"a": 1}), r"a\.json: `images` is not a list of objects, so this is not COCO; export it again"),
-    "coco: no images": ("coco", {"annotations": [], "categories": []}, r"a\.json: `images` is not a list of objects, so this is not COCO; export it again"),
-    "coco: no annotations": ("coco", {"images": [], "categories": []}, r"a\.json: `annotations` is not a list of objects, so this is not COCO; export it again"),
-    "coco: an annotation is text": ("coco", one_image(annotations=["x"]), r"a\.json: `annotations` is not a list of objects, so this is not COCO; export it again"),
+    "coco: images is no list": ("coco", one_image(images={"a": 1}), r"a\.json: needs a list `images` of objects; export it again as COCO"),
+    "coco: no images": ("coco", {"annotations": [], "categories": []}, r"a\.json: needs a list `images` of objects; export it again as COCO"),
+    "coco: no annotations": ("coco", {"images": [], "categories": []}, r"a\.json: needs a list `annotations` of objects; export it again as COCO"),
+    "coco: an annotation is text": ("coco", one_image(annotations=["x"]), r"a\.json: needs a list `annotations` of objects; export it again as COCO"),
     "coco: image id twice": ("coco", one_image(images=[{"id": 1, "file_name": "a.jpg"}, {"id": "1", "file_name": "b.jpg"}]), r"a\.json: image id 1 appears twice; give every image its own id"),
     "coco: image without an id": ("coco", one_image(images=[{"file_name": "a.jpg"}]), r"a\.json: an image has the id None; give every image a number"),
-    "coco: one image twice": ("coco", one_image(images=[{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "./a.jpg"}]), r"a\.json: a\.jpg is also in .*a\.json; keep it in one of them"),
+    "coco: one image twice": ("coco", one_image(images=[{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "./a.jpg"}]), r"a\.json: two entries describe a\.jpg; remove one"),
     "coco: image unknown": ("coco", one_image({"id": 7, "image_id": 77, "category_id": 1}), r"a\.json: annotation 7 belongs to image 77, which is not in `images`; remove it"),
     "coco: image of a list": ("coco", one_image({"id": 7, "image_id": [1], "category_id": 1}), r"a\.json: annotation 7 belongs to image \[1\], which is not in `images`; remove it"),
     "coco: no file name": ("coco", one_image(images=[{"id": 1}]), r"a\.json: image 1 has the file_name None; give its file name"),
@@ -473,7 +473,7 @@ BROKEN: dict[str, tuple[str, Any, str]] = {
     "createml: no image": ("createml", [{"annotations": []}], r"a\.json: entry 1 has the image None; give its file name"),
     "createml: no annotations": ("createml", [{"image": "a.jpg"}], r"a\.json: entry 1: `annotations` is not a list, so this is not CreateML; export it again"),
     "createml: out of the source": ("createml", [{"image": "../secret.jpg", "annotations": []}], r"a\.json: names '\.\./secret\.jpg', outside"),
-    "createml: one image twice": ("createml", [{"image": "b.jpg", "annotations": []}] * 2, r"a\.json: b\.jpg is also in .*a\.json; keep it in one"),
+    "createml: one image twice": ("createml", [{"image": "b.jpg", "annotations": []}] * 2, r"a\.json: two entries describe b\.jpg; remove one"),
 }  # fmt: skip
 
 
@@ -558,7 +558,7 @@ def test_an_image_of_another_split_does_not_replace_a_missing_one(source: Path) 
 
 
 def test_a_name_that_fits_two_images_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"a\.json: 'a\.jpg' could be x/a\.jpg or y/a\.jpg; give its folder"):
+    with pytest.raises(DataError, match=r"a\.json: 'a\.jpg' matches both x/a\.jpg and y/a\.jpg; give its folder"):
         labels_of("coco", tmp_path, one_image(), "x/a.jpg", "y/a.jpg")
     folders = one_image(images=[{"id": 1, "file_name": "x/a.jpg"}])
     first, second = labels_of("coco", tmp_path, folders, "x/a.jpg", "y/a.jpg").images
@@ -729,7 +729,7 @@ def test_the_image_of_a_labelme_file_is_found(
 
 
 def test_a_labelme_file_that_fits_two_images_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"a\.json: could belong to a\.jpg or a\.png; correct its imagePath"):
+    with pytest.raises(DataError, match=r"a\.json: matches both a\.jpg and a\.png; correct its imagePath"):
         labels_of("labelme", tmp_path, {"imagePath": "old.bmp", "shapes": []}, "a.png", "a.jpg")
 
 

@@ -479,7 +479,8 @@ def test_voc_pairs_equal_stems_by_folders_of_any_name(tmp_path: Path) -> None:
     }
     (tmp_path / "left" / "JPEGImages" / "a.png").write_bytes(b"")
     with pytest.raises(
-        DataError, match=r"left/Annotations/a\.xml: 'a' could be .*/left/JPEGImages/a\.jpg or .*/a\.png; rename one"
+        DataError,
+        match=r"left/Annotations/a\.xml: 'a' matches both .*/left/JPEGImages/a\.jpg and .*/a\.png; rename one",
     ):
         voc.read(tmp_path)
 
@@ -557,15 +558,17 @@ def test_yolo_lists_from_another_machine_are_read(tmp_path: Path) -> None:
         },
     )
     source = yolo.read(tmp_path)
-    # c is labelled but in no split, d is neither; convert reports the missing images of `gone` and `lost`.
+    # c is labelled but in no split, d is neither and set aside; convert reports the missing images of `gone` and `lost`.
     assert [(item.image.relative_to(tmp_path).as_posix(), item.split, len(item.boxes)) for item in source.images] == [
         ("images/spare/c.png", None, 1),
+        ("images/spare/d.jpg", None, 0),
         ("images/train/a.jpg", "train", 1),
         ("images/val/a.jpg", "val", 1),
         ("images/val/b.jpg", "val", 0),
         ("images/val/gone.jpg", "val", 1),
         ("images/val/lost.jpg", "val", 1),
     ]
+    assert [image.name for image in source.set_aside] == ["d.jpg"]
     assert {box.damage for item in source.images for box in item.boxes} == {"", "image cannot be read"}
 
 
@@ -876,21 +879,21 @@ REFUSED: dict[str, tuple[str, dict[str, str], str]] = {
     "voc two lists": ("voc", {"ImageSets/Main/val.txt": "a", "ImageSets/Main/train.txt": "a"}, r"val\.txt: 'a' is also in train\.txt; remove it"),
     "yolo no names": ("yolo", {"labels/a.txt": "0 1 1 1 1"}, r"no data\.yaml in it, and no classes\.txt beside the labels; write a data\.yaml with `names:`"),
     "yolo nc": ("yolo", {"data.yaml": "names: [a, b]\nnc: 3\n"}, r"data\.yaml: `nc:` says 3 classes, `names:` has 2; correct one"),
-    "yolo gaps": ("yolo", {"data.yaml": "names: {0: a, 2: b}\n"}, r"data\.yaml: `names:` is not a list of class names, or its numbers have gaps"),
-    "yolo yes": ("yolo", {"data.yaml": "names: [yes]\n"}, r"data\.yaml: `names:` .*quote names such as 'yes'"),
+    "yolo gaps": ("yolo", {"data.yaml": "names: {0: a, 2: b}\n"}, r"data\.yaml: `names:` must be a list of texts, or numbers 0, 1, 2, \.\.\. with a text each; put names"),
+    "yolo yes": ("yolo", {"data.yaml": "names: [yes]\n"}, r"data\.yaml: `names:` .*put names such as yes or 1 in quotes"),
     "yolo twice": ("yolo", {"data.yaml": "names: [a, a]\n"}, r"data\.yaml: a class name appears twice in `names:`; rename one"),
     "yolo python": ("yolo", {"data.yaml": "names: !!python/name:os.system x\n"}, r"data\.yaml: not YAML \(could not determine"),
-    "yolo no keys": ("yolo", {"data.yaml": "- a\n"}, r"data\.yaml: no keys in it; it needs `names:`, `train:` and `val:`"),
-    "yolo folder": ("yolo", {"data.yaml": "names: [a]\ntrain: imges\n"}, r"data\.yaml: 'imges' is not in the source; correct the path"),
+    "yolo no keys": ("yolo", {"data.yaml": "- a\n"}, r"data\.yaml: no keys; write names:, train: and val:"),
+    "yolo folder": ("yolo", {"data.yaml": "names: [a]\ntrain: imges\n"}, r"data\.yaml: 'imges': no such folder or list file in .*; write it relative to data\.yaml, for example train/images"),
     "yolo leads out": ("yolo", {"data.yaml": "names: [a]\ntrain: ../../../etc\n"}, r"data\.yaml: names '\.\./\.\./\.\./etc', outside"),
     "yolo list leads out": ("yolo", {"data.yaml": "names: [a]\ntrain: l.txt\n", "l.txt": "../../x.jpg"}, r"l\.txt: names '\.\./\.\./x\.jpg', outside"),
     "yolo null byte": ("yolo", {"data.yaml": "names: [a]\ntrain: l.txt\n", "l.txt": "a\0.jpg"}, r"l\.txt: names an impossible path"),
     "yolo impossible folder": ("yolo", {"data.yaml": 'names: [a]\ntrain: "a\\0b"\n'}, r"data\.yaml: names an impossible path, 'a\\x00b'; correct it"),
     "yolo endless folder": ("yolo", {"data.yaml": f"names: [a]\ntrain: {'a' * 5000}\n"}, r"data\.yaml: .*aaa"),
-    "yolo half a letter": ("yolo", {"data.yaml": 'names: ["\\ud800"]\n'}, r"data\.yaml: (`names:` is not a list|not YAML)"),
-    "yolo number": ("yolo", {"data.yaml": "names: [a]\ntrain: [1]\n"}, r"data\.yaml: 1 instead of a folder or a list file; name one"),
+    "yolo half a letter": ("yolo", {"data.yaml": 'names: ["\\ud800"]\n'}, r"data\.yaml: (`names:` must be a list|not YAML)"),
+    "yolo number": ("yolo", {"data.yaml": "names: [a]\ntrain: [1]\n"}, r"data\.yaml: `train:` is 1; write a folder or a list file, such as train/images"),
     "yolo two splits": ("yolo", {"data.yaml": "names: [a]\ntrain: images\nval: images\n"}, r"data\.yaml: a\.jpg is in train and in val; keep it in one"),
-    "yolo two lists of names": ("yolo", {"classes.txt": "a\n", "obj.names": "b\n"}, r"obj\.names: class names differ from the list beside it"),
+    "yolo two lists of names": ("yolo", {"classes.txt": "a\n", "obj.names": "b\n"}, r"obj\.names: its class names differ from another list in the same folder; delete one"),
     "yolo empty name": ("yolo", {"classes.txt": "a\n\nb\n"}, r"classes\.txt: an empty line or a repeated class name; write one name per line"),
     "cvat broken": ("cvat", {"a.xml": "<annotations><image>"}, r"a\.xml: not well-formed XML"),
     "cvat bomb": ("cvat", {"a.xml": BOMB + cvat_xml("")}, r"a\.xml: defines XML entities"),
@@ -899,15 +902,15 @@ REFUSED: dict[str, tuple[str, dict[str, str], str]] = {
     "cvat no name": ("cvat", {"a.xml": cvat_xml("", "id='0'")}, r"a\.xml: image 1 has no name; give its file name"),
     "cvat leads out": ("cvat", {"a.xml": cvat_xml("", 'name="../../a.jpg"')}, r"a\.xml: names '\.\./\.\./a\.jpg', outside"),
     "cvat absolute": ("cvat", {"a.xml": cvat_xml("", 'name="/etc/hostname"')}, r"a\.xml: names '/etc/hostname', outside"),
-    "cvat twice": ("cvat", {"a.xml": cvat_xml(""), "b.xml": cvat_xml("")}, r"b\.xml: a\.jpg is also in .*a\.xml; keep it in one of them"),
+    "cvat twice": ("cvat", {"a.xml": cvat_xml(""), "b.xml": cvat_xml("")}, r"a\.xml and .*b\.xml: two entries describe a\.jpg; remove one"),
     "kitti list": ("kitti", {"labels/a.txt": PEDESTRIAN, "ImageSets/train.txt": "ghost"}, r"train\.txt: lists 'ghost', which has neither image nor label file"),
     "kitti two of one image": ("kitti", {"x/labels/a.txt": PEDESTRIAN, "y/labels/a.txt": PEDESTRIAN}, r"y/labels/a\.txt: describes a\.jpg, and so does"),
-    "open images column": ("openimages", {"a.csv": "ImageID,LabelName,XMin,XMax,YMin\na,b,0,1,0\n"}, r"a\.csv: no column YMax; boxes need ImageID, LabelName, XMin"),
+    "open images column": ("openimages", {"a.csv": "ImageID,LabelName,XMin,XMax,YMin\na,b,0,1,0\n"}, r"a\.csv: column YMax is missing; add it \(needed: ImageID, LabelName, XMin"),
     "open images no id": ("openimages", {"a.csv": OPEN_IMAGES + ",x,cat,1,0,1,0,1,0,0,0,0,0\n"}, r"a\.csv: line 2: no ImageID; give its name"),
     "open images leads out": ("openimages", {"a.csv": OPEN_IMAGES + "../../a,x,cat,1,0,1,0,1,0,0,0,0,0\n"}, r"a\.csv: names '\.\./\.\./a\.jpg', outside"),
     "open images names": ("openimages", {"a.csv": "/m/1,a\n/m/1,b\n"}, r"a\.csv: line 2: '/m/1' has no name or two names; give it one"),
-    "csv column": ("csv", {"a.csv": "filename,class,xmin,ymin,xmax\na.jpg,cat,1,2,3\n"}, r"a\.csv: no column for ymax; it needs filename, class, xmin, ymin, xmax, ymax"),
-    "csv no class column": ("csv", {"a.csv": "filename,xmin,ymin\n"}, r"a\.csv: no column for class and xmax and ymax; it needs"),
+    "csv column": ("csv", {"a.csv": "filename,class,xmin,ymin,xmax\na.jpg,cat,1,2,3\n"}, r"a\.csv: column ymax is missing; add it \(needed: filename, class, xmin, ymin, xmax, ymax\)"),
+    "csv columns": ("csv", {"a.csv": "filename,xmin,ymin\n"}, r"a\.csv: columns xmax and ymax are missing; add them \(needed: "),
     "csv no image": ("csv", {"a.csv": TABLE + ",cat,1,2,3,4\n"}, r"a\.csv: line 2: no image; give its file name"),
     "csv leads out": ("csv", {"a.csv": TABLE + "../../a.jpg,cat,1,2,3,4\n"}, r"a\.csv: names '\.\./\.\./a\.jpg', outside"),
     "csv absolute": ("csv", {"a.csv": TABLE + "/etc/b.jpg,cat,1,2,3,4\n"}, r"a\.csv: names '/etc/b\.jpg', outside"),
@@ -915,7 +918,7 @@ REFUSED: dict[str, tuple[str, dict[str, str], str]] = {
     "csv quote": ("csv", {"a.csv": TABLE + 'a.jpg,cat,1,2,3,4\na.jpg,"cat,1,2,3,4\na.jpg,cat,1,2,3,4\na.jpg,",1,2,3,4\n'}, r"a\.csv: line 3: not a table \(a quote is not closed on its line\); export it again"),
     "csv open quote": ("csv", {"a.csv": TABLE + 'a.jpg,"cat,1,2,3,4\na.jpg,cat,1,2,3,4\n'}, r"a\.csv: line 2: not a table"),
     "csv two sizes": ("csv", {"a.csv": "filename,width,height,class,xmin,ymin,xmax,ymax\na.jpg,64,48,c,1,2,3,4\na.jpg,65,48,c,1,2,3,4\n"}, r"a\.csv: rows of 'a\.jpg' differ in split or size"),
-    "csv twice": ("csv", {"a.csv": TABLE + "a.jpg,cat,1,2,3,4\n", "b.csv": TABLE + "a.jpg,cat,1,2,3,4\n"}, r"b\.csv: a\.jpg is also in .*a\.csv; keep it in one"),
+    "csv twice": ("csv", {"a.csv": TABLE + "a.jpg,cat,1,2,3,4\n", "b.csv": TABLE + "a.jpg,cat,1,2,3,4\n"}, r"a\.csv and .*b\.csv: two entries describe a\.jpg; remove one"),
 }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import base64
 import io
 import json
 import math
+import re
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -714,7 +715,7 @@ BROKEN: dict[str, tuple[str, str, str, str]] = {
     "Labelbox: cut": ("Labelbox", '{"data_row"', '{"data_row', r"line 1: not a JSON object|no annotations in a supported format"),
     "Ultralytics: names": ("Ultralytics NDJSON", '{"0": "cat", "1": "dog"}', '{"0": "cat", "1": "cat"}', r"line 1: class_names are"),
     "Hugging Face: lengths": ("Hugging Face", '"categories": ["cat", ', '"categories": [', r"line 1: objects .* are not lists of bbox and category"),
-    "CVAT video: frame": ("CVAT for video", 'frame="0"', 'frame="first"', r"track 1, shape 1: frame is 'first', not a number"),
+    "CVAT video: frame": ("CVAT for video", 'frame="0"', 'frame="first"', r"track 1, shape 1: frame is 'first', not one of 0 to "),
     "a repeated key": ("VIA JSON", '"filename": "img0.jpg"', '"filename": "img0.jpg", "regions": []', r"the key 'regions' appears twice"),
 }  # fmt: skip
 
@@ -754,3 +755,208 @@ def test_a_rotated_label_studio_box_is_framed(degrees: float, tmp_path: Path) ->
         max(c.imag for c in corners),
     ]
     np.testing.assert_allclose(box[1:5], expected, atol=1e-9)
+
+
+# --- Shapes without a box ---------------------------------------------------------------------------------
+
+# What is changed in all objects of the first image -> why it is set aside.
+NO_BOX: dict[str, tuple[str, str, str, int, str]] = {
+    "brush": ("Label Studio JSON", '"rectanglelabels"', '"brushlabels"', 4, "a brush mask: draw rectangles"),
+    "bitmask": ("Label Studio JSON-MIN", '"rectanglelabels"', '"bitmasklabels"', 2, "a mask: draw rectangles"),
+    "unknown": ("Label Studio JSON", '"rectanglelabels"', '"cuboidlabels"', 4, "a 'cuboid': it is not supported"),
+    "mask": ("Labelbox", '"bounding_box"', '"mask"', 2, "a mask, not a box"),
+    "points": ("CVAT for images of a video", "<box ", "<points ", 2, "points: they enclose nothing"),
+    "via": ("VIA JSON", '"name": "rect"', '"name": "point"', 2, "a point: it has no area"),
+    "skeleton": ("Datumaro", '"type": "bbox"', '"type": "skeleton"', 2, "a skeleton, not a box"),
+    "crowd": ("Label Studio COCO", '"image_id": 0,', '"image_id": 0, "iscrowd": 1,', 2, "a region of many objects"),
+}
+
+
+def without_boxes(case: str, folder: Path) -> str:
+    """A source whose first image has only shapes without a box; return the reason for them."""
+    tool, old, new, count, why = NO_BOX[case]
+    path = one_of(tool, folder)
+    assert path.read_text().count(old) >= count
+    path.write_text(path.read_text().replace(old, new, count))
+    return why
+
+
+@pytest.mark.parametrize("case", NO_BOX)
+def test_an_image_with_only_shapes_without_a_box_is_no_background(case: str, tmp_path: Path) -> None:
+    why = without_boxes(case, tmp_path / "source")
+    receipt = do(tmp_path / "source", Run(tmp_path / "runs" / "x"), split=RATIOS)
+    [(name, reason)] = receipt["images"]["set_aside"].items()
+    assert re.search(r"img0|frame_000000", name) and reason.startswith("it has no box, but ") and why in reason
+    assert receipt["images"]["used"] == 3 and receipt["boxes"]["ignored"] == 2
+    assert sum(split["background_images"] for split in receipt["splits"].values()) == 1
+
+
+def test_shapes_of_a_class_that_the_config_leaves_out_do_not_matter(tmp_path: Path) -> None:
+    without_boxes("via", tmp_path / "source")
+    path = tmp_path / "source" / "via_region_data.json"
+    path.write_text(re.sub(r'("name": "point".*?"class": ")(?:cat|dog)', r"\1edge", path.read_text()))
+    classes = {"cat": "cat", "dog": "dog", "edge": None}
+    receipt = do(tmp_path / "source", Run(tmp_path / "runs" / "x"), split=RATIOS, classes=classes)
+    assert receipt["images"]["set_aside"] == {} and receipt["images"]["used"] == 4
+
+
+def test_without_any_usable_image_the_reason_is_named(tmp_path: Path) -> None:
+    path = one_of("Label Studio JSON", tmp_path)
+    path.write_text(path.read_text().replace('"rectanglelabels"', '"brushlabels"'))
+    said = r"; of 4 images, 3 are not used, such as upload/img0\.jpg: it has no box, but task 1, result 1 \(cat\): "
+    assert_refused(tmp_path, Run(tmp_path.parent / "runs" / "x"), said + "a brush mask: draw rectangles or polygons")
+
+
+def test_masks_of_cvat_are_objects_although_it_marks_them_as_crowds(tmp_path: Path) -> None:
+    data = coco("{}.jpg".format)
+    rle = {"size": [HEIGHT, WIDTH], "counts": [0, HEIGHT * WIDTH]}
+    for record in data["annotations"]:
+        record |= {"segmentation": rle, "iscrowd": 1, "attributes": {"occluded": False}}
+    write(tmp_path / "cvat" / "a.json", data)
+    images(tmp_path / "cvat")
+    source = formats.read(tmp_path / "cvat")[1]
+    assert [box[:5] for item in source.images for box in item.boxes] == [
+        (label, *corners) for stem in STEMS for label, corners in BOXES[stem]
+    ]
+    assert not [box for item in source.images for box in item.boxes if box.ignore]
+    assert source.notes == ("a.json: each mask counts as one object, although CVAT wrote iscrowd 1",)
+    del data["annotations"][3]["attributes"]  # not CVAT's: then iscrowd means what it says
+    write(tmp_path / "cvat" / "a.json", data)
+    assert all(box.ignore for item in formats.read(tmp_path / "cvat")[1].images for box in item.boxes)
+
+
+@pytest.mark.parametrize("degrees", [0, 30, 90, 200.5])
+@pytest.mark.parametrize("tool", ["coco", "datumaro", "voc"])
+def test_a_rectangle_that_cvat_rotated_is_framed(tool: str, degrees: float, tmp_path: Path) -> None:
+    """It rotates about its centre; the oracle rotates each corner as a complex number."""
+    box = {"bbox": [100, 50, 20, 40], "attributes": {"occluded": False, "rotation": degrees}}
+    record = {"id": 1, "image_id": 0, "category_id": 0, "segmentation": [], **box}
+    item = {"id": "img0", "annotations": [{"type": "bbox", "label_id": 0, **box}]}
+    datumaro_file = {"categories": {"label": {"labels": [{"name": "cat"}]}}, "items": [item]}
+    xml = (
+        "<annotation><filename>img0.jpg</filename><object><name>cat</name><bndbox><xmin>100</xmin><ymin>50</ymin>"
+        "<xmax>120</xmax><ymax>90</ymax></bndbox><attributes><attribute><name>rotation</name>"
+        f"<value>{degrees}</value></attribute></attributes></object></annotation>"
+    )
+    coco_file = {**coco("{}.jpg".format), "annotations": [record]}
+    content = {"coco": coco_file, "datumaro": datumaro_file, "voc": xml}[tool]
+    write(tmp_path / ("img0.xml" if tool == "voc" else "img0.json"), content)
+    images(tmp_path)
+    [found] = [box for item in formats.read(tmp_path)[1].images for box in item.boxes]
+    turn = complex(math.cos(math.radians(degrees)), math.sin(math.radians(degrees)))
+    corners = [complex(110, 70) + complex(x, y) * turn for x in (-10, 10) for y in (-20, 20)]
+    frame = [min(c.real for c in corners), min(c.imag for c in corners)]
+    frame += [max(c.real for c in corners), max(c.imag for c in corners)]
+    np.testing.assert_allclose(found[1:5], frame, atol=1e-9)
+
+
+# --- Details of one tool ----------------------------------------------------------------------------------
+
+
+def test_a_label_studio_region_with_two_labels_gives_two_boxes(tmp_path: Path) -> None:
+    replace_once(
+        one_of("Label Studio JSON", tmp_path), '"rectanglelabels": ["cat"]', '"rectanglelabels": ["cat", "pet"]'
+    )
+    first, second, *_ = [box for item in formats.read(tmp_path)[1].images for box in item.boxes]
+    assert (first.label, second.label) == ("cat", "pet") and first[1:] == second[1:]
+
+
+@pytest.mark.parametrize("name", ["shots%5C{}.jpg", "shots%2F{}.jpg", "a%2Fshots%5c{}.jpg"])
+def test_a_label_studio_path_with_encoded_slashes_is_found(name: str, tmp_path: Path) -> None:
+    path = one_of("Label Studio JSON-MIN", tmp_path)
+    path.write_text(re.sub(r"\?d=shots/(img\d)\.jpg", lambda match: "?d=" + name.format(match[1]), path.read_text()))
+    images(tmp_path / "other")  # so that the folder decides
+    assert {item.image.parent.name for item in formats.read(tmp_path)[1].images if item.annotation} == {"shots"}
+
+
+def via_of(folder: Path, shape: dict[str, Any], attributes: dict[str, Any]) -> Any:
+    region = {"shape_attributes": shape, "region_attributes": attributes}
+    write(folder / "via.json", {"a": {"filename": "img0.jpg", "regions": [region]}})
+    images(folder)
+    [box] = [box for item in formats.read(folder)[1].images for box in item.boxes]
+    return box
+
+
+def test_a_turned_via_ellipse_is_framed(tmp_path: Path) -> None:
+    ellipse = {"name": "ellipse", "cx": 100, "cy": 80, "rx": 50, "ry": 10, "theta": math.pi / 2}
+    assert via_of(tmp_path, ellipse, {"class": "cat"})[1:5] == pytest.approx((90, 30, 110, 130))
+
+
+RECT = {"name": "rect", "x": 1, "y": 2, "width": 30, "height": 40}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "label", "damage"),
+    [
+        ({"quality": "good", "name": "x", "Class": "cat"}, "cat", ""),
+        ({"quality": "good", "type": "cat"}, "cat", ""),
+        ({"quality": "good", "animal": "cat"}, "", "class could be 'quality, animal'; name the attribute `class`"),
+        ({"class": {"cat": True, "dog": True}}, "", "2 classes are ticked; keep one"),
+    ],
+)
+def test_the_attribute_of_a_via_region_that_holds_the_class(
+    attributes: dict[str, Any], label: str, damage: str, tmp_path: Path
+) -> None:
+    box = via_of(tmp_path, RECT, attributes)
+    assert (box.label, box.damage) == (label, damage)
+
+
+@pytest.mark.parametrize(
+    ("annotations", "expected"),
+    [
+        ({"obb": [[1, 0.25, 0.25, 0.5, 0.25, 0.5, 0.5, 0.25, 0.5]]}, [("dog", 80, 60, 160, 120)]),
+        ({"pose": [[0, 0.5, 0.5, 0.25, 0.5, 0.1, 0.2, 2.0, 0.3, 0.4, 2.0]]}, [("cat", 120, 60, 200, 180)]),
+        ({"boxes": [[0, 0.5, 0.5, 0.25, 0.5]], "segments": [[1, [0.1, 0.1, 0.2, 0.1, 0.2, 0.2]]]}, [("cat", 120, 60, 200, 180)]),
+    ],
+    ids=["obb", "pose", "two forms"],
+)  # fmt: skip
+def test_every_task_of_ultralytics_ndjson_is_read(
+    annotations: dict[str, Any], expected: list[Any], tmp_path: Path
+) -> None:
+    head = {"type": "dataset", "class_names": {"0": "cat", "1": "dog"}}
+    record = {"type": "image", "file": "img0.jpg", "width": WIDTH, "height": HEIGHT, "annotations": annotations}
+    write(tmp_path / "a.ndjson", f"{json.dumps(head)}\n{json.dumps(record)}\n")
+    images(tmp_path)
+    boxes = [box for item in formats.read(tmp_path)[1].images for box in item.boxes]
+    assert [box[:5] for box in boxes if not box.ignore] == expected
+    assert len(boxes) == sum(map(len, annotations.values()))  # what does not count is ignored, not lost
+
+
+@pytest.mark.parametrize(
+    ("head", "row", "label"),
+    [
+        ("label_name,bbox_x,bbox_y,bbox_width,bbox_height,image_name,image_width,image_height", "cat,20,30,80,60,img0.jpg,320,240", "cat"),
+        ("filename,xmin,ymin,xmax,ymax", "img0.jpg,20,30,100,90", "object"),
+        ("filename,x,y,w,h", "img0.jpg,20,30,80,60", "object"),
+    ],
+    ids=["MakeSense", "corners without a class", "sides without a class"],
+)  # fmt: skip
+def test_tables_of_other_columns_are_read(head: str, row: str, label: str, tmp_path: Path) -> None:
+    write(tmp_path / "a.csv", f"{head}\n{row}\n")
+    images(tmp_path)
+    name, source = formats.read(tmp_path)
+    assert name == "csv" and [box[:5] for item in source.images for box in item.boxes] == [(label, 20, 30, 100, 90)]
+    note = ("a.csv: no column for a class, so every box gets the class 'object'",)
+    assert source.notes == (note if label == "object" else ())
+
+
+def test_a_frame_beyond_the_end_of_the_video_is_refused(tmp_path: Path) -> None:
+    replace_once(one_of("CVAT for video", tmp_path), 'frame="3"', 'frame="999999999"')
+    assert_refused(
+        tmp_path, Run(tmp_path.parent / "runs" / "x"), r"frame is '999999999', not one of 0 to 3; correct it"
+    )
+
+
+def test_a_project_of_via_3_is_recognised_as_such(tmp_path: Path) -> None:
+    project = {"project": {"pid": "__ID__", "pname": "x", "data_format_version": "3.1.1"}, "config": {}, "metadata": {}}
+    write(tmp_path / "via.json", project)
+    images(tmp_path)
+    assert_refused(
+        tmp_path, Run(tmp_path.parent / "runs" / "x"), r"via\.json is of VIA 3, which is not read: export it as"
+    )
+
+
+def test_a_number_is_no_class_of_dota(tmp_path: Path) -> None:
+    dota(tmp_path)
+    replace_once(tmp_path / "labelTxt" / "img1.txt", " dog 0", " 1e5 0")
+    assert damaged_reason(tmp_path) == "class is 1e5, a number"

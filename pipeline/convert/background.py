@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from pipeline.config.data import Convert
 from pipeline.convert.judge import Judged
 from pipeline.errors import DataError, and_more, counted
 from pipeline.formats.matching import UPLOAD
-from pipeline.formats.source import NOT_LISTED, Source
+from pipeline.formats.source import NOT_LISTED, NoBox, Source
 from pipeline.formats.text import head
 from pipeline.formats.yolo_data import looks_like_labels
 
@@ -33,7 +33,7 @@ def refuse(items: Sequence[Labelled], used: Sequence[Labelled], source: Source, 
         item.image for item in (used if config.unlabelled == "background" else items) if item.annotation is None
     ]
     if config.on_problem != "drop":
-        missing = [item for item in items if item.annotation and item.boxes and not item.image.exists()]
+        missing = [item for item in items if _is_missing(item) and not item.image.name.startswith(NOT_LISTED)]
         _refuse_missing(missing, [image for image in unlabelled if image.exists()] if missing else [])
     if not unlabelled:
         return
@@ -41,16 +41,21 @@ def refuse(items: Sequence[Labelled], used: Sequence[Labelled], source: Source, 
     if config.unlabelled == "background":
         if unread:
             raise DataError(
-                f"{unread[0]}: not read as annotations{and_more(unread)}, but {_count(unlabelled)} without annotations "
-                "and may belong to it; correct it, or move it out of the source if it holds no boxes"
+                f"{unread[0]}: was not read, but may hold annotations of {_count(unlabelled)}{and_more(unread)}; "
+                "correct it, or move it out of the source if it holds no boxes"
             )
         return
-    way_out = "label it, or set `convert.unlabelled: background` if images without one truly show nothing"
+    way_out = "label it, or set `convert.unlabelled: background` if no image without an annotation shows an object"
     if unread:
-        way_out = f"label it; {unread[0]} may belong to it, but was not read as annotations{and_more(unread)}"
-    elif lost := [item for item in items if item.annotation and item.boxes and not item.image.exists()]:
-        way_out = f"label it; {lost[0].image.name} is annotated but missing{and_more(lost)}: is it one of them?"
+        way_out = f"label it, or correct {unread[0]}, which may hold its annotation but was not read{and_more(unread)}"
+    elif lost := list(filter(_is_missing, items)):
+        name = lost[0].image.name
+        way_out = f"label it; if it is the missing image {name}, give both the same name{and_more(lost)}"
     raise DataError(f"{unlabelled[0]}: no annotation; {way_out}{and_more(unlabelled)}")
+
+
+def _is_missing(item: Labelled) -> bool:
+    return bool(item.annotation and item.boxes) and not item.image.exists()
 
 
 def not_background(judged: Sequence[Judged], config: Convert) -> dict[str, str]:
@@ -85,8 +90,8 @@ def _refuse_missing(lost: Sequence[Labelled], unlabelled: Sequence[Path]) -> Non
     nearest = get_close_matches(first.image.name, [image.name for image in unlabelled], n=1, cutoff=0.0)
     candidate = next((image for image in unlabelled if nearest and image.name == nearest[0]), unlabelled[0])
     raise DataError(
-        f"{first.image}: image missing; restore it (its annotation is {first.annotation}); {candidate} exists and "
-        f"no annotation names it: rename one of them{and_more(lost)}"
+        f"{first.image}: image missing; restore it (its annotation is {first.annotation}); {candidate} has "
+        f"no annotation: if it is the missing image, give both the same name{and_more(lost)}"
     )
 
 
@@ -113,7 +118,23 @@ def _key(name: str) -> str:
 
 
 def _count(images: Sequence[Path]) -> str:
-    return f"{images[0].name} is" if len(images) == 1 else f"{len(images)} images are"
+    return images[0].name if len(images) == 1 else f"{len(images)} images without any"
+
+
+def without_boxes(judged: Sequence[Judged], classes: Mapping[str, str | None]) -> dict[str, str]:
+    """Return, by name, why images cannot be background that have no box, but shapes without one, such as points.
+
+    Shapes of a class that `classes` maps to None do not count.
+    """
+    reasons: dict[str, str] = {}
+    for image in judged:
+        if image.unused or image.boxes:
+            continue
+        for box in image.item.boxes:
+            if isinstance(box.ignore, NoBox) and classes.get(box.label, "") is not None:
+                label = f" ({box.label})" if box.label else ""
+                reasons.setdefault(image.name, f"it has no box, but {box.id}{label}: {box.ignore}")
+    return reasons
 
 
 def by_setting(judged: Sequence[Judged]) -> list[str]:

@@ -66,8 +66,8 @@ def correct(judged: list[Judged], run: Run, classes: Sequence[str]) -> Corrected
                 or box.ymax > height + ROUNDING
             ):
                 raise DataError(
-                    f"{path}: {image.name}: the {box.label} to add reaches beyond the image, {width}x{height}; "
-                    "correct it"
+                    f"{path}: {image.name}: the added box ({box.label}) extends beyond the image ({width}x{height}); "
+                    "correct its bbox"
                 )
         verdicts = [
             Verdict(verdict.box, "dropped", f"{path} removes it") if verdict.box in removed else verdict
@@ -92,7 +92,7 @@ def resolve(loaded: Fixes, used: Sequence[str], every: Sequence[str], path: Path
         if name in known:
             return True
         if candidates := of_used.get(name) or of_all.get(name):
-            raise DataError(f"{path}: {name!r} could be {candidates[0]} or {candidates[1]}; give its path")
+            raise DataError(f"{path}: {name!r} matches both {candidates[0]} and {candidates[1]}; give its path")
         notes.append(Note(name, action, "is not in the source any more", stale=True))
         return False
 

@@ -18,7 +18,7 @@ from pipeline.errors import did_you_mean
 from pipeline.image_files.reading import Checked
 
 Action = Literal["kept", "clipped", "dropped", "ignored", "added"]
-Unused = Literal["dropped", "in_no_split", "left_out", "linked_again"]
+Unused = Literal["dropped", "in_no_split", "left_out", "linked_again", "set_aside"]
 EDGE_TOLERANCE = 0.5  # pixels beyond the edge that rounding a coordinate can cause
 NO_SIDE = 1e-6  # pixels: floating-point error of a side computed from corners
 ROUNDING = 1.0  # pixels beyond the edge that tools cause if they count from 1 or round up
@@ -37,8 +37,8 @@ class Judged(NamedTuple):
     """An image with a verdict on each of its boxes.
 
     `unused` says why an image is not used: `dropped` for a problem, `in_no_split` if the source gives it no split,
-    `left_out` if it would leak in any split, `linked_again` if it is a link to the file of another image. `why` says it
-    in words.
+    `left_out` if it would leak in any split, `linked_again` if it is a link to the file of another image, `set_aside`
+    if nobody knows whether it shows objects, or if it is a mask. `why` says it in words.
     """
 
     item: Labelled
@@ -71,7 +71,7 @@ def never_used(item: Labelled, name: str, unused: Unused, why: str) -> Judged:
 def set_aside(image: Judged, unused: Unused, why: str) -> Judged:
     """Return a judged image as unused; its dropped boxes keep their reasons."""
     verdicts = _all(image.item, "dropped" if unused == "dropped" else "ignored", why)
-    if unused == "dropped":
+    if unused in ("dropped", "set_aside"):
         old = [verdict if verdict.action in ("dropped", "ignored") else None for verdict in image.verdicts]
         verdicts = [before or now for before, now in zip(old, verdicts, strict=True)]
     return Judged(image.item, image.name, Checked(), verdicts, unused, why)
@@ -172,8 +172,9 @@ def _fix(box: Box, size: tuple[int, int], config: Convert) -> Verdict:
     overhang = max(-box.xmin, -box.ymin, box.xmax - width, box.ymax - height)
     # Corners beyond the edge can be clipped, and swapped ones swapped back; with both, the box is ambiguous.
     if overhang > max(size) or (swapped and overhang > ROUNDING):
-        wrong = "swapped, and beyond" if swapped else f"{overhang:.3g} px beyond"
-        return Verdict(box, "dropped", f"{corners}: {wrong} the image, {width}x{height}; correct it", needs_person=True)
+        wrong = "corners are swapped and the box extends" if swapped else f"the box extends {overhang:.3g} px"
+        wrong = f"{corners}: {wrong} beyond the image, {width}x{height}; correct it"
+        return Verdict(box, "dropped", wrong, needs_person=True)
     if overhang > EDGE_TOLERANCE:
         reasons.append(f"{corners} reaches {math.ceil(overhang)} px beyond the image, {width}x{height}")
     if config.on_problem == "drop" and (swapped or overhang > ROUNDING):

@@ -17,6 +17,8 @@ from pipeline.image_files import duplicates
 from pipeline.records.receipt import Leaks
 from pipeline.run import SPLITS, Run
 
+WAY_OUT = "set ratios in convert.split, such as {train: 0.7, val: 0.15, test: 0.15}"
+
 
 class Drawing(TypedDict):
     """The content of `data/splits/NAME.json`: the rules, and the split of each image that they placed."""
@@ -104,7 +106,7 @@ def _place(
     if emptied := {str(image.item.split) for image in images} - set(placed.split_of.values()):
         raise DataError(
             f"{config.source}: `convert.leaks: move` leaves no image in the {' and '.join(sorted(emptied))} split; "
-            "remove the copies yourself, or give ratios in convert.split"
+            f"remove the copies yourself, or {WAY_OUT}"
         )
     _refuse_empty(set(placed.split_of.values()), config)
     return placed
@@ -139,7 +141,7 @@ def _earlier(run: Run, drawing: Drawing) -> dict[str, str]:
     drawing_before = files.read_json(run.splits)
     images = drawing_before.get("images") if isinstance(drawing_before, dict) else None
     if not isinstance(images, dict) or not all(split in SPLITS for split in images.values()):
-        raise DataError(f"{run.splits}: not as convert wrote it; restore it, or delete it to draw new splits")
+        raise DataError(f"{run.splits}: damaged; restore it from git, or delete it to make new splits")
     same_rules = all(drawing_before.get(key) == rule for key, rule in drawing.items() if key != "images")
     return images if same_rules else {}
 
@@ -164,8 +166,8 @@ def _given(images: Sequence[Judged], ties: dict[str, list[tuple[int, int]]], con
     if leaking and config.leaks == "error":
         more = f" (and {len(leaking) - 1} more such groups)" if len(leaking) > 1 else ""
         raise DataError(
-            f"{config.source}: {' and '.join(leaking[0][:2])} show the same{more}; take one out, "
-            "or set `convert.leaks: move` or `report`"
+            f"{config.source}: {' and '.join(leaking[0][:2])} belong together but are in different "
+            f"splits{more}; remove one, or set `convert.leaks: move` or `report`"
         )
     if leaking and config.leaks == "move":
         cluster = duplicates.clusters(len(names), [pair for pairs in ties.values() for pair in pairs])
@@ -178,4 +180,4 @@ def _given(images: Sequence[Judged], ties: dict[str, list[tuple[int, int]]], con
 def _refuse_empty(used: set[str | None], config: Convert) -> None:
     for split in ("train", "val"):
         if split not in used:
-            raise DataError(f"{config.source}: no image in the {split} split; give ratios in convert.split instead")
+            raise DataError(f"{config.source}: no image in the {split} split; {WAY_OUT}")

@@ -94,7 +94,7 @@ def _refuse(where: str, placed: list[_Placed]) -> None:
     guess = _guess(placed) if max(len(far), len(swapped)) >= enough else ""
     if len(far) >= (enough if guess else max(FEWEST_WRONG, MOST * len(placed))):
         most = max(far, key=lambda item: item.overhang)
-        way_out = guess or "look at the order and the unit of the numbers"
+        way_out = guess or "check the order and unit of the numbers"
         raise DataError(
             f"{where}: {len(far)} of {len(placed)} boxes reach up to {most.overhang:.3g} px beyond their image, "
             f"such as {_example(most)}, more than people draw; {way_out}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
@@ -13,6 +14,7 @@ from pipeline.records.receipt import BoxCounts, ImageCounts, Receipt, SplitCount
 from pipeline.run import SPLITS
 
 CHANGES: tuple[Literal["clipped", "dropped", "ignored"], ...] = ("clipped", "dropped", "ignored")
+_NUMBER = re.compile(r"\d[\d.]*")  # reasons of one kind differ in their numbers
 
 
 class Totals(TypedDict):
@@ -57,6 +59,7 @@ def make(judged: Sequence[Judged], split_of: Mapping[str, str], names: Sequence[
             "in_no_split": unused["in_no_split"],
             "left_out": unused["left_out"],
             "linked_again": unused["linked_again"],
+            "set_aside": unused["set_aside"],
         },
         "boxes": _with_total(sum(per_file.values(), Counter())),
         "files": {file: _with_total(counts) for file, counts in per_file.items()},
@@ -102,6 +105,7 @@ def last_line(receipt: Receipt, target: Path) -> str:
         (images["left_out"], "image", "left out because they would leak"),
         (receipt["background_by_setting"], "image", "counted as background only by convert.unlabelled"),
         (images["linked_again"], "link", "to an image that is in the source already"),
+        (images["set_aside"], "image", "set aside"),
         (leaks["exact"], "group", "of identical images in more than one split"),
         (leaks["near"], "group", "of near-duplicates in more than one split"),
         (leaks["group"], "convert.group_by group", "in more than one split"),
@@ -118,6 +122,22 @@ def last_line(receipt: Receipt, target: Path) -> str:
             )
     line = f"{line} ({', '.join(notes)}: see receipt.json)" if notes else line
     return "; ".join([line, *(" ".join(note.split()) for note in receipt["notes"])])
+
+
+def no_box(judged: Sequence[Judged]) -> str:
+    """Say that there is no box to train on: none in the training split, or none at all, with the commonest reason."""
+    if any(image.boxes for image in judged if not image.unused):
+        return "no usable box in the training split; label training images, or change convert.split"
+    cases: dict[tuple[str, str], list[str]] = {}
+    for image in judged:
+        for box, action, reason, _ in image.verdicts:
+            example = f"{box.id} of {image.name} ({reason})"
+            cases.setdefault((action, _NUMBER.sub("", reason)), []).append(example)
+    if not cases:
+        return "no usable box, because no annotation holds any; label some objects"
+    (action, _), most = max(cases.items(), key=lambda item: len(item[1]))
+    count = sum(map(len, cases.values()))
+    return f"no usable box: {len(most)} of {count} {'was' if len(most) == 1 else 'were'} {action}, such as {most[0]}"
 
 
 def relative(path: Path, source: Path) -> str:

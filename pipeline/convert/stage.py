@@ -32,7 +32,7 @@ def main(config: Convert, run: Run, seed: int, workers: int | None = None, pool:
     source = labelled.without(source, made)
     if workers not in (0, 1) and len(source.images) >= parallel.FEWEST_ITEMS:
         parallel.start(preload=["pipeline.image_files.reading"])
-    items = [item for item in source.images if item.image not in source.linked_again]
+    items = source.to_use
     placing.check_given(source, config)
     used = [item for item in items if drawn or item.split]
     background.refuse(items, used, source, config)
@@ -66,14 +66,15 @@ def _convert(
     plausible.refuse(judged, config)
     _refuse_problems(judged, config)
     if config.on_problem == "drop":
-        judged = _set_aside(judged, "dropped", background.not_background(judged, config))
+        judged = set_aside(judged, "dropped", background.not_background(judged, config))
     added, unusable = labelled.judged(made, source, checked, names, config)
     _refuse_problems(added, config)
     corrected = corrections.correct([*judged, *added, *unusable], run, names)
-    judged = corrected.judged
+    # After the corrections, which may add the boxes that are missing.
+    judged = set_aside(corrected.judged, "set_aside", background.without_boxes(corrected.judged, classes))
     trained_on = {image.name for image in added} if config.new_images == "train" else set()
     placed = _placed(judged, config, run, seed, trained_on)
-    judged = _set_aside(judged, "left_out", placed.left_out)
+    judged = set_aside(judged, "left_out", placed.left_out)
     targets = writing.file_names([image for image in judged if not image.unused])
     peak = max((image.checked.peak for image in judged if not image.unused), default=0)
     bits = deep.significant_bits(peak) if peak else None  # of 16; a device must scale them to 8 in the same way
@@ -97,7 +98,7 @@ def _convert(
         "inputs": {"fixes": used["fixes"], "splits": used["splits"], "labels": used["labels"]},
     }
     if not account["splits"]["train"]["boxes"]:
-        raise DataError(f"{config.source}: no usable box in the training split; training needs some")
+        raise DataError(f"{config.source}: {receipt.no_box(judged)}")
     with files.new_folder(run.dataset) as new:
         writing.write(new, judged, placed.split_of, targets, names, bits)
         if placed.drawing is not None:
@@ -109,20 +110,18 @@ def _convert(
 
 
 def _placed(judged: Sequence[Judged], config: Convert, run: Run, seed: int, trained_on: set[str]) -> placing.Placed:
-    """Place the usable images. A DataError also says how many images were dropped before."""
+    """Place the usable images. A DataError also says how many others there are, and why."""
     usable = [image for image in judged if not image.unused]
-    dropped = [image for image in judged if image.unused == "dropped"]
+    lost = [image for image in judged if image.unused == "dropped" or (image.unused == "set_aside" and image.verdicts)]
     try:
-        if dropped and not usable:
-            raise DataError(f"{config.source}: no image is left")
+        if lost and not usable:
+            raise DataError(f"{config.source}: no usable image")
         return placing.place(usable, config, run, seed, trained_on)
     except DataError as error:
-        if not dropped:
+        if not lost:
             raise
-        all_images = counted(len(judged), "image")
-        raise DataError(
-            f"{error}; of {all_images}, {len(dropped)} were dropped, such as {dropped[0].name}: {dropped[0].why}"
-        ) from None
+        of_all = f"of {counted(len(judged), 'image')}, {len(lost)} {'is' if len(lost) == 1 else 'are'} not used"
+        raise DataError(f"{error}; {of_all}, such as {lost[0].name}: {lost[0].why}") from None
 
 
 def class_map(source: Source, config: Convert) -> dict[str, str | None]:
@@ -148,6 +147,8 @@ def judge_all(
         if item.image in source.linked_again:
             why = f"the same file as {receipt.relative(source.linked_again[item.image], folder)}"
             judged.append(judge.never_used(item, name, "linked_again", why))
+        elif item.image in source.set_aside:
+            judged.append(judge.never_used(item, name, "set_aside", source.set_aside[item.image]))
         elif item.image in checked:
             judged.append(judge.image(item, name, checked[item.image], classes, config))
         else:
@@ -155,7 +156,8 @@ def judge_all(
     return judged
 
 
-def _set_aside(judged: Sequence[Judged], unused: judge.Unused, reasons: Mapping[str, str]) -> list[Judged]:
+def set_aside(judged: Sequence[Judged], unused: judge.Unused, reasons: Mapping[str, str]) -> list[Judged]:
+    """Return all images, of which those with `reasons` are unused; `unused` says in which way."""
     if not reasons:
         return list(judged)
     return [judge.set_aside(image, unused, reasons[image.name]) if image.name in reasons else image for image in judged]

@@ -32,7 +32,10 @@ def file_names(used: Sequence[Judged]) -> dict[str, str]:
         # Two images with the same stem would overwrite each other's labels.
         earlier = taken.setdefault(_stem(target).lower(), image.name)
         if earlier != image.name:
-            raise DataError(f"{image.item.image}: has the same stem as {earlier}; rename one image and its annotation")
+            raise DataError(
+                f"{image.item.image}: has the same name as {earlier}, apart from the suffix; "
+                "rename one image and its annotation"
+            )
         targets[image.name] = target
     return targets
 

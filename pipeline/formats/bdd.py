@@ -14,8 +14,7 @@ from pipeline.boxes import Box
 from pipeline.errors import DataError
 from pipeline.formats.matching import Described, Wanted, complete
 from pipeline.formats.shapes import all_boxes, box_of, sides_of
-from pipeline.formats.source import Source
-from pipeline.formats.splits import folder_split, split_of
+from pipeline.formats.source import NoBox, Source
 from pipeline.formats.text import show
 from pipeline.formats.tree import Tree
 from pipeline.formats.values import declared_size, mapping, read_json
@@ -23,7 +22,8 @@ from pipeline.formats.values import declared_size, mapping, read_json
 START = re.compile(r'\s*(\[|\{\s*"(frames|config|groups)")')
 SIGN = re.compile(r'"box2d"\s*:')
 CORNERS = ("x1", "y1", "x2", "y2")
-CROWD = "crowd: one box around many objects"
+CROWD = NoBox("crowd: one box around many objects")
+NO_OBJECTS = ("area", "drivable", "lane")  # beginnings of categories of the road itself
 
 
 def recognises(tree: Tree) -> bool:
@@ -37,7 +37,7 @@ def read(folder: Path) -> Source:
         data = read_json(path)
         frames = data.get("frames") if isinstance(data, dict) else data
         if isinstance(frames, list) and any(isinstance(frame, dict) and "name" in frame for frame in frames):
-            split = split_of(path.stem) or folder_split(folder, path)
+            split = tree.split_by(path)
             described += [entry for frame in frames if (entry := _frame(tree, path, split, frame))]
             tree.taken.add(path)
     return complete(tree, described)
@@ -64,6 +64,8 @@ def _frame(tree: Tree, path: Path, split: str | None, frame: Any) -> Described |
 def _box(value: Mapping[str, Any], identity: str) -> Box:
     others = [key for key in ("poly2d", "rle", "box3d", "graph") if value.get(key) is not None]
     ignore = f"a {others[0]}, not a box" if others and value.get("box2d") is None else ""
+    if ignore and not str(value.get("category")).startswith(NO_OBJECTS):
+        ignore = NoBox(ignore)
     if mapping(value.get("attributes")).get("crowd") is True:
         ignore = CROWD
     return box_of(value.get("category"), lambda: _corners(value), identity, ignore)

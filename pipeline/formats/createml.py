@@ -16,7 +16,7 @@ from pipeline.errors import DataError
 from pipeline.formats.matching import Described, Wanted, complete
 from pipeline.formats.shapes import all_boxes
 from pipeline.formats.source import Source, damaged
-from pipeline.formats.splits import folder_split, split_of
+from pipeline.formats.splits import folder_split
 from pipeline.formats.text import show
 from pipeline.formats.tree import Tree
 from pipeline.formats.values import class_name, numbers, read_json
@@ -44,7 +44,7 @@ def read(folder: Path) -> Source:
 
 
 def _read_file(tree: Tree, path: Path, data: list[Any]) -> list[Described]:
-    homes, split = tree.homes(path), split_of(path.stem) or folder_split(tree.folder, path)
+    homes, split = tree.homes(path), tree.split_by(path)
     described = []
     for number, entry in enumerate(data, start=1):
         if not isinstance(entry, dict):

@@ -17,19 +17,20 @@ from pipeline.boxes import Box
 from pipeline.errors import DataError
 from pipeline.formats.matching import Described, Wanted, complete
 from pipeline.formats.outlines import Corners
-from pipeline.formats.shapes import around_ellipse, around_turned, check_rotation, corners
-from pipeline.formats.source import NAN, Source, damaged
+from pipeline.formats.shapes import around_ellipse, check_rotation, corners, turned
+from pipeline.formats.source import NAN, NoBox, Source, damaged
 from pipeline.formats.splits import folder_split, split_of, split_of_folders
-from pipeline.formats.text import first_tag, numbers, parse_xml, show, size
+from pipeline.formats.text import first_tag, is_number, numbers, parse_xml, show, size
 from pipeline.formats.tree import Tree
 
 NO_BOXES = {
-    "polyline": "a polyline: it encloses nothing",
-    "points": "points: they enclose nothing",
+    "polyline": NoBox("a polyline: it encloses nothing"),
+    "points": NoBox("points: they enclose nothing"),
     "tag": "a tag of the whole image",
-    "skeleton": "a skeleton, not a box",
-    "cuboid": "a cuboid, not a box",
+    "skeleton": NoBox("a skeleton, not a box"),
+    "cuboid": NoBox("a cuboid, not a box"),
 }
+MOST_FRAMES = 1_000_000
 
 
 def recognises(tree: Tree) -> bool:
@@ -44,7 +45,8 @@ def read(folder: Path) -> Source:
         root = parse_xml(xml)
         if root.tag != "annotations":
             raise DataError(
-                f"{xml}: <{root.tag}> instead of <annotations>, so this is not CVAT; remove it from the source"
+                f"{xml}: <{root.tag}> instead of <annotations>, so this is not CVAT; "
+                "remove it from the source, or set convert.format"
             )
         classes.update(dict.fromkeys(_classes(root)))
         images = [_image(item, number, xml, tree) for number, item in enumerate(root.findall("image"), start=1)]
@@ -89,14 +91,17 @@ def _frames(root: Element, xml: Path, tree: Tree) -> list[Described]:
 
     Boxes between two shapes of a track are interpolated linearly, as in CVAT.
     """
-    boxes: dict[int, list[Box]] = {frame: [] for frame in range(_count(root))}
+    count, stop = _number(root, "meta/task/size"), _number(root, "meta/task/stop_frame")
+    end = max(count, stop + 1) if count or stop else MOST_FRAMES
+    boxes: dict[int, list[Box]] = {frame: [] for frame in range(count)}
     for number, track in enumerate(root.findall("track"), start=1):
         label, last = track.get("label", ""), None
         for index, shape in enumerate(track, start=1):
             frame = shape.get("frame", "")
-            if not frame.isdecimal() or len(frame) > 9:
+            if not is_number(frame) or int(frame) >= end:
                 raise DataError(
-                    f"{xml}: track {number}, shape {index}: frame is {show(frame)}, not a number; correct it"
+                    f"{xml}: track {number}, shape {index}: frame is {show(frame)}, "
+                    f"not one of 0 to {end - 1}; correct it"
                 )
             shape.set("label", label)
             box = _box(shape, f"track {number}, frame {frame}")
@@ -121,10 +126,10 @@ def _frames(root: Element, xml: Path, tree: Tree) -> list[Described]:
     ]
 
 
-def _count(root: Element) -> int:
-    """Return the number of frames of the task; 0 if it is missing or invalid."""
-    text = root.findtext("meta/task/size", "")
-    return int(text) if text.isdecimal() and len(text) < 7 else 0
+def _number(root: Element, place: str) -> int:
+    """Return the whole number in an element; 0 if it is missing, invalid or beyond MOST_FRAMES."""
+    text = root.findtext(place, "")
+    return int(text) if is_number(text) and int(text) < MOST_FRAMES else 0
 
 
 def _between(first: Box, last: Box, share: float, identity: str) -> Box:
@@ -154,10 +159,7 @@ def _attributes(shape: Element, *names: str) -> list[float]:
 
 def _of_box(shape: Element) -> Corners:
     xmin, ymin, xmax, ymax = _attributes(shape, "xtl", "ytl", "xbr", "ybr")
-    angle = _rotation(shape)
-    if not angle:
-        return xmin, ymin, xmax, ymax
-    return around_turned((xmin + xmax) / 2, (ymin + ymax) / 2, xmax - xmin, ymax - ymin, math.radians(angle))
+    return turned((xmin, ymin, xmax, ymax), _rotation(shape))
 
 
 def _of_ellipse(shape: Element) -> Corners:

@@ -15,16 +15,17 @@ from pipeline.boxes import Box
 from pipeline.errors import DataError
 from pipeline.formats.matching import Described, Wanted, complete
 from pipeline.formats.outlines import Corners, around
-from pipeline.formats.shapes import all_boxes, around_points, box_of, from_list
-from pipeline.formats.source import Source
-from pipeline.formats.splits import folder_split, split_of
+from pipeline.formats.shapes import all_boxes, around_points, box_of, from_list, turned
+from pipeline.formats.source import NoBox, Source
 from pipeline.formats.text import show
 from pipeline.formats.tree import Tree
 from pipeline.formats.values import class_name, declared_size, mapping, read_json
 
 SIGN = re.compile(r'"(items|categories)"\s*:.*"(label|labels|items|label_cat)"\s*:', re.DOTALL)
 ITEMS = re.compile(r'"items"\s*:\s*\[|"dm_format_version"|"categories"\s*:\s*\{\s*"label"')
-NO_BOXES = ("label", "caption", "points", "polyline", "cuboid_3d", "cuboid_2d", "skeleton", "feature_vector")
+OF_IMAGE = ("label", "caption", "feature_vector")
+NO_BOXES = ("points", "polyline", "cuboid_3d", "cuboid_2d", "skeleton")
+CROWD = NoBox("is_crowd: a region of many objects")
 
 
 def recognises(tree: Tree) -> bool:
@@ -70,7 +71,7 @@ def _image(tree: Tree, path: Path, item: Any, names: list[str]) -> Described:
     height, width = size if isinstance(size, list) and len(size) == 2 else (None, None)
     boxes = all_boxes(item["annotations"], f"{identity},", "an annotation", partial(_box, names))
     homes = [f"images/{path.stem}", *tree.homes(path)]
-    split = split_of(path.stem) or folder_split(tree.folder, path)
+    split = tree.split_by(path)
     return Described(Wanted(name, homes, split, path), boxes, declared_size(width, height))
 
 
@@ -78,13 +79,16 @@ def _box(names: list[str], value: Mapping[str, Any], identity: str) -> Box:
     kind, number = value.get("type"), value.get("label_id")
     label = names[number] if type(number) is int and 0 <= number < len(names) else None
     crowd = mapping(value.get("attributes")).get("is_crowd") is True
-    ignore = f"a {kind}, not a box" if kind in NO_BOXES else "is_crowd: a region of many objects" if crowd else ""
+    if kind in OF_IMAGE:
+        ignore = f"a {kind} of the whole image"
+    else:
+        ignore = NoBox(f"a {kind}, not a box") if kind in NO_BOXES else CROWD if crowd else ""
     return box_of(label, partial(_corners, kind, value), identity, ignore)
 
 
 def _corners(kind: Any, value: Mapping[str, Any]) -> Corners:
     if kind == "bbox":
-        return from_list(value.get("bbox"))
+        return turned(from_list(value.get("bbox")), mapping(value.get("attributes")).get("rotation"))
     if kind == "polygon":
         return around_points(value.get("points"))
     if kind == "mask":

@@ -59,4 +59,8 @@ def _box(line: str, identity: str) -> Box:
 
 
 def _is_number(text: str) -> bool:
-    return text.replace(".", "", 1).lstrip("-").isdecimal()
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -18,8 +18,8 @@ from pipeline.formats.lines import SUFFIXES, json_lines
 from pipeline.formats.matching import Described, Wanted, complete
 from pipeline.formats.outlines import Corners
 from pipeline.formats.shapes import all_boxes, around_points, box_of, from_sides
-from pipeline.formats.source import Source
-from pipeline.formats.splits import folder_split, split_of
+from pipeline.formats.source import NoBox, Source
+from pipeline.formats.splits import split_of
 from pipeline.formats.tree import Tree
 from pipeline.formats.values import declared_size, mapping
 
@@ -57,7 +57,7 @@ def _image(tree: Tree, path: Path, line: int, row: Mapping[str, Any]) -> Describ
         make = partial(_box, ignore=ANOTHER if index else "")
         boxes += all_boxes(objects if isinstance(objects, list) else (), f"line {line}, object", "an object", make)
     size = mapping(row.get("media_attributes"))
-    split = _split(row) or split_of(path.stem) or folder_split(tree.folder, path)
+    split = _split(row) or tree.split_by(path)
     declared = declared_size(size.get("width"), size.get("height"))
     return Described(Wanted(name, tree.homes(path), split, path), boxes, declared)
 
@@ -77,7 +77,7 @@ def _split(row: Mapping[str, Any]) -> str | None:
 def _box(value: Mapping[str, Any], identity: str, ignore: str) -> Box:
     has_area = any(key in value for key in ("bounding_box", "polygon"))
     kind = next((key for key in ("mask", "composite_mask", "point", "line") if key in value), "")
-    ignore = ignore or ("" if has_area or not kind else f"a {kind}, not a box")
+    ignore = ignore or ("" if has_area or not kind else NoBox(f"a {kind}, not a box"))
     return box_of(value.get("name"), partial(_corners, value), identity, ignore)
 
 

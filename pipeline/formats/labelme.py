@@ -16,7 +16,7 @@ from pipeline.boxes import Box
 from pipeline.errors import DataError, counted
 from pipeline.formats.matching import Described, Wanted, labelled
 from pipeline.formats.shapes import all_boxes
-from pipeline.formats.source import Source, damaged, source_of, with_the_rest
+from pipeline.formats.source import NoBox, Source, damaged, source_of, with_the_rest
 from pipeline.formats.splits import folder_split
 from pipeline.formats.text import show
 from pipeline.formats.tree import Tree
@@ -78,7 +78,7 @@ def _name(path: Path, image_path: Any, beside: list[Path]) -> str:
     name = image_path.replace("\\", "/") if isinstance(image_path, str) else ""
     beside = [image for image in beside if image.name == name.rpartition("/")[2]] or beside
     if len(beside) > 1:
-        raise DataError(f"{path}: could belong to {beside[0].name} or {beside[1].name}; correct its imagePath")
+        raise DataError(f"{path}: matches both {beside[0].name} and {beside[1].name}; correct its imagePath")
     if beside:
         return beside[0].name
     if not name:
@@ -92,7 +92,7 @@ def _box(shape: Mapping[str, Any], identity: str) -> Box:
     label, kind = class_name(shape.get("label")), shape.get("shape_type")
     if kind is None:
         kind = "polygon"  # LabelMe's default
-    ignore = f"{kind}: it has no area" if isinstance(kind, str) and kind in NOT_AN_AREA else ""
+    ignore = NoBox(f"{kind}: it has no area") if isinstance(kind, str) and kind in NOT_AN_AREA else ""
     if not label:
         return damaged(f"label is {show(shape.get('label'))}; name its class", "", identity, ignore)
     try:

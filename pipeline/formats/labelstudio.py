@@ -19,8 +19,7 @@ from pipeline.errors import DataError
 from pipeline.formats.matching import Described, Wanted, complete, has_image_suffix
 from pipeline.formats.outlines import Corners
 from pipeline.formats.shapes import around_ellipse, around_points, box_of, check_rotation, corners, scaled, sides_of
-from pipeline.formats.source import Source
-from pipeline.formats.splits import folder_split, split_of
+from pipeline.formats.source import NoBox, Source
 from pipeline.formats.text import show
 from pipeline.formats.tree import Tree
 from pipeline.formats.values import declared_size, read_json
@@ -28,9 +27,10 @@ from pipeline.formats.values import declared_size, read_json
 SIGNS = re.compile(r'"(original_width|completions|annotations)"\s*:')
 TASK = re.compile(r'"data"\s*:\s*\{|"original_width"\s*:')
 NO_BOXES = {
-    "keypoint": "a point: it has no area",
-    "brush": "a brush mask: draw rectangles or polygons",
-    "vector": "a line",
+    "keypoint": NoBox("a point: it has no area"),
+    "brush": NoBox("a brush mask: draw rectangles or polygons"),
+    "bitmask": NoBox("a mask: draw rectangles or polygons"),
+    "vector": NoBox("a line"),
 }
 SHAPES = ("rectangle", "polygon", "ellipse", *NO_BOXES)
 LOCAL_FILE = "/data/local-files/?d="  # followed by a percent-encoded path
@@ -49,7 +49,7 @@ def read(folder: Path) -> Source:
         if not isinstance(data, list) or not any(map(_is_task, data)):
             continue
         tree.taken.add(path)
-        split, homes = split_of(path.stem) or folder_split(folder, path), tree.homes(path)
+        split, homes = tree.split_by(path), tree.homes(path)
         for number, task in enumerate(data, start=1):
             if not isinstance(task, Mapping):
                 raise DataError(f"{path}: task {number} is {show(task)}, so this is not Label Studio; export it again")
@@ -104,9 +104,10 @@ def _results(task: Mapping[str, Any]) -> list[tuple[Any, str]] | None:
 
 
 def _boxes(results: list[tuple[Any, str]], task: str) -> tuple[list[Box], tuple[int, int] | None]:
+    """Return a box for each label of each shape, and the size of the image."""
     boxes, sizes = [], []
     labels = {
-        result.get("id"): _label(result) for result, _ in results if isinstance(result, Mapping) and _label(result)
+        result.get("id"): labels for result, _ in results if isinstance(result, Mapping) and (labels := _labels(result))
     }
     for number, (result, ignore) in enumerate(results, start=1):
         identity = f"{task}, result {number}"
@@ -115,25 +116,30 @@ def _boxes(results: list[tuple[Any, str]], task: str) -> tuple[list[Box], tuple[
         if not kind:
             continue  # a choice, a text, a relation, or the label of a shape that has a result of its own
         sizes.append(declared_size(result.get("original_width"), result.get("original_height")))
-        label = _label(result) or labels.get(result.get("id"))
         corners = partial(_corners, kind, value, sizes[-1])
-        boxes.append(box_of(label, corners, identity, ignore or NO_BOXES.get(kind, "")))
+        unknown = NoBox(f"a {show(kind)}: it is not supported")
+        ignore = ignore or NO_BOXES.get(kind, "" if kind in SHAPES else unknown)
+        named = _labels(result) or labels.get(result.get("id"), [None])
+        boxes += [box_of(label, corners, identity, ignore) for label in named]
     return boxes, next(filter(None, sizes), None)
 
 
 def _kind(result: Any, value: Any) -> str:
+    """Return the kind of shape; empty for what is no shape."""
     if not isinstance(value, Mapping):
         return ""
     named = str(result.get("type", "")).removesuffix("labels")
-    inside = next((kind for kind in SHAPES if f"{kind}labels" in value), "")
-    return named if named in SHAPES else inside or ("rectangle" if {"x", "width"} <= value.keys() and not named else "")
+    if named in SHAPES:
+        return named
+    # A shape of another kind has labels of its own, such as `videorectanglelabels`.
+    keys = (str(key).removesuffix("labels") for key in value if str(key).endswith("labels"))
+    return next(filter(None, keys), "rectangle" if {"x", "width"} <= value.keys() and not named else "")
 
 
-def _label(result: Mapping[str, Any]) -> Any:
+def _labels(result: Mapping[str, Any]) -> list[Any]:
     value = result.get("value", result)
-    names = (f"{kind}labels" for kind in (*SHAPES, "")) if isinstance(value, Mapping) else ()
-    labels: list[Any] = next((value[name] for name in names if isinstance(value.get(name), list) and value[name]), [])
-    return labels[0] if labels else None
+    found = [value[key] for key in value if str(key).endswith("labels")] if isinstance(value, Mapping) else []
+    return next((labels for labels in found if isinstance(labels, list) and labels), [])
 
 
 def _corners(kind: str, value: Any, size: tuple[int, int] | None) -> Corners:

@@ -134,7 +134,7 @@ class _Free:
             ]
         if len(candidates) > 1 and not is_one_file(map(self.tree.path, candidates)):
             raise DataError(
-                f"{wanted.named_by}: {show(wanted.name)} could be {candidates[0]} or {candidates[1]}; "
+                f"{wanted.named_by}: {show(wanted.name)} matches both {candidates[0]} and {candidates[1]}; "
                 "give its folder in the annotation too, or rename one of them"
             )
         return candidates[0] if candidates else None
@@ -166,11 +166,13 @@ def has_image_suffix(name: str) -> bool:
 
 def _parts(name: str, step: str) -> list[str]:
     """Return the parts of a name without `..`, roots, drives and servers."""
+    if step != "unicode":
+        if _LOCAL_FILE in name:
+            name = name.partition(_LOCAL_FILE)[2]
+        if _URL.match(name):
+            name = _URL.sub("", name).partition("?")[0]
+        name = unquote(name)  # before the split, because %2F and %5C are slashes too
     name = name.replace("\\", "/")
-    if step != "unicode" and _LOCAL_FILE in name:
-        name = name.partition(_LOCAL_FILE)[2]
-    if step != "unicode" and _URL.match(name):
-        name = _URL.sub("", name).partition("?")[0]
     name = posixpath.normpath(_DRIVE.sub("", name)) if name else ""
     return [part for part in name.split("/") if part not in ("", ".", "..")]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -30,6 +31,7 @@ NOT_READ = {
     ".mat": "MATLAB",
     ".pkl": "pickled",
 }
+VIA_3 = re.compile(r'"project"\s*:\s*\{.*"data_format_version"\s*:\s*"3', re.DOTALL)
 OTHER_LABELS = (*LABEL_SUFFIXES, ".yaml", ".yml", ".h5", ".data")
 
 
@@ -105,6 +107,8 @@ def _starts_with_id(line: str) -> bool:
 
 
 def _unknown(tree: Tree, files: list[Path]) -> str:
+    if projects := [path for path in files if path.suffix.lower() == ".json" and VIA_3.search(tree.head(path))]:
+        return f"; {_some(tree, projects)} of VIA 3, which is not read: export it as COCO there, or label in VIA 2"
     if tables := [path for path in files if path.suffix.lower() in (".csv", ".tsv")]:
         first = show(", ".join(columns(tree.head(tables[0]))[0]))
         needed = "a line of column names: filename, class, xmin, ymin, xmax, ymax"

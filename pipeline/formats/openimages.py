@@ -12,14 +12,14 @@ from pathlib import Path
 from pipeline.boxes import Box, Labelled
 from pipeline.errors import DataError
 from pipeline.formats.matching import Wanted, find, has_image_suffix
-from pipeline.formats.source import Source, damaged, source_of, with_the_rest
-from pipeline.formats.splits import folder_split, split_of
+from pipeline.formats.source import NoBox, Source, damaged, source_of, with_the_rest
+from pipeline.formats.splits import folder_split
 from pipeline.formats.text import RAGGED, columns, numbers, read_text, records, rows, show, upright_size
 from pipeline.formats.tree import Tree
 
 IMAGE, LABEL = "ImageID", "LabelName"
 CORNERS = ("XMin", "YMin", "XMax", "YMax")
-GROUP = "IsGroupOf: one box around many objects"
+GROUP = NoBox("IsGroupOf: one box around many objects")
 NEGATIVE = "Confidence 0: people verified that the image does not show it"
 MACHINE_IDS = ("/m/", "/g/")
 Rows = list[tuple[int, dict[str, str]]]  # each with its line number
@@ -72,13 +72,14 @@ def _class_names(tree: Tree, texts: Mapping[Path, str]) -> dict[str, str]:
 def _read_file(path: Path, text: str, tree: Tree) -> list[tuple[Wanted, Rows]]:
     names, delimiter = columns(text)
     if missing := [name for name in CORNERS if name not in names]:
-        raise DataError(f"{path}: no column {missing[0]}; boxes need {', '.join((IMAGE, LABEL, *CORNERS))}")
+        needed = ", ".join((IMAGE, LABEL, *CORNERS))
+        raise DataError(f"{path}: column {missing[0]} is missing; add it (needed: {needed})")
     rows_of: dict[str, Rows] = {}
     for number, record in records(path, text, names, delimiter):
         if not record[IMAGE]:
             raise DataError(f"{path}: line {number}: no {IMAGE}; give its name")
         rows_of.setdefault(record[IMAGE], []).append((number, record))
-    split, homes = split_of(path.stem) or folder_split(tree.folder, path), tree.homes(path)
+    split, homes = tree.split_by(path), tree.homes(path)
     named = ((name if has_image_suffix(name) else f"{name}.jpg", numbered) for name, numbered in rows_of.items())
     return [(Wanted(name, homes, split, path), numbered) for name, numbered in named]
 

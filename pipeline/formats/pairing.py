@@ -45,7 +45,7 @@ class Images:
             candidates = [image for image, number in zip(candidates, shared, strict=True) if number == max(shared)]
         if len(candidates) > 1 and not is_one_file(candidates):
             raise DataError(
-                f"{annotation}: {show(stem)} could be {candidates[0]} or {candidates[1]}; rename one of them"
+                f"{annotation}: {show(stem)} matches both {candidates[0]} and {candidates[1]}; rename one of them"
             )
         return candidates[0] if candidates else None
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, did_you_mean
 from pipeline.formats import (
     bdd,
     coco,
@@ -41,7 +41,7 @@ from pipeline.formats import (
     widerface,
     yolo,
 )
-from pipeline.formats.source import Source, linked_again
+from pipeline.formats.source import Source, linked_again, masks
 from pipeline.formats.tree import Tree
 from pipeline.formats.values import read_json
 
@@ -100,9 +100,12 @@ def read(folder: Path, name: str = "auto", given: bool = True, orphans: bool = F
 
     Paths begin with `folder` as given, made absolute; links are not resolved. With `given`, the source's own splits
     are used. `orphans` keeps annotations of images that a file does not list, as those of missing images. Raises
-    DataError if the folder is missing or empty, or if a file in it cannot be read.
+    DataError if the folder is missing or empty, if a file in it cannot be read, or for a format that does not exist.
     """
-    try:
+    if name not in MODULES and name != "auto" and not name.startswith(FIFTYONE):
+        known = [*MODULES, f"{FIFTYONE}TYPE"]
+        raise DataError(f"format {name!r}: not one of {', '.join(known)}{did_you_mean(name, known)}")
+    with readable(folder):
         if not folder.is_dir():
             raise DataError(
                 f"{folder}: no such folder; put the images and annotations there, or correct convert.source"
@@ -115,14 +118,13 @@ def read(folder: Path, name: str = "auto", given: bool = True, orphans: bool = F
             options = {"yolo": {"given": given}, "coco": {"orphans": orphans}}.get(name, {})
             with without_collection():
                 source = MODULES[name].read(folder.absolute(), **options)
-    except OSError as error:
-        raise DataError(f"{error.filename or folder}: cannot be read ({error.strerror}); make it readable") from None
     if not source.images:
         near = nearest.in_words(Tree(folder.absolute()))
         raise DataError(
             f"{folder}: no {name} images with annotations in it; correct convert.source or convert.format{near}"
         )
-    return name, replace(source, linked_again=linked_again(source.images))
+    set_aside = {**masks(folder.absolute(), source.images), **source.set_aside}
+    return name, replace(source, linked_again=linked_again(source.images), set_aside=set_aside)
 
 
 @contextmanager
@@ -140,3 +142,12 @@ def without_collection() -> Iterator[None]:
         if enabled:
             gc.freeze()
             gc.enable()
+
+
+@contextmanager
+def readable(folder: Path) -> Iterator[None]:
+    """Turn an error of the operating system into a DataError that names the file or, without one, `folder`."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{error.filename or folder}: cannot be read ({error.strerror}); make it readable") from None

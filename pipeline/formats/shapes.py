@@ -10,7 +10,7 @@ from pipeline.boxes import Box, check_sides
 from pipeline.formats.outlines import Corners
 from pipeline.formats.source import damaged
 from pipeline.formats.text import show
-from pipeline.formats.values import class_name, numbers
+from pipeline.formats.values import NUMBERS, class_name, numbers
 
 MOST_DEGREES = 720  # some tools write more than one full turn; beyond two turns the number is no angle
 
@@ -90,6 +90,15 @@ def around_turned(cx: float, cy: float, width: float, height: float, radians: fl
     cos, sin = abs(math.cos(radians)), abs(math.sin(radians))
     across, down = (width * cos + height * sin) / 2, (width * sin + height * cos) / 2
     return cx - across, cy - down, cx + across, cy + down
+
+
+def turned(box: Corners, degrees: Any) -> Corners:
+    """Return the box around a box that is turned about its centre; what is not a number turns nothing."""
+    if type(degrees) not in NUMBERS or not degrees:
+        return box
+    xmin, ymin, xmax, ymax = box
+    radians = math.radians(check_rotation(degrees))
+    return around_turned((xmin + xmax) / 2, (ymin + ymax) / 2, xmax - xmin, ymax - ymin, radians)
 
 
 def check_rotation(degrees: float) -> float:

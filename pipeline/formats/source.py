@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,15 @@ from pipeline.formats.tree import Tree
 
 NAN = math.nan
 NOT_LISTED = "not listed in "  # prefix of the image that stands for all images that a file does not list
+# `SegmentationClass` of VOC, `masks`, COCO's `panoptic_val2017`
+MASK_FOLDER = re.compile(r"segmentation|panoptic|(?<![a-z])masks?(?![a-z])", re.IGNORECASE)
+
+
+class NoBox(str):
+    """`Box.ignore` of a shape or region that shows objects but has no box of one, such as a point or a crowd.
+
+    An image with nothing else is not a background image.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,25 +33,35 @@ class Source:
 
     `classes` are in the order of the format; None if it has no order (VOC). `has_splits` tells whether the source
     assigns images to train, val and test. `linked_again` maps unlabelled images that are links to the file of another
-    image to that image. `matched` counts the names found at each step of `matching`. `beside` lists what may hold
-    annotations but was not read; `notes` say what the user has to know about the reading.
+    image to that image. `set_aside` says why an unlabelled image is not used although it exists. `matched` counts the
+    names found at each step of `matching`. `beside` lists what may hold annotations but was not read; `notes` say what
+    the user has to know about the reading.
     """
 
     images: tuple[Labelled, ...]
     classes: tuple[str, ...] | None
     has_splits: bool
     linked_again: Mapping[Path, Path] = field(default_factory=dict)
+    set_aside: Mapping[Path, str] = field(default_factory=dict)
     matched: Mapping[str, int] = field(default_factory=dict)
     beside: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()
 
+    @property
+    def to_use(self) -> list[Labelled]:
+        """Return the images that are neither `linked_again` nor `set_aside`."""
+        unused = {*self.linked_again, *self.set_aside}
+        return [item for item in self.images if item.image not in unused]
+
 
 def source_of(tree: Tree, images: Sequence[Labelled], classes: Sequence[str] | None) -> Source:
     """Return what a reader found, with the notes of the tree."""
+    unlabelled = {item.image for item in images if item.annotation is None}
     return Source(
         tuple(images),
         None if classes is None else tuple(classes),
         has_splits=any(item.split for item in images),
+        set_aside={image: why for image, why in tree.set_aside.items() if image in unlabelled},
         matched=dict(tree.matched),
         beside=tree.beside(item.annotation for item in images if item.annotation),
         notes=tuple(tree.notes),
@@ -57,9 +77,8 @@ def with_the_rest(tree: Tree, described: Iterable[Labelled]) -> tuple[Labelled, 
     for item in described:
         earlier = by_image.setdefault(item.image, item)
         if earlier is not item:
-            raise DataError(
-                f"{item.annotation}: {item.image.name} is also in {earlier.annotation}; keep it in one of them"
-            )
+            files = " and ".join(dict.fromkeys(str(one.annotation) for one in (earlier, item)))
+            raise DataError(f"{files}: two entries describe {item.image.name}; remove one")
     for image in tree.images():
         if image not in by_image:
             by_image[image] = Labelled(image, (), None, None, folder_split(tree.folder, image))
@@ -81,6 +100,19 @@ def linked_again(images: Sequence[Labelled]) -> dict[Path, Path]:
         if (file := identity(image)) and (original := first.setdefault(file, image)) is not image:
             again[image] = original
     return again
+
+
+def masks(folder: Path, images: Sequence[Labelled]) -> dict[Path, str]:
+    """Return the unlabelled images that are masks of labelled ones, by their stem and the name of their folder."""
+    labelled = {item.image.stem: item.image for item in images if item.annotation is not None}
+    return {
+        item.image: f"a mask of {labelled[item.image.stem].name}, by its name and folder"
+        for item in images
+        if item.annotation is None
+        and item.image.stem in labelled
+        and item.image.parent != labelled[item.image.stem].parent
+        and MASK_FOLDER.search(item.image.parent.relative_to(folder).as_posix())
+    }
 
 
 def damaged(reason: str, label: str = "", id: str = "", ignore: str = "") -> Box:

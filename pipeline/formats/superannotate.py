@@ -17,7 +17,7 @@ from pipeline.errors import DataError
 from pipeline.formats.matching import Described, Wanted, complete
 from pipeline.formats.outlines import Corners
 from pipeline.formats.shapes import all_boxes, around_ellipse, around_points, box_of, sides_of
-from pipeline.formats.source import Source
+from pipeline.formats.source import NoBox, Source
 from pipeline.formats.splits import folder_split
 from pipeline.formats.text import show
 from pipeline.formats.tree import Tree
@@ -25,7 +25,10 @@ from pipeline.formats.values import declared_size, mapping, read_json
 
 SIGNS = (re.compile(r'"metadata"\s*:\s*\{'), re.compile(r'"instances"\s*:\s*\['))
 ENDS = ("___objects", "___pixel")
-NO_BOXES = {kind: f"a {kind}, not a box" for kind in ("point", "polyline", "template", "cuboid", "comment", "tag")}
+NO_BOXES = {
+    **{kind: NoBox(f"a {kind}, not a box") for kind in ("point", "polyline", "template", "cuboid")},
+    **{kind: f"a {kind}, not a box" for kind in ("comment", "tag")},
+}
 
 
 def recognises(tree: Tree) -> bool:

@@ -22,7 +22,7 @@ from pipeline.errors import DataError
 from pipeline.formats.matching import Described, Wanted, complete
 from pipeline.formats.outlines import Corners
 from pipeline.formats.shapes import all_boxes, around_points, box_of
-from pipeline.formats.source import Source
+from pipeline.formats.source import NoBox, Source
 from pipeline.formats.splits import folder_split
 from pipeline.formats.text import show
 from pipeline.formats.tree import Tree
@@ -30,7 +30,7 @@ from pipeline.formats.values import class_name, declared_size, mapping, numbers,
 
 SIGN = re.compile(r'"objects"\s*:\s*\[')
 SIZE = re.compile(r'"size"\s*:\s*\{')
-NO_BOXES = {kind: f"a {kind}, not a box" for kind in ("point", "line", "graph", "cuboid", "any")}
+NO_BOXES = {kind: NoBox(f"a {kind}, not a box") for kind in ("point", "line", "graph", "cuboid", "any")}
 MOST_BYTES = 1 << 28  # to decompress of a mask, as a limit for zip bombs
 
 

@@ -1,9 +1,10 @@
 """Plain CSV, in pixels: one box per row, `filename,width,height,class,xmin,ymin,xmax,ymax` or synonyms, in any order.
 
-`x,y,w,h`, or a column `bbox` with these four, may replace the corners. Without a header, the columns are those of
-keras-retinanet (`path,x1,y1,x2,y2,class`) or of MakeSense (`class,x,y,w,h,file,width,height`). A row without class and
-corners is a background image. The delimiter is a comma, a semicolon or a tab; with the latter two, numbers may have a
-decimal comma. A column, file names or folder names give the splits.
+`x,y,w,h`, or a column `bbox` with these four, may replace the corners. Without a column for the class, every box gets
+the class `object`. Without a header, the columns are as in keras-retinanet (`path,x1,y1,x2,y2,class`) or MakeSense
+(`class,x,y,w,h,file,width,height`). A row without class and corners is a background image. The delimiter is a comma, a
+semicolon or a tab; with the latter two, numbers may have a decimal comma. A column, file names or folder names give the
+splits.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pipeline.formats import openimages
 from pipeline.formats.matching import Described, Wanted, complete, has_image_suffix
 from pipeline.formats.shapes import corners
 from pipeline.formats.source import Source, damaged
-from pipeline.formats.splits import folder_split, split_of
+from pipeline.formats.splits import split_of
 from pipeline.formats.text import RAGGED, columns, numbers, read_text, records, show, size
 from pipeline.formats.tree import Tree
 
@@ -37,8 +38,9 @@ SYNONYMS = {
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 NEEDED = ("filename", "class", *CORNERS)
 # Synonyms for the columns of a box without corners; `width` alone may be the image's.
-SIDES = {"x": ("x",), "y": ("y",), "w": ("w", "bboxwidth", "width"), "h": ("h", "bboxheight", "height")}
+SIDES = {"x": ("x", "bboxx"), "y": ("y", "bboxy"), "w": ("w", "bboxwidth", "width"), "h": ("h", "bboxheight", "height")}
 BBOX = ("bbox", "box", "boundingbox")
+PLACES = ("bbox", *CORNERS, *SIDES)
 NO_CLASS = "object"
 RETINANET = ("filename", *CORNERS, "class")
 MAKE_SENSE = ("class", *SIDES, "filename", "width", "height")
@@ -114,11 +116,14 @@ def _known(names: Sequence[str]) -> dict[str, str]:
 
 def _read_file(path: Path, text: str, table: _Table, tree: Tree) -> list[Described]:
     known = dict(table.known)
-    if "bbox" in known and "class" not in known:
+    needed = () if "bbox" in known or "x" in known else CORNERS
+    if missing := [column for column in needed if column not in known]:
+        one = len(missing) == 1
+        words = f"column {missing[0]} is" if one else f"columns {' and '.join(missing)} are"
+        raise DataError(f"{path}: {words} missing; add {'it' if one else 'them'} (needed: {', '.join(NEEDED)})")
+    if "class" not in known:
         name = path.relative_to(tree.folder).as_posix()
         tree.notes.append(f"{name}: no column for a class, so every box gets the class {NO_CLASS!r}")
-    elif missing := [column for column in _needed(known) if column not in known]:
-        raise DataError(f"{path}: no column for {' and '.join(missing)}; it needs {', '.join(NEEDED)}")
     # A file cut off in the middle of a number ends without a line break.
     last = 0 if text.endswith(("\n", "\r")) else text.count("\n") + 1
     rows_of: dict[str, list[tuple[int, dict[str, str]]]] = {}
@@ -126,7 +131,7 @@ def _read_file(path: Path, text: str, table: _Table, tree: Tree) -> list[Describ
         values = {column: record[name] for column, name in known.items()}
         if not values["filename"]:
             raise DataError(f"{path}: line {number}: no image; give its file name")
-        values.setdefault("class", NO_CLASS if values.get("bbox") else "")
+        values.setdefault("class", NO_CLASS if any(values.get(column) for column in PLACES) else "")
         if RAGGED in record:
             values[RAGGED] = record[RAGGED]
         if number == last:
@@ -135,16 +140,12 @@ def _read_file(path: Path, text: str, table: _Table, tree: Tree) -> list[Describ
     return [_image(name, numbered, path, table.delimiter, tree) for name, numbered in rows_of.items()]
 
 
-def _needed(known: Mapping[str, str]) -> Sequence[str]:
-    return ("filename", "class") if "bbox" in known or "x" in known else NEEDED
-
-
 def _image(name: str, numbered: list[tuple[int, dict[str, str]]], path: Path, delimiter: str, tree: Tree) -> Described:
     splits = {split_of(values.get("split", "")) for _, values in numbered}
     sizes = {size(values.get("width"), values.get("height")) for _, values in numbered}
     if len(splits) > 1 or len(sizes - {None}) > 1:
         raise DataError(f"{path}: rows of {show(name)} differ in split or size; make them the same")
-    split = splits.pop() or split_of(path.stem) or folder_split(tree.folder, path)
+    split = splits.pop() or tree.split_by(path)
     # A single row with only a name is a background image; beside other rows, it is a row that lost its box.
     is_background = len(numbered) == 1 and _is_background(numbered[0][1])
     boxes = [] if is_background else [_box(values, f"line {number}", delimiter) for number, values in numbered]
@@ -153,8 +154,7 @@ def _image(name: str, numbered: list[tuple[int, dict[str, str]]], path: Path, de
 
 
 def _is_background(values: Mapping[str, str]) -> bool:
-    places = [values.get(column, "") for column in ("class", "bbox", *CORNERS, *SIDES)]
-    return RAGGED not in values and not any(places)
+    return RAGGED not in values and not any(values.get(column) for column in ("class", *PLACES))
 
 
 def _box(values: Mapping[str, str], identity: str, delimiter: str) -> Box:

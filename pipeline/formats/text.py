@@ -75,6 +75,11 @@ def numbers(texts: Mapping[str, str | None]) -> list[float]:
     return values
 
 
+def is_number(text: str) -> bool:
+    """Return whether a text is a whole number that `int` reads, of at most nine digits."""
+    return text.isdecimal() and len(text) < 10
+
+
 def size(width: str | None, height: str | None) -> tuple[int, int] | None:
     """Return a declared size; None if it is missing, zero or not a number."""
     try:
@@ -90,7 +95,7 @@ def parse_xml(path: Path) -> Element:
         root = parse(path).getroot()
     except ParseError as error:
         if link := link_as_text(path.read_bytes()[: LONGEST_LINK + 1]):
-            raise DataError(f"{path}: holds {link}; put the file there") from None
+            raise DataError(f"{path}: is {link}; put the file there") from None
         raise DataError(f"{path}: not well-formed XML ({error}); export it again") from None
     except DefusedXmlException:
         raise DataError(

@@ -13,7 +13,7 @@ from pathlib import Path
 from pipeline.boxes import SOURCE_SUFFIXES
 from pipeline.errors import DataError, and_more
 from pipeline.formats.paths import holds_control, inside, is_one_file, is_text
-from pipeline.formats.splits import split_of_folders
+from pipeline.formats.splits import folder_split, split_of, split_of_folders
 from pipeline.formats.text import head, show
 from pipeline.walk import LABEL_SUFFIXES, broken_link, walk
 
@@ -34,6 +34,7 @@ class Tree:
         self.folder = folder
         self.matched = dict.fromkeys(STEPS, 0)  # names of images, by the step that found them
         self.notes: list[str] = []
+        self.set_aside: dict[Path, str] = {}  # images that are not to be used, with the reason
         self.taken: set[Path] = set()  # files that a reader used, besides those that describe images
         self._heads: dict[Path, str] = {}
         self._kept = 0  # bytes of `_heads`
@@ -106,8 +107,16 @@ class Tree:
         """Return whether the path of any folder ends in `name`."""
         return name in self._folders
 
+    def ending_in(self, end: str) -> list[str]:
+        """Return the folders and files whose path ends in these parts."""
+        return [place for place in (*self._every_folder, *self._paths) if f"/{place}".endswith(f"/{end}")]
+
     def split_of(self, place: str) -> str | None:
         return split_of_folders(place.rpartition("/")[0])
+
+    def split_by(self, annotation: Path) -> str | None:
+        """Return the split in the name of an annotation file, else that of its folders."""
+        return split_of(annotation.stem) or folder_split(self.folder, annotation)
 
     def homes(self, annotation: Path) -> list[str]:
         """Return folders below the source where the images of an annotation file usually are, the likeliest first."""
@@ -139,7 +148,8 @@ class Tree:
             ]
         if len(places) > 1 and not is_one_file(map(self.path, places)):
             raise DataError(
-                f"{named_by}: {show(name)} could be {places[0]} or {places[1]}; give its folder in the annotation too"
+                f"{named_by}: {show(name)} matches both {places[0]} and {places[1]}; "
+                "give its folder in the annotation too"
             )
         return places[0] if places else None
 

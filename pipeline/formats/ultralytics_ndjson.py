@@ -1,7 +1,8 @@
 """Ultralytics NDJSON: a first line with the class names, then one line per image with its split and its labels.
 
-`boxes` are rows of class, centre and sides, `segments` of class and points, all relative to the image size. Source:
-docs.ultralytics.com/datasets, "Ultralytics NDJSON format".
+`boxes` and `pose` are rows of class, centre and sides, with key points in `pose`; `segments` and `obb` are rows of
+class and points. All numbers are relative to the image size. Source: docs.ultralytics.com/datasets, "Ultralytics NDJSON
+format".
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from pipeline.formats.text import show
 from pipeline.formats.tree import Tree
 from pipeline.formats.values import class_name, declared_size, numbers
 
+KEYS = ("boxes", "segments", "obb", "pose")  # a data set has those of its task
+ANOTHER = "the objects of the image in another form: the first one counts"
 SIGN = re.compile(r'^\{.*"(class_names|task)"\s*:')
 
 
@@ -62,8 +65,13 @@ def _image(tree: Tree, path: Path, line: int, record: Mapping[str, Any], names: 
     if not isinstance(name, str) or not name:
         raise DataError(f"{path}: line {line}: an image has the file {show(name)}; give its file name")
     annotations = record.get("annotations") or {}
-    rows = [row for key in ("boxes", "segments") for row in _rows(annotations, key)]
-    boxes = [_box(row, names, size, f"line {line}, row {number}") for number, row in enumerate(rows, start=1)]
+    rows = [(key, row) for key in KEYS for row in _rows(annotations, key)]
+    boxes = [
+        _box(row, key, names, size, f"line {line}, row {number}")
+        if key == rows[0][0]
+        else damaged("", id=f"line {line}, row {number}", ignore=ANOTHER)
+        for number, (key, row) in enumerate(rows, start=1)
+    ]
     split_name = record.get("split")
     split = (split_of(split_name) if isinstance(split_name, str) else None) or folder_split(tree.folder, path)
     usual_homes = tree.homes(path)
@@ -83,22 +91,16 @@ def _rows(annotations: Any, key: str) -> list[Any]:
     return rows if isinstance(rows, list) else []
 
 
-def _box(row: Any, names: list[str], size: tuple[int, int] | None, identity: str) -> Box:
-    flat = [row[0], *row[1]] if isinstance(row, list) and len(row) == 2 and isinstance(row[1], list) else row
-    flat = (
-        [part for item in flat for part in (item if isinstance(item, list) else [item])]
-        if isinstance(flat, list)
-        else []
-    )
-    if size is None or numbers(flat) is None:
-        return damaged(
-            "no width and height of the image" if size is None else f"{show(row)} is not a row of numbers", id=identity
-        )
+def _box(row: Any, key: str, names: list[str], size: tuple[int, int] | None, identity: str) -> Box:
+    if size is None:
+        return damaged("no width and height of the image", id=identity)
+    flat = row if isinstance(row, list) else []
+    for _ in range(2):  # points may be pairs in a list
+        flat = [part for item in flat for part in (item if isinstance(item, list) else [item])]
+    flat = flat[:5] if key == "pose" else flat  # without the key points
+    if not numbers(flat):
+        return damaged(f"{show(row)} is not a row of numbers", id=identity)
     try:
-        return (
-            from_yolo_line(" ".join(map(repr, flat)), names, *size, id=identity)
-            if flat
-            else damaged("no row", id=identity)
-        )
+        return from_yolo_line(" ".join(map(repr, flat)), names, *size, id=identity)
     except ValueError as error:
         return damaged(str(error), id=identity)

@@ -1,12 +1,13 @@
-"""VGG Image Annotator (VIA): JSON of images and their regions or of a whole project, or CSV.
+"""VGG Image Annotator (VIA 1 and 2): JSON of images and their regions or of a whole project, or CSV.
 
-The class is a region's only attribute, or if it has several, that called class, label, name, type, category or object.
+The class is a region's only attribute, or of several the first of class, label, name, type, category and object.
 Source: the code of VIA 1 and 2, www.robots.ox.ac.uk/~vgg/software/via.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from functools import partial
@@ -14,12 +15,19 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.boxes import Box
-from pipeline.errors import DataError
+from pipeline.errors import DataError, counted
 from pipeline.formats.matching import Described, Wanted, complete
 from pipeline.formats.outlines import Corners
-from pipeline.formats.shapes import all_boxes, around_ellipse, around_points, box_of, from_sides, sides_of
-from pipeline.formats.source import Source, damaged
-from pipeline.formats.splits import folder_split, split_of
+from pipeline.formats.shapes import (
+    all_boxes,
+    around_ellipse,
+    around_points,
+    box_of,
+    check_rotation,
+    from_sides,
+    sides_of,
+)
+from pipeline.formats.source import NoBox, Source, damaged
 from pipeline.formats.text import RAGGED, columns, read_text, records, show
 from pipeline.formats.tree import Tree
 from pipeline.formats.values import read_json
@@ -29,7 +37,8 @@ SIGNS = re.compile(
 )
 SHAPE, ATTRIBUTES = "region_shape_attributes", "region_attributes"
 CLASS_KEYS = ("class", "label", "name", "type", "category", "object")
-NO_AREA = {"point": "a point: it has no area", "polyline": "a line: it has no area", "line": "a line: it has no area"}
+A_LINE = NoBox("a line: it has no area")
+NO_AREA = {"point": NoBox("a point: it has no area"), "polyline": A_LINE, "line": A_LINE}
 
 
 def recognises(tree: Tree) -> bool:
@@ -55,7 +64,7 @@ def read(folder: Path) -> Source:
 
 
 def _wanted(tree: Tree, path: Path, name: str) -> Wanted:
-    return Wanted(name, tree.homes(path), split_of(path.stem) or folder_split(tree.folder, path), path)
+    return Wanted(name, tree.homes(path), tree.split_by(path), path)
 
 
 def _image(tree: Tree, path: Path, image: Any) -> Described:
@@ -72,19 +81,27 @@ def _image(tree: Tree, path: Path, image: Any) -> Described:
 def _region(region: Mapping[str, Any], identity: str) -> Box:
     shape = region.get("shape_attributes")
     kind = str(shape.get("name", "")) if isinstance(shape, dict) else ""
-    return box_of(
-        _class(region.get("region_attributes")), partial(_corners, kind, shape), identity, NO_AREA.get(kind, "")
-    )
+    try:
+        label = _class(region.get("region_attributes"))
+    except ValueError as error:
+        return damaged(str(error), id=identity, ignore=NO_AREA.get(kind, ""))
+    return box_of(label, partial(_corners, kind, shape), identity, NO_AREA.get(kind, ""))
 
 
 def _class(attributes: Any) -> Any:
+    """Return the class of a region. Raises ValueError if its attributes do not tell which one it is."""
     if not isinstance(attributes, Mapping):
         return None
-    keys = [key for key in attributes if str(key).lower() in CLASS_KEYS] or list(attributes)
-    value = attributes[keys[0]] if keys else None
+    by_name = {str(key).lower(): value for key, value in attributes.items()}
+    known = [key for key in CLASS_KEYS if key in by_name] or list(by_name)
+    if len(known) > 1 and known[0] not in CLASS_KEYS:
+        raise ValueError(f"class could be {show(', '.join(map(str, attributes)))}; name the attribute `class`")
+    value = by_name[known[0]] if known else None
     if isinstance(value, Mapping):  # one checkbox per class
         ticked = [key for key, is_ticked in value.items() if is_ticked]
-        return ticked[0] if len(ticked) == 1 else None
+        if len(ticked) > 1:
+            raise ValueError(f"{counted(len(ticked), 'class', 'classes')} are ticked; keep one")
+        return ticked[0] if ticked else None
     return value
 
 
@@ -95,7 +112,8 @@ def _corners(kind: str, shape: Any) -> Corners:
         cx, cy, radius = sides_of(shape, "cx", "cy", "r")
         return around_ellipse(cx, cy, radius, radius)
     if kind == "ellipse":
-        return around_ellipse(*sides_of({"theta": 0, **shape}, "cx", "cy", "rx", "ry"))
+        cx, cy, rx, ry, theta = sides_of({"theta": 0, **shape}, "cx", "cy", "rx", "ry", "theta")
+        return around_ellipse(cx, cy, rx, ry, check_rotation(math.degrees(theta)))
     if kind == "polygon":
         xs, ys = shape.get("all_points_x"), shape.get("all_points_y")
         if not isinstance(xs, list) or not isinstance(ys, list) or len(xs) != len(ys):

@@ -19,7 +19,7 @@ from pipeline import database
 from pipeline.boxes import Box, Labelled, check_sides
 from pipeline.errors import DataError, did_you_mean
 from pipeline.formats.paths import inside
-from pipeline.formats.source import NAN, Source, damaged
+from pipeline.formats.source import NAN, NoBox, Source, damaged
 from pipeline.formats.splits import SPLIT_WORDS, split_of
 from pipeline.formats.text import upright_size
 from pipeline.formats.tree import Tree
@@ -27,6 +27,7 @@ from pipeline.run import SPLITS
 
 # Attributes by which FiftyOne's importers mark a region of many objects.
 CROWDS = ("iscrowd", "IsGroupOf")
+SHAPES = ("Keypoint", "Segmentation")  # labels that show objects without a box
 
 
 def read(folder: Path, type_name: str) -> Source:
@@ -106,7 +107,10 @@ def _fields(dataset: Any, folder: Path) -> list[str]:
     import fiftyone as fo
 
     if dataset.media_type not in ("image", None):  # None: no sample at all
-        raise DataError(f"{folder}: FiftyOne reads {dataset.media_type}s in it; only images have boxes to learn from")
+        raise DataError(
+            f"{folder}: FiftyOne reads {dataset.media_type}s in it; only image data sets are supported: "
+            "export images with boxes"
+        )
     kinds = {
         name: field.document_type
         for name, field in dataset.get_field_schema(ftype=fo.EmbeddedDocumentField, embedded_doc_type=fo.Label).items()
@@ -155,14 +159,16 @@ def _box(label: Any, sides: tuple[int, int] | None, identity: str) -> Box:
             xmin, ymin, width, height = map(float, label.bounding_box)
             check_sides(width, height)
             xmax, ymax = xmin + width, ymin + height
-            ignore = next((f"{crowd}: many objects in one box" for crowd in CROWDS if _is_true(label, crowd)), "")
+            crowds = [crowd for crowd in CROWDS if _is_true(label, crowd)]
+            ignore = NoBox(f"{crowds[0]}: many objects in one box") if crowds else ""
         elif kind == "Polyline":
             xs, ys = zip(*[(float(x), float(y)) for shape in label.points for x, y in shape], strict=True)
             # With a NaN among the numbers, min and max depend on their order.
             xmin, ymin, xmax, ymax = (NAN,) * 4 if any(map(isnan, xs + ys)) else (min(xs), min(ys), max(xs), max(ys))
-            ignore = "" if label.closed or label.filled else "an open line: it encloses nothing"
+            ignore = "" if label.closed or label.filled else NoBox("an open line: it encloses nothing")
         else:
-            return Box(name, NAN, NAN, NAN, NAN, identity, ignore=f"a {kind}, not a box")
+            ignore = NoBox(f"a {kind}, not a box") if kind in SHAPES else f"a {kind}, not a box"
+            return Box(name, NAN, NAN, NAN, NAN, identity, ignore)
     except (TypeError, ValueError):  # importers do not check what they read
         return damaged(f"a {kind} without corners", name, identity)
     if not name:

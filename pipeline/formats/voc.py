@@ -7,6 +7,7 @@ not, and nobody labels to half a pixel.
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from xml.etree.ElementTree import Element
 
@@ -15,7 +16,7 @@ from pipeline.errors import DataError
 from pipeline.formats.matching import has_image_suffix
 from pipeline.formats.pairing import Images, by_image, by_name, split_lists
 from pipeline.formats.paths import inside
-from pipeline.formats.shapes import around_turned
+from pipeline.formats.shapes import around_turned, turned
 from pipeline.formats.source import Source, damaged, source_of
 from pipeline.formats.splits import folder_split
 from pipeline.formats.text import first_tag, numbers, parse_xml, size
@@ -58,7 +59,8 @@ def _root(xml: Path) -> Element:
     root = parse_xml(xml)
     if root.tag != "annotation":
         raise DataError(
-            f"{xml}: <{root.tag}> instead of <annotation>, so this is not Pascal VOC; remove it from the source"
+            f"{xml}: <{root.tag}> instead of <annotation>, so this is not Pascal VOC; "
+            "remove it from the source, or set convert.format"
         )
     return root
 
@@ -129,7 +131,17 @@ def _corners(item: Element) -> tuple[float, ...]:
     if bndbox is not None and bndbox.find("x1") is not None:  # four corners
         return _around(bndbox)
     texts = {child.tag.lower(): child.text for child in ([] if bndbox is None else bndbox)}
-    return tuple(numbers({tag: texts.get(tag) for tag in CORNERS}))
+    xmin, ymin, xmax, ymax = numbers({tag: texts.get(tag) for tag in CORNERS})
+    return turned((xmin, ymin, xmax, ymax), _rotation(item))
+
+
+def _rotation(item: Element) -> float:
+    """Return the rotation in degrees that CVAT writes beside an unturned box; 0 if there is none."""
+    for attribute in item.iterfind("attributes/attribute"):
+        if attribute.findtext("name") == "rotation":
+            with suppress(ValueError):  # an attribute of the user's own
+                return numbers({"rotation": attribute.findtext("value")})[0]
+    return 0.0
 
 
 def _around(shape: Element) -> tuple[float, ...]:

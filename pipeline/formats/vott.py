@@ -17,7 +17,6 @@ from pipeline.formats.matching import Described, Wanted, complete
 from pipeline.formats.outlines import Corners
 from pipeline.formats.shapes import around_points, box_of, from_sides
 from pipeline.formats.source import Source, damaged
-from pipeline.formats.splits import folder_split, split_of
 from pipeline.formats.text import show
 from pipeline.formats.tree import Tree
 from pipeline.formats.values import class_name, declared_size, mapping, read_json
@@ -70,7 +69,7 @@ def _image(tree: Tree, path: Path, value: Any) -> Described | None:
         box for number, region in enumerate(regions, start=1) for box in _boxes(region, f"{name}, region {number}")
     ]
     size = mapping(asset.get("size"))
-    split = split_of(path.stem) or folder_split(tree.folder, path)
+    split = tree.split_by(path)
     declared = declared_size(size.get("width"), size.get("height"))
     return Described(Wanted(name, tree.homes(path), split, path), boxes, declared)
 

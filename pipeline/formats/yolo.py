@@ -36,14 +36,19 @@ def read(folder: Path, given: bool = True) -> Source:
     description = yolo_data.description_of(tree)
     data = yolo_data.load(description) if description else {}
     names = {folder: yolo_data.names_of(description, data)} if description else yolo_data.names_by_folder(tree)
+    by: Path | None = None  # the file that gives the splits
     if description and any(data.get(key) for key in (*SPLITS, "valid")):
-        splits = yolo_data.splits_of(tree, description, data, given)
+        by, splits = description, yolo_data.splits_of(tree, description, data, given)
     elif darknet_lists := yolo_data.darknet(tree):
-        splits = yolo_data.splits_of(tree, *darknet_lists, given)
+        by, splits = darknet_lists[0], yolo_data.splits_of(tree, *darknet_lists, given)
     else:
         splits = {image: folder_split(folder, image) for image in tree.images()}
 
     texts = _pair(tree, splits)
+    if by:
+        nowhere = dict.fromkeys(image for image in tree.images() if image not in texts)
+        texts |= nowhere
+        tree.set_aside |= dict.fromkeys(nowhere, f"no label file, and {by.name} names it in no split")
     point_numbers = yolo_data.point_numbers(data)
     labelled = []
     for image, text in sorted(texts.items()):
@@ -76,7 +81,7 @@ def _pair(tree: Tree, splits: dict[Path, str | None]) -> dict[Path, Path | None]
     image_of: dict[Path, Path] = {}
     for image, text in paired.items():
         if text and image_of.setdefault(text, image) != image:
-            raise DataError(f"{text}: could belong to {image_of[text].name} or {image.name}; rename one image")
+            raise DataError(f"{text}: matches both {image_of[text].name} and {image.name}; rename one image")
 
     unpaired = [
         text

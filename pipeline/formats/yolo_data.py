@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -15,7 +16,7 @@ from pipeline.errors import DataError
 from pipeline.formats.matching import Wanted, find
 from pipeline.formats.pairing import ends
 from pipeline.formats.paths import inside
-from pipeline.formats.splits import SPLIT_WORDS, folder_split
+from pipeline.formats.splits import SPLIT_WORDS, folder_split, split_of_folders
 from pipeline.formats.text import read_text, show
 from pipeline.formats.tree import Tree
 from pipeline.formats.values import class_name
@@ -46,7 +47,7 @@ def load(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: not YAML ({' '.join(str(error).split())[:200]}); export it again") from None
     if not isinstance(data, dict):
-        raise DataError(f"{path}: no keys in it; it needs `names:`, `train:` and `val:`")
+        raise DataError(f"{path}: no keys; write names:, train: and val:")
     return data
 
 
@@ -56,7 +57,8 @@ def names_of(path: Path, data: dict[str, Any]) -> tuple[str, ...]:
         names = [names[index] for index in range(len(names))]
     if not isinstance(names, list) or not names or not all(map(class_name, names)):
         raise DataError(
-            f"{path}: `names:` is not a list of class names, or its numbers have gaps; quote names such as 'yes'"
+            f"{path}: `names:` must be a list of texts, or numbers 0, 1, 2, ... with a text each; "
+            "put names such as yes or 1 in quotes"
         )
     names = [class_name(name) for name in names]
     if len(set(names)) < len(names):
@@ -96,7 +98,7 @@ def names_by_folder(tree: Tree) -> dict[Path, tuple[str, ...]]:
     for path in name_files(tree):
         names = read_names(path)
         if names_of_folder.setdefault(path.parent, names) != names:
-            raise DataError(f"{path}: class names differ from the list beside it; keep one of them")
+            raise DataError(f"{path}: its class names differ from another list in the same folder; delete one")
     if not names_of_folder:
         raise DataError(
             f"{tree.folder}: no data.yaml in it, and no classes.txt beside the labels; "
@@ -162,8 +164,10 @@ def _described(tree: Tree, path: Path, data: Mapping[str, Any]) -> Iterator[tupl
         entries = data.get(split if split != "val" or "val" in data else "valid")
         for entry in entries if isinstance(entries, list) else [entries] if entries else []:
             if not isinstance(entry, str):
-                raise DataError(f"{path}: {show(entry)} instead of a folder or a list file; name one")
-            place = _place(tree, path, data.get("path"), entry)
+                raise DataError(
+                    f"{path}: `{split}:` is {show(entry)}; write a folder or a list file, such as {split}/images"
+                )
+            place = _place(tree, path, data.get("path"), entry) or _by_end(tree, path, split, entry)
             if place is None:
                 _refuse_absent(tree, path, split, entry, images)
             elif place.is_dir():
@@ -177,11 +181,11 @@ def _described(tree: Tree, path: Path, data: Mapping[str, Any]) -> Iterator[tupl
 def _place(tree: Tree, path: Path, root: Any, entry: str) -> Path | None:
     # `path:` is often another machine's, and downloads often say `../train` from the root itself, so a path that
     # exists in the source wins.
-    folder = tree.folder
+    folder, entry = tree.folder, entry.replace("\\", "/")
     candidates = [entry, entry.removeprefix("../"), *ends(entry)]
     if isinstance(root, str):
-        candidates.insert(0, os.path.join(root, entry))
-    parts = entry.replace("\\", "/").split("/")
+        candidates.insert(0, posixpath.join(root.replace("\\", "/"), entry))
+    parts = entry.split("/")
     candidates += ["/".join(parts[start:]) for start in range(1, len(parts))] if path.suffix == ".data" else []
     for candidate in candidates:
         for home in dict.fromkeys((path.parent, folder)):
@@ -193,11 +197,28 @@ def _place(tree: Tree, path: Path, root: Any, entry: str) -> Path | None:
     return None
 
 
+def _by_end(tree: Tree, path: Path, split: str, entry: str) -> Path | None:
+    """Return the only place in the source that ends in the last parts of a path, at least two; note that it was taken.
+
+    None if there is none, or if it is in a folder of another split.
+    """
+    parts = [part for part in entry.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    places = (tree.ending_in("/".join(parts[start:])) for start in range(len(parts) - 1))
+    found = next(filter(None, places), [])
+    if len(found) != 1 or split_of_folders(found[0]) not in (split, None):
+        return None
+    tree.notes.append(f"{path.relative_to(tree.folder).as_posix()}: {show(entry)} was read as {found[0]}")
+    return tree.folder / found[0]
+
+
 def _refuse_absent(tree: Tree, path: Path, split: str, entry: str, images: Sequence[Path]) -> None:
     """Raise DataError for a missing folder of train, or of a split that has images; note it for any other split."""
     if split == "train" or any(folder_split(tree.folder, image) == split for image in images):
         inside(tree.folder, entry, tree.folder, path)
-        raise DataError(f"{path}: {show(entry)} is not in the source; correct the path")
+        raise DataError(
+            f"{path}: {show(entry)}: no such folder or list file in {tree.folder}; "
+            f"write it relative to {path.name}, for example {split}/images"
+        )
     name = path.relative_to(tree.folder).as_posix()
     tree.notes.append(f"{name}: {show(entry)} is missing, so there is no {split} split")
 

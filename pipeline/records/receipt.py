@@ -19,17 +19,19 @@ class BoxCounts(Record):
     """Cut at the border of the image."""
     dropped: int
     ignored: int
-    """Labels that COCO's or KITTI's own rules exclude, such as crowds."""
+    """Left out on purpose: by the source, as crowds, by `convert.classes`, or because the shape has no box."""
 
 
 class ImageCounts(Record):
     read: int
     used: int
     dropped: dict[str, str]
-    """File name -> reason, as in the next three."""
+    """File name -> reason, as in the next four."""
     in_no_split: dict[str, str]
     left_out: dict[str, str]
     linked_again: dict[str, str]
+    set_aside: dict[str, str]
+    """Images of which nobody knows whether they show objects, for example because they have only masks, and masks."""
 
 
 class SplitCounts(Record):
