@@ -162,8 +162,8 @@ tensorrt: $(INSTALLED)  ## install NVIDIA's parser and builder, to check ONNX mo
 
 # CONFIG, if given, is the file to write.
 new: $(INSTALLED)  ## look at SOURCE=data/raw/mine and write configs/mine.yaml to start from
-	@test -n '$(SOURCE)' || { echo "error: name the folder with your images and labels: make new SOURCE=data/raw/mine" >&2; exit 2; }
-	@$(PIPELINE) new '$(SOURCE)' $(if $(FORMAT),--format $(FORMAT)) $(if $(filter command,$(origin CONFIG)),--config $(CONFIG))
+	@test -n "$$SOURCE" || { echo "error: name the folder with your images and labels: make new SOURCE=data/raw/mine" >&2; exit 2; }
+	@$(PIPELINE) new "$$SOURCE" $(if $(FORMAT),--format "$$FORMAT") $(if $(filter command,$(origin CONFIG)),--config $(CONFIG))
 
 convert: $(RUN)/dataset/data.yaml  ## convert annotations to an Ultralytics dataset, with a receipt
 augment: $(RUN)/augmented/data.yaml  ## make more training images by transforming the existing ones

@@ -261,7 +261,7 @@ def test_few_images_get_splits_that_can_be_drawn(
 ) -> None:
     labels = {f"{chr(97 + index)}.jpg": [f"0 {CENTRE}"] for index in range(number)}
     said = look(yolo(tmp_path / "few", labels, ["x"]), capsys)
-    assert "because the data set gives none" in said["splits"] and "images: with fewer than 100" in said["missing"]
+    assert "because the data set gives none" in said["splits"] and "more images: with fewer than 100" in said["missing"]
     assert converted("few").startswith(f"{number} images (train ")
 
 
@@ -305,7 +305,7 @@ def test_what_convert_would_refuse_is_listed_as_to_do(source: Path, capsys: pyte
     said = new.main(source)
     [to_do] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  to do")]
     assert "1 image without a label, images/extra.jpg: label it, or write `unlabelled: background` if it shows" in to_do
-    assert "2 labels that cannot be used, such as " in to_do
+    assert "2 labels or images cannot be used, such as " in to_do
     assert (
         said
         == "wrote configs/source.yaml; do what is listed under `to do`, then run make all CONFIG=configs/source.yaml"
@@ -331,6 +331,34 @@ def test_no_config_is_overwritten(source: Path) -> None:
     assert converted("other")
 
 
+def test_shapes_without_a_box_are_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "points"
+    for number in range(5):
+        draw(folder / f"{number}.jpg", number)
+        points, kind = ([[8, 8]], "point") if number < 2 else ([[8, 8], [30, 40]], "rectangle")
+        shape = {"label": "cat", "points": points, "shape_type": kind, "group_id": None}
+        described = {"shapes": [shape], "imagePath": f"{number}.jpg", "imageWidth": 64, "imageHeight": 64}
+        (folder / f"{number}.json").write_text(json.dumps(described))
+    said = look(folder, capsys)
+    assert said["images"] == "3, all 64x64"
+    assert ("2 images without a box but with other shapes, such as 0.jpg (it has no box, but shape 1") in said["to"]
+    assert "2 images set aside" in converted("points")
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(3, "left out, because no object has it"), (13, "without an object, but not left out")]
+)
+def test_classes_without_an_object_are_reported_truthfully(
+    number: int, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = {f"{letter}.jpg": [f"{index} {CENTRE}" for index in range(number)] for letter in "abcd"}
+    names = [f"kind {chr(97 + index)}" for index in range(number + 1)]
+    assert f"{words}: {names[-1]!r}" in look(yolo(tmp_path / "many", labels, names), capsys)["names"]
+    converted("many")
+    receipt = json.loads(Path("runs/many/dataset/receipt.json").read_text())
+    assert len(receipt["classes"]) == number + (number > 12)
+
+
 # --- Folders that cannot be read ------------------------------------------------------------------
 
 
@@ -346,7 +374,7 @@ def refusal(source: Path) -> str:
 def test_a_missing_folder_is_reported() -> None:
     Path("data/raw/mine").mkdir(parents=True)
     assert refusal(Path("data/raw/mien")) == "no such folder; did you mean 'data/raw/mine'?"
-    assert refusal(Path("nowhere/at/all")) == "no such folder; put the images and their labels there"
+    assert refusal(Path("nowhere/at/all")) == "no such folder; create it and put the images and their labels there"
 
 
 @pytest.mark.parametrize("hidden", [(), (".DS_Store",), ("sub/.keep",)])
@@ -393,6 +421,31 @@ def test_an_archive_is_reported_with_the_unpack_command(suffix: str, inside: boo
     assert new.main(Path("data/raw/mine")).startswith("wrote configs/mine.yaml")
 
 
+def pack(archive: Path, folder: Path) -> None:
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(archive, "w") as packed:
+        for path in sorted(folder.rglob("*")):
+            packed.write(path, path.relative_to(folder.parent))
+
+
+@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize("name", ["mine", "it's mine"])
+def test_archives_of_parts_are_unpacked_where_they_are(name: str, beside: bool, source: Path) -> None:
+    """Either all parts are packed, or only the images."""
+    folder = Path("raw") / name
+    pack(folder / "images.zip", source / "images")
+    if beside:
+        shutil.copytree(source / "annotations", folder / "annotations")
+    else:
+        pack(folder / "annotations.zip", source / "annotations")
+    with pytest.raises(DataError) as error:
+        new.main(folder)
+    them = "it" if beside else "them"
+    [command] = re.findall(rf"unpack {them}: (.+), then make new SOURCE=.*mine'?$", str(error.value))
+    subprocess.run(command, shell=True, check=True)
+    assert new.main(folder).startswith("wrote configs/")
+
+
 def test_a_file_instead_of_a_folder_is_reported() -> None:
     Path("mine").mkdir()
     Path("mine/a.json").write_text("{}")
@@ -425,7 +478,7 @@ def test_unsupported_files_are_reported(name: str, said: str) -> None:
 
 def test_labels_without_images_are_reported(source: Path) -> None:
     shutil.rmtree(source / "images")
-    with pytest.raises(DataError, match="14 images in coco format and no usable box; the first error is "):
+    with pytest.raises(DataError, match=r"14 images in coco format, no usable box: (\d+) of \1 were dropped, such as "):
         new.main(source)
 
 
@@ -436,6 +489,60 @@ def test_two_formats_at_once_are_reported(source: Path) -> None:
     said = refusal(folder)
     assert re.fullmatch(r"looks like (voc and yolo|yolo and voc); choose: make new SOURCE=both FORMAT=\w+", said)
     assert "wrote" in new.main(folder, None, "voc")
+
+
+def test_an_unknown_format_is_reported(source: Path) -> None:
+    with pytest.raises(DataError, match=r"^format 'yolov8': not one of voc, coco, yolo, .*; did you mean 'yolo'\?$"):
+        new.main(source, None, "yolov8")
+
+
+def test_boxes_in_another_convention_are_reported(source: Path) -> None:
+    data = read_coco(source, "train")
+    for record in data["annotations"]:
+        x, y, width, height = record["bbox"]
+        record["bbox"] = [x, y, x + width, y + height]
+    write_coco(source, "train", data)
+    with pytest.raises(DataError, match=r"train\.json: .*they fit as x1, y1, x2, y2 instead of x, y, width, height"):
+        new.main(source)
+
+
+def test_annotations_that_cannot_be_read_are_reported(source: Path) -> None:
+    (source / "annotations" / "more.json").write_text('{"some": "labels"}')
+    draw(source / "images" / "extra.jpg", 99)
+    with pytest.raises(
+        DataError, match=r"more\.json: was not read, but may hold annotations of extra\.jpg; correct it"
+    ):
+        new.main(source)
+
+
+def test_the_commonest_reason_is_named_if_no_box_is_usable(tmp_path: Path) -> None:
+    labels = {f"{letter}.jpg": ["0 0.5 0.5 0.001 0.1", "0 0.2 0.5 0.001 0.2", "7 0.5 0.5 0.1 0.1"] for letter in "abcd"}
+    said = refusal(yolo(tmp_path / "thin", labels, ["x"]))
+    assert said.startswith(
+        "4 images in yolo format, no usable box: 8 of 12 were dropped, such as line 1 of a.jpg (0.064x"
+    )
+
+
+def test_train_and_val_in_one_folder_get_ratios(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Like coco128."""
+    folder = yolo(tmp_path / "one", {f"images/{letter}.jpg": [f"0 {CENTRE}"] for letter in "abcdefgh"}, ["x"])
+    (folder / "classes.txt").unlink()
+    (folder / "data.yaml").write_text("train: images\nval: images\nnames: [x]\n")
+    assert look(folder, capsys)["splits"].startswith("drawn (train 70%, val 15%, test 15%)")
+    assert load(Path("configs/one.yaml")).convert.split == Ratios(train=0.7, val=0.15, test=0.15)
+    assert converted("one").startswith("8 images")
+
+
+def test_annotations_of_images_that_are_not_listed_are_to_do(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = read_coco(source, "train")
+    data["annotations"][0]["image_id"] = 999
+    write_coco(source, "train", data)
+    said = look(source, capsys)
+    assert "1 label or image cannot be used, such as annotations/train.json: " in said["to"]
+    assert "belongs to image 999, which is not in `images`: correct it, or write `on_problem: drop`" in said["to"]
+    config = Path("configs/source.yaml")
+    config.write_text(config.read_text().replace("on_problem: fix", "on_problem: drop"))
+    assert converted("source")
 
 
 def test_a_broken_file_is_named(source: Path) -> None:
@@ -452,19 +559,21 @@ def make(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=cwd, env=make_environment(), capture_output=True, text=True, check=False)
 
 
-def test_make_new_accepts_a_folder_with_spaces(source: Path, tmp_path: Path) -> None:
+def test_make_new_accepts_a_folder_with_spaces_and_quotes(source: Path, tmp_path: Path) -> None:
     project = tmp_path / "my project"
     project.mkdir()
     checkout(project)
-    folder = project / "data" / "raw" / "my images (v2)"
+    folder = project / "data" / "raw" / "kids' images (v2)"
     shutil.copytree(source, folder)
-    done = make("new", "SOURCE=data/raw/my images (v2)", cwd=project)
+    done = make("new", "SOURCE=data/raw/kids' images (v2)", cwd=project)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[0] == "data/raw/my images (v2)"
-    assert done.stdout.endswith("wrote configs/my-images-v2.yaml; next: make all CONFIG=configs/my-images-v2.yaml\n")
-    done = make("convert", "CONFIG=configs/my-images-v2.yaml", cwd=project)
+    assert done.stdout.splitlines()[0] == "data/raw/kids' images (v2)"
+    assert done.stdout.endswith(
+        "wrote configs/kids-images-v2.yaml; next: make all CONFIG=configs/kids-images-v2.yaml\n"
+    )
+    done = make("convert", "CONFIG=configs/kids-images-v2.yaml", cwd=project)
     assert (done.returncode, done.stderr) == (0, "")
-    done = make("new", "SOURCE=data/raw/my images (v2)", "CONFIG=configs/second.yaml", cwd=project)
+    done = make("new", "SOURCE=data/raw/kids' images (v2)", "CONFIG=configs/second.yaml", cwd=project)
     assert done.returncode == 0 and (project / "configs" / "second.yaml").is_file()
     done = make("new", cwd=project)
     assert done.returncode == 2

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from pipeline import formats, parallel
 from pipeline.config.data import Convert
-from pipeline.convert import placing, receipt, stage
+from pipeline.convert import background, placing, plausible, receipt, stage
 from pipeline.convert.judge import Judged, Verdict
-from pipeline.errors import DataError
-from pipeline.formats.source import Source
+from pipeline.errors import DataError, counted
+from pipeline.formats.source import NOT_LISTED, Source
 from pipeline.image_files import reading
 from pipeline.new import unreadable
 from pipeline.records.receipt import Leaks
@@ -38,8 +38,8 @@ class Seen:
 
     @cached_property
     def unlabelled(self) -> list[Judged]:
-        """Return the images that no annotation mentions."""
-        return [image for image in self.judged if image.item.annotation is None and image.unused != "linked_again"]
+        """Return the images that no annotation mentions and that convert would use."""
+        return [image for image in self.judged if image.item.annotation is None and image.unused in ("", "dropped")]
 
     @cached_property
     def boxes_per_class(self) -> dict[str, int]:
@@ -62,11 +62,18 @@ class Seen:
         )
 
     @cached_property
+    def set_aside(self) -> list[Judged]:
+        """Return the images that have no box, but other shapes."""
+        return [image for image in self.judged if image.unused == "set_aside" and image.item.boxes]
+
+    @cached_property
     def refused(self) -> list[str]:
         """Return what convert leaves to a person, with file and reason."""
         lines = []
         for image in self.judged:
-            if image.unused == "dropped":
+            if image.unused == "dropped" and image.item.image.name.startswith(NOT_LISTED):
+                lines += [self._line(image, verdict) for verdict in image.verdicts]
+            elif image.unused == "dropped":
                 lines.append(f"{image.name}: {image.why}")
             elif not image.unused:
                 lines += [self._line(image, verdict) for verdict in image.verdicts if verdict.needs_person]
@@ -95,18 +102,21 @@ class Seen:
 
 
 def look(folder: Path, format_name: str) -> Seen:
-    """Read and judge everything below a folder. Raises DataError, with what to do, if that is not possible."""
+    """Read and judge everything below a folder. Raises DataError, with what to do, if convert could not use it."""
     name, source = unreadable.read(folder, format_name)
-    items = [item for item in source.images if item.image not in source.linked_again]
-    paths = [item.image for item in items]
-    checked = dict(zip(paths, parallel.ordered(reading.check, paths, None, "new: reading"), strict=True))
     plain = Convert(source=folder, format=name, unlabelled="background")
+    background.refuse(source.to_use, source.to_use, source, plain)
+    paths = [item.image for item in source.to_use]
+    checked = dict(zip(paths, parallel.ordered(reading.check, paths, None, "new: reading"), strict=True))
+    classes = stage.class_map(source, plain)
     with formats.without_collection():
-        judged = stage.judge_all(source, checked, stage.class_map(source, plain), plain)
+        judged = stage.judge_all(source, checked, classes, plain)
+        plausible.refuse(judged, plain)
+        judged = stage.set_aside(judged, "set_aside", background.without_boxes(judged, classes))
     seen = Seen(_short(folder), folder.absolute(), name, source, tuple(judged))
     if not seen.relative_sides:
-        why = f"; the first error is {seen.refused[0]}" if seen.refused else "; label some objects"
-        raise DataError(f"{folder}: {len(judged)} images in {name} format and no usable box{why}")
+        packed = f"; {command}" if (command := unreadable.still_packed(folder)) else ""
+        raise DataError(f"{folder}: {counted(len(judged), 'image')} in {name} format, {receipt.no_box(judged)}{packed}")
     if len(seen.usable) < 2:
         raise DataError(f"{folder}: only one usable image; training needs one and validation another: add images")
     return seen

@@ -2,59 +2,102 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 
 from pipeline import formats
 from pipeline.errors import DataError, counted, did_you_mean
 from pipeline.formats import nearest
-from pipeline.formats.reading import candidates
+from pipeline.formats.reading import candidates, readable
 from pipeline.formats.source import Source
 from pipeline.formats.tree import Tree
 from pipeline.walk import walk
 
 LAYOUTS = "data/README.md has the layouts"
 SUBFOLDERS = 50  # the most to look at
+COMMANDS = 3  # the most in one message
 
 
 def read(folder: Path, format_name: str) -> tuple[str, Source]:
-    """Read a folder as `formats.read` does. Raises DataError, with what to do about the folder's content."""
+    """Read a folder as `formats.read` does, but leave out splits that share images.
+
+    Annotations of images that a file does not list belong to a missing image. Raises DataError, with what to do about
+    the folder's content.
+    """
     if not folder.is_dir():
         raise DataError(f"{folder}: {_no_folder(folder)}")
-    if format_name != "auto":
-        return formats.read(folder, format_name)
+    if format_name == "auto":
+        with readable(folder):
+            format_name = _recognise(folder)
+    try:
+        return _read(folder, format_name)
+    except DataError as error:
+        if packed := still_packed(folder):
+            raise DataError(f"{error}; {packed}") from None
+        raise
+
+
+def _read(folder: Path, format_name: str) -> tuple[str, Source]:
+    try:
+        return formats.read(folder, format_name, orphans=True)
+    except DataError:
+        if format_name != "yolo":
+            raise
+        # Raises the same error, unless splits that share images are the reason.
+        name, source = formats.read(folder, format_name, given=False)
+        images = tuple(item._replace(split=None) for item in source.images)
+        return name, replace(source, images=images, has_splits=False)
+
+
+def _recognise(folder: Path) -> str:
+    """Return the only format of a folder; `auto` if the error of `formats.read` says best why there is none."""
     tree = Tree(folder)
     fitting = candidates(tree)
     if len(fitting) > 1:
-        raise DataError(
-            f"{folder}: looks like {' and '.join(fitting)}; choose: make new SOURCE={folder} FORMAT={fitting[0]}"
-        )
+        choice = f"make new SOURCE={quote(str(folder))} FORMAT={fitting[0]}"
+        raise DataError(f"{folder}: looks like {' and '.join(fitting)}; choose: {choice}")
     if not fitting and (advice := _advice(tree)):
         raise DataError(f"{folder}: {advice}")
-    return formats.read(folder)
+    return fitting[0] if fitting else "auto"
 
 
 def _no_folder(path: Path) -> str:
     if path.is_file():
-        if command := _unpack(path):
-            return command
-        return f"is a file; name the folder that holds it: make new SOURCE={path.parent}"
+        if path.suffix.lower() in nearest.ARCHIVES:
+            return f"is an archive; {_unpack(path)}"
+        return f"is a file; name the folder that holds it: make new SOURCE={quote(str(path.parent))}"
     beside = [str(folder) for folder in path.parent.glob("*") if folder.is_dir()] if path.parent.is_dir() else []
-    return f"no such folder{did_you_mean(str(path), beside) or '; put the images and their labels there'}"
+    return f"no such folder{did_you_mean(str(path), beside) or '; create it and put the images and their labels there'}"
 
 
-def _unpack(path: Path) -> str:
-    """Return how to unpack an archive; empty for any other file."""
-    command = nearest.ARCHIVES.get(path.suffix.lower())
-    if not command:
-        return ""
-    stem = path.name.removesuffix(path.suffix).removesuffix(".tar")
-    folder = Path("data/raw") / stem
-    unpacked = command.format(file=_quoted(path), folder=_quoted(folder))
-    return f"is an archive; unpack it: mkdir -p {_quoted(folder)} && {unpacked}, then make new SOURCE={_quoted(folder)}"
+def _unpack(archive: Path) -> str:
+    """Return how to unpack the archive of a whole data set into a folder of its own."""
+    folder = Path("data/raw") / archive.name.removesuffix(archive.suffix).removesuffix(".tar")
+    made = quote(str(folder))
+    return f"unpack it: mkdir -p {made} && {_command(archive, folder)}, then make new SOURCE={made}"
 
 
-def _quoted(path: Path) -> str:
-    return f"'{path}'" if " " in str(path) else str(path)
+def _unpack_there(archives: Sequence[Path], folder: Path) -> str:
+    """Return how to unpack archives beside the other files of a data set."""
+    more = f" and {len(archives) - 1} more are archives" if len(archives) > 1 else " is an archive"
+    commands = [_command(archive, archive.parent) for archive in archives[:COMMANDS]]
+    commands += ["..."] if len(archives) > COMMANDS else []
+    them = "them" if len(archives) > 1 else "it"
+    name = archives[0].relative_to(folder)
+    return f"{name}{more}; unpack {them}: {' && '.join(commands)}, then make new SOURCE={quote(str(folder))}"
+
+
+def _command(archive: Path, folder: Path) -> str:
+    return nearest.ARCHIVES[archive.suffix.lower()].format(file=quote(str(archive)), folder=quote(str(folder)))
+
+
+def still_packed(folder: Path) -> str:
+    """Return how to unpack the archives in a folder without images; empty if there are none."""
+    tree = Tree(folder)
+    archives = tree.files(nearest.ARCHIVES)
+    return _unpack_there(archives, folder) if archives and not tree.images() else ""
 
 
 def _advice(tree: Tree) -> str:
@@ -68,11 +111,12 @@ def _advice(tree: Tree) -> str:
         if names_of_formats := candidates(Tree(path)):
             return (
                 f"not a data set itself, but its folder {path.name}/ is one ({names_of_formats[0]}): "
-                f"make new SOURCE={_quoted(path)}"
+                f"make new SOURCE={quote(str(path))}"
             )
     first = near.files[0].relative_to(folder) if near.files else Path()
     if near.kind == "packed":
-        return f"{first} {_unpack(near.files[0])}"
+        is_whole = len(near.files) == 1 and not images and not tree.files(nearest.OTHER_LABELS)
+        return f"{first} is an archive; {_unpack(near.files[0])}" if is_whole else _unpack_there(near.files, folder)
     if near.kind == "film":
         return f"{first} is a video; take images from it (ffmpeg -i FILE -vf fps=1 frame_%05d.jpg) and label them"
     if near.kind == "not read":

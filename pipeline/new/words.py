@@ -118,7 +118,9 @@ def _names(seen: Seen) -> list[str]:
     if numbers := [name for name in names if re.fullmatch(r"(class[-_ ]?)?\d+", name)]:
         remarks.append(f"{', '.join(map(repr, numbers[:SHOWN]))}: numbers instead of names")
     if unused := [name for name, count in seen.boxes_per_class.items() if not count]:
-        remarks.append(f"left out, because no object has it: {', '.join(map(repr, unused[:SHOWN]))}")
+        # `config` writes no longer list.
+        words = "left out, because no object has it" if len(names) <= SHOWN else "without an object, but not left out"
+        remarks.append(f"{words}: {', '.join(map(repr, unused[:SHOWN]))}")
     return remarks
 
 
@@ -138,7 +140,7 @@ def _fills(box: Box, size: tuple[int, int]) -> bool:
 def _missing(seen: Seen, chosen: Chosen) -> list[str]:
     remarks = []
     if len(seen.usable) < FEW:
-        remarks.append(f"images: with fewer than {FEW}, all figures are rough")
+        remarks.append(f"more images: with fewer than {FEW}, all figures are rough")
     if chosen.split is None and "test" not in seen.images_per_split:
         remarks.append("a test split: figures come from val alone, which also chooses the model")
     if rare := {name: count for name, count in seen.boxes_per_class.items() if 0 < count < RARE}:
@@ -158,10 +160,17 @@ def to_do(seen: Seen) -> list[str]:
             f"{counted(len(seen.unlabelled), 'image')} without a label, {'such as ' * several}{first}: "
             f"{what_to_do.format('`unlabelled: background`')} no object"
         )
-    if seen.refused:
+    if count := len(seen.refused):
+        it = "it" if count == 1 else "them"
         tasks.append(
-            f"{counted(len(seen.refused), 'label')} that cannot be used, such as {seen.refused[0]}: correct them, or "
-            "write `on_problem: drop`, which leaves them out and lists them"
+            f"{counted(count, 'label or image', 'labels or images')} cannot be used, such as {seen.refused[0]}: "
+            f"correct {it}, or write `on_problem: drop`, which leaves {it} out and lists {it}"
+        )
+    if seen.set_aside:
+        first = seen.set_aside[0]
+        tasks.append(
+            f"{counted(len(seen.set_aside), 'image')} without a box but with other shapes, such as {first.name} "
+            f"({first.why}): draw boxes there, or they are left out"
         )
     return tasks
 
