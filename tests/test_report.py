@@ -225,6 +225,11 @@ def test_the_page_shows_drops_leaks_and_moves_from_the_receipt(trained: Trained,
     write_json(run.params("convert"), params)
     report.main(Report(), run)
     assert "near-duplicates included, and no group of convert.group_by either. 1 image" in Page(run).text
+    params["convert"]["near_duplicates"] = False
+    write_json(run.params("convert"), params)
+    report.main(Report(), run)
+    said = "No image is in two splits, and no group of convert.group_by either; nobody searched for near-duplicates"
+    assert said in Page(run).text
 
 
 def test_twenty_four_large_images_stay_below_10_mb(trained: Trained, copy_of: Copy) -> None:
@@ -357,11 +362,11 @@ def test_figures_of_an_older_version_are_refused(trained: Trained, copy_of: Copy
 def test_the_page_shows_what_was_exported(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
     shown = Page(trained.run).text
     [entry] = read_json(trained.run.manifest)["artefacts"]
-    assert "For the device" in shown and "tiny.onnx" in shown and str(entry["parity"]["boxes"]) in shown
+    assert "Exports" in shown and "tiny.onnx" in shown and str(entry["parity"]["boxes"]) in shown
     run = copy_of(trained.run)
     run.manifest.unlink()  # the export has not run or was refused
     report.main(Report(), run)
-    assert "For the device" not in Page(run).text
+    assert "Exports" not in Page(run).text
 
 
 def test_the_page_shows_what_labels_brought(trained: Trained, copy_of: Copy) -> None:
@@ -426,7 +431,7 @@ FAR = (800.0, 100.0, 50.0, 50.0)
         (scene([("a", A)]), [seen(1, "a", FAR, 0.9)], "background", "no prediction is right, so AP is 0 in any case"),
         (scene([("a", A)]), [seen(1, "a", FAR, 0.9)], "missed", "no prediction is right, so AP is 0 in any case"),
         (scene([("a", A)]), [], "missed", "without them, no object would be left to find"),
-        (scene([]), [seen(1, "a", FAR, 0.9)], "background", "no objects, so no AP to lose"),
+        (scene([]), [seen(1, "a", FAR, 0.9)], "background", "no objects, so AP is undefined"),
         (scene([("a", A)]), [seen(1, "a", FAR, 0.95), seen(1, "a", A, 0.9)], "background", ""),
     ],
 )  # fmt: skip

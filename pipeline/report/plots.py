@@ -136,7 +136,7 @@ def reliability(bins: Sequence[Mapping[str, float | None]]) -> Markup | None:
         axes.plot(
             [bin["score"] for bin in full], [bin["precision"] for bin in full], "o", color=COLOURS[1], markersize=5
         )
-        axes.set(xlabel="score", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1.02))
+        axes.set(xlabel="score", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
 
     return svg(draw)
 

@@ -59,6 +59,7 @@ def main(config: Report, run: Run, against: Path | None = None) -> str:
     measured = exported["benchmark"]["rows"] if exported and exported["benchmark"] else []
     figures = metrics["splits"][split]
     rounds, settings = label_rounds.read(run), _settings(run)
+    rules = settings.get("convert", {})
     html = (
         _environment()
         .get_template(TEMPLATE.name)
@@ -74,7 +75,8 @@ def main(config: Report, run: Run, against: Path | None = None) -> str:
             trained=trained,
             val_has_objects=receipt_record.val_has_objects(run),
             receipt=receipt,
-            grouped=bool(settings.get("convert", {}).get("group_by")),
+            grouped=bool(rules.get("group_by")),
+            near_duplicates=rules.get("near_duplicates", True),
             comparison=comparison,
             legend=list(zip([curve.name for curve in drawn[:COLOURED]], plots.COLOURS, plots.DASHES, strict=False)),
             too_many=len(drawn[COLOURED:]),

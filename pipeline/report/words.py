@@ -47,7 +47,7 @@ def _why(name: str, cost: float | None, count: int, figures: SplitFigures) -> st
     if not count or cost:
         return ""
     if not figures["objects"]:
-        return "no objects, so no AP to lose"
+        return "no objects, so AP is undefined"
     if cost is None:
         return "without them, no object would be left to find"
     if not figures["map50"]:
@@ -77,7 +77,7 @@ def notices(split: str, metrics: Metrics, predictions: Sequence[Prediction]) -> 
     if not predictions:
         sentences.append(
             f"The model finds nothing above {conf:g} in the {split} split"
-            + (". Train longer, or lower validate.conf." if figures["objects"] else ", as it should.")
+            + (". Train longer, or lower validate.conf." if figures["objects"] else ", as expected.")
         )
     elif figures["objects"] and not point["tp"] + point["fp"]:
         best = max(record["score"] for record in predictions)
