@@ -104,7 +104,8 @@ def _fail(message: str, log: Path | None) -> int:
     if log and log.is_file():
         lines[-1] += f" (log: {log})"
     for line in lines:
-        print(f"error: {line}", file=sys.stderr)
+        # Names from files may hold codes that a terminal would obey.
+        print("error:", "".join(letter if letter.isprintable() else "?" for letter in line), file=sys.stderr)
     return 1
 
 
@@ -163,7 +164,10 @@ def _augment(config: Config, run: Run, parsed: argparse.Namespace) -> str:
 
 def _train(config: Config, run: Run, parsed: argparse.Namespace) -> str:
     from pipeline import train
+    from pipeline.validate import retention
 
+    if config.validate_.retention:
+        retention.labelled_set(config.validate_.retention)  # raises before the training, not after it
     return train.main(config.train, run, config.seed, parsed.device, parsed.workers)
 
 

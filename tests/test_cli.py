@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, pipeline_process, settings
+from conftest import ROOT, pipeline_process, read_coco, settings, write_coco
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="limits of a process are set as Linux has them")
 
@@ -95,6 +95,16 @@ def test_an_option_without_effect_is_named(project: Path, arguments: tuple[str, 
     assert "no effect" not in done.stdout
 
 
+def test_names_from_files_cannot_control_the_terminal(project: Path, source: Path) -> None:
+    data = read_coco(source, "train")
+    data["categories"][0]["name"] = "\x1b[31mred"
+    data["annotations"][0] |= {"category_id": data["categories"][0]["id"], "bbox": [900, 900, 5, 5]}
+    write_coco(source, "train", data)
+    done = pipeline_process("convert", "--config", "tiny.yaml", cwd=project)
+    assert done.returncode == 1
+    assert "(?[31mred): " in one_line(done.stderr) and "\x1b" not in done.stderr
+
+
 @pytest.mark.parametrize("number", ["-1", "x", "1.5"])
 def test_an_invalid_number_of_workers_is_refused(project: Path, number: str) -> None:
     done = pipeline_process("convert", "--config", "tiny.yaml", f"--workers={number}", cwd=project)
@@ -112,7 +122,7 @@ def test_every_config_error_gets_its_own_line(project: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
         "error: bad.yaml: seed: input should be greater than or equal to 0, got -1",
-        "error: bad.yaml: convert.source: missing",
+        "error: bad.yaml: convert.source: required key is missing; add it",
         "error: bad.yaml: convert.sorce: unknown key; did you mean 'source'?",
     ]
 

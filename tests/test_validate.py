@@ -296,6 +296,29 @@ def test_a_useless_retention_set_is_refused_before_predicting(
     assert not run.predictions_folder.exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("labels/val/bus.txt", b"0 0.5 0.5 wide 0.5\n", r"bus\.txt: line 1: not numbers: .*; correct it"),
+        (
+            "labels/val/bus.txt",
+            b"0 0.5 0.5 nan 0.5\n",
+            r"bus\.txt: line 1: coordinates are not finite numbers; correct it",
+        ),
+        ("images/val/bus.jpg", b"", r"bus\.jpg: missing or not an image; restore it, or remove its labels"),
+        ("images/val/bus.jpg", None, r"bus\.jpg: missing or not an image; restore it, or remove its labels"),
+    ],
+)
+def test_a_damaged_retention_set_is_refused(name: str, content: bytes | None, complaint: str, tmp_path: Path) -> None:
+    path = people(tmp_path, ["bus", "person"])
+    assert len(retention.labelled_set(path)[1]) == 1
+    (tmp_path / name).unlink()
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=rf"^validate\.retention: .*{complaint}$"):
+        retention.labelled_set(path)
+
+
 @needs_coco_weights
 def test_changed_source_weights_are_not_compared(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
     run = copy_of(trained.run)

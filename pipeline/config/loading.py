@@ -40,7 +40,8 @@ def read(path: Path) -> dict[str, Any]:
     try:
         data = yaml.load(text, Loader=NoDuplicates)
     except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{path}: not YAML: {_one_line(error)}") from None
+        way_out = "correct that line" if isinstance(error, yaml.MarkedYAMLError) else "correct it"
+        raise ConfigError(f"{path}: not YAML: {_one_line(error)}; {way_out}") from None
     except ValueError as error:  # 2026-13-45 looks like a date
         raise ConfigError(f"{path}: {error}; quote it") from None
     if not isinstance(data, dict):
@@ -101,7 +102,7 @@ def _in_words(detail: ErrorDetails, root: type[BaseModel]) -> str:
                 hint = "; arguments of Ultralytics go into train.args"
             return f"{where}: unknown key{hint}"
         case "missing":
-            return f"{where}: missing"
+            return f"{where}: required key is missing; add it"
         case "value_error":
             message = detail["msg"].removeprefix("Value error, ")
             return f"{where}: {message}" if where else message

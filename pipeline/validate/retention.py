@@ -10,6 +10,7 @@ from pipeline import files
 from pipeline.config.judging import Validate
 from pipeline.errors import DataError
 from pipeline.formats import yolo
+from pipeline.formats.text import upright_size
 from pipeline.metrics import coco
 from pipeline.records import training as training_record
 from pipeline.records.coco import GroundTruth, Prediction
@@ -56,7 +57,7 @@ def baseline(config: Validate, run: Run) -> Baseline | str | None:
     names = list(model.names.values())
     if config.retention is None:
         return Baseline(path, model, names, None)
-    truth, images = _labelled_set(config.retention)
+    truth, images = labelled_set(config.retention)
     if not _labelled_classes(truth) & set(names):
         raise DataError(
             f"validate.retention: {config.retention}: no labelled object of a class that {path.name} knows; "
@@ -65,16 +66,28 @@ def baseline(config: Validate, run: Run) -> Baseline | str | None:
     return Baseline(path, model, names, (truth, images))
 
 
-def _labelled_set(path: Path) -> tuple[GroundTruth, list[Path]]:
-    """Return the val images of a YOLO data set, else its test images, else all, as COCO and as paths."""
+def labelled_set(path: Path) -> tuple[GroundTruth, list[Path]]:
+    """Return the val images of a YOLO data set, else its test images, else all, as COCO and as paths.
+
+    Raises DataError if there are none, or if an image or a label cannot be used.
+    """
     if not path.exists():
         raise DataError(f"validate.retention: {path}: does not exist; name the data.yaml of a labelled set, or null")
     source = yolo.read((path if path.is_dir() else path.parent).resolve())
     splits = {item.split for item in source.images}
     split = next((split for split in ("val", "test") if split in splits), None)
-    chosen = [item for item in source.images if split is None or item.split == split]
+    chosen = [item for item in source.to_use if split is None or item.split == split]
     if not chosen or source.classes is None:
         raise DataError(f"validate.retention: {path}: no images in it; name a set that has some, or null")
+    for item in chosen:
+        if upright_size(item.image) is None:
+            raise DataError(
+                f"validate.retention: {item.image}: missing or not an image; restore it, or remove its labels"
+            )
+        for box in item.boxes:
+            if box.damage or not box.is_finite:
+                why = box.damage or "coordinates are not finite numbers"
+                raise DataError(f"validate.retention: {item.annotation}: {box.id}: {why}; correct it")
     return as_coco(source.classes, ((item.image, item.boxes) for item in chosen)), [item.image for item in chosen]
 
 

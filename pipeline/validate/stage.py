@@ -30,9 +30,8 @@ from pipeline.records.metrics import AtHundred, Metrics, SplitFigures
 from pipeline.run import Run
 from pipeline.upstream import checkpoints, environment
 from pipeline.validate import compare, cost, error_types, operating_point, predict, reconcile, retention
+from pipeline.validate.compare import SPLITS
 from pipeline.validate.predict import Predictions
-
-SPLITS = ("val", "test")
 
 
 def main(config: Validate, run: Run, device: str, against: Path | None = None) -> str:
