@@ -20,15 +20,15 @@ MOST_BUTTONS = 12  # classes; a button takes one click, a list takes two, but mo
 PATIENCE = 60  # seconds for the server to answer once the data set is ready
 
 
-def check_port(port: int) -> None:
-    """Check the port before any work. Raises PipelineError if it is invalid or taken."""
+def check_port(port: int, stage: str, name: str) -> None:
+    """Check the port before any work of a stage on the run `name`. Raises PipelineError if it is invalid or taken."""
     if not 0 < port < 65536:
         raise PipelineError(f"--port {port}: ports are 1 to 65535; omit --port for 5151")
     with socket.socket() as probe:
         if probe.connect_ex((ADDRESS, port)) == 0:
-            raise PipelineError(
-                f"--port {port}: another program uses this port; close that program, or choose another --port"
-            )
+            other = port - 1 if port == 65535 else port + 1
+            command = f".venv/bin/python -m pipeline {stage} --config configs/{name}.yaml --port {other}"
+            raise PipelineError(f"port {port} is in use; stop the other program, or run {command}")
 
 
 def server(port: int) -> Callable[[], bool]:

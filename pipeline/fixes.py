@@ -115,7 +115,7 @@ def load(path: Path) -> Fixes:
         data = yaml.load(text, Loader=NoDuplicates)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ConfigError(f"{path}: not YAML: {reason}") from None
+        raise ConfigError(f"{path}: not YAML: {reason}; correct it") from None
     try:
         return Fixes.model_validate({} if data is None else data)
     except ValidationError as error:

@@ -99,7 +99,9 @@ def _by_processes(
             for chunk in islice(chunks, 1):
                 waiting.append(pool.submit(_all, function, chunk))
     except BrokenProcessPool:
-        raise PipelineError("a worker process was killed, perhaps for lack of memory; try `--workers 1`") from None
+        raise PipelineError(
+            "a worker process was killed, probably because memory ran out; run again with WORKERS=1"
+        ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -368,7 +368,7 @@ def test_another_run_on_other_labels_is_refused(validated: Run, other: Run) -> N
 def test_another_run_without_a_split_is_refused(validated: Run, other: Run) -> None:
     write_metrics(other, val={})
     with pytest.raises(
-        DataError, match=r"second-try/metrics\.json: has no figures of the test split, which .*tiny has"
+        DataError, match=r"second-try/metrics\.json: has no figures of the test split; run make validate"
     ):
         inspect.main(Inspect(), validated, "cpu", against=other.root)
 
@@ -743,7 +743,10 @@ def test_a_port_in_use_is_reported(validated: Run) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(PipelineError, match=f"--port {port}: another program uses this port"):
+        with pytest.raises(
+            PipelineError,
+            match=f"port {port} is in use; stop the other program, or run .* inspect .* --port {port + 1}$",
+        ):
             inspect.main(Inspect(), validated, port=port)
     with pytest.raises(PipelineError, match="--port 70000: ports are 1 to 65535"):
         inspect.main(Inspect(), validated, port=70000)

@@ -168,7 +168,9 @@ def test_fixes_use_the_names_of_the_source() -> None:
 @pytest.mark.parametrize("used", [["one/a.jpg", "two/a.jpg"], []], ids=["used", "unused"])
 def test_an_ambiguous_file_name_is_refused_naming_both_images(used: list[str]) -> None:
     given = made(images={"a.jpg": "drop"})
-    with pytest.raises(DataError, match=r"^mine\.yaml: 'a\.jpg' could be one/a\.jpg or two/a\.jpg; give its path$"):
+    with pytest.raises(
+        DataError, match=r"^mine\.yaml: 'a\.jpg' matches both one/a\.jpg and two/a\.jpg; give its path$"
+    ):
         corrections.resolve(given, used, ["one/a.jpg", "two/a.jpg"], Path("mine.yaml"))
 
 

@@ -327,7 +327,7 @@ def test_inspect_shows_runs_without_detections(
         validated = dataset.match_tags(["val", "test"])
         assert validated.count("ground_truth.detections") == objects
         if model == "nothing":
-            assert f"0 found, {objects} missed, 0 invented" in said
+            assert f"0 found, {objects} missed, 0 wrong predictions" in said
             assert validated.count("predictions.detections") == 0
     finally:
         fo.delete_datasets(f"{run.name}*")

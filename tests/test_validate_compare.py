@@ -135,7 +135,10 @@ def test_other_data_is_refused(tmp_path: Path, drawn: tuple[Truth, Predictions],
     truth, predictions = drawn
     run = written(tmp_path / "a", truth, predictions)
     other = written(tmp_path / "b", changed(truth, where), predictions)
-    with pytest.raises(DataError, match=r"its test split has other images or labels than .*cannot be compared$"):
+    with pytest.raises(
+        DataError,
+        match=r"its test split has other images or labels than .*convert both from the same source and validate them again$",
+    ):
         compare.main(run, other)
     assert not run.comparison.exists()
 

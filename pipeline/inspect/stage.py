@@ -30,7 +30,7 @@ def main(config: Inspect, run: Run, device: str = "", port: int | None = None, a
     run is not validated or the two do not match, PipelineError if FiftyOne has no database.
     """
     if port is not None:
-        app.check_port(port)
+        app.check_port(port, "inspect", run.name)
     other = Run(against) if against is not None else None
     if other is not None and other.root.resolve() == run.root.resolve():
         raise DataError(f"--against {against}: is the same run; name another one")
@@ -130,8 +130,8 @@ def _digest(config: Inspect, run: Run, against: Run | None, images: list[RunImag
 
 def _summary(dataset: Any, images: list[RunImage]) -> str:
     counts = [image.evaluations[0].counts for image in images if image.evaluations]
-    found, missed, invented = (sum(count[kind] for count in counts) for kind in ("tp", "fn", "fp"))
+    found, missed, wrong = (sum(count[kind] for count in counts) for kind in ("tp", "fn", "fp"))
     return (
-        f"{len(images)} images, {found} found, {missed} missed, {invented} invented "
+        f"{len(images)} images, {found} found, {missed} missed, {counted(wrong, 'wrong prediction')} "
         f"-> FiftyOne data set {dataset.name!r}"
     )

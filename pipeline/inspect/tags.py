@@ -38,7 +38,10 @@ def save(run: Run) -> str:
     tagged, astray = collect(dataset)
     shown = dataset.info.get("run")
     if shown != str(run.root.resolve()) and not _of_its_images(tagged, run):
-        raise DataError(f"FiftyOne's data set {run.name!r} shows {shown or 'something else'}, not {run.root}")
+        raise DataError(
+            f"FiftyOne's data set {run.name!r} shows {shown or 'something else'}, not {run.root}; "
+            f"run make inspect CONFIG=configs/{run.name}.yaml and tag what should change there"
+        )
     new = tagged if not path.is_file() else _without(tagged, _saved(dataset))
     ignored = f"; {astray}" if astray else ""
     if not len(new):

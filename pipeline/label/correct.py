@@ -32,7 +32,7 @@ def main(run: Run, port: int | None = None, config: Path | None = None, again: b
     saves. Raises PipelineError if FiftyOne has no database, or if the data set is not of this run.
     """
     if port is not None:
-        app.check_port(port)
+        app.check_port(port, "label", run.name)
     with database.fiftyone():
         if port is None:
             return _summary(_up_to_date(run, config, again))
@@ -47,7 +47,7 @@ def main(run: Run, port: int | None = None, config: Path | None = None, again: b
 
 def check(run: Run, port: int) -> bool:
     """Return whether FiftyOne has unsaved corrections of this run. Raises PipelineError as `main` does, before work."""
-    app.check_port(port)
+    app.check_port(port, "label", run.name)
     with database.fiftyone():
         dataset = _existing(run)
         return dataset is not None and _unsaved(dataset)

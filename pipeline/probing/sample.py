@@ -41,12 +41,13 @@ def draw(data: YoloDataset, images: int, seed: int) -> list[Scene]:
     scenes = [_read(data, path) for path in data.files("train")]
     folder = data.images.get("train")
     if not any(len(scene.labels) for scene in scenes):
-        raise DataError(f"{folder}: no boxes in the training images; there is nothing to rank the weights by")
+        raise DataError(f"{folder}: no boxes in the training images to rank weights by; label some objects")
     chosen = _by_turns([scenes[number] for number in random.permutation(len(scenes))], images, len(data.names))
     full = _thinned(_with_background(chosen, len(data.names), random), random)
     if len(np.unique(np.concatenate([scene.labels for scene in full]))) < 2:
         raise DataError(
-            f"{folder}: there is one class, and its boxes leave no room for background, so there is nothing to compare"
+            f"{folder}: there is one class, and its boxes leave no room for background to compare it with; "
+            "add another class, or images with smaller objects"
         )
     return full
 

@@ -28,10 +28,10 @@ def make(source: Path, target: Path) -> str:
     model, _ = checkpoints.load_any(source)
     if not (family := unfit.family(model)):
         raise WeightsError(
-            f"{source}: no detector of its family fits it; name a segmentation, pose or oriented-box model"
+            f"{source}: no detector of its family fits it; use another model, for example yolo26n-seg.pt"
         )
     if target.suffix != ".pt":
-        raise WeightsError(f"{target}: not a .pt file; name one")
+        raise WeightsError(f"{target}: must end in .pt; write, for example, {target.stem}.pt")
     torch.manual_seed(0)
     detector = DetectionModel(f"{family}.yaml", nc=len(model.names), verbose=False)
     initial, trained = detector.state_dict(), model.state_dict()

@@ -61,7 +61,7 @@ def main(run: Run, other: Run) -> str:
         if _content(truth) != _content(their_truth):
             raise DataError(
                 f"--against {other.root}: its {split} split has other images or labels than {run.root}; "
-                "figures on different data cannot be compared"
+                "convert both from the same source and validate them again"
             )
         splits[split] = differences(truth, ours, _as_in(truth, their_truth, theirs))
     files.write_json(
