@@ -24,7 +24,7 @@ from pipeline.files import read_json, sha256
 from pipeline.metrics.coco import evaluate
 from pipeline.pixels import jpeg, read
 from pipeline.run import Run
-from pipeline.upstream import checkpoints
+from pipeline.upstream import checkpoints, environment
 from pipeline.validate import cost, predict, retention
 
 
@@ -134,6 +134,7 @@ def test_a_box_is_listed_with_every_class_above_the_threshold(trained: Trained) 
 
 def people(folder: Path, names: list[str]) -> Path:
     """A data set labelled with COCO classes: Ultralytics' own photograph of a bus, with boxes by hand."""
+    environment.prepare()
     from ultralytics.utils import ASSETS
 
     corners = {

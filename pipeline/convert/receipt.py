@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Literal, TypedDict, get_args
 
-from pipeline.convert.judge import Judged, Unused, Verdict
+from pipeline.convert.judge import Action, Judged, Unused, Verdict
 from pipeline.records.receipt import BoxCounts, ImageCounts, Receipt, SplitCounts
 from pipeline.run import SPLITS
 
@@ -128,16 +128,16 @@ def no_box(judged: Sequence[Judged]) -> str:
     """Say that there is no box to train on: none in the training split, or none at all, with the commonest reason."""
     if any(image.boxes for image in judged if not image.unused):
         return "no usable box in the training split; label training images, or change convert.split"
-    cases: dict[tuple[str, str], list[str]] = {}
+    cases: dict[tuple[Action, str], list[str]] = {}
     for image in judged:
         for box, action, reason, _ in image.verdicts:
             example = f"{box.id} of {image.name} ({reason})"
             cases.setdefault((action, _NUMBER.sub("", reason)), []).append(example)
     if not cases:
         return "no usable box, because no annotation holds any; label some objects"
-    (action, _), most = max(cases.items(), key=lambda item: len(item[1]))
+    (commonest, _), most = max(cases.items(), key=lambda item: len(item[1]))
     count = sum(map(len, cases.values()))
-    return f"no usable box: {len(most)} of {count} {'was' if len(most) == 1 else 'were'} {action}, such as {most[0]}"
+    return f"no usable box: {len(most)} of {count} {'was' if len(most) == 1 else 'were'} {commonest}, such as {most[0]}"
 
 
 def relative(path: Path, source: Path) -> str:

@@ -167,10 +167,10 @@ def to_do(seen: Seen) -> list[str]:
             f"correct {it}, or write `on_problem: drop`, which leaves {it} out and lists {it}"
         )
     if seen.set_aside:
-        first = seen.set_aside[0]
+        image = seen.set_aside[0]
         tasks.append(
-            f"{counted(len(seen.set_aside), 'image')} without a box but with other shapes, such as {first.name} "
-            f"({first.why}): draw boxes there, or they are left out"
+            f"{counted(len(seen.set_aside), 'image')} without a box but with other shapes, such as {image.name} "
+            f"({image.why}): draw boxes there, or they are left out"
         )
     return tasks
 
