@@ -491,6 +491,30 @@ def test_two_formats_at_once_are_reported(source: Path) -> None:
     assert "wrote" in new.main(folder, None, "voc")
 
 
+def test_images_that_are_not_used_are_reported(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("train_0000", "train_0001"):
+        draw(source / "masks" / f"{name}.png", 7)
+    said = look(source, capsys)
+    assert said["images"].startswith("14, all 320x320")
+    assert said["images"].endswith(
+        "; 2 more are not used, such as masks/train_0000.png: a mask of train_0000.jpg, by its name and folder"
+    )
+    assert "to" not in said and "2 images set aside" in converted("source")
+
+
+def test_a_file_that_cannot_be_opened_is_reported(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As root, no file is unreadable, so opening it fails artificially."""
+
+    def head(_: object, path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("pipeline.formats.tree.Tree.head", head)
+    with pytest.raises(
+        DataError, match=r"annotations/\w+\.json: cannot be read \(Permission denied\); make it readable$"
+    ):
+        new.main(source)
+
+
 def test_an_unknown_format_is_reported(source: Path) -> None:
     with pytest.raises(DataError, match=r"^format 'yolov8': not one of voc, coco, yolo, .*; did you mean 'yolo'\?$"):
         new.main(source, None, "yolov8")

@@ -63,8 +63,8 @@ class Seen:
 
     @cached_property
     def set_aside(self) -> list[Judged]:
-        """Return the images that have no box, but other shapes."""
-        return [image for image in self.judged if image.unused == "set_aside" and image.item.boxes]
+        """Return the images that may show objects without a box, and masks."""
+        return [image for image in self.judged if image.unused == "set_aside"]
 
     @cached_property
     def refused(self) -> list[str]:

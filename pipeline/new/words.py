@@ -51,7 +51,9 @@ def _images(seen: Seen) -> str:
         (w, h), (wide, high) = ascending[0], ascending[-1]
         text = f"{len(seen.usable)}, from {w}x{h} to {wide}x{high}"
     background = sum(not image.boxes for image in seen.usable)
-    return text + (f", {background} without an object" if background else "")
+    text += f", {background} without an object" if background else ""
+    others = [image for image in seen.set_aside if not image.item.boxes]
+    return text + (f"; {len(others)} more are not used, such as {others[0].name}: {others[0].why}" if others else "")
 
 
 def _splits(seen: Seen, chosen: Chosen) -> str:
@@ -166,10 +168,10 @@ def to_do(seen: Seen) -> list[str]:
             f"{counted(count, 'label or image', 'labels or images')} cannot be used, such as {seen.refused[0]}: "
             f"correct {it}, or write `on_problem: drop`, which leaves {it} out and lists {it}"
         )
-    if seen.set_aside:
-        image = seen.set_aside[0]
+    if without_box := [image for image in seen.set_aside if image.item.boxes]:
+        image = without_box[0]
         tasks.append(
-            f"{counted(len(seen.set_aside), 'image')} without a box but with other shapes, such as {image.name} "
+            f"{counted(len(without_box), 'image')} without a box but with other shapes, such as {image.name} "
             f"({image.why}): draw boxes there, or they are left out"
         )
     return tasks
