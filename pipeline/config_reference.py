@@ -17,8 +17,8 @@ from pipeline.records.documentation import kind, meaning
 HEAD = """\
 # The keys of a config
 
-This page lists every key of a config with its unit and default. [`configs/sample.yaml`](../configs/sample.yaml) has all of
-them in one file, with comments, to copy from.
+This page lists every key of a config with its unit and default. [`configs/sample.yaml`](../configs/sample.yaml) has all
+of them in one file, with comments, to copy from.
 
 One config is one experiment. Only `convert.source` is required. An unknown key is refused, and the error names the
 nearest known one. Pixels are of the original image unless the text says otherwise; shares and scores are from
