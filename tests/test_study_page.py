@@ -126,7 +126,7 @@ def test_a_better_row_with_few_images_is_not_overlooked() -> None:
 
 def test_nothing_is_advised_if_nothing_was_learnt() -> None:
     study = study_of()
-    lines = [{**line, "map50_95": 0.0, "drawn": [0.0] * 300} for line in lines_of(study)]
+    lines: list[Any] = [{**line, "map50_95": 0.0, "drawn": [0.0] * 300} for line in lines_of(study)]
     assert answers.every(study, lines) == [
         ("next", "Nothing was learnt: no row finds objects. Train longer, or check the labels.")
     ]
@@ -142,7 +142,9 @@ def test_the_forecast_speaks_of_twice_the_largest_known_size() -> None:
 def test_equal_sizes_have_a_page(tmp_path: Path) -> None:
     """Two videos in train: a share of 5, 10 or 25 % is always one of them."""
     study = study_of(rows={"full": {}})
-    lines = [{**line, "images": 100 if line["share"] <= 0.25 else line["images"]} for line in lines_of(study)]
+    lines: list[Any] = [
+        {**line, "images": 100 if line["share"] <= 0.25 else line["images"]} for line in lines_of(study)
+    ]
     page.write(study, lines, Place(tmp_path, tmp_path / "videos"))
     text = page.path(Place(tmp_path, tmp_path / "videos")).read_text(encoding="utf-8")
     assert "With 5 % of the images, trials have 100 images instead of 10" in text
@@ -150,7 +152,7 @@ def test_equal_sizes_have_a_page(tmp_path: Path) -> None:
 
 def test_classes_with_too_few_boxes_are_named() -> None:
     study = study_of(rows={"full": {}}, share=[], shots=[3, 30])
-    lines = [{**line, "boxes": {"rare": 6, "none": 0, "often": 100}} for line in lines_of(study)]
+    lines: list[Any] = [{**line, "boxes": {"rare": 6, "none": 0, "often": 100}} for line in lines_of(study)]
     assert said(study, lines)["amounts"] == [
         "With 3 boxes per class, some seeds have no object of none.",
         "With 30 boxes per class, rare has 6: there are no more.",
@@ -161,7 +163,7 @@ def test_classes_with_too_few_boxes_are_named() -> None:
 def test_a_rise_between_phases_is_no_reason_to_train_longer() -> None:
     """Each of three phases was validated once, at its end."""
     study = study_of(rows={"full": {}})
-    lines = [{**line, "epochs": [2, 5, 5]} for line in lines_of(study, rising=0.1)]
+    lines: list[Any] = [{**line, "epochs": [2, 5, 5]} for line in lines_of(study, rising=0.1)]
     assert "train longer" not in said(study, lines)["next"][0]
 
 

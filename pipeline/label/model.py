@@ -128,16 +128,13 @@ class Model:
         from pipeline.upstream import predictor  # late: it imports torch
 
         settings = {"imgsz": self.imgsz, "conf": CONF, "iou": self.iou, "max_det": self.max_det}
-        if self.tiling:
-            for image in images:
-                self.vectors.clear()
-                best, _ = predictor.through_views(self.yolo, image, self.tiling, self.device, BATCH, **settings)
-                passes = math.ceil(len(tiles.views(image.shape, self.tiling)) / BATCH)
-                yield best, self._vectors(passes).mean(axis=0)
-        elif images:
+        for group in [[image] for image in images] if self.tiling else filter(None, [images]):
             self.vectors.clear()
-            results = predictor.predict(self.yolo, images, self.device, **settings)
-            yield from zip([predictor.found(best.boxes) for best, _ in results], self._vectors(1), strict=True)
+            found = predictor.detections(self.yolo, group, self.tiling, self.device, BATCH, **settings)
+            views = sum(len(tiles.views(image.shape, self.tiling)) for image in group)
+            rows = self._vectors(math.ceil(views / BATCH))
+            vectors = [rows.mean(axis=0)] if self.tiling else rows
+            yield from ((best, vector) for (best, _), vector in zip(found, vectors, strict=True))
 
     def _vectors(self, passes: int) -> Array:
         """Return a row for each input of the last passes: the predictor runs on an empty image before its first one."""
