@@ -23,7 +23,8 @@ from pipeline.train import exact
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # as for a full disk, the write fails and the process goes on
 path, model = Path(sys.argv[1]), torch.nn.Linear(64, 64)
 loader = SimpleNamespace(generator=torch.Generator(), dataset=SimpleNamespace(buffer=[]))
-trainer = SimpleNamespace(model=model, ema=SimpleNamespace(ema=model), train_loader=loader)
+optimizer = torch.optim.SGD(model.parameters())
+trainer = SimpleNamespace(model=model, ema=SimpleNamespace(ema=model), optimizer=optimizer, train_loader=loader)
 exact.save(path, trainer)
 whole = path.read_bytes()
 failed = 0
