@@ -2,7 +2,7 @@
 
 make bench-convert      (installs the peers into .venv-peers: datumaro and supervision need other versions than we do)
 
-The data set is generated, with as many images and boxes as COCO's val2017. `annotations` covers reading the JSON,
+The dataset is generated, with as many images and boxes as COCO's val2017. `annotations` covers reading the JSON,
 checking every box and writing a label file for each image; the peers do the same without any checks. Supervision is
 left out of the runs with polygons: it paints a mask for each, which takes minutes and is not needed for boxes.
 What only we do (decoding and hashing every image, and searching for near-duplicates) is reported separately below.

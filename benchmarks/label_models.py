@@ -1,4 +1,4 @@
-"""Data sets and models for benchmarks/label.py."""
+"""Datasets and models for benchmarks/label.py."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CELLS = 60  # candidates per image, before NMS
 
 
 class Set(NamedTuple):
-    """All images of a data set: files, labels (rows of x, y, width, height, 1, class), and indices by split."""
+    """All images of a dataset: files, labels (rows of x, y, width, height, 1, class), and indices by split."""
 
     name: str
     data: YoloDataset

@@ -3,7 +3,7 @@
 python benchmarks/open_app.py > benchmarks/open_app.md      (with data/weights/yolo26n.pt, on a quiet machine)
 
 The run is drawn: images of 640x480 with 20 boxes each and as many predictions, some missing, some misplaced, some of
-another class, some invented. Each size has its own process and data set and is timed from the start of Python to the
+another class, some invented. Each size has its own process and dataset and is timed from the start of Python to the
 first page of the App, so imports, the database and the backbone's vectors are included.
 """
 

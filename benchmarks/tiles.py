@@ -37,7 +37,7 @@ PICTURE = Path(__file__).parents[1] / "docs" / "images" / "tiles.png"
 
 
 def mosaics(run: Run, split: str, side: int, number: int, folder: Path) -> dict[str, Any]:
-    """Write mosaics of `side` times `side` images of the split. Return them as a COCO data set."""
+    """Write mosaics of `side` times `side` images of the split. Return them as a COCO dataset."""
     data = YoloDataset.read(run.dataset / "data.yaml")
     paths = data.files(split)
     truth: dict[str, Any] = {

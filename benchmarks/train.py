@@ -1,4 +1,4 @@
-"""Measure time and accuracy of our training beside plain Ultralytics', on the data sets of the configs.
+"""Measure time and accuracy of our training beside plain Ultralytics', on the datasets of the configs.
 
 python benchmarks/train.py bccd facemask                            (hours; after `make augment` of both configs)
 python benchmarks/train_table.py > benchmarks/train.md              (prints the results so far)
@@ -104,7 +104,7 @@ YOLO(weights).train(save_dir=Path(folder, "train"), exist_ok=True, **json.loads(
 
 
 def share_of(augmented: Path, share: float, target: Path) -> Path:
-    """Write an Ultralytics data set with every n-th training image."""
+    """Write an Ultralytics dataset with every n-th training image."""
     data = YoloDataset.read(augmented / "data.yaml")
     for image in data.files("train")[:: round(1 / share)]:
         for path, kind in ((image, "images"), (data.label_file(image), "labels")):

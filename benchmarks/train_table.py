@@ -82,7 +82,7 @@ def line(row: str, found: list[dict[str, Any]], stock: list[dict[str, Any]]) -> 
 
 
 def table(results: dict[str, list[dict[str, Any]]]) -> str:
-    """Return the table of one data set."""
+    """Return the table of one dataset."""
     header = [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
     return "\n".join([*header, *(line(row, found, results.get("stock", [])) for row, found in results.items())])
 

@@ -41,7 +41,7 @@ print(time.perf_counter() - start)
 
 
 def repeated(source: Run, target: Run) -> None:
-    """Copy the run's model, and write a data set whose val split repeats the images of all splits up to IMAGES."""
+    """Copy the run's model, and write a dataset whose val split repeats the images of all splits up to IMAGES."""
     data = YoloDataset.read(source.dataset / "data.yaml")
     for kind in ("images", "labels"):
         (target.dataset / kind / "val").mkdir(parents=True)

@@ -17,7 +17,7 @@ from pipeline.errors import PipelineError
 
 ADDRESS = "127.0.0.1"  # the App has no password, so no other machine may reach it
 MOST_BUTTONS = 12  # classes; a button takes one click, a list takes two, but more buttons would not fit on the screen
-PATIENCE = 60  # seconds for the server to answer once the data set is ready
+PATIENCE = 60  # seconds for the server to answer once the dataset is ready
 
 
 def check_port(port: int, stage: str, name: str) -> None:
@@ -62,7 +62,7 @@ def _answers(port: int) -> bool:
 
 @contextmanager
 def new_dataset(name: str) -> Iterator[Any]:
-    """Yield an empty data set to fill; it replaces the one of this name if the block ends without an error."""
+    """Yield an empty dataset to fill; it replaces the one of this name if the block ends without an error."""
     import fiftyone as fo
 
     partial = f"{name} (unfinished)"
@@ -99,7 +99,7 @@ def serve(dataset: Any, port: int, stage: str, summary: str, answers: Callable[[
     session = fo.launch_app(dataset, remote=True, address=ADDRESS, port=port)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     logs.say(f"{stage}: {summary}")
-    logs.say(f"{stage}: http://{ADDRESS}:{port}/datasets/{dataset.slug} (press Ctrl-C to stop; the data set is kept)")
+    logs.say(f"{stage}: http://{ADDRESS}:{port}/datasets/{dataset.slug} (press Ctrl-C to stop; the dataset is kept)")
     try:
         session.wait(-1)
     except KeyboardInterrupt:

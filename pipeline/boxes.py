@@ -26,7 +26,7 @@ from PIL import Image
 from pipeline import orientation
 from pipeline.errors import DataError
 
-# Image suffixes in a data set that `convert` writes; Ultralytics reads them all.
+# Image suffixes in a dataset that `convert` writes; Ultralytics reads them all.
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 # Suffixes that mark an image in a source; some are listed only so that such files are refused by name.
 SOURCE_SUFFIXES = IMAGE_SUFFIXES | frozenset(
@@ -187,7 +187,7 @@ def _write(path: str, data: bytes) -> None:
 
 
 def write_data_yaml(path: Path, folders: dict[str, str], names: Sequence[str]) -> None:
-    """Write Ultralytics' description of a data set.
+    """Write Ultralytics' description of a dataset.
 
     Without a `path:` key, Ultralytics takes the folder of this file as the root, so the run can be moved.
     """
@@ -197,7 +197,7 @@ def write_data_yaml(path: Path, folders: dict[str, str], names: Sequence[str]) -
 
 @dataclass(frozen=True, slots=True)
 class YoloDataset:
-    """A data set that an earlier stage wrote: its class names and the image folder of each split."""
+    """A dataset that an earlier stage wrote: its class names and the image folder of each split."""
 
     names: tuple[str, ...]
     images: dict[str, Path]
@@ -227,13 +227,13 @@ class YoloDataset:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Return (width, height) of an upright image of a data set."""
+    """Return (width, height) of an upright image of a dataset."""
     with Image.open(path) as image:
         return image.size[::-1] if image_orientation(image) in orientation.SIDES_SWAPPED else image.size
 
 
 def image_orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation of an open image of a data set; 1 for all but JPEGs, which `convert` writes upright.
+    """Return the EXIF orientation of an open image of a dataset; 1 for all but JPEGs, which `convert` writes upright.
 
     Looking for EXIF in a PNG would take as long as decoding it.
     """

@@ -9,9 +9,9 @@
     - {image: c.jpg, action: remove, class: RBC, bbox: [10.0, 20.0, 30.0, 40.0]}
     - {image: c.jpg, action: add, class: WBC, bbox: [50.0, 60.0, 30.0, 40.0]}
 
-An image is identified by its path below the source. The file name alone is enough if only one image in the data set has
+An image is identified by its path below the source. The file name alone is enough if only one image in the dataset has
 it, or if none there but only one in the source does. A box is identified by class and `[x, y, width, height]` in pixels
-of the upright image, not by an id, so the file stays valid after a new conversion. Classes are those of the data set,
+of the upright image, not by an id, so the file stays valid after a new conversion. Classes are those of the dataset,
 after `convert.classes`.
 """
 

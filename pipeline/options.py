@@ -111,7 +111,7 @@ def _add_own(command: argparse.ArgumentParser, name: str) -> None:
     if name in ("inspect", "label"):
         command.add_argument("--port", type=natural, default=5151, metavar="N", help="port of the App (default: 5151)")
     if name == "inspect":
-        command.add_argument("--no-app", action="store_true", help="build the data set without opening the App")
+        command.add_argument("--no-app", action="store_true", help="build the dataset without opening the App")
         command.add_argument(
             "--save-fixes",
             action="store_true",

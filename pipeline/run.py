@@ -95,5 +95,5 @@ class Run:
         return self.predictions_folder / f"{split}_errors.json"
 
     def ground_truth(self, split: str) -> Path:
-        """Return the COCO data set that `predictions(split)` refers to."""
+        """Return the COCO dataset that `predictions(split)` refers to."""
         return self.predictions_folder / f"{split}_ground_truth.json"

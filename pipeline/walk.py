@@ -1,6 +1,6 @@
 """List every file below a folder. The listing of a source and all its readers share this walk.
 
-Links to files and folders are followed wherever they lead, because people link large data sets instead of copying
+Links to files and folders are followed wherever they lead, because people link large datasets instead of copying
 them. Hidden files and folders are skipped.
 """
 

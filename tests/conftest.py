@@ -284,7 +284,7 @@ def write_coco(source: Path, split: str, data: Any) -> None:
 
 
 def as_voc(source: Path, target: Path) -> Path:
-    """The same data set as Pascal VOC, written independently of our own writer."""
+    """The same dataset as Pascal VOC, written independently of our own writer."""
     for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
         (target / folder).mkdir(parents=True)
     for split in ("train", "val", "test"):
@@ -311,7 +311,7 @@ def as_voc(source: Path, target: Path) -> Path:
 
 
 def as_yolo(source: Path, target: Path) -> Path:
-    """The same data set as YOLO text."""
+    """The same dataset as YOLO text."""
     lines = [f"names: {json.dumps(list(sample.CLASSES))}"]
     for split in ("train", "val", "test"):
         (target / "images" / split).mkdir(parents=True)

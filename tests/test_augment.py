@@ -32,7 +32,7 @@ linux_only = pytest.mark.skipif(sys.platform != "linux", reason="limits and sign
 
 
 def painted(run: Run, images: int = 3, decoys: int = 0, at_the_edge: bool = False) -> dict[str, Box]:
-    """A data set of grey images, each with one bright rectangle, its exact box, and boxes around nothing."""
+    """A dataset of grey images, each with one bright rectangle, its exact box, and boxes around nothing."""
     rng = np.random.default_rng(0)
     boxes = {}
     for split in ("train", "val"):
@@ -670,7 +670,7 @@ def test_an_error_in_a_worker_is_reported_like_one_in_the_main_process(run: Run)
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A folder with a config and the data set that convert would have made from it."""
+    """A folder with a config and the dataset that convert would have made from it."""
     many(tmp_path / "runs" / "many" / "dataset")
     config = {"convert": {"source": "nowhere"}, "augment": {"copies": 2, "transforms": CHAIN}}
     (tmp_path / "many.yaml").write_text(yaml.safe_dump(config))

@@ -1,4 +1,4 @@
-"""Conversion of real files, valid and invalid. An invalid source leaves no data set behind."""
+"""Conversion of real files, valid and invalid. An invalid source leaves no dataset behind."""
 
 from __future__ import annotations
 
@@ -439,7 +439,7 @@ def test_an_earlier_data_set_survives_a_failure(source: Path, run: Run) -> None:
     do(source, run)
     before = tree(run.dataset)
     broken = source / "images" / "train_0000.jpg"
-    broken.unlink()  # the data set still links to the old file
+    broken.unlink()  # the dataset still links to the old file
     broken.write_bytes(b"broken")
     with pytest.raises(DataError):
         do(source, run)

@@ -64,7 +64,7 @@ def refused(source: Path, run: Run, said: str, **settings: Any) -> str:
 
 
 def written(run: Run) -> dict[str, int]:
-    """The number of boxes per image in the data set, by stem."""
+    """The number of boxes per image in the dataset, by stem."""
     return {path.stem: len(path.read_text().splitlines()) for path in sorted((run.dataset / "labels").rglob("*.txt"))}
 
 
@@ -465,7 +465,7 @@ def drawing(number: int) -> Image.Image:
 
 
 def test_ultralytics_loads_what_convert_counted(source: Path, run: Run) -> None:
-    """All suffixes and contents in one source; Ultralytics' own data set is the oracle for what training sees."""
+    """All suffixes and contents in one source; Ultralytics' own dataset is the oracle for what training sees."""
     environment.prepare()
     from ultralytics.cfg import DEFAULT_CFG
     from ultralytics.data.dataset import YOLODataset

@@ -111,7 +111,7 @@ RECEIVED: dict[str, Callable[[Image.Image, Path], object]] = {
 
 @pytest.fixture(scope="module")
 def copies(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[Path, Path], int]:
-    """The copy in the data set for each file as received, and the bit depth of the 16-bit ones."""
+    """The copy in the dataset for each file as received, and the bit depth of the 16-bit ones."""
     source = tmp_path_factory.mktemp("received")
     for number, (name, save) in enumerate(RECEIVED.items()):
         # In its own folder, so that stems may be equal.

@@ -722,7 +722,7 @@ def test_average_precision_equals_pycocotools() -> None:
 
 
 def test_resampled_images_count_as_often_as_they_are_drawn() -> None:
-    """Drawing images 0, 0, 2 equals a data set that holds image 0 twice."""
+    """Drawing images 0, 0, 2 equals a dataset that holds image 0 twice."""
     labelled, seen = scene(np.random.default_rng(6), 3, 6.0)
     draws = np.array([[2, 0, 1], [1, 1, 1]])
     drawn = bootstrap.figures(ap.match(labelled, seen, 3), draws).precision

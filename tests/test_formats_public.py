@@ -1,4 +1,4 @@
-"""Public data sets and tools with their own text or JSON files, laid out as documented.
+"""Public datasets and tools with their own text or JSON files, laid out as documented.
 
 `BOXES` is the ground truth; each writer below knows one layout.
 """
@@ -39,7 +39,7 @@ def sides(corners: Corners) -> str:
 
 
 def visdrone(folder: Path) -> None:
-    """DET: car is 4 and bus 9; every other line ends in a comma, as in the data set itself."""
+    """DET: car is 4 and bus 9; every other line ends in a comma, as in the dataset itself."""
     part = folder / "VisDrone2019-DET-train"
     images(part / "images")
     for stem in STEMS:
@@ -59,7 +59,7 @@ def wider_face(folder: Path) -> None:
 
 def mot_rows(first: int) -> str:
     rows = []
-    for label in NAMES:  # sorted by track, as in the data set
+    for label in NAMES:  # sorted by track, as in the dataset
         for frame, stem in enumerate(STEMS, start=1):
             for track, (name, (xmin, ymin, xmax, ymax)) in enumerate(BOXES[stem]):
                 if name == label:

@@ -1,4 +1,4 @@
-"""A bundle tests its device with the unusual images of the data set: a crowd, a 16-bit image, one rotated by EXIF."""
+"""A bundle tests its device with the unusual images of the dataset: a crowd, a 16-bit image, one rotated by EXIF."""
 
 from __future__ import annotations
 

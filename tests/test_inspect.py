@@ -608,10 +608,10 @@ def test_saving_without_a_data_set_is_refused(run: Run) -> None:
 
     if fo.dataset_exists(run.name):
         fo.delete_dataset(run.name)
-    with pytest.raises(DataError, match=r"FiftyOne has no data set 'tiny'; run `make inspect`"):
+    with pytest.raises(DataError, match=r"FiftyOne has no dataset 'tiny'; run `make inspect`"):
         inspect.save_fixes(run)
     fo.Dataset("tiny")
-    with pytest.raises(DataError, match=r"FiftyOne's data set 'tiny' shows something else, not "):
+    with pytest.raises(DataError, match=r"FiftyOne's dataset 'tiny' shows something else, not "):
         inspect.save_fixes(run)
 
 
@@ -622,7 +622,7 @@ def test_a_data_set_we_did_not_create_is_left_alone(validated: Run) -> None:
     if fo.dataset_exists(validated.name):
         fo.delete_dataset(validated.name)
     fo.Dataset(validated.name).add_sample(fo.Sample(filepath="/mine.jpg"))
-    with pytest.raises(PipelineError, match=r"FiftyOne has a data set 'tiny' that another program created; rename it"):
+    with pytest.raises(PipelineError, match=r"FiftyOne has a dataset 'tiny' that another program created; rename it"):
         inspect.main(Inspect(), validated, "cpu")
     assert len(fo.load_dataset(validated.name)) == 1
     fo.delete_dataset(validated.name)

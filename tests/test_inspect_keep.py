@@ -108,7 +108,7 @@ def test_what_cannot_be_kept_is_named(validated: Run, tmp_path: Path, capsys: py
     write_json(validated.errors("test"), errors)
     after = build(validated)
     said = capsys.readouterr().out
-    assert "not carried over from the earlier data set: the tag 'odd' of 1 boxes that are no longer" in said
+    assert "not carried over from the earlier dataset: the tag 'odd' of 1 boxes that are no longer" in said
     assert after.count_label_tags() == {"odd": before - 1}
     assert after.match_tags("wet").count() == 1
 

@@ -52,7 +52,7 @@ def model(tmp_path_factory: pytest.TempPathFactory, start: Path) -> Path:
 
 @pytest.fixture
 def converted(tiles: Path, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """A run with a data set and a model, and a pool of new tiles beside the source."""
+    """A run with a dataset and a model, and a pool of new tiles beside the source."""
     monkeypatch.chdir(tmp_path)
     run = Run(Path("runs/tiny"))
     shutil.copytree(tiles, "source")
@@ -362,7 +362,7 @@ def test_a_model_with_other_classes_chooses_by_difference_and_draws_no_boxes(
 ) -> None:
     converted.model.unlink()
     found = chosen(converted, weights=str(COCO_WEIGHTS))
-    assert "knows no class of the data set" in capsys.readouterr().out
+    assert "knows no class of the dataset" in capsys.readouterr().out
     assert found["model"]["classes"] == []
     assert {image["by"] for image in found["images"]} == {"different", "random"}
     assert not any(image["boxes"] for image in found["images"])
@@ -410,7 +410,7 @@ def test_pools_inside_or_around_the_source_are_refused(converted: Run, where: st
 def test_an_unknown_class_is_refused(converted: Run) -> None:
     wrong = sample.CLASSES[0][:-1]
     refused(converted, ConfigError, f"label.rare: no class '{wrong}'.*did you mean '{sample.CLASSES[0]}'", rare=[wrong])
-    refused(converted, ConfigError, "no class 'zebra' in the data set; classes are", rare=["zebra"])
+    refused(converted, ConfigError, "no class 'zebra' in the dataset; classes are", rare=["zebra"])
 
 
 def test_missing_or_invalid_models_are_refused(converted: Run) -> None:

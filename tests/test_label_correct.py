@@ -143,7 +143,7 @@ def test_a_box_without_a_class_is_reported(run: Run, record: Next) -> None:
 def test_other_data_sets_are_left_alone(run: Run, record: Next, tmp_path: Path) -> None:
     import fiftyone as fo
 
-    with pytest.raises(DataError, match="has no data set 'tiny-label'"):
+    with pytest.raises(DataError, match="has no dataset 'tiny-label'"):
         correct.save(run)
     fo.Dataset("tiny-label")
     with pytest.raises(PipelineError, match="another program created"):

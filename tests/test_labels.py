@@ -265,7 +265,7 @@ BAD: dict[str, tuple[str, str, str]] = {
     ),
     "not JSON": ('"annotations"', "annotations", "not JSON"),
     "a class missing from the file": ('"category_id": 4', '"category_id": 44', "category 44"),
-    "a class the data set lacks": ('"name": "spur"', '"name": "spurr"', "'spurr' is not one of open, short"),
+    "a class the dataset lacks": ('"name": "spur"', '"name": "spurr"', "'spurr' is not one of open, short"),
     "a side of 0": ("[1.0, 30.0, 10.5, 12.0]", "[1.0, 30.0, 0.0, 12.0]", "a side of 0 or less"),
     "a box outside": ("[1.0, 30.0, 10.5, 12.0]", "[100.0, 30.0, 10.5, 12.0]", "outside the image"),
     "a box without an image": ('"image_id": ', '"image_id": 1', "which is not in `images`"),

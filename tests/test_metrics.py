@@ -1,4 +1,4 @@
-"""Matching and intervals: against pycocotools, against data sets actually resampled, and by simulation."""
+"""Matching and intervals: against pycocotools, against datasets actually resampled, and by simulation."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_class_without_objects_is_not_counted() -> None:
 
 
 def drawn_data_set(truth: Truth, predictions: Predictions, times: NDArray[np.int64]) -> tuple[Truth, Predictions]:
-    """The data set with every image as often as drawn, each copy as a separate image."""
+    """The dataset with every image as often as drawn, each copy as a separate image."""
     images: list[Any] = []
     annotations: list[Any] = []
     results: Predictions = []
@@ -86,7 +86,7 @@ def drawn_data_set(truth: Truth, predictions: Predictions, times: NDArray[np.int
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_weight_equals_copies_of_the_image(seed: int) -> None:
-    """The resampled figure equals pycocotools' on the drawn data set, with its copies and gaps."""
+    """The resampled figure equals pycocotools' on the drawn dataset, with its copies and gaps."""
     truth, predictions = noisy(seed)
     draws = bootstrap.draws(len(truth["images"]), resamples=3, seed=seed)
     assert draws.max() > 1 and draws.min() == 0

@@ -61,7 +61,7 @@ def draw(path: Path, seed: int, size: tuple[int, int] = (64, 64)) -> None:
 
 
 def yolo(folder: Path, labels: dict[str, list[str]], names: list[str], size: tuple[int, int] = (64, 64)) -> Path:
-    """A YOLO data set without splits, with the given label lines for each image."""
+    """A YOLO dataset without splits, with the given label lines for each image."""
     for number, (name, lines) in enumerate(labels.items()):
         draw(folder / name, number, size)
         (folder / name).with_suffix(".txt").write_text("\n".join(lines))
@@ -92,7 +92,7 @@ def test_it_describes_what_is_there(
     said = look(folder, capsys)
     assert said["source"] == "mine" and said["format"] == kind
     assert re.match(r"14, all 320x320\b", said["images"])
-    assert said["splits"] == "train 8, val 3, test 3, as the data set gives them"
+    assert said["splits"] == "train 8, val 3, test 3, as the dataset gives them"
     assert dict(pair.rsplit(" ", 1) for pair in said["classes"].split(", ")) == {
         name: str(number) for name, number in count.items()
     }
@@ -261,7 +261,7 @@ def test_few_images_get_splits_that_can_be_drawn(
 ) -> None:
     labels = {f"{chr(97 + index)}.jpg": [f"0 {CENTRE}"] for index in range(number)}
     said = look(yolo(tmp_path / "few", labels, ["x"]), capsys)
-    assert "because the data set gives none" in said["splits"] and "more images: with fewer than 100" in said["missing"]
+    assert "because the dataset gives none" in said["splits"] and "more images: with fewer than 100" in said["missing"]
     assert converted("few").startswith(f"{number} images (train ")
 
 
@@ -275,7 +275,7 @@ def test_unusable_splits_are_replaced_by_drawn_ones(
     for name in gone:
         (source / "images" / name).unlink()
     said = look(source, capsys)
-    assert said["splits"].startswith("drawn (train 70%, val 15%, test 15%), because the data set gives ")
+    assert said["splits"].startswith("drawn (train 70%, val 15%, test 15%), because the dataset gives ")
     converted("source")
 
 
@@ -458,7 +458,7 @@ def test_a_folder_of_several_data_sets_is_reported(source: Path) -> None:
     as_yolo(source, above / "other set")  # one alone would be read from here
     said = refusal(above)
     assert (
-        said == "not a data set itself, but its folder board set/ is one (yolo): make new SOURCE='down loads/board set'"
+        said == "not a dataset itself, but its folder board set/ is one (yolo): make new SOURCE='down loads/board set'"
     )
 
 
@@ -466,7 +466,7 @@ def test_a_folder_of_several_data_sets_is_reported(source: Path) -> None:
     ("name", "said"),
     [
         ("film.mp4", "film.mp4 is a video; take images from it"),
-        ("train.tfrecord", "holds TFRecord files, which are not read; export the data set as COCO or YOLO"),
+        ("train.tfrecord", "holds TFRecord files, which are not read; export the dataset as COCO or YOLO"),
         ("0000.parquet", "holds Parquet files"),
     ],
 )

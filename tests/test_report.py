@@ -292,7 +292,7 @@ def test_an_unfinished_run_is_reported(trained: Trained, copy_of: Copy, missing:
     [
         ({"image_id": 4711}, r"test_single_label\.json: prediction 1 is of image 4711, which is not in the split"),
         ({"score": float("nan")}, r"test_single_label\.json: prediction 1 has a score or box that is not a number"),
-        ({"category_id": 99}, r"test_single_label\.json: prediction 1 is of class 99, which is not in the data set"),
+        ({"category_id": 99}, r"test_single_label\.json: prediction 1 is of class 99, which is not in the dataset"),
     ],
 )
 def test_impossible_predictions_are_refused(trained: Trained, copy_of: Copy, change: dict[str, Any], said: str) -> None:
@@ -325,7 +325,7 @@ def test_errors_of_other_images_are_refused(trained: Trained, copy_of: Copy) -> 
         ("errors", lambda data: data["objects"][0].update(annotation_id=99), r"object 1 refers to annotation_id 99, which is not in its image"),
         ("errors", lambda data: data["predictions"].append({**BOX, "category_id": 7}), r"prediction \d is of class 7, which does not exist"),
         ("errors", lambda data: data["predictions"].append({**BOX, "score": "high"}), r"not as .*\(predictions\.\d\.score: input should be a valid number\)"),
-        ("ground_truth", lambda data: data["images"][0].pop("file_name"), r"not a COCO data set \(images\.0\.file_name: field required\)"),
+        ("ground_truth", lambda data: data["images"][0].pop("file_name"), r"not a COCO dataset \(images\.0\.file_name: field required\)"),
         ("ground_truth", lambda data: data["annotations"][0].update(image_id=99), r"annotation 1 refers to an image or class that does not exist"),
     ],
 )  # fmt: skip

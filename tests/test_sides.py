@@ -20,7 +20,7 @@ BIG, DOT = "big", "dot"
 
 
 def draw(folder: Path, size: tuple[int, int], dot: float, images: int = 4) -> Path:
-    """A YOLO data set: each image has a dot (`dot` pixels wide, twice as high) and an object of half the image."""
+    """A YOLO dataset: each image has a dot (`dot` pixels wide, twice as high) and an object of half the image."""
     for split in ("train", "val"):
         for kind in ("images", "labels"):
             (folder / kind / split).mkdir(parents=True)

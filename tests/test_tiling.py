@@ -141,7 +141,7 @@ def test_random_images_hide_only_cut_objects(part: int) -> None:
 
 
 def written(run: Run, rng: np.random.Generator, sizes: list[tuple[int, int]], suffix: str = ".png") -> None:
-    """A data set as convert writes it, of noise with random boxes."""
+    """A dataset as convert writes it, of noise with random boxes."""
     for split in ("train", "val", "test"):
         for kind in ("images", "labels"):
             (run.dataset / kind / split).mkdir(parents=True)

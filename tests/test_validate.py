@@ -133,7 +133,7 @@ def test_a_box_is_listed_with_every_class_above_the_threshold(trained: Trained) 
 
 
 def people(folder: Path, names: list[str]) -> Path:
-    """A data set labelled with COCO classes: Ultralytics' own photograph of a bus, with boxes by hand."""
+    """A dataset labelled with COCO classes: Ultralytics' own photograph of a bus, with boxes by hand."""
     environment.prepare()
     from ultralytics.utils import ASSETS
 

@@ -147,7 +147,7 @@ def test_other_data_is_refused(tmp_path: Path, drawn: tuple[Truth, Predictions],
     ("change", "complaint"),
     [
         ({"image_id": 999}, "prediction 1 is of image 999, which is not in the split"),
-        ({"category_id": 77}, "prediction 1 is of class 77, which is not in the data set"),
+        ({"category_id": 77}, "prediction 1 is of class 77, which is not in the dataset"),
         ({"score": float("nan")}, "prediction 1 has a score or box that is not a number"),
         ({"score": "high"}, "prediction 1 has a score or box that is not a number"),
         ({"bbox": [1, 2, 3]}, "prediction 1 has a score or box that is not a number"),
@@ -177,7 +177,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path, drawn: tuple[Truth, Predictio
         compare.main(run, other)
     other.predictions("test").write_text("[]")
     other.ground_truth("test").write_text("[]")
-    with pytest.raises(DataError, match=r"test_ground_truth\.json: not a COCO data set"):
+    with pytest.raises(DataError, match=r"test_ground_truth\.json: not a COCO dataset"):
         compare.main(run, other)
 
 

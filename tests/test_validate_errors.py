@@ -117,7 +117,7 @@ def test_kinds_and_costs_equal_tides() -> None:
 
 
 def fixed_by_hand(truth: Any, predictions: Any, kind: str) -> tuple[Any, Any]:
-    """The data set with the errors of one kind fixed, for an independent evaluation."""
+    """The dataset with the errors of one kind fixed, for an independent evaluation."""
     truth, predictions = copy.deepcopy(truth), copy.deepcopy(predictions)
     diagnoses = diagnose(truth, predictions)
     outcomes = error_types.objects(truth, diagnoses)

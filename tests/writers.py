@@ -1,4 +1,4 @@
-"""Data sets in three formats, written for tests that read them back."""
+"""Datasets in three formats, written for tests that read them back."""
 
 from __future__ import annotations
 

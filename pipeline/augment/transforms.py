@@ -111,7 +111,7 @@ def make_all(entries: Iterable[dict[str, dict[str, Any]]]) -> list[A.BasicTransf
 
 
 def compose(config: Augment, names: Sequence[str]) -> A.Compose:
-    """Build the transforms of a checked config; `names` are the classes of the data set."""
+    """Build the transforms of a checked config; `names` are the classes of the dataset."""
     return with_boxes(make_all(config.transforms), names, config.min_visibility)
 
 

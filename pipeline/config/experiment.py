@@ -22,7 +22,7 @@ class Config(Section):
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of everything random: another seed gives other splits, copies and weights."""
     convert: Convert
-    """Conversion of annotations to an Ultralytics data set."""
+    """Conversion of annotations to an Ultralytics dataset."""
     tiles: Tiles | None = None
     """Pieces of large images, for training and detection. Null uses each image as a whole."""
     augment: Augment = Augment()

@@ -81,7 +81,7 @@ def correct(judged: list[Judged], run: Run, classes: Sequence[str]) -> Corrected
 def resolve(loaded: Fixes, used: Sequence[str], every: Sequence[str], path: Path) -> tuple[Fixes, list[Note]]:
     """Return the fixes by the path of their image below the source, and notes on fixes whose image is missing.
 
-    `every` has the paths of all images of the source, `used` those in the data set. A file name without folders is
+    `every` has the paths of all images of the source, `used` those in the dataset. A file name without folders is
     looked up in `used` first. Raises DataError, which names the fixes file `path`, if a name fits two images.
     """
     loaded = fixes.in_full(fixes.in_full(loaded, used), every)

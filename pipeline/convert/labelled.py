@@ -66,7 +66,7 @@ def judged(
     """Return the judged images of `data/labels/`, and those that cannot be used.
 
     A changed image cannot be used, because nobody has labelled its present content. Raises DataError for a class that
-    the data set does not have, and for missing images unless `on_problem` drops them.
+    the dataset does not have, and for missing images unless `on_problem` drops them.
     """
     missing = [entry for entry in made if checked[entry.item.image].missing]
     if missing and config.on_problem != "drop":

@@ -1,4 +1,4 @@
-"""Convert annotations to an Ultralytics data set, with a receipt that accounts for every box."""
+"""Convert annotations to an Ultralytics dataset, with a receipt that accounts for every box."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _convert(
 ) -> str:
     """Judge, correct, place and write.
 
-    `sources` in the receipt maps each image `SPLIT/NAME` of the data set to its path below the source, by which fixes
+    `sources` in the receipt maps each image `SPLIT/NAME` of the dataset to its path below the source, by which fixes
     identify it. `receipt.make` and `Placed` describe the other keys.
     """
     folder = config.source.absolute()

@@ -1,4 +1,4 @@
-"""Write the data set: images and labels under names that Ultralytics finds, and a check that it finds them all."""
+"""Write the dataset: images and labels under names that Ultralytics finds, and a check that it finds them all."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LONGEST_STEM = 200  # bytes of 255, because `augment` and temporary files add to
 
 
 def file_names(used: Sequence[Judged]) -> dict[str, str]:
-    """Return the file name of each image in the data set; images of equal stems get their folders as a prefix.
+    """Return the file name of each image in the dataset; images of equal stems get their folders as a prefix.
 
     Raises DataError if two names still have the same stem.
     """

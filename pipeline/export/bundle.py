@@ -36,7 +36,7 @@ PACKAGE = {name: package for name, (_, package) in runner.RUNTIMES.items()}
 LICENCES = {
     "model": "AGPL-3.0-only: weights trained with Ultralytics",
     "run.py": "AGPL-3.0-only",
-    "golden images": "that of the data set they come from",
+    "golden images": "that of the dataset they come from",
 }
 EPOCH = (1980, 1, 1, 0, 0, 0)  # zip's earliest date; with a fixed one, equal content gives equal archives
 UNIX = 3  # zip's number for Unix, whose file modes `unzip` restores

@@ -33,7 +33,7 @@ AS_IT_COMES = Settings()
 
 
 def of(run: Run) -> Settings:
-    """Return the settings behind the run's figures and data set; the defaults if it has no figures."""
+    """Return the settings behind the run's figures and dataset; the defaults if it has no figures."""
     validated: dict[str, Any] = metrics.read(run)["settings"] if run.metrics.is_file() else {}
     bits = receipt.read(run)["bits"] if run.receipt.is_file() else None
     known = {key: validated[key] for key in ("conf", "iou", "max_det") if key in validated}

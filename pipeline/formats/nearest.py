@@ -71,7 +71,7 @@ def in_words(tree: Tree) -> str:
         case "nameless":
             return _nameless(tree, near.files)
         case "not read":
-            return f"; {_some(tree, near.files)} in no supported layout: export the data set as COCO or YOLO"
+            return f"; {_some(tree, near.files)} in no supported layout: export the dataset as COCO or YOLO"
         case "unknown":
             return _unknown(tree, near.files)
         case "film" if len(near.files) == 1:

@@ -1,4 +1,4 @@
-"""Supervisely: `ann/IMAGE.json` beside `img/IMAGE`, one folder per data set; `meta.json` has the classes.
+"""Supervisely: `ann/IMAGE.json` beside `img/IMAGE`, one folder per dataset; `meta.json` has the classes.
 
 Source: the documentation of the annotation format, docs.supervisely.com.
 """

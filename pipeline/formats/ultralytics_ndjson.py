@@ -22,7 +22,7 @@ from pipeline.formats.text import show
 from pipeline.formats.tree import Tree
 from pipeline.formats.values import class_name, declared_size, numbers
 
-KEYS = ("boxes", "segments", "obb", "pose")  # a data set has those of its task
+KEYS = ("boxes", "segments", "obb", "pose")  # a dataset has those of its task
 ANOTHER = "the objects of the image in another form: the first one counts"
 SIGN = re.compile(r'^\{.*"(class_names|task)"\s*:')
 

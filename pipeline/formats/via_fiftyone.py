@@ -1,7 +1,7 @@
 """Any other format that FiftyOne can import: `convert.format: fiftyone:TYPE`, with a TYPE from `fiftyone.types`.
 
 FiftyOne's importer decides what it reads and what it skips; every box that it returns counts. Folders named train, val
-and test that each hold a data set of the type give the splits, else the importer's own splits or tags.
+and test that each hold a dataset of the type give the splits, else the importer's own splits or tags.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SHAPES = ("Keypoint", "Segmentation")  # labels that show objects without a box
 
 
 def read(folder: Path, type_name: str) -> Source:
-    """Return every image of a FiftyOne data set type, with the boxes of its detections and those around its polygons.
+    """Return every image of a FiftyOne dataset type, with the boxes of its detections and those around its polygons.
 
     Raises DataError if FiftyOne has no such type, cannot import it, or imports something other than boxes;
     PipelineError if FiftyOne has no database.
@@ -108,7 +108,7 @@ def _fields(dataset: Any, folder: Path) -> list[str]:
 
     if dataset.media_type not in ("image", None):  # None: no sample at all
         raise DataError(
-            f"{folder}: FiftyOne reads {dataset.media_type}s in it; only image data sets are supported: "
+            f"{folder}: FiftyOne reads {dataset.media_type}s in it; only image datasets are supported: "
             "export images with boxes"
         )
     kinds = {

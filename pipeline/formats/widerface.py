@@ -1,7 +1,7 @@
 """WIDER FACE: `wider_face_train_bbx_gt.txt`, for each image its path, the number of faces, and one line per face.
 
 A face has left, top, width, height and six attributes; one with `invalid` 1 does not count. An image without faces is
-followed by one line of zeros. Source: the data set's readme.txt.
+followed by one line of zeros. Source: the dataset's readme.txt.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ class Checked(NamedTuple):
     """The result of a check. `size` is (width, height) of the upright image, `stored` that in the file, before EXIF.
 
     `problem` says why the image cannot be used, and `missing` that it does not exist; then nothing else is known.
-    `rewrite` says why it has to be re-encoded; None if a link will do. `suffix` is that of the image in the data set,
+    `rewrite` says why it has to be re-encoded; None if a link will do. `suffix` is that of the image in the dataset,
     by its content. `peak` is the highest value of an image with more than 8 bits, else 0.
     """
 

@@ -206,7 +206,7 @@ def _add(images: list[RunImage], run: Run, against: Run, validated: list[str]) -
         if split not in theirs:
             raise DataError(
                 f"{against.metrics}: has no figures of the {split} split; "
-                f"run make validate CONFIG=configs/{against.name}.yaml on a data set with the splits of {run.root}"
+                f"run make validate CONFIG=configs/{against.name}.yaml on a dataset with the splits of {run.root}"
             )
         mine = {image.name: image for image in images if image.split == split}
         others = {image.name: image for image in _validated(against, split, Path())}

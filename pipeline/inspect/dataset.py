@@ -1,4 +1,4 @@
-"""Write the run as a FiftyOne data set: fields, samples, evaluations, embeddings.
+"""Write the run as a FiftyOne dataset: fields, samples, evaluations, embeddings.
 
 Samples are written to the database as documents, because creating, checking and converting FiftyOne's own objects takes
 a millisecond per handful of boxes. Its `evaluate_detections` and `compute_mistakenness` would take as long again, only
@@ -18,7 +18,7 @@ from pipeline.inspect import doubts
 from pipeline.inspect.contents import Evaluation, RunImage
 
 TRUTH, SOURCE = "ground_truth", "source"
-BEFORE = "labels_before"  # an image's labels when the data set was built, to find later edits
+BEFORE = "labels_before"  # an image's labels when the dataset was built, to find later edits
 BATCH = 200  # samples per message to the database
 PAIRED = ("tp", "classification")  # outcomes of a label that a prediction overlaps
 
@@ -58,7 +58,7 @@ def add_samples(
     models: Sequence[Model],
     confident: float,
 ) -> None:
-    """Add all images to an empty data set. `models` are in the order of each image's `evaluations`."""
+    """Add all images to an empty dataset. `models` are in the order of each image's `evaluations`."""
     import fiftyone as fo
 
     dataset.media_type = "image"

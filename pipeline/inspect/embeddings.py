@@ -61,7 +61,7 @@ def of(images: Sequence[Path], model_file: Path, device: str, cache: Path) -> Ve
 def standardised(vectors: Vectors) -> Vectors:
     """Scale each column to mean 0 and deviation 1, then each row to length 1, so that dot products are cosines.
 
-    The raw vectors of a data set all point in about the same direction: unrelated blood smears have a cosine similarity
+    The raw vectors of a dataset all point in about the same direction: unrelated blood smears have a cosine similarity
     of 0.98. Standardising removes what they have in common.
     """
     if not len(vectors):

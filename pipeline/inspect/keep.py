@@ -1,4 +1,4 @@
-"""Keep what people added to a data set when it is rebuilt: their tags, fields and saved views.
+"""Keep what people added to a dataset when it is rebuilt: their tags, fields and saved views.
 
 Tags for fixes are not among them, because they are saved first and the labels then contain the fixes.
 """
@@ -14,8 +14,8 @@ from pipeline.inspect.contents import ORDER
 from pipeline.inspect.dataset import SOURCE, TRUTH, Model
 from pipeline.inspect.tags import WORDS
 
-OURS = "fields"  # key in the data set's info: the fields that we created
-# Fields of any run's evaluation, for data sets built before OURS was recorded.
+OURS = "fields"  # key in the dataset's info: the fields that we created
+# Fields of any run's evaluation, for datasets built before OURS was recorded.
 OF_A_RUN = re.compile(r"(predictions|eval|error)(_|$)")
 NOT_THEIRS = {*ORDER, *WORDS}
 

@@ -19,12 +19,12 @@ from pipeline.inspect.embeddings import Vectors
 from pipeline.records import metrics
 from pipeline.run import Run
 
-RUN, MADE_FROM = "run", "made_from"  # keys in the data set's own info
+RUN, MADE_FROM = "run", "made_from"  # keys in the dataset's own info
 SAVE_FIXES = "python -m pipeline inspect --config FILE --save-fixes"
 
 
 def main(config: Inspect, run: Run, device: str = "", port: int | None = None, against: Path | None = None) -> str:
-    """Bring the FiftyOne data set `NAME` up to date with the run; with a port, serve the App until it is stopped.
+    """Bring the FiftyOne dataset `NAME` up to date with the run; with a port, serve the App until it is stopped.
 
     `against` is the folder of another run on the same images, whose predictions are shown too. Raises DataError if a
     run is not validated or the two do not match, PipelineError if FiftyOne has no database.
@@ -51,14 +51,14 @@ def main(config: Inspect, run: Run, device: str = "", port: int | None = None, a
 def save_fixes(run: Run) -> str:
     """Write the tags set in the App to `data/fixes/NAME.yaml`, for the next `convert`.
 
-    Raises DataError if FiftyOne has no data set of the run.
+    Raises DataError if FiftyOne has no dataset of the run.
     """
     with database.fiftyone():
         return tags.save(run)
 
 
 def _up_to_date(config: Inspect, run: Run, against: Run | None, images: list[RunImage], device: str) -> Any:
-    """Return the existing data set if it is up to date; otherwise replace it. Raises PipelineError for unsaved tags."""
+    """Return the existing dataset if it is up to date; otherwise replace it. Raises PipelineError for unsaved tags."""
     import fiftyone as fo
 
     vectors = embeddings.of([image.path for image in images], run.model, device, run.root / "embeddings.npz")
@@ -67,13 +67,13 @@ def _up_to_date(config: Inspect, run: Run, against: Run | None, images: list[Run
         dataset = fo.load_dataset(run.name)
         if RUN not in dataset.info:
             raise PipelineError(
-                f"FiftyOne has a data set {run.name!r} that another program created; rename it there, or this config"
+                f"FiftyOne has a dataset {run.name!r} that another program created; rename it there, or this config"
             )
         if dataset.info.get(MADE_FROM) == made_from:
             return dataset
         if count := tags.unsaved(dataset):
             raise PipelineError(
-                f"FiftyOne's data set {run.name!r} of {dataset.info[RUN]} is outdated, but it has "
+                f"FiftyOne's dataset {run.name!r} of {dataset.info[RUN]} is outdated, but it has "
                 f"{counted(count, 'fix', 'fixes')} that you tagged and did not save; run `{SAVE_FIXES}`, then delete "
                 "the lines that you do not want"
             )
@@ -103,7 +103,7 @@ def _build(
         dataset.info = {RUN: str(run.root.resolve()), MADE_FROM: made_from}
         keep.note_fields(dataset)
         if fo.dataset_exists(run.name) and (lost := keep.carry_over(fo.load_dataset(run.name), dataset)):
-            logs.say(f"inspect: not carried over from the earlier data set: {', '.join(lost)}")
+            logs.say(f"inspect: not carried over from the earlier dataset: {', '.join(lost)}")
     return dataset
 
 
@@ -121,7 +121,7 @@ def _similarities(images: list[RunImage], vectors: Vectors, config: Inspect) -> 
 
 
 def _digest(config: Inspect, run: Run, against: Run | None, images: list[RunImage]) -> str:
-    """Hash everything that the data set shows, and the code that builds it."""
+    """Hash everything that the dataset shows, and the code that builds it."""
     code = [files.sha256(path) for path in (*sorted(Path(__file__).parent.glob("*.py")), Path(app.__file__))]
     judges = [[str(judge.root.resolve()), files.sha256(judge.metrics)] for judge in (run, against) if judge]
     shown = [config.model_dump(mode="json"), code, judges, files.sha256(run.model), list(map(asdict, images))]
@@ -133,5 +133,5 @@ def _summary(dataset: Any, images: list[RunImage]) -> str:
     found, missed, wrong = (sum(count[kind] for count in counts) for kind in ("tp", "fn", "fp"))
     return (
         f"{len(images)} images, {found} found, {missed} missed, {counted(wrong, 'wrong prediction')} "
-        f"-> FiftyOne data set {dataset.name!r}"
+        f"-> FiftyOne dataset {dataset.name!r}"
     )

@@ -23,15 +23,15 @@ ON_IMAGES = ("relabel", "drop")  # if an image has both, the last one wins
 ON_LABELS, ON_PREDICTIONS = "wrong", "missing"
 # As the file of fixes has it. A class cannot have a field `class`.
 BoxFix = TypedDict("BoxFix", {"image": str, "action": str, "class": str, "bbox": list[float]})
-SAVED = "saved_fixes"  # key in the data set's info for the fixes already written
+SAVED = "saved_fixes"  # key in the dataset's info for the fixes already written
 
 
 def save(run: Run) -> str:
-    """Add unsaved tags to the file of fixes. Raises DataError if there is no data set of the run."""
+    """Add unsaved tags to the file of fixes. Raises DataError if there is no dataset of the run."""
     import fiftyone as fo
 
     if not fo.dataset_exists(run.name):
-        raise DataError(f"FiftyOne has no data set {run.name!r}; run `make inspect` and tag what should change")
+        raise DataError(f"FiftyOne has no dataset {run.name!r}; run `make inspect` and tag what should change")
     dataset = fo.load_dataset(run.name)
     path = fixes.file_of(run)
     earlier = fixes.load(path)
@@ -39,7 +39,7 @@ def save(run: Run) -> str:
     shown = dataset.info.get("run")
     if shown != str(run.root.resolve()) and not _of_its_images(tagged, run):
         raise DataError(
-            f"FiftyOne's data set {run.name!r} shows {shown or 'something else'}, not {run.root}; "
+            f"FiftyOne's dataset {run.name!r} shows {shown or 'something else'}, not {run.root}; "
             f"run make inspect CONFIG=configs/{run.name}.yaml and tag what should change there"
         )
     new = tagged if not path.is_file() else _without(tagged, _saved(dataset))
@@ -143,7 +143,7 @@ def _label_fields(dataset: Any) -> list[str]:
 
 
 def _paths(view: Any) -> list[str]:
-    """Return each image's path below the source, or its file name in a data set from an earlier version."""
+    """Return each image's path below the source, or its file name in a dataset from an earlier version."""
     if view.has_field(SOURCE):
         return list(view.values(SOURCE))
     return [PurePath(path).name for path in view.values("filepath")]

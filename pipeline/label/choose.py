@@ -123,7 +123,7 @@ def _spread(rest: list[Pick], at_random: list[Pick]) -> list[Pick]:
 def unit(vectors: Array, like: Array) -> Array:
     """Scale columns by the mean and deviation of `like`, and rows to length 1, so that dot products are cosines.
 
-    The raw vectors of a data set all point in about the same direction, and what they have in common says nothing.
+    The raw vectors of a dataset all point in about the same direction, and what they have in common says nothing.
     """
     deviation = like.std(axis=0)
     centred = (vectors - like.mean(axis=0)) / np.where(deviation > 0, deviation, 1)

@@ -16,7 +16,7 @@ from pipeline.records.label import Candidate, Next
 from pipeline.run import Run
 
 LABELS, PATH, DONE = "labels", "source", "done"
-RUN, MADE_FROM, BATCH, SAVED = "run", "made_from", "batch", "saved"  # keys in the data set's own info
+RUN, MADE_FROM, BATCH, SAVED = "run", "made_from", "batch", "saved"  # keys in the dataset's own info
 SURE, DOUBTFUL, BY_HAND = "#2e9e5b", "#ff9f1c", "#4ea8de"
 VIEW = "label-next"
 
@@ -26,10 +26,10 @@ def name_of(run: Run) -> str:
 
 
 def main(run: Run, port: int | None = None, config: Path | None = None, again: bool = False) -> str:
-    """Bring FiftyOne's data set `NAME-label` up to date with `next.json`; with a port, serve the App until stopped.
+    """Bring FiftyOne's dataset `NAME-label` up to date with `next.json`; with a port, serve the App until stopped.
 
-    A data set with unsaved corrections stays as it is, as does any with `again`. `config` is named in the command that
-    saves. Raises PipelineError if FiftyOne has no database, or if the data set is not of this run.
+    A dataset with unsaved corrections stays as it is, as does any with `again`. `config` is named in the command that
+    saves. Raises PipelineError if FiftyOne has no database, or if the dataset is not of this run.
     """
     if port is not None:
         app.check_port(port, "label", run.name)
@@ -62,11 +62,11 @@ def save(run: Run, every: bool = False) -> str:
         import fiftyone as fo
 
         if not fo.dataset_exists(name_of(run)):
-            raise DataError(f"FiftyOne has no data set {name_of(run)!r}; run `make label` and correct its boxes")
+            raise DataError(f"FiftyOne has no dataset {name_of(run)!r}; run `make label` and correct its boxes")
         dataset = fo.load_dataset(name_of(run))
         if BATCH not in dataset.info or not _is_of(run, dataset):
             shown = dataset.info.get(RUN) or "something else"
-            raise DataError(f"FiftyOne's data set {name_of(run)!r} shows {shown}, not {run.root}; {_way_out(shown)}")
+            raise DataError(f"FiftyOne's dataset {name_of(run)!r} shows {shown}, not {run.root}; {_way_out(shown)}")
         batch: Any = dict(dataset.info[BATCH])
         moved = _moved(dataset, run)
         batch["images"] = [{**image, "path": moved[image["path"]]} for image in batch["images"]]
@@ -79,7 +79,7 @@ def save(run: Run, every: bool = False) -> str:
 
 
 def _is_of(run: Run, dataset: Any) -> bool:
-    """Return whether a data set shows images of this run, whose project may have been moved since."""
+    """Return whether a dataset shows images of this run, whose project may have been moved since."""
     shown = dataset.info.get(RUN)
     if shown == str(run.root.resolve()):
         return True
@@ -101,14 +101,14 @@ def _moved(dataset: Any, run: Run) -> dict[str, str]:
 
 
 def _way_out(shown: str) -> str:
-    """Return what to do about a data set that shows another run."""
+    """Return what to do about a dataset that shows another run."""
     if Path(shown).exists():
         return "save them there, or rename this config"
     return "that is gone, and its images are not where they were: put them back, or rename this config"
 
 
 def _existing(run: Run) -> Any:
-    """Return FiftyOne's data set of this run; None if there is none, or one that may be replaced."""
+    """Return FiftyOne's dataset of this run; None if there is none, or one that may be replaced."""
     import fiftyone as fo
 
     if not fo.dataset_exists(name_of(run)):
@@ -116,20 +116,20 @@ def _existing(run: Run) -> Any:
     dataset = fo.load_dataset(name_of(run))
     if BATCH not in dataset.info:
         raise PipelineError(
-            f"FiftyOne has a data set {name_of(run)!r} that another program created; rename it, or this config"
+            f"FiftyOne has a dataset {name_of(run)!r} that another program created; rename it, or this config"
         )
     if _is_of(run, dataset):
         return dataset
     if _unsaved(dataset):
         raise PipelineError(
-            f"FiftyOne's data set {name_of(run)!r} has unsaved corrections of {dataset.info[RUN]}; "
+            f"FiftyOne's dataset {name_of(run)!r} has unsaved corrections of {dataset.info[RUN]}; "
             f"{_way_out(dataset.info[RUN])}"
         )
     return None
 
 
 def _up_to_date(run: Run, config: Path | None, again: bool) -> Any:
-    """Return the existing data set if it shows the batch, or must stay as it is; otherwise replace it."""
+    """Return the existing dataset if it shows the batch, or must stay as it is; otherwise replace it."""
     dataset = _existing(run)
     if dataset is not None and again:
         return dataset
@@ -234,4 +234,4 @@ def _unsaved(dataset: Any) -> bool:
 
 def _summary(dataset: Any) -> str:
     boxes = dataset.count(f"{LABELS}.detections")
-    return f"{len(dataset)} images with {boxes} boxes to correct -> FiftyOne data set {dataset.name!r}"
+    return f"{len(dataset)} images with {boxes} boxes to correct -> FiftyOne dataset {dataset.name!r}"

@@ -33,7 +33,7 @@ CONF = 0.01  # most of an image's 300 boxes score less, and together they are ha
 
 
 class Seen(NamedTuple):
-    """A model's output for an image. Boxes are rows of x, y, width, height in pixels, score, class of the data set."""
+    """A model's output for an image. Boxes are rows of x, y, width, height in pixels, score, class of the dataset."""
 
     boxes: Array  # [boxes, 6]
     vector: Array  # [channels]
@@ -41,7 +41,7 @@ class Seen(NamedTuple):
 
 @dataclass
 class Model:
-    """A detector. `classes` maps its classes to those of the data set; -1 if the data set lacks a class.
+    """A detector. `classes` maps its classes to those of the dataset; -1 if the dataset lacks a class.
 
     `iou` and `max_det` are those of `validate`. `bits` says how to scale images with more than 8.
     """
@@ -84,7 +84,7 @@ class Model:
 
     @property
     def known(self) -> list[str]:
-        """Return the data set's classes that the model knows."""
+        """Return the dataset's classes that the model knows."""
         return [name for index, name in enumerate(self.names) if index in self.classes]
 
     def see(self, images: Sequence[File], store: Store, description: str) -> list[Seen | None]:
@@ -167,7 +167,7 @@ def _batches(indices: Sequence[int], images: Sequence[File]) -> Iterator[list[in
 
 
 def matched(theirs: Sequence[str], ours: Sequence[str]) -> list[int]:
-    """Return for each class of a model the index of the same class of the data set, or -1.
+    """Return for each class of a model the index of the same class of the dataset, or -1.
 
     Spelling decides; without regard to case only among the rest, and only if one class of each side fits.
     """

@@ -63,7 +63,7 @@ def judge(batch: Next, returned: Mapping[str, Returned], every: bool, run: Run) 
     """Sort the images of a batch: a person labelled those that are changed or marked as done, or all with `every`.
 
     An image that lost all its boxes does not count as changed, because an export may have left the boxes out. Raises
-    DataError for boxes that are no boxes of the data set's classes.
+    DataError for boxes that are no boxes of the dataset's classes.
     """
     model = batch["model"]["sha256"][:NAME_LENGTH]
     outcome = Outcome()

@@ -40,7 +40,7 @@ RARE_SHARE = 0.5  # a class with fewer labels than this share of the mean over c
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is labelled: images of the data set by split, and those of `data/labels/`, which it may not hold yet."""
+    """What is labelled: images of the dataset by split, and those of `data/labels/`, which it may not hold yet."""
 
     dataset: YoloDataset
     images: dict[str, list[File]]
@@ -228,13 +228,13 @@ def _labels(dataset: YoloDataset, file: File) -> Array:
 
 
 def _rare(wanted: bool | Iterable[str], dataset: YoloDataset, train: Sequence[Path]) -> list[int]:
-    """Return the classes that the config calls rare. Raises ConfigError for a class that the data set lacks."""
+    """Return the classes that the config calls rare. Raises ConfigError for a class that the dataset lacks."""
     names = dataset.names
     if not isinstance(wanted, bool):
         for name in wanted:
             if name not in names:
                 hint = did_you_mean(name, names) or f"; classes are {', '.join(names)}"
-                raise ConfigError(f"label.rare: no class {name!r} in the data set{hint}")
+                raise ConfigError(f"label.rare: no class {name!r} in the dataset{hint}")
         return [names.index(name) for name in wanted]
     if not wanted:
         return []

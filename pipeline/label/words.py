@@ -43,7 +43,7 @@ def summary(record: Next, batch: int, run: Run) -> str:
     chosen = record["images"]
     if not record["model"]["classes"]:
         logs.say(
-            f"label: {record['model']['file']} knows no class of the data set, so it pre-draws no boxes, and "
+            f"label: {record['model']['file']} knows no class of the dataset, so it pre-draws no boxes, and "
             "images are chosen by how different they are"
         )
     drawn = Counter(box["kind"] for image in chosen for box in image["boxes"])

@@ -47,7 +47,7 @@ class ClassMatches:
 
 
 def match(truth: GroundTruth, predictions: list[Prediction], max_detections: float | None = None) -> list[ClassMatches]:
-    """Match a COCO data set with COCO results; return one `ClassMatches` per category, in the order of `truth`.
+    """Match a COCO dataset with COCO results; return one `ClassMatches` per category, in the order of `truth`.
 
     `max_detections` predictions per image and class count, those of the highest scores: `limit` if None.
     """

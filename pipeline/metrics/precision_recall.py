@@ -49,7 +49,7 @@ class Curve:
 
 
 def curves(truth: GroundTruth, predictions: list[Prediction]) -> list[Curve]:
-    """Return one curve per class of a COCO data set, sorted by decreasing number of objects."""
+    """Return one curve per class of a COCO dataset, sorted by decreasing number of objects."""
     names = [category["name"] for category in truth["categories"]]
     every = [Curve.of(name, matches) for name, matches in zip(names, match(truth, predictions, math.inf), strict=True)]
     return sorted(every, key=lambda curve: -curve.objects)

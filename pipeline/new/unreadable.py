@@ -73,14 +73,14 @@ def _no_folder(path: Path) -> str:
 
 
 def _unpack(archive: Path) -> str:
-    """Return how to unpack the archive of a whole data set into a folder of its own."""
+    """Return how to unpack the archive of a whole dataset into a folder of its own."""
     folder = Path("data/raw") / archive.name.removesuffix(archive.suffix).removesuffix(".tar")
     made = quote(str(folder))
     return f"unpack it: mkdir -p {made} && {_command(archive, folder)}, then make new SOURCE={made}"
 
 
 def _unpack_there(archives: Sequence[Path], folder: Path) -> str:
-    """Return how to unpack archives beside the other files of a data set."""
+    """Return how to unpack archives beside the other files of a dataset."""
     more = f" and {len(archives) - 1} more are archives" if len(archives) > 1 else " is an archive"
     commands = [_command(archive, archive.parent) for archive in archives[:COMMANDS]]
     commands += ["..."] if len(archives) > COMMANDS else []
@@ -110,7 +110,7 @@ def _advice(tree: Tree) -> str:
     for path in sorted(path for path in folder.iterdir() if path.is_dir())[:SUBFOLDERS]:
         if names_of_formats := candidates(Tree(path)):
             return (
-                f"not a data set itself, but its folder {path.name}/ is one ({names_of_formats[0]}): "
+                f"not a dataset itself, but its folder {path.name}/ is one ({names_of_formats[0]}): "
                 f"make new SOURCE={quote(str(path))}"
             )
     first = near.files[0].relative_to(folder) if near.files else Path()
@@ -121,7 +121,7 @@ def _advice(tree: Tree) -> str:
         return f"{first} is a video; take images from it (ffmpeg -i FILE -vf fps=1 frame_%05d.jpg) and label them"
     if near.kind == "not read":
         kind = nearest.NOT_READ[first.suffix.lower()]
-        return f"holds {kind} files, which are not read; export the data set as COCO or YOLO"
+        return f"holds {kind} files, which are not read; export the dataset as COCO or YOLO"
     if not images:
         return f"{counted(len(files), 'file')} but no image; put the images beside their labels"
     if near.kind == "nameless":

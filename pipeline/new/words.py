@@ -60,8 +60,8 @@ def _splits(seen: Seen, chosen: Chosen) -> str:
     counts = _count(seen.images_per_split)
     if chosen.split is not None:
         shares = _count({split: f"{share:.0%}" for split, share in chosen.split.items()})
-        return f"drawn ({shares}), because the data set gives {counts or 'none'}"
-    parts = [f"{counts}, as the data set gives them", *_leaks(seen)]
+        return f"drawn ({shares}), because the dataset gives {counts or 'none'}"
+    parts = [f"{counts}, as the dataset gives them", *_leaks(seen)]
     if nowhere := sum(not image.item.split for image in seen.usable):
         parts.append(f"{counted(nowhere, 'image')} in no split, not used")
     return "; ".join(parts)

@@ -21,7 +21,7 @@ class LabelModel(Record):
     sha256: str
     imgsz: int
     classes: list[str]
-    """Classes of the data set that the model knows. If there are none, it draws no boxes."""
+    """Classes of the dataset that the model knows. If there are none, it draws no boxes."""
 
 
 class Guess(Record):
@@ -76,7 +76,7 @@ class Next(Record):
     sure: Number
     """Calibrated score from which a box is sure."""
     classes: list[str]
-    """Classes of the data set, in the order of their ids."""
+    """Classes of the dataset, in the order of their ids."""
     images: list[Candidate]
     minutes: Number
     minutes_by_hand: Number

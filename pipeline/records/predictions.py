@@ -21,9 +21,9 @@ AGAIN = "delete metrics.json and run `make validate` again"
 
 
 def truth(run: Run, split: str) -> GroundTruth:
-    """Return the labels of a split as a COCO data set. Raises DataError if the file is missing or damaged."""
+    """Return the labels of a split as a COCO dataset. Raises DataError if the file is missing or damaged."""
     path = run.ground_truth(split)
-    data = read_record(path, GroundTruth, AGAIN, "not a COCO data set")
+    data = read_record(path, GroundTruth, AGAIN, "not a COCO dataset")
     images, classes = _ids(data["images"]), _ids(data["categories"])
     for number, label in enumerate(data["annotations"], start=1):
         if label["image_id"] not in images or label["category_id"] not in classes:
@@ -54,7 +54,7 @@ def _unfit(truth: GroundTruth, predictions: Any) -> str:
         if record["image_id"] not in images:
             return f"prediction {number} is of image {record['image_id']!r}, which is not in the split"
         if record["category_id"] not in categories:
-            return f"prediction {number} is of class {record['category_id']!r}, which is not in the data set"
+            return f"prediction {number} is of class {record['category_id']!r}, which is not in the dataset"
         numbers = [record["score"], *(record["bbox"] if isinstance(record["bbox"], list) else [])]
         if len(numbers) != 5 or not all(isinstance(n, (int, float)) and math.isfinite(n) for n in numbers):
             return f"prediction {number} has a score or box that is not a number"

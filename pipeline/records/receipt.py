@@ -123,7 +123,7 @@ class Receipt(Record):
     bits: int | None
     """Number of bits that the source's 16-bit images use, which were scaled to 8; null if all have 8."""
     sources: dict[str, str]
-    """Image of the data set -> image of the source."""
+    """Image of the dataset -> image of the source."""
     inputs: Inputs
 
 

@@ -51,7 +51,7 @@ class DrawnImage(NamedTuple):
 def worst_images(truth: GroundTruth, errors: ErrorFile, folder: Path, number: int) -> list[DrawnImage]:
     """Return at most `number` images that have errors, those with the most first, for the template to draw.
 
-    `truth` is the COCO data set of a split with its images in `folder`, `errors` the errors that `validate` found in
+    `truth` is the COCO dataset of a split with its images in `folder`, `errors` the errors that `validate` found in
     its predictions. Boxes are in pixels of the scaled image.
     """
     names = {category["id"]: category["name"] for category in truth["categories"]}

@@ -38,7 +38,7 @@ class Pool:
 
 
 def pool(run: Run, config: Config) -> Pool:
-    """Read the data set that convert wrote. Raises DataError without a test split, on which a study evaluates."""
+    """Read the dataset that convert wrote. Raises DataError without a test split, on which a study evaluates."""
     dataset = YoloDataset.read(run.dataset / "data.yaml")
     paths = {split: dataset.files(split) for split in ("train", "val", "test")}
     if not paths["test"]:

@@ -1,4 +1,4 @@
-"""Cut the train and val images of a data set."""
+"""Cut the train and val images of a dataset."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NOISE = 1e-6  # shares of the image's side, to which labels are rounded; a box a
 
 @dataclass(frozen=True, slots=True)
 class Cutting:
-    """The data set of tiles, and a summary of the training images in words."""
+    """The dataset of tiles, and a summary of the training images in words."""
 
     dataset: YoloDataset
     words: str
@@ -36,7 +36,7 @@ class Cutting:
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """An image of the data set with its size and its boxes, which are clipped to it because labels are rounded."""
+    """An image of the dataset with its size and its boxes, which are clipped to it because labels are rounded."""
 
     path: Path
     size: tuple[int, int]

@@ -110,7 +110,7 @@ class TiffWindows(Windows):
 
 @contextmanager
 def open_image(path: Path) -> Iterator[Windows]:
-    """Open an image of a data set that `convert` wrote. Raises DataError if it cannot be decoded."""
+    """Open an image of a dataset that `convert` wrote. Raises DataError if it cannot be decoded."""
     file = _tiff_in_parts(path) if path.suffix.lower() in (".tif", ".tiff") else None
     if file is None:
         yield Windows(pixels.read(path))

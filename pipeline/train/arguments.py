@@ -60,7 +60,7 @@ def _each(keys: str, reason: str) -> dict[str, str]:
 # Why each of these is refused, and what to do instead.
 REFUSED = {
     "split": "the best epoch is chosen on val alone, so that test chooses nothing; set convert.split",
-    "single_cls": "the model would have one class and the data set several; merge them in convert.classes",
+    "single_cls": "the model would have one class and the dataset several; merge them in convert.classes",
     "classes": "would drop boxes silently; choose the classes in convert.classes",
     "fraction": "would silently train on the first images by name only; remove images from the source",
     "time": "hours would replace the epochs of each phase; set train.phases",

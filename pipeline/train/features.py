@@ -97,14 +97,14 @@ def prefix(model: Any, images: torch.Tensor, cut: int) -> dict[int, torch.Tensor
 
 
 class FixedDataset(YOLODataset):  # type: ignore[misc]
-    """A data set without augmentation, whose images are not read again once their features are cached."""
+    """A dataset without augmentation, whose images are not read again once their features are cached."""
 
     features: Features | None
     sizes: dict[int, tuple[tuple[int, int], tuple[int, int]]]
 
     @classmethod
     def of(cls, dataset: YOLODataset) -> FixedDataset:
-        """Convert an Ultralytics data set without augmentation into a FixedDataset, in place."""
+        """Convert an Ultralytics dataset without augmentation into a FixedDataset, in place."""
         assert type(dataset) is YOLODataset
         dataset.__class__ = cls
         dataset.features, dataset.sizes = None, {}
@@ -158,7 +158,7 @@ def with_images(batch: dict[str, Any], dataset: FixedDataset) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Features:
-    """The features of all images of a data set, stored image by image, layer by layer, as (height, width, channels).
+    """The features of all images of a dataset, stored image by image, layer by layer, as (height, width, channels).
 
     `shapes` holds the shape of each layer's features, `sizes` the (height, width) of each image in pixels, before and
     after resizing.

@@ -1,4 +1,4 @@
-"""Compute the features of a data set once and cache them on disk.
+"""Compute the features of a dataset once and cache them on disk.
 
 The config and the free disk space decide whether, never a measured speed: features are kept in half precision, so the
 decision changes the model. Import it late, with `features`.
@@ -38,7 +38,7 @@ class _Impossible(Exception):
 def attach(
     dataset: FixedDataset, model: Shortened, cache: FeatureCache, split: str, before: CachedFeatures | None = None
 ) -> CachedFeatures:
-    """Attach cached features to the data set, computing them first if needed; on a full disk do without.
+    """Attach cached features to the dataset, computing them first if needed; on a full disk do without.
 
     `split` is "train" or "val". A resumed phase keeps its decision `before` the kill. Returns the decision and its
     reason, for `train.json`. Raises PipelineError if features must be cached but cannot be.

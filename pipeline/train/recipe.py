@@ -12,7 +12,7 @@ from pipeline.records.training import Choice
 from pipeline.train import arguments
 
 GIVEN = "given in the config"
-RATE = 0.001  # for AdamW; half and twice that were no better on any data set but one (benchmarks/recipe.md)
+RATE = 0.001  # for AdamW; half and twice that were no better on any dataset but one (benchmarks/recipe.md)
 FEW = 3  # epochs; with four or more the configs scored no better (benchmarks/recipe.md)
 QUICK_STEPS = 150  # steps of four images, as in three epochs of 200 images
 ROUNDS = 4  # that `thorough` may add; each is as long as the unfrozen phase

@@ -29,6 +29,6 @@ and with the code. Review the list before raising the bound in pyproject.toml.
     utils.torch_utils.ModelEMA.decay                        the average spans a share of the phase
     utils.torch_utils.NUM_THREADS                           the number of threads; Ultralytics leaves a core idle
 
-Some of Ultralytics' objects become ours by assigning `__class__`: a data loader here; a model, a data set and a
+Some of Ultralytics' objects become ours by assigning `__class__`: a data loader here; a model, a dataset and a
 validator, which the trainer creates itself, in `train`.
 """

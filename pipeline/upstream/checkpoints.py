@@ -132,7 +132,7 @@ def _reachable() -> bool:
 
 
 def refuse_other_classes(path: Path, own: Mapping[int, str], dataset: Path, names: Sequence[str]) -> None:
-    """Raise DataError unless a model and a data set have the same classes in the same order.
+    """Raise DataError unless a model and a dataset have the same classes in the same order.
 
     Predictions hold only the index of a class, so with other names, figures and bundles would be for other classes.
     """

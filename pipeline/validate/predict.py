@@ -34,12 +34,12 @@ class Predictions:
 
 
 def ground_truth(dataset: YoloDataset, images: list[Path]) -> GroundTruth:
-    """Return the labels of a split of an earlier stage as a COCO data set."""
+    """Return the labels of a split of an earlier stage as a COCO dataset."""
     return as_coco(dataset.names, ((path, dataset.labelled(path)[1]) for path in images))
 
 
 def as_coco(names: Sequence[str], labelled: Iterable[tuple[Path, tuple[Box, ...]]]) -> GroundTruth:
-    """Return a COCO data set. Image ids count from 1 in the given order, category ids from 0 in that of `names`."""
+    """Return a COCO dataset. Image ids count from 1 in the given order, category ids from 0 in that of `names`."""
     coco: GroundTruth = {
         "images": [],
         "annotations": [],

@@ -67,7 +67,7 @@ def baseline(config: Validate, run: Run) -> Baseline | str | None:
 
 
 def labelled_set(path: Path) -> tuple[GroundTruth, list[Path]]:
-    """Return the val images of a YOLO data set, else its test images, else all, as COCO and as paths.
+    """Return the val images of a YOLO dataset, else its test images, else all, as COCO and as paths.
 
     Raises DataError if there are none, or if an image or a label cannot be used.
     """

@@ -1,6 +1,6 @@
 """Draw sample data that needs no download: printed circuit boards, or tiles of them, with manufacturing defects.
 
-The six classes are those of the DeepPCB data set (Tang et al. 2019), but every image is drawn from the seed. A tile
+The six classes are those of the DeepPCB dataset (Tang et al. 2019), but every image is drawn from the seed. A tile
 starts as a copper mask. Each defect adds or removes copper, and its box is where the mask changed, so labels are exact
 by construction. Solder mask, pads, legend, light, dust and sensor noise follow. Structures make the task hard: drill
 holes look like pin holes, test points like spurious copper, and necks in a trace like mouse bites.
@@ -42,7 +42,7 @@ class Coco(TypedDict):
 
 
 def main(seed: int = 0, folder: Path | None = None, splits: dict[str, int] | None = None, large: bool = False) -> str:
-    """Draw the data set as JPEG images and one COCO JSON file per split. The same seed gives the same images.
+    """Draw the dataset as JPEG images and one COCO JSON file per split. The same seed gives the same images.
 
     `large` draws whole boards instead of tiles.
     """

@@ -21,7 +21,7 @@ Image = NDArray[Any]  # float32, 0..255, BGR
 Window = tuple[slice, slice]  # rows, columns
 
 CLASSES = (*FAMILIES, *DEFECTS)
-BOARDS = 0.2  # share of scenes that are boards with defects, as in the sample data set
+BOARDS = 0.2  # share of scenes that are boards with defects, as in the sample dataset
 MOST = 16  # objects per scene
 SMALLEST = 9.0  # longer side of an object in pixels
 LARGEST = 0.6  # longer side of an object as a share of the scene's side

@@ -60,7 +60,7 @@ def main(device: str, workers: int | None, seed: int = SEED, epochs: int = EPOCH
 
 
 def draw(folder: Path, seed: int, splits: dict[str, int], workers: int | None) -> None:
-    """Draw an Ultralytics data set; `splits` holds numbers of scenes. `workers` does not affect the result."""
+    """Draw an Ultralytics dataset; `splits` holds numbers of scenes. `workers` does not affect the result."""
     with files.new_folder(folder) as new:
         for number, (split, count) in enumerate(splits.items()):
             for kind in ("images", "labels"):
