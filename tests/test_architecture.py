@@ -63,7 +63,8 @@ MAY_IMPORT = {
     "new": SHARED
     | {"convert", "image_files", "parallel", "records", "tiling", "walk"},  # inspects folders by convert's own rules
     # Splits and reads images by convert's rules, gets the phases from train's recipe, and plots in the report's style.
-    "study": SHARED | {"convert", "history", "image_files", "metrics", "parallel", "records", "report", "train"},
+    "study": SHARED
+    | {"convert", "history", "image_files", "metrics", "parallel", "records", "report", "train", "upstream"},
     "__main__": {"config", "errors", "lock", "logs", "new", "options", "params", "run", "sample", "starter", "study"}
     | STAGES,
 }

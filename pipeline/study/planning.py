@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from pipeline.study.results import About
 from pipeline.study.rows import PhaseSeconds
 from pipeline.study.subsets import Pool, Size
 from pipeline.study.trials import Trial
-from pipeline.train import recipe, source
+from pipeline.train import recipe
+from pipeline.upstream import checkpoints, environment
 
 PROBED = 3  # epochs, of which the first is slower; frozen layers are cached from two on, as in a trial
 PILOT_ROWS, PILOT_SEEDS = 2, 2  # run first, to show how much seeds differ and how long a trial takes
@@ -83,9 +85,17 @@ def _sources(config: Config) -> list[str | int]:
 
     Raises WeightsError before the first trial if weights are missing.
     """
-    teacher = source.find_teacher(config.train)
-    digests = (source.find(config.train).record()["sha256"], teacher and files.sha256(teacher))
-    return [*(one for one in digests if one), *([config.seed] if config.augment.copies else [])]
+    teacher = config.train.args.get("distill_model")
+    paths = [_found(config.train.weights, config.train.fallback), *([_found(str(teacher))] if teacher else [])]
+    digests = [files.sha256(path) for path in paths if path.suffix == ".pt"]  # a .yaml means random weights
+    return [*digests, *([config.seed] if config.augment.copies else [])]
+
+
+@cache  # rows share weights, and a download may fail slowly
+def _found(name: str, fallback: str | None = None) -> Path:
+    if Path(name).suffix == ".pt" and not checkpoints.locate(name):
+        environment.prepare()  # Ultralytics downloads it
+    return checkpoints.find(name, fallback)
 
 
 def plan(study: Study, data: Data, seconds: Mapping[str, Sequence[PhaseSeconds]]) -> list[Trial]:
