@@ -17,7 +17,7 @@ from pipeline.errors import PipelineError
 
 ADDRESS = "127.0.0.1"  # the App has no password, so no other machine may reach it
 MOST_BUTTONS = 12  # classes; a button takes one click, a list takes two, but more buttons would not fit on the screen
-PATIENCE = 60  # seconds for the server to answer once the dataset is ready
+PATIENCE = 180  # seconds for the server to answer once the dataset is ready; a busy machine takes more than 60
 
 
 def check_port(port: int, stage: str, name: str) -> None:

@@ -204,7 +204,7 @@ def test_a_missing_val_split_is_refused_by_convert(world: World, tmp_path: Path)
     (source / "annotations" / "val.json").unlink()
     for path in (source / "images").glob("val*"):
         path.unlink()
-    with pytest.raises(DataError, match=r"source: no image in the val split; give ratios in convert\.split instead$"):
+    with pytest.raises(DataError, match=r"source: no image in the val split; set ratios in convert\.split"):
         convert.main(Convert(source=source), Run(tmp_path / "runs" / "tiny"), 0)
 
 
