@@ -20,7 +20,7 @@ from pipeline.formats.outlines import Corners
 from pipeline.formats.shapes import around_ellipse, check_rotation, corners, turned
 from pipeline.formats.source import NAN, NoBox, Source, damaged
 from pipeline.formats.splits import folder_split, split_of, split_of_folders
-from pipeline.formats.text import first_tag, is_number, numbers, parse_xml, show, size
+from pipeline.formats.text import first_tag, is_whole_number, numbers, parse_xml, show, size
 from pipeline.formats.tree import Tree
 
 NO_BOXES = {
@@ -98,7 +98,7 @@ def _frames(root: Element, xml: Path, tree: Tree) -> list[Described]:
         label, last = track.get("label", ""), None
         for index, shape in enumerate(track, start=1):
             frame = shape.get("frame", "")
-            if not is_number(frame) or int(frame) >= end:
+            if not is_whole_number(frame) or int(frame) >= end:
                 raise DataError(
                     f"{xml}: track {number}, shape {index}: frame is {show(frame)}, "
                     f"not one of 0 to {end - 1}; correct it"
@@ -129,7 +129,7 @@ def _frames(root: Element, xml: Path, tree: Tree) -> list[Described]:
 def _number(root: Element, place: str) -> int:
     """Return the whole number in an element; 0 if it is missing, invalid or beyond MOST_FRAMES."""
     text = root.findtext(place, "")
-    return int(text) if is_number(text) and int(text) < MOST_FRAMES else 0
+    return int(text) if is_whole_number(text) and int(text) < MOST_FRAMES else 0
 
 
 def _between(first: Box, last: Box, share: float, identity: str) -> Box:

@@ -19,7 +19,7 @@ from pipeline.formats.matching import Described, Wanted, complete
 from pipeline.formats.shapes import corners
 from pipeline.formats.source import Source, damaged
 from pipeline.formats.splits import folder_split
-from pipeline.formats.text import is_number, numbered_lines, numbers, read_text, show
+from pipeline.formats.text import is_whole_number, numbered_lines, numbers, read_text, show
 from pipeline.formats.tree import Tree
 from pipeline.formats.yolo_data import read_names
 
@@ -83,7 +83,7 @@ def _video(
     for number, line in numbered_lines(text):
         words = line.strip().removesuffix(",").split(",")
         frame = words[0].strip()
-        if not is_number(frame):
+        if not is_whole_number(frame):
             raise DataError(f"{text}: line {number}: {show(frame)} instead of a frame number; correct it")
         boxes[int(frame)].append(_box(words, names, first, f"line {number}"))
     split = folder_split(tree.folder, text)

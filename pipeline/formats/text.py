@@ -75,7 +75,7 @@ def numbers(texts: Mapping[str, str | None]) -> list[float]:
     return values
 
 
-def is_number(text: str) -> bool:
+def is_whole_number(text: str) -> bool:
     """Return whether a text is a whole number that `int` reads, of at most nine digits."""
     return text.isdecimal() and len(text) < 10
 

@@ -14,7 +14,7 @@ from pipeline.errors import DataError, counted
 from pipeline.formats.matching import Described, Wanted, complete, has_image_suffix
 from pipeline.formats.shapes import corners
 from pipeline.formats.source import Source, damaged
-from pipeline.formats.text import is_number, numbered_lines, numbers, show
+from pipeline.formats.text import is_whole_number, numbered_lines, numbers, show
 from pipeline.formats.tree import Tree
 
 LABEL = "face"
@@ -53,7 +53,7 @@ def _read_file(tree: Tree, path: Path) -> Iterator[Described]:
         count, rows = rest[0][1] if rest else "", rest[1:]
         if count == "0" and len(rows) == 1 and not any(word.strip("0.") for word in rows[0][1].split()):
             rows = []
-        if not is_number(count) or len(rows) != int(count):
+        if not is_whole_number(count) or len(rows) != int(count):
             raise DataError(
                 f"{path}: line {number}: {show(name)} is followed by {counted(len(rows), 'face')}, but its number "
                 f"of faces is {show(count)}; correct one of them"

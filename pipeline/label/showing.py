@@ -19,10 +19,10 @@ from pipeline.records.label import Candidate
 NOT_IN_BROWSERS = (".tif", ".tiff")
 
 
-def bits_of(images: list[File], of_data_set: int | None) -> int | None:
+def bits_of(images: list[File], of_dataset: int | None) -> int | None:
     """Return the bits in use in images with more than 8, as `convert` would scale them; None if there are none."""
     peak = max((file.peak for file in images), default=0)
-    return max(deep.significant_bits(peak), of_data_set or 0) if peak else of_data_set
+    return max(deep.significant_bits(peak), of_dataset or 0) if peak else of_dataset
 
 
 def decode(file: File, bits: int | None) -> pixels.Image | None:

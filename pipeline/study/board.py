@@ -16,7 +16,7 @@ class Board:
     """A table of rows and sizes on the terminal, redrawn after each trial; without a terminal, one line per trial."""
 
     def __init__(self, study: Study, trials: Sequence[Trial], done: Mapping[str, Line], jobs: int) -> None:
-        self.study, self.trials, self.done, self.jobs = study, list(trials), dict(done), jobs
+        self.study, self.trials, self.done, self.jobs = study, trials, dict(done), jobs
         self.height = 0
 
     def add(self, trial: Trial, line: Line) -> None:

@@ -42,17 +42,14 @@ def connect(waiting: Sequence[Trial], place: Place, on: str, device: str) -> int
     except ImportError:
         way_out = "run .venv/bin/python -m pip install -c constraints.txt -e '.[dev,cluster]'"
         raise PipelineError(f"study: Ray is not installed; {way_out}") from None
-    sources = sorted({path for trial in waiting for path in _needed(trial, on)})
-    environments: dict[str, dict[str, Any]] = {
-        SHARED: {"env_vars": {"PYTHONPATH": str(folders.CODE)}},
-        COPIED: {
-            "working_dir": str(place.project),
-            "excludes": [*LEFT_BEHIND, *(f"!/{source}" for source in sources)],
-        },
-    }
+    environment: dict[str, Any] = {"env_vars": {"PYTHONPATH": str(folders.CODE)}}
+    if on == COPIED:
+        needed = sorted({path for trial in waiting for path in _needed(trial)})
+        excluded = [*LEFT_BEHIND, *(f"!/{path}" for path in needed)]
+        environment = {"working_dir": str(place.project), "excludes": excluded}
     address = os.environ.get("RAY_ADDRESS") or "auto"
     try:
-        ray.init(address=address, runtime_env=environments[on], log_to_driver=False, configure_logging=False)
+        ray.init(address=address, runtime_env=environment, log_to_driver=False, configure_logging=False)
     except Exception as error:  # ConnectionError, ValueError, Ray's own errors and gRPC's
         first = " ".join(str(error).split())[:200].replace(";", ",")
         way_out = "start one with `ray start --head`, or set RAY_ADDRESS"
@@ -60,10 +57,10 @@ def connect(waiting: Sequence[Trial], place: Place, on: str, device: str) -> int
     return max(1, int(ray.cluster_resources().get("GPU" if _on_gpus(ray, device) else "CPU", 1)))
 
 
-def _needed(trial: Trial, on: str) -> list[str]:
-    """Return the paths in `data/raw` that a trial reads. With COPIED, it cannot read other files that git ignores."""
+def _needed(trial: Trial) -> list[str]:
+    """Return the paths in `data/raw` that a trial reads. Raises PipelineError for one in `runs`, which is not sent."""
     named = folders.named(trial.sections)
-    if on == COPIED and (lost := next((path for path in named if path.startswith("runs/")), "")):
+    if lost := next((path for path in named if path.startswith("runs/")), ""):
         raise PipelineError(f"study: ON={COPIED} does not send {lost}; copy it into data/weights or data/raw")
     return [path.strip("/") for path in named if path.startswith("data/raw/")]
 

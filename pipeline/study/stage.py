@@ -36,14 +36,14 @@ def main(path: Path, jobs: int = 1, device: str = "", on: str = "") -> str:
     """
     study, place = rows.load(path), Place.of(path)
     data = planning.prepare(path, study, place)
-    failed: list[PipelineError] = []
-    seconds = {}
+    seconds: dict[str, list[rows.PhaseSeconds]] = {}
+    untimed: list[PipelineError] = []
     if isinstance(study.budget, Minutes):
-        lines = _run(study, planning.probes(study, data), place, jobs, device, on, failed)
+        lines, untimed = _run(study, planning.probes(study, data), place, jobs, device, on)
         seconds = {line["row"].removeprefix("probe-"): rows.timing(line) for line in lines}
     trials = planning.plan(study, data, seconds)
-    lines = _run(study, trials, place, jobs, device, on, failed)
-    if failed:
+    lines, failed = _run(study, trials, place, jobs, device, on)
+    if failed := [*untimed, *failed]:
         raise PipelineError(
             f"{counted(len(failed), 'trial')} failed, the first: {failed[0]}; correct the cause and run make study "
             "again, which keeps the finished ones"
@@ -52,15 +52,10 @@ def main(path: Path, jobs: int = 1, device: str = "", on: str = "") -> str:
 
 
 def _run(
-    study: Study,
-    trials: Sequence[Trial],
-    place: Place,
-    jobs: int,
-    device: str,
-    on: str,
-    failed: list[PipelineError],
-) -> list[Line]:
-    """Run those of the trials that `results.jsonl` lacks, and return the lines of all that did not fail."""
+    study: Study, trials: Sequence[Trial], place: Place, jobs: int, device: str, on: str
+) -> tuple[list[Line], list[PipelineError]]:
+    """Run those of the trials that `results.jsonl` lacks; return the lines of all, and the errors of failed ones."""
+    failed: list[PipelineError] = []
     known = results.read(place.results)
     done = {trial.key: known[trial.key] for trial in trials if trial.key in known}
     if done:
@@ -84,7 +79,7 @@ def _run(
             for sentence in answers.pilot(study, answers.table_of(study, board.done.values())):
                 logs.say(f"study: {sentence} {duration(board.seconds_left())} left")
     page.write(study, list(board.done.values()), place)
-    return [board.done[trial.key] for trial in trials if trial.key in board.done]
+    return [board.done[trial.key] for trial in trials if trial.key in board.done], failed
 
 
 def _pilot_is_done(study: Study, trials: Sequence[Trial], board: Board) -> bool:
