@@ -188,7 +188,8 @@ def _inspect(config: Config, run: Run, parsed: argparse.Namespace) -> str:
 
     if parsed.save_fixes:
         return inspect.save_fixes(run)
-    return inspect.main(config.inspect, run, parsed.device, None if parsed.no_app else parsed.port, parsed.against)
+    port = None if parsed.no_app else parsed.port
+    return inspect.main(config.inspect, run, parsed.device, port, parsed.against, parsed.config)
 
 
 def _export(config: Config, run: Run, parsed: argparse.Namespace) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import socket
 import sys
@@ -9,6 +10,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -20,6 +22,12 @@ MOST_BUTTONS = 12  # classes; a button takes one click, a list takes two, but mo
 PATIENCE = 180  # seconds for the server to answer once the dataset is ready; a busy machine takes more than 60
 
 
+def command(stage: str, name: str, config: Path | None, *options: str) -> str:
+    """Return the command line of a stage on the run `name`; without the path of its config, `configs/NAME.yaml`."""
+    path = shlex.quote(str(config or f"configs/{name}.yaml"))
+    return " ".join((f".venv/bin/python -m pipeline {stage} --config {path}", *options))
+
+
 def check_port(port: int, stage: str, name: str) -> None:
     """Check the port before any work of a stage on the run `name`. Raises PipelineError if it is invalid or taken."""
     if not 0 < port < 65536:
@@ -27,8 +35,8 @@ def check_port(port: int, stage: str, name: str) -> None:
     with socket.socket() as probe:
         if probe.connect_ex((ADDRESS, port)) == 0:
             other = port - 1 if port == 65535 else port + 1
-            command = f".venv/bin/python -m pipeline {stage} --config configs/{name}.yaml --port {other}"
-            raise PipelineError(f"port {port} is in use; stop the other program, or run {command}")
+            again = command(stage, name, None, f"--port {other}")
+            raise PipelineError(f"port {port} is in use; stop the other program, or run {again}")
 
 
 def server(port: int) -> Callable[[], bool]:

@@ -500,8 +500,9 @@ def test_a_fix_removed_from_the_file_stays_removed(validated: Run) -> None:
 def test_unsaved_tags_are_not_discarded(validated: Run) -> None:
     dataset = build(validated)
     tag_all(dataset)
+    save = r"\.venv/bin/python -m pipeline inspect --config configs/tiny\.yaml --save-fixes"
     with pytest.raises(
-        PipelineError, match=r"is outdated, but it has 4 fixes that you tagged and did not save; run `python"
+        PipelineError, match=rf"outdated, but it has 4 fixes that you tagged and did not save; run `{save}`"
     ):
         build(validated, Inspect(confident=0.5))
     assert build(validated).match_tags("drop").count() == 1  # nothing changed, so they are still there

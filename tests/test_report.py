@@ -228,7 +228,7 @@ def test_the_page_shows_drops_leaks_and_moves_from_the_receipt(trained: Trained,
     params["convert"]["near_duplicates"] = False
     write_json(run.params("convert"), params)
     report.main(Report(), run)
-    said = "No image is in two splits, and no group of convert.group_by either; nobody searched for near-duplicates"
+    said = "No image is in two splits, and no group of convert.group_by either; near-duplicates were not searched"
     assert said in Page(run).text
 
 

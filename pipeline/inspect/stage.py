@@ -20,15 +20,23 @@ from pipeline.records import metrics
 from pipeline.run import Run
 
 RUN, MADE_FROM = "run", "made_from"  # keys in the dataset's own info
-SAVE_FIXES = "python -m pipeline inspect --config FILE --save-fixes"
 
 
-def main(config: Inspect, run: Run, device: str = "", port: int | None = None, against: Path | None = None) -> str:
+def main(
+    config: Inspect,
+    run: Run,
+    device: str = "",
+    port: int | None = None,
+    against: Path | None = None,
+    config_file: Path | None = None,
+) -> str:
     """Bring the FiftyOne dataset `NAME` up to date with the run; with a port, serve the App until it is stopped.
 
-    `against` is the folder of another run on the same images, whose predictions are shown too. Raises DataError if a
-    run is not validated or the two do not match, PipelineError if FiftyOne has no database.
+    `against` is the folder of another run on the same images, whose predictions are shown too. `config_file` is named
+    in the command that saves fixes. Raises DataError if a run is not validated or the two do not match, PipelineError
+    if FiftyOne has no database.
     """
+    save = app.command("inspect", run.name, config_file, "--save-fixes")
     if port is not None:
         app.check_port(port, "inspect", run.name)
     other = Run(against) if against is not None else None
@@ -37,14 +45,14 @@ def main(config: Inspect, run: Run, device: str = "", port: int | None = None, a
     images = contents.read(run, other)
     with database.fiftyone():
         if port is None:
-            return _summary(_up_to_date(config, run, other, images, device), images)
+            return _summary(_up_to_date(config, run, other, images, device, save), images)
         answers = app.server(port)
-        dataset = _up_to_date(config, run, other, images, device)
+        dataset = _up_to_date(config, run, other, images, device, save)
         summary = _summary(dataset, images)
         app.serve(dataset, port, "inspect", summary, answers)
         dataset.reload()
         if count := tags.unsaved(dataset):
-            summary += f"; {counted(count, 'fix', 'fixes')} not saved yet; `{SAVE_FIXES}` writes them"
+            summary += f"; {counted(count, 'fix', 'fixes')} not saved yet; `{save}` writes them"
     return summary
 
 
@@ -57,8 +65,11 @@ def save_fixes(run: Run) -> str:
         return tags.save(run)
 
 
-def _up_to_date(config: Inspect, run: Run, against: Run | None, images: list[RunImage], device: str) -> Any:
-    """Return the existing dataset if it is up to date; otherwise replace it. Raises PipelineError for unsaved tags."""
+def _up_to_date(config: Inspect, run: Run, against: Run | None, images: list[RunImage], device: str, save: str) -> Any:
+    """Return the existing dataset if it is up to date; otherwise replace it.
+
+    Raises PipelineError for unsaved tags, which the command `save` would save.
+    """
     import fiftyone as fo
 
     vectors = embeddings.of([image.path for image in images], run.model, device, run.root / "embeddings.npz")
@@ -74,7 +85,7 @@ def _up_to_date(config: Inspect, run: Run, against: Run | None, images: list[Run
         if count := tags.unsaved(dataset):
             raise PipelineError(
                 f"FiftyOne's dataset {run.name!r} of {dataset.info[RUN]} is outdated, but it has "
-                f"{counted(count, 'fix', 'fixes')} that you tagged and did not save; run `{SAVE_FIXES}`, then delete "
+                f"{counted(count, 'fix', 'fixes')} that you tagged and did not save; run `{save}`, then delete "
                 "the lines that you do not want"
             )
     return _build(config, run, against, images, vectors, made_from)

@@ -41,7 +41,7 @@ def main(run: Run, port: int | None = None, config: Path | None = None, again: b
         app.serve(dataset, port, "label", _summary(dataset), answers)
         dataset.reload()
         if _unsaved(dataset):
-            return f"corrections are not saved yet; `{saving.command(run, config)}` writes them"
+            return f"corrections are not saved yet; `{_save(run, config)}` writes them"
         return _summary(dataset)
 
 
@@ -100,6 +100,10 @@ def _moved(dataset: Any, run: Run) -> dict[str, str]:
     return moved
 
 
+def _save(run: Run, config: Path | None) -> str:
+    return app.command("label", run.name, config, "--save")
+
+
 def _way_out(shown: str) -> str:
     """Return what to do about a dataset that shows another run."""
     if Path(shown).exists():
@@ -136,7 +140,7 @@ def _up_to_date(run: Run, config: Path | None, again: bool) -> Any:
     if dataset is not None and _unsaved(dataset):
         logs.say(
             f"label: the batch in FiftyOne has unsaved corrections, so it is opened again; "
-            f"`{saving.command(run, config)}` writes them"
+            f"`{_save(run, config)}` writes them"
         )
         return dataset
     batch = record.read(run)

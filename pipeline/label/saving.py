@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,12 +18,6 @@ from pipeline.records.label import Candidate, Next
 from pipeline.run import Run
 
 NAME_LENGTH = 12  # characters of a model's SHA-256: unique enough, and readable
-
-
-def command(run: Run, config: Path | None, tool: str = "") -> str:
-    """Return the command that saves."""
-    path = shlex.quote(str(config or f"configs/{run.name}.yaml"))
-    return f".venv/bin/python -m pipeline label --config {path} --save{f' --as {tool}' if tool else ''}"
 
 
 @dataclass(frozen=True, slots=True)
