@@ -404,7 +404,7 @@ def test_caching_without_frozen_first_layers_is_refused(
     run = copy_of(trained.run)
     adapting = {**PHASE, "batchnorm": {"frozen": "train"}}
     for phase in ({"epochs": 2}, {"epochs": 2, "freeze": ["23.cv3"]}, adapting):
-        with pytest.raises(ConfigError, match=r"train\.cache_features: no phase freezes its first layers"):
+        with pytest.raises(ConfigError, match=r"train\.cache_features: no phase freezes at least its first 5 layers"):
             do(run, start, phases=[phase], cache_features=True)
     assert do(run, start, cache_features=False)["phases"][0]["features"] is None
     assert not run.features.exists()
@@ -428,3 +428,9 @@ def test_the_config_alone_decides_what_is_cached(cache: Any, phase: dict[str, An
     config = Train.model_validate({"cache_features": cache, "phases": [{"freeze": "backbone", **phase}], "args": args})
     assert config.phases is not None
     assert cached_layers(config, config.phases[0], list(range(11))) == layers
+
+
+def test_few_frozen_layers_are_not_worth_their_augmentation() -> None:
+    config = Train.model_validate({"cache_features": True, "phases": [{"epochs": 2, "freeze": 4}]})
+    assert config.phases is not None
+    assert [cached_layers(config, config.phases[0], list(range(layers))) for layers in (4, 5)] == [0, 5]

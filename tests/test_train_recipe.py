@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,7 @@ from pipeline.config.training import Phase, Train
 from pipeline.errors import ConfigError
 from pipeline.files import read_json
 from pipeline.train.plan import in_words
-from pipeline.train.recipe import CACHED, CACHED_FIVE, GIVEN, choose, looks_at_data
+from pipeline.train.recipe import CACHED, CACHED_FIVE, EARLY, EARLY_FROZEN, GIVEN, choose, looks_at_data
 
 
 def recipe(images: int = 205, **settings: Any) -> Any:
@@ -24,10 +25,15 @@ def test_fewer_images_get_more_epochs_and_smaller_batches() -> None:
     found = [recipe(images) for images in sizes]
     frozen, free = zip(*([phase.epochs for phase in one.phases] for one in found), strict=True)
     assert list(free) == sorted(free, reverse=True) and list(frozen) == sorted(frozen, reverse=True)
-    assert all(one.phases[0].freeze == "backbone" and one.phases[1].freeze == "none" for one in found)
+    assert all([phase.freeze for phase in one.phases] == ["backbone", EARLY] for one in found)
     assert [one.batch for one in found] == sorted(one.batch for one in found)
     assert all(one.args["nbs"] == one.batch for one in found)  # every batch is one step
     assert min(frozen) >= 1 and min(free) >= 5
+
+
+def test_one_image_more_changes_the_length_by_one_epoch_at_most() -> None:
+    lengths = [recipe(images).phases[1].epochs for images in range(150, 6000)]
+    assert all(before - after in (0, 1) for before, after in itertools.pairwise(lengths))
 
 
 def test_the_phases_are_counted() -> None:
@@ -67,7 +73,17 @@ def test_quick_takes_three_epochs_on_cached_features_and_more_for_few_images() -
         assert phase.epochs == epochs and phase.freeze == 5
 
 
-def test_thorough_adds_rounds_as_long_as_the_unfrozen_phase() -> None:
+@pytest.mark.parametrize("settings", [{}, {"recipe": "quick"}, {"recipe": "thorough"}, {"minutes": 3}])
+def test_random_weights_are_never_frozen(settings: Any) -> None:
+    config = Train.model_validate({"weights": "yolo26n.yaml", **settings})
+    for fit in (4.0, 20.0) if config.minutes else (None,):
+        assert not looks_at_data(config, fit)
+        found = choose(config, 205, fit=fit)
+        assert {phase.freeze for phase in found.phases} == {"none"}
+        assert "random weights have nothing to keep" in found.reasons["phases"]["reason"]
+
+
+def test_thorough_adds_rounds_as_long_as_the_main_phase_with_nothing_frozen() -> None:
     auto, thorough = recipe(), recipe(recipe="thorough")
     assert thorough.phases[:2] == auto.phases and auto.rounds == 0
     assert {(phase.epochs, phase.freeze) for phase in thorough.phases[2:]} == {(auto.phases[1].epochs, "none")}
@@ -80,7 +96,7 @@ def test_a_backbone_with_poor_features_is_not_frozen() -> None:
     kept, lost = (choose(Train(), 205, kept) for kept in (0.85, 0.56))
     assert kept.phases == recipe().phases
     [free] = lost.phases
-    assert free.freeze == "none" and free.epochs > kept.phases[1].epochs
+    assert free.freeze == EARLY and free.epochs > kept.phases[1].epochs
     assert "keeps 85 %" in kept.reasons["phases"]["reason"].replace("%", " %")
     assert "56% of the best layer's separability, less than 80%" in lost.reasons["phases"]["reason"]
 
@@ -89,7 +105,7 @@ def test_minutes_are_converted_to_epochs() -> None:
     def bought(fit: float) -> float:
         """The cost of the phases, in full-training epochs."""
         phases = choose(Train(minutes=2), 205, fit=fit).phases
-        cost = {"none": 1, "backbone": CACHED, 5: CACHED_FIVE}
+        cost = {EARLY: EARLY_FROZEN, "backbone": CACHED, 5: CACHED_FIVE}
         return sum(phase.epochs * cost[phase.freeze] for phase in phases)
 
     for fit in (1, 3.5, 6, 12.3, 40):

@@ -105,8 +105,9 @@ class Train(Section):
     phases: Annotated[tuple[Phase, ...], Field(min_length=1)] | None = None
     """Phases in order; each continues from the end of the previous one. Null leaves them to the recipe."""
     cache_features: Literal["auto", True, False] = "auto"
-    """Compute the outputs of frozen first layers once per image, not in every epoch. Augmentation is off in such a
-    phase. `auto` does it in phases of 2 epochs or more if the disk has room, `true` always, `false` never."""
+    """Compute the outputs of frozen first layers once per image, not in every epoch, if at least five are frozen.
+    Augmentation is off in such a phase. `auto` does it in phases of 2 epochs or more if the disk has room, `true`
+    always, `false` never."""
     ema: float | None = Field(default=None, gt=0)
     """Span in epochs of the moving average of the weights, which becomes the model. Null is a twelfth of a phase of ten
     epochs or more, and of a last phase of three or fewer."""

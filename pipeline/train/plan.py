@@ -14,6 +14,8 @@ from pipeline.train import arguments, freeze
 from pipeline.train.recipe import Recipe
 from pipeline.train.source import Source
 
+LEAST_CACHED = 5  # frozen first layers; fewer would save a tenth of a step or less, and cost the augmentation
+
 
 @dataclass(frozen=True, slots=True)
 class FeatureCache:
@@ -63,8 +65,9 @@ def phases(config: Train, recipe: Recipe, source: Source, run: Run) -> list[Phas
     plans = [_phase(config, recipe, source, run, number) for number in range(1, len(recipe.phases) + 1)]
     if config.cache_features is True and not any(plan.cache for plan in plans):
         raise ConfigError(
-            "train.cache_features: no phase freezes its first layers, so there is nothing to cache; freeze the "
-            f"backbone in a phase without train.args.{' or '.join(sorted(arguments.NEED_IMAGES))}, or write auto"
+            f"train.cache_features: no phase freezes at least its first {LEAST_CACHED} layers, so there is nothing to "
+            "cache; freeze the backbone in a phase without "
+            f"train.args.{' or '.join(sorted(arguments.NEED_IMAGES))}, or write auto"
         )
     return plans
 
@@ -135,4 +138,6 @@ def cached_layers(config: Train, phase: Phase, frozen: Sequence[int | str]) -> i
     needs_images = any(config.args.get(key) for key in arguments.NEED_IMAGES)
     if phase.batchnorm.frozen == "train" or not config.cache_features or needs_images:
         return 0
-    return freeze.cut(frozen) if config.cache_features is True or phase.epochs > 1 else 0
+    layers = freeze.cut(frozen)
+    pays = layers >= LEAST_CACHED and (config.cache_features is True or phase.epochs > 1)
+    return layers if pays else 0

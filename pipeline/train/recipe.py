@@ -15,11 +15,13 @@ GIVEN = "given in the config"
 RATE = 0.001  # for AdamW; half and twice that were no better on any dataset but one (benchmarks/recipe.md)
 FEW = 3  # epochs; with four or more the configs scored no better (benchmarks/recipe.md)
 QUICK_STEPS = 150  # steps of four images, as in three epochs of 200 images
-ROUNDS = 4  # that `thorough` may add; each is as long as the unfrozen phase
+EARLY = 3  # first layers (edges and colours) that stay frozen to the end: no set lost by it (benchmarks/recipe.md)
+ROUNDS = 4  # that `thorough` may add; each is as long as the phase before them
 KEEPS = 0.8  # of the best layer's separability; below it a frozen backbone cost a point or more (benchmarks/recipe.md)
 # Time of an epoch on cached features, relative to one that computes all layers (benchmarks/train.md, bccd):
 CACHED = 0.5  # of the backbone, 7.5 s of 14.3
 CACHED_FIVE = 0.75  # of the first five layers, 10.7 s of 14.3
+EARLY_FROZEN = 0.9  # the same without a cache, with EARLY layers frozen (benchmarks/recipe.md)
 LONG = 10  # epochs from which a longer average helps, as it does in a last phase of FEW epochs; with five it did not
 EMA_SHARE = 1 / 12  # span of the average, as a share of the phase
 NOISE = 0.005  # mAP50-95 on val; a few hundred images cannot resolve smaller differences
@@ -66,9 +68,9 @@ def choose(
     """Return the recipe for a number of training images; `counted` is the word for them.
 
     `kept` is the share of separability that the backbone keeps (`look.measure`), None if unmeasured. `fit` is the
-    number of unfrozen epochs that `train.minutes` allows (`budget.measure`); without it the device is ignored, so that
-    a config gives the same model wherever it is trained. Raises ConfigError if Ultralytics' own recipe is requested
-    together with a rate that it would ignore.
+    number of epochs of all layers that `train.minutes` allows (`budget.measure`); without it the device is ignored, so
+    that a config gives the same model wherever it is trained. Raises ConfigError if Ultralytics' own recipe is
+    requested together with a rate that it would ignore.
     """
     if config.recipe == "ultralytics":
         return _ultralytics(config)
@@ -105,7 +107,13 @@ def choose(
 
 def looks_at_data(config: Train, fit: float | None) -> bool:
     """Return whether the phases depend on the features of the training images; `fit` is as in `choose`."""
-    return not config.phases and config.recipe in ("auto", "thorough") and not _is_brief(fit)
+    chosen = not config.phases and config.recipe in ("auto", "thorough") and not _is_brief(fit)
+    return chosen and not starts_at_random(config)
+
+
+def starts_at_random(config: Train) -> bool:
+    """Return whether the source is a model description without weights, of which nothing is worth freezing."""
+    return config.weights.endswith(".yaml")
 
 
 def _is_brief(fit: float | None) -> bool:
@@ -116,31 +124,38 @@ def _phases(
     config: Train, images: int, kept: float | None, fit: float | None, counted: str
 ) -> tuple[tuple[Phase, ...], str]:
     """Return the phases of the recipe, and why it has them."""
+    random = starts_at_random(config)
     if config.recipe == "quick":
         length = max(FEW, math.ceil(4 * QUICK_STEPS / max(images, 1)))
-        return (_quick(length),), f"quick: at least {FEW} epochs and {QUICK_STEPS} steps of four images, {_FIVE}"
+        why = f"quick: at least {FEW} epochs and {QUICK_STEPS} steps of four images"
+        return (_brief(length, random),), f"{why}, {_RANDOM if random else _FIVE}"
     frozen, free = epochs(images)
     why = f"from {images} {counted}: {_EPOCHS}"
     if fit is not None:
         why = f"{config.minutes:g} minutes allow {fit:.1f} epochs of all layers here"
         if _is_brief(fit):
-            return (_quick(max(1, int(fit / CACHED_FIVE))),), f"{why}: {_FIVE}"
+            length = max(1, int(fit if random else fit / CACHED_FIVE))
+            return (_brief(length, random),), f"{why}: {_RANDOM if random else _FIVE}"
         frozen = max(1, round(fit / 6))
-        free = max(1, round(fit - CACHED * frozen))
+        free = max(1, round((fit - CACHED * frozen) / EARLY_FROZEN))
     first: tuple[Phase, ...] = (Phase(epochs=frozen, freeze="backbone"),)
+    main = Phase(epochs=free, freeze=EARLY)
     if kept is not None:
         why = f"{why}; on these images the backbone's last layer keeps {kept:.0%} of the best layer's separability"
         if kept < KEEPS:
-            why = f"{why}, less than {KEEPS:.0%}, so nothing is frozen and the time goes to unfrozen epochs"
-            first, free = (), free + round(CACHED * frozen)
+            why = f"{why}, less than {KEEPS:.0%}, so no phase freezes the whole backbone"
+            first, main = (), Phase(epochs=free + round(CACHED * frozen), freeze=EARLY)
+    if random:
+        why = f"{why}; {_RANDOM}"
+        first, main = (), Phase(epochs=free + round(CACHED * frozen))
     later: tuple[Phase, ...] = ()
     if config.recipe == "thorough":
-        later, why = (Phase(epochs=free, lr=0.5),) * ROUNDS, f"{why}; {_ROUNDS}"
-    return (*first, Phase(epochs=free), *later), why
+        later, why = (Phase(epochs=main.epochs, lr=0.5),) * ROUNDS, f"{why}; {_ROUNDS}"
+    return (*first, main, *later), why
 
 
-def _quick(length: int) -> Phase:
-    return Phase(epochs=length, freeze=5, lr=2)
+def _brief(length: int, random: bool) -> Phase:
+    return Phase(epochs=length, lr=2) if random else Phase(epochs=length, freeze=5, lr=2)
 
 
 def is_best(fitness: float, best: float) -> bool:
@@ -156,11 +171,15 @@ def _choice(given: Any, value: Any, reason: str) -> Choice:
 
 
 _EPOCHS = (
-    "unfrozen epochs that see about 1,500 images, at least 10, and 6 above 1,000 images; before them a fifth as many "
-    "frozen ones, on features computed once"
+    "epochs that see about 1,500 images, at least 10 (fewer above 850 images, 6 from 1,400), with the first "
+    f"{EARLY} layers frozen; before them a fifth as many with the backbone frozen, on features computed once"
 )
 _FIVE = "the first five layers frozen and computed once"
-_ROUNDS = f"then up to {ROUNDS} rounds of the same length, at half the rate, while val gains more than its own noise"
+_RANDOM = "random weights have nothing to keep, so nothing is frozen"
+_ROUNDS = (
+    f"then up to {ROUNDS} rounds of the same length, with nothing frozen and at half the rate, while val gains more "
+    "than its own noise"
+)
 _RATE = "the same for any number of classes: Ultralytics' rule gives one class twice as much, and was no better"
 _BATCH = "4 below 1,500, 8 below 5,000, otherwise 16; few images need many steps"
 
@@ -182,8 +201,10 @@ _FEW_STEPS = {
 
 
 def epochs(images: int) -> tuple[int, int]:
-    """Return the number of epochs of the frozen phase and of the unfrozen one."""
-    free = min(max(10 if images <= 1000 else 6, round(1500 / max(images, 1))), 60)
+    """Return the number of epochs with the backbone frozen, and of those after them."""
+    images = max(images, 1)
+    least = min(max(6, round(8500 / images)), 10)
+    free = min(max(least, round(1500 / images)), 60)
     return max(1, round(free / 5)), free
 
 
