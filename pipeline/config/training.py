@@ -109,8 +109,8 @@ class Train(Section):
     Augmentation is off in such a phase. `auto` does it in phases of 2 epochs or more if the disk has room, `true`
     always, `false` never."""
     ema: float | None = Field(default=None, gt=0)
-    """Span in epochs of the moving average of the weights, which becomes the model. Null is a twelfth of a phase of ten
-    epochs or more, and of a last phase of three or fewer."""
+    """Span in epochs of the moving average of the weights, which becomes the model. Null is a twelfth of a phase of
+    eight epochs or more, and of a last phase of three or fewer."""
     l2_sp: float = Field(default=0.0, ge=0)
     """Strength of the pull towards the source weights, except in the head (L2-SP). 0 turns it off; try 1 to 100."""
     args: dict[str, Argument] = Field(default={})

@@ -1,6 +1,6 @@
 """Adapt phases of few steps: lower the rate with every step, weigh both heads equally, set the span of the average.
 
-The first two are for a short last phase, the average for long phases too (`recipe.Recipe`).
+`recipe.Recipe` says which phases need which.
 """
 
 from __future__ import annotations

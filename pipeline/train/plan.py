@@ -30,10 +30,11 @@ class FeatureCache:
 class PhasePlan:
     """The plan of one phase.
 
-    `freeze` is the list that Ultralytics takes. With `by_step` the rate falls with every step, and the loss weighs both
-    heads equally. `ema` is the span of the weights' moving average in epochs; None means Ultralytics' own. `l2_sp`
-    pulls towards the weights in the file `source`. Without `cache` every epoch computes all layers; with it, the
-    augmentations in `without_effect` are not applied. Unless `is_validated`, no epoch is validated, not even the last.
+    `freeze` is the list that Ultralytics takes. With `by_step` the rate falls with every step, and with `heads_alike`
+    the loss weighs both heads equally. `ema` is the span of the weights' moving average in epochs; None means
+    Ultralytics' own. `l2_sp` pulls towards the weights in the file `source`. Without `cache` every epoch computes all
+    layers; with it, the augmentations in `without_effect` are not applied. Unless `is_validated`, no epoch is
+    validated, not even the last.
     """
 
     number: int  # from 1
@@ -47,6 +48,7 @@ class PhasePlan:
     lr0: float
     lr_groups: LrGroups
     by_step: bool
+    heads_alike: bool
     ema: float | None
     l2_sp: float
     source: Path
@@ -107,7 +109,8 @@ def _phase(config: Train, recipe: Recipe, source: Source, run: Run, number: int)
         without_effect=tuple(arguments.without_effect(config.args)) if cache else (),
         lr0=recipe.rate(phase),
         lr_groups=phase.lr_groups,
-        by_step=recipe.is_short(phase),
+        by_step=recipe.by_step(phase),
+        heads_alike=recipe.is_short(phase),
         ema=recipe.average(phase),
         l2_sp=config.l2_sp,
         source=source.path,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.config.training import Phase, Train
 from pipeline.errors import ConfigError
@@ -22,7 +22,9 @@ KEEPS = 0.8  # of the best layer's separability; below it a frozen backbone cost
 CACHED = 0.5  # of the backbone, 7.5 s of 14.3
 CACHED_FIVE = 0.75  # of the first five layers, 10.7 s of 14.3
 EARLY_FROZEN = 0.9  # the same without a cache, with EARLY layers frozen (benchmarks/recipe.md)
-LONG = 10  # epochs from which a longer average helps, as it does in a last phase of FEW epochs; with five it did not
+LONG = (
+    8  # epochs from which a longer average and a rate by step help, as in a last phase of FEW; with five they did not
+)
 EMA_SHARE = 1 / 12  # span of the average, as a share of the phase
 NOISE = 0.005  # mAP50-95 on val; a few hundred images cannot resolve smaller differences
 
@@ -32,8 +34,8 @@ class Recipe:
     """The settings of a training. `args` are Ultralytics' own; `reasons` say where each value comes from.
 
     With `few_steps`, in a last phase of FEW epochs or fewer the rate falls with every step, and the loss weighs both
-    heads equally throughout. `ema` is the config's value, in epochs. The last `rounds` phases are trained only while
-    val gains.
+    heads equally throughout; in phases of LONG epochs or more only the former. `ema` is the config's value, in epochs.
+    The last `rounds` phases are trained only while val gains.
     """
 
     phases: tuple[Phase, ...]
@@ -53,13 +55,16 @@ class Recipe:
         return self.phases[: max(number, len(self.phases) - self.rounds)]
 
     def is_short(self, phase: Phase) -> bool:
-        """Return whether the phase's rate falls with every step and its heads have equal weight."""
+        """Return whether the loss weighs both heads of this phase equally."""
         return self.few_steps and phase is self.phases[-1] and phase.epochs <= FEW
+
+    def by_step(self, phase: Phase) -> bool:
+        """Return whether the phase's rate falls with every step and its average spans EMA_SHARE of the phase."""
+        return self.few_steps and (phase.epochs >= LONG or self.is_short(phase))
 
     def average(self, phase: Phase) -> float | None:
         """Return the span of the moving average of the weights in epochs; None means Ultralytics' own average."""
-        pays = self.few_steps and (phase.epochs >= LONG or self.is_short(phase))
-        return self.ema or (phase.epochs * EMA_SHARE if pays else None)
+        return self.ema or (phase.epochs * EMA_SHARE if self.by_step(phase) else None)
 
 
 def choose(
@@ -137,17 +142,17 @@ def _phases(
             length = max(1, int(fit if random else fit / CACHED_FIVE))
             return (_brief(length, random),), f"{why}: {_RANDOM if random else _FIVE}"
         frozen = max(1, round(fit / 6))
-        free = max(1, round((fit - CACHED * frozen) / EARLY_FROZEN))
-    first: tuple[Phase, ...] = (Phase(epochs=frozen, freeze="backbone"),)
-    main = Phase(epochs=free, freeze=EARLY)
+    early: int | Literal["none"] = EARLY
     if kept is not None:
         why = f"{why}; on these images the backbone's last layer keeps {kept:.0%} of the best layer's separability"
         if kept < KEEPS:
-            why = f"{why}, less than {KEEPS:.0%}, so no phase freezes the whole backbone"
-            first, main = (), Phase(epochs=free + round(CACHED * frozen), freeze=EARLY)
+            why, frozen = f"{why}, less than {KEEPS:.0%}, so no phase freezes the whole backbone", 0
     if random:
-        why = f"{why}; {_RANDOM}"
-        first, main = (), Phase(epochs=free + round(CACHED * frozen))
+        why, frozen, early = f"{why}; {_RANDOM}", 0, "none"
+    if fit is not None:
+        free = max(1, round((fit - CACHED * frozen) / (1 if random else EARLY_FROZEN)))
+    first = (Phase(epochs=frozen, freeze="backbone"),) if frozen else ()
+    main = Phase(epochs=free, freeze=early)
     later: tuple[Phase, ...] = ()
     if config.recipe == "thorough":
         later, why = (Phase(epochs=main.epochs, lr=0.5),) * ROUNDS, f"{why}; {_ROUNDS}"
@@ -171,7 +176,7 @@ def _choice(given: Any, value: Any, reason: str) -> Choice:
 
 
 _EPOCHS = (
-    "epochs that see about 1,500 images, at least 10 (fewer above 850 images, 6 from 1,400), with the first "
+    "epochs that see about 1,500 images, at least 9 (fewer from 1,000 images, 6 from 1,400), with the first "
     f"{EARLY} layers frozen; before them a fifth as many with the backbone frozen, on features computed once"
 )
 _FIVE = "the first five layers frozen and computed once"
@@ -189,8 +194,8 @@ _BEST = "the maximum of many noisy scores is often luck, and the last epochs had
 
 _FEW_STEPS = {
     "rate": (
-        f"falls with every step in a last phase of {FEW} epochs or fewer",
-        "by epoch, the last of two would still have half the rate",
+        f"falls with every step in phases of {LONG} epochs or more, and in a last phase of {FEW} or fewer",
+        "by epoch, the last of two epochs would still have half the rate, and the last of nine a ninth",
     ),
     "heads": (
         f"equal weight in a last phase of {FEW} epochs or fewer",
@@ -203,7 +208,7 @@ _FEW_STEPS = {
 def epochs(images: int) -> tuple[int, int]:
     """Return the number of epochs with the backbone frozen, and of those after them."""
     images = max(images, 1)
-    least = min(max(6, round(8500 / images)), 10)
+    least = min(max(6, round(8500 / images)), 9)
     free = min(max(least, round(1500 / images)), 60)
     return max(1, round(free / 5)), free
 

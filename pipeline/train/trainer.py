@@ -120,7 +120,7 @@ class PhaseTrainer(CpuTrainer):
             exact.restore(state, self)
         model = student(self.model)
         set_precision(self, model)
-        if self.plan.by_step:
+        if self.plan.heads_alike:
             few_steps.weigh_heads_alike(model)
         if self.plan.ema and self.ema:
             few_steps.average_over(self.plan.ema, self)
