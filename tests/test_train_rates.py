@@ -54,19 +54,27 @@ def test_each_part_has_its_learning_rate(fresh: Run, start: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "rates", "gains"),
+    ("epochs", "settings", "rates", "gains"),
     [
-        ({"args": {"plots": False, "warmup_epochs": 0}}, [1 - 0.99 * step / 12 for step in range(12)], {(0.5, 0.5)}),
+        (3, {"args": {"plots": False, "warmup_epochs": 0}}, [1 - 0.99 * step / 12 for step in range(12)], {(0.5, 0.5)}),
+        # In a long phase, the loss weight shifts from the first head to the second, as Ultralytics has it.
+        (
+            8,
+            {"args": {"plots": False, "warmup_epochs": 0}},
+            [1 - 0.99 * step / 32 for step in range(32)],
+            {(round(0.8 - epoch / 10, 3), round(0.2 + epoch / 10, 3)) for epoch in range(8)},
+        ),
         # An epoch has one rate, and the loss weight shifts from the first head to the second.
         (
+            3,
             {"recipe": "ultralytics", "batch": 4, "args": {"plots": False, "warmup_epochs": 0, "optimizer": "SGD"}},
             [1.0] * 4 + [0.67] * 4 + [0.34] * 4,
             {(0.8, 0.2), (0.45, 0.55), (0.1, 0.9)},
         ),
     ],
 )
-def test_the_rate_falls_with_every_step_and_both_heads_weigh_the_same(
-    fresh: Run, start: Path, monkeypatch: pytest.MonkeyPatch, settings: Any, rates: list[float], gains: Any
+def test_the_rate_falls_with_every_step_and_in_short_phases_both_heads_weigh_the_same(
+    fresh: Run, start: Path, monkeypatch: pytest.MonkeyPatch, epochs: int, settings: Any, rates: list[float], gains: Any
 ) -> None:
     environment.prepare()
     import torch
@@ -87,7 +95,7 @@ def test_the_rate_falls_with_every_step_and_both_heads_weigh_the_same(
 
     monkeypatch.setattr(DetectionTrainer, "preprocess_batch", watched)
     monkeypatch.setattr(E2ELoss, "__call__", weighed)
-    train_tiny(fresh, start, {"epochs": 3}, lr0=0.001, **settings)
+    train_tiny(fresh, start, {"epochs": epochs}, lr0=0.001, **settings)
     assert seen == pytest.approx([0.001 * rate for rate in rates], rel=1e-6) and heads == gains
 
 

@@ -133,6 +133,12 @@ def test_the_average_spans_a_share_of_long_phases_and_of_a_short_last_one() -> N
     assert averages(recipe="ultralytics") == [None] * 4
 
 
+def test_the_rate_falls_by_step_in_long_phases_and_in_a_short_last_one() -> None:
+    found = recipe(phases=[{"epochs": epochs} for epochs in (8, 7, 3, 3)])
+    assert [found.by_step(phase) for phase in found.phases] == [True, False, False, True]
+    assert [found.is_short(phase) for phase in found.phases] == [False, False, False, True]
+
+
 def test_ultralytics_recipe_is_left_unchanged() -> None:
     found = recipe(recipe="ultralytics", args={"cos_lr": True})
     assert found.args == {"cos_lr": True} and found.batch == 16 and not found.few_steps

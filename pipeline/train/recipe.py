@@ -22,9 +22,7 @@ KEEPS = 0.8  # of the best layer's separability; below it a frozen backbone cost
 CACHED = 0.5  # of the backbone, 7.5 s of 14.3
 CACHED_FIVE = 0.75  # of the first five layers, 10.7 s of 14.3
 EARLY_FROZEN = 0.9  # the same without a cache, with EARLY layers frozen (benchmarks/recipe.md)
-LONG = (
-    8  # epochs from which a longer average and a rate by step help, as in a last phase of FEW; with five they did not
-)
+LONG = 8  # epochs from which a longer average and a rate by step help, as in a last phase of FEW; with 5 they did not
 EMA_SHARE = 1 / 12  # span of the average, as a share of the phase
 NOISE = 0.005  # mAP50-95 on val; a few hundred images cannot resolve smaller differences
 
