@@ -105,7 +105,7 @@ class Train(Section):
     phases: Annotated[tuple[Phase, ...], Field(min_length=1)] | None = None
     """Phases in order; each continues from the end of the previous one. Null leaves them to the recipe."""
     cache_features: Literal["auto", True, False] = "auto"
-    """Compute the outputs of frozen first layers once per image, not in every epoch, if at least five are frozen.
+    """If at least the first five layers are frozen, compute their outputs once per image, not in every epoch.
     Augmentation is off in such a phase. `auto` does it in phases of 2 epochs or more if the disk has room, `true`
     always, `false` never."""
     ema: float | None = Field(default=None, gt=0)

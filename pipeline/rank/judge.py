@@ -55,7 +55,7 @@ def _load(path: Path, seed: int) -> Any:
     import torch
 
     torch.manual_seed(seed)
-    return checkpoints.untrained(path, "rank.weights").eval() if path.suffix == ".yaml" else checkpoints.load(path)[0]
+    return checkpoints.source_model(path, "rank.weights").eval()
 
 
 def _depth(rows: Mapping[int, Any], labels: Any, images: Any, model: Any) -> Depth:

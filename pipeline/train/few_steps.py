@@ -1,6 +1,6 @@
 """Adapt phases of few steps: lower the rate with every step, weigh both heads equally, set the span of the average.
 
-`recipe.Recipe` says which phases need which.
+`recipe.Recipe` decides which phases use which.
 """
 
 from __future__ import annotations

@@ -13,8 +13,9 @@ from pipeline.run import Run
 from pipeline.train import arguments, freeze
 from pipeline.train.recipe import Recipe
 from pipeline.train.source import Source
+from pipeline.upstream import checkpoints
 
-LEAST_CACHED = 5  # frozen first layers; fewer would save a tenth of a step or less, and cost the augmentation
+LEAST_CACHED = 5  # frozen first layers; caching fewer would save less time than its loss of augmentation is worth
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ def phases(config: Train, recipe: Recipe, source: Source, run: Run) -> list[Phas
     """Plan all phases. Raises ConfigError if a phase cannot follow the config."""
     if recipe.rounds and config.args.get("val") is False:
         raise ConfigError("train.recipe: thorough needs `val`, which ends it; remove `val: false` from train.args")
-    if config.l2_sp and source.path.suffix == ".yaml":
+    if config.l2_sp and checkpoints.is_random(source.path):
         raise ConfigError(f"train.l2_sp: {source.path} has no trained weights to stay near; set l2_sp to 0")
     plans = [_phase(config, recipe, source, run, number) for number in range(1, len(recipe.phases) + 1)]
     if config.cache_features is True and not any(plan.cache for plan in plans):

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from pipeline.config.training import Phase, Train
 from pipeline.errors import ConfigError
 from pipeline.records.training import Choice
 from pipeline.train import arguments
+from pipeline.upstream import checkpoints
 
 GIVEN = "given in the config"
 RATE = 0.001  # for AdamW; half and twice that were no better on any dataset but one (benchmarks/recipe.md)
 FEW = 3  # epochs; with four or more the configs scored no better (benchmarks/recipe.md)
 QUICK_STEPS = 150  # steps of four images, as in three epochs of 200 images
-EARLY = 3  # first layers (edges and colours) that stay frozen to the end: no set lost by it (benchmarks/recipe.md)
+EARLY = 3  # first layers, which stay frozen to the end; accuracy changed no more than by seed (benchmarks/recipe.md)
 ROUNDS = 4  # that `thorough` may add; each is as long as the phase before them
 KEEPS = 0.8  # of the best layer's separability; below it a frozen backbone cost a point or more (benchmarks/recipe.md)
 # Time of an epoch on cached features, relative to one that computes all layers (benchmarks/train.md, bccd):
 CACHED = 0.5  # of the backbone, 7.5 s of 14.3
 CACHED_FIVE = 0.75  # of the first five layers, 10.7 s of 14.3
-EARLY_FROZEN = 0.9  # the same without a cache, with EARLY layers frozen (benchmarks/recipe.md)
-LONG = 8  # epochs from which a longer average and a rate by step help, as in a last phase of FEW; with 5 they did not
+# Time of an epoch with EARLY layers frozen and nothing cached, relative to the same (benchmarks/recipe.md):
+EARLY_FROZEN = 0.9
+LONG = 8  # epochs from which a longer average and a rate by step help, as in a last phase of FEW; in 5 they did not
 EMA_SHARE = 1 / 12  # span of the average, as a share of the phase
 NOISE = 0.005  # mAP50-95 on val; a few hundred images cannot resolve smaller differences
 
@@ -31,9 +33,9 @@ NOISE = 0.005  # mAP50-95 on val; a few hundred images cannot resolve smaller di
 class Recipe:
     """The settings of a training. `args` are Ultralytics' own; `reasons` say where each value comes from.
 
-    With `few_steps`, in a last phase of FEW epochs or fewer the rate falls with every step, and the loss weighs both
-    heads equally throughout; in phases of LONG epochs or more only the former. `ema` is the config's value, in epochs.
-    The last `rounds` phases are trained only while val gains.
+    With `few_steps`, the rate falls with every step in phases of LONG epochs or more and in a last phase of FEW or
+    fewer; in such a short phase, the loss also weighs both heads equally. `ema` is the config's value, in epochs. The
+    last `rounds` phases are trained only while val gains.
     """
 
     phases: tuple[Phase, ...]
@@ -110,13 +112,9 @@ def choose(
 
 def looks_at_data(config: Train, fit: float | None) -> bool:
     """Return whether the phases depend on the features of the training images; `fit` is as in `choose`."""
-    chosen = not config.phases and config.recipe in ("auto", "thorough") and not _is_brief(fit)
-    return chosen and not starts_at_random(config)
-
-
-def starts_at_random(config: Train) -> bool:
-    """Return whether the source is a model description without weights, of which nothing is worth freezing."""
-    return config.weights.endswith(".yaml")
+    if config.phases or checkpoints.is_random(config.weights):
+        return False
+    return config.recipe in ("auto", "thorough") and not _is_brief(fit)
 
 
 def _is_brief(fit: float | None) -> bool:
@@ -127,38 +125,39 @@ def _phases(
     config: Train, images: int, kept: float | None, fit: float | None, counted: str
 ) -> tuple[tuple[Phase, ...], str]:
     """Return the phases of the recipe, and why it has them."""
-    random = starts_at_random(config)
+    random = checkpoints.is_random(config.weights)
     if config.recipe == "quick":
         length = max(FEW, math.ceil(4 * QUICK_STEPS / max(images, 1)))
         why = f"quick: at least {FEW} epochs and {QUICK_STEPS} steps of four images"
-        return (_brief(length, random),), f"{why}, {_RANDOM if random else _FIVE}"
+        return (_quick(length, random),), f"{why}, {_RANDOM if random else _FIVE}"
     frozen, free = epochs(images)
     why = f"from {images} {counted}: {_EPOCHS}"
     if fit is not None:
         why = f"{config.minutes:g} minutes allow {fit:.1f} epochs of all layers here"
         if _is_brief(fit):
             length = max(1, int(fit if random else fit / CACHED_FIVE))
-            return (_brief(length, random),), f"{why}: {_RANDOM if random else _FIVE}"
+            return (_quick(length, random),), f"{why}: {_RANDOM if random else _FIVE}"
         frozen = max(1, round(fit / 6))
-    early: int | Literal["none"] = EARLY
+    if random:
+        why, frozen = f"{why}; {_RANDOM}", 0
+    else:
+        why = f"{why}; {_FROZEN}"
     if kept is not None:
         why = f"{why}; on these images the backbone's last layer keeps {kept:.0%} of the best layer's separability"
         if kept < KEEPS:
             why, frozen = f"{why}, less than {KEEPS:.0%}, so no phase freezes the whole backbone", 0
-    if random:
-        why, frozen, early = f"{why}; {_RANDOM}", 0, "none"
     if fit is not None:
         free = max(1, round((fit - CACHED * frozen) / (1 if random else EARLY_FROZEN)))
     first = (Phase(epochs=frozen, freeze="backbone"),) if frozen else ()
-    main = Phase(epochs=free, freeze=early)
+    main = Phase(epochs=free, freeze="none" if random else EARLY)
     later: tuple[Phase, ...] = ()
     if config.recipe == "thorough":
         later, why = (Phase(epochs=main.epochs, lr=0.5),) * ROUNDS, f"{why}; {_ROUNDS}"
     return (*first, main, *later), why
 
 
-def _brief(length: int, random: bool) -> Phase:
-    return Phase(epochs=length, lr=2) if random else Phase(epochs=length, freeze=5, lr=2)
+def _quick(length: int, random: bool) -> Phase:
+    return Phase(epochs=length, freeze="none" if random else 5, lr=2)
 
 
 def is_best(fitness: float, best: float) -> bool:
@@ -173,9 +172,10 @@ def _choice(given: Any, value: Any, reason: str) -> Choice:
     return {"value": value, "reason": reason if given is None else GIVEN}
 
 
-_EPOCHS = (
-    "epochs that see about 1,500 images, at least 9 (fewer from 1,000 images, 6 from 1,400), with the first "
-    f"{EARLY} layers frozen; before them a fifth as many with the backbone frozen, on features computed once"
+_EPOCHS = "epochs that see about 1,500 images, at least 9 (fewer from 1,000 images, 6 from 1,400)"
+_FROZEN = (
+    f"the first {EARLY} layers stay frozen; before these epochs, a short phase freezes the whole backbone, on features "
+    "computed once, if they fit the images"
 )
 _FIVE = "the first five layers frozen and computed once"
 _RANDOM = "random weights have nothing to keep, so nothing is frozen"
@@ -204,9 +204,9 @@ _FEW_STEPS = {
 
 
 def epochs(images: int) -> tuple[int, int]:
-    """Return the number of epochs with the backbone frozen, and of those after them."""
+    """Return the number of epochs with the backbone frozen, and the number of epochs after them."""
     images = max(images, 1)
-    least = min(max(6, round(8500 / images)), 9)
+    least = min(max(6, round(8500 / images)), 9)  # falls from 9 to 6 between 1,000 and 1,400 images, without a jump
     free = min(max(least, round(1500 / images)), 60)
     return max(1, round(free / 5)), free
 

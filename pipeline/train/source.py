@@ -41,7 +41,7 @@ def find(config: Train) -> Source:
     """Find and load the source weights. Raises WeightsError, or ConfigError for a .yaml that describes no model."""
     path = checkpoints.find(config.weights, config.fallback)
     instead_of = config.weights if checkpoints.is_fallback(path, config.weights) else None
-    model = checkpoints.untrained(path, "train.weights") if path.suffix == ".yaml" else checkpoints.load(path)[0]
+    model = checkpoints.source_model(path, "train.weights")
     return Source(path, model, instead_of)
 
 

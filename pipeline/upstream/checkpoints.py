@@ -34,7 +34,7 @@ def find(name: str, fallback: str | None = None) -> Path:
     If that fails, the local weights `fallback` replace it, with a printed warning. `NAME.yaml` is a model with random
     weights and needs no file. Raises WeightsError, which says what to do.
     """
-    if Path(name).suffix == ".yaml":
+    if is_random(name):
         return Path(name)
     if local := locate(name):
         return local
@@ -58,6 +58,11 @@ def locate(name: str) -> Path | None:
     path = Path(name)
     candidates = [path, HOME / name] if path.name == name else [path]
     return next((file for file in candidates if file.suffix == ".pt" and file.is_file()), None)
+
+
+def is_random(weights: Path | str) -> bool:
+    """Return whether `weights` is a model description, `NAME.yaml`, which starts from random weights."""
+    return Path(weights).suffix == ".yaml"
 
 
 def is_fallback(path: Path, name: str) -> bool:
@@ -168,6 +173,11 @@ def load_any(path: Path) -> tuple[Any, dict[str, Any]]:
         reason, way_out = unfit.file(path) or (message, unfit.GET_AGAIN)
         raise WeightsError(f"{path}: not an Ultralytics checkpoint, or damaged ({reason}); {way_out}") from None
     return model, checkpoint
+
+
+def source_model(path: Path, key: str) -> Any:
+    """Return the model of source weights that `find` found for the config key `key`, which an error names."""
+    return untrained(path, key) if is_random(path) else load(path)[0]
 
 
 def untrained(path: Path, key: str) -> Any:
