@@ -77,10 +77,10 @@ SAMPLE_CODE := $(wildcard pipeline/extras/*.py pipeline/extras/sample/*.py) pipe
 CONVERT_CODE := $(wildcard pipeline/convert/*.py pipeline/image_files/*.py) $(BASE_CODE) $(RECORDS) pipeline/records/receipt.py $(FORMATS) $(IOU) pipeline/fixes.py pipeline/inputs.py $(wildcard pipeline/labels/*.py) $(PARALLEL)
 TILING := $(wildcard pipeline/tiling/*.py) $(RECORDS) $(addprefix pipeline/records/,tile_account.py tiles.py) $(PARALLEL) pipeline/pixels.py
 AUGMENT_CODE := $(wildcard pipeline/augment/*.py) $(BASE_CODE) $(TILING)
-TRAIN_CODE := $(wildcard pipeline/train/*.py pipeline/probing/*.py) pipeline/pixels.py $(BASE_CODE) pipeline/sides.py $(UPSTREAM) pipeline/upstream/loader.py $(TRAINING) $(MATCHING) pipeline/metrics/bootstrap.py $(addprefix pipeline/records/,coco.py metrics.py) pipeline/history.py
+TRAIN_CODE := $(wildcard pipeline/train/*.py pipeline/probing/*.py) pipeline/pixels.py $(BASE_CODE) pipeline/object_sizes.py $(UPSTREAM) pipeline/upstream/loader.py $(TRAINING) $(MATCHING) pipeline/metrics/bootstrap.py $(addprefix pipeline/records/,coco.py metrics.py) pipeline/history.py
 DEVICE_CODE := $(wildcard pipeline/device/*.py pipeline/device/runner/*.py)
-VALIDATE_CODE := $(wildcard pipeline/validate/*.py) $(BASE_CODE) pipeline/sides.py $(addprefix pipeline/device/runner/,base.py tiles.py) $(FORMATS) $(UPSTREAM) pipeline/upstream/predictor.py $(wildcard pipeline/metrics/*.py) $(LABELS) pipeline/records/tiles.py pipeline/pixels.py
-EXPORT_CODE := $(wildcard pipeline/export/*.py) $(BASE_CODE) pipeline/sides.py $(DEVICE_CODE) $(UPSTREAM) pipeline/upstream/predictor.py $(MATCHING) pipeline/metrics/bootstrap.py $(FIGURES) $(addprefix pipeline/records/,manifest.py receipt.py tiles.py) pipeline/pixels.py
+VALIDATE_CODE := $(wildcard pipeline/validate/*.py) $(BASE_CODE) pipeline/object_sizes.py $(addprefix pipeline/device/runner/,base.py tiles.py) $(FORMATS) $(UPSTREAM) pipeline/upstream/predictor.py $(wildcard pipeline/metrics/*.py) $(LABELS) pipeline/records/tiles.py pipeline/pixels.py
+EXPORT_CODE := $(wildcard pipeline/export/*.py) $(BASE_CODE) pipeline/object_sizes.py $(DEVICE_CODE) $(UPSTREAM) pipeline/upstream/predictor.py $(MATCHING) pipeline/metrics/bootstrap.py $(FIGURES) $(addprefix pipeline/records/,manifest.py receipt.py tiles.py) pipeline/pixels.py
 REPORT_CODE := $(wildcard pipeline/report/*.py) $(BASE_CODE) $(MATCHING) pipeline/report/page.html.jinja pipeline/history.py $(LABELS) pipeline/records/label_rounds.py pipeline/records/manifest.py pipeline/records/receipt.py pipeline/records/tiles.py pipeline/pixels.py
 SAMPLE := data/raw/sample/annotations/test.json
 LARGE := data/raw/sample-large/annotations/test.json
@@ -102,7 +102,7 @@ help:  ## show this page
 	@echo "  CONFIG=configs/NAME.yaml chooses the experiment (now $(CONFIG)); results go to runs/NAME."
 	@echo "  DEVICE=cpu|0|mps and WORKERS=N choose the device and the number of worker processes; changing them reruns nothing."
 	@echo "  VERBOSE=1 shows the output of libraries instead of logging it to runs/NAME/logs."
-	@echo "  AGAINST=runs/OTHER compares the two runs on the same images (bootstrap interval; one training run each)."
+	@echo "  AGAINST=runs/OTHER compares this run with another one on the same images (the interval covers images, not seeds)."
 
 # --- Installation ---------------------------------------------------------------------------------
 

@@ -58,12 +58,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path)
     parser.add_argument("--repeats", type=int, default=1, help="the fastest of so many")
+    parser.add_argument("--spins", nargs="+", default=SPINS, help="values of GOMP_SPINCOUNT")
+    parser.add_argument("--busy", nargs="+", type=int, default=BUSY, help="numbers of busy processes")
     arguments = parser.parse_args()
     load(arguments.config)
-    print(f"{machine()}\n\n| spin | {' | '.join(f'beside {busy}' if busy else 'alone' for busy in BUSY)} |")
-    print(f"|---|{'---|' * len(BUSY)}", flush=True)
-    for spin in SPINS:
-        row = [min(seconds(arguments.config, spin, busy) for _ in range(arguments.repeats)) for busy in BUSY]
+    print(f"{machine()}\n\n| spin | {' | '.join(f'beside {busy}' if busy else 'alone' for busy in arguments.busy)} |")
+    print(f"|---|{'---|' * len(arguments.busy)}", flush=True)
+    for spin in arguments.spins:
+        row = [min(seconds(arguments.config, spin, busy) for _ in range(arguments.repeats)) for busy in arguments.busy]
         print(f"| {spin} | {' | '.join(f'{value:.0f} s' for value in row)} |", flush=True)
 
 

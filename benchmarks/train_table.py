@@ -1,11 +1,15 @@
 """Print the results in benchmarks/train.jsonl as tables.
 
 python benchmarks/train_table.py > benchmarks/train.md      (seconds; trains nothing)
+
+`--picture FILE` also draws accuracy over seconds: one line for our recipes, one for each of the two rivals.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import re
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +33,12 @@ ROWS = {
     "coco": ("1 + 4", "at the end"),
 }
 BESIDE_STOCK = ("equal", "quick")
+# Lines of the picture: label, and the rows that are its points.
+LINES = {
+    "this pipeline (recipe, minutes)": re.compile(r"default|recipe-(quick|thorough)|minutes-\d+"),
+    "tuned: Ultralytics, batch 4 (3 to 30 epochs)": re.compile(r"tuned-\d+"),
+    "stock: Ultralytics, defaults (3 to 30 epochs)": re.compile(r"stock-\d+"),
+}
 COLUMNS = (
     "training",
     "epochs",
@@ -99,6 +109,9 @@ def steps(results: dict[str, list[dict[str, Any]]]) -> str:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw accuracy over seconds into this PNG")
+    picture = parser.parse_args().picture
     known = sorted(map(json.loads, KNOWN.read_text().splitlines()), key=lambda one: one["seed"])
     print("# Training, timed\n\nPrinted by `python benchmarks/train_table.py` from train.jsonl, where")
     print("`python benchmarks/train.py` writes one line per training run.\n")
@@ -120,6 +133,48 @@ def main() -> None:
         images = "all images" if share == 1 else f"{share:.0%} of the training images"
         print(f"\n### {name}, {images}\n\n{machine}, cores: {cores}.\n")
         print(beside(found))
+    if picture:
+        draw(rest, picture)
+
+
+def draw(lines: list[dict[str, Any]], target: Path) -> None:
+    """Draw the mean mAP50-95 over the median seconds, in one plot per dataset, share and machine with enough points."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    plots = {}
+    for group in sorted({which(one) for one in lines}):
+        found = [one for one in lines if which(one) == group]
+        curves = {label: points(found, rows) for label, rows in LINES.items()}
+        if all(len(curve) > 1 for curve in curves.values()):
+            plots[group] = curves
+    figure, row = plt.subplots(1, len(plots), figsize=(5 * len(plots), 3.8), dpi=110, squeeze=False)
+    for axes, ((name, share, _, cores), curves) in zip(row[0], plots.items(), strict=True):
+        for label, curve in curves.items():
+            axes.plot(*zip(*curve, strict=True), "o-", label=label, markersize=4)
+        images = "all images" if share == 1 else f"{share:.0%} of the images"
+        title = f"{name}, {images}, {cores} {'core' if cores == 1 else 'cores'}"
+        axes.set(title=title, xscale="log", xlabel="seconds", ylabel="mAP50-95")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("{x:g}")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(target)
+
+
+def points(found: list[dict[str, Any]], rows: re.Pattern[str]) -> list[tuple[float, float]]:
+    """Return (median seconds, mean mAP50-95) of each row of one line, fastest first."""
+    by_row = [
+        [one for one in found if one["row"] == row]
+        for row in {one["row"] for one in found if rows.fullmatch(one["row"])}
+    ]
+    return sorted(
+        (statistics.median(one["seconds"] for one in same), statistics.mean(one["map50_95"] for one in same))
+        for same in by_row
+    )
 
 
 def is_start(row: str) -> bool:

@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     except PipelineError as error:
         return _fail(f"{error}{_folder_hint(parsed)}", log)
     except KeyboardInterrupt:
-        print("\nstopped; the next `make` resumes here", file=sys.stderr)
+        print("\nstopped; run the same command again to resume", file=sys.stderr)
         return 130
     except Exception as error:
         if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
@@ -91,7 +91,7 @@ def _written(parsed: argparse.Namespace) -> str:
 
 
 def _folder_hint(parsed: argparse.Namespace) -> str:
-    """Return a hint that names the current folder if the config lies elsewhere, where its paths may be relative to."""
+    """Return a hint that paths are relative to the current folder; empty if the config lies below it."""
     config = getattr(parsed, "config", None)
     if config is None or (config.absolute().is_relative_to(Path.cwd()) and ".." not in config.parts):
         return ""
@@ -112,6 +112,8 @@ def _fail(message: str, log: Path | None) -> int:
 def _remedy(error: OSError) -> str:
     if error.errno in FULL_DISK_NUMBERS:
         return "free some disk space, or move runs/ to another disk and link it here"
+    if error.errno in (errno.ENOTDIR, errno.EEXIST):
+        return "a file is in the place of a folder; move it away"
     return "make the folder writable for this user, or move runs/ to a writable folder and link it here"
 
 

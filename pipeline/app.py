@@ -100,8 +100,8 @@ def serve(dataset: Any, port: int, stage: str, summary: str, answers: Callable[[
 
     if not answers():
         raise PipelineError(
-            f"FiftyOne's App did not start on port {port} within a minute; try again when the machine is less busy, "
-            "or give another --port"
+            f"FiftyOne's App does not answer on port {port} after {PATIENCE // 60} minutes; try again when the "
+            "machine is less busy, or give another --port"
         )
     # `remote` keeps FiftyOne from opening a browser; there may be none.
     session = fo.launch_app(dataset, remote=True, address=ADDRESS, port=port)

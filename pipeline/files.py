@@ -89,7 +89,7 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise DataError(f"{path}: does not exist; `make` runs the stage that writes it") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"{path}: damaged ({error}); delete it and run `make` again") from None
+        raise DataError(f"{path}: damaged ({error}); delete it and run the same command again") from None
 
 
 @contextmanager

@@ -35,8 +35,8 @@ from pipeline.run import Run
 # IoU above which two boxes of a class are the same: this file has three decimals, label files have six.
 SAME_BOX = 0.99
 HEADER = """\
-# Fixes of the labels, applied by the next `convert`. Saved from FiftyOne by
-# `python -m pipeline inspect --save-fixes`; delete the lines that you disagree with.
+# Fixes of the labels, which `inspect --save-fixes` saved from FiftyOne. The next `convert` applies them; delete the
+# lines that you disagree with.
 """
 
 
@@ -62,7 +62,7 @@ class BoxFix(_Checked):
     @classmethod
     def _has_sides(cls, bbox: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
         if bbox[2] <= 0 or bbox[3] <= 0:
-            raise ValueError(f"width and height must be above 0, got {list(bbox)}")
+            raise ValueError(f"width and height must be above 0, got {list(bbox)}; correct them")
         return bbox
 
     def box(self, id: str = "") -> Box:
@@ -207,7 +207,7 @@ def _inside(name: str) -> str:
     path = PurePosixPath(name)
     is_text = name.encode(errors="ignore").decode() == name  # YAML can hold a lone surrogate, the receipt cannot
     if not path.name or path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or not is_text:
-        raise ValueError(f"{name[:80]!r} is not the path of an image below the source")
+        raise ValueError(f"{name[:80]!r} is not the path of an image below the source; write it as in the receipt")
     return name
 
 
@@ -231,13 +231,13 @@ def _in_words(detail: ErrorDetails) -> str:
         case "extra_forbidden":
             return f"{prefix}unknown key{did_you_mean(str(place[-1]), keys)}"
         case "missing":
-            return f"{prefix}missing"
+            return f"{prefix}missing; add it"
         case "value_error":
             return f"{prefix}{detail['msg'].removeprefix('Value error, ')}"
         case "string_type":
             return f"{prefix}YAML reads {detail['input']!r} here, not text; put it in quotes"
         case "dict_type" | "model_type":
-            return f"{prefix}must be `key: value` lines"
+            return f"{prefix}write `key: value` lines"
         case "tuple_type":
-            return f"{prefix}must be a list"
+            return f"{prefix}write a list, each item beginning with `- `"
     return f"{prefix}{detail['msg'][0].lower()}{detail['msg'][1:]}, got {str(detail['input'])[:80]!r}"

@@ -13,7 +13,7 @@ Epochs = list[dict[str, float | None]]
 
 
 def read(run: Run) -> tuple[Epochs, list[float]]:
-    """Return the rows of all phases' results.csv below `run.train`, and the epochs between which a phase ends.
+    """Return the rows of all phases' results.csv below `run.train`, and where each phase but the last ends.
 
     A phase that ends after epoch 3 gives 3.5. Ultralytics writes 0 for what it did not measure: all val figures in an
     epoch without validation, and average precision on a val split without objects. Both are None here.

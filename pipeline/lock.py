@@ -65,6 +65,7 @@ def check_config(run: Run, config: Path) -> None:
 
 
 def note_config(run: Run, config: Path) -> None:
+    """Record which config made the run, for `check_config` to compare."""
     made_by = {"config": os.path.relpath(config)}
     if not run.params("made_by").is_file() or files.read_json(run.params("made_by")) != made_by:
         files.write_json(run.params("made_by"), made_by)

@@ -50,7 +50,8 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         hint = ""
         if wrong := re.search(r"invalid choice: '([^']*)'", message):
-            message, hint = message.partition(" (choose")[0], did_you_mean(wrong[1], [*STAGES, *OTHERS])
+            message, _, choices = message.partition(" (choose from ")
+            hint = did_you_mean(wrong[1], re.findall(r"[\w.-]+", choices))
         elif wrong := re.search(r"unrecognized arguments: (\S+)", message):
             hint = did_you_mean(wrong[1], self._known())
         elif message.endswith("required: --config"):

@@ -40,7 +40,7 @@ def cores() -> int:
 def processes(workers: int | None, items: int, each: int = 1) -> int:
     """Return the number of worker processes for `items` when `workers` are requested (None: one per core).
 
-    Each item takes as long as `each` ordinary images.
+    `each` is the cost of an item, in ordinary images.
     """
     return min(cores() if workers is None else workers, items * each // WORTH_A_PROCESS)
 
@@ -55,8 +55,8 @@ def ordered(
 ) -> Iterator[Result]:
     """Yield `function(item)` in order, using `workers` processes (None: one per core; 0 or 1: in-process).
 
-    Exceptions of `function` are raised here. Function, items and results must be picklable. Each item takes as long as
-    `each` ordinary images.
+    Exceptions of `function` are raised here. Function, items and results must be picklable. `each` is the
+    cost of an item, in ordinary images.
     """
     workers = processes(workers, len(items), each)
     chunk = max(1, CHUNK // each)

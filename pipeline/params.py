@@ -54,7 +54,7 @@ def _record(path: Path) -> dict[str, Any] | None:
         return None
     record = files.read_json(path)
     if not isinstance(record, dict):
-        raise DataError(f"{path}: not a record of this version; delete it and run `make` again")
+        raise DataError(f"{path}: not a record of this version; delete it and run the same command again")
     return record
 
 

@@ -70,6 +70,10 @@ class Run:
         """The folder where `make` runs, which holds `data` and `runs`."""
         return self.root.parent.parent
 
+    def make(self, target: str) -> str:
+        """Return the command that makes a target of this run, with the config that `Run.of` expects."""
+        return f"make {target} CONFIG=configs/{self.name}.yaml"
+
     def params(self, stage: str) -> Path:
         return self.root / "params" / f"{stage}.json"
 

@@ -39,7 +39,7 @@ MAY_IMPORT = {
     "upstream": {"device", "errors", "files", "logs", "parallel"},
     "records": {"errors", "files", "run"},
     "history": {"records", "run"},
-    "sides": {"boxes"},
+    "object_sizes": {"boxes"},
     "lock": {"errors", "files", "run"},
     **dict.fromkeys(STAGES, SHARED),
     "fixes": {"files", "boxes", "config", "errors", "metrics", "run"},
@@ -49,7 +49,7 @@ MAY_IMPORT = {
     "convert": SHARED | {"image_files", "parallel", "fixes", "inputs", "labels", "records", "walk"},
     "tiling": SHARED | {"parallel", "records"},
     "augment": SHARED | {"parallel", "tiling"},
-    "train": SHARED | {"upstream", "history", "metrics", "probing", "records", "sides"},
+    "train": SHARED | {"upstream", "history", "metrics", "probing", "records", "object_sizes"},
     "probing": {"boxes", "errors", "logs", "metrics", "pixels"},
     "rank": SHARED | {"probing", "records", "upstream"},
     # Leaves out images by convert's rules, and looks at the others through the device's views.
@@ -58,8 +58,8 @@ MAY_IMPORT = {
     | {"records", "upstream", "walk"},
     "report": SHARED | {"history", "metrics", "records"},
     "starter": {"boxes", "files", "parallel", "pixels", "sample", "train", "upstream"},
-    "validate": SHARED | {"device", "metrics", "records", "sides", "upstream"},
-    "export": SHARED | {"device", "orientation", "metrics", "parallel", "records", "sides", "upstream"},
+    "validate": SHARED | {"device", "metrics", "records", "object_sizes", "upstream"},
+    "export": SHARED | {"device", "orientation", "metrics", "parallel", "records", "object_sizes", "upstream"},
     "new": SHARED
     | {"convert", "image_files", "parallel", "records", "tiling", "walk"},  # inspects folders by convert's own rules
     # Splits and reads images by convert's rules, gets the phases from train's recipe, and plots in the report's style.

@@ -726,7 +726,7 @@ def test_stopping_or_killing_it_leaves_no_process_behind(project: Path, blow: si
     _, said = running.communicate(timeout=300)
     assert running.returncode == status
     if blow == signal.SIGINT:
-        assert said == "\nstopped; the next `make` resumes here\n"
+        assert said == "\nstopped; run the same command again to resume\n"
         assert [path.name for path in (project / "runs" / "many").iterdir()] == ["dataset"]
 
 

@@ -131,6 +131,7 @@ def test_every_config_error_gets_its_own_line(project: Path) -> None:
     ("arguments", "said"),
     [
         (("trian", "--config", "tiny.yaml"), "argument STAGE: invalid choice: 'trian'; did you mean 'train'?"),
+        (("label", "--config", "tiny.yaml", "--as", "labelm"), "argument --as: invalid choice: 'labelm'; did you mean 'labelme'?"),
         (("xyz",), "argument STAGE: invalid choice: 'xyz'; `python -m pipeline --help` lists the choices"),
         (("train", "--confg", "tiny.yaml"), "the following arguments are required: --config; did you mean '--config'?"),
         (("train", "tiny.yaml"), "the following arguments are required: --config; write --config tiny.yaml"),
@@ -181,6 +182,13 @@ def test_paths_may_contain_spaces(project: Path, source: Path) -> None:
     assert (project / "runs" / "my config" / "dataset" / "data.yaml").is_file()
     done = pipeline_process("augment", "--config", "my config.yaml", cwd=project)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_file_in_the_place_of_a_folder_is_named(project: Path) -> None:
+    (project / "runs").write_text("")
+    done = pipeline_process("convert", "--config", "tiny.yaml", cwd=project)
+    assert done.returncode == 1
+    assert one_line(done.stderr).endswith("; a file is in the place of a folder; move it away")
 
 
 def keep_permissions() -> None:

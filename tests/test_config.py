@@ -127,6 +127,8 @@ validate: {conf: 2}
         ("convert: {source: x, classes: [yes, no]}", "convert.classes: YAML reads a class as True, not as text; put it in quotes"),
         ("convert: {source: x, classes: {no: a}}", "convert.classes: YAML reads a class as False, not as text; put it in quotes"),
         ("convert: {source: x, classes: {a: 7}}", "convert.classes: YAML reads a class as 7, not as text; put it in quotes"),
+        ("convert: {source: x, classes: {a: b, c: ''}}", "convert.classes: a class has an empty name; write a name, or null to drop the class"),
+        ("convert: {source: x, classes: ['', a]}", "convert.classes: a class has an empty name; write a name, or null to drop the class"),
         ("convert: {source: x, classes: {a: null}}", "convert.classes: this drops every class; keep at least one"),
         ("convert: {source: x, group_by: '('}", "convert.group_by: '(' is not a regular expression: missing ), unterminated subpattern at position 0; correct it"),
         ("convert: {source: x, group_by: '(a)(b)'}", "convert.group_by: '(a)(b)' has 2 groups; keep one, which names the video, patient or board"),

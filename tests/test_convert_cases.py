@@ -958,8 +958,8 @@ def test_names_of_videos_and_tiles_suggest_group_by(form: str, source: Path, run
 WRONG: dict[str, tuple[Callable[[Any], list[float]], str]] = {
     "corners for sides": (lambda c: [c[0], c[1], c[2], c[3]], "they fit as x1, y1, x2, y2 instead of x, y, width, height"),
     "shares": (lambda c: [c[0] / 320, c[1] / 240, (c[2] - c[0]) / 320, (c[3] - c[1]) / 240], "look relative to the image size"),
-    "the centre": (lambda c: [(c[0] + c[2]) / 2 + 60, (c[1] + c[3]) / 2 + 60, c[2] - c[0], c[3] - c[1]], "more than people draw"),
-    "another image's": (lambda c: [c[0] * 2, c[1] * 2, (c[2] - c[0]) * 2, (c[3] - c[1]) * 2], "check the order and unit|more than people draw"),
+    "the centre": (lambda c: [(c[0] + c[2]) / 2 + 60, (c[1] + c[3]) / 2 + 60, c[2] - c[0], c[3] - c[1]], "too many for drawing errors"),
+    "another image's": (lambda c: [c[0] * 2, c[1] * 2, (c[2] - c[0]) * 2, (c[3] - c[1]) * 2], "check the order and unit|too many for drawing errors"),
 }  # fmt: skip
 
 

@@ -37,24 +37,43 @@ def device(bundle: Path, tmp_path: Path) -> faults.Device:
     return faults.Device(sys.executable, bundle, tmp_path)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
-def test_a_signal_ends_the_run_and_the_file_gets_its_final_name(device: faults.Device, number: signal.Signals) -> None:
-    folder, held = faults.folder_of(device.place, random.Random(0), faults.numbered(1500))
-    file = device.place / "found.jsonl"
+def stopped_by(number: signal.Signals, device: faults.Device, folder: Path, file: Path, writing: Path) -> str:
+    """Start a run that writes `file`, send the signal once `writing` has a line, and return what the run says."""
     with subprocess.Popen(
         device.command(folder, "--json", file),
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # the tests may run under nohup
     ) as process:
-        while not faults.lines_of(file):
+        while not faults.lines_of(writing):
             assert process.poll() is None
         process.send_signal(number)
         _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    return stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_signal_ends_the_run_and_the_file_gets_its_final_name(device: faults.Device, number: signal.Signals) -> None:
+    folder, held = faults.folder_of(device.place, random.Random(0), faults.numbered(1500))
+    file = device.place / "found.jsonl"
+    said = stopped_by(number, device, folder, file, file)
     found = faults.images_named(file.read_bytes(), held)
-    assert process.returncode == 128 + number and 0 < len(found) < len(held)
-    assert stderr == f"stopped; the results of {len(found)} images are in {file}\n"
+    assert 0 < len(found) < len(held)
+    assert said == f"stopped; the results of {len(found)} images are in {file}\n"
     assert not list(device.place.glob("*.partial*"))
+
+
+def test_a_signal_does_not_replace_the_file_of_an_earlier_run(device: faults.Device) -> None:
+    folder, held = faults.folder_of(device.place, random.Random(0), faults.numbered(1500))
+    file, partial = device.place / "found.jsonl", device.place / "found.jsonl.partial"
+    file.write_text("earlier\n")
+    said = stopped_by(signal.SIGINT, device, folder, file, partial)
+    found = faults.images_named(partial.read_bytes(), held)
+    assert file.read_text() == "earlier\n" and 0 < len(found) < len(held)
+    first, second = said.splitlines()
+    assert first == f"{partial}: holds the results so far; {file} is still that of an earlier run"
+    assert second == f"stopped; the results of {len(found)} images are in {partial}"
 
 
 def test_an_interrupted_run_keeps_the_file_of_an_earlier_one(device: faults.Device) -> None:

@@ -417,7 +417,7 @@ def test_tags_become_fixes(validated: Run) -> None:
     tag_all(dataset)
     said = inspect.save_fixes(validated)
     path = fixes.file_of(validated)
-    assert said == f"4 fixes -> {path}; review them, then run `make` to apply them"
+    assert said == f"4 fixes -> {path}; review them, then run `make all CONFIG=configs/{path.stem}.yaml` to apply them"
     first, second, third = names_of(validated)
     saved = fixes.load(path)
     assert saved.images == {first: "relabel", third: "drop"}

@@ -1,4 +1,4 @@
-"""SIGKILL in the middle of every stage; the next `make` goes on from there.
+"""SIGKILL in the middle of every stage; the same command goes on from there.
 
 Real make, real stages. The process kills itself the n-th time it is about to open, link or rename a given
 file, as seen by Python's audit hooks: exact moments, no clocks.

@@ -478,7 +478,7 @@ def test_two_images_that_would_share_a_tile_name_are_refused(run: Run) -> None:
 def test_a_damaged_record_is_refused_with_a_fix(run: Run) -> None:
     run.tiles.parent.mkdir(parents=True)
     run.tiles.write_text('{"size": 640, "overlap": 1.5, "whole": true, "reason": ""}')
-    with pytest.raises(DataError, match=r"tiles.json: damaged \(overlap: .*; delete .* and run `make` again"):
+    with pytest.raises(DataError, match=r"tiles.json: damaged \(overlap: .*; delete .* and run `make augment CONFIG="):
         tiles.read(run)
 
 

@@ -62,7 +62,7 @@ def test_a_given_key_overrides_only_itself(settings: Any, key: str, value: Any) 
     found, untouched = recipe(**settings), recipe()
     assert found.reasons[key] == {"value": value, "reason": GIVEN}
     assert {"batch": found.batch, "lr0": found.lr0, **found.args}[key] == value
-    assert found.few_steps
+    assert found.own_schedule
     others = set(untouched.reasons) - {key, "nbs"}
     assert {name: found.reasons[name] for name in others} == {name: untouched.reasons[name] for name in others}
 
@@ -141,7 +141,7 @@ def test_the_rate_falls_by_step_in_long_phases_and_in_a_short_last_one() -> None
 
 def test_ultralytics_recipe_is_left_unchanged() -> None:
     found = recipe(recipe="ultralytics", args={"cos_lr": True})
-    assert found.args == {"cos_lr": True} and found.batch == 16 and not found.few_steps
+    assert found.args == {"cos_lr": True} and found.batch == 16 and not found.own_schedule
     assert found.reasons == {"cos_lr": {"value": True, "reason": GIVEN}}
     assert recipe(recipe="ultralytics", ema=0.5, batch=8).reasons.keys() == {"ema", "batch"}
     for args in ({}, {"optimizer": "auto"}, {"optimizer": "Auto"}):

@@ -320,6 +320,31 @@ def test_a_damaged_retention_set_is_refused(name: str, content: bytes | None, co
         retention.labelled_set(path)
 
 
+def test_a_retention_set_is_the_one_that_the_config_names(tmp_path: Path) -> None:
+    """A data.yaml beside it describes another set."""
+    path = people(tmp_path, ["bus", "person"])
+    night = path.rename(path.with_name("night.yaml"))
+    (tmp_path / "data.yaml").write_text("val: images/day\nnames: [lamp, tree]\n")
+    truth, images = retention.labelled_set(night)
+    assert [category["name"] for category in truth["categories"]] == ["bus", "person"] and len(images) == 1
+
+
+@needs_coco_weights
+def test_a_fallback_given_by_its_path_is_compared(
+    trained: Trained, copy_of: Callable[[Run], Run], tmp_path: Path
+) -> None:
+    run = copy_of(trained.run)
+    fallback = tmp_path / "other.pt"
+    shutil.copy(COCO_WEIGHTS, fallback)
+    record, params = read_json(run.train_record), read_json(run.params("train"))
+    record["weights"] |= {"name": "other.pt", "sha256": sha256(fallback)}
+    params["train"] |= {"weights": "missing.pt", "fallback": str(fallback)}
+    run.train_record.write_text(json.dumps(record))
+    run.params("train").write_text(json.dumps(params))
+    found = retention.baseline(Validate(), run)
+    assert isinstance(found, retention.Baseline) and found.file == fallback
+
+
 @needs_coco_weights
 def test_changed_source_weights_are_not_compared(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
     run = copy_of(trained.run)

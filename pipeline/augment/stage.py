@@ -90,7 +90,7 @@ def _refuse_shadowed_albumentations() -> None:
         return
     raise PipelineError(
         f"albumentationsx {shadowing} is installed over albumentations, and differs from it; "
-        "delete .venv and run `make` again, or uninstall both and install albumentations"
+        "delete .venv and run the same command again, or uninstall both and install albumentations"
     )
 
 

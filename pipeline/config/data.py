@@ -17,9 +17,9 @@ class Ratios(Section):
     """Shares of the images, drawn with the seed. They add up to 1."""
 
     train: float = Field(gt=0, lt=1)
-    """Share of the images."""
+    """Share of the images for training."""
     val: float = Field(gt=0, lt=1)
-    """Share of the images."""
+    """Share of the images for validation."""
     test: float = Field(default=0.0, ge=0, lt=1)
     """Share of the images; 0 makes no test split."""
 
@@ -113,6 +113,9 @@ class Convert(Section):
     def _classes_usable(
         cls, classes: tuple[str, ...] | dict[str, str | None]
     ) -> tuple[str, ...] | dict[str, str | None]:
+        names = classes.values() if isinstance(classes, dict) else classes
+        if any(name is not None and not name.strip() for name in names):
+            raise ValueError("a class has an empty name; write a name, or null to drop the class")
         if isinstance(classes, dict):
             if classes and not any(classes.values()):
                 raise ValueError("this drops every class; keep at least one")

@@ -24,20 +24,20 @@ class Config(Section):
     convert: Convert
     """Conversion of annotations to an Ultralytics dataset."""
     tiles: Tiles | None = None
-    """Pieces of large images, for training and detection. Null uses each image as a whole."""
+    """Tiles of large images, for training and detection. Null uses each image as a whole."""
     augment: Augment = Augment()
-    """More training images."""
+    """Transformed copies of training images."""
     train: Train = Train()
     """Training in phases."""
     rank: Rank = Rank()
     """Weights to compare before training."""
     # BaseModel.validate exists already, but users see `validate` everywhere.
     validate_: Validate = Field(default=Validate(), alias="validate")
-    """Figures, errors and thresholds."""
+    """Metrics, errors and thresholds."""
     inspect: Inspect = Inspect()
-    """The run in FiftyOne."""
+    """Settings of the FiftyOne dataset."""
     report: Report = Report()
-    """The run on one page."""
+    """Settings of the page."""
     export: Export = Export()
     """Bundles for the device."""
     label: Label | None = None

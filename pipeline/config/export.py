@@ -116,11 +116,11 @@ class LimitsByPrecision(Section):
     """Largest differences allowed between an artefact and its model, by precision."""
 
     fp32: Limits32 = Limits32()
-    """32 bits: equal."""
+    """Limits for 32 bits: the same boxes."""
     fp16: Limits16 = Limits16()
-    """16 bits: nearly equal."""
+    """Limits for 16 bits: nearly the same boxes."""
     int8: Limits8 = Limits8()
-    """8 bits: as accurate."""
+    """Limits for 8 bits: nearly the same mAP."""
 
 
 class Calibration(Section):

@@ -32,7 +32,7 @@ Budget = Literal["recipe"] | Steps | Minutes
 
 
 class Study(Section):
-    """One study."""
+    """Training setups (rows), compared over amounts of labels and seeds."""
 
     base: Path
     """The config that every row starts from."""

@@ -89,19 +89,21 @@ class Train(Section):
     imgsz: int = Field(default=640, ge=32, multiple_of=32)
     """Side in pixels of the square that images are fitted into. Half the side is four times faster."""
     recipe: Literal["auto", "quick", "thorough", "ultralytics"] = "auto"
-    """`auto` chooses the other settings by the number of images, and writes each choice with its reason into
-    `train.json`. `quick` trains at least three epochs and 150 steps, with the first five layers frozen. `thorough` adds
-    up to four phases to `auto`, while val improves. `ultralytics` uses Ultralytics' defaults for everything."""
+    """`auto` chooses phases and batch by the number of images and a look at them, and writes each choice with its
+    reason into `train.json`. `quick` trains at least three epochs and 150 steps at twice the rate, with the first five
+    layers frozen and without augmentation. `thorough` adds up to four phases to `auto`, while val improves.
+    `ultralytics` uses Ultralytics' defaults for everything."""
     minutes: float | None = Field(default=None, gt=0)
-    """Minutes to train on this machine, instead of the recipe's number of epochs. Two timed passes show how many epochs
-    fit; fewer than six are trained like `quick`."""
+    """Minutes to train on this machine, instead of the recipe's number of epochs. Two timed steps show how many epochs
+    fit; fewer than six are trained like `quick`. Not together with `phases` or another `recipe`."""
     batch: int | None = Field(default=None, ge=1)
-    """Images per optimizer step. Null is 4 below 1,500 images, because few images need many steps."""
+    """Images per optimizer step. Null is 4 below 1,500 images, because few images need many steps, 8 below 5,000, and
+    otherwise 16."""
     lr0: float | None = Field(default=None, gt=0)
-    """Base learning rate. Null is `0.001`."""
+    """Base learning rate. Null is `0.001`; `0.01` with `recipe: ultralytics`."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Precision that a CPU computes in. `auto` takes bfloat16 if the CPU has it and two timed passes show that it is
-    faster. Weights, average and losses stay in 32 bits. On a GPU, `args: {amp: ...}` decides."""
+    """Precision that a CPU computes in. `auto` takes bfloat16 if the CPU has it and two timed forward and backward
+    passes show that it is faster. Weights, average and losses stay in 32 bits. On a GPU, `args: {amp: ...}` decides."""
     phases: Annotated[tuple[Phase, ...], Field(min_length=1)] | None = None
     """Phases in order; each continues from the end of the previous one. Null leaves them to the recipe."""
     cache_features: Literal["auto", True, False] = "auto"
@@ -109,8 +111,8 @@ class Train(Section):
     Augmentation is off in such a phase. `auto` does it in phases of 2 epochs or more if the disk has room, `true`
     always, `false` never."""
     ema: float | None = Field(default=None, gt=0)
-    """Span in epochs of the moving average of the weights, which becomes the model. Null is a twelfth of a phase of
-    eight epochs or more, and of a last phase of three or fewer."""
+    """Span in epochs of the EMA, the moving average of the weights, which becomes the model. Null is a twelfth of a
+    phase of eight epochs or more and of a last phase of three or fewer, and Ultralytics' own EMA in other phases."""
     l2_sp: float = Field(default=0.0, ge=0)
     """Strength of the pull towards the source weights, except in the head (L2-SP). 0 turns it off; try 1 to 100."""
     args: dict[str, Argument] = Field(default={})

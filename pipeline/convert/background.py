@@ -118,7 +118,7 @@ def _key(name: str) -> str:
 
 
 def _count(images: Sequence[Path]) -> str:
-    return images[0].name if len(images) == 1 else f"{len(images)} images without any"
+    return images[0].name if len(images) == 1 else f"{len(images)} images that have none"
 
 
 def without_boxes(judged: Sequence[Judged], classes: Mapping[str, str | None]) -> dict[str, str]:

@@ -64,7 +64,7 @@ def image(item: Labelled, name: str, checked: Checked, classes: Mapping[str, str
 
 
 def never_used(item: Labelled, name: str, unused: Unused, why: str) -> Judged:
-    """Return an image that is not used although nothing is wrong with it."""
+    """Return an image as unused without judging its boxes; `why` is the reason for each."""
     return Judged(item, name, Checked(), _all(item, "ignored", why), unused, why)
 
 

@@ -50,7 +50,7 @@ def read(run: Run, pool: Path | None) -> list[Made]:
 
 
 def without(source: Source, made: Sequence[Made]) -> Source:
-    """Remove unlabelled images of the source that `make label` has labelled: the pool may be part of the source."""
+    """Remove unlabelled images of the source that `make label` labelled, perhaps before they came into the source."""
     paths = {entry.item.image.absolute() for entry in made}
     return replace(source, images=tuple(item for item in source.images if item.annotation or item.image not in paths))
 

@@ -97,7 +97,7 @@ def _refuse(where: str, placed: list[_Placed]) -> None:
         way_out = guess or "check the order and unit of the numbers"
         raise DataError(
             f"{where}: {len(far)} of {len(placed)} boxes reach up to {most.overhang:.3g} px beyond their image, "
-            f"such as {_example(most)}, more than people draw; {way_out}"
+            f"such as {_example(most)}, too many for drawing errors; {way_out}"
         )
     if guess and len(swapped) >= enough:
         raise DataError(

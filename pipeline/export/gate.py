@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import logs, pixels, sides
+from pipeline import logs, object_sizes, pixels
 from pipeline.boxes import YoloDataset
 from pipeline.config.export import Limits
 from pipeline.device import runner
@@ -127,7 +127,7 @@ class Gate:
     def _note(self, conf: float, boxes: int, imgsz: int) -> str:
         if not boxes:
             tiling = self.settings.tiling
-            why = sides.too_small(self.dataset, "train", imgsz, tiling and tiling["size"]) or "train longer"
+            why = object_sizes.too_small(self.dataset, "train", imgsz, tiling and tiling["size"]) or "train longer"
             return f"the model finds nothing in these images, so nothing is proven; {why}"
         return "" if conf == self.conf else f"no box reaches {self.conf:g}, so those from {conf:.2g} were compared"
 

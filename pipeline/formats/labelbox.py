@@ -86,4 +86,4 @@ def _corners(value: Mapping[str, Any]) -> Corners:
         return from_sides(value["bounding_box"], "left", "top", "width", "height")
     if "polygon" in value:
         return around_points(value["polygon"])
-    raise ValueError("neither bounding_box nor polygon")
+    raise ValueError("it has neither bounding_box nor polygon")

@@ -53,7 +53,7 @@ class Images:
 def by_name(
     tree: Tree, annotations: Collection[Path], found: Mapping[Path, Path], names: Callable[[Path], Sequence[str]]
 ) -> dict[Path, Path]:
-    """Return `found`, completed by the images that the other annotation files mean by all steps of `matching`.
+    """Return `found` plus the images found by name, in the steps of `matching`, for the other annotation files.
 
     `names` gives the names that a file may have for its image, the likeliest first.
     """

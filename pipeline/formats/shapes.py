@@ -103,7 +103,7 @@ def turned(box: Corners, degrees: Any) -> Corners:
 
 def check_rotation(degrees: float) -> float:
     if not abs(degrees) <= MOST_DEGREES:
-        raise ValueError(f"rotation is {degrees}")
+        raise ValueError(f"rotation is {degrees} degrees, more than two turns")
     return degrees
 
 

@@ -91,6 +91,6 @@ def _of_mask(bitmap: Any) -> Corners:
     except (KeyError, TypeError, ValueError, OSError, zlib.error, binascii.Error, Image.DecompressionBombError):
         raise ValueError("a bitmap that cannot be read") from None
     if frame is None:
-        raise ValueError("an empty bitmap")
+        raise ValueError("its bitmap has no pixel")
     x, y = origin
     return x + frame[0], y + frame[1], x + frame[2], y + frame[3]

@@ -56,7 +56,7 @@ class Tree:
 
     @cached_property
     def _folders(self) -> set[str]:
-        """Return every end of every folder's path."""
+        """Return each folder's path and all its endings: `a/b/c`, `b/c`, `c`."""
         return {end for name in self._every_folder for end in _ends(name)}
 
     @cached_property

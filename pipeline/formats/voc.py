@@ -123,7 +123,7 @@ def _corners(item: Element) -> tuple[float, ...]:
     if bndbox is None and rotated is not None:
         cx, cy, width, height, angle = numbers({tag: rotated.findtext(tag) for tag in ("cx", "cy", "w", "h", "angle")})
         if not abs(angle) <= MOST_RADIANS:
-            raise ValueError(f"angle is {angle:g}")
+            raise ValueError(f"angle is {angle:g} radians, more than two turns")
         check_sides(width, height)
         return around_turned(cx, cy, width, height, angle)
     if bndbox is None and polygon is not None:

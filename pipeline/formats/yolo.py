@@ -30,10 +30,13 @@ def recognises(tree: Tree) -> bool:
     return bool(lists) and any(_is_label(text, tree, lists) for text in tree.files({".txt"}))
 
 
-def read(folder: Path, given: bool = True) -> Source:
-    """Read every image. Unless splits are to be `given`, the splits of the source may share images."""
+def read(folder: Path, given: bool = True, description: Path | None = None) -> Source:
+    """Read every image. Unless splits are to be `given`, the splits of the source may share images.
+
+    `description` is the YAML file in `folder` that names classes and splits; None looks for it.
+    """
     tree = Tree(folder)
-    description = yolo_data.description_of(tree)
+    description = description or yolo_data.description_of(tree)
     data = yolo_data.load(description) if description else {}
     names = {folder: yolo_data.names_of(description, data)} if description else yolo_data.names_by_folder(tree)
     by: Path | None = None  # the file that gives the splits

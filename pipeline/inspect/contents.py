@@ -129,7 +129,9 @@ def _name_sources(images: list[RunImage], run: Run) -> None:
     for image in images:
         name = f"{image.split}/{image.name}"
         if name not in sources:
-            raise DataError(f"{run.receipt}: has no source for {name}; delete {run.dataset} and run `make` again")
+            raise DataError(
+                f"{run.receipt}: has no source for {name}; delete {run.dataset} and run `{run.make('convert')}`"
+            )
         image.source = sources[name]
 
 
@@ -206,7 +208,7 @@ def _add(images: list[RunImage], run: Run, against: Run, validated: list[str]) -
         if split not in theirs:
             raise DataError(
                 f"{against.metrics}: has no figures of the {split} split; "
-                f"run make validate CONFIG=configs/{against.name}.yaml on a dataset with the splits of {run.root}"
+                f"run {against.make('validate')} on a dataset with the splits of {run.root}"
             )
         mine = {image.name: image for image in images if image.split == split}
         others = {image.name: image for image in _validated(against, split, Path())}

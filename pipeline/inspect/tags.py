@@ -40,7 +40,7 @@ def save(run: Run) -> str:
     if shown != str(run.root.resolve()) and not _of_its_images(tagged, run):
         raise DataError(
             f"FiftyOne's dataset {run.name!r} shows {shown or 'something else'}, not {run.root}; "
-            f"run make inspect CONFIG=configs/{run.name}.yaml and tag what should change there"
+            f"run {run.make('inspect')} and tag what should change there"
         )
     new = tagged if not path.is_file() else _without(tagged, _saved(dataset))
     ignored = f"; {astray}" if astray else ""
@@ -49,7 +49,8 @@ def save(run: Run) -> str:
     fixes.save(path, fixes.merge(fixes.in_full(earlier, _paths(dataset)), new))
     dataset.info[SAVED] = tagged.model_dump(mode="json", by_alias=True)
     dataset.save()
-    return f"{counted(len(new), 'fix', 'fixes')} -> {path}; review them, then run `make` to apply them{ignored}"
+    apply = f"review them, then run `{run.make('all')}` to apply them"
+    return f"{counted(len(new), 'fix', 'fixes')} -> {path}; {apply}{ignored}"
 
 
 def _of_its_images(tagged: Fixes, run: Run) -> bool:

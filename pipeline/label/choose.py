@@ -27,7 +27,7 @@ class Candidates:
 class Pick(NamedTuple):
     image: int
     by: By
-    covers: int  # images of the pool, about, that it resembles more than any earlier choice does; 0 if drawn at random
+    covers: int  # estimated images of the pool that resemble no earlier choice more; 0 if chosen at random
 
 
 def choose(

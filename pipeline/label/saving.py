@@ -122,7 +122,8 @@ def save(run: Run, batch: Next, outcome: Outcome, untouched: str, absent: str) -
     again = len({image.file for image in earlier.images} & {image.file for image in labelled})
     replaced = f" ({again} {'replaces' if again == 1 else 'replace'} earlier labels)" if again else ""
     number = counted(len(labelled), "image")
-    return f"{number}{boxes} -> {path}{replaced}; review it, then run `make` to train with it{rest}"
+    train = f"review it, then run `{run.make('all')}` to train with it"
+    return f"{number}{boxes} -> {path}{replaced}; {train}{rest}"
 
 
 def _rest(outcome: Outcome, untouched: str, absent: str) -> str:

@@ -34,7 +34,7 @@ def reasons(pick: Pick, work: Work, drawn: int, rare: Sequence[str], known: Sequ
         boxes = f"about {work.wrong:.1f} of the {drawn} drawn boxes are wrong; " if drawn else ""
         lines.append(f"{boxes}about {work.missed:.1f} objects have no box")
         if work.unlike_mirror >= 1:
-            lines.append(f"its mirrored image differs by {work.unlike_mirror:.1f} boxes")
+            lines.append(f"the model finds about {work.unlike_mirror:.1f} other boxes in its mirrored image")
     return lines or ["unlike the labelled images"]
 
 

@@ -101,7 +101,7 @@ def match_rows(
 
 
 def limit(objects: Iterable[Hashable]) -> float:
-    """Return how many predictions of an image and class count for average precision, given both for each object.
+    """Return how many predictions per image and class count; `objects` has the (image, class) of each labelled object.
 
     These are COCO's 100, or all if an image has more objects of a class than that, which 100 could not all find.
     """
@@ -154,7 +154,7 @@ def take(
 def greedy(
     iou: NDArray[np.float64], thresholds: NDArray[np.float64], free: NDArray[np.bool_] | None = None
 ) -> NDArray[np.int64]:
-    """Do as `take` for the given IoU [predictions, objects], with the highest-scored prediction first.
+    """Return what `take` returns, from IoU [predictions, objects] with the highest-scored prediction first.
 
     `free` [thresholds, objects] says which objects earlier predictions left, and is updated.
     """

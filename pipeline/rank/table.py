@@ -16,7 +16,7 @@ def show(record: Ranking) -> None:
         figures = "".join(f"{source[key]:9.3f}" for key in ("log_me", "h_score", "probe"))
         logs.say(f"  {name:{wide}}{figures}{source['seconds']:9.0f}")
     if any(source["depth"] for source in record["sources"]):
-        logs.say("  probe by layer, and the layers that may be frozen by it")
+        logs.say("  probe accuracy by layer, and how many first layers may be frozen")
     for name, source in zip(names, record["sources"], strict=True):
         if depth := source["depth"]:
             by_number = sorted(depth["accuracy"].items(), key=lambda item: int(item[0]))

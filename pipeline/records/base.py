@@ -35,7 +35,7 @@ adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
 
 
 def read_record(path: Path, shape: type[T], again: str, wrong: str = "") -> T:
-    """Read a record. In errors `again` says how to write the file again, and `wrong` names a file of another shape.
+    """Read a record. Errors end with `again`, how to write the file again; `wrong` says what another shape means.
 
     Raises DataError if the file is missing, damaged, or of another shape, perhaps from an older version.
     """

@@ -31,7 +31,7 @@ class JudgedPrediction(Record):
     score: Number
     type: PredictionKind
     annotation_id: int | None
-    """The object that it concerns, by the rule of its kind; null for background."""
+    """The annotation that it matches, or is wrong about; null for background."""
     iou: Number
     """IoU with that object; if there is none, the highest IoU with any object."""
 

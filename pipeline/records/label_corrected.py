@@ -26,7 +26,7 @@ class Batch(Record):
 
 class Corrected(Record):
     batches: list[Batch]
-    """The last one saved is the last one here."""
+    """In the order in which they were saved."""
 
 
 def read(run: Run) -> list[Batch]:

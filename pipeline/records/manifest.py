@@ -94,7 +94,7 @@ class Checked(Record):
 
 class NotChecked(Record):
     skipped: str
-    """Why."""
+    """Why nothing was checked."""
 
 
 class BuiltEngine(Comparison, HashedFile):

@@ -31,7 +31,7 @@ class ImageCounts(Record):
     left_out: dict[str, str]
     linked_again: dict[str, str]
     set_aside: dict[str, str]
-    """Images of which nobody knows whether they show objects, for example because they have only masks, and masks."""
+    """Images that may show objects but have no box, for example because they have only masks, and mask files."""
 
 
 class SplitCounts(Record):

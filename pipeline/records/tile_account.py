@@ -78,4 +78,4 @@ def read(run: Run) -> TileAccount | None:
     """Return the account; None if the run has no tiles."""
     if not run.tile_account.is_file():
         return None
-    return read_record(run.tile_account, TileAccount, f"delete {run.augmented} and run `make` again")
+    return read_record(run.tile_account, TileAccount, f"delete {run.augmented} and run `{run.make('augment')}`")

@@ -15,7 +15,7 @@ class Tiling(Record):
 
     size: Annotated[int, Field(ge=32)]
     """Side of the tiles, in pixels of the image."""
-    overlap: Annotated[Number, Field(ge=0, lt=1)]
+    overlap: Annotated[Number, Field(gt=0, lt=1)]
     """Share of the side that neighbours have in common."""
     whole: bool
     """Whether the whole image is also a view."""
@@ -27,4 +27,4 @@ def read(run: Run) -> Tiling | None:
     """Return the run's tiling; None if it has no tiles."""
     if not run.tiles.is_file():
         return None
-    return read_record(run.tiles, Tiling, f"delete {run.augmented} and run `make` again")
+    return read_record(run.tiles, Tiling, f"delete {run.augmented} and run `{run.make('augment')}`")

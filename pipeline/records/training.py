@@ -70,7 +70,7 @@ class TrainedPhase(Record):
     precision: Choice
     """The precision that the phase computed in, `fp32` or `bf16`, and why."""
     features: dict[str, CachedFeatures] | None
-    """By split; null if the config rules it out."""
+    """By split; null if the phase caches no features."""
     without_effect: list[str]
     """Augmentations that were not applied because features were cached."""
     parameters: int

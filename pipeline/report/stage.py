@@ -94,7 +94,7 @@ def main(config: Report, run: Run, against: Path | None = None) -> str:
             worst=worst_images(truth, errors, folder, config.worst),
             most_shown=config.worst,
             settings=yaml.safe_dump(settings, sort_keys=False, allow_unicode=True),
-            command=f"make all CONFIG=configs/{run.name}.yaml" + (f" AGAINST={against}" if against else ""),
+            command=run.make("all") + (f" AGAINST={against}" if against else ""),
         )
     )
     with files.new_folder(run.report) as partial:
@@ -111,7 +111,7 @@ def _environment() -> jinja2.Environment:
 
 
 def _comparison(run: Run, other: Run) -> Any:
-    way_out = f"`make report CONFIG=configs/{run.name}.yaml AGAINST={other.root}` writes it again"
+    way_out = f"`{run.make('report')} AGAINST={other.root}` writes it again"
     if not run.comparison.is_file():
         raise DataError(f"{run.comparison}: does not exist; {way_out}")
     comparison = files.read_json(run.comparison)

@@ -86,7 +86,7 @@ class Table:
         return self.figure[place][finished], self.drawn[place][finished]
 
     def difference(self, row: str, other: str, size: Size) -> tuple[Floats, Floats]:
-        """Return the same for the differences of two rows, for the seeds that both have."""
+        """Return the differences of two rows [seeds] and of their draws [seeds, draws], for seeds that both have."""
         ours, theirs = ((self.rows.index(name), self.sizes.index(size)) for name in (row, other))
         both = ~np.isnan(self.figure[ours]) & ~np.isnan(self.figure[theirs])
         return self.figure[ours][both] - self.figure[theirs][both], self.drawn[ours][both] - self.drawn[theirs][both]

@@ -29,8 +29,13 @@ class CpuTrainer(DetectionTrainer):  # type: ignore[misc]  # Ultralytics has no 
 
     def _build_train_pipeline(self) -> None:
         if self.device.type == "cpu":
+            model = unwrap_model(self.model)
             # Convolutions are 20 % faster in this layout, which Ultralytics uses on CUDA only.
-            unwrap_model(self.model).to(memory_format=torch.channels_last)
+            model.to(memory_format=torch.channels_last)
+            # In place, autograd first copies what SiLU overwrites: a pass over memory, for the same result.
+            for module in model.modules():
+                if isinstance(module, torch.nn.SiLU):
+                    module.inplace = False
         super()._build_train_pipeline()
 
     def build_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:

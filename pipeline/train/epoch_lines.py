@@ -58,7 +58,7 @@ class Lines:
             logs.say(f"{self.label}, epoch {self.epoch}: {line}")
 
     def end(self, trainer: Any) -> None:
-        if self.bar is None:  # another process than the first
+        if self.bar is None:  # not the first process
             return
         self.bar.close()
         self.bar = None

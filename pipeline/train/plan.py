@@ -15,7 +15,8 @@ from pipeline.train.recipe import Recipe
 from pipeline.train.source import Source
 from pipeline.upstream import checkpoints
 
-LEAST_CACHED = 5  # frozen first layers; caching fewer would save less time than its loss of augmentation is worth
+# Frozen first layers. Caching turns augmentation off, and fewer layers would save too little time for that.
+LEAST_CACHED = 5
 
 
 @dataclass(frozen=True, slots=True)

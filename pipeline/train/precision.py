@@ -49,7 +49,7 @@ def _in_32_bits(value: Any) -> Any:
 
 
 def choose(wanted: str, model: Any, images: int, imgsz: int) -> Choice:
-    """Return `fp32` or `bf16` with the reason. `auto` times two passes of each over `images` images."""
+    """Return `fp32` or `bf16` with the reason. `auto` times two forward and backward passes of each."""
     if next(model.parameters()).device.type != "cpu":
         return {"value": "fp32", "reason": "on a GPU, Ultralytics' own `amp` decides"}
     if wanted != "auto":

@@ -19,8 +19,10 @@ QUICK_STEPS = 150  # steps of four images, as in three epochs of 200 images
 EARLY = 3  # first layers, which stay frozen to the end; accuracy changed no more than by seed (benchmarks/recipe.md)
 ROUNDS = 4  # that `thorough` may add; each is as long as the phase before them
 KEEPS = 0.8  # of the best layer's separability; below it a frozen backbone cost a point or more (benchmarks/recipe.md)
-# Time of an epoch on cached features, relative to one that computes all layers (benchmarks/train.md, bccd):
+# Time of an epoch with frozen layers, relative to one that trains all layers (benchmarks/train.md, bccd), on features
+# computed once:
 CACHED = 0.5  # of the backbone, 7.5 s of 14.3
+NOT_CACHED = 0.67  # of the backbone in a phase of one epoch, 9.6 s of 14.3
 CACHED_FIVE = 0.75  # of the first five layers, 10.7 s of 14.3
 # Time of an epoch with EARLY layers frozen and nothing cached, relative to the same (benchmarks/recipe.md):
 EARLY_FROZEN = 0.9
@@ -33,7 +35,7 @@ NOISE = 0.005  # mAP50-95 on val; a few hundred images cannot resolve smaller di
 class Recipe:
     """The settings of a training. `args` are Ultralytics' own; `reasons` say where each value comes from.
 
-    With `few_steps`, the rate falls with every step in phases of LONG epochs or more and in a last phase of FEW or
+    With `own_schedule`, the rate falls with every step in phases of LONG epochs or more and in a last phase of FEW or
     fewer; in such a short phase, the loss also weighs both heads equally. `ema` is the config's value, in epochs. The
     last `rounds` phases are trained only while val gains.
     """
@@ -43,7 +45,7 @@ class Recipe:
     lr0: float
     args: dict[str, Any]
     reasons: dict[str, Choice]
-    few_steps: bool
+    own_schedule: bool
     ema: float | None
     rounds: int = 0
 
@@ -56,11 +58,11 @@ class Recipe:
 
     def is_short(self, phase: Phase) -> bool:
         """Return whether the loss weighs both heads of this phase equally."""
-        return self.few_steps and phase is self.phases[-1] and phase.epochs <= FEW
+        return self.own_schedule and phase is self.phases[-1] and phase.epochs <= FEW
 
     def by_step(self, phase: Phase) -> bool:
-        """Return whether the phase's rate falls with every step and its average spans EMA_SHARE of the phase."""
-        return self.few_steps and (phase.epochs >= LONG or self.is_short(phase))
+        """Return whether the rate falls with every step; the average then spans EMA_SHARE unless `ema` is set."""
+        return self.own_schedule and (phase.epochs >= LONG or self.is_short(phase))
 
     def average(self, phase: Phase) -> float | None:
         """Return the span of the moving average of the weights in epochs; None means Ultralytics' own average."""
@@ -107,7 +109,7 @@ def choose(
     reasons["best"] = _choice(None, f"the last epoch within {NOISE} of the highest val mAP50-95", _BEST)
     args = {**{key: value for key, (value, _) in ours.items()}, **config.args}
     rounds = ROUNDS if config.recipe == "thorough" and not config.phases else 0
-    return Recipe(phases, batch, lr0, args, reasons, few_steps=True, ema=config.ema, rounds=rounds)
+    return Recipe(phases, batch, lr0, args, reasons, own_schedule=True, ema=config.ema, rounds=rounds)
 
 
 def looks_at_data(config: Train, fit: float | None) -> bool:
@@ -147,7 +149,8 @@ def _phases(
         if kept < KEEPS:
             why, frozen = f"{why}, less than {KEEPS:.0%}, so no phase freezes the whole backbone", 0
     if fit is not None:
-        free = max(1, round((fit - CACHED * frozen) / (1 if random else EARLY_FROZEN)))
+        spent = frozen * (CACHED if frozen > 1 else NOT_CACHED)  # a phase of one epoch caches nothing
+        free = max(1, round((fit - spent) / (1 if random else EARLY_FROZEN)))
     first = (Phase(epochs=frozen, freeze="backbone"),) if frozen else ()
     main = Phase(epochs=free, freeze="none" if random else EARLY)
     later: tuple[Phase, ...] = ()
@@ -172,12 +175,12 @@ def _choice(given: Any, value: Any, reason: str) -> Choice:
     return {"value": value, "reason": reason if given is None else GIVEN}
 
 
-_EPOCHS = "epochs that see about 1,500 images, at least 9 (fewer from 1,000 images, 6 from 1,400)"
+_EPOCHS = "9 epochs; below 160 images more, to see about 1,500 images; from 1,000 images fewer, 6 from about 1,300"
 _FROZEN = (
-    f"the first {EARLY} layers stay frozen; before these epochs, a short phase freezes the whole backbone, on features "
-    "computed once, if they fit the images"
+    f"the first {EARLY} layers stay frozen; if the backbone's features suit the images, a short phase first freezes "
+    "the whole backbone"
 )
-_FIVE = "the first five layers frozen and computed once"
+_FIVE = "the first five layers frozen"
 _RANDOM = "random weights have nothing to keep, so nothing is frozen"
 _ROUNDS = (
     f"then up to {ROUNDS} rounds of the same length, with nothing frozen and at half the rate, while val gains more "
@@ -227,4 +230,4 @@ def _ultralytics(config: Train) -> Recipe:
         key: {"value": value, "reason": GIVEN} for key, value in given.items() if value is not None
     }
     batch, lr0 = config.batch or 16, config.lr0 or 0.01
-    return Recipe(phases, batch, lr0, dict(config.args), reasons, few_steps=False, ema=config.ema)
+    return Recipe(phases, batch, lr0, dict(config.args), reasons, own_schedule=False, ema=config.ema)

@@ -19,7 +19,7 @@ from pipeline.train.source import Source
 # The same files as the Makefile's TRAIN_CODE: training that other code began starts again.
 SHARED = (
     *("boxes", "device/runner/headers", "device/runner/quota", "files", "history", "orientation", "parallel"),
-    *("pixels", "sides"),
+    *("pixels", "object_sizes"),
 )
 UPSTREAM = ("__init__", "checkpoints", "environment", "loader", "unfit")
 RECORDS = ("__init__", "base", "coco", "metrics", "receipt", "tile_account", "training")

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from pipeline import files, logs, sides
+from pipeline import files, logs, object_sizes
 from pipeline.boxes import YoloDataset
 from pipeline.config.training import Train
 from pipeline.errors import ConfigError, PipelineError
@@ -49,7 +49,7 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int | None = 
     plans = plan.phases(config, chosen, start, run)
     resume.continue_or_clear(run, beginning, measurements)  # after all refusals: it deletes an old training
 
-    if small := sides.too_small(data, "train", config.imgsz):
+    if small := object_sizes.too_small(data, "train", config.imgsz):
         logs.say(f"train: {small}")
     logs.say(f"train: {len(data.files('train'))} images, {plan.in_words(plans, chosen.rounds)}")
 
@@ -77,8 +77,9 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int | None = 
     resume.finish(run)
     _drop_other_features(run, records)
     idle = workers is not None and not environment.is_gpu(device)
+    where = "a CPU" if environment.torch_device(device).type == "cpu" else device
     return record.last_line(
-        start, records, chosen.rounds > 0, "--workers has no effect on a CPU" if idle else "", run.model
+        start, records, chosen.rounds > 0, f"--workers has no effect on {where}" if idle else "", run.model
     )
 
 

@@ -21,7 +21,7 @@ from ultralytics.utils.torch_utils import unwrap_model
 
 from pipeline import files
 from pipeline.errors import PipelineError
-from pipeline.train import exact, features, few_steps, freeze, gain, precision, precompute, rates
+from pipeline.train import exact, features, freeze, gain, precision, precompute, rates, schedule
 from pipeline.train.cpu import CpuTrainer
 from pipeline.train.plan import PhasePlan
 from pipeline.train.recipe import is_best
@@ -112,7 +112,7 @@ class PhaseTrainer(CpuTrainer):
     def _setup_scheduler(self) -> None:
         super()._setup_scheduler()
         if self.plan.by_step:
-            few_steps.fall_by_step(self)
+            schedule.fall_by_step(self)
 
     def _setup_train(self) -> None:
         super()._setup_train()
@@ -121,9 +121,9 @@ class PhaseTrainer(CpuTrainer):
         model = student(self.model)
         set_precision(self, model)
         if self.plan.heads_alike:
-            few_steps.weigh_heads_alike(model)
+            schedule.weigh_heads_alike(model)
         if self.plan.ema and self.ema:
-            few_steps.average_over(self.plan.ema, self)
+            schedule.average_over(self.plan.ema, self)
         self.frozen_before = freeze.snapshot(model, self.plan.freeze, buffers=self.plan.batchnorm.frozen == "eval")
         if RANK in {-1, 0} and not self.resume:
             files.write_json(self.folder.digests, freeze.digests_before(model, self.frozen_before))

@@ -1,4 +1,4 @@
-"""Keep Ultralytics at arm's length: everything that subclasses or changes it, except the trainer in `pipeline.train`.
+"""Subclass or change Ultralytics, except for the trainer, which is in `pipeline.train`.
 
     environment    sets up the process: no telemetry, no code from checkpoints, threads; checks devices
     checkpoints    finds, downloads, verifies and loads source weights
@@ -14,7 +14,7 @@ and with the code. Review the list before raising the bound in pyproject.toml.
     engine.trainer.BaseTrainer._build_train_pipeline        channels last on a CPU, before the optimizer is created
     engine.trainer.BaseTrainer._handle_nan_recovery         a NaN or infinite loss ends the training
     engine.trainer.BaseTrainer._model_train                 BatchNorm updates its statistics or not, part by part
-    engine.trainer.BaseTrainer._setup_scheduler             a short phase changes its rate step by step
+    engine.trainer.BaseTrainer._setup_scheduler             long and last short phases lower the rate with every step
     engine.trainer.BaseTrainer._setup_train                 hash the frozen tensors, and restore the exact weights
     engine.trainer.BaseTrainer.freeze_layer_names           which BatchNorm layers are frozen
     engine.trainer.BaseTrainer.lf                           the rate at a fraction of an epoch

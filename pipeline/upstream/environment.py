@@ -28,8 +28,8 @@ def prepare() -> None:
     os.environ.setdefault("MPLCONFIGDIR", str((CACHE / "matplotlib").resolve()))
     os.environ["OMP_NUM_THREADS"] = str(threads())  # without a number, Ultralytics sets it to 1
     # By default an idle libgomp thread polls for work 300,000 times before it sleeps, on a core that other processes
-    # could use. With 1,000 times, a bfloat16 pass took 0.23 s on two cores instead of 0.16, because such short
-    # operations end before a sleeping thread has woken up.
+    # could use. 1,000 times are too few: a bfloat16 pass took 0.23 s on two cores instead of 0.16, because such short
+    # operations end before a sleeping thread has woken up. benchmarks/busy.py measures other values.
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     bring_fonts(Path(os.environ["YOLO_CONFIG_DIR"]) / "Ultralytics")
 

@@ -55,7 +55,10 @@ def file(path: Path) -> tuple[str, str] | None:
 
 
 def _pickle(data: bytes) -> tuple[str, str] | None:
-    """Return the same for a pickle, by the classes that it names. It is disassembled, not executed."""
+    """Return what a pickle without a model holds, and what would work; None if unclear.
+
+    It tells by the classes that the pickle names. The pickle is disassembled, not executed.
+    """
     named = {str(word).partition(" ")[0] for code, word, _ in pickletools.genops(data) if code.name == "GLOBAL"}
     if named & {"models.yolo", "models.common", "models.experimental"}:
         return (
@@ -84,7 +87,7 @@ def model(model: Any) -> str | None:
 
 
 def yaml(layers: dict[str, Any], task: str | None) -> str | None:
-    """Return the same for the model that a YAML file describes."""
+    """Return why the model that a YAML file describes cannot be trained here; None if it can."""
     return _of_head(str(layers["head"][-1][2]), task or "?", layers) or _of_channels(layers.get("channels", COLOUR))
 
 

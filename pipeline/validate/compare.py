@@ -49,7 +49,7 @@ def main(run: Run, other: Run) -> str:
     for compared in (run, other):
         if not compared.metrics.is_file():
             raise DataError(
-                f"{compared.metrics}: does not exist; `make validate CONFIG=configs/{compared.name}.yaml` writes it, "
+                f"{compared.metrics}: does not exist; `{compared.make('validate')}` writes it, "
                 "and the predictions to compare"
             )
     splits = {}

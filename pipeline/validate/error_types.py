@@ -206,7 +206,7 @@ def confusion(truth: GroundTruth, predictions: list[Prediction]) -> Confusion:
 
 
 def kept(predictions: list[Prediction], thresholds: list[float]) -> list[Prediction]:
-    """Return the predictions that reach the threshold of their class."""
+    """Return the predictions that reach the threshold of their class; `thresholds` is indexed by category id."""
     return [record for record in predictions if record["score"] >= thresholds[record["category_id"]]]
 
 

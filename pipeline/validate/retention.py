@@ -42,10 +42,9 @@ def baseline(config: Validate, run: Run) -> Baseline | str | None:
     recorded = training_record.read(run)["weights"]
     if recorded["sha256"] is None:
         return None
-    candidates = [checkpoints.HOME / recorded["name"]]
-    if run.params("train").is_file():  # holds their path
-        candidates.insert(0, Path(files.read_json(run.params("train"))["train"]["weights"]))
-    for path in candidates:
+    given = files.read_json(run.params("train"))["train"] if run.params("train").is_file() else {}
+    places = [given.get("weights"), given.get("fallback"), checkpoints.HOME / recorded["name"]]
+    for path in (Path(place) for place in places if place):
         if path.is_file() and files.sha256(path) == recorded["sha256"]:
             break
     else:
@@ -73,7 +72,8 @@ def labelled_set(path: Path) -> tuple[GroundTruth, list[Path]]:
     """
     if not path.exists():
         raise DataError(f"validate.retention: {path}: does not exist; name the data.yaml of a labelled set, or null")
-    source = yolo.read((path if path.is_dir() else path.parent).resolve())
+    folder = (path if path.is_dir() else path.parent).resolve()
+    source = yolo.read(folder, description=None if path.is_dir() else folder / path.name)
     splits = {item.split for item in source.images}
     split = next((split for split in ("val", "test") if split in splits), None)
     chosen = [item for item in source.to_use if split is None or item.split == split]

@@ -38,7 +38,7 @@ def as_json(name: str, frame: int | None, image: Any, found: Detections, classes
 class Lines:
     """Lines on standard output or in a file. Raises RunnerError if a line cannot be written; earlier lines stay.
 
-    A file is named FILE.partial until `finish`, so a file with its final name is complete.
+    A file is named FILE.partial until `finish`; every line in it is complete. `name` says where the lines are.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -109,6 +109,7 @@ class Lines:
                 raise RunnerError(f"{self.partial}: holds all lines, but cannot be renamed: {error.strerror}") from None
         else:
             say(f"{self.partial}: holds the results so far; {self.name} is still that of an earlier run")
+            self.name = str(self.partial)
 
 
 def _new_partial(path: Path) -> tuple[Path, Any]:

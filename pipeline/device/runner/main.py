@@ -40,12 +40,12 @@ def run(workers: Workers, options: argparse.Namespace) -> int:
                     write_jpeg(options.draw / f"{count:06d}_{_short(name)}.jpg", drawn)
                 if options.show and not _shown(drawn, frame is None):
                     break
-        ended = True
+        ended = not workers.signals.caught
     finally:
         lines.finish(ended)
     if workers.signals.caught:
-        place = f"are in {options.json}" if options.json else "were printed"
-        say(f"stopped; the results of {lines.count} images {place}")
+        place = f"are in {lines.name}" if options.json else "were printed"
+        say(f"stopped; the results of {lines.count} images {place}" if lines.count else "stopped before any result")
         return 128 + workers.signals.caught
     return int(workers.problems > 0)
 

@@ -81,7 +81,7 @@ def _file(path: Path) -> Path | Video:
 
 
 def _inside(folder: Path, tell: Callable[[str], None]) -> list[Path | Video]:
-    """Return the sources directly in a folder, sorted by name. Print what was skipped."""
+    """Return the sources directly in a folder, sorted by name; say what was skipped, and `tell` if nothing is left."""
     found: list[Path | Video] = []
     others: Counter[str] = Counter()
     folders = 0

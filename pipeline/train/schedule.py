@@ -1,4 +1,4 @@
-"""Adapt phases of few steps: lower the rate with every step, weigh both heads equally, set the span of the average.
+"""Lower the learning rate with every step, weigh both heads equally, and set the span of the average of the weights.
 
 `recipe.Recipe` decides which phases use which.
 """

@@ -13,9 +13,9 @@ STRIDE = 32  # `imgsz` is a multiple of it
 
 
 def too_small(data: YoloDataset, split: str, imgsz: int, tile: int | None = None) -> str:
-    """Return which classes have half of their objects below TOO_SMALL pixels and what to do; empty if none has.
+    """Return a warning that names the classes whose median object is below TOO_SMALL pixels; empty if there is none.
 
-    `tile` is the side of the tiles, in pixels, if the images are cut.
+    It says which size would do. `tile` is the side of the tiles, in pixels of the image, if the images are cut.
     """
     sides: dict[str, list[float]] = {name: [] for name in data.names}  # the shorter side of each object, in pixels
     scales = []
@@ -30,9 +30,9 @@ def too_small(data: YoloDataset, split: str, imgsz: int, tile: int | None = None
     worst = max(min(median(values) for values in small.values()), 0.1)
     listed = ", ".join(f"{name} {median(values):.1f} (smallest {min(values):.1f})" for name, values in small.items())
     wanted = math.ceil(round(imgsz * CELL / worst, 3) / STRIDE) * STRIDE
-    tile = round(imgsz * worst / CELL / median(scales))
+    wanted_tile = round(imgsz * worst / CELL / median(scales))
     return (
         f"objects are too small to be found at imgsz {imgsz}; "
         f"half of the objects of these classes have at most this many pixels: {listed}; "
-        f"set train.imgsz to {wanted}, or cut the images into tiles of {tile} pixels, to make them {CELL} pixels"
+        f"set train.imgsz to {wanted}, or cut the images into tiles of {wanted_tile} pixels, to make them {CELL} pixels"
     )

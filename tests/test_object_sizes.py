@@ -9,7 +9,7 @@ import pytest
 from conftest import train_tiny
 from PIL import Image
 
-from pipeline import augment, convert, export, sides, validate
+from pipeline import augment, convert, export, object_sizes, validate
 from pipeline.boxes import Box, YoloDataset, write_data_yaml, write_labels
 from pipeline.config.data import Augment, Convert
 from pipeline.config.export import Export
@@ -48,7 +48,7 @@ def test_objects_too_small_for_imgsz_are_reported(
     size: tuple[int, int], dot: float, imgsz: int, said: str, tmp_path: Path
 ) -> None:
     data = YoloDataset.read(draw(tmp_path / "d", size, dot, images=1) / "data.yaml")
-    line = sides.too_small(data, "train", imgsz)
+    line = object_sizes.too_small(data, "train", imgsz)
     assert said in line and bool(said) == bool(line) and BIG not in line and "\n" not in line
 
 
