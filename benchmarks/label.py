@@ -29,7 +29,7 @@ from label_models import Linear, Set, Trained, read
 from pipeline.config.label import Cost
 from pipeline.label import belief, choose, plan
 from pipeline.label.store import Store
-from pipeline.metrics import coco
+from pipeline.metrics import coco, cosine
 from pipeline.metrics.iou import pairwise_iou
 from pipeline.records.coco import GroundTruth, Prediction
 
@@ -108,7 +108,7 @@ def follow(one: Set, model: Any, kind: str, way: str, seed: int, done: set[tuple
     rng = np.random.default_rng(seed)
     chosen = rng.permutation(pool)[: SIZES[0]].tolist()
     val = rng.permutation(one.of["val"]).tolist()
-    vectors = choose.unit(model.vectors[pool], model.vectors[pool])
+    vectors = cosine.standardised(model.vectors[pool])
     before: dict[str, Any] = {}
     for size, following in zip(SIZES, (*SIZES[1:], 0), strict=True):
         fitted = model.fit(chosen)

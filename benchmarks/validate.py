@@ -71,7 +71,7 @@ def main() -> None:
     config = run.root / "bench-validate.yaml"
     config.write_text("convert: {source: nowhere}\n")
     environment.prepare()
-    settings: dict[str, Any] = {"imgsz": checkpoints.imgsz_of(run.model)}
+    settings: dict[str, Any] = {"imgsz": int(checkpoints.model_of(run.model).args["imgsz"])}
     settings |= Validate().model_dump(include={"conf", "iou", "max_det"})
     images = [str(path) for path in YoloDataset.read(run.dataset / "data.yaml").files("val")]
     text = json.dumps([str(run.model), images, settings])

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import files, logs
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, in_a_line
 
 INSTALL_DATABASE = "make database"
 PROBE_SECONDS = 3
@@ -110,4 +110,4 @@ def _reach(uri: str) -> None:
 
 def _first(error: Exception) -> str:
     """Return the beginning of an error's message, because the driver goes on to describe its whole topology."""
-    return " ".join(str(error).split()).split(" (configured")[0].split(", Timeout:")[0][:200]
+    return in_a_line(error, 1000).split(" (configured")[0].split(", Timeout:")[0][:200]

@@ -36,6 +36,11 @@ class ExportError(PipelineError):
     """An artefact cannot be made on this machine, or does not do what the model does."""
 
 
+def in_a_line(error: BaseException, longest: int = 200) -> str:
+    """Return the message of a library's error on one line of at most so many characters, or the error's type."""
+    return " ".join(str(error).split())[:longest] or type(error).__name__
+
+
 def counted(number: int, noun: str, plural: str = "") -> str:
     """Return `1 image` or `2 images`."""
     return f"{number} {noun if number == 1 else plural or f'{noun}s'}"

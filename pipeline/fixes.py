@@ -29,7 +29,7 @@ from pydantic_core import ErrorDetails
 from pipeline import files
 from pipeline.boxes import Box
 from pipeline.config.loading import NoDuplicates, flow
-from pipeline.errors import ConfigError, did_you_mean
+from pipeline.errors import ConfigError, did_you_mean, in_a_line
 from pipeline.run import Run
 
 # IoU above which two boxes of a class are the same: this file has three decimals, label files have six.
@@ -114,8 +114,7 @@ def load(path: Path) -> Fixes:
     try:
         data = yaml.load(text, Loader=NoDuplicates)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ConfigError(f"{path}: not YAML: {reason}; correct it") from None
+        raise ConfigError(f"{path}: not YAML: {in_a_line(error)}; correct it") from None
     try:
         return Fixes.model_validate({} if data is None else data)
     except ValidationError as error:

@@ -45,7 +45,7 @@ MAY_IMPORT = {
     "fixes": {"files", "boxes", "config", "errors", "metrics", "run"},
     "labels": {"files", "boxes", "errors", "run", "walk"},
     "app": {"errors", "logs"},
-    "inspect": SHARED | {"app", "database", "fixes", "image_files", "parallel", "records", "upstream"},
+    "inspect": SHARED | {"app", "database", "fixes", "image_files", "metrics", "parallel", "records", "upstream"},
     "convert": SHARED | {"image_files", "parallel", "fixes", "inputs", "labels", "records", "walk"},
     "tiling": SHARED | {"parallel", "records"},
     "augment": SHARED | {"parallel", "tiling"},

@@ -12,6 +12,7 @@ from conftest import COCO_WEIGHTS, ROOT, needs_database
 from pipeline import pixels
 from pipeline.errors import DataError
 from pipeline.inspect import embeddings
+from pipeline.metrics import cosine
 from pipeline.upstream import checkpoints
 
 BCCD = ROOT / "data" / "raw" / "bccd" / "JPEGImages"
@@ -81,7 +82,7 @@ def test_an_unreadable_image_is_reported(start: Path, tmp_path: Path) -> None:
 
 def test_neighbours_equal_brute_force(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embeddings, "BLOCK", 7)  # so that 40 rows take several blocks, the last one short
-    vectors = embeddings.standardised(np.random.default_rng(3).normal(size=(40, 8)).astype(np.float32))
+    vectors = cosine.standardised(np.random.default_rng(3).normal(size=(40, 8)).astype(np.float32))
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(40), abs=1e-6)
     indices, distances = embeddings.neighbours(vectors)
     for row in range(40):
@@ -92,7 +93,7 @@ def test_neighbours_equal_brute_force(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3])
 def test_very_few_images_are_fully_unique_and_ungrouped(count: int) -> None:
-    vectors = embeddings.standardised(np.eye(4, dtype=np.float32)[:count])
+    vectors = cosine.standardised(np.eye(4, dtype=np.float32)[:count])
     indices, distances = embeddings.neighbours(vectors)
     assert embeddings.uniqueness(distances) == [1.0] * count
     assert embeddings.similar_groups(indices, distances, 0.95) == [None] * count
@@ -100,7 +101,7 @@ def test_very_few_images_are_fully_unique_and_ungrouped(count: int) -> None:
 
 def test_identical_vectors_stay_finite_and_fully_unique() -> None:
     """No variance to standardise by, and nothing to distinguish."""
-    vectors = embeddings.standardised(np.ones((6, 4), np.float32))
+    vectors = cosine.standardised(np.ones((6, 4), np.float32))
     assert np.isfinite(vectors).all()
     assert embeddings.uniqueness(embeddings.neighbours(vectors)[1]) == [1.0] * 6
 
@@ -153,6 +154,6 @@ def test_only_copies_of_real_photographs_are_found(tmp_path: Path) -> None:
         copies.append(tmp_path / path.name)
         copies[-1].write_bytes(pixels.jpeg(image, 95 if number % 2 else 70))
     vectors = embeddings.of([*originals, *copies], COCO_WEIGHTS, "cpu", tmp_path / "cache.npz")
-    groups = embeddings.similar_groups(*embeddings.neighbours(embeddings.standardised(vectors)), 0.95)
+    groups = embeddings.similar_groups(*embeddings.neighbours(cosine.standardised(vectors)), 0.95)
     assert None not in groups[:10] and groups[60:] == groups[:10] and len(set(groups[:10])) == 10
     assert groups[10:60] == [None] * 50

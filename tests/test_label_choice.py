@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.config.label import Cost, Label
 from pipeline.label import belief, choose, plan, progress
+from pipeline.metrics import cosine
 from pipeline.run import Run
 
 COST = Cost()
@@ -22,7 +23,7 @@ def candidates(count: int, seed: int = 0, **changes: Any) -> choose.Candidates:
     rng = np.random.default_rng(seed)
     vectors = rng.normal(size=(count, 6)).astype(np.float32)
     base = {
-        "vectors": choose.unit(vectors, vectors),
+        "vectors": cosine.standardised(vectors),
         "unsure": rng.uniform(0, 5, count),
         "rare": np.zeros(count),
         "minutes": rng.uniform(0.2, 2, count),

@@ -146,7 +146,6 @@ def test_the_difference_to_fiftyone_is_explained(tmp_path: Path) -> None:
         ("{reconcile: true}", "validate.reconcile: write a list of tools, [ultralytics, fiftyone], got True"),
         ("{reconcile: [yes]}", "validate.reconcile: True is not one of ultralytics, fiftyone"),
         ("{reconcil: []}", "validate.reconcil: unknown key; did you mean 'reconcile'?"),
-        ("{fiftyone: true}", "validate: `fiftyone` is a tool of `reconcile` now; write `reconcile: [ultralytics, fiftyone]`"),
     ],
 )  # fmt: skip
 def test_tools_must_be_a_list_of_known_names(tmp_path: Path, section: str, line: str) -> None:

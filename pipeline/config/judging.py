@@ -43,13 +43,6 @@ class Validate(Section):
     """Other tools to evaluate the same predictions with, each difference explained: `ultralytics`, which is fast, and
     `fiftyone`, which is slow."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _fiftyone_is_reconcile_now(cls, section: Any) -> Any:
-        if isinstance(section, dict) and "fiftyone" in section:
-            raise ValueError("`fiftyone` is a tool of `reconcile` now; write `reconcile: [ultralytics, fiftyone]`")
-        return section
-
     @field_validator("reconcile", mode="before")
     @classmethod
     def _tools_known(cls, tools: Any) -> Any:

@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 
 from pipeline.config.experiment import Config
 from pipeline.config.training import Phase
-from pipeline.errors import ConfigError, did_you_mean
+from pipeline.errors import ConfigError, did_you_mean, in_a_line
 
 Root = TypeVar("Root", bound=BaseModel)
 
@@ -85,7 +85,7 @@ def flow(value: Any) -> str:
 def _one_line(error: BaseException) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         return f"line {error.problem_mark.line + 1}: {error.problem or error.context}"
-    return " ".join(str(error).split()) or type(error).__name__
+    return in_a_line(error, longest=1000)
 
 
 def _in_words(detail: ErrorDetails, root: type[BaseModel]) -> str:

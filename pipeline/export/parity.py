@@ -92,7 +92,7 @@ def compare(reference: list[Detections], found: list[Detections], conf: float, n
     """
     parity = Parity(images=len(names), from_score=conf)
     for ours, theirs, name in zip(reference, found, names, strict=True):
-        ours, theirs = _above(ours, 0.9 * conf), _above(theirs, 0.9 * conf)
+        ours, theirs = (boxes.only(boxes.scores >= 0.9 * conf) for boxes in (ours, theirs))
         iou = pairwise_iou(from_corners(ours.corners), from_corners(theirs.corners))
         pairs, flips = _pairs(ours, theirs, iou)
         paired_ours = {i for i, _ in pairs + flips}
@@ -112,11 +112,6 @@ def compare(reference: list[Detections], found: list[Detections], conf: float, n
         parity.kinds += [int(ours.classes[i]) for i, _ in pairs]
         parity.badness[name] = 1e3 * (lost + extra + flipped) + box_px + 100 * score
     return parity
-
-
-def _above(detections: Detections, score: float) -> Detections:
-    keep = detections.scores >= score
-    return Detections(detections.corners[keep], detections.scores[keep], detections.classes[keep])
 
 
 def _pairs(

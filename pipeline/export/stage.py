@@ -33,12 +33,13 @@ def main(config: Export, run: Run, seed: int, device: str) -> str:
     images = choice.images(dataset, run, config.images)
     if not images:
         raise DataError(f"{run.dataset}: no validation images to compare on; give the val split some (convert.split)")
-    imgsz = checkpoints.imgsz_of(run.model)
-    checkpoints.refuse_other_classes(run.model, checkpoints.load(run.model)[0].names, run.dataset, dataset.names)
+    model = checkpoints.model_of(run.model)
+    checkpoints.refuse_other_classes(run.model, model.names, run.dataset, dataset.names)
     targets.refuse_impossible(config.targets, run.model, run.root)
     with files.new_folder(run.export) as folder:
         judge = Gate(run.model, dataset, images, config.conf, settings.of(run))
-        exporter = Exporter(config, run, seed, folder, dataset, judge, _thresholds(run, dataset, config.conf), imgsz)
+        thresholds, imgsz = _thresholds(run, dataset, config.conf), int(model.args["imgsz"])
+        exporter = Exporter(config, run, seed, folder, dataset, judge, thresholds, imgsz)
         entries, lines, refused = [], [], []
         for target in config.targets:
             entry, verdict = exporter.make(target)

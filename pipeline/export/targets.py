@@ -16,7 +16,7 @@ from pipeline.boxes import write_data_yaml
 from pipeline.config.export import Target
 from pipeline.device.runner import Spec
 from pipeline.device.runner.base import Tiles
-from pipeline.errors import ExportError
+from pipeline.errors import ExportError, in_a_line
 from pipeline.export.settings import AS_IT_COMES, Settings
 from pipeline.records.tiles import Tiling
 
@@ -194,7 +194,7 @@ def _as_export_errors(target: Target) -> Iterator[None]:
     try:
         yield
     except (ModuleNotFoundError, AssertionError, RuntimeError, ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = in_a_line(error, 300)
         raise ExportError(f"export.targets: {target.format}: {reason}; remove or change the target") from None
 
 

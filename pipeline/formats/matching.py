@@ -24,7 +24,7 @@ from pipeline.formats.paths import inside, is_one_file, is_text
 from pipeline.formats.source import Source, source_of, with_the_rest
 from pipeline.formats.splits import folder_split
 from pipeline.formats.text import show
-from pipeline.formats.tree import STEPS, Tree
+from pipeline.formats.tree import STEPS, Tree, last_part
 
 # Label Studio puts eight hexadecimal digits before the name of an upload, and names local files by a server query.
 UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")
@@ -113,7 +113,7 @@ class _Free:
         self._by_last: dict[str, list[str]] = {}
         for place in tree.names_of_images():
             if place not in taken:
-                for key in (*_keys(_last(place), step), *_keys(_without_suffix(_last(place)), step)):
+                for key in (*_keys(last_part(place), step), *_keys(_without_suffix(last_part(place)), step)):
                     self._by_last.setdefault(key, []).append(place)
 
     def match(self, wanted: Wanted) -> str | None:
@@ -125,13 +125,9 @@ class _Free:
             dict.fromkeys(place for key in _keys(parts[-1], self.step) for place in self._by_last.get(key, ()))
         )
         last = _without_suffix if wanted.is_stem and self.step == "unicode" else str
-        candidates = [place for place in candidates if _agree(parts[-1], last(_last(place)), self.step)]
+        candidates = [place for place in candidates if _agree(parts[-1], last(last_part(place)), self.step)]
         candidates = self._by_folders(parts, candidates, wanted)
-        if wanted.split:
-            splits = {place: self.tree.split_of(place) for place in candidates}
-            candidates = [p for p in candidates if splits[p] == wanted.split] or [
-                p for p in candidates if splits[p] is None
-            ]
+        candidates = self.tree.of_split(candidates, wanted.split)
         if len(candidates) > 1 and not is_one_file(map(self.tree.path, candidates)):
             raise DataError(
                 f"{wanted.named_by}: {show(wanted.name)} matches both {candidates[0]} and {candidates[1]}; "
@@ -177,10 +173,6 @@ def _parts(name: str, step: str) -> list[str]:
     return [part for part in name.split("/") if part not in ("", ".", "..")]
 
 
-def _last(place: str) -> str:
-    return place.rpartition("/")[2]
-
-
 def _without_suffix(name: str) -> str:
     return name.rpartition(".")[0] if has_image_suffix(name) else name
 
@@ -218,7 +210,7 @@ def _missing(tree: Tree, wanted: Wanted) -> Path:
     try:
         missing = inside(tree.folder, plain, tree.folder / wanted.homes[0], wanted.named_by)
     except DataError as error:
-        near = [place for place in tree.names_of_images() if _agree(_last(place), _last(plain), "spelling")]
+        near = [place for place in tree.names_of_images() if _agree(last_part(place), last_part(plain), "spelling")]
         if "outside" not in str(error) or not near or not is_text(wanted.name):
             raise
         raise DataError(f"{str(error).partition(';')[0]}; {near[0]} exists: correct the name") from None

@@ -101,7 +101,7 @@ class Tree:
 
     def names_of_images(self) -> list[str]:
         """Return what may be images: files with known suffixes or without one."""
-        return [name for name in self._paths if name.lower().endswith(_IMAGE_ENDINGS) or "." not in _last(name)]
+        return [name for name in self._paths if name.lower().endswith(_IMAGE_ENDINGS) or "." not in last_part(name)]
 
     def has_folder(self, name: str) -> bool:
         """Return whether the path of any folder ends in `name`."""
@@ -140,18 +140,23 @@ class Tree:
             place = plain if home == "." else f"{home}/{plain}"
             if place in self._paths:
                 return place
-        places = [place for place in self._by_last_part.get(_last(plain), ()) if place.endswith(f"/{plain}")]
-        if split:
-            splits = {place: self.split_of(place) for place in places}
-            places = [place for place in places if splits[place] == split] or [
-                place for place in places if splits[place] is None
-            ]
+        places = [place for place in self._by_last_part.get(last_part(plain), ()) if place.endswith(f"/{plain}")]
+        places = self.of_split(places, split)
         if len(places) > 1 and not is_one_file(map(self.path, places)):
             raise DataError(
                 f"{named_by}: {show(name)} matches both {places[0]} and {places[1]}; "
                 "give its folder in the annotation too"
             )
         return places[0] if places else None
+
+    def of_split(self, places: list[str], split: str | None) -> list[str]:
+        """Return the files in folders of the split, or else those in folders of no split; all without a split."""
+        if not split:
+            return places
+        splits = {place: self.split_of(place) for place in places}
+        return [place for place in places if splits[place] == split] or [
+            place for place in places if splits[place] is None
+        ]
 
     def path(self, name: str) -> Path:
         # One object per file, so that it is hashed and parsed once.
@@ -177,7 +182,8 @@ def _below(folder: Path, name: str, named_by: Path) -> str:
         return name
 
 
-def _last(name: str) -> str:
+def last_part(name: str) -> str:
+    """Return what follows the last slash of a path."""
     return name.rpartition("/")[2]
 
 

@@ -58,21 +58,6 @@ def of(images: Sequence[Path], model_file: Path, device: str, cache: Path) -> Ve
     return vectors
 
 
-def standardised(vectors: Vectors) -> Vectors:
-    """Scale each column to mean 0 and deviation 1, then each row to length 1, so that dot products are cosines.
-
-    The raw vectors of a dataset all point in about the same direction: unrelated blood smears have a cosine similarity
-    of 0.98. Standardising removes what they have in common.
-    """
-    if not len(vectors):
-        return vectors
-    centred = vectors - vectors.mean(axis=0)
-    deviation = centred.std(axis=0)
-    centred /= np.where(deviation > 0, deviation, 1)
-    lengths = np.linalg.norm(centred, axis=1, keepdims=True)
-    return np.asarray(centred / np.where(lengths > 0, lengths, 1), np.float32)
-
-
 def neighbours(vectors: Vectors) -> tuple[NDArray[np.intp], Vectors]:
     """Return the indices of the nearest other rows, nearest first, and their cosine distances (0 to 2).
 

@@ -16,6 +16,7 @@ from pipeline.inspect import dataset as datasets
 from pipeline.inspect.contents import RunImage
 from pipeline.inspect.dataset import TRUTH, Model, Similarity
 from pipeline.inspect.embeddings import Vectors
+from pipeline.metrics import cosine
 from pipeline.records import metrics
 from pipeline.run import Run
 
@@ -99,7 +100,7 @@ def _build(
     models = [Model(), *([Model.of(against.name)] if against else [])]
     splits = [split for split in contents.ORDER if any(image.split == split for image in images)]
     validated = [split for split in splits if any(image.split == split and image.evaluations for image in images)]
-    standard = embeddings.standardised(vectors)
+    standard = cosine.standardised(vectors)
     with app.new_dataset(run.name) as dataset:
         datasets.add_samples(dataset, images, _similarities(images, standard, config), models, config.confident)
         for model, judge in zip(models, (run, against), strict=False):

@@ -118,14 +118,3 @@ def _spread(rest: list[Pick], at_random: list[Pick]) -> list[Pick]:
         for place, pick in enumerate(picks)
     ]
     return [pick for _, _, pick in sorted(places)]
-
-
-def unit(vectors: Array, like: Array) -> Array:
-    """Scale columns by the mean and deviation of `like`, and rows to length 1, so that dot products are cosines.
-
-    The raw vectors of a dataset all point in about the same direction, and what they have in common says nothing.
-    """
-    deviation = like.std(axis=0)
-    centred = (vectors - like.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
-    lengths = np.linalg.norm(centred, axis=1, keepdims=True)
-    return np.asarray(centred / np.where(lengths > 0, lengths, 1), np.float32)

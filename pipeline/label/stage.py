@@ -28,6 +28,7 @@ from pipeline.label.plan import Work
 from pipeline.label.pool import Pool
 from pipeline.label.store import Array, File, Store
 from pipeline.labels import file as labels
+from pipeline.metrics import cosine
 from pipeline.records import receipt
 from pipeline.records import tiles as tiles_record
 from pipeline.records.base import write_record
@@ -195,12 +196,12 @@ def _picks(
     """Choose the batch. `labelled` are the vectors of labelled images. A model that `knows` no class has no doubts."""
     vectors = _stacked([image.vector for image in seen])
     candidates = choose.Candidates(
-        vectors=choose.unit(vectors, vectors),
+        vectors=cosine.standardised(vectors),
         unsure=np.array([work.unsure if knows else 0.0 for work in works]),
         rare=np.array([plan.objects_of(image.boxes, rare, trust) for image in seen]),
         minutes=np.array([work.seconds for work in works]) / 60,
     )
-    known = choose.unit(_stacked(labelled), vectors)
+    known = cosine.standardised(_stacked(labelled), like=vectors)
     ways = config.by if knows or not config.by else ("different",)
     return choose.choose(candidates, known, config.batch, ways, config.random, bool(rare), seed)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from pipeline.boxes import Box
@@ -43,7 +43,7 @@ class Labels:
 
     classes: tuple[str, ...] = ()
     images: tuple[Image, ...] = ()
-    models: dict[str, str] | None = None
+    models: dict[str, str] = field(default_factory=dict)
 
 
 def rounded(label: Label) -> Label:
@@ -66,4 +66,4 @@ def with_new(earlier: Labels, new: Labels) -> Labels:
     images = [image for image in earlier.images if image.file not in again] + list(new.images)
     used = {box.label for image in images for box in (*image.labels, *image.deleted)}
     classes = dict.fromkeys([*new.classes, *(name for name in earlier.classes if name in used)])
-    return Labels(tuple(classes), tuple(images), {**(earlier.models or {}), **(new.models or {})})
+    return Labels(tuple(classes), tuple(images), earlier.models | new.models)

@@ -25,7 +25,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline import files
-from pipeline.errors import ConfigError, DataError
+from pipeline.errors import ConfigError, DataError, in_a_line
 from pipeline.labels.content import Image, Label, Labels, Origin, boxes_of, rounded
 from pipeline.run import Run
 from pipeline.walk import is_text
@@ -159,7 +159,7 @@ def _in_words(error: Exception) -> str:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         return f"{place}: {first['msg'].lower()}, got {str(first['input'])[:60]!r}"
-    return f"not JSON ({' '.join(str(error).split())[:200] or type(error).__name__})"
+    return f"not JSON ({in_a_line(error)})"
 
 
 def save(path: Path, labels: Labels) -> None:
@@ -196,7 +196,7 @@ def save(path: Path, labels: Labels) -> None:
                     del made["id"], made["area"], made["iscrowd"], made["origin"]
                 target.append({key: value for key, value in made.items() if value not in (None, "")})
     used = {box.model for image in labels.images for box in (*image.labels, *image.deleted)}
-    models = {key: name for key, name in (labels.models or {}).items() if key in used}
+    models = {key: name for key, name in labels.models.items() if key in used}
     categories: list[Line] = [{"id": index, "name": name} for name, index in number.items()]
     parts = [
         f'"info": {_line({"description": DESCRIPTION, "models": dict(sorted(models.items()))})}',

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import files
 from pipeline.errors import WeightsError
 from pipeline.probing import scores, separability
 from pipeline.probing.sample import Scene
@@ -37,9 +36,8 @@ def source(
     labels, images = separability.numbers(scenes)
     concatenated = np.concatenate([rows[layer] for layer in taken], axis=1)
     probe = scores.ridge_probe(concatenated, labels, images)
-    sha256 = files.sha256(weights.path) if weights.path.suffix == ".pt" else None
     return {
-        "weights": {"name": weights.name, "sha256": sha256, "instead_of": weights.instead_of},
+        "weights": {"name": weights.name, "sha256": checkpoints.digest(weights.path), "instead_of": weights.instead_of},
         "place": 1,
         "log_me": scores.log_me(concatenated, labels),
         "h_score": scores.h_score(concatenated, labels),

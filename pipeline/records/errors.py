@@ -17,7 +17,8 @@ class ErrorOverlaps(Record):
     """IoU below which a prediction counts as background."""
 
 
-PredictionKind = Literal["tp", "classification", "localisation", "both", "duplicate", "background"]
+Mistake = Literal["classification", "localisation", "both", "duplicate", "background"]
+PredictionKind = Literal["tp"] | Mistake
 ObjectKind = Literal["tp", "classification", "localisation", "missed"]
 
 

@@ -6,15 +6,15 @@ import base64
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from pipeline import logs, pixels
 from pipeline.records.coco import Annotation, GroundTruth
-from pipeline.records.errors import ErrorFile, JudgedObject, JudgedPrediction
+from pipeline.records.errors import ErrorFile, JudgedObject, JudgedPrediction, Mistake
 from pipeline.report import words
 
 SIDE = 480  # pixels of the longer side: 24 images make about 1 MB
-TYPES = ("classification", "localisation", "both", "duplicate", "background")
+TYPES: tuple[str, ...] = get_args(Mistake)
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, in_a_line
 from pipeline.study import folders, trials
 from pipeline.study.local import ended_by_sigterm
 from pipeline.study.planning import Place
@@ -51,7 +51,7 @@ def connect(waiting: Sequence[Trial], place: Place, on: str, device: str) -> int
     try:
         ray.init(address=address, runtime_env=environment, log_to_driver=False, configure_logging=False)
     except Exception as error:  # ConnectionError, ValueError, Ray's own errors and gRPC's
-        first = " ".join(str(error).split())[:200].replace(";", ",")
+        first = in_a_line(error).replace(";", ",")
         way_out = "start one with `ray start --head`, or set RAY_ADDRESS"
         raise PipelineError(f"study: no Ray cluster at {address} ({first}); {way_out}") from None
     return max(1, int(ray.cluster_resources().get("GPU" if _on_gpus(ray, device) else "CPU", 1)))

@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline import files
 from pipeline.config.study import Study
+from pipeline.errors import counted
 from pipeline.report import template
 from pipeline.study import answers, curves, plots, rows, statistics, subsets, words
 from pipeline.study.curves import Curve
@@ -83,7 +84,7 @@ def _level(one: Estimate | None) -> str:
     if one is None:
         return "–"
     between = f" ({one.low:.3f} to {one.high:.3f})" if one.low is not None else ""
-    return f"{one.value:.3f}{between}, {one.seeds} seed{'s' * (one.seeds != 1)}"
+    return f"{one.value:.3f}{between}, {counted(one.seeds, 'seed')}"
 
 
 def figures(table: Table) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def _sources(config: Config) -> list[str | int]:
     """
     teacher = config.train.args.get("distill_model")
     paths = [_found(config.train.weights, config.train.fallback), *([_found(str(teacher))] if teacher else [])]
-    digests = [files.sha256(path) for path in paths if path.suffix == ".pt"]  # a .yaml means random weights
+    digests = [digest for path in paths if (digest := checkpoints.digest(path))]
     return [*digests, *([config.seed] if config.augment.copies else [])]
 
 

@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from pipeline.config.training import FREEZE_WORDS
-from pipeline.errors import ConfigError, PipelineError, did_you_mean
+from pipeline.errors import ConfigError, PipelineError, counted, did_you_mean
 from pipeline.records.training import Proof
 
 Freeze = str | int | tuple[int | str, ...]
@@ -170,8 +170,7 @@ def _overall(digests: dict[str, str]) -> str:
 
 def complaint(changed: list[str]) -> str:
     """Return the error message for frozen tensors that changed, given their names."""
-    tensors = "1 frozen tensor" if len(changed) == 1 else f"{len(changed)} frozen tensors"
     return (
-        f"{tensors} changed in training, for example {changed[0]}, so the model is not what the config says; "
-        "this is a bug in the pipeline: please report it"
+        f"{counted(len(changed), 'frozen tensor')} changed in training, for example {changed[0]}, so the model is "
+        "not what the config says; this is a bug in the pipeline: please report it"
     )

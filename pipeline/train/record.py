@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import files
+from pipeline.errors import counted
 from pipeline.records import receipt as receipt_record
 from pipeline.records.training import Gain, Proof, TrainedPhase, Training
 from pipeline.run import Run
@@ -110,7 +111,7 @@ def last_line(source: Source, records: Sequence[TrainedPhase], rounds: bool, no_
         if record["without_effect"]
     ]
     parts = [
-        f"{epochs} epoch{'' if epochs == 1 else 's'} from {source.words} "
+        f"{counted(epochs, 'epoch')} from {source.words} "
         f"in {sum(record['seconds'] for record in records):.0f} s, val mAP50-95 {figure} in phase {best}, "
         + (f"{frozen} frozen tensors proven unchanged" if frozen else "nothing frozen"),
         *unused,

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import files
 from pipeline.config.training import Train
 from pipeline.errors import ConfigError
 from pipeline.records.training import SourceWeights
@@ -28,8 +27,7 @@ class Source:
 
     def record(self) -> SourceWeights:
         """Return the name and digest for `train.json`. A .yaml has no weights and so no digest."""
-        sha256 = files.sha256(self.path) if self.path.suffix == ".pt" else None
-        return {"name": self.path.name, "sha256": sha256, "instead_of": self.instead_of}
+        return {"name": self.path.name, "sha256": checkpoints.digest(self.path), "instead_of": self.instead_of}
 
     def known_classes(self, names: Sequence[str]) -> list[str]:
         """Return the classes that the source knows by name, whose head rows Ultralytics keeps (`cls_remap`)."""

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 from pipeline import files, logs
-from pipeline.errors import ConfigError, DataError, WeightsError, did_you_mean
+from pipeline.errors import ConfigError, DataError, WeightsError, did_you_mean, in_a_line
 from pipeline.upstream import unfit
 
 HOME = Path("data/weights")
@@ -65,6 +65,11 @@ def is_random(weights: Path | str) -> bool:
     return Path(weights).suffix == ".yaml"
 
 
+def digest(weights: Path) -> str | None:
+    """Return the SHA-256 of a weights file; None for random weights."""
+    return None if is_random(weights) else files.sha256(weights)
+
+
 def is_fallback(path: Path, name: str) -> bool:
     """Return whether `find` returned `path`, its fallback, because the weights `name` are missing."""
     return path not in (Path(name), locate(name))
@@ -95,7 +100,7 @@ def _download(name: str) -> Path:
         except WeightsError:
             raise
         except Exception as error:  # Ultralytics' downloader raises errors of urllib and curl, and its own
-            first = " ".join(str(error).split())[:200].replace(";", ",")
+            first = in_a_line(error).replace(";", ",")
             raise WeightsError(f"{name}: download failed ({first}); {ways_out}") from None
         finally:
             shutil.rmtree(partial.parent, ignore_errors=True)
@@ -169,7 +174,7 @@ def load_any(path: Path) -> tuple[Any, dict[str, Any]]:
     try:
         model, checkpoint = load_checkpoint(path)
     except Exception as error:  # damaged files raise many types; for a refused class, Ultralytics raises TypeError
-        message = " ".join(str(error).split())[:160] or type(error).__name__
+        message = in_a_line(error, 160)
         reason, way_out = unfit.file(path) or (message, unfit.GET_AGAIN)
         raise WeightsError(f"{path}: not an Ultralytics checkpoint, or damaged ({reason}); {way_out}") from None
     return model, checkpoint
@@ -193,8 +198,11 @@ def untrained(path: Path, key: str) -> Any:
         raise ConfigError(f"{key}: {path}: {' '.join(str(error).split())}") from None
 
 
-def imgsz_of(model_file: Path) -> int:
-    """Return the image size in pixels that a run's model was trained at. Raises DataError if there is no model."""
+def model_of(model_file: Path) -> Any:
+    """Return the network of a run's `model.pt`; its `args["imgsz"]` is the side in pixels that it was trained at.
+
+    Raises DataError if there is none.
+    """
     if not model_file.is_file():
         raise DataError(f"{model_file}: does not exist; `make train` writes it")
-    return int(load(model_file)[0].args["imgsz"])
+    return load(model_file)[0]

@@ -7,6 +7,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import counted
+
 COLOUR = 3  # channels of an image
 GET_AGAIN = "get it again from a source that you trust"
 KIN = "choose yolo26n.pt or another YOLO26 detector"
@@ -119,4 +121,4 @@ def _channels(model: Any) -> int:
 def _of_channels(channels: int) -> str | None:
     if channels == COLOUR:
         return None
-    return f"takes images with {channels} channel{'' if channels == 1 else 's'}, not colour images; {KIN}"
+    return f"takes images with {counted(channels, 'channel')}, not colour images; {KIN}"

@@ -14,7 +14,7 @@ for Identifying Object Detection Errors", ECCV 2020), at its two IoU thresholds:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 
@@ -22,11 +22,11 @@ from pipeline.metrics.iou import iou_blocks
 from pipeline.metrics.matching import boxes, by_image, class_ids, most, take
 from pipeline.metrics.precision_recall import average_precision_of
 from pipeline.records.coco import Annotation, GroundTruth, Prediction
-from pipeline.records.errors import ErrorFile, ObjectKind, PredictionKind
+from pipeline.records.errors import ErrorFile, Mistake, ObjectKind, PredictionKind
 from pipeline.records.metrics import Confusion
 
 FOREGROUND, BACKGROUND = 0.5, 0.1
-MISTAKES = ("classification", "localisation", "both", "duplicate", "background")
+MISTAKES: tuple[str, ...] = get_args(Mistake)
 KINDS = (*MISTAKES, "missed")
 MAX_DETECTIONS = 100  # per image, all classes together, as in TIDE; without limit if an image holds more objects
 FIXABLE = ("classification", "localisation")  # the errors that find an object once they are fixed

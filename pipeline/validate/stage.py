@@ -46,7 +46,7 @@ def main(config: Validate, run: Run, device: str, against: Path | None = None) -
     from ultralytics import YOLO
 
     dataset = YoloDataset.read(run.dataset / "data.yaml")
-    imgsz = checkpoints.imgsz_of(run.model)
+    imgsz = int(checkpoints.model_of(run.model).args["imgsz"])
     model = YOLO(str(run.model), task="detect")
     checkpoints.refuse_other_classes(run.model, model.names, run.dataset, dataset.names)
     images = {split: dataset.files(split) for split in SPLITS if dataset.files(split)}

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .base import Profile, RunnerError, read_spec
+from .base import Profile, RunnerError, in_a_line, read_spec
 
 ANOTHER = "update TensorRT, or export with another opset, nms or quantize"
 
@@ -92,9 +92,9 @@ def main(about: str | None, arguments: list[str] | None = None) -> int:
             exact = spec["precision"] == "fp32"
             plan, _ = build(tensorrt, source.read_bytes(), spec["engine"]["profile"], options.workspace, exact)
         except (RuntimeError, TypeError) as error:  # without a driver or GPU its builder is None
-            reason = " ".join(str(error).split())[:200]
             raise RunnerError(
-                f"no NVIDIA GPU with a driver here ({reason}); build the engine on the device that will run it"
+                f"no NVIDIA GPU with a driver here ({in_a_line(error)}); "
+                "build the engine on the device that will run it"
             ) from None
         target = folder / spec["model"]
         partial = target.with_name(f".{target.name}.partial")
