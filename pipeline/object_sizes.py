@@ -12,14 +12,14 @@ TOO_SMALL = CELL / 4  # pixels; below this, models trained on whole images found
 STRIDE = 32  # `imgsz` is a multiple of it
 
 
-def too_small(data: YoloDataset, split: str, imgsz: int, tile: int | None = None) -> str:
-    """Return a warning that names the classes whose median object is below TOO_SMALL pixels; empty if there is none.
+def too_small(data: YoloDataset, imgsz: int, tile: int | None = None) -> str:
+    """Return a warning that names classes whose median object in train is below TOO_SMALL pixels; empty if none is.
 
     It says which size would do. `tile` is the side of the tiles, in pixels of the image, if the images are cut.
     """
     sides: dict[str, list[float]] = {name: [] for name in data.names}  # the shorter side of each object, in pixels
     scales = []
-    for path in data.files(split):
+    for path in data.files("train"):
         size, boxes = data.labelled(path)
         scales.append(imgsz / min(max(size), tile or max(size)))
         for box in boxes:

@@ -48,7 +48,7 @@ def test_objects_too_small_for_imgsz_are_reported(
     size: tuple[int, int], dot: float, imgsz: int, said: str, tmp_path: Path
 ) -> None:
     data = YoloDataset.read(draw(tmp_path / "d", size, dot, images=1) / "data.yaml")
-    line = object_sizes.too_small(data, "train", imgsz)
+    line = object_sizes.too_small(data, imgsz)
     assert said in line and bool(said) == bool(line) and BIG not in line and "\n" not in line
 
 

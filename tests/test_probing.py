@@ -107,7 +107,7 @@ def test_features_equal_the_models_own(source: Path, tmp_path: Path, start: Path
     environment.prepare()
     import torch
 
-    from pipeline.probing import features
+    from pipeline.probing import features, wiring
 
     scene = sample.draw(dataset(tmp_path, source), 1, 0)[0]
     whole = sample.Scene(scene.image, np.array([[0.0, 0, 1, 1]]), np.array([0]))
@@ -118,7 +118,7 @@ def test_features_equal_the_models_own(source: Path, tmp_path: Path, start: Path
     with torch.inference_mode():
         model(image)
     hook.remove()
-    assert torch.equal(features.run(model, image, 4)[4], seen[0])
+    assert torch.equal(wiring.run(model.model[:5], {-1: image}), seen[0])
     rows = features.of_boxes(model, [whole], [4], IMGSZ, "test")[4]
     mean = seen[0].mean(dim=(2, 3)).numpy()
     assert np.corrcoef(rows[0], mean[0])[0, 1] > 0.9

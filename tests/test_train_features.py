@@ -71,7 +71,9 @@ def rows(run: Run) -> list[dict[str, float | None]]:
 def test_cached_features_give_the_same_output(features: Any, model: Any, cut: int, layers: list[int]) -> None:
     import torch
 
-    assert features.needed(model, cut) == layers
+    from pipeline.probing import wiring
+
+    assert wiring.taken(model, cut) == layers
     images = torch.rand(2, 3, 64, 96)
     model.eval()
     with torch.no_grad():

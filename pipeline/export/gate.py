@@ -127,7 +127,7 @@ class Gate:
     def _note(self, conf: float, boxes: int, imgsz: int) -> str:
         if not boxes:
             tiling = self.settings.tiling
-            why = object_sizes.too_small(self.dataset, "train", imgsz, tiling and tiling["size"]) or "train longer"
+            why = object_sizes.too_small(self.dataset, imgsz, tiling and tiling["size"]) or "train longer"
             return f"the model finds nothing in these images, so nothing is proven; {why}"
         return "" if conf == self.conf else f"no box reaches {self.conf:g}, so those from {conf:.2g} were compared"
 

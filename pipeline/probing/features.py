@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torchvision.ops import roi_align
 
 from pipeline import logs, pixels
+from pipeline.probing import wiring
 from pipeline.probing.sample import Scene
 
 BINS = 3  # each box is sampled at BINS x BINS cells, which are averaged
@@ -31,7 +32,8 @@ def of_boxes(
         for scene in bar:
             image, (width, height) = _fitted(scene, imgsz)
             corners = torch.from_numpy(scene.corners * [width, height, width, height]).float().to(device)
-            outputs = run(model, image.to(device), max(layers))
+            outputs = {-1: image.to(device)}
+            wiring.run(model.model[: max(layers) + 1], outputs)
             for layer in layers:
                 scale = outputs[layer].shape[-1] / image.shape[-1]
                 cells = roi_align(outputs[layer], [corners], BINS, scale, sampling_ratio=2, aligned=True)
@@ -39,29 +41,9 @@ def of_boxes(
     return {layer: np.concatenate(parts) for layer, parts in rows.items()}
 
 
-def run(model: Any, image: torch.Tensor, deepest: int) -> dict[int, Any]:
-    """Return the output of each layer up to the deepest, by Ultralytics' own wiring (nn/tasks.py, `_predict_once`)."""
-    outputs: dict[int, Any] = {-1: image}
-    for layer in model.model[: deepest + 1]:
-        inputs = [outputs[number] for number in sources(layer)]
-        outputs[layer.i] = layer(inputs[0] if isinstance(layer.f, int) else inputs)
-    return outputs
-
-
-def sources(layer: Any) -> list[int]:
-    """Return the layers whose outputs a layer takes: negative numbers count back from it; -1 is the image."""
-    numbers = [layer.f] if isinstance(layer.f, int) else layer.f
-    return [number if number >= 0 else layer.i + number for number in numbers]
-
-
-def taken(model: Any, cut: int) -> list[int]:
-    """Return the layers before the cut whose outputs later layers take."""
-    return sorted({number for layer in model.model[cut:] for number in sources(layer) if 0 <= number < cut})
-
-
 def backbone(model: Any) -> list[int]:
     """Return the layers of the backbone that the neck takes: 4, 6 and 10 of YOLO26."""
-    return taken(model, len(model.yaml["backbone"]))
+    return wiring.taken(model, len(model.yaml["backbone"]))
 
 
 def stages(model: Any) -> list[int]:
@@ -72,13 +54,14 @@ def stages(model: Any) -> list[int]:
     with torch.inference_mode():
         side = 4 * int(max(model.stride))
         image = torch.zeros(1, 3, side, side, device=next(model.parameters()).device)
-        outputs = run(model, image, len(model.model) - 2)
+        outputs = {-1: image}
+        wiring.run(model.model[:-1], outputs)
     resolution = {number: out.shape[-1] for number, out in outputs.items() if isinstance(out, torch.Tensor)}
     return [
         layer.i
         for layer, following in zip(model.model[:-1], model.model[1:], strict=True)
         if layer.i in resolution
-        and resolution[layer.i] in (resolution.get(number) for number in sources(layer))
+        and resolution[layer.i] in (resolution.get(number) for number in wiring.sources(layer))
         and (following is model.model[-1] or resolution.get(following.i) != resolution[layer.i])
     ]
 

@@ -23,6 +23,7 @@ from ultralytics.data import YOLODataset
 from ultralytics.nn.tasks import DetectionModel
 
 from pipeline.errors import PipelineError
+from pipeline.probing import wiring
 from pipeline.train.gain import KeepingValidator
 
 DTYPE = np.dtype(np.float16)  # boxes move by less than 0.3 px; 8 bits would move them by 5
@@ -42,7 +43,7 @@ class Shortened(DetectionModel):  # type: ignore[misc]  # Ultralytics has no typ
             self._refuse_blank_images()
             return super()._predict_once(x, profile, embed)
         cut, known = x.features
-        return run(self.model[cut:], dict(known))
+        return wiring.run(self.model[cut:], dict(known))
 
     def _refuse_blank_images(self) -> None:
         split = "train" if self.training else "val"
@@ -65,35 +66,11 @@ def ordinary(model: Shortened) -> Iterator[None]:
         model.cached = cached
 
 
-def _sources(layer: Any) -> list[int]:
-    """Return the layers whose outputs a layer takes. By Ultralytics' rule negative numbers count back from it."""
-    given = [layer.f] if isinstance(layer.f, int) else layer.f
-    return [number if number >= 0 else layer.i + number for number in given]
-
-
-def _inputs(layer: Any, outputs: dict[int, Any]) -> Any:
-    """Return the inputs of a layer. Layer -1 is the image (nn/tasks.py, `_predict_once`)."""
-    inputs = [outputs[number] for number in _sources(layer)]
-    return inputs[0] if isinstance(layer.f, int) else inputs
-
-
-def run(layers: Iterable[Any], outputs: dict[int, Any]) -> Any:
-    """Add the output of each layer to `outputs`, and return the last."""
-    for layer in layers:
-        outputs[layer.i] = layer(_inputs(layer, outputs))
-    return outputs[layer.i]
-
-
-def needed(model: Any, cut: int) -> list[int]:
-    """Return the layers before the cut whose outputs later layers take."""
-    return sorted({number for layer in model.model[cut:] for number in _sources(layer) if number < cut})
-
-
 def prefix(model: Any, images: torch.Tensor, cut: int) -> dict[int, torch.Tensor]:
     """Compute the outputs of the layers before the cut that later layers take; `images` are (n, 3, h, w), 0 to 1."""
     outputs: dict[int, Any] = {-1: images}
-    run(model.model[:cut], outputs)
-    return {number: outputs[number] for number in needed(model, cut)}
+    wiring.run(model.model[:cut], outputs)
+    return {number: outputs[number] for number in wiring.taken(model, cut)}
 
 
 class FixedDataset(YOLODataset):  # type: ignore[misc]

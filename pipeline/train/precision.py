@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from pipeline import files
+from pipeline.probing import wiring
 from pipeline.records.training import Choice
-from pipeline.train import features
 from pipeline.train.features import Shortened
 from pipeline.upstream import environment
 
@@ -35,7 +35,7 @@ class InBfloat16(Shortened):
             self._refuse_blank_images()
             known = {-1: x, 0: self.model[0](x)}
         with torch.autocast("cpu", torch.bfloat16):
-            return _in_32_bits(features.run(self.model[max(cut, FIRST) :], dict(known)))
+            return _in_32_bits(wiring.run(self.model[max(cut, FIRST) :], dict(known)))
 
 
 def _in_32_bits(value: Any) -> Any:

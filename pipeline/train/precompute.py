@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from pipeline import files, logs
 from pipeline.errors import FULL_DISK_NUMBERS, PipelineError
+from pipeline.probing import wiring
 from pipeline.records.training import CachedFeatures
 from pipeline.train import features
 from pipeline.train.features import Features, FixedDataset, Shortened
@@ -61,7 +62,7 @@ def _attached(dataset: FixedDataset, model: Shortened, cache: FeatureCache, spli
     model.eval()
     file = cache.folder / f"{_key(dataset, model, cache.cut)[:16]}.bin"
     index = file.with_suffix(".json")
-    layers = features.needed(model, cache.cut)
+    layers = wiring.taken(model, cache.cut)
     if index.is_file() and file.is_file():
         known = files.read_json(index)
         dataset.features = Features(file, cache.cut, layers, known["shapes"], known["sizes"])
@@ -95,7 +96,7 @@ def _check_room(shapes: Sequence[tuple[int, ...]], images: int, folder: Path, sp
 
 def _key(dataset: FixedDataset, model: Any, cut: int) -> str:
     """Hash all that features depend on: code, versions, machine, layers before the cut, images, their size, order."""
-    code = [files.sha256(Path(path)) for path in (__file__, features.__file__)]
+    code = [files.sha256(Path(path)) for path in (__file__, features.__file__, wiring.__file__)]
     versions = [version(package) for package in PACKAGES]
     # Kind of device, threads and batch size change the last bits.
     machine = f"{next(model.parameters()).device.type} {torch.get_num_threads()} {dataset.batch_size}"
@@ -113,7 +114,7 @@ def _key(dataset: FixedDataset, model: Any, cut: int) -> str:
 def _structure(model: Any, cut: int) -> list[Any]:
     """Return the structure before the cut that weights do not show: wiring, activations, strides, outputs in use."""
     layers = [*model.yaml["backbone"], *model.yaml["head"]][:cut]
-    return [layers, repr(model.model[:cut]), features.needed(model, cut)]
+    return [layers, repr(model.model[:cut]), wiring.taken(model, cut)]
 
 
 def _batches(dataset: FixedDataset) -> list[list[int]]:

@@ -49,7 +49,7 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int | None = 
     plans = plan.phases(config, chosen, start, run)
     resume.continue_or_clear(run, beginning, measurements)  # after all refusals: it deletes an old training
 
-    if small := object_sizes.too_small(data, "train", config.imgsz):
+    if small := object_sizes.too_small(data, config.imgsz):
         logs.say(f"train: {small}")
     logs.say(f"train: {len(data.files('train'))} images, {plan.in_words(plans, chosen.rounds)}")
 

@@ -88,7 +88,7 @@ def main(config: Validate, run: Run, device: str, against: Path | None = None) -
         "settings": config.model_dump(mode="json"),
     }
     finds_nothing = any(of_split["map50"] == 0 for of_split in figures.values())
-    if finds_nothing and (small := object_sizes.too_small(dataset, "train", imgsz, tiling and tiling["size"])):
+    if finds_nothing and (small := object_sizes.too_small(dataset, imgsz, tiling and tiling["size"])):
         logs.say(f"validate: {small}")
     if not tiling:  # with tiling, the limit applies to each view
         _warn_of_limit([truth for truth, _ in measured.values()], config.max_det)

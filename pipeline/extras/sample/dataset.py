@@ -68,16 +68,17 @@ def main(seed: int = 0, folder: Path | None = None, splits: dict[str, int] | Non
     return f"{sum(splits.values())} images, {boxes} defects -> {folder}"
 
 
-def draw_tile(rng: Random, size: int = SIZE) -> tuple[pixels.Image, list[Defect]]:
+def draw_tile(rng: Random) -> tuple[pixels.Image, list[Defect]]:
     """Draw a BGR image; return it with its defects as (class, [x, y, width, height] in pixels)."""
-    layout = lay_out(rng, size * SUPERSAMPLING)
+    layout = lay_out(rng, SIZE * SUPERSAMPLING)
     wanted = 0 if rng.random() < PLAIN_TILES else int(rng.integers(3, 8))
-    defects = _damage(rng, layout, size, wanted)
-    return render(rng, layout, (size, size)), defects
+    defects = _damage(rng, layout, SIZE, wanted)
+    return render(rng, layout, (SIZE, SIZE)), defects
 
 
-def draw_board(rng: Random, columns: int = 8, rows: int = 6, size: int = 300) -> tuple[pixels.Image, list[Defect]]:
-    """Draw a board of `columns` times `rows` tiles, each laid out separately, some with one defect."""
+def draw_board(rng: Random) -> tuple[pixels.Image, list[Defect]]:
+    """Draw a board of 8 x 6 tiles of 300 pixels, each laid out separately, some with one defect."""
+    columns, rows, size = 8, 6, 300
     side = size * SUPERSAMPLING
     blank = np.zeros((rows * side, columns * side), np.uint8)
     board = Layout(blank, blank.copy(), blank.copy(), blank.copy())
@@ -125,7 +126,8 @@ def _box_of(before: Mask, after: Mask, size: int) -> Corners | None:
     return low[0], low[1], high[0], high[1]
 
 
-def _near(box: Corners, other: Corners, gap: float = 4) -> bool:
+def _near(box: Corners, other: Corners) -> bool:
+    gap = 4  # pixels
     return box[0] < other[2] + gap and other[0] < box[2] + gap and box[1] < other[3] + gap and other[1] < box[3] + gap
 
 

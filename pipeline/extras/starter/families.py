@@ -103,8 +103,9 @@ def _contour(corners: int, rng: Random) -> Shape:
     return [Layer(outline * (ring + 1) / rings, 0, float(rng.uniform(0.03, 0.09))) for ring in range(rings)]
 
 
-def _smooth(rng: Random, points: Points, count: int = 48) -> Points:
+def _smooth(points: Points) -> Points:
     """Return a smooth closed curve through the points, by upsampling their discrete Fourier series."""
+    count = 48
     series = np.fft.fft(points[:, 0] + 1j * points[:, 1])
     half = len(series) // 2
     padded = np.concatenate([series[:half], np.zeros(count - len(series)), series[half:]])
@@ -113,7 +114,7 @@ def _smooth(rng: Random, points: Points, count: int = 48) -> Points:
 
 
 def _blob(change: float, rng: Random) -> Shape:
-    return [Layer(_smooth(rng, _radial(rng, 9, change)))]
+    return [Layer(_smooth(_radial(rng, 9, change)))]
 
 
 def _cross(rng: Random) -> Shape:
