@@ -584,7 +584,7 @@ def test_bench_writes_a_row_per_artefact_and_thread_count(
     # A file edited since is not measured as if it were the proven one.
     with (run.export / "tiny.onnx").open("ab") as file:
         file.write(b"x")
-    with pytest.raises(ExportError, match=r"tiny\.onnx: not the file that was proven"):
+    with pytest.raises(ExportError, match=r"tiny\.onnx: not the file that was verified"):
         bench.main(run)
 
 

@@ -265,7 +265,7 @@ def test_a_model_that_finds_nothing_is_not_exported(made: Callable[..., Run], va
     assert entry["ap"]["artefact"]["map50_95"] == (None if val == "empty" else 0)
     report.main(Report(), run)
     assert why in words(run) and "tiny.onnx (not handed out)" in words(run)
-    with pytest.raises(ExportError, match=r"manifest\.json: has no proven artefact that runs here"):
+    with pytest.raises(ExportError, match=r"manifest\.json: has no verified model that runs here"):
         bench.main(run)
 
 

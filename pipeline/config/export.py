@@ -25,7 +25,7 @@ class Target(Section):
     """One exported model; the keys are those of Ultralytics' exporter."""
 
     format: Literal["onnx", "openvino", "ncnn", "torchscript", "litert", "engine"]
-    """Format of the artefact; `litert` after `make litert`, `engine` is TensorRT."""
+    """Format of the exported model; `litert` after `make litert`, `engine` is TensorRT."""
     quantize: int | None = None
     """Bits per value: 16 or 8; null is 32. [export.md](export.md) lists them by format."""
     nms: bool | None = None
@@ -61,7 +61,7 @@ class Target(Section):
 
     @property
     def variant(self) -> str:
-        """The part of the file name that distinguishes this artefact from a plain one of its format and precision."""
+        """The part of the file name that distinguishes this model from a plain one of its format and precision."""
         head = {None: "", False: "-nmsfree", True: "-nms"}[self.nms]
         opset = f"-opset{self.opset}" if self.opset else ""
         size = f"-{self.imgsz}" if self.imgsz else ""
@@ -70,7 +70,7 @@ class Target(Section):
 
 
 class Limits(Section):
-    """Largest differences allowed between an artefact and its model; null is not checked."""
+    """Largest differences allowed between an exported model and the original; null is not checked."""
 
     precision: ClassVar[str]
     max_box_px: float | None = Field(default=None, gt=0)
@@ -86,7 +86,7 @@ class Limits(Section):
 
 
 class Limits32(Limits):
-    """Limits for artefacts in 32 bits."""
+    """Limits for exported models in 32 bits."""
 
     precision: ClassVar[str] = "fp32"
     max_box_px: float | None = Field(default=0.5, gt=0)
@@ -96,7 +96,7 @@ class Limits32(Limits):
 
 
 class Limits16(Limits):
-    """Limits for artefacts in 16 bits."""
+    """Limits for exported models in 16 bits."""
 
     precision: ClassVar[str] = "fp16"
     max_changed: float | None = Field(default=0.05, ge=0, le=1)
@@ -105,7 +105,7 @@ class Limits16(Limits):
 
 
 class Limits8(Limits):
-    """Limits for artefacts in 8 bits."""
+    """Limits for exported models in 8 bits."""
 
     precision: ClassVar[str] = "int8"
     max_score_shift: float | None = Field(default=0.1, gt=0, le=1)
@@ -113,7 +113,7 @@ class Limits8(Limits):
 
 
 class LimitsByPrecision(Section):
-    """Largest differences allowed between an artefact and its model, by precision."""
+    """Largest differences allowed between an exported model and the original, by precision."""
 
     fp32: Limits32 = Limits32()
     """Limits for 32 bits: the same boxes."""
@@ -138,14 +138,14 @@ class Export(Section):
     """Models for the device, and how each is compared with the original. [export.md](export.md) explains it."""
 
     targets: tuple[Target, ...] = Field(default=(Target(format="onnx"),), min_length=1)
-    """The artefacts to make."""
+    """The models to export."""
     images: int = Field(default=300, ge=1)
-    """Maximum number of validation images on which each artefact is compared with the model."""
+    """Maximum number of validation images on which each exported model is compared with the original."""
     conf: float = Field(default=0.25, gt=0, lt=1)
-    """Score from which artefact and model must find the same boxes. If no box reaches it, half of the model's best
+    """Score from which both models must find the same boxes. If no box reaches it, half of the model's best
     score on these images is used, and the manifest says so."""
     limits: LimitsByPrecision = LimitsByPrecision()
-    """The stage fails if an artefact differs more than this from its model. Null is not checked."""
+    """The stage fails if an exported model differs more than this from the original. Null is not checked."""
     calibration: Calibration = Calibration()
     """Training images for the calibration of 8 bits."""
 

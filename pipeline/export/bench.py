@@ -73,11 +73,13 @@ def main(run: Run) -> str:
     images = YoloDataset.read(run.dataset / "data.yaml").files("val")[:IMAGES]
     entries = [entry for entry in manifest["artefacts"] if entry["format"] != "engine" and "bundle" in entry]
     if not entries:
-        raise ExportError(f"{run.manifest}: has no proven artefact that runs here; change export.targets")
+        raise ExportError(f"{run.manifest}: has no verified model that runs here; change export.targets")
     for entry in entries:
         artefact = run.export / entry["file"]
         if not artefact.exists() or artefacts.sha256(artefact) != entry["sha256"]:
-            raise ExportError(f"{artefact}: not the file that was proven (its sha256 differs); run `make export` again")
+            raise ExportError(
+                f"{artefact}: not the file that was verified (its SHA-256 differs); run `make export` again"
+            )
         if not (run.export / entry["bundle"]).is_file():
             raise ExportError(f"{run.export / entry['bundle']}: does not exist; run `make export` again")
     threads = [number for number in THREADS if number <= parallel.cores()]
@@ -177,7 +179,7 @@ def _json_of(command: list[str], threads: int, name: str) -> Any:
 def table(rows: list[Speed]) -> str:
     """Format the figures as a Markdown table, for people and for benchmarks/export.md."""
     lines = [
-        "| artefact | MB | threads | import ms | load ms | p50 ms | p95 ms | times ONNX fp32 | images/s "
+        "| exported model | MB | threads | import ms | load ms | p50 ms | p95 ms | times ONNX fp32 | images/s "
         "| times `yolo predict` | images/s, several at once | mAP50-95 |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]

@@ -167,7 +167,7 @@ class CalibrationImages(Record):
 
 
 class Speed(Record):
-    """An artefact on a number of threads: medians over the rounds. Ratios are [median, minimum, maximum]."""
+    """An exported model on a number of threads: medians over the rounds. Ratios are [median, minimum, maximum]."""
 
     file: str
     format: str
@@ -188,7 +188,7 @@ class Speed(Record):
     images_per_s_at_once: Number
     """With one image per thread."""
     times_onnx: Ratio | None
-    """Speed relative to ONNX in 32 bits; null without such an artefact."""
+    """Speed relative to ONNX in 32 bits; null without such a model."""
     ultralytics_boxes: int | None
     ultralytics_images_per_s: Number | None
     """Of `yolo predict` on the same file, for ONNX in 32 bits without tiles; else null."""
