@@ -110,7 +110,7 @@ def difference(run: Run, other: Run) -> str:
 
 
 def test_map(run: Run) -> float:
-    return float(read_json(run.metrics)["splits"]["test"]["metrics"]["map50_95"])
+    return float(read_json(run.metrics)["splits"]["test"]["map50_95"])
 
 
 def main() -> None:

@@ -151,17 +151,17 @@ def test_onnx_int8_keeps_the_head_in_float(trained: Trained, copy_of: Callable[[
     ]
 
 
-def test_the_careful_recipe_keeps_the_first_layers_in_float(trained: Trained, tmp_path: Path) -> None:
+def test_recipes_keep_the_first_layers_in_float(trained: Trained, tmp_path: Path) -> None:
     source = trained.run.export / "tiny.onnx"
     images = [np.random.default_rng(seed).random((1, 3, 64, 64), np.float32) for seed in range(4)]
     in_float: dict[str, set[int]] = {}
-    for recipe in (int8.PLAIN, int8.CAREFUL):
+    for recipe in int8.FIRST_LAYERS:
         int8.quantise_onnx(source, tmp_path / "int8.onnx", images, recipe)
         graph = onnx.load(str(tmp_path / "int8.onnx")).graph
         stored = {tensor.name for tensor in graph.initializer}
         convs = [node for node in graph.node if node.op_type == "Conv"]
         in_float[recipe] = {int(node.name.split(".")[1].split("/")[0]) for node in convs if node.input[1] in stored}
-    assert in_float == {int8.PLAIN: {23}, int8.CAREFUL: {0, 1, 23}}
+    assert in_float == {int8.PLAIN: {23}, int8.CAREFUL: {0, 1, 23}, int8.SMALL_OBJECTS: {0, 1, 2, 3, 4, 23}}
 
 
 def test_openvino_is_quantised_through_nncf(trained: Trained, copy_of: Callable[[Run], Run]) -> None:

@@ -21,8 +21,8 @@ from pipeline.run import Run
 
 # Recipes in the order in which they are tried; the first one that passes is used.
 RECIPES = {
-    "onnx": (int8.PLAIN, int8.CAREFUL),
-    "engine": (int8.PLAIN, int8.CAREFUL),
+    "onnx": tuple(int8.FIRST_LAYERS),
+    "engine": tuple(int8.FIRST_LAYERS),
     "openvino": ("plain", "accuracy-aware"),
     "litert": tuple(targets.LITERT_RECIPES),
 }
