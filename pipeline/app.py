@@ -44,24 +44,28 @@ def server(port: int) -> Callable[[], bool]:
     from fiftyone.core.service import ServerService, ServiceException
     from fiftyone.core.session import session
 
+    class Server(ServerService):  # type: ignore[misc]  # no types
+        def _wait_for_child_port(self, *_: Any, **__: Any) -> None:
+            """Do not give up after FiftyOne's 60 seconds: `answers` waits longer."""
+
     def start() -> None:
         with suppress(ServiceException):
             # The session finds its server in this private list of FiftyOne, and stops it when it closes.
-            session._server_services[port] = ServerService(port, address=ADDRESS, do_not_track=True)
+            session._server_services[port] = Server(port, address=ADDRESS, do_not_track=True)
 
     starting = Thread(target=start, daemon=True)  # a daemon, so that an error in the main thread ends it
     starting.start()
 
     def answers() -> bool:
         starting.join()
-        return port in session._server_services and _answers(port)
+        return port in session._server_services and _answers(port, session._server_services[port].child)
 
     return answers
 
 
-def _answers(port: int) -> bool:
+def _answers(port: int, process: Any) -> bool:
     end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
+    while time.monotonic() < end and process.is_running():
         with suppress(OSError), urllib.request.urlopen(f"http://{ADDRESS}:{port}/fiftyone", timeout=5):
             return True
         time.sleep(0.2)
@@ -100,8 +104,8 @@ def serve(dataset: Any, port: int, stage: str, summary: str, answers: Callable[[
 
     if not answers():
         raise PipelineError(
-            f"FiftyOne's App does not answer on port {port} after {PATIENCE // 60} minutes; try again when the "
-            "machine is less busy, or give another --port"
+            f"FiftyOne's App does not answer on port {port}; try again when the machine is less busy, or give "
+            "another --port"
         )
     # `remote` keeps FiftyOne from opening a browser; there may be none.
     session = fo.launch_app(dataset, remote=True, address=ADDRESS, port=port)
