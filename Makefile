@@ -115,14 +115,15 @@ ifneq ($(UV),)
 	test -x $(PYTHON) || "$(UV)" venv --quiet --seed --no-python-downloads $(VENV)
 # Without an NVIDIA GPU, uv takes PyTorch from PyTorch's own index: the same version without 4 GB of CUDA.
 	"$(UV)" pip install --python $(PYTHON) --torch-backend=auto $(PINNED) || { \
-		echo "setup: cannot choose PyTorch for this machine (above); installing its standard wheel, with CUDA"; \
+		echo "setup: the error above does no harm: PyTorch's own index cannot be reached, so its standard wheel is installed, with CUDA"; \
 		"$(UV)" pip install --python $(PYTHON) $(PINNED); }
 else
 	test -x $(PYTHON) || python3 -m venv $(VENV)
 	$(PYTHON) -m pip install --disable-pip-version-check $(PINNED)
 endif
-	$(PYTHON) -m pip freeze --disable-pip-version-check --exclude-editable > $@.partial
-	mv $@.partial $@
+	@$(PYTHON) -m pip freeze --disable-pip-version-check --exclude-editable > $@.partial
+	@mv $@.partial $@
+	@echo "setup: $$(wc -l < $@ | tr -d ' ') packages in $(VENV)"
 
 database: $(INSTALLED)  ## install FiftyOne's database if its own installer could not download it
 	$(PYTHON) -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev,database]'

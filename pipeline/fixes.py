@@ -10,9 +10,8 @@
     - {image: c.jpg, action: add, class: WBC, bbox: [50.0, 60.0, 30.0, 40.0]}
 
 An image is identified by its path below the source. The file name alone is enough if only one image in the dataset has
-it, or if none there but only one in the source does. A box is identified by class and `[x, y, width, height]` in pixels
-of the upright image, not by an id, so the file stays valid after a new conversion. Classes are those of the dataset,
-after `convert.classes`.
+it, or if none there but only one in the source does. A box is identified by its class, after `convert.classes`, and by
+`[x, y, width, height]` in pixels of the upright image, not by an id, so the file stays valid after a new conversion.
 """
 
 from __future__ import annotations
@@ -193,13 +192,20 @@ def apply(fixes: Fixes, image: str, boxes: Sequence[Box]) -> tuple[tuple[Box, ..
             kept.remove(closest)
             notes.append(Note(image, "remove", "marked wrong", closest))
         elif fix.action == "remove":
-            notes.append(Note(image, "remove", "there is no such box any more", fix.box(), stale=True))
+            notes.append(Note(image, "remove", f"there is no such box{_nearest(fix, kept)}", fix.box(), stale=True))
         elif same:
             notes.append(Note(image, "add", "there is such a box already", fix.box(), stale=True))
         else:
             kept.append(fix.box(id=f"fix {number}"))
             notes.append(Note(image, "add", "was missing", kept[-1]))
     return tuple(kept), notes
+
+
+def _nearest(fix: BoxFix, boxes: Sequence[Box]) -> str:
+    """Return a hint that names the box of the class that overlaps the fix most; empty if none does."""
+    near = {_iou(fix.box(), box): box for box in boxes if box.label == fix.label}
+    box = near[max(near)] if max(near, default=0) else None
+    return f"; the nearest is {[round(side, 2) for side in (box.xmin, box.ymin, box.width, box.height)]}" if box else ""
 
 
 def _inside(name: str) -> str:
@@ -228,7 +234,8 @@ def _in_words(detail: ErrorDetails) -> str:
     prefix = f"{where}: " if where else ""
     match detail["type"]:
         case "extra_forbidden":
-            return f"{prefix}unknown key{did_you_mean(str(place[-1]), keys)}"
+            known = f"; the keys are {', '.join(keys)}"
+            return f"{prefix}unknown key{did_you_mean(str(place[-1]), keys) or known}"
         case "missing":
             return f"{prefix}missing; add it"
         case "value_error":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
@@ -17,7 +18,7 @@ from typing import TypeVar
 import cv2
 
 from pipeline import logs
-from pipeline.device.runner import base
+from pipeline.device.runner.quota import quota
 from pipeline.errors import PipelineError
 
 Item = TypeVar("Item")
@@ -31,7 +32,9 @@ AHEAD = 4  # tasks queued per worker, so that memory does not grow with the numb
 
 def cores() -> int:
     """Return how many cores this process may use; in a container, they may be fewer than the machine has."""
-    return len(base.cores())
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    # Rounded down: two threads on one and a half cores would wait for each other.
+    return max(1, math.floor(min(allowed, quota())))
 
 
 def processes(workers: int | None, items: int, each: int = 1) -> int:

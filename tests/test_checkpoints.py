@@ -120,7 +120,7 @@ def test_weights_are_found_in_the_weights_folder_or_the_current_one(
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("yolo26n.pt", r"yolo26n\.pt: not in data/weights, and 127\.0\.0\.1 cannot be reached to download it; put the file at data/weights/yolo26n\.pt, or"),
+        ("yolo26n.pt", r"yolo26n\.pt: not in data/weights, and 127\.0\.0\.1 cannot be reached to download it; download it from https://.*/assets/releases to data/weights/yolo26n\.pt, or"),
         ("yolo26m.pt", r"cannot be reached"),
         ("yolo62n.pt", r"yolo62n\.pt: not in data/weights and not a model that Ultralytics offers; did you mean 'yolo26n\.pt'\?"),
         ("folder/yolo26n.pt", r"folder/yolo26n\.pt: no such file"),
@@ -158,7 +158,9 @@ def test_a_fallback_of_the_same_name_is_recognised(offline: Path) -> None:
 
 
 def test_no_other_weights_are_used_without_a_fallback(offline: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(WeightsError, match=r"put the file at data/weights/yolo26n\.pt, or .*`train\.fallback: starter"):
+    with pytest.raises(
+        WeightsError, match=r"download it from https://.* to data/weights/yolo26n\.pt, or .*`train\.fallback: starter"
+    ):
         checkpoints.find("yolo26n.pt")
     assert capsys.readouterr().out == ""
 

@@ -475,6 +475,27 @@ boxes:
     assert written == receipt["boxes"]["kept"] + 1 == sum(split["boxes"] for split in receipt["splits"].values())
 
 
+@pytest.mark.parametrize("problem", ["unlabelled", "missing", "truncated", "bad box"])
+def test_an_image_that_a_fix_drops_is_not_refused(source: Path, run: Run, problem: str) -> None:
+    image = source / "images" / f"{FIRST}.jpg"
+    if problem == "unlabelled":
+        image = image.with_name("new.jpg")
+        shutil.copy(source / "images" / f"{FIRST}.jpg", image)
+    elif problem == "missing":
+        image.unlink()
+    elif problem == "truncated":
+        image.write_bytes(image.read_bytes()[:9000])
+    else:
+        only_boxes(source, [400, 10, 20, 20])
+    assert_refused(source, run, "outside the image" if problem == "bad box" else image.name)
+    write_fixes(run, f"images: {{{image.name}: drop}}")
+    receipt = do(source, run)
+    [line] = receipt["fixes"]
+    assert line["applied"] and line["reason"] == "the whole image is dropped" and line["image"].endswith(image.name)
+    assert receipt["images"]["dropped"] == {line["image"]: f"{fixes.file_of(run)} drops it"}
+    assert image.stem not in labels(run)
+
+
 def test_a_file_name_in_a_fix_means_the_image_in_use(source: Path, run: Run) -> None:
     """The source may hold another image of that name that is in no split."""
     data = read_coco(source, "train")

@@ -135,7 +135,9 @@ def test_the_suggested_classes_merge_two_names_for_one(tmp_path: Path, capsys: p
     labels["h.jpg"] = ["1 0.2 0.2 0.1 0.1"]
     folder = yolo(tmp_path / "typo", labels, ["RBC", "RBCs", "a: b"])
     said = look(folder, capsys)
-    [suggested] = re.findall(r"'RBC' and 'RBCs' may be one class; if so, write `classes: (.*)`", said["names"])
+    [suggested] = re.findall(
+        r"'RBC' and 'RBCs' may be one class; if so, replace `classes` under `convert` by (.*)", said["names"]
+    )
     classes = yaml.safe_load(suggested)
     assert classes == {"RBC": "RBC", "RBCs": "RBC", "a: b": "a: b"}
     ratios = Ratios(train=0.6, val=0.2, test=0.2)
@@ -304,7 +306,10 @@ def test_what_convert_would_refuse_is_listed_as_to_do(source: Path, capsys: pyte
     draw(source / "images" / "extra.jpg", 99)
     said = new.main(source)
     [to_do] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  to do")]
-    assert "1 image without a label, images/extra.jpg: label it, or write `unlabelled: background` if it shows" in to_do
+    assert (
+        "1 image without a label, images/extra.jpg: label it, drop it with a fix, or write `unlabelled: background` if it"
+        in to_do
+    )
     assert "2 labels or images cannot be used, such as " in to_do
     assert (
         said

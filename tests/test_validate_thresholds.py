@@ -70,8 +70,8 @@ def test_the_last_digit_of_a_score_matters() -> None:
     ("matches", "why"),
     [
         (of_hits([0.9], [0], 0), "no labelled object in val, Ultralytics' default"),
-        (of_hits([0.9], [0], 3), "no object found in val, Ultralytics' default"),
-        (of_hits([], [], 3), "no object found in val, Ultralytics' default"),
+        (of_hits([0.9], [0], 3), "no right prediction in val, Ultralytics' default"),
+        (of_hits([], [], 3), "no right prediction in val, Ultralytics' default"),
     ],
 )
 def test_a_class_val_says_nothing_about_gets_the_default(matches: list[ClassMatches], why: str) -> None:

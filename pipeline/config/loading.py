@@ -100,6 +100,9 @@ def _in_words(detail: ErrorDetails, root: type[BaseModel]) -> str:
             hint = did_you_mean(place[-1], _keys_of(place[:-1], root))
             if not hint and place[0] == "train":
                 hint = "; arguments of Ultralytics go into train.args"
+            elif not hint and len(place) == 1:
+                owners = [section for section in _keys_of([], root) if place[0] in _keys_of([section], root)]
+                hint = f"; it belongs under `{owners[0]}`" if len(owners) == 1 else ""
             return f"{where}: unknown key{hint}"
         case "missing":
             return f"{where}: required key is missing; add it"

@@ -45,7 +45,10 @@ def refuse(items: Sequence[Labelled], used: Sequence[Labelled], source: Source, 
                 "correct it, or move it out of the source if it holds no boxes"
             )
         return
-    way_out = "label it, or set `convert.unlabelled: background` if no image without an annotation shows an object"
+    way_out = (
+        "label it, leave it out with a fix (`images: {NAME: drop}` in data/fixes/), or set `convert.unlabelled: "
+        "background` if no image without an annotation shows an object"
+    )
     if unread:
         way_out = f"label it, or correct {unread[0]}, which may hold its annotation but was not read{and_more(unread)}"
     elif lost := list(filter(_is_missing, items)):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from pipeline import fixes
-from pipeline.convert import judge
+from pipeline.boxes import Labelled
+from pipeline.convert import judge, receipt
 from pipeline.convert.judge import ROUNDING, Judged, Verdict
 from pipeline.errors import DataError
 from pipeline.fixes import Fixes, Note
@@ -24,8 +25,23 @@ class Corrected:
     lines: list[FixOutcome] = field(default_factory=list)
 
 
-def correct(judged: list[Judged], run: Run, classes: Sequence[str]) -> Corrected:
-    """Apply the fixes to the images in use.
+def dropped(run: Run, folder: Path, used: Sequence[Labelled], every: Sequence[Labelled]) -> set[Path]:
+    """Return the images that fixes drop, so that nothing about them is refused: in `used`, or without annotation.
+
+    `used` are the images that would be in the dataset, `every` are all of the source in `folder`. Raises as `correct`.
+    """
+    path = fixes.file_of(run)
+    loaded = fixes.load(path)
+    if "drop" not in loaded.images.values():
+        return set()
+    names = {item.image: receipt.relative(item.image, folder) for item in every}
+    resolved, _ = resolve(loaded, [names[item.image] for item in used], list(names.values()), path)
+    candidates = [*used, *(item for item in every if item.annotation is None)]
+    return {item.image for item in candidates if resolved.images.get(names[item.image]) == "drop"}
+
+
+def correct(judged: list[Judged], run: Run, classes: Sequence[str], unread: Collection[Path] = ()) -> Corrected:
+    """Apply the fixes to the images in use; those in `unread` were not even read, because a fix drops them.
 
     Raises ConfigError for a bad file, DataError for a file name that two images share and for an added box of an
     unknown class or beyond its image.
@@ -37,7 +53,7 @@ def correct(judged: list[Judged], run: Run, classes: Sequence[str]) -> Corrected
     for fix in loaded.boxes:
         if fix.label not in classes:
             raise DataError(f"{path}: {fix.image}: {fix.label!r} is not one of {', '.join(classes)}; correct the class")
-    used = [image.name for image in judged if not image.unused]
+    used = [image.name for image in judged if not image.unused or image.item.image in unread]
     resolved, notes = resolve(loaded, used, [image.name for image in judged], path)
     result: list[Judged] = []
     touched = {fix.image for fix in resolved.boxes} | set(resolved.images)
@@ -45,7 +61,7 @@ def correct(judged: list[Judged], run: Run, classes: Sequence[str]) -> Corrected
         if image.name not in touched:
             result.append(image)
             continue
-        if image.unused:
+        if image.unused and image.item.image not in unread:
             result.append(image)
             notes += _not_used(resolved, image.name, image.why)
             continue

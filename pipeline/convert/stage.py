@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 from pipeline import files, formats, inputs, parallel
@@ -35,10 +37,12 @@ def main(config: Convert, run: Run, seed: int, workers: int | None = None, pool:
     items = source.to_use
     placing.check_given(source, config)
     used = [item for item in items if drawn or item.split]
+    dropped = corrections.dropped(run, config.source.absolute(), used, source.images)
+    items, used = ([item for item in some if item.image not in dropped] for some in (items, used))
     background.refuse(items, used, source, config)
     wanted = list(dict.fromkeys([item.image for item in used] + [entry.item.image for entry in made]))
     checked = dict(zip(wanted, parallel.ordered(reading.check, wanted, workers, "convert: reading"), strict=True))
-    line = _convert(config, run, seed, format_name, source, made, checked)
+    line = _convert(config, run, seed, format_name, source, made, checked, dropped)
     why = f"fewer than {parallel.FEWEST_ITEMS} images"
     return line + parallel.no_effect(workers, parallel.processes(workers, len(wanted)), why)
 
@@ -52,8 +56,9 @@ def _convert(
     source: Source,
     made: Sequence[Made],
     checked: Mapping[Path, Checked],
+    dropped: Collection[Path],
 ) -> str:
-    """Judge, correct, place and write.
+    """Judge, correct, place and write. `dropped` are images that fixes drop.
 
     `sources` in the receipt maps each image `SPLIT/NAME` of the dataset to its path below the source, by which fixes
     identify it. `receipt.make` and `Placed` describe the other keys.
@@ -69,7 +74,7 @@ def _convert(
         judged = set_aside(judged, "dropped", background.not_background(judged, config))
     added, unusable = labelled.judged(made, source, checked, names, config)
     _refuse_problems(added, config)
-    corrected = corrections.correct([*judged, *added, *unusable], run, names)
+    corrected = corrections.correct([*judged, *added, *unusable], run, names, dropped)
     # After the corrections, which may add the boxes that are missing.
     judged = set_aside(corrected.judged, "set_aside", background.without_boxes(corrected.judged, classes))
     trained_on = {image.name for image in added} if config.new_images == "train" else set()
@@ -126,14 +131,27 @@ def _placed(judged: Sequence[Judged], config: Convert, run: Run, seed: int, trai
 
 def class_map(source: Source, config: Convert) -> dict[str, str | None]:
     """Return our name for each class of the source, in the order of our ids; None for a class to leave out."""
+    labels = Counter(
+        box.label for item in source.images for box in item.boxes if box.label and not box.ignore and not box.damage
+    )
+    if config.classes and config.on_problem != "drop":
+        _refuse_misspelt(config.classes, labels)
     if isinstance(config.classes, dict) and config.classes:
         return dict(config.classes)
     if listed := config.classes or source.classes:
         return {name: name for name in listed}
-    labels = {
-        box.label for item in source.images for box in item.boxes if box.label and not box.ignore and not box.damage
-    }
     return {name: name for name in sorted(labels)}
+
+
+def _refuse_misspelt(listed: Collection[str], labels: Mapping[str, int]) -> None:
+    """Raise DataError if a listed class has no box, and a class that is not listed has a similar name."""
+    without_box = [name for name in listed if name not in labels]
+    for name in labels:
+        if name not in listed and (near := get_close_matches(name, without_box, n=1)):
+            raise DataError(
+                f"convert.classes: no box has the class {near[0]!r}, but {counted(labels[name], 'box', 'boxes')} "
+                f"{'has' if labels[name] == 1 else 'have'} {name!r}, which is not listed; correct the name"
+            )
 
 
 def judge_all(

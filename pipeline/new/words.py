@@ -116,7 +116,7 @@ def _names(seen: Seen) -> list[str]:
         most = {
             name: max(group, key=lambda one: seen.boxes_per_class[one]) for group in alike.values() for name in group
         }
-        remarks.append(f"if so, write `classes: {flow({name: most[name] for name in names})}`")
+        remarks.append(f"if so, replace `classes` under `convert` by {flow({name: most[name] for name in names})}")
     if numbers := [name for name in names if re.fullmatch(r"(class[-_ ]?)?\d+", name)]:
         remarks.append(f"{', '.join(map(repr, numbers[:SHOWN]))}: numbers instead of names")
     if unused := [name for name, count in seen.boxes_per_class.items() if not count]:
@@ -157,7 +157,11 @@ def to_do(seen: Seen) -> list[str]:
     tasks = []
     if seen.unlabelled:
         first, several = seen.unlabelled[0].name, len(seen.unlabelled) > 1
-        what_to_do = "label them, or write {} if they show" if several else "label it, or write {} if it shows"
+        what_to_do = (
+            "label them, drop them with fixes, or write {} if they show"
+            if several
+            else "label it, drop it with a fix, or write {} if it shows"
+        )
         tasks.append(
             f"{counted(len(seen.unlabelled), 'image')} without a label, {'such as ' * several}{first}: "
             f"{what_to_do.format('`unlabelled: background`')} no object"
@@ -198,10 +202,10 @@ def config(seen: Seen, chosen: Chosen, target: Path) -> str:
         written.append(("group_by", chosen.group_by, f"{chosen.group}; {rule}"))
     if seen.unlabelled:
         count = counted(len(seen.unlabelled), "image")
-        written.append(("unlabelled", "error", f"{count} without a label; write background if there is no object"))
+        written.append(("unlabelled", "error", f"{count} without a label; background: none shows an object"))
     if seen.refused:
         written.append(("on_problem", "fix", f"drop leaves out what cannot be used ({len(seen.refused)})"))
-    head = f"# A start for {flow(str(seen.source))}; configs/sample.yaml explains every key.\n#\n"
+    head = f"# A start for {flow(str(seen.source))}; docs/config.md explains every key.\n#\n"
     head += f"#   make all CONFIG={target}\n"
     text = f"{head}\nconvert:\n{_section(written)}"
     if chosen.split and not chosen.group_by:
@@ -210,10 +214,10 @@ def config(seen: Seen, chosen: Chosen, target: Path) -> str:
         of_size, of_overlap = (part.partition(": ")[2] for part in chosen.tiles["reason"].split("; "))
         keys: list[Entry] = [("size", "auto", f"now {chosen.tiles['size']}: {of_size}")]
         keys.append(("overlap", "auto", f"now {chosen.tiles['overlap']:g}: {of_overlap}"))
-        reason = "each tile is fitted into this; half of imgsz trains four times faster"
+        reason = "each tile is fitted into this; half the imgsz trains four times faster"
         return f"{text}\ntiles:\n{_section(keys)}\ntrain:\n{_section([('imgsz', TILED_SIZE, reason)])}"
     small = quantile(seen.relative_sides, 0.1) * chosen.imgsz
-    reason = f"one object in ten is under {small:.0f} px here; half of it trains four times faster"
+    reason = f"one object in ten is then under {small:.0f} px; half the imgsz trains four times faster"
     return f"{text}\ntrain:\n{_section([('imgsz', chosen.imgsz, reason)])}"
 
 

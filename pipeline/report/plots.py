@@ -38,6 +38,7 @@ STYLE: dict[str, str | float] = {
     "lines.linewidth": 1.6,
 }
 Epochs = Sequence[dict[str, float | None]]
+FEWEST_POINTS = 3  # of a curve over epochs
 
 
 def losses(epochs: Epochs, borders: Sequence[float]) -> Markup | None:
@@ -67,6 +68,8 @@ def _over_epochs(
     top: float | None = None,
 ) -> Markup | None:
     measured = [(history.points(epochs, column), *style) for column, *style in lines]
+    # Two points are no curve, unless there are no more epochs.
+    measured = [line for line in measured if len(line[0]) >= min(FEWEST_POINTS, len(epochs))]
     if not any(points for points, *_ in measured):
         return None
 

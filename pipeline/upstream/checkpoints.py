@@ -20,6 +20,7 @@ from pipeline.upstream import unfit
 
 HOME = Path("data/weights")
 DOWNLOAD_HOST = "github.com"  # where Ultralytics keeps its release assets
+RELEASES = f"https://{DOWNLOAD_HOST}/ultralytics/assets/releases"
 PROBE_SECONDS = 4.0
 COCO = "yolo26n.pt"
 STARTER = "starter-yolo26n.pt"  # made by `make starter-weights`, part of the project
@@ -79,8 +80,8 @@ def _download(name: str) -> Path:
     from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
 
     ways_out = (
-        f"put the file at {HOME / name}, or set train.weights to one you have (yolo26n.yaml: random weights), "
-        f"or allow weights that are part of this project with `train.fallback: {STARTER}`"
+        f"download it from {RELEASES} to {HOME / name}, or set train.weights to one you have (yolo26n.yaml: random "
+        f"weights), or allow weights that are part of this project with `train.fallback: {STARTER}`"
     )
     if name not in GITHUB_ASSETS_NAMES:
         hint = did_you_mean(name, GITHUB_ASSETS_NAMES)

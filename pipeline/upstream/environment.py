@@ -77,8 +77,8 @@ def torch_device(device: str) -> Any:
         return found
     except (AssertionError, RuntimeError, ValueError):
         raise PipelineError(
-            f"--device {device}: this machine has no such device; use cpu, or omit --device to use a CUDA GPU if there "
-            "is one, otherwise the CPU"
+            f"--device {device}: this machine has no such device; use cpu, mps or 0 (the first CUDA "
+            "GPU), or omit it to use a CUDA GPU if there is one, otherwise the CPU"
         ) from None
 
 

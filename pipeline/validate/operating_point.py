@@ -45,7 +45,7 @@ def _choose(curve: Curve, wanted: Wanted | None, conf: float) -> tuple[float, st
     if not curve.objects:
         return DEFAULT_SCORE, "no labelled object in val, Ultralytics' default"
     if not curve.found.any():
-        return DEFAULT_SCORE, "no object found in val, Ultralytics' default"
+        return DEFAULT_SCORE, "no right prediction in val, Ultralytics' default"
     best, why = int(curve.f1.argmax()), "best F1"
     if wanted:
         [(figure, level)] = wanted.model_dump(exclude_none=True).items()
