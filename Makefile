@@ -168,7 +168,7 @@ new: $(INSTALLED)  ## look at SOURCE=data/raw/mine and write configs/mine.yaml t
 
 convert: $(RUN)/dataset/data.yaml  ## convert annotations to an Ultralytics dataset, with a receipt
 augment: $(RUN)/augmented/data.yaml  ## make more training images by transforming the existing ones
-train: $(RUN)/model.pt  ## fine-tune in phases, frozen layers first
+train: $(RUN)/model.pt  ## fine-tune in phases, with frozen layers
 validate: $(RUN)/metrics.json $(if $(AGAINST),$(RUN)/comparison.json)  ## compute COCO metrics on val and test, with confidence intervals
 export: $(RUN)/export/manifest.json  ## write bundles for the device, checked against the model on real images
 report: $(RUN)/report/index.html  ## show the run on one HTML page

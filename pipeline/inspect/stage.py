@@ -52,6 +52,7 @@ def main(
         summary = _summary(dataset, images)
         app.serve(dataset, port, "inspect", summary, answers)
         dataset.reload()
+        summary = "the App is closed"
         if count := tags.unsaved(dataset):
             summary += f"; {counted(count, 'fix', 'fixes')} not saved yet; `{save}` writes them"
     return summary

@@ -54,5 +54,6 @@ def summary(record: Next, batch: int, run: Run) -> str:
     return (
         f"{counted(len(chosen), 'image')} to label next{fewer} ({kinds}) of {record['pool_images']}{left_out}; "
         f"{drawn['sure']} sure and {drawn['doubtful']} doubtful pre-drawn boxes, about {record['minutes']:.0f} "
-        f"minutes of work ({record['minutes_by_hand']:.0f} by hand) -> {run.label_next}, {run.label / 'sheet.jpg'}"
+        f"minutes of work ({record['minutes_by_hand']:.0f} by hand) -> {run.label_next}, {run.label / 'sheet.jpg'}; "
+        f"`{run.make('label')} OPEN=1` opens it"
     )

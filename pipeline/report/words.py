@@ -85,6 +85,8 @@ def notices(split: str, metrics: Metrics, predictions: Sequence[Prediction]) -> 
             f"The model finds nothing at the operating thresholds: the best of its "
             f"{len(predictions):,} predictions scores {best:.3f}."
         )
+    elif lost := [name for name, row in point["per_class"].items() if row["fn"] and not row["tp"]]:
+        sentences.append(f"No object of {listed(lost)} is found at the operating thresholds.")
     return [sentence.strip() for sentence in sentences]
 
 

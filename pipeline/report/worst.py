@@ -35,8 +35,8 @@ class ImageErrors:
         kinds = Counter[str](record["type"] for record in self.wrong)
         why = ", ".join(f"{kinds[kind]} {kind}" for kind in TYPES if kinds[kind])
         lost, total = sum(record["type"] != "tp" for record in self.objects), len(self.objects)
-        not_found = f"{lost} of {words.counted(total, 'object')} not found" if total else "no objects"
-        return f"{not_found}, {words.counted(len(self.wrong), 'wrong prediction')}{f' ({why})' if why else ''}"
+        found = f"{total - lost} of {words.counted(total, 'object')} found" if total else "no objects"
+        return f"{found}, {words.counted(len(self.wrong), 'wrong prediction')}{f' ({why})' if why else ''}"
 
 
 class DrawnImage(NamedTuple):
