@@ -9,7 +9,7 @@ from typing import ClassVar, NoReturn
 
 from pipeline.errors import did_you_mean
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"
 STAGES = {
     "convert": "convert annotations of any known format to an Ultralytics dataset with a receipt",
     "augment": "make more training images by transforming the existing ones",
