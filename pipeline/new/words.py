@@ -14,6 +14,7 @@ from pipeline.new.choices import TILED_SIZE, Chosen, quantile
 from pipeline.new.contents import Seen
 
 FEW = 100  # images; with fewer, a val split has only a dozen
+FEW_VAL = 30  # images; on 22, trainings without one box and one image differed by 24 points of mAP50-95
 RARE = 20  # boxes; with fewer, neither a class nor its figures are reliable
 SHOWN = 12  # classes with their counts, at most
 CELL = 8  # pixels: one cell of the head's finest grid
@@ -142,9 +143,12 @@ def _fills(box: Box, size: tuple[int, int]) -> bool:
 def _missing(seen: Seen, chosen: Chosen) -> list[str]:
     remarks = []
     if len(seen.usable) < FEW:
-        remarks.append(f"more images: with fewer than {FEW}, all figures are rough")
+        remarks.append(f"more images: with fewer than {FEW}, all metrics are rough")
+    val = seen.images_per_split.get("val", 0) if chosen.split is None else round(chosen.split["val"] * len(seen.usable))
+    if len(seen.usable) >= FEW and 0 < val < FEW_VAL:
+        remarks.append(f"more images in val: with {val}, two trainings may differ by ten points of mAP by chance")
     if chosen.split is None and "test" not in seen.images_per_split:
-        remarks.append("a test split: figures come from val alone, which also chooses the model")
+        remarks.append("a test split: all metrics come from val, which also chooses epochs and thresholds")
     if rare := {name: count for name, count in seen.boxes_per_class.items() if 0 < count < RARE}:
         remarks.append(
             f"objects of {_count(dict(list(rare.items())[:SHOWN]))}: with fewer than {RARE}, a class is hard to learn"

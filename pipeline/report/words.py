@@ -102,12 +102,11 @@ def thresholds(point: OperatingPoint | None, split: str) -> str:
         return "No val split to choose thresholds on: a default is used for every class."
     if all(row["why"].startswith("no ") for row in point["per_class"].values()):
         return (
-            f"The {point['chosen_on']} split has nothing to choose thresholds on; "
-            f"the figures are for the {split} split."
+            f"The {point['chosen_on']} split has nothing to choose thresholds on; the metrics are of the {split} split."
         )
     [(goal, value)] = point["wanted"].items()
     wanted = "the best F1" if goal == "best" else f"{goal} {value}"
-    return f"Chosen on {point['chosen_on']} for {wanted} at IoU {point['iou']}; the figures are for the {split} split."
+    return f"Chosen on {point['chosen_on']} for {wanted} at IoU {point['iou']}; the metrics are of the {split} split."
 
 
 def not_drawn(curves: Sequence[Curve]) -> str:
