@@ -51,7 +51,8 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int | None = 
 
     if small := object_sizes.too_small(data, config.imgsz):
         logs.say(f"train: {small}")
-    logs.say(f"train: {len(data.files('train'))} images, {plan.in_words(plans, chosen.rounds)}")
+    replaces = f"; this will replace {run.model}" if run.model.is_file() else ""
+    logs.say(f"train: {len(data.files('train'))} images, {plan.in_words(plans, chosen.rounds)}{replaces}")
 
     from pipeline.train import phase
 
