@@ -112,9 +112,9 @@ PINNED := --constraint constraints.txt --editable '.[dev]'
 # `installed.txt` is both the target and the list of installed packages.
 $(INSTALLED): pyproject.toml constraints.txt
 ifneq ($(UV),)
-	test -x $(PYTHON) || "$(UV)" venv --quiet --seed --no-python-downloads $(VENV)
+	@test -x $(PYTHON) || "$(UV)" venv --quiet --seed --no-python-downloads $(VENV)
 # Without an NVIDIA GPU, uv takes PyTorch from PyTorch's own index: the same version without 4 GB of CUDA.
-	"$(UV)" pip install --python $(PYTHON) --torch-backend=auto $(PINNED) || { \
+	@"$(UV)" pip install --python $(PYTHON) --torch-backend=auto $(PINNED) || { \
 		echo "setup: the error above does no harm: PyTorch's own index cannot be reached, so its standard wheel is installed, with CUDA"; \
 		"$(UV)" pip install --python $(PYTHON) $(PINNED); }
 else
