@@ -284,7 +284,7 @@ BAD_COCO: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "image without annotation": (
         spoil_coco(lambda d: d.update(images=d["images"][1:], annotations=[a for a in d["annotations"] if a["image_id"]])),
-        r"train_0000\.jpg: no annotation; label it, leave it out with a fix .* or set `convert\.unlabelled: background`",
+        r"train_0000\.jpg: no annotation; label it, leave it out .* or set `convert\.unlabelled: background`",
     ),
     "two images with one stem": (
         lambda s: Image.open(s / "images" / "train_0000.jpg").save(s / "images" / "train_0000.png"),

@@ -1121,7 +1121,7 @@ def test_other_unlabelled_images_are_not_taken_for_masks(folder: str, name: str,
     refused(
         source,
         run,
-        r"img0\.png: no annotation; label it, leave it out with a fix .* or set `convert\.unlabelled: background` if no image",
+        r"img0\.png: no annotation; label it, leave it out .* or set `convert\.unlabelled: background` if no image",
     )
 
 

@@ -160,9 +160,7 @@ def test_fixes_use_the_names_of_the_source() -> None:
     # Used images take precedence: their names are what the App shows.
     assert found.images == {"two/b.jpg": "drop", "one/a.jpg": "relabel", "unused/spare.jpg": "drop"}
     assert [fix.image for fix in found.boxes] == ["one/a.jpg", "two/b.jpg"]
-    assert [(note.image, note.reason, note.stale) for note in notes] == [
-        ("gone.jpg", "is not in the source any more", True)
-    ]
+    assert [(note.image, note.reason, note.stale) for note in notes] == [("gone.jpg", "is not in the source", True)]
 
 
 @pytest.mark.parametrize("used", [["one/a.jpg", "two/a.jpg"], []], ids=["used", "unused"])

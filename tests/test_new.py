@@ -307,7 +307,7 @@ def test_what_convert_would_refuse_is_listed_as_to_do(source: Path, capsys: pyte
     said = new.main(source)
     [to_do] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  to do")]
     assert (
-        "1 image without a label, images/extra.jpg: label it, drop it with a fix, or write `unlabelled: background` if it"
+        "1 image without a label, images/extra.jpg: label it, leave it out with a fix (docs/fiftyone.md), or write `unlabelled: background` if"
         in to_do
     )
     assert "2 labels or images cannot be used, such as " in to_do

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pipeline.boxes import SOURCE_SUFFIXES, Labelled
 from pipeline.config.data import Convert
+from pipeline.config.loading import flow
 from pipeline.convert.judge import Judged
 from pipeline.errors import DataError, and_more, counted
 from pipeline.formats.matching import UPLOAD
@@ -23,11 +24,11 @@ HARMLESS = re.compile(
 )
 
 
-def refuse(items: Sequence[Labelled], used: Sequence[Labelled], source: Source, config: Convert) -> None:
+def refuse(items: Sequence[Labelled], used: Sequence[Labelled], source: Source, config: Convert, fixes: Path) -> None:
     """Raise DataError for images whose labels are lost or were never made.
 
-    `items` are all images; only `used` can become background. Missing images are reported first, because their names
-    tell why others have no annotation.
+    `items` are all images; only `used` can become background. `fixes` is the file that may leave images out. Missing
+    images are reported first, because their names tell why others have no annotation.
     """
     unlabelled = [
         item.image for item in (used if config.unlabelled == "background" else items) if item.annotation is None
@@ -46,8 +47,8 @@ def refuse(items: Sequence[Labelled], used: Sequence[Labelled], source: Source, 
             )
         return
     way_out = (
-        "label it, leave it out with a fix (`images: {NAME: drop}` in data/fixes/), or set `convert.unlabelled: "
-        "background` if no image without an annotation shows an object"
+        f"label it, leave it out (`images: {{{flow(unlabelled[0].name)}: drop}}` in {fixes}), or set "
+        "`convert.unlabelled: background` if no image without an annotation shows an object"
     )
     if unread:
         way_out = f"label it, or correct {unread[0]}, which may hold its annotation but was not read{and_more(unread)}"

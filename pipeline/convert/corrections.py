@@ -109,7 +109,7 @@ def resolve(loaded: Fixes, used: Sequence[str], every: Sequence[str], path: Path
             return True
         if candidates := of_used.get(name) or of_all.get(name):
             raise DataError(f"{path}: {name!r} matches both {candidates[0]} and {candidates[1]}; give its path")
-        notes.append(Note(name, action, "is not in the source any more", stale=True))
+        notes.append(Note(name, action, "is not in the source", stale=True))
         return False
 
     images = {name: word for name, word in loaded.images.items() if is_there(name, _action(word))}

@@ -113,7 +113,7 @@ def last_line(receipt: Receipt, target: Path) -> str:
         ([line for line in receipt["labels"] if line["used"]], "image", "labelled with `make label`"),
         (not_used, "labelled image", f"not used{such_as}"),
         ([line for line in receipt["fixes"] if line["applied"]], "fix", "applied"),
-        ([line for line in receipt["fixes"] if not line["applied"]], "fix", "that found nothing to do"),
+        ([line for line in receipt["fixes"] if not line["applied"]], "fix", "that could not be applied"),
     )
     for cases, noun, words in counted:
         if cases:

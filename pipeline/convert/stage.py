@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-from pipeline import files, formats, inputs, parallel
+from pipeline import files, fixes, formats, inputs, parallel
 from pipeline.boxes import write_data_yaml
 from pipeline.config.data import Convert
 from pipeline.convert import background, corrections, judge, labelled, placing, plausible, receipt, writing
@@ -39,7 +39,7 @@ def main(config: Convert, run: Run, seed: int, workers: int | None = None, pool:
     used = [item for item in items if drawn or item.split]
     dropped = corrections.dropped(run, config.source.absolute(), used, source.images)
     items, used = ([item for item in some if item.image not in dropped] for some in (items, used))
-    background.refuse(items, used, source, config)
+    background.refuse(items, used, source, config, fixes.file_of(run))
     wanted = list(dict.fromkeys([item.image for item in used] + [entry.item.image for entry in made]))
     checked = dict(zip(wanted, parallel.ordered(reading.check, wanted, workers, "convert: reading"), strict=True))
     line = _convert(config, run, seed, format_name, source, made, checked, dropped)

@@ -162,9 +162,9 @@ def to_do(seen: Seen) -> list[str]:
     if seen.unlabelled:
         first, several = seen.unlabelled[0].name, len(seen.unlabelled) > 1
         what_to_do = (
-            "label them, drop them with fixes, or write {} if they show"
+            "label them, leave them out with fixes (docs/fiftyone.md), or write {} if they show"
             if several
-            else "label it, drop it with a fix, or write {} if it shows"
+            else "label it, leave it out with a fix (docs/fiftyone.md), or write {} if it shows"
         )
         tasks.append(
             f"{counted(len(seen.unlabelled), 'image')} without a label, {'such as ' * several}{first}: "
@@ -193,7 +193,7 @@ def config(seen: Seen, chosen: Chosen, target: Path) -> str:
     written: list[Entry] = [("source", str(seen.source), "")]
     written.append(("format", seen.format, "detected"))
     if len(chosen.classes) <= SHOWN:
-        order = "ids in this order; {theirs: ours, other: null} renames, merges and drops"
+        order = "their order gives the ids; {theirs: ours, other: null} renames, merges and drops"
         written.append(("classes", list(chosen.classes), order))
     if chosen.split is None:
         written.append(("split", "given", _count(seen.images_per_split)))
@@ -221,7 +221,7 @@ def config(seen: Seen, chosen: Chosen, target: Path) -> str:
         reason = "each tile is fitted into this; half the imgsz trains four times faster"
         return f"{text}\ntiles:\n{_section(keys)}\ntrain:\n{_section([('imgsz', TILED_SIZE, reason)])}"
     small = quantile(seen.relative_sides, 0.1) * chosen.imgsz
-    reason = f"one object in ten is then under {small:.0f} px; half the imgsz trains four times faster"
+    reason = f"one object in ten is then under {small:.0f} px; half of this side trains four times faster"
     return f"{text}\ntrain:\n{_section([('imgsz', chosen.imgsz, reason)])}"
 
 
