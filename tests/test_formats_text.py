@@ -797,7 +797,7 @@ DAMAGED: dict[str, tuple[str, dict[str, str], str, str, str]] = {
     "yolo text": ("yolo", {"data.yaml": NAMED, "labels/a.txt": "cat .5 .5 .1 .1"}, "line 1", "", "not numbers: 'cat .5 .5 .1 .1'"),
     "cvat no number": ("cvat", {"a.xml": cvat_xml('<box label="cat" xtl="1" ytl="2" xbr="3"/>')}, "a.jpg, shape 1", "cat", "ybr is None, not a number"),
     "cvat no label": ("cvat", {"a.xml": cvat_xml('<box xtl="1" ytl="2" xbr="3" ybr="4"/>')}, "a.jpg, shape 1", "", "a box without a label"),
-    "cvat rotation": ("cvat", {"a.xml": cvat_xml('<ellipse label="cat" cx="1" cy="2" rx="3" ry="4" rotation="inf"/>')}, "a.jpg, shape 1", "cat", "rotation is inf"),
+    "cvat rotation": ("cvat", {"a.xml": cvat_xml('<ellipse label="cat" cx="1" cy="2" rx="3" ry="4" rotation="inf"/>')}, "a.jpg, shape 1", "cat", "rotation is inf degrees, more than two turns"),
     "cvat polygon": ("cvat", {"a.xml": cvat_xml('<polygon label="cat" points="1,2;3"/>')}, "a.jpg, shape 1", "cat", "points are not three or more x,y"),
     "cvat NaN": ("cvat", {"a.xml": cvat_xml('<polygon label="cat" points="1,2;nan,4;5,6"/>')}, "a.jpg, shape 1", "cat", "points are not finite numbers"),
     "cvat unknown": ("cvat", {"a.xml": cvat_xml('<blob label="cat"/>')}, "a.jpg, shape 1", "cat", "<blob> is not a shape of CVAT 1.1"),

@@ -53,7 +53,7 @@ def test_validate_and_export_report_on_whole_images(tiled: tuple[Config, Run]) -
     report.main(config.report, run)
     page = (run.report / "index.html").read_text(encoding="utf-8")
     assert (
-        "a large image in tiles of 160 px that overlap by 0.25 and as a whole; all figures are of whole images" in page
+        "a large image in tiles of 160 px that overlap by 0.25 and as a whole; all metrics are of whole images" in page
     )
     dataset = YoloDataset.read(run.dataset / "data.yaml")
     truth = files.read_json(run.ground_truth("val"))
