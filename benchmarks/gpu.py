@@ -23,6 +23,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import kill
 import processes
 import torch
 import yaml
@@ -41,7 +42,7 @@ class Bench:
     """Runs stages in a folder, one after another, and collects a row for each."""
 
     def __init__(self, folder: Path, options: argparse.Namespace) -> None:
-        self.folder, self.device = folder, options.device
+        self.folder = folder
         self.on_gpu = environment.is_gpu(options.device)
         self.rows: list[str] = []
         targets: list[dict[str, Any]] = [{"format": "onnx"}]
@@ -104,9 +105,11 @@ def trained(run: Run) -> str:
 
 
 def difference(run: Run, other: Run) -> str:
-    ours, theirs = (checkpoints.load(one.model)[0].float().state_dict() for one in (run, other))
+    if kill.is_same(run, other):
+        return "the same weights, bit for bit"
+    ours, theirs = (checkpoints.load(one.model)[0].state_dict() for one in (run, other))
     largest = max(float((tensor.float() - theirs[name].float()).abs().max()) for name, tensor in ours.items())
-    return "the same weights, bit for bit" if largest == 0 else f"weights differ by at most {largest:.1e}"
+    return f"weights differ by at most {largest:.1e}"
 
 
 def test_map(run: Run) -> float:

@@ -26,10 +26,11 @@ from typing import Any
 import numpy as np
 from label_models import Linear, Set, Trained, read
 
+from pipeline import cosine
 from pipeline.config.label import Cost
 from pipeline.label import belief, choose, plan
 from pipeline.label.store import Store
-from pipeline.metrics import coco, cosine
+from pipeline.metrics import coco
 from pipeline.metrics.iou import pairwise_iou
 from pipeline.records.coco import GroundTruth, Prediction
 

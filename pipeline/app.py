@@ -17,6 +17,7 @@ from typing import Any
 from pipeline import logs
 from pipeline.errors import PipelineError
 
+CLOSED = "the App is closed"  # the last line of a stage that served it
 ADDRESS = "127.0.0.1"  # the App has no password, so no other machine may reach it
 MOST_BUTTONS = 12  # classes; a button takes one click, a list takes two, but more buttons would not fit on the screen
 PATIENCE = 180  # seconds for the server to answer once the dataset is ready; a busy machine takes more than 60
@@ -65,7 +66,7 @@ def server(port: int) -> Callable[[], bool]:
 
 def _answers(port: int, process: Any) -> bool:
     end = time.monotonic() + PATIENCE
-    while time.monotonic() < end and process.is_running():
+    while time.monotonic() < end and (process is None or process.is_running()):  # None: it was running before
         with suppress(OSError), urllib.request.urlopen(f"http://{ADDRESS}:{port}/fiftyone", timeout=5):
             return True
         time.sleep(0.2)

@@ -40,12 +40,13 @@ MAY_IMPORT = {
     "records": {"errors", "files", "run"},
     "history": {"records", "run"},
     "object_sizes": {"boxes"},
+    "cosine": set(),
     "lock": {"errors", "files", "run"},
     **dict.fromkeys(STAGES, SHARED),
     "fixes": {"files", "boxes", "config", "errors", "metrics", "run"},
     "labels": {"files", "boxes", "errors", "run", "walk"},
     "app": {"errors", "logs"},
-    "inspect": SHARED | {"app", "database", "fixes", "image_files", "metrics", "parallel", "records", "upstream"},
+    "inspect": SHARED | {"app", "cosine", "database", "fixes", "image_files", "parallel", "records", "upstream"},
     "convert": SHARED | {"image_files", "parallel", "fixes", "inputs", "labels", "records", "walk"},
     "tiling": SHARED | {"parallel", "records"},
     "augment": SHARED | {"parallel", "tiling"},
@@ -54,7 +55,19 @@ MAY_IMPORT = {
     "rank": SHARED | {"probing", "records", "upstream"},
     # Leaves out images by convert's rules, and looks at the others through the device's views.
     "label": SHARED
-    | {"app", "convert", "database", "device", "image_files", "labels", "lock", "metrics", "parallel", "probing"}
+    | {
+        "app",
+        "convert",
+        "cosine",
+        "database",
+        "device",
+        "image_files",
+        "labels",
+        "lock",
+        "metrics",
+        "parallel",
+        "probing",
+    }
     | {"records", "upstream", "walk"},
     "report": SHARED | {"history", "metrics", "records"},
     "starter": {"boxes", "files", "parallel", "pixels", "sample", "train", "upstream"},

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from conftest import COCO_WEIGHTS, ROOT, needs_database
 
-from pipeline import pixels
+from pipeline import cosine, pixels
 from pipeline.errors import DataError
 from pipeline.inspect import embeddings
-from pipeline.metrics import cosine
 from pipeline.upstream import checkpoints
 
 BCCD = ROOT / "data" / "raw" / "bccd" / "JPEGImages"

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline import cosine
 from pipeline.config.label import Cost, Label
 from pipeline.label import belief, choose, plan, progress
-from pipeline.metrics import cosine
 from pipeline.run import Run
 
 COST = Cost()

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from pipeline.boxes import Box
 from pipeline.config.data import Augment
-from pipeline.errors import in_a_line
 from pipeline.pixels import Image
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # no network request on import
@@ -193,5 +192,5 @@ def apply(transform: A.Compose, image: Image, boxes: Sequence[Box], seed: int) -
 
 def words(error: BaseException) -> str:
     """Return an error's message in one line of up to about 240 characters."""
-    text = in_a_line(error, 240) if str(error) else ""
+    text = " ".join(str(error).split())[:240]
     return text if " " in text else f"{type(error).__name__} {text}".strip()  # a KeyError holds only the key

@@ -131,16 +131,17 @@ def _placed(judged: Sequence[Judged], config: Convert, run: Run, seed: int, trai
 
 def class_map(source: Source, config: Convert) -> dict[str, str | None]:
     """Return our name for each class of the source, in the order of our ids; None for a class to leave out."""
-    labels = Counter(
-        box.label for item in source.images for box in item.boxes if box.label and not box.ignore and not box.damage
-    )
-    if config.classes and config.on_problem != "drop":
-        _refuse_misspelt(config.classes, labels)
-    if isinstance(config.classes, dict) and config.classes:
-        return dict(config.classes)
-    if listed := config.classes or source.classes:
-        return {name: name for name in listed}
-    return {name: name for name in sorted(labels)}
+    if config.classes:
+        if config.on_problem != "drop":
+            _refuse_misspelt(config.classes, _labels(source))
+        return dict(config.classes) if isinstance(config.classes, dict) else {name: name for name in config.classes}
+    return {name: name for name in source.classes or sorted(_labels(source))}
+
+
+def _labels(source: Source) -> Counter[str]:
+    """Count the boxes of each class of the source, without damaged and ignored ones."""
+    boxes = (box for item in source.images for box in item.boxes)
+    return Counter(box.label for box in boxes if box.label and not box.ignore and not box.damage)
 
 
 def _refuse_misspelt(listed: Collection[str], labels: Mapping[str, int]) -> None:

@@ -32,7 +32,8 @@ CAREFUL = "head and first two layers in float, the largest values clipped"
 # For small objects: the layers down to stride 8. On boards with defects of 10 pixels, mAP50-95 fell by 4.4 points with
 # the plain recipe, by 2.5 with CAREFUL and by 0.6 with this one (0.9 with clipped ranges); the file is 6 % larger.
 SMALL_OBJECTS = "head and first five layers in float"
-# First layers in float. They have few channels, and every later layer inherits their rounding errors.
+# Number of first layers in float, by recipe, in the order in which the recipes are tried. First layers have few
+# channels, and every later layer inherits their rounding errors.
 FIRST_LAYERS = {PLAIN: 0, CAREFUL: 2, SMALL_OBJECTS: 5}
 PERCENTILE = 99.99  # of the absolute values; onnxruntime clips the rest
 

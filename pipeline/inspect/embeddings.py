@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import files, logs, parallel, pixels
+from pipeline.cosine import Vectors
 from pipeline.image_files import duplicates
 from pipeline.upstream import checkpoints, environment
 
@@ -27,8 +28,6 @@ UNIQUENESS_WEIGHTS = (0.6, 0.3, 0.1)
 BLOCK = 1024  # rows compared with all others at a time
 ROUNDING = 1e-6  # error of the product of two float32 unit vectors
 GREY = 114  # padding around the image, as in Ultralytics' training
-
-Vectors = NDArray[np.float32]
 
 
 def of(images: Sequence[Path], model_file: Path, device: str, cache: Path) -> Vectors:

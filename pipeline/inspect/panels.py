@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from pipeline.cosine import Vectors
 from pipeline.inspect.dataset import TRUTH, Model
-from pipeline.inspect.embeddings import Vectors
 from pipeline.records.metrics import Metrics
 
 SIMILARITY, PLOT = "similarity", "embeddings"  # the App's keys for results from the embeddings

@@ -8,15 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline import app, database, files, logs
+from pipeline import app, cosine, database, files, logs
 from pipeline.config.judging import Inspect
+from pipeline.cosine import Vectors
 from pipeline.errors import DataError, PipelineError, counted
 from pipeline.inspect import contents, embeddings, keep, panels, tags, views
 from pipeline.inspect import dataset as datasets
 from pipeline.inspect.contents import RunImage
 from pipeline.inspect.dataset import TRUTH, Model, Similarity
-from pipeline.inspect.embeddings import Vectors
-from pipeline.metrics import cosine
 from pipeline.records import metrics
 from pipeline.run import Run
 
@@ -52,7 +51,7 @@ def main(
         summary = _summary(dataset, images)
         app.serve(dataset, port, "inspect", summary, answers)
         dataset.reload()
-        summary = "the App is closed"
+        summary = app.CLOSED
         if count := tags.unsaved(dataset):
             summary += f"; {counted(count, 'fix', 'fixes')} not saved yet; `{save}` writes them"
     return summary

@@ -27,7 +27,7 @@ class Candidates:
 class Pick(NamedTuple):
     image: int
     by: By
-    covers: int  # estimated images of the pool that resemble no earlier choice more; 0 if chosen at random
+    covers: int  # estimated number of pool images to which no earlier choice is more similar; 0 if random
 
 
 def choose(

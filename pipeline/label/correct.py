@@ -42,7 +42,7 @@ def main(run: Run, port: int | None = None, config: Path | None = None, again: b
         dataset.reload()
         if _unsaved(dataset):
             return f"corrections are not saved yet; `{_save(run, config)}` writes them"
-        return "the App is closed"
+        return app.CLOSED
 
 
 def check(run: Run, port: int) -> bool:

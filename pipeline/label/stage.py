@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import logs
+from pipeline import cosine, logs
 from pipeline.boxes import YoloDataset, read_labels
 from pipeline.config.experiment import Config
 from pipeline.config.label import Label
@@ -28,7 +28,6 @@ from pipeline.label.plan import Work
 from pipeline.label.pool import Pool
 from pipeline.label.store import Array, File, Store
 from pipeline.labels import file as labels
-from pipeline.metrics import cosine
 from pipeline.records import receipt
 from pipeline.records import tiles as tiles_record
 from pipeline.records.base import write_record

@@ -105,6 +105,7 @@ def look(folder: Path, format_name: str) -> Seen:
     """Read and judge everything below a folder. Raises DataError, with what to do, if convert could not use it."""
     name, source = unreadable.read(folder, format_name)
     plain = Convert(source=folder, format=name, unlabelled="background")
+    # A folder without a config has no fixes yet; with `background`, no error names their file.
     background.refuse(source.to_use, source.to_use, source, plain, Path("data/fixes"))
     paths = [item.image for item in source.to_use]
     checked = dict(zip(paths, parallel.ordered(reading.check, paths, None, "new: reading"), strict=True))

@@ -209,7 +209,7 @@ _FEW_STEPS = {
 def epochs(images: int) -> tuple[int, int]:
     """Return the number of epochs with the backbone frozen, and the number of epochs after them."""
     images = max(images, 1)
-    least = min(max(6, round(8500 / images)), 9)  # falls from 9 to 6 between 1,000 and 1,400 images, without a jump
+    least = min(max(6, round(8500 / images)), 9)  # falls from 9 to 6 between 1,000 and 1,308 images
     free = min(max(least, round(1500 / images)), 60)
     return max(1, round(free / 5)), free
 

@@ -1,6 +1,6 @@
 """Lower the learning rate with every step, weigh both heads equally, and set the span of the average of the weights.
 
-`recipe.Recipe` decides which phases use which.
+`recipe.Recipe` decides which phases do each of these.
 """
 
 from __future__ import annotations

@@ -77,11 +77,11 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int | None = 
     files.copy(PhaseFolder.of(run, trained["best_phase"]).model, run.model)
     resume.finish(run)
     _drop_other_features(run, records)
-    idle = workers is not None and not environment.is_gpu(device)
-    where = "a CPU" if environment.torch_device(device).type == "cpu" else device
-    return record.last_line(
-        start, records, chosen.rounds > 0, f"--workers has no effect on {where}" if idle else "", run.model
-    )
+    no_effect = ""
+    if workers is not None and not environment.is_gpu(device):
+        where = "a CPU" if environment.torch_device(device).type == "cpu" else device
+        no_effect = f"--workers has no effect on {where}"
+    return record.last_line(start, records, chosen.rounds > 0, no_effect, run.model)
 
 
 def _counted(run: Run) -> str:

@@ -1,4 +1,4 @@
-"""Subclass or change Ultralytics, except for the trainer, which is in `pipeline.train`.
+"""Hold all code that subclasses or changes Ultralytics, except for the trainer in `pipeline.train`.
 
     environment    sets up the process: no telemetry, no code from checkpoints, threads; checks devices
     checkpoints    finds, downloads, verifies and loads source weights

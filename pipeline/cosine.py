@@ -11,7 +11,7 @@ Vectors = NDArray[np.float32]  # [images, numbers]
 def standardised(vectors: Vectors, like: Vectors | None = None) -> Vectors:
     """Scale columns by the mean and deviation of `like`, then rows to length 1, so that dot products are cosines.
 
-    Without `like`, these are the vectors' own.
+    Without `like`, mean and deviation are those of `vectors`.
 
     The raw vectors of a dataset all point in about the same direction: unrelated blood smears have a cosine similarity
     of 0.98. Standardising removes what they have in common.
