@@ -104,7 +104,9 @@ YOLO(weights).train(save_dir=Path(folder, "train"), exist_ok=True, **json.loads(
 
 
 def share_of(augmented: Path, share: float, target: Path) -> Path:
-    """Write an Ultralytics dataset with every n-th training image."""
+    """Write an Ultralytics dataset with every n-th training image, unless it exists: runs side by side share it."""
+    if (target / "data.yaml").is_file():
+        return target
     data = YoloDataset.read(augmented / "data.yaml")
     for image in data.files("train")[:: round(1 / share)]:
         for path, kind in ((image, "images"), (data.label_file(image), "labels")):

@@ -76,6 +76,11 @@ class Box(NamedTuple):  # a frozen dataclass takes four times as long to create,
         return self.ymax - self.ymin
 
     @property
+    def bbox(self) -> tuple[float, float, float, float]:
+        """Return (x, y, width, height), as COCO writes a box."""
+        return self.xmin, self.ymin, self.width, self.height
+
+    @property
     def is_finite(self) -> bool:
         return all(map(math.isfinite, (self.xmin, self.ymin, self.xmax, self.ymax)))
 

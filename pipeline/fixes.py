@@ -16,7 +16,7 @@ it, or if none there but only one in the source does. A box is identified by its
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -94,7 +94,7 @@ class Note:
     """The outcome of one fix, for the receipt. A `stale` fix did nothing because the labels have changed since."""
 
     image: str
-    action: Literal["remove", "add", "relabel"]
+    action: Literal["remove", "add", "drop", "relabel"]
     reason: str
     box: Box | None = None
     stale: bool = False
@@ -149,13 +149,12 @@ def merge(earlier: Fixes, new: Fixes) -> Fixes:
     return Fixes(images={**earlier.images, **new.images}, boxes=tuple(boxes))
 
 
-def in_full(fixes: Fixes, names: Iterable[str]) -> Fixes:
+def in_full(fixes: Fixes, names: Collection[str]) -> Fixes:
     """Return the fixes with each bare file name replaced by its path, if exactly one of `names` ends in it.
 
     `names` are paths below the source.
     """
-    known = set(names)
-    paths = by_file_name(known)
+    known, paths = set(names), by_file_name(names)
 
     def full(name: str) -> str:
         return name if name in known or len(paths.get(name, ())) != 1 else paths[name][0]
@@ -202,10 +201,10 @@ def apply(fixes: Fixes, image: str, boxes: Sequence[Box]) -> tuple[tuple[Box, ..
 
 
 def _nearest(fix: BoxFix, boxes: Sequence[Box]) -> str:
-    """Return a hint that names the box of the class that overlaps the fix most; empty if none does."""
-    near = {_iou(fix.box(), box): box for box in boxes if box.label == fix.label}
-    box = near[max(near)] if max(near, default=0) else None
-    return f"; the nearest is {[round(side, 2) for side in (box.xmin, box.ymin, box.width, box.height)]}" if box else ""
+    """Return a hint that names the box that overlaps the fix most, of its class if possible; empty if none does."""
+    near = {(box.label == fix.label, _iou(fix.box(), box)): box for box in boxes if _iou(fix.box(), box)}
+    box = near[max(near)] if near else None
+    return f"; the nearest is {box.label} {[round(side, 2) for side in box.bbox]}" if box else ""
 
 
 def _inside(name: str) -> str:
@@ -221,8 +220,7 @@ def _iou(first: Box, second: Box) -> float:
 
     from pipeline.metrics.iou import pairwise_iou
 
-    boxes = [np.array([[box.xmin, box.ymin, box.width, box.height]]) for box in (first, second)]
-    return float(pairwise_iou(*boxes)[0, 0])
+    return float(pairwise_iou(np.array([first.bbox]), np.array([second.bbox]))[0, 0])
 
 
 def _in_words(detail: ErrorDetails) -> str:

@@ -456,11 +456,11 @@ boxes:
     )
     receipt = do(source, run)
     assert [(line["image"], line["action"], line["applied"]) for line in receipt["fixes"]] == [
-        ("gone.jpg", "remove", False),
+        ("gone.jpg", "drop", False),
         (f"images/{FIRST}.jpg", "remove", True),
         (f"images/{FIRST}.jpg", "remove", False),
         (f"images/{FIRST}.jpg", "add", True),
-        ("images/train_0001.jpg", "remove", True),
+        ("images/train_0001.jpg", "drop", True),
         ("images/train_0002.jpg", "relabel", True),
     ]
     after = labels(run)
@@ -491,7 +491,7 @@ def test_an_image_that_a_fix_drops_is_not_refused(source: Path, run: Run, proble
     write_fixes(run, f"images: {{{image.name}: drop}}")
     receipt = do(source, run)
     [line] = receipt["fixes"]
-    assert line["applied"] and line["reason"] == "the whole image is dropped" and line["image"].endswith(image.name)
+    assert line["applied"] and line["reason"] == "marked to be left out" and line["image"].endswith(image.name)
     assert receipt["images"]["dropped"] == {line["image"]: f"{fixes.file_of(run)} drops it"}
     assert image.stem not in labels(run)
 
@@ -509,10 +509,10 @@ def test_a_file_name_in_a_fix_means_the_image_in_use(source: Path, run: Run) -> 
     write_fixes(run, f"images: {{{FIRST}.jpg: drop, more.jpg: drop}}")
     receipt = do(source, run)
     assert receipt["fixes"] == [
-        {"image": f"images/{FIRST}.jpg", "action": "remove", "reason": "the whole image is dropped", "applied": True},
+        {"image": f"images/{FIRST}.jpg", "action": "drop", "reason": "marked to be left out", "applied": True},
         {
             "image": "spare/more.jpg",
-            "action": "remove",
+            "action": "drop",
             "reason": "the image is not used: the source puts it in no split",
             "applied": False,
         },

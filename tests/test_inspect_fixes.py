@@ -115,7 +115,7 @@ def test_a_box_is_matched_by_position_with_tolerance() -> None:
     assert fixes.apply(near, "a", [RBC])[0] == ()
     boxes, [note] = fixes.apply(far, "a", [RBC])
     assert boxes == (RBC,)
-    assert (note.stale, note.reason) == (True, "there is no such box; the nearest is [10, 20, 30, 40]")
+    assert (note.stale, note.reason) == (True, "there is no such box; the nearest is RBC [10, 20, 30, 40]")
 
 
 def test_the_closer_of_two_boxes_is_removed() -> None:

@@ -120,7 +120,7 @@ def test_oddities_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str
     labels = {f"{letter}.jpg": [f"0 {CENTRE}", "1 0.5 0.5 1 1", "2 0.9 0.5 0.5 0.5"] for letter in "abcdefgh"}
     labels["h.jpg"] = []
     said = look(yolo(tmp_path / "odd", labels, ["helmet", "Helmets", "3", "nobody"]), capsys)
-    assert "'helmet' and 'Helmets' may be one class" in said["names"]
+    assert "'helmet' and 'Helmets' may be one class" in said["to"]
     assert "'3': numbers instead of names" in said["names"]
     assert "left out, because no object has it: 'nobody'" in said["names"]
     assert "7 images with a box as large as the image, such as a.jpg" in said["labels"]
@@ -136,7 +136,7 @@ def test_the_suggested_classes_merge_two_names_for_one(tmp_path: Path, capsys: p
     folder = yolo(tmp_path / "typo", labels, ["RBC", "RBCs", "a: b"])
     said = look(folder, capsys)
     [suggested] = re.findall(
-        r"'RBC' and 'RBCs' may be one class; if so, replace `classes` under `convert` by (.*)", said["names"]
+        r"'RBC' and 'RBCs' may be one class; if so, replace `classes` under `convert` by (.*)", said["to"]
     )
     classes = yaml.safe_load(suggested)
     assert classes == {"RBC": "RBC", "RBCs": "RBC", "a: b": "a: b"}
@@ -567,8 +567,8 @@ def test_annotations_of_images_that_are_not_listed_are_to_do(source: Path, capsy
     data["annotations"][0]["image_id"] = 999
     write_coco(source, "train", data)
     said = look(source, capsys)
-    assert "1 label or image cannot be used, such as annotations/train.json: " in said["to"]
-    assert "belongs to image 999, which is not in `images`: correct it, or write `on_problem: drop`" in said["to"]
+    assert "1 label or image cannot be used: annotations/train.json: " in said["to"]
+    assert "belongs to image 999, which is not in `images`; correct it, or write `on_problem: drop`" in said["to"]
     config = Path("configs/source.yaml")
     config.write_text(config.read_text().replace("on_problem: fix", "on_problem: drop"))
     assert converted("source")

@@ -67,7 +67,7 @@ def correct(judged: list[Judged], run: Run, classes: Sequence[str], unread: Coll
             continue
         if resolved.images.get(image.name) == "drop":
             result.append(judge.never_used(image.item, image.name, "dropped", f"{path} drops it"))
-            notes.append(Note(image.name, "remove", "the whole image is dropped"))
+            notes.append(Note(image.name, "drop", "marked to be left out"))
             continue
         _, image_notes = fixes.apply(resolved, image.name, image.boxes)
         notes += image_notes
@@ -104,7 +104,7 @@ def resolve(loaded: Fixes, used: Sequence[str], every: Sequence[str], path: Path
     known, of_used, of_all = set(every), fixes.by_file_name(used), fixes.by_file_name(every)
     notes: list[Note] = []
 
-    def is_there(name: str, action: Literal["remove", "add", "relabel"]) -> bool:
+    def is_there(name: str, action: Literal["remove", "add", "drop", "relabel"]) -> bool:
         if name in known:
             return True
         if candidates := of_used.get(name) or of_all.get(name):
@@ -112,18 +112,14 @@ def resolve(loaded: Fixes, used: Sequence[str], every: Sequence[str], path: Path
         notes.append(Note(name, action, "is not in the source", stale=True))
         return False
 
-    images = {name: word for name, word in loaded.images.items() if is_there(name, _action(word))}
+    images = {name: word for name, word in loaded.images.items() if is_there(name, word)}
     return Fixes(images=images, boxes=tuple(fix for fix in loaded.boxes if is_there(fix.image, fix.action))), notes
-
-
-def _action(word: Literal["drop", "relabel"]) -> Literal["remove", "relabel"]:
-    return "remove" if word == "drop" else "relabel"
 
 
 def _not_used(resolved: Fixes, image: str, why: str) -> list[Note]:
     """Return notes on the fixes of an image that is not used; `why` is the reason."""
     reason = f"the image is not used: {why}"
-    notes = [Note(image, _action(resolved.images[image]), reason, stale=True)] if image in resolved.images else []
+    notes = [Note(image, resolved.images[image], reason, stale=True)] if image in resolved.images else []
     return notes + [
         Note(image, fix.action, reason, fix.box(), stale=True) for fix in resolved.boxes if fix.image == image
     ]
@@ -137,6 +133,5 @@ def _line(note: Note) -> FixOutcome:
         "applied": not note.stale,
     }
     if note.box:
-        corners = (note.box.xmin, note.box.ymin, note.box.width, note.box.height)
-        line["class"], line["bbox"] = note.box.label, [round(side, 3) for side in corners]
+        line["class"], line["bbox"] = note.box.label, [round(side, 3) for side in note.box.bbox]
     return line

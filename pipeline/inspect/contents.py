@@ -150,7 +150,7 @@ def _labelled(source: YoloDataset, split: str) -> Iterator[RunImage]:
             size, boxes = source.labelled(path)
         except OSError as error:
             raise DataError(f"{path}: cannot be read as an image ({error}); run `make convert` again") from None
-        labels = [Label(box.label, (box.xmin, box.ymin, box.width, box.height)) for box in boxes]
+        labels = [Label(box.label, box.bbox) for box in boxes]
         yield RunImage(split, path, size, labels)
 
 

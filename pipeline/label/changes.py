@@ -30,15 +30,14 @@ def compare(
     partner |= _by_overlap(before, after, partner)
     labels = []
     for number, box in enumerate(after):
-        bbox = (box.xmin, box.ymin, box.width, box.height)
         if number not in partner:
-            labels.append(Label(bbox, box.label))
+            labels.append(Label(box.bbox, box.label))
             continue
         old = before[partner[number]]
         if old.label != box.label:
-            labels.append(replace(old, bbox=bbox, label=box.label, origin="relabelled"))
+            labels.append(replace(old, bbox=box.bbox, label=box.label, origin="relabelled"))
         elif max(abs(was - now) for was, now in zip(_corners(old.box()), _corners(box), strict=True)) > ROUNDING:
-            labels.append(replace(old, bbox=bbox, origin="moved"))
+            labels.append(replace(old, bbox=box.bbox, origin="moved"))
         else:
             labels.append(replace(old, origin="kept"))
     return tuple(labels), tuple(old for number, old in enumerate(before) if number not in partner.values())
@@ -47,10 +46,7 @@ def compare(
 def _by_overlap(before: Sequence[Label], after: Sequence[Box], paired: Mapping[int, int]) -> dict[int, int]:
     if not before or not after:
         return {}
-    overlap = pairwise_iou(
-        np.array([(box.xmin, box.ymin, box.width, box.height) for box in after], dtype=float),
-        np.array([label.bbox for label in before], dtype=float),
-    )
+    overlap = pairwise_iou(*(np.array([box.bbox for box in boxes], dtype=float) for boxes in (after, before)))
     order = sorted(
         ((new, old) for new in range(len(after)) for old in range(len(before)) if overlap[new, old] > SAME_OBJECT),
         key=lambda pair: (after[pair[0]].label != before[pair[1]].label, -overlap[pair], pair),

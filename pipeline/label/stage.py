@@ -223,7 +223,7 @@ def _candidate(file: File, pick: Pick, work: Work, boxes: list[Guess], reasons: 
 
 def _labels(dataset: YoloDataset, file: File) -> Array:
     boxes = read_labels(dataset.label_file(file.path), dataset.names, file.width, file.height)
-    rows = [(box.xmin, box.ymin, box.width, box.height, 1.0, dataset.names.index(box.label)) for box in boxes]
+    rows = [(*box.bbox, 1.0, dataset.names.index(box.label)) for box in boxes]
     return np.array(rows, np.float32).reshape(-1, 6)
 
 

@@ -54,7 +54,10 @@ def _images(seen: Seen) -> str:
     background = sum(not image.boxes for image in seen.usable)
     text += f", {background} without an object" if background else ""
     others = [image for image in seen.set_aside if not image.item.boxes]
-    return text + (f"; {len(others)} more are not used, such as {others[0].name}: {others[0].why}" if others else "")
+    if others:
+        verb = "is" if len(others) == 1 else "are"
+        text += f"; {len(others)} more {verb} not used{_first([image.name for image in others])}: {others[0].why}"
+    return text
 
 
 def _splits(seen: Seen, chosen: Chosen) -> str:
@@ -106,18 +109,25 @@ def _objects(seen: Seen, chosen: Chosen) -> str:
     return text
 
 
-def _names(seen: Seen) -> list[str]:
-    """Return remarks on odd class names."""
+def _alike(seen: Seen) -> list[str]:
+    """Return what to decide if names differ only in case, punctuation or a plural."""
     names = [name for name, count in seen.boxes_per_class.items() if count]
     alike: dict[str, list[str]] = {}
     for name in names:
         alike.setdefault(re.sub(r"[\W_]+", "", name.lower()).removesuffix("s"), []).append(name)
-    remarks = [f"{' and '.join(map(repr, group))} may be one class" for group in alike.values() if len(group) > 1]
-    if remarks and len(names) <= SHOWN:
+    tasks = [f"{' and '.join(map(repr, group))} may be one class" for group in alike.values() if len(group) > 1]
+    if tasks and len(names) <= SHOWN:
         most = {
             name: max(group, key=lambda one: seen.boxes_per_class[one]) for group in alike.values() for name in group
         }
-        remarks.append(f"if so, replace `classes` under `convert` by {flow({name: most[name] for name in names})}")
+        tasks.append(f"if so, replace `classes` under `convert` by {flow({name: most[name] for name in names})}")
+    return tasks
+
+
+def _names(seen: Seen) -> list[str]:
+    """Return remarks on odd class names."""
+    names = [name for name, count in seen.boxes_per_class.items() if count]
+    remarks = []
     if numbers := [name for name in names if re.fullmatch(r"(class[-_ ]?)?\d+", name)]:
         remarks.append(f"{', '.join(map(repr, numbers[:SHOWN]))}: numbers instead of names")
     if unused := [name for name, count in seen.boxes_per_class.items() if not count]:
@@ -129,11 +139,16 @@ def _names(seen: Seen) -> list[str]:
 
 def _labels(seen: Seen) -> list[str]:
     """Return remarks on odd boxes."""
-    remarks = [f"{len(cases)} {action}, such as {cases[0]}" for action, cases in seen.changed.items()]
-    whole = [image for image in seen.usable if any(_fills(box, image.checked.size) for box in image.boxes)]
+    remarks = [f"{len(cases)} {action}{_first(cases)}" for action, cases in seen.changed.items()]
+    whole = [image.name for image in seen.usable if any(_fills(box, image.checked.size) for box in image.boxes)]
     if whole:
-        remarks.append(f"{counted(len(whole), 'image')} with a box as large as the image, such as {whole[0].name}")
+        remarks.append(f"{counted(len(whole), 'image')} with a box as large as the image{_first(whole)}")
     return remarks
+
+
+def _first(cases: Sequence[str]) -> str:
+    """Return the first of some cases, as the end of a remark on all of them."""
+    return f"{', such as' if len(cases) > 1 else ':'} {cases[0]}"
 
 
 def _fills(box: Box, size: tuple[int, int]) -> bool:
@@ -157,8 +172,8 @@ def _missing(seen: Seen, chosen: Chosen) -> list[str]:
 
 
 def to_do(seen: Seen) -> list[str]:
-    """Return what a person has to decide before convert accepts the folder."""
-    tasks = []
+    """Return what a person has to decide: what convert refuses, and which names mean one class."""
+    tasks = _alike(seen)
     if seen.unlabelled:
         first, several = seen.unlabelled[0].name, len(seen.unlabelled) > 1
         what_to_do = (
@@ -173,15 +188,13 @@ def to_do(seen: Seen) -> list[str]:
     if count := len(seen.refused):
         it = "it" if count == 1 else "them"
         tasks.append(
-            f"{counted(count, 'label or image', 'labels or images')} cannot be used, such as {seen.refused[0]}: "
+            f"{counted(count, 'label or image', 'labels or images')} cannot be used{_first(seen.refused)}; "
             f"correct {it}, or write `on_problem: drop`, which leaves {it} out and lists {it}"
         )
     if without_box := [image for image in seen.set_aside if image.item.boxes]:
-        image = without_box[0]
-        tasks.append(
-            f"{counted(len(without_box), 'image')} without a box but with other shapes, such as {image.name} "
-            f"({image.why}): draw boxes there, or they are left out"
-        )
+        count, first = counted(len(without_box), "image"), _first([image.name for image in without_box])
+        where = f"without a box but with other shapes{first} ({without_box[0].why})"
+        tasks.append(f"{count} {where}; draw boxes there, or they are left out")
     return tasks
 
 

@@ -59,7 +59,7 @@ class FixOutcome(Record, _Class):
     """A correction. `class` and `bbox` are missing if it is about a whole image, or if its image is gone."""
 
     image: str
-    action: Literal["remove", "add", "relabel"]
+    action: Literal["remove", "add", "drop", "relabel"]
     reason: str
     """Why it was made, or why it was not applied."""
     applied: bool

@@ -54,7 +54,7 @@ def as_coco(names: Sequence[str], labelled: Iterable[tuple[Path, tuple[Box, ...]
                     "id": len(coco["annotations"]) + 1,
                     "image_id": image_id,
                     "category_id": names.index(box.label),
-                    "bbox": [round(side, 3) for side in (box.xmin, box.ymin, box.width, box.height)],
+                    "bbox": [round(side, 3) for side in box.bbox],
                     "area": round(box.width * box.height, 3),
                     "iscrowd": 0,
                 }

@@ -30,10 +30,11 @@ def run(workers: Workers, options: argparse.Namespace) -> int:
         if by_number:
             say(f"drawn by number: {', '.join(by_number)}")
     workers.signals.listen()
-    lines, ended = Lines(options.json), False
+    lines, ended, objects = Lines(options.json), False, 0
     try:
         for count, (name, frame, image, detections) in enumerate(workers.each()):
             lines.write(as_json(name, frame, image, detections, workers.classes))
+            objects += len(detections.scores)
             if options.draw or options.show:
                 drawn = draw(image, detections, workers.classes)
                 if options.draw:
@@ -47,6 +48,9 @@ def run(workers: Workers, options: argparse.Namespace) -> int:
         place = f"are in {lines.name}" if options.json else "were printed"
         say(f"stopped; the results of {lines.count} images {place}" if lines.count else "stopped before any result")
         return 128 + workers.signals.caught
+    places = [str(place) for place in (options.json, options.draw) if place]
+    if places and lines.count:
+        say(f"{lines.count} images, {objects} objects; see {' and '.join(places)}")
     return int(workers.problems > 0)
 
 

@@ -68,7 +68,7 @@ def _board(rng: Random, side: int) -> tuple[pixels.Image, list[tuple[int, list[f
     for name, (x, y, width, height) in defects:
         box = Box(name, x - left, y - top, x - left + width, y - top + height).clipped(side, side)
         if min(box.width, box.height) >= 3 and box.width * box.height >= VISIBLE * width * height:
-            objects.append((CLASSES.index(name), [box.xmin, box.ymin, box.width, box.height]))
+            objects.append((CLASSES.index(name), list(box.bbox)))
     return image[top : top + side, left : left + side], objects
 
 
