@@ -88,13 +88,16 @@ LARGE := data/raw/sample-large/annotations/test.json
 drawn = $(if $(shell grep -sE '^[^\#]*source: *["'"'"']?data/raw/$1/?["'"'"']?([^[:alnum:]/_.-]|$$)' $(CONFIG)),$2)
 DRAWN := $(call drawn,sample,$(SAMPLE)) $(call drawn,sample-large,$(LARGE))
 
+TARGETS := help setup new params sample sample-large convert augment train rank validate inspect export report label all test test-fast lint bench bench-convert bench-augment bench-export study starter-weights litert device-python tensorrt database clean
+
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help setup new params sample sample-large convert augment train rank validate inspect export report label all test test-fast lint bench bench-convert bench-augment bench-export study starter-weights litert device-python tensorrt database clean
+.PHONY: $(TARGETS)
 
+NEAR := import difflib, sys; print("".join(f"; did you mean {near}?" for near in difflib.get_close_matches(sys.argv[1], sys.argv[2:], 1)))
 .DEFAULT:
-	@echo "error: no target or file '$@'; \`make help\` lists the targets" >&2; exit 2
+	@echo "error: no target or file '$@'; \`make help\` lists the targets$$(python3 -c '$(NEAR)' '$@' $(TARGETS) 2>/dev/null)" >&2; exit 2
 
 help:  ## show this page
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
