@@ -192,9 +192,9 @@ def to_do(seen: Seen) -> list[str]:
             f"correct {it}, or write `on_problem: drop`, which leaves {it} out and lists {it}"
         )
     if without_box := [image for image in seen.set_aside if image.item.boxes]:
-        count, first = counted(len(without_box), "image"), _first([image.name for image in without_box])
+        images, first = counted(len(without_box), "image"), _first([image.name for image in without_box])
         where = f"without a box but with other shapes{first} ({without_box[0].why})"
-        tasks.append(f"{count} {where}; draw boxes there, or they are left out")
+        tasks.append(f"{images} {where}; draw boxes there, or they are left out")
     return tasks
 
 
