@@ -263,7 +263,8 @@ def odd_names(device: Device, rng: random.Random) -> str:
         held, key=lambda path: os.fsdecode(path)
     )
     assert len(list(drawn.iterdir())) == len(held)
-    assert len(done.stderr.splitlines()) == 1  # the classes drawn by number
+    by_number, summary = done.stderr.splitlines()
+    assert b"drawn by number" in by_number and summary.startswith(b"%d images, " % len(held))
     return f"{len(names)} names"
 
 

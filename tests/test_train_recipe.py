@@ -21,18 +21,18 @@ def recipe(images: int = 205, **settings: Any) -> Any:
 
 
 def test_fewer_images_get_more_epochs_and_smaller_batches() -> None:
-    sizes = (20, 100, 205, 700, 3000, 20_000)
+    sizes = (20, 50, 100, 157, 205, 700, 3000, 20_000)
     found = [recipe(images) for images in sizes]
-    frozen, free = zip(*([phase.epochs for phase in one.phases] for one in found), strict=True)
+    assert [[phase.freeze for phase in one.phases] for one in found] == [["backbone", EARLY]] * 4 + [[EARLY]] * 4
+    free, frozen = [one.phases[-1].epochs for one in found], [one.phases[0].epochs for one in found[:4]]
     assert list(free) == sorted(free, reverse=True) and list(frozen) == sorted(frozen, reverse=True)
-    assert all([phase.freeze for phase in one.phases] == ["backbone", EARLY] for one in found)
     assert [one.batch for one in found] == sorted(one.batch for one in found)
     assert all(one.args["nbs"] == one.batch for one in found)  # every batch is one step
     assert min(frozen) >= 1 and min(free) >= 5
 
 
 def test_one_image_more_changes_the_length_by_one_epoch_at_most() -> None:
-    lengths = [recipe(images).phases[1].epochs for images in range(150, 6000)]
+    lengths = [recipe(images).phases[-1].epochs for images in range(150, 6000)]
     assert all(before - after in (0, 1) for before, after in itertools.pairwise(lengths))
 
 
@@ -77,14 +77,14 @@ def test_quick_takes_three_epochs_on_cached_features_and_more_for_few_images() -
 def test_random_weights_are_never_frozen(settings: Any) -> None:
     config = Train.model_validate({"weights": "yolo26n.yaml", **settings})
     for fit in (4.0, 20.0) if config.minutes else (None,):
-        assert not looks_at_data(config, fit)
-        found = choose(config, 205, fit=fit)
+        assert not looks_at_data(config, 100, fit)
+        found = choose(config, 100, fit=fit)
         assert {phase.freeze for phase in found.phases} == {"none"}
         assert "random weights have nothing to keep" in found.reasons["phases"]["reason"]
 
 
 def test_thorough_adds_rounds_as_long_as_the_main_phase_with_nothing_frozen() -> None:
-    auto, thorough = recipe(), recipe(recipe="thorough")
+    auto, thorough = recipe(100), recipe(100, recipe="thorough")
     assert thorough.phases[:2] == auto.phases and auto.rounds == 0
     assert {(phase.epochs, phase.freeze) for phase in thorough.phases[2:]} == {(auto.phases[1].epochs, "none")}
     assert len(thorough.phases) == 2 + thorough.rounds
@@ -93,8 +93,8 @@ def test_thorough_adds_rounds_as_long_as_the_main_phase_with_nothing_frozen() ->
 
 
 def test_a_backbone_with_poor_features_is_not_frozen() -> None:
-    kept, lost = (choose(Train(), 205, kept) for kept in (0.85, 0.56))
-    assert kept.phases == recipe().phases
+    kept, lost = (choose(Train(), 100, kept) for kept in (0.85, 0.56))
+    assert kept.phases == recipe(100).phases
     [free] = lost.phases
     assert free == kept.phases[1] and free.freeze == EARLY
     assert "keeps 85 %" in kept.reasons["phases"]["reason"].replace("%", " %")
@@ -104,14 +104,15 @@ def test_a_backbone_with_poor_features_is_not_frozen() -> None:
 def test_minutes_are_converted_to_epochs() -> None:
     def bought(fit: float, kept: float) -> float:
         """The cost of the phases, in full-training epochs."""
-        phases = choose(Train(minutes=2), 205, kept, fit).phases
+        phases = choose(Train(minutes=2), 100, kept, fit).phases
         cost = {EARLY: EARLY_FROZEN, "backbone": CACHED, 5: CACHED_FIVE}
         return sum(phase.epochs * cost[phase.freeze] for phase in phases)
 
     for fit in (1, 3.5, 6, 12.3, 40):
         assert all(abs(bought(fit, kept) - fit) <= 0.5 for kept in (0.5, 0.9))  # epochs are whole numbers
     assert [phase.freeze for phase in choose(Train(minutes=2), 205, fit=4).phases] == [5]
-    assert not looks_at_data(Train(minutes=2), 4) and looks_at_data(Train(minutes=2), 6)
+    assert not looks_at_data(Train(minutes=2), 100, 4) and looks_at_data(Train(minutes=2), 100, 6)
+    assert looks_at_data(Train(), 157, None) and not looks_at_data(Train(), 158, None)  # 9 epochs, as for any more
     assert "2 minutes allow 12.3 epochs" in choose(Train(minutes=2), 205, fit=12.3).reasons["phases"]["reason"]
 
 

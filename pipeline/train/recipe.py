@@ -16,6 +16,7 @@ GIVEN = "given in the config"
 RATE = 0.001  # for AdamW; half and twice that were no better on any dataset but one (benchmarks/recipe.md)
 FEW = 3  # epochs; with four or more the configs scored no better (benchmarks/recipe.md)
 QUICK_STEPS = 150  # steps of four images, as in three epochs of 200 images
+USUAL = 9  # epochs from 160 to 1,000 images
 EARLY = 3  # first layers, which stay frozen to the end; accuracy changed no more than by seed (benchmarks/recipe.md)
 ROUNDS = 4  # that `thorough` may add; each is as long as the phase before them
 KEEPS = 0.8  # of the best layer's separability; below it a frozen backbone cost a point or more (benchmarks/recipe.md)
@@ -112,9 +113,9 @@ def choose(
     return Recipe(phases, batch, lr0, args, reasons, own_schedule=True, ema=config.ema, rounds=rounds)
 
 
-def looks_at_data(config: Train, fit: float | None) -> bool:
+def looks_at_data(config: Train, images: int, fit: float | None) -> bool:
     """Return whether the phases depend on the features of the training images; `fit` is as in `choose`."""
-    if config.phases or checkpoints.is_random(config.weights):
+    if config.phases or checkpoints.is_random(config.weights) or not epochs(images)[0]:
         return False
     return config.recipe in ("auto", "thorough") and not _is_brief(fit)
 
@@ -139,12 +140,12 @@ def _phases(
         if _is_brief(fit):
             length = max(1, int(fit if random else fit / CACHED_FIVE))
             return (_quick(length, random),), f"{why}: {_RANDOM if random else _FIVE}"
-        frozen = max(1, round(fit / 6))
+        frozen = frozen and max(1, round(fit / 6))
     if random:
         why, frozen = f"{why}; {_RANDOM}", 0
     else:
-        why = f"{why}; {_FROZEN}"
-    if kept is not None:
+        why = f"{why}; the first {EARLY} layers stay frozen; {_BACKBONE}"
+    if frozen and kept is not None:
         why = f"{why}; on these images the backbone's last layer keeps {kept:.0%} of the best layer's separability"
         if kept < KEEPS:
             why, frozen = f"{why}, less than {KEEPS:.0%}, so no phase freezes the whole backbone", 0
@@ -175,10 +176,12 @@ def _choice(given: Any, value: Any, reason: str) -> Choice:
     return {"value": value, "reason": reason if given is None else GIVEN}
 
 
-_EPOCHS = "9 epochs; below 160 images more, to see about 1,500 images; from 1,000 images fewer, 6 from about 1,300"
-_FROZEN = (
-    f"the first {EARLY} layers stay frozen; if the backbone's features suit the images, a short phase first freezes "
-    "the whole backbone"
+_EPOCHS = (
+    f"{USUAL} epochs; below 160 images more, to see about 1,500 images; from 1,000 images fewer, 6 from about 1,300"
+)
+_BACKBONE = (
+    "below 160 images, a short phase first freezes the whole backbone if its features suit the images; with 205 images "
+    "or more, such a phase cost time and brought nothing"
 )
 _FIVE = "the first five layers frozen"
 _RANDOM = "random weights have nothing to keep, so nothing is frozen"
@@ -209,9 +212,9 @@ _FEW_STEPS = {
 def epochs(images: int) -> tuple[int, int]:
     """Return the number of epochs with the backbone frozen, and the number of epochs after them."""
     images = max(images, 1)
-    least = min(max(6, round(8500 / images)), 9)  # falls from 9 to 6 between 1,000 and 1,308 images
+    least = min(max(6, round(8500 / images)), USUAL)  # falls from 9 to 6 between 1,000 and 1,308 images
     free = min(max(least, round(1500 / images)), 60)
-    return max(1, round(free / 5)), free
+    return round(free / 5) if free > USUAL else 0, free
 
 
 def batch_size(images: int) -> int:

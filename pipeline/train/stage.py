@@ -110,7 +110,7 @@ def _recipe(
             run, beginning, MINUTES, lambda: budget.measure(config, start.model, images, val, device)
         )
     fit = minutes and minutes["epochs"]
-    if recipe.looks_at_data(config, fit):
+    if recipe.looks_at_data(config, images, fit):
         seen = resume.measured(run, beginning, LOOK, lambda: look.measure(start.model, data, config.imgsz, seed))
     chosen = recipe.choose(config, images, seen and seen["kept"], fit, _counted(run))
     return chosen, {MINUTES: minutes, LOOK: seen}
