@@ -19,6 +19,8 @@ or on val if there is no test split.
   stock-backbone, stock-all-but-head           `yolo train` with the same frozen layers, epochs and step size
 
   default                     the config without `phases`, rate and batch: what a new user gets
+  default-frozen-first        the default of version 0.2.0, where two epochs with a frozen backbone came first on bccd
+                              and apple; it cannot be run again
   recipe-quick, recipe-thorough, minutes-2     the same with that `recipe`, or that many minutes to spend
   default-fp32, default-bf16                   the same in that precision
   stock-15, tuned-15          `yolo train` for 15 epochs on all cores, without intermediate validation: with its
