@@ -95,7 +95,8 @@ TARGETS := help setup new params sample sample-large convert augment train rank 
 .DEFAULT_GOAL := help
 .PHONY: $(TARGETS)
 
-NEAR := import difflib, sys; print("".join(f"; did you mean {near}?" for near in difflib.get_close_matches(sys.argv[1], sys.argv[2:], 1)))
+# A suggestion for a misspelled target; none if this Python cannot run.
+NEAR := import sys; from pipeline.errors import did_you_mean; print(did_you_mean(sys.argv[1], sys.argv[2:]).replace(chr(39), ""))
 .DEFAULT:
 	@echo "error: no target or file '$@'; \`make help\` lists the targets$$(python3 -c '$(NEAR)' '$@' $(TARGETS) 2>/dev/null)" >&2; exit 2
 

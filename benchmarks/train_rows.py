@@ -57,7 +57,8 @@ def phases(config: dict[str, Any], what: str, fewer_images: int | None) -> dict[
     if (start := what.removesuffix("-frozen")) in START:
         if fewer_images:
             frozen, free = recipe.epochs(fewer_images)
-            train["phases"] = [{"epochs": frozen, "freeze": "backbone"}] * (frozen > 0) + [{"epochs": free}]
+            first = [{"epochs": frozen, "freeze": "backbone"}] if frozen else []
+            train["phases"] = [*first, {"epochs": free}]
         if what != start:
             train["phases"] = [{"epochs": sum(phase["epochs"] for phase in train["phases"]), "freeze": "backbone"}]
         train |= {"weights": START[start], "cache_features": False, "args": to_the_end}

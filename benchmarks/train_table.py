@@ -65,9 +65,10 @@ same images. `equal` has as many epochs as `stock`."""
 RIVALS = """\
 `default` is the unchanged config; `recipe-quick` and `minutes-2` add that key. `stock-15` and `tuned-15` are
 `yolo train` for 15 epochs on all given cores with `val=False`: `stock-15` with its defaults, `tuned-15` with a
-small batch, where every batch is a step (`batch=4 nbs=4 warmup_epochs=0.5`). Every row counts one validation, at
-the end. The better rival is the one with the higher mAP50-95. If `cores` is 1, other work ran on the machine's
-other core."""
+small batch, where every batch is a step (`batch=4 nbs=4 warmup_epochs=0.5`). `tuned-30` trains for 30 epochs.
+`default-frozen-first` is the default of version 0.2.0, where two epochs with the whole backbone frozen came first on
+bccd and apple. Every row counts one validation, at the end. The better rival is the one with the higher mAP50-95. If
+`cores` is 1, other work ran on the machine's other core."""
 
 
 def spread(values: list[float], digits: int, middle: Callable[[list[float]], float] = statistics.median) -> str:

@@ -16,7 +16,7 @@ it, or if none there but only one in the source does. A box is identified by its
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -149,12 +149,13 @@ def merge(earlier: Fixes, new: Fixes) -> Fixes:
     return Fixes(images={**earlier.images, **new.images}, boxes=tuple(boxes))
 
 
-def in_full(fixes: Fixes, names: Collection[str]) -> Fixes:
+def in_full(fixes: Fixes, names: Iterable[str]) -> Fixes:
     """Return the fixes with each bare file name replaced by its path, if exactly one of `names` ends in it.
 
     `names` are paths below the source.
     """
-    known, paths = set(names), by_file_name(names)
+    known = set(names)
+    paths = by_file_name(known)
 
     def full(name: str) -> str:
         return name if name in known or len(paths.get(name, ())) != 1 else paths[name][0]
@@ -202,7 +203,7 @@ def apply(fixes: Fixes, image: str, boxes: Sequence[Box]) -> tuple[tuple[Box, ..
 
 def _nearest(fix: BoxFix, boxes: Sequence[Box]) -> str:
     """Return a hint that names the box that overlaps the fix most, of its class if possible; empty if none does."""
-    near = {(box.label == fix.label, _iou(fix.box(), box)): box for box in boxes if _iou(fix.box(), box)}
+    near = {(box.label == fix.label, iou): box for box in boxes if (iou := _iou(fix.box(), box))}
     box = near[max(near)] if near else None
     return f"; the nearest is {box.label} {[round(side, 2) for side in box.bbox]}" if box else ""
 

@@ -140,12 +140,13 @@ def _phases(
         if _is_brief(fit):
             length = max(1, int(fit if random else fit / CACHED_FIVE))
             return (_quick(length, random),), f"{why}: {_RANDOM if random else _FIVE}"
-        frozen = frozen and max(1, round(fit / 6))
+        if frozen:
+            frozen = max(1, round(fit / 6))
     if random:
         why, frozen = f"{why}; {_RANDOM}", 0
     else:
         why = f"{why}; the first {EARLY} layers stay frozen; {_BACKBONE}"
-    if frozen and kept is not None:
+    if kept is not None:
         why = f"{why}; on these images the backbone's last layer keeps {kept:.0%} of the best layer's separability"
         if kept < KEEPS:
             why, frozen = f"{why}, less than {KEEPS:.0%}, so no phase freezes the whole backbone", 0
