@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.metrics import coco
+from pipeline.metrics import coco, pieces
 from pipeline.metrics.matching import IOU_THRESHOLDS, ClassMatches, by_image, match
 from pipeline.metrics.precision_recall import average_precision_of
 from pipeline.records.coco import Annotation, GroundTruth, Prediction
@@ -136,7 +136,8 @@ def by_ultralytics(truth: GroundTruth, predictions: list[Prediction]) -> Pair:
     # `match_predictions` uses only the validator's IoU thresholds.
     validator = SimpleNamespace(iouv=torch.linspace(0.5, 0.95, len(IOU_THRESHOLDS)))
     metrics = DetMetrics({category["id"]: category["name"] for category in truth["categories"]})
-    for number, (labelled, predicted) in enumerate(by_image(truth, predictions)):
+    in_pieces = by_image(*pieces.split(truth, predictions))  # it compares all boxes of an image at once
+    for number, (labelled, predicted) in enumerate(in_pieces):
         theirs, ours = (
             torch.tensor([record["category_id"] for record in records], dtype=torch.float32)
             for records in (labelled, predicted)
@@ -173,6 +174,7 @@ def by_fiftyone(truth: GroundTruth, predictions: list[Prediction]) -> Pair:
     from fiftyone.core.labels import Detection, Detections
     from fiftyone.utils.eval.coco import COCOEvaluationConfig, _compute_pr_curves
 
+    truth, predictions = pieces.split(truth, predictions)  # it compares all boxes of an image and class at once
     names = {category["id"]: category["name"] for category in truth["categories"]}
     sizes = {image["id"]: (image["width"], image["height"]) for image in truth["images"]}
     samples: dict[int, dict[str, list[Any]]] = {image: {"truth": [], "found": []} for image in sizes}
