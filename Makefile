@@ -181,7 +181,7 @@ convert augment train validate export report:
 	@$(if $(filter $@,$(RAN)),:,echo "$@: up to date in $(RUN)")
 
 # Always runs: the result depends on weights that the config need not name.
-rank: $(RUN)/dataset/data.yaml  ## score pretrained weights (`rank.weights`) and suggest a freeze depth
+rank: $(RUN)/augmented/data.yaml  ## score pretrained weights (`rank.weights`) and suggest a freeze depth
 	$(call stage,rank) $(ON_DEVICE)
 
 inspect: $(RUN)/metrics.json $(RUN)/params/inspect.json  ## open the run in FiftyOne and tag what to fix

@@ -137,17 +137,14 @@ def test_images_with_few_objects_stay_whole() -> None:
     assert pieces.split(*drawn) == drawn
 
 
-@pytest.mark.parametrize("tool", [reconcile.by_ultralytics, reconcile.by_fiftyone])
-def test_other_tools_give_the_same_figures_in_pieces(
-    tool: Callable[[Any, Any], tuple[float, float]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """17,000 objects and 110,000 predictions in an image would take Ultralytics and FiftyOne tens of gigabytes."""
+def test_ultralytics_gives_the_same_figures_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """17,000 objects and 110,000 predictions in one image would take it tens of gigabytes."""
     environment.prepare()
     drawn = crowd(150, 110, others=4)
-    in_pieces = tool(*drawn)
+    in_pieces = reconcile.by_ultralytics(*drawn)
     monkeypatch.setattr(pieces, "split", lambda truth, predictions: (truth, predictions))
     # The order of the images decides only between equal scores, and these have none.
-    assert in_pieces == pytest.approx(tool(*drawn), abs=1e-9)
+    assert in_pieces == pytest.approx(reconcile.by_ultralytics(*drawn), abs=1e-9)
 
 
 @pytest.mark.parametrize(("of_a", "of_b", "limit"), [(100, 0, 100), (101, 0, None), (60, 60, 100), (3, 0, 100)])

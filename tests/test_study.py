@@ -9,18 +9,21 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT, make_environment, settings
+from conftest import ROOT, Trained, make_environment, settings
 
 from pipeline.config.study import Study
 from pipeline.config.training import Train
 from pipeline.errors import ConfigError, DataError
-from pipeline.study import folders, results, rows, subsets
+from pipeline.metrics import bootstrap
+from pipeline.run import Run
+from pipeline.study import figures, folders, results, rows, subsets
 from pipeline.study.subsets import Pool
 
 SHARES = [("share", share) for share in (0.05, 0.1, 0.25, 0.5, 1.0)]
@@ -78,7 +81,7 @@ def test_an_error_is_reported_in_one_line(tmp_path: Path, keys: dict[str, Any], 
 
 
 @pytest.mark.parametrize("phases", [[5], [1, 4], [2, 3, 9]])
-@pytest.mark.parametrize("steps", [156, 257, 1000])
+@pytest.mark.parametrize("steps", [257, 400, 1000])
 def test_every_trial_takes_the_budgeted_steps(phases: list[int], steps: int) -> None:
     study = Study.model_validate({"base": "x", "rows": {"a": {}}, "budget": {"steps": steps}})
     train = Train.model_validate({"batch": 4, "phases": [{"epochs": epochs} for epochs in phases]})
@@ -94,16 +97,46 @@ def test_every_trial_takes_the_budgeted_steps(phases: list[int], steps: int) -> 
 def test_steps_that_do_not_show_every_image_are_refused() -> None:
     study = Study.model_validate({"base": "x", "rows": {"a": {}}, "budget": {"steps": 150}})
     train = Train.model_validate({"batch": 4, "phases": [{"epochs": 1}] * 3})
-    with pytest.raises(ConfigError, match=r"budget.steps: 150 steps of 4 images .* write at least 154"):
+    with pytest.raises(ConfigError, match=r"steps: 150 steps of 4 images are 2 epochs of 205 .* write at least 154"):
         rows.budgeted(study, train, 205)
     needed = Study.model_validate({"base": "x", "rows": {"a": {}}, "budget": {"steps": 154}})
     assert rows.budgeted(needed, train, 205)[1] == 208
 
 
 @pytest.mark.parametrize(
+    ("phases", "steps", "needed"), [([1, 5], 150, 154), ([1, 20], 400, 564), ([2, 3, 9], 160, 205)]
+)
+def test_a_budget_that_would_distort_the_phases_is_refused(phases: list[int], steps: int, needed: int) -> None:
+    """150 steps are two epochs: one of them with a frozen backbone would be half of the training instead of a sixth."""
+    train = Train.model_validate({"batch": 4, "phases": [{"epochs": epochs} for epochs in phases]})
+
+    def budgeted(steps: int) -> list[int]:
+        study = Study.model_validate({"base": "x", "rows": {"a": {}}, "budget": {"steps": steps}})
+        return [phase.epochs for phase in rows.budgeted(study, train, 205)[0].phases or ()]
+
+    with pytest.raises(ConfigError, match=rf"of 205 images, too few for phases of .* write at least {needed}$"):
+        budgeted(steps)
+    with pytest.raises(ConfigError):
+        budgeted(needed - 1)
+    got = budgeted(needed)
+    assert max(count / sum(got) / (part / sum(phases)) for count, part in zip(got, phases, strict=True)) <= 2 + 1e-9
+
+
+def test_minutes_that_allow_no_epoch_are_refused() -> None:
+    """Two phases take 10 s each besides their epochs of 5 s, so half a minute leaves 10 s for them."""
+    study = Study.model_validate({"base": "x", "rows": {"a": {}}, "budget": {"minutes": 0.3}})
+    train = Train.model_validate({"batch": 4, "phases": [{"epochs": 1}, {"epochs": 2}]})
+    with pytest.raises(ConfigError, match=r"budget.minutes: 0.3 minutes are too short .* write at least 0.5$"):
+        rows.budgeted(study, train, 205, [(10, 5), (10, 5)])
+    enough = Study.model_validate({"base": "x", "rows": {"a": {}}, "budget": {"minutes": 0.5}})
+    assert rows.budgeted(enough, train, 205, [(10, 5), (10, 5)])[0].phases is not None
+
+
+@pytest.mark.parametrize(
     ("base", "said"),
     [
-        ({"tiles": {"size": 320}}, "a study cannot use `tiles`"),
+        ({"tiles": {"size": 320}}, "a study cannot use `tiles`; write `every: {tiles: null}`"),
+        ({"train": {"phases": [{"epochs": 9, "patience": 5}]}}, "`patience` may end a phase early"),
         ({"train": {"args": {"nbs": 64}}}, "a step is not one batch"),
         ({"train": {"recipe": "ultralytics"}}, "a step is not one batch"),
     ],
@@ -227,7 +260,7 @@ def test_an_image_whose_name_looks_like_a_copy_is_its_own_original() -> None:
 def test_a_damaged_line_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "results.jsonl"
     path.write_text('{"key": "a"}\n' + text + '{"key": "b"}\n')
-    with pytest.raises(DataError, match=r"line 2 is damaged .*; delete it, so that its trial runs again"):
+    with pytest.raises(DataError, match=r"line 2 is damaged .*; delete it, and make study writes it again"):
         results.read(path)
 
 
@@ -287,6 +320,28 @@ def test_a_real_study_runs_and_repeats_exactly(tiles: Path, start: Path, tmp_pat
     assert "1 of 2 trials are already in" in run(tmp_path, study)
     first, again = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
     assert first == lines[0] and again["drawn"] == lines[1]["drawn"]  # bit for bit
+
+
+def test_a_sample_that_lacks_a_class_has_no_figure(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
+    """The mean over the other classes would be far from the mean over all, in every row alike."""
+    run = copy_of(trained.run)
+    path = run.ground_truth("test")
+    truth = json.loads(path.read_text())
+    [first, *_] = [image["id"] for image in truth["images"]]
+    classes = [category["id"] for category in truth["categories"]]
+    template = next(record for record in truth["annotations"] if record["image_id"] == first)
+    kept = [record for record in truth["annotations"] if record["category_id"] != classes[0]]
+    kept.append({**template, "id": 10_000, "category_id": classes[0]})  # the class is on one image alone
+    path.write_text(json.dumps({**truth, "annotations": kept}))
+    drawn = figures.of(run)["drawn"]
+    draws = bootstrap.draws(len(truth["images"]), figures.DRAWS)
+    present = [
+        all(any(count and record["category_id"] == name for record in kept
+                if (count := draw[record["image_id"] - first])) for name in {record["category_id"] for record in kept})
+        for draw in draws
+    ]  # fmt: skip
+    assert [value is not None for value in drawn] == present
+    assert 0 < sum(present) < len(present)
 
 
 def run(folder: Path, study: Path, *arguments: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -38,6 +39,28 @@ def test_without_ray_the_error_says_what_to_install(place: Place, monkeypatch: p
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(PipelineError, match=r"Ray is not installed; run .* -e '\.\[dev,cluster\]'"):
         cluster.connect([trial(0)], place, cluster.SHARED, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("needed", "sent"),
+    [
+        (["data/raw/mine"], ["mine/a.jpg", "mine/b/c.jpg"]),
+        (["data/raw/group/mine", "data/raw/group/more"], ["group/mine/a.jpg", "group/more/a.jpg"]),
+        (["data/raw/group", "data/raw/group/mine"], ["group/mine/a.jpg", "group/more/a.jpg", "group/other/a.jpg"]),
+        ([], []),
+    ],
+)
+def test_only_the_needed_images_are_sent(tmp_path: Path, needed: list[str], sent: list[str]) -> None:
+    """Git reads the same patterns, and like Ray does not look into an ignored folder."""
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    (tmp_path / ".gitignore").write_text("\n".join(cluster.excluding(needed)) + "\n")
+    every = ["mine/a.jpg", "mine/b/c.jpg", "group/mine/a.jpg", "group/more/a.jpg", "group/other/a.jpg", "x.zip"]
+    for name in every:
+        (tmp_path / "data/raw" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data/raw" / name).touch()
+    listed = ["git", "ls-files", "--others", "--exclude-standard", "data"]
+    shown = subprocess.run(listed, cwd=tmp_path, check=True, capture_output=True, text=True).stdout.split()
+    assert shown == sorted(f"data/raw/{name}" for name in sent)
 
 
 @pytest.fixture

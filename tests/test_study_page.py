@@ -106,6 +106,21 @@ def test_a_worse_frozen_row_is_not_recommended() -> None:
     assert all(re.match(r"Freeze with .*: nothing; `frozen` costs (9|1\d)\.\d points", one) for one in sentences)
 
 
+def test_the_shallowest_row_is_recommended_if_none_is_unfrozen() -> None:
+    study = study_of(rows={"full": {}, "frozen": {}}, share=[1])
+    lines = lines_of(study, loss=0.06)
+    for line in lines:
+        if line["row"] == "full":
+            line["freeze"], line["train"]["phases"] = [5], [{"epochs": 5, "freeze": 5}]
+    [sentence] = said(study, lines)["freeze"]
+    assert sentence.startswith("Freeze with all images: at most 5 layers (`full`); `frozen` costs 5.2 points")
+
+
+def test_one_seed_says_that_it_cannot_show_luck() -> None:
+    study = study_of(seeds=1)
+    assert said(study, lines_of(study, seeds=1))["luck"] == ["One seed cannot separate luck from a real difference."]
+
+
 def test_a_frozen_row_is_not_recommended_because_nothing_was_proven() -> None:
     """Two seeds that differ by ten points cannot tell whether four points are lost."""
     study = study_of()

@@ -41,7 +41,8 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
             augment.main(config.augment, run, config.seed, 0)
         else:
             data = YoloDataset.read(run.augmented / "data.yaml")
-            seen = {split: len(data.files(split)) for split in ("train", "val", "test")}
+            seen: dict[str, Any] = {split: len(data.files(split)) for split in ("train", "val", "test")}
+            seen["again"] = sorted(path.stem for path in data.files("train") if "-again" in path.stem)
             (folder / "seen.json").write_text(json.dumps({**seen, "epochs": _epochs(config.train.phases)}))
 
     def of(run: Run) -> dict[str, Any]:
@@ -85,6 +86,31 @@ def test_every_trial_has_its_images_and_its_steps(start: Start, tmp_path: Path) 
     folder = tmp_path / "runs" / "studies" / "pair"
     assert "<svg" in (folder / "index.html").read_text(encoding="utf-8")
     assert not list(folder.glob("trials/*/*/*/runs"))
+
+
+def test_each_seed_repeats_other_images(start: Start) -> None:
+    """14 steps of four images are four epochs of 16, so four of the 12 images appear twice."""
+    lines = start(rows=ROWS, budget={"steps": 14})
+    again = {seed: {tuple(line["seen"]["again"]) for line in lines if line["seed"] == seed} for seed in (0, 1)}
+    [first], [second] = again.values()  # the rows of a seed repeat the same images
+    assert len(first) == len(second) == 4 and first != second
+
+
+def test_the_bases_splits_stay_as_they_are(start: Start, tmp_path: Path) -> None:
+    config, path = tmp_path / "configs" / "tiny.yaml", tmp_path / "data" / "splits" / "tiny.json"
+    ratios = {"train": 0.6, "val": 0.2, "test": 0.2}
+    base = yaml.safe_load(config.read_text())
+    config.write_text(yaml.safe_dump({**base, "convert": {**base["convert"], "split": ratios}}))
+    drawn = load(config)
+    convert.main(drawn.convert, Run(tmp_path / "runs" / "tiny"), drawn.seed, 0)
+    before = path.read_bytes()
+    with_same = start(rows={"full": {}})
+    assert {line["seen"]["train"] for line in with_same} == {list(json.loads(before)["images"].values()).count("train")}
+    other = {"convert": {"split": {"train": 0.3, "val": 0.2, "test": 0.5}}}
+    lines = start(rows={"full": {}}, every=other)
+    assert {line["seen"]["test"] for line in lines[2:]} == {9}
+    assert path.read_bytes() == before
+    assert start(rows={"full": {}}, every=other) == lines
 
 
 def test_another_setting_reruns_its_own_trials(start: Start) -> None:

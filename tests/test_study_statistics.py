@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import stats
+from test_study_page import lines_of, study_of
 
 from pipeline.metrics import bootstrap
 from pipeline.study import statistics
@@ -123,3 +124,16 @@ def test_one_seed_gives_no_interval() -> None:
     one = statistics.levels(table, "one")[SIZES[0]]
     assert one is not None and one.interval is None
     assert {each.verdict for each in statistics.compare(table, "other", "one").values()} == {"not known"}
+
+
+def test_samples_without_a_figure_are_left_out_of_every_row() -> None:
+    study = study_of(rows={"full": {}, "frozen": {}}, share=[1], seeds=2)
+    lines = lines_of(study, seeds=2)
+    for line in lines:
+        line["drawn"][::3] = [None] * len(line["drawn"][::3])
+    table = Table.of(lines, list(study.rows), study.sizes, 2)
+    assert table.drawn.shape[-1] == 200 and not np.isnan(table.drawn).any()
+    for line in lines:
+        line["drawn"] = [None] * 300
+    table = Table.of(lines, list(study.rows), study.sizes, 2)
+    assert (table.drawn == table.figure[..., None]).all() and table.drawn.shape[-1] > 1

@@ -18,6 +18,7 @@ from pipeline.config.rank import Rank
 from pipeline.config.training import Train
 from pipeline.probing import sample
 from pipeline.rank import judge, sources, table
+from pipeline.records import tiles as tiles_record
 from pipeline.records.base import write_record
 from pipeline.records.ranking import Ranking, Source
 from pipeline.run import Run
@@ -27,13 +28,14 @@ IMAGES = 200  # the most training images to look at
 
 
 def main(config: Rank, train: Train, run: Run, seed: int, device: str) -> str:
-    """Score each of the weights on training images of `run.dataset`, and write `run.ranking`.
+    """Score each of the weights on training images, or on their tiles if the run has tiles, and write `run.ranking`.
 
     Raises WeightsError for a file that is not a detector, DataError if the images hold nothing to separate.
     """
     environment.prepare()
     torch_device = environment.torch_device(device)
-    data = YoloDataset.read(run.dataset / "data.yaml")
+    seen = run.augmented if tiles_record.read(run) else run.dataset
+    data = YoloDataset.read(seen / "data.yaml")
     scenes = sample.draw(data, IMAGES, seed)
     weights = sources.find(config, train)  # all of them, before the first is scored
     judged = [

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean, stdev
 
 from pipeline.config.study import Minutes, Study
+from pipeline.errors import counted
 from pipeline.study import curves, statistics
 from pipeline.study.curves import Curve, Multiple
 from pipeline.study.results import Line
@@ -51,7 +52,7 @@ def luck(study: Study, table: Table) -> list[str]:
     row, size = table.rows[0], table.sizes[-1]
     figure, _ = table.cell(row, size)
     if len(figure) < 2:
-        return []
+        return pilot(study, table) if study.seeds == 1 and len(figure) else []
     spread = stdev(figure.tolist())
     extremes = f"{figure.min():.3f} to {figure.max():.3f}"
     sentences = [
@@ -176,7 +177,8 @@ def _depth(words: str, first: str, compared: Mapping[str, Estimate | None], dept
             if harmless:
                 break
             if estimate.high < 0:
-                return [f"Freeze with {words}: nothing; `{row}` costs {apart(estimate)}."]
+                most = f"at most {counted(depth[first], 'layer')} (`{first}`)" if depth[first] else "nothing"
+                return [f"Freeze with {words}: {most}; `{row}` costs {apart(estimate)}."]
             return [f"Freeze with {words}: not clear; `{row}` may cost up to {points(-estimate.low)}."]
         harmless = row
     gain = gap(compared[harmless])

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.errors import PipelineError, in_a_line
@@ -45,8 +45,7 @@ def connect(waiting: Sequence[Trial], place: Place, on: str, device: str) -> int
     environment: dict[str, Any] = {"env_vars": {"PYTHONPATH": str(folders.CODE)}}
     if on == COPIED:
         needed = sorted({path for trial in waiting for path in _needed(trial)})
-        excluded = [*LEFT_BEHIND, *(f"!/{path}" for path in needed)]
-        environment = {"working_dir": str(place.project), "excludes": excluded}
+        environment = {"working_dir": str(place.project), "excludes": excluding(needed)}
     address = os.environ.get("RAY_ADDRESS") or "auto"
     try:
         ray.init(address=address, runtime_env=environment, log_to_driver=False, configure_logging=False)
@@ -58,11 +57,26 @@ def connect(waiting: Sequence[Trial], place: Place, on: str, device: str) -> int
 
 
 def _needed(trial: Trial) -> list[str]:
-    """Return the paths in `data/raw` that a trial reads. Raises PipelineError for one in `runs`, which is not sent."""
+    """Return what a trial reads in `data/raw`. Raises PipelineError for a file in `runs`, which is not sent."""
     named = folders.named(trial.sections)
     if lost := next((path for path in named if path.startswith("runs/")), ""):
         raise PipelineError(f"study: ON={COPIED} does not send {lost}; copy it into data/weights or data/raw")
-    return [path.strip("/") for path in named if path.startswith("data/raw/")]
+    paths = [Path(path) for path in named if path.startswith("data/raw/")]
+    return [(path.parent if path.suffix in (".yaml", ".yml") else path).as_posix() for path in paths]
+
+
+def excluding(needed: Sequence[str]) -> list[str]:
+    """Return what is not sent, in the form of .gitignore: everything in `data/raw` but the `needed` folders.
+
+    Ray does not look into an excluded folder, so each parent of a needed one is sent without its other content.
+    """
+    paths = {PurePosixPath(path) for path in needed}
+    patterns = list(LEFT_BEHIND)
+    for path in sorted(path for path in paths if paths.isdisjoint(path.parents)):
+        for parent in reversed(path.parents[:-3]):  # below data/raw
+            patterns += [f"!/{parent}", f"/{parent}/*"]
+        patterns.append(f"!/{path}")
+    return list(dict.fromkeys(patterns))
 
 
 def run(waiting: Sequence[Trial], place: Place, on: str, device: str) -> Iterator[tuple[Trial, Line | PipelineError]]:

@@ -6,6 +6,8 @@ import itertools
 import platform
 from collections.abc import Sequence
 
+import numpy as np
+
 from pipeline import history
 from pipeline.metrics import bootstrap
 from pipeline.metrics.matching import match
@@ -22,13 +24,15 @@ JUDGE = "test"
 def of(run: Run) -> Figures:
     """Return the figures of a run and how they were made. `drawn` is mAP50-95 of each sample of the test images.
 
-    A figure that was not measured is None. `val` is mAP50-95 after each validation, by which the best model was chosen.
+    It is None for samples that lack a class, because their means over classes are of other classes. A figure that was
+    not measured is None. `val` is mAP50-95 after each validation, by which the best model was chosen.
     """
     metrics, trained = metrics_record.read(run), training_record.read(run)
     test, val = metrics["splits"][JUDGE], metrics["splits"].get("val")
     truth, predictions = split_records.predictions(run, JUDGE)
     draws = bootstrap.draws(len(truth["images"]), DRAWS)
-    sampled = bootstrap.figures(match(truth, predictions), draws).overall()["map50_95"]
+    resampled = bootstrap.figures(match(truth, predictions), draws)
+    sampled = np.where(resampled.complete(), resampled.overall()["map50_95"], np.nan)
     epochs, ends = history.read(run)
     return {
         "map50_95": test["map50_95"],

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
+import random
 import shlex
 import shutil
 import signal
@@ -26,7 +27,7 @@ import yaml
 from pipeline import files
 from pipeline.boxes import YoloDataset, write_data_yaml
 from pipeline.config.experiment import Config
-from pipeline.errors import PipelineError
+from pipeline.errors import DataError, PipelineError, counted
 from pipeline.run import Run
 from pipeline.study import results
 
@@ -40,6 +41,7 @@ NAMING = (
     ("train", "fallback"),
     ("train", "args", "distill_model"),
     ("validate", "retention"),
+    ("label", "pool"),
 )
 
 
@@ -48,6 +50,7 @@ def prepare(
 ) -> Path:
     """Run convert and augment in `prepared/` and return the folder. If not `again`, existing results are reused.
 
+    Convert starts from the base's splits and writes its own: other rules, as in `every`, must not change the base's.
     `sections` are those of the YAML, `config` the parsed ones. Raises PipelineError if a stage fails.
     """
     slices = files.to_json([config.slice("convert"), config.slice("augment")])
@@ -56,6 +59,7 @@ def prepare(
         if not again and (folder / "runs" / name / "augmented" / "data.yaml").is_file():
             return folder
         _link(project, folder)
+        _bring_splits(Run(project / "runs" / name).splits, Run(folder / "runs" / name).splits)
         _write_config(folder, name, project, {**sections, "train": {}})
         make(folder, name, ["augment"], lock)
     return folder
@@ -73,12 +77,14 @@ def make_trial(
     """Fill the folder of a trial: its config, its training images, and all of val and test.
 
     `names` are the originals; their copies are included. An epoch's list has `length` images: if there are fewer, they
-    are repeated under other names.
+    are repeated under other names, in an order that depends on the seed. Raises DataError if one is missing.
     """
     _link(project, folder)
     _write_config(folder, name, project, sections)
     run, shared = Run(folder / "runs" / name), Run(prepared / "runs" / name)
     wanted = {Path(file).stem for file in names}
+    if missing := wanted - {path.stem for path in YoloDataset.read(shared.dataset / "data.yaml").files("train")}:
+        raise DataError(f"{shared.dataset}: lacks {counted(len(missing), 'training image')}, such as {min(missing)}")
     if not (run.dataset / "data.yaml").is_file():
         dataset = YoloDataset.read(shared.dataset / "data.yaml")
         with files.new_folder(run.dataset) as new:
@@ -91,6 +97,7 @@ def make_trial(
         dataset = YoloDataset.read(shared.augmented / "data.yaml")
         originals = {path.stem for path in YoloDataset.read(shared.dataset / "data.yaml").files("train")}
         paths = [path for path in dataset.files("train") if original(path.stem, originals) in wanted]
+        random.Random(sections["seed"]).shuffle(paths)  # each seed repeats other images, in all rows the same ones
         with files.new_folder(run.augmented) as new:
             repeated = (
                 (path, path.stem + f"-again{n // len(paths)}" * (n >= len(paths)))
@@ -116,14 +123,30 @@ def _link_images(paths: Iterable[tuple[Path, str]], folder: Path, split: str) ->
 
 
 def _link(project: Path, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for root, name in ((CODE, "pipeline"), (project.resolve(), "data"), (project.resolve(), ".cache")):
-        link, target = folder / name, root / name
-        target.mkdir(exist_ok=True)
+    """Link the code, the cache and all data but the splits, which convert writes."""
+    project = project.resolve()
+    (project / ".cache").mkdir(exist_ok=True)
+    data = folder / "data"
+    if data.is_symlink():  # of an earlier version, which linked the whole folder
+        data.unlink()
+    data.mkdir(parents=True, exist_ok=True)
+    inside = [path for path in (project / "data").glob("*") if path.name != "splits"]
+    for target in (CODE / "pipeline", project / ".cache", *inside):
+        link = (data if target in inside else folder) / target.name
         if link.is_symlink() and link.readlink() != target:
             link.unlink()
         if not link.is_symlink():
             link.symlink_to(target)
+
+
+def _bring_splits(base: Path, own: Path) -> None:
+    """Copy the splits of the base, but keep those that the study drew by other rules."""
+
+    def rules(path: Path) -> dict[str, Any]:
+        return {key: value for key, value in files.read_json(path).items() if key != "images"}
+
+    if base.is_file() and (not own.is_file() or rules(own) == rules(base)):
+        files.copy(base, own)
 
 
 def _write_config(folder: Path, name: str, project: Path, sections: Mapping[str, Any]) -> None:
@@ -182,6 +205,9 @@ def make(
             if core is not None and hasattr(os, "sched_setaffinity"):
                 os.sched_setaffinity(process.pid, {core})
             status = process.wait()
+        except BaseException:  # Ctrl-C does not reach make, which has its own session
+            _end(process)
+            raise
         finally:
             RUNNING.discard(process)
     if status:

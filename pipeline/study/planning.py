@@ -54,11 +54,10 @@ class Data:
     sources: dict[str, list[str | int]]  # by row, what its files and the base's seed add to the identity of its trials
     drawn: dict[int, dict[Size, list[str]]]
 
-    @property
-    def largest(self) -> tuple[int, Size]:
-        """The seed and size with the most images."""
+    def largest(self, row: str) -> tuple[int, Size]:
+        """Return the seed and size with the most training files."""
         every = [(seed, size) for seed, sizes in self.drawn.items() for size in sizes]
-        return max(every, key=lambda one: len(self.drawn[one[0]][one[1]]))
+        return max(every, key=lambda one: self.files(row, *one))
 
     def files(self, row: str, seed: int, size: Size) -> int:
         """Return the number of training files of the drawn images, copies included."""
@@ -88,7 +87,7 @@ def _sources(config: Config) -> list[str | int]:
     teacher = config.train.args.get("distill_model")
     paths = [_found(config.train.weights, config.train.fallback), *([_found(str(teacher))] if teacher else [])]
     digests = [digest for path in paths if (digest := checkpoints.digest(path))]
-    return [*digests, *([config.seed] if config.augment.copies else [])]
+    return [*digests, *([config.seed] if config.augment.copies or config.augment.balance else [])]
 
 
 @cache  # rows share weights, and a download may fail slowly
@@ -107,7 +106,7 @@ def plan(study: Study, data: Data, seconds: Mapping[str, Sequence[PhaseSeconds]]
     for seed, size, row in _order(study):
         if isinstance(study.budget, Minutes) and row not in seconds:
             continue
-        count, most = data.files(row, seed, size), data.files(row, *data.largest)
+        count, most = data.files(row, seed, size), data.files(row, *data.largest(row))
         train, length = rows.budgeted(study, data.configs[row].train, most, seconds.get(row, ()))
         trials.append(_trial(study, data, row, size, seed, train, length or count))
     return trials
@@ -117,7 +116,7 @@ def probes(study: Study, data: Data) -> list[Trial]:
     """Return for each row a trial with a few epochs per phase at the largest size, to time them."""
     trials = []
     for row, config in data.configs.items():
-        seed, size = data.largest
+        seed, size = data.largest(row)
         most = data.files(row, seed, size)
         chosen = recipe.choose(config.train, most)
         train = rows.with_epochs(config.train, chosen, [PROBED] * len(chosen.phases))
@@ -134,7 +133,9 @@ def _trial(
     written = train.model_dump(mode="json", by_alias=True, exclude_unset=True)
     sections = {**data.sections[row], "seed": seed, "train": written}
     slices = [config.slice(stage) for stage in ("convert", "augment", "train", "validate")]
-    identity = [slices, data.sources[row], counted["sha256"], data.pool.judged, length, row, size, kind]
+    chosen = recipe.choose(train, length)  # a later version may choose other settings
+    resolved = [[phase.model_dump(mode="json") for phase in chosen.phases], chosen.batch, chosen.lr0, chosen.args]
+    identity = [slices, resolved, data.sources[row], counted["sha256"], data.pool.judged, length, row, size, kind]
     key = hashlib.sha256(files.to_json(identity).encode()).hexdigest()[:16]
     about: About = {
         "images": counted["images"],

@@ -88,7 +88,7 @@ def read(path: Path) -> dict[str, Line]:
             if number == len(texts):
                 break
             raise DataError(
-                f"{path}: line {number} is damaged ({error!r}); delete it, so that its trial runs again"
+                f"{path}: line {number} is damaged ({error!r}); delete it, and make study writes it again"
             ) from None
     return lines
 

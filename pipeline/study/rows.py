@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from pipeline.config.experiment import Config
 from pipeline.config.loading import checked, read
 from pipeline.config.study import Steps, Study
 from pipeline.config.training import Train
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, counted
 from pipeline.study.results import Line
 from pipeline.train import recipe
 
@@ -30,11 +31,15 @@ def configs(path: Path, study: Study) -> dict[str, Config]:
         try:
             made[name] = checked(f"{path}: rows.{name}", sections, Config)
             if made[name].tiles:
-                raise ConfigError(f"{path}: rows.{name}: a study cannot use `tiles`; remove the key from the base")
+                raise ConfigError(f"{path}: rows.{name}: a study cannot use `tiles`; write `every: {{tiles: null}}`")
             if isinstance(study.budget, Steps) and not _every_batch_is_a_step(made[name].train):
                 raise ConfigError(
                     f"{path}: rows.{name}: a step is not one batch (train.args.nbs, or recipe: ultralytics), so steps "
                     "are not equal; write `budget: recipe`, or train.args.nbs equal to train.batch"
+                )
+            if isinstance(study.budget, Steps) and any(phase.patience for phase in made[name].train.phases or ()):
+                raise ConfigError(
+                    f"{path}: rows.{name}: `patience` may end a phase early, so steps are not equal; remove it"
                 )
         except ConfigError as error:
             wrong.append(str(error))
@@ -90,27 +95,39 @@ def budgeted(study: Study, train: Train, most: int, seconds: Sequence[PhaseSecon
     `most` is the number of images of the largest trial, copies included; `seconds` are those of each phase with that
     many, for a budget of minutes. With steps or minutes, the images of a small trial are repeated until its
     epoch is as long as that of every other trial. So the schedule, the validations and the seconds are equal, and only
-    the images differ. The length is None if the list stays as it is.
+    the images differ. The length is None if the list stays as it is. Raises ConfigError if the budget is so small that
+    a phase would take more than twice its share of the recipe's epochs, because each has at least one.
     """
     if study.budget == "recipe":
         return train, None
     chosen = recipe.choose(train, most)
     parts = [phase.epochs for phase in chosen.phases]
+    shown = " + ".join(map(str, parts))
+    fewest = next(total for total in itertools.count(len(parts)) if _keeps_shares(distributed(total, parts), parts))
     if isinstance(study.budget, Steps):
         epochs = study.budget.steps * chosen.batch // most
-        if epochs < len(parts):
-            needed = math.ceil(len(parts) * most / chosen.batch)
+        if epochs < fewest:
             raise ConfigError(
-                f"budget.steps: {study.budget.steps} steps of {chosen.batch} images do not show each of the {most} "
-                f"training images once per phase; write at least {needed}"
+                f"budget.steps: {study.budget.steps} steps of {chosen.batch} images are {counted(epochs, 'epoch')} of "
+                f"{most} images, too few for phases of {shown} epochs; write at least "
+                f"{math.ceil(fewest * most / chosen.batch)}"
             )
         length = math.ceil(study.budget.steps / epochs) * chosen.batch
     else:
         assert not isinstance(study.budget, str) and len(seconds) == len(parts)
         average = sum(part * epoch for part, (_, epoch) in zip(parts, seconds, strict=True)) / sum(parts)
-        left = 60 * study.budget.minutes - sum(besides for besides, _ in seconds)
-        epochs, length = round(left / average), most
+        besides = sum(besides for besides, _ in seconds)
+        epochs, length = round((60 * study.budget.minutes - besides) / average), most
+        if epochs < fewest:
+            raise ConfigError(
+                f"budget.minutes: {study.budget.minutes:g} minutes are too short for {most} images and phases of "
+                f"{shown} epochs; write at least {math.ceil((besides + fewest * average) / 6) / 10:g}"
+            )
     return with_epochs(train, chosen, distributed(epochs, parts)), length
+
+
+def _keeps_shares(epochs: Sequence[int], parts: Sequence[int]) -> bool:
+    return all(count * sum(parts) <= 2 * part * sum(epochs) for count, part in zip(epochs, parts, strict=True))
 
 
 def with_epochs(train: Train, chosen: recipe.Recipe, epochs: Sequence[int]) -> Train:
@@ -141,8 +158,8 @@ def in_words(study: Study) -> str:
     """Say what is equal for all rows."""
     if isinstance(study.budget, Steps):
         return (
-            f"every trial takes {study.budget.steps} optimizer steps, in the same number of epochs with the same "
-            "validations: with fewer images, each is seen more often"
+            f"every trial takes {study.budget.steps} optimizer steps, or up to one more per epoch, and a row has the "
+            "same epochs at every size: with fewer images, each is seen more often"
         )
     if study.budget == "recipe":
         return "nothing; each trial trains for as long as its row's recipe says for its number of images"

@@ -39,7 +39,8 @@ def main(path: Path, jobs: int = 1, device: str = "", on: str = "") -> str:
     seconds: dict[str, list[rows.PhaseSeconds]] = {}
     untimed: list[PipelineError] = []
     if isinstance(study.budget, Minutes):
-        lines, untimed = _run(study, planning.probes(study, data), place, jobs, device, on)
+        # On this machine even with a cluster, so that all rows are timed on the same one.
+        lines, untimed = _run(study, planning.probes(study, data), place, jobs, device, on="")
         seconds = {line["row"].removeprefix("probe-"): rows.timing(line) for line in lines}
     trials = planning.plan(study, data, seconds)
     lines, failed = _run(study, trials, place, jobs, device, on)

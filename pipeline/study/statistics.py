@@ -64,7 +64,7 @@ class Table:
 
     @classmethod
     def of(cls, lines: Iterable[Line], rows: Sequence[str], sizes: Sequence[Size], seeds: int) -> Table:
-        """Collect the lines of `results.jsonl`. A sample without objects gets the figure on all images."""
+        """Collect the lines of `results.jsonl`, with the samples that have a figure in all of them."""
         known = {(line["row"], size, line["seed"]): line for line in lines for size in [size_of(line)]}
         draws = max((len(line["drawn"]) for line in known.values()), default=1)
         figure = np.full((len(rows), len(sizes), seeds), np.nan)
@@ -74,10 +74,13 @@ class Table:
             line = known.get((rows[place[0]], sizes[place[1]], place[2]))
             if line and line["map50_95"] is not None:
                 figure[place] = line["map50_95"]
-                drawn[place] = [line["map50_95"] if value is None else value for value in line["drawn"]]
+                drawn[place] = line["drawn"]  # None becomes NaN
                 images[place[1]].append(line["images"])
         means = [float(np.mean(counts)) if counts else np.nan for counts in images]
-        return cls(list(rows), list(sizes), figure, drawn, np.array(means))
+        usable = ~np.isnan(drawn[~np.isnan(figure)]).any(axis=0)
+        if usable.sum() < 2:  # every sample lacks a class, so nothing is known about other images
+            drawn, usable = np.repeat(figure[..., None], 2, axis=-1), np.ones(2, dtype=bool)
+        return cls(list(rows), list(sizes), figure, drawn[..., usable], np.array(means))
 
     def cell(self, row: str, size: Size) -> tuple[Floats, Floats]:
         """Return the figures [seeds] of the finished trials, and their drawn figures [seeds, draws]."""

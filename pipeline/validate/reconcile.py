@@ -174,7 +174,6 @@ def by_fiftyone(truth: GroundTruth, predictions: list[Prediction]) -> Pair:
     from fiftyone.core.labels import Detection, Detections
     from fiftyone.utils.eval.coco import COCOEvaluationConfig, _compute_pr_curves
 
-    truth, predictions = pieces.split(truth, predictions)  # it compares all boxes of an image and class at once
     names = {category["id"]: category["name"] for category in truth["categories"]}
     sizes = {image["id"]: (image["width"], image["height"]) for image in truth["images"]}
     samples: dict[int, dict[str, list[Any]]] = {image: {"truth": [], "found": []} for image in sizes}
