@@ -211,7 +211,7 @@ def _nearest(fix: BoxFix, boxes: Sequence[Box]) -> str:
 def _inside(name: str) -> str:
     path = PurePosixPath(name)
     is_text = name.encode(errors="ignore").decode() == name  # YAML can hold a lone surrogate, the receipt cannot
-    if not path.name or path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or not is_text:
+    if not path.name or path.is_absolute() or ".." in path.parts or "\0" in name or not is_text:
         raise ValueError(f"{name[:80]!r} is not the path of an image below the source; write it as in the receipt")
     return name
 

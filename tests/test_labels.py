@@ -15,7 +15,7 @@ from conftest import read_coco, settings
 from test_convert import do
 from test_convert import labels as written
 
-from pipeline import convert, files, inputs
+from pipeline import convert, files, fixes, inputs
 from pipeline.config.experiment import Config
 from pipeline.errors import PipelineError
 from pipeline.files import read_json
@@ -191,6 +191,17 @@ def test_names_that_convert_reads_can_be_saved(source: Path, run: Run, name: str
     assert [image.file for image in labels.load(labels.file_of(run)).images] == [f"{POOL}/{name}"]
     do(source, run)
     assert read_json(run.receipt)["labels"][0]["used"]
+
+
+def test_fixes_reach_an_image_with_a_backslash_in_its_name(source: Path, run: Run) -> None:
+    save(run, labelled(run, "back\\slash.png"))
+    path = fixes.file_of(run)
+    path.parent.mkdir(parents=True)
+    path.write_text(f"images:\n  {POOL}/back\\slash.png: drop\n  photos\\a.jpg: drop\n")
+    do(source, run)
+    lines = {line["image"]: (line["applied"], line["reason"]) for line in read_json(run.receipt)["fixes"]}
+    assert lines[f"{POOL}/back\\slash.png"][0] and not read_json(run.receipt)["labels"][0]["used"]
+    assert lines["photos\\a.jpg"] == (False, "is not in the source")
 
 
 @pytest.mark.parametrize(
