@@ -125,6 +125,34 @@ def test_what_an_image_covers_is_counted_over_the_whole_pool(monkeypatch: pytest
         assert pick.covers == pytest.approx(20, abs=8 if sample < 40 else 0)
 
 
+def test_a_sample_of_the_pool_favours_no_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sample counts what an image covers; the choice must not prefer the images in it."""
+    given = candidates(600, minutes=np.ones(600))
+    monkeypatch.setattr(choose, "REFERENCES", 60)
+    chosen_of_sample = 0
+    for seed in range(10):
+        picks = choose.choose(given, given.vectors[:5], 30, ("different",), 0.0, False, seed)
+        sample = choose._Coverage(given.vectors, NOTHING, seed).references
+        chosen_of_sample += np.isin(indices(picks), sample).sum()
+    # 30 of 300 are expected, with a deviation of 5; all that the sample covers poorly would be more than 100.
+    assert chosen_of_sample < 60
+
+
+def test_what_an_image_adds_is_estimated_without_bias(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = candidates(300)
+    exact = choose._Coverage(given.vectors, given.vectors[:5], 0)
+    monkeypatch.setattr(choose, "REFERENCES", 60)
+    monkeypatch.setattr(choose, "BLOCK", 64)
+    sampled = [choose._Coverage(given.vectors, given.vectors[:5], seed) for seed in range(400)]
+    for coverage in (exact, *sampled):
+        coverage.add(17)
+    mean = np.mean([coverage.gains(given.unsure) for coverage in sampled], axis=0)
+    gains = exact.gains(given.unsure)
+    # By chance, each mean of 400 deviates by less than 1 % of the largest gain; 4 % is more than four times that.
+    assert np.abs(mean - gains).max() < 0.04 * gains.max()
+    assert gains[17] == pytest.approx(0, abs=1e-3)
+
+
 # --- Calibration of scores ------------------------------------------------------------------------
 
 
