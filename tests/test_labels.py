@@ -111,6 +111,28 @@ def test_convert_uses_labels_and_the_receipt_lists_the_edits(source: Path, run: 
     assert (run.dataset / "images/train/a.png").is_file()
 
 
+def test_labels_follow_classes_that_were_renamed_merged_or_left_out_since(source: Path, run: Run) -> None:
+    do(source, run)
+    plain = read_json(run.receipt)["boxes"]
+    renamed = {name: name for name in CLASSES} | {"open": "gap", "short": "spur", "spur": "bump", "mousebite": None}
+    do(source, run, classes=renamed)
+    before = read_json(run.receipt)["boxes"]
+    image = labelled(run)
+    gone = (Label((50, 50, 8, 8), "mousebite"), Label((50, 20, 8, 8), "gap"))
+    save(run, replace(image, labels=image.labels + gone[:1]))
+    new = replace(labelled(run, "b.png", 2), labels=gone[1:])  # labelled after the class was renamed
+    path = labels.file_of(run).with_suffix("") / "new.json"
+    labels.save(path, Labels(("gap", *CLASSES), (new,), {"cafe00": "runs/tiny/model.pt"}))
+    do(source, run, classes=renamed)
+    # A name that is a class now stays as it is: `spur` is no longer the source's `spur`.
+    assert sorted(label for label, *_ in written(run)["a"]) == ["gap", "gap", "spur", "spur"]
+    assert [label for label, *_ in written(run)["b"]] == ["gap"]
+    receipt = read_json(run.receipt)
+    assert receipt["boxes"]["ignored"] == before["ignored"] + 1 > plain["ignored"]
+    [line] = [line for line in receipt["problems"] if line["image"] == f"{POOL}/a.png"]
+    assert (line["class"], line["reason"]) == ("mousebite", "convert.classes leaves this class out")
+
+
 def test_an_image_labelled_empty_is_background(source: Path, run: Run) -> None:
     save(run, labelled(run, labels=()))
     do(source, run)

@@ -72,7 +72,7 @@ def _convert(
     _refuse_problems(judged, config)
     if config.on_problem == "drop":
         judged = set_aside(judged, "dropped", background.not_background(judged, config))
-    added, unusable = labelled.judged(made, source, checked, names, config)
+    added, unusable = labelled.judged(made, source, checked, classes, config)
     _refuse_problems(added, config)
     corrected = corrections.correct([*judged, *added, *unusable], run, names, dropped)
     # After the corrections, which may add the boxes that are missing.
