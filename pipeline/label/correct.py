@@ -219,7 +219,7 @@ def _returned(dataset: Any) -> dict[str, Returned]:
             x, y, w, h = box.bounding_box
             boxes.append(Box(box.label or "", x * width, y * height, (x + w) * width, (y + h) * height, box.id))
         ids = {identity: number for number, identity in enumerate(sample["drawn"] or ())}
-        returned[sample[PATH]] = Returned(boxes, DONE in sample.tags, True, ids)
+        returned[sample[PATH]] = Returned(boxes, DONE in sample.tags, complete=True, ids=ids)
     return returned
 
 

@@ -34,7 +34,7 @@ from pipeline.records.base import write_record
 from pipeline.records.label import Calibration, Candidate, Guess, Next
 from pipeline.run import SPLITS, Run
 
-MIRRORED = 10  # mirrored images to check per image to choose, those with the most expected errors first
+MIRRORED = 10  # mirrored images to check per image to choose, those with the most expected errors per second first
 RARE_SHARE = 0.5  # a class with fewer labels than this share of the mean over classes is rare
 
 
@@ -174,8 +174,9 @@ def _works(
     """Return the expected work for each candidate, by its mirrored image too where the config asks for doubt."""
     works = [plan.work(image.boxes, None, trust, threshold, config.cost) for image in seen]
     if detector.known and "uncertain" in config.by:
-        # Only the most uncertain ones: others are hardly ever chosen, and a mirrored image takes as long as the first.
-        most = sorted(range(len(works)), key=lambda index: -works[index].unsure)[: MIRRORED * config.batch]
+        # Only the first by doubt per second, as they are chosen: a mirrored image takes as long as the original.
+        order = sorted(range(len(works)), key=lambda index: -works[index].unsure / works[index].seconds)
+        most = order[: MIRRORED * config.batch]
         mirrored = detector.see_mirrored([candidates[index] for index in most], store, "label: mirrored images")
         for index, mirrored_boxes in zip(most, mirrored, strict=True):
             works[index] = plan.work(seen[index].boxes, mirrored_boxes, trust, threshold, config.cost)
