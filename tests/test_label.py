@@ -398,11 +398,29 @@ def test_images_are_mirrored_in_the_order_of_the_choice(monkeypatch: pytest.Monk
 
 def test_rare_classes_are_found_by_label_counts(converted: Run) -> None:
     dataset = YoloDataset.read(converted.dataset / "data.yaml")
-    lines = [line for path in dataset.files("train") for line in dataset.label_file(path).read_text().splitlines()]
-    counts = [sum(int(line.split()[0]) == index for line in lines) for index in range(len(dataset.names))]
-    rare = stage._rare(True, dataset, dataset.files("train"))
-    assert all(counts[index] <= sorted(counts)[len(rare) - 1] for index in rare) and rare
+    train = dataset.files("train")
     assert stage._rare((dataset.names[1],), dataset, []) == [1]
+    give_labels(dataset, train[0], [10, 4, 5, 10, 10, 10])
+    for path in train[1:]:
+        dataset.label_file(path).write_text("")
+    assert stage._rare(True, dataset, train) == [1]  # of a mean of 8.2
+
+
+def test_without_a_rare_class_the_choice_is_the_usual_one(converted: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    dataset = YoloDataset.read(converted.dataset / "data.yaml")
+    for path in dataset.files("train"):
+        give_labels(dataset, path, [5, 4, 5, 5, 5, 5])
+    usual = chosen(converted)["images"]
+    assert "has no effect" not in capsys.readouterr().out
+    assert chosen(converted, rare=True)["images"] == usual
+    assert "`rare: true` has no effect, because no class has fewer than half" in capsys.readouterr().out
+
+
+def give_labels(dataset: YoloDataset, image: Path, counts: list[int]) -> None:
+    """Replace the labels of an image; `counts` are the new ones of each class."""
+    assert len(counts) == len(dataset.names)
+    numbers = (number for number, count in enumerate(counts) for _ in range(count))
+    dataset.label_file(image).write_text("".join(f"{number} 0.5 0.5 0.1 0.1\n" for number in numbers))
 
 
 # --- Refusals -------------------------------------------------------------------------------------

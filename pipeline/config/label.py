@@ -38,7 +38,8 @@ class Label(Section):
     random: float = Field(default=0.2, ge=0, le=1)
     """Share of the batch drawn at random. Only these show how good the model is on the pool."""
     rare: bool | tuple[str, ...] = False
-    """Put images with rare classes first: true for the classes with the fewest labels, or a list of names."""
+    """Put images with rare classes first: true for classes with fewer than half of the mean number of labels, or a list
+    of names."""
     cost: Cost = Cost()
     """Seconds per step of work; they determine the estimated minutes and which boxes to draw."""
     weights: str | None = None

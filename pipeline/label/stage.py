@@ -229,7 +229,7 @@ def _labels(dataset: YoloDataset, file: File) -> Array:
 
 
 def _rare(wanted: bool | Iterable[str], dataset: YoloDataset, train: Sequence[Path]) -> list[int]:
-    """Return the classes that the config calls rare. Raises ConfigError for a class that the dataset lacks."""
+    """Return the classes that the config calls rare, if any. Raises ConfigError for one that the dataset lacks."""
     names = dataset.names
     if not isinstance(wanted, bool):
         for name in wanted:
@@ -242,7 +242,9 @@ def _rare(wanted: bool | Iterable[str], dataset: YoloDataset, train: Sequence[Pa
     lines = (line for path in train for line in dataset.label_file(path).read_text(encoding="utf-8").splitlines())
     counts = Counter(int(line.split()[0]) for line in lines if line.strip())
     rare = [index for index in range(len(names)) if counts[index] < RARE_SHARE * counts.total() / len(names)]
-    return rare or [min(range(len(names)), key=lambda index: counts[index])]
+    if not rare:
+        logs.say("label: `rare: true` has no effect, because no class has fewer than half of the mean number of labels")
+    return rare
 
 
 def _stacked(vectors: Sequence[Array]) -> Array:
