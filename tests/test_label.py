@@ -254,6 +254,25 @@ def test_deep_images_are_seen_and_shown_as_convert_scales_them(converted: Run) -
         assert seen is not None and np.array_equal(seen.boxes, expected["boxes"])
 
 
+def test_one_bright_image_does_not_darken_the_others(converted: Run) -> None:
+    """A pool of 12 bits with one image of 16: each is scaled by its own bits."""
+    plain = {path.stem: pixels.read(path) for path in Path("pool").iterdir()}
+    for path in list(Path("pool").iterdir()):
+        path.unlink()
+    for number, (name, image) in enumerate(plain.items()):
+        cv2.imwrite(f"pool/{name}.png", image.astype(np.uint16) << (8 if number == 3 else 4))
+    found = chosen(converted, batch=100)["images"]
+    assert len(found) == len(plain)
+    for one in found:
+        assert np.array_equal(pixels.read(Path(one["shown"])), plain[Path(one["path"]).stem])
+
+
+def test_deep_images_are_scaled_by_the_bits_of_the_dataset_if_they_fit() -> None:
+    dark, bright, usual = (File(Path("a.png"), peak=peak) for peak in (1000, 40_000, 0))
+    assert [showing.bits_of(file, 12) for file in (dark, bright, usual)] == [12, 16, None]
+    assert [showing.bits_of(file, None) for file in (dark, bright, usual)] == [10, 16, None]
+
+
 def test_with_tiles_the_boxes_are_those_that_validate_finds(converted: Run) -> None:
     small = [pixels.read(path) for path in sorted(Path("pool").iterdir())[:9]]
     cv2.imwrite("large.png", np.vstack([np.hstack(small[row : row + 3]) for row in (0, 3, 6)]))

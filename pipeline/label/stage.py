@@ -65,8 +65,7 @@ def main(config: Config, run: Run, device: str, workers: int | None) -> str:
         known = _known(dataset, run, store, workers)
         names = [image.file for _, image in labels.together(labels.files_of(run))]
         usable = pool.read(config.label.pool, run, config.convert, known.all, names, store, workers)
-        bits = showing.bits_of([*usable.candidates, *known.saved], receipt.read(run)["bits"])
-        judging = config.validate_
+        judging, bits = config.validate_, receipt.read(run)["bits"]
         tiling = tiles_record.read(run)
         detector = Model(weights, dataset.names, device, tiling, judging.iou, judging.max_det, bits)
         record = _plan(config.label, run, known, usable, detector, store, config.seed)
