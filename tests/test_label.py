@@ -146,6 +146,34 @@ def test_only_new_images_of_a_pool_are_predicted(converted: Run, monkeypatch: py
     assert sum(looks) == 2
 
 
+def test_the_cache_forgets_other_models(converted: Run) -> None:
+    from ultralytics import YOLO
+
+    def models() -> set[str]:
+        store = Store(converted.label / "seen.sqlite")
+        keys = [key for (key,) in store.database.execute("select key from seen")]
+        store.close()
+        return {key.split()[1] for key in keys}
+
+    first = chosen(converted)["model"]["sha256"]
+    assert models() == {first}
+    yolo = YOLO(str(converted.model), task="detect")
+    yolo.ckpt = {**(yolo.ckpt or {}), "date": "another"}
+    yolo.save(converted.model)
+    second = chosen(converted)["model"]["sha256"]
+    assert first != second and models() == {second}
+
+
+def test_what_is_cached_is_unpacked_once(tmp_path: Path) -> None:
+    store, keys = Store(tmp_path / "seen.sqlite"), ["a", "b", "c"]
+    store.seen(keys[:2], lambda missing: ((index, {"boxes": np.zeros(3, np.float32)}) for index in missing))
+    said: list[str] = []
+    store.database.set_trace_callback(said.append)
+    a, b, c = store.seen(keys, lambda missing: [(index, {"boxes": np.ones(3, np.float32)}) for index in missing])
+    assert a is not None and b is not None and c is not None and (a["boxes"][0], c["boxes"][0]) == (0, 1)
+    assert sum("arrays from seen" in line for line in said) == 3
+
+
 def test_a_damaged_cache_is_rebuilt(converted: Run) -> None:
     first = chosen(converted)
     (converted.label / "seen.sqlite").write_bytes(b"SQLite format 3\0" + b"nonsense" * 500)

@@ -28,6 +28,7 @@ from pipeline.label.plan import Work
 from pipeline.label.pool import Pool
 from pipeline.label.store import Array, File, Store
 from pipeline.labels import file as labels
+from pipeline.labels.content import Image
 from pipeline.records import receipt
 from pipeline.records import tiles as tiles_record
 from pipeline.records.base import write_record
@@ -62,18 +63,20 @@ def main(config: Config, run: Run, device: str, workers: int | None) -> str:
         raise DataError(f"{run.tiles}: does not exist; `make augment` writes it")
     store = Store(run.label / "seen.sqlite")
     try:
-        known = _known(dataset, run, store, workers)
-        names = [image.file for _, image in labels.together(labels.files_of(run))]
+        made = [image for _, image in labels.together(labels.files_of(run))]
+        known = _known(dataset, made, run, store, workers)
+        names = [image.file for image in made]
         usable = pool.read(config.label.pool, run, config.convert, known.all, names, store, workers)
         judging, bits = config.validate_, receipt.read(run)["bits"]
         tiling = tiles_record.read(run)
         detector = Model(weights, dataset.names, device, tiling, judging.iou, judging.max_det, bits)
         record = _plan(config.label, run, known, usable, detector, store, config.seed)
+        store.forget_other_models(detector.sha256)
     finally:
         store.close()
     train = dataset.files("train")
     boxes = sum(len(dataset.label_file(path).read_text(encoding="utf-8").splitlines()) for path in train)
-    rounds, drawn = progress.record(run, record, len(train), boxes, progress.saved(run))
+    rounds, drawn = progress.record(run, record, len(train), boxes, progress.by_digest(made))
     write_record(run.label_next, Next, record)
     sheet.write(run.label / "sheet.jpg", record["images"], dataset.names)
     if line := progress.in_words(rounds[-1], drawn):
@@ -81,14 +84,10 @@ def main(config: Config, run: Run, device: str, workers: int | None) -> str:
     return words.summary(record, config.label.batch, run)
 
 
-def _known(dataset: YoloDataset, run: Run, store: Store, workers: int | None) -> Known:
-    """Read what is labelled. An image that changed after it was labelled does not count."""
+def _known(dataset: YoloDataset, made: Sequence[Image], run: Run, store: Store, workers: int | None) -> Known:
+    """Read what is labelled, with `made` in `data/labels/`. An image that changed since does not count."""
     paths = {split: dataset.files(split) for split in SPLITS}
-    digests = {
-        path: image.sha256
-        for _, image in labels.together(labels.files_of(run))
-        if (path := run.project / image.file).is_file()
-    }
+    digests = {path: image.sha256 for image in made if (path := run.project / image.file).is_file()}
     every = [path for of_split in paths.values() for path in of_split]
     read = store.files([*every, *digests], workers, "label: reading what is labelled")
     by_path = {file.path: file for file in read if not file.problem}
