@@ -285,6 +285,20 @@ def test_predrawn_boxes_are_compared_with_the_returned_labels() -> None:
     assert progress.on_pool([], labels) is None
 
 
+def test_a_batch_of_the_default_size_gives_an_interval_on_the_pool() -> None:
+    default = Label(pool=Path("pool"))
+    picks = choose.choose(candidates(60), NOTHING, default.batch, default.by, default.random, False, 0)
+    drawn = [image(str(pick.image), [("x", [0, 0, 9, 9])]) for pick in picks if pick.by == "random"]
+    labels = {
+        one["sha256"]: [("x", [0.0, 0, 9, 9]), ("x", [50.0, 0, 9, 9])][: 1 + n % 2] for n, one in enumerate(drawn)
+    }
+    found = progress.on_pool(drawn, labels)
+    assert found is not None and found["interval"] is not None
+    now: Any = {"images": 10, "boxes": 50, "map50_95": None, "gain": None, "on_pool": found}
+    low, high = found["interval"]
+    assert progress.in_words(now, (5, 5)).endswith(f"had F1 {found['f1']:.2f} ({low:.2f} to {high:.2f})")
+
+
 def test_the_interval_on_the_pool_covers_the_figure_of_all_images() -> None:
     """Over many draws of 20 of 400 images, the interval misses the overall figure in about 1 of 20."""
     rng = np.random.default_rng(0)
