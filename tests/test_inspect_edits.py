@@ -124,6 +124,18 @@ def test_a_drawn_box_deleted_again_after_saving_is_taken_back(validated: Run) ->
     assert [action for action, _ in saved_lines(validated)] == ["add", "remove"]
 
 
+def test_a_saved_fix_undone_after_its_file_was_deleted_stops_nothing(validated: Run) -> None:
+    image, label = first_label(validated)
+    label.tags.append("wrong")
+    image.save()
+    inspect.save_fixes(validated)
+    fixes.file_of(validated).unlink()
+    label.tags.clear()
+    image.save()
+    assert inspect.save_fixes(validated).startswith("nothing new to save")
+    assert tags.unsaved(build(validated, Inspect(confident=0.5))) == 0
+
+
 def test_lines_written_by_hand_are_not_taken_back(validated: Run) -> None:
     image, label = first_label(validated)
     image.tags.append("drop")

@@ -188,6 +188,8 @@ def test_new_fixes_are_merged_with_earlier_ones() -> None:
     more = fixes.merge(earlier, made(images={"b": "drop"}, boxes=[fix("a", "remove", "WBC", 1, 1, 9, 9)]))
     assert more.images == {"a": "drop", "b": "drop"}
     assert len(more.boxes) == 3
+    moved_by_little = made(boxes=[fix("c", "remove", "RBC", 1, 1, 99, 99), fix("c", "add", "RBC", 1.2, 1, 99, 99)])
+    assert fixes.merge(earlier, moved_by_little).boxes == earlier.boxes + moved_by_little.boxes
     # The added box is marked wrong: it is in no source, so both fixes are removed.
     undone = fixes.merge(earlier, made(boxes=[fix("a", "remove", "WBC", 50.01, 50, 9, 9)]))
     assert undone.boxes == earlier.boxes[:1]

@@ -43,21 +43,34 @@ def save(run: Run) -> str:
     saved, replaced = (_noted(dataset, key) if path.is_file() else Fixes() for key in (SAVED, REPLACED))
     _refuse_another_run(dataset, run, tagged, saved)
     new, gone = _without(tagged, saved), _without(saved, tagged)
-    ignored = f"; {astray}" if astray else ""
-    if not len(new) and not len(gone):
-        return f"nothing new to save: {counted(len(tagged), 'fix', 'fixes')} tagged, {len(earlier)} in {path}{ignored}"
-    back = _undone_by(gone, replaced)
-    kept = _together(_without(fixes.in_full(earlier, _paths(dataset)), gone), back)
-    merged = fixes.merge(kept, new)
-    fixes.save(path, merged)
-    replaced = _together(_without(replaced, back), _without(kept, merged))
+    if len(new) or len(gone):
+        replaced = _write(path, fixes.in_full(earlier, _paths(dataset)), new, gone, replaced)
     for key, content in ((SAVED, tagged), (REPLACED, replaced)):
         dataset.info[key] = content.model_dump(mode="json", by_alias=True)
     dataset.save()
+    ignored = f"; {astray}" if astray else ""
     done = [counted(len(new), "fix", "fixes")] if len(new) else []
     done += [f"{counted(len(gone), 'saved fix', 'saved fixes')} taken back"] if len(gone) else []
+    if not done:
+        return f"nothing new to save: {counted(len(tagged), 'fix', 'fixes')} tagged, {len(earlier)} in {path}{ignored}"
     apply = f"review them, then run `{run.make('all')}` to apply them"
     return f"{', '.join(done)} -> {path}; {apply}{ignored}"
+
+
+def _write(path: Path, earlier: Fixes, new: Fixes, gone: Fixes, replaced: Fixes) -> Fixes:
+    """Write the earlier fixes without those that are gone, and the new ones.
+
+    `replaced` are fixes that earlier saves took out of the file, because tags undid them. They count again if these
+    tags are gone. Return those that are out of the file now.
+    """
+    back = _undone_by(gone, replaced)
+    kept = _without(earlier, gone)
+    if len(back):
+        kept = fixes.merge(back, kept)
+    merged = fixes.merge(kept, new)
+    fixes.save(path, merged)
+    out = (_without(replaced, back), _without(kept, merged))
+    return Fixes(images={**out[0].images, **out[1].images}, boxes=out[0].boxes + out[1].boxes)
 
 
 def is_elsewhere(dataset: Any, run: Run) -> bool:
@@ -187,12 +200,8 @@ def _without(some: Fixes, others: Fixes) -> Fixes:
     )
 
 
-def _together(some: Fixes, others: Fixes) -> Fixes:
-    return Fixes(images={**some.images, **others.images}, boxes=some.boxes + others.boxes)
-
-
 def _undone_by(gone: Fixes, replaced: Fixes) -> Fixes:
-    """Return the earlier fixes that count again, because the fixes that replaced them in the file are gone."""
+    """Return the replaced fixes that the ones that are gone had undone."""
     return Fixes(
         images={name: word for name, word in replaced.images.items() if name in gone.images},
         boxes=tuple(
