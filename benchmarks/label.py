@@ -5,8 +5,9 @@ python benchmarks/label.py bccd --model trained           (the project's own tra
 
 A simulated annotator has the real labels. All strategies begin with the same five images, drawn at random, and go on to
 10, 20, 40 and 80; each batch is chosen with the model trained on the labels so far. `random`, `uncertain` and
-`different` use that criterion alone; `both` is the default of `make label`, with its random share. Each result is a
-line of benchmarks/label.jsonl, so a stopped benchmark continues where it was; delete lines to measure them again.
+`different` use that criterion alone; `both` is the default of `make label`, but with a random share of 0.2, the default
+when this was measured. Each result is a line of benchmarks/label.jsonl, so a stopped benchmark continues where it was;
+delete lines to measure them again.
 
 The model `linear` is the smallest detector that learns: at each cell of a grid of 16 pixels, ridge regression from the
 features of the COCO backbone (320 pixels, frozen) to classes and sides. Fitting takes a tenth of a second, so many

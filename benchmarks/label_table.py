@@ -33,12 +33,12 @@ own training. Differences are from `random` with the same seed at the same numbe
 logarithm of boxes, averaged over the sizes from ten images on), in points of mAP50, with a 95 % interval from
 resampling the seeds.
 
-What it shows: on four sets, the default, both with a share of random images, is between 0.2 points below chance and
-0.7 above it, always within noise. Doubt alone is never better than chance and clearly worse on boards. Difference
-alone is better than chance on face masks. No set shows a saving of a quarter of the boxes. This small model places
-boxes badly and finds few objects on boards and face masks, so its drawn boxes save no time. With the project's own
-training, on one set and for one seed (last section), the default is far above chance, and drawn boxes save a third of
-the time. One seed proves nothing about the choice.
+What it shows: on four sets, `both`, which is the default but for a fifth of random images instead of a quarter, is
+between 0.2 points below chance and 0.7 above it, always within noise. Doubt alone is never better than chance and
+clearly worse on boards. Difference alone is better than chance on face masks. No set shows a saving of a quarter of the
+boxes. This small model places boxes badly and finds few objects on boards and face masks, so its drawn boxes save no
+time. With the project's own training, on one set and for one seed (last section), `both` is far above chance, and drawn
+boxes save a third of the time. One seed proves nothing about the choice.
 """
 
 

@@ -142,10 +142,10 @@ def merge(earlier: Fixes, new: Fixes) -> Fixes:
     boxes = list(earlier.boxes)
     for fix in new.boxes:
         same = [old for old in boxes if old.image == fix.image and old.is_of(fix.box())]
-        if not same:
-            boxes.append(fix)
-        elif all(old.action != fix.action for old in same):
-            boxes = [old for old in boxes if old not in same]
+        if all(old.action != fix.action for old in same):
+            # Only earlier ones: a new removal and addition may be a box that was moved by very little.
+            undone = [old for old in same if old in earlier.boxes]
+            boxes = [old for old in boxes if old not in undone] if undone else [*boxes, fix]
     return Fixes(images={**earlier.images, **new.images}, boxes=tuple(boxes))
 
 
@@ -211,7 +211,7 @@ def _nearest(fix: BoxFix, boxes: Sequence[Box]) -> str:
 def _inside(name: str) -> str:
     path = PurePosixPath(name)
     is_text = name.encode(errors="ignore").decode() == name  # YAML can hold a lone surrogate, the receipt cannot
-    if not path.name or path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or not is_text:
+    if not path.name or path.is_absolute() or ".." in path.parts or "\0" in name or not is_text:
         raise ValueError(f"{name[:80]!r} is not the path of an image below the source; write it as in the receipt")
     return name
 

@@ -502,7 +502,7 @@ def test_unsaved_tags_are_not_discarded(validated: Run) -> None:
     tag_all(dataset)
     save = r"\.venv/bin/python -m pipeline inspect --config configs/tiny\.yaml --save-fixes"
     with pytest.raises(
-        PipelineError, match=rf"outdated, but it has 4 fixes that you tagged and did not save; run `{save}`"
+        PipelineError, match=rf"outdated, but it has 4 fixes that you made or took back and did not save; run `{save}`"
     ):
         build(validated, Inspect(confident=0.5))
     assert build(validated).match_tags("drop").count() == 1  # nothing changed, so they are still there

@@ -15,7 +15,7 @@ from test_inspect import build, convert_and_validate, in_test, names_of
 
 from pipeline import fixes, inspect
 from pipeline.config.judging import Inspect
-from pipeline.errors import DataError
+from pipeline.errors import DataError, PipelineError
 from pipeline.files import read_json, write_json
 from pipeline.inspect import contents
 from pipeline.run import Run
@@ -45,7 +45,7 @@ def test_corrections_are_saved_after_the_project_moves(
     moved.root.parent.mkdir(parents=True)
     validated.root.rename(moved.root)
     monkeypatch.chdir(tmp_path / "elsewhere")
-    with pytest.raises(Exception, match="it has 2 fixes that you tagged and did not save"):
+    with pytest.raises(Exception, match="it has 2 fixes that you made or took back and did not save"):
         build(moved)
     assert inspect.save_fixes(moved).startswith("2 fixes -> ")
     saved = fixes.load(fixes.file_of(moved))
@@ -64,6 +64,32 @@ def test_corrections_of_other_images_are_not_saved_into_a_run_of_the_same_name(v
     with pytest.raises(DataError, match=r"shows .*, not "):
         inspect.save_fixes(other)
     assert not fixes.file_of(other).exists()
+
+
+@needs_database
+def test_corrections_of_another_project_are_not_saved_into_one_with_the_same_names(
+    validated: Run, tmp_path: Path
+) -> None:
+    """Two projects with a config and images of the same names share the database."""
+    in_test(build(validated)).limit(1).tag_samples("drop")
+    other = Run(Path(shutil.copytree(validated.root, tmp_path / "other" / "runs" / validated.name)))
+    way_out = f"{validated.root.resolve()}.*; save (them|the fixes) there, or rename this config"
+    with pytest.raises(PipelineError, match=way_out):
+        build(other)
+    with pytest.raises(DataError, match=way_out):
+        inspect.save_fixes(other)
+    assert not fixes.file_of(other).exists()
+    assert inspect.save_fixes(validated).startswith("1 fix -> ")
+    assert build(other).info["run"] == str(other.root.resolve())  # nothing is lost any more
+
+
+@needs_database
+def test_a_data_set_that_names_no_folder_is_of_no_other_project(validated: Run) -> None:
+    dataset = build(validated)
+    in_test(dataset).limit(1).tag_samples("drop")
+    dataset.info["run"] = ""
+    dataset.save()
+    assert inspect.save_fixes(validated).startswith("1 fix -> ")
 
 
 @needs_database

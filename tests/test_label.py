@@ -19,9 +19,10 @@ from pipeline.boxes import Box, YoloDataset, write_labels
 from pipeline.config.data import Convert
 from pipeline.config.experiment import Config
 from pipeline.config.judging import Validate
+from pipeline.config.label import Label
 from pipeline.errors import ConfigError, DataError, WeightsError
 from pipeline.extras.sample import dataset as sample
-from pipeline.label import choose, layouts, plan, pool, showing, stage, tools, words
+from pipeline.label import belief, choose, layouts, plan, pool, showing, stage, tools, words
 from pipeline.label import model as detector
 from pipeline.label.stage import main
 from pipeline.label.store import File, Store
@@ -77,7 +78,7 @@ def chosen(run: Run, **settings: Any) -> record.Next:
 def test_a_batch_has_boxes_reasons_and_a_contact_sheet(converted: Run) -> None:
     found = chosen(converted)
     assert len({image["path"] for image in found["images"]}) == 6
-    assert [image["by"] for image in found["images"]].count("random") == 1
+    assert [image["by"] for image in found["images"]].count("random") == 2
     assert found["pool_images"] == 14 and found["left_out"] == {} and found["problems"] == {}
     assert found["minutes"] == pytest.approx(sum(image["minutes"] for image in found["images"]), abs=0.1)
     for image in found["images"]:
@@ -143,6 +144,34 @@ def test_only_new_images_of_a_pool_are_predicted(converted: Run, monkeypatch: py
     monkeypatch.setattr(Model, "_predict", counted)
     assert chosen(converted, by=["different"])["pool_images"] == 16
     assert sum(looks) == 2
+
+
+def test_the_cache_forgets_other_models(converted: Run) -> None:
+    from ultralytics import YOLO
+
+    def models() -> set[str]:
+        store = Store(converted.label / "seen.sqlite")
+        keys = [key for (key,) in store.database.execute("select key from seen")]
+        store.close()
+        return {key.split()[1] for key in keys}
+
+    first = chosen(converted)["model"]["sha256"]
+    assert models() == {first}
+    yolo = YOLO(str(converted.model), task="detect")
+    yolo.ckpt = {**(yolo.ckpt or {}), "date": "another"}
+    yolo.save(converted.model)
+    second = chosen(converted)["model"]["sha256"]
+    assert first != second and models() == {second}
+
+
+def test_what_is_cached_is_unpacked_once(tmp_path: Path) -> None:
+    store, keys = Store(tmp_path / "seen.sqlite"), ["a", "b", "c"]
+    store.seen(keys[:2], lambda missing: ((index, {"boxes": np.zeros(3, np.float32)}) for index in missing))
+    said: list[str] = []
+    store.database.set_trace_callback(said.append)
+    a, b, c = store.seen(keys, lambda missing: [(index, {"boxes": np.ones(3, np.float32)}) for index in missing])
+    assert a is not None and b is not None and c is not None and (a["boxes"][0], c["boxes"][0]) == (0, 1)
+    assert sum("arrays from seen" in line for line in said) == 3
 
 
 def test_a_damaged_cache_is_rebuilt(converted: Run) -> None:
@@ -251,6 +280,25 @@ def test_deep_images_are_seen_and_shown_as_convert_scales_them(converted: Run) -
     again = model._predict([plain[file.path.stem] for file in files_], False)
     for seen, expected in zip(model.see(files_, store, ""), again, strict=True):
         assert seen is not None and np.array_equal(seen.boxes, expected["boxes"])
+
+
+def test_one_bright_image_does_not_darken_the_others(converted: Run) -> None:
+    """A pool of 12 bits with one image of 16: each is scaled by its own bits."""
+    plain = {path.stem: pixels.read(path) for path in Path("pool").iterdir()}
+    for path in list(Path("pool").iterdir()):
+        path.unlink()
+    for number, (name, image) in enumerate(plain.items()):
+        cv2.imwrite(f"pool/{name}.png", image.astype(np.uint16) << (8 if number == 3 else 4))
+    found = chosen(converted, batch=100)["images"]
+    assert len(found) == len(plain)
+    for one in found:
+        assert np.array_equal(pixels.read(Path(one["shown"])), plain[Path(one["path"]).stem])
+
+
+def test_deep_images_are_scaled_by_the_bits_of_the_dataset_if_they_fit() -> None:
+    dark, bright, usual = (File(Path("a.png"), peak=peak) for peak in (1000, 40_000, 0))
+    assert [showing.bits_of(file, 12) for file in (dark, bright, usual)] == [12, 16, None]
+    assert [showing.bits_of(file, None) for file in (dark, bright, usual)] == [10, 16, None]
 
 
 def test_with_tiles_the_boxes_are_those_that_validate_finds(converted: Run) -> None:
@@ -368,13 +416,58 @@ def test_a_model_with_other_classes_chooses_by_difference_and_draws_no_boxes(
     assert not any(image["boxes"] for image in found["images"])
 
 
+def test_images_are_mirrored_in_the_order_of_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Doubt per minute: five objects to draw take longer than four wrong boxes to delete."""
+    monkeypatch.setattr(stage, "MIRRORED", 1)
+    looked: list[File] = []
+
+    class Mirror:
+        known = ("open",)
+
+        def see_mirrored(self, images: list[File], _store: object, _description: str) -> list[Any]:
+            looked.extend(images)
+            return [np.empty((0, 6), np.float32) for _ in images]
+
+    def seen(score: float, count: int) -> Any:
+        boxes = np.zeros((count, 6), np.float32)
+        boxes[:, 4] = score
+        return detector.Seen(boxes, np.empty(1, np.float32))
+
+    # Of the first, 10 x 0.49 are missed; of the second, 8 x 0.49 are wrong.
+    config = Label(pool=Path("pool"), batch=1)
+    images = [seen(0.49, 10), seen(0.51, 8)]
+    slow, quick = File(Path("slow.png")), File(Path("quick.png"))
+    works = [plan.work(one.boxes, None, belief.Belief(), 0.5, config.cost) for one in images]
+    assert works[0].unsure > works[1].unsure and works[0].seconds > 1.5 * works[1].seconds
+    stage._works(config, [slow, quick], images, Mirror(), None, belief.Belief(), 0.5)  # type: ignore[arg-type]
+    assert looked == [quick]
+
+
 def test_rare_classes_are_found_by_label_counts(converted: Run) -> None:
     dataset = YoloDataset.read(converted.dataset / "data.yaml")
-    lines = [line for path in dataset.files("train") for line in dataset.label_file(path).read_text().splitlines()]
-    counts = [sum(int(line.split()[0]) == index for line in lines) for index in range(len(dataset.names))]
-    rare = stage._rare(True, dataset, dataset.files("train"))
-    assert all(counts[index] <= sorted(counts)[len(rare) - 1] for index in rare) and rare
+    train = dataset.files("train")
     assert stage._rare((dataset.names[1],), dataset, []) == [1]
+    give_labels(dataset, train[0], [10, 4, 5, 10, 10, 10])
+    for path in train[1:]:
+        dataset.label_file(path).write_text("")
+    assert stage._rare(True, dataset, train) == [1]  # of a mean of 8.2
+
+
+def test_without_a_rare_class_the_choice_is_the_usual_one(converted: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    dataset = YoloDataset.read(converted.dataset / "data.yaml")
+    for path in dataset.files("train"):
+        give_labels(dataset, path, [5, 4, 5, 5, 5, 5])
+    usual = chosen(converted)["images"]
+    assert "has no effect" not in capsys.readouterr().out
+    assert chosen(converted, rare=True)["images"] == usual
+    assert "`rare: true` has no effect, because no class has fewer than half" in capsys.readouterr().out
+
+
+def give_labels(dataset: YoloDataset, image: Path, counts: list[int]) -> None:
+    """Replace the labels of an image; `counts` are the new ones of each class."""
+    assert len(counts) == len(dataset.names)
+    numbers = (number for number, count in enumerate(counts) for _ in range(count))
+    dataset.label_file(image).write_text("".join(f"{number} 0.5 0.5 0.1 0.1\n" for number in numbers))
 
 
 # --- Refusals -------------------------------------------------------------------------------------

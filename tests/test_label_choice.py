@@ -125,6 +125,34 @@ def test_what_an_image_covers_is_counted_over_the_whole_pool(monkeypatch: pytest
         assert pick.covers == pytest.approx(20, abs=8 if sample < 40 else 0)
 
 
+def test_a_sample_of_the_pool_favours_no_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sample counts what an image covers; the choice must not prefer the images in it."""
+    given = candidates(600, minutes=np.ones(600))
+    monkeypatch.setattr(choose, "REFERENCES", 60)
+    chosen_of_sample = 0
+    for seed in range(10):
+        picks = choose.choose(given, given.vectors[:5], 30, ("different",), 0.0, False, seed)
+        sample = choose._Coverage(given.vectors, NOTHING, seed).references
+        chosen_of_sample += np.isin(indices(picks), sample).sum()
+    # 30 of 300 are expected, with a deviation of 5; all that the sample covers poorly would be more than 100.
+    assert chosen_of_sample < 60
+
+
+def test_what_an_image_adds_is_estimated_without_bias(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = candidates(300)
+    exact = choose._Coverage(given.vectors, given.vectors[:5], 0)
+    monkeypatch.setattr(choose, "REFERENCES", 60)
+    monkeypatch.setattr(choose, "BLOCK", 64)
+    sampled = [choose._Coverage(given.vectors, given.vectors[:5], seed) for seed in range(400)]
+    for coverage in (exact, *sampled):
+        coverage.add(17)
+    mean = np.mean([coverage.gains(given.unsure) for coverage in sampled], axis=0)
+    gains = exact.gains(given.unsure)
+    # By chance, each mean of 400 deviates by less than 1 % of the largest gain; 4 % is more than four times that.
+    assert np.abs(mean - gains).max() < 0.04 * gains.max()
+    assert gains[17] == pytest.approx(0, abs=1e-3)
+
+
 # --- Calibration of scores ------------------------------------------------------------------------
 
 
@@ -255,6 +283,20 @@ def test_predrawn_boxes_are_compared_with_the_returned_labels() -> None:
     assert found["f1"] == pytest.approx(2 * 2 / (3 + 4), abs=1e-4) and found["interval"] is None
     assert found["untouched"] == pytest.approx(1 / 3, abs=1e-4)
     assert progress.on_pool([], labels) is None
+
+
+def test_a_batch_of_the_default_size_gives_an_interval_on_the_pool() -> None:
+    default = Label(pool=Path("pool"))
+    picks = choose.choose(candidates(60), NOTHING, default.batch, default.by, default.random, False, 0)
+    drawn = [image(str(pick.image), [("x", [0, 0, 9, 9])]) for pick in picks if pick.by == "random"]
+    labels = {
+        one["sha256"]: [("x", [0.0, 0, 9, 9]), ("x", [50.0, 0, 9, 9])][: 1 + n % 2] for n, one in enumerate(drawn)
+    }
+    found = progress.on_pool(drawn, labels)
+    assert found is not None and found["interval"] is not None
+    now: Any = {"images": 10, "boxes": 50, "map50_95": None, "gain": None, "on_pool": found}
+    low, high = found["interval"]
+    assert progress.in_words(now, (5, 5)).endswith(f"had F1 {found['f1']:.2f} ({low:.2f} to {high:.2f})")
 
 
 def test_the_interval_on_the_pool_covers_the_figure_of_all_images() -> None:

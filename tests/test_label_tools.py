@@ -115,6 +115,20 @@ def accept(folder: Path) -> None:
     (folder / "export.json").write_text(json.dumps(exported))
 
 
+def test_a_second_annotation_of_a_task_is_named_as_such(tiles: Path, run: Run, pool: Path) -> None:
+    record = batch(tiles, run, pool)
+    tools.lay_out(run, layouts.LABELSTUDIO)
+    accept(run.label / layouts.LABELSTUDIO)
+    path = run.label / layouts.LABELSTUDIO / "export.json"
+    tasks = read_json(path)
+    tasks[0]["annotations"] *= 2
+    path.write_text(json.dumps(tasks))
+    said = tools.save(run, layouts.LABELSTUDIO)
+    count = len(record["images"][0]["boxes"])
+    assert said.startswith("3 images (")
+    assert said.endswith(f"; left out {count} shapes (another annotation of the task: one counts)")
+
+
 def edit_coco(folder: Path, change: Callable[[list[Any]], None]) -> None:
     data = read_json(folder / layouts.COCO_FILE)
     mine = [one for one in data["annotations"] if one["image_id"] == 1]
@@ -287,6 +301,40 @@ def test_boxes_that_an_export_lost_do_not_make_an_image_background(tiles: Path, 
     assert said.endswith("; 1 image not among the labels: train_0000.jpg")
     assert " (1 replaces earlier labels); review it" in tools.save(run, "coco", every=True)
     assert len(saved(run).images) == 2
+
+
+def empty(folder: Path, tool: str) -> None:
+    """Delete all boxes of the first image in place."""
+    if tool == "yolo":
+        (folder / "labels" / "train_0000.txt").write_text("")
+        return
+    path = next((folder / "images").glob("*/*.json"))
+    path.write_text(json.dumps({**read_json(path), "shapes": []}))
+
+
+@pytest.mark.parametrize("tool", sorted(layouts.IN_PLACE))
+def test_an_image_whose_boxes_were_all_deleted_in_place_is_saved(tiles: Path, run: Run, pool: Path, tool: str) -> None:
+    record = batch(tiles, run, pool)
+    tools.lay_out(run, tool)
+    empty(run.label / tool, tool)
+    said = tools.save(run, tool)
+    assert said.startswith(f"1 image ({len(record['images'][0]['boxes'])} deleted) -> ") and "2 images are" in said
+    [image] = saved(run).images
+    assert "some é" in image.file and image.labels == ()
+
+
+def test_an_image_with_points_in_place_of_its_boxes_is_not_taken_for_background(
+    tiles: Path, run: Run, pool: Path
+) -> None:
+    batch(tiles, run, pool)
+    tools.lay_out(run, "labelme")
+    path = next((run.label / "labelme" / "images").glob("*/*.json"))
+    data = read_json(path)
+    data["shapes"] = [{**data["shapes"][0], "shape_type": "point", "points": [[5, 5]]}]
+    path.write_text(json.dumps(data))
+    said = tools.save(run, "labelme")
+    assert said.startswith("nothing to save; ") and "1 image came back without any box: train_0000.jpg" in said
+    assert said.endswith("; left out 1 shape (point: it has no area)")
 
 
 def test_all_wrong_boxes_are_counted(tiles: Path, run: Run, pool: Path) -> None:

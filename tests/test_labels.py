@@ -15,7 +15,7 @@ from conftest import read_coco, settings
 from test_convert import do
 from test_convert import labels as written
 
-from pipeline import convert, files, inputs
+from pipeline import convert, files, fixes, inputs
 from pipeline.config.experiment import Config
 from pipeline.errors import PipelineError
 from pipeline.files import read_json
@@ -111,6 +111,28 @@ def test_convert_uses_labels_and_the_receipt_lists_the_edits(source: Path, run: 
     assert (run.dataset / "images/train/a.png").is_file()
 
 
+def test_labels_follow_classes_that_were_renamed_merged_or_left_out_since(source: Path, run: Run) -> None:
+    do(source, run)
+    plain = read_json(run.receipt)["boxes"]
+    renamed = {name: name for name in CLASSES} | {"open": "gap", "short": "spur", "spur": "bump", "mousebite": None}
+    do(source, run, classes=renamed)
+    before = read_json(run.receipt)["boxes"]
+    image = labelled(run)
+    gone = (Label((50, 50, 8, 8), "mousebite"), Label((50, 20, 8, 8), "gap"))
+    save(run, replace(image, labels=image.labels + gone[:1]))
+    new = replace(labelled(run, "b.png", 2), labels=gone[1:])  # labelled after the class was renamed
+    path = labels.file_of(run).with_suffix("") / "new.json"
+    labels.save(path, Labels(("gap", *CLASSES), (new,), {"cafe00": "runs/tiny/model.pt"}))
+    do(source, run, classes=renamed)
+    # A name that is a class now stays as it is: `spur` is no longer the source's `spur`.
+    assert sorted(label for label, *_ in written(run)["a"]) == ["gap", "gap", "spur", "spur"]
+    assert [label for label, *_ in written(run)["b"]] == ["gap"]
+    receipt = read_json(run.receipt)
+    assert receipt["boxes"]["ignored"] == before["ignored"] + 1 > plain["ignored"]
+    [line] = [line for line in receipt["problems"] if line["image"] == f"{POOL}/a.png"]
+    assert (line["class"], line["reason"]) == ("mousebite", "convert.classes leaves this class out")
+
+
 def test_an_image_labelled_empty_is_background(source: Path, run: Run) -> None:
     save(run, labelled(run, labels=()))
     do(source, run)
@@ -191,6 +213,17 @@ def test_names_that_convert_reads_can_be_saved(source: Path, run: Run, name: str
     assert [image.file for image in labels.load(labels.file_of(run)).images] == [f"{POOL}/{name}"]
     do(source, run)
     assert read_json(run.receipt)["labels"][0]["used"]
+
+
+def test_fixes_reach_an_image_with_a_backslash_in_its_name(source: Path, run: Run) -> None:
+    save(run, labelled(run, "back\\slash.png"))
+    path = fixes.file_of(run)
+    path.parent.mkdir(parents=True)
+    path.write_text(f"images:\n  {POOL}/back\\slash.png: drop\n  photos\\a.jpg: drop\n")
+    do(source, run)
+    lines = {line["image"]: (line["applied"], line["reason"]) for line in read_json(run.receipt)["fixes"]}
+    assert lines[f"{POOL}/back\\slash.png"][0] and not read_json(run.receipt)["labels"][0]["used"]
+    assert lines["photos\\a.jpg"] == (False, "is not in the source")
 
 
 @pytest.mark.parametrize(

@@ -396,6 +396,11 @@ def test_the_page_shows_what_labels_brought(trained: Trained, copy_of: Copy) -> 
     report.main(Report(), run)
     page = Page(run)
     assert "1 image, may add +0.019" in page.text and "0.80 on 4 images" in page.text and "62 %" in page.text
+    third["on_pool"] = {**pool, "images": 5, "interval": [0.714, 0.857]}
+    write_json(run.label_rounds, {"rounds": [first, second, third]})
+    report.main(Report(), run)
+    page = Page(run)
+    assert "0.80 (0.71 to 0.86) on 5 images" in page.text
     assert "Accuracy over labels" in page.text and str(plots.labelling([first, second, third])) in page.html
 
 

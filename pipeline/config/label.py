@@ -35,10 +35,11 @@ class Label(Section):
     by: tuple[Literal["uncertain", "different"], ...] = ("uncertain", "different")
     """How to choose: images where the model is unsure, images unlike the labelled ones, or both. `[]` draws all of
     them at random."""
-    random: float = Field(default=0.2, ge=0, le=1)
-    """Share of the batch drawn at random. Only these show how good the model is on the pool."""
+    random: float = Field(default=0.25, ge=0, le=1)
+    """Share of the batch drawn at random. Only these show how good the model is on the pool; an interval needs five."""
     rare: bool | tuple[str, ...] = False
-    """Put images with rare classes first: true for the classes with the fewest labels, or a list of names."""
+    """Put images with rare classes first: true for classes with fewer than half of the mean number of labels, or a list
+    of names."""
     cost: Cost = Cost()
     """Seconds per step of work; they determine the estimated minutes and which boxes to draw."""
     weights: str | None = None

@@ -25,29 +25,27 @@ class Corrected:
     lines: list[FixOutcome] = field(default_factory=list)
 
 
-def dropped(run: Run, folder: Path, used: Sequence[Labelled], every: Sequence[Labelled]) -> set[Path]:
+def dropped(run: Run, loaded: Fixes, folder: Path, used: Sequence[Labelled], every: Sequence[Labelled]) -> set[Path]:
     """Return the images that fixes drop, so that nothing about them is refused: in `used`, or without annotation.
 
     `used` are the images that would be in the dataset, `every` are all of the source in `folder`. Raises as `correct`.
     """
-    path = fixes.file_of(run)
-    loaded = fixes.load(path)
     if "drop" not in loaded.images.values():
         return set()
     names = {item.image: receipt.relative(item.image, folder) for item in every}
-    resolved, _ = resolve(loaded, [names[item.image] for item in used], list(names.values()), path)
+    resolved, _ = resolve(loaded, [names[item.image] for item in used], list(names.values()), fixes.file_of(run))
     candidates = [*used, *(item for item in every if item.annotation is None)]
     return {item.image for item in candidates if resolved.images.get(names[item.image]) == "drop"}
 
 
-def correct(judged: list[Judged], run: Run, classes: Sequence[str], unread: Collection[Path] = ()) -> Corrected:
+def correct(
+    judged: list[Judged], run: Run, loaded: Fixes, classes: Sequence[str], unread: Collection[Path] = ()
+) -> Corrected:
     """Apply the fixes to the images in use; those in `unread` were not even read, because a fix drops them.
 
-    Raises ConfigError for a bad file, DataError for a file name that two images share and for an added box of an
-    unknown class or beyond its image.
+    Raises DataError for a file name that two images share and for an added box of an unknown class or beyond its image.
     """
     path = fixes.file_of(run)
-    loaded = fixes.load(path)
     if not len(loaded):
         return Corrected(judged)
     for fix in loaded.boxes:

@@ -61,12 +61,17 @@ def name_of(image: Image) -> str:
 
 
 def judged(
-    made: Sequence[Made], source: Source, checked: Mapping[Path, Checked], names: Sequence[str], config: Convert
+    made: Sequence[Made],
+    source: Source,
+    checked: Mapping[Path, Checked],
+    classes: Mapping[str, str | None],
+    config: Convert,
 ) -> tuple[list[Judged], list[Judged]]:
     """Return the judged images of `data/labels/`, and those that cannot be used.
 
-    A changed image cannot be used, because nobody has labelled its present content. Raises DataError for a class that
-    the dataset does not have, and for missing images unless `on_problem` drops them.
+    `classes` maps the source's class names to ours, and also renames labels made before a class was renamed. A changed
+    image cannot be used, because nobody has labelled its present content. Raises DataError for an unknown class, and
+    for missing images unless `on_problem` drops them.
     """
     missing = [entry for entry in made if checked[entry.item.image].missing]
     if missing and config.on_problem != "drop":
@@ -75,17 +80,19 @@ def judged(
             f"{by}: labels {image.file}, which no longer exists; restore it, or remove it there{and_more(missing)}; "
             "`convert.on_problem: drop` leaves such images out and lists them"
         )
+    # Labels already have our names, so these come first.
+    known = {**classes, **{name: name for name in classes.values() if name is not None}}
     usable: list[Judged] = []
     unusable: list[Judged] = []
     source_images = {item.image for item in source.images}
     for entry in made:
         image, by, item = entry
         for label in image.labels:
-            if label.label not in names:
-                hint = did_you_mean(label.label, names)
+            if label.label not in known:
+                hint = did_you_mean(label.label, known)
                 raise DataError(
-                    f"{by}: {image.file}: {label.label!r} is not one of {', '.join(names)}; correct it, or add it to "
-                    f"convert.classes{hint}"
+                    f"{by}: {image.file}: {label.label!r} is not one of {', '.join(known)}; correct it, or add it to "
+                    f"convert.classes, which may map it to another class or to null{hint}"
                 )
         seen, name = checked[item.image], name_of(image)
         if item.image.absolute() in source_images:
@@ -95,7 +102,7 @@ def judged(
         elif image.sha256 and not seen.problem and seen.sha256 != image.sha256:
             unusable.append(judge.never_used(item, name, "dropped", f"{by} labels another image with this name"))
         else:
-            usable.append(judge.image(item, name, seen, {known: known for known in names}, config))
+            usable.append(judge.image(item, name, seen, known, config))
     return usable, unusable
 
 

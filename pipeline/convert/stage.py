@@ -14,9 +14,11 @@ from pipeline.convert import background, corrections, judge, labelled, placing, 
 from pipeline.convert.judge import Judged
 from pipeline.convert.labelled import Made
 from pipeline.errors import DataError, counted
+from pipeline.fixes import Fixes
 from pipeline.formats.source import Source
 from pipeline.image_files import deep, reading
 from pipeline.image_files.reading import Checked
+from pipeline.inputs import Digests
 from pipeline.records.base import write_record
 from pipeline.records.receipt import Receipt
 from pipeline.run import Run
@@ -29,6 +31,7 @@ def main(config: Convert, run: Run, seed: int, workers: int | None = None, pool:
     anything is written, if the source cannot be used as it is.
     """
     drawn, drop = config.split != "given", config.on_problem == "drop"
+    digests = inputs.digests(config, run)  # before the files are read, so that a later edit is noticed next time
     format_name, source = formats.read(config.source, config.format, given=not drawn, orphans=drop)
     made = labelled.read(run, pool)
     source = labelled.without(source, made)
@@ -37,12 +40,13 @@ def main(config: Convert, run: Run, seed: int, workers: int | None = None, pool:
     items = source.to_use
     placing.check_given(source, config)
     used = [item for item in items if drawn or item.split]
-    dropped = corrections.dropped(run, config.source.absolute(), used, source.images)
+    loaded = fixes.load(fixes.file_of(run))
+    dropped = corrections.dropped(run, loaded, config.source.absolute(), used, source.images)
     items, used = ([item for item in some if item.image not in dropped] for some in (items, used))
     background.refuse(items, used, source, config, fixes.file_of(run))
     wanted = list(dict.fromkeys([item.image for item in used] + [entry.item.image for entry in made]))
     checked = dict(zip(wanted, parallel.ordered(reading.check, wanted, workers, "convert: reading"), strict=True))
-    line = _convert(config, run, seed, format_name, source, made, checked, dropped)
+    line = _convert(config, run, seed, format_name, source, made, checked, loaded, dropped, digests)
     why = f"fewer than {parallel.FEWEST_ITEMS} images"
     return line + parallel.no_effect(workers, parallel.processes(workers, len(wanted)), why)
 
@@ -56,15 +60,16 @@ def _convert(
     source: Source,
     made: Sequence[Made],
     checked: Mapping[Path, Checked],
+    loaded: Fixes,
     dropped: Collection[Path],
+    digests: Digests,
 ) -> str:
-    """Judge, correct, place and write. `dropped` are images that fixes drop.
+    """Judge, correct, place and write. `loaded` are the fixes, `dropped` the images that they drop.
 
     `sources` in the receipt maps each image `SPLIT/NAME` of the dataset to its path below the source, by which fixes
     identify it. `receipt.make` and `Placed` describe the other keys.
     """
     folder = config.source.absolute()
-    used = inputs.digests(config, run)  # before the files are read, so that an edit made meanwhile is noticed next time
     classes = class_map(source, config)
     names = tuple(dict.fromkeys(name for name in classes.values() if name is not None))
     judged = judge_all(source, checked, classes, config)
@@ -72,9 +77,9 @@ def _convert(
     _refuse_problems(judged, config)
     if config.on_problem == "drop":
         judged = set_aside(judged, "dropped", background.not_background(judged, config))
-    added, unusable = labelled.judged(made, source, checked, names, config)
+    added, unusable = labelled.judged(made, source, checked, classes, config)
     _refuse_problems(added, config)
-    corrected = corrections.correct([*judged, *added, *unusable], run, names, dropped)
+    corrected = corrections.correct([*judged, *added, *unusable], run, loaded, names, dropped)
     # After the corrections, which may add the boxes that are missing.
     judged = set_aside(corrected.judged, "set_aside", background.without_boxes(corrected.judged, classes))
     trained_on = {image.name for image in added} if config.new_images == "train" else set()
@@ -100,7 +105,7 @@ def _convert(
         "leaks": placed.leaks,
         "fixes": corrected.lines,
         "labels": labelled.lines(made, judged, placed.split_of),
-        "inputs": {"fixes": used["fixes"], "splits": used["splits"], "labels": used["labels"]},
+        "inputs": {"fixes": digests["fixes"], "splits": digests["splits"], "labels": digests["labels"]},
     }
     if not account["splits"]["train"]["boxes"]:
         raise DataError(f"{config.source}: {receipt.no_box(judged)}")

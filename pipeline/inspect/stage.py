@@ -16,10 +16,11 @@ from pipeline.inspect import contents, embeddings, keep, panels, tags, views
 from pipeline.inspect import dataset as datasets
 from pipeline.inspect.contents import RunImage
 from pipeline.inspect.dataset import TRUTH, Model, Similarity
+from pipeline.inspect.tags import RUN
 from pipeline.records import metrics
 from pipeline.run import Run
 
-RUN, MADE_FROM = "run", "made_from"  # keys in the dataset's own info
+MADE_FROM = "made_from"  # key in the dataset's info: a digest of what it shows
 
 
 def main(
@@ -69,7 +70,7 @@ def save_fixes(run: Run) -> str:
 def _up_to_date(config: Inspect, run: Run, against: Run | None, images: list[RunImage], device: str, save: str) -> Any:
     """Return the existing dataset if it is up to date; otherwise replace it.
 
-    Raises PipelineError for unsaved tags, which the command `save` would save.
+    Raises PipelineError for unsaved tags. The command `save` saves them, unless they are of a run in another folder.
     """
     import fiftyone as fo
 
@@ -84,10 +85,15 @@ def _up_to_date(config: Inspect, run: Run, against: Run | None, images: list[Run
         if dataset.info.get(MADE_FROM) == made_from:
             return dataset
         if count := tags.unsaved(dataset):
+            number, shown = counted(count, "fix", "fixes"), dataset.info[RUN]
+            if tags.is_elsewhere(dataset, run):
+                raise PipelineError(
+                    f"FiftyOne's dataset {run.name!r} has {number} of {shown} that nobody saved; save them there, or "
+                    "rename this config"
+                )
             raise PipelineError(
-                f"FiftyOne's dataset {run.name!r} of {dataset.info[RUN]} is outdated, but it has "
-                f"{counted(count, 'fix', 'fixes')} that you tagged and did not save; run `{save}`, then delete "
-                "the lines that you do not want"
+                f"FiftyOne's dataset {run.name!r} of {shown} is outdated, but it has {number} that you made or took "
+                f"back and did not save; run `{save}`, then delete the lines that you do not want"
             )
     return _build(config, run, against, images, vectors, made_from)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any, TypedDict
 
 from pipeline import fixes
@@ -23,11 +23,15 @@ ON_IMAGES = ("relabel", "drop")  # if an image has both, the last one wins
 ON_LABELS, ON_PREDICTIONS = "wrong", "missing"
 # As the file of fixes has it. A class cannot have a field `class`.
 BoxFix = TypedDict("BoxFix", {"image": str, "action": str, "class": str, "bbox": list[float]})
-SAVED = "saved_fixes"  # key in the dataset's info for the fixes already written
+# Keys in the dataset's info: the folder of its run, the fixes already saved, and earlier ones that these replaced.
+RUN, SAVED, REPLACED = "run", "saved_fixes", "replaced_fixes"
 
 
 def save(run: Run) -> str:
-    """Add unsaved tags to the file of fixes. Raises DataError if there is no dataset of the run."""
+    """Add unsaved tags and edits to the file of fixes, and take back saved ones that were undone since.
+
+    Raises DataError if there is no dataset of the run.
+    """
     import fiftyone as fo
 
     if not fo.dataset_exists(run.name):
@@ -36,32 +40,67 @@ def save(run: Run) -> str:
     path = fixes.file_of(run)
     earlier = fixes.load(path)
     tagged, astray = collect(dataset)
-    shown = dataset.info.get("run")
-    if shown != str(run.root.resolve()) and not _of_its_images(tagged, run):
-        raise DataError(
-            f"FiftyOne's dataset {run.name!r} shows {shown or 'something else'}, not {run.root}; "
-            f"run {run.make('inspect')} and tag what should change there"
-        )
-    new = tagged if not path.is_file() else _without(tagged, _saved(dataset))
-    ignored = f"; {astray}" if astray else ""
-    if not len(new):
-        return f"nothing new to save: {counted(len(tagged), 'fix', 'fixes')} tagged, {len(earlier)} in {path}{ignored}"
-    fixes.save(path, fixes.merge(fixes.in_full(earlier, _paths(dataset)), new))
-    dataset.info[SAVED] = tagged.model_dump(mode="json", by_alias=True)
+    saved, replaced = (_noted(dataset, key) if path.is_file() else Fixes() for key in (SAVED, REPLACED))
+    _refuse_another_run(dataset, run, tagged, saved)
+    new, gone = _without(tagged, saved), _without(saved, tagged)
+    if len(new) or len(gone):
+        replaced = _write(path, fixes.in_full(earlier, _paths(dataset)), new, gone, replaced)
+    for key, content in ((SAVED, tagged), (REPLACED, replaced)):
+        dataset.info[key] = content.model_dump(mode="json", by_alias=True)
     dataset.save()
+    ignored = f"; {astray}" if astray else ""
+    done = [counted(len(new), "fix", "fixes")] if len(new) else []
+    done += [f"{counted(len(gone), 'saved fix', 'saved fixes')} taken back"] if len(gone) else []
+    if not done:
+        return f"nothing new to save: {counted(len(tagged), 'fix', 'fixes')} tagged, {len(earlier)} in {path}{ignored}"
     apply = f"review them, then run `{run.make('all')}` to apply them"
-    return f"{counted(len(new), 'fix', 'fixes')} -> {path}; {apply}{ignored}"
+    return f"{', '.join(done)} -> {path}; {apply}{ignored}"
 
 
-def _of_its_images(tagged: Fixes, run: Run) -> bool:
-    """Return whether all fixes concern images of the run: then its project was moved, renamed or copied."""
-    named = {*tagged.images, *(box.image for box in tagged.boxes)}
-    return bool(named) and run.receipt.is_file() and named <= set(receipt.read(run)["sources"].values())
+def _write(path: Path, earlier: Fixes, new: Fixes, gone: Fixes, replaced: Fixes) -> Fixes:
+    """Write the earlier fixes without those that are gone, and the new ones.
+
+    `replaced` are fixes that earlier saves took out of the file, because tags undid them. They count again if these
+    tags are gone. Return those that are out of the file now.
+    """
+    back = _undone_by(gone, replaced)
+    kept = _without(earlier, gone)
+    if len(back):
+        kept = fixes.merge(back, kept)
+    merged = fixes.merge(kept, new)
+    fixes.save(path, merged)
+    out = (_without(replaced, back), _without(kept, merged))
+    return Fixes(images={**out[0].images, **out[1].images}, boxes=out[0].boxes + out[1].boxes)
+
+
+def is_elsewhere(dataset: Any, run: Run) -> bool:
+    """Return whether a dataset shows a run in another folder that still exists. That of a moved project is gone."""
+    shown = dataset.info.get(RUN)
+    return bool(shown) and Path(shown).exists() and Path(shown).resolve() != run.root.resolve()
+
+
+def _refuse_another_run(dataset: Any, run: Run, tagged: Fixes, saved: Fixes) -> None:
+    """Raise DataError if a dataset does not show this run, whose project may have been moved since."""
+    shown = dataset.info.get(RUN)
+    if shown == str(run.root.resolve()):
+        return
+    named = {*tagged.images, *saved.images, *(box.image for box in (*tagged.boxes, *saved.boxes))}
+    if is_elsewhere(dataset, run):
+        way_out = "save the fixes there"
+    elif named and run.receipt.is_file() and named <= set(receipt.read(run)["sources"].values()):
+        return
+    else:
+        way_out = f"run {run.make('inspect')} and tag what should change there"
+    raise DataError(
+        f"FiftyOne's dataset {run.name!r} shows {shown or 'something else'}, not {run.root}; {way_out}, or rename this "
+        "config"
+    )
 
 
 def unsaved(dataset: Any) -> int:
-    """Return the number of tagged fixes that are not saved yet."""
-    return len(_without(collect(dataset)[0], _saved(dataset)))
+    """Return the number of fixes that are not saved yet, or that are saved and no longer wanted."""
+    tagged, saved = collect(dataset)[0], _noted(dataset, SAVED)
+    return len(_without(tagged, saved)) + len(_without(saved, tagged))
 
 
 def collect(dataset: Any) -> tuple[Fixes, str]:
@@ -150,12 +189,22 @@ def _paths(view: Any) -> list[str]:
     return [PurePath(path).name for path in view.values("filepath")]
 
 
-def _saved(dataset: Any) -> Fixes:
-    return Fixes.model_validate(dataset.info.get(SAVED, {}))
+def _noted(dataset: Any, key: str) -> Fixes:
+    return Fixes.model_validate(dataset.info.get(key, {}))
 
 
-def _without(tagged: Fixes, saved: Fixes) -> Fixes:
+def _without(some: Fixes, others: Fixes) -> Fixes:
     return Fixes(
-        images={name: word for name, word in tagged.images.items() if saved.images.get(name) != word},
-        boxes=tuple(fix for fix in tagged.boxes if fix not in saved.boxes),
+        images={name: word for name, word in some.images.items() if others.images.get(name) != word},
+        boxes=tuple(fix for fix in some.boxes if fix not in others.boxes),
+    )
+
+
+def _undone_by(gone: Fixes, replaced: Fixes) -> Fixes:
+    """Return the replaced fixes that the ones that are gone had undone."""
+    return Fixes(
+        images={name: word for name, word in replaced.images.items() if name in gone.images},
+        boxes=tuple(
+            old for old in replaced.boxes if any(old.image == fix.image and old.is_of(fix.box()) for fix in gone.boxes)
+        ),
     )

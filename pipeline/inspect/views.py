@@ -61,7 +61,7 @@ def save(dataset: Any, splits: Sequence[str], confident: float) -> None:
         ),
         (
             "possible-label-errors",
-            "labels that may be wrong; tag them with wrong, missing, drop or relabel",
+            "labels of val and test that may be wrong; tag them with wrong, missing, drop or relabel",
             doubted.match((labels.length() > 0) | (predictions.length() > 0)).sort_by("mistakenness", reverse=True),
         ),
         (

@@ -13,6 +13,7 @@ from pipeline.label.store import Array
 By = Literal["uncertain", "different", "rare", "random"]
 Floats = NDArray[np.float64]
 REFERENCES = 2000  # images that represent the pool in counting what a choice covers: 80 MB for a pool of 10,000
+BLOCK = 4096  # images whose similarities are computed at a time
 PRESENT = 0.5  # expected objects of rare classes from which an image counts as showing one
 
 
@@ -85,29 +86,44 @@ class _Coverage:
     """Coverage of the pool: the similarity of each image to the nearest labelled or chosen one.
 
     Choosing what adds most to the sum solves facility location greedily, at most 37 % below the optimum (Nemhauser,
-    Wolsey, Fisher 1978). An outlier covers only itself; images that represent many others come first.
+    Wolsey, Fisher 1978). An outlier covers only itself; images that represent many others come first. What a candidate
+    adds to itself is exact; what it adds to others is estimated from the references among them.
     """
 
     def __init__(self, vectors: Array, labelled: Array, seed: int) -> None:
         count = len(vectors)
+        self.vectors = vectors
+        self.own = np.zeros(count, np.float32)  # similarity of each image to the nearest labelled or chosen one
+        if len(labelled):
+            for rows in _blocks(count):
+                self.own[rows] = (vectors[rows] @ labelled.T).max(axis=1, initial=0)
         self.references = np.sort(np.random.default_rng(seed).permutation(count)[:REFERENCES])
-        self.similarity = np.clip(vectors @ vectors[self.references].T, 0, None)  # [images, references]
-        self.reached = np.zeros(len(self.references), np.float32)
-        for first in range(0, len(labelled), REFERENCES):
-            near = labelled[first : first + REFERENCES] @ vectors[self.references].T
-            self.reached = np.maximum(self.reached, near.max(axis=0))
+        self.similarity = vectors @ vectors[self.references].T  # [images, references], 0 of an image to itself
+        np.clip(self.similarity, 0, None, out=self.similarity)
+        self.similarity[self.references, np.arange(len(self.references))] = 0
+        others = len(self.references) - np.isin(np.arange(count), self.references)
+        self.scale = (count - 1) / np.maximum(others, 1)  # from the references that are other images to all others
 
     def gains(self, weights: Floats) -> Floats:
         """Return the coverage that each image adds, with the images of the pool counted by `weights`."""
-        more = np.clip(self.similarity - self.reached, 0, None)
-        return np.asarray(more @ weights[self.references].astype(np.float32), np.float64)
+        reached, counted_by = self.own[self.references], weights[self.references].astype(np.float32)
+        gains = np.empty(len(self.own))
+        for rows in _blocks(len(gains)):  # a copy of all similarities would take 800 MB for 100,000 images
+            more = self.similarity[rows] - reached
+            gains[rows] = np.clip(more, 0, None, out=more) @ counted_by
+        return np.asarray(self.scale * gains + weights * np.clip(1 - self.own, 0, None))
 
     def covers(self, index: int) -> int:
-        share = (self.similarity[index] > self.reached).mean()
-        return round(float(share) * len(self.similarity))
+        """Return the estimated number of images that the given one represents better than any so far, with itself."""
+        others = np.count_nonzero(self.similarity[index] > self.own[self.references])
+        return 1 + round(float(others * self.scale[index]))
 
     def add(self, index: int) -> None:
-        self.reached = np.maximum(self.reached, self.similarity[index])
+        np.maximum(self.own, self.vectors @ self.vectors[index], out=self.own)
+
+
+def _blocks(count: int) -> list[slice]:
+    return [slice(first, first + BLOCK) for first in range(0, count, BLOCK)]
 
 
 def _spread(rest: list[Pick], at_random: list[Pick]) -> list[Pick]:

@@ -33,4 +33,4 @@ def main(config: Config, run: Run, given: Namespace) -> str:
     if given.tool:
         with lock.of(run):
             return tools.lay_out(run, given.tool)
-    return correct.main(run, given.port, given.config, again=given.open)
+    return correct.main(run, given.port, given.config)

@@ -25,19 +25,19 @@ def name_of(run: Run) -> str:
     return f"{run.name}-label"
 
 
-def main(run: Run, port: int | None = None, config: Path | None = None, again: bool = False) -> str:
+def main(run: Run, port: int | None = None, config: Path | None = None) -> str:
     """Bring FiftyOne's dataset `NAME-label` up to date with `next.json`; with a port, serve the App until stopped.
 
-    A dataset with unsaved corrections stays as it is, as does any with `again`. `config` is named in the command that
-    saves. Raises PipelineError if FiftyOne has no database, or if the dataset is not of this run.
+    A dataset with unsaved corrections stays as it is, as does any if `next.json` is gone. `config` is named in the
+    command that saves. Raises PipelineError if FiftyOne has no database, or if the dataset is not of this run.
     """
     if port is not None:
         app.check_port(port, "label", run.name)
     with database.fiftyone():
         if port is None:
-            return _summary(_up_to_date(run, config, again))
+            return _summary(_up_to_date(run, config))
         answers = app.server(port)
-        dataset = _up_to_date(run, config, again)
+        dataset = _up_to_date(run, config)
         app.serve(dataset, port, "label", _summary(dataset), answers)
         dataset.reload()
         if _unsaved(dataset):
@@ -132,10 +132,10 @@ def _existing(run: Run) -> Any:
     return None
 
 
-def _up_to_date(run: Run, config: Path | None, again: bool) -> Any:
+def _up_to_date(run: Run, config: Path | None) -> Any:
     """Return the existing dataset if it shows the batch, or must stay as it is; otherwise replace it."""
     dataset = _existing(run)
-    if dataset is not None and again:
+    if dataset is not None and not run.label_next.is_file():
         return dataset
     if dataset is not None and _unsaved(dataset):
         logs.say(
@@ -219,7 +219,7 @@ def _returned(dataset: Any) -> dict[str, Returned]:
             x, y, w, h = box.bounding_box
             boxes.append(Box(box.label or "", x * width, y * height, (x + w) * width, (y + h) * height, box.id))
         ids = {identity: number for number, identity in enumerate(sample["drawn"] or ())}
-        returned[sample[PATH]] = Returned(boxes, DONE in sample.tags, ids)
+        returned[sample[PATH]] = Returned(boxes, DONE in sample.tags, complete=True, ids=ids)
     return returned
 
 

@@ -176,5 +176,7 @@ LAYOUTS: dict[str, Callable[[Path, Items, Next], None]] = {
 }
 # These name a label file, or Label Studio an upload, after the image without its suffix.
 BY_STEM = {LABELSTUDIO, YOLO, "labelme", "xanylabeling"}
+# These change the files of the batch itself, so that no box is lost in an export.
+IN_PLACE = {YOLO, "labelme", "xanylabeling"}
 # The formats that read the tools' labels back.
 FORMATS = {tool: "labelme" if tool == "xanylabeling" else tool for tool in LAYOUTS}

@@ -43,7 +43,7 @@ class Seen(NamedTuple):
 class Model:
     """A detector. `classes` maps its classes to those of the dataset; -1 if the dataset lacks a class.
 
-    `iou` and `max_det` are those of `validate`. `bits` says how to scale images with more than 8.
+    `iou` and `max_det` are those of `validate`. `bits` are the dataset's, to scale images with more than 8.
     """
 
     file: Path
@@ -115,7 +115,7 @@ class Model:
                     yield from zip(read, self._predict(list(read.values()), mirrored), strict=True)
                     bar.update(len(batch))
 
-        keys = [f"{file.sha256} {self.sha256} {self.bits if file.peak else ''} {way}" for file in images]
+        keys = [f"{file.sha256} {self.sha256} {showing.bits_of(file, self.bits) or ''} {way}" for file in images]
         return store.seen(keys, look)
 
     def _predict(self, images: list[pixels.Image], mirrored: bool) -> Iterator[dict[str, Array]]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline import files
 from pipeline.label.belief import EXACT, RIGHT, Floats
-from pipeline.labels import file as labels
+from pipeline.labels.content import Image
 from pipeline.metrics import bootstrap
 from pipeline.metrics.matching import IOU_THRESHOLDS, take
 from pipeline.records import label_corrected, label_rounds, metrics
@@ -22,9 +22,8 @@ from pipeline.run import Run
 Labels = Mapping[str, Sequence[tuple[str, list[float]]]]  # SHA-256 of an image -> class and bbox of each label
 
 
-def saved(run: Run) -> Labels:
-    """Return the labels that were made with `make label`. Raises ConfigError or DataError for a bad file."""
-    images = [image for _, image in labels.together(labels.files_of(run))]
+def by_digest(images: Sequence[Image]) -> Labels:
+    """Return the labels that were made with `make label` by the content of their images."""
     return {image.sha256: [(label.label, list(label.bbox)) for label in image.labels] for image in images}
 
 

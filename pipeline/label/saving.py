@@ -24,11 +24,13 @@ NAME_LENGTH = 12  # characters of a model's SHA-256: unique enough, and readable
 class Returned:
     """The boxes of an image as they came back; `done` if a person marked them as right.
 
-    `ids` gives the number of each pre-drawn box by its id, for a tool that never loses boxes; None for other tools.
+    `complete` says that all boxes came back: there was no export that may have left some out. `ids` gives the number of
+    each pre-drawn box by its id; None for a tool without ids.
     """
 
     boxes: Sequence[Box]
     done: bool = False
+    complete: bool = False
     ids: Mapping[str, int] | None = None
 
 
@@ -55,8 +57,8 @@ def drawn(candidate: Candidate, model: str) -> tuple[Label, ...]:
 def judge(batch: Next, returned: Mapping[str, Returned], every: bool, run: Run) -> Outcome:
     """Sort the images of a batch: a person labelled those that are changed or marked as done, or all with `every`.
 
-    An image that lost all its boxes does not count as changed, because an export may have left the boxes out. Raises
-    DataError for boxes that are no boxes of the dataset's classes.
+    An image that lost all its boxes counts as changed only if it came back complete. Raises DataError for boxes that
+    are no boxes of the dataset's classes.
     """
     model = batch["model"]["sha256"][:NAME_LENGTH]
     outcome = Outcome()
@@ -72,7 +74,7 @@ def judge(batch: Next, returned: Mapping[str, Returned], every: bool, run: Run) 
         # A side that rounds to 0 is a slip of the mouse.
         boxes = [box for box in (_inside(box, size) for box in back.boxes) if min(box.width, box.height) >= 0.01]
         made, deleted = compare(drawn(candidate, model), boxes, back.ids)
-        if every or back.done or ((deleted or _edited(made)) and (made or back.ids is not None)):
+        if every or back.done or ((deleted or _edited(made)) and (made or back.complete)):
             outcome.labelled.append(Image(name_of(path, run), size, candidate["sha256"], made, deleted))
         else:
             (outcome.emptied if deleted else outcome.unchanged).append(path)

@@ -19,18 +19,24 @@ from pipeline.records.label import Candidate
 NOT_IN_BROWSERS = (".tif", ".tiff")
 
 
-def bits_of(images: list[File], of_dataset: int | None) -> int | None:
-    """Return the bits in use in images with more than 8, as `convert` would scale them; None if there are none."""
-    peak = max((file.peak for file in images), default=0)
-    return max(deep.significant_bits(peak), of_dataset or 0) if peak else of_dataset
+def bits_of(file: File, of_dataset: int | None) -> int | None:
+    """Return the bits by which an image with more than 8 is scaled to 8; None for an image with 8.
+
+    They are those of the dataset, as in `convert`, or the image's own if these are more: one bright image must not
+    darken all others.
+    """
+    return max(deep.significant_bits(file.peak), of_dataset or 0) if file.peak else None
 
 
 def decode(file: File, bits: int | None) -> pixels.Image | None:
-    """Return the pixels of an image, upright, 8 bits; None if it has disappeared or OpenCV cannot decode it."""
+    """Return the pixels of an image, upright, 8 bits; None if it has disappeared or OpenCV cannot decode it.
+
+    `bits` are those of the dataset.
+    """
     try:
         if not _is_rewritten(file):
             return pixels.read(file.path)
-        encoded = reading.upright(file.path, file.orientation, bits if file.peak else None)
+        encoded = reading.upright(file.path, file.orientation, bits_of(file, bits))
     except (OSError, DataError):
         return None
     return cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)

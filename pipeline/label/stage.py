@@ -28,13 +28,14 @@ from pipeline.label.plan import Work
 from pipeline.label.pool import Pool
 from pipeline.label.store import Array, File, Store
 from pipeline.labels import file as labels
+from pipeline.labels.content import Image
 from pipeline.records import receipt
 from pipeline.records import tiles as tiles_record
 from pipeline.records.base import write_record
 from pipeline.records.label import Calibration, Candidate, Guess, Next
 from pipeline.run import SPLITS, Run
 
-MIRRORED = 10  # mirrored images to check per image to choose, those with the most expected errors first
+MIRRORED = 10  # mirrored images to check per image to choose, those with the most expected errors per second first
 RARE_SHARE = 0.5  # a class with fewer labels than this share of the mean over classes is rare
 
 
@@ -62,19 +63,20 @@ def main(config: Config, run: Run, device: str, workers: int | None) -> str:
         raise DataError(f"{run.tiles}: does not exist; `make augment` writes it")
     store = Store(run.label / "seen.sqlite")
     try:
-        known = _known(dataset, run, store, workers)
-        names = [image.file for _, image in labels.together(labels.files_of(run))]
+        made = [image for _, image in labels.together(labels.files_of(run))]
+        known = _known(dataset, made, run, store, workers)
+        names = [image.file for image in made]
         usable = pool.read(config.label.pool, run, config.convert, known.all, names, store, workers)
-        bits = showing.bits_of([*usable.candidates, *known.saved], receipt.read(run)["bits"])
-        judging = config.validate_
+        judging, bits = config.validate_, receipt.read(run)["bits"]
         tiling = tiles_record.read(run)
         detector = Model(weights, dataset.names, device, tiling, judging.iou, judging.max_det, bits)
         record = _plan(config.label, run, known, usable, detector, store, config.seed)
+        store.forget_other_models(detector.sha256)
     finally:
         store.close()
     train = dataset.files("train")
     boxes = sum(len(dataset.label_file(path).read_text(encoding="utf-8").splitlines()) for path in train)
-    rounds, drawn = progress.record(run, record, len(train), boxes, progress.saved(run))
+    rounds, drawn = progress.record(run, record, len(train), boxes, progress.by_digest(made))
     write_record(run.label_next, Next, record)
     sheet.write(run.label / "sheet.jpg", record["images"], dataset.names)
     if line := progress.in_words(rounds[-1], drawn):
@@ -82,14 +84,10 @@ def main(config: Config, run: Run, device: str, workers: int | None) -> str:
     return words.summary(record, config.label.batch, run)
 
 
-def _known(dataset: YoloDataset, run: Run, store: Store, workers: int | None) -> Known:
-    """Read what is labelled. An image that changed after it was labelled does not count."""
+def _known(dataset: YoloDataset, made: Sequence[Image], run: Run, store: Store, workers: int | None) -> Known:
+    """Read what is labelled, with `made` in `data/labels/`. An image that changed since does not count."""
     paths = {split: dataset.files(split) for split in SPLITS}
-    digests = {
-        path: image.sha256
-        for _, image in labels.together(labels.files_of(run))
-        if (path := run.project / image.file).is_file()
-    }
+    digests = {path: image.sha256 for image in made if (path := run.project / image.file).is_file()}
     every = [path for of_split in paths.values() for path in of_split]
     read = store.files([*every, *digests], workers, "label: reading what is labelled")
     by_path = {file.path: file for file in read if not file.problem}
@@ -174,8 +172,9 @@ def _works(
     """Return the expected work for each candidate, by its mirrored image too where the config asks for doubt."""
     works = [plan.work(image.boxes, None, trust, threshold, config.cost) for image in seen]
     if detector.known and "uncertain" in config.by:
-        # Only the most uncertain ones: others are hardly ever chosen, and a mirrored image takes as long as the first.
-        most = sorted(range(len(works)), key=lambda index: -works[index].unsure)[: MIRRORED * config.batch]
+        # Only the first by doubt per second, as they are chosen: a mirrored image takes as long as the original.
+        order = sorted(range(len(works)), key=lambda index: -works[index].unsure / works[index].seconds)
+        most = order[: MIRRORED * config.batch]
         mirrored = detector.see_mirrored([candidates[index] for index in most], store, "label: mirrored images")
         for index, mirrored_boxes in zip(most, mirrored, strict=True):
             works[index] = plan.work(seen[index].boxes, mirrored_boxes, trust, threshold, config.cost)
@@ -228,7 +227,7 @@ def _labels(dataset: YoloDataset, file: File) -> Array:
 
 
 def _rare(wanted: bool | Iterable[str], dataset: YoloDataset, train: Sequence[Path]) -> list[int]:
-    """Return the classes that the config calls rare. Raises ConfigError for a class that the dataset lacks."""
+    """Return the classes that the config calls rare, if any. Raises ConfigError for one that the dataset lacks."""
     names = dataset.names
     if not isinstance(wanted, bool):
         for name in wanted:
@@ -241,7 +240,9 @@ def _rare(wanted: bool | Iterable[str], dataset: YoloDataset, train: Sequence[Pa
     lines = (line for path in train for line in dataset.label_file(path).read_text(encoding="utf-8").splitlines())
     counts = Counter(int(line.split()[0]) for line in lines if line.strip())
     rare = [index for index in range(len(names)) if counts[index] < RARE_SHARE * counts.total() / len(names)]
-    return rare or [min(range(len(names)), key=lambda index: counts[index])]
+    if not rare:
+        logs.say("label: `rare: true` has no effect, because no class has fewer than half of the mean number of labels")
+    return rare
 
 
 def _stacked(vectors: Sequence[Array]) -> Array:

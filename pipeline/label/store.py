@@ -1,7 +1,7 @@
 """Cache what the model saw in each image, so that a stopped command resumes and only new images take time.
 
-A file is identified by its path, size and date; what a model sees in an image, by the digests of both. The cache is
-safe to delete, and a damaged one is replaced.
+A file is identified by its path, size and date; what a model sees in an image, by the digests of both. Only the last
+model counts. The cache is safe to delete, and a damaged one is replaced.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class Store:
 
         `look` gets the indices of missing keys and yields their arrays one by one.
         """
-        missing = [index for index, key in enumerate(keys) if self._arrays(key) is None]
+        missing = [index for index, key in enumerate(keys) if not self._holds(key)]
         with self._writing():
             for index, arrays in look(missing) if missing else ():
                 packed = io.BytesIO()
@@ -135,6 +135,15 @@ class Store:
                 self.database.execute("insert or replace into seen values (?, ?)", (keys[index], packed.getvalue()))
                 self.database.commit()
         return [self._arrays(key) for key in keys]
+
+    def forget_other_models(self, model: str) -> None:
+        """Delete what other models saw than the one with this digest, or each training would add as much again."""
+        with self._writing():
+            self.database.execute("delete from seen where instr(key, ?) = 0", (model,))
+            self.database.commit()
+
+    def _holds(self, key: str) -> bool:
+        return self.database.execute("select 1 from seen where key = ?", (key,)).fetchone() is not None
 
     def _arrays(self, key: str) -> dict[str, Array] | None:
         row = self.database.execute("select arrays from seen where key = ?", (key,)).fetchone()

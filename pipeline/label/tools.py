@@ -7,13 +7,15 @@ from pathlib import Path
 
 from pipeline import files, formats
 from pipeline.boxes import Labelled
-from pipeline.errors import DataError
+from pipeline.errors import DataError, counted
 from pipeline.label import layouts, saving, showing
 from pipeline.label.saving import Returned
 from pipeline.records import label as record
 from pipeline.records.base import read_record, write_record
 from pipeline.records.label import Next
 from pipeline.run import Run
+
+REASONS = 3  # to name for shapes without a box
 
 
 def check_free(run: Run, tool: str) -> None:
@@ -89,7 +91,7 @@ def save(run: Run, tool: str, every: bool = False) -> str:
     path_of = {folder.absolute() / "images" / name: path for path, name in names_of(batch, tool).items()}
     size_of = {candidate["path"]: (candidate["width"], candidate["height"]) for candidate in batch["images"]}
     returned: dict[str, Returned] = {}
-    others = 0
+    others: Counter[str] = Counter()
     for item in source.images:
         if item.annotation is None:
             continue  # nobody has labelled it
@@ -100,12 +102,24 @@ def save(run: Run, tool: str, every: bool = False) -> str:
             )
         path = path_of[item.image]
         _check(item, size_of[path])
-        others += sum(bool(box.ignore) for box in item.boxes)
+        others.update(str(box.ignore) for box in item.boxes if box.ignore)
         boxes = [box._replace(id="") for box in item.boxes if not box.ignore]
-        returned[path] = Returned(boxes, done=tool == layouts.LABELSTUDIO)  # there, only submitted tasks have labels
+        # An image with other shapes shows objects, so it is not to become background by itself.
+        complete = tool in layouts.IN_PLACE and len(boxes) == len(item.boxes)
+        # In Label Studio, only submitted tasks have labels.
+        returned[path] = Returned(boxes, tool == layouts.LABELSTUDIO, complete)
     absent = "not submitted yet" if tool == layouts.LABELSTUDIO else "not among the labels"
     summary = saving.save(run, batch, saving.judge(batch, returned, every, run), "unchanged", absent)
-    return f"{summary}; left out {others} shapes that are not boxes" if others else summary
+    return f"{summary}; left out {_in_words(others)}" if others else summary
+
+
+def _in_words(others: Counter[str]) -> str:
+    """Return how many shapes have no box, with the commonest reasons."""
+    named = others.most_common(REASONS)
+    parts = [f"{counted(number, 'shape')} ({why})" for why, number in named]
+    if rest := others.total() - sum(number for _, number in named):
+        parts.append(f"{counted(rest, 'other')}")
+    return ", ".join(parts)
 
 
 def _check(item: Labelled, size: tuple[int, int]) -> None:
