@@ -140,6 +140,46 @@ def label_studio_min(folder: Path) -> None:
     images(folder / "shots")
 
 
+def percent(corners: Corners) -> dict[str, float]:
+    wide = {k: v * 100 / (WIDTH if k in ("x", "width") else HEIGHT) for k, v in sides(corners).items()}
+    return {**wide, "rotation": 0}
+
+
+SIZE = {"original_width": WIDTH, "original_height": HEIGHT}
+
+
+def label_studio_apart(folder: Path) -> None:
+    """`Rectangle`, `Labels` and a `Rating` of each region: three results with one id."""
+    tasks = []
+    for number, stem in enumerate(STEMS, start=1):
+        results = [
+            {"id": f"r{n}", "type": kind, "from_name": name, "to_name": "image", **SIZE, "image_rotation": 0,
+             "value": {**percent(corners), **more}}
+            for n, (label, corners) in enumerate(BOXES[stem])
+            for kind, name, more in [("rectangle", "bbox", {}), ("labels", "label", {"labels": [label]}), ("rating", "quality", {"rating": 3})]
+        ]  # fmt: skip
+        annotation = {"id": number, "completed_by": 1, "result": results, "was_cancelled": False}
+        tasks.append({"id": number, "annotations": [annotation], "data": {"image": f"/data/upload/1/{stem}.jpg"}})
+    write(folder / "project-2.json", tasks)
+    images(folder / "upload")
+
+
+def label_studio_apart_min(folder: Path) -> None:
+    """The same in JSON-MIN, where results have neither id nor type."""
+    rows = []
+    for number, stem in enumerate(STEMS, start=1):
+        found = [{**percent(corners), **SIZE} for _, corners in BOXES[stem]]
+        lists = {
+            "bbox": found,
+            "label": [{**place, "labels": [label]} for place, (label, _) in zip(found, BOXES[stem], strict=True)],
+            "quality": [{**place, "rating": 3} for place in found],
+        }
+        row = {"image": f"/data/upload/1/{stem}.jpg", "id": number, **(lists if found else {})}
+        rows.append({**row, "annotator": 1, "annotation_id": number, "lead_time": 3.5})
+    write(folder / "project-2-min.json", rows)
+    images(folder / "upload")
+
+
 def label_studio_coco(folder: Path) -> None:
     write(folder / "result.json", coco(lambda stem: f"..\\..\\label-studio\\media\\upload\\4\\{stem}.jpg"))
     images(folder / "images")
@@ -557,6 +597,8 @@ def hugging_face(folder: Path) -> None:
 TOOLS: dict[str, tuple[Callable[[Path], None], str]] = {
     "Label Studio JSON": (label_studio, "labelstudio"),
     "Label Studio JSON-MIN": (label_studio_min, "labelstudio"),
+    "Label Studio JSON, labels apart": (label_studio_apart, "labelstudio"),
+    "Label Studio JSON-MIN, labels apart": (label_studio_apart_min, "labelstudio"),
     "Label Studio COCO": (label_studio_coco, "coco"),
     "Label Studio YOLO": (label_studio_yolo, "yolo"),
     "CVAT for video": (cvat_video, "cvat"),
@@ -859,6 +901,88 @@ def test_a_label_studio_region_with_two_labels_gives_two_boxes(tmp_path: Path) -
     )
     first, second, *_ = [box for item in formats.read(tmp_path)[1].images for box in item.boxes]
     assert (first.label, second.label) == ("cat", "pet") and first[1:] == second[1:]
+
+
+AREA = {"x": 10, "y": 10, "width": 20, "height": 30, "rotation": 0}
+OTHER = {"x": 50, "y": 20, "width": 10, "height": 10, "rotation": 0}
+POLYGON = {"points": [[10, 10], [30, 10], [30, 40]], "closed": True}
+ELLIPSE = {"x": 20, "y": 25, "radiusX": 10, "radiusY": 15, "rotation": 0}
+FRAMED = (32, 24, 96, 96)  # AREA, and the frames of the other two
+
+
+def of_json_min(folder: Path, **lists: list[dict[str, Any]]) -> list[Any]:
+    row = {"image": "img0.jpg", "id": 1, "annotator": 1}
+    write(folder / "min.json", [{**row, **{name: [{**one, **SIZE} for one in found] for name, found in lists.items()}}])
+    images(folder)
+    return [box for item in formats.read(folder)[1].images for box in item.boxes]
+
+
+@pytest.mark.parametrize("shape", [AREA, POLYGON, ELLIPSE], ids=["rectangle", "polygon", "ellipse"])
+def test_shapes_of_label_studio_find_their_labels_by_their_coordinates(shape: dict[str, Any], tmp_path: Path) -> None:
+    [box] = of_json_min(tmp_path, shape=[shape], label=[{**shape, "labels": ["cat"]}])
+    assert (box.label, box.damage) == ("cat", "") and box[1:5] == pytest.approx(FRAMED)
+
+
+def test_a_rating_of_a_label_studio_region_is_no_box(tmp_path: Path) -> None:
+    labels = [{**AREA, "rectanglelabels": ["cat"]}, {**OTHER, "rectanglelabels": ["dog"]}]
+    boxes = of_json_min(tmp_path, label=labels, quality=[{**AREA, "rating": 3}], count=[{**OTHER, "number": 7}])
+    assert [(box.label, box.damage) for box in boxes] == [("cat", ""), ("dog", "")]
+
+
+def test_two_label_studio_regions_with_the_same_coordinates_stay_two(tmp_path: Path) -> None:
+    boxes = of_json_min(tmp_path, bbox=[AREA, AREA], label=[{**AREA, "labels": ["cat"]}, {**AREA, "labels": ["dog"]}])
+    assert [box.label for box in boxes] == ["cat", "dog"] and boxes[0][1:5] == boxes[1][1:5]
+
+
+def test_a_label_studio_region_without_a_label_is_damaged(tmp_path: Path) -> None:
+    boxes = of_json_min(tmp_path, bbox=[AREA, OTHER], label=[{**OTHER, "labels": ["cat"]}])
+    assert [(box.label, box.damage) for box in boxes] == [("", "class is None; name it"), ("cat", "")]
+
+
+def test_coordinates_nested_absurdly_deep_are_damaged(tmp_path: Path) -> None:
+    deep = json.dumps(
+        [{"image": "img0.jpg", "annotator": 1, "label": [{**SIZE, "points": 0, "polygonlabels": ["cat"]}]}]
+    )
+    write(tmp_path / "min.json", deep.replace('"points": 0', f'"points": {"[" * 990}{"]" * 990}'))
+    images(tmp_path)
+    assert "are not 3 or more pairs of numbers" in damaged_reason(tmp_path, among=1)
+
+
+def of_two_images(folder: Path, *elements: str) -> None:
+    """A project with `<Image name="left" value="$left"/>` and the same for `right`; each element has a box."""
+    results = [
+        {"id": f"r{n}", "type": "rectanglelabels", "from_name": "label", "to_name": element, **SIZE,
+         "value": {**AREA, "rectanglelabels": ["cat"]}}
+        for n, element in enumerate(elements)
+    ]  # fmt: skip
+    data = {"left": "/data/upload/1/img0.jpg", "right": "/data/upload/1/img1.jpg"}
+    write(folder / "project.json", [{"id": 1, "data": data, "annotations": [{"result": results}]}])
+    images(folder)
+
+
+def test_label_studio_tasks_with_shapes_on_two_images_are_refused(tmp_path: Path) -> None:
+    of_two_images(tmp_path, "left", "right")
+    said = r"project\.json: a task has several images, with shapes on 'left' and on 'right' \(task 1\); make one task"
+    assert_refused(tmp_path, Run(tmp_path.parent / "runs" / "x"), said)
+
+
+@pytest.mark.parametrize(("element", "stem"), [("left", "img0"), ("right", "img1")])
+def test_the_element_of_a_label_studio_result_tells_the_image(element: str, stem: str, tmp_path: Path) -> None:
+    of_two_images(tmp_path, element)
+    assert [item.image.stem for item in formats.read(tmp_path)[1].images if item.annotation] == [stem]
+
+
+def test_json_min_of_two_images_is_refused(tmp_path: Path) -> None:
+    label = [{**AREA, **SIZE, "rectanglelabels": ["cat"]}]
+    row = {"left": "/data/upload/1/img0.jpg", "right": "/data/upload/1/img1.jpg", "annotator": 1, "label": label}
+    write(tmp_path / "min.json", [row])
+    images(tmp_path)
+    said = (
+        r"task 1 names '/data/upload/1/img0\.jpg' and '.*img1\.jpg', and JSON-MIN does not say which .*; export JSON$"
+    )
+    assert_refused(tmp_path, Run(tmp_path.parent / "runs" / "x"), said)
+    write(tmp_path / "min.json", [{**row, "right": "s3://bucket/img0.jpg"}])  # the same image again
+    assert [item.image.stem for item in formats.read(tmp_path)[1].images if item.annotation] == ["img0"]
 
 
 @pytest.mark.parametrize("name", ["shots%5C{}.jpg", "shots%2F{}.jpg", "a%2Fshots%5c{}.jpg"])
