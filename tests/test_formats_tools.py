@@ -11,7 +11,7 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -193,27 +193,49 @@ def label_studio_yolo(folder: Path) -> None:
     write(folder / "notes.json", {"categories": [{"id": 0, "name": "cat"}, {"id": 1, "name": "dog"}], "info": {}})
 
 
-def cvat_video(folder: Path) -> None:
-    """CVAT for video 1.1: every frame of a track, with `outside` where it ends."""
+def cvat_tracks(frames: Mapping[str, int], attributes: str = "") -> str:
+    """Every frame of each track, with `outside` where it ends; `frames` are the numbers of the images."""
     tracks = []
     for label in NAMES:
         for number in range(2):
             of = [
-                (n, [c for name, c in BOXES[stem] if name == label][number : number + 1])
-                for n, stem in enumerate(STEMS)
+                (n, [c for name, c in BOXES[stem] if name == label][number : number + 1]) for stem, n in frames.items()
             ]
             shapes = [
                 f'<box frame="{n}" keyframe="1" outside="{int(not found)}" occluded="0" xtl="{(c := (found or [(1, 2, 30, 40)])[0])[0]}" '
                 f'ytl="{c[1]}" xbr="{c[2]}" ybr="{c[3]}" z_order="0"/>'
                 for n, found in of
             ]
-            tracks.append(f'<track id="{len(tracks)}" label="{label}" source="manual">{"".join(shapes)}</track>')
-    meta = (
-        f"<meta><task><size>4</size><mode>interpolation</mode><original_size><width>{WIDTH}</width><height>{HEIGHT}</height>"
-        "</original_size><labels><label><name>cat</name></label><label><name>dog</name></label></labels></task></meta>"
-    )
-    write(folder / "annotations.xml", f"<annotations><version>1.1</version>{meta}{''.join(tracks)}</annotations>")
+            tracks.append(
+                f'<track id="{len(tracks)}" label="{label}" source="manual"{attributes}>{"".join(shapes)}</track>'
+            )
+    return "".join(tracks)
+
+
+ORIGINAL_SIZE = f"<original_size><width>{WIDTH}</width><height>{HEIGHT}</height></original_size>"
+CVAT_LABELS = "<labels><label><name>cat</name></label><label><name>dog</name></label></labels>"
+
+
+def cvat_xml(folder: Path, meta: str, tracks: str) -> None:
+    write(folder / "annotations.xml", f"<annotations><version>1.1</version><meta>{meta}</meta>{tracks}</annotations>")
+
+
+def cvat_video(folder: Path) -> None:
+    """CVAT for video 1.1 of a task."""
+    meta = f"<task><size>4</size><mode>interpolation</mode>{ORIGINAL_SIZE}{CVAT_LABELS}</task>"
+    cvat_xml(folder, meta, cvat_tracks({stem: n for n, stem in enumerate(STEMS)}))
     images(folder / "images", lambda stem: f"frame_{STEMS.index(stem):06}.PNG")
+
+
+def cvat_job(folder: Path) -> None:
+    """The same of a job in a task with a start frame and a step; CVAT numbers frames as in the video."""
+    frames = {stem: 100 + 11 * n for n, stem in enumerate(STEMS)}
+    meta = (
+        "<job><id>7</id><size>4</size><mode>interpolation</mode><subset>default</subset><start_frame>100</start_frame>"
+        f"<stop_frame>133</stop_frame><frame_filter>step=11</frame_filter>{CVAT_LABELS}</job>{ORIGINAL_SIZE}"
+    )
+    cvat_xml(folder, meta, cvat_tracks(frames))
+    images(folder / "images", lambda stem: f"frame_{frames[stem]:06}.PNG")
 
 
 def cvat_images(folder: Path) -> None:
@@ -602,6 +624,7 @@ TOOLS: dict[str, tuple[Callable[[Path], None], str]] = {
     "Label Studio COCO": (label_studio_coco, "coco"),
     "Label Studio YOLO": (label_studio_yolo, "yolo"),
     "CVAT for video": (cvat_video, "cvat"),
+    "CVAT for video of a job": (cvat_job, "cvat"),
     "CVAT for images of a video": (cvat_images, "cvat"),
     "CVAT YOLO 1.1": (cvat_yolo, "yolo"),
     "Darknet": (darknet, "yolo"),
@@ -778,6 +801,103 @@ def test_a_track_is_interpolated_linearly_between_key_frames(tmp_path: Path) -> 
     images(tmp_path, lambda stem: f"frame_{STEMS.index(stem):06}.jpg")
     found = {item.image.stem[-1]: [box[1:5] for box in item.boxes] for item in formats.read(tmp_path)[1].images}
     assert found == {"0": [(0, 10, 20, 30)], "1": [(50, 10, 70, 30)], "2": [(100, 10, 120, 30)], "3": []}
+
+
+def track(*shapes: tuple[int, int], attributes: str = "") -> str:
+    """A track of 20 x 20 boxes: frame and left edge of each."""
+    boxes = (
+        f'<box frame="{frame}" keyframe="1" outside="0" occluded="0" xtl="{x}" ytl="10" xbr="{x + 20}" ybr="30"/>'
+        for frame, x in shapes
+    )
+    return f'<track id="0" label="cat"{attributes}>{"".join(boxes)}</track>'
+
+
+def frames_in(folder: Path, *names: str) -> None:
+    for number, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(image(f"frame {number}", "png"))
+
+
+def lefts(folder: Path) -> dict[str, list[float]]:
+    """The left edges of the boxes of each labelled image."""
+    source = formats.read(folder)[1]
+    return {
+        item.image.relative_to(folder).as_posix(): [box.xmin for box in item.boxes]
+        for item in source.images
+        if item.annotation
+    }
+
+
+# A task of 20 frames, 0, 5, ..., 95.
+STEPS = f"<task><size>20</size><start_frame>0</start_frame><stop_frame>95</stop_frame><frame_filter>step=5</frame_filter>{ORIGINAL_SIZE}</task>"
+
+
+def test_only_the_frames_of_a_step_that_were_not_deleted_have_boxes(tmp_path: Path) -> None:
+    """Frames 10 and 25 were deleted: they have neither a shape nor an image. Frames from 20 on are empty."""
+    cvat_xml(tmp_path, STEPS, track((0, 0), (5, 50), (15, 150)))
+    there = [n for n in range(0, 100, 5) if n not in (10, 25)]
+    frames_in(tmp_path, *(f"images/frame_{n:06}.PNG" for n in there))
+    shown: dict[int, list[float]] = {0: [0], 5: [50], 15: [150]}
+    assert lefts(tmp_path) == {f"images/frame_{n:06}.PNG": shown.get(n, []) for n in there}
+    receipt = do(tmp_path, Run(tmp_path.parent / "runs" / "x"), split=RATIOS)
+    assert receipt["images"]["used"] == 18 and receipt["boxes"]["read"] == receipt["boxes"]["kept"] == 3
+
+
+def test_a_track_is_interpolated_only_onto_images(tmp_path: Path) -> None:
+    cvat_xml(tmp_path, STEPS, track((0, 0), (20, 200)))
+    frames_in(tmp_path, *(f"images/frame_{n:06}.PNG" for n in (0, 5, 7, 15, 20)))
+    assert lefts(tmp_path) == {
+        f"images/frame_{n:06}.PNG": [10.0 * n] for n in (0, 5, 15, 20)
+    }  # 7 is no frame of the task
+
+
+def test_a_track_without_a_size_of_the_video_makes_no_million_boxes(tmp_path: Path) -> None:
+    cvat_xml(tmp_path, "", track((0, 0), (999_999, 100)))
+    frames_in(tmp_path, "frame_000000.png", "frame_500000.png")
+    [first, between, last] = [(item.image.stem, len(item.boxes)) for item in formats.read(tmp_path)[1].images]
+    assert (first, between, last) == (("frame_000000", 1), ("frame_500000", 1), ("frame_999999", 1))
+
+
+def of_a_project(folder: Path, *subsets: str) -> None:
+    """A project with a video of three frames in each subset: numbers begin at 0 in each subset."""
+    tasks, tracks = "", ""
+    for number, subset in enumerate(subsets):
+        numbers = "<size>3</size><start_frame>0</start_frame><stop_frame>2</stop_frame><frame_filter></frame_filter>"
+        tasks += f"<task><id>{number}</id>{numbers}<subset>{subset}</subset>{ORIGINAL_SIZE}</task>"
+        tracks += track((0, 100 * number), (1, 100 * number + 1), attributes=f' task_id="{number}" subset="{subset}"')
+        frames_in(folder, *(f"images/{subset}/frame_{n:06}.PNG" for n in range(3)))
+    cvat_xml(folder, f"<project><id>1</id><tasks>{tasks}</tasks>{CVAT_LABELS}</project>", tracks)
+
+
+def test_the_videos_of_a_cvat_project_stay_apart_and_keep_their_subsets(tmp_path: Path) -> None:
+    of_a_project(tmp_path, "Train", "Validation", "lot 3")
+    assert lefts(tmp_path) == {
+        f"images/{subset}/frame_{n:06}.PNG": [100 * number + n] if n < 2 else []
+        for number, subset in enumerate(("Train", "Validation", "lot 3"))
+        for n in range(3)
+    }
+    splits = {item.image.parent.name: item.split for item in formats.read(tmp_path)[1].images}
+    assert splits == {"Train": "train", "Validation": "val", "lot 3": None}
+
+
+def test_a_missing_frame_is_not_taken_from_the_video_of_another_subset(tmp_path: Path) -> None:
+    of_a_project(tmp_path, "lot 1", "lot 2")
+    (tmp_path / "images" / "lot 1" / "frame_000001.PNG").unlink()
+    missing = [item for item in formats.read(tmp_path)[1].images if not item.image.exists()]
+    assert [item.image.parent.name for item in missing] == ["lot 1"]
+
+
+def test_the_second_video_of_a_subset_continues_its_numbers(tmp_path: Path) -> None:
+    of_a_project(tmp_path, "Train")
+    path = tmp_path / "annotations.xml"
+    first = re.findall(r"<task>.*?</task>", path.read_text())[0]
+    second = track((3, 7), attributes=' task_id="1" subset="Train"')
+    path.write_text(path.read_text().replace(first, 2 * first).replace("</annotations>", f"{second}</annotations>"))
+    frames_in(tmp_path, *(f"images/Train/frame_{n:06}.PNG" for n in (3, 4, 5)))
+    found = lefts(tmp_path)
+    assert found["images/Train/frame_000003.PNG"] == [7] and found["images/Train/frame_000005.PNG"] == []
+    replace_once(path, 'frame="3"', 'frame="6"')
+    assert_refused(tmp_path, Run(tmp_path.parent / "runs" / "x"), r"track 2, shape 1: frame is '6', not one of 0 to 5;")
 
 
 @pytest.mark.parametrize("degrees", [0, 30, 90, 200])
