@@ -423,7 +423,7 @@ def labelme_web(folder: Path) -> None:
     voc_xml(
         folder,
         lambda c: (
-            "<polygon><username>me</username>"
+            "<deleted>0</deleted><verified>0</verified><polygon><username>me</username>"
             + "".join(f"<pt><x>{x}</x><y>{y}</y></pt>" for x, y in [(c[0], c[1]), (c[2], c[1]), (c[2], c[3])])
             + "</polygon>"
         ),
@@ -1013,6 +1013,48 @@ def test_a_rectangle_that_cvat_rotated_is_framed(tool: str, degrees: float, tmp_
 
 
 # --- Details of one tool ----------------------------------------------------------------------------------
+
+
+def test_an_image_inside_a_file_with_a_suffix_in_capitals_is_taken_out(tmp_path: Path) -> None:
+    labelme_alone(tmp_path / "source")
+    (tmp_path / "source" / "img0.json").rename(tmp_path / "source" / "img0.JSON")
+    receipt = do(tmp_path / "source", Run(tmp_path / "runs" / "x"), split=RATIOS)
+    assert receipt["images"]["used"] == 4 and set(receipt["rewritten"].values()) == {"taken out of its JSON"}
+
+
+def test_deleted_polygons_of_labelme_are_ignored_and_listed(tmp_path: Path) -> None:
+    labelme_web(tmp_path / "source")
+    path = tmp_path / "source" / "xml" / "img1.xml"
+    path.write_text(path.read_text().replace("<deleted>0", "<deleted>1"))
+    receipt = do(tmp_path / "source", Run(tmp_path / "runs" / "x"), split=RATIOS)
+    assert receipt["boxes"] == {"read": 6, "kept": 4, "clipped": 0, "dropped": 0, "ignored": 2}
+    reasons = [(problem["id"], problem["class"], problem["reason"]) for problem in receipt["problems"]]
+    why = "deleted in LabelMe, which leaves deleted shapes in the file"
+    assert reasons == [("object 1", "dog", why), ("object 2", "cat", why)]
+    assert receipt["images"]["used"] == 4  # without them, it is a background image
+
+
+def test_skipped_labels_of_labelbox_do_not_count(tmp_path: Path) -> None:
+    path = one_of("Labelbox", tmp_path)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row in rows:
+        [project] = row["projects"].values()
+        skipped = {
+            "label_kind": "Default",
+            "performance_details": {"seconds_to_create": 4, "skipped": True},
+            "annotations": {"objects": [], "classifications": []},
+        }
+        kept = [
+            {**label, "performance_details": {"seconds_to_create": 40, "skipped": False}} for label in project["labels"]
+        ]
+        project["labels"] = [skipped] if "img3" in row["data_row"]["external_id"] else [skipped, *kept]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    found = {
+        item.image.stem: (item.annotation is not None, [(box.label, *box[1:5]) for box in item.boxes])
+        for item in formats.read(tmp_path)[1].images
+    }
+    assert found == {stem: (stem != "img3", [(label, *corners) for label, corners in BOXES[stem]]) for stem in STEMS}
+    assert not [box for item in formats.read(tmp_path)[1].images for box in item.boxes if box.ignore]
 
 
 def test_a_label_studio_region_with_two_labels_gives_two_boxes(tmp_path: Path) -> None:
