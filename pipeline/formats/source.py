@@ -138,7 +138,8 @@ def strays(folder: Path, images: Sequence[Labelled]) -> list[str]:
     if not found:
         return []
     annotation, image = (path.relative_to(folder).as_posix() for path in found[0])
-    return [f"{annotation}: its image was found elsewhere, {image}: check that it is the right one{and_more(found)}"]
+    what = f"its image was found in another folder, {image}: check that it is the right one"
+    return [f"{annotation}: {what}{and_more(found)}"]
 
 
 @cache
