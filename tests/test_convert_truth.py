@@ -15,8 +15,10 @@ from conftest import as_voc, read_coco, write_coco
 from PIL import Image
 from test_convert import assert_refused, do, labels
 
-from pipeline import fixes
+from pipeline import convert, fixes
 from pipeline.boxes import Box, YoloDataset, image_size
+from pipeline.config.data import Convert
+from pipeline.files import read_json
 from pipeline.orientation import EXIF_ORIENTATION
 from pipeline.run import Run
 
@@ -353,10 +355,36 @@ def test_planted_leaks_in_given_splits_are_reported_moved_or_refused(source: Pat
     assert_refused(
         source, Run(tmp_path / "runs" / "error"), r"turned\.jpg and .*train_0000\.jpg belong together", leaks="error"
     )
-    receipt = do(source, run, leaks="move")
-    assert receipt["leaks"]["moved"] == {"images/half.jpg": "val -> train", "images/turned.jpg": "test -> train"}
+    line = convert.main(Convert.model_validate({"source": source, "leaks": "move"}), run, 0)
+    moved = {"images/half.jpg": "val -> train", "images/turned.jpg": "test -> train"}
+    assert read_json(run.receipt)["leaks"] == {"exact": [], "near": [], "group": [], "moved": moved}
+    assert "(2 images moved to another split: see receipt.json)" in line
     assert {split_of(run)[stem] for stem in ("half", "turned", FIRST)} == {"train"}
     assert do(source, run, near_duplicates=False)["leaks"]["near"] == []
+
+
+def test_leaks_of_kept_splits_are_reported_moved_or_refused(source: Path, run: Run) -> None:
+    """As if two branches had drawn the splits of an image and of its copy, and git had merged the files."""
+    copies = [f"images/{FIRST}.jpg", "images/half.jpg"]
+    with Image.open(source / copies[0]) as image:
+        plant(source, "val", "half.jpg", image.resize((160, 160)), 0)
+    assert do(source, run, split=RATIOS)["leaks"]["near"] == []
+    drawing = json.loads(run.splits.read_text())
+    drawing["images"] |= dict(zip(copies, ("train", "val"), strict=True))
+    run.splits.write_text(json.dumps(drawing))
+    pair = [f"train/{copies[0]}", f"val/{copies[1]}"]
+    assert do(source, run, split=RATIOS)["leaks"]["near"] == [pair]
+    said = rf"{pair[0]} and {pair[1]} belong together but are in different splits; remove one"
+    assert_refused(source, run, said, split=RATIOS, leaks="error")
+    with Image.open(source / copies[0]) as image:
+        plant(source, "val", "third.jpg", image.resize((128, 128)), 0)
+    receipt = do(source, run, split=RATIOS)
+    assert receipt["leaks"]["near"] == [pair] and list(receipt["images"]["left_out"]) == ["images/third.jpg"]
+    leaks = do(source, run, split=RATIOS, leaks="move")["leaks"]
+    assert leaks == {"exact": [], "near": [], "group": [], "moved": {copies[1]: "val -> train"}}
+    assert json.loads(run.splits.read_text())["images"][copies[1]] == "train"
+    receipt = do(source, run, split=RATIOS)
+    assert not receipt["leaks"]["near"] and not receipt["images"]["left_out"]  # the third can join them now
 
 
 def test_moving_leaks_may_not_empty_a_split(source: Path, run: Run) -> None:

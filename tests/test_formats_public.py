@@ -325,10 +325,11 @@ def test_superannotate_shapes_are_framed(shape: dict[str, object], frame: Corner
     np.testing.assert_allclose(box[1:5], frame, atol=1e-9)
 
 
-def test_an_image_marked_not_started_is_unlabelled(tmp_path: Path) -> None:
+@pytest.mark.parametrize("status", ["NotStarted", "Skipped"])
+def test_an_image_that_nobody_labelled_is_unlabelled(status: str, tmp_path: Path) -> None:
     super_annotate(tmp_path)
     path = tmp_path / "img3.jpg___objects.json"
-    path.write_text(path.read_text().replace("Completed", "NotStarted"))
+    path.write_text(path.read_text().replace("Completed", status))
     assert [item.image.stem for item in formats.read(tmp_path)[1].images if item.annotation is None] == ["img3"]
 
 

@@ -499,6 +499,52 @@ def test_voc_lists_may_hold_names_with_spaces_flags_and_suffixes(tmp_path: Path)
     assert splits(voc.read(tmp_path)) == {"my_cat.jpg": "train", "b.jpg": "train", "c.jpg": "val"}
 
 
+@pytest.mark.parametrize("words", ["Train Validation Test", "train valid test", "training val TESTING"])
+def test_voc_lists_may_have_any_word_for_their_split(words: str, tmp_path: Path) -> None:
+    lists = {f"ImageSets/Main/{word}.txt": f"{stem}\n" for word, stem in zip(words.split(), "abc", strict=True)}
+    xmls = {f"Annotations/{stem}.xml": voc_xml(an_object()) for stem in "abc"}
+    of_a_class = {"ImageSets/Main/cat_test.txt": "a  1\nb -1\nc  1\n"}
+    lay(tmp_path, "JPEGImages/a.jpg JPEGImages/b.jpg JPEGImages/c.jpg", {**lists, **xmls, **of_a_class})
+    assert splits(voc.read(tmp_path)) == {"a.jpg": "train", "b.jpg": "val", "c.jpg": "test"}
+    (tmp_path / "ImageSets" / "Main" / "validation.txt").write_text("a\n")
+    with pytest.raises(DataError, match=rf"validation\.txt: 'a' is also in {words.split()[0]}\.txt; remove it"):
+        voc.read(tmp_path)
+
+
+def labelme_file(name: str) -> str:
+    shape = {"label": "cat", "points": [[1, 2], [30, 40]], "shape_type": "rectangle"}
+    return json.dumps({"shapes": [shape], "imagePath": name, "imageWidth": 64, "imageHeight": 48})
+
+
+# Annotations of a.jpg and b.jpg, and where their images are -> the note.
+ELSEWHERE = {
+    "beside": ("done/{}.json", "done/a.jpg todo/b.jpg", "done/b.json: its image was found in another folder, todo/b.jpg"),
+    "apart": ("Annotations/1/{}.xml", "JPEGImages/1/a.jpg JPEGImages/2/b.jpg", "Annotations/1/b.xml: its image was found in another folder, JPEGImages/2/b.jpg"),
+    "both beside": ("done/{}.json", "done/a.jpg done/b.jpg todo/c.jpg", ""),
+    "both apart": ("Annotations/{}.xml", "JPEGImages/a.jpg JPEGImages/b.jpg", ""),
+    "both elsewhere": ("json/{}.json", "one/a.jpg two/b.jpg", ""),
+    "one missing": ("done/{}.json", "done/a.jpg todo/c.jpg", ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ELSEWHERE)
+def test_an_image_from_another_folder_than_those_beside_it_is_noted(case: str, tmp_path: Path) -> None:
+    """Cameras count from DSC_0001 in each folder, so an image of the same name may be another one."""
+    place, images, note = ELSEWHERE[case]
+    files = {
+        place.format(stem): labelme_file(f"{stem}.jpg") if "json" in place else voc_xml(an_object()) for stem in "ab"
+    }
+    source = formats.read(lay(tmp_path, images, files))[1]
+    assert source.notes == ((f"{note}: check that it is the right one",) if note else ())
+
+
+def test_the_note_on_images_from_other_folders_counts_them(tmp_path: Path) -> None:
+    files = {f"done/{stem}.json": labelme_file(f"{stem}.jpg") for stem in "abcd"}
+    [note] = formats.read(lay(tmp_path, "done/a.jpg x/b.jpg y/c.jpg z/d.jpg", files))[1].notes
+    assert note.startswith("done/b.json: its image was found in another folder, x/b.jpg: check")
+    assert note.endswith("that it is the right one (and 2 more such)")
+
+
 def test_yolo_polygons_are_framed_and_keypoints_ignored(tmp_path: Path) -> None:
     text = "1 0.25 0.25 0.75 0.25 0.5 1\n0 0.5 0.5 0.25 0.5\n"
     lay(tmp_path, "images/a.jpg", {"data.yaml": "names: {0: cat, 1: dog}\nnc: 2\n", "labels/a.txt": text})

@@ -11,7 +11,7 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +140,46 @@ def label_studio_min(folder: Path) -> None:
     images(folder / "shots")
 
 
+def percent(corners: Corners) -> dict[str, float]:
+    wide = {k: v * 100 / (WIDTH if k in ("x", "width") else HEIGHT) for k, v in sides(corners).items()}
+    return {**wide, "rotation": 0}
+
+
+SIZE = {"original_width": WIDTH, "original_height": HEIGHT}
+
+
+def label_studio_apart(folder: Path) -> None:
+    """`Rectangle`, `Labels` and a `Rating` of each region: three results with one id."""
+    tasks = []
+    for number, stem in enumerate(STEMS, start=1):
+        results = [
+            {"id": f"r{n}", "type": kind, "from_name": name, "to_name": "image", **SIZE, "image_rotation": 0,
+             "value": {**percent(corners), **more}}
+            for n, (label, corners) in enumerate(BOXES[stem])
+            for kind, name, more in [("rectangle", "bbox", {}), ("labels", "label", {"labels": [label]}), ("rating", "quality", {"rating": 3})]
+        ]  # fmt: skip
+        annotation = {"id": number, "completed_by": 1, "result": results, "was_cancelled": False}
+        tasks.append({"id": number, "annotations": [annotation], "data": {"image": f"/data/upload/1/{stem}.jpg"}})
+    write(folder / "project-2.json", tasks)
+    images(folder / "upload")
+
+
+def label_studio_apart_min(folder: Path) -> None:
+    """The same in JSON-MIN, where results have neither id nor type."""
+    rows = []
+    for number, stem in enumerate(STEMS, start=1):
+        found = [{**percent(corners), **SIZE} for _, corners in BOXES[stem]]
+        lists = {
+            "bbox": found,
+            "label": [{**place, "labels": [label]} for place, (label, _) in zip(found, BOXES[stem], strict=True)],
+            "quality": [{**place, "rating": 3} for place in found],
+        }
+        row = {"image": f"/data/upload/1/{stem}.jpg", "id": number, **(lists if found else {})}
+        rows.append({**row, "annotator": 1, "annotation_id": number, "lead_time": 3.5})
+    write(folder / "project-2-min.json", rows)
+    images(folder / "upload")
+
+
 def label_studio_coco(folder: Path) -> None:
     write(folder / "result.json", coco(lambda stem: f"..\\..\\label-studio\\media\\upload\\4\\{stem}.jpg"))
     images(folder / "images")
@@ -153,27 +193,49 @@ def label_studio_yolo(folder: Path) -> None:
     write(folder / "notes.json", {"categories": [{"id": 0, "name": "cat"}, {"id": 1, "name": "dog"}], "info": {}})
 
 
-def cvat_video(folder: Path) -> None:
-    """CVAT for video 1.1: every frame of a track, with `outside` where it ends."""
+def cvat_tracks(frames: Mapping[str, int], attributes: str = "") -> str:
+    """Every frame of each track, with `outside` where it ends; `frames` are the numbers of the images."""
     tracks = []
     for label in NAMES:
         for number in range(2):
             of = [
-                (n, [c for name, c in BOXES[stem] if name == label][number : number + 1])
-                for n, stem in enumerate(STEMS)
+                (n, [c for name, c in BOXES[stem] if name == label][number : number + 1]) for stem, n in frames.items()
             ]
             shapes = [
                 f'<box frame="{n}" keyframe="1" outside="{int(not found)}" occluded="0" xtl="{(c := (found or [(1, 2, 30, 40)])[0])[0]}" '
                 f'ytl="{c[1]}" xbr="{c[2]}" ybr="{c[3]}" z_order="0"/>'
                 for n, found in of
             ]
-            tracks.append(f'<track id="{len(tracks)}" label="{label}" source="manual">{"".join(shapes)}</track>')
-    meta = (
-        f"<meta><task><size>4</size><mode>interpolation</mode><original_size><width>{WIDTH}</width><height>{HEIGHT}</height>"
-        "</original_size><labels><label><name>cat</name></label><label><name>dog</name></label></labels></task></meta>"
-    )
-    write(folder / "annotations.xml", f"<annotations><version>1.1</version>{meta}{''.join(tracks)}</annotations>")
+            tracks.append(
+                f'<track id="{len(tracks)}" label="{label}" source="manual"{attributes}>{"".join(shapes)}</track>'
+            )
+    return "".join(tracks)
+
+
+ORIGINAL_SIZE = f"<original_size><width>{WIDTH}</width><height>{HEIGHT}</height></original_size>"
+CVAT_LABELS = "<labels><label><name>cat</name></label><label><name>dog</name></label></labels>"
+
+
+def cvat_xml(folder: Path, meta: str, tracks: str) -> None:
+    write(folder / "annotations.xml", f"<annotations><version>1.1</version><meta>{meta}</meta>{tracks}</annotations>")
+
+
+def cvat_video(folder: Path) -> None:
+    """CVAT for video 1.1 of a task."""
+    meta = f"<task><size>4</size><mode>interpolation</mode>{ORIGINAL_SIZE}{CVAT_LABELS}</task>"
+    cvat_xml(folder, meta, cvat_tracks({stem: n for n, stem in enumerate(STEMS)}))
     images(folder / "images", lambda stem: f"frame_{STEMS.index(stem):06}.PNG")
+
+
+def cvat_job(folder: Path) -> None:
+    """The same of a job in a task with a start frame and a step; CVAT numbers frames as in the video."""
+    frames = {stem: 100 + 11 * n for n, stem in enumerate(STEMS)}
+    meta = (
+        "<job><id>7</id><size>4</size><mode>interpolation</mode><subset>default</subset><start_frame>100</start_frame>"
+        f"<stop_frame>133</stop_frame><frame_filter>step=11</frame_filter>{CVAT_LABELS}</job>{ORIGINAL_SIZE}"
+    )
+    cvat_xml(folder, meta, cvat_tracks(frames))
+    images(folder / "images", lambda stem: f"frame_{frames[stem]:06}.PNG")
 
 
 def cvat_images(folder: Path) -> None:
@@ -361,7 +423,7 @@ def labelme_web(folder: Path) -> None:
     voc_xml(
         folder,
         lambda c: (
-            "<polygon><username>me</username>"
+            "<deleted>0</deleted><verified>0</verified><polygon><username>me</username>"
             + "".join(f"<pt><x>{x}</x><y>{y}</y></pt>" for x, y in [(c[0], c[1]), (c[2], c[1]), (c[2], c[3])])
             + "</polygon>"
         ),
@@ -557,9 +619,12 @@ def hugging_face(folder: Path) -> None:
 TOOLS: dict[str, tuple[Callable[[Path], None], str]] = {
     "Label Studio JSON": (label_studio, "labelstudio"),
     "Label Studio JSON-MIN": (label_studio_min, "labelstudio"),
+    "Label Studio JSON, labels apart": (label_studio_apart, "labelstudio"),
+    "Label Studio JSON-MIN, labels apart": (label_studio_apart_min, "labelstudio"),
     "Label Studio COCO": (label_studio_coco, "coco"),
     "Label Studio YOLO": (label_studio_yolo, "yolo"),
     "CVAT for video": (cvat_video, "cvat"),
+    "CVAT for video of a job": (cvat_job, "cvat"),
     "CVAT for images of a video": (cvat_images, "cvat"),
     "CVAT YOLO 1.1": (cvat_yolo, "yolo"),
     "Darknet": (darknet, "yolo"),
@@ -738,6 +803,103 @@ def test_a_track_is_interpolated_linearly_between_key_frames(tmp_path: Path) -> 
     assert found == {"0": [(0, 10, 20, 30)], "1": [(50, 10, 70, 30)], "2": [(100, 10, 120, 30)], "3": []}
 
 
+def track(*shapes: tuple[int, int], attributes: str = "") -> str:
+    """A track of 20 x 20 boxes: frame and left edge of each."""
+    boxes = (
+        f'<box frame="{frame}" keyframe="1" outside="0" occluded="0" xtl="{x}" ytl="10" xbr="{x + 20}" ybr="30"/>'
+        for frame, x in shapes
+    )
+    return f'<track id="0" label="cat"{attributes}>{"".join(boxes)}</track>'
+
+
+def frames_in(folder: Path, *names: str) -> None:
+    for number, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(image(f"frame {number}", "png"))
+
+
+def lefts(folder: Path) -> dict[str, list[float]]:
+    """The left edges of the boxes of each labelled image."""
+    source = formats.read(folder)[1]
+    return {
+        item.image.relative_to(folder).as_posix(): [box.xmin for box in item.boxes]
+        for item in source.images
+        if item.annotation
+    }
+
+
+# A task of 20 frames, 0, 5, ..., 95.
+STEPS = f"<task><size>20</size><start_frame>0</start_frame><stop_frame>95</stop_frame><frame_filter>step=5</frame_filter>{ORIGINAL_SIZE}</task>"
+
+
+def test_only_the_frames_of_a_step_that_were_not_deleted_have_boxes(tmp_path: Path) -> None:
+    """Frames 10 and 25 were deleted: they have neither a shape nor an image. Frames from 20 on are empty."""
+    cvat_xml(tmp_path, STEPS, track((0, 0), (5, 50), (15, 150)))
+    there = [n for n in range(0, 100, 5) if n not in (10, 25)]
+    frames_in(tmp_path, *(f"images/frame_{n:06}.PNG" for n in there))
+    shown: dict[int, list[float]] = {0: [0], 5: [50], 15: [150]}
+    assert lefts(tmp_path) == {f"images/frame_{n:06}.PNG": shown.get(n, []) for n in there}
+    receipt = do(tmp_path, Run(tmp_path.parent / "runs" / "x"), split=RATIOS)
+    assert receipt["images"]["used"] == 18 and receipt["boxes"]["read"] == receipt["boxes"]["kept"] == 3
+
+
+def test_a_track_is_interpolated_only_onto_images(tmp_path: Path) -> None:
+    cvat_xml(tmp_path, STEPS, track((0, 0), (20, 200)))
+    frames_in(tmp_path, *(f"images/frame_{n:06}.PNG" for n in (0, 5, 7, 15, 20)))
+    assert lefts(tmp_path) == {
+        f"images/frame_{n:06}.PNG": [10.0 * n] for n in (0, 5, 15, 20)
+    }  # 7 is no frame of the task
+
+
+def test_a_track_without_a_size_of_the_video_makes_no_million_boxes(tmp_path: Path) -> None:
+    cvat_xml(tmp_path, "", track((0, 0), (999_999, 100)))
+    frames_in(tmp_path, "frame_000000.png", "frame_500000.png")
+    [first, between, last] = [(item.image.stem, len(item.boxes)) for item in formats.read(tmp_path)[1].images]
+    assert (first, between, last) == (("frame_000000", 1), ("frame_500000", 1), ("frame_999999", 1))
+
+
+def of_a_project(folder: Path, *subsets: str) -> None:
+    """A project with a video of three frames in each subset: numbers begin at 0 in each subset."""
+    tasks, tracks = "", ""
+    for number, subset in enumerate(subsets):
+        numbers = "<size>3</size><start_frame>0</start_frame><stop_frame>2</stop_frame><frame_filter></frame_filter>"
+        tasks += f"<task><id>{number}</id>{numbers}<subset>{subset}</subset>{ORIGINAL_SIZE}</task>"
+        tracks += track((0, 100 * number), (1, 100 * number + 1), attributes=f' task_id="{number}" subset="{subset}"')
+        frames_in(folder, *(f"images/{subset}/frame_{n:06}.PNG" for n in range(3)))
+    cvat_xml(folder, f"<project><id>1</id><tasks>{tasks}</tasks>{CVAT_LABELS}</project>", tracks)
+
+
+def test_the_videos_of_a_cvat_project_stay_apart_and_keep_their_subsets(tmp_path: Path) -> None:
+    of_a_project(tmp_path, "Train", "Validation", "lot 3")
+    assert lefts(tmp_path) == {
+        f"images/{subset}/frame_{n:06}.PNG": [100 * number + n] if n < 2 else []
+        for number, subset in enumerate(("Train", "Validation", "lot 3"))
+        for n in range(3)
+    }
+    splits = {item.image.parent.name: item.split for item in formats.read(tmp_path)[1].images}
+    assert splits == {"Train": "train", "Validation": "val", "lot 3": None}
+
+
+def test_a_missing_frame_is_not_taken_from_the_video_of_another_subset(tmp_path: Path) -> None:
+    of_a_project(tmp_path, "lot 1", "lot 2")
+    (tmp_path / "images" / "lot 1" / "frame_000001.PNG").unlink()
+    missing = [item for item in formats.read(tmp_path)[1].images if not item.image.exists()]
+    assert [item.image.parent.name for item in missing] == ["lot 1"]
+
+
+def test_the_second_video_of_a_subset_continues_its_numbers(tmp_path: Path) -> None:
+    of_a_project(tmp_path, "Train")
+    path = tmp_path / "annotations.xml"
+    first = re.findall(r"<task>.*?</task>", path.read_text())[0]
+    second = track((3, 7), attributes=' task_id="1" subset="Train"')
+    path.write_text(path.read_text().replace(first, 2 * first).replace("</annotations>", f"{second}</annotations>"))
+    frames_in(tmp_path, *(f"images/Train/frame_{n:06}.PNG" for n in (3, 4, 5)))
+    found = lefts(tmp_path)
+    assert found["images/Train/frame_000003.PNG"] == [7] and found["images/Train/frame_000005.PNG"] == []
+    replace_once(path, 'frame="3"', 'frame="6"')
+    assert_refused(tmp_path, Run(tmp_path.parent / "runs" / "x"), r"track 2, shape 1: frame is '6', not one of 0 to 5;")
+
+
 @pytest.mark.parametrize("degrees", [0, 30, 90, 200])
 def test_a_rotated_label_studio_box_is_framed(degrees: float, tmp_path: Path) -> None:
     """It rotates about its upper left corner; the oracle rotates each corner as a complex number."""
@@ -853,12 +1015,136 @@ def test_a_rectangle_that_cvat_rotated_is_framed(tool: str, degrees: float, tmp_
 # --- Details of one tool ----------------------------------------------------------------------------------
 
 
+def test_an_image_inside_a_file_with_a_suffix_in_capitals_is_taken_out(tmp_path: Path) -> None:
+    labelme_alone(tmp_path / "source")
+    (tmp_path / "source" / "img0.json").rename(tmp_path / "source" / "img0.JSON")
+    receipt = do(tmp_path / "source", Run(tmp_path / "runs" / "x"), split=RATIOS)
+    assert receipt["images"]["used"] == 4 and set(receipt["rewritten"].values()) == {"taken out of its JSON"}
+
+
+def test_deleted_polygons_of_labelme_are_ignored_and_listed(tmp_path: Path) -> None:
+    labelme_web(tmp_path / "source")
+    path = tmp_path / "source" / "xml" / "img1.xml"
+    path.write_text(path.read_text().replace("<deleted>0", "<deleted>1"))
+    receipt = do(tmp_path / "source", Run(tmp_path / "runs" / "x"), split=RATIOS)
+    assert receipt["boxes"] == {"read": 6, "kept": 4, "clipped": 0, "dropped": 0, "ignored": 2}
+    reasons = [(problem["id"], problem["class"], problem["reason"]) for problem in receipt["problems"]]
+    why = "deleted in LabelMe, which leaves deleted shapes in the file"
+    assert reasons == [("object 1", "dog", why), ("object 2", "cat", why)]
+    assert receipt["images"]["used"] == 4  # without them, it is a background image
+
+
+def test_skipped_labels_of_labelbox_do_not_count(tmp_path: Path) -> None:
+    path = one_of("Labelbox", tmp_path)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row in rows:
+        [project] = row["projects"].values()
+        skipped = {
+            "label_kind": "Default",
+            "performance_details": {"seconds_to_create": 4, "skipped": True},
+            "annotations": {"objects": [], "classifications": []},
+        }
+        kept = [
+            {**label, "performance_details": {"seconds_to_create": 40, "skipped": False}} for label in project["labels"]
+        ]
+        project["labels"] = [skipped] if "img3" in row["data_row"]["external_id"] else [skipped, *kept]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    found = {
+        item.image.stem: (item.annotation is not None, [(box.label, *box[1:5]) for box in item.boxes])
+        for item in formats.read(tmp_path)[1].images
+    }
+    assert found == {stem: (stem != "img3", [(label, *corners) for label, corners in BOXES[stem]]) for stem in STEMS}
+    assert not [box for item in formats.read(tmp_path)[1].images for box in item.boxes if box.ignore]
+
+
 def test_a_label_studio_region_with_two_labels_gives_two_boxes(tmp_path: Path) -> None:
     replace_once(
         one_of("Label Studio JSON", tmp_path), '"rectanglelabels": ["cat"]', '"rectanglelabels": ["cat", "pet"]'
     )
     first, second, *_ = [box for item in formats.read(tmp_path)[1].images for box in item.boxes]
     assert (first.label, second.label) == ("cat", "pet") and first[1:] == second[1:]
+
+
+AREA = {"x": 10, "y": 10, "width": 20, "height": 30, "rotation": 0}
+OTHER = {"x": 50, "y": 20, "width": 10, "height": 10, "rotation": 0}
+POLYGON = {"points": [[10, 10], [30, 10], [30, 40]], "closed": True}
+ELLIPSE = {"x": 20, "y": 25, "radiusX": 10, "radiusY": 15, "rotation": 0}
+FRAMED = (32, 24, 96, 96)  # AREA, and the frames of the other two
+
+
+def of_json_min(folder: Path, **lists: list[dict[str, Any]]) -> list[Any]:
+    row = {"image": "img0.jpg", "id": 1, "annotator": 1}
+    write(folder / "min.json", [{**row, **{name: [{**one, **SIZE} for one in found] for name, found in lists.items()}}])
+    images(folder)
+    return [box for item in formats.read(folder)[1].images for box in item.boxes]
+
+
+@pytest.mark.parametrize("shape", [AREA, POLYGON, ELLIPSE], ids=["rectangle", "polygon", "ellipse"])
+def test_shapes_of_label_studio_find_their_labels_by_their_coordinates(shape: dict[str, Any], tmp_path: Path) -> None:
+    [box] = of_json_min(tmp_path, shape=[shape], label=[{**shape, "labels": ["cat"]}])
+    assert (box.label, box.damage) == ("cat", "") and box[1:5] == pytest.approx(FRAMED)
+
+
+def test_a_rating_of_a_label_studio_region_is_no_box(tmp_path: Path) -> None:
+    labels = [{**AREA, "rectanglelabels": ["cat"]}, {**OTHER, "rectanglelabels": ["dog"]}]
+    boxes = of_json_min(tmp_path, label=labels, quality=[{**AREA, "rating": 3}], count=[{**OTHER, "number": 7}])
+    assert [(box.label, box.damage) for box in boxes] == [("cat", ""), ("dog", "")]
+
+
+def test_two_label_studio_regions_with_the_same_coordinates_stay_two(tmp_path: Path) -> None:
+    boxes = of_json_min(tmp_path, bbox=[AREA, AREA], label=[{**AREA, "labels": ["cat"]}, {**AREA, "labels": ["dog"]}])
+    assert [box.label for box in boxes] == ["cat", "dog"] and boxes[0][1:5] == boxes[1][1:5]
+
+
+def test_a_label_studio_region_without_a_label_is_damaged(tmp_path: Path) -> None:
+    boxes = of_json_min(tmp_path, bbox=[AREA, OTHER], label=[{**OTHER, "labels": ["cat"]}])
+    assert [(box.label, box.damage) for box in boxes] == [("", "class is None; name it"), ("cat", "")]
+
+
+def test_coordinates_nested_absurdly_deep_are_damaged(tmp_path: Path) -> None:
+    deep = json.dumps(
+        [{"image": "img0.jpg", "annotator": 1, "label": [{**SIZE, "points": 0, "polygonlabels": ["cat"]}]}]
+    )
+    write(tmp_path / "min.json", deep.replace('"points": 0', f'"points": {"[" * 990}{"]" * 990}'))
+    images(tmp_path)
+    assert "are not 3 or more pairs of numbers" in damaged_reason(tmp_path, among=1)
+
+
+def of_two_images(folder: Path, *elements: str) -> None:
+    """A project with `<Image name="left" value="$left"/>` and the same for `right`; each element has a box."""
+    results = [
+        {"id": f"r{n}", "type": "rectanglelabels", "from_name": "label", "to_name": element, **SIZE,
+         "value": {**AREA, "rectanglelabels": ["cat"]}}
+        for n, element in enumerate(elements)
+    ]  # fmt: skip
+    data = {"left": "/data/upload/1/img0.jpg", "right": "/data/upload/1/img1.jpg"}
+    write(folder / "project.json", [{"id": 1, "data": data, "annotations": [{"result": results}]}])
+    images(folder)
+
+
+def test_label_studio_tasks_with_shapes_on_two_images_are_refused(tmp_path: Path) -> None:
+    of_two_images(tmp_path, "left", "right")
+    said = r"project\.json: a task has several images, with shapes on 'left' and on 'right' \(task 1\); make one task"
+    assert_refused(tmp_path, Run(tmp_path.parent / "runs" / "x"), said)
+
+
+@pytest.mark.parametrize(("element", "stem"), [("left", "img0"), ("right", "img1")])
+def test_the_element_of_a_label_studio_result_tells_the_image(element: str, stem: str, tmp_path: Path) -> None:
+    of_two_images(tmp_path, element)
+    assert [item.image.stem for item in formats.read(tmp_path)[1].images if item.annotation] == [stem]
+
+
+def test_json_min_of_two_images_is_refused(tmp_path: Path) -> None:
+    label = [{**AREA, **SIZE, "rectanglelabels": ["cat"]}]
+    row = {"left": "/data/upload/1/img0.jpg", "right": "/data/upload/1/img1.jpg", "annotator": 1, "label": label}
+    write(tmp_path / "min.json", [row])
+    images(tmp_path)
+    said = (
+        r"task 1 names '/data/upload/1/img0\.jpg' and '.*img1\.jpg', and JSON-MIN does not say which .*; export JSON$"
+    )
+    assert_refused(tmp_path, Run(tmp_path.parent / "runs" / "x"), said)
+    write(tmp_path / "min.json", [{**row, "right": "s3://bucket/img0.jpg"}])  # the same image again
+    assert [item.image.stem for item in formats.read(tmp_path)[1].images if item.annotation] == ["img0"]
 
 
 @pytest.mark.parametrize("name", ["shots%5C{}.jpg", "shots%2F{}.jpg", "a%2Fshots%5c{}.jpg"])

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import time
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -235,6 +236,13 @@ def test_groups_are_recognised_by_name(names: list[str], groups: int, tmp_path: 
     labels = {name: [f"0 {CENTRE}"] for name in names}
     chosen = choices.choose(contents.look(yolo(tmp_path / "groups", labels, ["x"]), "auto"))
     assert (chosen.groups, chosen.group_by is not None) == (groups, groups > 0)
+
+
+def test_long_names_are_grouped_in_no_noticeable_time() -> None:
+    for name in ("a" * 1500, "a/" + "b-" * 750, "1" * 1500):
+        start = time.process_time()
+        assert not any(re.search(pattern, name) for pattern in choices.PATTERNS)
+        assert time.process_time() - start < 2  # seconds: 0.1, or 10 and more where the match may begin anywhere
 
 
 def test_groups_stay_in_one_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 from conftest import Trained
 from detections import Predictions, Truth, scene, seen
+from PIL import Image
+from test_convert_truth import plant
 
-from pipeline import history, report
+from pipeline import convert, history, report
+from pipeline.config.data import Convert
 from pipeline.config.judging import Report
 from pipeline.errors import DataError
 from pipeline.files import read_json, write_json
@@ -207,7 +210,7 @@ def test_names_are_text_not_html(trained: Trained, copy_of: Copy) -> None:
     assert evil in page.text
 
 
-def test_the_page_shows_drops_leaks_and_moves_from_the_receipt(trained: Trained, copy_of: Copy) -> None:
+def test_the_page_shows_drops_leaks_and_moves_from_the_receipt(trained: Trained, copy_of: Copy, source: Path) -> None:
     run = copy_of(trained.run)
     receipt = read_json(run.receipt)
     receipt["images"] |= {"dropped": {"a.png": "black"}, "in_no_split": {"b.png": "unlisted"}, "left_out": {}}
@@ -222,7 +225,11 @@ def test_the_page_shows_drops_leaks_and_moves_from_the_receipt(trained: Trained,
     assert "ignored. 1 image without a label counts as background only by convert.unlabelled." in text
     assert "1 dropped, 1 in no split" in text and "splits by fixes.yaml" in text
     assert "Of 1 box read" in text and "Of 61 boxes read" in Page(trained.run).text
-    receipt["leaks"] |= {"near": [], "moved": {"b.png": "val -> train"}}
+    with Image.open(source / "images" / "train_0000.jpg") as image:
+        plant(source, "val", "half.jpg", image.resize((160, 160)), 0)
+    moving = Run(source.parent / "runs" / "moving")
+    convert.main(Convert(source=source, leaks="move"), moving, 0)
+    receipt["leaks"] = read_json(moving.receipt)["leaks"]
     write_json(run.receipt, receipt)
     report.main(Report(), run)
     assert "near-duplicates included; no groups are set (convert.group_by). 1 image was moved" in Page(run).text

@@ -68,8 +68,9 @@ class Convert(Section):
     near_duplicates: bool = True
     """Search for resized, recompressed, flipped and turned copies, and keep them in one split."""
     leaks: Literal["report", "move", "error"] = "report"
-    """What to do with copies of an image in different given splits: report them, move them into the split with most of
-    them, or stop."""
+    """What to do with copies of an image in different splits: report them, move them into the split with most of them,
+    or stop. Random splits have such copies only after `data/splits/NAME.json` was merged or edited, or an image
+    replaced."""
     on_problem: Literal["fix", "drop", "error"] = "fix"
     """`fix` repairs labels that can be repaired in only one way and refuses the rest. `drop` leaves out all doubtful
     labels. `error` refuses them."""

@@ -1,4 +1,8 @@
-"""Give each image its split: the source's own, checked for leaks, or a drawn one, which has none."""
+"""Give each image its split, the source's own or a drawn one, and check the splits for leaks.
+
+A new drawing has no leaks. But images keep the split of an earlier one, and their file may have been merged or edited
+by hand, or an image replaced.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ from pipeline.image_files import duplicates
 from pipeline.records.receipt import Leaks
 from pipeline.run import SPLITS, Run
 
+Ties = dict[str, list[tuple[int, int]]]  # pairs of images that belong together, by the kinds of leaks
 WAY_OUT = "set ratios in convert.split, such as {train: 0.7, val: 0.15, test: 0.15}"
 
 
@@ -34,9 +39,9 @@ class Drawing(TypedDict):
 class Placed:
     """The split of each image by name; `left_out` says why an image is in none.
 
-    `leaks` lists images in more than one split, as `split/name`: byte-identical ones (`exact`), near-duplicates and
-    images connected through them (`near`), and images of one `group_by` (`group`); and the `moved` ones. `drawing` is
-    None for splits that the source gives. `hint` says what may still leak.
+    `leaks` lists images that are in more than one split, as `split/name`: byte-identical ones (`exact`),
+    near-duplicates and images connected through them (`near`), and images of one `group_by` (`group`); and those
+    `moved` to prevent it. `drawing` is None for splits that the source gives. `hint` says what may still leak.
     """
 
     split_of: dict[str, str]
@@ -65,19 +70,23 @@ def place(images: Sequence[Judged], config: Convert, run: Run, seed: int, traine
     """
     if trained_on:
         images = sorted(images, key=lambda image: image.name in trained_on)
-    names = [image.name for image in images]
-    ties = {"exact": duplicates.same([image.checked.sha256 for image in images]), "near": [], "group": []}
-    if config.near_duplicates:
-        prints = [image.checked.fingerprint for image in images if image.checked.fingerprint]
-        assert len(prints) == len(images)  # a usable image has one
-        ties["near"] = duplicates.near_duplicates(prints)
-    if config.group_by:
-        ties["group"] = duplicates.same(splits.groups(names, config.group_by))
+    names, ties = [image.name for image in images], _ties(images, config)
     all_ties = [pair for pairs in ties.values() for pair in pairs]
     own_count = len(names) - sum(name in trained_on for name in names)
     ties = {kind: [pair for pair in pairs if max(pair) < own_count] for kind, pairs in ties.items()}
     placed = _place(images[:own_count], ties, config, run, seed)
     return _add(placed, names, own_count, duplicates.clusters(len(names), all_ties)) if trained_on else placed
+
+
+def _ties(images: Sequence[Judged], config: Convert) -> Ties:
+    ties: Ties = {"exact": duplicates.same([image.checked.sha256 for image in images]), "near": [], "group": []}
+    if config.near_duplicates:
+        prints = [image.checked.fingerprint for image in images if image.checked.fingerprint]
+        assert len(prints) == len(images)  # a usable image has one
+        ties["near"] = duplicates.near_duplicates(prints)
+    if config.group_by:
+        ties["group"] = duplicates.same(splits.groups([image.name for image in images], config.group_by))
+    return ties
 
 
 def _add(placed: Placed, names: Sequence[str], own_count: int, cluster: Sequence[int]) -> Placed:
@@ -96,18 +105,16 @@ def _add(placed: Placed, names: Sequence[str], own_count: int, cluster: Sequence
     return replace(placed, split_of=split_of, left_out=left_out)
 
 
-def _place(
-    images: Sequence[Judged], ties: dict[str, list[tuple[int, int]]], config: Convert, run: Run, seed: int
-) -> Placed:
+def _place(images: Sequence[Judged], ties: Ties, config: Convert, run: Run, seed: int) -> Placed:
     if isinstance(config.split, Ratios):
         cluster = duplicates.clusters(len(images), [pair for pairs in ties.values() for pair in pairs])
-        return _drawn(images, cluster, config.split, config, run, seed)
-    placed = _given(images, ties, config)
-    if emptied := {str(image.item.split) for image in images} - set(placed.split_of.values()):
-        raise DataError(
-            f"{config.source}: `convert.leaks: move` leaves no image in the {' and '.join(sorted(emptied))} split; "
-            f"remove the copies yourself, or {WAY_OUT}"
-        )
+        placed = _drawn(images, cluster, config.split, config, run, seed)
+        if placed.left_out:  # they may tie images together that do not resemble each other
+            images = [image for image in images if image.name in placed.split_of]
+            ties = _ties(images, config)
+    else:
+        placed = Placed({image.name: str(image.item.split) for image in images})
+    placed = _checked(placed, [image.name for image in images], ties, config)
     _refuse_empty(set(placed.split_of.values()), config)
     return placed
 
@@ -146,35 +153,45 @@ def _earlier(run: Run, drawing: Drawing) -> dict[str, str]:
     return images if same_rules else {}
 
 
-def _given(images: Sequence[Judged], ties: dict[str, list[tuple[int, int]]], config: Convert) -> Placed:
-    split_of = {image.name: str(image.item.split) for image in images}
-    names = list(split_of)
-
-    splits_by_index = list(split_of.values())
-
-    def straddling(*kinds: str) -> list[list[str]]:
-        """Return connected images that are in more than one split, as `split/name`."""
-        cluster = duplicates.clusters(len(names), [pair for kind in kinds for pair in ties[kind]])
-        groups = splits.leaks(splits_by_index, cluster)
-        return sorted(sorted(f"{splits_by_index[index]}/{names[index]}" for index in group) for group in groups)
-
-    exact = straddling("exact")
-    # A group of byte-identical images without further members is reported once, as exact.
-    near = [group for group in straddling("exact", "near") if group not in exact]
-    leaks: Leaks = {"exact": exact, "near": near, "group": straddling("group"), "moved": {}}
-    leaking = [*exact, *near, *leaks["group"]]
+def _checked(placed: Placed, names: Sequence[str], ties: Ties, config: Convert) -> Placed:
+    """Report, move or refuse images that belong together but are in different splits, as `convert.leaks` says."""
+    split_of = [placed.split_of[name] for name in names]
+    leaks = _leaks(names, split_of, ties)
+    leaking = [*leaks["exact"], *leaks["near"], *leaks["group"]]
     if leaking and config.leaks == "error":
         more = f" (and {len(leaking) - 1} more such groups)" if len(leaking) > 1 else ""
         raise DataError(
             f"{config.source}: {' and '.join(leaking[0][:2])} belong together but are in different "
             f"splits{more}; remove one, or set `convert.leaks: move` or `report`"
         )
-    if leaking and config.leaks == "move":
-        cluster = duplicates.clusters(len(names), [pair for pairs in ties.values() for pair in pairs])
-        moved = splits.move(splits_by_index, cluster)
-        leaks["moved"] = {names[index]: f"{splits_by_index[index]} -> {split}" for index, split in moved.items()}
-        split_of |= {names[index]: split for index, split in moved.items()}
-    return Placed(split_of, leaks=leaks)
+    if not leaking or config.leaks == "report":
+        return replace(placed, leaks=leaks)
+    moves = splits.move(split_of, duplicates.clusters(len(names), [pair for pairs in ties.values() for pair in pairs]))
+    after = [moves.get(index, split) for index, split in enumerate(split_of)]
+    if emptied := set(split_of) - set(after):
+        raise DataError(
+            f"{config.source}: `convert.leaks: move` leaves no image in the {' and '.join(sorted(emptied))} split; "
+            f"remove the copies yourself{f', or {WAY_OUT}' if placed.drawing is None else ''}"
+        )
+    leaks = _leaks(names, after, ties)  # none, because whole clusters move
+    leaks["moved"] = {names[index]: f"{split_of[index]} -> {split}" for index, split in moves.items()}
+    moved = {names[index]: split for index, split in moves.items()}
+    if placed.drawing is not None:
+        placed.drawing["images"].update(moved)
+    return replace(placed, split_of=placed.split_of | moved, leaks=leaks)
+
+
+def _leaks(names: Sequence[str], split_of: Sequence[str], ties: Ties) -> Leaks:
+    def straddling(*kinds: str) -> list[list[str]]:
+        """Return connected images that are in more than one split, as `split/name`."""
+        cluster = duplicates.clusters(len(names), [pair for kind in kinds for pair in ties[kind]])
+        groups = splits.leaks(split_of, cluster)
+        return sorted(sorted(f"{split_of[index]}/{names[index]}" for index in group) for group in groups)
+
+    exact = straddling("exact")
+    # A group of byte-identical images without further members is reported once, as exact.
+    near = [group for group in straddling("exact", "near") if group not in exact]
+    return {"exact": exact, "near": near, "group": straddling("group"), "moved": {}}
 
 
 def _refuse_empty(used: set[str | None], config: Convert) -> None:

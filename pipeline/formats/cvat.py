@@ -1,22 +1,25 @@
 """CVAT 1.1: one XML for many images, `<image name= width= height= subset=>`, or for the tracks of a video.
 
-The export of a project gives each image a `subset`; otherwise folders and file names give the splits. The frames of a
-video are `frame_000000` and so on, as CVAT writes them.
+The export of a project gives each image or track a `subset`; otherwise folders and file names give the splits. The
+frames of a video are `frame_000000` and so on, as CVAT writes them.
 """
 
 from __future__ import annotations
 
 import math
 import posixpath
+from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from pipeline.boxes import Box
 from pipeline.errors import DataError
+from pipeline.formats import cvat_video
+from pipeline.formats.cvat_video import MOST_FRAMES, Video
 from pipeline.formats.matching import Described, Wanted, complete
-from pipeline.formats.outlines import Corners
+from pipeline.formats.outlines import Corners, Size
 from pipeline.formats.shapes import around_ellipse, check_rotation, corners, turned
 from pipeline.formats.source import NAN, NoBox, Source, damaged
 from pipeline.formats.splits import folder_split, split_of, split_of_folders
@@ -30,7 +33,6 @@ NO_BOXES = {
     "skeleton": NoBox("a skeleton, not a box"),
     "cuboid": NoBox("a cuboid, not a box"),
 }
-MOST_FRAMES = 1_000_000
 
 
 def recognises(tree: Tree) -> bool:
@@ -41,6 +43,7 @@ def read(folder: Path) -> Source:
     tree = Tree(folder)
     described: list[Described] = []
     classes: dict[str, None] = {}  # an ordered set
+    pictures = cvat_video.pictures(tree)
     for xml in tree.files({".xml"}):
         root = parse_xml(xml)
         if root.tag != "annotations":
@@ -51,7 +54,7 @@ def read(folder: Path) -> Source:
         classes.update(dict.fromkeys(_classes(root)))
         images = [_image(item, number, xml, tree) for number, item in enumerate(root.findall("image"), start=1)]
         if root.find("track") is not None:
-            images += _frames(root, xml, tree)
+            images += _frames(root, xml, tree, pictures)
         # `homes` include the subset.
         places = Counter((image.wanted.name, tuple(image.wanted.homes)) for image in images)
         if twice := [name for (name, _), count in places.items() if count > 1]:
@@ -86,50 +89,69 @@ def _wanted(name: str, subset: str, xml: Path, tree: Tree) -> Wanted:
     return Wanted(name, [home, *homes, *others], next(filter(None, candidates), None), xml)
 
 
-def _frames(root: Element, xml: Path, tree: Tree) -> list[Described]:
-    """Return the frames of a video with the boxes of its tracks; frames without a box are background.
+def _frames(root: Element, xml: Path, tree: Tree, pictures: Mapping[str, set[int]]) -> list[Described]:
+    """Return the frames of videos with the boxes of their tracks; images of frames without a box are background.
 
-    Boxes between two shapes of a track are interpolated linearly, as in CVAT.
+    Boxes between two shapes of a track are interpolated linearly, as in CVAT, onto the frames that exist as images.
     """
-    count, stop = _number(root, "meta/task/size"), _number(root, "meta/task/stop_frame")
-    end = max(count, stop + 1) if count or stop else MOST_FRAMES
-    boxes: dict[int, list[Box]] = {frame: [] for frame in range(count)}
-    for number, track in enumerate(root.findall("track"), start=1):
-        label, last = track.get("label", ""), None
-        for index, shape in enumerate(track, start=1):
-            frame = shape.get("frame", "")
-            if not is_whole_number(frame) or int(frame) >= end:
-                raise DataError(
-                    f"{xml}: track {number}, shape {index}: frame is {show(frame)}, "
-                    f"not one of 0 to {end - 1}; correct it"
-                )
-            shape.set("label", label)
-            box = _box(shape, f"track {number}, frame {frame}")
-            if last and last[1] is not None:
-                for between_frame in range(last[0] + 1, int(frame)):
-                    share = (between_frame - last[0]) / (int(frame) - last[0])
-                    boxes.setdefault(between_frame, []).append(
-                        _between(last[1], box, share, f"track {number}, frame {between_frame}")
-                    )
-            is_outside = shape.get("outside") == "1"
-            if shape.get("outside", "0") not in ("0", "1"):
-                box = damaged(f"outside is {show(shape.get('outside'))}, not 0 or 1", label, box.id)
-            if not is_outside:
-                boxes.setdefault(int(frame), []).append(box)
-            last = (int(frame), None if is_outside or box.damage or box.ignore else box)
+    videos, tracks = cvat_video.videos(root), root.findall("track")
+    boxes: dict[tuple[str, int], list[Box]] = {}  # by subset and frame
+    known: dict[str, list[int]] = {}  # frames with an image, by subset
+    for subset in dict.fromkeys([video.subset for video in videos] + [track.get("subset", "") for track in tracks]):
+        ranges = [video.numbers for video in videos if video.subset == subset and video.numbers]
+        there = cvat_video.existing(pictures, _wanted("", subset, xml, tree).homes, subset)
+        known[subset] = sorted(n for n in there if not ranges or any(n in numbers for numbers in ranges))
+        boxes |= {(subset, number): [] for number in known[subset] if ranges}
+    for number, track in enumerate(tracks, start=1):
+        _add_track(track, number, xml, videos, known[track.get("subset", "")], boxes)
     if not any(boxes.values()):
         raise DataError(f'{xml}: holds a <track>, so it is a video; export the task from CVAT as "CVAT for images 1.1"')
-    width, height = root.findtext("meta//original_size/width"), root.findtext("meta//original_size/height")
+
+    def declared(subset: str, frame: int) -> Size | None:
+        sizes = (video.size for video in videos if video.subset == subset and frame in video.numbers)
+        return next(sizes, None if videos else cvat_video.original_size(root))
+
     return [
-        Described(_wanted(f"frame_{frame:06}", "", xml, tree), frame_boxes, size(width, height))
-        for frame, frame_boxes in sorted(boxes.items())
+        Described(
+            _wanted(posixpath.join(subset, f"frame_{frame:06}"), subset, xml, tree),
+            frame_boxes,
+            declared(subset, frame),
+        )
+        for (subset, frame), frame_boxes in sorted(boxes.items())
     ]
 
 
-def _number(root: Element, place: str) -> int:
-    """Return the whole number in an element; 0 if it is missing, invalid or beyond MOST_FRAMES."""
-    text = root.findtext(place, "")
-    return int(text) if is_whole_number(text) and int(text) < MOST_FRAMES else 0
+def _add_track(
+    track: Element,
+    number: int,
+    xml: Path,
+    videos: Sequence[Video],
+    known: Sequence[int],
+    boxes: dict[tuple[str, int], list[Box]],
+) -> None:
+    """Add the boxes of a track to its frames, and those between two shapes to `known` frames."""
+    label, subset, last = track.get("label", ""), track.get("subset", ""), None
+    end = max((video.last for video in videos if video.subset == subset), default=MOST_FRAMES - 1)
+    for index, shape in enumerate(track, start=1):
+        frame = shape.get("frame", "")
+        if not is_whole_number(frame) or int(frame) > end:
+            raise DataError(
+                f"{xml}: track {number}, shape {index}: frame is {show(frame)}, not one of 0 to {end}; correct it"
+            )
+        shape.set("label", label)
+        box = _box(shape, f"track {number}, frame {frame}")
+        if last and last[1] is not None:
+            for between_frame in known[bisect_right(known, last[0]) : bisect_left(known, int(frame))]:
+                share = (between_frame - last[0]) / (int(frame) - last[0])
+                boxes.setdefault((subset, between_frame), []).append(
+                    _between(last[1], box, share, f"track {number}, frame {between_frame}")
+                )
+        is_outside = shape.get("outside") == "1"
+        if shape.get("outside", "0") not in ("0", "1"):
+            box = damaged(f"outside is {show(shape.get('outside'))}, not 0 or 1", label, box.id)
+        if not is_outside:
+            boxes.setdefault((subset, int(frame)), []).append(box)
+        last = (int(frame), None if is_outside or box.damage or box.ignore else box)
 
 
 def _between(first: Box, last: Box, share: float, identity: str) -> Box:

@@ -1,7 +1,7 @@
 """Labelbox export: one data row per line, with labels that hold objects. Only boxes and polygons are read.
 
-If a row has several labels, the first counts; a row without a label is unlabelled. Source: docs.labelbox.com,
-"Export data".
+If a row has several labels, the first that was not skipped counts; a row without such a label is unlabelled. Source:
+docs.labelbox.com, "Export data".
 """
 
 from __future__ import annotations
@@ -63,9 +63,13 @@ def _image(tree: Tree, path: Path, line: int, row: Mapping[str, Any]) -> Describ
 
 
 def _labels(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the labels that nobody skipped."""
     label_lists = [mapping(project).get("labels") for project in mapping(row.get("projects")).values()]
+    labels = [label for labels in label_lists if isinstance(labels, list) for label in labels]
     return [
-        label for labels in label_lists if isinstance(labels, list) for label in labels if isinstance(label, Mapping)
+        label
+        for label in labels
+        if isinstance(label, Mapping) and not mapping(label.get("performance_details")).get("skipped")
     ]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from urllib.parse import unquote
 
 from pipeline.boxes import Box
 from pipeline.errors import DataError
+from pipeline.formats.labelstudio_regions import KINDS, NO_BOXES, Result, Shape, shapes
 from pipeline.formats.matching import Described, Wanted, complete, has_image_suffix
 from pipeline.formats.outlines import Corners
 from pipeline.formats.shapes import around_ellipse, around_points, box_of, check_rotation, corners, scaled, sides_of
@@ -26,13 +27,6 @@ from pipeline.formats.values import declared_size, read_json
 
 SIGNS = re.compile(r'"(original_width|completions|annotations)"\s*:')
 TASK = re.compile(r'"data"\s*:\s*\{|"original_width"\s*:')
-NO_BOXES = {
-    "keypoint": NoBox("a point: it has no area"),
-    "brush": NoBox("a brush mask: draw rectangles or polygons"),
-    "bitmask": NoBox("a mask: draw rectangles or polygons"),
-    "vector": NoBox("a line"),
-}
-SHAPES = ("rectangle", "polygon", "ellipse", *NO_BOXES)
 LOCAL_FILE = "/data/local-files/?d="  # followed by a percent-encoded path
 ANOTHER = "another annotation of the task: one counts"
 
@@ -50,15 +44,24 @@ def read(folder: Path) -> Source:
             continue
         tree.taken.add(path)
         split, homes = tree.split_by(path), tree.homes(path)
+        shown: dict[str, int] = {}  # images of a task with shapes on them, and the number of such a task
         for number, task in enumerate(data, start=1):
             if not isinstance(task, Mapping):
                 raise DataError(f"{path}: task {number} is {show(task)}, so this is not Label Studio; export it again")
-            name = _image(task)
-            if not name:
-                raise DataError(f"{path}: task {number} names no image; give its file name")
             results = _results(task)
+            found = shapes(results or [])
+            elements = [result.fields.get("to_name") for kind, _, result in found if kind in KINDS]
+            on = [str(element) for element in elements if element]
+            shown |= dict.fromkeys(on, number)
+            name = _image(task, on[0] if on else "", f"{path}: task {number}")
             if results is not None:
-                described.append(Described(Wanted(name, homes, split, path), *_boxes(results, f"task {number}")))
+                described.append(Described(Wanted(name, homes, split, path), *_boxes(found, f"task {number}")))
+        if len(shown) > 1:
+            first, second, *_ = shown
+            raise DataError(
+                f"{path}: a task has several images, with shapes on {show(first)} and on {show(second)} "
+                f"(task {shown[second]}); make one task of each image, and export again"
+            )
     return complete(tree, described)
 
 
@@ -77,20 +80,28 @@ def _is_result(value: Any) -> bool:
     return isinstance(value, Mapping) and "original_width" in value
 
 
-def _image(task: Mapping[str, Any]) -> str:
+def _image(task: Mapping[str, Any], shown: str, where: str) -> str:
+    """Return the name of the image; `shown` is the name of the element that shows it, which JSON-MIN does not give."""
     data = task["data"] if isinstance(task.get("data"), Mapping) else task
     texts = {key: value for key, value in data.items() if isinstance(value, str)}
-    named = [texts[key] for key in ("image", "img", "photo", "picture") if texts.get(key)]
-    others = (text for text in texts.values() if has_image_suffix(text.partition("&")[0]))
+    named = [texts[key] for key in (shown, "image", "img", "photo", "picture") if texts.get(key)]
+    others = [text for text in texts.values() if has_image_suffix(text.partition("&")[0])]
+    if not named and data is task and len({unquote(text).rpartition("/")[2] for text in others}) > 1:
+        both = f"{show(others[0])} and {show(others[1])}"
+        raise DataError(f"{where} names {both}, and JSON-MIN does not say which one has the shapes; export JSON")
     name: str = next(iter([*named, *others]), "")
+    if not name:
+        raise DataError(f"{where} names no image; give its file name")
     address, found, path = name.partition(LOCAL_FILE)
     return unquote(path) if found else address
 
 
-def _results(task: Mapping[str, Any]) -> list[tuple[Any, str]] | None:
-    """Return each result with the reason why it does not count; None for a task that nobody has labelled."""
+def _results(task: Mapping[str, Any]) -> list[Result] | None:
+    """Return all results of a task; None for a task that nobody has labelled."""
     if not isinstance(task.get("data"), Mapping):
-        results = [(result, "") for result in _lists(task) if _is_result(result)]
+        lists = {control: value for control, value in task.items() if isinstance(value, list)}
+        found = [(result, control) for control, value in lists.items() for result in value if _is_result(result)]
+        results = [Result(result, number, 0, control, "") for number, (result, control) in enumerate(found, start=1)]
         return results if results or "annotator" in task else None
     annotations = task.get("annotations", task.get("completions"))
     submitted = [entry for entry in annotations if isinstance(entry, Mapping)] if isinstance(annotations, list) else []
@@ -100,46 +111,24 @@ def _results(task: Mapping[str, Any]) -> list[tuple[Any, str]] | None:
     if not submitted:
         return None
     chosen = next((entry for entry in submitted if entry.get("ground_truth")), submitted[0])
-    return [(result, "" if entry is chosen else ANOTHER) for entry in submitted for result in entry["result"]]
+    every = [(entry, index, result) for index, entry in enumerate(submitted) for result in entry["result"]]
+    return [
+        Result(result, number, index, str(result.get("from_name")), "" if entry is chosen else ANOTHER)
+        for number, (entry, index, result) in enumerate(every, start=1)
+        if isinstance(result, Mapping)
+    ]
 
 
-def _boxes(results: list[tuple[Any, str]], task: str) -> tuple[list[Box], tuple[int, int] | None]:
+def _boxes(found: Iterable[Shape], task: str) -> tuple[list[Box], tuple[int, int] | None]:
     """Return a box for each label of each shape, and the size of the image."""
     boxes, sizes = [], []
-    labels = {
-        result.get("id"): labels for result, _ in results if isinstance(result, Mapping) and (labels := _labels(result))
-    }
-    for number, (result, ignore) in enumerate(results, start=1):
-        identity = f"{task}, result {number}"
-        value = result.get("value", result) if isinstance(result, Mapping) else None
-        kind = _kind(result, value)
-        if not kind:
-            continue  # a choice, a text, a relation, or the label of a shape that has a result of its own
-        sizes.append(declared_size(result.get("original_width"), result.get("original_height")))
-        corners = partial(_corners, kind, value, sizes[-1])
+    for kind, labels, result in found:
+        sizes.append(declared_size(result.fields.get("original_width"), result.fields.get("original_height")))
+        corners = partial(_corners, kind, result.value, sizes[-1])
         unknown = NoBox(f"a {show(kind)}: it is not supported")
-        ignore = ignore or NO_BOXES.get(kind, "" if kind in SHAPES else unknown)
-        named = _labels(result) or labels.get(result.get("id"), [None])
-        boxes += [box_of(label, corners, identity, ignore) for label in named]
+        ignore = result.ignore or NO_BOXES.get(kind, "" if kind in KINDS else unknown)
+        boxes += [box_of(label, corners, f"{task}, result {result.number}", ignore) for label in labels]
     return boxes, next(filter(None, sizes), None)
-
-
-def _kind(result: Any, value: Any) -> str:
-    """Return the kind of shape; empty for what is no shape."""
-    if not isinstance(value, Mapping):
-        return ""
-    named = str(result.get("type", "")).removesuffix("labels")
-    if named in SHAPES:
-        return named
-    # A shape of another kind has labels of its own, such as `videorectanglelabels`.
-    keys = (str(key).removesuffix("labels") for key in value if str(key).endswith("labels"))
-    return next(filter(None, keys), "rectangle" if {"x", "width"} <= value.keys() and not named else "")
-
-
-def _labels(result: Mapping[str, Any]) -> list[Any]:
-    value = result.get("value", result)
-    found = [value[key] for key in value if str(key).endswith("labels")] if isinstance(value, Mapping) else []
-    return next((labels for labels in found if isinstance(labels, list) and labels), [])
 
 
 def _corners(kind: str, value: Any, size: tuple[int, int] | None) -> Corners:

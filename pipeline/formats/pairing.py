@@ -10,7 +10,7 @@ from pipeline.errors import DataError
 from pipeline.formats.matching import Wanted, guess
 from pipeline.formats.paths import is_one_file
 from pipeline.formats.source import Source, source_of, with_the_rest
-from pipeline.formats.splits import folder_split
+from pipeline.formats.splits import SPLIT_WORDS, folder_split
 from pipeline.formats.text import read_text, show
 from pipeline.formats.tree import Tree
 from pipeline.run import SPLITS
@@ -127,15 +127,16 @@ def ends(name: str) -> list[str]:
 
 
 def split_lists(tree: Tree, home: Sequence[str], known: Collection[str], annotation: str) -> dict[str, str]:
-    """Return the split of each stem by the lists `train.txt`, `val.txt` and `test.txt`; empty without lists.
+    """Return the split of each stem by lists that are named after splits, as `val.txt` or `Valid.txt`; empty without.
 
     `home` has the parts of the path to the folder of the lists; `annotation` is what the format calls its files. Raises
-    DataError if a list names a stem that is not `known` or that is in another list too.
+    DataError if a list names a stem that is not `known` or that is in a list of another split too.
     """
-    split_by_stem: dict[str, str] = {}
+    list_of: dict[str, Path] = {}
     lists = [path for path in tree.files({".txt"}) if path.parent.parts[-len(home) :] == tuple(home)]
     tree.taken.update(path for path in tree.files({".txt"}) if home[0] in path.parent.parts)
-    for path in [path for split in SPLITS for path in lists if path.stem == split]:
+    split_of = {path: split for path in lists if (split := SPLIT_WORDS.get(path.stem.lower()))}
+    for path in sorted(split_of, key=lambda path: SPLITS.index(split_of[path])):
         for line in read_text(path).splitlines():
             if not line.strip():
                 continue
@@ -146,7 +147,7 @@ def split_lists(tree: Tree, home: Sequence[str], known: Collection[str], annotat
                 raise DataError(
                     f"{path}: lists {show(words[0])}, which has neither image nor {annotation}; remove the line"
                 )
-            earlier = split_by_stem.setdefault(stem, path.stem)
-            if earlier != path.stem:
-                raise DataError(f"{path}: {stem!r} is also in {earlier}.txt; remove it from one of them")
-    return split_by_stem
+            earlier = list_of.setdefault(stem, path)
+            if split_of[earlier] != split_of[path]:
+                raise DataError(f"{path}: {stem!r} is also in {earlier.name}; remove it from one of them")
+    return {stem: split_of[path] for stem, path in list_of.items()}

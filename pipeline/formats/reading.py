@@ -41,7 +41,7 @@ from pipeline.formats import (
     widerface,
     yolo,
 )
-from pipeline.formats.source import Source, linked_again, masks
+from pipeline.formats.source import Source, linked_again, masks, strays
 from pipeline.formats.tree import Tree
 from pipeline.formats.values import read_json
 
@@ -124,7 +124,8 @@ def read(folder: Path, name: str = "auto", given: bool = True, orphans: bool = F
             f"{folder}: no {name} images with annotations in it; correct convert.source or convert.format{near}"
         )
     set_aside = {**masks(folder.absolute(), source.images), **source.set_aside}
-    return name, replace(source, linked_again=linked_again(source.images), set_aside=set_aside)
+    notes = (*source.notes, *strays(folder.absolute(), source.images))
+    return name, replace(source, linked_again=linked_again(source.images), set_aside=set_aside, notes=notes)
 
 
 @contextmanager

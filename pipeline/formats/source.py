@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from pipeline.boxes import Box, Labelled
-from pipeline.errors import DataError
+from pipeline.errors import DataError, and_more
 from pipeline.formats.paths import identity
 from pipeline.formats.splits import folder_split
 from pipeline.formats.tree import Tree
@@ -18,6 +20,12 @@ NAN = math.nan
 NOT_LISTED = "not listed in "  # prefix of the image that stands for all images that a file does not list
 # `SegmentationClass` of VOC, `masks`, COCO's `panoptic_val2017`
 MASK_FOLDER = re.compile(r"segmentation|panoptic|(?<![a-z])masks?(?![a-z])", re.IGNORECASE)
+
+# Folders of annotations and of their images, in the formats that keep them apart.
+APART = {
+    *(("annotations", "images"), ("annotations", "jpegimages"), ("labels", "images"), ("labels", "jpegimages")),
+    *(("ann", "img"), ("label_2", "image_2"), ("labeltxt", "images")),
+}
 
 
 class NoBox(str):
@@ -113,6 +121,33 @@ def masks(folder: Path, images: Sequence[Labelled]) -> dict[Path, str]:
         and item.image.parent != labelled[item.image.stem].parent
         and MASK_FOLDER.search(item.image.parent.relative_to(folder).as_posix())
     }
+
+
+def strays(folder: Path, images: Sequence[Labelled]) -> list[str]:
+    """Return a note on annotations whose image is in another folder, while those beside them have theirs in their own.
+
+    Cameras count from DSC_0001 again and again, so it may be the wrong image. Only files that describe one image count.
+    """
+    images_of = Counter(item.annotation for item in images)
+    pairs = [(item.annotation, item.image) for item in images if item.annotation and images_of[item.annotation] == 1]
+    away = [pair for pair in pairs if not _belong(pair[0].parent, pair[1].parent) and pair[1].exists()]
+    suspects = {annotation.parent for annotation, _ in away}
+    beside = [pair for pair in pairs if pair[0].parent in suspects and _belong(pair[0].parent, pair[1].parent)]
+    at_home = {annotation.parent for annotation, image in beside if image.exists()}
+    found = [pair for pair in away if pair[0].parent in at_home]
+    if not found:
+        return []
+    annotation, image = (path.relative_to(folder).as_posix() for path in found[0])
+    what = f"its image was found in another folder, {image}: check that it is the right one"
+    return [f"{annotation}: {what}{and_more(found)}"]
+
+
+@cache
+def _belong(annotations: Path, images: Path) -> bool:
+    """Return whether images that belong to annotations in one folder are usually in the other."""
+    pairs = list(zip(annotations.parts, images.parts, strict=False))
+    differing = [(one.lower(), other.lower()) for one, other in pairs if one != other]
+    return len(annotations.parts) == len(images.parts) and all(pair in APART for pair in differing)
 
 
 def damaged(reason: str, label: str = "", id: str = "", ignore: str = "") -> Box:

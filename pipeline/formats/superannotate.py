@@ -1,7 +1,7 @@
 """SuperAnnotate: one `IMAGE.json` or `IMAGE___objects.json` per image, with `metadata` and `instances`.
 
-An image without instances whose status is NotStarted counts as unlabelled. Source: SuperAnnotate's documentation,
-"Vector JSON".
+An image without instances whose status is NotStarted or Skipped counts as unlabelled. Source: SuperAnnotate's
+documentation, "Vector JSON".
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _image(tree: Tree, path: Path, data: Mapping[str, Any]) -> Described | None:
     metadata, instances = mapping(data["metadata"]), data["instances"]
     if not isinstance(instances, list):
         raise DataError(f"{path}: `instances` is not a list, so this is not SuperAnnotate; export it again")
-    if not instances and metadata.get("status") == "NotStarted":
+    if not instances and metadata.get("status") in ("NotStarted", "Skipped"):
         return None
     name = metadata.get("name")
     if not isinstance(name, str) or not name:

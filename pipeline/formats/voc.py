@@ -24,6 +24,7 @@ from pipeline.formats.tree import Tree
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 MOST_RADIANS = 4 * math.pi  # some tools write more than one full turn; beyond two turns the number is no angle
+DELETED = "deleted in LabelMe, which leaves deleted shapes in the file"
 XML_HOMES = {"Annotations": "JPEGImages", "labels": "images"}
 
 
@@ -108,6 +109,8 @@ def _boxes(root: Element) -> tuple[Box, ...]:
 
 def _box(item: Element, identity: str) -> Box:
     label = item.findtext("name", "").strip()
+    if item.findtext("deleted", "").strip() == "1":
+        return damaged("", label, identity, DELETED)
     if not label:
         return damaged("no <name>", id=identity)
     try:

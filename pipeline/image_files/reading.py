@@ -128,7 +128,7 @@ def check(path: Path) -> Checked:
         rewrite = f"{oddity}: re-encoded"
     elif kind == "JPEG" and not data.endswith(END_OF_IMAGE):
         rewrite = NO_JPEG_END
-    elif path.suffix == ".json":
+    elif path.suffix.lower() == ".json":
         rewrite = OUT_OF_JSON
     digest = hashlib.sha256(data).hexdigest()
     known = SUFFIXES.get("PNG" if mode == "CMYK" and kind in exif.JPEGS else kind, (".png",))
@@ -149,7 +149,7 @@ def _grey(image: Image.Image) -> NDArray[np.uint8]:
 def read(path: Path) -> bytes:
     """Return the bytes of an image file, or of the image inside a LabelMe file. Raises OSError."""
     data = path.read_bytes()
-    if path.suffix != ".json":
+    if path.suffix.lower() != ".json":
         return data
     try:
         return base64.b64decode(orjson.loads(data)["imageData"])

@@ -21,7 +21,7 @@ FEWEST_FOR_TEST = 3  # images, one per split
 PATTERNS = {
     r"([^/]+)\.rf\.[0-9a-f]{8,}": "copies that Roboflow made of one image",
     r"([^/]+?)[-_. ]?(?:frame|frm)[-_ ]?\d+\.[^./]+$": "frames of one video",
-    r"([^/]*[^/\d\W_][^/]*)[-_ ]\d+\.[^./]+$": "numbered images of one name",
+    r"(?<![^/])([^/]*[^/\d\W_][^/]*)[-_ ]\d+\.[^./]+$": "numbered images of one name",
 }
 FEWEST_GROUPS = 5  # fewer are hard to place in three splits
 LARGEST_GROUP = 1 / 3  # of the images
