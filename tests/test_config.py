@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from pipeline import config_reference
 from pipeline.config.experiment import Config
-from pipeline.config.loading import load
+from pipeline.config.loading import flow, load
 from pipeline.errors import ConfigError
 
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))  # studies have their own folder
@@ -201,5 +201,17 @@ def test_a_missing_file_suggests_a_similar_name() -> None:
 
 def test_scientific_notation_is_a_number(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
-    path.write_text("convert: {source: x}\ntrain: {lr0: 1e-3}")
-    assert load(path).train.lr0 == 0.001
+    path.write_text(
+        "convert: {source: x, classes: ['1e5', 1e, e5, 0x1e5g]}\n"
+        "train: {lr0: 1e-3, args: {weight_decay: 1e-4, box: 5E3, cls: -1e+2, dfl: 1.5e1, dis: '1e-4'}}"
+    )
+    config = load(path)
+    assert config.train.lr0 == 0.001
+    assert config.train.args == {"weight_decay": 1e-4, "box": 5000.0, "cls": -100.0, "dfl": 15.0, "dis": "1e-4"}
+    assert config.convert.classes == ("1e5", "1e", "e5", "0x1e5g")
+
+
+def test_text_that_looks_like_a_number_is_written_in_quotes(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(f"convert: {{source: x, classes: {flow(['1e5', 'a', '7'])}}}")
+    assert load(path).convert.classes == ("1e5", "a", "7")
