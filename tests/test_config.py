@@ -164,6 +164,8 @@ ONE_LINE = {
     "train: {phases: [backbone]}": "train.phases.0: write {key: value} here (keys are epochs, freeze, lr, ...), not 'backbone'",
     "train: {cache_features: yse}": "train.cache_features: input should be 'auto', True or False, got 'yse'",
     "train: {recipe: atuo}": "train.recipe: input should be 'auto', 'quick', 'thorough' or 'ultralytics', got 'atuo'; did you mean 'auto'?",
+    "train: {recipe: quick, phases: [{epochs: 1}]}": "train: `phases` and `recipe: quick` both say how long to train; keep one of them",
+    "train: {recipe: thorough, phases: [{epochs: 1}]}": "train: `phases` and `recipe: thorough` both say how long to train; keep one of them",
     "export: {targets: onnx}": "export.targets: write a list, one item per line beginning with `- `, not 'onnx'",
     "export: {targets: [onnx]}": "export.targets.0: write {key: value} here (keys are format, quantize, nms, ...), not 'onnx'",
     "export: {targets: []}": "export.targets: the list is empty; write at least one item, or remove the key",

@@ -89,7 +89,6 @@ def test_thorough_adds_rounds_as_long_as_the_main_phase_with_nothing_frozen() ->
     assert {(phase.epochs, phase.freeze) for phase in thorough.phases[2:]} == {(auto.phases[1].epochs, "none")}
     assert len(thorough.phases) == 2 + thorough.rounds
     assert thorough.planned(1) == auto.phases and len(thorough.planned(4)) == 4
-    assert recipe(recipe="thorough", phases=[{"epochs": 1}]).rounds == 0
 
 
 def test_a_backbone_with_poor_features_is_not_frozen() -> None:

@@ -79,6 +79,9 @@ class Phase(Section):
         return self
 
 
+LENGTHS = ("quick", "thorough")  # recipes that only set the phases
+
+
 class Train(Section):
     """How the model is trained. [training.md](training.md) explains it."""
 
@@ -91,8 +94,8 @@ class Train(Section):
     recipe: Literal["auto", "quick", "thorough", "ultralytics"] = "auto"
     """`auto` chooses phases and batch by the number of images and a look at them, and writes each choice with its
     reason into `train.json`. `quick` trains at least three epochs and 150 steps at twice the rate, with the first five
-    layers frozen and without augmentation. `thorough` adds up to four phases to `auto`, while val improves.
-    `ultralytics` uses Ultralytics' defaults for everything."""
+    layers frozen and without augmentation. `thorough` adds up to four phases to `auto`, while val improves. Neither of
+    these two goes together with `phases`. `ultralytics` uses Ultralytics' defaults for everything."""
     minutes: float | None = Field(default=None, gt=0)
     """Minutes to train on this machine, instead of the recipe's number of epochs. Two timed steps show how many epochs
     fit; fewer than six are trained like `quick`. Not together with `phases` or another `recipe`."""
@@ -123,4 +126,6 @@ class Train(Section):
         if self.minutes and (self.phases or self.recipe != "auto"):
             other = "phases" if self.phases else f"recipe: {self.recipe}"
             raise ValueError(f"`minutes` and `{other}` both say how long to train; keep one of them")
+        if self.phases and self.recipe in LENGTHS:
+            raise ValueError(f"`phases` and `recipe: {self.recipe}` both say how long to train; keep one of them")
         return self

@@ -109,7 +109,7 @@ def choose(
     reasons["ema"] = _choice(config.ema, config.ema or _EMA_SPAN, _EMA)
     reasons["best"] = _choice(None, f"the last epoch within {NOISE} of the highest val mAP50-95", _BEST)
     args = {**{key: value for key, (value, _) in ours.items()}, **config.args}
-    rounds = ROUNDS if config.recipe == "thorough" and not config.phases else 0
+    rounds = ROUNDS if config.recipe == "thorough" else 0
     return Recipe(phases, batch, lr0, args, reasons, own_schedule=True, ema=config.ema, rounds=rounds)
 
 
