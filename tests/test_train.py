@@ -43,7 +43,8 @@ def test_the_record_describes_the_training(trained: Trained) -> None:
     assert record["weights"] == {**record["weights"], "name": start.name, "sha256": sha256(start)}
     assert record["seconds"] == pytest.approx(sum(phase["seconds"] for phase in record["phases"]), abs=0.2)
     assert record["versions"]["ultralytics-opencv-headless"].startswith("8.4")
-    assert "frozen tensors proven unchanged" in trained.said["train"]
+    frozen = first["proof"]["frozen_tensors"]
+    assert f", frozen tensors proven unchanged ({frozen} in phase 1) -> " in trained.said["train"]
 
 
 def test_frozen_tensors_of_the_saved_phase_equal_the_source_weights(trained: Trained) -> None:

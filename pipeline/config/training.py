@@ -119,7 +119,7 @@ class Train(Section):
     l2_sp: float = Field(default=0.0, ge=0)
     """Strength of the pull towards the source weights, except in the head (L2-SP). 0 turns it off; try 1 to 100."""
     args: dict[str, Argument] = Field(default={})
-    """Any other training argument of Ultralytics, under its own name: `{mosaic: 0.5, cos_lr: true}`."""
+    """Any other training argument of Ultralytics, under its own name: `{fliplr: 0, cos_lr: true}`."""
 
     @model_validator(mode="after")
     def _one_length(self) -> Train:

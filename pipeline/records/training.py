@@ -72,7 +72,8 @@ class TrainedPhase(Record):
     features: dict[str, CachedFeatures] | None
     """By split; null if the phase caches no features."""
     without_effect: list[str]
-    """Augmentations that were not applied because features were cached."""
+    """Augmentations in `train.args` that were not applied, because features were cached or, for `mosaic`, `mixup` and
+    `cutmix`, because the phase was no longer than `close_mosaic`."""
     parameters: int
     trainable_parameters: int
     proof: Proof
