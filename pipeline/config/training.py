@@ -69,8 +69,8 @@ class Phase(Section):
     batchnorm: BatchNorm = BatchNorm()
     """Whether BatchNorm layers update their mean and variance."""
     patience: int | None = Field(default=None, ge=1)
-    """Number of epochs without a better val mAP50-95 after which the phase ends; null never ends it early. A phase with
-    `patience` is validated after each epoch."""
+    """Number of epochs without a better val mAP50-95 after which the phase ends; null never ends it early, or with
+    `recipe: ultralytics` after Ultralytics' 100. A phase with `patience` is validated after each epoch."""
 
     @model_validator(mode="after")
     def _one_rate(self) -> Phase:
@@ -95,7 +95,8 @@ class Train(Section):
     """`auto` chooses phases and batch by the number of images and a look at them, and writes each choice with its
     reason into `train.json`. `quick` trains at least three epochs and 150 steps at twice the rate, with the first five
     layers frozen and without augmentation. `thorough` adds up to four phases to `auto`, while val improves. Neither of
-    these two goes together with `phases`. `ultralytics` uses Ultralytics' defaults for everything."""
+    these two goes together with `phases`. `ultralytics` uses Ultralytics' defaults for everything;
+    [training.md](training.md#phases) lists the exceptions."""
     minutes: float | None = Field(default=None, gt=0)
     """Minutes to train on this machine, instead of the recipe's number of epochs. Two timed steps show how many epochs
     fit; fewer than six are trained like `quick`. Not together with `phases` or another `recipe`."""
@@ -103,7 +104,8 @@ class Train(Section):
     """Images per optimizer step. Null is 4 below 1,500 images, because few images need many steps, 8 below 5,000, and
     otherwise 16."""
     lr0: float | None = Field(default=None, gt=0)
-    """Base learning rate. Null is `0.001`; `0.01` with `recipe: ultralytics`."""
+    """Base learning rate. Null is `0.001`, or `0.01` for SGD and MuSGD. With `recipe: ultralytics`, Ultralytics'
+    automatic optimizer chooses its own."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Precision that a CPU computes in. `auto` takes bfloat16 if the CPU has it and two timed forward and backward
     passes show that it is faster. Weights, average and losses stay in 32 bits. On a GPU, `args: {amp: ...}` decides."""

@@ -63,6 +63,7 @@ class TrainedPhase(Record):
     freeze: list[int | str]
     """Layer numbers and parameter names, as Ultralytics takes them."""
     lr0: Number
+    """The rate that the phase began with; with `recipe: ultralytics`, the automatic optimizer's own."""
     lr_groups: dict[str, Number]
     """Factor of the rate for backbone, neck and head."""
     batchnorm: dict[str, str]

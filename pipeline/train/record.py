@@ -35,7 +35,7 @@ def of_phase(run: Run, plan: PhasePlan, folder: PhaseFolder, saved: Any, proof: 
         "best_fitness": progress["best_fitness"] if receipt_record.val_has_objects(run) else None,
         "gain": _gain(run, plan.number),
         "freeze": list(plan.freeze),
-        "lr0": plan.lr0,
+        "lr0": progress["lr0"],
         "lr_groups": plan.lr_groups.model_dump(),
         "batchnorm": plan.batchnorm.model_dump(),
         "batch": progress["batch"],

@@ -215,7 +215,9 @@ def keep_epoch(trainer: PhaseTrainer) -> None:
     else:
         best = {key: files.read_json(folder.progress)[key] for key in best}
     ended = bool(trainer.stop)  # after all epochs, or by `patience`
-    progress = {"epochs": epochs, "ended": ended, **best, "batch": trainer.args.batch, "seconds": trainer.clock.seconds}
+    # Of `lr0`, too, the value in use: Ultralytics' automatic optimizer chooses its own.
+    used = {"batch": trainer.args.batch, "lr0": trainer.args.lr0}
+    progress = {"epochs": epochs, "ended": ended, **best, **used, "seconds": trainer.clock.seconds}
     files.write_json(folder.progress, progress)
     exact.save(folder.exact(epochs), trainer)
     files.copy(trainer.last, folder.last_epoch)
