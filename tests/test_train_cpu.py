@@ -41,19 +41,31 @@ def digest_after(run: Run, start: Path, args: dict[str, Any]) -> str:
 
 def resumed(run: Run, start: Path, args: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> str:
     """The same after a training that was stopped after its first epoch."""
-    copy = files.copy
+    link = files.link
 
     def stop(source: Path, target: Path) -> None:
-        copy(source, target)
+        link(source, target)
         if target.name == "resume.pt":
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(files, "copy", stop)
+        patch.setattr(files, "link", stop)
         with pytest.raises(KeyboardInterrupt):
             digest_after(run, start, args)
-    assert (run.train / "phase1" / "resume.pt").is_file()
+    written = run.train / "phase1" / "weights"  # once: a checkpoint of yolo26x takes 0.7 GB
+    assert [path.name for path in written.iterdir()] == ["last.pt"]
+    assert all((run.train / "phase1" / name).samefile(written / "last.pt") for name in ("resume.pt", "resume_best.pt"))
     return digest_after(run, start, args)
+
+
+def test_images_kept_in_memory_give_one_training_with_a_seed(
+    fresh: Run, start: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mosaic then draws from all images, not from the last ones. One of the trainings is also stopped and resumed."""
+    args = {"plots": False, "cache": "ram", "close_mosaic": 0}
+    first = digest_after(fresh, start, args)
+    assert digest_after(fresh, start, args) == first
+    assert resumed(fresh, start, args, monkeypatch) == first
 
 
 def test_one_seed_gives_one_training_with_multi_scale(fresh: Run, start: Path, monkeypatch: pytest.MonkeyPatch) -> None:

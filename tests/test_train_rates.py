@@ -238,7 +238,7 @@ def test_a_phase_that_patience_ended_is_not_continued_after_a_kill(
     environment.prepare()
     from ultralytics.engine.trainer import BaseTrainer
 
-    validate, copy, trained = BaseTrainer.validate, files.copy, []
+    validate, link, trained = BaseTrainer.validate, files.link, []
 
     def worse(self: Any) -> Any:
         metrics, _ = validate(self)
@@ -247,13 +247,13 @@ def test_a_phase_that_patience_ended_is_not_continued_after_a_kill(
         return metrics, 0.3 - 0.1 * self.epoch
 
     def killed(source: Path, target: Path) -> None:
-        copy(source, target)
+        link(source, target)
         if target.name == "resume.pt" and trained == [0, 1]:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(BaseTrainer, "validate", worse)
     with monkeypatch.context() as patch:
-        patch.setattr(files, "copy", killed)
+        patch.setattr(files, "link", killed)
         with pytest.raises(KeyboardInterrupt):
             train_tiny(fresh, start, {"epochs": 4, "patience": 1})
     phase = train_tiny(fresh, start, {"epochs": 4, "patience": 1})["phases"][0]

@@ -38,8 +38,8 @@ CODE = (
 class PhaseFolder:
     """The files of one phase.
 
-    Ultralytics writes its last.pt and best.pt in place, so a kill can leave half a file. `last_epoch` and `best_epoch`
-    are copies, written to a temporary name and renamed; resuming reads only these.
+    Ultralytics writes its last.pt in place, so a kill can leave half a file. `last_epoch` and `best_epoch` are other
+    names of a last.pt that was written completely, which the next epoch leaves alone; resuming reads only these.
     """
 
     root: Path
