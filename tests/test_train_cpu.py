@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -210,3 +213,60 @@ def test_a_closed_loader_draws_nothing_more(loader_class: Any) -> None:
     state = random.getstate()
     epoch.close()  # waits for the thread
     assert random.getstate() == state
+
+
+@pytest.mark.parametrize(
+    ("weights", "there", "offered"),
+    [
+        ("own.pt", ["own.pt", "data/weights/yolo26n.pt"], "data/weights/yolo26n.pt"),
+        ("own.pt", ["own.pt", "data/weights/starter-yolo26n.pt"], "own.pt"),
+        ("yolo26n.yaml", ["data/weights/starter-yolo26n.pt"], "data/weights/starter-yolo26n.pt"),
+        ("yolo26n.yaml", [], None),
+    ],
+)
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_the_check_of_mixed_precision_on_a_gpu_downloads_nothing(
+    start: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    weights: str,
+    there: list[str],
+    offered: str,
+    device: str,
+) -> None:
+    """Stopped before the check, which needs a GPU. A resumed training finds the file of the first one."""
+    environment.prepare()
+    import torch
+    from ultralytics import YOLO, utils
+    from ultralytics.utils import checks
+
+    from pipeline.train.cpu import CpuTrainer
+
+    class Stopped(CpuTrainer):
+        def setup_model(self) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(utils, "WEIGHTS_DIR", tmp_path / "downloads")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data" / "weights").mkdir(parents=True)
+    (tmp_path / "phase").mkdir()
+    for name in there:
+        shutil.copy(start, name)
+    trainer = Stopped.__new__(Stopped)
+    trainer.device, trainer.args, trainer.wdir = (
+        torch.device(device),
+        SimpleNamespace(model=weights),
+        tmp_path / "phase",
+    )
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            trainer._setup_train()
+
+    assert 'WEIGHTS_DIR / "yolo26n.pt"' in inspect.getsource(checks.check_amp)
+    from ultralytics.utils import WEIGHTS_DIR  # as `check_amp` does
+
+    if offered and device == "cuda":
+        assert (WEIGHTS_DIR / "yolo26n.pt").samefile(offered)
+        assert list(YOLO(WEIGHTS_DIR / "yolo26n.pt").names) == list(YOLO(offered).names)
+    else:
+        assert tmp_path / "downloads" == WEIGHTS_DIR and not list((tmp_path / "phase").iterdir())

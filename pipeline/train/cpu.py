@@ -1,16 +1,19 @@
-"""Speed up Ultralytics' trainer, above all on a CPU.
+"""Speed up Ultralytics' trainer, above all on a CPU, and keep it from downloading weights on a GPU.
 
 Import it late: it imports torch and Ultralytics.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.utils import RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
+from pipeline.upstream import checkpoints
 from pipeline.upstream.loader import InProcessLoader
 
 
@@ -26,6 +29,11 @@ class CpuTrainer(DetectionTrainer):  # type: ignore[misc]  # Ultralytics has no 
             # With `multi_scale`, `preprocess_batch` draws the size of each batch in the main thread.
             return InProcessLoader.of(loader, ahead=not self.args.multi_scale)
         return loader
+
+    def _setup_train(self) -> None:
+        if self.device.type not in ("cpu", "mps") and RANK in {-1, 0}:  # the process that checks mixed precision
+            checkpoints.offer_for_amp_check(Path(self.args.model), self.wdir)
+        super()._setup_train()
 
     def _build_train_pipeline(self) -> None:
         if self.device.type == "cpu":
