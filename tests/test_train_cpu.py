@@ -71,6 +71,19 @@ def test_images_kept_in_memory_give_one_training_with_a_seed(
     assert resumed(fresh, start, args, monkeypatch) == first
 
 
+def test_images_that_memory_cannot_hold_are_reported(
+    fresh: Run, start: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import psutil
+
+    args, said = {"plots": False, "cache": "ram"}, "train: too little room for train.args.cache, so every epoch reads"
+    train_tiny(fresh, start, args=args)
+    assert said not in capsys.readouterr().out
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=0, total=1))
+    train_tiny(fresh, start, args=args)
+    assert capsys.readouterr().out.count(said) == 1
+
+
 def test_one_seed_gives_one_training_with_multi_scale(fresh: Run, start: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ultralytics draws each batch size in the main thread. One of the trainings is also stopped and resumed."""
     first = digest_after(fresh, start, MULTI_SCALE)

@@ -13,6 +13,7 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils import RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
+from pipeline import logs
 from pipeline.upstream import checkpoints
 from pipeline.upstream.loader import InProcessLoader
 
@@ -25,6 +26,8 @@ class CpuTrainer(DetectionTrainer):  # type: ignore[misc]  # Ultralytics has no 
 
     def get_dataloader(self, *args: Any, **kwargs: Any) -> Any:
         loader = super().get_dataloader(*args, **kwargs)
+        if self.args.cache and not loader.dataset.cache and kwargs.get("mode") == "train" and RANK in {-1, 0}:
+            logs.say("train: too little room for train.args.cache, so every epoch reads and decodes the images again")
         if not loader.num_workers:
             # With `multi_scale`, `preprocess_batch` draws the size of each batch in the main thread.
             return InProcessLoader.of(loader, ahead=not self.args.multi_scale)
