@@ -144,5 +144,5 @@ def without_effect(args: Mapping[str, Any], epochs: int, cached: bool) -> list[s
     """
     if cached:
         return sorted(key for key in AUGMENTATIONS.intersection(args) if args[key] or key == "close_mosaic")
-    is_closed = epochs <= args.get("close_mosaic", CLOSE_MOSAIC)
+    is_closed = epochs <= (args.get("close_mosaic", CLOSE_MOSAIC) or 0)  # null closes nothing, as 0
     return sorted(key for key in CLOSED if args.get(key) and is_closed)

@@ -32,8 +32,6 @@ CODE = (
     *(Path(__file__).parents[1] / "records" / f"{name}.py" for name in RECORDS),
     *(Path(__file__).parents[1] / "metrics" / f"{name}.py" for name in METRICS),
 )
-
-
 # What training depends on besides its section of the config.
 WORDS = {
     "seed": "seed",
@@ -151,8 +149,8 @@ def measured(run: Run, beginning: Mapping[str, Any], name: str, measure: Callabl
 def continue_or_clear(run: Run, beginning: Mapping[str, Any], measurements: Mapping[str, Any]) -> None:
     """Keep unfinished training only if it has the same `beginning`; otherwise delete it and record this one.
 
-    A line on the screen says so if that loses an epoch.
-    `measurements` maps file names in `run.train` to what was measured; None is not written.
+    A line says so if that loses an epoch. `measurements` maps file names in `run.train` to what was measured; None is
+    not written.
     """
     if not continues(run, beginning):
         if _unfinished(run).is_file() and any(run.train.glob("phase*/progress.json")):

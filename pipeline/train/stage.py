@@ -18,7 +18,7 @@ from typing import Any
 from pipeline import files, logs, object_sizes
 from pipeline.boxes import YoloDataset
 from pipeline.config.training import Train
-from pipeline.errors import ConfigError, PipelineError, counted
+from pipeline.errors import ConfigError, PipelineError
 from pipeline.records import tile_account
 from pipeline.records.base import read_record, write_record
 from pipeline.records.training import TrainedPhase, Training
@@ -53,7 +53,7 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int | None = 
         logs.say(f"train: {small}")
     replaces = f"; this will replace {run.model}" if run.model.is_file() else ""
     images = len(data.files("train"))
-    logs.say(f"train: {counted(images, 'image')}, {plan.in_words(plans, chosen, images)}{replaces}")
+    logs.say(f"train: {images} images, {plan.in_words(plans, chosen, images)}{replaces}")
 
     from pipeline.train import phase
 
