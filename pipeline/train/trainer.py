@@ -217,7 +217,7 @@ def keep_epoch(trainer: PhaseTrainer) -> None:
     else:
         best = {key: files.read_json(folder.progress)[key] for key in best}
     ended = bool(trainer.stop)  # after all epochs, or by `patience`
-    # Of `lr0`, too, the value in use: Ultralytics' automatic optimizer chooses its own.
+    # Memory may have halved the batch, and Ultralytics' automatic optimizer chooses its own rate.
     used = {"batch": trainer.args.batch, "lr0": trainer.args.lr0}
     progress = {"epochs": epochs, "ended": ended, **best, **used, "seconds": trainer.clock.seconds}
     files.write_json(folder.progress, progress)
