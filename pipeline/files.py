@@ -144,6 +144,16 @@ def copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, partial)
 
 
+def link(source: Path, target: Path) -> None:
+    """Let `target` be another name of the file `source`, or a copy of it where that is impossible.
+
+    So nobody may write to either of them in place.
+    """
+    with replacing(target) as partial:
+        partial.unlink(missing_ok=True)  # of a killed process; it may be another name of a file that is still needed
+        link_or_copy(source, partial)
+
+
 @contextmanager
 def holding(folder: Path, wait: bool = True) -> Iterator[None]:
     """Lock a folder that several commands write to. While another process holds it, wait, or raise BlockingIOError.

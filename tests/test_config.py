@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from pipeline import config_reference
 from pipeline.config.experiment import Config
-from pipeline.config.loading import load
+from pipeline.config.loading import flow, load
 from pipeline.errors import ConfigError
 
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))  # studies have their own folder
@@ -164,6 +164,8 @@ ONE_LINE = {
     "train: {phases: [backbone]}": "train.phases.0: write {key: value} here (keys are epochs, freeze, lr, ...), not 'backbone'",
     "train: {cache_features: yse}": "train.cache_features: input should be 'auto', True or False, got 'yse'",
     "train: {recipe: atuo}": "train.recipe: input should be 'auto', 'quick', 'thorough' or 'ultralytics', got 'atuo'; did you mean 'auto'?",
+    "train: {recipe: quick, phases: [{epochs: 1}]}": "train: `phases` and `recipe: quick` both say how long to train; keep one of them",
+    "train: {recipe: thorough, phases: [{epochs: 1}]}": "train: `phases` and `recipe: thorough` both say how long to train; keep one of them",
     "export: {targets: onnx}": "export.targets: write a list, one item per line beginning with `- `, not 'onnx'",
     "export: {targets: [onnx]}": "export.targets.0: write {key: value} here (keys are format, quantize, nms, ...), not 'onnx'",
     "export: {targets: []}": "export.targets: the list is empty; write at least one item, or remove the key",
@@ -201,5 +203,17 @@ def test_a_missing_file_suggests_a_similar_name() -> None:
 
 def test_scientific_notation_is_a_number(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
-    path.write_text("convert: {source: x}\ntrain: {lr0: 1e-3}")
-    assert load(path).train.lr0 == 0.001
+    path.write_text(
+        "convert: {source: x, classes: ['1e5', 1e, e5, 0x1e5g]}\n"
+        "train: {lr0: 1e-3, args: {weight_decay: 1e-4, box: 5E3, cls: -1e+2, dfl: 1.5e1, dis: '1e-4'}}"
+    )
+    config = load(path)
+    assert config.train.lr0 == 0.001
+    assert config.train.args == {"weight_decay": 1e-4, "box": 5000.0, "cls": -100.0, "dfl": 15.0, "dis": "1e-4"}
+    assert config.convert.classes == ("1e5", "1e", "e5", "0x1e5g")
+
+
+def test_text_that_looks_like_a_number_is_written_in_quotes(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(f"convert: {{source: x, classes: {flow(['1e5', 'a', '7'])}}}")
+    assert load(path).convert.classes == ("1e5", "a", "7")

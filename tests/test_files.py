@@ -1,7 +1,8 @@
-"""Replacing one folder by another: killed at any system call, one of them is whole and nothing is left over."""
+"""Replacing files and folders: killed at any system call, one of both is whole and nothing is left over."""
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -12,13 +13,13 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from pipeline.files import new_folder
+from pipeline.files import aside, link, new_folder
 
 # Replaces version 1 by version 2, and dies at the n-th call that changes the disk, counted from 1.
 WRITER = """
 import os, signal, sys
 from pathlib import Path
-from pipeline.files import new_folder
+from pipeline.files import aside, link, new_folder
 
 left = int(sys.argv[2])
 
@@ -91,3 +92,33 @@ def test_a_linked_folder_is_replaced_at_its_target(tmp_path: Path) -> None:
         fill(tmp_path / "link", number)
         assert (tmp_path / "link").is_symlink() and content(tmp_path / "disk" / "folder")["a"] == number
     assert [path.name for path in (tmp_path / "disk").iterdir()] == ["folder"]
+
+
+def test_a_link_is_another_name_of_the_file(tmp_path: Path) -> None:
+    last, kept = tmp_path / "last.pt", tmp_path / "kept.pt"
+    for content in "12":
+        last.unlink(missing_ok=True)
+        last.write_text(content)
+        for _ in range(2):  # again, with the same file
+            link(last, kept)
+            assert kept.samefile(last) and kept.read_text() == content
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept.pt", "last.pt"]
+
+
+def test_a_file_is_copied_where_links_are_impossible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    (tmp_path / "last.pt").write_text("1")
+    monkeypatch.setattr(os, "link", refused)
+    link(tmp_path / "last.pt", tmp_path / "kept.pt")
+    assert (tmp_path / "kept.pt").read_text() == "1" and (tmp_path / "kept.pt").stat().st_nlink == 1
+
+
+def test_the_leftover_of_a_killed_link_is_not_written_to(tmp_path: Path) -> None:
+    """It may be another name of a file that is still needed."""
+    (tmp_path / "best.pt").write_text("best")
+    (tmp_path / "last.pt").write_text("last")
+    os.link(tmp_path / "best.pt", aside(tmp_path / "kept.pt"))
+    link(tmp_path / "last.pt", tmp_path / "kept.pt")
+    assert [(tmp_path / f"{name}.pt").read_text() for name in ("best", "last", "kept")] == ["best", "last", "last"]

@@ -215,7 +215,8 @@ def test_a_training_shows_a_line_per_epoch(trained: Trained, project: Path, sour
     done = pipeline_process("train", "--config", "tiny.yaml", "--device", "cpu", cwd=project)
     assert (done.returncode, done.stderr) == (0, "") and "\r" not in done.stdout
     plan, *epochs, last = done.stdout.splitlines()
-    assert plan == "train: 16 images, 2 epochs with 11 layers frozen, then 2 epochs with nothing frozen"
+    first = "2 epochs (8 steps) with 11 layers frozen (computed once, images not augmented)"
+    assert plan == f"train: 16 images, {first}, then 2 epochs (8 steps) with nothing frozen"
     assert [re.fullmatch(EPOCH, line) is not None for line in epochs] == [True] * 4, done.stdout
     assert [re.findall(r"\d of \d", line) for line in epochs] == [
         ["1 of 2", "1 of 2"],

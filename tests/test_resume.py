@@ -44,7 +44,7 @@ KILLS = [
     ("os.rename", ".dataset.partial", 1, None),  # everything is written but the name
     ("open", ".augmented.partial/labels/train", 5, "dataset/data.yaml"),
     ("open", "phase1/weights/last.pt", 1, "augmented/data.yaml"),  # nothing saved yet
-    ("open", "phase1/weights/last.pt", 2, "augmented/data.yaml"),  # written, not yet copied
+    ("open", "phase1/weights/last.pt", 2, "augmented/data.yaml"),  # written, not yet under its other name
     ("os.rename", "phase1/.model.partial.pt", 1, "train/phase1/resume.pt"),  # after the last epoch
     ("open", "phase2/weights/last.pt", 2, "train/phase1/phase.json"),
     ("os.rename", "phase2/.resume.partial.pt", 2, "train/phase2/resume.pt"),  # the third epoch is recorded, not saved

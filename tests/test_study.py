@@ -94,6 +94,14 @@ def test_every_trial_takes_the_budgeted_steps(phases: list[int], steps: int) -> 
     assert length >= 205  # every image is seen in every epoch, so the list of no trial is longer
 
 
+@pytest.mark.parametrize("recipe", ["quick", "thorough"])
+def test_a_trial_has_the_phases_of_its_recipe_instead_of_the_recipe(recipe: str) -> None:
+    study = Study.model_validate({"base": "x", "rows": {"a": {}}, "budget": {"steps": 3000}})
+    got, _ = rows.budgeted(study, Train.model_validate({"recipe": recipe}), 205)
+    assert got.phases and sum(phase.epochs for phase in got.phases) == 3000 * 4 // 205
+    assert Train.model_validate(got.model_dump(mode="json", exclude_unset=True)) == got  # as make reads it
+
+
 def test_steps_that_do_not_show_every_image_are_refused() -> None:
     study = Study.model_validate({"base": "x", "rows": {"a": {}}, "budget": {"steps": 150}})
     train = Train.model_validate({"batch": 4, "phases": [{"epochs": 1}] * 3})

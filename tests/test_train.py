@@ -43,7 +43,8 @@ def test_the_record_describes_the_training(trained: Trained) -> None:
     assert record["weights"] == {**record["weights"], "name": start.name, "sha256": sha256(start)}
     assert record["seconds"] == pytest.approx(sum(phase["seconds"] for phase in record["phases"]), abs=0.2)
     assert record["versions"]["ultralytics-opencv-headless"].startswith("8.4")
-    assert "frozen tensors proven unchanged" in trained.said["train"]
+    frozen = first["proof"]["frozen_tensors"]
+    assert f", frozen tensors proven unchanged ({frozen} in phase 1) -> " in trained.said["train"]
 
 
 def test_frozen_tensors_of_the_saved_phase_equal_the_source_weights(trained: Trained) -> None:
@@ -175,6 +176,34 @@ def test_a_training_stopped_at_the_last_step_resumes_there(
     first = resume.data_digest(YoloDataset.read(run.root.with_name("train0") / "augmented" / "data.yaml"))
     second = resume.data_digest(YoloDataset.read(run.root.with_name("train1") / "augmented" / "data.yaml"))
     assert first != second
+
+
+def test_a_line_says_why_unfinished_training_is_discarded(
+    trained: Trained, run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, start = YoloDataset.read(trained.run.augmented / "data.yaml"), trained.config.train.weights
+
+    def said(seed: int = 0, **changes: Any) -> str:
+        config = Train.model_validate({"weights": start, "imgsz": 64, **changes})
+        resume.continue_or_clear(run, resume.beginning(config, seed, source.find(config), None, data), {})
+        line = capsys.readouterr().out
+        files.write_json(resume.PhaseFolder.of(run, 1).progress, {"epochs": 1})
+        return line
+
+    discarded = "train: the unfinished training is discarded, because {} changed\n"
+    assert said() == said() == ""  # the first one, and the same again
+    assert said(args={"fliplr": 0}, batch=2) == discarded.format("train.batch and train.args")
+    assert said(args={"fliplr": 0}, batch=2, seed=1) == discarded.format("seed")
+    assert said(weights=str(trained.run.model)) == discarded.format(
+        "train.weights and train.batch and train.args and seed"
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(resume, "CODE", resume.CODE[1:])
+        patch.setattr(resume, "data_digest", lambda _: "another")
+        found = discarded.format("the images or labels and the code of the pipeline")
+        assert said(weights=str(trained.run.model)) == found
+    resume.PhaseFolder.of(run, 1).progress.unlink()
+    assert said() == ""  # no epoch is lost
 
 
 def test_the_code_digest_covers_all_that_the_stage_imports() -> None:

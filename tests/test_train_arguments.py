@@ -44,6 +44,16 @@ def test_augmentation_keys_are_those_ultralytics_reads_for_training_images() -> 
     assert arguments.AUGMENTATIONS - read <= {"bgr", "close_mosaic"}  # read elsewhere
 
 
+def test_what_close_mosaic_turns_off_is_what_ultralytics_turns_off() -> None:
+    import inspect
+    import re
+
+    from ultralytics.data import dataset
+
+    read = set(re.findall(r"hyp\.(\w+) = 0", inspect.getsource(dataset.YOLODataset.close_mosaic)))
+    assert read - set(arguments.REFUSED) == arguments.CLOSED <= arguments.AUGMENTATIONS
+
+
 @pytest.mark.parametrize("key", sorted(arguments.REFUSED))
 def test_keys_that_would_break_a_guarantee_are_refused_with_an_alternative(key: str) -> None:
     with pytest.raises(ConfigError) as error:
@@ -94,19 +104,42 @@ def test_unusable_arguments_are_refused_before_the_first_step(
     assert not run.train.exists()
 
 
+@pytest.mark.parametrize(
+    ("args", "epochs", "reported"),
+    [
+        ({"mosaic": 0.5, "mixup": 0.1, "fliplr": 0.5}, 10, ["mixup", "mosaic"]),
+        ({"mosaic": 0.5}, 11, []),
+        ({"cutmix": 0.5, "close_mosaic": 2}, 3, []),
+        ({"cutmix": 0.5, "close_mosaic": 2}, 2, ["cutmix"]),
+        ({"mosaic": 0.5, "close_mosaic": 0}, 1, []),
+        ({"mosaic": 0}, 1, []),  # as wanted
+    ],
+)
+def test_a_phase_no_longer_than_close_mosaic_has_no_mosaic(
+    args: dict[str, float], epochs: int, reported: list[str]
+) -> None:
+    from ultralytics.cfg import DEFAULT_CFG_DICT
+
+    assert arguments.without_effect(args, epochs, cached=False) == reported
+    assert DEFAULT_CFG_DICT["close_mosaic"] == arguments.CLOSE_MOSAIC
+
+
 def test_augmentations_without_effect_are_reported(
     trained: Trained, start: Path, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A phase on cached features sees each image unchanged; one without them applies the given augmentations."""
+    """A phase on cached features sees each image unchanged, and a short one has no mosaic by Ultralytics' default."""
     run.root.mkdir(parents=True)
     run.augmented.symlink_to(trained.run.augmented)
     phases = ({"epochs": 2, "freeze": "backbone"}, {"epochs": 1})
-    args = {"plots": False, "mosaic": 0.5, "flipud": 0.5, "cls_remap": False}
+    args = {"plots": False, "mosaic": 0.5, "flipud": 0.5, "fliplr": 0, "cls_remap": False}
     settings = {"weights": str(start), "imgsz": IMGSZ, "phases": phases, "args": args}
     said = train.main(Train.model_validate(settings), run, 0, "cpu", None)
-    assert "; phase 1 trained on cached features, without flipud, mosaic -> " in said
+    assert (
+        "; phase 1 trained on cached features, without flipud, mosaic; phase 2 trained without mosaic, because it is no "
+        "longer than close_mosaic (`close_mosaic: 0` in train.args keeps it) -> "
+    ) in said
     record = read_json(run.train_record)
-    assert [phase["without_effect"] for phase in record["phases"]] == [["flipud", "mosaic"], []]
+    assert [phase["without_effect"] for phase in record["phases"]] == [["flipud", "mosaic"], ["mosaic"]]
     assert record["classes_kept"] == []  # cls_remap
     del args["flipud"], args["mosaic"]
     again = Train.model_validate({**settings, "args": args})

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -41,19 +44,44 @@ def digest_after(run: Run, start: Path, args: dict[str, Any]) -> str:
 
 def resumed(run: Run, start: Path, args: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> str:
     """The same after a training that was stopped after its first epoch."""
-    copy = files.copy
+    link = files.link
 
     def stop(source: Path, target: Path) -> None:
-        copy(source, target)
+        link(source, target)
         if target.name == "resume.pt":
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(files, "copy", stop)
+        patch.setattr(files, "link", stop)
         with pytest.raises(KeyboardInterrupt):
             digest_after(run, start, args)
-    assert (run.train / "phase1" / "resume.pt").is_file()
+    written = run.train / "phase1" / "weights"  # once: a checkpoint of yolo26x takes 0.7 GB
+    assert [path.name for path in written.iterdir()] == ["last.pt"]
+    assert all((run.train / "phase1" / name).samefile(written / "last.pt") for name in ("resume.pt", "resume_best.pt"))
     return digest_after(run, start, args)
+
+
+def test_images_kept_in_memory_give_one_training_with_a_seed(
+    fresh: Run, start: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mosaic then draws from all images, not from the last ones. One of the trainings is also stopped and resumed."""
+    args = {"plots": False, "cache": "ram", "close_mosaic": 0}
+    first = digest_after(fresh, start, args)
+    assert digest_after(fresh, start, args) == first
+    assert resumed(fresh, start, args, monkeypatch) == first
+
+
+def test_images_that_memory_cannot_hold_are_reported(
+    fresh: Run, start: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import psutil
+
+    args, said = {"plots": False, "cache": "ram"}, "train: too little room for train.args.cache, so every epoch reads"
+    train_tiny(fresh, start, args=args)
+    assert said not in capsys.readouterr().out
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=0, total=1))
+    train_tiny(fresh, start, args=args)
+    assert capsys.readouterr().out.count(said) == 1
 
 
 def test_one_seed_gives_one_training_with_multi_scale(fresh: Run, start: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,3 +226,60 @@ def test_a_closed_loader_draws_nothing_more(loader_class: Any) -> None:
     state = random.getstate()
     epoch.close()  # waits for the thread
     assert random.getstate() == state
+
+
+@pytest.mark.parametrize(
+    ("weights", "there", "offered"),
+    [
+        ("own.pt", ["own.pt", "data/weights/yolo26n.pt"], "data/weights/yolo26n.pt"),
+        ("own.pt", ["own.pt", "data/weights/starter-yolo26n.pt"], "own.pt"),
+        ("yolo26n.yaml", ["data/weights/starter-yolo26n.pt"], "data/weights/starter-yolo26n.pt"),
+        ("yolo26n.yaml", [], None),
+    ],
+)
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_the_check_of_mixed_precision_on_a_gpu_downloads_nothing(
+    start: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    weights: str,
+    there: list[str],
+    offered: str,
+    device: str,
+) -> None:
+    """Stopped before the check, which needs a GPU. A resumed training finds the file of the first one."""
+    environment.prepare()
+    import torch
+    from ultralytics import YOLO, utils
+    from ultralytics.utils import checks
+
+    from pipeline.train.cpu import CpuTrainer
+
+    class Stopped(CpuTrainer):
+        def setup_model(self) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(utils, "WEIGHTS_DIR", tmp_path / "downloads")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data" / "weights").mkdir(parents=True)
+    (tmp_path / "phase").mkdir()
+    for name in there:
+        shutil.copy(start, name)
+    trainer = Stopped.__new__(Stopped)
+    trainer.device, trainer.args, trainer.wdir = (
+        torch.device(device),
+        SimpleNamespace(model=weights),
+        tmp_path / "phase",
+    )
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            trainer._setup_train()
+
+    assert 'WEIGHTS_DIR / "yolo26n.pt"' in inspect.getsource(checks.check_amp)
+    from ultralytics.utils import WEIGHTS_DIR  # as `check_amp` does
+
+    if offered and device == "cuda":
+        assert (WEIGHTS_DIR / "yolo26n.pt").samefile(offered)
+        assert list(YOLO(WEIGHTS_DIR / "yolo26n.pt").names) == list(YOLO(offered).names)
+    else:
+        assert tmp_path / "downloads" == WEIGHTS_DIR and not list((tmp_path / "phase").iterdir())

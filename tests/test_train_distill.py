@@ -29,17 +29,17 @@ def test_distillation_resumes_and_saves_an_ordinary_student(
     teacher = tmp_path / "teacher.pt"
     shutil.copy(trained.run.model, teacher)
     args = {"plots": False, "distill_model": str(teacher)}
-    run, copy, resumable = copy_of(trained.run), files.copy, 0
+    run, link, resumable = copy_of(trained.run), files.link, 0
 
     def no_room(source: Path, target: Path) -> None:
         nonlocal resumable
         resumable += target.name == "resume.pt"
         if resumable == 3:
             raise OSError(28, "No space left on device", str(target))
-        copy(source, target)
+        link(source, target)
 
     with monkeypatch.context() as patched:
-        patched.setattr(files, "copy", no_room)
+        patched.setattr(files, "link", no_room)
         with pytest.raises(OSError, match="No space"):
             train_tiny(run, start, *PHASES, args=args)
     record = train_tiny(run, start, *PHASES, args=args)

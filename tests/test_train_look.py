@@ -54,12 +54,14 @@ def test_unfinished_training_measures_only_once(run: Run) -> None:
     assert measure({"kept": 0.9}) == {"kept": 0.9}
 
 
+@pytest.mark.parametrize("found", [{"kept": 0.1, "accuracy": {}}, None])
 def test_a_refusal_after_the_probe_keeps_the_old_training(
-    trained: Trained, copy_of: Callable[[Run], Run], start: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Trained, copy_of: Callable[[Run], Run], start: Path, monkeypatch: pytest.MonkeyPatch, found: Any
 ) -> None:
+    """The probe found features that do not suit the images, or could not measure them: the backbone is not frozen."""
     run = copy_of(trained.run)
     before = sorted(run.train.rglob("*"))
-    monkeypatch.setattr(look, "measure", lambda *_: {"kept": 0.1, "accuracy": {}})
+    monkeypatch.setattr(look, "measure", lambda *_: found)
     with pytest.raises(ConfigError, match=r"train\.cache_features: no phase freezes at least its first 5 layers"):
         train_tiny(run, start, phases=None, cache_features=True)
     assert sorted(run.train.rglob("*")) == before
@@ -73,6 +75,17 @@ def test_an_unusable_probe_gives_no_result(data: YoloDataset, start: Path, image
     if images == 1:
         data.label_file(data.files("train")[0]).write_text("0 0.5 0.5 0.2 0.2\n")  # with background, two "classes"
     assert measure(data, start) is None
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_classes_that_occur_in_one_image_each_give_no_result(data: YoloDataset, start: Path, again: bool) -> None:
+    """Otherwise background alone would be judged. With `again`, one class is in a second image."""
+    keep_images(data, 6)
+    for number, image in enumerate(data.files("train")):
+        data.label_file(image).write_text(
+            f"{number} 0.3 0.3 0.1 0.1\n" + "0 0.7 0.7 0.1 0.1\n" * (again and number == 2)
+        )
+    assert (measure(data, start) is None) != again
 
 
 def test_no_boxes_give_no_result(data: YoloDataset, start: Path) -> None:

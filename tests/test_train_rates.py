@@ -221,13 +221,24 @@ def test_patience_validates_after_every_epoch(fresh: Run, start: Path) -> None:
     assert all(row["val/cls_loss"] for row in epochs)
 
 
+def test_the_recipe_of_ultralytics_validates_every_epoch_and_records_its_own_rate(fresh: Run, start: Path) -> None:
+    record = train_tiny(fresh, start, {"epochs": 2}, {"epochs": 1, "patience": 7}, recipe="ultralytics")
+    first, second = (yaml.safe_load((fresh.train / f"phase{n}" / "args.yaml").read_text()) for n in (1, 2))
+    assert (first["patience"], first["val"], second["patience"]) == (100, True, 7)
+    epochs, _ = history.read(fresh)
+    assert all(row["val/cls_loss"] for row in epochs)
+    assert {phase["lr0"] for phase in record["phases"]} == {0.001}  # its rule for six classes: 0.002 * 5 / (4 + 6)
+    given = {"recipe": "ultralytics", "lr0": 0.02, "args": {"plots": False, "optimizer": "SGD"}}
+    assert train_tiny(fresh, start, **given)["phases"][0]["lr0"] == 0.02
+
+
 def test_a_phase_that_patience_ended_is_not_continued_after_a_kill(
     fresh: Run, start: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environment.prepare()
     from ultralytics.engine.trainer import BaseTrainer
 
-    validate, copy, trained = BaseTrainer.validate, files.copy, []
+    validate, link, trained = BaseTrainer.validate, files.link, []
 
     def worse(self: Any) -> Any:
         metrics, _ = validate(self)
@@ -236,13 +247,13 @@ def test_a_phase_that_patience_ended_is_not_continued_after_a_kill(
         return metrics, 0.3 - 0.1 * self.epoch
 
     def killed(source: Path, target: Path) -> None:
-        copy(source, target)
+        link(source, target)
         if target.name == "resume.pt" and trained == [0, 1]:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(BaseTrainer, "validate", worse)
     with monkeypatch.context() as patch:
-        patch.setattr(files, "copy", killed)
+        patch.setattr(files, "link", killed)
         with pytest.raises(KeyboardInterrupt):
             train_tiny(fresh, start, {"epochs": 4, "patience": 1})
     phase = train_tiny(fresh, start, {"epochs": 4, "patience": 1})["phases"][0]

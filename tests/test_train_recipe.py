@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,16 @@ from pipeline.errors import ConfigError
 from pipeline.files import read_json
 from pipeline.train.plan import in_words
 from pipeline.train.recipe import CACHED, CACHED_FIVE, EARLY, EARLY_FROZEN, GIVEN, choose, looks_at_data
+from pipeline.upstream import environment
+
+
+@pytest.fixture
+def defaults() -> dict[str, Any]:
+    environment.prepare()
+    from ultralytics.cfg import DEFAULT_CFG_DICT
+
+    found: dict[str, Any] = DEFAULT_CFG_DICT
+    return found
 
 
 def recipe(images: int = 205, **settings: Any) -> Any:
@@ -37,8 +48,27 @@ def test_one_image_more_changes_the_length_by_one_epoch_at_most() -> None:
 
 
 def test_the_phases_are_counted() -> None:
-    plans: Any = [SimpleNamespace(epochs=11, freeze=(0,)), SimpleNamespace(epochs=1, freeze=())]
-    assert in_words(plans, 0) == "11 epochs with 1 layer frozen, then 1 epoch with nothing frozen"
+    plans: Any = [SimpleNamespace(epochs=11, freeze=(0,), cache=None), SimpleNamespace(epochs=1, freeze=(), cache=None)]
+    found = recipe(phases=[{"epochs": 11}, {"epochs": 1}])
+    said = "11 epochs (572 steps) with 1 layer frozen, then 1 epoch (52 steps) with nothing frozen"
+    assert in_words(plans, found, 205) == said  # 51 batches of four and one of one
+    larger = recipe(batch=205, phases=[{"epochs": 11}, {"epochs": 1}])
+    assert "11 epochs (11 steps) with" in in_words(plans, larger, 205) and "1 epoch (1 step) w" in in_words(
+        plans, larger, 205
+    )
+    for several in (recipe(recipe="ultralytics"), recipe(args={"nbs": 64})):  # batches per step, and fewer at first
+        assert in_words(plans, several, 205) == "11 epochs with 1 layer frozen, then 1 epoch with nothing frozen"
+    thorough = recipe(100, recipe="thorough")
+    several = [SimpleNamespace(epochs=one.epochs, freeze=(), cache=None) for one in thorough.phases]
+    assert in_words(several, thorough, 100).endswith(
+        "15 epochs (375 steps) with nothing frozen, then up to 4 times 15 while val gains"
+    )
+
+
+def test_a_phase_without_augmentation_says_so_at_the_start() -> None:
+    plans: Any = [SimpleNamespace(epochs=2, freeze=(0,), cache="features")]
+    said = "2 epochs (104 steps) with 1 layer frozen (computed once, images not augmented)"
+    assert in_words(plans, recipe(), 205) == said
 
 
 def test_every_choice_has_a_reason() -> None:
@@ -54,7 +84,7 @@ def test_every_choice_has_a_reason() -> None:
         ({"batch": 7}, "batch", 7),
         ({"lr0": 0.5}, "lr0", 0.5),
         ({"args": {"warmup_epochs": 0}}, "warmup_epochs", 0),
-        ({"args": {"optimizer": "SGD"}}, "optimizer", "SGD"),
+        ({"args": {"optimizer": "Adam"}}, "optimizer", "Adam"),
         ({"args": {"mosaic": 0.0}}, "mosaic", 0.0),
     ],
 )
@@ -67,10 +97,25 @@ def test_a_given_key_overrides_only_itself(settings: Any, key: str, value: Any) 
     assert {name: found.reasons[name] for name in others} == {name: untouched.reasons[name] for name in others}
 
 
+@pytest.mark.parametrize("optimizer", ["SGD", "sgd", "MuSGD"])
+def test_sgd_has_its_own_rate(optimizer: str, defaults: dict[str, Any]) -> None:
+    found = recipe(args={"optimizer": optimizer})
+    assert found.lr0 == defaults["lr0"] and "Ultralytics' own for SGD" in found.reasons["lr0"]["reason"]
+    assert recipe(args={"optimizer": optimizer}, lr0=0.5).lr0 == 0.5
+    assert recipe(args={"optimizer": "Adam"}).lr0 == recipe().lr0 == 0.001
+
+
 def test_quick_takes_three_epochs_on_cached_features_and_more_for_few_images() -> None:
     for images, epochs in ((205, 3), (700, 3), (20, 30)):
         [phase] = recipe(images, recipe="quick").phases
         assert phase.epochs == epochs and phase.freeze == 5
+
+
+@pytest.mark.parametrize("batch", [1, 4, 16, 64])
+@pytest.mark.parametrize("images", [20, 205, 2000])
+def test_quick_takes_150_steps_with_any_batch(images: int, batch: int) -> None:
+    found = recipe(images, recipe="quick", batch=batch)
+    assert found.phases[0].epochs >= 3 and found.phases[0].epochs * math.ceil(images / batch) >= 150
 
 
 @pytest.mark.parametrize("settings", [{}, {"recipe": "quick"}, {"recipe": "thorough"}, {"minutes": 3}])
@@ -89,7 +134,6 @@ def test_thorough_adds_rounds_as_long_as_the_main_phase_with_nothing_frozen() ->
     assert {(phase.epochs, phase.freeze) for phase in thorough.phases[2:]} == {(auto.phases[1].epochs, "none")}
     assert len(thorough.phases) == 2 + thorough.rounds
     assert thorough.planned(1) == auto.phases and len(thorough.planned(4)) == 4
-    assert recipe(recipe="thorough", phases=[{"epochs": 1}]).rounds == 0
 
 
 def test_a_backbone_with_poor_features_is_not_frozen() -> None:
@@ -99,6 +143,12 @@ def test_a_backbone_with_poor_features_is_not_frozen() -> None:
     assert free == kept.phases[1] and free.freeze == EARLY
     assert "keeps 85 %" in kept.reasons["phases"]["reason"].replace("%", " %")
     assert "56% of the best layer's separability, less than 80%" in lost.reasons["phases"]["reason"]
+
+
+def test_a_backbone_whose_features_cannot_be_measured_is_not_frozen() -> None:
+    found = choose(Train(), 100, None, looked=True)
+    assert [phase.freeze for phase in found.phases] == [EARLY]
+    assert "could not be measured, so no phase freezes the whole backbone" in found.reasons["phases"]["reason"]
 
 
 def test_minutes_are_converted_to_epochs() -> None:
@@ -140,9 +190,15 @@ def test_the_rate_falls_by_step_in_long_phases_and_in_a_short_last_one() -> None
     assert [found.is_short(phase) for phase in found.phases] == [False, False, False, True]
 
 
-def test_ultralytics_recipe_is_left_unchanged() -> None:
+def test_ultralytics_recipe_is_left_unchanged(defaults: dict[str, Any]) -> None:
     found = recipe(recipe="ultralytics", args={"cos_lr": True})
-    assert found.args == {"cos_lr": True} and found.batch == 16 and not found.own_schedule
+    assert found.args == {"cos_lr": True} and not found.own_schedule
+    assert {key: defaults[key] for key in ("epochs", "batch", "lr0", "patience")} == {
+        "epochs": found.phases[0].epochs,
+        "batch": found.batch,
+        "lr0": found.lr0,
+        "patience": found.patience,
+    }
     assert found.reasons == {"cos_lr": {"value": True, "reason": GIVEN}}
     assert recipe(recipe="ultralytics", ema=0.5, batch=8).reasons.keys() == {"ema", "batch"}
     for args in ({}, {"optimizer": "auto"}, {"optimizer": "Auto"}):

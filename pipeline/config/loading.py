@@ -76,9 +76,20 @@ class NoDuplicates(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+class Dumper(yaml.SafeDumper):
+    """A YAML dumper for text that NoDuplicates reads: it quotes text that would be a number there."""
+
+
+# PyYAML takes 1e-4 for text, because YAML 1.1 wants a point before the exponent and a sign after it.
+EXPONENT = re.compile(r"[-+]?[0-9][0-9_]*(?:\.[0-9_]*)?[eE][-+]?[0-9]+$")
+for _kind in (NoDuplicates, Dumper):
+    _kind.add_implicit_resolver("tag:yaml.org,2002:float", EXPONENT, list("-+0123456789"))
+
+
 def flow(value: Any) -> str:
     """Return `value` as YAML on one line, without the `...` that PyYAML appends to a bare word."""
-    text: str = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=math.inf)
+    style: dict[str, Any] = {"default_flow_style": True, "sort_keys": False, "allow_unicode": True, "width": math.inf}
+    text: str = yaml.dump(value, Dumper=Dumper, **style)
     return text.removesuffix("\n").removesuffix("\n...")
 
 

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 
 
 class Section(BaseModel):
-    # Not strict, because PyYAML reads 1e-3 as text, though a number is meant.
+    # Not strict, because YAML has lists and text where sections have tuples and paths.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 

@@ -69,14 +69,17 @@ class Phase(Section):
     batchnorm: BatchNorm = BatchNorm()
     """Whether BatchNorm layers update their mean and variance."""
     patience: int | None = Field(default=None, ge=1)
-    """Number of epochs without a better val mAP50-95 after which the phase ends; null never ends it early. A phase with
-    `patience` is validated after each epoch."""
+    """Number of epochs without a better val mAP50-95 after which the phase ends; null never ends it early, or with
+    `recipe: ultralytics` after Ultralytics' 100. A phase with `patience` is validated after each epoch."""
 
     @model_validator(mode="after")
     def _one_rate(self) -> Phase:
         if self.lr0 is not None and "lr" in self.model_fields_set:
             raise ValueError("`lr` multiplies the base rate and `lr0` replaces it; keep one of them")
         return self
+
+
+LENGTHS = ("quick", "thorough")  # recipes that only set the phases
 
 
 class Train(Section):
@@ -91,8 +94,9 @@ class Train(Section):
     recipe: Literal["auto", "quick", "thorough", "ultralytics"] = "auto"
     """`auto` chooses phases and batch by the number of images and a look at them, and writes each choice with its
     reason into `train.json`. `quick` trains at least three epochs and 150 steps at twice the rate, with the first five
-    layers frozen and without augmentation. `thorough` adds up to four phases to `auto`, while val improves.
-    `ultralytics` uses Ultralytics' defaults for everything."""
+    layers frozen and without augmentation. `thorough` adds up to four phases to `auto`, while val improves. Neither of
+    these two goes together with `phases`. `ultralytics` uses Ultralytics' defaults for everything;
+    [training.md](training.md#phases) lists the exceptions."""
     minutes: float | None = Field(default=None, gt=0)
     """Minutes to train on this machine, instead of the recipe's number of epochs. Two timed steps show how many epochs
     fit; fewer than six are trained like `quick`. Not together with `phases` or another `recipe`."""
@@ -100,7 +104,8 @@ class Train(Section):
     """Images per optimizer step. Null is 4 below 1,500 images, because few images need many steps, 8 below 5,000, and
     otherwise 16."""
     lr0: float | None = Field(default=None, gt=0)
-    """Base learning rate. Null is `0.001`; `0.01` with `recipe: ultralytics`."""
+    """Base learning rate. Null is `0.001`, or `0.01` for SGD and MuSGD. With `recipe: ultralytics`, Ultralytics'
+    automatic optimizer chooses its own."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Precision that a CPU computes in. `auto` takes bfloat16 if the CPU has it and two timed forward and backward
     passes show that it is faster. Weights, average and losses stay in 32 bits. On a GPU, `args: {amp: ...}` decides."""
@@ -116,11 +121,13 @@ class Train(Section):
     l2_sp: float = Field(default=0.0, ge=0)
     """Strength of the pull towards the source weights, except in the head (L2-SP). 0 turns it off; try 1 to 100."""
     args: dict[str, Argument] = Field(default={})
-    """Any other training argument of Ultralytics, under its own name: `{mosaic: 0.5, cos_lr: true}`."""
+    """Any other training argument of Ultralytics, under its own name: `{fliplr: 0, cos_lr: true}`."""
 
     @model_validator(mode="after")
     def _one_length(self) -> Train:
         if self.minutes and (self.phases or self.recipe != "auto"):
             other = "phases" if self.phases else f"recipe: {self.recipe}"
             raise ValueError(f"`minutes` and `{other}` both say how long to train; keep one of them")
+        if self.phases and self.recipe in LENGTHS:
+            raise ValueError(f"`phases` and `recipe: {self.recipe}` both say how long to train; keep one of them")
         return self

@@ -91,21 +91,29 @@ def ridge_probe(features: Matrix, labels: Labels, images: Labels) -> Probe:
 
     All classes have the same weight, however many boxes they have.
     """
-    folds = _folds(labels, images)[images]
-    is_right, is_judged = np.zeros(len(labels), bool), np.zeros(len(labels), bool)
+    folds, is_right = _folds(labels, images)[images], np.zeros(len(labels), bool)
+    is_judged = judged(labels, images)
     for fold in np.unique(folds):
         held_out = folds == fold
         known = np.unique(labels[~held_out])
         if len(known):
             answers = known[_ridge(features[~held_out], np.searchsorted(known, labels[~held_out]), features[held_out])]
             is_right[held_out] = answers == labels[held_out]
-            is_judged[held_out] = np.isin(labels[held_out], known)
     shares = []
     for label in range(int(labels.max()) + 1):
         rows = is_judged & (labels == label)
         shares.append(float(is_right[rows].mean()) if rows.any() else None)
     seen = [share for share in shares if share is not None]
     return Probe(float(np.mean(seen)) if seen else 0.0, tuple(shares))
+
+
+def judged(labels: Labels, images: Labels) -> NDArray[np.bool_]:
+    """Return for each box whether `ridge_probe` can judge it: other folds of images show its class."""
+    folds, result = _folds(labels, images)[images], np.zeros(len(labels), bool)
+    for fold in np.unique(folds):
+        held_out = folds == fold
+        result[held_out] = np.isin(labels[held_out], labels[~held_out])
+    return result
 
 
 def _folds(labels: Labels, images: Labels) -> Labels:

@@ -63,6 +63,7 @@ class TrainedPhase(Record):
     freeze: list[int | str]
     """Layer numbers and parameter names, as Ultralytics takes them."""
     lr0: Number
+    """The rate that the phase began with; with `recipe: ultralytics`, the automatic optimizer's own."""
     lr_groups: dict[str, Number]
     """Factor of the rate for backbone, neck and head."""
     batchnorm: dict[str, str]
@@ -72,7 +73,8 @@ class TrainedPhase(Record):
     features: dict[str, CachedFeatures] | None
     """By split; null if the phase caches no features."""
     without_effect: list[str]
-    """Augmentations that were not applied because features were cached."""
+    """Augmentations in `train.args` that were not applied, because features were cached or, for `mosaic`, `mixup` and
+    `cutmix`, because the phase was no longer than `close_mosaic`."""
     parameters: int
     trainable_parameters: int
     proof: Proof

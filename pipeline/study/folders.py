@@ -27,6 +27,7 @@ import yaml
 from pipeline import files
 from pipeline.boxes import YoloDataset, write_data_yaml
 from pipeline.config.experiment import Config
+from pipeline.config.loading import Dumper
 from pipeline.errors import DataError, PipelineError, counted
 from pipeline.run import Run
 from pipeline.study import results
@@ -150,7 +151,8 @@ def _bring_splits(base: Path, own: Path) -> None:
 
 
 def _write_config(folder: Path, name: str, project: Path, sections: Mapping[str, Any]) -> None:
-    files.write_text(folder / "configs" / f"{name}.yaml", yaml.safe_dump(absolute(sections, project), sort_keys=False))
+    text = yaml.dump(absolute(sections, project), Dumper=Dumper, sort_keys=False)
+    files.write_text(folder / "configs" / f"{name}.yaml", text)
 
 
 def absolute(sections: Mapping[str, Any], project: Path) -> dict[str, Any]:

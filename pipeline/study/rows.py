@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.config.experiment import Config
 from pipeline.config.loading import checked, read
 from pipeline.config.study import Steps, Study
-from pipeline.config.training import Train
+from pipeline.config.training import LENGTHS, Train
 from pipeline.errors import ConfigError, counted
 from pipeline.study.results import Line
 from pipeline.train import recipe
@@ -136,7 +136,8 @@ def with_epochs(train: Train, chosen: recipe.Recipe, epochs: Sequence[int]) -> T
         {**phase.model_dump(exclude_unset=True), "epochs": count}
         for phase, count in zip(chosen.phases, epochs, strict=True)
     ]
-    kept = train.model_dump(exclude_unset=True, exclude={"minutes"})
+    replaced = {"minutes", *({"recipe"} if train.recipe in LENGTHS else ())}
+    kept = train.model_dump(exclude_unset=True, exclude=replaced)
     return Train.model_validate({**kept, "phases": phases, "batch": chosen.batch})
 
 

@@ -35,6 +35,9 @@ NEED_IMAGES = frozenset({"multi_scale", "compile", "distill_model"})
 # These vary the images from epoch to epoch. They have no effect when the outputs of frozen layers are cached.
 AUGMENTATIONS = frozenset({"augmentations", "bgr", "close_mosaic", "cutmix", "degrees", "fliplr", "flipud", "hsv_h"})
 AUGMENTATIONS |= {"hsv_s", "hsv_v", "mixup", "mosaic", "perspective", "scale", "shear", "translate"}
+# Ultralytics turns these off in the last `close_mosaic` epochs, so a phase that is no longer never has them.
+CLOSED = frozenset({"cutmix", "mixup", "mosaic"})
+CLOSE_MOSAIC = 10  # Ultralytics' default
 ALLOWED = NEED_IMAGES | AUGMENTATIONS
 ALLOWED |= {
     "amp",
@@ -110,6 +113,11 @@ def is_automatic(optimizer: Any) -> bool:
     return str(optimizer).lower() == "auto"
 
 
+def is_sgd(optimizer: Any) -> bool:
+    """Return whether an optimizer is SGD or MuSGD; all others divide each step by the size of recent gradients."""
+    return str(optimizer).lower() in ("sgd", "musgd")
+
+
 def _reason_against(key: str) -> str:
     if key in OURS:
         return f"is set by the pipeline; set {OURS[key]} instead"
@@ -129,6 +137,12 @@ def check_cached(args: Mapping[str, Any]) -> None:
         )
 
 
-def without_effect(args: Mapping[str, Any]) -> list[str]:
-    """Return the augmentations in the config that a phase with cached features does not apply, sorted."""
-    return sorted(AUGMENTATIONS.intersection(args))
+def without_effect(args: Mapping[str, Any], epochs: int, cached: bool) -> list[str]:
+    """Return the augmentations in the config that a phase of so many epochs does not apply, sorted.
+
+    With `cached` features it applies none. An augmentation that is given as 0 is not applied in any case.
+    """
+    if cached:
+        return sorted(key for key in AUGMENTATIONS.intersection(args) if args[key] or key == "close_mosaic")
+    is_closed = epochs <= (args.get("close_mosaic", CLOSE_MOSAIC) or 0)  # null closes nothing, as 0
+    return sorted(key for key in CLOSED if args.get(key) and is_closed)

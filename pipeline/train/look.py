@@ -10,7 +10,8 @@ from typing import Any
 from pipeline.boxes import YoloDataset
 from pipeline.errors import DataError
 from pipeline.probing import sample
-from pipeline.probing.separability import separability
+from pipeline.probing.scores import judged
+from pipeline.probing.separability import numbers, separability
 
 IMAGES = 60  # takes seconds on one core; more images changed the share by only 0.02
 
@@ -20,12 +21,15 @@ def measure(model: Any, data: YoloDataset, imgsz: int, seed: int) -> dict[str, A
 
     Separability is the balanced accuracy of a linear probe that separates classes and background by a layer's features
     of the boxes. `model` is the source's DetectionModel. The result has the share as `kept`, and the `accuracy` by
-    layer. Returns None if there is nothing to separate, or if no class appears in two images: the probe learns from one
-    image and is evaluated on another.
+    layer. Returns None if there is nothing to separate, or if no class appears in two images: the probe learns from
+    some images and is evaluated on others.
     """
     try:
         scenes = sample.draw(data, IMAGES, seed)
     except DataError:
+        return None
+    labels, images = numbers(scenes)
+    if not judged(labels, images)[labels < len(data.names)].any():  # background alone says nothing about the classes
         return None
     training = model.training
     accuracy = separability(model.float().eval(), scenes, imgsz)

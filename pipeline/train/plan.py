@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from pipeline.upstream import checkpoints
 
 # Frozen first layers. Caching turns augmentation off, and fewer layers would save too little time for that.
 LEAST_CACHED = 5
+NBS = 64  # images per optimizer step by Ultralytics' default
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ class PhasePlan:
     `freeze` is the list that Ultralytics takes. With `by_step` the rate falls with every step, and with `heads_alike`
     the loss weighs both heads equally. `ema` is the span of the weights' moving average in epochs; None means
     Ultralytics' own. `l2_sp` pulls towards the weights in the file `source`. Without `cache` every epoch computes all
-    layers; with it, the augmentations in `without_effect` are not applied. Unless `is_validated`, no epoch is
+    layers. The augmentations in `without_effect` are given and not applied. Unless `is_validated`, no epoch is
     validated, not even the last.
     """
 
@@ -69,23 +71,27 @@ def phases(config: Train, recipe: Recipe, source: Source, run: Run) -> list[Phas
     plans = [_phase(config, recipe, source, run, number) for number in range(1, len(recipe.phases) + 1)]
     if config.cache_features is True and not any(plan.cache for plan in plans):
         raise ConfigError(
-            f"train.cache_features: no phase freezes at least its first {LEAST_CACHED} layers, so there is nothing to "
-            "cache; freeze the backbone in a phase without "
+            f"train.cache_features: no phase freezes at least its first {LEAST_CACHED} layers and their BatchNorm, so "
+            "there is nothing to cache; freeze the backbone in a phase without `batchnorm: {frozen: train}` and "
             f"train.args.{' or '.join(sorted(arguments.NEED_IMAGES))}, or write auto"
         )
     return plans
 
 
-def in_words(plans: Sequence[PhasePlan], rounds: int) -> str:
-    """Describe the phases; the last `rounds` are trained only while val gains."""
-    sure = plans[: len(plans) - rounds]
-    words = [f"{counted(one.epochs, 'epoch')} with {_frozen(one)} frozen" for one in sure]
-    more = f", then up to {rounds} times {plans[-1].epochs} while val gains" if rounds else ""
-    return ", then ".join(words) + more
+def in_words(plans: Sequence[PhasePlan], recipe: Recipe, images: int) -> str:
+    """Describe the phases for a number of training images; the last rounds are trained only while val gains."""
+    sure = plans[: len(plans) - recipe.rounds]
+    every_batch_is_a_step = round(recipe.args.get("nbs", NBS) / recipe.batch) <= 1  # Ultralytics' own rule
+    steps = math.ceil(images / recipe.batch) if every_batch_is_a_step else None
+    more = f", then up to {recipe.rounds} times {plans[-1].epochs} while val gains" if recipe.rounds else ""
+    return ", then ".join(_in_words(one, steps) for one in sure) + more
 
 
-def _frozen(one: PhasePlan) -> str:
-    return counted(len(one.freeze), "layer") if one.freeze else "nothing"
+def _in_words(one: PhasePlan, steps: int | None) -> str:
+    """Describe a phase with so many optimizer steps in an epoch; None if their number is unknown."""
+    length = counted(one.epochs, "epoch") + (f" ({counted(one.epochs * steps, 'step')})" if steps else "")
+    frozen = counted(len(one.freeze), "layer") if one.freeze else "nothing"
+    return f"{length} with {frozen} frozen" + (" (computed once, images not augmented)" if one.cache else "")
 
 
 def _phase(config: Train, recipe: Recipe, source: Source, run: Run, number: int) -> PhasePlan:
@@ -108,7 +114,7 @@ def _phase(config: Train, recipe: Recipe, source: Source, run: Run, number: int)
         freeze=tuple(frozen),
         batchnorm=phase.batchnorm,
         cache=cache,
-        without_effect=tuple(arguments.without_effect(config.args)) if cache else (),
+        without_effect=tuple(arguments.without_effect(config.args, phase.epochs, cached=cache is not None)),
         lr0=recipe.rate(phase),
         lr_groups=phase.lr_groups,
         by_step=recipe.by_step(phase),
@@ -116,7 +122,7 @@ def _phase(config: Train, recipe: Recipe, source: Source, run: Run, number: int)
         ema=recipe.average(phase),
         l2_sp=config.l2_sp,
         source=source.path,
-        patience=phase.patience,
+        patience=phase.patience or recipe.patience,
         is_validated=config.args.get("val") is not False,
         precision="fp32" if config.recipe == "ultralytics" and config.precision == "auto" else config.precision,
         every_plot=config.args.get("plots") is True,

@@ -14,8 +14,10 @@ from pipeline.upstream import checkpoints
 
 GIVEN = "given in the config"
 RATE = 0.001  # for AdamW; half and twice that were no better on any dataset but one (benchmarks/recipe.md)
+SGD_RATE = 0.01  # Ultralytics' own lr0
+PATIENCE = 100  # Ultralytics' own
 FEW = 3  # epochs; with four or more the configs scored no better (benchmarks/recipe.md)
-QUICK_STEPS = 150  # steps of four images, as in three epochs of 200 images
+QUICK_STEPS = 150  # as in three epochs of 200 images, four per step
 USUAL = 9  # epochs from 160 to 1,000 images
 EARLY = 3  # first layers, which stay frozen to the end; accuracy changed no more than by seed (benchmarks/recipe.md)
 ROUNDS = 4  # that `thorough` may add; each is as long as the phase before them
@@ -38,7 +40,7 @@ class Recipe:
 
     With `own_schedule`, the rate falls with every step in phases of LONG epochs or more and in a last phase of FEW or
     fewer; in such a short phase, the loss also weighs both heads equally. `ema` is the config's value, in epochs. The
-    last `rounds` phases are trained only while val gains.
+    last `rounds` phases are trained only while val gains. `patience` is that of phases without one.
     """
 
     phases: tuple[Phase, ...]
@@ -49,6 +51,7 @@ class Recipe:
     own_schedule: bool
     ema: float | None
     rounds: int = 0
+    patience: int | None = None
 
     def rate(self, phase: Phase) -> float:
         return phase.lr0 or self.lr0 * phase.lr
@@ -71,25 +74,32 @@ class Recipe:
 
 
 def choose(
-    config: Train, images: int, kept: float | None = None, fit: float | None = None, counted: str = "images"
+    config: Train,
+    images: int,
+    kept: float | None = None,
+    fit: float | None = None,
+    counted: str = "images",
+    looked: bool = False,
 ) -> Recipe:
     """Return the recipe for a number of training images; `counted` is the word for them.
 
-    `kept` is the share of separability that the backbone keeps (`look.measure`), None if unmeasured. `fit` is the
-    number of epochs of all layers that `train.minutes` allows (`budget.measure`); without it the device is ignored, so
-    that a config gives the same model wherever it is trained. Raises ConfigError if Ultralytics' own recipe is
-    requested together with a rate that it would ignore.
+    `kept` is the share of separability that the backbone keeps (`look.measure`). Without it the backbone counts as
+    suitable, unless the stage `looked` at the images and could not measure it. `fit` is the number of epochs of all
+    layers that `train.minutes` allows (`budget.measure`); without it the device is ignored, so that a config gives the
+    same model wherever it is trained. Raises ConfigError if Ultralytics' own recipe is requested together with a rate
+    that it would ignore.
     """
     if config.recipe == "ultralytics":
         return _ultralytics(config)
     batch = config.batch or batch_size(images)
-    lr0 = config.lr0 or RATE
-    chosen, why = _phases(config, images, kept, fit, counted)
+    rate, why_rate = (SGD_RATE, _SGD_RATE) if arguments.is_sgd(config.args.get("optimizer")) else (RATE, _RATE)
+    lr0 = config.lr0 or rate
+    chosen, why = _phases(config, images, kept, fit, counted, looked)
     phases = config.phases or chosen
     reasons = {
         "phases": _choice(config.phases, [phase.model_dump(mode="json") for phase in phases], why),
         "batch": _choice(config.batch, batch, f"from {images} {counted}: {_BATCH}"),
-        "lr0": _choice(config.lr0, lr0, _RATE),
+        "lr0": _choice(config.lr0, lr0, why_rate),
     }
     ours: dict[str, tuple[Any, str]] = {
         "nbs": (batch, "every batch is a step; by default a step needs 64 images, which is 3 steps per epoch for 200"),
@@ -98,7 +108,7 @@ def choose(
         "warmup_epochs": (0.5, "steps are few; the default of 3 epochs would fill most of a phase"),
         "warmup_bias_lr": (0.0, "as `auto` chooses with AdamW; a rate of 0.1 would undo what biases have learnt"),
         "close_mosaic": (
-            10,
+            arguments.CLOSE_MOSAIC,
             "Ultralytics' default: no mosaic in a phase's last 10 epochs; more mosaic cost mAP on BCCD",
         ),
     }
@@ -109,7 +119,7 @@ def choose(
     reasons["ema"] = _choice(config.ema, config.ema or _EMA_SPAN, _EMA)
     reasons["best"] = _choice(None, f"the last epoch within {NOISE} of the highest val mAP50-95", _BEST)
     args = {**{key: value for key, (value, _) in ours.items()}, **config.args}
-    rounds = ROUNDS if config.recipe == "thorough" and not config.phases else 0
+    rounds = ROUNDS if config.recipe == "thorough" else 0
     return Recipe(phases, batch, lr0, args, reasons, own_schedule=True, ema=config.ema, rounds=rounds)
 
 
@@ -125,13 +135,13 @@ def _is_brief(fit: float | None) -> bool:
 
 
 def _phases(
-    config: Train, images: int, kept: float | None, fit: float | None, counted: str
+    config: Train, images: int, kept: float | None, fit: float | None, counted: str, looked: bool
 ) -> tuple[tuple[Phase, ...], str]:
     """Return the phases of the recipe, and why it has them."""
     random = checkpoints.is_random(config.weights)
     if config.recipe == "quick":
-        length = max(FEW, math.ceil(4 * QUICK_STEPS / max(images, 1)))
-        why = f"quick: at least {FEW} epochs and {QUICK_STEPS} steps of four images"
+        length = max(FEW, math.ceil((config.batch or batch_size(images)) * QUICK_STEPS / max(images, 1)))
+        why = f"quick: at least {FEW} epochs and {QUICK_STEPS} steps"
         return (_quick(length, random),), f"{why}, {_RANDOM if random else _FIVE}"
     frozen, free = epochs(images)
     why = f"from {images} {counted}: {_EPOCHS}"
@@ -150,15 +160,16 @@ def _phases(
         why = f"{why}; on these images the backbone's last layer keeps {kept:.0%} of the best layer's separability"
         if kept < KEEPS:
             why, frozen = f"{why}, less than {KEEPS:.0%}, so no phase freezes the whole backbone", 0
+    elif looked:
+        why, frozen = f"{why}; on these images that could not be measured, so no phase freezes the whole backbone", 0
     if fit is not None:
         spent = frozen * (CACHED if frozen > 1 else NOT_CACHED)  # a phase of one epoch caches nothing
         free = max(1, round((fit - spent) / (1 if random else EARLY_FROZEN)))
     first = (Phase(epochs=frozen, freeze="backbone"),) if frozen else ()
     main = Phase(epochs=free, freeze="none" if random else EARLY)
-    later: tuple[Phase, ...] = ()
     if config.recipe == "thorough":
-        later, why = (Phase(epochs=main.epochs, lr=0.5),) * ROUNDS, f"{why}; {_ROUNDS}"
-    return (*first, main, *later), why
+        return (*first, main, *(Phase(epochs=main.epochs, lr=0.5),) * ROUNDS), f"{why}; {_ROUNDS}"
+    return (*first, main), why
 
 
 def _quick(length: int, random: bool) -> Phase:
@@ -191,6 +202,7 @@ _ROUNDS = (
     "than its own noise"
 )
 _RATE = "the same for any number of classes: Ultralytics' rule gives one class twice as much, and was no better"
+_SGD_RATE = f"Ultralytics' own for SGD; {RATE:g} is for AdamW, which divides each step by the size of recent gradients"
 _BATCH = "4 below 1,500, 8 below 5,000, otherwise 16; few images need many steps"
 
 _EMA_SPAN = f"a twelfth of a phase of {LONG} epochs or more, and of a last phase of {FEW} or fewer"
@@ -230,8 +242,6 @@ def _ultralytics(config: Train) -> Recipe:
             "train.recipe: Ultralytics' automatic optimizer ignores a given rate; set train.args.optimizer"
         )
     given = {"batch": config.batch, "lr0": config.lr0, "ema": config.ema, **config.args}
-    reasons: dict[str, Choice] = {
-        key: {"value": value, "reason": GIVEN} for key, value in given.items() if value is not None
-    }
-    batch, lr0 = config.batch or 16, config.lr0 or 0.01
-    return Recipe(phases, batch, lr0, dict(config.args), reasons, own_schedule=False, ema=config.ema)
+    reasons = {key: _choice(value, value, GIVEN) for key, value in given.items() if value is not None}
+    batch, lr0, args = config.batch or 16, config.lr0 or SGD_RATE, dict(config.args)
+    return Recipe(phases, batch, lr0, args, reasons, own_schedule=False, ema=config.ema, patience=PATIENCE)

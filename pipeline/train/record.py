@@ -35,7 +35,7 @@ def of_phase(run: Run, plan: PhasePlan, folder: PhaseFolder, saved: Any, proof: 
         "best_fitness": progress["best_fitness"] if receipt_record.val_has_objects(run) else None,
         "gain": _gain(run, plan.number),
         "freeze": list(plan.freeze),
-        "lr0": plan.lr0,
+        "lr0": progress["lr0"],
         "lr_groups": plan.lr_groups.model_dump(),
         "batchnorm": plan.batchnorm.model_dump(),
         "batch": progress["batch"],
@@ -104,21 +104,33 @@ def last_line(source: Source, records: Sequence[TrainedPhase], rounds: bool, no_
     best, epochs = best_phase(records), sum(record["epochs"] for record in records)
     fitness = records[best - 1]["best_fitness"]
     figure = "unknown" if fitness is None else f"{fitness:.3f}"
-    frozen = max(record["proof"]["frozen_tensors"] for record in records)
-    unused = [
-        f"phase {record['phase']} trained on cached features, without {', '.join(record['without_effect'])}"
-        for record in records
-        if record["without_effect"]
-    ]
     parts = [
         f"{counted(epochs, 'epoch')} from {source.words} "
         f"in {sum(record['seconds'] for record in records):.0f} s, val mAP50-95 {figure} in phase {best}, "
-        + (f"{frozen} frozen tensors proven unchanged" if frozen else "nothing frozen"),
-        *unused,
+        + _frozen(records),
+        *(_unused(record) for record in records if record["without_effect"]),
         *([_last_round(records[-1])] if rounds else []),
         *([no_effect] if no_effect else []),
     ]
     return f"{'; '.join(parts)} -> {model}"
+
+
+def _frozen(records: Sequence[TrainedPhase]) -> str:
+    """Return how many frozen tensors of which phase are proven unchanged."""
+    proven = [(record["proof"]["frozen_tensors"], record["phase"]) for record in records]
+    words = [f"{tensors} in phase {phase}" for tensors, phase in proven if tensors]
+    return f"frozen tensors proven unchanged ({', '.join(words)})" if words else "nothing frozen"
+
+
+def _unused(phase: TrainedPhase) -> str:
+    """Return which augmentations were not applied, why, and what would apply them."""
+    number, names = phase["phase"], ", ".join(phase["without_effect"])
+    if phase["features"]:
+        return f"phase {number} trained on cached features, without {names}"
+    return (
+        f"phase {number} trained without {names}, because it is no longer than close_mosaic "
+        f"(`close_mosaic: 0` in train.args keeps {'it' if len(phase['without_effect']) == 1 else 'them'})"
+    )
 
 
 def _last_round(phase: TrainedPhase) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline import files
+from pipeline import files, logs
 from pipeline.boxes import YoloDataset
 from pipeline.config.training import Train
 from pipeline.run import Below, Run
@@ -32,14 +32,22 @@ CODE = (
     *(Path(__file__).parents[1] / "records" / f"{name}.py" for name in RECORDS),
     *(Path(__file__).parents[1] / "metrics" / f"{name}.py" for name in METRICS),
 )
+# What training depends on besides its section of the config.
+WORDS = {
+    "seed": "seed",
+    "weights": "train.weights",
+    "teacher": "train.args.distill_model",
+    "data_sha256": "the images or labels",
+    "code_sha256": "the code of the pipeline",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class PhaseFolder:
     """The files of one phase.
 
-    Ultralytics writes its last.pt and best.pt in place, so a kill can leave half a file. `last_epoch` and `best_epoch`
-    are copies, written to a temporary name and renamed; resuming reads only these.
+    Ultralytics writes its last.pt in place, so a kill can leave half a file. `last_epoch` and `best_epoch` are other
+    names of a last.pt that was written completely, which the next epoch leaves alone; resuming reads only these.
     """
 
     root: Path
@@ -141,14 +149,25 @@ def measured(run: Run, beginning: Mapping[str, Any], name: str, measure: Callabl
 def continue_or_clear(run: Run, beginning: Mapping[str, Any], measurements: Mapping[str, Any]) -> None:
     """Keep unfinished training only if it has the same `beginning`; otherwise delete it and record this one.
 
-    `measurements` maps file names in `run.train` to what was measured; None is not written.
+    A line says so if that loses an epoch. `measurements` maps file names in `run.train` to what was measured; None is
+    not written.
     """
     if not continues(run, beginning):
+        if _unfinished(run).is_file() and any(run.train.glob("phase*/progress.json")):
+            differs = " and ".join(_differences(files.read_json(_unfinished(run)), beginning))
+            logs.say(f"train: the unfinished training is discarded, because {differs} changed")
         shutil.rmtree(run.train, ignore_errors=True)
         files.write_json(_unfinished(run), beginning)
     for name, content in measurements.items():
         if content is not None:
             files.write_json(run.train / name, content)
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return in words what differs between two beginnings."""
+    keys = [f"train.{key}" for key, value in now["train"].items() if before["train"].get(key) != value]
+    others = [word for key, word in WORDS.items() if before[key] != now[key]]
+    return list(dict.fromkeys([*keys, *others]))  # train.weights may be in both
 
 
 def finish(run: Run) -> None:

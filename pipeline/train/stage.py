@@ -52,7 +52,8 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int | None = 
     if small := object_sizes.too_small(data, config.imgsz):
         logs.say(f"train: {small}")
     replaces = f"; this will replace {run.model}" if run.model.is_file() else ""
-    logs.say(f"train: {len(data.files('train'))} images, {plan.in_words(plans, chosen.rounds)}{replaces}")
+    images = len(data.files("train"))
+    logs.say(f"train: {images} images, {plan.in_words(plans, chosen, images)}{replaces}")
 
     from pipeline.train import phase
 
@@ -110,9 +111,9 @@ def _recipe(
             run, beginning, MINUTES, lambda: budget.measure(config, start.model, images, val, device)
         )
     fit = minutes and minutes["epochs"]
-    if recipe.looks_at_data(config, images, fit):
+    if looked := recipe.looks_at_data(config, images, fit):
         seen = resume.measured(run, beginning, LOOK, lambda: look.measure(start.model, data, config.imgsz, seed))
-    chosen = recipe.choose(config, images, seen and seen["kept"], fit, _counted(run))
+    chosen = recipe.choose(config, images, seen and seen["kept"], fit, _counted(run), looked)
     return chosen, {MINUTES: minutes, LOOK: seen}
 
 

@@ -116,6 +116,7 @@ class PhaseTrainer(CpuTrainer):
 
     def _setup_train(self) -> None:
         super()._setup_train()
+        self.best = self.last  # Ultralytics would also write each epoch to best.pt, which nothing reads
         if (state := self.folder.exact(self.start_epoch)).is_file():
             exact.restore(state, self)
         model = student(self.model)
@@ -177,6 +178,7 @@ class PhaseTrainer(CpuTrainer):
         if changed := freeze.moved(self.frozen_before, student(self.model)):
             raise PipelineError(f"{self.folder.root}: {freeze.complaint(changed)}")
         freeze.restore(self.frozen_before, student(self.ema.ema))
+        self.last.unlink(missing_ok=True)  # kept epochs may be the same file, and Ultralytics writes to it in place
         with features.ordinary(self.ema.ema) if self.plan.cache else nullcontext():
             saved = super().save_model()
         keep_epoch(self)
@@ -204,19 +206,21 @@ def set_precision(trainer: PhaseTrainer, model: Any) -> None:
 
 
 def keep_epoch(trainer: PhaseTrainer) -> None:
-    """Copy what Ultralytics has just saved, so that a later kill costs no epoch; `last_epoch` is written last."""
+    """Keep what Ultralytics has just saved, so that a later kill costs no epoch; `last_epoch` is replaced last."""
     folder, epochs = trainer.folder, trainer.epoch + 1
     fitness = None if trainer.fitness is None else round(float(trainer.fitness), 6)  # None: nothing validated yet
     best = {"best_epoch": epochs, "best_fitness": fitness}
     if is_best(float(trainer.fitness or 0), float(trainer.best_fitness or 0)):
-        files.copy(trainer.last, folder.best_epoch)
+        files.link(trainer.last, folder.best_epoch)
         if trainer.fitness is not None and hasattr(trainer.validator, "kept"):
             gain.keep(trainer.validator, folder.matches)
     else:
         best = {key: files.read_json(folder.progress)[key] for key in best}
     ended = bool(trainer.stop)  # after all epochs, or by `patience`
-    progress = {"epochs": epochs, "ended": ended, **best, "batch": trainer.args.batch, "seconds": trainer.clock.seconds}
+    # Memory may have halved the batch, and Ultralytics' automatic optimizer chooses its own rate.
+    used = {"batch": trainer.args.batch, "lr0": trainer.args.lr0}
+    progress = {"epochs": epochs, "ended": ended, **best, **used, "seconds": trainer.clock.seconds}
     files.write_json(folder.progress, progress)
     exact.save(folder.exact(epochs), trainer)
-    files.copy(trainer.last, folder.last_epoch)
+    files.link(trainer.last, folder.last_epoch)
     folder.exact(epochs - 1).unlink(missing_ok=True)

@@ -15,13 +15,15 @@ and with the code. Review the list before raising the bound in pyproject.toml.
     engine.trainer.BaseTrainer._handle_nan_recovery         a NaN or infinite loss ends the training
     engine.trainer.BaseTrainer._model_train                 BatchNorm updates its statistics or not, part by part
     engine.trainer.BaseTrainer._setup_scheduler             long and last short phases lower the rate with every step
-    engine.trainer.BaseTrainer._setup_train                 hash the frozen tensors, and restore the exact weights
+    engine.trainer.BaseTrainer._setup_train                 hash the frozen tensors, restore the exact weights, offer
+                                                            weights for the check of mixed precision
     engine.trainer.BaseTrainer.freeze_layer_names           which BatchNorm layers are frozen
     engine.trainer.BaseTrainer.lf                           the rate at a fraction of an epoch
     engine.validator.BaseValidator.match_predictions.iouv   all that this method needs of a validator, on a stand-in
     engine.validator.BaseValidator.plots                    plots of the last epoch only if they are wanted
     nn.tasks.DetectionModel._predict_once                   start behind cached layers; compute in bfloat16
     nn.tasks.DetectionModel.criterion                       a short phase weighs both heads equally
+    utils.WEIGHTS_DIR                                       the check of mixed precision on a GPU finds local weights
     utils.loss.E2ELoss.final_o2m                            the same
     utils.loss.E2ELoss.o2m                                  the same
     utils.loss.E2ELoss.o2m_copy                             the same

@@ -76,6 +76,19 @@ def is_fallback(path: Path, name: str) -> bool:
     return path not in (Path(name), locate(name))
 
 
+def offer_for_amp_check(weights: Path, folder: Path) -> None:
+    """Put a detector into `folder`, where Ultralytics' check of mixed precision on a GPU then looks for its own.
+
+    Otherwise it downloads yolo26n.pt without a check of its digest. The official one or, without it, the weights that
+    training starts from will do.
+    """
+    from ultralytics import utils
+
+    if detector := locate(COCO) or locate(STARTER if is_random(weights) else str(weights)):
+        files.link(detector, folder / COCO)
+        utils.WEIGHTS_DIR = folder
+
+
 def _download(name: str) -> Path:
     from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
 
