@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import ctypes
+import hashlib
 import json
 import os
 import shutil
@@ -177,6 +178,21 @@ def test_both_programs_report_an_unreadable_description(bundle: Path, tmp_path: 
         command = [sys.executable, str(copy / script), *(["x.jpg"] if script == "run.py" else [])]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert (done.stderr, done.returncode) == (f"error: {copy}/model.json: {said}\n", 1)
+
+
+def test_an_old_tensorrt_is_refused(bundle: Path, tmp_path: Path) -> None:
+    """Version 8.5, as on JetPack 5, would fail in ways that say nothing."""
+    copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
+    shutil.copy(DEVICE / "build.py", copy)
+    digest = hashlib.sha256((copy / "cells.onnx").read_bytes()).hexdigest()
+    engine = {"onnx": "cells.onnx", "onnx_sha256": digest, "profile": None}
+    spec = {**json.loads((copy / "model.json").read_text()), "format": "engine", "engine": engine}
+    (copy / "model.json").write_text(json.dumps(spec))
+    (copy / "tensorrt.py").write_text("__version__ = '8.5.2.2'\n")
+    done = subprocess.run([sys.executable, str(copy / "build.py")], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    said = "error: an engine needs TensorRT 10 or later (JetPack 6.1 or later), but this is 8.5.2.2; update it, or "
+    assert done.stderr.startswith(said)
 
 
 def test_an_engine_serves_one_thread_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

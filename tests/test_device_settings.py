@@ -29,7 +29,7 @@ from pipeline.config.judging import Validate
 from pipeline.device import runner
 from pipeline.device.runner import RunnerError, headers, images, selftest
 from pipeline.errors import DataError
-from pipeline.export import bundle
+from pipeline.export import bundle, texts
 from pipeline.export import settings as export_settings
 from pipeline.files import read_json
 from pipeline.run import Run
@@ -226,6 +226,45 @@ def test_requirements_go_into_the_bundle(tmp_path: Path) -> None:
     lines = (unpacked / "requirements.txt").read_text(encoding="utf-8").splitlines()
     assert [line for line in lines if not line.startswith("#")] == ["numpy", "opencv-python-headless", "onnxruntime"]
     assert "requirements.txt" in (unpacked / "SHA256SUMS").read_text(encoding="utf-8")
+
+
+def test_pip_leaves_the_tensorrt_of_a_jetson_alone() -> None:
+    lines = texts.requirements(
+        bundle.packages_of({"format": "engine", "output": {"layout": "columns"}}), {}
+    ).splitlines()
+    assert [line for line in lines if not line.startswith("#")] == ["numpy", "opencv-python-headless"]
+    [where] = [line for line in lines if "pip install tensorrt" in line]
+    assert where.startswith("# TensorRT 10 or later. JetPack 6.1 or later has it")
+
+
+@pytest.mark.parametrize(("allowed", "passes"), [(0.05, True), (0.03, False)])
+def test_scores_may_fall_as_far_as_the_limit(tmp_path: Path, allowed: float, passes: bool) -> None:
+    """Expected are 0.107, found are 0.067, less than 0.8 times the score of 0.1 from which boxes are listed."""
+    model, unpacked = device(tmp_path)
+    file, golden = tmp_path / "dark.png", unpacked / "golden"
+    file.write_bytes(png16(handmade.image(64, CELLS) // 15))
+    shutil.rmtree(golden)
+    bundle.golden(model, [file], golden, 0.05)
+    [expected] = read_json(golden / "expected.json")
+    expected.update(lowest=0.1, scores=[score + 0.04 for score in expected["scores"]])
+    (golden / "expected.json").write_text(json.dumps([expected]))
+    model.spec["selftest"]["max_score"] = allowed
+    if passes:
+        assert selftest.compare(model, unpacked)[0] == len(CELLS)
+    else:
+        with pytest.raises(RunnerError, match="selftest FAILED"):
+            selftest.compare(model, unpacked)
+
+
+def test_golden_images_expect_nothing_that_a_device_does_not_show(tmp_path: Path) -> None:
+    """Three of four objects score 0.4, below validation's `conf`."""
+    model, unpacked = device(tmp_path, output={"conf": 0.5})
+    image = handmade.image(64, CELLS)
+    image[:, :32] = image[:, :32] * 0.4
+    (tmp_path / "mixed.png").write_bytes(png16(image))
+    shutil.rmtree(unpacked / "golden")
+    bundle.golden(model, [tmp_path / "mixed.png"], unpacked / "golden", 0.01)
+    assert selftest.compare(model, unpacked)[0] == 1
 
 
 # --- From a real run ------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 from pipeline.device.runner import Detections, Model, RunnerError, Workers, merge, read_image, views
+from pipeline.device.runner import workers as workers_module
 from pipeline.device.runner.base import Tiles as Plan
 from pipeline.device.runner.selftest import compare
 from pipeline.device.runner.tiles import View, overlap
@@ -258,6 +260,25 @@ def test_all_threads_work_whatever_the_size_of_an_image(bundle: Path, large: Pat
         workers = Workers(bundle, spec, [str(path) for path in sources], 4)
         assert len(list(workers.each())) == len(sources)
         assert (set(workers.models), workers.size) == (at_once, size)
+
+
+@pytest.mark.parametrize(("tiled", "most"), [(True, 2), (False, 5)])
+def test_few_images_are_in_memory_at_a_time(
+    bundle: Path, large: Path, monkeypatch: pytest.MonkeyPatch, tiled: bool, most: int
+) -> None:
+    """With tiles, one is read while the model works on another; without, one more than there are threads."""
+    reads: list[Path] = []
+
+    def read(path: Path, bits: int | None) -> Any:
+        reads.append(path)
+        return read_image(path, bits)
+
+    monkeypatch.setattr(workers_module, "read_image", read)
+    spec = json.loads((bundle / "model.json").read_text())
+    spec["tiles"] = TILES if tiled else None
+    for number, _ in enumerate(Workers(bundle, spec, [str(large)] * 12, 4).each()):
+        time.sleep(0.1)  # long enough to read everything that was handed to the threads
+        assert len(reads) <= number + most
 
 
 def test_the_best_class_and_every_class_come_from_one_pass(bundle: Path, large: Path) -> None:

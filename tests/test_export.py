@@ -24,7 +24,7 @@ from pipeline.device import runner
 from pipeline.device.runner import Detections
 from pipeline.device.runner.letterbox import to_original
 from pipeline.errors import DataError, ExportError
-from pipeline.export import ap, bundle, make, targets
+from pipeline.export import ap, bundle, choice, make, settings, targets
 from pipeline.export.gate import Gate
 from pipeline.export.parity import compare
 from pipeline.files import read_json, sha256
@@ -233,13 +233,53 @@ def test_every_format_matches_the_model(
     [entry] = read_json(run.manifest)["artefacts"]
     assert entry["file"] == name and (run.export / name / entry_file).exists()
     assert entry["verdict"] == "passed" and entry["parity"]["boxes"] > 0
-    if target.get("nms") is False:
-        assert set(entry["other_head"]) == {"validated", "nms_free"}
+    assert ("validated_map50_95" in entry) == (target.get("nms") is False or "imgsz" in target)
     if "opset" in target:
         model = onnx.load(str(run.export / name))
         assert model.opset_import[0].version == 17
         assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
     check_concurrent_runs(run, entry)
+
+
+@pytest.mark.parametrize("changes", [{"nms": False}, {"imgsz": 96}])
+def test_another_head_or_size_keeps_the_number_of_boxes(
+    trained: Trained, copy_of: Callable[[Run], Run], changes: dict[str, Any]
+) -> None:
+    """Validation chose thresholds for other scores, and the user sees what this target loses."""
+    run = copy_of(trained.run)
+    names = read_json(trained.run.manifest)["classes"]
+    dataset = YoloDataset.read(run.dataset / "data.yaml")
+    gate = Gate(run.model, dataset, choice.images(dataset, run, 2), CONF, settings.of(run))
+    reference = gate.reference(None, 64)
+
+    def of_class(seen: list[Detections], kind: int) -> np.ndarray:
+        return np.concatenate([one.scores[one.classes == kind] for one in seen])
+
+    validated = [of_class(reference.seen.single, kind) for kind in range(len(names))]
+    metrics = read_json(run.metrics)
+    point = metrics["operating_point"]
+    point["thresholds"] = {
+        name: float(np.quantile(scores, 0.75)) for name, scores in zip(names, validated, strict=True) if len(scores)
+    }
+    point["per_class"] = {name: {**figures, "why": "set by hand"} for name, figures in point["per_class"].items()}
+    run.metrics.write_text(json.dumps(metrics))
+    wanted = {"targets": [{"format": "onnx", **changes}], "conf": CONF, "images": 2}
+    said = export.main(Export.model_validate(wanted), run, 0, "cpu")
+    [entry] = read_json(run.manifest)["artefacts"]
+    spec = read_json(unpacked(run, entry["bundle"]) / "model.json")
+    assert spec["thresholds"] == entry["thresholds"]["artefact"]
+    here = gate.see(runner.Model(run.export, spec, 1), "")
+    moved = 0
+    for kind, name in enumerate(names):
+        before, scores = entry["thresholds"]["model"][name], of_class(here.single, kind)
+        number = (validated[kind] >= before).sum()
+        if 0 < number < len(scores):
+            assert (scores >= spec["thresholds"][name]).sum() == number
+            moved += (scores >= before).sum() != number
+    assert moved
+    before, after = gate.figures(reference.matches)["map50_95"], entry["ap"]["artefact"]["map50_95"]
+    assert entry["validated_map50_95"] == before
+    assert f"validated with mAP50-95 {before:.3f}, here {after:.3f}" in said and entry["note"] in said
 
 
 def check_concurrent_runs(run: Run, entry: dict[str, Any]) -> None:
@@ -283,6 +323,7 @@ def test_without_a_gpu_the_engine_is_left_to_be_built_on_the_device(
     assert entry["file"] == "tiny-engine.onnx" and entry["built"].startswith("on the device")
     folder = unpacked(run, entry["bundle"])
     assert {"build.py", "build.sh", "tiny-engine.onnx"} <= {path.name for path in folder.iterdir()}
+    assert "--system-site-packages" in (folder / "README.txt").read_text()
     if find_spec("tensorrt") is None:
         done = run_py(folder, script="build.py")
         assert done.returncode == 1 and len(done.stderr.splitlines()) == 1

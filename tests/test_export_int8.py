@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -10,12 +12,15 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
-from conftest import Trained
+from conftest import ROOT, Trained
+from numpy.typing import NDArray
 
 from pipeline import export, pixels
 from pipeline.boxes import YoloDataset
 from pipeline.config.export import Calibration, Export
+from pipeline.device import runner
 from pipeline.device.runner import Detections
 from pipeline.errors import DataError, ExportError
 from pipeline.export import calibration, int8
@@ -117,6 +122,25 @@ def test_a_planted_overlap_is_refused(trained: Trained, copy_of: Callable[[Run],
     assert read_json(run.manifest) == before and not list(run.root.glob(".export*"))
 
 
+def test_images_are_compared_with_each_draw_but_read_once(large: YoloDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = YoloDataset(large.names, {**large.images, "val": large.images["train"].with_name("val")})
+    dataset.images["val"].mkdir()
+    random = np.random.default_rng(0)
+    for number in range(3):
+        (dataset.images["val"] / f"{number}.png").write_bytes(pixels.png(random.integers(0, 255, (9, 9, 3), np.uint8)))
+    original, reads = runner.read_image, Counter[Path]()
+
+    def read(path: Path) -> Any:
+        reads[path] += 1
+        return original(path)
+
+    monkeypatch.setattr(runner, "read_image", read)
+    for seed in range(3):
+        chosen = calibration.choose(dataset, Calibration(images=4), seed)
+        assert calibration.prove_disjoint(chosen, dataset)["compared_with"] == 3
+    assert len(reads) > 3 and set(reads.values()) == {1}
+
+
 def test_onnx_int8_keeps_the_head_in_float(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
     run = copy_of(trained.run)
     export.main(config({"format": "onnx", "quantize": 8}), run, 3, "cpu")
@@ -164,6 +188,71 @@ def test_recipes_keep_the_first_layers_in_float(trained: Trained, tmp_path: Path
     assert in_float == {int8.PLAIN: {23}, int8.CAREFUL: {0, 1, 23}, int8.SMALL_OBJECTS: {0, 1, 2, 3, 4, 23}}
 
 
+def chain(path: Path) -> None:
+    """Write a model of four convolutions that keep the size of 256, named as Ultralytics does; the last is the head."""
+    random = np.random.default_rng(0)
+    nodes, weights = [], []
+    for number, (entries, exits) in enumerate(((3, 8), (8, 8), (8, 8), (8, 4))):
+        kernel = random.normal(0, 0.3, (exits, entries, 3, 3)).astype(np.float32)
+        weights.append(onnx.numpy_helper.from_array(kernel, f"weight{number}"))
+        names = [f"tensor{number}" if number else "images", f"weight{number}"], [f"tensor{number + 1}"]
+        nodes.append(onnx.helper.make_node("Conv", *names, name=f"/model.{number}/Conv", pads=[1] * 4))
+    sides = [
+        onnx.helper.make_tensor_value_info(name, 1, [1, channels, 256, 256])
+        for name, channels in (("images", 3), ("tensor4", 4))
+    ]
+    graph = onnx.helper.make_graph(nodes, "chain", sides[:1], sides[1:], weights)
+    onnx.save(onnx.helper.make_model(graph, ir_version=8, opset_imports=[onnx.helper.make_opsetid("", 13)]), path)
+
+
+def shown(number: int) -> list[NDArray[np.float32]]:
+    """Images, each brighter than the one before."""
+    random = np.random.default_rng(1)
+    return [random.random((1, 3, 256, 256), np.float32) * np.float32((index + 1) / number) for index in range(number)]
+
+
+def test_percentiles_are_those_of_all_images(tmp_path: Path) -> None:
+    chain(tmp_path / "chain.onnx")
+    images = shown(5)
+    int8.quantise_onnx(tmp_path / "chain.onnx", tmp_path / "int8.onnx", images, int8.CAREFUL)
+    model = onnx.load(str(tmp_path / "chain.onnx"))
+    model.graph.output.append(onnx.helper.make_tensor_value_info("tensor2", 1, [1, 8, 256, 256]))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    values = np.concatenate([session.run(["tensor2"], {"images": image})[0] for image in images])
+    graph = onnx.load(str(tmp_path / "int8.onnx")).graph
+    stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    [scale] = [
+        stored[node.input[1]] for node in graph.node if node.input[0] == "tensor2" and "Quantize" in node.op_type
+    ]
+    # The bins are a 2048th of the first image's range.
+    assert 127 * scale == pytest.approx(np.percentile(np.abs(values), int8.PERCENTILE), rel=0.01)
+
+
+def test_calibration_needs_no_memory_for_all_activations(tmp_path: Path) -> None:
+    """Those of an image take 8 MB."""
+    chain(tmp_path / "chain.onnx")
+    code = """
+import resource, sys
+from pathlib import Path
+sys.path.insert(0, str(Path("tests").resolve()))
+from test_export_int8 import int8, shown
+
+class Lazy:
+    def __init__(self, number): self.number = number
+    def __len__(self): return self.number
+    def __iter__(self): return (shown(1)[0] for _ in range(self.number))
+
+folder = Path(sys.argv[1])
+for number in (2, 60):
+    int8.quantise_onnx(folder / "chain.onnx", folder / "int8.onnx", Lazy(number), int8.CAREFUL)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, file=sys.stderr)
+"""
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    few, many = map(int, done.stderr.split()[-2:])
+    assert many - few < 100
+
+
 def test_openvino_is_quantised_through_nncf(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
     run = copy_of(trained.run)
     export.main(config({"format": "openvino", "quantize": 8}), run, 0, "cpu")
@@ -184,6 +273,19 @@ def test_the_accuracy_aware_recipe_follows_if_the_plain_one_loses_too_much(
     [entry] = read_json(run.export_refused)["artefacts"]
     assert [tried["recipe"] for tried in entry["tried"]] == ["plain", "accuracy-aware"]
     assert all(tried["breaches"] for tried in entry["tried"])
+
+
+@pytest.mark.parametrize(("limit", "drop"), [(None, 0.5), (0.0, 0.0), (3.0, 1.5)])
+def test_half_of_the_allowed_drop_is_the_target_of_accuracy_aware_quantisation(
+    trained: Trained, copy_of: Callable[[Run], Run], monkeypatch: pytest.MonkeyPatch, limit: float | None, drop: float
+) -> None:
+    def look(*arguments: Any) -> None:
+        raise ExportError(f"drop {arguments[-1]}")
+
+    monkeypatch.setattr(int8, "quantise_openvino", look)
+    wanted = config({"format": "openvino", "quantize": 8}, limits={"int8": {"max_ap_drop": limit}})
+    with pytest.raises(ExportError, match=rf"^drop {drop}$"):
+        export.main(wanted, copy_of(trained.run), 0, "cpu")
 
 
 def test_the_naive_recipe_fails_its_gate(trained: Trained, copy_of: Callable[[Run], Run]) -> None:

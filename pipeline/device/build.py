@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: AGPL-3.0-only
-"""Build the TensorRT engine on the device that will run it. Needs TensorRT 10 or later.
+"""Build the TensorRT engine on the device that will run it. Needs TensorRT 10 or later (JetPack 6.1 or later).
 
 python build.py                     the engine named in model.json, beside this file
 python build.py --workspace 2048    with less memory for the builder (MB)

@@ -20,6 +20,7 @@ from pipeline import device, files, orientation, pixels
 from pipeline.boxes import image_orientation
 from pipeline.device import runner
 from pipeline.device.runner import Detections, Spec, headers
+from pipeline.export import texts
 from pipeline.records.manifest import HashedFile
 
 CODE = Path(device.__file__).parent  # copied unchanged
@@ -41,28 +42,6 @@ LICENCES = {
 EPOCH = (1980, 1, 1, 0, 0, 0)  # zip's earliest date; with a fixed one, equal content gives equal archives
 UNIX = 3  # zip's number for Unix, whose file modes `unzip` restores
 PROGRAMS = ("run.py", "build.py", "build.sh")
-README = """Object detector {name}: {format}, {precision}.
-
-    pip install -r requirements.txt                        Python 3.8 or newer
-    python run.py --selftest                               check that this device gives the proven results
-    python run.py photo.jpg folder/ film.mp4               python run.py --help lists all options
-
-Each image gives a line of JSON. A `bbox` is x, y, width and height in pixels of the upright image, from its upper left
-corner.
-
-{engine}SHA256SUMS lists every file (`sha256sum -c SHA256SUMS`); model.json describes the model's input and output.
-"""
-REQUIREMENTS = """# Python 3.8 or newer, as far as the runtime supports it. The model was proven with:{proven}
-numpy
-# Leave this out where `import cv2` already works, as on a Jetson. For images alone, pillow is enough.
-opencv-python-headless
-{packages}
-"""
-ENGINE = """An engine runs only on the kind of GPU it was built on, so build it from this bundle on the device:
-
-    python build.py        (with TensorRT's Python package)      or      sh build.sh      (with trtexec)
-
-"""
 
 
 class Provenance(TypedDict, total=False):
@@ -95,6 +74,7 @@ def golden(
     the first 16-bit one and the first one rotated by EXIF keep depth and orientation, as a device gets them.
     """
     folder.mkdir()
+    lowest = max(lowest, model.spec["output"]["conf"])  # a device shows nothing below
     expected = []
     bits = model.spec["input"]["bits"]
     parts = [_part(model, runner.read_image(path), lowest) for path in images[:GOLDEN_IMAGES]]
@@ -204,15 +184,8 @@ def write(
         for name, data in code().items():
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_bytes(data)
-        text = README.format(
-            name=provenance["run"],
-            format=spec["format"],
-            precision=spec["precision"],
-            engine=ENGINE if spec["format"] == "engine" else "",
-        )
-        packages, versions = packages_of(spec), provenance.get("versions", {})
-        proven = "".join(f"\n#   {name} {versions[name]}" for name in versions if name in packages)
-        needed = REQUIREMENTS.format(proven=proven or " none", packages="\n".join(packages))
+        text = texts.readme(spec, provenance["run"])
+        needed = texts.requirements(packages_of(spec), provenance.get("versions", {}))
         for name, content in {"README.txt": text, "requirements.txt": needed, **(extra or {})}.items():
             (folder / name).write_text(content, encoding="utf-8")
         _link(artefact, folder / artefact.name)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +87,7 @@ def prove_disjoint(chosen: Chosen, dataset: YoloDataset) -> CalibrationImages:
     return {"split": "train", "disjoint_from": ["val", "test"], "compared_with": len(evaluated), "images": listed}
 
 
+@cache  # every draw of calibration images is compared with all of val and test
 def _pixels(path: Path) -> str:
     image = runner.read_image(path)
     return hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).hexdigest()
@@ -119,9 +122,23 @@ def _inside(points: NDArray[np.float64], tile: tuple[int, int, int, int]) -> int
     return int(((points >= tile[:2]) & (points <= tile[2:])).all(axis=1).sum())
 
 
-def tensors(chosen: Chosen, dataset: YoloDataset, spec: runner.Spec) -> list[NDArray[np.float32]]:
-    """Return the model's input tensors (1, 3, height, width) of the images, as the runner prepares them."""
-    return [runner.prepare(part, spec["input"]) for part in parts(chosen, dataset, spec.get("tiles"))]
+@dataclass(frozen=True)
+class Tensors:
+    """The model's input tensors (1, 3, height, width) of the images, as the runner prepares them.
+
+    Each pass reads the images again: 128 tensors of 1280 pixels would take 2.5 GB.
+    """
+
+    chosen: Chosen
+    dataset: YoloDataset
+    spec: runner.Spec
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        for part in parts(self.chosen, self.dataset, self.spec.get("tiles")):
+            yield runner.prepare(part, self.spec["input"])
 
 
 def as_files(chosen: Chosen, dataset: YoloDataset, tiles: Tiles | None, folder: Path) -> list[Path]:

@@ -11,8 +11,9 @@ import logging
 import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,10 +39,18 @@ FIRST_LAYERS = {PLAIN: 0, CAREFUL: 2, SMALL_OBJECTS: 5}
 PERCENTILE = 99.99  # of the absolute values; onnxruntime clips the rest
 
 
+class Tensors(Protocol):
+    """Calibration images as input tensors (1, 3, height, width), which may be made one at a time."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]: ...
+
+
 # --- ONNX -----------------------------------------------------------------------------------------
 
 
-def quantise_onnx(source: Path, target: Path, calibration: list[NDArray[np.float32]], recipe: str) -> None:
+def quantise_onnx(source: Path, target: Path, calibration: Tensors, recipe: str) -> None:
     """Write a static Q/DQ model for both onnxruntime and TensorRT to `target`.
 
     TensorRT requires symmetric ranges (zero point 0) and float biases instead of an int32 DequantizeLinear. The
@@ -55,16 +64,22 @@ def quantise_onnx(source: Path, target: Path, calibration: list[NDArray[np.float
         logging.disable(logging.NOTSET)
 
 
-def _quantise_onnx(source: Path, target: Path, calibration: list[NDArray[np.float32]], recipe: str) -> None:
+def _quantise_onnx(source: Path, target: Path, calibration: Tensors, recipe: str) -> None:
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType, quantize_static
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]  # no types
         def __init__(self) -> None:
-            self.remaining = iter(logs.progress(calibration, "export: calibration"))
+            self.remaining = self.stride = iter(logs.progress(calibration, "export: calibration"))
+
+        def __len__(self) -> int:
+            return len(calibration)
+
+        def set_range(self, start_index: int, end_index: int) -> None:
+            self.stride = islice(self.remaining, end_index - start_index)
 
         def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-            tensor = next(self.remaining, None)
+            tensor = next(self.stride, None)
             return None if tensor is None else {"images": tensor}
 
     if recipe == "naive":
@@ -87,6 +102,8 @@ def _quantise_onnx(source: Path, target: Path, calibration: list[NDArray[np.floa
             "WeightSymmetric": True,
             "QuantizeBias": False,
             "CalibPercentile": PERCENTILE,
+            # One image at a time: for percentiles, onnxruntime keeps all activations until the end of a stride.
+            "CalibStridedMinMax": 1,
         },
     )
 
@@ -112,7 +129,7 @@ def _layers(names: list[str]) -> dict[str, int]:
 def quantise_openvino(
     source: Path,
     target: Path,
-    calibration: list[NDArray[np.float32]],
+    calibration: Tensors,
     recipe: str,
     watch: tuple[list[Path], YoloDataset, runner.Spec],
     max_drop: float,
@@ -183,8 +200,8 @@ def _quiet_nncf() -> Iterator[None]:
 def refit(model: list[Detections], artefact: list[Detections], thresholds: dict[str, float]) -> dict[str, float]:
     """Return thresholds at which the artefact shows as many boxes per class as the model does at its own.
 
-    Quantisation shifts scores a little in one direction, and the operating point with them. If the model shows no box
-    of a class, or the artefact has too few, the threshold stays as it is.
+    Quantisation, another head and another size shift scores, and the operating point with them. If the model shows no
+    box of a class, or the artefact has too few, the threshold stays as it is.
     """
     fitted = {}
     for kind, (name, threshold) in enumerate(thresholds.items()):

@@ -61,13 +61,14 @@ class Exporter:
             os.replace(source, artefact)
             spec, tried = self._spec(target, artefact, imgsz), []
             verdict, seen = self._judge(target, spec, limits)
-        entry = record.entry(target, artefact, imgsz, verdict, self.thresholds, spec["thresholds"])
+        validated, other = self.judge.reference(None, self.imgsz), target.nms is False or imgsz != self.imgsz
+        if other or tried:  # the scores are not those for which validation chose the thresholds
+            spec["thresholds"] = int8.refit(validated.seen.single, seen.single, self.thresholds)
+        before = self.judge.figures(validated.matches)["map50_95"] if other else None
+        entry = record.entry(target, artefact, imgsz, verdict, self.thresholds, spec["thresholds"], before)
         if tried:
             entry["tried"] = tried
             entry["calibration"] = self._sensitivity(target, source, spec, tried[0])
-        if target.nms is False:
-            validated = self.judge.figures(self.judge.reference(None, imgsz).matches)
-            entry["other_head"] = {"validated": validated["map50_95"], "nms_free": entry["ap"]["model"]["map50_95"]}
         if verdict.outcome == "passed":
             entry = self._hand_out(target, artefact, spec, seen, entry, verdict)
         if entry["verdict"] != "passed":  # only proven artefacts are handed out
@@ -130,10 +131,7 @@ class Exporter:
         os.replace(candidate, artefact)
         for number in range(len(attempts)):
             shutil.rmtree(self.folder / f".{number}")
-        spec = self._spec(target, artefact, imgsz)
-        reference = self.judge.reference(target.nms, imgsz)
-        spec["thresholds"] = int8.refit(reference.seen.single, seen.single, self.thresholds)
-        return verdict, seen, tried, spec
+        return verdict, seen, tried, self._spec(target, artefact, imgsz)
 
     def _quantise(self, target: Target, source: Path, artefact: Path, recipe: str, draw: int, imgsz: int) -> Spec:
         spec = self._spec(target, artefact, imgsz)
@@ -143,12 +141,12 @@ class Exporter:
                 source = self._write(target, self.temporary / recipe, imgsz, chosen, recipe)
             shutil.copyfile(source, artefact)
             return spec
-        shown = calibration.tensors(chosen, self.dataset, spec)
+        shown = calibration.Tensors(chosen, self.dataset, spec)
         if target.format == "openvino":
-            # Half of the allowed drop, because training images lose less than unseen ones.
-            allowed = (self.config.limits.int8.max_ap_drop or 1.0) / 2
+            allowed = self.config.limits.int8.max_ap_drop
             watch = (calibration.watched(self.dataset, chosen), self.dataset, spec)
-            int8.quantise_openvino(source, artefact, shown, recipe, watch, allowed)
+            # Half of the allowed drop, because training images lose less than unseen ones.
+            int8.quantise_openvino(source, artefact, shown, recipe, watch, (1.0 if allowed is None else allowed) / 2)
         else:
             int8.quantise_onnx(source, artefact, shown, recipe)
         return spec

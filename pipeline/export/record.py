@@ -27,10 +27,19 @@ VERSIONS = (
 
 
 def entry(
-    target: Target, artefact: Path, imgsz: int, verdict: Verdict, thresholds: dict[str, float], refit: dict[str, float]
+    target: Target,
+    artefact: Path,
+    imgsz: int,
+    verdict: Verdict,
+    thresholds: dict[str, float],
+    refit: dict[str, float],
+    validated: float | None,
 ) -> Artefact:
-    """Return an artefact's entry in the manifest; `thresholds` are the model's, `refit` the artefact's own."""
-    return {
+    """Return an artefact's entry in the manifest; `thresholds` are the model's, `refit` the artefact's own.
+
+    `validated` is mAP50-95 of what was validated, if the artefact has another head or size.
+    """
+    made: Artefact = {
         "file": artefact.name,
         "sha256": artefacts.sha256(artefact),
         "bytes": artefacts.size(artefact),
@@ -48,6 +57,12 @@ def entry(
         "limits": verdict.figures["limits"],
         "thresholds": {"model": thresholds, "artefact": refit},
     }
+    after = verdict.figures["ap"]["artefact"]["map50_95"]
+    if validated is not None and after is not None:
+        made["validated_map50_95"] = validated
+        loss = f"validated with mAP50-95 {validated:.3f}, here {after:.3f}"
+        made["note"] = f"{verdict.note}; {loss}" if verdict.note else loss
+    return made
 
 
 def manifest(

@@ -14,7 +14,7 @@ from typing import Any
 from pipeline import files
 from pipeline.device.runner import RunnerError
 from pipeline.device.runner.base import Engine, Profile
-from pipeline.device.runner.engine import build
+from pipeline.device.runner.engine import build, refuse_old
 from pipeline.errors import ExportError
 from pipeline.export import bundle
 from pipeline.records.manifest import Checked, NotChecked
@@ -97,6 +97,7 @@ def build_here(onnx: Path, engine: Path, shapes: Profile | None, exact: bool) ->
     import tensorrt
 
     try:
+        refuse_old(tensorrt)
         plan, _ = build(tensorrt, onnx.read_bytes(), shapes, WORKSPACE_MB, exact)
     except RunnerError as error:
         raise ExportError(str(error)) from None

@@ -70,7 +70,7 @@ class RawFigures(Record):
 class Thresholds(Record):
     model: dict[str, Number]
     artefact: dict[str, Number]
-    """Refitted for 8 bits, which shift the scores."""
+    """Fitted again for 8 bits, another head and another size, which shift the scores."""
 
 
 class Comparison(Record):
@@ -150,7 +150,9 @@ class Artefact(Comparison, HandedOut):
     """Recipes for 8 bits, in the order in which they were tried."""
     calibration: NotRequired[Draws]
     """Average precision with other draws of the calibration images."""
-    other_head: NotRequired[dict[str, Number | None]]
+    validated_map50_95: NotRequired[Number]
+    """Of the validated head at the size of training, on the same images, if this target has another head or size.
+    `ap` compares with the model at this target's head and size."""
 
 
 class ComparedOn(Record):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import islice
 from typing import Any
@@ -28,17 +29,26 @@ class BothPredictor(DetectionPredictor):  # type: ignore[misc]  # Ultralytics ha
         self.tensors: tuple[Any, Any] | None = None  # input (n, 3, h, w) and output of the network
 
     def postprocess(self, preds: Any, img: Any, orig_imgs: Any, **kwargs: Any) -> Any:
-        self.tensors = img, preds[0] if isinstance(preds, (list, tuple)) else preds
-        detections = non_max_suppression(
-            preds,
-            self.args.conf,
-            self.args.iou,
-            multi_label=True,
-            max_det=self.args.max_det,
-            end2end=getattr(self.model, "end2end", False),
+        output = preds[0] if isinstance(preds, (list, tuple)) else preds
+        self.tensors = img, output
+        # Ultralytics moves the boxes of each class by 7680 pixels, and 32 bits would round those of the last of many
+        # classes to sixteenths of a pixel. Apple's GPUs have no 64 bits.
+        exact = output if output.device.type == "mps" else output.double()
+        best, every = (
+            non_max_suppression(
+                exact,
+                self.args.conf,
+                self.args.iou,
+                multi_label=every_label,
+                max_det=self.args.max_det,
+                # Without it, the last images of a batch would have no boxes on a busy machine.
+                max_time_img=math.inf,
+                end2end=getattr(self.model, "end2end", False),
+            )
+            for every_label in (False, True)
         )
-        self.every_label += self.construct_results(detections, img, orig_imgs, **kwargs)
-        return super().postprocess(preds, img, orig_imgs, **kwargs)
+        self.every_label += self.construct_results(every, img, orig_imgs, **kwargs)
+        return self.construct_results(best, img, orig_imgs, **kwargs)
 
 
 def detections(

@@ -11,8 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from .base import Profile, RunnerError, in_a_line, read_spec
+from .runtimes import WHERE
 
 ANOTHER = "update TensorRT, or export with another opset, nms or quantize"
+OLDEST = 10  # version 8 of older JetPacks has no strongly typed networks
+
+
+def refuse_old(trt: Any) -> None:
+    """Raise RunnerError for a TensorRT that cannot build the engines of bundles."""
+    if int(trt.__version__.split(".")[0]) < OLDEST:
+        raise RunnerError(
+            f"an engine needs TensorRT {OLDEST} or later (JetPack 6.1 or later), but this is {trt.__version__}; "
+            "update it, or export with `format: onnx`"
+        )
 
 
 def build(
@@ -85,9 +96,10 @@ def main(about: str | None, arguments: list[str] | None = None) -> int:
             import tensorrt
         except ImportError:
             raise RunnerError(
-                "this machine has no TensorRT for Python; build the engine on the NVIDIA device that will run it "
-                "(JetPack includes tensorrt), or with trtexec: sh build.sh"
+                f"no TensorRT for Python here; build the engine on the NVIDIA device that will run it ({WHERE}), "
+                "or with trtexec: sh build.sh"
             ) from None
+        refuse_old(tensorrt)
         try:
             exact = spec["precision"] == "fp32"
             plan, _ = build(tensorrt, source.read_bytes(), spec["engine"]["profile"], options.workspace, exact)

@@ -16,6 +16,7 @@ import numpy as np
 from .base import RunnerError, Spec, in_a_line
 
 Forward = Callable[[Any], Any]
+WHERE = "on a Jetson, python3 -m venv --system-site-packages .venv shows JetPack's; elsewhere, pip install tensorrt"
 
 
 def load(path: Path, spec: Spec, threads: int, at_once: int) -> Forward:
@@ -23,7 +24,8 @@ def load(path: Path, spec: Spec, threads: int, at_once: int) -> Forward:
     try:
         return loader(path, spec, threads, at_once)
     except ImportError as error:
-        raise RunnerError(f"{path.name}: needs the Python package {package} ({error}); pip install {package}") from None
+        how = WHERE if package == "tensorrt" else f"pip install {package}"
+        raise RunnerError(f"{path.name}: needs the Python package {package} ({error}); {how}") from None
     except RunnerError:
         raise
     except Exception as error:  # every runtime has its own error classes

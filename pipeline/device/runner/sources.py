@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Callable
 
 from .base import cv2, say
+from .live import Newest
 
 IMAGES = {
     *(".avif", ".bmp", ".dib", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm", ".pgm", ".png"),
@@ -30,15 +31,19 @@ COUNTED = {".avi", ".m4v", ".mov", ".mp4"}
 
 
 class Video:
-    """A video or a camera: OpenCV's source, the name to show, and whether it has no end."""
+    """A video or a camera: OpenCV's source, the name to show, and whether it has no end.
 
-    def __init__(self, source: str | int, name: str, endless: bool = False) -> None:
-        self.source, self.name, self.endless = source, name, endless
+    A `live` one gives only its newest frame, because it waits for nobody. A film, its address and a pipe give all.
+    """
 
-    def open(self) -> cv2.VideoCapture:
-        return cv2.VideoCapture(self.source)
+    def __init__(self, source: str | int, name: str, endless: bool = False, live: bool = False) -> None:
+        self.source, self.name, self.endless, self.live = source, name, endless, live
 
-    def end(self, capture: cv2.VideoCapture, frames: int) -> str | None:
+    def open(self) -> cv2.VideoCapture | Newest:
+        capture = cv2.VideoCapture(self.source)
+        return Newest(capture) if self.live else capture
+
+    def end(self, capture: cv2.VideoCapture | Newest, frames: int) -> str | None:
         """Return what is wrong if the video ended after this many frames, else None."""
         promised = capture.get(cv2.CAP_PROP_FRAME_COUNT)
         if not frames:
@@ -60,13 +65,14 @@ def expand(sources: list[str], tell: Callable[[str], None]) -> list[Path | Video
         path = Path(source)
         try:
             if ADDRESS.match(source):
-                found.append(Video(source, USER.sub("", source), endless=True))
+                live = source.lower().startswith("rtsp")
+                found.append(Video(source, USER.sub("", source), endless=True, live=live))
             elif path.is_dir():
                 found += _inside(path, tell)
             elif source.isascii() and source.isdigit() and not path.exists():
-                found.append(Video(int(source), f"camera {int(source)}", endless=True))
+                found.append(Video(int(source), f"camera {int(source)}", endless=True, live=True))
             elif path.is_char_device() or path.is_fifo():
-                found.append(Video(source, source, endless=True))
+                found.append(Video(source, source, endless=True, live=path.is_char_device()))
             elif path.is_file():
                 found.append(_file(path))
             else:

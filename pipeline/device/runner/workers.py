@@ -63,7 +63,8 @@ class Workers:
                     yield from self._frames(pool, source)
                 else:
                     waiting.append(pool.submit(self._image, source))
-                    yield from self._results(waiting, 2 * self.size)
+                    # The next image is read meanwhile. With tiles, no more: a decoded slide takes a gigabyte.
+                    yield from self._results(waiting, max(1, self.size - bool(self.spec.get("tiles"))))
             yield from self._results(waiting, 0)
         except Stop:
             for future in waiting:
@@ -112,15 +113,20 @@ class Workers:
         return self.models[at_once]
 
     def _frames(self, pool: ThreadPoolExecutor, video: Video) -> Iterator[Seen]:
-        """Yield frames. Reads them in another thread, because a signal cannot interrupt OpenCV while it waits."""
+        """Yield frames. Reads them in another thread, because a signal cannot interrupt OpenCV while it waits.
+
+        Of a live source, it yields the newest frame each time; the numbers count those between too.
+        """
         if cv2 is None:
             self.tell(f"{video.name}: videos and cameras need OpenCV; pip install opencv-python-headless")
             return
         number = 0
+        capture: Any = None
         try:
             capture = self.signals.result_of(pool.submit(video.open))
             while True:
                 success, frame = self.signals.result_of(pool.submit(capture.read))
+                number = capture.number if video.live else number
                 if not success:
                     break
                 yield video.name, number, frame, self._detect(frame)
@@ -129,5 +135,8 @@ class Workers:
             capture.release()
         except Exception as error:  # from OpenCV or the runtime
             problem = f"broke off after {number} frames: {in_a_line(error)}"
+        finally:
+            if video.live and capture:
+                capture.release()
         if problem:
             self.tell(f"{video.name}: {problem}")

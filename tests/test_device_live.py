@@ -1,0 +1,149 @@
+"""Cameras: run.py takes the newest frame, and ends cleanly however the camera does."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import handmade
+import pytest
+
+from pipeline.device.runner import Workers, read_spec, sources
+
+FRAMES = [handmade.image(64, {divmod(number, 4): 0}) for number in range(9)]  # an object in another cell each
+MOST_S = 60
+
+
+class Camera:
+    """Takes the place of OpenCV's capture. Before the frames in `pauses` it waits until the test goes on."""
+
+    def __init__(self, *pauses: int, fault: Exception | None = None) -> None:
+        self.number, self.fault = 0, fault
+        self.reached = {number: threading.Event() for number in pauses}
+        self.go = {number: threading.Event() for number in pauses}
+
+    def read(self) -> tuple[bool, Any]:
+        if self.number in self.go:
+            self.reached[self.number].set()
+            assert self.go[self.number].wait(MOST_S)
+        if self.number == len(FRAMES):
+            if self.fault:
+                raise self.fault
+            return False, None
+        self.number += 1
+        return True, FRAMES[self.number - 1]
+
+    def get(self, fact: int) -> float:
+        return 0.0
+
+    def release(self) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return handmade.bundled(tmp_path_factory.mktemp("handmade"))
+
+
+@pytest.fixture(autouse=True)
+def no_thread_remains() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    for thread in set(threading.enumerate()) - before:
+        thread.join(MOST_S)
+        assert not thread.is_alive()
+
+
+def workers_for(bundle: Path, source: str, camera: Camera, monkeypatch: pytest.MonkeyPatch) -> Workers:
+    monkeypatch.setattr(cv2, "VideoCapture", lambda source: camera)
+    return Workers(bundle, read_spec(bundle), [source], 1)
+
+
+@pytest.mark.parametrize("source", ["0", "rtsp://127.0.0.1/stream"])
+@pytest.mark.parametrize("fault", [None, RuntimeError("unplugged")])
+def test_a_camera_gives_its_newest_frame(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], source: str, fault: Any
+) -> None:
+    camera = Camera(1, 9, fault=fault)
+    workers = workers_for(bundle, source, camera, monkeypatch)
+    seen = workers.each()
+    assert next(seen)[1] == 0
+    camera.go[1].set()  # while the model works, eight frames come
+    assert camera.reached[9].wait(MOST_S)
+    _, number, image, found = next(seen)
+    assert number == 8 and (image == FRAMES[8]).all() and found.corners.tolist() == [[0, 32, 16, 48]]
+    camera.go[9].set()
+    assert list(seen) == [] and workers.problems == 1
+    said = "broke off after 9 frames: unplugged" if fault else "broke off after 9 frames"
+    assert capsys.readouterr().err.endswith(f": {said}\n")
+
+
+@pytest.mark.parametrize("source", ["http://127.0.0.1/film.mp4", "film.mp4"])
+def test_a_film_gives_every_frame(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("film.mp4").touch()
+    workers = workers_for(bundle, source, Camera(), monkeypatch)
+    assert [number for _, number, _, _ in workers.each()] == list(range(9))
+
+
+def test_a_window_that_is_closed_ends_the_camera(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `q` does; `no_thread_remains` would wait for frame 9 for ever."""
+    camera = Camera(1, 9)
+    seen = workers_for(bundle, "0", camera, monkeypatch).each()
+    next(seen)
+    seen.close()  # type: ignore[attr-defined]  # a generator
+    camera.go[1].set()
+
+
+@pytest.mark.parametrize(
+    ("source", "live"),
+    [("0", True), ("RTSP://a/b", True), ("rtsps://a/b", True), ("/dev/null", True), ("http://a/b", False), ("udp://@:1", False)],
+)  # fmt: skip
+def test_only_cameras_leave_out_frames(source: str, live: bool) -> None:
+    [video] = sources.expand([source], pytest.fail)
+    assert isinstance(video, sources.Video) and video.live == live
+
+
+HANGING = """
+import runpy, sys, threading
+import cv2
+import numpy as np
+
+class Hanging:
+    frames = [np.zeros((64, 64, 3), np.uint8)]
+
+    def __init__(self, source): pass
+
+    def read(self):
+        if not self.frames:
+            threading.Event().wait()
+        return True, self.frames.pop()
+
+cv2.VideoCapture = Hanging
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals as on Linux")
+def test_ctrl_c_ends_a_run_whose_camera_hangs(bundle: Path) -> None:
+    command = [sys.executable, "-c", HANGING, str(bundle / "run.py"), "0"]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # the tests may run under nohup
+    ) as process:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["frame"] == 0
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=MOST_S)
+    assert (process.returncode, stderr) == (128 + signal.SIGINT, "stopped; the results of 1 images were printed\n")
