@@ -18,6 +18,7 @@ from test_convert import assert_refused, do, labels
 from pipeline import convert, fixes
 from pipeline.boxes import Box, YoloDataset, image_size
 from pipeline.config.data import Convert
+from pipeline.errors import DataError
 from pipeline.files import read_json
 from pipeline.orientation import EXIF_ORIENTATION
 from pipeline.run import Run
@@ -358,7 +359,7 @@ def test_planted_leaks_in_given_splits_are_reported_moved_or_refused(source: Pat
     line = convert.main(Convert.model_validate({"source": source, "leaks": "move"}), run, 0)
     moved = {"images/half.jpg": "val -> train", "images/turned.jpg": "test -> train"}
     assert read_json(run.receipt)["leaks"] == {"exact": [], "near": [], "group": [], "moved": moved}
-    assert "(2 images moved to another split: see receipt.json)" in line
+    assert line.endswith("2 images moved to another split: see receipt.json)") and "near-duplicates" not in line
     assert {split_of(run)[stem] for stem in ("half", "turned", FIRST)} == {"train"}
     assert do(source, run, near_duplicates=False)["leaks"]["near"] == []
 
@@ -375,7 +376,8 @@ def test_leaks_of_kept_splits_are_reported_moved_or_refused(source: Path, run: R
     pair = [f"train/{copies[0]}", f"val/{copies[1]}"]
     assert do(source, run, split=RATIOS)["leaks"]["near"] == [pair]
     said = rf"{pair[0]} and {pair[1]} belong together but are in different splits; remove one"
-    assert_refused(source, run, said, split=RATIOS, leaks="error")
+    with pytest.raises(DataError, match=said):
+        do(source, run, split=RATIOS, leaks="error")
     with Image.open(source / copies[0]) as image:
         plant(source, "val", "third.jpg", image.resize((128, 128)), 0)
     receipt = do(source, run, split=RATIOS)
