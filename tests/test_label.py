@@ -387,6 +387,44 @@ def test_a_model_of_other_classes_falls_back_to_difference(converted: Run, model
     assert found["model"]["classes"] == [] and not any(image["boxes"] for image in found["images"])
 
 
+@pytest.mark.parametrize("name", ["yoloe-26n", "yoloe-v8s-seg"])
+def test_open_vocabulary_models_draw_boxes_of_their_prompts(
+    converted: Run, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Random weights and random vectors for the words: the boxes are those of Ultralytics' own prediction."""
+    import torch
+    from ultralytics import YOLO, YOLOE
+
+    monkeypatch.setattr(detector, "CONF", 1e-4)  # random weights score 1.6e-4
+    prompted = YOLOE(f"{name}.yaml")
+    words = torch.randn(1, 2, 512, generator=torch.Generator().manual_seed(0))
+    prompted.set_classes(["short", "mousebite"], torch.nn.functional.normalize(words, dim=-1))
+    prompted.save("prompted.pt")
+    found = chosen(converted, weights="prompted.pt")
+    assert found["model"]["classes"] == ["short", "mousebite"]
+
+    seen = detector.Model(Path("prompted.pt"), ("mousebite", "short"), "cpu")
+    image = pixels.read(min(Path("pool").iterdir()))
+    boxes = next(iter(seen._predict([image], False)))["boxes"]
+    theirs = YOLO("prompted.pt").predict(image, conf=1e-4, rect=False, verbose=False)[0].boxes.data.numpy()
+    solid = theirs[(theirs[:, 2:4] > theirs[:, :2]).all(axis=1)]
+    assert len(boxes) == len(solid) > 20
+    assert boxes[:, 4] == pytest.approx(solid[:, 4]) and boxes[:, 5].tolist() == (1 - solid[:, 5]).tolist()
+    assert boxes[:, :2] == pytest.approx(solid[:, :2], abs=1e-3)  # pixels; we suppress in 64 bits, they in 32
+
+
+def test_models_without_boxes_are_refused(converted: Run) -> None:
+    from ultralytics import RTDETR, YOLO
+
+    for name, said in (
+        ("yolo26n-cls", "a model for classification, not for detection"),
+        ("yolo26n-obb", "a model for oriented boxes, not for detection"),
+        ("rtdetr-l", "an RT-DETR model"),
+    ):
+        (RTDETR if name == "rtdetr-l" else YOLO)(f"{name}.yaml").save(f"{name}.pt")
+        refused(converted, WeightsError, f"{name}.pt: {said}", weights=f"{name}.pt")
+
+
 def test_linked_folders_and_rotated_images_are_handled(converted: Run) -> None:
     from PIL import Image
 

@@ -98,7 +98,7 @@ class Train(Section):
     these two goes together with `phases`. `ultralytics` uses Ultralytics' defaults for everything;
     [training.md](training.md#phases) lists the exceptions."""
     minutes: float | None = Field(default=None, gt=0)
-    """Minutes to train on this machine, instead of the recipe's number of epochs. Two timed steps show how many epochs
+    """Minutes to train on this machine, instead of the recipe's number of epochs. Timed passes show how many epochs
     fit; fewer than six are trained like `quick`. Not together with `phases` or another `recipe`."""
     batch: int | None = Field(default=None, ge=1)
     """Images per optimizer step. Null is 4 below 1,500 images, because few images need many steps, 8 below 5,000, and
@@ -121,7 +121,8 @@ class Train(Section):
     l2_sp: float = Field(default=0.0, ge=0)
     """Strength of the pull towards the source weights, except in the head (L2-SP). 0 turns it off; try 1 to 100."""
     args: dict[str, Argument] = Field(default={})
-    """Any other training argument of Ultralytics, under its own name: `{fliplr: 0, cos_lr: true}`."""
+    """Other training arguments of Ultralytics, by their own names: `{fliplr: 0, cos_lr: true}`. Those that another key
+    sets, that would hide data or that have no use here are refused."""
 
     @model_validator(mode="after")
     def _one_length(self) -> Train:

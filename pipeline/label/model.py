@@ -64,7 +64,7 @@ class Model:
 
         from pipeline.probing import features  # late: it imports torch
 
-        checkpoint = checkpoints.load(self.file)[0]
+        checkpoint = checkpoints.load_for_boxes(self.file)[0]
         self.imgsz = int(checkpoint.args.get("imgsz", 640)) if isinstance(checkpoint.args, dict) else 640
         self.sha256 = files.sha256(self.file)
         names = checkpoint.names  # a list in an open-vocabulary model whose classes were set

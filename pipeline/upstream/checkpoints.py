@@ -179,6 +179,14 @@ def load(path: Path) -> tuple[Any, dict[str, Any]]:
     return model, checkpoint
 
 
+def load_for_boxes(path: Path) -> tuple[Any, dict[str, Any]]:
+    """Load a checkpoint that predicts upright boxes: also segmentation and open-vocabulary models; else as `load`."""
+    model, checkpoint = load_any(path)
+    if wrong := unfit.without_boxes(model):
+        raise WeightsError(f"{path}: {wrong}")
+    return model, checkpoint
+
+
 def load_any(path: Path) -> tuple[Any, dict[str, Any]]:
     """Load a checkpoint for any task, but otherwise as `load` does."""
     from ultralytics.nn.tasks import SAFE_LOAD, load_checkpoint

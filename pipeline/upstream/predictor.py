@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from ultralytics.engine.model import Model
 from ultralytics.models.yolo.detect import DetectionPredictor
 from ultralytics.utils.nms import non_max_suppression
 
@@ -30,6 +31,7 @@ class BothPredictor(DetectionPredictor):  # type: ignore[misc]  # Ultralytics ha
 
     def postprocess(self, preds: Any, img: Any, orig_imgs: Any, **kwargs: Any) -> Any:
         output = preds[0] if isinstance(preds, (list, tuple)) else preds
+        output = output[0] if isinstance(output, tuple) else output  # of a segmentation model: without the masks
         self.tensors = img, output
         # Ultralytics moves the boxes of each class by 7680 pixels, and 32 bits would round those of the last of many
         # classes to sixteenths of a pixel. Apple's GPUs have no 64 bits.
@@ -41,14 +43,15 @@ class BothPredictor(DetectionPredictor):  # type: ignore[misc]  # Ultralytics ha
                 self.args.iou,
                 multi_label=every_label,
                 max_det=self.args.max_det,
+                nc=0 if self.args.task == "detect" else len(self.model.names),
                 # Without it, the last images of a batch would have no boxes on a busy machine.
                 max_time_img=math.inf,
                 end2end=getattr(self.model, "end2end", False),
             )
             for every_label in (False, True)
         )
-        self.every_label += self.construct_results(every, img, orig_imgs, **kwargs)
-        return self.construct_results(best, img, orig_imgs, **kwargs)
+        self.every_label += self.construct_results([rows[:, :6] for rows in every], img, orig_imgs, **kwargs)
+        return self.construct_results([rows[:, :6] for rows in best], img, orig_imgs, **kwargs)
 
 
 def detections(
@@ -79,7 +82,8 @@ def detections(
 def _predict(
     model: Any, parts: list[NDArray[Any]], device: str, **settings: Any
 ) -> list[tuple[Detections, Detections]]:
-    best = model.predict(parts, predictor=BothPredictor, rect=False, device=device or None, verbose=False, **settings)
+    settings = {"rect": False, "device": device or None, "verbose": False, **settings}
+    best = Model.predict(model, parts, predictor=BothPredictor, **settings)  # YOLOE's own predict ignores `predictor`
     every, model.predictor.every_label = model.predictor.every_label, []
     return [(_found(one.boxes), _found(other.boxes)) for one, other in zip(best, every, strict=True)]
 

@@ -88,6 +88,14 @@ def model(model: Any) -> str | None:
     return _of_channels(_channels(model))
 
 
+def without_boxes(model: Any) -> str | None:
+    """Return what a model is that predicts no upright boxes, and what would work; None if it predicts them."""
+    head, task = type(model.model[-1]).__name__, str(getattr(model, "task", "?"))
+    if head == "RTDETRDecoder" or task not in ("detect", "segment"):
+        return _of_head(head, task, {})
+    return _of_channels(_channels(model))
+
+
 def yaml(layers: dict[str, Any], task: str | None) -> str | None:
     """Return why the model that a YAML file describes cannot be trained here; None if it can."""
     return _of_head(str(layers["head"][-1][2]), task or "?", layers) or _of_channels(layers.get("channels", COLOUR))
