@@ -47,6 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
     for line in options.without_effect(parsed):
         logs.say(line)
     log = _log(parsed)
+    if log and _takes_lock(parsed) and lock.is_held(Run.of(parsed.config)):
+        log = None  # the command will be refused, and the log is that of the one that runs
     try:
         with logs.caught(log) if log else nullcontext():
             summary = _run(parsed)
@@ -146,9 +148,13 @@ def _run(parsed: argparse.Namespace) -> str:
 
         params.main(config, run, parsed.against)
         return ""
-    # The App may stay open for hours, and writes nothing into the run that another command reads.
-    with nullcontext() if parsed.command in ("inspect", "label") else lock.of(run):
+    with lock.of(run) if _takes_lock(parsed) else nullcontext():
         return STAGE_CALLS[parsed.command](config, run, parsed)
+
+
+def _takes_lock(parsed: argparse.Namespace) -> bool:
+    """Return whether a command writes into a run what another one reads. The App may stay open for hours."""
+    return parsed.command in STAGE_CALLS and parsed.command not in ("inspect", "label")
 
 
 def _convert(config: Config, run: Run, parsed: argparse.Namespace) -> str:

@@ -23,7 +23,6 @@ from typing import NamedTuple
 import yaml
 from PIL import Image
 
-from pipeline import orientation
 from pipeline.errors import DataError
 
 # Image suffixes in a dataset that `convert` writes; Ultralytics reads them all.
@@ -233,6 +232,8 @@ class YoloDataset:
 
 def image_size(path: Path) -> tuple[int, int]:
     """Return (width, height) of an upright image of a dataset."""
+    from pipeline import orientation  # late: it loads NumPy and OpenCV, which `params` does without
+
     with Image.open(path) as image:
         return image.size[::-1] if image_orientation(image) in orientation.SIDES_SWAPPED else image.size
 
@@ -242,4 +243,6 @@ def image_orientation(image: Image.Image) -> int:
 
     Looking for EXIF in a PNG would take as long as decoding it.
     """
+    from pipeline import orientation
+
     return orientation.of(image) if image.format in orientation.JPEGS else 1

@@ -85,8 +85,11 @@ def _ensure() -> Path:
         return package
     missing = "FiftyOne's own database is missing: its installer could not download it"
     if sys.stdin.isatty():
+        answer = ""
         logs.say(f"{missing}. Run `{INSTALL_DATABASE}` now? [y/N]")
-        if input().strip().lower() in ("y", "yes"):
+        with suppress(EOFError):  # Ctrl-D means no
+            answer = input().strip().lower()
+        if answer in ("y", "yes"):
             done = subprocess.run(INSTALL_DATABASE.split(), check=False, stdout=logs.screen().out)
             if done.returncode == 0:
                 return package

@@ -5,6 +5,7 @@ A folder cannot replace another one in one step: it is missing between two renam
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -101,6 +102,8 @@ def new_folder(path: Path) -> Iterator[Path]:
     deletes all other leftovers. A link at `path` is followed.
     """
     path = path.resolve() if path.is_symlink() else path
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
     partial, old = aside(path), path.with_name(f".{path.name}.old")
     if partial.exists():
         shutil.rmtree(partial)

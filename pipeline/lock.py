@@ -35,6 +35,17 @@ def of(run: Run) -> Iterator[None]:
                 empty.rmdir()
 
 
+def is_held(run: Run) -> bool:
+    """Return whether another command holds the lock of the run."""
+    try:
+        with files.holding(run.root, wait=False):
+            return False
+    except BlockingIOError:
+        return True
+    except OSError:  # there is no run yet
+        return False
+
+
 def _holder(folder: Path) -> str:
     """Return which process holds the lock of a folder, from Linux's list of locks."""
     inode = str(folder.stat().st_ino)

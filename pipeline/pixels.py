@@ -31,7 +31,8 @@ FONT, TEXT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.5
 def read(path: Path) -> Image:
     """Decode an image file. Raises DataError if OpenCV cannot."""
     # From bytes, because OpenCV cannot open every path that Python can.
-    image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+    data = np.frombuffer(path.read_bytes(), np.uint8)
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     if image is None:
         raise DataError(f"{path}: OpenCV cannot decode it; convert it to JPEG or PNG")
     return image
@@ -71,11 +72,18 @@ def text_width(text: str) -> int:
 
 def jpeg(image: Image, quality: int) -> bytes:
     """Encode as JPEG in memory, because `cv2.imwrite` and Pillow's `save` do not notice a full disk."""
-    encoded: bytes = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
-    return encoded
+    return _encoded(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
 
 
 def png(image: Image) -> bytes:
     """Encode as PNG in memory. Level 1 compresses nearly as well as higher ones in a third of the time."""
-    encoded: bytes = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
-    return encoded
+    return _encoded(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+
+
+def _encoded(suffix: str, image: Image, settings: list[int]) -> bytes:
+    done, encoded = cv2.imencode(suffix, image, settings)
+    if not done:
+        height, width = image.shape[:2]
+        raise DataError(f"an image of {width}x{height} pixels cannot be written as {suffix}; cut it into pieces")
+    data: bytes = encoded.tobytes()
+    return data

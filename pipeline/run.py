@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pipeline import files
 
 SPLITS = ("train", "val", "test")
 
@@ -71,8 +74,10 @@ class Run:
         return self.root.parent.parent
 
     def make(self, target: str) -> str:
-        """Return the command that makes a target of this run, with the config that `Run.of` expects."""
-        return f"make {target} CONFIG=configs/{self.name}.yaml"
+        """Return the command that makes a target of this run, with the config that made it."""
+        note = self.params("made_by")
+        config = files.read_json(note)["config"] if note.is_file() else f"configs/{self.name}.yaml"
+        return f"make {target} CONFIG={shlex.quote(config)}"
 
     def params(self, stage: str) -> Path:
         return self.root / "params" / f"{stage}.json"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipeline import files
 from pipeline.records.base import write_record
 from pipeline.records.metrics import Metrics
 from pipeline.records.training import Training
@@ -32,6 +33,7 @@ def write_metrics(run: Run, **splits: dict[str, Any]) -> None:
     """Write `run.metrics` with the given figures of each split; all others count as not measured."""
     latency = {"median_ms": 1, "p95_ms": 1, "runs": 1, "batch": 1, "device": "cpu", "includes": ""}
     record: Any = {
+        "model_sha256": files.sha256(run.model) if run.model.is_file() else "",
         "weights": SOURCE,
         "splits": {split: {**FIGURES, **figures} for split, figures in splits.items()},
         "operating_point": None,

@@ -3,8 +3,10 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from pipeline import pixels
 from pipeline.boxes import Box, YoloDataset, from_yolo_line, read_labels, write_data_yaml, write_labels, yolo_text
 from pipeline.errors import DataError
 
@@ -23,6 +25,14 @@ def test_pixels_survive_a_yolo_round_trip() -> None:
         tolerance = 0.75e-6 * max(width, height) + 1e-9
         for side in ("xmin", "ymin", "xmax", "ymax"):
             assert getattr(again, side) == pytest.approx(getattr(box, side), abs=tolerance)
+
+
+def test_images_that_cannot_be_coded_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty.jpg").touch()
+    with pytest.raises(DataError, match=r"empty\.jpg: OpenCV cannot decode it"):
+        pixels.read(tmp_path / "empty.jpg")
+    with pytest.raises(DataError, match=r"an image of 65501x2 pixels cannot be written as \.jpg; cut it"):
+        pixels.jpeg(np.zeros((2, 65501, 3), np.uint8), 90)
 
 
 def test_a_polygon_becomes_the_box_around_it() -> None:

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import pipeline_process
-from PIL import Image
+from PIL import Image, ImageOps
 from test_formats_tools import (
     BOXES,
     HEIGHT,
@@ -34,6 +34,7 @@ from test_formats_tools import (
     yolo_lines,
 )
 
+from pipeline import pixels
 from pipeline.boxes import image_size
 from pipeline.config.loading import load
 from pipeline.errors import ConfigError, DataError
@@ -447,6 +448,9 @@ def image_writers() -> dict[str, tuple[Callable[[Image.Image, Path], object], fl
         "t_palette.tif": (as_mode("P"), 30),
         "u_alpha.tif": (as_mode("RGBA"), 0),
         "v_pages.tif": (pages, 0),
+        "v_fax3.tif": (as_mode("1", compression="group3"), 128),
+        "v_fax4.tif": (as_mode("1", compression="group4"), 128),
+        "v_jpeg.tif": (as_mode("YCbCr", compression="jpeg", quality=95), 6),
         "w_16.png": (deep, 1),
         "x_16.tif": (deep, 1),
         "y_planes16.tif": (planar(16, "<"), 1),
@@ -494,6 +498,40 @@ def test_ultralytics_loads_what_convert_counted(source: Path, run: Run) -> None:
             assert np.abs(read[:, :, ::-1] - image).mean() <= tolerance, name
             seen += 1
     assert seen == len(shown)
+
+
+@pytest.mark.parametrize(("mode", "compression"), [("1", "group3"), ("1", "group4"), ("CMYK", "jpeg"), ("RGB", "jpeg")])
+def test_compressed_tiffs_are_rewritten_without_loss(source: Path, run: Run, mode: str, compression: str) -> None:
+    """Also turned upright: a copy with the compression of the source would lose quality, or could not be written."""
+    source.mkdir()
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    expected = []
+    for number in range(2):
+        path = source / f"{number}.tif"
+        drawing(number).convert(mode).save(path, compression=compression, exif=turned)
+        with Image.open(path) as image:
+            expected.append(np.asarray(ImageOps.exif_transpose(image).convert("RGB")))
+    records = [{"id": n, "file_name": f"{n}.tif", "width": 120, "height": 160} for n in range(2)]
+    boxes = [{"id": n, "image_id": n, "category_id": 1, "bbox": [10, 10, 30, 40]} for n in range(2)]
+    write(source / "a.json", {"images": records, "annotations": boxes, "categories": [{"id": 1, "name": "cat"}]})
+    do(source, run, split={"train": 0.5, "val": 0.5})
+    written = sorted(run.dataset.glob("images/*/*.tif"), key=lambda path: path.name)
+    assert [np.array_equal(pixels.read(path)[..., ::-1], one) for path, one in zip(written, expected, strict=True)] == [
+        True,
+        True,
+    ]
+
+
+def test_postscript_is_never_run(source: Path, run: Run) -> None:
+    """Pillow would start Ghostscript for an EPS file, whatever its name."""
+    source.mkdir()
+    drawing(0).save(source / "0.jpg")
+    drawing(1).save(source / "1.jpg", "EPS")
+    records = [{"id": n, "file_name": f"{n}.jpg", "width": 160, "height": 120} for n in range(2)]
+    write(source / "a.json", {"images": records, "annotations": [], "categories": [{"id": 1, "name": "cat"}]})
+    with pytest.raises(DataError, match=r"1\.jpg.*EPS, a program that Pillow would run"):
+        do(source, run, split=RATIOS)
 
 
 def test_high_bit_depth_values_keep_their_order(source: Path, run: Run) -> None:

@@ -85,6 +85,14 @@ def test_a_kill_at_any_point_leaves_one_of_the_two_whole(tmp_path: Path, again: 
     assert seen.count((False, "1")) == 1
 
 
+def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "report").touch()
+    with pytest.raises(NotADirectoryError) as error, new_folder(tmp_path / "report"):
+        pass
+    assert error.value.filename == str(tmp_path / "report")
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+
+
 def test_a_linked_folder_is_replaced_at_its_target(tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     (tmp_path / "link").symlink_to("disk/folder")

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from conftest import ROOT, pipeline_process, settings
 
+from pipeline.run import Run
 from pipeline.upstream import environment
 
 pytest.importorskip("fcntl")
@@ -47,12 +48,16 @@ def test_a_second_process_learns_who_holds_the_run(project: Path) -> None:
         text=True,
     ) as holder:
         assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        log = Run(project / "runs/tiny").log("train")
+        log.parent.mkdir(parents=True)
+        log.write_text("what the first one wrote")
         for stage in ("convert", "train", "report"):
             done = pipeline_process(stage, "--config", "tiny.yaml", cwd=project)
             who = f"process {holder.pid} (" if sys.platform == "linux" else "another process"
             assert done.returncode == 1 and done.stderr.count("\n") == 1
             assert done.stderr.startswith(f"error: runs/tiny: is being written by {who}")
         assert not list((project / "runs" / "tiny").glob("dataset"))
+        assert log.read_text() == "what the first one wrote"
         holder.send_signal(signal.SIGKILL)  # a kill releases the lock
         holder.wait()
     assert pipeline_process("convert", "--config", "tiny.yaml", cwd=project).returncode == 0

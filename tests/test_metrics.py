@@ -172,6 +172,27 @@ def test_too_few_images_give_no_interval() -> None:
     assert bootstrap.intervals(few, ["a", "b"])["map50"] is None
 
 
+def test_images_without_objects_do_not_count_as_enough() -> None:
+    """One class in two of 40 images: the mean over classes is the figure of the class, so it has no interval either."""
+    truth = scene(*([[("a", (0, 0, 50, 50))]] * 2), *([[]] * 38))
+    found = bootstrap.intervals(match(truth, [seen(1, "a", (0, 0, 50, 50), 0.9)]), ["a"])
+    assert found["per_class"]["a"]["map50"] is None and found["map50"] is None and found["map75"] is None
+
+
+@pytest.mark.parametrize(("rare", "expected"), [(2, True), (8, False)])
+def test_means_over_classes_need_enough_samples_with_every_class(rare: int, expected: bool) -> None:
+    """Each rare class is in one of 40 images, so a sample holds all of them with a probability of 0.63 ** rare."""
+    names = "abcdefghi"[: 1 + rare]
+    objects: list[list[tuple[str, Any]]] = [[("a", (0, 0, 50, 50))] for _ in range(40)]
+    for number in range(rare):
+        objects[number].append((names[1 + number], (200, 200, 50, 50)))
+    predictions = [seen(i, "a", (0, 0, 50, 50 + i % 20), 0.5) for i in range(1, 41)]
+    found = bootstrap.intervals(match(scene(*objects, names=names), predictions), list(names))
+    assert (found["map50_95"] is not None) == (found["map75"] is not None) == expected
+    assert found["resamples"] == pytest.approx(1000 * 0.63**2, rel=0.15) if expected else found["resamples"] == 0
+    assert found["per_class"]["a"]["map50_95"] is not None
+
+
 def population(rng: np.random.Generator, images: int) -> list[ClassMatches]:
     """Matched predictions of one class on images of varying difficulty, shared by all objects of an image."""
     hardness, objects = rng.normal(0, 1, images), rng.poisson(3, images)

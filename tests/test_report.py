@@ -19,7 +19,7 @@ from pipeline import convert, history, report
 from pipeline.config.data import Convert
 from pipeline.config.judging import Report
 from pipeline.errors import DataError
-from pipeline.files import read_json, write_json
+from pipeline.files import read_json, sha256, write_json
 from pipeline.records.label_rounds import OnPool, Round
 from pipeline.report import plots, words
 from pipeline.run import Run
@@ -298,6 +298,34 @@ def test_an_unfinished_run_is_reported(trained: Trained, copy_of: Copy, missing:
     with pytest.raises(DataError) as raised:
         report.main(Report(), run)
     assert re.fullmatch(rf"{re.escape(str(path))}: does not exist; `make.*` .*writes it", str(raised.value))
+
+
+def test_figures_of_another_model_or_dataset_are_refused(trained: Trained, copy_of: Copy) -> None:
+    """Only a stage that was run without make leaves them."""
+    run = copy_of(trained.run)
+    again = r"; `make validate CONFIG=.*` measures again"
+    model, names = run.model.read_bytes(), (run.dataset / "data.yaml").read_text()
+    run.model.write_bytes(model + b" ")
+    with pytest.raises(DataError, match=rf"metrics\.json: measured another model than {run.model}{again}"):
+        report.main(Report(), run)
+    run.model.write_bytes(model)
+    others = rf"metrics\.json: measured other images or classes than those in {run.dataset}{again}"
+    (run.dataset / "data.yaml").write_text(names.replace("mousebite", "renamed"))
+    with pytest.raises(DataError, match=others):
+        report.main(Report(), run)
+    (run.dataset / "data.yaml").write_text(names)
+    image = min((run.dataset / "images/test").iterdir())
+    image.rename(image.with_name(f"another{image.suffix}"))
+    with pytest.raises(DataError, match=others):
+        report.main(Report(), run)
+
+
+def test_an_export_of_an_earlier_model_is_left_out(trained: Trained, copy_of: Copy) -> None:
+    run = copy_of(trained.run)
+    run.model.write_bytes(run.model.read_bytes() + b" ")
+    write_json(run.metrics, {**read_json(run.metrics), "model_sha256": sha256(run.model)})
+    assert "manifest.json is of an earlier model, so it is left out" in report.main(Report(), run)
+    assert "Exports" not in Page(run).text
 
 
 @pytest.mark.parametrize(

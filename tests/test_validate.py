@@ -255,6 +255,25 @@ def test_an_unfinished_run_is_reported(trained: Trained, copy_of: Callable[[Run]
 
 
 @needs_coco_weights
+def test_an_interrupted_validation_leaves_no_record(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
+    """The record of the previous one would make `make` take the stage for finished, without its predictions."""
+    run = copy_of(trained.run)
+    image = max((run.dataset / "images/test").iterdir())
+    image.unlink()
+    image.touch()
+    with pytest.raises(DataError, match=image.name):
+        validate.main(Validate(), run, "cpu")
+    assert not run.metrics.exists()
+
+
+def test_against_measures_a_changed_model_first(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
+    run = copy_of(trained.run)
+    run.model.write_bytes(run.model.read_bytes() + b" ")
+    assert validate.main(Validate(), run, "cpu", against=trained.run.root).startswith("val mAP50")
+    assert read_json(run.metrics)["model_sha256"] == sha256(run.model)
+    assert validate.main(Validate(), run, "cpu", against=trained.run.root).startswith("against ")
+
+
 def test_retention_compares_old_classes_before_and_after(
     trained: Trained, copy_of: Callable[[Run], Run], tmp_path: Path
 ) -> None:

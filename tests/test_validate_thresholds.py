@@ -54,6 +54,11 @@ def test_no_threshold_admits_what_was_not_measured(conf: float) -> None:
     assert threshold(of_hits([0.9, 0.5], [1, 1], 2), conf) == (pytest.approx((0.5 + conf) / 2), "best F1")
 
 
+@pytest.mark.parametrize(("conf", "cut"), [(0.001, 0.25), (0.5, 0.5)])
+def test_the_threshold_of_an_undecided_class_was_measured(conf: float, cut: float) -> None:
+    assert threshold(of_hits([0.9], [0], 1), conf)[0] == threshold(of_hits([], [], 0), conf)[0] == cut
+
+
 def test_equal_scores_stay_together() -> None:
     """Cutting between a hit and a miss of equal score would promise what no threshold can do."""
     matches = of_hits([0.9, 0.5, 0.5, 0.1], [1, 1, 0, 0], 2)

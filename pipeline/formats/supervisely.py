@@ -86,7 +86,7 @@ def _of_mask(bitmap: Any) -> Corners:
             raise ValueError
         packed = base64.b64decode(bitmap["data"], validate=True)
         data = zlib.decompressobj().decompress(packed, MOST_BYTES)
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
             frame = (image.getchannel("A") if image.mode == "RGBA" else image.convert("L")).getbbox()
     except (KeyError, TypeError, ValueError, OSError, zlib.error, binascii.Error, Image.DecompressionBombError):
         raise ValueError("a bitmap that cannot be read") from None

@@ -35,6 +35,8 @@ SUFFIXES = {
     "TIFF": (".tif", ".tiff"),
     "WEBP": (".webp",),
 }
+# Pillow's options. Without one, a TIFF keeps the compression of its source, which may be JPEG or only for 1 bit.
+LOSSLESS: dict[str, dict[str, Any]] = {"WEBP": {"lossless": True}, "TIFF": {"compression": "tiff_adobe_deflate"}}
 OUT_OF_JSON = "taken out of its JSON"
 # Phones may write data after the marker. Ultralytics would re-encode such a file.
 NO_JPEG_END = "JPEG without its end marker at the end: the marker added, the pixels as they were"
@@ -51,6 +53,7 @@ _OTHERS = {
     b"II*\0": "a TIFF with unsupported bands or compression: save it as 8- or 16-bit RGB",
     b"MM\0*": "a TIFF with unsupported bands or compression: save it as 8- or 16-bit RGB",
 }
+_EPS = (b"%!PS", b"\xc5\xd0\xd3\xc6")
 _VIDEO = re.compile(rb"....ftyp|RIFF....AVI", re.DOTALL)
 _ADDRESS = re.compile(r"<[^<>]* at 0x[0-9a-f]+>")
 
@@ -87,6 +90,8 @@ def check(path: Path) -> Checked:
         return Checked(broken_link(path) or f"image missing; {behind or 'restore it'}", missing=True)
     except OSError as error:
         return Checked(broken_link(path) or f"cannot be read ({error.strerror}); make it readable, or remove it")
+    if data.startswith(_EPS):
+        return Checked("not an image that can be read (EPS, a program that Pillow would run); save it as PNG")
     try:
         with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as image:
             warnings.simplefilter("ignore")  # Pillow warns about large images, but decodes them
@@ -212,5 +217,5 @@ def upright(path: Path, orientation: int, bits: int | None) -> bytes:
             plain = image.mode in ("L", "RGB") or image.format == "PNG"
             eight = image.copy() if plain else image.convert("RGB")
         upright_image = ImageOps.exif_transpose(eight)
-        upright_image.save(encoded, kind, **({"lossless": True} if kind == "WEBP" else {}))
+        upright_image.save(encoded, kind, **LOSSLESS.get(kind, {}))
     return encoded.getvalue()

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pipeline import files
 from pipeline.label.belief import EXACT, RIGHT, Floats
 from pipeline.labels.content import Image
 from pipeline.metrics import bootstrap
@@ -48,7 +47,8 @@ def record(run: Run, batch: Next, images: int, boxes: int, back: Labels) -> tupl
     minutes = {image["sha256"]: image["minutes"] for one in batches for image in one["images"]}
     drawn = [image for one in batches[-1:] for image in one["images"] if image["by"] == "random"]
     done = [image for image in drawn if image["sha256"] in back]
-    figure = metrics.read(run)["splits"].get("val") if _is_of_this_model(run, model) else None
+    known = metrics.read(run) if run.metrics.is_file() else None
+    figure = known["splits"].get("val") if known and known["model_sha256"] == model else None
     now: Round = {
         "model": model,
         "images": images,
@@ -66,12 +66,6 @@ def record(run: Run, batch: Next, images: int, boxes: int, back: Labels) -> tupl
     now["gain"] = _expected_gain(rounds)
     write_record(run.label_rounds, Rounds, {"rounds": rounds})
     return rounds, (len(done), len(drawn))
-
-
-def _is_of_this_model(run: Run, model: str) -> bool:
-    if not run.metrics.is_file() or not run.model.is_file() or files.sha256(run.model) != model:
-        return False
-    return run.metrics.stat().st_mtime >= run.model.stat().st_mtime
 
 
 def on_pool(drawn: Sequence[Chosen], back: Labels) -> OnPool | None:

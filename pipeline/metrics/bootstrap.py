@@ -21,6 +21,9 @@ RESAMPLES = 1000
 SEED = 0
 # Resampling fewer images than this says little about other images.
 MIN_IMAGES = 5
+# Share of the resamples that must hold every class for an interval of a mean over classes: of 1,000, five lie beyond
+# each end then.
+MIN_COMPLETE = 0.2
 BLOCK_BYTES = 4e6  # the size of one array [predictions, resamples]
 AT_75 = int(np.flatnonzero(np.isclose(IOU_THRESHOLDS, 0.75))[0])
 
@@ -45,6 +48,11 @@ class Figures:
         """Return which resamples have objects of every class that any of them has: [resamples]."""
         present = ~np.isnan(self.precision[:, :, 0])
         return np.asarray(present[:, present.any(axis=0)].all(axis=1))
+
+    def usable(self) -> NDArray[np.bool_]:
+        """Return which resamples say something about means over classes: `complete` ones, or none if they are rare."""
+        complete = self.complete()
+        return complete if complete.mean() >= MIN_COMPLETE else np.zeros_like(complete)
 
     def of_class(self, index: int) -> dict[str, NDArray[np.float64]]:
         return {
@@ -96,21 +104,21 @@ def with_draws(classes: list[ClassMatches]) -> Figures:
 
 
 def intervals(classes: list[ClassMatches], names: list[str]) -> Intervals:
-    """Return 95 % intervals [low, high] of all figures; None for those based on fewer than MIN_IMAGES images.
+    """Return 95 % intervals [low, high] of all figures; None for those based on fewer than MIN_IMAGES labelled images.
 
     They are plain percentiles: in simulations of 50 to 200 images these covered the true figure in 92 to 95 % of cases,
     and neither basic nor bias-corrected intervals did better. Resamples without any object of a class are left out of
-    the means over classes, which would otherwise jump to the mean of the other classes.
+    the means over classes, which would otherwise jump to the mean of the other classes. If most lack one, these means
+    have no interval.
     """
-    images = len(classes[0].objects)
-    resampled = figures(classes, draws(images))
-    complete = resampled.complete()
-    overall = {name: values[complete] for name, values in resampled.overall().items()}
+    resampled, labelled = figures(classes, draws(len(classes[0].objects))), images_with_objects(classes)
+    usable = resampled.usable()
+    overall = {name: values[usable] for name, values in resampled.overall().items()}
     return {
         "level": LEVEL,
-        "resamples": RESAMPLES,
-        **_three(overall, images),
-        "map75": interval(overall["map75"], images),
+        "resamples": int(usable.sum()),
+        **_three(overall, labelled),
+        "map75": interval(overall["map75"], labelled),
         "per_class": {
             name: _three(resampled.of_class(index), int((classes[index].objects > 0).sum()))
             for index, name in enumerate(names)
@@ -118,14 +126,18 @@ def intervals(classes: list[ClassMatches], names: list[str]) -> Intervals:
     }
 
 
+def images_with_objects(classes: list[ClassMatches]) -> int:
+    return int((np.sum([matches.objects for matches in classes], axis=0) > 0).sum())
+
+
 def _three(figures: dict[str, NDArray[np.float64]], images: int) -> ClassIntervals:
-    """Return the intervals of the figures that a class has too, based on `images` images."""
+    """Return the intervals of the figures that a class has too, based on `images` images with objects."""
     map50_95, map50, ar100 = (interval(figures[name], images) for name in ("map50_95", "map50", "ar100"))
     return {"map50_95": map50_95, "map50": map50, "ar100": ar100}
 
 
 def interval(values: NDArray[np.float64], images: int) -> list[float] | None:
-    """Return the interval [low, high] of a resampled figure; None if it is based on fewer than MIN_IMAGES images."""
+    """Return the interval [low, high] of a resampled figure; None if fewer than MIN_IMAGES `images` have objects."""
     ends = percentiles(values)
     return None if images < MIN_IMAGES or ends is None else [round(end, 6) for end in ends]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from pipeline import files
 from pipeline.records.base import Interval, Number, Record, read_record
 from pipeline.records.training import SourceWeights
 from pipeline.run import Run
@@ -200,6 +201,8 @@ class RetentionSkipped(Record):
 
 
 class Metrics(Record):
+    model_sha256: str
+    """SHA-256 of the `model.pt` that was measured."""
     weights: SourceWeights
     """The weights that training started from."""
     splits: dict[str, SplitFigures]
@@ -215,3 +218,8 @@ class Metrics(Record):
 
 def read(run: Run) -> Metrics:
     return read_record(run.metrics, Metrics, "delete it and run `make validate` again")
+
+
+def is_of_model(run: Run) -> bool:
+    """Return whether the existing record measured the present model."""
+    return run.model.is_file() and read(run)["model_sha256"] == files.sha256(run.model)

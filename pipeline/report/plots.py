@@ -94,7 +94,8 @@ def precision_recall(curves: Sequence[Curve]) -> Markup | None:
 
     def draw(axes: Any) -> None:
         for curve, colour, dash in zip(curves, COLOURS, DASHES, strict=False):
-            axes.plot(curve.recall, curve.precision, color=colour, linestyle=linestyle(dash))
+            marker = "o" if len(curve.scores) == 1 else None  # a line needs two points
+            axes.plot(curve.recall, curve.precision, color=colour, linestyle=linestyle(dash), marker=marker)
         axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.02))
 
     return svg(draw)

@@ -49,13 +49,16 @@ def main(config: Report, run: Run, against: Path | None = None) -> str:
     for record in (metrics, receipt, *([comparison] if comparison else [])):
         record["splits"] = {name: record["splits"][name] for name in SPLITS if name in record["splits"]}
     split = "test" if "test" in metrics["splits"] else "val"
+    _refuse_stale(run, split)
     truth, predictions = split_records.predictions(run, split, single_label=True)
     errors = split_records.errors(run, split, truth)
     folder = YoloDataset.read(run.dataset / "data.yaml").images[split]
     all_curves = curves(truth, predictions)
     drawn = [curve for curve in all_curves if curve.scores.size]
     epochs, borders = history.read(run)
-    exported = manifest_record.read(run) if run.manifest.is_file() else None
+    exported, left_out = manifest_record.read(run) if run.manifest.is_file() else None, ""
+    if exported and exported["model"]["sha256"] != metrics["model_sha256"]:
+        exported, left_out = None, f"; {run.manifest} is of an earlier model, so it is left out"
     measured = exported["benchmark"]["rows"] if exported and exported["benchmark"] else []
     figures = metrics["splits"][split]
     rounds, settings = label_rounds.read(run), _settings(run)
@@ -99,7 +102,19 @@ def main(config: Report, run: Run, against: Path | None = None) -> str:
     )
     with files.new_folder(run.report) as partial:
         (partial / "index.html").write_text(html, encoding="utf-8")
-    return f"{split} split, {len(html) / 1e6:.1f} MB -> {run.report / 'index.html'}"
+    return f"{split} split, {len(html) / 1e6:.1f} MB -> {run.report / 'index.html'}{left_out}"
+
+
+def _refuse_stale(run: Run, split: str) -> None:
+    """Raise DataError if the metrics are of an earlier model or dataset, which only a stage run without make leaves."""
+    again = f"`{run.make('validate')}` measures again"
+    if run.model.is_file() and not metrics_record.is_of_model(run):
+        raise DataError(f"{run.metrics}: measured another model than {run.model}; {again}")
+    dataset, measured = YoloDataset.read(run.dataset / "data.yaml"), split_records.truth(run, split)
+    names = [image["file_name"] for image in measured["images"]]
+    classes = [category["name"] for category in measured["categories"]]
+    if names != [path.name for path in dataset.files(split)] or classes != list(dataset.names):
+        raise DataError(f"{run.metrics}: measured other images or classes than those in {run.dataset}; {again}")
 
 
 def _environment() -> jinja2.Environment:

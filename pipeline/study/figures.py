@@ -24,7 +24,8 @@ JUDGE = "test"
 def of(run: Run) -> Figures:
     """Return the figures of a run and how they were made. `drawn` is mAP50-95 of each sample of the test images.
 
-    It is None for samples that lack a class, because their means over classes are of other classes. A figure that was
+    It is None for samples that lack a class, because their means over classes are of other classes. If most samples
+    lack one, all count, so that the choice of images is not mistaken for certain. A figure that was
     not measured is None. `val` is mAP50-95 after each validation, by which the best model was chosen.
     """
     metrics, trained = metrics_record.read(run), training_record.read(run)
@@ -32,7 +33,8 @@ def of(run: Run) -> Figures:
     truth, predictions = split_records.predictions(run, JUDGE)
     draws = bootstrap.draws(len(truth["images"]), DRAWS)
     resampled = bootstrap.figures(match(truth, predictions), draws)
-    sampled = np.where(resampled.complete(), resampled.overall()["map50_95"], np.nan)
+    usable = resampled.usable()
+    sampled = np.where(usable if usable.any() else True, resampled.overall()["map50_95"], np.nan)
     epochs, ends = history.read(run)
     return {
         "map50_95": test["map50_95"],

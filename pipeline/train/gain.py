@@ -70,6 +70,6 @@ def between(before: Path, after: Path) -> Gain | None:
     gains = bootstrap.with_draws(second).overall()["map50_95"] - bootstrap.with_draws(first).overall()["map50_95"]
     return {
         "map50_95": round(float(gains[0]), 6),
-        "interval": bootstrap.interval(gains[1:], len(second[0].objects)),
+        "interval": bootstrap.interval(gains[1:], bootstrap.images_with_objects(second)),
         "noise": round(float(np.nanstd(gains[1:])), 6),
     }

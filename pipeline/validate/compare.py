@@ -83,7 +83,7 @@ def _in_words(figure: Difference) -> str:
     if figure["difference"] is None:
         return "not measured, no objects"
     if figure["interval"] is None:
-        return f"cannot be told apart, fewer than {bootstrap.MIN_IMAGES} images"
+        return f"cannot be told apart, fewer than {bootstrap.MIN_IMAGES} images with objects"
     low, high = figure["interval"]
     return f"{figure['difference']:+.3f} ({low:+.3f} to {high:+.3f}), {figure['verdict']}"
 
@@ -134,13 +134,16 @@ def _ids(ours: dict[str, int], theirs: dict[str, int]) -> dict[int, int]:
 
 
 def differences(truth: GroundTruth, ours: list[Prediction], theirs: list[Prediction]) -> SplitDifferences:
-    """Return both runs' figures, the difference, its interval and the verdict, overall and per class."""
-    images = len(truth["images"])
+    """Return both runs' figures, the difference, its interval and the verdict, overall and per class.
+
+    Resamples that lack a class count too: both means are then over the same other classes.
+    """
     matches = match(truth, ours)
+    labelled = bootstrap.images_with_objects(matches)
     run, against = bootstrap.with_draws(matches), bootstrap.with_draws(match(truth, theirs))
     return {
-        "images": images,
-        "figures": _compared(run.overall(), against.overall(), images),
+        "images": len(truth["images"]),
+        "figures": _compared(run.overall(), against.overall(), labelled),
         "per_class": {
             category["name"]: _compared(
                 run.of_class(index), against.of_class(index), int((matches[index].objects > 0).sum())

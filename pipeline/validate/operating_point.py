@@ -41,11 +41,17 @@ def choose(matches: list[ClassMatches], names: list[str], wanted: Wanted | None,
     return {"chosen_on": "val", "wanted": goal, "iou": IOU, "thresholds": thresholds, "per_class": per_class}
 
 
+def undecided(conf: float) -> float:
+    """Return the threshold of a class that val cannot decide; nothing below `conf` was measured."""
+    return max(DEFAULT_SCORE, conf)
+
+
 def _choose(curve: Curve, wanted: Wanted | None, conf: float) -> tuple[float, str]:
+    default, usual = undecided(conf), "Ultralytics' default" if conf <= DEFAULT_SCORE else "validate.conf"
     if not curve.objects:
-        return DEFAULT_SCORE, "no labelled object in val, Ultralytics' default"
+        return default, f"no labelled object in val, {usual}"
     if not curve.found.any():
-        return DEFAULT_SCORE, "no right prediction in val, Ultralytics' default"
+        return default, f"no right prediction in val, {usual}"
     best, why = int(curve.f1.argmax()), "best F1"
     if wanted:
         [(figure, level)] = wanted.model_dump(exclude_none=True).items()

@@ -15,12 +15,13 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline import logs, object_sizes
+from pipeline import files, logs, object_sizes
 from pipeline.boxes import YoloDataset
 from pipeline.config.judging import Validate
 from pipeline.errors import DataError
 from pipeline.metrics import bootstrap, coco
 from pipeline.metrics.matching import MAX_DETECTIONS, ClassMatches, match, most
+from pipeline.records import metrics as metrics_record
 from pipeline.records import tiles as tiles_record
 from pipeline.records import training as training_record
 from pipeline.records.base import write_record
@@ -37,9 +38,10 @@ from pipeline.validate.predict import Predictions
 def main(config: Validate, run: Run, device: str, against: Path | None = None) -> str:
     """Predict on every val and test image and write predictions, errors and `run.metrics`.
 
-    `against` is the folder of another run to compare with; if `run.metrics` exists, only the comparison is made.
+    `against` is the folder of another run to compare with; if `run.metrics` is of this model, only the comparison is
+    made.
     """
-    if against is not None and run.metrics.is_file():
+    if against is not None and run.metrics.is_file() and metrics_record.is_of_model(run):
         return compare.main(run, Run(against))
     environment.prepare()
     environment.check_device(device)
@@ -54,7 +56,10 @@ def main(config: Validate, run: Run, device: str, against: Path | None = None) -
         raise DataError(f"{run.dataset}: has neither a val nor a test split to validate on; set convert.split")
     tiling = tiles_record.read(run)
     start = retention.baseline(config, run)
-    # These files belong to the previous model, and perhaps to a split that no longer exists.
+    model_sha256 = files.sha256(run.model)
+    # These files belong to the previous model, and perhaps to a split that no longer exists. The record goes first,
+    # because make would take it for a finished stage.
+    run.metrics.unlink(missing_ok=True)
     run.comparison.unlink(missing_ok=True)
     shutil.rmtree(run.predictions_folder, ignore_errors=True)
     names, measured = list(dataset.names), {}
@@ -67,7 +72,7 @@ def main(config: Validate, run: Run, device: str, against: Path | None = None) -
         measured[split] = (truth, predictions)
 
     matches = {split: match(truth, made.single_label, math.inf) for split, (truth, made) in measured.items()}
-    chosen, thresholds = None, dict.fromkeys(names, operating_point.DEFAULT_SCORE)
+    chosen, thresholds = None, dict.fromkeys(names, operating_point.undecided(config.conf))
     if "val" in measured:
         chosen = operating_point.choose(matches["val"], names, config.wanted, config.conf)
         thresholds = chosen["thresholds"]
@@ -79,6 +84,7 @@ def main(config: Validate, run: Run, device: str, against: Path | None = None) -
         figures[split] = _figures(truth, predictions, shown, matches[split], errors, config.reconcile)
     ours = {split: (truth, images[split], made.every_label) for split, (truth, made) in measured.items()}
     record: Metrics = {
+        "model_sha256": model_sha256,
         "weights": training_record.read(run)["weights"],
         "splits": figures,
         "operating_point": chosen,
