@@ -27,9 +27,9 @@ def main(config: Export, run: Run, seed: int, device: str) -> str:
     none passed, the bundles of an earlier export stay, without their outdated manifest, with which `make report` would
     repeat this export. If a target cannot be made here, `run.export` stays as it was.
     """
+    dataset = YoloDataset.read(run.dataset / "data.yaml")  # first: without data, nothing slow is imported
     environment.prepare()
     environment.check_device(device)
-    dataset = YoloDataset.read(run.dataset / "data.yaml")
     images = choice.images(dataset, run, config.images)
     if not images:
         raise DataError(f"{run.dataset}: no validation images to compare on; give the val split some (convert.split)")

@@ -37,10 +37,10 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int | None = 
     A killed training resumes after its last finished epoch if nothing it depends on has changed.
     Raises ConfigError, WeightsError or DataError before the first step if the config cannot be fulfilled.
     """
+    data = YoloDataset.read(run.augmented / "data.yaml")  # first: without data, nothing slow is imported
     environment.prepare()
     arguments.check(config.args, config.recipe)
     _check_device(device, config.precision)
-    data = YoloDataset.read(run.augmented / "data.yaml")
     start = source.find(config)
     teacher = source.find_teacher(config)
     beginning = resume.beginning(config, seed, start, teacher, data)

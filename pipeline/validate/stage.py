@@ -43,11 +43,11 @@ def main(config: Validate, run: Run, device: str, against: Path | None = None) -
     """
     if against is not None and run.metrics.is_file() and metrics_record.is_of_model(run):
         return compare.main(run, Run(against))
+    dataset = YoloDataset.read(run.dataset / "data.yaml")  # first: without data, nothing slow is imported
     environment.prepare()
     environment.check_device(device)
     from ultralytics import YOLO
 
-    dataset = YoloDataset.read(run.dataset / "data.yaml")
     imgsz = int(checkpoints.model_of(run.model).args["imgsz"])
     model = YOLO(str(run.model), task="detect")
     checkpoints.refuse_other_classes(run.model, model.names, run.dataset, dataset.names)
