@@ -27,6 +27,12 @@ def test_every_record_has_a_description() -> None:
     assert all(inspect.getdoc(module) for module, _ in documentation.RECORDS)
 
 
+def test_inherited_keys_keep_their_descriptions() -> None:
+    page = documentation.page()
+    assert page.count("| `ar100` | number or null | Average recall of the predictions that count") == 1
+    assert page.count("| `tp` | integer | Number of predictions that found an object") == 2
+
+
 def keys(shape: Any, data: Any, place: str = "") -> list[str]:
     """Keys in the data that the schema lacks."""
     schema = base.adapter(shape).json_schema()
@@ -120,7 +126,7 @@ def test_an_invalid_record_is_not_written(tmp_path: Path) -> None:
 
 def test_no_untyped_record_is_read() -> None:
     """Records are read through their schemas: `files.read_json` is only for files used by one stage."""
-    described = {"metrics", "train_record", "receipt", "manifest", "errors", "ground_truth"}
+    described = {"metrics", "train_record", "receipt", "manifest", "errors", "ground_truth", "comparison"}
     for path in sorted((ROOT / "pipeline").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("read_json"):

@@ -23,7 +23,8 @@ from pipeline.errors import ExportError
 from pipeline.export import artefacts, bundle
 from pipeline.records import manifest as manifest_record
 from pipeline.records.base import write_record
-from pipeline.records.manifest import Artefact, Manifest, Speed
+from pipeline.records.benchmark import Speed
+from pipeline.records.manifest import Artefact, Manifest
 from pipeline.run import Run
 from pipeline.upstream import environment
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.metrics.matching import IOU_THRESHOLDS, ClassMatches
 from pipeline.metrics.precision_recall import average_precision
-from pipeline.records.metrics import ClassIntervals, Intervals
+from pipeline.records.figures import ClassIntervals, Intervals
 
 LEVEL = 0.95
 RESAMPLES = 1000

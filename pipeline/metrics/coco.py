@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.metrics import pieces
 from pipeline.metrics.matching import MAX_DETECTIONS, limit, most
 from pipeline.records.coco import GroundTruth, Prediction
-from pipeline.records.metrics import CocoFigures
+from pipeline.records.figures import CocoFigures
 
 # Names of COCOeval's twelve figures, in its order; those of the three size bins are grouped below.
 STATS = (

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import inspect
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
+
+from typing_extensions import get_type_hints, is_typeddict
 
 from pipeline.records import (
     coco,
+    comparison,
     errors,
     label,
     label_corrected,
@@ -21,23 +24,24 @@ from pipeline.records import (
     training,
 )
 from pipeline.records.base import adapter
+from pipeline.records.other_files import OTHERS
 
 HEAD = """\
 # The files of a run
 
 This page describes the files in `runs/NAME/`, for people who want to read them with their own scripts.
 
-All JSON files are UTF-8 with sorted keys. A stage writes its record last, so a record that exists belongs to a
-stage that finished. Each record is checked against the description below when it is written and when it is read. A file
-from an older version is refused, with the command that writes it again.
-
-`logs/STAGE.log` holds what libraries wrote when the stage last ran, and errors name it. Without output
-there is no log.
-
-`params/made_by.json` names the config file that made the run, so that another one of the same name does not overwrite
-it; the other files in `params/` are the parts of the config that each stage used.
+All JSON files are UTF-8 with sorted keys. A stage writes its result last, so a result that exists belongs to a stage
+that finished: `dataset/`, `augmented/`, `model.pt`, `rank.json`, `metrics.json`, `export/manifest.json`, `report/`.
+Each record is checked against its description below when it is written and when a stage reads it; lists of predictions
+are checked only when they are read. A file from an older version is refused, with what to do about it.
 
 <!-- Made by `python -m pipeline.records.documentation > docs/files.md`. -->
+
+## Files without a description below
+
+| file | written by | content |
+|---|---|---|
 """
 RECORDS: tuple[tuple[ModuleType, type], ...] = (
     (receipt, receipt.Receipt),
@@ -46,6 +50,7 @@ RECORDS: tuple[tuple[ModuleType, type], ...] = (
     (training, training.Training),
     (ranking, ranking.Ranking),
     (metrics, metrics.Metrics),
+    (comparison, comparison.Comparison),
     (coco, coco.GroundTruth),
     (errors, errors.ErrorFile),
     (manifest, manifest.Manifest),
@@ -63,25 +68,46 @@ BOUNDS = {
 
 
 def page() -> str:
-    return "\n".join([HEAD, *(_record(module, shape) for module, shape in RECORDS)])
+    others = [f"| {file} | {command} | {content} |" for file, command, content in OTHERS]
+    return "\n".join([HEAD + "\n".join(others), "", *(_record(module, shape) for module, shape in RECORDS)])
 
 
 def _record(module: ModuleType, shape: type) -> str:
     title, _, rest = inspect.getdoc(module).partition("\n")  # type: ignore[union-attr]  # a test checks that each has one
-    schema = adapter(shape).json_schema()
-    parts = [f"## {title.rstrip('.')}", "", *([rest.strip(), ""] if rest else []), *_table(schema)]
+    schema, shapes = adapter(shape).json_schema(), _records_in(shape, {})
+    parts = [f"## {title.rstrip('.')}", "", *([rest.strip(), ""] if rest else []), *_table(schema, shape)]
     for name, part in schema.get("$defs", {}).items():
-        parts += [f"### {name}", "", *([part["description"], ""] if "description" in part else []), *_table(part)]
+        parts += [f"### {name}", "", *([part["description"], ""] if "description" in part else [])]
+        parts += _table(part, shapes[name])
     return "\n".join(parts)
 
 
-def _table(schema: dict[str, Any]) -> list[str]:
-    needed = set(schema.get("required", ()))
+def _table(schema: dict[str, Any], shape: Any) -> list[str]:
+    needed, meanings = set(schema.get("required", ())), _meanings(shape)
     rows = [
-        f"| `{name}` | {kind(field)}{'' if name in needed else ', may be missing'} | {meaning(field)} |"
+        f"| `{name}` | {kind(field)}{'' if name in needed else ', may be missing'} | {meanings.get(name, '')} |"
         for name, field in schema["properties"].items()
     ]
     return ["| key | value | meaning |", "|---|---|---|", *rows, ""]
+
+
+def _records_in(shape: Any, found: dict[str, Any]) -> dict[str, Any]:
+    """Add all records that a type consists of to `found`, by name, and return it."""
+    if is_typeddict(shape) and shape.__name__ not in found:
+        found[shape.__name__] = shape
+        for part in get_type_hints(shape).values():
+            _records_in(part, found)
+    for part in get_args(shape):
+        _records_in(part, found)
+    return found
+
+
+def _meanings(shape: Any) -> dict[str, str]:
+    """Return the descriptions of a record's keys, with those of inherited keys, which pydantic leaves out."""
+    own = adapter(shape).json_schema().get("properties", {})
+    inherited = [_meanings(base) for base in getattr(shape, "__orig_bases__", ()) if is_typeddict(base)]
+    found = {name: text for base in inherited for name, text in base.items()}
+    return found | {name: text for name, field in own.items() if (text := meaning(field))}
 
 
 def meaning(field: dict[str, Any]) -> str:

@@ -13,15 +13,20 @@ class Chosen(Record):
     """An image of a batch, labelled since or not."""
 
     sha256: str
+    """Of the image file."""
     by: Literal["uncertain", "different", "rare", "random"]
+    """The rule that chose it."""
     minutes: Number
+    """Minutes of work that were expected."""
     boxes: list[Guess]
+    """The boxes as the model drew them."""
 
 
 class Batch(Record):
     model: str
     """SHA-256 of the model that drew the boxes."""
     images: list[Chosen]
+    """In the order of `next.json`."""
 
 
 class Corrected(Record):

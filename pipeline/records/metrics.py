@@ -1,6 +1,8 @@
 """Figures of the model: `metrics.json`. Average precision and recall are COCO's, between 0 and 1.
 
-A figure that was not measured, such as the precision of a class without objects, is null.
+`map50_95` is the mean over IoU thresholds from `0.5` to `0.95`, `map50` the one at `0.5`, `map75` the one at `0.75`.
+`ar100` is average recall. Figures of a class are of that class alone. A figure that was not measured, such as the
+average precision of a class without objects, is null.
 """
 
 from __future__ import annotations
@@ -8,92 +10,62 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from pipeline import files
-from pipeline.records.base import Interval, Number, Record, read_record
+from pipeline.records.base import Number, Record, read_record
+from pipeline.records.figures import CocoFigures, Intervals
 from pipeline.records.training import SourceWeights
 from pipeline.run import Run
 
 
-class ClassFigures(Record):
-    objects: int
-    map50_95: Number | None
-    map50: Number | None
-    ar100: Number | None
-
-
-class SizeFigures(Record):
-    ap: Number | None
-    ar: Number | None
-
-
-class ClassIntervals(Record):
-    map50_95: Interval | None
-    map50: Interval | None
-    ar100: Interval | None
-
-
-class Intervals(ClassIntervals):
-    """Intervals from resampling the images; null with too few of them."""
-
-    level: Number
-    resamples: int
-    map75: Interval | None
-    per_class: dict[str, ClassIntervals]
-
-
 class Counts(Record):
-    """Counts and figures of the predictions at or above the thresholds."""
-
     tp: int
+    """Number of predictions that found an object of their class."""
     fp: int
+    """Number of predictions that found none."""
     fn: int
+    """Number of labelled objects that no prediction found."""
     precision: Number | None
+    """tp / (tp + fp), from 0 to 1; null without predictions."""
     recall: Number | None
+    """tp / (tp + fn), from 0 to 1; null without objects."""
     f1: Number | None
+    """2 tp / (2 tp + fp + fn), from 0 to 1; null without objects."""
 
 
 class ClassCounts(Counts):
+    """Counts and figures of one class, as in CountsByClass."""
+
     threshold: Number
+    """Lowest score of the predictions counted."""
 
 
 class CountsByClass(Counts):
+    """Counts and figures of the predictions at or above the thresholds, one class per box, at an IoU of `0.5`."""
+
     per_class: dict[str, ClassCounts]
 
 
 class Calibration(Record):
-    """Whether scores are right as often as they say."""
+    """Whether scores are right as often as they say: how many predictions find an object, at an IoU of `0.5`."""
 
     bins: list[dict[str, Number | None]]
-    """`from` and `to`: range of scores; `score`: their mean; `precision`: share right; `predictions`: number."""
+    """Ranges of scores, `from` and `to`: mean `score`, `precision` (share right), number of `predictions`; null if
+    empty."""
     ece: Number | None
-    """Expected calibration error: the mean difference between score and precision."""
+    """Expected calibration error: mean gap between score and precision, bins weighted by their numbers; 0 to 1."""
     from_score: Number
+    """Predictions with a lower score do not count."""
     predictions: int
+    """Number of predictions that count."""
 
 
 class Confusion(Record):
+    """The confusion matrix at the thresholds. Objects and predictions are paired from an IoU of `0.5`."""
+
     labels: list[str]
     """Classes, then the background."""
     matrix: list[list[int]]
-    """Rows are labels, columns predictions."""
-
-
-class CocoFigures(Record):
-    images: int
-    objects: int
-    predictions: int
-    map50_95: Number | None
-    map50: Number | None
-    map75: Number | None
-    ar1: Number | None
-    ar10: Number | None
-    ar100: Number | None
-    """Average recall of the predictions that count: 100 unless `max_detections` says otherwise."""
-    max_detections: int | None
-    """Predictions per image and class that count: 100 as in COCO; null for all, if an image holds more objects of a
-    class than that."""
-    per_class: dict[str, ClassFigures]
-    per_size: dict[str, SizeFigures]
-    """`small`, `medium`, `large`: below 32 x 32 pixels, below 96 x 96, and above."""
+    """Counts; rows are labels, columns predictions. The last row is predictions without an object, the last column
+    objects without a prediction."""
 
 
 class AtHundred(Record):
@@ -105,16 +77,19 @@ class AtHundred(Record):
 
 
 class Headline(Record):
+    """Two figures, or a difference of two."""
+
     map50_95: Number
     map50: Number
 
 
 class Step(Headline):
-    """What one rule of another tool changes."""
+    """What one rule of another tool changes: the figure with the rule minus the figure without it."""
 
     tool: str
     """`ultralytics`, `fiftyone`, or `model.predict` for the boxes that Ultralytics' predict shows."""
     cause: str
+    """The rule in words."""
 
 
 class Reconciliation(Record):
@@ -122,77 +97,104 @@ class Reconciliation(Record):
     """By tool, `coco` for our own; null for a tool that `validate.reconcile` does not name."""
     steps: list[Step]
     remaining: dict[str, Headline | None]
-    """What the steps leave unexplained, by tool."""
+    """What the steps leave unexplained, by tool; null as in `figures`."""
     notes: list[str]
+    """Remarks that hold for all tools."""
 
 
 class SplitFigures(CocoFigures):
+    """The figures of one split."""
+
     at_100: AtHundred | None
-    """Null if no image exceeds that limit, because the figures are the same then."""
+    """Null if no image has more objects of a class than that, because the figures are the same then."""
     intervals: Intervals
     error_counts: dict[str, int]
-    """Errors by kind at the thresholds, and `tp`."""
+    """Number of predictions by kind of error at the thresholds, of right ones (`tp`), and of objects `missed`."""
     error_costs: dict[str, Number | None]
-    """What mAP50 would gain without the errors of a kind (TIDE)."""
+    """What mAP50 would gain without the errors of a kind (TIDE), from 0 to 1, over predictions of any score."""
     confusion: Confusion
     operating_point: CountsByClass
+    """What the thresholds give on this split."""
     calibration: Calibration
     reconciliation: Reconciliation | None
     """The steps from our figure to those of other tools, if `validate.reconcile` names some."""
 
 
 class ChosenThreshold(Record):
+    """Why a class has its threshold."""
+
     objects: int
+    """Number of labelled objects of the class in val."""
     why: str
+    """`best F1`, the goal that it reaches, or why the goal or val could not decide."""
 
 
 class OperatingPoint(Record):
     """The thresholds, chosen on val alone."""
 
     chosen_on: str
+    """The split: `val`."""
     iou: Number
+    """IoU from which a prediction counts as having found an object."""
     wanted: dict[str, Number | Literal["f1"]]
-    """What the config asks for: `precision` or `recall`, or `best`."""
+    """What the config asks for: `precision` or `recall` from 0 to 1, or `best`."""
     thresholds: dict[str, Number]
+    """Lowest score that counts, by class."""
     per_class: dict[str, ChosenThreshold]
 
 
 class Latency(Record):
+    """Time of Ultralytics' `model.predict` for one image, on the machine that validated."""
+
     median_ms: Number
+    """Median in milliseconds."""
     p95_ms: Number
+    """95th percentile in milliseconds."""
     runs: int
+    """Number of predictions timed."""
     batch: int
+    """Images per prediction: 1."""
     device: str
+    """Name of the GPU, or of the processor."""
     includes: str
+    """The steps that the times include."""
 
 
 class Cost(Record):
+    """What the fused network costs: the one that predicts and is exported."""
+
     parameters: int
+    """Number of weights."""
     gflops: Number | None
-    """At `imgsz`, for one image."""
+    """Billions of floating-point operations at `imgsz` for one image; null if Ultralytics cannot count them."""
     imgsz: int
+    """Side of the input in pixels."""
     latency: Latency
 
 
 class Retained(Record):
     before: Number | None
-    """Average precision of the source model."""
+    """mAP50-95 of the source model for the class."""
     after: Number | None
-    """Null for a class that the model no longer has."""
+    """mAP50-95 of the run's model; null for a class that it no longer has."""
     objects: int
+    """Number of labelled objects of the class."""
 
 
 class RetentionSet(Record):
     images_of: str
     """A split, or what `validate.retention` names."""
     images: int
+    """Number of images measured on."""
     classes: dict[str, Retained]
+    """Classes with labelled objects that the source model knows."""
 
 
 class Retention(Record):
     source: str
-    """File of the source model."""
+    """File name of the source model."""
     sets: list[RetentionSet]
+    """The splits that show classes of the source model, then the set of `validate.retention`."""
 
 
 class RetentionSkipped(Record):
@@ -206,12 +208,14 @@ class Metrics(Record):
     weights: SourceWeights
     """The weights that training started from."""
     splits: dict[str, SplitFigures]
+    """`val` and `test`, as far as the dataset has them."""
     operating_point: OperatingPoint | None
     """Null without a val split."""
     cost: Cost
     retention: Retention | RetentionSkipped | None
     """What the model still knows of the source's classes; null if there is nothing to retain."""
     imgsz: int
+    """Side in pixels of the square that images, or their tiles, are fitted into."""
     settings: dict[str, Any]
     """The `validate` section of the config, with its defaults."""
 

@@ -16,11 +16,11 @@ class Tiling(Record):
     size: Annotated[int, Field(ge=32)]
     """Side of the tiles, in pixels of the image."""
     overlap: Annotated[Number, Field(gt=0, lt=1)]
-    """Share of the side that neighbours have in common."""
+    """Share of the side that neighbours have in common, at least."""
     whole: bool
     """Whether the whole image is also a view."""
     reason: str
-    """How the numbers were chosen."""
+    """How `size` and `overlap` were chosen."""
 
 
 def read(run: Run) -> Tiling | None:

@@ -11,8 +11,8 @@ from markupsafe import Markup
 
 from pipeline import history
 from pipeline.metrics.precision_recall import Curve
+from pipeline.records.benchmark import Speed
 from pipeline.records.label_rounds import Round
-from pipeline.records.manifest import Speed
 from pipeline.report import words
 
 # Contrast of at least 3:1 on the page's white and dark backgrounds; dashes for readers who do not see colours.

@@ -18,6 +18,7 @@ from pipeline.boxes import YoloDataset
 from pipeline.config.judging import Report
 from pipeline.errors import DataError
 from pipeline.metrics.precision_recall import curves
+from pipeline.records import comparison as comparison_record
 from pipeline.records import label_rounds
 from pipeline.records import manifest as manifest_record
 from pipeline.records import metrics as metrics_record
@@ -129,7 +130,7 @@ def _comparison(run: Run, other: Run) -> Any:
     way_out = f"`{run.make('report')} AGAINST={other.root}` writes it again"
     if not run.comparison.is_file():
         raise DataError(f"{run.comparison}: does not exist; {way_out}")
-    comparison = files.read_json(run.comparison)
+    comparison: Any = comparison_record.read(run, other)
     if Path(comparison["against"]).resolve() != other.root.resolve():
         raise DataError(f"{run.comparison}: compares with {comparison['against']}, not with {other.root}; {way_out}")
     ours, theirs = (_flat(_settings(compared)) for compared in (run, other))

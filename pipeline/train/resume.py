@@ -22,7 +22,7 @@ SHARED = (
     *("pixels", "object_sizes"),
 )
 UPSTREAM = ("__init__", "checkpoints", "environment", "loader", "unfit")
-RECORDS = ("__init__", "base", "coco", "metrics", "receipt", "tile_account", "training")
+RECORDS = ("__init__", "base", "coco", "figures", "receipt", "tile_account", "training")
 METRICS = ("__init__", "bootstrap", "iou", "matching", "precision_recall")
 CODE = (
     *sorted(Path(__file__).parent.glob("*.py")),

@@ -10,32 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import files
 from pipeline.errors import DataError
 from pipeline.metrics import bootstrap
 from pipeline.metrics.matching import match
 from pipeline.records import predictions as split_records
-from pipeline.records.base import Interval, Number, Record
+from pipeline.records.base import write_record
 from pipeline.records.coco import GroundTruth, Prediction
+from pipeline.records.comparison import Comparison, Difference, SplitDifferences, Verdict
 from pipeline.run import Run
 
 SPLITS = ("val", "test")
 LIMITS = "intervals cover the choice of images, not the seed: one training each"
 Resampled = NDArray[np.float64]  # [1 + resamples]: a figure of the split itself, then of every draw
-
-
-class Difference(Record):
-    run: Number | None
-    against: Number | None
-    difference: Number | None
-    interval: Interval | None
-    verdict: str
-
-
-class SplitDifferences(Record):
-    images: int
-    figures: dict[str, Difference]
-    per_class: dict[str, dict[str, Difference]]
 
 
 def main(run: Run, other: Run) -> str:
@@ -64,17 +50,15 @@ def main(run: Run, other: Run) -> str:
                 "convert both from the same source and validate them again"
             )
         splits[split] = differences(truth, ours, _as_in(truth, their_truth, theirs))
-    files.write_json(
-        run.comparison,
-        {
-            "run": str(run.root),
-            "against": str(other.root),
-            "level": bootstrap.LEVEL,
-            "resamples": bootstrap.RESAMPLES,
-            "limits": LIMITS,
-            "splits": splits,
-        },
-    )
+    record: Comparison = {
+        "run": str(run.root),
+        "against": str(other.root),
+        "level": bootstrap.LEVEL,
+        "resamples": bootstrap.RESAMPLES,
+        "limits": LIMITS,
+        "splits": splits,
+    }
+    write_record(run.comparison, Comparison, record)
     summary = ", ".join(f"{split} mAP50-95 {_in_words(splits[split]['figures']['map50_95'])}" for split in splits)
     return f"against {other.root}: {summary} ({LIMITS}) -> {run.comparison}"
 
@@ -159,7 +143,7 @@ def _compared(ours: dict[str, Resampled], theirs: dict[str, Resampled], images: 
 
 def _difference(ours: Resampled, theirs: Resampled, images: int) -> Difference:
     interval = bootstrap.interval((ours - theirs)[1:], images)
-    verdict = "inside noise" if not np.isnan(ours[0]) else "not measured"  # no objects
+    verdict: Verdict = "inside noise" if not np.isnan(ours[0]) else "not measured"  # no objects
     if interval and interval[0] > 0:
         verdict = "better"
     if interval and interval[1] < 0:

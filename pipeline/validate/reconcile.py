@@ -18,7 +18,8 @@ from pipeline.metrics import coco, pieces
 from pipeline.metrics.matching import IOU_THRESHOLDS, ClassMatches, by_image, match
 from pipeline.metrics.precision_recall import average_precision_of
 from pipeline.records.coco import Annotation, GroundTruth, Prediction
-from pipeline.records.metrics import CocoFigures, Headline, Reconciliation, Step
+from pipeline.records.figures import CocoFigures
+from pipeline.records.metrics import Headline, Reconciliation, Step
 
 Pair = tuple[float, float]  # mAP50-95, mAP50
 SHOWN_SCORE = 0.25  # from which Ultralytics' predict shows a box
