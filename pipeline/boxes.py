@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import yaml
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from pipeline.errors import DataError
 
@@ -231,11 +231,14 @@ class YoloDataset:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Return (width, height) of an upright image of a dataset."""
+    """Return (width, height) of an upright image of a dataset. Raises DataError if it has become damaged."""
     from pipeline import orientation  # late: it loads NumPy and OpenCV, which `params` does without
 
-    with Image.open(path) as image:
-        return image.size[::-1] if image_orientation(image) in orientation.SIDES_SWAPPED else image.size
+    try:
+        with Image.open(path) as image:
+            return image.size[::-1] if image_orientation(image) in orientation.SIDES_SWAPPED else image.size
+    except UnidentifiedImageError:
+        raise DataError(f"{path}: no longer an image; restore it in the source and convert again") from None
 
 
 def image_orientation(image: Image.Image) -> int:

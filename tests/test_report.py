@@ -10,12 +10,14 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import yaml
 from conftest import Trained
 from detections import Predictions, Truth, scene, seen
 from PIL import Image
 from test_convert_truth import plant
 
 from pipeline import convert, history, report
+from pipeline.boxes import write_data_yaml
 from pipeline.config.data import Convert
 from pipeline.config.judging import Report
 from pipeline.errors import DataError
@@ -199,6 +201,9 @@ def test_names_are_text_not_html(trained: Trained, copy_of: Copy) -> None:
     for path in (run.metrics, run.receipt, *run.predictions_folder.glob("test_*.json")):
         text = path.read_text(encoding="utf-8").replace(json.dumps(old), quoted)
         path.write_text(text.replace(json.dumps(image), json.dumps(evil)), encoding="utf-8")
+    data = yaml.safe_load((run.dataset / "data.yaml").read_text())
+    names = [HOSTILE if name == old else name for name in data["names"].values()]
+    write_data_yaml(run.dataset / "data.yaml", {split: data[split] for split in ("train", "val", "test")}, names)
     receipt = read_json(run.receipt)
     receipt["problems"] = [{"file": evil, "id": "1", "class": "<b>", "action": "dropped", "reason": "&"}]
     write_json(run.receipt, receipt)
@@ -251,6 +256,8 @@ def test_twenty_four_large_images_stay_below_10_mb(trained: Trained, copy_of: Co
     truth = read_json(run.ground_truth("test"))
     noise = np.random.default_rng(0).integers(0, 256, (1500, 2000, 3), np.uint8)
     data = cv2.imencode(".jpg", noise)[1].tobytes()
+    for path in (run.dataset / "images" / "test").iterdir():
+        path.unlink()
     truth["images"] = [{"id": i, "file_name": f"{i}.jpg", "width": 2000, "height": 1500} for i in range(1, 31)]
     for image in truth["images"]:
         (run.dataset / "images" / "test" / image["file_name"]).write_bytes(data)

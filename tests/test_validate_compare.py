@@ -207,7 +207,7 @@ def test_the_command_line_compares_without_a_model(
     command = ("validate", "--config", "runs/tiny.yaml", "--against")
     done = pipeline_process(*command, "runs/other", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    each = "mAP50-95 cannot be told apart, fewer than 5 images"
+    each = "mAP50-95 cannot be told apart, fewer than 5 images with objects"
     limits = "(intervals cover the choice of images, not the seed: one training each)"
     expected = f"validate: against runs/other: val {each}, test {each} {limits} -> runs/tiny/comparison.json\n"
     assert done.stdout == expected

@@ -224,6 +224,6 @@ def read(run: Run) -> Metrics:
     return read_record(run.metrics, Metrics, "delete it and run `make validate` again")
 
 
-def is_of_model(run: Run) -> bool:
-    """Return whether the existing record measured the present model."""
-    return run.model.is_file() and read(run)["model_sha256"] == files.sha256(run.model)
+def is_of_another_model(run: Run) -> bool:
+    """Return whether the existing record measured another model than the present one, if there is one."""
+    return run.model.is_file() and read(run)["model_sha256"] != files.sha256(run.model)

@@ -109,12 +109,12 @@ def main(config: Report, run: Run, against: Path | None = None) -> str:
 def _refuse_stale(run: Run, split: str) -> None:
     """Raise DataError if the metrics are of an earlier model or dataset, which only a stage run without make leaves."""
     again = f"`{run.make('validate')}` measures again"
-    if run.model.is_file() and not metrics_record.is_of_model(run):
+    if metrics_record.is_of_another_model(run):
         raise DataError(f"{run.metrics}: measured another model than {run.model}; {again}")
     dataset, measured = YoloDataset.read(run.dataset / "data.yaml"), split_records.truth(run, split)
-    names = [image["file_name"] for image in measured["images"]]
+    names = sorted(image["file_name"] for image in measured["images"])
     classes = [category["name"] for category in measured["categories"]]
-    if names != [path.name for path in dataset.files(split)] or classes != list(dataset.names):
+    if names != sorted(path.name for path in dataset.files(split)) or classes != list(dataset.names):
         raise DataError(f"{run.metrics}: measured other images or classes than those in {run.dataset}; {again}")
 
 

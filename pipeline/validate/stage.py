@@ -38,10 +38,10 @@ from pipeline.validate.predict import Predictions
 def main(config: Validate, run: Run, device: str, against: Path | None = None) -> str:
     """Predict on every val and test image and write predictions, errors and `run.metrics`.
 
-    `against` is the folder of another run to compare with; if `run.metrics` is of this model, only the comparison is
-    made.
+    `against` is the folder of another run to compare with. Unless `run.metrics` is missing or of another model, only
+    the comparison is made.
     """
-    if against is not None and run.metrics.is_file() and metrics_record.is_of_model(run):
+    if against is not None and run.metrics.is_file() and not metrics_record.is_of_another_model(run):
         return compare.main(run, Run(against))
     dataset = YoloDataset.read(run.dataset / "data.yaml")  # first: without data, nothing slow is imported
     environment.prepare()
