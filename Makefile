@@ -45,7 +45,13 @@ ifneq ($(word 2,$(CONFIG)),)
 $(error CONFIG=$(CONFIG): make takes no spaces in the name of a file; rename it)
 endif
 ifeq ($(wildcard $(CONFIG))$(filter new,$(MAKECMDGOALS)),)
-$(error CONFIG=$(CONFIG): no such file; $(if $(wildcard configs/*.yaml),there are: $(wildcard configs/*.yaml),run make in the project's folder))
+$(error CONFIG=$(CONFIG): no such file; $(if $(wildcard configs/$(NAME).yaml),write CONFIG=configs/$(NAME).yaml. ,)$(if $(wildcard configs/*.yaml),there are: $(wildcard configs/*.yaml),run make in the project's folder))
+endif
+
+ifneq ($(AGAINST),)
+ifeq ($(wildcard $(AGAINST)/metrics.json),)
+$(error AGAINST=$(AGAINST): no validated run; $(if $(wildcard runs/*/metrics.json),there are: $(patsubst %/metrics.json,%,$(wildcard runs/*/metrics.json)),validate one first))
+endif
 endif
 
 PIPELINE := $(PYTHON) -m pipeline

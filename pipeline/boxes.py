@@ -237,7 +237,7 @@ def image_size(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path) as image:
             return image.size[::-1] if image_orientation(image) in orientation.SIDES_SWAPPED else image.size
-    except UnidentifiedImageError:
+    except (UnidentifiedImageError, ImportError):  # Ultralytics' own `Image.open` then looks for a plugin
         raise DataError(f"{path}: no longer an image; restore it in the source and convert again") from None
 
 

@@ -26,7 +26,7 @@ from pipeline.config.data import Convert
 from pipeline.config.export import Export
 from pipeline.config.judging import Inspect, Report, Validate
 from pipeline.config.training import Train
-from pipeline.errors import DataError, ExportError
+from pipeline.errors import DataError, ExportError, counted
 from pipeline.export import bench, bundle
 from pipeline.files import read_json, write_json
 from pipeline.run import Run
@@ -327,7 +327,7 @@ def test_inspect_shows_runs_without_detections(
         validated = dataset.match_tags(["val", "test"])
         assert validated.count("ground_truth.detections") == objects
         if model == "nothing":
-            assert f"0 found, {objects} missed, 0 wrong predictions" in said
+            assert f" 0 of {counted(objects, 'object')} found, 0 wrong predictions" in said
             assert validated.count("predictions.detections") == 0
     finally:
         fo.delete_datasets(f"{run.name}*")

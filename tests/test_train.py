@@ -117,13 +117,13 @@ def test_missing_weights_or_data_are_reported(trained: Trained, copy_of: Callabl
         do(Run(tmp_path / "empty"))
 
 
-def test_a_missing_device_is_reported(run: Run) -> None:
+def test_a_missing_device_is_reported(trained: Trained) -> None:
     import torch
 
     apple = [] if torch.backends.mps.is_available() else ["mps"]
     for device in ("klingon", "tpu", *apple, str(torch.cuda.device_count() + 7)):
         with pytest.raises(PipelineError, match=rf"--device {device}: this machine has no such device") as error:
-            train.main(Train(), run, 0, device, 0)
+            train.main(Train(), trained.run, 0, device, 0)
         assert "\n" not in str(error.value)
 
 
@@ -141,6 +141,39 @@ def test_settings_that_contradict_each_other_are_refused(tmp_path: Path, setting
         plan.phases(config, choose(config, 16), source.find(config), Run(tmp_path))
 
 
+def test_training_is_not_repeated_if_nothing_changed(
+    trained: Trained, copy_of: Callable[[Run], Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An edit of the config that was undone leaves a newer file behind, by which make would train again."""
+    run, config = copy_of(trained.run), trained.config
+    dates, old = phase_dates(run), run.model.stat().st_mtime_ns
+    said = train.main(config.train, run, config.seed, "cpu", 0)
+    assert said == f"nothing has changed since {run.model} was trained; to train it again, delete it first"
+    assert phase_dates(run) == dates and run.model.stat().st_mtime_ns > old
+    assert sha256(run.model) == sha256(trained.run.model) and not capsys.readouterr().out
+
+    train.main(config.train, run, config.seed + 1, "cpu", 0)
+    assert f"; this will replace {run.model}, because seed changed" in capsys.readouterr().out
+    assert phase_dates(run) != dates
+
+
+def test_an_image_of_equal_size_counts_as_another(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
+    run, config = copy_of(trained.run), trained.config
+    start = source.find(config.train)
+
+    def is_current() -> bool:
+        data = YoloDataset.read(run.augmented / "data.yaml")
+        return resume.is_current(run, resume.beginning(config.train, config.seed, start, None, data), data)
+
+    assert is_current()
+    image = YoloDataset.read(run.augmented / "data.yaml").files("val")[0]
+    content = bytearray(image.read_bytes())
+    content[-3] ^= 1
+    image.unlink()  # it may be a hard link
+    image.write_bytes(content)
+    assert not is_current()
+
+
 def phase_dates(run: Run) -> list[int]:
     return [(run.train / f"phase{number}" / "model.pt").stat().st_mtime_ns for number in (1, 2)]
 
@@ -150,6 +183,7 @@ def test_a_training_stopped_at_the_last_step_resumes_there(
 ) -> None:
     """No room for model.pt: the phases are kept. The same training reuses them, another starts over."""
     run, config = copy_of(trained.run), trained.config
+    run.model.unlink()  # otherwise nothing has changed since it was trained
     copy = files.copy
 
     def full_disk(source: Path, target: Path) -> None:

@@ -147,7 +147,7 @@ def _judge(box: Box, size: tuple[int, int], classes: Mapping[str, str | None], c
 
 @cache  # the search for a similar name takes a millisecond, and a missing class may occur ten thousand times
 def _unknown(label: str, classes: tuple[str, ...]) -> str:
-    way_out = "add it there (it must name every class), or correct the label"
+    way_out = "add it there, drop it with `{name: our name, other: null}`, or correct the label"
     return f"class is not in convert.classes{did_you_mean(label, classes)}; {way_out}"
 
 

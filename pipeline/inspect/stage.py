@@ -44,6 +44,8 @@ def main(
     if other is not None and other.root.resolve() == run.root.resolve():
         raise DataError(f"--against {against}: is the same run; name another one")
     images = contents.read(run, other)
+    if port is not None:
+        logs.say("inspect: FiftyOne starts; after a change, its dataset is built first, which takes minutes")
     with database.fiftyone():
         if port is None:
             return _summary(_up_to_date(config, run, other, images, device, save), images)
@@ -150,6 +152,7 @@ def _summary(dataset: Any, images: list[RunImage]) -> str:
     counts = [image.evaluations[0].counts for image in images if image.evaluations]
     found, missed, wrong = (sum(count[kind] for count in counts) for kind in ("tp", "fn", "fp"))
     return (
-        f"{len(images)} images, {found} found, {missed} missed, {counted(wrong, 'wrong prediction')} "
+        f"{counted(len(images), 'image')}; in the {len(counts)} of val and test, {found} of "
+        f"{counted(found + missed, 'object')} found, {counted(wrong, 'wrong prediction')} "
         f"-> FiftyOne dataset {dataset.name!r}"
     )

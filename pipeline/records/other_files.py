@@ -72,6 +72,12 @@ OTHERS = (
         "what a killed training needs to resume; deleted when it has finished",
     ),
     (
+        "`train/finished.json`",
+        "`make train`",
+        "what the training depended on: config, weights, code, images and labels; if all is as before, the next "
+        "`make train` keeps the model",
+    ),
+    (
         "`model.pt`",
         "`make train`",
         "the model: an Ultralytics checkpoint, a copy of the best phase's",

@@ -170,9 +170,39 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
     return list(dict.fromkeys([*keys, *others]))  # train.weights may be in both
 
 
-def finish(run: Run) -> None:
-    """Mark the training as finished, so that the next one starts from the beginning."""
+def finish(run: Run, beginning: Mapping[str, Any], data: YoloDataset) -> None:
+    """Record what the finished training depended on, so that it is not repeated before something changes."""
+    files.write_json(_finished(run), {"beginning": beginning, **_outcome(run, data)})
     _unfinished(run).unlink()
+
+
+def is_current(run: Run, beginning: Mapping[str, Any], data: YoloDataset) -> bool:
+    """Return whether `run.model` is what training from this `beginning` made of the same images."""
+    if not all(path.is_file() for path in (_finished(run), run.train_record, run.model)):
+        return False
+    done = files.read_json(_finished(run))
+    if done["beginning"] != beginning:  # the images are read only if all else is equal
+        return False
+    return bool(done == {"beginning": beginning, **_outcome(run, data)})
+
+
+def why_again(run: Run, beginning: Mapping[str, Any]) -> str:
+    """Return in words what has changed since the finished training; empty if there is none, or if that is unclear."""
+    if not _finished(run).is_file():
+        return ""
+    return " and ".join(_differences(files.read_json(_finished(run))["beginning"], beginning))
+
+
+def _outcome(run: Run, data: YoloDataset) -> dict[str, str]:
+    """Hash the model and the contents of the images, of which `data_digest` reads only the sizes."""
+    digest = hashlib.sha256()
+    for image in (*data.files("train"), *data.files("val")):
+        digest.update(files.sha256(image).encode())
+    return {"model_sha256": files.sha256(run.model), "images_sha256": digest.hexdigest()}
+
+
+def _finished(run: Run) -> Path:
+    return run.train / "finished.json"
 
 
 def _unfinished(run: Run) -> Path:

@@ -10,6 +10,7 @@ record      train.json and the summary line                freeze      the froze
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -44,6 +45,11 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int | None = 
     start = source.find(config)
     teacher = source.find_teacher(config)
     beginning = resume.beginning(config, seed, start, teacher, data)
+    if resume.is_current(run, beginning, data):
+        for path in (run.train_record, run.model):
+            os.utime(path)  # make compares dates: the config may have been edited and edited back
+        return f"nothing has changed since {run.model} was trained; to train it again, delete it first"
+    changed = resume.why_again(run, beginning)
     chosen, measurements = _recipe(config, run, beginning, start, data, seed, device)
     _check_batch(chosen.batch, device)
     plans = plan.phases(config, chosen, start, run)
@@ -51,7 +57,8 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int | None = 
 
     if small := object_sizes.too_small(data, config.imgsz):
         logs.say(f"train: {small}")
-    replaces = f"; this will replace {run.model}" if run.model.is_file() else ""
+    because = f", because {changed} changed" if changed else ""
+    replaces = f"; this will replace {run.model}{because}" if run.model.is_file() else ""
     images = len(data.files("train"))
     logs.say(f"train: {images} images, {plan.in_words(plans, chosen, images)}{replaces}")
 
@@ -76,7 +83,7 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int | None = 
     trained = record.of_training(beginning, chosen, records, kept_classes, device)
     write_record(run.train_record, Training, trained)
     files.copy(PhaseFolder.of(run, trained["best_phase"]).model, run.model)
-    resume.finish(run)
+    resume.finish(run, beginning, data)
     _drop_other_features(run, records)
     no_effect = ""
     if workers is not None and not environment.is_gpu(device):
