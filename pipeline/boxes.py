@@ -242,7 +242,7 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def image_orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation of an open image of a dataset; 1 for all but JPEGs: `convert` turns others upright."""
+    """Return the EXIF orientation of an open image of a dataset; 1 for all but JPEGs: others are upright."""
     from pipeline import orientation  # late, as above
 
     return orientation.of(image) if image.format in orientation.JPEGS else 1
