@@ -254,7 +254,7 @@ ON_ALL_CORES := --numprocesses auto --dist loadfile --no-loadscope-reorder
 test: $(INSTALLED)  ## run all tests
 	$(PYTHON) -m pytest $(ON_ALL_CORES)
 
-test-fast: $(INSTALLED)  ## run the tests that train nothing, in under three minutes
+test-fast: $(INSTALLED)  ## run the tests that train nothing, in under ten minutes on two cores
 	$(PYTHON) -m pytest $(ON_ALL_CORES) -m "not slow"
 
 lint: $(INSTALLED)  ## run ruff and mypy

@@ -23,6 +23,7 @@ import pytest
 from pymongo import MongoClient
 
 from pipeline import augment, convert, export, files, logs, params, pixels, report, train, validate
+from pipeline.__main__ import main
 from pipeline.config.experiment import Config
 from pipeline.config.training import Train
 from pipeline.extras.sample import dataset as sample
@@ -257,6 +258,16 @@ def pipeline_process(*arguments: str, cwd: Path, **options: Any) -> subprocess.C
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **options.pop("env", {})}
     command = [sys.executable, "-m", "pipeline", *arguments]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False, **options)
+
+
+def command_line(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """The command line in this process, for arguments that end it before a stage: exit status, stdout and stderr."""
+    capsys.readouterr()
+    try:
+        status = main([*arguments])
+    except SystemExit as ended:
+        status = int(ended.code or 0)
+    return status, *capsys.readouterr()
 
 
 @contextmanager

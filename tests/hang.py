@@ -18,9 +18,10 @@ def no_hang(seconds: int) -> Iterator[None]:
     def stop(*_: object) -> None:
         raise Hang(f"still running after {seconds} s")
 
-    signal.signal(signal.SIGALRM, stop)
+    earlier = signal.signal(signal.SIGALRM, stop)
     signal.alarm(seconds)
     try:
         yield
     finally:
         signal.alarm(0)
+        signal.signal(signal.SIGALRM, earlier)

@@ -1,21 +1,25 @@
 from __future__ import annotations
 
 import http.server
+import json
 import os
 import pickle
 import shutil
 import socket
+import subprocess
+import sys
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Trained
+from conftest import IMGSZ, ROOT, Trained
 
 from pipeline import files
 from pipeline.errors import WeightsError
+from pipeline.run import Run
 from pipeline.upstream import checkpoints, environment
 
 
@@ -263,9 +267,22 @@ def test_ultralytics_neither_installs_packages_nor_calls_home() -> None:
     assert (AUTOINSTALL, ONLINE, SAFE_LOAD, events.enabled) == (False, False, True, False)
 
 
-def test_training_uses_every_core(trained: Trained) -> None:
-    """By default, Ultralytics would leave one of two cores idle."""
-    from pipeline.files import read_json
-
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    assert read_json(trained.run.train_record)["threads"] == cores
+def test_training_uses_the_threads_asked_for(trained: Trained, copy_of: Callable[[Run], Run], tmp_path: Path) -> None:
+    """One more than there are cores: neither PyTorch nor Ultralytics takes as many by itself."""
+    run, threads = copy_of(trained.run), (os.cpu_count() or 1) + 1
+    training = {"weights": "yolo26n.yaml", "imgsz": IMGSZ, "phases": [{"epochs": 1}], "args": {"plots": False}}
+    (tmp_path / "tiny.yaml").write_text(json.dumps({"convert": {"source": "x"}, "train": training}))
+    script = """
+import sys, torch
+from pipeline.__main__ import main
+code = main(["train", "--config", "tiny.yaml", "--device", "cpu"])
+from ultralytics.utils import torch_utils
+print(torch_utils.NUM_THREADS, torch.get_num_threads())
+sys.exit(code)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(threads)}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == f"{threads} {threads}"
+    assert files.read_json(run.train_record)["threads"] == threads

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, pipeline_process, read_coco, settings, write_coco
+from conftest import ROOT, command_line, pipeline_process, read_coco, settings, write_coco
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="limits of a process are set as Linux has them")
 
@@ -74,10 +74,15 @@ def test_a_stage_reports_what_it_did_in_one_line(project: Path) -> None:
         ),
     ],
 )
-def test_errors_are_one_line_and_leave_no_run(project: Path, arguments: tuple[str, ...], said: str) -> None:
-    done = pipeline_process(*arguments, cwd=project)
-    assert done.returncode == 1
-    assert one_line(done.stderr) == said
+def test_errors_are_one_line_and_leave_no_run(
+    project: Path,
+    arguments: tuple[str, ...],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(project)
+    assert command_line(capsys, *arguments) == (1, "", f"{said}\n")
     assert not (project / "runs").exists()
 
 
@@ -106,9 +111,9 @@ def test_names_from_files_cannot_control_the_terminal(project: Path, source: Pat
 
 
 @pytest.mark.parametrize("number", ["-1", "x", "1.5"])
-def test_an_invalid_number_of_workers_is_refused(project: Path, number: str) -> None:
-    done = pipeline_process("convert", "--config", "tiny.yaml", f"--workers={number}", cwd=project)
-    assert done.returncode == 2 and f"--workers: must be a non-negative integer, got '{number}'" in done.stderr
+def test_an_invalid_number_of_workers_is_refused(number: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, said = command_line(capsys, "convert", "--config", "tiny.yaml", f"--workers={number}")
+    assert status == 2 and f"--workers: must be a non-negative integer, got '{number}'" in said
 
 
 def test_an_unknown_stage_is_refused(project: Path) -> None:
@@ -139,9 +144,10 @@ def test_every_config_error_gets_its_own_line(project: Path) -> None:
         (("convert", "--config"), "argument --config: expected one argument; `python -m pipeline convert --help` lists the choices"),
     ],
 )  # fmt: skip
-def test_a_mistyped_argument_gets_one_line(project: Path, arguments: tuple[str, ...], said: str) -> None:
-    done = pipeline_process(*arguments, cwd=project)
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"error: {said}\n")
+def test_a_mistyped_argument_gets_one_line(
+    arguments: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command_line(capsys, *arguments) == (2, "", f"error: {said}\n")
 
 
 def test_version_is_printed_and_no_arguments_show_the_usage(project: Path) -> None:
@@ -154,12 +160,12 @@ def test_version_is_printed_and_no_arguments_show_the_usage(project: Path) -> No
     assert done.returncode == 2 and done.stdout.startswith("usage: python -m pipeline ")
 
 
-def test_a_folder_in_place_of_a_config_is_refused(project: Path) -> None:
-    done = pipeline_process("convert", "--config", ".", cwd=project)
-    assert (done.returncode, one_line(done.stderr)) == (
-        1,
-        "error: .: cannot be read (Is a directory); name a readable YAML file",
-    )
+def test_a_folder_in_place_of_a_config_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = "error: .: cannot be read (Is a directory); name a readable YAML file\n"
+    assert command_line(capsys, "convert", "--config", ".") == (1, "", said)
 
 
 def test_relative_paths_count_from_the_current_folder(project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -244,14 +250,14 @@ def test_missing_weights_without_network_are_reported(project: Path) -> None:
     (project / "tiny.yaml").write_text(yaml.safe_dump(config))
     for stage in ("convert", "augment"):
         assert pipeline_process(stage, "--config", "tiny.yaml", cwd=project).returncode == 0
-    # A name that does not resolve, and no proxy: this process has no network.
-    script = "import sys; from pipeline.upstream import checkpoints; checkpoints.DOWNLOAD_HOST = 'nowhere.invalid'; from pipeline.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    # Nothing listens on port 443 of this machine, and there is no proxy: this process has no network.
+    script = "import sys; from pipeline.upstream import checkpoints; checkpoints.DOWNLOAD_HOST = '127.0.0.1'; from pipeline.__main__ import main; sys.exit(main(sys.argv[1:]))"
     environment = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
     done = subprocess.run(
         [sys.executable, "-c", script, "train", "--config", "tiny.yaml"],
         cwd=project, env={**environment, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 1
-    assert "yolo26x.pt: not in data/weights, and nowhere.invalid cannot be reached" in done.stderr.splitlines()[-1]
+    assert "yolo26x.pt: not in data/weights, and 127.0.0.1 cannot be reached" in done.stderr.splitlines()[-1]
     assert not (project / "runs" / "tiny" / "train").exists()
     assert not list(project.rglob("*.pt"))

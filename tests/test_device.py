@@ -202,6 +202,8 @@ def test_an_engine_serves_one_thread_at_a_time(tmp_path: Path, monkeypatch: pyte
     def copy(target: Any, source: Any, size: Any, kind: int) -> int:
         if kind == 1:
             held.append(ctypes.c_float.from_address(source.value).value)
+            # Lets the other threads run, as the real one does. Nothing waits for it: with a lock the result is the same
+            # for any delay, and without one no event says that a thread might have come in.
             time.sleep(0.005)
         else:
             count = size.value // 4

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -266,19 +266,22 @@ def test_all_threads_work_whatever_the_size_of_an_image(bundle: Path, large: Pat
 def test_few_images_are_in_memory_at_a_time(
     bundle: Path, large: Path, monkeypatch: pytest.MonkeyPatch, tiled: bool, most: int
 ) -> None:
-    """With tiles, one is read while the model works on another; without, one more than there are threads."""
-    reads: list[Path] = []
+    """With tiles, one is read while the model works on another; without, one more than there are threads.
 
-    def read(path: Path, bits: int | None) -> Any:
-        reads.append(path)
-        return read_image(path, bits)
+    An image is read no earlier than it is handed to the threads.
+    """
+    handed: list[Path] = []
 
-    monkeypatch.setattr(workers_module, "read_image", read)
+    class Pool(ThreadPoolExecutor):
+        def submit(self, act: Any, path: Path) -> Any:  # type: ignore[override]
+            handed.append(path)
+            return super().submit(act, path)
+
+    monkeypatch.setattr(workers_module, "ThreadPoolExecutor", Pool)
     spec = json.loads((bundle / "model.json").read_text())
     spec["tiles"] = TILES if tiled else None
-    for number, _ in enumerate(Workers(bundle, spec, [str(large)] * 12, 4).each()):
-        time.sleep(0.1)  # long enough to read everything that was handed to the threads
-        assert len(reads) <= number + most
+    found = [len(handed) for _ in Workers(bundle, spec, [str(large)] * 12, 4).each()]
+    assert found == [min(number + most, 12) for number in range(12)]
 
 
 def test_the_best_class_and_every_class_come_from_one_pass(bundle: Path, large: Path) -> None:

@@ -182,7 +182,8 @@ def test_planted_faults_are_caught(oblong: tuple[Run, Gate], fault: str) -> None
             spec["input"]["pad"] = 255
     verdict, _ = gate.judge(runner.Model(run.export, spec, 1), None, Limits32(), fault)
     assert bool(verdict.breaches) == (fault != "none"), verdict
-    assert bool(verdict.worst) == (fault != "none") or verdict.figures["parity"]["max_box_px"] < 0.01
+    # Rounding alone may make an image the worst.
+    assert set(verdict.worst) <= {path.name for path in gate.images} and (verdict.worst or fault == "none")
 
 
 def test_a_changed_artefact_fails_the_stage(
@@ -412,12 +413,13 @@ def test_litert_without_its_environment_is_refused(
 
 
 def test_a_missing_package_is_reported_with_the_install_command(
-    trained: Trained, monkeypatch: pytest.MonkeyPatch
+    trained: Trained, copy_of: Callable[[Run], Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    run = copy_of(trained.run)
     monkeypatch.setitem(sys.modules, "ncnn", None)  # as if it were not installed
     config = Export.model_validate({"targets": [{"format": "ncnn"}]})
     with pytest.raises(ExportError, match=r"add them with `.*python.* -m pip install -c constraints\.txt ncnn`"):
-        export.main(config, trained.run, 0, "cpu")
+        export.main(config, run, 0, "cpu")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limit on file sizes there")

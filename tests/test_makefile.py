@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -46,11 +47,14 @@ target.write_text("x")
 class Project:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.config = folder / "configs" / "mine.yaml"
+
+    def build(self) -> None:
+        folder = self.folder
         checkout(folder)
         (folder / "raw").mkdir()
         (folder / "raw" / "label.txt").write_text("one")
         (folder / "player.py").write_text(PLAYER.format(targets=TARGETS, python=sys.executable))
-        self.config = folder / "configs" / "mine.yaml"
         self.write({"convert": {"source": "raw"}})
         for path in sorted(folder.rglob("*")):
             self.age(path, 1000)
@@ -82,13 +86,20 @@ class Project:
         return path.read_text().split() if path.is_file() else []
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Project:
-    made = Project(tmp_path / "project")
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project with every stage done. Read-only: `project` is a copy, with the same dates."""
+    made = Project(tmp_path_factory.mktemp("built") / "project")
+    made.build()
     done = made.make("all")
     assert done.returncode == 0, done.stderr
     assert made.played() == ALL
     return made
+
+
+@pytest.fixture
+def project(built: Project, tmp_path: Path) -> Project:
+    return Project(Path(shutil.copytree(built.folder, tmp_path / "project")))
 
 
 def test_nothing_reruns_without_a_change(project: Project) -> None:

@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 from conftest import ROOT, Trained
 
-from pipeline import validate
-from pipeline.config.judging import Validate
 from pipeline.errors import DataError
 from pipeline.records import base, documentation, metrics, receipt, training
 from pipeline.run import Run
@@ -60,7 +58,6 @@ def _surplus(schema: dict[str, Any], root: dict[str, Any], data: Any, place: str
 
 
 def test_stages_write_only_what_is_described(trained: Trained) -> None:
-    validate.main(Validate(), trained.run, "cpu")
     for path, shape in (
         (trained.run.receipt, receipt.Receipt),
         (trained.run.train_record, training.Training),
@@ -99,7 +96,6 @@ def not_a_number(data: dict[str, Any]) -> None:
 )
 def test_a_record_of_another_shape_is_refused(trained: Trained, tmp_path: Path, change: Any, said: str) -> None:
     run = Run(tmp_path)
-    validate.main(Validate(), trained.run, "cpu")
     data = json.loads(trained.run.metrics.read_text())
     change(data)
     run.metrics.write_text(json.dumps(data))

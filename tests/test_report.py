@@ -93,9 +93,9 @@ def test_ids_are_unique(trained: Trained) -> None:
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     shapes: dict[str, set[str]] = {}
     for name in ids:
-        for found in re.findall(rf'id="{name}"[^>]*>\s*<[^>]*>', page.html):
+        for found in re.findall(rf'id="{re.escape(name or "")}"[^>]*>[^<]*<[^>]*>', page.html):
             shapes.setdefault(name or "", set()).add(" ".join(found.split()))
-    assert ids and all(len(found) == 1 for found in shapes.values()), shapes
+    assert ids and set(shapes) == set(ids) and all(len(found) == 1 for found in shapes.values()), shapes
 
 
 def test_the_page_shows_the_figures_of_the_run(trained: Trained) -> None:

@@ -295,7 +295,8 @@ def test_two_studies_with_one_file_count_nothing_twice(tmp_path: Path) -> None:
 def test_a_real_study_runs_and_repeats_exactly(tiles: Path, start: Path, tmp_path: Path) -> None:
     """Two shares of one row, then again elsewhere, from a results file whose last line is truncated."""
     (tmp_path / "configs").mkdir()
-    base = settings(tiles, start, train={"phases": [{"epochs": 1, "freeze": "backbone"}]}, augment={"copies": 0})
+    training = {"phases": [{"epochs": 1, "freeze": "backbone"}], "args": {"plots": False}}
+    base = settings(tiles, start, train=training, augment={"copies": 0})
     (tmp_path / "configs" / "tiny.yaml").write_text(yaml.safe_dump(base))
     study = tmp_path / "pair.yaml"
     written = {

@@ -1,7 +1,8 @@
-"""Kill a study at random moments: no trial is lost, none is counted twice, and no two processes work on one.
+"""Kill a study in the middle of trials: none is lost, none is counted twice, and no two processes work on one.
 
-A short shell script stands in for a trial's make; folders, locks, lines and their order are real.
-`benchmarks/study_kills.py` does the same with real trainings.
+A short shell script stands in for a trial's make; folders, locks, lines and their order are real. The script itself
+kills its study, at a given step of a given trial: exact moments, no clocks. `benchmarks/study_kills.py` kills real
+trainings at random moments.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import random
 import signal
 import subprocess
 from collections.abc import Sequence
@@ -25,16 +25,26 @@ from pipeline.study.planning import Place
 from pipeline.study.results import About
 from pipeline.study.trials import Trial
 
-KILLS = 20
+KILLS = 16
+STEPS = ("begun", "busy", "made", "counted")
 # A second one in the same folder would find `busy` and a live process. A killed one leaves a folder, and perhaps a
-# zombie.
+# zombie. The sleep is the work of a trial: it lets a trial whose study was killed meet the next study, and nothing
+# waits for it. Of the marks of a study, each step takes the first of its name; the last one kills.
 MAKE = """
+reach() {
+    for mark in ../../../../marks/$PPID/$1.*; do
+        if mv $mark mark 2>/dev/null; then case $mark in *.kill) kill -9 $PPID; esac; break; fi
+    done
+}
 echo $$ > pid
+reach begun
 if [ -s busy/pid ] && ps -o stat= -p $(cat busy/pid) | grep -qv Z; then echo clash >> ../../../../clashes; fi
 mkdir -p busy; echo $$ > busy/pid
+reach busy
 sleep 0.05
 echo made >> made
 rm -r busy
+reach made
 """
 
 
@@ -63,42 +73,45 @@ def planned() -> list[Trial]:
     ]
 
 
-def study(place: Place, jobs: int) -> None:
-    """What `stage` does, in a separate process."""
+def study(place: Place, jobs: int, step: str = "", trials: int = 0) -> None:
+    """What `stage` does, in a separate process, which is killed when the last of so many trials reaches the step."""
+    marks = place.study / "marks" / str(os.getpid())
+    marks.mkdir(parents=True)
+    for number in range(trials):
+        (marks / f"{step}.{number}{'.kill' * (number == trials - 1)}").touch()
     done = results.read(place.results)
     waiting = [trial for trial in planned() if trial.key not in done]
-    for _, line in local.run(waiting, place, jobs, ""):
+    for number, (_, line) in enumerate(local.run(waiting, place, jobs, ""), start=1):
         assert isinstance(line, dict)
         results.append(place.results, line)
+        if step == "counted" and number == trials:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_kills_lose_nothing_and_count_nothing_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int) -> None:
     play(monkeypatch)
-    place, rng = Place(tmp_path, tmp_path / "study"), random.Random(jobs)
-    context, kills = multiprocessing.get_context("fork"), 0
-    while True:
-        process = context.Process(target=study, args=(place, jobs))
+    place, context = Place(tmp_path, tmp_path / "study"), multiprocessing.get_context("fork")
+    for kill in range(KILLS):
+        # The first or second trial after a restart, so that enough are left for all kills.
+        process = context.Process(target=study, args=(place, jobs, STEPS[kill % len(STEPS)], 1 + kill // 8))
         process.start()
-        process.join(rng.uniform(0.01, 0.3) if kills < KILLS else None)
-        if process.exitcode is not None:
-            assert process.exitcode == 0
-            if kills >= KILLS:
-                break
-            place.results.unlink()  # it had finished before its last kill: start over from the folders alone, and kill again
-        process.kill()
         process.join()
-        kills += 1
-        if kills % 2:  # a power cut kills the makes too
+        assert process.exitcode == -signal.SIGKILL  # it reached that step of that trial
+        if kill // len(STEPS) % 2:  # a power cut kills the makes too
             for path in place.study.glob("trials/*/*/*/pid"):
                 with suppress(ProcessLookupError, ValueError):
                     os.killpg(int(path.read_text()), signal.SIGKILL)
+    process = context.Process(target=study, args=(place, jobs))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
     lines = [json.loads(line) for line in place.results.read_text().splitlines()]
     assert sorted(line["key"] for line in lines) == sorted(trial.key for trial in planned())
     assert not (tmp_path / "study" / "clashes").exists()
     made = [len(path.read_text().splitlines()) for path in place.study.glob("trials/*/*/*/made")]
     # Each kill may make one trial run again: `made` was written, but not yet its line.
-    assert len(made) == len(planned()) and sum(made) <= len(planned()) + kills * jobs
+    assert len(made) == len(planned()) and sum(made) <= len(planned()) + KILLS * jobs
 
 
 def test_a_trial_another_process_works_on_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,12 +80,26 @@ def test_the_model_is_an_ordinary_checkpoint(trained: Trained) -> None:
     assert {path.name for path in trained.run.train.rglob("*.pt")} == {"model.pt"}
 
 
-def test_the_best_phase_becomes_the_model(trained: Trained) -> None:
-    record = read_json(trained.run.train_record)
-    highest = max(phase["best_fitness"] for phase in record["phases"])
-    best = [phase for phase in record["phases"] if phase["best_fitness"] >= highest - 0.005][-1]
-    assert record["best_phase"] == best["phase"]
-    assert sha256(trained.run.model) == sha256(trained.run.train / f"phase{best['phase']}" / "model.pt")
+@pytest.mark.parametrize(
+    ("fitness", "best"),
+    [((0.3, 0.2), 1), ((0.3, 0.297), 2), ((0.3, 0.294), 1), ((None, None), 2)],
+    ids=["first", "as good", "not as good", "unknown"],
+)
+def test_the_best_phase_becomes_the_model(
+    trained: Trained, copy_of: Callable[[Run], Run], fitness: tuple[float | None, ...], best: int
+) -> None:
+    """A training that was killed between its last phase and the choice, with other fitness written into the phases."""
+    run, config, seed = copy_of(trained.run), trained.config.train, trained.config.seed
+    data = YoloDataset.read(run.augmented / "data.yaml")
+    files.write_json(run.train / "unfinished.json", resume.beginning(config, seed, source.find(config), None, data))
+    phases = [run.train / f"phase{number}" for number in (1, 2)]
+    for folder, value in zip(phases, fitness, strict=True):
+        files.write_json(folder / "phase.json", read_json(folder / "phase.json") | {"best_fitness": value})
+    models = [sha256(folder / "model.pt") for folder in phases]
+    train.main(config, run, seed, "cpu", 0)
+    assert [sha256(folder / "model.pt") for folder in phases] == models and models[0] != models[1]
+    assert read_json(run.train_record)["best_phase"] == best
+    assert sha256(run.model) == models[best - 1]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,6 @@ from pipeline.config.training import Train
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.run import Run
 from pipeline.train import freeze, stage
-from pipeline.train.source import Source
 from pipeline.upstream import checkpoints, environment
 
 
@@ -163,48 +164,51 @@ def test_parts_cover_every_parameter_once(start: Path) -> None:
         assert group["weight_decay"] == (0.1 if group["params"][0] in set(decayed) else 0.0)
 
 
-def test_a_pull_of_zero_changes_nothing_and_a_huge_pull_holds_the_weights(fresh: Run, start: Path) -> None:
-    phases = [{"epochs": 1}, {"epochs": 1}]
-    train_tiny(fresh, start, *phases)
-    plain = fresh.model.rename(fresh.root / "plain.pt")
+@pytest.fixture(scope="module")
+def plain(trained: Trained, start: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model of one epoch with the default settings, to compare others with."""
+    run = Run(Path(shutil.copytree(trained.run.root, tmp_path_factory.mktemp("plain") / "runs" / "tiny")))
+    train_tiny(run, start)
+    return run.model
+
+
+def test_a_pull_of_zero_changes_nothing_and_a_huge_pull_holds_the_weights(fresh: Run, start: Path, plain: Path) -> None:
     free = len(list(different(plain, start)))
-    train_tiny(fresh, start, *phases, l2_sp=0)
+    train_tiny(fresh, start, l2_sp=0)
     assert not list(different(fresh.model, plain))
-    train_tiny(fresh, start, *phases, l2_sp=1e30)
+    train_tiny(fresh, start, {"epochs": 1}, {"epochs": 1}, l2_sp=1e30)
     body = [name for name, _ in checkpoints.load(start)[0].named_parameters() if not name.startswith("model.23.")]
     assert not list(different(fresh.model, start, lambda name: name in body))
     assert list(different(fresh.model, start, lambda name: name.startswith("model.23.")))
     assert free > len(body) / 2
 
 
-def test_a_moderate_pull_keeps_weights_closer(fresh: Run, start: Path) -> None:
-    def distance() -> float:
-        ours, theirs = tensors(fresh.model), tensors(start)
+def test_a_moderate_pull_keeps_weights_closer(fresh: Run, start: Path, plain: Path) -> None:
+    def distance(model: Path) -> float:
+        ours, theirs = tensors(model), tensors(start)
         names = [name for name in ours if name.startswith("model.16.") and name.endswith("weight")]
         return float(sum((ours[name].float() - theirs[name].float()).norm() for name in names))
 
-    train_tiny(fresh, start)
-    free = distance()
     train_tiny(fresh, start, l2_sp=300)
-    assert 0 < distance() < 0.9 * free
+    assert 0 < distance(fresh.model) < 0.9 * distance(plain)
 
 
-def test_batchnorm_of_frozen_layers_can_adapt_to_new_images(fresh: Run, start: Path) -> None:
+def test_batchnorm_of_frozen_layers_can_adapt_to_new_images(trained: Trained, fresh: Run, start: Path) -> None:
     """Frozen layers keep their weights while updating mean and variance; the proof then covers only the weights."""
-    frozen = {"epochs": 1, "freeze": "backbone"}
-    record = train_tiny(fresh, start, {**frozen, "batchnorm": {"frozen": "train"}})
+    record = train_tiny(fresh, start, {"epochs": 1, "freeze": "backbone", "batchnorm": {"frozen": "train"}})
     changed = list(different(fresh.model, start, lambda name: int(name.split(".")[1]) < 11))
     assert changed and all("running" in name for name in changed)
-    fewer = record["phases"][0]["proof"]["frozen_tensors"]
-    more = train_tiny(fresh, start, frozen)["phases"][0]["proof"]["frozen_tensors"]
-    assert fewer < more and not list(different(fresh.model, start, lambda name: int(name.split(".")[1]) < 11))
+    # The first phase of the shared training froze the same layers without it.
+    phases = (record["phases"][0], files.read_json(trained.run.train_record)["phases"][0])
+    fewer, more = (phase["proof"]["frozen_tensors"] for phase in phases)
+    model = trained.run.train / "phase1" / "model.pt"
+    assert fewer < more and not list(different(model, start, lambda name: int(name.split(".")[1]) < 11))
 
 
-def test_batchnorm_of_trainable_layers_can_keep_its_statistics(fresh: Run, start: Path) -> None:
+def test_batchnorm_of_trainable_layers_can_keep_its_statistics(fresh: Run, start: Path, plain: Path) -> None:
     train_tiny(fresh, start, {"epochs": 1, "batchnorm": {"trainable": "eval"}})
     assert not list(different(fresh.model, start, lambda name: "running" in name))
-    train_tiny(fresh, start)
-    assert list(different(fresh.model, start, lambda name: "running" in name))
+    assert list(different(plain, start, lambda name: "running" in name))
 
 
 def test_a_learning_rate_for_frozen_layers_is_refused(fresh: Run, start: Path) -> None:
@@ -323,11 +327,27 @@ def test_out_of_memory_halves_the_batch_and_keeps_the_steps(
     assert steps.count(1) == 4  # sixteen images, four per step, as in the recipe
 
 
-def test_classes_the_source_knows_keep_their_weights(fresh: Run, start: Path) -> None:
-    model = checkpoints.load(start)[0]
-    model.names = {**model.names, 0: " Spur"}
-    assert Source(start, model, None).known_classes(["open", "spur"]) == ["spur"]
-    assert train_tiny(fresh, start)["classes_kept"] == []
+def test_classes_the_source_knows_keep_their_weights(trained: Trained, fresh: Run, tmp_path: Path) -> None:
+    """Each row of the class head moves to its name's place in the dataset; at this rate nothing else changes it."""
+    environment.prepare()
+    from ultralytics import YOLO
+
+    assert files.read_json(trained.run.train_record)["classes_kept"] == []
+    yolo = YOLO(str(trained.run.model))
+    ours = list(yolo.names.values())
+    theirs = [ours[5], " Spur", ours[1], ours[0], ours[4], "car"]
+    yolo.model.names = dict(enumerate(theirs))
+    yolo.save(tmp_path / "known.pt")
+    kept = train_tiny(fresh, tmp_path / "known.pt", lr0=1e-12)["classes_kept"]
+    assert kept == [name for name in ours if name != "mousebite"]
+    before, after = tensors(tmp_path / "known.pt"), tensors(fresh.model)
+    heads = [name for name in after if re.fullmatch(r"model\.23\.(one2one_)?cv3\.\d\.2\.(weight|bias)", name)]
+    assert len(heads) >= 6
+    for head in heads:
+        rows = {name.strip().lower(): row for name, row in zip(theirs, before[head], strict=True)}
+        for name, row in zip(ours, after[head], strict=True):
+            same = {other for other, source in rows.items() if bool((source == row).all())}
+            assert same == ({name} if name in kept else set()), head
 
 
 def test_training_writes_a_plot_of_its_curves(trained: Trained) -> None:
