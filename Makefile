@@ -124,8 +124,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 ifneq ($(UV),)
 	@test -x $(PYTHON) || "$(UV)" venv --quiet --seed --no-python-downloads $(VENV)
 # Without an NVIDIA GPU, uv takes PyTorch from PyTorch's own index: the same version without 4 GB of CUDA.
+	@echo "setup: installing into $(VENV); if PyTorch's own index cannot be reached, an error says so and does no harm"
 	@"$(UV)" pip install --python $(PYTHON) --torch-backend=auto $(PINNED) || { \
-		echo "setup: the error above does no harm: PyTorch's own index cannot be reached, so its standard wheel is installed, with CUDA"; \
+		echo "setup: now PyTorch's standard wheel instead, with CUDA"; \
 		"$(UV)" pip install --python $(PYTHON) $(PINNED); }
 else
 	test -x $(PYTHON) || python3 -m venv $(VENV)

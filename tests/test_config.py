@@ -171,6 +171,7 @@ ONE_LINE = {
     "export: {targets: []}": "export.targets: the list is empty; write at least one item, or remove the key",
     "export: {targets: [{format: onxx}]}": "export.targets.0.format: input should be 'onnx', 'openvino', 'ncnn', 'torchscript', 'litert' or 'engine', got 'onxx'; did you mean 'onnx'?",
     "validate_: {conf: 0.5}": "validate_: unknown key; did you mean 'validate'?",
+    "validate: conf:0.5": "validate: write {key: value} here (keys are conf, iou, max_det, ...), not 'conf:0.5'; a space is missing after the colon",
     "validate: 0.5": "validate: write {key: value} here (keys are conf, iou, max_det, ...), not 0.5",
 }
 ONE_LINE_OF_CONVERT = {

@@ -131,7 +131,10 @@ def _in_words(detail: ErrorDetails, root: type[BaseModel]) -> str:
         case "model_type" | "dict_type":
             keys = ", ".join(_keys_of(place, root)[:3])
             known = f" (keys are {keys}, ...)" if keys else ""
-            return f"{where}: write {{key: value}} here{known}, not {detail['input']!r}"
+            given = detail["input"]
+            glued = isinstance(given, str) and re.match(r"\w+:\S", given)
+            hint = "; a space is missing after the colon" if glued else ""
+            return f"{where}: write {{key: value}} here{known}, not {given!r}{hint}"
         case "too_short":
             return f"{where}: the list is empty; write at least one item, or remove the key"
         case "string_type" if isinstance(detail["input"], (bool, int, float)):

@@ -51,7 +51,7 @@ def _images(seen: Seen) -> str:
         ascending = sorted(sizes, key=lambda size: size[0] * size[1])
         (w, h), (wide, high) = ascending[0], ascending[-1]
         text = f"{len(seen.usable)}, from {w}x{h} to {wide}x{high}"
-    background = sum(not image.boxes for image in seen.usable)
+    background = sum(not image.boxes for image in seen.usable if image.item.annotation is not None)
     text += f", {background} without an object" if background else ""
     others = [image for image in seen.set_aside if not image.item.boxes]
     if others:
