@@ -48,6 +48,11 @@ ifeq ($(wildcard $(CONFIG))$(filter new,$(MAKECMDGOALS)),)
 $(error CONFIG=$(CONFIG): no such file; $(if $(wildcard configs/$(NAME).yaml),write CONFIG=configs/$(NAME).yaml. ,)$(if $(wildcard configs/*.yaml),there are: $(wildcard configs/*.yaml),run make in the project's folder))
 endif
 
+ifneq ($(filter label,$(MAKECMDGOALS)),)
+ifeq ($(shell grep -sE "(^|[{,])[[:space:]]*[\"']?label[\"']? *:" $(CONFIG)),)
+$(error $(CONFIG): label: is missing; name the folder with more images, as in `label: {pool: data/raw/more}`)
+endif
+endif
 ifneq ($(AGAINST),)
 ifeq ($(wildcard $(AGAINST)/metrics.json),)
 $(error AGAINST=$(AGAINST): no validated run; $(if $(wildcard runs/*/metrics.json),there are: $(patsubst %/metrics.json,%,$(wildcard runs/*/metrics.json)),validate one first))

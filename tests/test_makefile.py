@@ -280,11 +280,27 @@ def test_label_passes_what_was_given_and_an_open_batch_needs_no_model(
     project: Project, given: tuple[str, ...], stages: list[str], options: str
 ) -> None:
     """Make itself sets AS, and many machines set PORT."""
-    project.write({"convert": {"source": "raw", "unlabelled": "background"}})
+    project.write({"convert": {"source": "raw", "unlabelled": "background"}, "label": {"pool": "more"}})
     planned = project.make("label", "-n", *given, PORT="80").stdout
     assert re.findall(r"player.py (?!params)(\w+)", planned) == [*stages, "label"]
     [line] = re.findall(r"player.py label.*", planned)
     assert " ".join(line.split()[4:]) == options
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("label",), "configs/mine.yaml: label: is missing; name the folder with more images"),
+        (("report", "AGAINST=runs/nobody"), "AGAINST=runs/nobody: no validated run; validate one first"),
+        (("train", "CONFIG=mine"), "CONFIG=mine: no such file; write CONFIG=configs/mine.yaml."),
+    ],
+)
+def test_what_is_missing_is_said_before_anything_is_built(
+    project: Project, arguments: tuple[str, ...], said: str
+) -> None:
+    done = project.make(*arguments)
+    assert done.returncode != 0 and said in done.stderr
+    assert project.played() == []
 
 
 def code_of(stage: str) -> set[str]:
