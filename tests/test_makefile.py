@@ -291,7 +291,7 @@ def test_label_passes_what_was_given_and_an_open_batch_needs_no_model(
     ("arguments", "said"),
     [
         (("label",), "configs/mine.yaml: label: is missing; name the folder with more images"),
-        (("report", "AGAINST=runs/nobody"), "AGAINST=runs/nobody: no validated run; validate one first"),
+        (("report", "AGAINST=runs/nobody"), "AGAINST=runs/nobody: no validated run; there are: runs/mine"),
         (("train", "CONFIG=mine"), "CONFIG=mine: no such file; write CONFIG=configs/mine.yaml."),
     ],
 )
