@@ -178,7 +178,7 @@ def finish(run: Run, beginning: Mapping[str, Any], data: YoloDataset) -> None:
 
 def is_current(run: Run, beginning: Mapping[str, Any], data: YoloDataset) -> bool:
     """Return whether `run.model` is what training from this `beginning` made of the same images."""
-    if not all(path.is_file() for path in (_finished(run), run.train_record, run.model)):
+    if _unfinished(run).is_file() or not all(path.is_file() for path in (_finished(run), run.train_record, run.model)):
         return False
     done = files.read_json(_finished(run))
     if done["beginning"] != beginning:  # the images are read only if all else is equal
