@@ -228,6 +228,7 @@ def train_tiny(run: Run, start: Path, *phases: dict[str, Any], **settings: Any) 
     # In 32 bits on any machine: some tests compare two trainings bit for bit.
     base = {"weights": str(start), "imgsz": IMGSZ, "phases": phases or [{"epochs": 1}], "args": {"plots": False}}
     base["precision"] = "fp32"
+    run.model.unlink(missing_ok=True)  # a training that changes nothing is not repeated
     train.main(Train.model_validate({**base, **settings}), run, 0, "cpu", 0)
     record: dict[str, Any] = files.read_json(run.train_record)
     return record

@@ -74,6 +74,9 @@ def sweep(stage: str, factor: float) -> None:
     target, pages, status = RUN / TARGETS[stage], 0, 1
     shutil.rmtree(RUN, ignore_errors=True)
     shutil.copytree("before", RUN)
+    if stage == "validate":  # it first deletes its earlier files, which would make as much room as it needs
+        target.unlink()
+        shutil.rmtree(RUN / "predictions")
     before = content(target)
     while status:
         fill(pages)

@@ -22,8 +22,8 @@ from conftest import Trained, read_coco, write_coco
 from pipeline import augment, convert, export, params, report, train, validate
 from pipeline.run import Run
 
-# Wall clock and speed, wherever they occur.
-CLOCK = {"seconds", "median_ms", "p95_ms", "date", "time"}
+# Wall clock and speed, wherever they occur, and the digest of the model, whose file holds a date.
+CLOCK = {"seconds", "median_ms", "p95_ms", "date", "time", "model_sha256"}
 # For files that contain a date: the model and its export.
 OF_FILES = {"sha256", "artefact_sha256", "bytes", "bundle_bytes"}
 # What is about the test split, and pages that show it.

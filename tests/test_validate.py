@@ -46,7 +46,10 @@ def leaves(value: Any) -> list[Any]:
 
 def test_metrics_are_complete_and_finite(trained: Trained) -> None:
     metrics = read_json(trained.run.metrics)
-    assert set(metrics) == {"weights", "splits", "operating_point", "cost", "retention", "imgsz", "settings"}
+    assert set(metrics) == {
+        *("model_sha256", "weights", "splits", "operating_point", "cost", "retention", "imgsz", "settings")
+    }
+    assert metrics["model_sha256"] == sha256(trained.run.model)
     assert all(math.isfinite(leaf) for leaf in leaves(metrics) if isinstance(leaf, float))
     assert set(metrics["splits"]) == {"val", "test"}
     for split, figures in metrics["splits"].items():
@@ -254,7 +257,6 @@ def test_an_unfinished_run_is_reported(trained: Trained, copy_of: Callable[[Run]
         validate.main(Validate(), run, "cpu")
 
 
-@needs_coco_weights
 def test_an_interrupted_validation_leaves_no_record(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
     """The record of the previous one would make `make` take the stage for finished, without its predictions."""
     run = copy_of(trained.run)
@@ -274,6 +276,7 @@ def test_against_measures_a_changed_model_first(trained: Trained, copy_of: Calla
     assert validate.main(Validate(), run, "cpu", against=trained.run.root).startswith("against ")
 
 
+@needs_coco_weights
 def test_retention_compares_old_classes_before_and_after(
     trained: Trained, copy_of: Callable[[Run], Run], tmp_path: Path
 ) -> None:
