@@ -131,7 +131,7 @@ ifneq ($(UV),)
 # Without an NVIDIA GPU, uv takes PyTorch from PyTorch's own index: the same version without 4 GB of CUDA.
 	@echo "setup: installing into $(VENV); if PyTorch's own index cannot be reached, an error says so and does no harm"
 	@"$(UV)" pip install --python $(PYTHON) --torch-backend=auto $(PINNED) || { \
-		echo "setup: now PyTorch's standard wheel instead, with CUDA"; \
+		echo "setup: installing PyTorch's standard wheel instead, which includes CUDA"; \
 		"$(UV)" pip install --python $(PYTHON) $(PINNED); }
 else
 	test -x $(PYTHON) || python3 -m venv $(VENV)

@@ -236,13 +236,6 @@ def image_size(path: Path) -> tuple[int, int]:
 
     try:
         with Image.open(path) as image:
-            return image.size[::-1] if image_orientation(image) in orientation.SIDES_SWAPPED else image.size
+            return image.size[::-1] if orientation.in_dataset(image) in orientation.SIDES_SWAPPED else image.size
     except (UnidentifiedImageError, ImportError):  # Ultralytics' own `Image.open` then looks for a plugin
         raise DataError(f"{path}: no longer an image; restore it in the source and convert again") from None
-
-
-def image_orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation of an open image of a dataset; 1 for all but JPEGs: others are upright."""
-    from pipeline import orientation  # late, as above
-
-    return orientation.of(image) if image.format in orientation.JPEGS else 1

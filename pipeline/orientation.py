@@ -36,6 +36,14 @@ def of(image: Image.Image) -> int:
     return int(turn)
 
 
+def in_dataset(image: Image.Image) -> int:
+    """Return the orientation of an open dataset image; 1 for all but JPEGs, because `convert` turns others upright.
+
+    Looking for EXIF in a PNG would take as long as decoding it.
+    """
+    return of(image) if image.format in JPEGS else 1
+
+
 def size(image: Image.Image) -> tuple[int, int]:
     """Return the upright (width, height) of an open image."""
     if image.format == "TIFF":  # Pillow's size is upright already

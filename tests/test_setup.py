@@ -54,7 +54,7 @@ def test_the_standard_pytorch_is_installed_where_its_own_index_cannot_be_reached
     first, second = installs
     assert first.replace(" --torch-backend=auto", "") == second
     assert "an error says so and does no harm" in done.stdout
-    assert "now PyTorch's standard wheel instead, with CUDA" in done.stdout
+    assert "installing PyTorch's standard wheel instead, which includes CUDA" in done.stdout
 
 
 def test_a_failed_installation_fails_and_counts_as_not_installed(project: Path) -> None:

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline import device, files, orientation, pixels
-from pipeline.boxes import image_orientation
 from pipeline.device import runner
 from pipeline.device.runner import Detections, Spec, headers
 from pipeline.export import texts
@@ -139,7 +138,7 @@ def _as_received(images: list[Path], received: Mapping[Path, Path], bits: int | 
         file = received.get(path, path)
         try:
             with Image.open(file) as opened:
-                turn = orientation.of(opened) if path in received else image_orientation(opened)
+                turn = orientation.of(opened) if path in received else orientation.in_dataset(opened)
             if path not in received and turn == 1:
                 continue
             image = cv2.imdecode(np.fromfile(file, np.uint8), flags)

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipeline.boxes import YoloDataset, image_orientation
+from pipeline import orientation
+from pipeline.boxes import YoloDataset
 from pipeline.export.settings import DEFAULT
 from pipeline.records import receipt
 from pipeline.run import Run
@@ -39,7 +40,7 @@ def _read_differently(run: Run, paths: list[Path]) -> Iterator[Path]:
     seen = {"EXIF orientation 1"}
     for path in paths:
         with Image.open(path) as image:
-            reason = reasons.get(path.name, f"EXIF orientation {image_orientation(image)}")
+            reason = reasons.get(path.name, f"EXIF orientation {orientation.in_dataset(image)}")
         if reason.startswith(READ_DIFFERENTLY) and reason not in seen:
             seen.add(reason)
             yield path

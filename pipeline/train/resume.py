@@ -181,9 +181,8 @@ def is_current(run: Run, beginning: Mapping[str, Any], data: YoloDataset) -> boo
     if _unfinished(run).is_file() or not all(path.is_file() for path in (_finished(run), run.train_record, run.model)):
         return False
     done = files.read_json(_finished(run))
-    if done["beginning"] != beginning:  # the images are read only if all else is equal
-        return False
-    return bool(done == {"beginning": beginning, **_outcome(run, data)})
+    # The images are read only if all else is equal.
+    return bool(done["beginning"] == beginning and done == {"beginning": beginning, **_outcome(run, data)})
 
 
 def why_again(run: Run, beginning: Mapping[str, Any]) -> str:

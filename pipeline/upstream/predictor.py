@@ -36,7 +36,7 @@ class BothPredictor(DetectionPredictor):  # type: ignore[misc]  # Ultralytics ha
         # Ultralytics moves the boxes of each class by 7680 pixels, and 32 bits would round those of the last of many
         # classes to sixteenths of a pixel. Apple's GPUs have no 64 bits.
         exact = output if output.device.type == "mps" else output.double()
-        best, every = (
+        found = (
             non_max_suppression(
                 exact,
                 self.args.conf,
@@ -50,8 +50,9 @@ class BothPredictor(DetectionPredictor):  # type: ignore[misc]  # Ultralytics ha
             )
             for every_label in (False, True)
         )
-        self.every_label += self.construct_results([rows[:, :6] for rows in every], img, orig_imgs, **kwargs)
-        return self.construct_results([rows[:, :6] for rows in best], img, orig_imgs, **kwargs)
+        best, every = ([boxes[:, :6] for boxes in images] for images in found)  # without coefficients of masks
+        self.every_label += self.construct_results(every, img, orig_imgs, **kwargs)
+        return self.construct_results(best, img, orig_imgs, **kwargs)
 
 
 def detections(
