@@ -177,9 +177,11 @@ tensorrt: $(INSTALLED)  ## install NVIDIA's parser and builder, to check ONNX mo
 
 # --- Stages ---------------------------------------------------------------------------------------
 
-# CONFIG, if given, is the file to write.
+# CONFIG, if given, is the file to write. STRAY is the rest of a SOURCE with spaces and without quotes.
+STRAY = $(filter-out $(TARGETS),$(MAKECMDGOALS))
 new: $(INSTALLED)  ## look at SOURCE=data/raw/mine and write configs/mine.yaml to start from
 	@test -n "$$SOURCE" || { echo "error: name the folder with your images and labels: make new SOURCE=data/raw/mine" >&2; exit 2; }
+	@test -z "$(STRAY)" || { echo "error: '$(firstword $(STRAY))' is not a target; if it belongs to a folder's name, write quotes: make new SOURCE='$$SOURCE $(STRAY)'" >&2; exit 2; }
 	@$(PIPELINE) new "$$SOURCE" $(if $(FORMAT),--format "$$FORMAT") $(if $(filter command,$(origin CONFIG)),--config $(CONFIG))
 
 convert: $(RUN)/dataset/data.yaml  ## convert annotations to an Ultralytics dataset, with a receipt

@@ -614,6 +614,13 @@ def test_make_new_accepts_a_folder_with_spaces_and_quotes(source: Path, tmp_path
     assert (done.returncode, done.stderr) == (0, "")
     done = make("new", "SOURCE=data/raw/kids' images (v2)", "CONFIG=configs/second.yaml", cwd=project)
     assert done.returncode == 0 and (project / "configs" / "second.yaml").is_file()
+    (project / "images").mkdir()  # make would take this word for a file that is up to date
+    done = make("new", "SOURCE=data/raw/kids", "images", "(v2)", cwd=project)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[0] == (
+        "error: 'images' is not a target; if it belongs to a folder's name, write quotes: "
+        "make new SOURCE='data/raw/kids images (v2)'"
+    )
     done = make("new", cwd=project)
     assert done.returncode == 2
     assert (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -171,7 +172,9 @@ def test_thorough_adds_rounds_while_val_gains(run: Run, start: Path, monkeypatch
     assert [phase["gain"] and phase["gain"]["map50_95"] for phase in record["phases"]] == [None, 0.02, 0.02, 0.005]
 
 
-def test_minutes_are_measured_once(run: Run, start: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_minutes_are_measured_once(
+    run: Run, start: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     environment.prepare()
     from pipeline.train import budget
 
@@ -196,6 +199,8 @@ def test_minutes_are_measured_once(run: Run, start: Path, monkeypatch: pytest.Mo
     assert measured[0]["epochs"] == 1 and measured[0]["epoch_seconds"] > 0  # the minimum
     assert record["recipe"]["phases"]["reason"].startswith("0.01 minutes allow 1.0 epochs")
     assert record["phases"][0]["epochs"] == 1
+    warning = r"train.minutes: .* 0\.01 minutes are enough for \d+ steps?; with fewer than 150 a model learns little"
+    assert re.search(warning, capsys.readouterr().out)
     assert not (run.train / "look.json").exists()  # such a short training freezes the same layers in any case
 
 

@@ -268,6 +268,18 @@ def test_an_interrupted_validation_leaves_no_record(trained: Trained, copy_of: C
     assert not run.metrics.exists()
 
 
+def test_the_last_line_names_the_figures_that_it_replaces(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
+    run = copy_of(trained.run)
+    record = read_json(run.metrics)
+    record["splits"]["val"]["map50_95"] = 0.123
+    del record["splits"]["test"]  # as if the config had no test split then
+    run.metrics.write_text(json.dumps(record))
+    val, test = validate.main(Validate(), run, "cpu").split(", test ")
+    assert val.endswith(", before 0.123") and "before" not in test
+    run.metrics.write_text("{}")  # as an older version would have written it
+    assert "before" not in validate.main(Validate(), run, "cpu")
+
+
 def test_against_measures_a_changed_model_first(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
     run = copy_of(trained.run)
     run.model.write_bytes(run.model.read_bytes() + b" ")

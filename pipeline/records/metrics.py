@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from pipeline import files
+from pipeline.errors import PipelineError
 from pipeline.records.base import Number, Record, read_record
 from pipeline.records.figures import CocoFigures, Intervals
 from pipeline.records.training import SourceWeights
@@ -222,6 +223,18 @@ class Metrics(Record):
 
 def read(run: Run) -> Metrics:
     return read_record(run.metrics, Metrics, "delete it and run `make validate` again")
+
+
+def replaced(run: Run) -> dict[str, float]:
+    """Return the mAP50-95 of each split in the existing record, which validation will replace.
+
+    Empty without a record, and with one that cannot be read, perhaps because another version wrote it.
+    """
+    try:
+        splits = read(run)["splits"] if run.metrics.is_file() else {}
+    except PipelineError:
+        return {}
+    return {split: figure for split, figures in splits.items() if (figure := figures["map50_95"]) is not None}
 
 
 def is_of_another_model(run: Run) -> bool:

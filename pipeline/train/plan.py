@@ -12,7 +12,7 @@ from pipeline.config.training import BatchNorm, LrGroups, Phase, Train
 from pipeline.errors import ConfigError, counted
 from pipeline.run import Run
 from pipeline.train import arguments, freeze
-from pipeline.train.recipe import Recipe
+from pipeline.train.recipe import QUICK_STEPS, Recipe
 from pipeline.train.source import Source
 from pipeline.upstream import checkpoints
 
@@ -80,11 +80,26 @@ def phases(config: Train, recipe: Recipe, source: Source, run: Run) -> list[Phas
 
 def in_words(plans: Sequence[PhasePlan], recipe: Recipe, images: int) -> str:
     """Describe the phases for a number of training images; the last rounds are trained only while val gains."""
-    sure = plans[: len(plans) - recipe.rounds]
-    every_batch_is_a_step = round(recipe.args.get("nbs", NBS) / recipe.batch) <= 1  # Ultralytics' own rule
-    steps = math.ceil(images / recipe.batch) if every_batch_is_a_step else None
+    sure, steps = plans[: len(plans) - recipe.rounds], _steps_per_epoch(recipe, images)
     more = f", then up to {recipe.rounds} times {plans[-1].epochs} while val gains" if recipe.rounds else ""
     return ", then ".join(_in_words(one, steps) for one in sure) + more
+
+
+def too_few_steps(config: Train, plans: Sequence[PhasePlan], recipe: Recipe, images: int) -> str | None:
+    """Return a warning if `config.minutes` allow fewer steps than a model needs; None if they suffice."""
+    steps = sum(one.epochs for one in plans) * (_steps_per_epoch(recipe, images) or 0)
+    if config.minutes is None or not 0 < steps < QUICK_STEPS:
+        return None
+    return (
+        f"train.minutes: on this machine, as busy as it is now, {config.minutes:g} minutes are enough for "
+        f"{counted(steps, 'step')}; with fewer than {QUICK_STEPS} a model learns little, so set more minutes"
+    )
+
+
+def _steps_per_epoch(recipe: Recipe, images: int) -> int | None:
+    """Return the optimizer steps in an epoch; None if a step takes several batches, because some are skipped."""
+    every_batch_is_a_step = round(recipe.args.get("nbs", NBS) / recipe.batch) <= 1  # Ultralytics' own rule
+    return math.ceil(images / recipe.batch) if every_batch_is_a_step else None
 
 
 def _in_words(one: PhasePlan, steps: int | None) -> str:

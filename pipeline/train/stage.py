@@ -61,6 +61,8 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int | None = 
     replaces = f"; this will replace {run.model}{because}" if run.model.is_file() else ""
     images = len(data.files("train"))
     logs.say(f"train: {images} images, {plan.in_words(plans, chosen, images)}{replaces}")
+    if few := plan.too_few_steps(config, plans, chosen, images):
+        logs.say(f"train: {few}")
 
     from pipeline.train import phase
 

@@ -57,6 +57,7 @@ def main(config: Validate, run: Run, device: str, against: Path | None = None) -
     tiling = tiles_record.read(run)
     start = retention.baseline(config, run)
     model_sha256 = files.sha256(run.model)
+    before = metrics_record.replaced(run)
     # These files belong to the previous model, and perhaps to a split that no longer exists. The record goes first,
     # because make would take it for a finished stage.
     run.metrics.unlink(missing_ok=True)
@@ -100,7 +101,8 @@ def main(config: Validate, run: Run, device: str, against: Path | None = None) -
         _warn_of_limit([truth for truth, _ in measured.values()], config.max_det)
     # Written last: a make target that exists means a finished stage.
     write_record(run.metrics, Metrics, record)
-    line = f"{', '.join(f'{split} {_in_words(figures[split], config.conf)}' for split in figures)} -> {run.metrics}"
+    told = [f"{split} {_in_words(of, config.conf, before.get(split))}" for split, of in figures.items()]
+    line = f"{', '.join(told)} -> {run.metrics}"
     if tiling:
         line = f"{line}; whole images through tiles of {tiling['size']} px"
     return line if against is None else f"{line}; {compare.main(run, Run(against))}"
@@ -151,11 +153,13 @@ def _at_100(truth: GroundTruth, predictions: list[Prediction]) -> AtHundred:
     return {"map50_95": figures["map50_95"], "map50": figures["map50"], "ar100": figures["ar100"]}
 
 
-def _in_words(figures: SplitFigures, conf: float) -> str:
+def _in_words(figures: SplitFigures, conf: float, before: float | None) -> str:
+    """Describe the figures of one split. `before` is the mAP50-95 that they replace."""
     if not figures["objects"]:
         return "no objects, so no average precision"
     interval = figures["intervals"]["map50_95"]
     between = f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
+    earlier = "" if before is None else f", before {before:.3f}"
     nothing = "" if figures["predictions"] else f", nothing found above {conf:g}"
     limit = (
         ""
@@ -165,4 +169,4 @@ def _in_words(figures: SplitFigures, conf: float) -> str:
             f"(with COCO's limit of {MAX_DETECTIONS}: mAP50 {cocos['map50']:.3f} mAP50-95 {cocos['map50_95']:.3f})"
         )
     )
-    return f"mAP50 {figures['map50']:.3f} mAP50-95 {figures['map50_95']:.3f}{between}{nothing}{limit}"
+    return f"mAP50 {figures['map50']:.3f} mAP50-95 {figures['map50_95']:.3f}{between}{earlier}{nothing}{limit}"
