@@ -34,6 +34,9 @@ PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/installed.txt
 UV := $(shell command -v uv 2>/dev/null)
 
+OPENING := (
+CLOSING := )
+
 # Refuse unknown variables: with `config=configs/mine.yaml`, the sample would run instead.
 KNOWN := CONFIG DEVICE WORKERS AGAINST VERBOSE PORT AS NOAPP OPEN SOURCE FORMAT STUDY JOBS ON RAY_ADDRESS
 GIVEN := $(foreach given,$(MAKEOVERRIDES),$(firstword $(subst =, ,$(given))))
@@ -44,8 +47,15 @@ endif
 ifneq ($(word 2,$(CONFIG)),)
 $(error CONFIG=$(CONFIG): make takes no spaces in the name of a file; rename it)
 endif
+# The name of the run goes into commands of the shell, among them `rm -rf`.
+ifneq ($(strip $(foreach letter,* ? [ ] { } $(OPENING) $(CLOSING) & ; | < > ! ' " `,$(findstring $(letter),$(CONFIG)))),)
+$(error CONFIG=$(CONFIG): the name may hold no quotes, brackets or wildcards; rename the file)
+endif
 ifeq ($(wildcard $(CONFIG))$(filter new,$(MAKECMDGOALS)),)
 $(error CONFIG=$(CONFIG): no such file; $(if $(wildcard configs/$(NAME).yaml),write CONFIG=configs/$(NAME).yaml. ,)$(if $(wildcard configs/*.yaml),there are: $(wildcard configs/*.yaml),run make in the project's folder))
+endif
+ifeq ($(filter %.yaml %.yml,$(CONFIG)),)
+$(error CONFIG=$(CONFIG): name one file that ends in .yaml)
 endif
 
 ifneq ($(filter label,$(MAKECMDGOALS)),)
@@ -104,6 +114,7 @@ TARGETS := help setup new params sample sample-large convert augment train rank 
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .DEFAULT_GOAL := help
+.NOTPARALLEL:  # a run has one writer, and each stage uses all cores
 .PHONY: $(TARGETS)
 
 # A suggestion for a misspelled target; none if this Python cannot run.
@@ -177,11 +188,11 @@ tensorrt: $(INSTALLED)  ## install NVIDIA's parser and builder, to check ONNX mo
 
 # --- Stages ---------------------------------------------------------------------------------------
 
-# CONFIG, if given, is the file to write. STRAY is the rest of a SOURCE with spaces and without quotes.
-STRAY = $(filter-out $(TARGETS),$(MAKECMDGOALS))
+# CONFIG, if given, is the file to write. REST is the rest of a SOURCE with spaces and without quotes.
+REST = $(filter-out $(TARGETS),$(MAKECMDGOALS))
 new: $(INSTALLED)  ## look at SOURCE=data/raw/mine and write configs/mine.yaml to start from
 	@test -n "$$SOURCE" || { echo "error: name the folder with your images and labels: make new SOURCE=data/raw/mine" >&2; exit 2; }
-	@test -z "$(STRAY)" || { echo "error: '$(firstword $(STRAY))' is not a target; if it belongs to a folder's name, write quotes: make new SOURCE='$$SOURCE $(STRAY)'" >&2; exit 2; }
+	@test -z "$(REST)" || { echo "error: '$(firstword $(REST))' is not a target; if it belongs to a folder's name, write quotes: make new SOURCE='$$SOURCE $(REST)'" >&2; exit 2; }
 	@$(PIPELINE) new "$$SOURCE" $(if $(FORMAT),--format "$$FORMAT") $(if $(filter command,$(origin CONFIG)),--config $(CONFIG))
 
 convert: $(RUN)/dataset/data.yaml  ## convert annotations to an Ultralytics dataset, with a receipt
@@ -290,4 +301,5 @@ bench-augment: $(INSTALLED)  ## compare augmentation with a bare loop, into benc
 LAID_OUT := $(patsubst %/images,%,$(firstword $(wildcard $(RUN)/label/*/images)))
 clean:  ## delete this config's run; keep other runs, data and .venv
 	@test -z '$(LAID_OUT)' || { echo "error: $(LAID_OUT): may hold labels that are saved nowhere else; save them, then delete that folder" >&2; exit 1; }
+	@made_by=$$(sed -n 's/^ *"config": "\(.*\)"$$/\1/p' $(RUN)/params/made_by.json 2>/dev/null); test ! -f "$$made_by" || test "$$made_by" -ef $(CONFIG) || { echo "error: $(RUN): was made by $$made_by, not by $(CONFIG); name that file" >&2; exit 1; }
 	rm -rf $(RUN)

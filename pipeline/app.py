@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import shlex
 import signal
 import socket
@@ -71,6 +73,28 @@ def _answers(port: int, process: Any) -> bool:
             return True
         time.sleep(0.2)
     return False
+
+
+def dataset_name(run: str, ending: str = "") -> str:
+    """Return the name of FiftyOne's dataset for the run `run`.
+
+    FiftyOne makes an address of it, from Latin letters and digits alone, so a name without any gets a hash.
+    """
+    if not re.search("[A-Za-z0-9]", run):
+        run = f"{run}-{hashlib.sha256(run.encode()).hexdigest()[:8]}"
+    return run + ending
+
+
+def check_name(name: str) -> None:
+    """Raise PipelineError if another dataset has nearly the same name, because it has the same address."""
+    import fiftyone as fo
+    from fiftyone.core.utils import to_slug
+
+    for other in fo.list_datasets():
+        if other != name and to_slug(other) == to_slug(name):
+            raise PipelineError(
+                f"FiftyOne already has a dataset {other!r}, and cannot tell it from {name!r}; rename this config"
+            )
 
 
 @contextmanager

@@ -125,9 +125,14 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Hard-link `source` to save disk space; copy it where a link is impossible, for example to another disk."""
+    """Hard-link `source` to save disk space; copy it where a link is impossible, for example to another disk.
+
+    Raises FileExistsError for an existing target, because a copy would also change the file that it is a link to.
+    """
     try:
         os.link(source.resolve(), target)
+    except FileExistsError:
+        raise
     except OSError:
         shutil.copyfile(source, target)
 

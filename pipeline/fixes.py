@@ -142,7 +142,8 @@ def merge(earlier: Fixes, new: Fixes) -> Fixes:
     boxes = list(earlier.boxes)
     for fix in new.boxes:
         same = [old for old in boxes if old.image == fix.image and old.is_of(fix.box())]
-        if all(old.action != fix.action for old in same):
+        # Two nearly equal labels may both be wrong, but one box cannot be removed twice.
+        if fix not in boxes if fix.action == "remove" else all(old.action != "add" for old in same):
             # Only earlier ones: a new removal and addition may be a box that was moved by very little.
             undone = [old for old in same if old in earlier.boxes]
             boxes = [old for old in boxes if old not in undone] if undone else [*boxes, fix]
@@ -193,7 +194,7 @@ def apply(fixes: Fixes, image: str, boxes: Sequence[Box]) -> tuple[tuple[Box, ..
             notes.append(Note(image, "remove", "marked wrong", closest))
         elif fix.action == "remove":
             notes.append(Note(image, "remove", f"there is no such box{_nearest(fix, kept)}", fix.box(), stale=True))
-        elif same:
+        elif same and not any(note.action == "remove" and note.box and fix.is_of(note.box) for note in notes):
             notes.append(Note(image, "add", "there is such a box already", fix.box(), stale=True))
         else:
             kept.append(fix.box(id=f"fix {number}"))

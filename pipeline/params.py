@@ -15,7 +15,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pipeline import files, inputs
+from pipeline import files, inputs, lock
 from pipeline.config.experiment import Config
 from pipeline.config.training import Train
 from pipeline.errors import DataError
@@ -28,24 +28,31 @@ STAGES = ("convert", "augment", "train", "validate", "inspect", "export", "repor
 
 
 def main(config: Config, run: Run, against: Path | None = None) -> None:
-    for stage in STAGES:
-        _write_if_new(run.params(stage), files.to_json(config.slice(stage)))
-    _write_if_new(run.params("against"), files.to_json({"against": None if against is None else str(against)}))
-    _write_if_new(run.source_listing, files.to_json(_listing(config.convert.source)))
+    """Rewrite what has changed. Raises PipelineError if something has and another command is writing to the run.
+
+    That command began with the old state, and what it writes would be newer than the new one.
+    """
+    states: dict[Path, Any] = {run.params(stage): config.slice(stage) for stage in STAGES}
+    states[run.params("against")] = {"against": None if against is None else str(against)}
+    states[run.source_listing] = _listing(config.convert.source)
     retention = config.validate_.retention
-    state = None if retention is None else _listing(retention if retention.is_dir() else retention.parent)
-    _write_if_new(run.params("retention"), files.to_json(state))
-    receipt = _record(run.receipt)
-    _write_if_other(run.params("beside"), inputs.digests(config.convert, run), receipt and receipt.get("inputs"))
-    record = _record(run.train_record)
-    used = record and _weights_used(record)
-    _write_if_other(run.params("weights"), _weights_now(config.train, record) if record else {}, used)
+    labelled = None if retention is None else _listing(retention if retention.is_dir() else retention.parent)
+    states[run.params("retention")] = labelled
+    texts = {path: files.to_json(state) for path, state in states.items()}
+    changed = {path: text for path, text in texts.items() if not _holds(path, text)}
 
-
-def _write_if_other(path: Path, now: Digests, used: Digests | None) -> None:
-    """Rewrite the file, to renew its date, until a stage has used `now`; `used` is None before the first run."""
-    if not path.is_file() or used not in (None, now):
-        files.write_json(path, now)
+    receipt, record = _record(run.receipt), _record(run.train_record)
+    for path, now, used in (
+        (run.params("beside"), inputs.digests(config.convert, run), receipt and receipt.get("inputs")),
+        (run.params("weights"), _weights_now(config.train, record) if record else {}, record and _weights_used(record)),
+    ):
+        # Its date is renewed until a stage has used the present state; nothing was used before the first run.
+        if not path.is_file() or used not in (None, now):
+            changed[path] = files.to_json(now)
+    if changed:
+        with lock.of(run):
+            for path, text in changed.items():
+                files.write_text(path, text)
 
 
 def _record(path: Path) -> dict[str, Any] | None:
@@ -75,9 +82,8 @@ def _weights_used(record: dict[str, Any]) -> Digests:
     return {part: (record.get(part) or {}).get("sha256") for part in ("weights", "teacher")}
 
 
-def _write_if_new(path: Path, text: str) -> None:
-    if not path.is_file() or path.read_text(encoding="utf-8") != text:
-        files.write_text(path, text)
+def _holds(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_text(encoding="utf-8") == text
 
 
 def _listing(folder: Path) -> dict[str, int | str]:

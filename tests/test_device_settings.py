@@ -284,7 +284,7 @@ def test_a_bundle_detects_what_was_validated(
     metrics = read_json(run.metrics)
     low = dict.fromkeys(metrics["operating_point"]["thresholds"], 0.03)  # after sixteen images all scores are low
     point = metrics["operating_point"]
-    per_class = {name: {**value, "why": "set by hand"} for name, value in point["per_class"].items()}
+    per_class = {name: {**value, "decided": True, "why": "set by hand"} for name, value in point["per_class"].items()}
     point = {**point, "thresholds": low, "per_class": per_class}
     run.metrics.write_text(json.dumps({**metrics, "operating_point": point}))
     export.main(Export.model_validate({"conf": 0.002, "images": 2}), run, 0, "cpu")

@@ -262,7 +262,9 @@ def test_another_head_or_size_keeps_the_number_of_boxes(
     point["thresholds"] = {
         name: float(np.quantile(scores, 0.75)) for name, scores in zip(names, validated, strict=True) if len(scores)
     }
-    point["per_class"] = {name: {**figures, "why": "set by hand"} for name, figures in point["per_class"].items()}
+    point["per_class"] = {
+        name: {**figures, "decided": True, "why": "set by hand"} for name, figures in point["per_class"].items()
+    }
     run.metrics.write_text(json.dumps(metrics))
     wanted = {"targets": [{"format": "onnx", **changes}], "conf": CONF, "images": 2}
     said = export.main(Export.model_validate(wanted), run, 0, "cpu")
@@ -581,7 +583,9 @@ def test_validation_thresholds_go_into_the_bundle(trained: Trained, copy_of: Cal
     names = list(metrics["splits"]["val"]["per_class"])
     point = metrics["operating_point"]
     point["thresholds"] = {name: 0.01 + 0.01 * i for i, name in enumerate(names)}
-    point["per_class"] = {name: {**figures, "why": "set by hand"} for name, figures in point["per_class"].items()}
+    point["per_class"] = {
+        name: {**figures, "decided": True, "why": "set by hand"} for name, figures in point["per_class"].items()
+    }
     run.metrics.write_text(json.dumps(metrics))
     export.main(trained.config.export, run, 0, "cpu")
     spec = read_json(unpacked(run, "tiny-onnx-fp32.zip") / "model.json")

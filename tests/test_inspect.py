@@ -646,7 +646,9 @@ def test_a_data_set_we_did_not_create_is_left_alone(validated: Run) -> None:
     if fo.dataset_exists(validated.name):
         fo.delete_dataset(validated.name)
     fo.Dataset(validated.name).add_sample(fo.Sample(filepath="/mine.jpg"))
-    with pytest.raises(PipelineError, match=r"FiftyOne has a dataset 'tiny' that another program created; rename it"):
+    with pytest.raises(
+        PipelineError, match=r"FiftyOne has a dataset 'tiny' that is not one of `make inspect`; rename it"
+    ):
         inspect.main(Inspect(), validated, "cpu")
     assert len(fo.load_dataset(validated.name)) == 1
     fo.delete_dataset(validated.name)

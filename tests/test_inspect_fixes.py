@@ -137,6 +137,22 @@ def test_a_box_redrawn_in_almost_the_same_place_is_added() -> None:
     assert box.xmax == pytest.approx(40.1) and not any(note.stale for note in notes)
 
 
+def test_two_nearly_equal_labels_are_both_removed() -> None:
+    """An object that was labelled twice."""
+    twice = [Box("RBC", 10, 20, 40, 60), Box("RBC", 10.05, 20, 40.05, 60)]
+    both = made(boxes=[fix("a", "remove", "RBC", 10, 20, 30, 40), fix("a", "remove", "RBC", 10.05, 20, 30, 40)])
+    assert fixes.merge(made(), both) == both
+    assert fixes.apply(both, "a", twice)[0] == ()
+    assert fixes.merge(both, both) == both
+
+
+def test_a_box_beside_a_nearly_equal_one_can_be_moved() -> None:
+    twice = [Box("RBC", 10, 20, 40, 60), Box("RBC", 10.05, 20, 40.05, 60)]
+    given = made(boxes=[fix("a", "remove", "RBC", 10, 20, 30, 40), fix("a", "add", "RBC", 10, 20.06, 30, 40)])
+    boxes, notes = fixes.apply(given, "a", twice)
+    assert [round(box.ymin, 2) for box in boxes] == [20, 20.06] and not any(note.stale for note in notes)
+
+
 def test_a_box_the_source_now_has_is_not_added_twice() -> None:
     boxes, [note] = fixes.apply(made(boxes=[fix("a", "add", "RBC", 10, 20, 30, 40)]), "a", [RBC])
     assert boxes == (RBC,)

@@ -123,6 +123,81 @@ def test_user_tags_fields_and_views_survive_a_rebuild(validated: Run, capsys: py
 
 
 @needs_database
+def test_additions_to_another_projects_dataset_are_not_lost_or_mixed_up(
+    validated: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two projects with a config of the same name share the database."""
+    import fiftyone as fo
+
+    dataset = build(validated)
+    other = Run(Path(shutil.copytree(validated.root, tmp_path / "other" / "runs" / validated.name)))
+    dataset.match_tags("test").limit(1).tag_samples("ask Anna")
+    dataset.match_tags("test").limit(1).tag_labels("odd", label_fields="predictions")
+    dataset.add_sample_field("note", fo.StringField)
+    dataset.save_view("Anna's", dataset.match_tags("ask Anna"))
+    added = "the field 'note', the tag 'ask Anna', the tag 'odd', the saved view \"Anna's\""
+    with pytest.raises(
+        PipelineError, match=f"shows {validated.root.resolve()}, and people added {added} to it; rename"
+    ):
+        build(other)
+    fo.delete_dataset(validated.name)
+    build(validated)
+    capsys.readouterr()
+    assert build(other).info["run"] == str(other.root.resolve())
+    assert f"replaces FiftyOne's dataset of the same name, which showed {validated.root}" in capsys.readouterr().out
+
+
+@needs_database
+def test_tags_on_predictions_of_another_run_are_named_if_they_go(
+    validated: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = Run(Path(shutil.copytree(validated.root, tmp_path / "runs" / "b")))
+    dataset = build(validated, against=other)
+    dataset.match_tags("test").tag_labels("odd", label_fields="predictions_b")
+    number = dataset.count_label_tags()["odd"]
+    capsys.readouterr()
+    build(validated)
+    assert f"the tag 'odd' of {number} boxes that are no longer there" in capsys.readouterr().out
+
+
+@needs_database
+def test_a_batch_of_make_label_is_not_replaced(validated: Run, tmp_path: Path) -> None:
+    """Its dataset is called NAME-label, as a config may be."""
+    import fiftyone as fo
+
+    batch = fo.Dataset("tiny-label")
+    batch.info = {"run": str(validated.root.resolve()), "made_from": "x", "batch": {}}
+    batch.save()
+    other = Run(Path(shutil.copytree(validated.root, tmp_path / "runs" / "tiny-label")))
+    with pytest.raises(PipelineError, match="'tiny-label' that is not one of `make inspect`; rename it there, or this"):
+        build(other)
+
+
+@needs_database
+@pytest.mark.parametrize("name", ["данные", "日本語"])
+def test_a_name_without_latin_letters_has_a_dataset(validated: Run, tmp_path: Path, name: str) -> None:
+    import fiftyone as fo
+
+    run = Run(Path(shutil.copytree(validated.root, tmp_path / "runs" / name)))
+    dataset = build(run)
+    try:
+        assert dataset.name.startswith(f"{name}-") and dataset.slug
+        assert inspect.save_fixes(run).startswith("nothing new to save")
+    finally:
+        fo.delete_dataset(dataset.name)
+
+
+@needs_database
+def test_a_name_that_fiftyone_cannot_tell_from_another_is_refused(validated: Run, tmp_path: Path) -> None:
+    build(validated)
+    other = Run(Path(shutil.copytree(validated.root, tmp_path / "runs" / "Tiny")))
+    with pytest.raises(
+        PipelineError, match="already has a dataset 'tiny', and cannot tell it from 'Tiny'; rename this"
+    ):
+        build(other)
+
+
+@needs_database
 def test_what_cannot_be_kept_is_named(validated: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dataset = build(validated)
     dataset.match_tags("test").tag_labels("odd", label_fields="predictions")

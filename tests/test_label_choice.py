@@ -283,6 +283,8 @@ def test_predrawn_boxes_are_compared_with_the_returned_labels() -> None:
     assert found["f1"] == pytest.approx(2 * 2 / (3 + 4), abs=1e-4) and found["interval"] is None
     assert found["untouched"] == pytest.approx(1 / 3, abs=1e-4)
     assert progress.on_pool([], labels) is None
+    undrawn = progress.on_pool([image("a", []), image("b", [])], labels)  # nothing is known about the model
+    assert undrawn is not None and (undrawn["f1"], undrawn["missed"]) == (None, 4)
 
 
 def test_a_batch_of_the_default_size_gives_an_interval_on_the_pool() -> None:

@@ -12,7 +12,7 @@ from batches import batch
 from conftest import needs_database
 
 from pipeline.errors import DataError, PipelineError
-from pipeline.label import correct
+from pipeline.label import correct, saving
 from pipeline.labels import file as labels
 from pipeline.records.label import Next
 from pipeline.run import Run
@@ -90,6 +90,42 @@ def test_changes_are_saved_with_their_history(run: Run, record: Next) -> None:
     correct.save(run)
     assert labels.file_of(run).read_text() == text  # saving again changes nothing
     assert "3 images (" in correct.save(run, every=True)
+
+
+def test_an_undone_correction_is_saved_too(run: Run, record: Next) -> None:
+    correct.main(run)
+    sample = dataset().first()
+    [name], before = [image for image in record["images"] if image["path"] == sample["source"]], sample["labels"].copy()
+    for boxes, number in ((sample["labels"].detections[1:], 1), ([], 2), (before.detections, 0)):
+        sample["labels"].detections = boxes
+        sample.save()
+        assert "1 image (" in correct.save(run) and not correct.check(run, 5999)
+        [image] = labels.load(labels.file_of(run)).images
+        drawn = len(name["boxes"])
+        assert len(image.labels) == {0: drawn, 1: drawn - 1, 2: 0}[number]
+    assert "nothing to save" in correct.save(run)
+
+
+def test_a_box_that_is_drawn_while_the_others_are_saved_stays_unsaved(
+    run: Run, record: Next, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fiftyone as fo
+
+    edit(run)
+    save = saving.save
+
+    def slow(*arguments: Any) -> str:
+        sample = dataset().first()
+        sample["labels"].detections.append(fo.Detection(label="spur", bounding_box=[0.1, 0.1, 0.1, 0.1]))
+        sample.save()
+        return save(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(saving, "save", slow)
+        correct.save(run)
+    assert correct.check(run, 5999)
+    correct.save(run)
+    assert not correct.check(run, 5999)
 
 
 def test_closing_the_app_half_way_loses_nothing(

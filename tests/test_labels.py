@@ -17,7 +17,7 @@ from test_convert import labels as written
 
 from pipeline import convert, files, fixes, inputs
 from pipeline.config.experiment import Config
-from pipeline.errors import PipelineError
+from pipeline.errors import ConfigError, PipelineError
 from pipeline.files import read_json
 from pipeline.label import pool
 from pipeline.labels import file as labels
@@ -259,6 +259,17 @@ def test_a_pool_above_the_project_can_be_labelled(source: Path, run: Run, monkey
         convert.main(config, run, 0)
     convert.main(config, run, 0, pool=Path("..", "outside"))
     assert read_json(run.receipt)["labels"][0]["used"]
+
+
+def test_all_label_files_of_a_folder_are_read(run: Run) -> None:
+    folder = labels.file_of(run).with_suffix("")
+    folder.mkdir(parents=True)
+    for name in ("anna.json", "bob.JSON", "._anna.json", ".anna.partial.json", "notes.txt"):
+        (folder / name).write_bytes(b"\x00")
+    assert [path.name for path in labels.files_of(run)] == ["anna.json", "bob.JSON"]
+    (folder / "more").mkdir()
+    with pytest.raises(ConfigError, match=r"tiny/more: is not read; move its label files to .*labels/tiny, and"):
+        labels.files_of(run)
 
 
 def test_conflicting_labels_of_one_image_under_two_paths_are_refused(source: Path, run: Run) -> None:

@@ -39,6 +39,7 @@ def project(tmp_path: Path, source: Path) -> Path:
 
 def test_a_second_process_learns_who_holds_the_run(project: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    assert pipeline_process("params", "--config", "tiny.yaml", cwd=project).returncode == 0
     with subprocess.Popen(
         [sys.executable, "-c", HOLD],
         cwd=project,
@@ -58,6 +59,15 @@ def test_a_second_process_learns_who_holds_the_run(project: Path) -> None:
             assert done.stderr.startswith(f"error: runs/tiny: is being written by {who}")
         assert not list((project / "runs" / "tiny").glob("dataset"))
         assert log.read_text() == "what the first one wrote"
+
+        # What the first one writes would be newer than an edit that it does not know.
+        given = project / "tiny.yaml"
+        assert pipeline_process("params", "--config", "tiny.yaml", cwd=project).returncode == 0
+        given.write_text(f"{given.read_text()}\nseed: 7\n")
+        before = {path: path.read_text() for path in (project / "runs/tiny/params").iterdir()}
+        done = pipeline_process("params", "--config", "tiny.yaml", cwd=project)
+        assert done.returncode == 1 and done.stderr.startswith(f"error: runs/tiny: is being written by {who}")
+        assert before == {path: path.read_text() for path in (project / "runs/tiny/params").iterdir()}
         holder.send_signal(signal.SIGKILL)  # a kill releases the lock
         holder.wait()
     assert pipeline_process("convert", "--config", "tiny.yaml", cwd=project).returncode == 0

@@ -18,6 +18,8 @@ import yaml
 from conftest import ROOT, checkout, make_environment
 from test_architecture import imports
 
+from pipeline import files
+
 ALL = ["convert", "augment", "train", "validate", "export", "report"]
 TARGETS = {
     "convert": "dataset/data.yaml",
@@ -227,6 +229,36 @@ def test_a_config_with_a_space_is_refused(project: Project) -> None:
     done = project.make("clean", "CONFIG=configs/my set.yaml")
     assert done.returncode != 0 and "make takes no spaces in the name of a file; rename it" in done.stderr
     assert (project.folder / "runs" / "mine").is_dir()
+
+
+@pytest.mark.parametrize("config", ["configs/", ".", "configs/*.yaml", "configs/mine(1).yaml", "configs/'mine'.yaml"])
+def test_clean_takes_only_the_name_of_one_config(project: Project, config: str) -> None:
+    """The name becomes part of `rm -rf runs/NAME`."""
+    if config.endswith(".yaml") and "*" not in config:
+        project.config.rename(project.folder / config)
+    done = project.make("clean", f"CONFIG={config}")
+    assert done.returncode == 2 and re.search(r"name one file|no quotes, brackets or wildcards", done.stderr)
+    assert (project.folder / "runs" / "mine").is_dir()
+
+
+def test_clean_keeps_the_run_of_another_config_of_the_same_name(project: Project, tmp_path: Path) -> None:
+    made_by = project.folder / "runs" / "mine" / "params" / "made_by.json"
+    made_by.parent.mkdir(exist_ok=True)
+    files.write_json(made_by, {"config": "configs/mine.yaml"})
+    other = tmp_path / "other" / "mine.yaml"
+    other.parent.mkdir()
+    shutil.copy(project.config, other)
+    done = project.make("clean", f"CONFIG={other}")
+    assert f"runs/mine: was made by configs/mine.yaml, not by {other}; name that file" in done.stderr
+    assert made_by.is_file()
+    assert project.make("clean").returncode == 0 and not made_by.exists()
+
+
+def test_stages_do_not_run_at_once(project: Project) -> None:
+    """With `make -j`, export and report would both want to write to the run."""
+    project.write({"convert": {"source": "raw"}, "report": {"worst": 3}, "export": {"conf": 0.3}})
+    assert project.make("all", "-j4").returncode == 0
+    assert project.played() == ["export", "report"]
 
 
 def test_a_stage_that_ran_is_not_reported_as_up_to_date(project: Project) -> None:

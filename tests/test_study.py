@@ -18,12 +18,14 @@ import pytest
 import yaml
 from conftest import ROOT, Trained, make_environment, settings
 
+from pipeline import files, lock
 from pipeline.config.study import Study
 from pipeline.config.training import Train
 from pipeline.errors import ConfigError, DataError
 from pipeline.metrics import bootstrap
 from pipeline.run import Run
-from pipeline.study import figures, folders, results, rows, subsets
+from pipeline.study import figures, folders, results, rows, stage, subsets
+from pipeline.study.planning import Place
 from pipeline.study.subsets import Pool
 
 SHARES = [("share", share) for share in (0.05, 0.1, 0.25, 0.5, 1.0)]
@@ -70,6 +72,8 @@ def test_a_row_is_the_base_with_its_changes(tmp_path: Path) -> None:
         ({"seed": 3}, "seed: unknown key; did you mean 'seeds'?"),
         ({"budget": "equal"}, "budget"),
         ({"budget": {"steps": 0}}, "budget.steps"),
+        ({"budget": {"steps": 9, "minutes": 2}}, "budget: only one thing can be held equal; keep `steps` or `minutes`"),
+        ({"base": ["x"]}, "base: write one path, not ['x']"),
     ],
 )
 def test_an_error_is_reported_in_one_line(tmp_path: Path, keys: dict[str, Any], said: str) -> None:
@@ -78,6 +82,40 @@ def test_an_error_is_reported_in_one_line(tmp_path: Path, keys: dict[str, Any], 
         rows.load(path)
     lines = str(error.value).splitlines()
     assert any(line.startswith(f"{path}: {said}") for line in lines), lines
+
+
+@pytest.mark.parametrize("keys", [{"rows": {"one": {"train": None}}}, {"rows": {"one": {}}, "every": {"train": None}}])
+def test_an_empty_section_changes_nothing(tmp_path: Path, keys: dict[str, Any]) -> None:
+    """`train:` with nothing below it."""
+    trains = []
+    for row, given in (("mine", {}), ("one", keys)):
+        path = study_of(tmp_path, **given)
+        trains.append(rows.configs(path, rows.load(path))[row].train)
+    assert trains[0] == trains[1]
+
+
+def test_repeated_images_get_names_of_their_own(tmp_path: Path) -> None:
+    """Files of the same name would be written through a link into the dataset."""
+    paths = [tmp_path / name for name in ("a.jpg", "a-again1.jpg", "a-again1-.jpg", "b.jpg")]
+    made = list(folders._repeated(paths, 14))
+    assert len({stem for _, stem in made}) == 14
+    assert [stem for _, stem in made[:4]] == [path.stem for path in paths]
+    (tmp_path / "raw").write_text("raw")
+    files.link_or_copy(tmp_path / "raw", tmp_path / "linked")
+    (tmp_path / "other").write_text("other")
+    with pytest.raises(FileExistsError):
+        files.link_or_copy(tmp_path / "other", tmp_path / "linked")
+    assert (tmp_path / "raw").read_text() == "raw"
+
+
+def test_two_studies_of_one_name_are_kept_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("mine", "theirs"):
+        (tmp_path / folder).mkdir()
+    mine, theirs = (study_of(tmp_path / folder) for folder in ("mine", "theirs"))
+    lock.note_config(Run(Place.of(mine).study), mine)
+    with pytest.raises(ConfigError, match=r"was made by mine/study\.yaml, not by .*theirs/study\.yaml"):
+        stage.main(theirs)
 
 
 @pytest.mark.parametrize("phases", [[5], [1, 4], [2, 3, 9]])

@@ -116,6 +116,16 @@ def test_the_shallowest_row_is_recommended_if_none_is_unfrozen() -> None:
     assert sentence.startswith("Freeze with all images: at most 5 layers (`full`); `frozen` costs 5.2 points")
 
 
+def test_rows_that_also_differ_in_their_copies_say_nothing_about_freezing() -> None:
+    """What `frozen` gains may come from its copies."""
+    lines = lines_of(study_of(rows={"full": {}, "frozen": {}}, share=[1]))
+    for every, frozen in (({}, {"augment": {"copies": 1}}), ({"augment": {"copies": 1}}, {"augment": {"copies": 0}})):
+        study = study_of(every=every, rows={"full": {}, "frozen": frozen}, share=[1])
+        assert "freeze" not in said(study, lines)
+    same = study_of(every={"augment": {"copies": 1}}, rows={"full": {}, "frozen": {}}, share=[1])
+    assert len(said(same, lines)["freeze"]) == 1
+
+
 def test_one_seed_says_that_it_cannot_show_luck() -> None:
     study = study_of(seeds=1)
     assert said(study, lines_of(study, seeds=1))["luck"] == ["One seed cannot separate luck from a real difference."]

@@ -106,6 +106,23 @@ def test_without_images_the_interval_is_students() -> None:
     assert one is not None and one.p == pytest.approx(stats.ttest_1samp(figure, 0).pvalue)
 
 
+def test_without_any_spread_nothing_is_called_different() -> None:
+    """Two seeds with the same difference say nothing about a third one."""
+    figure = np.array([0.01, 0.01])
+    one = statistics.estimate(figure, np.repeat(figure[:, None], 300, axis=1), share=1)
+    assert one is not None and (one.value, one.interval, one.p) == (0.01, None, None)
+
+
+def test_the_interval_of_a_level_stays_between_0_and_1() -> None:
+    figure = np.array([[[0.0, 0.01]], [[0.99, 1.0]]])
+    table = Table(
+        ["low", "high"], [("share", 1.0)], figure, np.repeat(figure[..., None], 300, axis=-1), np.array([9.0])
+    )
+    low, high = (statistics.levels(table, row)[("share", 1.0)] for row in table.rows)
+    assert low is not None and high is not None
+    assert low.low == 0 and high.high == 1 and (low.high or 0) > 0.01 and (high.low or 1) < 0.99
+
+
 def test_the_pilot_predicts_which_differences_the_study_detects() -> None:
     """Differences of the predicted size are found about half the time; twice that, nearly always."""
     rng = np.random.default_rng(3)

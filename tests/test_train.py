@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from conftest import ROOT, Trained
+from test_checkpoints import Hostile
 from test_makefile import code_of
 
 from pipeline import files, train
@@ -122,6 +124,27 @@ def test_errors_are_reported_before_training(
     with pytest.raises(ConfigError, match=said):
         do(run, **settings)
     assert before == {path: path.stat().st_mtime_ns for path in run.root.rglob("*")}
+
+
+def test_a_run_does_not_train_from_its_own_model(trained: Trained, copy_of: Callable[[Run], Run]) -> None:
+    """Each training would change its own source, and so cause the next one."""
+    run = copy_of(trained.run)
+    for settings in ({"weights": str(run.model)}, {"args": {"distill_model": str(run.model)}}):
+        with pytest.raises(ConfigError, match=r"tiny/model\.pt is what this config trains; copy it to data/weights"):
+            do(run, **settings)
+    do(run, weights=str(trained.run.model))
+
+
+def test_code_in_the_checkpoint_of_an_unproven_phase_is_not_run(
+    trained: Trained, copy_of: Callable[[Run], Run], tmp_path: Path
+) -> None:
+    from pipeline.train import phase
+
+    folder = resume.PhaseFolder.of(copy_of(trained.run), 1)
+    torch.save({"model": Hostile(tmp_path / "ran")}, folder.best_epoch)
+    with pytest.raises(PipelineError, match="get it again from a source that you trust"):
+        phase._prove_and_save(folder)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_missing_weights_or_data_are_reported(trained: Trained, copy_of: Callable[[Run], Run], tmp_path: Path) -> None:

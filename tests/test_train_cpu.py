@@ -33,16 +33,16 @@ def fresh(trained: Trained, copy_of: Callable[[Run], Run]) -> Run:
     return copy_of(trained.run)
 
 
-def digest_after(run: Run, start: Path, args: dict[str, Any]) -> str:
+def digest_after(run: Run, start: Path, args: dict[str, Any], batch: int = 4) -> str:
     """The digest of all weights after a training of two epochs."""
     import hashlib
 
-    train_tiny(run, start, {"epochs": 2}, args=args)
+    train_tiny(run, start, {"epochs": 2}, args=args, batch=batch)
     state = checkpoints.load(run.model)[0].state_dict()
     return hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in state.values())).hexdigest()
 
 
-def resumed(run: Run, start: Path, args: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> str:
+def resumed(run: Run, start: Path, args: dict[str, Any], monkeypatch: pytest.MonkeyPatch, batch: int = 4) -> str:
     """The same after a training that was stopped after its first epoch."""
     link = files.link
 
@@ -54,11 +54,11 @@ def resumed(run: Run, start: Path, args: dict[str, Any], monkeypatch: pytest.Mon
     with monkeypatch.context() as patch:
         patch.setattr(files, "link", stop)
         with pytest.raises(KeyboardInterrupt):
-            digest_after(run, start, args)
+            digest_after(run, start, args, batch)
     written = run.train / "phase1" / "weights"  # once: a checkpoint of yolo26x takes 0.7 GB
     assert [path.name for path in written.iterdir()] == ["last.pt"]
     assert all((run.train / "phase1" / name).samefile(written / "last.pt") for name in ("resume.pt", "resume_best.pt"))
-    return digest_after(run, start, args)
+    return digest_after(run, start, args, batch)
 
 
 def test_images_kept_in_memory_give_one_training_with_a_seed(
@@ -92,6 +92,15 @@ def test_an_optimizer_whose_momentum_ultralytics_rounds_resumes_exactly_too(
 ) -> None:
     args = {"plots": False, "optimizer": "SGD"}
     assert digest_after(fresh, start, args) == resumed(fresh, start, args, monkeypatch)
+
+
+@pytest.mark.parametrize("warmup", [0, 2])
+def test_a_step_of_several_batches_resumes_exactly_too(
+    fresh: Run, start: Path, monkeypatch: pytest.MonkeyPatch, warmup: int
+) -> None:
+    """Four batches an epoch and three a step: the second step takes two batches before the stop and one after it."""
+    args = {"plots": False, "nbs": 6, "warmup_epochs": warmup}
+    assert digest_after(fresh, start, args, batch=2) == resumed(fresh, start, args, monkeypatch, batch=2)
 
 
 @pytest.mark.parametrize(("given", "expected"), [("3", 3), ("3,2", 3), ("", 8), ("0", 8), ("many", 8)])

@@ -21,6 +21,7 @@ def of_hits(scores: list[float], hits: list[int], objects: int) -> list[ClassMat
 
 def threshold(matches: list[ClassMatches], conf: float = 0.001, **wanted: float) -> tuple[float, str]:
     said = choose(matches, ["a"], Wanted(**wanted) if wanted else None, conf)
+    assert said["per_class"]["a"]["decided"] == any(one.hits.any() for one in matches)
     return said["thresholds"]["a"], said["per_class"]["a"]["why"]
 
 

@@ -126,6 +126,8 @@ def _in_words(detail: ErrorDetails, root: type[BaseModel]) -> str:
             expected = str(detail["ctx"]["expected"])
             hint = did_you_mean(str(detail["input"]), re.findall(r"'([^']+)'", expected))
             return f"{where}: input should be {expected}, got {detail['input']!r}{hint}"
+        case "path_type":
+            return f"{where}: write one path, not {detail['input']!r}"
         case "tuple_type":
             return f"{where}: write a list, one item per line beginning with `- `, not {detail['input']!r}"
         case "model_type" | "dict_type":

@@ -31,6 +31,13 @@ class Minutes(Section):
 Budget = Literal["recipe"] | Steps | Minutes
 
 
+def _filled(row: Any) -> Any:
+    """Read `mine:` and `train:`, with nothing below them, as an empty section: nothing differs."""
+    if row is None:
+        return {}
+    return {**row, "train": {}} if isinstance(row, dict) and row.get("train", {}) is None else row
+
+
 class Study(Section):
     """Training setups (rows), compared over amounts of labels and seeds."""
 
@@ -53,7 +60,19 @@ class Study(Section):
     @classmethod
     def _nothing_differs(cls, rows: Any) -> Any:
         """Read `mine:` as `mine: {}`."""
-        return {name: {} if row is None else row for name, row in rows.items()} if isinstance(rows, dict) else rows
+        return {name: _filled(row) for name, row in rows.items()} if isinstance(rows, dict) else rows
+
+    @field_validator("every", mode="before")
+    @classmethod
+    def _nothing_differs_in_every_row(cls, every: Any) -> Any:
+        return _filled(every)
+
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _one_budget(cls, budget: Any) -> Any:
+        if isinstance(budget, dict) and len(budget) > 1:
+            raise ValueError("only one thing can be held equal; keep `steps` or `minutes`")
+        return budget
 
     @field_validator("rows")
     @classmethod

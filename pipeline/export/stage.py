@@ -82,7 +82,7 @@ def _thresholds(run: Run, dataset: YoloDataset, conf: float) -> dict[str, float]
     point = metrics_record.read(run)["operating_point"] if run.metrics.is_file() else None
     chosen, per_class = (point["thresholds"], point["per_class"]) if point else ({}, {})
     # For a class without objects in val, validation reports Ultralytics' default; here the config's value applies.
-    undecided = {name for name, why in per_class.items() if why["why"].startswith("no ")}
+    undecided = {name for name, row in per_class.items() if not row["decided"]}
     return {name: conf if name in undecided else float(chosen.get(name, conf)) for name in dataset.names}
 
 

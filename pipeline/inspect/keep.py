@@ -14,15 +14,33 @@ from pipeline.inspect.contents import ORDER
 from pipeline.inspect.dataset import SOURCE, TRUTH, Model
 from pipeline.inspect.tags import WORDS
 
-OURS = "fields"  # key in the dataset's info: the fields that we created
+OURS, OUR_VIEWS = "fields", "views"  # keys in the dataset's info: the fields and saved views that we created
 # Fields of any run's evaluation, for datasets built before OURS was recorded.
 OF_A_RUN = re.compile(r"(predictions|eval|error)(_|$)")
 NOT_THEIRS = {*ORDER, *WORDS}
 
 
-def note_fields(dataset: Any) -> None:
-    """Record which fields are ours, before people add theirs. The caller saves `info`."""
+def note_ours(dataset: Any) -> None:
+    """Record which fields and saved views are ours, before people add theirs. The caller saves `info`."""
     dataset.info[OURS] = sorted(dataset.get_field_schema())
+    dataset.info[OUR_VIEWS] = sorted(dataset.list_saved_views())
+
+
+def added(dataset: Any) -> list[str]:
+    """Name what people added to a dataset. What is not known to be ours counts as theirs."""
+    tags = set(dataset.distinct("tags"))
+    tags.update(*(dataset.distinct(f"{path}.detections.tags") for path in _boxes_of(dataset)))
+    fields, views = ({*dataset.info.get(key, ())} for key in (OURS, OUR_VIEWS))
+    return [
+        *(f"the field {name!r}" for name in dataset.get_field_schema() if name not in fields),
+        *(f"the tag {tag!r}" for tag in sorted(tags - NOT_THEIRS)),
+        *(f"the saved view {name!r}" for name in dataset.list_saved_views() if name not in views),
+    ]
+
+
+def _boxes_of(dataset: Any) -> list[str]:
+    """Return the fields with boxes: the labels, and the predictions of each model."""
+    return [name for name in dataset.get_field_schema() if name == TRUTH or name.startswith(Model().predictions)]
 
 
 def carry_over(old: Any, new: Any) -> list[str]:
@@ -63,12 +81,12 @@ def _tags(old: Any, new: Any) -> list[str]:
 def _tags_of_boxes(old: Any, new: Any) -> list[str]:
     """Carry over the tags of boxes, matched by field, class and place. Return descriptions of what was lost."""
     lost: Counter[str] = Counter()
-    for path in (TRUTH, Model().predictions):
+    for path in _boxes_of(old):
         tags = set(old.distinct(f"{path}.detections.tags")) - NOT_THEIRS
         if not tags:
             continue
         tagged = {key: box_tags for key, _, box_tags in _boxes(old, path, tags) if box_tags}
-        ids_of = {key: identity for key, identity, _ in _boxes(new, path, None)}
+        ids_of = {key: identity for key, identity, _ in _boxes(new, path, None)} if new.has_field(path) else {}
         for tag in sorted(tags):
             wanted = [key for key, box_tags in tagged.items() if tag in box_tags]
             ids = [ids_of[key] for key in wanted if key in ids_of]

@@ -76,26 +76,34 @@ def _up_to_date(config: Inspect, run: Run, against: Run | None, images: list[Run
     """
     import fiftyone as fo
 
+    name = tags.name_of(run)
+    app.check_name(name)
     vectors = embeddings.of([image.path for image in images], run.model, device, run.root / "embeddings.npz")
     made_from = _digest(config, run, against, images)
-    if fo.dataset_exists(run.name):
-        dataset = fo.load_dataset(run.name)
-        if RUN not in dataset.info:
+    if fo.dataset_exists(name):
+        dataset = fo.load_dataset(name)
+        if RUN not in dataset.info or not dataset.has_field(TRUTH):
             raise PipelineError(
-                f"FiftyOne has a dataset {run.name!r} that another program created; rename it there, or this config"
+                f"FiftyOne has a dataset {name!r} that is not one of `make inspect`; rename it there, or this config"
             )
         if dataset.info.get(MADE_FROM) == made_from:
             return dataset
+        elsewhere, shown = tags.is_elsewhere(dataset, run), dataset.info[RUN]
         if count := tags.unsaved(dataset):
-            number, shown = counted(count, "fix", "fixes"), dataset.info[RUN]
-            if tags.is_elsewhere(dataset, run):
+            number = counted(count, "fix", "fixes")
+            if elsewhere:
                 raise PipelineError(
-                    f"FiftyOne's dataset {run.name!r} has {number} of {shown} that nobody saved; save them there, or "
+                    f"FiftyOne's dataset {name!r} has {number} of {shown} that nobody saved; save them there, or "
                     "rename this config"
                 )
             raise PipelineError(
-                f"FiftyOne's dataset {run.name!r} of {shown} is outdated, but it has {number} that you made or took "
+                f"FiftyOne's dataset {name!r} of {shown} is outdated, but it has {number} that you made or took "
                 f"back and did not save; run `{save}`, then delete the lines that you do not want"
+            )
+        if elsewhere and (theirs := keep.added(dataset)):
+            raise PipelineError(
+                f"FiftyOne's dataset {name!r} shows {shown}, and people added {', '.join(theirs)} to it; rename this "
+                "config, so that both can be kept"
             )
     return _build(config, run, against, images, vectors, made_from)
 
@@ -109,7 +117,8 @@ def _build(
     splits = [split for split in contents.ORDER if any(image.split == split for image in images)]
     validated = [split for split in splits if any(image.split == split and image.evaluations for image in images)]
     standard = cosine.standardised(vectors)
-    with app.new_dataset(run.name) as dataset:
+    name = tags.name_of(run)
+    with app.new_dataset(name) as dataset:
         datasets.add_samples(dataset, images, _similarities(images, standard, config), models, config.confident)
         for model, judge in zip(models, (run, against), strict=False):
             assert judge is not None
@@ -121,8 +130,11 @@ def _build(
         views.arrange(dataset, models)
         app.make_editable(dataset, TRUTH, contents.class_names(run))
         dataset.info = {RUN: str(run.root.resolve()), MADE_FROM: made_from}
-        keep.note_fields(dataset)
-        if fo.dataset_exists(run.name) and (lost := keep.carry_over(fo.load_dataset(run.name), dataset)):
+        keep.note_ours(dataset)
+        old = fo.load_dataset(name) if fo.dataset_exists(name) else None
+        if old and tags.is_elsewhere(old, run):
+            logs.say(f"inspect: replaces FiftyOne's dataset of the same name, which showed {old.info[RUN]}")
+        elif old and (lost := keep.carry_over(old, dataset)):
             logs.say(f"inspect: not carried over from the earlier dataset: {', '.join(lost)}")
     return dataset
 

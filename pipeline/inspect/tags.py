@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import Any, TypedDict
 
-from pipeline import fixes
+from pipeline import app, fixes
 from pipeline.errors import DataError, counted
 from pipeline.fixes import Fixes
 from pipeline.inspect.dataset import BEFORE, SOURCE, TRUTH
@@ -27,6 +27,10 @@ BoxFix = TypedDict("BoxFix", {"image": str, "action": str, "class": str, "bbox":
 RUN, SAVED, REPLACED = "run", "saved_fixes", "replaced_fixes"
 
 
+def name_of(run: Run) -> str:
+    return app.dataset_name(run.name)
+
+
 def save(run: Run) -> str:
     """Add unsaved tags and edits to the file of fixes, and take back saved ones that were undone since.
 
@@ -34,9 +38,9 @@ def save(run: Run) -> str:
     """
     import fiftyone as fo
 
-    if not fo.dataset_exists(run.name):
-        raise DataError(f"FiftyOne has no dataset {run.name!r}; run `make inspect` and tag what should change")
-    dataset = fo.load_dataset(run.name)
+    if not fo.dataset_exists(name := name_of(run)):
+        raise DataError(f"FiftyOne has no dataset {name!r}; run `make inspect` and tag what should change")
+    dataset = fo.load_dataset(name)
     path = fixes.file_of(run)
     earlier = fixes.load(path)
     tagged, astray = collect(dataset)
@@ -92,8 +96,8 @@ def _refuse_another_run(dataset: Any, run: Run, tagged: Fixes, saved: Fixes) -> 
     else:
         way_out = f"run {run.make('inspect')} and tag what should change there"
     raise DataError(
-        f"FiftyOne's dataset {run.name!r} shows {shown or 'something else'}, not {run.root}; {way_out}, or rename this "
-        "config"
+        f"FiftyOne's dataset {name_of(run)!r} shows {shown or 'something else'}, not {run.root}; {way_out}, or rename "
+        "this config"
     )
 
 

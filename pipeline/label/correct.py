@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,16 @@ from pipeline.records.label import Candidate, Next
 from pipeline.run import Run
 
 LABELS, PATH, DONE = "labels", "source", "done"
-RUN, MADE_FROM, BATCH, SAVED = "run", "made_from", "batch", "saved"  # keys in the dataset's own info
-SURE, DOUBTFUL, BY_HAND = "#2e9e5b", "#ff9f1c", "#4ea8de"
+# Keys in the dataset's own info; SAVED is a hash of what was saved, WRITTEN one for each image that was.
+RUN, MADE_FROM, BATCH, SAVED, WRITTEN = "run", "made_from", "batch", "saved", "written"
+BY_HAND = "#4ea8de"
+COLOURS = {"sure": "#2e9e5b", "doubtful": "#ff9f1c", "None": BY_HAND}  # by the kind of box
 VIEW = "label-next"
+SIDEBAR = {"tags": [], "labels": [LABELS], "why": ["rank", "reasons", "minutes", PATH], "metadata": [], "other": []}
 
 
 def name_of(run: Run) -> str:
-    return f"{run.name}-label"
+    return app.dataset_name(run.name, "-label")
 
 
 def main(run: Run, port: int | None = None, config: Path | None = None) -> str:
@@ -70,10 +75,16 @@ def save(run: Run, every: bool = False) -> str:
         batch: Any = dict(dataset.info[BATCH])
         moved = _moved(dataset, run)
         batch["images"] = [{**image, "path": moved[image["path"]]} for image in batch["images"]]
-        returned = {moved[path]: back for path, back in _returned(dataset).items()}
+        seen = _returned(dataset)  # once: people may draw while this saves
+        before = dict(dataset.info.get(WRITTEN) or ())
+        changed = {path for path, back in seen.items() if before.get(path) not in (None, _digest(back))}
+        returned = {moved[path]: replace(back, again=path in changed) for path, back in seen.items()}
         outcome = saving.judge(batch, returned, every, run)
         summary = saving.save(run, batch, outcome, "neither changed nor tagged `done`", "disappeared from FiftyOne")
-        dataset.info[SAVED] = _state(dataset)
+        untouched = {*outcome.unchanged, *outcome.emptied}
+        now = {path: _digest(back) for path, back in seen.items() if moved[path] not in untouched}
+        # In pairs: a key of a dictionary in a database may hold no dot.
+        dataset.info[WRITTEN], dataset.info[SAVED] = sorted({**before, **now}.items()), _state(seen)
         dataset.save()
         return summary
 
@@ -115,6 +126,7 @@ def _existing(run: Run) -> Any:
     """Return FiftyOne's dataset of this run; None if there is none, or one that may be replaced."""
     import fiftyone as fo
 
+    app.check_name(name_of(run))
     if not fo.dataset_exists(name_of(run)):
         return None
     dataset = fo.load_dataset(name_of(run))
@@ -169,22 +181,16 @@ def _build(run: Run, batch: Next, made_from: str) -> Any:
                     "path": LABELS,
                     "fieldColor": BY_HAND,
                     "colorByAttribute": "kind",
-                    "valueColors": [
-                        {"value": "sure", "color": SURE},
-                        {"value": "doubtful", "color": DOUBTFUL},
-                        {"value": "None", "color": BY_HAND},
-                    ],
+                    "valueColors": [{"value": kind, "color": colour} for kind, colour in COLOURS.items()],
                 }
             ],
         )
         dataset.app_config.sidebar_groups = [
-            fo.SidebarGroupDocument(name="tags", expanded=True),
-            fo.SidebarGroupDocument(name="labels", paths=[LABELS], expanded=True),
-            fo.SidebarGroupDocument(name="why", paths=["rank", "reasons", "minutes", PATH], expanded=True),
-            fo.SidebarGroupDocument(name="metadata", expanded=False),
-            fo.SidebarGroupDocument(name="other", expanded=False),
+            fo.SidebarGroupDocument(name=name, paths=paths, expanded=bool(paths) or name == "tags")
+            for name, paths in SIDEBAR.items()
         ]
-        dataset.info = {RUN: str(run.root.resolve()), MADE_FROM: made_from, BATCH: dict(batch), SAVED: _state(dataset)}
+        dataset.info = {RUN: str(run.root.resolve()), MADE_FROM: made_from, BATCH: dict(batch), SAVED: ""}
+        dataset.info[SAVED] = _state(_returned(dataset))
         dataset.save()
     return dataset
 
@@ -223,17 +229,19 @@ def _returned(dataset: Any) -> dict[str, Returned]:
     return returned
 
 
-def _state(dataset: Any) -> str:
-    """Hash everything that a person can change."""
-    seen = [
-        [path, back.done, sorted((box.id, box.label, *(round(side, 3) for side in box[1:5])) for box in back.boxes)]
-        for path, back in sorted(_returned(dataset).items())
-    ]
-    return hashlib.sha256(files.to_json(seen).encode()).hexdigest()
+def _digest(back: Returned) -> str:
+    """Hash everything that a person can change in an image."""
+    boxes = sorted((box.id, box.label, *(round(side, 3) for side in box[1:5])) for box in back.boxes)
+    return hashlib.sha256(files.to_json([back.done, boxes]).encode()).hexdigest()
+
+
+def _state(seen: Mapping[str, Returned]) -> str:
+    """Hash everything that a person can change in all images."""
+    return hashlib.sha256(files.to_json({path: _digest(back) for path, back in seen.items()}).encode()).hexdigest()
 
 
 def _unsaved(dataset: Any) -> bool:
-    return bool(_state(dataset) != dataset.info[SAVED])
+    return bool(_state(_returned(dataset)) != dataset.info[SAVED])
 
 
 def _summary(dataset: Any) -> str:

@@ -85,8 +85,8 @@ def on_pool(drawn: Sequence[Chosen], back: Labels) -> OnPool | None:
         "right": right,
         "wrong": boxes - right,
         "missed": objects - right,
-        "f1": round(2 * right / (boxes + objects), 4) if boxes + objects else None,
-        "interval": interval,
+        "f1": round(2 * right / (boxes + objects), 4) if boxes else None,
+        "interval": interval if boxes else None,
         "untouched": round(exact / boxes, 4) if boxes else None,
     }
 

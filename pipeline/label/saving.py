@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline import files
 from pipeline.boxes import Box
 from pipeline.errors import DataError, and_more, counted
 from pipeline.label import progress
@@ -24,13 +25,15 @@ NAME_LENGTH = 12  # characters of a model's SHA-256: unique enough, and readable
 class Returned:
     """The boxes of an image as they came back; `done` if a person marked them as right.
 
-    `complete` says that all boxes came back: there was no export that may have left some out. `ids` gives the number of
-    each pre-drawn box by its id; None for a tool without ids.
+    `complete` says that all boxes came back: there was no export that may have left some out. `again` says that the
+    image was saved before and has changed since, perhaps back to what the model drew. `ids` gives the number of each
+    pre-drawn box by its id; None for a tool without ids.
     """
 
     boxes: Sequence[Box]
     done: bool = False
     complete: bool = False
+    again: bool = False
     ids: Mapping[str, int] | None = None
 
 
@@ -74,7 +77,7 @@ def judge(batch: Next, returned: Mapping[str, Returned], every: bool, run: Run) 
         # A side that rounds to 0 is a slip of the mouse.
         boxes = [box for box in (_inside(box, size) for box in back.boxes) if min(box.width, box.height) >= 0.01]
         made, deleted = compare(drawn(candidate, model), boxes, back.ids)
-        if every or back.done or ((deleted or _edited(made)) and (made or back.complete)):
+        if every or back.done or back.again or ((deleted or _edited(made)) and (made or back.complete)):
             outcome.labelled.append(Image(name_of(path, run), size, candidate["sha256"], made, deleted))
         else:
             (outcome.emptied if deleted else outcome.unchanged).append(path)
@@ -112,9 +115,11 @@ def save(run: Run, batch: Next, outcome: Outcome, untouched: str, absent: str) -
     rest = _rest(outcome, untouched, absent)
     if not labelled:
         return f"nothing to save{rest}"
-    earlier = labels.load(path)
     name = {batch["model"]["sha256"][:NAME_LENGTH]: batch["model"]["file"]}
-    labels.save(path, with_new(earlier, Labels(tuple(batch["classes"]), tuple(labelled), name)))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with files.holding(path.parent):  # two commands that save at once would lose the labels of one
+        earlier = labels.load(path)
+        labels.save(path, with_new(earlier, Labels(tuple(batch["classes"]), tuple(labelled), name)))
     progress.note(run, batch)
     counts = Counter(label.origin for image in labelled for label in image.labels)
     done = [f"{counts[origin]} {origin}" for origin in ORIGINS if counts[origin]]

@@ -80,9 +80,12 @@ def file_of(run: Run) -> Path:
 
 
 def files_of(run: Run) -> list[Path]:
-    """Return all existing label files of this config."""
+    """Return all existing label files of this config, but no hidden ones. Raises ConfigError for a folder in theirs."""
     main_file = file_of(run)
-    return [path for path in (main_file, *sorted(main_file.with_suffix("").glob("*.json"))) if path.is_file()]
+    found = sorted(main_file.with_suffix("").glob("[!.]*"))
+    if folder := next(filter(Path.is_dir, found), None):
+        raise ConfigError(f"{folder}: is not read; move its label files to {folder.parent}, and delete it")
+    return [path for path in (main_file, *found) if path.suffix.lower() == ".json" and path.is_file()]
 
 
 def load(path: Path) -> Labels:
@@ -91,10 +94,8 @@ def load(path: Path) -> Labels:
     if text is None:
         return Labels()
     if CONFLICT.search(text):
-        raise ConfigError(
-            f"{path}: contains an unresolved git conflict; resolve it, or keep each person's file in "
-            f"{path.with_suffix('')}/"
-        )
+        way_out = f"resolve it, or keep each person's file in {path.with_suffix('')}/"
+        raise ConfigError(f"{path}: contains an unresolved git conflict; {way_out}")
     return _parsed(path, text)
 
 
@@ -168,9 +169,7 @@ def save(path: Path, labels: Labels) -> None:
     Raises ConfigError, and writes nothing, for labels that `load` would refuse.
     """
     number = {name: index for index, name in enumerate(labels.classes, start=1)}
-    images: list[Line] = []
-    annotations: list[Line] = []
-    deleted: list[Line] = []
+    images, annotations, deleted = list[Line](), list[Line](), list[Line]()
     taken: set[int] = set()
     for image in sorted(labels.images, key=lambda image: image.file):
         width, height = image.size

@@ -126,6 +126,8 @@ class ChosenThreshold(Record):
 
     objects: int
     """Number of labelled objects of the class in val."""
+    decided: bool
+    """Whether val decided it; otherwise the threshold is a default."""
     why: str
     """`best F1`, the goal that it reaches, or why the goal or val could not decide."""
 

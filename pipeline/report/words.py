@@ -100,7 +100,7 @@ def thresholds(point: OperatingPoint | None, split: str) -> str:
     """Say how the operating thresholds were chosen; `point` is `operating_point` in metrics.json."""
     if point is None:
         return "No val split to choose thresholds on: a default is used for every class."
-    if all(row["why"].startswith("no ") for row in point["per_class"].values()):
+    if not any(row["decided"] for row in point["per_class"].values()):
         return (
             f"The {point['chosen_on']} split has nothing to choose thresholds on; the metrics are of the {split} split."
         )

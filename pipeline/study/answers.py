@@ -10,6 +10,7 @@ from pipeline.errors import counted
 from pipeline.study import curves, statistics
 from pipeline.study.curves import Curve, Multiple
 from pipeline.study.results import Line
+from pipeline.study.rows import merged
 from pipeline.study.statistics import Estimate, Table
 from pipeline.study.words import amount, apart, gap, listed, points, signed, unmet
 
@@ -155,7 +156,8 @@ def freeze(study: Study, table: Table, lines: Sequence[Line]) -> list[str]:
         section = next((line["train"] for line in lines if line["row"] == row), None)
         if section and section["phases"]:
             phases = [{**phase, **free} for phase in section["phases"]]
-            kinds.setdefault(repr(sorted({**section, "phases": phases}.items())), []).append(row)
+            augment = merged(study.every, study.rows.get(row, {})).get("augment")
+            kinds.setdefault(repr([sorted({**section, "phases": phases}.items()), augment]), []).append(row)
     sentences = []
     for rows in kinds.values():
         rows.sort(key=lambda row: depth[row])

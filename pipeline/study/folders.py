@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import cycle, islice
 from pathlib import Path
@@ -100,14 +100,20 @@ def make_trial(
         paths = [path for path in dataset.files("train") if original(path.stem, originals) in wanted]
         random.Random(sections["seed"]).shuffle(paths)  # each seed repeats other images, in all rows the same ones
         with files.new_folder(run.augmented) as new:
-            repeated = (
-                (path, path.stem + f"-again{n // len(paths)}" * (n >= len(paths)))
-                for n, path in enumerate(islice(cycle(paths), max(length, len(paths))))
-            )
-            _link_images(repeated, new, "train")
+            _link_images(_repeated(paths, max(length, len(paths))), new, "train")
             splits = {split: f"../dataset/images/{split}" for split in dataset.images if split != "train"}
             write_data_yaml(new / "data.yaml", {"train": "images/train", **splits}, dataset.names)
     return run
+
+
+def _repeated(paths: Sequence[Path], length: int) -> Iterator[tuple[Path, str]]:
+    """Yield so many of the paths, in turns, each with a stem that no other one has."""
+    stems = {path.stem for path in paths}
+    for number, path in enumerate(islice(cycle(paths), length)):
+        stem = path.stem if number < len(paths) else f"{path.stem}-again{number // len(paths)}"
+        while number >= len(paths) and stem in stems:
+            stem += "-"
+        yield path, stem
 
 
 def original(stem: str, originals: Collection[str]) -> str:

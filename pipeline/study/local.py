@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from queue import SimpleQueue
 
 from pipeline import parallel
-from pipeline.errors import PipelineError
+from pipeline.errors import FULL_DISK_NUMBERS, PipelineError, in_a_line
 from pipeline.study import folders, trials
 from pipeline.study.planning import Place
 from pipeline.study.results import Line
@@ -36,6 +36,10 @@ def run(waiting: Sequence[Trial], place: Place, jobs: int, device: str) -> Itera
             return trials.perform(trial, place.project, place.study, device, core)
         except PipelineError as error:
             return error
+        except OSError as error:  # for example a folder that another machine still uses
+            if error.errno in FULL_DISK_NUMBERS:
+                raise
+            return PipelineError(in_a_line(error))
         finally:
             free.put(core)
 

@@ -40,8 +40,11 @@ def write(study: Study, lines: Sequence[Line], place: Place) -> None:
         return
     table = answers.table_of(study, lines)
     sentences = answers.every(study, lines)
-    files.write_json(place.study / "curves.json", figures(table) | {"answers": [sentence for _, sentence in sentences]})
-    files.write_text(path(place), html(study, table, lines, sentences, place.study.name))
+    place.study.mkdir(parents=True, exist_ok=True)
+    with files.holding(place.study):  # the same study may run twice
+        told = {"answers": [sentence for _, sentence in sentences]}
+        files.write_json(place.study / "curves.json", figures(table) | told)
+        files.write_text(path(place), html(study, table, lines, sentences, place.study.name))
 
 
 def html(study: Study, table: Table, lines: Sequence[Line], sentences: Sequence[tuple[str, str]], name: str) -> str:

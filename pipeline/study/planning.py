@@ -73,8 +73,9 @@ def prepare(path: Path, study: Study, place: Place) -> Data:
     first = next(iter(configs))
     pool = subsets.pool(runs[first], configs[first])
     drawn = {seed: subsets.draw(pool, study.sizes, seed) for seed in range(study.seeds)}
-    for seed, sizes in drawn.items():
-        files.write_json(place.study / "subsets" / f"seed{seed}.json", subsets.account(pool, sizes))
+    with files.holding(place.study):  # the same study may run twice
+        for seed, sizes in drawn.items():
+            files.write_json(place.study / "subsets" / f"seed{seed}.json", subsets.account(pool, sizes))
     sources = {row: _sources(config) for row, config in configs.items()}
     return Data(configs, sections, pool, {row: _copies(run) for row, run in runs.items()}, sources, drawn)
 

@@ -17,9 +17,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline import logs
+from pipeline import lock, logs
 from pipeline.config.study import Minutes, Study
 from pipeline.errors import PipelineError, counted
+from pipeline.run import Run
 from pipeline.study import answers, cluster, local, page, planning, results, rows, subsets
 from pipeline.study.board import Board, duration
 from pipeline.study.planning import Place
@@ -35,6 +36,8 @@ def main(path: Path, jobs: int = 1, device: str = "", on: str = "") -> str:
     Raises PipelineError at the end if a trial failed; all others have run by then.
     """
     study, place = rows.load(path), Place.of(path)
+    lock.check_config(Run(place.study), path)
+    lock.note_config(Run(place.study), path)
     data = planning.prepare(path, study, place)
     seconds: dict[str, list[rows.PhaseSeconds]] = {}
     untimed: list[PipelineError] = []

@@ -13,7 +13,7 @@ Trials of one seed share their training images, so differences are taken seed by
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,10 +142,11 @@ def estimate(figure: Floats, drawn: Floats, share: float) -> Estimate | None:
     again = replicates(figure, drawn, share)
     if again is None:
         return Estimate(value, len(figure))
-    low, high = np.percentile(again, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
     error = float(np.sqrt(sum(parts(figure, drawn))))
-    df = freedom(len(figure), share)
-    p = float(2 * stdtr(df, -abs(value) / error)) if error else float(value == 0)
+    if value and not error:  # without any spread nothing is known about chance
+        return Estimate(value, len(figure))
+    low, high = np.percentile(again, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    p = float(2 * stdtr(freedom(len(figure), share), -abs(value) / error)) if error else 1.0
     return Estimate(value, len(figure), float(low), float(high), p)
 
 
@@ -160,10 +161,16 @@ def holm(values: Sequence[float]) -> list[float]:
 
 
 def levels(table: Table, row: str) -> dict[Size, Estimate | None]:
-    """Return the figure of a row at each size."""
+    """Return the figure of a row at each size, with an interval inside 0 and 1."""
     cells = {size: table.cell(row, size) for size in table.sizes}
     share = share_of_seeds(cells.values())
-    return {size: estimate(*cell, share) for size, cell in cells.items()}
+    return {size: _inside(estimate(*cell, share)) for size, cell in cells.items()}
+
+
+def _inside(level: Estimate | None) -> Estimate | None:
+    if level is None or level.low is None or level.high is None:
+        return level
+    return replace(level, low=max(0.0, level.low), high=min(1.0, level.high))
 
 
 def compare(table: Table, row: str, other: str) -> dict[Size, Difference]:

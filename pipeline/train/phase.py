@@ -103,6 +103,7 @@ def _prove_and_save(folder: PhaseFolder) -> tuple[Any, Proof]:
     """Prove the best epoch's frozen tensors unchanged and write it as `model.pt`; return the model and the proof."""
     try:
         with files.replacing(folder.model) as partial:
+            checkpoints.load_any(folder.best_epoch)  # refuses code in the file, which `strip_optimizer` would run
             strip_optimizer(folder.best_epoch, s=str(partial))
             saved, _ = checkpoints.load(partial)
             proof = freeze.prove(files.read_json(folder.digests), saved)

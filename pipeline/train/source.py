@@ -10,6 +10,7 @@ from typing import Any
 from pipeline.config.training import Train
 from pipeline.errors import ConfigError
 from pipeline.records.training import SourceWeights
+from pipeline.run import Run
 from pipeline.upstream import checkpoints
 
 
@@ -52,3 +53,12 @@ def find_teacher(config: Train) -> Path | None:
         raise ConfigError(f"train.args.distill_model: {name}: a teacher needs trained weights; give a .pt file")
     checkpoints.load(path)
     return path
+
+
+def refuse_own_model(start: Source, teacher: Path | None, run: Run) -> None:
+    """Raise ConfigError if training would replace what it starts from, so that every `make` would train once more."""
+    for key, path in (("weights", start.path), ("args.distill_model", teacher)):
+        if path and run.model.is_file() and path.samefile(run.model):
+            raise ConfigError(
+                f"train.{key}: {path} is what this config trains; copy it to data/weights, and name the copy"
+            )

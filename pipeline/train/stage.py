@@ -44,6 +44,7 @@ def main(config: Train, run: Run, seed: int, device: str, workers: int | None = 
     _check_device(device, config.precision)
     start = source.find(config)
     teacher = source.find_teacher(config)
+    source.refuse_own_model(start, teacher, run)
     beginning = resume.beginning(config, seed, start, teacher, data)
     if resume.is_current(run, beginning, data):
         for path in (run.train_record, run.model):

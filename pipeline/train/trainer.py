@@ -48,6 +48,8 @@ class PhaseTrainer(CpuTrainer):
     clock: ClassVar[Stopwatch]
     lf: Callable[[float], float]  # epoch -> factor of the rate
     frozen_before: dict[str, torch.Tensor]
+    since_step = 0  # batches since the last optimizer step
+    before_first_step = 0  # the batches of a step; 0 from the first step of a new or resumed training on
 
     def train(self) -> None:
         """Train; with several GPUs, pass on the error of a process that this one starts."""
@@ -138,6 +140,7 @@ class PhaseTrainer(CpuTrainer):
                 module.train((modes.frozen if frozen else modes.trainable) == "train")
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+        exact.count_batch(self)
         batch = super().preprocess_batch(batch)
         return features.with_features(batch, self.train_loader.dataset) if self.plan.cache else batch
 
@@ -149,6 +152,10 @@ class PhaseTrainer(CpuTrainer):
     def plot_training_labels(self) -> None:
         if self.plan.every_plot:
             super().plot_training_labels()
+
+    def optimizer_step(self) -> None:
+        super().optimizer_step()
+        self.since_step = self.before_first_step = 0
 
     def validate(self) -> Any:
         if not self.plan.is_validated:  # Ultralytics would still validate the last epoch

@@ -36,8 +36,8 @@ def choose(matches: list[ClassMatches], names: list[str], wanted: Wanted | None,
     per_class: dict[str, ChosenThreshold] = {}
     for name, of_class in zip(names, matches, strict=True):
         curve = Curve.of(name, of_class)
-        thresholds[name], why = _choose(curve, wanted, conf)
-        per_class[name] = {"why": why, "objects": curve.objects}
+        thresholds[name], decided, why = _choose(curve, wanted, conf)
+        per_class[name] = {"objects": curve.objects, "decided": decided, "why": why}
     return {"chosen_on": "val", "wanted": goal, "iou": IOU, "thresholds": thresholds, "per_class": per_class}
 
 
@@ -46,12 +46,13 @@ def undecided(conf: float) -> float:
     return max(DEFAULT_SCORE, conf)
 
 
-def _choose(curve: Curve, wanted: Wanted | None, conf: float) -> tuple[float, str]:
+def _choose(curve: Curve, wanted: Wanted | None, conf: float) -> tuple[float, bool, str]:
+    """Return the threshold, whether val decided it, and why it is what it is."""
     default, usual = undecided(conf), "Ultralytics' default" if conf <= DEFAULT_SCORE else "validate.conf"
     if not curve.objects:
-        return default, f"no labelled object in val, {usual}"
+        return default, False, f"no labelled object in val, {usual}"
     if not curve.found.any():
-        return default, f"no right prediction in val, {usual}"
+        return default, False, f"no right prediction in val, {usual}"
     best, why = int(curve.f1.argmax()), "best F1"
     if wanted:
         [(figure, level)] = wanted.model_dump(exclude_none=True).items()
@@ -63,7 +64,7 @@ def _choose(curve: Curve, wanted: Wanted | None, conf: float) -> tuple[float, st
             why = f"{figure} {level:g} is out of reach, best F1 instead"
     below = max(curve.scores[best + 1] if best + 1 < len(curve.scores) else 0.0, conf)
     # Scores have six decimals, so halves of their sums have seven; fewer decimals could admit the next prediction.
-    return round(float(curve.scores[best] + below) / 2, 7), why
+    return round(float(curve.scores[best] + below) / 2, 7), True, why
 
 
 def judge(matches: list[ClassMatches], names: list[str], thresholds: dict[str, float]) -> CountsByClass:
