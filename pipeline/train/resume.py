@@ -88,9 +88,9 @@ class PhaseFolder:
 
     def forget_after(self, epochs: int) -> None:
         """Drop later rows of `results`: Ultralytics writes a row before it saves the epoch, which a kill can lose."""
-        header, *rows = self.results.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [row for row in rows if int(row.partition(",")[0]) <= epochs]
-        files.write_text(self.results, "".join([header, *kept]))
+        lines = self.results.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [row for row in lines[1:] if int(row.partition(",")[0]) <= epochs]
+        files.write_text(self.results, "".join([*lines[:1], *kept]))
 
     def tidy(self) -> None:
         """Delete the files that a finished phase no longer needs, including Ultralytics' own checkpoints."""
