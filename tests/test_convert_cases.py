@@ -1042,6 +1042,19 @@ def test_a_single_box_beyond_the_edge_is_clipped(source: Path, run: Run) -> None
     assert do(source, run, split=RATIOS)["boxes"]["clipped"] == 1
 
 
+@pytest.mark.parametrize("row", ["No finding,,,,", "No finding,-9999,-9999,-9999,-9999", "No finding,10,10,5,5"])
+@pytest.mark.parametrize("policy", ["fix", "drop", "error"])
+def test_rows_of_a_class_that_is_left_out_need_no_box(row: str, policy: str, source: Path, run: Run) -> None:
+    images(source)
+    rows = [f"{stem}.jpg,{la},{','.join(map(str, c))}\n" for stem in STEMS for la, c in BOXES[stem]]
+    nothing = [f"img3.jpg,{row}\n"] * (3 * len(rows))
+    write(source / "a.csv", "".join(["filename,class,xmin,ymin,xmax,ymax\n", *rows, *nothing]))
+    classes = {"cat": "cat", "dog": "dog", "No finding": None}
+    receipt = do(source, run, split=RATIOS, classes=classes, on_problem=policy)
+    assert written(run) == TRUTH and receipt["boxes"]["ignored"] == len(nothing)
+    assert {case["reason"] for case in receipt["problems"]} == {"convert.classes leaves this class out"}
+
+
 DAMAGED: dict[str, list[float]] = {
     "1e308": [124, 1e308, 75, 82],
     "as a width": [124, 65, 1e308, 82],

@@ -361,7 +361,7 @@ def test_shapes_without_a_box_are_to_do(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize(
-    ("number", "words"), [(3, "left out, because no object has it"), (13, "without an object, but not left out")]
+    ("number", "words"), [(3, "left out, because no object has it"), (13, "without a usable box, but not left out")]
 )
 def test_classes_without_an_object_are_reported_truthfully(
     number: int, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -372,6 +372,31 @@ def test_classes_without_an_object_are_reported_truthfully(
     converted("many")
     receipt = json.loads(Path("runs/many/dataset/receipt.json").read_text())
     assert len(receipt["classes"]) == number + (number > 12)
+
+
+@pytest.mark.parametrize("form", ["coco", "csv"])
+def test_a_class_whose_boxes_are_all_unusable_stays_in_the_config(
+    form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "flat"
+    rows = [f"{number}.jpg,cat,10,10,40,50" for number in range(6)] + ["5.jpg,dot,5,5,5,5"]
+    for number in range(6):
+        draw(folder / f"{number}.jpg", number)
+    if form == "csv":
+        (folder / "a.csv").write_text("\n".join(["filename,class,xmin,ymin,xmax,ymax", *rows, ""]))
+    else:
+        boxes = [{"image_id": number, "category_id": 1, "bbox": [10, 10, 30, 40]} for number in range(6)]
+        boxes.append({"image_id": 5, "category_id": 9, "bbox": [5, 5, 0, 0]})
+        data = {
+            "images": [{"id": number, "file_name": f"{number}.jpg"} for number in range(6)],
+            "categories": [{"id": 1, "name": "cat"}, {"id": 9, "name": "dot"}],
+            "annotations": [{"id": number, **box} for number, box in enumerate(boxes)],
+        }
+        (folder / "a.json").write_text(json.dumps(data))
+    said = look(folder, capsys)
+    assert said["names"] == "without a usable box, but not left out: 'dot'" and said["classes"] == "cat 6"
+    assert load(Path("configs/flat.yaml")).convert.classes == ("cat", "dot")
+    assert "6 boxes" in converted("flat") and "1 dropped" in converted("flat")
 
 
 # --- Folders that cannot be read ------------------------------------------------------------------

@@ -72,8 +72,8 @@ def refuse(judged: Sequence[Judged], config: Convert) -> None:
             width, height = image.checked.size
             by_file[image.item.annotation] += [
                 _Placed(box, width, height, image.item.image)
-                for box in image.item.boxes
-                if not box.damage and not box.ignore and box.is_finite
+                for box, verdict in zip(image.item.boxes, image.verdicts, strict=True)
+                if not box.damage and verdict.action != "ignored" and box.is_finite
             ]
     for file, placed in by_file.items():
         _refuse(str(file), placed)

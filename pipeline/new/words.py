@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pipeline.boxes import Box
 from pipeline.config.loading import flow
 from pipeline.errors import counted
 from pipeline.new.choices import TILED_SIZE, Chosen, quantile
@@ -33,7 +32,7 @@ def lines(seen: Seen, chosen: Chosen) -> list[str]:
         "classes": _classes(seen),
         "objects": _objects(seen, chosen),
         "groups": _groups(chosen),
-        "names": "; ".join(_names(seen)),
+        "names": "; ".join(_names(seen, chosen)),
         "labels": "; ".join(_labels(seen)),
         "missing": "; ".join(_missing(seen, chosen)),
         "to do": "; ".join(to_do(seen)),
@@ -124,35 +123,32 @@ def _alike(seen: Seen) -> list[str]:
     return tasks
 
 
-def _names(seen: Seen) -> list[str]:
+def _names(seen: Seen, chosen: Chosen) -> list[str]:
     """Return remarks on odd class names."""
     names = [name for name, count in seen.boxes_per_class.items() if count]
     remarks = []
     if numbers := [name for name in names if re.fullmatch(r"(class[-_ ]?)?\d+", name)]:
         remarks.append(f"{', '.join(map(repr, numbers[:SHOWN]))}: numbers instead of names")
-    if unused := [name for name, count in seen.boxes_per_class.items() if not count]:
-        # `config` writes no longer list.
-        words = "left out, because no object has it" if len(names) <= SHOWN else "without an object, but not left out"
-        remarks.append(f"{words}: {', '.join(map(repr, unused[:SHOWN]))}")
+    unused = [name for name, count in seen.boxes_per_class.items() if not count]
+    listed = chosen.classes if len(chosen.classes) <= SHOWN else unused  # `config` writes no longer list
+    if left_out := [name for name in unused if name not in listed]:
+        remarks.append(f"left out, because no object has it: {', '.join(map(repr, left_out[:SHOWN]))}")
+    if kept := [name for name in unused if name in listed]:
+        remarks.append(f"without a usable box, but not left out: {', '.join(map(repr, kept[:SHOWN]))}")
     return remarks
 
 
 def _labels(seen: Seen) -> list[str]:
     """Return remarks on odd boxes."""
     remarks = [f"{len(cases)} {action}{_first(cases)}" for action, cases in seen.changed.items()]
-    whole = [image.name for image in seen.usable if any(_fills(box, image.checked.size) for box in image.boxes)]
-    if whole:
-        remarks.append(f"{counted(len(whole), 'image')} with a box as large as the image{_first(whole)}")
+    if seen.filled:
+        remarks.append(f"{counted(len(seen.filled), 'image')} with a box as large as the image{_first(seen.filled)}")
     return remarks
 
 
 def _first(cases: Sequence[str]) -> str:
     """Return the first of some cases, as the end of a remark on all of them."""
     return f"{', such as' if len(cases) > 1 else ':'} {cases[0]}"
-
-
-def _fills(box: Box, size: tuple[int, int]) -> bool:
-    return box.width >= 0.99 * size[0] and box.height >= 0.99 * size[1]
 
 
 def _missing(seen: Seen, chosen: Chosen) -> list[str]:
