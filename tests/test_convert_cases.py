@@ -1034,6 +1034,28 @@ def test_width_and_height_in_corner_columns_are_refused(source: Path, run: Run) 
     refused(source, run, r"have swapped corners, .* they fit as x, y, width, height instead of x1, y1, x2, y2")
 
 
+OVER: dict[str, list[tuple[int, int, int, int]]] = {
+    "on several sides": [(240, 100, 328, 150), (-8, 20, 50, 70), (100, 190, 150, 247), (20, 20, 50, 50)],
+    "on the left": [(-5, 100, 40, 150), (-8, 20, 50, 70), (-6, 180, 50, 220), (120, 20, 150, 50)],
+    "on the right": [(260, 100, 325, 150), (250, 20, 328, 70), (240, 180, 326, 220), (120, 20, 150, 50)],
+}
+
+
+@pytest.mark.parametrize("form", OVER)
+def test_one_image_with_boxes_beyond_its_edge_does_not_refuse_the_source(form: str, source: Path, run: Run) -> None:
+    images(source)
+    for stem in STEMS:
+        found = "".join(
+            f"<object><name>{la}</name><bndbox>"
+            + "".join(f"<{tag}>{value}</{tag}>" for tag, value in zip(("xmin", "ymin", "xmax", "ymax"), c, strict=True))
+            + "</bndbox></object>"
+            for la, c in BOXES[stem] * 2 + [("cat", c) for c in OVER[form] if stem == "img3"]
+        )
+        write(source / f"{stem}.xml", f"<annotation><filename>{stem}.jpg</filename>{found}</annotation>")
+    assert do(source, run, split=RATIOS)["boxes"]["clipped"] == 3
+    assert do(source, Run(run.root.with_name("two")), split=RATIOS, on_problem="drop")["boxes"]["kept"] == 7
+
+
 def test_a_single_box_beyond_the_edge_is_clipped(source: Path, run: Run) -> None:
     images(source)
     data = coco("{}.jpg".format)
