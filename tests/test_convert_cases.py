@@ -1198,14 +1198,15 @@ def test_other_unlabelled_images_are_not_taken_for_masks(folder: str, name: str,
     )
 
 
-@pytest.mark.parametrize("name", ["test.json", "image_info_test2017.json"])
-def test_a_coco_file_without_annotations_is_listed(name: str, source: Path, run: Run) -> None:
+@pytest.mark.parametrize("name", ["test.json", "a_test.json", "image_info_test2017.json"])
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_coco_file_without_annotations_is_listed(name: str, empty: bool, source: Path, run: Run) -> None:
     images(source / "images")
     images(source / "images", "test-{}.jpg".format)
     write(source / "train.json", coco("{}.jpg".format))
     listed = coco("test-{}.jpg".format)
     del listed["annotations"]
-    write(source / name, listed)
+    write(source / name, listed | ({"annotations": []} if empty else {}))
     receipt = do(source, run, split=RATIOS)
     assert receipt["images"]["used"] == 4
     assert receipt["notes"][:1] == [f"{name}: skipped, it lists images without annotations"]
@@ -1213,4 +1214,7 @@ def test_a_coco_file_without_annotations_is_listed(name: str, source: Path, run:
         f"images/test-{stem}.jpg": f"{name} lists images without annotations" for stem in STEMS
     }
     (source / "train.json").unlink()
-    refused(source, Run(run.root / "x"), rf"{name}: needs a list `annotations` of objects")
+    said = (
+        "no usable box, because no annotation holds any" if empty else f"{name}: needs a list `annotations` of objects"
+    )
+    refused(source, Run(run.root / "x"), said, unlabelled="background")
