@@ -318,7 +318,11 @@ BAD_COCO: dict[str, tuple[Callable[[Path], object], str]] = {
         spoil_coco(lambda d: d["images"][0].update(file_name="val_0000.jpg")),
         r"train\.json and .*val\.json: two entries describe val_0000\.jpg; remove one",
     ),
-    "no boxes at all": (spoil_coco(lambda d: d.update(annotations=[])), r"no usable box in the training split; label training images"),
+    "no boxes at all": (spoil_coco(lambda d: d.update(annotations=[])), r"no image in the train split; .*; 8 images cannot be used, such as train_0000\.jpg: train\.json lists images without"),
+    "no box in train": (
+        spoil_coco(lambda d: d.update(annotations=[{**box, "bbox": [5, 5, 0, 0]} for box in d["annotations"]])),
+        r"no usable box in the training split; label training images",
+    ),
 }  # fmt: skip
 
 

@@ -783,6 +783,37 @@ def test_one_folder_for_train_and_val_is_refused_as_given_splits(text: str, sour
     )
 
 
+@pytest.mark.parametrize("test", ["val/images", "lists/test.txt"])
+def test_a_test_split_that_repeats_val_is_left_out(test: str, source: Path, run: Run) -> None:
+    for split, stems in (("train", STEMS[:2]), ("val", STEMS[2:])):
+        for stem in stems:
+            write(source / split / "labels" / f"{stem}.txt", yolo_lines(stem))
+            (source / split / "images").mkdir(exist_ok=True)
+            (source / split / "images" / f"{stem}.jpg").write_bytes(image(stem))
+    write(source / "lists" / "test.txt", "".join(f"val/images/{stem}.jpg\n" for stem in STEMS[2:]))
+    text = f"train: train/images\nval: val/images\ntest: {test}\nnames: [cat, dog]\n"
+    write(source / "data.yaml", text)
+    receipt = do(source, run, split="given")
+    assert {split: summary["images"] for split, summary in receipt["splits"].items()} == {"train": 2, "val": 2}
+    assert receipt["notes"] == ["data.yaml: test has the same images as val, so it is no split of its own"]
+    write(source / "lists" / "test.txt", "val/images/img2.jpg\n")  # a part of val
+    write(source / "data.yaml", text.replace(f"test: {test}", "test: lists/test.txt"))
+    refused(source, Run(run.root / "x"), r"img2\.jpg is in val and in test; keep it in one", split="given")
+
+
+def test_coco_images_of_equal_names_in_folders_of_their_splits(source: Path, run: Run) -> None:
+    for split in ("train", "val"):
+        for number in range(2):
+            (source / f"{split}_images").mkdir(parents=True, exist_ok=True)
+            (source / f"{split}_images" / f"{number}.jpg").write_bytes(image(f"{split}{number}"))
+        data = coco("{}.jpg".format)
+        records = [{"id": n, "file_name": f"{n}.jpg"} for n in range(2)]
+        boxes = [box for box in data["annotations"] if box["image_id"] < 2]
+        write(source / f"{split}.json", {**data, "images": records, "annotations": boxes})
+    receipt = do(source, run, split="given")
+    assert sorted(receipt["sources"].values()) == [f"{s}_images/{n}.jpg" for s in ("train", "val") for n in range(2)]
+
+
 @pytest.mark.parametrize(
     ("names", "said"),
     [
@@ -935,6 +966,15 @@ SPLIT_FOLDERS = {
     "training": "train",
     "train2017": "train",
     "Validation": "val",
+    "train_images": "train",
+    "val_set": "val",
+    "testset": "test",
+    "Test Images 2": "test",
+    "valid-labels": "val",
+    "training_data2017": "train",
+    "data": None,
+    "images": None,
+    "train_images_old": None,
     "my test set": None,
     "latest": None,
     "train_of_thought": None,

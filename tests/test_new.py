@@ -277,6 +277,12 @@ def test_few_images_get_splits_that_can_be_drawn(
     assert converted("few").startswith(f"{number} images (train ")
 
 
+def test_splits_that_do_not_suffice_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = {f"{split}/{number}.jpg": [f"0 {CENTRE}"] for split in ("train", "test") for number in range(3)}
+    said = look(yolo(tmp_path / "two", labels, ["x"]), capsys)
+    assert said["splits"].endswith(", because the dataset gives train 3, test 3, but no val")
+
+
 @pytest.mark.parametrize("missing", ["val", "train"])
 def test_unusable_splits_are_replaced_by_drawn_ones(
     missing: str, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -42,13 +42,14 @@ def read(folder: Path, format_name: str) -> tuple[str, Source]:
 def _read(folder: Path, format_name: str) -> tuple[str, Source]:
     try:
         return formats.read(folder, format_name, orphans=True)
-    except DataError:
+    except DataError as error:
         if format_name != "yolo":
             raise
         # Raises the same error, unless splits that share images are the reason.
         name, source = formats.read(folder, format_name, given=False)
         images = tuple(item._replace(split=None) for item in source.images)
-        return name, replace(source, images=images, has_splits=False)
+        notes = (*source.notes, f"its splits were not used: {error}")
+        return name, replace(source, images=images, has_splits=False, notes=notes)
 
 
 def _recognise(folder: Path) -> str:

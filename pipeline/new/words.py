@@ -63,7 +63,8 @@ def _splits(seen: Seen, chosen: Chosen) -> str:
     counts = _count(seen.images_per_split)
     if chosen.split is not None:
         shares = _count({split: f"{share:.0%}" for split, share in chosen.split.items()})
-        return f"drawn ({shares}), because the dataset gives {counts or 'none'}"
+        lacking = " and ".join(split for split in ("train", "val") if split not in seen.images_per_split)
+        return f"drawn ({shares}), because the dataset gives {f'{counts}, but no {lacking}' if counts else 'none'}"
     parts = [f"{counts}, as the dataset gives them", *_leaks(seen)]
     if nowhere := sum(not image.item.split for image in seen.usable):
         parts.append(f"{counted(nowhere, 'image')} in no split, not used")
