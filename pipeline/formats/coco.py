@@ -114,7 +114,7 @@ def _without_keypoints_again(tree: Tree, files: list[_File]) -> list[_File]:
 
 
 def _read_file(tree: Tree, path: Path, data: dict[str, Any], orphans: bool) -> _File:
-    names, parents = _categories(path, data)
+    names, parents = _categories(tree, path, data)
     images, annotations = _records(path, data, "images"), _records(path, data, "annotations")
     for record in (masks := masks_of_cvat(annotations)):
         record["iscrowd"] = 0
@@ -178,11 +178,11 @@ def _records(path: Path, data: dict[str, Any], name: str) -> list[dict[str, Any]
     return records
 
 
-def _categories(path: Path, data: dict[str, Any]) -> tuple[dict[int | str, str], set[str]]:
+def _categories(tree: Tree, path: Path, data: dict[str, Any]) -> tuple[dict[int | str, str], set[str]]:
     """Return the category names by id, in the order of our class ids, and the names of parent categories.
 
     Roboflow puts a parent of all categories first, which has no objects. `read` leaves it out unless an annotation uses
-    it. It may have the name of its only child.
+    it. It may have the name of its only child. Merged files may have a category under several ids.
     """
     records = _records(path, data, "categories")
     children = Counter(class_name(record.get("supercategory")) for record in records)
@@ -201,7 +201,8 @@ def _categories(path: Path, data: dict[str, Any]) -> tuple[dict[int | str, str],
             parents[identity] = name
             continue
         if name in known:
-            raise DataError(f"{path}: category {name!r} (id {identity}) appears twice; keep one")
+            file = path.relative_to(tree.folder).as_posix()
+            tree.notes.append(f"{file}: category {name!r} (id {identity}) appears twice, and counts as one class")
         names[identity] = name
         known.add(name)
     ordered = sorted((names | parents).items(), key=lambda pair: (isinstance(pair[0], str), pair[0]))
