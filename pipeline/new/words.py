@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.config.loading import flow
-from pipeline.errors import counted
+from pipeline.errors import and_more, counted
 from pipeline.new.choices import TILED_SIZE, Chosen, quantile
 from pipeline.new.contents import Seen
 
 FEW = 100  # images; with fewer, a val split has only a dozen
 FEW_VAL = 30  # images; on 22, trainings without one box and one image differed by 24 points of mAP50-95
 RARE = 20  # boxes; with fewer, neither a class nor its figures are reliable
-SHOWN = 12  # classes with their counts, at most
+SHOWN = 12  # classes with their counts, or notes, at most
 CELL = 8  # pixels: one cell of the head's finest grid
 COLUMN = 40  # where comments of the config begin
 GROUP_BY = "if several images show one video, board or patient, set `convert.group_by` so that they stay in one split"
@@ -34,6 +34,7 @@ def lines(seen: Seen, chosen: Chosen) -> list[str]:
         "groups": _groups(chosen),
         "names": "; ".join(_names(seen, chosen)),
         "labels": "; ".join(_labels(seen)),
+        "notes": "; ".join(seen.read.notes[:SHOWN]) + and_more(seen.read.notes[SHOWN - 1 :]),
         "missing": "; ".join(_missing(seen, chosen)),
         "to do": "; ".join(to_do(seen)),
     }
