@@ -1075,6 +1075,28 @@ def test_a_broken_file_is_still_recognised(tmp_path: Path) -> None:
             READ[name](tmp_path / name)
 
 
+@pytest.mark.parametrize("comment", ["<!-- <b>made</b> by hand\n<c/> -->", "<!---->", "<!-- one --><!-- <two> -->"])
+def test_a_comment_before_the_root_may_hold_tags(comment: str, tmp_path: Path) -> None:
+    lay(tmp_path, "a.jpg", {"a.xml": f"<?xml version='1.0'?>\n{comment}\n{voc_xml(an_object())}"})
+    assert formats.recognise(tmp_path) == "voc" and only_box(voc.read(tmp_path)).label == "cat"
+
+
+@pytest.mark.parametrize(
+    ("form", "home", "label"),
+    [
+        ("yolo", "labels", "0 0.5 0.5 0.1 0.1"),
+        ("kitti", "label_2", PEDESTRIAN),
+        ("dota", "labelTxt", "1 2 30 2 30 40 1 40 plane 0"),
+        ("visdrone", "annotations", "1,2,30,40,1,4,0,0"),
+    ],
+)
+def test_a_readme_among_labels_is_no_label(form: str, home: str, label: str, tmp_path: Path) -> None:
+    images = "image_2" if form == "kitti" else "images"
+    texts = {f"{home}/a.txt": label, f"{home}/README.txt": "Made by hand.\n", f"{home}/LICENSE.txt": "MIT\n"}
+    lay(tmp_path, f"{images}/a.jpg", {**texts, **({"classes.txt": "cat\n"} if form == "yolo" else {})})
+    assert list(splits(formats.read(tmp_path, form)[1])) == ["a.jpg"]
+
+
 # --- No quadratic work ----------------------------------------------------------------------------------
 
 OPENED: list[str] | None = None

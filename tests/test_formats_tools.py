@@ -1022,6 +1022,21 @@ def test_an_image_inside_a_file_with_a_suffix_in_capitals_is_taken_out(tmp_path:
     assert receipt["images"]["used"] == 4 and set(receipt["rewritten"].values()) == {"taken out of its JSON"}
 
 
+@pytest.mark.parametrize(
+    "change",
+    [lambda text: f"\ufeff{text}", lambda text: text.replace("{", '{"flags": NaN, ', 1)],
+    ids=["byte-order mark", "NaN"],
+)
+def test_an_image_inside_a_file_that_only_pythons_parser_reads_is_taken_out(
+    change: Callable[[str], str], tmp_path: Path
+) -> None:
+    labelme_alone(tmp_path / "source")
+    path = tmp_path / "source" / "img0.json"
+    path.write_text(change(path.read_text()), encoding="utf-8")
+    receipt = do(tmp_path / "source", Run(tmp_path / "runs" / "x"), split=RATIOS)
+    assert receipt["images"]["used"] == 4 and receipt["boxes"]["kept"] == 6
+
+
 def test_deleted_polygons_of_labelme_are_ignored_and_listed(tmp_path: Path) -> None:
     labelme_web(tmp_path / "source")
     path = tmp_path / "source" / "xml" / "img1.xml"

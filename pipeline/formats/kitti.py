@@ -18,7 +18,7 @@ from pipeline.errors import counted
 from pipeline.formats.pairing import Images, by_image, by_name, split_lists
 from pipeline.formats.source import Source, damaged, source_of
 from pipeline.formats.splits import folder_split
-from pipeline.formats.text import numbered_lines, numbers
+from pipeline.formats.text import is_about, numbered_lines, numbers
 from pipeline.formats.tree import Tree
 
 COLUMNS = (15, 16)  # 16 with a score
@@ -66,7 +66,7 @@ def _label_files(tree: Tree) -> list[Path]:
     return [
         text
         for text in tree.files({".txt"})
-        if text.parent != tree.folder and text.parent.name.lower().startswith("label")
+        if text.parent != tree.folder and text.parent.name.lower().startswith("label") and not is_about(text)
     ]
 
 
