@@ -783,6 +783,37 @@ def test_one_folder_for_train_and_val_is_refused_as_given_splits(text: str, sour
     )
 
 
+@pytest.mark.parametrize("test", ["val/images", "lists/test.txt"])
+def test_a_test_split_that_repeats_val_is_left_out(test: str, source: Path, run: Run) -> None:
+    for split, stems in (("train", STEMS[:2]), ("val", STEMS[2:])):
+        for stem in stems:
+            write(source / split / "labels" / f"{stem}.txt", yolo_lines(stem))
+            (source / split / "images").mkdir(exist_ok=True)
+            (source / split / "images" / f"{stem}.jpg").write_bytes(image(stem))
+    write(source / "lists" / "test.txt", "".join(f"val/images/{stem}.jpg\n" for stem in STEMS[2:]))
+    text = f"train: train/images\nval: val/images\ntest: {test}\nnames: [cat, dog]\n"
+    write(source / "data.yaml", text)
+    receipt = do(source, run, split="given")
+    assert {split: summary["images"] for split, summary in receipt["splits"].items()} == {"train": 2, "val": 2}
+    assert receipt["notes"] == ["data.yaml: test has the same images as val, so it is no split of its own"]
+    write(source / "lists" / "test.txt", "val/images/img2.jpg\n")  # a part of val
+    write(source / "data.yaml", text.replace(f"test: {test}", "test: lists/test.txt"))
+    refused(source, Run(run.root / "x"), r"img2\.jpg is in val and in test; keep it in one", split="given")
+
+
+def test_coco_images_of_equal_names_in_folders_of_their_splits(source: Path, run: Run) -> None:
+    for split in ("train", "val"):
+        for number in range(2):
+            (source / f"{split}_images").mkdir(parents=True, exist_ok=True)
+            (source / f"{split}_images" / f"{number}.jpg").write_bytes(image(f"{split}{number}"))
+        data = coco("{}.jpg".format)
+        records = [{"id": n, "file_name": f"{n}.jpg"} for n in range(2)]
+        boxes = [box for box in data["annotations"] if box["image_id"] < 2]
+        write(source / f"{split}.json", {**data, "images": records, "annotations": boxes})
+    receipt = do(source, run, split="given")
+    assert sorted(receipt["sources"].values()) == [f"{s}_images/{n}.jpg" for s in ("train", "val") for n in range(2)]
+
+
 @pytest.mark.parametrize(
     ("names", "said"),
     [
@@ -935,6 +966,15 @@ SPLIT_FOLDERS = {
     "training": "train",
     "train2017": "train",
     "Validation": "val",
+    "train_images": "train",
+    "val_set": "val",
+    "testset": "test",
+    "Test Images 2": "test",
+    "valid-labels": "val",
+    "training_data2017": "train",
+    "data": None,
+    "images": None,
+    "train_images_old": None,
     "my test set": None,
     "latest": None,
     "train_of_thought": None,
@@ -1034,12 +1074,47 @@ def test_width_and_height_in_corner_columns_are_refused(source: Path, run: Run) 
     refused(source, run, r"have swapped corners, .* they fit as x, y, width, height instead of x1, y1, x2, y2")
 
 
+OVER: dict[str, list[tuple[int, int, int, int]]] = {
+    "on several sides": [(240, 100, 328, 150), (-8, 20, 50, 70), (100, 190, 150, 247), (20, 20, 50, 50)],
+    "on the left": [(-5, 100, 40, 150), (-8, 20, 50, 70), (-6, 180, 50, 220), (120, 20, 150, 50)],
+    "on the right": [(260, 100, 325, 150), (250, 20, 328, 70), (240, 180, 326, 220), (120, 20, 150, 50)],
+}
+
+
+@pytest.mark.parametrize("form", OVER)
+def test_one_image_with_boxes_beyond_its_edge_does_not_refuse_the_source(form: str, source: Path, run: Run) -> None:
+    images(source)
+    for stem in STEMS:
+        found = "".join(
+            f"<object><name>{la}</name><bndbox>"
+            + "".join(f"<{tag}>{value}</{tag}>" for tag, value in zip(("xmin", "ymin", "xmax", "ymax"), c, strict=True))
+            + "</bndbox></object>"
+            for la, c in BOXES[stem] * 2 + [("cat", c) for c in OVER[form] if stem == "img3"]
+        )
+        write(source / f"{stem}.xml", f"<annotation><filename>{stem}.jpg</filename>{found}</annotation>")
+    assert do(source, run, split=RATIOS)["boxes"]["clipped"] == 3
+    assert do(source, Run(run.root.with_name("two")), split=RATIOS, on_problem="drop")["boxes"]["kept"] == 7
+
+
 def test_a_single_box_beyond_the_edge_is_clipped(source: Path, run: Run) -> None:
     images(source)
     data = coco("{}.jpg".format)
     data["annotations"][0]["bbox"] = [250, 100, 90, 40]
     write(source / "a.json", data)
     assert do(source, run, split=RATIOS)["boxes"]["clipped"] == 1
+
+
+@pytest.mark.parametrize("row", ["No finding,,,,", "No finding,-9999,-9999,-9999,-9999", "No finding,10,10,5,5"])
+@pytest.mark.parametrize("policy", ["fix", "drop", "error"])
+def test_rows_of_a_class_that_is_left_out_need_no_box(row: str, policy: str, source: Path, run: Run) -> None:
+    images(source)
+    rows = [f"{stem}.jpg,{la},{','.join(map(str, c))}\n" for stem in STEMS for la, c in BOXES[stem]]
+    nothing = [f"img3.jpg,{row}\n"] * (3 * len(rows))
+    write(source / "a.csv", "".join(["filename,class,xmin,ymin,xmax,ymax\n", *rows, *nothing]))
+    classes = {"cat": "cat", "dog": "dog", "No finding": None}
+    receipt = do(source, run, split=RATIOS, classes=classes, on_problem=policy)
+    assert written(run) == TRUTH and receipt["boxes"]["ignored"] == len(nothing)
+    assert {case["reason"] for case in receipt["problems"]} == {"convert.classes leaves this class out"}
 
 
 DAMAGED: dict[str, list[float]] = {
@@ -1163,14 +1238,15 @@ def test_other_unlabelled_images_are_not_taken_for_masks(folder: str, name: str,
     )
 
 
-@pytest.mark.parametrize("name", ["test.json", "image_info_test2017.json"])
-def test_a_coco_file_without_annotations_is_listed(name: str, source: Path, run: Run) -> None:
+@pytest.mark.parametrize("name", ["test.json", "a_test.json", "image_info_test2017.json"])
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_coco_file_without_annotations_is_listed(name: str, empty: bool, source: Path, run: Run) -> None:
     images(source / "images")
     images(source / "images", "test-{}.jpg".format)
     write(source / "train.json", coco("{}.jpg".format))
     listed = coco("test-{}.jpg".format)
     del listed["annotations"]
-    write(source / name, listed)
+    write(source / name, listed | ({"annotations": []} if empty else {}))
     receipt = do(source, run, split=RATIOS)
     assert receipt["images"]["used"] == 4
     assert receipt["notes"][:1] == [f"{name}: skipped, it lists images without annotations"]
@@ -1178,4 +1254,7 @@ def test_a_coco_file_without_annotations_is_listed(name: str, source: Path, run:
         f"images/test-{stem}.jpg": f"{name} lists images without annotations" for stem in STEMS
     }
     (source / "train.json").unlink()
-    refused(source, Run(run.root / "x"), rf"{name}: needs a list `annotations` of objects")
+    said = (
+        "no usable box, because no annotation holds any" if empty else f"{name}: needs a list `annotations` of objects"
+    )
+    refused(source, Run(run.root / "x"), said, unlabelled="background")

@@ -535,7 +535,8 @@ def test_a_file_name_in_a_fix_means_the_image_in_use(source: Path, run: Run) -> 
     records = [
         {**data["images"][0], "id": id, "file_name": f"spare/{name}.jpg"} for id, name in enumerate((FIRST, "more"))
     ]
-    write_coco(source, "spare", {**data, "images": records, "annotations": []})
+    boxes = [{**data["annotations"][0], "image_id": 0}]
+    write_coco(source, "spare", {**data, "images": records, "annotations": boxes})
     write_fixes(run, f"images: {{{FIRST}.jpg: drop, more.jpg: drop}}")
     receipt = do(source, run)
     assert receipt["fixes"] == [

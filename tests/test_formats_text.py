@@ -511,6 +511,55 @@ def test_voc_lists_may_have_any_word_for_their_split(words: str, tmp_path: Path)
         voc.read(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("files", "given"),
+    [
+        ({"train": "a\nb", "test": "c"}, ["train", "train", "test"]),
+        ({"Main/trainval": "a\nb", "Main/test": "c"}, ["train", "train", "test"]),
+        ({"Main/train": "a", "Main/trainval": "a\nb", "Main/val": "b", "Main/test": "c"}, ["train", "val", "test"]),
+        ({"Main/train": "a", "Main/val": "b\nc", "train": "a\nb\nc"}, ["train", "val", "val"]),
+    ],
+    ids=["without Main", "trainval", "trainval beside train", "both folders"],
+)
+def test_voc_lists_without_main_and_of_train_and_val_together(
+    files: dict[str, str], given: list[str], tmp_path: Path
+) -> None:
+    lists = {f"VOC2007/ImageSets/{name}.txt": f"{text}\n" for name, text in files.items()}
+    xmls = {f"VOC2007/Annotations/{stem}.xml": voc_xml(an_object()) for stem in "abc"}
+    lay(tmp_path, " ".join(f"VOC2007/JPEGImages/{stem}.jpg" for stem in "abc"), {**lists, **xmls})
+    assert splits(voc.read(tmp_path)) == dict(zip(("a.jpg", "b.jpg", "c.jpg"), given, strict=True))
+
+
+def test_voc_lists_of_names_that_begin_alike(tmp_path: Path) -> None:
+    names = ("cat", "cat (1)", "dog", "dog (1)", "cow 0")
+    xmls = {f"Annotations/{name}.xml": voc_xml(an_object()) for name in names}
+    for name in names:
+        lay(tmp_path, "", {f"JPEGImages/{name}.jpg": ""})
+    lists = {
+        "ImageSets/Main/train.txt": "cat.jpg\ncat (1).jpg\n",
+        "ImageSets/Main/val.txt": "dog 1\ndog (1)  -1\ncow 0\n",
+    }
+    lay(tmp_path, "", {**xmls, **lists})
+    expected = {f"{name}.jpg": "train" if name.startswith("cat") else "val" for name in names}
+    assert splits(voc.read(tmp_path)) == expected
+
+
+@pytest.mark.parametrize("form", ["voc", "kitti"])
+def test_lines_of_lists_that_fit_no_image_are_noted_if_problems_are_dropped(form: str, tmp_path: Path) -> None:
+    files = {"Annotations/a.xml": voc_xml(an_object())} if form == "voc" else {"label_2/a.txt": PEDESTRIAN}
+    listed = "ImageSets/Main/train.txt" if form == "voc" else "ImageSets/train.txt"
+    image = "JPEGImages/a.jpg" if form == "voc" else "image_2/a.jpg"
+    lay(tmp_path, image, {**files, listed: "ghost (1)\na\nspirit\n"})
+    with pytest.raises(
+        DataError, match=r"train\.txt: lists 'ghost \(1\)', which .*; remove the line \(and 1 more such\)"
+    ):
+        formats.read(tmp_path, form)
+    source = formats.read(tmp_path, form, orphans=True)[1]
+    what = "XML" if form == "voc" else "label file"
+    assert source.notes == (f"{listed}: lists 'ghost (1)', which has neither image nor {what} (and 1 more such)",)
+    assert splits(source) == {"a.jpg": "train"}
+
+
 def labelme_file(name: str) -> str:
     shape = {"label": "cat", "points": [[1, 2], [30, 40]], "shape_type": "rectangle"}
     return json.dumps({"shapes": [shape], "imagePath": name, "imageWidth": 64, "imageHeight": 48})
@@ -616,6 +665,21 @@ def test_yolo_lists_from_another_machine_are_read(tmp_path: Path) -> None:
     ]
     assert [image.name for image in source.set_aside] == ["d.jpg"]
     assert {box.damage for item in source.images for box in item.boxes} == {"", "image cannot be read"}
+
+
+@pytest.mark.parametrize("home", ["", "lists/"])
+def test_yolo_lists_beside_class_names_give_the_splits(home: str, tmp_path: Path) -> None:
+    names = [f"{letter}.jpg" for letter in "abcd"]
+    labels = {f"data/{letter}.txt": "0 0.5 0.5 0.1 0.1" for letter in "abcd"}
+    lists = {f"{home}train.txt": "data/a.jpg\n\ndata/b.jpg\n", f"{home}Valid.txt": "/content/data/c.jpg\n"}
+    lay(tmp_path, " ".join(f"data/{name}" for name in names), {"data/classes.txt": "cat\n", **labels, **lists})
+    given = ["train", "train", "val", None]
+    assert splits(formats.read(tmp_path, "yolo")[1]) == dict(zip(names, given, strict=True))
+    # Neither the labels of an image called `train` nor lists in two folders are lists of splits.
+    (tmp_path / home / "train.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    (tmp_path / home / "Valid.txt").rename(tmp_path / "test.txt")
+    lay(tmp_path, f"{home}train.jpg", {"other/val.txt": "data/d.jpg\n"})
+    assert set(splits(formats.read(tmp_path, "yolo")[1]).values()) == {None}
 
 
 def test_darknet_name_lists_apply_to_their_own_folder(tmp_path: Path) -> None:
@@ -1009,6 +1073,28 @@ def test_a_broken_file_is_still_recognised(tmp_path: Path) -> None:
         assert formats.recognise(lay(tmp_path / name, "a.jpg", files)) == name
         with pytest.raises(DataError, match=next(iter(files))):
             READ[name](tmp_path / name)
+
+
+@pytest.mark.parametrize("comment", ["<!-- <b>made</b> by hand\n<c/> -->", "<!---->", "<!-- one --><!-- <two> -->"])
+def test_a_comment_before_the_root_may_hold_tags(comment: str, tmp_path: Path) -> None:
+    lay(tmp_path, "a.jpg", {"a.xml": f"<?xml version='1.0'?>\n{comment}\n{voc_xml(an_object())}"})
+    assert formats.recognise(tmp_path) == "voc" and only_box(voc.read(tmp_path)).label == "cat"
+
+
+@pytest.mark.parametrize(
+    ("form", "home", "label"),
+    [
+        ("yolo", "labels", "0 0.5 0.5 0.1 0.1"),
+        ("kitti", "label_2", PEDESTRIAN),
+        ("dota", "labelTxt", "1 2 30 2 30 40 1 40 plane 0"),
+        ("visdrone", "annotations", "1,2,30,40,1,4,0,0"),
+    ],
+)
+def test_a_readme_among_labels_is_no_label(form: str, home: str, label: str, tmp_path: Path) -> None:
+    images = "image_2" if form == "kitti" else "images"
+    texts = {f"{home}/a.txt": label, f"{home}/README.txt": "Made by hand.\n", f"{home}/LICENSE.txt": "MIT\n"}
+    lay(tmp_path, f"{images}/a.jpg", {**texts, **({"classes.txt": "cat\n"} if form == "yolo" else {})})
+    assert list(splits(formats.read(tmp_path, form)[1])) == ["a.jpg"]
 
 
 # --- No quadratic work ----------------------------------------------------------------------------------

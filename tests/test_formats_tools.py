@@ -1022,6 +1022,21 @@ def test_an_image_inside_a_file_with_a_suffix_in_capitals_is_taken_out(tmp_path:
     assert receipt["images"]["used"] == 4 and set(receipt["rewritten"].values()) == {"taken out of its JSON"}
 
 
+@pytest.mark.parametrize(
+    "change",
+    [lambda text: f"\ufeff{text}", lambda text: text.replace("{", '{"flags": NaN, ', 1)],
+    ids=["byte-order mark", "NaN"],
+)
+def test_an_image_inside_a_file_that_only_pythons_parser_reads_is_taken_out(
+    change: Callable[[str], str], tmp_path: Path
+) -> None:
+    labelme_alone(tmp_path / "source")
+    path = tmp_path / "source" / "img0.json"
+    path.write_text(change(path.read_text()), encoding="utf-8")
+    receipt = do(tmp_path / "source", Run(tmp_path / "runs" / "x"), split=RATIOS)
+    assert receipt["images"]["used"] == 4 and receipt["boxes"]["kept"] == 6
+
+
 def test_deleted_polygons_of_labelme_are_ignored_and_listed(tmp_path: Path) -> None:
     labelme_web(tmp_path / "source")
     path = tmp_path / "source" / "xml" / "img1.xml"
@@ -1185,6 +1200,25 @@ def test_the_attribute_of_a_via_region_that_holds_the_class(
 ) -> None:
     box = via_of(tmp_path, RECT, attributes)
     assert (box.label, box.damage) == (label, damage)
+
+
+def without_attributes(tool: str, folder: Path, count: int = 0) -> list[Any]:
+    """Read an export of VIA without attributes, or without the first `count` of them."""
+    path = one_of(tool, folder)
+    path.write_text(re.sub(r'\{"+class"+: "+\w+"+\}', "{}", path.read_text(), count=count))
+    return [box for item in formats.read(folder)[1].images for box in item.boxes]
+
+
+@pytest.mark.parametrize("tool", ["VIA JSON", "VIA project", "VIA CSV"])
+def test_via_regions_without_any_attribute_are_objects(tool: str, tmp_path: Path) -> None:
+    boxes = without_attributes(tool, tmp_path / "source")
+    assert sorted(box[1:5] for box in boxes) == sorted(c for found in BOXES.values() for _, c in found)
+    receipt = do(tmp_path / "source", Run(tmp_path / "runs" / "x"), split=RATIOS)
+    assert receipt["classes"] == ["object"] and receipt["boxes"]["kept"] == 6
+    assert receipt["notes"] == ["no region has an attribute for its class, so every box gets the class 'object'"]
+    # Beside regions with a class, those without one need a name.
+    boxes = without_attributes(tool, tmp_path / "mixed", count=2)
+    assert [(box.label, box.damage) for box in boxes].count(("", "class is None; name it")) == 2
 
 
 @pytest.mark.parametrize(

@@ -126,13 +126,13 @@ def _boxes(item: Labelled, checked: Checked, classes: Mapping[str, str | None], 
 def _judge(box: Box, size: tuple[int, int], classes: Mapping[str, str | None], config: Convert) -> Verdict:
     if box.ignore:
         return Verdict(box, "ignored", box.ignore)
+    if classes.get(box.label, "") is None:  # before the damage, because a row such as `no finding` has no corners
+        return Verdict(box, "ignored", "convert.classes leaves this class out")
     if box.damage:
         return Verdict(box, "dropped", box.damage, needs_person=True)
-    if box.label not in classes:
-        return Verdict(box, "dropped", _unknown(box.label, tuple(classes)), needs_person=True)
-    name = classes[box.label]
+    name = classes.get(box.label)
     if name is None:
-        return Verdict(box, "ignored", "convert.classes leaves this class out")
+        return Verdict(box, "dropped", _unknown(box.label, tuple(classes)), needs_person=True)
     if name != box.label:
         box = box._replace(label=name)
     verdict = _fix(box, size, config)

@@ -32,14 +32,15 @@ def recognises(tree: Tree) -> bool:
     return any(first_tag(text) == "annotation" for text in tree.heads({".xml"}))
 
 
-def read(folder: Path) -> Source:
+def read(folder: Path, orphans: bool = False) -> Source:
+    """Read every image; with `orphans`, lines of the lists of splits that fit no image are left out with a note."""
     tree = Tree(folder)
     images = Images(tree)
     roots = {xml: _root(xml) for xml in tree.files({".xml"})}
     image_by_xml = _images_of(tree, roots, images)
 
     known = {path.stem for path in [*images.all, *roots]}
-    split_by_stem = split_lists(tree, ("ImageSets", "Main"), known, "XML")
+    split_by_stem = split_lists(tree, ("ImageSets", "Main"), known, "XML", orphans)
 
     def split(path: Path) -> str | None:
         return split_by_stem.get(path.stem) if split_by_stem else folder_split(folder, path)

@@ -15,7 +15,7 @@ from pipeline.formats import yolo_data
 from pipeline.formats.pairing import by_name
 from pipeline.formats.source import Source, damaged, source_of
 from pipeline.formats.splits import folder_split
-from pipeline.formats.text import numbered_lines, upright_size
+from pipeline.formats.text import is_about, numbered_lines, upright_size
 from pipeline.formats.tree import Tree
 from pipeline.run import SPLITS
 
@@ -89,7 +89,7 @@ def _pair(tree: Tree, splits: dict[Path, str | None]) -> dict[Path, Path | None]
     unpaired = [
         text
         for text in label_files
-        if text not in image_of and (_in_labels(tree, text) or _is_label(text, tree, lists))
+        if text not in image_of and ((_in_labels(tree, text) and not is_about(text)) or _is_label(text, tree, lists))
     ]
     split_beside = {image.parent: split for image, split in splits.items()}
     image_of = by_name(tree, [*image_of, *unpaired], image_of, lambda text: [text.stem])

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from pipeline.errors import DataError
-from pipeline.formats.matching import Wanted, find
+from pipeline.formats.matching import Wanted, find, has_image_suffix
 from pipeline.formats.pairing import ends
 from pipeline.formats.paths import inside
 from pipeline.formats.splits import SPLIT_WORDS, folder_split, split_of_folders
@@ -129,10 +129,17 @@ def splits_of(tree: Tree, path: Path, data: Mapping[str, Any], given: bool) -> d
     """Return the split of each image that a description names, by folders and by lists.
 
     Raises DataError if a folder or list is missing although the source has its split, and if `given` splits share an
-    image.
+    image. But a test split with the same images as val is left out.
     """
-    splits: dict[Path, str | None] = {}
+    images_of: dict[str, dict[Path, None]] = {split: {} for split in SPLITS}
     for split, image in _described(tree, path, data):
+        images_of[split][image] = None
+    if images_of["val"] and images_of["val"] == images_of["test"]:
+        images_of["test"] = {}
+        name = path.relative_to(tree.folder).as_posix()
+        tree.notes.append(f"{name}: test has the same images as val, so it is no split of its own")
+    splits: dict[Path, str | None] = {}
+    for split, image in [(split, image) for split, images in images_of.items() for image in images]:
         if splits.setdefault(image, split) != split and given:
             raise DataError(
                 f"{path}: {image.name} is in {splits[image]} and in {split}; keep it in one, "
@@ -142,7 +149,10 @@ def splits_of(tree: Tree, path: Path, data: Mapping[str, Any], given: bool) -> d
 
 
 def darknet(tree: Tree) -> tuple[Path, dict[str, str]] | None:
-    """Return `obj.data` and the lists that it names, by split; None if there is no such file, or no list exists."""
+    """Return `obj.data` and the lists that it names, by split; else lists in one folder that are named after splits.
+
+    None if there are no lists. For `train.txt` and the like, the path is that of the first.
+    """
     for path in tree.files({".data"}):
         pairs = (line.partition("=") for line in read_text(path).splitlines())
         values = {key.strip().lower(): value.strip() for key, _, value in pairs if value.strip()}
@@ -155,7 +165,15 @@ def darknet(tree: Tree) -> tuple[Path, dict[str, str]] | None:
                 if split not in existing
             )
             return path, existing
-    return None
+    named = [path for path in tree.files({".txt"}) if path.stem.lower() in SPLIT_WORDS and _is_list(tree.head(path))]
+    list_of = {SPLIT_WORDS[path.stem.lower()]: path.name for path in named}
+    is_clear = len({path.parent for path in named}) == 1 and len(list_of) == len(named)
+    return (named[0], list_of) if is_clear else None
+
+
+def _is_list(head: str) -> bool:
+    """Return whether a text lists images, by its first line: the label file of `train.jpg` does not."""
+    return has_image_suffix(head.partition("\n")[0].strip())
 
 
 def _described(tree: Tree, path: Path, data: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
