@@ -959,6 +959,21 @@ def test_group_by_matches_the_file_name(pattern: str, source: Path, run: Run) ->
     assert [{one.rpartition("/")[2][:7] for one in group} for group in leaks] == [{"board00"}, {"board01"}]
 
 
+def test_a_group_stays_together_although_one_file_name_matches_too(source: Path, run: Run) -> None:
+    names = [f"patient{patient}/img_{number}.jpg" for patient in range(6) for number in range(4)]
+    for name in [*names, "patient2/patient2_overview.jpg", "loose.jpg"]:
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes(image(name))
+        write((source / name).with_suffix(".txt"), yolo_lines("img0"))
+    write(source / "classes.txt", "cat\ndog\n")
+    receipt = do(source, run, split={"train": 0.5, "val": 0.25, "test": 0.25}, group_by=r"(patient\d+)")
+    splits_of: dict[str, set[str]] = {}
+    for place, name in receipt["sources"].items():
+        splits_of.setdefault(name.partition("/")[0], set()).add(place.partition("/")[0])
+    assert len(splits_of) == 7 and all(len(splits) == 1 for splits in splits_of.values())
+    assert receipt["notes"] == ["1 of 26 images matches no group of convert.group_by and may go into any split"]
+
+
 SERIES = {
     "frames": ("cam{}_{:03}", True),
     "tiles": ("scene{}_0_{}", True),
