@@ -640,6 +640,35 @@ def test_darknet_name_lists_apply_to_their_own_folder(tmp_path: Path) -> None:
     assert (source.classes, splits(source)) == (("cat", "dog"), {"a.jpg": "train", "b.jpg": "val", "lost.jpg": "val"})
 
 
+CAT_DOG, DOG_CAT = "names: [cat, dog]\n", "names: [dog, cat]\n"
+CONTRADICTIONS = {
+    "labelImg's list": ({"data.yaml": CAT_DOG, "labels/classes.txt": "dog\ncat\n"}, "labels/classes.txt: other names than data.yaml"),
+    "a list beside it": ({"data.yaml": CAT_DOG, "classes.txt": "dog\ncat\n"}, "classes.txt: other names than data.yaml"),
+    "a YAML below": ({"data.yaml": CAT_DOG, "labels/data.yaml": DOG_CAT}, "labels/data.yaml: other names than data.yaml"),
+    "a YAML elsewhere": ({"a/data.yaml": CAT_DOG, "labels/classes.txt": "dog\n"}, "labels/classes.txt: other names than a/data.yaml"),
+    "YAMLs below a list": (
+        {"classes.txt": "cat\ndog\n", "labels/data.yaml": DOG_CAT, "a/data.yaml": CAT_DOG},
+        "labels/data.yaml: other names than the classes.txt in use",
+    ),
+    "a longer list": ({"data.yaml": CAT_DOG, "labels/classes.txt": "Cat\ndog\ncow\n"}, ""),
+    "a shorter list": ({"data.yaml": CAT_DOG, "labels/classes.txt": "cat\n"}, ""),
+    "no list of names": ({"data.yaml": CAT_DOG, "labels/labels.txt": "\n\n"}, ""),
+    "of other labels": ({"data.yaml": CAT_DOG, "more/classes.txt": "dog\ncat\n"}, ""),
+    "farther than the one in use": ({"labels/data.yaml": CAT_DOG, "classes.txt": "dog\ncat\n"}, ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CONTRADICTIONS)
+def test_yolo_lists_that_name_the_same_ids_differently_are_refused(case: str, tmp_path: Path) -> None:
+    files, said = CONTRADICTIONS[case]
+    lay(tmp_path, "images/a.jpg", {**files, "labels/a.txt": "1 0.5 0.5 0.1 0.1"})
+    if said:
+        with pytest.raises(DataError, match=re.escape(said) + " for the same class ids; delete the wrong one"):
+            yolo.read(tmp_path)
+    else:
+        assert labels(yolo.read(tmp_path), tmp_path) == {"images/a.jpg": ["dog"]}
+
+
 def test_yolo_labels_may_lie_beside_images_in_a_folder_called_images(tmp_path: Path) -> None:
     lay(tmp_path, "images/a.jpg", {"classes.txt": "cat", "images/a.txt": "0 0.5 0.5 0.1 0.1"})
     assert formats.recognise(tmp_path) == "yolo"

@@ -52,6 +52,7 @@ def read(folder: Path, given: bool = True, description: Path | None = None) -> S
         nowhere = dict.fromkeys(image for image in tree.images() if image not in texts)
         texts |= nowhere
         tree.set_aside |= dict.fromkeys(nowhere, f"no label file, and {by.name} names it in no split")
+    _refuse_contradiction(tree, filter(None, texts.values()), names, description)
     point_numbers = yolo_data.point_numbers(data)
     labelled = []
     for image, text in sorted(texts.items()):
@@ -60,6 +61,23 @@ def read(folder: Path, given: bool = True, description: Path | None = None) -> S
     return source_of(
         tree, labelled, tuple(dict.fromkeys(name for darknet_lists in names.values() for name in darknet_lists))
     )
+
+
+def _refuse_contradiction(
+    tree: Tree, texts: Iterable[Path], names: Mapping[Path, tuple[str, ...]], description: Path | None
+) -> None:
+    """Raise DataError if a list of class names nearer to a label file than the one in use, or beside it, differs."""
+    others, homes = yolo_data.other_names(tree, description), {description.parent} if description else names.keys()
+    for folder, text in {text.parent: text for text in texts}.items() if others else ():
+        for above in (folder, *folder.parents):
+            for path, listed in others.get(above, {}).items():
+                in_use = yolo_data.names_for(text, names)
+                # A longer list is no contradiction: labelImg adds classes at the end.
+                if any(one.lower() != other.lower() for one, other in zip(in_use, listed, strict=False)):
+                    used = description.relative_to(tree.folder) if description else "the classes.txt in use"
+                    raise DataError(f"{path}: other names than {used} for the same class ids; delete the wrong one")
+            if above in others or above in homes:
+                break
 
 
 def _is_label(text: Path, tree: Tree, lists: Iterable[Path]) -> bool:

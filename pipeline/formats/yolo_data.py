@@ -107,6 +107,19 @@ def names_by_folder(tree: Tree) -> dict[Path, tuple[str, ...]]:
     return names_of_folder
 
 
+def other_names(tree: Tree, description: Path | None) -> dict[Path, dict[Path, tuple[str, ...]]]:
+    """Return the readable lists of class names that are not in use, by folder and file."""
+    found: dict[Path, dict[Path, tuple[str, ...]]] = {}
+    for path in tree.files({".yaml", ".yml"}):
+        if path != description and path.name in DESCRIPTIONS and _NAMES_KEY.search(tree.head(path)):
+            with suppress(DataError):
+                found.setdefault(path.parent, {})[path] = names_of(path, load(path))
+    for path in name_files(tree) if description else ():
+        with suppress(DataError):
+            found.setdefault(path.parent, {})[path] = read_names(path)
+    return found
+
+
 def names_for(text: Path, by_folder: Mapping[Path, tuple[str, ...]]) -> tuple[str, ...]:
     lists = [by_folder[folder] for folder in text.parents if folder in by_folder]
     if not lists and len(by_folder) > 1:
