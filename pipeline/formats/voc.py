@@ -74,14 +74,19 @@ def _images_of(tree: Tree, roots: dict[Path, Element], images: Images) -> dict[P
     """
     folder = tree.folder
     image_by_xml: dict[Path, Path] = {}
+    free = set(images.all)
+
+    def fits(image: Path) -> bool:
+        return image in free and not tree.is_mask(image.relative_to(folder).as_posix(), _filename(roots[xml]), xml)
+
     for xml, root in roots.items():
         named = PurePosixPath(_filename(root)).name
-        if image := images.of_stem(xml.stem, xml, folder_split(folder, xml), prefer=named):
+        if image := images.of_stem(xml.stem, xml, folder_split(folder, xml), fits, prefer=named):
             image_by_xml[xml] = image
-    free = set(images.all).difference(image_by_xml.values())
+    free.difference_update(image_by_xml.values())
     for xml in [xml for xml in roots if xml not in image_by_xml]:
         named, split = _filename(roots[xml]), folder_split(folder, xml)
-        if named and (image := images.of_stem(PurePosixPath(named).stem, xml, split, free.__contains__)):
+        if named and (image := images.of_stem(PurePosixPath(named).stem, xml, split, fits)):
             image_by_xml[xml] = image
     image_by_xml = by_name(tree, roots, image_by_xml, lambda xml: [xml.stem, _filename(roots[xml])])
     for xml in [xml for xml in roots if xml not in image_by_xml]:
