@@ -1057,6 +1057,34 @@ def test_skipped_labels_of_labelbox_do_not_count(tmp_path: Path) -> None:
     assert not [box for item in formats.read(tmp_path)[1].images for box in item.boxes if box.ignore]
 
 
+@pytest.mark.parametrize("tool", ["Label Studio JSON", "Labelbox"])
+def test_objects_that_only_a_second_annotator_drew_count(tool: str, tmp_path: Path) -> None:
+    path = one_of(tool, tmp_path)
+    text = path.read_text()
+    if tool == "Labelbox":
+        empty = '{"label_kind": "Default", "annotations": {"objects": [], "classifications": []}}, '
+        path.write_text(text.replace('"labels": [', f'"labels": [{empty}'))
+    else:
+        image_level = {
+            "id": "c",
+            "type": "choices",
+            "from_name": "blur",
+            "to_name": "image",
+            "value": {"choices": ["no"]},
+        }
+        tasks = json.loads(text)
+        for task in tasks:
+            task["annotations"].insert(0, {"id": 90, "result": [image_level], "was_cancelled": False})
+        path.write_text(json.dumps(tasks))
+    items = {item.image.stem: item for item in formats.read(tmp_path)[1].images}
+    assert {stem: [(box.label, box[1:5], box.ignore) for box in item.boxes] for stem, item in items.items()} == {
+        stem: [(label, pytest.approx(corners), "") for label, corners in BOXES[stem]] for stem in STEMS
+    }
+    if tool != "Labelbox":
+        path.write_text(path.read_text().replace('"id": 90,', '"id": 90, "ground_truth": true,'))
+        assert all(box.ignore for item in formats.read(tmp_path)[1].images for box in item.boxes)
+
+
 def test_a_label_studio_region_with_two_labels_gives_two_boxes(tmp_path: Path) -> None:
     replace_once(
         one_of("Label Studio JSON", tmp_path), '"rectanglelabels": ["cat"]', '"rectanglelabels": ["cat", "pet"]'
