@@ -434,6 +434,35 @@ def test_voc_parts_are_not_objects_and_difficult_objects_are(tmp_path: Path) -> 
     ]
 
 
+SIDES = "<xmin>5</xmin><ymin>6</ymin><xmax>7</xmax><ymax>8</ymax>"
+UNUSUAL_VOC = {
+    "two boxes in an object": (an_object(more=f"<bndbox>{SIDES}</bndbox>"), "object 1, shape 2", "a further <bndbox>; write"),
+    "two polygons in an object": (
+        f"<object><name>cat</name>{'<polygon><x1>1</x1><y1>2</y1><x2>3</x2><y2>2</y2><x3>3</x3><y3>4</y3></polygon>' * 2}</object>",
+        "object 1, shape 2",
+        "a further <polygon>; write",
+    ),
+    "a wrapper": (an_object("dog") + f"<objects>{an_object()}</objects>", "objects, object 1", "in <objects>; put each <object> directly"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNUSUAL_VOC)
+def test_voc_boxes_in_unusual_places_are_damaged_and_counted(case: str, tmp_path: Path) -> None:
+    objects, identity, damage = UNUSUAL_VOC[case]
+    (item,) = voc.read(lay(tmp_path, "a.jpg", {"a.xml": voc_xml(objects)})).images
+    [box] = [box for box in item.boxes if box.damage]
+    assert (box.id, box.label, len(item.boxes)) == (identity, "cat", 2)
+    assert box.damage.startswith(damage)
+
+
+def test_voc_names_of_other_images_are_noted_unless_their_own_xml_says_so(tmp_path: Path) -> None:
+    files = {f"{n}.xml": voc_xml(an_object(), f"shots\\{n + 1}.jpg") for n in range(3)}
+    files |= {"3.xml": voc_xml(an_object(), "3.jpg"), "3_flipped.xml": voc_xml(an_object(), "3.jpg")}
+    source = voc.read(lay(tmp_path, "0.jpg 1.jpg 2.jpg 3.jpg 3_flipped.jpg", files))
+    note = "0.xml: its <filename> is '1.jpg', but its boxes are on 0.jpg, which has the name of the XML: check which is right"
+    assert source.notes == (f"{note} (and 1 more such)",)
+
+
 def test_voc_finds_images_by_the_xml_file_name_first(tmp_path: Path) -> None:
     lay(
         tmp_path,
