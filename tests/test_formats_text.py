@@ -698,6 +698,16 @@ def test_yolo_lists_that_name_the_same_ids_differently_are_refused(case: str, tm
         assert labels(yolo.read(tmp_path), tmp_path) == {"images/a.jpg": ["dog"]}
 
 
+@pytest.mark.parametrize("text", ["0 0.5 0.5 0.1 0.1\n", ""])
+@pytest.mark.parametrize("stem", ["labels", "names", "classes"])
+def test_yolo_labels_of_an_image_called_like_a_list_of_names_are_read(stem: str, text: str, tmp_path: Path) -> None:
+    for names in ({"data.yaml": "names: [cat]"}, {"predefined_classes.txt": "cat"}):
+        folder = tmp_path / next(iter(names))
+        lay(folder, f"images/{stem}.jpg", {**names, f"labels/{stem}.txt": text})
+        [item] = yolo.read(folder).images
+        assert item.annotation == folder / "labels" / f"{stem}.txt" and len(item.boxes) == len(text.splitlines())
+
+
 def test_yolo_labels_may_lie_beside_images_in_a_folder_called_images(tmp_path: Path) -> None:
     lay(tmp_path, "images/a.jpg", {"classes.txt": "cat", "images/a.txt": "0 0.5 0.5 0.1 0.1"})
     assert formats.recognise(tmp_path) == "yolo"
@@ -987,6 +997,7 @@ REFUSED: dict[str, tuple[str, dict[str, str], str]] = {
     "yolo yes": ("yolo", {"data.yaml": "names: [yes]\n"}, r"data\.yaml: `names:` .*put names such as yes or 1 in quotes"),
     "yolo twice": ("yolo", {"data.yaml": "names: [a, a]\n"}, r"data\.yaml: a class name appears twice in `names:`; rename one"),
     "yolo python": ("yolo", {"data.yaml": "names: !!python/name:os.system x\n"}, r"data\.yaml: not YAML \(could not determine"),
+    "yolo merge keys": ("yolo", {"data.yaml": "a: &a {k: 1}\nb: &b {<<: [*a, *a]}\nc: {<<: [*b, *b]}\nnames: [a]\n"}, r"data\.yaml: not YAML \(a merge key, <<, which no description needs\); export it again"),
     "yolo no keys": ("yolo", {"data.yaml": "- a\n"}, r"data\.yaml: no keys; write names:, train: and val:"),
     "yolo folder": ("yolo", {"data.yaml": "names: [a]\ntrain: imges\n"}, r"data\.yaml: 'imges': no such folder or list file in .*; write it relative to data\.yaml, for example train/images"),
     "yolo leads out": ("yolo", {"data.yaml": "names: [a]\ntrain: ../../../etc\n"}, r"data\.yaml: names '\.\./\.\./\.\./etc', outside"),

@@ -41,9 +41,16 @@ def description_of(tree: Tree) -> Path | None:
     return named[0] if len(named) == 1 else deeper[0] if not named and len(deeper) == 1 else None
 
 
+class _Loader(yaml.SafeLoader):
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Refuse merge keys: with aliases, they copy keys, and a few lines can make billions of copies."""
+        if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
+            raise yaml.YAMLError("a merge key, <<, which no description needs")
+
+
 def load(path: Path) -> dict[str, Any]:
     try:
-        data = yaml.safe_load(read_text(path))
+        data = yaml.load(read_text(path), _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: not YAML ({' '.join(str(error).split())[:200]}); export it again") from None
     if not isinstance(data, dict):
@@ -78,10 +85,19 @@ def looks_like_labels(head: str) -> bool:
         return False
 
 
+def _may_be_labels(head: str) -> bool:
+    return not head.strip() or looks_like_labels(head)
+
+
 def name_files(tree: Tree) -> list[Path]:
-    """Return the files with lists of class names, one per line, by the file names that tools use."""
+    """Return the files with lists of class names, one per line, by the file names that tools use.
+
+    The labels of an image that is called `classes.jpg` are none.
+    """
     everywhere = tree.files({".txt", ".names", ".labels"})
-    return [path for path in everywhere if path.name in NAME_FILES or path.suffix == ".names"]
+    listed = [path for path in everywhere if path.name in NAME_FILES or path.suffix == ".names"]
+    stems = {image.stem for image in tree.images()} if listed else set()
+    return [path for path in listed if not (path.stem in stems and _may_be_labels(tree.head(path)))]
 
 
 def read_names(path: Path) -> tuple[str, ...]:
@@ -105,19 +121,6 @@ def names_by_folder(tree: Tree) -> dict[Path, tuple[str, ...]]:
             "write a data.yaml with `names:`, `train:` and `val:`, or a classes.txt with one name per line"
         )
     return names_of_folder
-
-
-def other_names(tree: Tree, description: Path | None) -> dict[Path, dict[Path, tuple[str, ...]]]:
-    """Return the readable lists of class names that are not in use, by folder and file."""
-    found: dict[Path, dict[Path, tuple[str, ...]]] = {}
-    for path in tree.files({".yaml", ".yml"}):
-        if path != description and path.name in DESCRIPTIONS and _NAMES_KEY.search(tree.head(path)):
-            with suppress(DataError):
-                found.setdefault(path.parent, {})[path] = names_of(path, load(path))
-    for path in name_files(tree) if description else ():
-        with suppress(DataError):
-            found.setdefault(path.parent, {})[path] = read_names(path)
-    return found
 
 
 def names_for(text: Path, by_folder: Mapping[Path, tuple[str, ...]]) -> tuple[str, ...]:
