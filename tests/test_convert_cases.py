@@ -241,6 +241,87 @@ def test_a_missing_image_is_not_replaced_from_another_folder(source: Path, run: 
     refused(source, run, r"film0/img0\.jpg: image missing", unlabelled="background")
 
 
+def labelme_files(folder: Path, place: str, image_path: str) -> None:
+    shape = {"label": "cat", "points": [[1, 2], [30, 40]], "shape_type": "rectangle"}
+    for stem in STEMS:
+        data = {"shapes": [shape], "imagePath": image_path.format(stem), "imageWidth": WIDTH, "imageHeight": HEIGHT}
+        write(folder / place.format(stem), data)
+
+
+@pytest.mark.parametrize("said", ["..\\jpg\\{}.jpg", "../jpg/{}.JPG", "./../jpg/{}.jpg"])
+def test_a_path_that_leads_to_a_folder_of_the_source_means_that_folder(said: str, source: Path, run: Run) -> None:
+    for site in ("siteA", "siteB"):
+        images(source / site / "jpg")
+    labelme_files(source, "siteA/json/{}.json", said)
+    labelme_files(source, "siteB/json/{}.json", said)
+    assert len(do(source, run, split=RATIOS, near_duplicates=False)["sources"]) == 8
+
+
+def test_a_path_that_leads_to_a_folder_of_the_source_is_not_searched_elsewhere(source: Path, run: Run) -> None:
+    for site in ("siteA", "siteB"):
+        images(source / site / "jpg")
+    labelme_files(source, "siteA/json/{}.json", "..\\jpg\\{}.jpg")
+    (source / "siteA" / "jpg" / "img1.jpg").unlink()
+    refused(source, run, r"siteA/jpg/img1\.jpg: image missing", unlabelled="background")
+
+
+def test_images_in_folders_parallel_to_those_of_the_annotations_are_found(source: Path, run: Run) -> None:
+    for site in ("siteA", "siteB"):
+        images(source / "pictures" / site)
+        labelme_files(source, f"labels/{site}/{{}}.json", "{}.jpg" if site == "siteA" else "old/{}.jpg")
+    assert len(do(source, run, split=RATIOS, near_duplicates=False)["sources"]) == 8
+
+
+def test_a_folder_that_other_names_mean_does_not_stand_in_for_a_missing_one(source: Path, run: Run) -> None:
+    images(source / "siteB")
+    data = coco("siteA/{}.jpg".format)
+    other = coco("siteB/{}.jpg".format)
+    data["images"] += [{**record, "id": record["id"] + 10} for record in other["images"][:2]]
+    data["annotations"] += [
+        {**a, "id": a["id"] + 10, "image_id": a["image_id"] + 10} for a in other["annotations"] if a["image_id"] < 2
+    ]
+    write(source / "a.json", data)
+    receipt = do(source, run, split=RATIOS, **DANGEROUS)
+    assert sorted(receipt["sources"].values()) == ["siteB/img0.jpg", "siteB/img1.jpg"]
+    assert receipt["names_matched"] == {"exact": 2, "unicode": 0, "spelling": 0, "path": 0}
+
+
+@pytest.mark.parametrize("lost", [1, 3])
+def test_a_renamed_folder_is_found_although_images_of_it_are_missing(lost: int, source: Path, run: Run) -> None:
+    images(source / "renamed")
+    (source / "renamed" / f"img{lost}.jpg").unlink()
+    write(source / "a.json", coco("photos/{}.jpg".format))
+    assert do(source, run, split=RATIOS, on_problem="drop")["names_matched"]["path"] == 3
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+@pytest.mark.parametrize("name", ["coco", "csv", "yolo", "voc"])
+def test_a_mask_does_not_stand_in_for_a_missing_image(name: str, suffix: str, source: Path, run: Run) -> None:
+    images(source / "images")
+    images(source / "masks", lambda stem: f"{stem}.{suffix}")
+    LAYOUTS[name](source)
+    (source / "images" / "img1.jpg").unlink()
+    refused(source, run, r"img1\.jpg: image missing")
+
+
+def test_images_may_be_in_a_folder_called_masks(source: Path, run: Run) -> None:
+    images(source / "masks")
+    write(source / "more" / "a.json", coco("{}.jpg".format))
+    assert len(do(source, run, split=RATIOS)["sources"]) == 4
+
+
+def test_an_image_found_away_from_most_others_of_its_file_is_noted(source: Path, run: Run) -> None:
+    images(source / "train")
+    (source / "old session").mkdir()
+    (source / "train" / "img1.jpg").rename(source / "old session" / "img1.jpg")
+    write(source / "train" / "_annotations.coco.json", coco("{}.jpg".format))
+    said = "old session/img1.jpg is in another folder than most of its images: check that it is the right one"
+    assert do(source, run, split=RATIOS)["notes"] == [f"train/_annotations.coco.json: {said}"]
+    for stem in ("img2", "img3"):
+        (source / "train" / f"{stem}.jpg").rename(source / "old session" / f"{stem}.jpg")
+    assert do(source, run, split=RATIOS)["notes"] == []
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
@@ -997,6 +1078,21 @@ def test_group_by_matches_the_file_name(pattern: str, source: Path, run: Run) ->
     write(source / "classes.txt", "cat\ndog\n")
     leaks = do(source, run, group_by=pattern)["leaks"]["group"]
     assert [{one.rpartition("/")[2][:7] for one in group} for group in leaks] == [{"board00"}, {"board01"}]
+
+
+def test_a_group_stays_together_although_one_file_name_matches_too(source: Path, run: Run) -> None:
+    names = [f"patient{patient}/img_{number}.jpg" for patient in range(6) for number in range(4)]
+    for name in [*names, "patient2/patient2_overview.jpg", "loose.jpg"]:
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes(image(name))
+        write((source / name).with_suffix(".txt"), yolo_lines("img0"))
+    write(source / "classes.txt", "cat\ndog\n")
+    receipt = do(source, run, split={"train": 0.5, "val": 0.25, "test": 0.25}, group_by=r"(patient\d+)")
+    splits_of: dict[str, set[str]] = {}
+    for place, name in receipt["sources"].items():
+        splits_of.setdefault(name.partition("/")[0], set()).add(place.partition("/")[0])
+    assert len(splits_of) == 7 and all(len(splits) == 1 for splits in splits_of.values())
+    assert receipt["notes"] == ["1 of 26 images matches no group of convert.group_by and may go into any split"]
 
 
 SERIES = {

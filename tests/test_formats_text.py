@@ -434,6 +434,35 @@ def test_voc_parts_are_not_objects_and_difficult_objects_are(tmp_path: Path) -> 
     ]
 
 
+SIDES = "<xmin>5</xmin><ymin>6</ymin><xmax>7</xmax><ymax>8</ymax>"
+UNUSUAL_VOC = {
+    "two boxes in an object": (an_object(more=f"<bndbox>{SIDES}</bndbox>"), "object 1, shape 2", "a further <bndbox>; write"),
+    "two polygons in an object": (
+        f"<object><name>cat</name>{'<polygon><x1>1</x1><y1>2</y1><x2>3</x2><y2>2</y2><x3>3</x3><y3>4</y3></polygon>' * 2}</object>",
+        "object 1, shape 2",
+        "a further <polygon>; write",
+    ),
+    "a wrapper": (an_object("dog") + f"<objects>{an_object()}</objects>", "objects, object 1", "in <objects>; put each <object> directly"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNUSUAL_VOC)
+def test_voc_boxes_in_unusual_places_are_damaged_and_counted(case: str, tmp_path: Path) -> None:
+    objects, identity, damage = UNUSUAL_VOC[case]
+    (item,) = voc.read(lay(tmp_path, "a.jpg", {"a.xml": voc_xml(objects)})).images
+    [box] = [box for box in item.boxes if box.damage]
+    assert (box.id, box.label, len(item.boxes)) == (identity, "cat", 2)
+    assert box.damage.startswith(damage)
+
+
+def test_voc_names_of_other_images_are_noted_unless_their_own_xml_says_so(tmp_path: Path) -> None:
+    files = {f"{n}.xml": voc_xml(an_object(), f"shots\\{n + 1}.jpg") for n in range(3)}
+    files |= {"3.xml": voc_xml(an_object(), "3.jpg"), "3_flipped.xml": voc_xml(an_object(), "3.jpg")}
+    source = voc.read(lay(tmp_path, "0.jpg 1.jpg 2.jpg 3.jpg 3_flipped.jpg", files))
+    note = "0.xml: its <filename> is '1.jpg', but its boxes are on 0.jpg, which has the name of the XML: check which is right"
+    assert source.notes == (f"{note} (and 1 more such)",)
+
+
 def test_voc_finds_images_by_the_xml_file_name_first(tmp_path: Path) -> None:
     lay(
         tmp_path,
@@ -702,6 +731,45 @@ def test_darknet_name_lists_apply_to_their_own_folder(tmp_path: Path) -> None:
         "obj_valid_data/lost.jpg": ["dog"],
     }
     assert (source.classes, splits(source)) == (("cat", "dog"), {"a.jpg": "train", "b.jpg": "val", "lost.jpg": "val"})
+
+
+CAT_DOG, DOG_CAT = "names: [cat, dog]\n", "names: [dog, cat]\n"
+CONTRADICTIONS = {
+    "labelImg's list": ({"data.yaml": CAT_DOG, "labels/classes.txt": "dog\ncat\n"}, "labels/classes.txt: other names than data.yaml"),
+    "a list beside it": ({"data.yaml": CAT_DOG, "classes.txt": "dog\ncat\n"}, "classes.txt: other names than data.yaml"),
+    "a YAML below": ({"data.yaml": CAT_DOG, "labels/data.yaml": DOG_CAT}, "labels/data.yaml: other names than data.yaml"),
+    "a YAML elsewhere": ({"a/data.yaml": CAT_DOG, "labels/classes.txt": "dog\n"}, "labels/classes.txt: other names than a/data.yaml"),
+    "YAMLs below a list": (
+        {"classes.txt": "cat\ndog\n", "labels/data.yaml": DOG_CAT, "a/data.yaml": CAT_DOG},
+        "labels/data.yaml: other names than the classes.txt in use",
+    ),
+    "a longer list": ({"data.yaml": CAT_DOG, "labels/classes.txt": "Cat\ndog\ncow\n"}, ""),
+    "a shorter list": ({"data.yaml": CAT_DOG, "labels/classes.txt": "cat\n"}, ""),
+    "no list of names": ({"data.yaml": CAT_DOG, "labels/labels.txt": "\n\n"}, ""),
+    "of other labels": ({"data.yaml": CAT_DOG, "more/classes.txt": "dog\ncat\n"}, ""),
+    "farther than the one in use": ({"labels/data.yaml": CAT_DOG, "classes.txt": "dog\ncat\n"}, ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CONTRADICTIONS)
+def test_yolo_lists_that_name_the_same_ids_differently_are_refused(case: str, tmp_path: Path) -> None:
+    files, said = CONTRADICTIONS[case]
+    lay(tmp_path, "images/a.jpg", {**files, "labels/a.txt": "1 0.5 0.5 0.1 0.1"})
+    if said:
+        with pytest.raises(DataError, match=re.escape(said) + " for the same class ids; delete the wrong one"):
+            yolo.read(tmp_path)
+    else:
+        assert labels(yolo.read(tmp_path), tmp_path) == {"images/a.jpg": ["dog"]}
+
+
+@pytest.mark.parametrize("text", ["0 0.5 0.5 0.1 0.1\n", ""])
+@pytest.mark.parametrize("stem", ["labels", "names", "classes"])
+def test_yolo_labels_of_an_image_called_like_a_list_of_names_are_read(stem: str, text: str, tmp_path: Path) -> None:
+    for names in ({"data.yaml": "names: [cat]"}, {"predefined_classes.txt": "cat"}):
+        folder = tmp_path / next(iter(names))
+        lay(folder, f"images/{stem}.jpg", {**names, f"labels/{stem}.txt": text})
+        [item] = yolo.read(folder).images
+        assert item.annotation == folder / "labels" / f"{stem}.txt" and len(item.boxes) == len(text.splitlines())
 
 
 def test_yolo_labels_may_lie_beside_images_in_a_folder_called_images(tmp_path: Path) -> None:
@@ -993,6 +1061,7 @@ REFUSED: dict[str, tuple[str, dict[str, str], str]] = {
     "yolo yes": ("yolo", {"data.yaml": "names: [yes]\n"}, r"data\.yaml: `names:` .*put names such as yes or 1 in quotes"),
     "yolo twice": ("yolo", {"data.yaml": "names: [a, a]\n"}, r"data\.yaml: a class name appears twice in `names:`; rename one"),
     "yolo python": ("yolo", {"data.yaml": "names: !!python/name:os.system x\n"}, r"data\.yaml: not YAML \(could not determine"),
+    "yolo merge keys": ("yolo", {"data.yaml": "a: &a {k: 1}\nb: &b {<<: [*a, *a]}\nc: {<<: [*b, *b]}\nnames: [a]\n"}, r"data\.yaml: not YAML \(a merge key, <<, which no description needs\); export it again"),
     "yolo no keys": ("yolo", {"data.yaml": "- a\n"}, r"data\.yaml: no keys; write names:, train: and val:"),
     "yolo folder": ("yolo", {"data.yaml": "names: [a]\ntrain: imges\n"}, r"data\.yaml: 'imges': no such folder or list file in .*; write it relative to data\.yaml, for example train/images"),
     "yolo leads out": ("yolo", {"data.yaml": "names: [a]\ntrain: ../../../etc\n"}, r"data\.yaml: names '\.\./\.\./\.\./etc', outside"),

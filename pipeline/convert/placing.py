@@ -79,6 +79,8 @@ def place(images: Sequence[Judged], config: Convert, run: Run, seed: int, traine
     own_count = len(names) - sum(name in trained_on for name in names)
     ties = {kind: [pair for pair in pairs if max(pair) < own_count] for kind, pairs in ties.items()}
     placed = _place(images[:own_count], ties, config, run, seed)
+    if config.group_by:
+        placed = replace(placed, hint=splits.alone(names, config.group_by))
     return _add(placed, names, own_count, duplicates.clusters(len(names), all_ties)) if trained_on else placed
 
 

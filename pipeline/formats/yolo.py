@@ -7,6 +7,7 @@ beside the images. If it names no split, every image below the source is read, a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from pipeline.boxes import Box, Labelled, from_yolo_line
@@ -52,6 +53,7 @@ def read(folder: Path, given: bool = True, description: Path | None = None) -> S
         nowhere = dict.fromkeys(image for image in tree.images() if image not in texts)
         texts |= nowhere
         tree.set_aside |= dict.fromkeys(nowhere, f"no label file, and {by.name} names it in no split")
+    _refuse_contradiction(tree, filter(None, texts.values()), names, description)
     point_numbers = yolo_data.point_numbers(data)
     labelled = []
     for image, text in sorted(texts.items()):
@@ -60,6 +62,35 @@ def read(folder: Path, given: bool = True, description: Path | None = None) -> S
     return source_of(
         tree, labelled, tuple(dict.fromkeys(name for darknet_lists in names.values() for name in darknet_lists))
     )
+
+
+def _refuse_contradiction(
+    tree: Tree, texts: Iterable[Path], names: Mapping[Path, tuple[str, ...]], description: Path | None
+) -> None:
+    """Raise DataError if a list of class names nearer to a label file than the one in use, or beside it, differs."""
+    others, homes = _other_names(tree, description), {description.parent} if description else names.keys()
+    for folder, text in {text.parent: text for text in texts}.items() if others else ():
+        for above in (folder, *folder.parents):
+            for path, listed in others.get(above, {}).items():
+                in_use = yolo_data.names_for(text, names)
+                # A longer list is no contradiction: labelImg adds classes at the end.
+                if any(one.lower() != other.lower() for one, other in zip(in_use, listed, strict=False)):
+                    used = description.relative_to(tree.folder) if description else "the classes.txt in use"
+                    raise DataError(f"{path}: other names than {used} for the same class ids; delete the wrong one")
+            if above in others or above in homes:
+                break
+
+
+def _other_names(tree: Tree, description: Path | None) -> dict[Path, dict[Path, tuple[str, ...]]]:
+    """Return the readable lists of class names that are not in use, by folder and file."""
+    found: dict[Path, dict[Path, tuple[str, ...]]] = {}
+    others = [path for path in tree.files({".yaml", ".yml"}) if path.name in yolo_data.DESCRIPTIONS]
+    for path in [*others, *(yolo_data.name_files(tree) if description else ())]:
+        if path != description:
+            with suppress(DataError):
+                names = yolo_data.names_of(path, yolo_data.load(path)) if path in others else yolo_data.read_names(path)
+                found.setdefault(path.parent, {})[path] = names
+    return found
 
 
 def _is_label(text: Path, tree: Tree, lists: Iterable[Path]) -> bool:

@@ -41,9 +41,16 @@ def description_of(tree: Tree) -> Path | None:
     return named[0] if len(named) == 1 else deeper[0] if not named and len(deeper) == 1 else None
 
 
+class _Loader(yaml.SafeLoader):
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Refuse merge keys: with aliases, they copy keys, and a few lines can make billions of copies."""
+        if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
+            raise yaml.YAMLError("a merge key, <<, which no description needs")
+
+
 def load(path: Path) -> dict[str, Any]:
     try:
-        data = yaml.safe_load(read_text(path))
+        data = yaml.load(read_text(path), _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: not YAML ({' '.join(str(error).split())[:200]}); export it again") from None
     if not isinstance(data, dict):
@@ -78,10 +85,19 @@ def looks_like_labels(head: str) -> bool:
         return False
 
 
+def _may_be_labels(head: str) -> bool:
+    return not head.strip() or looks_like_labels(head)
+
+
 def name_files(tree: Tree) -> list[Path]:
-    """Return the files with lists of class names, one per line, by the file names that tools use."""
+    """Return the files with lists of class names, one per line, by the file names that tools use.
+
+    The labels of an image that is called `classes.jpg` are none.
+    """
     everywhere = tree.files({".txt", ".names", ".labels"})
-    return [path for path in everywhere if path.name in NAME_FILES or path.suffix == ".names"]
+    listed = [path for path in everywhere if path.name in NAME_FILES or path.suffix == ".names"]
+    stems = {image.stem for image in tree.images()} if listed else set()
+    return [path for path in listed if not (path.stem in stems and _may_be_labels(tree.head(path)))]
 
 
 def read_names(path: Path) -> tuple[str, ...]:
