@@ -669,6 +669,14 @@ def test_annotations_of_images_that_are_not_listed_are_to_do(source: Path, capsy
     assert converted("source")
 
 
+def test_a_line_of_a_list_that_fits_no_image_is_refused(source: Path, tmp_path: Path) -> None:
+    folder = as_voc(source, tmp_path / "voc")
+    with (folder / "ImageSets" / "Main" / "val.txt").open("a") as file:
+        file.write("ghost\n")
+    with pytest.raises(DataError, match=r"val\.txt: lists 'ghost', which has neither image nor XML; remove the line"):
+        new.main(folder)
+
+
 def test_a_broken_file_is_named(source: Path) -> None:
     (source / "annotations" / "val.json").write_text('{"images": [')
     with pytest.raises(DataError, match=r"val\.json: "):

@@ -1,7 +1,8 @@
 """YOLO: one text file per image, with class names in `data.yaml`, or in Darknet's `classes.txt` or `obj.names`.
 
 `data.yaml` names the folders or list files of each split; labels are in `labels/` if the images are in `images/`, else
-beside the images. If it names no split, every image below the source is read, and folders give the splits.
+beside the images. If it names no split, lists such as `train.txt` do; without any, every image below the source is
+read, and folders give the splits.
 """
 
 from __future__ import annotations

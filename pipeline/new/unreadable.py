@@ -41,7 +41,8 @@ def read(folder: Path, format_name: str) -> tuple[str, Source]:
 
 def _read(folder: Path, format_name: str) -> tuple[str, Source]:
     try:
-        return formats.read(folder, format_name, orphans=True)
+        # What else `orphans` leaves out, lines of split lists, cannot become `to do`, so it is refused as by convert.
+        return formats.read(folder, format_name, orphans=format_name == "coco")
     except DataError as error:
         if format_name != "yolo":
             raise
