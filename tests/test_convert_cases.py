@@ -1092,7 +1092,7 @@ def test_a_group_stays_together_although_one_file_name_matches_too(source: Path,
     for place, name in receipt["sources"].items():
         splits_of.setdefault(name.partition("/")[0], set()).add(place.partition("/")[0])
     assert len(splits_of) == 7 and all(len(splits) == 1 for splits in splits_of.values())
-    assert receipt["notes"] == ["1 of 26 images matches no group of convert.group_by and may go into any split"]
+    assert receipt["notes"] == ["1 of 26 images matches no convert.group_by and is a group of its own"]
 
 
 SERIES = {

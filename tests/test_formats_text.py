@@ -637,6 +637,23 @@ def test_yolo_polygons_are_framed_and_keypoints_ignored(tmp_path: Path) -> None:
     assert corners(only_box(yolo.read(tmp_path))) == ("cat", 24, 12, 40, 36)
 
 
+@pytest.mark.parametrize("points", [1, 2])
+def test_yolo_keypoints_without_kpt_shape_are_refused(points: int, tmp_path: Path) -> None:
+    """An even count of numbers would pass for a polygon."""
+    rows = "\n".join(f"0 0.5 0.5 0.25 0.5{f' 0.4 0.6 {visible}' * points}" for visible in ("2", "0.000000"))
+    lay(tmp_path, "images/a.jpg", {"labels/a.txt": rows, "data.yaml": "names: [cat]\n"})
+    said = rf"no `kpt_shape: \[{points}, 3\]`, but each row has a box and {points} points? with their visibility; "
+    with pytest.raises(DataError, match=rf"data\.yaml: {said}add it$"):
+        yolo.read(tmp_path)
+    (tmp_path / "data.yaml").rename(tmp_path / "classes.txt").write_text("cat")
+    with pytest.raises(DataError, match=rf"{said}write a data\.yaml with `names:` and this$"):
+        yolo.read(tmp_path)
+    (tmp_path / "labels" / "a.txt").write_text(
+        "0 0.1 0.1 0.4 0.1 0.4 0.4 1 0.4 0.1 1\n0 0.1 0.1 0.4 0.1 0.4 0.4 0.3 0.4 0.1 1"
+    )
+    assert [corners(box)[1:] for box in yolo.read(tmp_path).images[0].boxes][1] == pytest.approx((6.4, 4.8, 25.6, 48))
+
+
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
 def test_relative_boxes_refer_to_the_upright_image(suffix: str, tmp_path: Path) -> None:
     exif = Image.Exif()

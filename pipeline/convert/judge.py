@@ -73,7 +73,7 @@ def frames(items: Sequence[Labelled], checked: Mapping[Path, Checked]) -> dict[P
                 own = item.declared_size == one.stored
                 told.setdefault(writer, set()).add(own)
             turned.append((item, writer, own))
-    of_all = {writer: next(iter(frames)) for writer, frames in told.items() if len(frames) == 1}
+    of_all = {writer: next(iter(both)) for writer, both in told.items() if len(both) == 1}
     return {item.image: of_all.get(writer, own) for item, writer, own in turned}
 
 

@@ -193,8 +193,8 @@ def groups(names: Sequence[str], pattern: str) -> list[str | None]:
 def alone(names: Sequence[str], pattern: str) -> str:
     """Say how many images match no group; empty if all match one."""
     count = groups(names, pattern).count(None)
-    of_all = f"{count} of {counted(len(names), 'image')} {'matches' if count == 1 else 'match'}"
-    return f"{of_all} no group of convert.group_by and may go into any split" if count else ""
+    match, group = ("matches", "is a group of its own") if count == 1 else ("match", "are groups of their own")
+    return f"{count} of {counted(len(names), 'image')} {match} no convert.group_by and {group}" if count else ""
 
 
 # Names that number frames or tiles: the part before the number identifies the video or image.

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pipeline.boxes import Box, Labelled, from_yolo_line
-from pipeline.errors import DataError
+from pipeline.errors import DataError, counted
 from pipeline.formats import yolo_data
 from pipeline.formats.pairing import by_name
 from pipeline.formats.source import Source, damaged, source_of
@@ -57,9 +57,18 @@ def read(folder: Path, given: bool = True, description: Path | None = None) -> S
     _refuse_contradiction(tree, filter(None, texts.values()), names, description)
     point_numbers = yolo_data.point_numbers(data)
     labelled = []
+    numbers_of_points: set[int] = set()
     for image, text in sorted(texts.items()):
-        boxes = _boxes(text, image, yolo_data.names_for(text, names), point_numbers) if text else ()
+        lines = list(numbered_lines(text)) if text else []
+        numbers_of_points.update(_points(line.split()) for _, line in lines)
+        boxes = _boxes(lines, image, yolo_data.names_for(text, names), point_numbers) if text else ()
         labelled.append(Labelled(image, boxes, text, None, splits.get(image)))
+    if not point_numbers and len(numbers_of_points) == 1 and (number := numbers_of_points.pop()):
+        way_out = "add it" if description else "write a data.yaml with `names:` and this"
+        raise DataError(
+            f"{description or folder}: no `kpt_shape: [{number}, 3]`, but each row has a box and "
+            f"{counted(number, 'point')} with their visibility; {way_out}"
+        )
     return source_of(
         tree, labelled, tuple(dict.fromkeys(name for darknet_lists in names.values() for name in darknet_lists))
     )
@@ -159,8 +168,16 @@ def _swapped(parts: Sequence[str], old: str, new: str) -> list[str]:
     return [new if matches and index == matches[-1] else part for index, part in enumerate(parts)]
 
 
-def _boxes(text: Path, image: Path, names: Sequence[str], point_numbers: int) -> tuple[Box, ...]:
-    lines = list(numbered_lines(text))
+def _points(words: Sequence[str]) -> int:
+    """Return how many points with a visibility of 0, 1 or 2 follow the box of a row; 0 for a polygon or a box alone."""
+    count, rest = divmod(len(words) - 5, 3)
+    with suppress(ValueError):
+        if count > 0 and not rest and all(float(word) in (0, 1, 2) for word in words[7::3]):
+            return count
+    return 0
+
+
+def _boxes(lines: Sequence[tuple[int, str]], image: Path, names: Sequence[str], point_numbers: int) -> tuple[Box, ...]:
     size = upright_size(image) if lines else None
     boxes = []
     for number, line in lines:
