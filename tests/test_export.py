@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import handmade
 import numpy as np
 import onnx
 import onnxruntime
@@ -17,15 +18,15 @@ from conftest import Trained, pipeline_process
 from onnx import helper, numpy_helper
 from PIL import Image
 
-from pipeline import export
+from pipeline import export, pixels
 from pipeline.boxes import YoloDataset
-from pipeline.config.export import Export, Limits8, Limits16, Limits32
+from pipeline.config.export import Export, Limits, Limits8, Limits16, Limits32
 from pipeline.device import runner
 from pipeline.device.runner import Detections
 from pipeline.device.runner.letterbox import to_original
 from pipeline.errors import DataError, ExportError
 from pipeline.export import ap, bundle, choice, make, settings, targets
-from pipeline.export.gate import Gate
+from pipeline.export.gate import Gate, Reference
 from pipeline.export.parity import compare
 from pipeline.files import read_json, sha256
 from pipeline.metrics import bootstrap
@@ -184,6 +185,40 @@ def test_planted_faults_are_caught(oblong: tuple[Run, Gate], fault: str) -> None
     assert bool(verdict.breaches) == (fault != "none"), verdict
     # Rounding alone may make an image the worst.
     assert set(verdict.worst) <= {path.name for path in gate.images} and (verdict.worst or fault == "none")
+
+
+@pytest.fixture
+def cells(tmp_path: Path) -> tuple[runner.Model, Gate]:
+    """The handmade model, and a comparison with its own results on ten images, of which three have an object."""
+    for kind in ("images", "labels"):
+        (tmp_path / kind / "val").mkdir(parents=True)
+    for number in range(10):
+        cell = {(1, 2): 0} if number < 3 else {}
+        (tmp_path / "images" / "val" / f"{number}.png").write_bytes(pixels.png(handmade.image(64, cell)))
+        (tmp_path / "labels" / "val" / f"{number}.txt").write_text("0 0.625 0.375 0.25 0.25\n")
+    dataset = YoloDataset(handmade.NAMES, {"val": tmp_path / "images" / "val"})
+    gate = Gate(tmp_path / "model.pt", dataset, dataset.files("val"), CONF)
+    unpacked = handmade.bundled(tmp_path / "bundle")
+    model = runner.Model(unpacked, runner.read_spec(unpacked), 1)
+    seen = gate.see(model, "model")
+    matches = gate.match(seen)
+    black = runner.prepare(handmade.image(64, {}), model.spec["input"])
+    raw = [(black, model.forward(black))]
+    gate.references[None, 64] = Reference(seen, matches, ap.redrawn(matches), raw)
+    return model, gate
+
+
+@pytest.mark.parametrize("limits", [Limits32(), Limits16(), Limits8()])
+def test_an_output_that_is_not_finite_is_refused(cells: tuple[runner.Model, Gate], limits: Limits) -> None:
+    model, gate = cells
+    verdict, _ = gate.judge(model, None, limits, "whole")
+    assert (verdict.outcome, verdict.breaches) == ("passed", [])
+    forward = model.forward
+    model.forward = lambda tensor: forward(tensor) if tensor.any() else forward(tensor) * np.float32(np.nan)
+    verdict, _ = gate.judge(model, None, limits, "spoilt")
+    assert verdict.outcome == "refused"
+    assert verdict.breaches[0] == "its output is not finite for 7 images, such as 3.png"
+    assert verdict.figures["raw"] is None
 
 
 def test_a_changed_artefact_fails_the_stage(

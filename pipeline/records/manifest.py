@@ -104,7 +104,8 @@ class Comparison(Record):
 
     parity: ParityFigures
     raw: RawFigures | None
-    """How far the output tensors differ; null if the graph itself selects the boxes (`nms` is not null)."""
+    """How far the output tensors differ; null if the graph itself selects the boxes (`nms` is not null), or if the
+    export's output is not finite."""
     ap: Precision
     score_shift: dict[str, Number | None]
     """Mean score of the export minus that of the model, by class; null without pairs."""

@@ -55,7 +55,10 @@ def compare(model: Model, folder: Path) -> tuple[int, int, float, float]:
         image = read_image(folder / "golden" / golden["file"], spec["input"].get("bits"))
         # Low enough for every score within the limit, but not for the thousands of boxes below validation's `conf`.
         lowest = min(golden["lowest"] * 0.8, golden["lowest"] - limits["max_score"])
-        detections = model.detect_all(image, max(lowest, spec["output"]["conf"]))
+        try:
+            detections = model.detect_all(image, max(lowest, spec["output"]["conf"]))
+        except FloatingPointError as error:
+            raise RunnerError(f"selftest FAILED: golden/{golden['file']}: {error}") from None
         known = Detections(
             np.array(golden["corners"]).reshape(-1, 4), np.array(golden["scores"]), np.array(golden["classes"])
         )
