@@ -28,7 +28,7 @@ from pipeline.config.export import Export
 from pipeline.config.judging import Validate
 from pipeline.device import runner
 from pipeline.device.runner import RunnerError, headers, images, selftest
-from pipeline.errors import DataError
+from pipeline.errors import DataError, ExportError
 from pipeline.export import bundle, texts
 from pipeline.export import settings as export_settings
 from pipeline.files import read_json
@@ -304,6 +304,19 @@ def test_golden_images_expect_nothing_that_a_device_does_not_show(tmp_path: Path
     shutil.rmtree(unpacked / "golden")
     bundle.golden(model, [tmp_path / "mixed.png"], unpacked / "golden", 0.01)
     assert selftest.compare(model, unpacked)[0] == 1
+
+
+def test_a_selftest_that_compares_nothing_fails(tmp_path: Path) -> None:
+    model, unpacked = device(tmp_path)
+    (tmp_path / "black.png").write_bytes(png16(handmade.image(64, {})))
+    with pytest.raises(ExportError, match="it finds nothing in its golden images, so its self-test would compare noth"):
+        bundle.golden(model, [tmp_path / "black.png"], tmp_path / "nothing", 0.5)
+    [expected] = read_json(unpacked / "golden" / "expected.json")
+    expected.update(corners=[], scores=[], classes=[])
+    (unpacked / "golden" / "1.png").write_bytes((tmp_path / "black.png").read_bytes())
+    (unpacked / "golden" / "expected.json").write_text(json.dumps([expected]))
+    with pytest.raises(RunnerError, match="selftest FAILED: the bundle expects no object in any golden image"):
+        selftest.compare(model, unpacked)
 
 
 # --- From a real run ------------------------------------------------------------------------------

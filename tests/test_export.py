@@ -189,11 +189,11 @@ def test_planted_faults_are_caught(oblong: tuple[Run, Gate], fault: str) -> None
 
 @pytest.fixture
 def cells(tmp_path: Path) -> tuple[runner.Model, Gate]:
-    """The handmade model, and a comparison with its own results on ten images, of which three have an object."""
+    """The handmade model, and a comparison with its own results on ten images, of which two show an object."""
     for kind in ("images", "labels"):
         (tmp_path / kind / "val").mkdir(parents=True)
     for number in range(10):
-        cell = {(1, 2): 0} if number < 3 else {}
+        cell = {(1, 2): 0} if number < 2 else {}
         (tmp_path / "images" / "val" / f"{number}.png").write_bytes(pixels.png(handmade.image(64, cell)))
         (tmp_path / "labels" / "val" / f"{number}.txt").write_text("0 0.625 0.375 0.25 0.25\n")
     dataset = YoloDataset(handmade.NAMES, {"val": tmp_path / "images" / "val"})
@@ -217,8 +217,19 @@ def test_an_output_that_is_not_finite_is_refused(cells: tuple[runner.Model, Gate
     model.forward = lambda tensor: forward(tensor) if tensor.any() else forward(tensor) * np.float32(np.nan)
     verdict, _ = gate.judge(model, None, limits, "spoilt")
     assert verdict.outcome == "refused"
-    assert verdict.breaches[0] == "its output is not finite for 7 images, such as 3.png"
+    assert verdict.breaches[0] == "its output is not finite for 8 images, such as 2.png"
     assert verdict.figures["raw"] is None
+
+
+@pytest.mark.parametrize("limits", [Limits32(), Limits16(), Limits8(), Limits8(max_changed=None)])
+def test_an_artefact_that_finds_nothing_is_refused(cells: tuple[runner.Model, Gate], limits: Limits) -> None:
+    """All right boxes lie in two of ten images, so the interval of the loss includes 0."""
+    model, gate = cells
+    forward = model.forward
+    model.forward = lambda tensor: forward(tensor * 0)
+    verdict, _ = gate.judge(model, None, limits, "blind")
+    assert verdict.outcome == "refused" and "which may be chance" in verdict.note
+    assert verdict.breaches[0] == "it finds none of the 2 boxes that the model finds"
 
 
 def test_a_changed_artefact_fails_the_stage(
@@ -716,6 +727,13 @@ def test_a_drop_of_all_scores_is_reported_though_precision_is_equal() -> None:
     assert parity.lost == parity.extra == 0
     assert parity.broken(Limits8()) == {"max_score_shift": "scores shifted by -0.3 on average, 0.1 allowed"}
     assert parity.shift_of(0) == pytest.approx(-0.36) and parity.shift_of(1) == pytest.approx(-0.24)
+
+
+def test_eight_bits_may_change_half_of_the_boxes() -> None:
+    more = (200.0, 200.0, 220.0, 220.0, 0.5, 0)
+    assert compare([found(ONE, TWO)], [found(ONE)], 0.25, ["a"]).broken(Limits8()) == {}
+    said = compare([found(ONE, TWO, more)], [found(ONE)], 0.25, ["a"]).broken(Limits8())
+    assert said == {"max_changed": "of 3 boxes, 2 lost, 0 invented and 0 of another class"}
 
 
 def test_a_box_near_the_threshold_is_neither_lost_nor_invented() -> None:

@@ -108,6 +108,7 @@ class Limits8(Limits):
     """Limits for exported models in 8 bits."""
 
     precision: ClassVar[str] = "int8"
+    max_changed: float | None = Field(default=0.5, ge=0, le=1)
     max_score_shift: float | None = Field(default=0.1, gt=0, le=1)
     max_ap_drop: float | None = Field(default=1.5, ge=0, le=100)
 

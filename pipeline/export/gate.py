@@ -125,6 +125,8 @@ class Gate:
         lower, proven = _lower(drop, limits)
         broken = {**parity.broken(limits), **({"max_ap_drop": lower} if proven else {})}
         breaches = [f"{line} (export.limits.{limits.precision}.{key})" for key, line in broken.items()]
+        if 0 < parity.boxes == parity.lost:  # with few right boxes, chance alone may explain the loss of mAP
+            breaches.insert(0, f"it finds none of the {counted(parity.boxes, 'box', 'boxes')} that the model finds")
         if seen.not_finite:
             number = counted(len(seen.not_finite), "image")
             breaches.insert(0, f"its output is not finite for {number}, such as {seen.not_finite[0]}")
