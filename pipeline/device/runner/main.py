@@ -122,9 +122,9 @@ def _do(folder: Path, options: argparse.Namespace) -> int:
     if options.tiles == "off":
         spec["tiles"] = None
     if options.bench:
-        measured = bench(folder, spec, options.sources, options.threads, options.bench)
+        measured, problems = bench(folder, spec, options.sources, options.threads, options.bench)
         Lines(None).put(f"{json.dumps(measured)}\n".encode())
-        return 0
+        return int(problems > 0)
     if options.show and cv2 is None:
         raise RunnerError("--show: a window needs OpenCV; pip install opencv-python")
     workers = Workers(folder, spec, options.sources, options.threads)
