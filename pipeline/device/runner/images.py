@@ -19,7 +19,9 @@ from .headers import (
     is_cut_short,
     is_deep_in_planes,
     is_jpeg,
+    is_multiplied,
     is_turned_avif,
+    opaque,
     orientation,
 )
 
@@ -66,6 +68,9 @@ def read_image(path: str | Path, bits: int | None = None) -> Any:
 def _by_opencv(data: bytes) -> Any:
     if is_turned_avif(data):
         raise RunnerError("an AVIF that has to be turned, which OpenCV does not do; save it as JPEG or PNG")
+    if is_multiplied(data):
+        raise RunnerError("a TIFF of colours multiplied by their transparency; save it without transparency")
+    data = opaque(data)
     turn = orientation(data)
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
     if turn == 1 or is_jpeg(data):
