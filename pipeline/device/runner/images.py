@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .base import Detections, RunnerError, cv2
+from .base import BROKEN_OPENCV, Detections, RunnerError, cv2
 from .headers import (
     BITS,
     HEIC,
@@ -95,7 +95,9 @@ def _by_pillow(data: bytes) -> Any:
     try:
         from PIL import Image, ImageOps
     except ImportError:
-        raise RunnerError("no package to read images; pip install opencv-python-headless, or pillow") from None
+        raise RunnerError(
+            f"no package to read images{BROKEN_OPENCV}; pip install opencv-python-headless, or pillow"
+        ) from None
     Image.MAX_IMAGE_PIXELS = None  # it would only warn, up to twice as many as OpenCV decodes
     with Image.open(io.BytesIO(data)) as opened:
         if opened.width * opened.height > MOST_PIXELS:
