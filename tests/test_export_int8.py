@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from pipeline import export, pixels
 from pipeline.boxes import YoloDataset
-from pipeline.config.export import Calibration, Export
+from pipeline.config.export import Calibration, Export, Target
 from pipeline.device import runner
 from pipeline.device.runner import Detections
 from pipeline.errors import DataError, ExportError
-from pipeline.export import calibration, int8
+from pipeline.export import calibration, int8, targets
 from pipeline.files import read_json, sha256
 from pipeline.run import Run
 
@@ -94,8 +94,30 @@ def test_calibration_sees_tiles_with_objects(large: YoloDataset, tmp_path: Path,
 
 
 def test_too_few_images_of_a_class_are_refused(many: YoloDataset) -> None:
-    with pytest.raises(DataError, match=r"5 training images show 'rare', too few .*per_class: 6\)"):
+    with pytest.raises(DataError, match=r"5 training images with 'rare', too few .*per_class: 6\)"):
         calibration.choose(many, Calibration(per_class=6), 0)
+
+
+def test_a_class_without_training_images_is_left_out(large: YoloDataset) -> None:
+    """The model has not learned it, so 8 bits lose nothing of it."""
+    dataset = YoloDataset((*large.names, "toaster"), large.images)
+    chosen = calibration.choose(dataset, Calibration(images=6), 0)
+    assert len(chosen) == 6 and set(chosen.values()) == {0, 1, None}
+    assert calibration.prove_disjoint(chosen, dataset)["classes_without_images"] == ["toaster"]
+    assert calibration.prove_disjoint(chosen, large)["classes_without_images"] == []
+
+
+def test_too_few_calibration_images_are_refused_before_any_target(
+    trained: Trained, copy_of: Callable[[Run], Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[Target] = []
+    monkeypatch.setattr(targets, "write", lambda target, *_: written.append(target))
+    wanted = Export.model_validate(
+        {"targets": [{"format": "onnx"}, {"format": "onnx", "quantize": 8}], "calibration": {"per_class": 1000}}
+    )
+    with pytest.raises(DataError, match="too few for 8-bit calibration"):
+        export.main(wanted, copy_of(trained.run), 0, "cpu")
+    assert written == []
 
 
 def test_no_training_images_are_refused(many: YoloDataset) -> None:
