@@ -111,6 +111,32 @@ def test_only_cameras_leave_out_frames(source: str, live: bool) -> None:
     assert isinstance(video, sources.Video) and video.live == live
 
 
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("rtsp://cam/live", "rtsp://cam/live"),
+        ("rtsp://cam:554/live@1", "rtsp://cam:554/live@1"),
+        ("rtsp://cam/live@1", "rtsp://cam/live@1"),
+        ("http://[::1]:8080/live@1", "http://[::1]:8080/live@1"),
+        ("http://cam?at=me@home:1", "http://cam?at=me@home:1"),
+        ("rtsp://admin@cam/live", "rtsp://cam/live"),
+        ("rtsp://admin:p@ss@cam:554/live@1", "rtsp://cam:554/live@1"),
+        ("rtsp://admin:p@ss@cam:554/live", "rtsp://cam:554/live"),
+        ("rtsp://admin:pa/ss@cam/live", "rtsp://cam/live"),
+        ("rtsp://admin:pa?s#s@cam/live", "rtsp://cam/live"),
+        ("rtsp://admin:@cam/live", "rtsp://cam/live"),
+        ("rtsp://ad@min:secret@cam/live", "rtsp://cam/live"),
+        ("rtsp://cam/user=admin&password=secret&channel=1", "rtsp://cam/user=admin&password=***&channel=1"),
+        ("rtsp://cam/user=admin_password=secret_channel=1", "rtsp://cam/user=admin_password=***"),
+        ("http://cam/video?loginuse=me&loginpas=secret&access_token=secret", "http://cam/video?loginuse=me&loginpas=***&access_token=***"),
+        ("http://cam/video?usr=me&PWD=secret", "http://cam/video?usr=me&PWD=***"),
+    ],
+)  # fmt: skip
+def test_passwords_are_not_shown(address: str, shown: str) -> None:
+    [video] = sources.expand([address], pytest.fail)
+    assert isinstance(video, sources.Video) and (video.source, video.name) == (address, shown)
+
+
 HANGING = """
 import runpy, sys, threading
 import cv2

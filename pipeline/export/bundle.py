@@ -19,6 +19,7 @@ from PIL import Image
 from pipeline import device, files, orientation, pixels
 from pipeline.device import runner
 from pipeline.device.runner import Detections, Spec, headers
+from pipeline.errors import ExportError
 from pipeline.export import texts
 from pipeline.records.manifest import HashedFile
 
@@ -70,7 +71,8 @@ def golden(
 
     Images are PNG, which every decoder reads alike. Those larger than a tile are cropped to parts of two neighbouring
     tiles: scaled down, their objects would shrink. `received` maps images that convert rewrote to their source files;
-    the first 16-bit one and the first one rotated by EXIF keep depth and orientation, as a device gets them.
+    the first 16-bit one and the first one rotated by EXIF keep depth and orientation, as a device gets them. Raises
+    ExportError if the model finds nothing in any of them.
     """
     folder.mkdir()
     lowest = max(lowest, model.spec["output"]["conf"])  # a device shows nothing below
@@ -90,6 +92,8 @@ def golden(
                 "classes": detections.classes.tolist(),
             }
         )
+    if not any(one["scores"] for one in expected):
+        raise ExportError("it finds nothing in its golden images, so its self-test would compare nothing")
     (folder / "expected.json").write_text(json.dumps(expected), encoding="utf-8")
 
 

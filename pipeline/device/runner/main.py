@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from .base import RunnerError, cv2, in_a_line, read_spec, say
+from .base import BROKEN_OPENCV, RunnerError, cv2, in_a_line, read_spec, say
 from .bench import bench
 from .images import draw, label, write_jpeg
 from .lines import Lines, as_json
@@ -116,16 +116,18 @@ def main(about: str | None, arguments: list[str] | None = None) -> int:
 
 def _do(folder: Path, options: argparse.Namespace) -> int:
     spec = read_spec(folder)
+    if BROKEN_OPENCV:
+        say(f"images are read with Pillow, not OpenCV{BROKEN_OPENCV}")
     if options.selftest:
         Lines(None).put(f"{selftest(folder, spec, options.threads)}\n".encode())
         return 0
     if options.tiles == "off":
         spec["tiles"] = None
     if options.bench:
-        measured = bench(folder, spec, options.sources, options.threads, options.bench)
+        measured, problems = bench(folder, spec, options.sources, options.threads, options.bench)
         Lines(None).put(f"{json.dumps(measured)}\n".encode())
-        return 0
+        return int(problems > 0)
     if options.show and cv2 is None:
-        raise RunnerError("--show: a window needs OpenCV; pip install opencv-python")
+        raise RunnerError(f"--show: a window needs OpenCV{BROKEN_OPENCV}; pip install opencv-python")
     workers = Workers(folder, spec, options.sources, options.threads)
     return run(workers, options) if workers.sources else 1
