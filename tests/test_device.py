@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import ctypes
+import ctypes.util
 import hashlib
 import json
 import os
@@ -209,6 +210,20 @@ def test_an_old_tensorrt_is_refused(bundle: Path, tmp_path: Path) -> None:
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
     said = "error: an engine needs TensorRT 10 or later (JetPack 6.1 or later), but this is 8.5.2.2; update it, or "
     assert done.stderr.startswith(said)
+
+
+def test_the_cuda_library_of_pip_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`pip install tensorrt` brings it, in a folder that the system does not search."""
+    monkeypatch.setattr(ctypes.util, "find_library", lambda name: None)
+    folder = tmp_path / "nvidia" / "cuda_runtime" / "lib"
+    folder.mkdir(parents=True)
+    (folder / "libcudart.so.12").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert runtimes._cudart() == str(folder / "libcudart.so.12")
+    monkeypatch.setattr(runtimes, "find_spec", lambda name: None)
+    assert runtimes._cudart() == "libcudart.so"
+    monkeypatch.setattr(ctypes.util, "find_library", lambda name: "libcudart.so.13")
+    assert runtimes._cudart() == "libcudart.so.13"
 
 
 def test_an_engine_serves_one_thread_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable
+from datetime import date
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,12 +22,12 @@ from PIL import Image
 
 from pipeline import export, pixels
 from pipeline.boxes import YoloDataset
-from pipeline.config.export import Export, Limits, Limits8, Limits16, Limits32
+from pipeline.config.export import Export, Limits, Limits8, Limits16, Limits32, Target
 from pipeline.device import runner
 from pipeline.device.runner import Detections
 from pipeline.device.runner.letterbox import to_original
 from pipeline.errors import DataError, ExportError
-from pipeline.export import ap, bundle, choice, make, settings, targets
+from pipeline.export import ap, artefacts, bundle, choice, make, settings, targets
 from pipeline.export.gate import Gate, Reference
 from pipeline.export.parity import compare
 from pipeline.files import read_json, sha256
@@ -286,6 +288,20 @@ def test_every_format_matches_the_model(
         assert model.opset_import[0].version == 17
         assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
     check_concurrent_runs(run, entry)
+
+
+@pytest.mark.parametrize("format_name", ["onnx", "openvino", "ncnn", "torchscript"])
+def test_an_export_does_not_say_where_and_when_it_was_made(trained: Trained, tmp_path: Path, format_name: str) -> None:
+    target, month = Target.model_validate({"format": format_name}), f"{date.today():%Y-%m-}".encode()
+    names = tuple(read_json(trained.run.manifest)["classes"])
+    written = [
+        targets.write(target, trained.run.model, tmp_path / place, 64, names, []) for place in ("first", "again")
+    ]
+    for path in (path for made in written for path in (made, *made.rglob("*")) if path.is_file()):
+        data = path.read_bytes()
+        assert not any(word in data for word in (b"trained on", os.fsencode(trained.run.root), month))
+    if format_name in ("onnx", "ncnn"):  # the others number what they hold
+        assert artefacts.sha256(written[0]) == artefacts.sha256(written[1])
 
 
 @pytest.mark.parametrize("changes", [{"nms": False}, {"imgsz": 96}])
