@@ -1,8 +1,7 @@
 """Labelbox export: one data row per line, with labels that hold objects. Only boxes and polygons are read.
 
 If a row has several labels, the first with an object counts, without those that were skipped; a row that has only
-skipped ones is unlabelled. Source:
-docs.labelbox.com, "Export data".
+skipped ones is unlabelled. Source: docs.labelbox.com, "Export data".
 """
 
 from __future__ import annotations

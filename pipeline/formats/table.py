@@ -37,7 +37,7 @@ SYNONYMS = {
     "ymax": ("ymax", "y2", "bottom", "ybr"),
     "width": ("width", "imagewidth", "imgwidth"),
     "height": ("height", "imageheight", "imgheight"),
-    "split": ("split", "subset"),
+    "split": ("split", "subset", "set"),
 }  # fmt: skip
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 NEEDED = ("filename", "class", *CORNERS)

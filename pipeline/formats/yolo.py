@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pipeline.boxes import Box, Labelled, from_yolo_line
 from pipeline.errors import DataError, counted
-from pipeline.formats import yolo_data
+from pipeline.formats import yolo_data, yolo_splits
 from pipeline.formats.pairing import by_name
 from pipeline.formats.source import Source, damaged, source_of
 from pipeline.formats.splits import folder_split
@@ -43,9 +43,9 @@ def read(folder: Path, given: bool = True, description: Path | None = None) -> S
     names = {folder: yolo_data.names_of(description, data)} if description else yolo_data.names_by_folder(tree)
     by: Path | None = None  # the file that gives the splits
     if description and any(data.get(key) for key in (*SPLITS, "valid")):
-        by, splits = description, yolo_data.splits_of(tree, description, data, given)
-    elif darknet_lists := yolo_data.darknet(tree):
-        by, splits = darknet_lists[0], yolo_data.splits_of(tree, *darknet_lists, given)
+        by, splits = description, yolo_splits.splits_of(tree, description, data, given)
+    elif darknet_lists := yolo_splits.darknet(tree):
+        by, splits = darknet_lists[0], yolo_splits.splits_of(tree, *darknet_lists, given)
     else:
         splits = {image: folder_split(folder, image) for image in tree.images()}
 
