@@ -23,7 +23,7 @@ from typing import NamedTuple
 import yaml
 from PIL import Image, UnidentifiedImageError
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, missing
 
 # Image suffixes in a dataset that `convert` writes; Ultralytics reads them all.
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
@@ -160,6 +160,8 @@ def read_labels(path: Path, names: Sequence[str], width: int, height: int) -> tu
     boxes = []
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise missing(path, path.parents[2]) from None
     except UnicodeDecodeError:
         raise DataError(f"{path}: not UTF-8 text; save it as UTF-8") from None
     for number, line in enumerate(lines, start=1):
@@ -215,10 +217,14 @@ class YoloDataset:
         return cls(names, {split: data_yaml.parent / folder for split, folder in data.items()})
 
     def files(self, split: str) -> list[Path]:
-        """Return the images of a split sorted by name; empty if there is no such split."""
+        """Return the images of a split sorted by name; empty if there is no such split. Raises DataError."""
         if split not in self.images:
             return []
-        return sorted(path for path in self.images[split].iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+        folder = self.images[split]
+        try:
+            return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+        except FileNotFoundError:
+            raise missing(folder, folder.parents[1]) from None
 
     @staticmethod
     def label_file(image: Path) -> Path:

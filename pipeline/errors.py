@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterable, Sized
 from difflib import get_close_matches
+from pathlib import Path
 
 FULL_DISK_NUMBERS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of the operating system's errors
 
@@ -34,6 +35,11 @@ class WeightsError(PipelineError):
 
 class ExportError(PipelineError):
     """An artefact cannot be made on this machine, or does not do what the model does."""
+
+
+def missing(path: Path, dataset: Path) -> DataError:
+    """Return the error for a file or folder that someone removed from a dataset that a stage wrote."""
+    return DataError(f"{path}: missing; delete {dataset} and run `make` again")
 
 
 def in_a_line(error: BaseException, longest: int = 200) -> str:

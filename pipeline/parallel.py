@@ -37,6 +37,11 @@ def cores() -> int:
     return max(1, math.floor(min(allowed, quota())))
 
 
+def half_of_the_cores() -> int:
+    """Return the threads for a runtime: with all cores they would busy-wait and become slow beside other processes."""
+    return max(1, cores() // 2)
+
+
 def processes(workers: int | None, items: int, each: int = 1) -> int:
     """Return the number of worker processes for `items` when `workers` are requested (None: one per core).
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import random
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from pipeline import pixels
 from pipeline.boxes import Box, YoloDataset, from_yolo_line, read_labels, write_data_yaml, write_labels, yolo_text
 from pipeline.errors import DataError
+from pipeline.train.resume import data_digest
 
 NAMES = ("cat", "dog")
 
@@ -64,6 +67,20 @@ def test_labels_that_are_not_text_are_refused(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match=r"a\.txt: not UTF-8 text"):
         read_labels(path, NAMES, 10, 10)
+
+
+def test_what_was_removed_from_a_data_set_is_named(tmp_path: Path) -> None:
+    image = tmp_path / "images" / "train" / "a.png"
+    image.parent.mkdir(parents=True)
+    image.write_bytes(pixels.png(np.zeros((20, 20, 3), np.uint8)))
+    dataset = YoloDataset(NAMES, {"train": tmp_path / "images" / "train"})
+    again = rf"missing; delete {re.escape(str(tmp_path))} and run `make` again"
+    for read in (lambda: dataset.labelled(image), lambda: data_digest(dataset)):
+        with pytest.raises(DataError, match=rf"labels/train/a\.txt: {again}"):
+            read()
+    shutil.rmtree(tmp_path / "images")
+    with pytest.raises(DataError, match=rf"images/train: {again}"):
+        dataset.files("train")
 
 
 def test_a_data_set_reads_back_as_written(tmp_path: Path) -> None:

@@ -307,7 +307,6 @@ BAD_COCO: dict[str, tuple[Callable[[Path], object], str]] = {
     "deep nesting": (write_bytes("annotations/train.json", b"[" * 1_000_000), r"train\.json: nested"),
     "images is not a list": (spoil_coco(lambda d: d.update(images={"a": 1})), r"needs a list `images` of objects"),
     "image id twice": (spoil_coco(lambda d: d["images"][1].update(id=0)), r"image id 0 appears twice"),
-    "category twice": (spoil_coco(lambda d: d["categories"][1].update(name="open")), r"category 'open' \(id 2\) appears twice"),
     "path outside the source": (
         spoil_coco(lambda d: d["images"][0].update(file_name="../../secret.jpg")),
         r"train\.json: names '.*secret\.jpg', outside",
@@ -318,7 +317,11 @@ BAD_COCO: dict[str, tuple[Callable[[Path], object], str]] = {
         spoil_coco(lambda d: d["images"][0].update(file_name="val_0000.jpg")),
         r"train\.json and .*val\.json: two entries describe val_0000\.jpg; remove one",
     ),
-    "no boxes at all": (spoil_coco(lambda d: d.update(annotations=[])), r"no usable box in the training split; label training images"),
+    "no boxes at all": (spoil_coco(lambda d: d.update(annotations=[])), r"no image in the train split; .*; 8 images cannot be used, such as train_0000\.jpg: train\.json lists images without"),
+    "no box in train": (
+        spoil_coco(lambda d: d.update(annotations=[{**box, "bbox": [5, 5, 0, 0]} for box in d["annotations"]])),
+        r"no usable box in the training split; label training images",
+    ),
 }  # fmt: skip
 
 
@@ -404,7 +407,7 @@ def test_a_label_the_config_does_not_list_is_refused(tiles: Path, tmp_path: Path
     )
 
 
-def test_images_with_the_same_stem_are_separated_or_refused(source: Path, run: Run) -> None:
+def test_images_with_the_same_stem_are_separated(source: Path, run: Run) -> None:
     with Image.open(source / "images" / "train_0000.jpg") as image:
         image.save(source / "images" / "train_0000.png")
     (source / "images" / "train").mkdir()
@@ -414,13 +417,19 @@ def test_images_with_the_same_stem_are_separated_or_refused(source: Path, run: R
     assert sources["train/images-train-train_0000.png"] == "images/train/train_0000.png"
     (source / "images" / "train" / "train_0000.png").rename(source / "images" / "train" / "train_0001.jpeg")
     shutil.copy(source / "images" / "train" / "train_0001.jpeg", source / "images" / "train" / "train_0001.webp")
-    fresh = Run(run.root.with_name("fresh"))
-    assert_refused(
-        source,
-        fresh,
-        r"train_0001\.webp: has the same name as .*train_0001\.jpeg, apart from the suffix",
-        unlabelled="background",
+    shutil.copy(
+        source / "images" / "train" / "train_0001.jpeg", source / "images" / "train" / "images-train-train_0001-2.png"
     )
+    fresh = Run(run.root.with_name("fresh"))
+    sources = do(source, fresh, unlabelled="background")["sources"]
+    assert {target: name for target, name in sources.items() if "train_0001" in target} == {
+        "train/images-train_0001.jpg": "images/train_0001.jpg",
+        "train/images-train-train_0001-2.png": "images/train/images-train-train_0001-2.png",
+        "train/images-train-train_0001.png": "images/train/train_0001.jpeg",
+        "train/images-train-train_0001-3.png": "images/train/train_0001.webp",
+    }
+    labels = [path.stem for path in (fresh.dataset / "labels").rglob("*.txt")]
+    assert len(labels) == len(set(labels)) == len(sources)
 
 
 def test_unlabelled_images_can_be_declared_background(tiles: Path, tmp_path: Path, run: Run) -> None:

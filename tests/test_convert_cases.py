@@ -241,6 +241,87 @@ def test_a_missing_image_is_not_replaced_from_another_folder(source: Path, run: 
     refused(source, run, r"film0/img0\.jpg: image missing", unlabelled="background")
 
 
+def labelme_files(folder: Path, place: str, image_path: str) -> None:
+    shape = {"label": "cat", "points": [[1, 2], [30, 40]], "shape_type": "rectangle"}
+    for stem in STEMS:
+        data = {"shapes": [shape], "imagePath": image_path.format(stem), "imageWidth": WIDTH, "imageHeight": HEIGHT}
+        write(folder / place.format(stem), data)
+
+
+@pytest.mark.parametrize("said", ["..\\jpg\\{}.jpg", "../jpg/{}.JPG", "./../jpg/{}.jpg"])
+def test_a_path_that_leads_to_a_folder_of_the_source_means_that_folder(said: str, source: Path, run: Run) -> None:
+    for site in ("siteA", "siteB"):
+        images(source / site / "jpg")
+    labelme_files(source, "siteA/json/{}.json", said)
+    labelme_files(source, "siteB/json/{}.json", said)
+    assert len(do(source, run, split=RATIOS, near_duplicates=False)["sources"]) == 8
+
+
+def test_a_path_that_leads_to_a_folder_of_the_source_is_not_searched_elsewhere(source: Path, run: Run) -> None:
+    for site in ("siteA", "siteB"):
+        images(source / site / "jpg")
+    labelme_files(source, "siteA/json/{}.json", "..\\jpg\\{}.jpg")
+    (source / "siteA" / "jpg" / "img1.jpg").unlink()
+    refused(source, run, r"siteA/jpg/img1\.jpg: image missing", unlabelled="background")
+
+
+def test_images_in_folders_parallel_to_those_of_the_annotations_are_found(source: Path, run: Run) -> None:
+    for site in ("siteA", "siteB"):
+        images(source / "pictures" / site)
+        labelme_files(source, f"labels/{site}/{{}}.json", "{}.jpg" if site == "siteA" else "old/{}.jpg")
+    assert len(do(source, run, split=RATIOS, near_duplicates=False)["sources"]) == 8
+
+
+def test_a_folder_that_other_names_mean_does_not_stand_in_for_a_missing_one(source: Path, run: Run) -> None:
+    images(source / "siteB")
+    data = coco("siteA/{}.jpg".format)
+    other = coco("siteB/{}.jpg".format)
+    data["images"] += [{**record, "id": record["id"] + 10} for record in other["images"][:2]]
+    data["annotations"] += [
+        {**a, "id": a["id"] + 10, "image_id": a["image_id"] + 10} for a in other["annotations"] if a["image_id"] < 2
+    ]
+    write(source / "a.json", data)
+    receipt = do(source, run, split=RATIOS, **DANGEROUS)
+    assert sorted(receipt["sources"].values()) == ["siteB/img0.jpg", "siteB/img1.jpg"]
+    assert receipt["names_matched"] == {"exact": 2, "unicode": 0, "spelling": 0, "path": 0}
+
+
+@pytest.mark.parametrize("lost", [1, 3])
+def test_a_renamed_folder_is_found_although_images_of_it_are_missing(lost: int, source: Path, run: Run) -> None:
+    images(source / "renamed")
+    (source / "renamed" / f"img{lost}.jpg").unlink()
+    write(source / "a.json", coco("photos/{}.jpg".format))
+    assert do(source, run, split=RATIOS, on_problem="drop")["names_matched"]["path"] == 3
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+@pytest.mark.parametrize("name", ["coco", "csv", "yolo", "voc"])
+def test_a_mask_does_not_stand_in_for_a_missing_image(name: str, suffix: str, source: Path, run: Run) -> None:
+    images(source / "images")
+    images(source / "masks", lambda stem: f"{stem}.{suffix}")
+    LAYOUTS[name](source)
+    (source / "images" / "img1.jpg").unlink()
+    refused(source, run, r"img1\.jpg: image missing")
+
+
+def test_images_may_be_in_a_folder_called_masks(source: Path, run: Run) -> None:
+    images(source / "masks")
+    write(source / "more" / "a.json", coco("{}.jpg".format))
+    assert len(do(source, run, split=RATIOS)["sources"]) == 4
+
+
+def test_an_image_found_away_from_most_others_of_its_file_is_noted(source: Path, run: Run) -> None:
+    images(source / "train")
+    (source / "old session").mkdir()
+    (source / "train" / "img1.jpg").rename(source / "old session" / "img1.jpg")
+    write(source / "train" / "_annotations.coco.json", coco("{}.jpg".format))
+    said = "old session/img1.jpg is in another folder than most of its images: check that it is the right one"
+    assert do(source, run, split=RATIOS)["notes"] == [f"train/_annotations.coco.json: {said}"]
+    for stem in ("img2", "img3"):
+        (source / "train" / f"{stem}.jpg").rename(source / "old session" / f"{stem}.jpg")
+    assert do(source, run, split=RATIOS)["notes"] == []
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
@@ -783,6 +864,37 @@ def test_one_folder_for_train_and_val_is_refused_as_given_splits(text: str, sour
     )
 
 
+@pytest.mark.parametrize("test", ["val/images", "lists/test.txt"])
+def test_a_test_split_that_repeats_val_is_left_out(test: str, source: Path, run: Run) -> None:
+    for split, stems in (("train", STEMS[:2]), ("val", STEMS[2:])):
+        for stem in stems:
+            write(source / split / "labels" / f"{stem}.txt", yolo_lines(stem))
+            (source / split / "images").mkdir(exist_ok=True)
+            (source / split / "images" / f"{stem}.jpg").write_bytes(image(stem))
+    write(source / "lists" / "test.txt", "".join(f"val/images/{stem}.jpg\n" for stem in STEMS[2:]))
+    text = f"train: train/images\nval: val/images\ntest: {test}\nnames: [cat, dog]\n"
+    write(source / "data.yaml", text)
+    receipt = do(source, run, split="given")
+    assert {split: summary["images"] for split, summary in receipt["splits"].items()} == {"train": 2, "val": 2}
+    assert receipt["notes"] == ["data.yaml: test has the same images as val, so it is no split of its own"]
+    write(source / "lists" / "test.txt", "val/images/img2.jpg\n")  # a part of val
+    write(source / "data.yaml", text.replace(f"test: {test}", "test: lists/test.txt"))
+    refused(source, Run(run.root / "x"), r"img2\.jpg is in val and in test; keep it in one", split="given")
+
+
+def test_coco_images_of_equal_names_in_folders_of_their_splits(source: Path, run: Run) -> None:
+    for split in ("train", "val"):
+        for number in range(2):
+            (source / f"{split}_images").mkdir(parents=True, exist_ok=True)
+            (source / f"{split}_images" / f"{number}.jpg").write_bytes(image(f"{split}{number}"))
+        data = coco("{}.jpg".format)
+        records = [{"id": n, "file_name": f"{n}.jpg"} for n in range(2)]
+        boxes = [box for box in data["annotations"] if box["image_id"] < 2]
+        write(source / f"{split}.json", {**data, "images": records, "annotations": boxes})
+    receipt = do(source, run, split="given")
+    assert sorted(receipt["sources"].values()) == [f"{s}_images/{n}.jpg" for s in ("train", "val") for n in range(2)]
+
+
 @pytest.mark.parametrize(
     ("names", "said"),
     [
@@ -935,6 +1047,15 @@ SPLIT_FOLDERS = {
     "training": "train",
     "train2017": "train",
     "Validation": "val",
+    "train_images": "train",
+    "val_set": "val",
+    "testset": "test",
+    "Test Images 2": "test",
+    "valid-labels": "val",
+    "training_data2017": "train",
+    "data": None,
+    "images": None,
+    "train_images_old": None,
     "my test set": None,
     "latest": None,
     "train_of_thought": None,
@@ -957,6 +1078,21 @@ def test_group_by_matches_the_file_name(pattern: str, source: Path, run: Run) ->
     write(source / "classes.txt", "cat\ndog\n")
     leaks = do(source, run, group_by=pattern)["leaks"]["group"]
     assert [{one.rpartition("/")[2][:7] for one in group} for group in leaks] == [{"board00"}, {"board01"}]
+
+
+def test_a_group_stays_together_although_one_file_name_matches_too(source: Path, run: Run) -> None:
+    names = [f"patient{patient}/img_{number}.jpg" for patient in range(6) for number in range(4)]
+    for name in [*names, "patient2/patient2_overview.jpg", "loose.jpg"]:
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes(image(name))
+        write((source / name).with_suffix(".txt"), yolo_lines("img0"))
+    write(source / "classes.txt", "cat\ndog\n")
+    receipt = do(source, run, split={"train": 0.5, "val": 0.25, "test": 0.25}, group_by=r"(patient\d+)")
+    splits_of: dict[str, set[str]] = {}
+    for place, name in receipt["sources"].items():
+        splits_of.setdefault(name.partition("/")[0], set()).add(place.partition("/")[0])
+    assert len(splits_of) == 7 and all(len(splits) == 1 for splits in splits_of.values())
+    assert receipt["notes"] == ["1 of 26 images matches no convert.group_by and is a group of its own"]
 
 
 SERIES = {
@@ -1034,12 +1170,47 @@ def test_width_and_height_in_corner_columns_are_refused(source: Path, run: Run) 
     refused(source, run, r"have swapped corners, .* they fit as x, y, width, height instead of x1, y1, x2, y2")
 
 
+OVER: dict[str, list[tuple[int, int, int, int]]] = {
+    "on several sides": [(240, 100, 328, 150), (-8, 20, 50, 70), (100, 190, 150, 247), (20, 20, 50, 50)],
+    "on the left": [(-5, 100, 40, 150), (-8, 20, 50, 70), (-6, 180, 50, 220), (120, 20, 150, 50)],
+    "on the right": [(260, 100, 325, 150), (250, 20, 328, 70), (240, 180, 326, 220), (120, 20, 150, 50)],
+}
+
+
+@pytest.mark.parametrize("form", OVER)
+def test_one_image_with_boxes_beyond_its_edge_does_not_refuse_the_source(form: str, source: Path, run: Run) -> None:
+    images(source)
+    for stem in STEMS:
+        found = "".join(
+            f"<object><name>{la}</name><bndbox>"
+            + "".join(f"<{tag}>{value}</{tag}>" for tag, value in zip(("xmin", "ymin", "xmax", "ymax"), c, strict=True))
+            + "</bndbox></object>"
+            for la, c in BOXES[stem] * 2 + [("cat", c) for c in OVER[form] if stem == "img3"]
+        )
+        write(source / f"{stem}.xml", f"<annotation><filename>{stem}.jpg</filename>{found}</annotation>")
+    assert do(source, run, split=RATIOS)["boxes"]["clipped"] == 3
+    assert do(source, Run(run.root.with_name("two")), split=RATIOS, on_problem="drop")["boxes"]["kept"] == 7
+
+
 def test_a_single_box_beyond_the_edge_is_clipped(source: Path, run: Run) -> None:
     images(source)
     data = coco("{}.jpg".format)
     data["annotations"][0]["bbox"] = [250, 100, 90, 40]
     write(source / "a.json", data)
     assert do(source, run, split=RATIOS)["boxes"]["clipped"] == 1
+
+
+@pytest.mark.parametrize("row", ["No finding,,,,", "No finding,-9999,-9999,-9999,-9999", "No finding,10,10,5,5"])
+@pytest.mark.parametrize("policy", ["fix", "drop", "error"])
+def test_rows_of_a_class_that_is_left_out_need_no_box(row: str, policy: str, source: Path, run: Run) -> None:
+    images(source)
+    rows = [f"{stem}.jpg,{la},{','.join(map(str, c))}\n" for stem in STEMS for la, c in BOXES[stem]]
+    nothing = [f"img3.jpg,{row}\n"] * (3 * len(rows))
+    write(source / "a.csv", "".join(["filename,class,xmin,ymin,xmax,ymax\n", *rows, *nothing]))
+    classes = {"cat": "cat", "dog": "dog", "No finding": None}
+    receipt = do(source, run, split=RATIOS, classes=classes, on_problem=policy)
+    assert written(run) == TRUTH and receipt["boxes"]["ignored"] == len(nothing)
+    assert {case["reason"] for case in receipt["problems"]} == {"convert.classes leaves this class out"}
 
 
 DAMAGED: dict[str, list[float]] = {
@@ -1163,14 +1334,15 @@ def test_other_unlabelled_images_are_not_taken_for_masks(folder: str, name: str,
     )
 
 
-@pytest.mark.parametrize("name", ["test.json", "image_info_test2017.json"])
-def test_a_coco_file_without_annotations_is_listed(name: str, source: Path, run: Run) -> None:
+@pytest.mark.parametrize("name", ["test.json", "a_test.json", "image_info_test2017.json"])
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_coco_file_without_annotations_is_listed(name: str, empty: bool, source: Path, run: Run) -> None:
     images(source / "images")
     images(source / "images", "test-{}.jpg".format)
     write(source / "train.json", coco("{}.jpg".format))
     listed = coco("test-{}.jpg".format)
     del listed["annotations"]
-    write(source / name, listed)
+    write(source / name, listed | ({"annotations": []} if empty else {}))
     receipt = do(source, run, split=RATIOS)
     assert receipt["images"]["used"] == 4
     assert receipt["notes"][:1] == [f"{name}: skipped, it lists images without annotations"]
@@ -1178,4 +1350,7 @@ def test_a_coco_file_without_annotations_is_listed(name: str, source: Path, run:
         f"images/test-{stem}.jpg": f"{name} lists images without annotations" for stem in STEMS
     }
     (source / "train.json").unlink()
-    refused(source, Run(run.root / "x"), rf"{name}: needs a list `annotations` of objects")
+    said = (
+        "no usable box, because no annotation holds any" if empty else f"{name}: needs a list `annotations` of objects"
+    )
+    refused(source, Run(run.root / "x"), said, unlabelled="background")

@@ -204,7 +204,7 @@ UNTURN = {
 }
 
 
-# Orientations 2 to 4 keep the size, and boxes are taken to be upright.
+# Orientations 2 to 4 keep the size, and boxes are taken to be upright unless another image tells.
 FRAMES = [(turn, "upright") for turn in UNTURN] + [(turn, "stored") for turn in UNTURN if turn >= 5]
 
 
@@ -228,6 +228,48 @@ def test_boxes_frame_their_object_for_every_exif_orientation(
     # JPEG blurs an edge by at most a pixel.
     np.testing.assert_allclose(corners(run)[0], found_mark(written), atol=1.01)
     assert image_size(written) == (320, 200) and written.samefile(source / "images" / f"{FIRST}.jpg")
+
+
+def turned_images(folder: Path, layout: str, frame: str, *orientations: int) -> None:
+    """Images 0.jpg and so on, and their boxes as a tool writes them that applies EXIF (`upright`) or not (`stored`)."""
+    upright, _ = mark()
+    items = []
+    for number, orientation in enumerate(orientations):
+        stored = upright.transpose(UNTURN[orientation]) if orientation > 1 else upright
+        exif = Image.Exif()
+        exif[EXIF_ORIENTATION] = orientation
+        path = folder / ("images" if layout == "coco" else "JPEGImages") / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stored.save(path, quality=95, exif=exif)
+        seen = stored if frame == "stored" else upright
+        items.append((path.name, seen.size, [Box("cat", *found_mark_in(seen))]))
+    if layout == "coco":
+        writers.coco(folder / "a.json", items, ["cat"])
+    else:
+        writers.voc(folder, items, ["cat"])
+
+
+HALVES = {"split": {"train": 0.5, "val": 0.5}, "near_duplicates": False}
+
+
+@pytest.mark.parametrize("layout", ["coco", "voc"])
+@pytest.mark.parametrize("frame", ["upright", "stored"])
+def test_an_image_that_swaps_its_sides_tells_the_frame_of_the_others(
+    tmp_path: Path, run: Run, layout: str, frame: str
+) -> None:
+    turned_images(tmp_path / "source", layout, frame, 1, 2, 3, 4, 6, 8)
+    receipt = do(tmp_path / "source", run, **HALVES)
+    for place in receipt["sources"]:
+        found = corners(run, Path(place).stem)[0]
+        np.testing.assert_allclose(found, found_mark(run.dataset / "images" / place), atol=1.01)
+    assert len(receipt["sources"]) == 6 and receipt["notes"] == []
+
+
+def test_without_such_an_image_a_note_names_images_that_exif_turns(tmp_path: Path, run: Run) -> None:
+    turned_images(tmp_path / "source", "coco", "stored", 1, 3, 2, 1)
+    said = "images/1.jpg: EXIF turns it, and nothing tells whether its boxes are those of the turned image, as convert "
+    said += "takes them: check it with `make inspect` (and 1 more such)"
+    assert do(tmp_path / "source", run, **HALVES)["notes"] == [said]
 
 
 def found_mark_in(image: Image.Image) -> list[int]:
@@ -535,7 +577,8 @@ def test_a_file_name_in_a_fix_means_the_image_in_use(source: Path, run: Run) -> 
     records = [
         {**data["images"][0], "id": id, "file_name": f"spare/{name}.jpg"} for id, name in enumerate((FIRST, "more"))
     ]
-    write_coco(source, "spare", {**data, "images": records, "annotations": []})
+    boxes = [{**data["annotations"][0], "image_id": 0}]
+    write_coco(source, "spare", {**data, "images": records, "annotations": boxes})
     write_fixes(run, f"images: {{{FIRST}.jpg: drop, more.jpg: drop}}")
     receipt = do(source, run)
     assert receipt["fixes"] == [

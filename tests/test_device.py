@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import ctypes
+import ctypes.util
 import hashlib
 import json
 import os
@@ -122,6 +123,22 @@ def test_a_missing_package_or_folder_is_a_one_line_error(
     assert f"No module named '{without}'" in done.stderr and "unpack the whole bundle again" in done.stderr
 
 
+def test_a_broken_opencv_is_named(bundle: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
+    why = "installed, but: libGL.so.1: cannot open shared object file"
+    (copy / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file')\n")
+    (tmp_path / "film.mp4").touch()
+    with_pillow = f"images are read with Pillow, not OpenCV ({why})"
+    done = run_py(copy, str(copy / "golden" / "1.png"))
+    assert (done.stderr, done.returncode) == (f"{with_pillow}\n", 0) and len(json.loads(done.stdout)["objects"]) == 3
+    for arguments, said in (
+        ([tmp_path / "film.mp4"], f"{tmp_path}/film.mp4: videos and cameras need OpenCV ({why}); pip install opencv-"),
+        ([copy / "golden" / "1.png", "--show"], f"--show: a window needs OpenCV ({why}); pip install opencv-"),
+    ):
+        done = run_py(copy, *map(str, arguments))
+        assert done.stderr.startswith(f"{with_pillow}\nerror: {said}") and done.returncode == 1
+
+
 def test_the_help_names_the_versions(bundle: Path) -> None:
     assert "Python 3.8 or newer" in run_py(bundle, "--help").stdout
     assert "Python 3.8 or newer" in (bundle / "README.txt").read_text(encoding="utf-8")
@@ -193,6 +210,20 @@ def test_an_old_tensorrt_is_refused(bundle: Path, tmp_path: Path) -> None:
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
     said = "error: an engine needs TensorRT 10 or later (JetPack 6.1 or later), but this is 8.5.2.2; update it, or "
     assert done.stderr.startswith(said)
+
+
+def test_the_cuda_library_of_pip_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`pip install tensorrt` brings it, in a folder that the system does not search."""
+    monkeypatch.setattr(ctypes.util, "find_library", lambda name: None)
+    folder = tmp_path / "nvidia" / "cuda_runtime" / "lib"
+    folder.mkdir(parents=True)
+    (folder / "libcudart.so.12").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert runtimes._cudart() == str(folder / "libcudart.so.12")
+    monkeypatch.setattr(runtimes, "find_spec", lambda name: None)
+    assert runtimes._cudart() == "libcudart.so"
+    monkeypatch.setattr(ctypes.util, "find_library", lambda name: "libcudart.so.13")
+    assert runtimes._cudart() == "libcudart.so.13"
 
 
 def test_an_engine_serves_one_thread_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

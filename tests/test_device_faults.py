@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import cv2
@@ -16,6 +17,8 @@ import faults
 import handmade
 import numpy as np
 import pytest
+
+from pipeline.device.runner import bench, read_spec
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +107,56 @@ def test_a_truncated_video_is_an_error_and_a_whole_one_is_not(device: faults.Dev
     assert frames == list(range(len(frames))) and len(frames) < 50
     if name != "film.mkv":  # whose number of frames is unknown
         assert done.returncode == 1 and done.stderr.startswith(f"error: {film}: ".encode())
+
+
+def film_of(frames: int, path: Path, side: int = 64) -> Path:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (side, side))
+    cells = {(row, column): 0 for row in range(side // 64) for column in range(side // 64)}  # one object at 64 pixels
+    for _ in range(frames):
+        writer.write(handmade.image(side, cells))
+    writer.release()
+    return path
+
+
+def test_bench_names_each_problem_once_and_measures_the_rest(device: faults.Device) -> None:
+    good, bad, missing = (device.place / name for name in ("good.png", "bad.png", "missing.png"))
+    good.write_bytes(cv2.imencode(".png", handmade.image(64, {(0, 0): 0, (1, 1): 1}))[1].tobytes())
+    bad.write_bytes(b"no image")
+    film = film_of(50, device.place / "film.avi")
+    film.write_bytes(film.read_bytes()[: film.stat().st_size // 2])
+    done = device.run(good, bad, missing, film, "--bench", "3")
+    assert json.loads(done.stdout)["boxes"] >= 2 and done.returncode == 1
+    lines = done.stderr.decode().splitlines()
+    assert lines[:2] == [
+        f"error: {missing}: no such file or folder",
+        f"error: {bad}: not an image that OpenCV can read",
+    ]
+    assert len(lines) == 3 and lines[2].startswith(f"error: {film}: ")
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("missing.jpg", "no image can be read, so there is nothing to measure; name readable images"),
+        ("0", "camera 0: --bench measures files; name images or films"),
+        ("rtsp://me:secret@127.0.0.1:1/stream", "rtsp://127.0.0.1:1/stream: --bench measures files; name images or films"),
+    ],
+)  # fmt: skip
+def test_bench_refuses_what_it_cannot_measure(device: faults.Device, source: str, said: str) -> None:
+    done = device.run(source, "--bench", "3")
+    assert done.stderr.decode().splitlines()[-1] == f"error: {said}" and (done.stdout, done.returncode) == (b"", 1)
+
+
+def test_bench_holds_one_frame_at_a_time(device: faults.Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "BENCH_SECONDS", 0)
+    film = film_of(200, device.place / "film.avi", 320)
+    tracemalloc.start()
+    try:
+        measured, problems = bench.bench(device.bundle, read_spec(device.bundle), [str(film)], 0, 1)
+        assert (measured["boxes"], problems) == (200, 0)
+        assert tracemalloc.get_traced_memory()[1] < 100 * 320 * 320 * 3
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_password_in_an_address_is_not_shown(device: faults.Device) -> None:

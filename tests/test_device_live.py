@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ import cv2
 import handmade
 import pytest
 
-from pipeline.device.runner import Workers, read_spec, sources
+from pipeline.device.runner import Workers, main, read_spec, sources
+from pipeline.device.runner.stopping import Signals
 
 FRAMES = [handmade.image(64, {divmod(number, 4): 0}) for number in range(9)]  # an object in another cell each
 MOST_S = 60
@@ -102,6 +103,47 @@ def test_a_window_that_is_closed_ends_the_camera(bundle: Path, monkeypatch: pyte
     camera.go[1].set()
 
 
+class Window:
+    """Takes the place of OpenCV's window. It has `keys`, then none, and `at` a call of `waitKey` something happens."""
+
+    def __init__(self, keys: list[int], at: int, event: Callable[[], Any], knows: bool = True) -> None:
+        self.keys, self.at, self.event = keys, at, event
+        self.visible = 1.0 if knows else -1.0
+        self.calls = 0
+
+    def wait(self, milliseconds: int) -> int:
+        assert 0 < milliseconds <= 100 and self.calls < 50
+        self.calls += 1
+        if self.calls == self.at:
+            self.event()
+        return self.keys.pop(0) if self.keys else -1
+
+    def close(self) -> None:
+        self.visible = 0.0
+
+
+@pytest.mark.parametrize("knows", [True, False])
+@pytest.mark.parametrize(("key", "more"), [(ord("n"), True), (ord("q"), False), (27, False)])
+def test_a_key_ends_the_wait(monkeypatch: pytest.MonkeyPatch, key: int, more: bool, knows: bool) -> None:
+    window = Window([-1, -1, key], 0, print, knows)
+    assert shown_in(window, Signals(), monkeypatch) is more and window.calls == 3
+
+
+def test_a_signal_or_closing_the_window_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    signals = Signals()
+    window = Window([], 5, lambda: signals._catch(signal.SIGINT, None))
+    assert shown_in(window, signals, monkeypatch) and window.calls == 5
+    window = Window([], 5, lambda: window.close())
+    assert not shown_in(window, Signals(), monkeypatch) and window.calls == 5
+
+
+def shown_in(window: Window, signals: Signals, monkeypatch: pytest.MonkeyPatch) -> bool:
+    monkeypatch.setattr(cv2, "imshow", lambda name, drawn: None)
+    monkeypatch.setattr(cv2, "waitKey", window.wait)
+    monkeypatch.setattr(cv2, "getWindowProperty", lambda name, fact: window.visible)
+    return main._shown(FRAMES[0], True, signals)
+
+
 @pytest.mark.parametrize(
     ("source", "live"),
     [("0", True), ("RTSP://a/b", True), ("rtsps://a/b", True), ("/dev/null", True), ("http://a/b", False), ("udp://@:1", False)],
@@ -109,6 +151,32 @@ def test_a_window_that_is_closed_ends_the_camera(bundle: Path, monkeypatch: pyte
 def test_only_cameras_leave_out_frames(source: str, live: bool) -> None:
     [video] = sources.expand([source], pytest.fail)
     assert isinstance(video, sources.Video) and video.live == live
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("rtsp://cam/live", "rtsp://cam/live"),
+        ("rtsp://cam:554/live@1", "rtsp://cam:554/live@1"),
+        ("rtsp://cam/live@1", "rtsp://cam/live@1"),
+        ("http://[::1]:8080/live@1", "http://[::1]:8080/live@1"),
+        ("http://cam?at=me@home:1", "http://cam?at=me@home:1"),
+        ("rtsp://admin@cam/live", "rtsp://cam/live"),
+        ("rtsp://admin:p@ss@cam:554/live@1", "rtsp://cam:554/live@1"),
+        ("rtsp://admin:p@ss@cam:554/live", "rtsp://cam:554/live"),
+        ("rtsp://admin:pa/ss@cam/live", "rtsp://cam/live"),
+        ("rtsp://admin:pa?s#s@cam/live", "rtsp://cam/live"),
+        ("rtsp://admin:@cam/live", "rtsp://cam/live"),
+        ("rtsp://ad@min:secret@cam/live", "rtsp://cam/live"),
+        ("rtsp://cam/user=admin&password=secret&channel=1", "rtsp://cam/user=admin&password=***&channel=1"),
+        ("rtsp://cam/user=admin_password=secret_channel=1", "rtsp://cam/user=admin_password=***"),
+        ("http://cam/video?loginuse=me&loginpas=secret&access_token=secret", "http://cam/video?loginuse=me&loginpas=***&access_token=***"),
+        ("http://cam/video?usr=me&PWD=secret", "http://cam/video?usr=me&PWD=***"),
+    ],
+)  # fmt: skip
+def test_passwords_are_not_shown(address: str, shown: str) -> None:
+    [video] = sources.expand([address], pytest.fail)
+    assert isinstance(video, sources.Video) and (video.source, video.name) == (address, shown)
 
 
 HANGING = """

@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image, PngImagePlugin
 from test_convert_cases import drawing, image_writers
 from test_formats_tools import RATIOS
@@ -29,11 +30,15 @@ PLANES = "16 bits in separate planes, which decoders mix up"
 REFUSED = {
     "OpenCV": {
         "j.tga": "not an image that OpenCV can read",
+        "multiplied.tif": "a TIFF of colours multiplied by their transparency; save it without transparency",
         "turned.avif": "an AVIF that has to be turned, which OpenCV does not do",
     },
     "Pillow": {
         "w_16.png": "16 bits in colour, which Pillow cannot read",
-        "x_16.tif": "more than 8 bits in a form that Pillow cannot read; save it with 8",
+        **dict.fromkeys(
+            ("x_16.tif", "through_16.tif", "multiplied_16.tif"),
+            "more than 8 bits in a form that Pillow cannot read; save it with 8",
+        ),
     },
 }
 # OpenCV converts these two to RGB with other rounding than Pillow, which convert uses; mean grey levels.
@@ -86,6 +91,28 @@ def as_mode(mode: str, **options: Any) -> Callable[[Image.Image, Path], object]:
     return lambda image, path: image.convert(mode).save(path, **options)
 
 
+def see_through(image: Image.Image) -> Image.Image:
+    """The image with transparency from left to right. No pixel is wholly clear: WebP may drop the colours of those."""
+    image = image.convert("RGBA")
+    image.putalpha(Image.linear_gradient("L").rotate(90).resize(image.size).point(lambda value: max(value, 1)))
+    return image
+
+
+def clear(kind: str, turn: int = 1, **options: Any) -> Callable[[Image.Image, Path], object]:
+    save = turned(kind, turn, **options)
+    return lambda image, path: save(see_through(image), path)
+
+
+def clear_tiff(extra: str, bits: int = 8, **options: Any) -> Callable[[Image.Image, Path], object]:
+    def save(image: Image.Image, path: Path) -> None:
+        values = np.asarray(see_through(image)).astype(f"uint{bits}") * (257 if bits == 16 else 1)
+        if options.get("planarconfig") == "separate":
+            values = values.transpose(2, 0, 1)
+        tifffile.imwrite(path, values, photometric="rgb", extrasamples=[extra], **options)
+
+    return save
+
+
 RECEIVED: dict[str, Callable[[Image.Image, Path], object]] = {
     **{name: save for name, (save, _) in image_writers().items()},
     **{f"turned{turn}.jpg": turned("JPEG", turn, quality=90) for turn in range(2, 9)},
@@ -106,6 +133,20 @@ RECEIVED: dict[str, Callable[[Image.Image, Path], object]] = {
     "alpha.png": as_mode("LA"),
     "clear.png": as_mode("P", transparency=0),
     "ycc.tif": as_mode("YCbCr"),
+    "through.png": clear("PNG"),
+    "through.webp": clear("WEBP", lossless=True),
+    "through.jp2": clear("JPEG2000"),
+    "through.bmp": clear("BMP"),
+    "through.tif": clear("TIFF"),
+    "through_packed.tif": clear("TIFF", compression="tiff_lzw"),
+    "through_turned.tif": clear("TIFF", 6),
+    "through_big.tif": clear("TIFF", big_tiff=True),
+    "through_planes.tif": clear_tiff("unassalpha", planarconfig="separate"),
+    "through_16.tif": clear_tiff("unassalpha", 16, byteorder=">"),
+    "through_tiles.tif": clear_tiff("unassalpha", tile=(64, 64), byteorder=">"),
+    "fourth.tif": clear_tiff("unspecified"),
+    "multiplied.tif": clear_tiff("assocalpha"),
+    "multiplied_16.tif": clear_tiff("assocalpha", 16),
 }
 
 

@@ -28,7 +28,7 @@ from pipeline.config.export import Export
 from pipeline.config.judging import Validate
 from pipeline.device import runner
 from pipeline.device.runner import RunnerError, headers, images, selftest
-from pipeline.errors import DataError
+from pipeline.errors import DataError, ExportError
 from pipeline.export import bundle, texts
 from pipeline.export import settings as export_settings
 from pipeline.files import read_json
@@ -190,8 +190,8 @@ def test_a_truncated_jpeg_is_detected_despite_its_whole_preview() -> None:
 
 def test_boxes_without_area_are_dropped_and_suppress_nothing() -> None:
     good, inside_out, nothing = [20, 20, 10, 10], [20, 20, -30, 30], [20, 20, 0, 5]
-    boxes = np.array([good, inside_out, nothing, [np.nan] * 4, [-40, 20, 10, 10]], np.float32).T
-    raw = np.concatenate([boxes, np.array([[0.5, 0.9, 0.9, 0.9, 0.9]], np.float32)])[None]
+    boxes = np.array([good, inside_out, nothing, [-40, 20, 10, 10]], np.float32).T
+    raw = np.concatenate([boxes, np.array([[0.5, 0.9, 0.9, 0.9]], np.float32)])[None]
     spec = {
         "input": {"size": 64, "fit": "stretch"},
         "output": {"layout": "columns", "normalised": False, "conf": 0.001, "iou": 0.5, "max_det": 9},
@@ -201,6 +201,45 @@ def test_boxes_without_area_are_dropped_and_suppress_nothing() -> None:
     rows = np.array([[[15, 15, 25, 25, 0.5, 0], [25, 25, 15, 15, 0.9, 0]]], np.float32)
     spec["output"]["layout"] = "rows"
     assert runner.read_output(rows, spec, (64, 64, 3), 0.1).corners.tolist() == [[15, 15, 25, 25]]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("place", [(0, 0, 0), (0, 4, 1), (0, 5, 2)])
+@pytest.mark.parametrize("layout", ["columns", "rows"])
+def test_an_output_that_is_not_finite_is_an_error(layout: str, place: tuple[int, ...], value: float) -> None:
+    raw = np.zeros((1, 6, 6), np.float32)
+    raw[place] = value
+    spec = {
+        "input": {"size": 64, "fit": "stretch"},
+        "output": {"layout": layout, "normalised": False, "conf": 0.001, "iou": 0.5, "max_det": 9},
+    }
+    with pytest.raises(FloatingPointError, match="the model's output is not finite; export it with another precision"):
+        runner.read_output(raw, spec, (64, 64, 3), 0.1)
+
+
+def test_a_device_reports_an_output_that_is_not_finite(tmp_path: Path) -> None:
+    """It is no image without objects."""
+    _, unpacked = device(tmp_path)
+    handmade.model(unpacked / "cells.onnx", 64, np.nan)
+    said = "the model's output is not finite; export it with another precision"
+    file = unpacked / "golden" / "1.png"
+    done = subprocess.run([sys.executable, unpacked / "run.py", file], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr, done.returncode) == ("", f"error: {file}: {said}\n", 1)
+    with pytest.raises(RunnerError, match=rf"selftest FAILED: golden/1\.png: {said}"):
+        selftest.compare(runner.Model(unpacked, read_json(unpacked / "model.json"), 1), unpacked)
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.3, 0.5, 0.7, 0.9])
+@pytest.mark.parametrize("layout", ["columns", "rows"])
+def test_a_score_equal_to_the_threshold_is_shown(tmp_path: Path, layout: str, threshold: float) -> None:
+    """Validation counts it. Many such numbers are smaller in 32 bits than in 64."""
+    model, _ = device(tmp_path, thresholds=dict.fromkeys(handmade.NAMES, threshold))
+    row = [20, 20, 30, 30, threshold, 0] if layout == "rows" else [25, 25, 10, 10, threshold, 0, 0]
+    model.spec["output"]["layout"] = layout
+    raw = np.array([[row] if layout == "rows" else [[value] for value in row]], np.float32)
+    model.forward = lambda tensor: raw
+    assert len(model.detect(handmade.image(64, {}))) == len(model.detect_all(handmade.image(64, {}), threshold)) == 1
+    assert [len(found) for found in model.look(handmade.image(64, {}), threshold, (False, True))] == [1, 1]
 
 
 @pytest.mark.parametrize("reader", ["OpenCV", "Pillow"])
@@ -265,6 +304,19 @@ def test_golden_images_expect_nothing_that_a_device_does_not_show(tmp_path: Path
     shutil.rmtree(unpacked / "golden")
     bundle.golden(model, [tmp_path / "mixed.png"], unpacked / "golden", 0.01)
     assert selftest.compare(model, unpacked)[0] == 1
+
+
+def test_a_selftest_that_compares_nothing_fails(tmp_path: Path) -> None:
+    model, unpacked = device(tmp_path)
+    (tmp_path / "black.png").write_bytes(png16(handmade.image(64, {})))
+    with pytest.raises(ExportError, match="it finds nothing in its golden images, so its self-test would compare noth"):
+        bundle.golden(model, [tmp_path / "black.png"], tmp_path / "nothing", 0.5)
+    [expected] = read_json(unpacked / "golden" / "expected.json")
+    expected.update(corners=[], scores=[], classes=[])
+    (unpacked / "golden" / "1.png").write_bytes((tmp_path / "black.png").read_bytes())
+    (unpacked / "golden" / "expected.json").write_text(json.dumps([expected]))
+    with pytest.raises(RunnerError, match="selftest FAILED: the bundle expects no object in any golden image"):
+        selftest.compare(model, unpacked)
 
 
 # --- From a real run ------------------------------------------------------------------------------

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable
+from datetime import date
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import handmade
 import numpy as np
 import onnx
 import onnxruntime
@@ -17,15 +20,15 @@ from conftest import Trained, pipeline_process
 from onnx import helper, numpy_helper
 from PIL import Image
 
-from pipeline import export
+from pipeline import export, pixels
 from pipeline.boxes import YoloDataset
-from pipeline.config.export import Export, Limits8, Limits16, Limits32
+from pipeline.config.export import Export, Limits, Limits8, Limits16, Limits32, Target
 from pipeline.device import runner
 from pipeline.device.runner import Detections
 from pipeline.device.runner.letterbox import to_original
 from pipeline.errors import DataError, ExportError
-from pipeline.export import ap, bundle, choice, make, settings, targets
-from pipeline.export.gate import Gate
+from pipeline.export import ap, artefacts, bundle, choice, make, settings, targets
+from pipeline.export.gate import Gate, Reference
 from pipeline.export.parity import compare
 from pipeline.files import read_json, sha256
 from pipeline.metrics import bootstrap
@@ -186,6 +189,51 @@ def test_planted_faults_are_caught(oblong: tuple[Run, Gate], fault: str) -> None
     assert set(verdict.worst) <= {path.name for path in gate.images} and (verdict.worst or fault == "none")
 
 
+@pytest.fixture
+def cells(tmp_path: Path) -> tuple[runner.Model, Gate]:
+    """The handmade model, and a comparison with its own results on ten images, of which two show an object."""
+    for kind in ("images", "labels"):
+        (tmp_path / kind / "val").mkdir(parents=True)
+    for number in range(10):
+        cell = {(1, 2): 0} if number < 2 else {}
+        (tmp_path / "images" / "val" / f"{number}.png").write_bytes(pixels.png(handmade.image(64, cell)))
+        (tmp_path / "labels" / "val" / f"{number}.txt").write_text("0 0.625 0.375 0.25 0.25\n")
+    dataset = YoloDataset(handmade.NAMES, {"val": tmp_path / "images" / "val"})
+    gate = Gate(tmp_path / "model.pt", dataset, dataset.files("val"), CONF)
+    unpacked = handmade.bundled(tmp_path / "bundle")
+    model = runner.Model(unpacked, runner.read_spec(unpacked), 1)
+    seen = gate.see(model, "model")
+    matches = gate.match(seen)
+    black = runner.prepare(handmade.image(64, {}), model.spec["input"])
+    raw = [(black, model.forward(black))]
+    gate.references[None, 64] = Reference(seen, matches, ap.redrawn(matches), raw)
+    return model, gate
+
+
+@pytest.mark.parametrize("limits", [Limits32(), Limits16(), Limits8()])
+def test_an_output_that_is_not_finite_is_refused(cells: tuple[runner.Model, Gate], limits: Limits) -> None:
+    model, gate = cells
+    verdict, _ = gate.judge(model, None, limits, "whole")
+    assert (verdict.outcome, verdict.breaches) == ("passed", [])
+    forward = model.forward
+    model.forward = lambda tensor: forward(tensor) if tensor.any() else forward(tensor) * np.float32(np.nan)
+    verdict, _ = gate.judge(model, None, limits, "spoilt")
+    assert verdict.outcome == "refused"
+    assert verdict.breaches[0] == "its output is not finite for 8 images, such as 2.png"
+    assert verdict.figures["raw"] is None
+
+
+@pytest.mark.parametrize("limits", [Limits32(), Limits16(), Limits8(), Limits8(max_changed=None)])
+def test_an_artefact_that_finds_nothing_is_refused(cells: tuple[runner.Model, Gate], limits: Limits) -> None:
+    """All right boxes lie in two of ten images, so the interval of the loss includes 0."""
+    model, gate = cells
+    forward = model.forward
+    model.forward = lambda tensor: forward(tensor * 0)
+    verdict, _ = gate.judge(model, None, limits, "blind")
+    assert verdict.outcome == "refused" and "which may be chance" in verdict.note
+    assert verdict.breaches[0] == "it finds none of the 2 boxes that the model finds"
+
+
 def test_a_changed_artefact_fails_the_stage(
     trained: Trained, copy_of: Callable[[Run], Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,6 +288,20 @@ def test_every_format_matches_the_model(
         assert model.opset_import[0].version == 17
         assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
     check_concurrent_runs(run, entry)
+
+
+@pytest.mark.parametrize("format_name", ["onnx", "openvino", "ncnn", "torchscript"])
+def test_an_export_does_not_say_where_and_when_it_was_made(trained: Trained, tmp_path: Path, format_name: str) -> None:
+    target, month = Target.model_validate({"format": format_name}), f"{date.today():%Y-%m-}".encode()
+    names = tuple(read_json(trained.run.manifest)["classes"])
+    written = [
+        targets.write(target, trained.run.model, tmp_path / place, 64, names, []) for place in ("first", "again")
+    ]
+    for path in (path for made in written for path in (made, *made.rglob("*")) if path.is_file()):
+        data = path.read_bytes()
+        assert not any(word in data for word in (b"trained on", os.fsencode(trained.run.root), month))
+    if format_name in ("onnx", "ncnn"):  # the others number what they hold
+        assert artefacts.sha256(written[0]) == artefacts.sha256(written[1])
 
 
 @pytest.mark.parametrize("changes", [{"nms": False}, {"imgsz": 96}])
@@ -685,6 +747,13 @@ def test_a_drop_of_all_scores_is_reported_though_precision_is_equal() -> None:
     assert parity.lost == parity.extra == 0
     assert parity.broken(Limits8()) == {"max_score_shift": "scores shifted by -0.3 on average, 0.1 allowed"}
     assert parity.shift_of(0) == pytest.approx(-0.36) and parity.shift_of(1) == pytest.approx(-0.24)
+
+
+def test_eight_bits_may_change_half_of_the_boxes() -> None:
+    more = (200.0, 200.0, 220.0, 220.0, 0.5, 0)
+    assert compare([found(ONE, TWO)], [found(ONE)], 0.25, ["a"]).broken(Limits8()) == {}
+    said = compare([found(ONE, TWO, more)], [found(ONE)], 0.25, ["a"]).broken(Limits8())
+    assert said == {"max_changed": "of 3 boxes, 2 lost, 0 invented and 0 of another class"}
 
 
 def test_a_box_near_the_threshold_is_neither_lost_nor_invented() -> None:

@@ -434,6 +434,35 @@ def test_voc_parts_are_not_objects_and_difficult_objects_are(tmp_path: Path) -> 
     ]
 
 
+SIDES = "<xmin>5</xmin><ymin>6</ymin><xmax>7</xmax><ymax>8</ymax>"
+UNUSUAL_VOC = {
+    "two boxes in an object": (an_object(more=f"<bndbox>{SIDES}</bndbox>"), "object 1, shape 2", "a further <bndbox>; write"),
+    "two polygons in an object": (
+        f"<object><name>cat</name>{'<polygon><x1>1</x1><y1>2</y1><x2>3</x2><y2>2</y2><x3>3</x3><y3>4</y3></polygon>' * 2}</object>",
+        "object 1, shape 2",
+        "a further <polygon>; write",
+    ),
+    "a wrapper": (an_object("dog") + f"<objects>{an_object()}</objects>", "objects, object 1", "in <objects>; put each <object> directly"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNUSUAL_VOC)
+def test_voc_boxes_in_unusual_places_are_damaged_and_counted(case: str, tmp_path: Path) -> None:
+    objects, identity, damage = UNUSUAL_VOC[case]
+    (item,) = voc.read(lay(tmp_path, "a.jpg", {"a.xml": voc_xml(objects)})).images
+    [box] = [box for box in item.boxes if box.damage]
+    assert (box.id, box.label, len(item.boxes)) == (identity, "cat", 2)
+    assert box.damage.startswith(damage)
+
+
+def test_voc_names_of_other_images_are_noted_unless_their_own_xml_says_so(tmp_path: Path) -> None:
+    files = {f"{n}.xml": voc_xml(an_object(), f"shots\\{n + 1}.jpg") for n in range(3)}
+    files |= {"3.xml": voc_xml(an_object(), "3.jpg"), "3_flipped.xml": voc_xml(an_object(), "3.jpg")}
+    source = voc.read(lay(tmp_path, "0.jpg 1.jpg 2.jpg 3.jpg 3_flipped.jpg", files))
+    note = "0.xml: its <filename> is '1.jpg', but its boxes are on 0.jpg, which has the name of the XML: check which is right"
+    assert source.notes == (f"{note} (and 1 more such)",)
+
+
 def test_voc_finds_images_by_the_xml_file_name_first(tmp_path: Path) -> None:
     lay(
         tmp_path,
@@ -511,6 +540,55 @@ def test_voc_lists_may_have_any_word_for_their_split(words: str, tmp_path: Path)
         voc.read(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("files", "given"),
+    [
+        ({"train": "a\nb", "test": "c"}, ["train", "train", "test"]),
+        ({"Main/trainval": "a\nb", "Main/test": "c"}, ["train", "train", "test"]),
+        ({"Main/train": "a", "Main/trainval": "a\nb", "Main/val": "b", "Main/test": "c"}, ["train", "val", "test"]),
+        ({"Main/train": "a", "Main/val": "b\nc", "train": "a\nb\nc"}, ["train", "val", "val"]),
+    ],
+    ids=["without Main", "trainval", "trainval beside train", "both folders"],
+)
+def test_voc_lists_without_main_and_of_train_and_val_together(
+    files: dict[str, str], given: list[str], tmp_path: Path
+) -> None:
+    lists = {f"VOC2007/ImageSets/{name}.txt": f"{text}\n" for name, text in files.items()}
+    xmls = {f"VOC2007/Annotations/{stem}.xml": voc_xml(an_object()) for stem in "abc"}
+    lay(tmp_path, " ".join(f"VOC2007/JPEGImages/{stem}.jpg" for stem in "abc"), {**lists, **xmls})
+    assert splits(voc.read(tmp_path)) == dict(zip(("a.jpg", "b.jpg", "c.jpg"), given, strict=True))
+
+
+def test_voc_lists_of_names_that_begin_alike(tmp_path: Path) -> None:
+    names = ("cat", "cat (1)", "dog", "dog (1)", "cow 0")
+    xmls = {f"Annotations/{name}.xml": voc_xml(an_object()) for name in names}
+    for name in names:
+        lay(tmp_path, "", {f"JPEGImages/{name}.jpg": ""})
+    lists = {
+        "ImageSets/Main/train.txt": "cat.jpg\ncat (1).jpg\n",
+        "ImageSets/Main/val.txt": "dog 1\ndog (1)  -1\ncow 0\n",
+    }
+    lay(tmp_path, "", {**xmls, **lists})
+    expected = {f"{name}.jpg": "train" if name.startswith("cat") else "val" for name in names}
+    assert splits(voc.read(tmp_path)) == expected
+
+
+@pytest.mark.parametrize("form", ["voc", "kitti"])
+def test_lines_of_lists_that_fit_no_image_are_noted_if_problems_are_dropped(form: str, tmp_path: Path) -> None:
+    files = {"Annotations/a.xml": voc_xml(an_object())} if form == "voc" else {"label_2/a.txt": PEDESTRIAN}
+    listed = "ImageSets/Main/train.txt" if form == "voc" else "ImageSets/train.txt"
+    image = "JPEGImages/a.jpg" if form == "voc" else "image_2/a.jpg"
+    lay(tmp_path, image, {**files, listed: "ghost (1)\na\nspirit\n"})
+    with pytest.raises(
+        DataError, match=r"train\.txt: lists 'ghost \(1\)', which .*; remove the line \(and 1 more such\)"
+    ):
+        formats.read(tmp_path, form)
+    source = formats.read(tmp_path, form, orphans=True)[1]
+    what = "XML" if form == "voc" else "label file"
+    assert source.notes == (f"{listed}: lists 'ghost (1)', which has neither image nor {what} (and 1 more such)",)
+    assert splits(source) == {"a.jpg": "train"}
+
+
 def labelme_file(name: str) -> str:
     shape = {"label": "cat", "points": [[1, 2], [30, 40]], "shape_type": "rectangle"}
     return json.dumps({"shapes": [shape], "imagePath": name, "imageWidth": 64, "imageHeight": 48})
@@ -557,6 +635,23 @@ def test_yolo_polygons_are_framed_and_keypoints_ignored(tmp_path: Path) -> None:
         {"data.yaml": "names: [cat]\nkpt_shape: [2, 2]\n", "labels/a.txt": "0 0.5 0.5 0.25 0.5 0.9 0.9 0.1 0.9"},
     )
     assert corners(only_box(yolo.read(tmp_path))) == ("cat", 24, 12, 40, 36)
+
+
+@pytest.mark.parametrize("points", [1, 2])
+def test_yolo_keypoints_without_kpt_shape_are_refused(points: int, tmp_path: Path) -> None:
+    """An even count of numbers would pass for a polygon."""
+    rows = "\n".join(f"0 0.5 0.5 0.25 0.5{f' 0.4 0.6 {visible}' * points}" for visible in ("2", "0.000000"))
+    lay(tmp_path, "images/a.jpg", {"labels/a.txt": rows, "data.yaml": "names: [cat]\n"})
+    said = rf"no `kpt_shape: \[{points}, 3\]`, but each row has a box and {points} points? with their visibility; "
+    with pytest.raises(DataError, match=rf"data\.yaml: {said}add it$"):
+        yolo.read(tmp_path)
+    (tmp_path / "data.yaml").rename(tmp_path / "classes.txt").write_text("cat")
+    with pytest.raises(DataError, match=rf"{said}write a data\.yaml with `names:` and this$"):
+        yolo.read(tmp_path)
+    (tmp_path / "labels" / "a.txt").write_text(
+        "0 0.1 0.1 0.4 0.1 0.4 0.4 1 0.4 0.1 1\n0 0.1 0.1 0.4 0.1 0.4 0.4 0.3 0.4 0.1 1"
+    )
+    assert [corners(box)[1:] for box in yolo.read(tmp_path).images[0].boxes][1] == pytest.approx((6.4, 4.8, 25.6, 48))
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
@@ -618,6 +713,21 @@ def test_yolo_lists_from_another_machine_are_read(tmp_path: Path) -> None:
     assert {box.damage for item in source.images for box in item.boxes} == {"", "image cannot be read"}
 
 
+@pytest.mark.parametrize("home", ["", "lists/"])
+def test_yolo_lists_beside_class_names_give_the_splits(home: str, tmp_path: Path) -> None:
+    names = [f"{letter}.jpg" for letter in "abcd"]
+    labels = {f"data/{letter}.txt": "0 0.5 0.5 0.1 0.1" for letter in "abcd"}
+    lists = {f"{home}train.txt": "data/a.jpg\n\ndata/b.jpg\n", f"{home}Valid.txt": "/content/data/c.jpg\n"}
+    lay(tmp_path, " ".join(f"data/{name}" for name in names), {"data/classes.txt": "cat\n", **labels, **lists})
+    given = ["train", "train", "val", None]
+    assert splits(formats.read(tmp_path, "yolo")[1]) == dict(zip(names, given, strict=True))
+    # Neither the labels of an image called `train` nor lists in two folders are lists of splits.
+    (tmp_path / home / "train.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    (tmp_path / home / "Valid.txt").rename(tmp_path / "test.txt")
+    lay(tmp_path, f"{home}train.jpg", {"other/val.txt": "data/d.jpg\n"})
+    assert set(splits(formats.read(tmp_path, "yolo")[1]).values()) == {None}
+
+
 def test_darknet_name_lists_apply_to_their_own_folder(tmp_path: Path) -> None:
     lay(
         tmp_path,
@@ -638,6 +748,45 @@ def test_darknet_name_lists_apply_to_their_own_folder(tmp_path: Path) -> None:
         "obj_valid_data/lost.jpg": ["dog"],
     }
     assert (source.classes, splits(source)) == (("cat", "dog"), {"a.jpg": "train", "b.jpg": "val", "lost.jpg": "val"})
+
+
+CAT_DOG, DOG_CAT = "names: [cat, dog]\n", "names: [dog, cat]\n"
+CONTRADICTIONS = {
+    "labelImg's list": ({"data.yaml": CAT_DOG, "labels/classes.txt": "dog\ncat\n"}, "labels/classes.txt: other names than data.yaml"),
+    "a list beside it": ({"data.yaml": CAT_DOG, "classes.txt": "dog\ncat\n"}, "classes.txt: other names than data.yaml"),
+    "a YAML below": ({"data.yaml": CAT_DOG, "labels/data.yaml": DOG_CAT}, "labels/data.yaml: other names than data.yaml"),
+    "a YAML elsewhere": ({"a/data.yaml": CAT_DOG, "labels/classes.txt": "dog\n"}, "labels/classes.txt: other names than a/data.yaml"),
+    "YAMLs below a list": (
+        {"classes.txt": "cat\ndog\n", "labels/data.yaml": DOG_CAT, "a/data.yaml": CAT_DOG},
+        "labels/data.yaml: other names than the classes.txt in use",
+    ),
+    "a longer list": ({"data.yaml": CAT_DOG, "labels/classes.txt": "Cat\ndog\ncow\n"}, ""),
+    "a shorter list": ({"data.yaml": CAT_DOG, "labels/classes.txt": "cat\n"}, ""),
+    "no list of names": ({"data.yaml": CAT_DOG, "labels/labels.txt": "\n\n"}, ""),
+    "of other labels": ({"data.yaml": CAT_DOG, "more/classes.txt": "dog\ncat\n"}, ""),
+    "farther than the one in use": ({"labels/data.yaml": CAT_DOG, "classes.txt": "dog\ncat\n"}, ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CONTRADICTIONS)
+def test_yolo_lists_that_name_the_same_ids_differently_are_refused(case: str, tmp_path: Path) -> None:
+    files, said = CONTRADICTIONS[case]
+    lay(tmp_path, "images/a.jpg", {**files, "labels/a.txt": "1 0.5 0.5 0.1 0.1"})
+    if said:
+        with pytest.raises(DataError, match=re.escape(said) + " for the same class ids; delete the wrong one"):
+            yolo.read(tmp_path)
+    else:
+        assert labels(yolo.read(tmp_path), tmp_path) == {"images/a.jpg": ["dog"]}
+
+
+@pytest.mark.parametrize("text", ["0 0.5 0.5 0.1 0.1\n", ""])
+@pytest.mark.parametrize("stem", ["labels", "names", "classes"])
+def test_yolo_labels_of_an_image_called_like_a_list_of_names_are_read(stem: str, text: str, tmp_path: Path) -> None:
+    for names in ({"data.yaml": "names: [cat]"}, {"predefined_classes.txt": "cat"}):
+        folder = tmp_path / next(iter(names))
+        lay(folder, f"images/{stem}.jpg", {**names, f"labels/{stem}.txt": text})
+        [item] = yolo.read(folder).images
+        assert item.annotation == folder / "labels" / f"{stem}.txt" and len(item.boxes) == len(text.splitlines())
 
 
 def test_yolo_labels_may_lie_beside_images_in_a_folder_called_images(tmp_path: Path) -> None:
@@ -929,6 +1078,7 @@ REFUSED: dict[str, tuple[str, dict[str, str], str]] = {
     "yolo yes": ("yolo", {"data.yaml": "names: [yes]\n"}, r"data\.yaml: `names:` .*put names such as yes or 1 in quotes"),
     "yolo twice": ("yolo", {"data.yaml": "names: [a, a]\n"}, r"data\.yaml: a class name appears twice in `names:`; rename one"),
     "yolo python": ("yolo", {"data.yaml": "names: !!python/name:os.system x\n"}, r"data\.yaml: not YAML \(could not determine"),
+    "yolo merge keys": ("yolo", {"data.yaml": "a: &a {k: 1}\nb: &b {<<: [*a, *a]}\nc: {<<: [*b, *b]}\nnames: [a]\n"}, r"data\.yaml: not YAML \(a merge key, <<, which no description needs\); export it again"),
     "yolo no keys": ("yolo", {"data.yaml": "- a\n"}, r"data\.yaml: no keys; write names:, train: and val:"),
     "yolo folder": ("yolo", {"data.yaml": "names: [a]\ntrain: imges\n"}, r"data\.yaml: 'imges': no such folder or list file in .*; write it relative to data\.yaml, for example train/images"),
     "yolo leads out": ("yolo", {"data.yaml": "names: [a]\ntrain: ../../../etc\n"}, r"data\.yaml: names '\.\./\.\./\.\./etc', outside"),
@@ -1009,6 +1159,28 @@ def test_a_broken_file_is_still_recognised(tmp_path: Path) -> None:
         assert formats.recognise(lay(tmp_path / name, "a.jpg", files)) == name
         with pytest.raises(DataError, match=next(iter(files))):
             READ[name](tmp_path / name)
+
+
+@pytest.mark.parametrize("comment", ["<!-- <b>made</b> by hand\n<c/> -->", "<!---->", "<!-- one --><!-- <two> -->"])
+def test_a_comment_before_the_root_may_hold_tags(comment: str, tmp_path: Path) -> None:
+    lay(tmp_path, "a.jpg", {"a.xml": f"<?xml version='1.0'?>\n{comment}\n{voc_xml(an_object())}"})
+    assert formats.recognise(tmp_path) == "voc" and only_box(voc.read(tmp_path)).label == "cat"
+
+
+@pytest.mark.parametrize(
+    ("form", "home", "label"),
+    [
+        ("yolo", "labels", "0 0.5 0.5 0.1 0.1"),
+        ("kitti", "label_2", PEDESTRIAN),
+        ("dota", "labelTxt", "1 2 30 2 30 40 1 40 plane 0"),
+        ("visdrone", "annotations", "1,2,30,40,1,4,0,0"),
+    ],
+)
+def test_a_readme_among_labels_is_no_label(form: str, home: str, label: str, tmp_path: Path) -> None:
+    images = "image_2" if form == "kitti" else "images"
+    texts = {f"{home}/a.txt": label, f"{home}/README.txt": "Made by hand.\n", f"{home}/LICENSE.txt": "MIT\n"}
+    lay(tmp_path, f"{images}/a.jpg", {**texts, **({"classes.txt": "cat\n"} if form == "yolo" else {})})
+    assert list(splits(formats.read(tmp_path, form)[1])) == ["a.jpg"]
 
 
 # --- No quadratic work ----------------------------------------------------------------------------------

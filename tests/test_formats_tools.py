@@ -1022,6 +1022,21 @@ def test_an_image_inside_a_file_with_a_suffix_in_capitals_is_taken_out(tmp_path:
     assert receipt["images"]["used"] == 4 and set(receipt["rewritten"].values()) == {"taken out of its JSON"}
 
 
+@pytest.mark.parametrize(
+    "change",
+    [lambda text: f"\ufeff{text}", lambda text: text.replace("{", '{"flags": NaN, ', 1)],
+    ids=["byte-order mark", "NaN"],
+)
+def test_an_image_inside_a_file_that_only_pythons_parser_reads_is_taken_out(
+    change: Callable[[str], str], tmp_path: Path
+) -> None:
+    labelme_alone(tmp_path / "source")
+    path = tmp_path / "source" / "img0.json"
+    path.write_text(change(path.read_text()), encoding="utf-8")
+    receipt = do(tmp_path / "source", Run(tmp_path / "runs" / "x"), split=RATIOS)
+    assert receipt["images"]["used"] == 4 and receipt["boxes"]["kept"] == 6
+
+
 def test_deleted_polygons_of_labelme_are_ignored_and_listed(tmp_path: Path) -> None:
     labelme_web(tmp_path / "source")
     path = tmp_path / "source" / "xml" / "img1.xml"
@@ -1055,6 +1070,34 @@ def test_skipped_labels_of_labelbox_do_not_count(tmp_path: Path) -> None:
     }
     assert found == {stem: (stem != "img3", [(label, *corners) for label, corners in BOXES[stem]]) for stem in STEMS}
     assert not [box for item in formats.read(tmp_path)[1].images for box in item.boxes if box.ignore]
+
+
+@pytest.mark.parametrize("tool", ["Label Studio JSON", "Labelbox"])
+def test_objects_that_only_a_second_annotator_drew_count(tool: str, tmp_path: Path) -> None:
+    path = one_of(tool, tmp_path)
+    text = path.read_text()
+    if tool == "Labelbox":
+        empty = '{"label_kind": "Default", "annotations": {"objects": [], "classifications": []}}, '
+        path.write_text(text.replace('"labels": [', f'"labels": [{empty}'))
+    else:
+        image_level = {
+            "id": "c",
+            "type": "choices",
+            "from_name": "blur",
+            "to_name": "image",
+            "value": {"choices": ["no"]},
+        }
+        tasks = json.loads(text)
+        for task in tasks:
+            task["annotations"].insert(0, {"id": 90, "result": [image_level], "was_cancelled": False})
+        path.write_text(json.dumps(tasks))
+    items = {item.image.stem: item for item in formats.read(tmp_path)[1].images}
+    assert {stem: [(box.label, box[1:5], box.ignore) for box in item.boxes] for stem, item in items.items()} == {
+        stem: [(label, pytest.approx(corners), "") for label, corners in BOXES[stem]] for stem in STEMS
+    }
+    if tool != "Labelbox":
+        path.write_text(path.read_text().replace('"id": 90,', '"id": 90, "ground_truth": true,'))
+        assert all(box.ignore for item in formats.read(tmp_path)[1].images for box in item.boxes)
 
 
 def test_a_label_studio_region_with_two_labels_gives_two_boxes(tmp_path: Path) -> None:
@@ -1187,6 +1230,25 @@ def test_the_attribute_of_a_via_region_that_holds_the_class(
     assert (box.label, box.damage) == (label, damage)
 
 
+def without_attributes(tool: str, folder: Path, count: int = 0) -> list[Any]:
+    """Read an export of VIA without attributes, or without the first `count` of them."""
+    path = one_of(tool, folder)
+    path.write_text(re.sub(r'\{"+class"+: "+\w+"+\}', "{}", path.read_text(), count=count))
+    return [box for item in formats.read(folder)[1].images for box in item.boxes]
+
+
+@pytest.mark.parametrize("tool", ["VIA JSON", "VIA project", "VIA CSV"])
+def test_via_regions_without_any_attribute_are_objects(tool: str, tmp_path: Path) -> None:
+    boxes = without_attributes(tool, tmp_path / "source")
+    assert sorted(box[1:5] for box in boxes) == sorted(c for found in BOXES.values() for _, c in found)
+    receipt = do(tmp_path / "source", Run(tmp_path / "runs" / "x"), split=RATIOS)
+    assert receipt["classes"] == ["object"] and receipt["boxes"]["kept"] == 6
+    assert receipt["notes"] == ["no region has an attribute for its class, so every box gets the class 'object'"]
+    # Beside regions with a class, those without one need a name.
+    boxes = without_attributes(tool, tmp_path / "mixed", count=2)
+    assert [(box.label, box.damage) for box in boxes].count(("", "class is None; name it")) == 2
+
+
 @pytest.mark.parametrize(
     ("annotations", "expected"),
     [
@@ -1214,8 +1276,14 @@ def test_every_task_of_ultralytics_ndjson_is_read(
         ("label_name,bbox_x,bbox_y,bbox_width,bbox_height,image_name,image_width,image_height", "cat,20,30,80,60,img0.jpg,320,240", "cat"),
         ("filename,xmin,ymin,xmax,ymax", "img0.jpg,20,30,100,90", "object"),
         ("filename,x,y,w,h", "img0.jpg,20,30,80,60", "object"),
+        (",image_id,width,height,bbox,source", '0,img0,320,240,"[20, 30, 80, 60]",usask', "object"),
+        ("filename,class_id,xmin,ymin,xmax,ymax", "img0.jpg,2,20,30,100,90", "2"),
+        ("image_id,category_id,x,y,width,height", "img0,0,20,30,80,60", "0"),
+        ("image,labels,xmin,ymin,xmax,ymax", "img0.jpg,cat,20,30,100,90", "cat"),
+        ("image,object,xmin,ymin,xmax,ymax", "img0.jpg,cat,20,30,100,90", "cat"),
+        ("ClassId,species,image,x1,y1,x2,y2", "3,cat,img0.jpg,20,30,100,90", "cat"),
     ],
-    ids=["MakeSense", "corners without a class", "sides without a class"],
+    ids=["MakeSense", "corners without a class", "sides without a class", "wheat", "class_id", "category_id", "labels", "object", "a name and an id"],
 )  # fmt: skip
 def test_tables_of_other_columns_are_read(head: str, row: str, label: str, tmp_path: Path) -> None:
     write(tmp_path / "a.csv", f"{head}\n{row}\n")
@@ -1224,6 +1292,16 @@ def test_tables_of_other_columns_are_read(head: str, row: str, label: str, tmp_p
     assert name == "csv" and [box[:5] for item in source.images for box in item.boxes] == [(label, 20, 30, 100, 90)]
     note = ("a.csv: no column for a class, so every box gets the class 'object'",)
     assert source.notes == (note if label == "object" else ())
+
+
+@pytest.mark.parametrize("head", ["filename,xmin,ymin,xmax,ymax,defect", "id,Defect Kind,image,x,y,w,h"])
+def test_a_column_that_may_hold_the_class_is_not_passed_over(head: str, tmp_path: Path) -> None:
+    write(tmp_path / "a.csv", f"{head}\n{','.join('1' for _ in head.split(','))}\n")
+    images(tmp_path)
+    with pytest.raises(
+        DataError, match=r"a\.csv: no column is called class; rename .* \('[Dd]efect.*'\) to class, or add"
+    ):
+        formats.read(tmp_path)
 
 
 def test_a_frame_beyond_the_end_of_the_video_is_refused(tmp_path: Path) -> None:

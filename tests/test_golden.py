@@ -83,6 +83,19 @@ def test_images_a_device_may_treat_differently_are_compared(odd: Run) -> None:
     assert len(choice.images(dataset, odd, 100)) == len(dataset.files("val"))
 
 
+def test_a_turned_jpeg_with_data_after_its_end_is_compared(source: Path, run: Run) -> None:
+    """`convert` rewrites it because of its end, and keeps its orientation."""
+
+    def trailing(path: Path, image: np.ndarray[Any, Any]) -> None:
+        turned(path, image)
+        path.write_bytes(path.read_bytes() + b"trailer of a telephone")
+
+    add(source, "val_0001_turned.jpg", trailing, 2)
+    convert.main(Convert(source=source, near_duplicates=False), run, 0)
+    dataset = YoloDataset.read(run.dataset / "data.yaml")
+    assert "val_0001_turned.jpg" in {path.name for path in choice.images(dataset, run, 2)}
+
+
 @pytest.mark.parametrize("odd", ["in the middle"], indirect=True)
 def test_a_bundle_contains_the_odd_images_and_tests_its_device_with_them(odd: Run) -> None:
     # 256 pixels have 1,344 box positions; this training's 64 pixels have 84.

@@ -387,6 +387,28 @@ def test_labelimg_finds_labels_and_classes_in_one_folder(tiles: Path, run: Run, 
     assert len(saved(run).images) == 3
 
 
+def test_labels_of_an_image_called_classes_do_not_meet_the_class_names(tiles: Path, run: Run, pool: Path) -> None:
+    record = batch(tiles, run, pool)
+    below = pool / "other" / "classes.jpg"
+    below.parent.mkdir()
+    shutil.move(record["images"][0]["path"], below)
+    record["images"][0]["path"] = str(below)
+    run.label_next.write_text(json.dumps(record))
+    tools.lay_out(run, "yolo")
+    folder = run.label / "yolo" / "labels"
+    assert (folder / "classes.txt").read_text().split() and (folder / "other-classes.txt").is_file()
+    tools.save(run, "yolo", every=True)
+    assert len(saved(run).images) == 3
+    shutil.rmtree(run.label / "yolo")
+    shutil.move(below, pool / "classes.jpg")
+    record["images"][0]["path"] = str(pool / "classes.jpg")
+    run.label_next.write_text(json.dumps(record))
+    with pytest.raises(
+        DataError, match=r"classes\.jpg: yolo may confuse it with its list of class names, classes\.txt; rename"
+    ):
+        tools.lay_out(run, "yolo")
+
+
 def test_labels_beside_an_image_do_not_replace_those_in_labels(tiles: Path, run: Run, pool: Path) -> None:
     batch(tiles, run, pool)
     tools.lay_out(run, "yolo")

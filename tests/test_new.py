@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
+import lzma
 import re
 import shutil
 import subprocess
@@ -277,6 +280,12 @@ def test_few_images_get_splits_that_can_be_drawn(
     assert converted("few").startswith(f"{number} images (train ")
 
 
+def test_splits_that_do_not_suffice_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = {f"{split}/{number}.jpg": [f"0 {CENTRE}"] for split in ("train", "test") for number in range(3)}
+    said = look(yolo(tmp_path / "two", labels, ["x"]), capsys)
+    assert said["splits"].endswith(", because the dataset gives train 3, test 3, but no val")
+
+
 @pytest.mark.parametrize("missing", ["val", "train"])
 def test_unusable_splits_are_replaced_by_drawn_ones(
     missing: str, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -361,7 +370,7 @@ def test_shapes_without_a_box_are_to_do(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize(
-    ("number", "words"), [(3, "left out, because no object has it"), (13, "without an object, but not left out")]
+    ("number", "words"), [(3, "left out, because no object has it"), (13, "without a usable box, but not left out")]
 )
 def test_classes_without_an_object_are_reported_truthfully(
     number: int, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -372,6 +381,45 @@ def test_classes_without_an_object_are_reported_truthfully(
     converted("many")
     receipt = json.loads(Path("runs/many/dataset/receipt.json").read_text())
     assert len(receipt["classes"]) == number + (number > 12)
+
+
+@pytest.mark.parametrize("form", ["coco", "csv"])
+def test_a_class_whose_boxes_are_all_unusable_stays_in_the_config(
+    form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "flat"
+    rows = [f"{number}.jpg,cat,10,10,40,50" for number in range(6)] + ["5.jpg,dot,5,5,5,5"]
+    for number in range(6):
+        draw(folder / f"{number}.jpg", number)
+    if form == "csv":
+        (folder / "a.csv").write_text("\n".join(["filename,class,xmin,ymin,xmax,ymax", *rows, ""]))
+    else:
+        boxes = [{"image_id": number, "category_id": 1, "bbox": [10, 10, 30, 40]} for number in range(6)]
+        boxes.append({"image_id": 5, "category_id": 9, "bbox": [5, 5, 0, 0]})
+        data = {
+            "images": [{"id": number, "file_name": f"{number}.jpg"} for number in range(6)],
+            "categories": [{"id": 1, "name": "cat"}, {"id": 9, "name": "dot"}],
+            "annotations": [{"id": number, **box} for number, box in enumerate(boxes)],
+        }
+        (folder / "a.json").write_text(json.dumps(data))
+    said = look(folder, capsys)
+    assert said["names"] == "without a usable box, but not left out: 'dot'" and said["classes"] == "cat 6"
+    assert load(Path("configs/flat.yaml")).convert.classes == ("cat", "dot")
+    assert "6 boxes" in converted("flat") and "1 dropped" in converted("flat")
+
+
+@pytest.mark.parametrize("number", [1, 15])
+def test_notes_of_the_reader_are_shown(number: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "mine"
+    for index in range(3 * number):
+        draw(folder / f"{index}.jpg", index)
+        table = folder / f"{index % number:02}.csv"
+        head = "" if table.exists() else "filename,xmin,ymin,xmax,ymax\n"
+        with table.open("a") as file:
+            file.write(f"{head}{index}.jpg,10,10,40,50\n")
+    notes = look(folder, capsys)["notes"]
+    assert notes.startswith("00.csv: no column for a class, so every box gets the class 'object'")
+    assert notes.count("no column") == min(number, 12) and notes.endswith(" (and 3 more such)") == (number == 15)
 
 
 # --- Folders that cannot be read ------------------------------------------------------------------
@@ -406,6 +454,38 @@ def test_images_without_labels_are_reported() -> None:
     for number in range(3):
         draw(Path("mine") / f"{number}.png", number)
     assert refusal(Path("mine")).startswith("3 images but no labels; draw boxes in a tool such as CVAT")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("train/Apple/Label/1.txt", "Apple 10.0 10.0 40.0 50.0\n"),
+        ("train.txt", "train/Apple/0.jpg 10,10,40,50,0\ntrain/Apple/1.jpg 10,10,40,50,0\n"),
+    ],
+    ids=["OIDv4", "keras-yolo3"],
+)
+def test_labels_in_another_layout_are_reported(name: str, text: str) -> None:
+    for number in range(3):
+        draw(Path("mine") / f"train/Apple/{number}.jpg", number)
+    (Path("mine") / name).parent.mkdir(exist_ok=True)
+    (Path("mine") / name).write_text(text)
+    (Path("mine") / "README.txt").write_text("Apples.\n")
+    assert (
+        refusal(Path("mine")) == f"labels such as {name} are in no supported layout; export the dataset as COCO or YOLO"
+    )
+    (Path("mine") / name).unlink()
+    assert refusal(Path("mine")).startswith("3 images but no labels")
+
+
+@pytest.mark.parametrize(("suffix", "module"), [(".gz", gzip), (".xz", lzma), (".bz2", bz2)])
+def test_a_compressed_file_is_reported_with_the_command(suffix: str, module: Any, source: Path) -> None:
+    for path in sorted((source / "annotations").iterdir()):
+        Path(f"{path}{suffix}").write_bytes(module.compress(path.read_bytes()))
+        path.unlink()
+    said = refusal(source)
+    [command] = re.findall(r"unpack them: (.+), then make new SOURCE=", said)
+    subprocess.run(command, shell=True, check=True)
+    assert new.main(source).startswith("wrote configs/source.yaml")
 
 
 def test_labels_without_class_names_are_reported(tiles: Path) -> None:
@@ -474,6 +554,7 @@ def test_a_folder_of_several_data_sets_is_reported(source: Path) -> None:
     said = refusal(above)
     assert (
         said == "not a dataset itself, but its folder board set/ is one (yolo): make new SOURCE='down loads/board set'"
+        "; so is other set/ (yolo)"
     )
 
 
@@ -567,7 +648,11 @@ def test_train_and_val_in_one_folder_get_ratios(tmp_path: Path, capsys: pytest.C
     folder = yolo(tmp_path / "one", {f"images/{letter}.jpg": [f"0 {CENTRE}"] for letter in "abcdefgh"}, ["x"])
     (folder / "classes.txt").unlink()
     (folder / "data.yaml").write_text("train: images\nval: images\nnames: [x]\n")
-    assert look(folder, capsys)["splits"].startswith("drawn (train 70%, val 15%, test 15%)")
+    said = look(folder, capsys)
+    assert said["splits"].startswith("drawn (train 70%, val 15%, test 15%)")
+    assert re.match(
+        r"its splits were not used: .*data\.yaml: a\.jpg is in train and in val; keep it in one", said["notes"]
+    )
     assert load(Path("configs/one.yaml")).convert.split == Ratios(train=0.7, val=0.15, test=0.15)
     assert converted("one").startswith("8 images")
 
@@ -582,6 +667,14 @@ def test_annotations_of_images_that_are_not_listed_are_to_do(source: Path, capsy
     config = Path("configs/source.yaml")
     config.write_text(config.read_text().replace("on_problem: fix", "on_problem: drop"))
     assert converted("source")
+
+
+def test_a_line_of_a_list_that_fits_no_image_is_refused(source: Path, tmp_path: Path) -> None:
+    folder = as_voc(source, tmp_path / "voc")
+    with (folder / "ImageSets" / "Main" / "val.txt").open("a") as file:
+        file.write("ghost\n")
+    with pytest.raises(DataError, match=r"val\.txt: lists 'ghost', which has neither image nor XML; remove the line"):
+        new.main(folder)
 
 
 def test_a_broken_file_is_named(source: Path) -> None:

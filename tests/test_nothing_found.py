@@ -54,9 +54,9 @@ class World:
         kept = {image["id"] for image in data["images"]}
         absent = [category["id"] for category in data["categories"] if category["name"] == self.lacking]
         data["annotations"] = [
-            box
+            {**box, "ignore": int(kind == "empty")}  # with an empty list, the images would be set aside
             for box in data["annotations"]
-            if box["image_id"] in kept and kind != "empty" and (kind != "lacking" or box["category_id"] not in absent)
+            if box["image_id"] in kept and (kind != "lacking" or box["category_id"] not in absent)
         ]
         return data
 

@@ -389,6 +389,12 @@ def test_groups_follow_the_pattern(pattern: str, expected: list[str | None]) -> 
     assert groups(["a/clip1_001.jpg", "a/clip1_002.jpg", "b/clip2_001.jpg", "poster.jpg"], pattern) == expected
 
 
+def test_each_image_is_searched_in_its_name_first_and_then_in_its_folders() -> None:
+    names = ["patient1/a.jpg", "train/patient1/b.jpg", "patient2/patient2_overview.jpg", "extra/patient2.jpg", "c.jpg"]
+    found = groups(names, r"(patient\d+)")
+    assert found == ["patient1", "patient1", "patient2", "patient2", None]
+
+
 def test_a_pattern_that_never_matches_is_an_error() -> None:
     with pytest.raises(DataError, match=r"^convert\.group_by: 'vid\(\.\)' matches no image name, such as 'a\.jpg'; "):
         groups(["a.jpg", "b.jpg"], "vid(.)")

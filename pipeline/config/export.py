@@ -108,6 +108,7 @@ class Limits8(Limits):
     """Limits for exported models in 8 bits."""
 
     precision: ClassVar[str] = "int8"
+    max_changed: float | None = Field(default=0.5, ge=0, le=1)
     max_score_shift: float | None = Field(default=0.1, gt=0, le=1)
     max_ap_drop: float | None = Field(default=1.5, ge=0, le=100)
 
@@ -129,7 +130,7 @@ class Calibration(Section):
     images: int = Field(default=128, ge=1)
     """Number of training images. Classes take turns, so that rare classes are included; val and test are never used."""
     per_class: int = Field(default=5, ge=1)
-    """Minimum number of training images with each class. With fewer, 8-bit targets are refused."""
+    """Minimum number of training images with each class that they show. With fewer, 8-bit targets are refused."""
     draws: int = Field(default=3, ge=1, le=10)
     """Number of choices of images to compare, so that the manifest shows how much the choice matters."""
 

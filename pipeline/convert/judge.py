@@ -8,8 +8,10 @@ read; they are `added`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 from pipeline.boxes import Box, Labelled
@@ -53,14 +55,44 @@ class Judged(NamedTuple):
         return [box for box, action, _, _ in self.verdicts if action in ("kept", "clipped", "added")]
 
 
-def image(item: Labelled, name: str, checked: Checked, classes: Mapping[str, str | None], config: Convert) -> Judged:
+def frames(items: Sequence[Labelled], checked: Mapping[Path, Checked]) -> dict[Path, bool | None]:
+    """Return for each image with boxes that EXIF turns whether they are those of the stored image; None if in doubt.
+
+    A declared size tells it if the orientation swaps the sides. It tells it for the other images of an annotation file
+    too, or of the folder of files that describe one image each, because one tool wrote them.
+    """
+    images_of = Counter(item.annotation for item in items)
+    told: dict[Path, set[bool]] = {}
+    turned: list[tuple[Labelled, Path, bool | None]] = []
+    for item in items:
+        one = checked.get(item.image)
+        if one and one.orientation > 1 and item.annotation and item.boxes:
+            writer = item.annotation if images_of[item.annotation] > 1 else item.annotation.parent
+            own = None
+            if one.stored != one.size and item.declared_size in (one.stored, one.size):
+                own = item.declared_size == one.stored
+                told.setdefault(writer, set()).add(own)
+            turned.append((item, writer, own))
+    of_all = {writer: next(iter(both)) for writer, both in told.items() if len(both) == 1}
+    return {item.image: of_all.get(writer, own) for item, writer, own in turned}
+
+
+def image(
+    item: Labelled,
+    name: str,
+    checked: Checked,
+    classes: Mapping[str, str | None],
+    config: Convert,
+    is_stored: bool | None,
+) -> Judged:
     """Judge an image and its boxes; the boxes of the result are in pixels of the upright image.
 
-    `classes` maps each class name of the source to our name, or to None to leave it out.
+    `classes` maps each class name of the source to our name, or to None to leave it out. `is_stored` tells whether the
+    boxes are those of the image before EXIF turns it.
     """
     if problem := _image_problem(item, checked):
         return Judged(item, name, checked, _all(item, "dropped", problem), "dropped", problem)
-    return Judged(item, name, checked, _boxes(item, checked, classes, config))
+    return Judged(item, name, checked, _boxes(item, checked, classes, config, bool(is_stored)))
 
 
 def never_used(item: Labelled, name: str, unused: Unused, why: str) -> Judged:
@@ -97,15 +129,15 @@ def _image_problem(item: Labelled, checked: Checked) -> str | None:
     return None
 
 
-def _boxes(item: Labelled, checked: Checked, classes: Mapping[str, str | None], config: Convert) -> list[Verdict]:
-    # A tool that ignored EXIF wrote the size of the image as stored, and its boxes are in that frame.
-    in_stored_frame = checked.orientation > 1 and item.declared_size == checked.stored != checked.size
+def _boxes(
+    item: Labelled, checked: Checked, classes: Mapping[str, str | None], config: Convert, is_stored: bool
+) -> list[Verdict]:
     width, height = checked.size
     smallest = config.min_side + NO_SIDE
     verdicts: list[Verdict] = []
     id_of: dict[tuple[object, ...], str] = {}
     for box in item.boxes:
-        if in_stored_frame:
+        if is_stored:
             box = upright(box, checked)
         label, xmin, ymin, xmax, ymax, _, ignore, damage = box
         fits = 0 <= xmin < xmax - smallest and xmax <= width and 0 <= ymin < ymax - smallest and ymax <= height
@@ -126,13 +158,13 @@ def _boxes(item: Labelled, checked: Checked, classes: Mapping[str, str | None], 
 def _judge(box: Box, size: tuple[int, int], classes: Mapping[str, str | None], config: Convert) -> Verdict:
     if box.ignore:
         return Verdict(box, "ignored", box.ignore)
+    if classes.get(box.label, "") is None:  # before the damage, because a row such as `no finding` has no corners
+        return Verdict(box, "ignored", "convert.classes leaves this class out")
     if box.damage:
         return Verdict(box, "dropped", box.damage, needs_person=True)
-    if box.label not in classes:
-        return Verdict(box, "dropped", _unknown(box.label, tuple(classes)), needs_person=True)
-    name = classes[box.label]
+    name = classes.get(box.label)
     if name is None:
-        return Verdict(box, "ignored", "convert.classes leaves this class out")
+        return Verdict(box, "dropped", _unknown(box.label, tuple(classes)), needs_person=True)
     if name != box.label:
         box = box._replace(label=name)
     verdict = _fix(box, size, config)
@@ -183,12 +215,12 @@ def _fix(box: Box, size: tuple[int, int], config: Convert) -> Verdict:
 
 
 def upright(box: Box, checked: Checked) -> Box:
-    """Map a box from the stored image to the upright one.
-
-    Only orientations 5 to 8 occur here, which swap the sides: the declared size then tells the frame of the boxes.
-    """
+    """Map a box from the stored image to the upright one, for the orientations 2 to 8."""
     width, height = checked.stored
     corners = {
+        2: (width - box.xmax, box.ymin, width - box.xmin, box.ymax),  # mirrored left to right
+        3: (width - box.xmax, height - box.ymax, width - box.xmin, height - box.ymin),  # turned upside down
+        4: (box.xmin, height - box.ymax, box.xmax, height - box.ymin),  # mirrored top to bottom
         5: (box.ymin, box.xmin, box.ymax, box.xmax),  # mirrored along the main diagonal
         6: (height - box.ymax, box.xmin, height - box.ymin, box.xmax),  # rotated clockwise
         7: (height - box.ymax, width - box.xmax, height - box.ymin, width - box.xmin),  # along the other diagonal

@@ -102,7 +102,8 @@ def judged(
         elif image.sha256 and not seen.problem and seen.sha256 != image.sha256:
             unusable.append(judge.never_used(item, name, "dropped", f"{by} labels another image with this name"))
         else:
-            usable.append(judge.image(item, name, seen, known, config))
+            is_stored = judge.frames([item], checked).get(item.image)
+            usable.append(judge.image(item, name, seen, known, config, is_stored))
     return usable, unusable
 
 

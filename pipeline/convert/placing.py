@@ -15,7 +15,7 @@ from pipeline import files
 from pipeline.config.data import Convert, Ratios
 from pipeline.convert import splits
 from pipeline.convert.judge import Judged
-from pipeline.errors import DataError
+from pipeline.errors import DataError, counted
 from pipeline.formats.source import Source
 from pipeline.image_files import duplicates
 from pipeline.records.receipt import Leaks
@@ -60,7 +60,11 @@ def check_given(source: Source, config: Convert) -> None:
             f"{config.source}: assigns no image to train, val or test; let convert draw the splits: "
             "`convert.split: {train: 0.7, val: 0.15, test: 0.15}`"
         )
-    _refuse_empty({item.split for item in source.images}, config)
+    hint = ""
+    if source.set_aside:
+        image, why = next(iter(source.set_aside.items()))
+        hint = f"; {counted(len(source.set_aside), 'image')} cannot be used, such as {image.name}: {why}"
+    _refuse_empty({item.split for item in source.to_use}, config, hint)
 
 
 def place(images: Sequence[Judged], config: Convert, run: Run, seed: int, trained_on: Collection[str] = ()) -> Placed:
@@ -75,6 +79,8 @@ def place(images: Sequence[Judged], config: Convert, run: Run, seed: int, traine
     own_count = len(names) - sum(name in trained_on for name in names)
     ties = {kind: [pair for pair in pairs if max(pair) < own_count] for kind, pairs in ties.items()}
     placed = _place(images[:own_count], ties, config, run, seed)
+    if config.group_by:
+        placed = replace(placed, hint=splits.alone(names, config.group_by))
     return _add(placed, names, own_count, duplicates.clusters(len(names), all_ties)) if trained_on else placed
 
 
@@ -194,7 +200,7 @@ def _leaks(names: Sequence[str], split_of: Sequence[str], ties: Ties) -> Leaks:
     return {"exact": exact, "near": near, "group": straddling("group"), "moved": {}}
 
 
-def _refuse_empty(used: set[str | None], config: Convert) -> None:
+def _refuse_empty(used: set[str | None], config: Convert, hint: str = "") -> None:
     for split in ("train", "val"):
         if split not in used:
-            raise DataError(f"{config.source}: no image in the {split} split; {WAY_OUT}")
+            raise DataError(f"{config.source}: no image in the {split} split; {WAY_OUT}{hint}")

@@ -17,6 +17,7 @@ FEWEST, FEWEST_WRONG = 4, 3  # boxes; fewer show no pattern
 SHARE, MOST = 0.25, 0.5
 BEYOND = 0.01  # of the longer side, and at least 2 px; less is imprecise drawing
 FITTING = 0.95  # share of the boxes that another reading must fit
+MANY = 20  # boxes; fewer in one image may all be drawn beyond its edge, and a reading that moves them fits by chance
 
 PER_CENT, PER_CENT_WORD = 100, "per cent"
 
@@ -72,16 +73,18 @@ def refuse(judged: Sequence[Judged], config: Convert) -> None:
             width, height = image.checked.size
             by_file[image.item.annotation] += [
                 _Placed(box, width, height, image.item.image)
-                for box in image.item.boxes
-                if not box.damage and not box.ignore and box.is_finite
+                for box, verdict in zip(image.item.boxes, image.verdicts, strict=True)
+                if not box.damage and verdict.action != "ignored" and box.is_finite
             ]
     for file, placed in by_file.items():
-        _refuse(str(file), placed)
+        is_pattern = len(by_file) == 1 or len(placed) >= MANY or len({item.image for item in placed}) > 1
+        _refuse(str(file), placed, [item for item in placed if item.is_far and is_pattern])
     if len(by_file) > 1:
-        _refuse(str(config.source), [item for placed in by_file.values() for item in placed])
+        everything = [item for placed in by_file.values() for item in placed]
+        _refuse(str(config.source), everything, [item for item in everything if item.is_far])
 
 
-def _refuse(where: str, placed: list[_Placed]) -> None:
+def _refuse(where: str, placed: list[_Placed], far: list[_Placed]) -> None:
     if len(placed) < FEWEST:
         return
     if all(max(map(abs, item.box[1:5])) <= 1 for item in placed):
@@ -89,7 +92,7 @@ def _refuse(where: str, placed: list[_Placed]) -> None:
             f"{where}: all {len(placed)} boxes lie within one pixel, such as {_example(placed[0])}: the numbers look "
             "relative to the image size, but must be pixels; multiply them by its width and height"
         )
-    enough, far = max(FEWEST_WRONG, SHARE * len(placed)), [item for item in placed if item.is_far]
+    enough = max(FEWEST_WRONG, SHARE * len(placed))
     swapped = [item for item in placed if item.is_swapped]
     guess = _guess(placed) if max(len(far), len(swapped)) >= enough else ""
     if len(far) >= (enough if guess else max(FEWEST_WRONG, MOST * len(placed))):

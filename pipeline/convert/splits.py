@@ -16,7 +16,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, counted
 from pipeline.formats.splits import without_split_folders
 from pipeline.run import SPLITS
 
@@ -164,8 +164,8 @@ def _too_few(clusters: Sequence[Sequence[Item]], empty: Sequence[str], earlier: 
 def groups(names: Sequence[str], pattern: str) -> list[str | None]:
     """Return what `convert.group_by` matches in each name: its capture group, or the whole match if it has none.
 
-    The pattern is searched in file names and, if none matches, in the paths below the split folders. None means no
-    match or an empty one: such an image is a group of its own.
+    The pattern is searched in the file name and, if it does not match there, in the path below the split folders. None
+    means no match or an empty one: such an image is a group of its own.
 
     Raises DataError if no name matches, which is an error in the pattern, and for names of more than 255 characters:
     `re` has no time limit, and this keeps most slow patterns bearable. Searching only a part of a longer name could
@@ -178,15 +178,23 @@ def groups(names: Sequence[str], pattern: str) -> list[str | None]:
             raise DataError(
                 f"{name}: {len(name)} characters, but convert.group_by allows {LONGEST_NAME}; shorten its path"
             )
-    matched: list[str | None] = []
-    for part in (lambda name: name.rpartition("/")[2], without_split_folders):
-        matches = (compiled.search(part(name)) for name in names)
-        matched = [match[compiled.groups] or None if match else None for match in matches]
-        if any(matched):
-            break
+
+    def found(text: str) -> str | None:
+        match = compiled.search(text)
+        return match[compiled.groups] or None if match else None
+
+    # For each image, because one file name that happens to match says nothing about the others.
+    matched = [found(name.rpartition("/")[2]) or found(without_split_folders(name)) for name in names]
     if names and not any(matched):
         raise DataError(f"convert.group_by: {pattern!r} matches no image name, such as {names[0]!r}; correct it")
     return matched
+
+
+def alone(names: Sequence[str], pattern: str) -> str:
+    """Say how many images match no group; empty if all match one."""
+    count = groups(names, pattern).count(None)
+    match, group = ("matches", "is a group of its own") if count == 1 else ("match", "are groups of their own")
+    return f"{count} of {counted(len(names), 'image')} {match} no convert.group_by and {group}" if count else ""
 
 
 # Names that number frames or tiles: the part before the number identifies the video or image.

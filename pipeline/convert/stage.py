@@ -13,7 +13,7 @@ from pipeline.config.data import Convert
 from pipeline.convert import background, corrections, judge, labelled, placing, plausible, receipt, writing
 from pipeline.convert.judge import Judged
 from pipeline.convert.labelled import Made
-from pipeline.errors import DataError, counted
+from pipeline.errors import DataError, and_more, counted
 from pipeline.fixes import Fixes
 from pipeline.formats.source import Source
 from pipeline.image_files import deep, reading
@@ -95,7 +95,7 @@ def _convert(
         **receipt.make(judged, placed.split_of, names, folder),
         "names_matched": dict(source.matched),
         "background_by_setting": background.by_setting(judged),
-        "notes": [*source.notes, *filter(None, [placed.hint])],
+        "notes": [*source.notes, *filter(None, [_in_doubt(source, checked, folder), placed.hint])],
         "splits_by": "source" if placed.drawing is None else str(run.splits),
         "rewritten": {
             targets[image.name]: image.checked.rewrite for image in judged if image.checked.rewrite and not image.unused
@@ -117,6 +117,17 @@ def _convert(
         write_record(new / "receipt.json", Receipt, account)
         write_data_yaml(new / "data.yaml", {split: f"images/{split}" for split in account["splits"]}, names)
     return receipt.last_line(account, run.dataset)
+
+
+def _in_doubt(source: Source, checked: Mapping[Path, Checked], folder: Path) -> str:
+    """Say whose boxes may be those of the image before EXIF turns it; empty if that is known of all."""
+    doubtful = [path for path, is_stored in judge.frames(source.images, checked).items() if is_stored is None]
+    if not doubtful:
+        return ""
+    return (
+        f"{receipt.relative(doubtful[0], folder)}: EXIF turns it, and nothing tells whether its boxes are those of the "
+        f"turned image, as convert takes them: check it with `make inspect`{and_more(doubtful)}"
+    )
 
 
 def _placed(judged: Sequence[Judged], config: Convert, run: Run, seed: int, trained_on: set[str]) -> placing.Placed:
@@ -165,6 +176,7 @@ def judge_all(
 ) -> list[Judged]:
     """Return every image of the source with its verdicts; images in no split were not checked."""
     folder = config.source.absolute()
+    frames = judge.frames(source.images, checked)
     judged = []
     for item in source.images:
         name = receipt.relative(item.image, folder)
@@ -174,7 +186,8 @@ def judge_all(
         elif item.image in source.set_aside:
             judged.append(judge.never_used(item, name, "set_aside", source.set_aside[item.image]))
         elif item.image in checked:
-            judged.append(judge.image(item, name, checked[item.image], classes, config))
+            is_stored = frames.get(item.image)
+            judged.append(judge.image(item, name, checked[item.image], classes, config, is_stored))
         else:
             judged.append(judge.never_used(item, name, "in_no_split", "the source puts it in no split"))
     return judged

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,25 +19,21 @@ LONGEST_STEM = 200  # bytes of 255, because `augment` and temporary files add to
 
 
 def file_names(used: Sequence[Judged]) -> dict[str, str]:
-    """Return the file name of each image in the dataset; images of equal stems get their folders as a prefix.
+    """Return the file name of each image in the dataset.
 
-    Raises DataError if two names still have the same stem.
+    Images of equal stems get their folders as a prefix and, if that does not suffice, a number.
     """
     stems = Counter(_stem(image.name).lower() for image in used)
     targets: dict[str, str] = {}
-    taken: dict[str, str] = {}
+    taken: set[str] = set()  # two images with the same stem would overwrite each other's labels
     for image in used:
         name = image.name.rpartition("/")[2]
         target = name if stems[_stem(name).lower()] == 1 else image.name.replace("/", "-")
-        target = _shortened(_stem(target).lstrip(".") or "image") + image.checked.suffix
-        # Two images with the same stem would overwrite each other's labels.
-        earlier = taken.setdefault(_stem(target).lower(), image.name)
-        if earlier != image.name:
-            raise DataError(
-                f"{image.item.image}: has the same name as {earlier}, apart from the suffix; "
-                "rename one image and its annotation"
-            )
-        targets[image.name] = target
+        plain = _shortened(_stem(target).lstrip(".") or "image")
+        numbered = (f"{plain}-{number}" for number in itertools.count(2))
+        stem = next(stem for stem in itertools.chain([plain], numbered) if stem.lower() not in taken)
+        taken.add(stem.lower())
+        targets[image.name] = stem + image.checked.suffix
     return targets
 
 

@@ -42,8 +42,7 @@ def selftest(archive: Path, spec: Spec) -> str:
     """Return why the bundle's self-test fails; empty if it passes."""
     with tempfile.TemporaryDirectory(dir=archive.parent) as folder:
         unpacked = bundle.unpack(archive, Path(folder))
-        # Half of the cores: runtimes busy-wait, so with all cores they become slow beside other processes.
-        threads = str(max(1, parallel.cores() // 2))
+        threads = str(parallel.half_of_the_cores())
         completed = subprocess.run(
             [sys.executable, "-I", "-c", CHILD, str(unpacked / "run.py"), "--selftest", "--threads", threads],
             input=json.dumps(absent(["numpy", *bundle.packages_of(spec)])),

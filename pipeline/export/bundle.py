@@ -18,7 +18,8 @@ from PIL import Image
 
 from pipeline import device, files, orientation, pixels
 from pipeline.device import runner
-from pipeline.device.runner import Detections, Spec, headers
+from pipeline.device.runner import Detections, Spec, headers, tiles
+from pipeline.errors import ExportError
 from pipeline.export import texts
 from pipeline.records.manifest import HashedFile
 
@@ -70,7 +71,8 @@ def golden(
 
     Images are PNG, which every decoder reads alike. Those larger than a tile are cropped to parts of two neighbouring
     tiles: scaled down, their objects would shrink. `received` maps images that convert rewrote to their source files;
-    the first 16-bit one and the first one rotated by EXIF keep depth and orientation, as a device gets them.
+    the first 16-bit one and the first one rotated by EXIF keep depth and orientation, as a device gets them. Raises
+    ExportError if the model finds nothing in any of them.
     """
     folder.mkdir()
     lowest = max(lowest, model.spec["output"]["conf"])  # a device shows nothing below
@@ -90,6 +92,8 @@ def golden(
                 "classes": detections.classes.tolist(),
             }
         )
+    if not any(one["scores"] for one in expected):
+        raise ExportError("it finds nothing in its golden images, so its self-test would compare nothing")
     (folder / "expected.json").write_text(json.dumps(expected), encoding="utf-8")
 
 
@@ -99,7 +103,7 @@ def _part(model: runner.Model, image: NDArray[Any], lowest: float) -> NDArray[An
         return _small(image)
     height, width = image.shape[:2]
     size = model.tiles["size"]
-    shared = round(size * model.tiles["overlap"])
+    shared = tiles.overlap(model.tiles)
     pair = 2 * size - shared
     # Of large tiles only a strip across their seam, at least as wide as the overlap.
     strip = min(size, max(GOLDEN_PIXELS**2 // pair, shared))
@@ -119,7 +123,7 @@ def _small(image: NDArray[Any]) -> NDArray[Any]:
 
 def _png(image: NDArray[Any], turn: int = 1) -> bytes:
     """Encode an 8- or 16-bit PNG whose EXIF holds only the orientation, never where a photograph was taken."""
-    data: bytes = cv2.imencode(".png", image)[1].tobytes()
+    data = pixels.png(image)
     if turn == 1:
         return data
     exif = struct.pack(">2sHIHHHIHHI", b"MM", 42, 8, 1, headers.EXIF_ORIENTATION, 3, 1, turn, 0, 0)

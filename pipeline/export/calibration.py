@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline import files, logs, pixels
-from pipeline.boxes import YoloDataset
+from pipeline.boxes import YoloDataset, read_labels
 from pipeline.config.export import Calibration
 from pipeline.device import runner
 from pipeline.device.runner.base import Tiles
-from pipeline.errors import DataError
+from pipeline.errors import DataError, counted
 from pipeline.export import choice
 from pipeline.pixels import Image
 from pipeline.records.manifest import CalibrationImages, HashedFile
@@ -29,7 +29,8 @@ Chosen = dict[Path, int | None]  # images with the class whose turn it was; None
 def choose(dataset: YoloDataset, settings: Calibration, seed: int) -> Chosen:
     """Choose calibration images from the training split. Classes take turns, so that rare ones are included.
 
-    Raises DataError if the training split has no images, or too few that show a class.
+    A class that no training image shows gets no turn: the model has not learned it either. Raises DataError if the
+    training split has no images, or too few that show a class.
     """
     images = dataset.files("train")
     if not images:
@@ -37,18 +38,14 @@ def choose(dataset: YoloDataset, settings: Calibration, seed: int) -> Chosen:
             f"{dataset.images.get('train', 'train')}: no training images for 8-bit calibration; "
             "give the train split some, or remove the 8-bit targets"
         )
-    images_with: dict[int, list[int]] = {kind: [] for kind in range(len(dataset.names))}
-    for index, path in enumerate(images):
-        label = dataset.label_file(path)
-        lines = label.read_text(encoding="utf-8").splitlines() if label.is_file() else []
-        for kind in {int(float(line.split()[0])) for line in lines if line.strip()}:
-            images_with[kind].append(index)
+    images_with = _showing(dataset, images)
     for kind, indices in images_with.items():
-        if len(indices) < settings.per_class:
+        if 0 < len(indices) < settings.per_class:
+            few = counted(len(indices), "training image")
             raise DataError(
-                f"{dataset.images['train']}: {len(indices)} training images show {dataset.names[kind]!r}, too few for "
-                f"8-bit calibration (export.calibration.per_class: {settings.per_class}); label more of them, lower "
-                "the number, or remove the 8-bit targets"
+                f"{dataset.images['train']}: {few} with {dataset.names[kind]!r}, too few for 8-bit calibration "
+                f"(export.calibration.per_class: {settings.per_class}); label more of them, lower the number, or "
+                "remove the 8-bit targets"
             )
     random = np.random.default_rng(seed)
     queues: dict[int | None, list[int]] = {
@@ -63,6 +60,20 @@ def choose(dataset: YoloDataset, settings: Calibration, seed: int) -> Chosen:
             if queue and len(chosen) < settings.images:
                 chosen[queue.pop()] = turn
     return {images[index]: kind for index, kind in chosen.items()}
+
+
+def _showing(dataset: YoloDataset, images: list[Path]) -> dict[int, list[int]]:
+    """Return the indices of the images that show each class."""
+    found: dict[int, list[int]] = {kind: [] for kind in range(len(dataset.names))}
+    for index, path in enumerate(images):
+        for kind in _kinds(dataset.label_file(path), dataset.names):
+            found[kind].append(index)
+    return found
+
+
+@cache  # several draws of calibration images
+def _kinds(label: Path, names: tuple[str, ...]) -> frozenset[int]:
+    return frozenset(names.index(box.label) for box in read_labels(label, names, 1, 1))
 
 
 def prove_disjoint(chosen: Chosen, dataset: YoloDataset) -> CalibrationImages:
@@ -84,7 +95,14 @@ def prove_disjoint(chosen: Chosen, dataset: YoloDataset) -> CalibrationImages:
                 "remove one of them from its split (convert.leaks: move does that)"
             )
         listed.append({"file": path.name, "sha256": files.sha256(path)})
-    return {"split": "train", "disjoint_from": ["val", "test"], "compared_with": len(evaluated), "images": listed}
+    images_with = _showing(dataset, dataset.files("train"))
+    return {
+        "split": "train",
+        "disjoint_from": ["val", "test"],
+        "compared_with": len(evaluated),
+        "images": listed,
+        "classes_without_images": [dataset.names[kind] for kind, indices in images_with.items() if not indices],
+    }
 
 
 @cache  # every draw of calibration images is compared with all of val and test

@@ -39,8 +39,10 @@ def _read_differently(run: Run, paths: list[Path]) -> Iterator[Path]:
     reasons = receipt.read(run)["rewritten"] if run.receipt.is_file() else {}
     seen = {"EXIF orientation 1"}
     for path in paths:
-        with Image.open(path) as image:
-            reason = reasons.get(path.name, f"EXIF orientation {orientation.in_dataset(image)}")
+        reason = reasons.get(path.name, "")
+        if not reason.startswith(READ_DIFFERENTLY):  # a JPEG may be rewritten for its end, and keep its orientation
+            with Image.open(path) as image:
+                reason = f"EXIF orientation {orientation.in_dataset(image)}"
         if reason.startswith(READ_DIFFERENTLY) and reason not in seen:
             seen.add(reason)
             yield path

@@ -20,6 +20,7 @@ from pipeline.boxes import YoloDataset
 from pipeline.config.export import Limits
 from pipeline.device import runner
 from pipeline.device.runner import Detections
+from pipeline.errors import counted
 from pipeline.export import ap
 from pipeline.export.parity import compare
 from pipeline.export.settings import AS_IT_COMES, Settings
@@ -32,10 +33,14 @@ RAW_IMAGES = 8  # enough to reveal a wrong weight; the tensors take a few megaby
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One side's detections in all images: with one class per box, and with every class for average precision."""
+    """One side's detections in all images: with one class per box, and with every class for average precision.
+
+    `not_finite` names images for which the network's output is not finite; they count as images without detections.
+    """
 
     single: list[Detections]
     every: list[Detections]
+    not_finite: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +92,11 @@ class Gate:
         seen = Seen([], [])
         for path in logs.progress(self.images, description):
             image = runner.read_image(path)
-            single, every = model.look(image, self.settings.conf, (False, True))
+            try:
+                single, every = model.look(image, self.settings.conf, (False, True))
+            except FloatingPointError:
+                single = every = Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int))
+                seen.not_finite.append(path.name)
             seen.single.append(single)
             seen.every.append(every)
         return seen
@@ -101,9 +110,10 @@ class Gate:
         matches = self.match(seen)
         names = list(self.dataset.names)
         drop = ap.drop(reference.redrawn, ap.redrawn(matches))
+        layout = model.spec["output"]["layout"]
         figures: Comparison = {
             "parity": parity.as_json(),
-            "raw": _raw(reference.raw, model) if model.spec["output"]["layout"] == "columns" else None,
+            "raw": None if seen.not_finite or layout != "columns" else _raw(reference.raw, model),
             "ap": {
                 "model": self.figures(reference.matches),
                 "artefact": self.figures(matches),
@@ -115,6 +125,11 @@ class Gate:
         lower, proven = _lower(drop, limits)
         broken = {**parity.broken(limits), **({"max_ap_drop": lower} if proven else {})}
         breaches = [f"{line} (export.limits.{limits.precision}.{key})" for key, line in broken.items()]
+        if 0 < parity.boxes == parity.lost:  # with few right boxes, chance alone may explain the loss of mAP
+            breaches.insert(0, f"it finds none of the {counted(parity.boxes, 'box', 'boxes')} that the model finds")
+        if seen.not_finite:
+            number = counted(len(seen.not_finite), "image")
+            breaches.insert(0, f"its output is not finite for {number}, such as {seen.not_finite[0]}")
         chance = f"{lower}, which may be chance" if lower and not proven else ""
         notes = [note for note in (self._note(conf, parity.boxes, model.size), chance) if note]
         return Verdict(breaches, figures, parity.worst, "; ".join(notes)), seen

@@ -92,8 +92,7 @@ class Exporter:
         # onnxruntime judges an engine's ONNX model; the engine itself is built later, on the device.
         through: Spec = {**spec, "format": "onnx"} if spec["format"] == "engine" else spec
         try:
-            # Half of the cores: runtimes busy-wait, so with all cores they become slow beside other processes.
-            return runner.Model(self.folder, through, max(1, parallel.cores() // 2))
+            return runner.Model(self.folder, through, parallel.half_of_the_cores())
         except runner.RunnerError as error:
             raise ExportError(str(error)) from None
 

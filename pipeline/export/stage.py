@@ -40,6 +40,8 @@ def main(config: Export, run: Run, seed: int, device: str) -> str:
         judge = Gate(run.model, dataset, images, config.conf, settings.of(run))
         thresholds, imgsz = _thresholds(run, dataset, config.conf), int(model.args["imgsz"])
         exporter = Exporter(config, run, seed, folder, dataset, judge, thresholds, imgsz)
+        if any(target.quantize == 8 for target in config.targets):
+            exporter.calibration_images(0)  # first: too few images are an error, and targets take minutes
         entries, lines, refused = [], [], []
         for target in config.targets:
             entry, verdict = exporter.make(target)

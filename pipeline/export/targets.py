@@ -17,6 +17,7 @@ from pipeline.config.export import Target
 from pipeline.device.runner import Spec
 from pipeline.device.runner.base import Tiles
 from pipeline.errors import ExportError, in_a_line
+from pipeline.export.litert_convert import forget
 from pipeline.export.settings import AS_IT_COMES, Settings
 from pipeline.records.tiles import Tiling
 
@@ -163,7 +164,9 @@ def write(
         from ultralytics import YOLO
 
         with _as_export_errors(target), no_telemetry():
-            written = Path(YOLO(str(checkpoint), task="detect").export(**settings))
+            exported = YOLO(str(checkpoint), task="detect")
+            exported.add_callback("on_export_start", forget)
+            written = Path(exported.export(**settings))
     finally:
         checkpoint.unlink(missing_ok=True)
     if written.suffix == ".onnx":

@@ -54,15 +54,18 @@ def read(folder: Path, orphans: bool = False) -> Source:
         data = read_json(path)
         if not isinstance(data, dict) or not ("images" in data or {"annotations", "categories"} <= data.keys()):
             continue  # some other JSON: a licence list, a notebook's state
-        if why := _no_boxes(data):
-            tree.notes.append(f"{path.relative_to(folder).as_posix()}: skipped, it {why}")
+        if _no_boxes(data):
             unlabelled[path] = data
         else:
             files.append(_read_file(tree, path, data, orphans))
         tree.taken.add(path)
-    for path, data in unlabelled.items():
-        if not files:
+    if not any(file.images for file in files):
+        for path, data in unlabelled.items():
             _records(path, data, "annotations")  # raises if there are none
+        empty = [path for path, data in unlabelled.items() if _no_boxes(data) == NO_ANNOTATIONS]
+        files += [_read_file(tree, path, unlabelled.pop(path), orphans) for path in empty]
+    for path, data in unlabelled.items():
+        tree.notes.append(f"{path.relative_to(folder).as_posix()}: skipped, it {_no_boxes(data)}")
         _set_aside(tree, path, data)
     files = _without_keypoints_again(tree, files)
     described = [image for file in files for image in file.images]
@@ -74,8 +77,11 @@ def read(folder: Path, orphans: bool = False) -> Source:
 
 
 def _no_boxes(data: dict[str, Any]) -> str:
-    """Return what a file holds instead of boxes, such as some of COCO's own; empty if it holds boxes."""
-    if "annotations" not in data:
+    """Return what a file holds instead of boxes, such as some of COCO's own; empty if it holds boxes.
+
+    The images of a test set are often listed with an empty list of annotations.
+    """
+    if "annotations" not in data or (data["annotations"] == [] and data.get("images")):
         return NO_ANNOTATIONS
     first = data["annotations"][0] if isinstance(data["annotations"], list) and data["annotations"] else None
     if not isinstance(first, dict) or "bbox" in first:
@@ -108,7 +114,7 @@ def _without_keypoints_again(tree: Tree, files: list[_File]) -> list[_File]:
 
 
 def _read_file(tree: Tree, path: Path, data: dict[str, Any], orphans: bool) -> _File:
-    names, parents = _categories(path, data)
+    names, parents = _categories(tree, path, data)
     images, annotations = _records(path, data, "images"), _records(path, data, "annotations")
     for record in (masks := masks_of_cvat(annotations)):
         record["iscrowd"] = 0
@@ -172,11 +178,11 @@ def _records(path: Path, data: dict[str, Any], name: str) -> list[dict[str, Any]
     return records
 
 
-def _categories(path: Path, data: dict[str, Any]) -> tuple[dict[int | str, str], set[str]]:
+def _categories(tree: Tree, path: Path, data: dict[str, Any]) -> tuple[dict[int | str, str], set[str]]:
     """Return the category names by id, in the order of our class ids, and the names of parent categories.
 
     Roboflow puts a parent of all categories first, which has no objects. `read` leaves it out unless an annotation uses
-    it. It may have the name of its only child.
+    it. It may have the name of its only child. Merged files may have a category under several ids.
     """
     records = _records(path, data, "categories")
     children = Counter(class_name(record.get("supercategory")) for record in records)
@@ -195,7 +201,8 @@ def _categories(path: Path, data: dict[str, Any]) -> tuple[dict[int | str, str],
             parents[identity] = name
             continue
         if name in known:
-            raise DataError(f"{path}: category {name!r} (id {identity}) appears twice; keep one")
+            file = path.relative_to(tree.folder).as_posix()
+            tree.notes.append(f"{file}: category {name!r} (id {identity}) appears twice, and counts as one class")
         names[identity] = name
         known.add(name)
     ordered = sorted((names | parents).items(), key=lambda pair: (isinstance(pair[0], str), pair[0]))

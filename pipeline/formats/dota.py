@@ -12,7 +12,7 @@ from pipeline.errors import counted
 from pipeline.formats.pairing import read_one_each
 from pipeline.formats.shapes import around_points
 from pipeline.formats.source import Source, damaged
-from pipeline.formats.text import numbered_lines, numbers
+from pipeline.formats.text import is_about, numbered_lines, numbers
 from pipeline.formats.tree import Tree
 
 HEADS = ("imagesource", "gsd", "acquisition dates")
@@ -28,7 +28,8 @@ def read(folder: Path) -> Source:
 
 
 def _is_label(tree: Tree, text: Path) -> bool:
-    return text.parent.name.lower().startswith("labeltxt") or _looks_like_labels(tree.head(text))
+    is_there = text.parent.name.lower().startswith("labeltxt") and not is_about(text)
+    return is_there or _looks_like_labels(tree.head(text))
 
 
 def _looks_like_labels(head: str) -> bool:

@@ -18,7 +18,7 @@ from pipeline.errors import counted
 from pipeline.formats.pairing import Images, by_image, by_name, split_lists
 from pipeline.formats.source import Source, damaged, source_of
 from pipeline.formats.splits import folder_split
-from pipeline.formats.text import numbered_lines, numbers
+from pipeline.formats.text import is_about, numbered_lines, numbers
 from pipeline.formats.tree import Tree
 
 COLUMNS = (15, 16)  # 16 with a score
@@ -35,7 +35,8 @@ def recognises(tree: Tree) -> bool:
     return any(any(map(_looks_like_labels, _first_lines(tree, texts))) for texts in by_folder.values())
 
 
-def read(folder: Path) -> Source:
+def read(folder: Path, orphans: bool = False) -> Source:
+    """Read every image; with `orphans`, lines of the lists of splits that fit no image are left out with a note."""
     tree = Tree(folder)
     images = Images(tree)
     texts = _label_files(tree)
@@ -44,7 +45,9 @@ def read(folder: Path) -> Source:
     image_of = by_name(tree, texts, image_of, lambda text: [text.stem])
     image_of = {text: image_of.get(text) or _missing(text) for text in texts}
     text_of = by_image(image_of)
-    split_by_stem = split_lists(tree, ("ImageSets",), {path.stem for path in [*images.all, *texts]}, "label file")
+    split_by_stem = split_lists(
+        tree, ("ImageSets",), {path.stem for path in [*images.all, *texts]}, "label file", orphans
+    )
 
     def split(path: Path) -> str | None:
         return split_by_stem.get(path.stem) if split_by_stem else folder_split(folder, path)
@@ -63,7 +66,7 @@ def _label_files(tree: Tree) -> list[Path]:
     return [
         text
         for text in tree.files({".txt"})
-        if text.parent != tree.folder and text.parent.name.lower().startswith("label")
+        if text.parent != tree.folder and text.parent.name.lower().startswith("label") and not is_about(text)
     ]
 
 

@@ -1,7 +1,7 @@
 """Labelbox export: one data row per line, with labels that hold objects. Only boxes and polygons are read.
 
-If a row has several labels, the first that was not skipped counts; a row without such a label is unlabelled. Source:
-docs.labelbox.com, "Export data".
+If a row has several labels, the first with an object counts, without those that were skipped; a row that has only
+skipped ones is unlabelled. Source: docs.labelbox.com, "Export data".
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pipeline.formats.tree import Tree
 from pipeline.formats.values import declared_size, mapping
 
 SIGN = re.compile(r'^\{.*"data_row"\s*:')
-ANOTHER = "another label of the row: the first counts"
+ANOTHER = "another label of the row: the first with an object counts"
 
 
 def recognises(tree: Tree) -> bool:
@@ -51,10 +51,9 @@ def _image(tree: Tree, path: Path, line: int, row: Mapping[str, Any]) -> Describ
     if not labels:
         return None
     boxes: list[Box] = []
-    for index, label in enumerate(labels):
-        annotations = label.get("annotations")
-        objects = annotations.get("objects") if isinstance(annotations, Mapping) else None
-        make = partial(_box, ignore=ANOTHER if index else "")
+    for label in labels:
+        objects = mapping(label.get("annotations")).get("objects")
+        make = partial(_box, ignore=ANOTHER if boxes else "")
         boxes += all_boxes(objects if isinstance(objects, list) else (), f"line {line}, object", "an object", make)
     size = mapping(row.get("media_attributes"))
     split = _split(row) or tree.split_by(path)

@@ -1,7 +1,7 @@
 """Label Studio's own JSON and JSON-MIN: a list of tasks, each with an image and the results on it.
 
 Coordinates are percentages of the image size. If a task has several annotations, the one marked as ground truth
-counts, else the first; a task without annotations is unlabelled. Source: labelstud.io/guide/export.
+counts, else the first with a shape; a task without annotations is unlabelled. Source: labelstud.io/guide/export.
 """
 
 from __future__ import annotations
@@ -110,7 +110,10 @@ def _results(task: Mapping[str, Any]) -> list[Result] | None:
     ]
     if not submitted:
         return None
-    chosen = next((entry for entry in submitted if entry.get("ground_truth")), submitted[0])
+    true = [entry for entry in submitted if entry.get("ground_truth")]
+    chosen = next(
+        (entry for entry in true or submitted if any(map(_is_result, entry["result"]))), (true or submitted)[0]
+    )
     every = [(entry, index, result) for index, entry in enumerate(submitted) for result in entry["result"]]
     return [
         Result(result, number, index, str(result.get("from_name")), "" if entry is chosen else ANOTHER)

@@ -6,6 +6,8 @@ Each step considers only images that no earlier step assigned, and needs exactly
     unicode   the same in Unicode's composed form, because macOS decomposes é on disk
     spelling  without case, suffix, percent-encoding and the prefixes that tools add
     path      the last parts of the path, if its folders are not in the source
+
+A path that begins with `..` is searched only in the folder that it leads to, if that is in the source.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 import posixpath
 import re
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path, PurePath
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -21,7 +23,7 @@ from urllib.parse import unquote
 from pipeline.boxes import SOURCE_SUFFIXES, Box, Labelled
 from pipeline.errors import DataError
 from pipeline.formats.paths import inside, is_one_file, is_text
-from pipeline.formats.source import Source, source_of, with_the_rest
+from pipeline.formats.source import Source, source_of, strays_of_many, with_the_rest
 from pipeline.formats.splits import folder_split
 from pipeline.formats.text import show
 from pipeline.formats.tree import STEPS, Tree, last_part
@@ -30,6 +32,7 @@ from pipeline.formats.tree import STEPS, Tree, last_part
 UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")
 _LOCAL_FILE = "?d="
 _URL = re.compile(r"^[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+_SLASH = re.compile(r"[/\\]")
 _DRIVE = re.compile(r"^[A-Za-z]:(?=[\\/])")
 
 
@@ -77,6 +80,9 @@ def find(tree: Tree, wanted: Sequence[Wanted]) -> list[Path]:
         taken = {place for place in places if place}
         for index, place in zip(unmatched, guess(tree, [wanted[index] for index in unmatched], taken), strict=True):
             places[index] = place
+    pairs = [(item, place) for item, place in zip(wanted, places, strict=True) if place]
+    by_last_part = [(item.named_by, place, item.homes) for item, place in pairs if not _SLASH.search(item.name)]
+    tree.notes += strays_of_many(tree.folder, by_last_part)
     return [tree.path(place) if place else _missing(tree, item) for item, place in zip(wanted, places, strict=True)]
 
 
@@ -84,7 +90,8 @@ def guess(tree: Tree, wanted: Sequence[Wanted], taken: set[str]) -> list[str | N
     """Return the image of each name by all steps but the first, among those not `taken`; None if there is none."""
     places: list[str | None] = [None] * len(wanted)
     for step in STEPS[1:]:
-        free = _Free(tree, taken, step)
+        pending = [item for item, place in zip(wanted, places, strict=True) if place is None]
+        free = _Free(tree, taken, step, _apart(pending, taken) if step == "path" else set())
         named: dict[str, Wanted] = {}
         for index, item in enumerate(wanted):
             if places[index] is None and (place := free.match(item)):
@@ -100,6 +107,15 @@ def guess(tree: Tree, wanted: Sequence[Wanted], taken: set[str]) -> list[str | N
     return places
 
 
+def _apart(wanted: Iterable[Wanted], taken: Iterable[str]) -> set[tuple[str, str]]:
+    """Return the pairs of a folder that names give and one of the source that hold different images of one name."""
+    folders_of: dict[str, set[str]] = {}
+    for place in taken:
+        folders_of.setdefault(_plain(last_part(place), "path"), set()).add(posixpath.dirname(place))
+    named = [[_plain(part, "path") for part in _parts(item.name, "path")] for item in wanted]
+    return {("/".join(parts[:-1]), folder) for parts in named for folder in folders_of.get("".join(parts[-1:]), ())}
+
+
 def complete(tree: Tree, described: Sequence[Described], classes: Sequence[str] | None = None) -> Source:
     """Return a source of the images that annotation files name and of those that none mentions."""
     return source_of(tree, with_the_rest(tree, labelled(tree, described)), classes)
@@ -108,8 +124,8 @@ def complete(tree: Tree, described: Sequence[Described], classes: Sequence[str] 
 class _Free:
     """The images that are still free at one step, by file name."""
 
-    def __init__(self, tree: Tree, taken: Collection[str], step: str) -> None:
-        self.tree, self.step = tree, step
+    def __init__(self, tree: Tree, taken: Collection[str], step: str, apart: Collection[tuple[str, str]]) -> None:
+        self.tree, self.step, self._apart = tree, step, apart
         self._by_last: dict[str, list[str]] = {}
         for place in tree.names_of_images():
             if place not in taken:
@@ -117,8 +133,8 @@ class _Free:
                     self._by_last.setdefault(key, []).append(place)
 
     def match(self, wanted: Wanted) -> str | None:
-        parts = _parts(wanted.name, self.step)
-        if not parts or (len(parts) == 1 and wanted.name.replace("\\", "/").startswith("../")):
+        parts, led = _parts(wanted.name, self.step), self.tree.led_to(wanted.name, wanted.named_by)
+        if not parts or (not led and len(parts) == 1 and wanted.name.replace("\\", "/").startswith("../")):
             return None  # `../../a.jpg` says only that the image lies elsewhere
         # The digits of an upload are unique, so only one of two names may lack them.
         candidates = list(
@@ -126,8 +142,13 @@ class _Free:
         )
         last = _without_suffix if wanted.is_stem and self.step == "unicode" else str
         candidates = [place for place in candidates if _agree(parts[-1], last(last_part(place)), self.step)]
-        candidates = self._by_folders(parts, candidates, wanted)
-        candidates = self.tree.of_split(candidates, wanted.split)
+        whole = "/".join(parts)
+        candidates = [place for place in candidates if not self.tree.is_mask(place, whole, wanted.named_by)]
+        if led:
+            candidates = [place for place in candidates if posixpath.dirname(place) == posixpath.dirname(led)]
+        else:
+            candidates = self._by_folders(parts, candidates, wanted)
+        candidates = self.tree.nearest(self.tree.of_split(candidates, wanted.split), wanted.named_by)
         if len(candidates) > 1 and not is_one_file(map(self.tree.path, candidates)):
             raise DataError(
                 f"{wanted.named_by}: {show(wanted.name)} matches both {candidates[0]} and {candidates[1]}; "
@@ -149,11 +170,16 @@ class _Free:
                 if at_home:
                     return at_home
             return whole
-        # If the source has these folders, the image is missing from them.
+        # If the source has these folders, or knows them to be others, the image is missing from them.
         if not folders or self.tree.has_folder("/".join(parts[:-1])):
             return []
         most = max(tails.values(), default=0)
-        return [place for place in candidates if tails[place] == most]
+        named = "/".join(folders)
+        return [
+            place
+            for place in candidates
+            if tails[place] == most and (named, posixpath.dirname(place)) not in self._apart
+        ]
 
 
 def has_image_suffix(name: str) -> bool:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from pipeline.formats.matching import has_image_suffix
 from pipeline.formats.text import columns, show
 from pipeline.formats.tree import Tree
 from pipeline.formats.yolo_data import looks_like_labels
@@ -21,6 +22,12 @@ ARCHIVES = {
     ".bz2": "tar -xjf {file} -C {folder}",
     ".7z": "7z x {file} -o{folder}",
     ".rar": "unrar x {file} {folder}",
+}
+# The same for one compressed file, such as `annotations.json.gz`.
+COMPRESSED = {
+    ".gz": "gunzip -c {file} > {target}",
+    ".xz": "unxz -c {file} > {target}",
+    ".bz2": "bunzip2 -c {file} > {target}",
 }
 FILMS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 NOT_READ = {
@@ -60,6 +67,12 @@ def look(tree: Tree) -> Near:
         return Near("film", films)
     images = tree.images()
     return Near("images" if images else "nothing", images)
+
+
+def names_image_and_numbers(head: str) -> bool:
+    """Return whether a text begins with an image and numbers, as lists of keras-yolo3 do: `a.jpg 10,10,40,50,0`."""
+    image, _, rest = head.partition("\n")[0].partition(" ")
+    return has_image_suffix(image) and any(map(str.isdigit, rest))
 
 
 def in_words(tree: Tree) -> str:

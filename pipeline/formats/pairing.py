@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 
 from pipeline.boxes import Box, Labelled
-from pipeline.errors import DataError
+from pipeline.errors import DataError, and_more
 from pipeline.formats.matching import Wanted, guess
 from pipeline.formats.paths import is_one_file
 from pipeline.formats.source import Source, source_of, with_the_rest
@@ -14,6 +15,8 @@ from pipeline.formats.splits import SPLIT_WORDS, folder_split
 from pipeline.formats.text import read_text, show
 from pipeline.formats.tree import Tree
 from pipeline.run import SPLITS
+
+_FLAG = re.compile(r"\s+-?[01]$")
 
 
 class Images:
@@ -126,28 +129,44 @@ def ends(name: str) -> list[str]:
     return ["/".join(parts[start:]) for start in range(1, len(parts))]
 
 
-def split_lists(tree: Tree, home: Sequence[str], known: Collection[str], annotation: str) -> dict[str, str]:
+def split_lists(
+    tree: Tree, home: Sequence[str], known: Collection[str], annotation: str, orphans: bool = False
+) -> dict[str, str]:
     """Return the split of each stem by lists that are named after splits, as `val.txt` or `Valid.txt`; empty without.
 
-    `home` has the parts of the path to the folder of the lists; `annotation` is what the format calls its files. Raises
-    DataError if a list names a stem that is not `known` or that is in a list of another split too.
+    `home` has the parts of the path to the folder of the lists, of which the first suffices if no list is there;
+    `annotation` is what the format calls its files. Raises DataError if a list names a stem that is in a list of
+    another split too, or that is not `known`, unless `orphans` allows it with a note.
     """
+    texts = tree.files({".txt"})
+    tree.taken.update(path for path in texts if home[0] in path.parent.parts)
+    split_of = _lists(texts, tuple(home)) or _lists(texts, tuple(home[:1]))
     list_of: dict[str, Path] = {}
-    lists = [path for path in tree.files({".txt"}) if path.parent.parts[-len(home) :] == tuple(home)]
-    tree.taken.update(path for path in tree.files({".txt"}) if home[0] in path.parent.parts)
-    split_of = {path: split for path in lists if (split := SPLIT_WORDS.get(path.stem.lower()))}
     for path in sorted(split_of, key=lambda path: SPLITS.index(split_of[path])):
-        for line in read_text(path).splitlines():
-            if not line.strip():
-                continue
-            # Lists for one class put 1 or -1 after the stem; some tools write the whole file name.
-            words = (line.strip(), line.split()[0], PurePath(line.strip()).stem)
-            stem = next((word for word in words if word in known), None)
+        unknown = []
+        for line in filter(None, map(str.strip, read_text(path).splitlines())):
+            # Some tools write the whole file name; lists for one class put 1 or -1 after the stem.
+            plain = _FLAG.sub("", line)
+            stem = next(
+                (stem for stem in (line, PurePath(line).stem, plain, PurePath(plain).stem) if stem in known), None
+            )
             if stem is None:
-                raise DataError(
-                    f"{path}: lists {show(words[0])}, which has neither image nor {annotation}; remove the line"
-                )
+                unknown.append(f"lists {show(line)}, which has neither image nor {annotation}")
+                continue
             earlier = list_of.setdefault(stem, path)
             if split_of[earlier] != split_of[path]:
                 raise DataError(f"{path}: {stem!r} is also in {earlier.name}; remove it from one of them")
+        if unknown and not orphans:
+            raise DataError(f"{path}: {unknown[0]}; remove the line{and_more(unknown)}")
+        if unknown:
+            tree.notes.append(f"{path.relative_to(tree.folder).as_posix()}: {unknown[0]}{and_more(unknown)}")
     return {stem: split_of[path] for stem, path in list_of.items()}
+
+
+def _lists(texts: Sequence[Path], home: tuple[str, ...]) -> dict[Path, str]:
+    """Return the split of each list in a folder; `trainval.txt` is a list of train if no other one there is."""
+    there = [path for path in texts if path.parent.parts[-len(home) :] == home]
+    lists = {path: split for path in there if (split := SPLIT_WORDS.get(path.stem.lower()))}
+    with_train = {path.parent for path, split in lists.items() if split == "train"}
+    both = [path for path in there if path.stem.lower() == "trainval" and path.parent not in with_train]
+    return lists | dict.fromkeys(both, "train")

@@ -99,8 +99,9 @@ def read(folder: Path, name: str = "auto", given: bool = True, orphans: bool = F
     """Return the name of the format and the content of the folder.
 
     Paths begin with `folder` as given, made absolute; links are not resolved. With `given`, the source's own splits
-    are used. `orphans` keeps annotations of images that a file does not list, as those of missing images. Raises
-    DataError if the folder is missing or empty, if a file in it cannot be read, or for a format that does not exist.
+    are used. `orphans` keeps annotations of images that a file does not list, as those of missing images, and leaves
+    out lines of split lists that fit no image. Raises DataError if the folder is missing or empty, if a file in it
+    cannot be read, or for a format that does not exist.
     """
     if name not in MODULES and name != "auto" and not name.startswith(FIFTYONE):
         known = [*MODULES, f"{FIFTYONE}TYPE"]
@@ -115,7 +116,8 @@ def read(folder: Path, name: str = "auto", given: bool = True, orphans: bool = F
         if name.startswith(FIFTYONE):
             source = via_fiftyone.read(folder.absolute(), name.removeprefix(FIFTYONE))
         else:
-            options = {"yolo": {"given": given}, "coco": {"orphans": orphans}}.get(name, {})
+            left_out = {"orphans": orphans}
+            options = {"yolo": {"given": given}, "coco": left_out, "voc": left_out, "kitti": left_out}.get(name, {})
             with without_collection():
                 source = MODULES[name].read(folder.absolute(), **options)
     if not source.images:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,12 +13,10 @@ from pipeline.boxes import Box, Labelled
 from pipeline.errors import DataError, and_more
 from pipeline.formats.paths import identity
 from pipeline.formats.splits import folder_split
-from pipeline.formats.tree import Tree
+from pipeline.formats.tree import MASK_FOLDER, Tree
 
 NAN = math.nan
 NOT_LISTED = "not listed in "  # prefix of the image that stands for all images that a file does not list
-# `SegmentationClass` of VOC, `masks`, COCO's `panoptic_val2017`
-MASK_FOLDER = re.compile(r"segmentation|panoptic|(?<![a-z])masks?(?![a-z])", re.IGNORECASE)
 
 # Folders of annotations and of their images, in the formats that keep them apart.
 APART = {
@@ -140,6 +137,25 @@ def strays(folder: Path, images: Sequence[Labelled]) -> list[str]:
     annotation, image = (path.relative_to(folder).as_posix() for path in found[0])
     what = f"its image was found in another folder, {image}: check that it is the right one"
     return [f"{annotation}: {what}{and_more(found)}"]
+
+
+def strays_of_many(folder: Path, found: Iterable[tuple[Path, str, Sequence[str]]]) -> list[str]:
+    """Return a note on images of an annotation file that are in none of its homes, although most of its images are.
+
+    `found` has the annotation file, the place and the homes of each image whose name gives no folder.
+    """
+    at_home, away = Counter[Path](), dict[Path, list[str]]()
+    for annotation, place, homes in found:
+        if (place.rpartition("/")[0] or ".") in homes:
+            at_home[annotation] += 1
+        else:
+            away.setdefault(annotation, []).append(place)
+    what = "is in another folder than most of its images: check that it is the right one"
+    return [
+        f"{annotation.relative_to(folder).as_posix()}: {places[0]} {what}{and_more(places)}"
+        for annotation, places in away.items()
+        if len(places) <= at_home[annotation]
+    ]
 
 
 @cache

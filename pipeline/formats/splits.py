@@ -25,10 +25,11 @@ def split_of(name: str) -> str | None:
     return splits.pop() if len(splits) == 1 else None
 
 
-# A year or number may follow, as in COCO's `train2017`; CVAT's Darknet export has `obj_train_data`, and two public sets
-# `WIDER_train` and `VisDrone2019-DET-test-dev`.
+# A word for the content may follow, as in `train_images`, and a year or number, as in COCO's `train2017`. CVAT's
+# Darknet export has `obj_train_data`, and two public sets `WIDER_train` and `VisDrone2019-DET-test-dev`.
 _SPLIT_FOLDER = re.compile(
-    r"(?:obj_([a-z]+)_data|WIDER_([a-z]+)|VisDrone\d*-DET-([a-z]+)(?:-dev|-challenge)?|([a-z]+)[ _-]?\d*)",
+    r"(?:obj_([a-z]+)_data|WIDER_([a-z]+)|VisDrone\d*-DET-([a-z]+)(?:-dev|-challenge)?"
+    r"|([a-z]+?)(?:[ _-]?(?:images?|imgs?|labels?|annotations?|set|data))?[ _-]?\d*)",
     re.IGNORECASE,
 )
 

@@ -1,6 +1,6 @@
 """Plain CSV, in pixels: one box per row, `filename,width,height,class,xmin,ymin,xmax,ymax` or synonyms, in any order.
 
-`x,y,w,h`, or a column `bbox` with these four, may replace the corners. Without a column for the class, every box gets
+`x,y,w,h`, or a column `bbox` with these four, may replace the corners. If no column can hold the class, every box gets
 the class `object`. Without a header, the columns are as in keras-retinanet (`path,x1,y1,x2,y2,class`) or MakeSense
 (`class,x,y,w,h,file,width,height`). A row without class and corners is a background image. The delimiter is a comma, a
 semicolon or a tab; with the latter two, numbers may have a decimal comma. A column, file names or folder names give the
@@ -26,14 +26,18 @@ from pipeline.formats.tree import Tree
 # Names are compared without case, spaces and underscores.
 SYNONYMS = {
     "filename": ("filename", "file", "image", "imagename", "imagepath", "imageid", "filepath", "path", "img"),
-    "class": ("class", "classname", "label", "labelname", "category", "categoryname"),
+    # Names before ids, which count only if there is nothing better.
+    "class": (
+        *("class", "classname", "label", "labelname", "category", "categoryname", "labels", "classes", "object"),
+        *("objectclass", "type", "tag", "species", "name", "classid", "labelid", "categoryid"),
+    ),
     "xmin": ("xmin", "x1", "left", "xtl"),
     "ymin": ("ymin", "y1", "top", "ytl"),
     "xmax": ("xmax", "x2", "right", "xbr"),
     "ymax": ("ymax", "y2", "bottom", "ybr"),
     "width": ("width", "imagewidth", "imgwidth"),
     "height": ("height", "imageheight", "imgheight"),
-    "split": ("split", "subset"),
+    "split": ("split", "subset", "set"),
 }  # fmt: skip
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 NEEDED = ("filename", "class", *CORNERS)
@@ -42,6 +46,12 @@ SIDES = {"x": ("x", "bboxx"), "y": ("y", "bboxy"), "w": ("w", "bboxwidth", "widt
 BBOX = ("bbox", "box", "boundingbox")
 PLACES = ("bbox", *CORNERS, *SIDES)
 NO_CLASS = "object"
+# Columns that cannot hold a class, so that a table with no others shows objects of one class.
+NO_CLASSES = {
+    *(word for words in [*SYNONYMS.values(), *SIDES.values(), BBOX] for word in words),
+    *("", "unnamed:0", "index", "id", "imgid", "boxid", "bboxid", "annotationid", "source", "url", "fold", "depth"),
+    *("area", "confidence", "conf", "score", "iscrowd", "difficult", "occluded", "truncated"),
+}
 RETINANET = ("filename", *CORNERS, "class")
 MAKE_SENSE = ("class", *SIDES, "filename", "width", "height")
 CUT = "\n\n"  # no column has this name
@@ -122,6 +132,11 @@ def _read_file(path: Path, text: str, table: _Table, tree: Tree) -> list[Describ
         words = f"column {missing[0]} is" if one else f"columns {' and '.join(missing)} are"
         raise DataError(f"{path}: {words} missing; add {'it' if one else 'them'} (needed: {', '.join(NEEDED)})")
     if "class" not in known:
+        if unknown := [show(name) for name in table.names if _plain(name) not in NO_CLASSES]:
+            raise DataError(
+                f"{path}: no column is called class; rename the one that holds it ({', '.join(unknown[:5])}) to class, "
+                "or add a column class with one name in every row"
+            )
         name = path.relative_to(tree.folder).as_posix()
         tree.notes.append(f"{name}: no column for a class, so every box gets the class {NO_CLASS!r}")
     # A file cut off in the middle of a number ends without a line break.

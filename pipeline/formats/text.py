@@ -22,6 +22,8 @@ from pipeline.walk import LONGEST_LINK, link_as_text
 DELIMITERS = ",;\t"
 RAGGED = "\n"  # no column has this name
 _FIRST_TAG = re.compile(r"<([A-Za-z_][\w.:-]*)")
+_COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
+_NO_LABELS = re.compile(r"readme.*|licen[cs]e", re.IGNORECASE)
 TAIL = 1 << 16  # bytes; EXIF is never longer
 
 
@@ -37,6 +39,11 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         if line.strip():
             yield number, line
+
+
+def is_about(path: Path) -> bool:
+    """Return whether a text is about its folder, by its name, and so holds no labels even if it lies among them."""
+    return bool(_NO_LABELS.fullmatch(path.stem))
 
 
 def head(path: Path) -> str:
@@ -109,7 +116,7 @@ def parse_xml(path: Path) -> Element:
 
 def first_tag(head: str) -> str:
     """Return the first tag of an XML file from its head, so that a broken file is recognised and refused by name."""
-    match = _FIRST_TAG.search(head)
+    match = _FIRST_TAG.search(_COMMENT.sub("", head))
     return match[1] if match else ""
 
 

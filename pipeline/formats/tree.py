@@ -19,6 +19,8 @@ from pipeline.walk import LABEL_SUFFIXES, broken_link, walk
 
 STEPS = ("exact", "unicode", "spelling", "path")  # of `matching`
 MOST_KEPT = 1 << 28  # bytes of memory for heads of files; those beyond are read again for each format
+# `SegmentationClass` of VOC, `masks`, COCO's `panoptic_val2017`
+MASK_FOLDER = re.compile(r"segmentation|panoptic|(?<![a-z])masks?(?![a-z])", re.IGNORECASE)
 _IMAGE_ENDINGS = tuple(SOURCE_SUFFIXES)
 
 
@@ -63,6 +65,15 @@ class Tree:
     def _every_folder(self) -> set[str]:
         parents = {name.rpartition("/")[0] for name in self._paths}
         return {above for parent in parents for above in _above(f"{parent}/")}
+
+    @cached_property
+    def _mask_folders(self) -> set[str]:
+        """Return the folders with the name of one for masks, and an image that has its stem in a folder without."""
+        folders_of: dict[str, set[str]] = {}
+        for name in self.names_of_images():
+            folders_of.setdefault(posixpath.splitext(last_part(name))[0], set()).add(posixpath.dirname(name))
+        by_name = {folder for folder in self._every_folder if MASK_FOLDER.search(folder)}
+        return {folder for folders in folders_of.values() if folders - by_name for folder in folders & by_name}
 
     def files(self, suffixes: Iterable[str]) -> list[Path]:
         """Return the files with these suffixes, sorted by name, folder by folder.
@@ -126,8 +137,8 @@ class Tree:
     def place_of(self, name: str, homes: Sequence[str], split: str | None, named_by: Path) -> str | None:
         """Return the file of exactly this name, which may include folders; None if there is none.
 
-        It searches `homes` in order, then everywhere: in a folder of its split, then in folders of no split. Raises
-        DataError if the name fits two files.
+        It searches `homes` in order, then everywhere: in a folder of its split, then in folders of no split, except
+        for masks. Raises DataError if the name fits two files.
         """
         for home in homes:  # fast, and finds nearly all
             place = name if home == "." else f"{home}/{name}"
@@ -136,18 +147,45 @@ class Tree:
         plain = posixpath.normpath(name.replace("\\", "/"))
         if plain[0] == "/":
             plain = _below(self.folder, plain, named_by)
+        if led := self.led_to(plain, named_by):
+            return led if led in self._paths else None
         for home in homes:
             place = plain if home == "." else f"{home}/{plain}"
             if place in self._paths:
                 return place
         places = [place for place in self._by_last_part.get(last_part(plain), ()) if place.endswith(f"/{plain}")]
-        places = self.of_split(places, split)
+        places = [place for place in places if not self.is_mask(place, plain, named_by)]
+        places = self.nearest(self.of_split(places, split), named_by)
         if len(places) > 1 and not is_one_file(map(self.path, places)):
             raise DataError(
                 f"{named_by}: {show(name)} matches both {places[0]} and {places[1]}; "
                 "give its folder in the annotation too"
             )
         return places[0] if places else None
+
+    def led_to(self, name: str, annotation: Path) -> str:
+        """Return where a name that begins with `../` leads from its annotation file; "" unless a folder is there."""
+        plain = posixpath.normpath(name.replace("\\", "/"))
+        if not plain.startswith("../"):
+            return ""
+        place = posixpath.normpath(f"{annotation.parent.relative_to(self.folder).as_posix()}/{plain}")
+        folder = posixpath.dirname(place)
+        return place if (not folder and place != "..") or folder in self._every_folder else ""
+
+    def nearest(self, places: list[str], annotation: Path) -> list[str]:
+        """Return the files that share most folders with an annotation file, as `images/a/1.jpg` with `labels/a`."""
+        if len(places) < 2:
+            return places
+        folders = set(annotation.parent.relative_to(self.folder).parts)
+        shared = [len(folders.intersection(place.split("/")[:-1])) for place in places]
+        return [place for place, number in zip(places, shared, strict=True) if number == max(shared)]
+
+    def is_mask(self, place: str, name: str, annotation: Path) -> bool:
+        """Return whether a file is a mask by its folder, and neither `name` nor the annotation's path asks for one."""
+        if posixpath.dirname(place) not in self._mask_folders:
+            return False
+        asked = (posixpath.dirname(name), annotation.parent.relative_to(self.folder).as_posix())
+        return not any(map(MASK_FOLDER.search, asked))
 
     def of_split(self, places: list[str], split: str | None) -> list[str]:
         """Return the files in folders of the split, or else those in folders of no split; all without a split."""

@@ -1,6 +1,7 @@
 """VGG Image Annotator (VIA 1 and 2): JSON of images and their regions or of a whole project, or CSV.
 
-The class is a region's only attribute, or of several the first of class, label, name, type, category and object.
+The class is a region's only attribute, or of several the first of class, label, name, type, category and object. If no
+region has an attribute, every box gets the class `object`.
 Source: the code of VIA 1 and 2, www.robots.ox.ac.uk/~vgg/software/via.
 """
 
@@ -28,6 +29,7 @@ from pipeline.formats.shapes import (
     sides_of,
 )
 from pipeline.formats.source import NoBox, Source, damaged
+from pipeline.formats.table import NO_CLASS
 from pipeline.formats.text import RAGGED, columns, read_text, records, show
 from pipeline.formats.tree import Tree
 from pipeline.formats.values import read_json
@@ -37,6 +39,8 @@ SIGNS = re.compile(
 )
 SHAPE, ATTRIBUTES = "region_shape_attributes", "region_attributes"
 CLASS_KEYS = ("class", "label", "name", "type", "category", "object")
+BARE = "\n"  # stands for the class of regions without attributes; no class has this name
+NO_NAME = "class is None; name it"
 A_LINE = NoBox("a line: it has no area")
 NO_AREA = {"point": NoBox("a point: it has no area"), "polyline": A_LINE, "line": A_LINE}
 
@@ -60,7 +64,23 @@ def read(folder: Path) -> Source:
         if SHAPE in columns(text)[0]:
             described += _read_table(tree, path, text)
             tree.taken.add(path)
-    return complete(tree, described)
+    return complete(tree, _with_classes(tree, described))
+
+
+def _with_classes(tree: Tree, described: list[Described]) -> list[Described]:
+    """Name the class of the regions without attributes: `object` if no region has any; else they are damaged."""
+    labels = {box.label for image in described for box in image.boxes}
+    if BARE not in labels:
+        return described
+    if is_bare := labels == {BARE}:
+        tree.notes.append(f"no region has an attribute for its class, so every box gets the class {NO_CLASS!r}")
+
+    def named(box: Box) -> Box:
+        if box.label != BARE:
+            return box
+        return box._replace(label=NO_CLASS) if is_bare else damaged(box.damage or NO_NAME, "", box.id, box.ignore)
+
+    return [image._replace(boxes=list(map(named, image.boxes))) for image in described]
 
 
 def _wanted(tree: Tree, path: Path, name: str) -> Wanted:
@@ -81,8 +101,11 @@ def _image(tree: Tree, path: Path, image: Any) -> Described:
 def _region(region: Mapping[str, Any], identity: str) -> Box:
     shape = region.get("shape_attributes")
     kind = str(shape.get("name", "")) if isinstance(shape, dict) else ""
+    attributes = region.get("region_attributes")
+    if not attributes:
+        return box_of(NO_CLASS, partial(_corners, kind, shape), identity, NO_AREA.get(kind, ""))._replace(label=BARE)
     try:
-        label = _class(region.get("region_attributes"))
+        label = _class(attributes)
     except ValueError as error:
         return damaged(str(error), id=identity, ignore=NO_AREA.get(kind, ""))
     return box_of(label, partial(_corners, kind, shape), identity, NO_AREA.get(kind, ""))
@@ -133,12 +156,12 @@ def _read_table(tree: Tree, path: Path, text: str) -> list[Described]:
             raise DataError(f"{path}: line {number}: no image; give its file name")
         boxes = boxes_of.setdefault(record[first], [])
         if RAGGED in record:
-            boxes.append(damaged(record[RAGGED], id=f"line {number}"))
+            boxes.append(damaged(record[RAGGED], BARE, f"line {number}"))
             continue
         try:
             shape, attributes = (json.loads(record[column] or "{}") for column in (SHAPE, ATTRIBUTES))
         except (ValueError, RecursionError):
-            boxes.append(damaged("a region that is not JSON; correct it", id=f"line {number}"))
+            boxes.append(damaged("a region that is not JSON; correct it", BARE, f"line {number}"))
             continue
         if shape or attributes:  # else the row of an image without regions
             boxes.append(_region({"shape_attributes": shape, "region_attributes": attributes}, f"line {number}"))

@@ -13,7 +13,7 @@ from pipeline.errors import counted
 from pipeline.formats.pairing import read_one_each
 from pipeline.formats.shapes import corners
 from pipeline.formats.source import Source, damaged
-from pipeline.formats.text import numbered_lines, numbers
+from pipeline.formats.text import is_about, numbered_lines, numbers
 from pipeline.formats.tree import Tree
 
 CLASSES = (
@@ -34,7 +34,8 @@ def read(folder: Path) -> Source:
 
 
 def _is_label(tree: Tree, text: Path) -> bool:
-    return text.parent.name.lower() == "annotations" or _looks_like_labels(tree.head(text))
+    is_there = text.parent.name.lower() == "annotations" and not is_about(text)
+    return is_there or _looks_like_labels(tree.head(text))
 
 
 def _looks_like_labels(head: str) -> bool:

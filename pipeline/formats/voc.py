@@ -7,21 +7,23 @@ not, and nobody labels to half a pixel.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from xml.etree.ElementTree import Element
 
 from pipeline.boxes import Box, Labelled, check_sides
-from pipeline.errors import DataError
+from pipeline.errors import DataError, and_more
 from pipeline.formats.matching import has_image_suffix
 from pipeline.formats.pairing import Images, by_image, by_name, split_lists
 from pipeline.formats.paths import inside
 from pipeline.formats.shapes import around_turned, turned
 from pipeline.formats.source import Source, damaged, source_of
 from pipeline.formats.splits import folder_split
-from pipeline.formats.text import first_tag, numbers, parse_xml, size
+from pipeline.formats.text import first_tag, numbers, parse_xml, show, size
 from pipeline.formats.tree import Tree
 
+SHAPES = ("bndbox", "robndbox", "polygon")  # of an object, in the order to look for one
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 MOST_RADIANS = 4 * math.pi  # some tools write more than one full turn; beyond two turns the number is no angle
 DELETED = "deleted in LabelMe, which leaves deleted shapes in the file"
@@ -32,14 +34,15 @@ def recognises(tree: Tree) -> bool:
     return any(first_tag(text) == "annotation" for text in tree.heads({".xml"}))
 
 
-def read(folder: Path) -> Source:
+def read(folder: Path, orphans: bool = False) -> Source:
+    """Read every image; with `orphans`, lines of the lists of splits that fit no image are left out with a note."""
     tree = Tree(folder)
     images = Images(tree)
     roots = {xml: _root(xml) for xml in tree.files({".xml"})}
     image_by_xml = _images_of(tree, roots, images)
 
     known = {path.stem for path in [*images.all, *roots]}
-    split_by_stem = split_lists(tree, ("ImageSets", "Main"), known, "XML")
+    split_by_stem = split_lists(tree, ("ImageSets", "Main"), known, "XML", orphans)
 
     def split(path: Path) -> str | None:
         return split_by_stem.get(path.stem) if split_by_stem else folder_split(folder, path)
@@ -73,15 +76,22 @@ def _images_of(tree: Tree, roots: dict[Path, Element], images: Images) -> dict[P
     latter counts only for an image whose stem no XML has.
     """
     folder = tree.folder
-    image_by_xml: dict[Path, Path] = {}
-    for xml, root in roots.items():
-        named = PurePosixPath(_filename(root)).name
-        if image := images.of_stem(xml.stem, xml, folder_split(folder, xml), prefer=named):
-            image_by_xml[xml] = image
-    free = set(images.all).difference(image_by_xml.values())
+    free = set(images.all)
+
+    def found(xml: Path, stem: str) -> Path | None:
+        named = _filename(roots[xml])
+
+        def fits(image: Path) -> bool:
+            return image in free and not tree.is_mask(image.relative_to(folder).as_posix(), named, xml)
+
+        return images.of_stem(stem, xml, folder_split(folder, xml), fits, prefer=PurePosixPath(named).name)
+
+    image_by_xml = {xml: image for xml in roots if (image := found(xml, xml.stem))}
+    _note_other_names(tree, roots, image_by_xml)
+    free.difference_update(image_by_xml.values())
     for xml in [xml for xml in roots if xml not in image_by_xml]:
-        named, split = _filename(roots[xml]), folder_split(folder, xml)
-        if named and (image := images.of_stem(PurePosixPath(named).stem, xml, split, free.__contains__)):
+        named = _filename(roots[xml])
+        if named and (image := found(xml, PurePosixPath(named).stem)):
             image_by_xml[xml] = image
     image_by_xml = by_name(tree, roots, image_by_xml, lambda xml: [xml.stem, _filename(roots[xml])])
     for xml in [xml for xml in roots if xml not in image_by_xml]:
@@ -89,6 +99,24 @@ def _images_of(tree: Tree, roots: dict[Path, Element], images: Images) -> dict[P
 
     by_image(image_by_xml)
     return image_by_xml
+
+
+def _note_other_names(tree: Tree, roots: Mapping[Path, Element], image_by_xml: Mapping[Path, Path]) -> None:
+    """Note each <filename> that is another image's, whose own XML does not name it: one of the two names is wrong."""
+    named = {xml: PurePosixPath(_filename(roots[xml])).name for xml in image_by_xml}
+    existing = {image.name for image in image_by_xml.values()}
+    rightly = {named[xml] for xml, image in image_by_xml.items() if named[xml] == image.name}
+    others = [
+        xml
+        for xml, image in image_by_xml.items()
+        if named[xml] in existing - rightly and PurePosixPath(named[xml]).stem != image.stem
+    ]
+    if others:
+        xml = others[0]
+        tree.notes.append(
+            f"{xml.relative_to(tree.folder).as_posix()}: its <filename> is {show(named[xml])}, but its boxes are on "
+            f"{image_by_xml[xml].name}, which has the name of the XML: check which is right{and_more(others)}"
+        )
 
 
 def _filename(root: Element) -> str:
@@ -104,7 +132,20 @@ def _missing(folder: Path, xml: Path, named: str) -> Path:
 
 def _boxes(root: Element) -> tuple[Box, ...]:
     # Direct children only: an object may have <part>s with boxes, such as a person's head, which are not objects.
-    return tuple(_box(item, f"object {number}") for number, item in enumerate(root.findall("object"), start=1))
+    boxes: list[Box] = []
+    for number, item in enumerate(root.findall("object"), start=1):
+        boxes.append(_box(item, f"object {number}"))
+        shapes = next(filter(None, map(item.findall, SHAPES)), [])
+        why = f"a further <{shapes[0].tag}>; write an <object> for each" if shapes else ""
+        boxes += [damaged(why, boxes[-1].label, f"object {number}, shape {n}") for n in range(2, len(shapes) + 1)]
+    for wrapper in root:
+        if wrapper.tag != "object":
+            why = f"in <{wrapper.tag}>; put each <object> directly into <annotation>"
+            below = enumerate(wrapper.iter("object"), start=1)
+            boxes += [
+                damaged(why, item.findtext("name", "").strip(), f"{wrapper.tag}, object {n}") for n, item in below
+            ]
+    return tuple(boxes)
 
 
 def _box(item: Element, identity: str) -> Box:

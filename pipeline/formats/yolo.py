@@ -1,21 +1,23 @@
 """YOLO: one text file per image, with class names in `data.yaml`, or in Darknet's `classes.txt` or `obj.names`.
 
 `data.yaml` names the folders or list files of each split; labels are in `labels/` if the images are in `images/`, else
-beside the images. If it names no split, every image below the source is read, and folders give the splits.
+beside the images. If it names no split, lists such as `train.txt` do; without any, every image below the source is
+read, and folders give the splits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from pipeline.boxes import Box, Labelled, from_yolo_line
-from pipeline.errors import DataError
-from pipeline.formats import yolo_data
+from pipeline.errors import DataError, counted
+from pipeline.formats import yolo_data, yolo_splits
 from pipeline.formats.pairing import by_name
 from pipeline.formats.source import Source, damaged, source_of
 from pipeline.formats.splits import folder_split
-from pipeline.formats.text import numbered_lines, upright_size
+from pipeline.formats.text import is_about, numbered_lines, upright_size
 from pipeline.formats.tree import Tree
 from pipeline.run import SPLITS
 
@@ -41,9 +43,9 @@ def read(folder: Path, given: bool = True, description: Path | None = None) -> S
     names = {folder: yolo_data.names_of(description, data)} if description else yolo_data.names_by_folder(tree)
     by: Path | None = None  # the file that gives the splits
     if description and any(data.get(key) for key in (*SPLITS, "valid")):
-        by, splits = description, yolo_data.splits_of(tree, description, data, given)
-    elif darknet_lists := yolo_data.darknet(tree):
-        by, splits = darknet_lists[0], yolo_data.splits_of(tree, *darknet_lists, given)
+        by, splits = description, yolo_splits.splits_of(tree, description, data, given)
+    elif darknet_lists := yolo_splits.darknet(tree):
+        by, splits = darknet_lists[0], yolo_splits.splits_of(tree, *darknet_lists, given)
     else:
         splits = {image: folder_split(folder, image) for image in tree.images()}
 
@@ -52,14 +54,53 @@ def read(folder: Path, given: bool = True, description: Path | None = None) -> S
         nowhere = dict.fromkeys(image for image in tree.images() if image not in texts)
         texts |= nowhere
         tree.set_aside |= dict.fromkeys(nowhere, f"no label file, and {by.name} names it in no split")
+    _refuse_contradiction(tree, filter(None, texts.values()), names, description)
     point_numbers = yolo_data.point_numbers(data)
     labelled = []
+    numbers_of_points: set[int] = set()
     for image, text in sorted(texts.items()):
-        boxes = _boxes(text, image, yolo_data.names_for(text, names), point_numbers) if text else ()
+        lines = list(numbered_lines(text)) if text else []
+        numbers_of_points.update(_points(line.split()) for _, line in lines)
+        boxes = _boxes(lines, image, yolo_data.names_for(text, names), point_numbers) if text else ()
         labelled.append(Labelled(image, boxes, text, None, splits.get(image)))
+    if not point_numbers and len(numbers_of_points) == 1 and (number := numbers_of_points.pop()):
+        way_out = "add it" if description else "write a data.yaml with `names:` and this"
+        raise DataError(
+            f"{description or folder}: no `kpt_shape: [{number}, 3]`, but each row has a box and "
+            f"{counted(number, 'point')} with their visibility; {way_out}"
+        )
     return source_of(
         tree, labelled, tuple(dict.fromkeys(name for darknet_lists in names.values() for name in darknet_lists))
     )
+
+
+def _refuse_contradiction(
+    tree: Tree, texts: Iterable[Path], names: Mapping[Path, tuple[str, ...]], description: Path | None
+) -> None:
+    """Raise DataError if a list of class names nearer to a label file than the one in use, or beside it, differs."""
+    others, homes = _other_names(tree, description), {description.parent} if description else names.keys()
+    for folder, text in {text.parent: text for text in texts}.items() if others else ():
+        for above in (folder, *folder.parents):
+            for path, listed in others.get(above, {}).items():
+                in_use = yolo_data.names_for(text, names)
+                # A longer list is no contradiction: labelImg adds classes at the end.
+                if any(one.lower() != other.lower() for one, other in zip(in_use, listed, strict=False)):
+                    used = description.relative_to(tree.folder) if description else "the classes.txt in use"
+                    raise DataError(f"{path}: other names than {used} for the same class ids; delete the wrong one")
+            if above in others or above in homes:
+                break
+
+
+def _other_names(tree: Tree, description: Path | None) -> dict[Path, dict[Path, tuple[str, ...]]]:
+    """Return the readable lists of class names that are not in use, by folder and file."""
+    found: dict[Path, dict[Path, tuple[str, ...]]] = {}
+    others = [path for path in tree.files({".yaml", ".yml"}) if path.name in yolo_data.DESCRIPTIONS]
+    for path in [*others, *(yolo_data.name_files(tree) if description else ())]:
+        if path != description:
+            with suppress(DataError):
+                names = yolo_data.names_of(path, yolo_data.load(path)) if path in others else yolo_data.read_names(path)
+                found.setdefault(path.parent, {})[path] = names
+    return found
 
 
 def _is_label(text: Path, tree: Tree, lists: Iterable[Path]) -> bool:
@@ -89,7 +130,7 @@ def _pair(tree: Tree, splits: dict[Path, str | None]) -> dict[Path, Path | None]
     unpaired = [
         text
         for text in label_files
-        if text not in image_of and (_in_labels(tree, text) or _is_label(text, tree, lists))
+        if text not in image_of and ((_in_labels(tree, text) and not is_about(text)) or _is_label(text, tree, lists))
     ]
     split_beside = {image.parent: split for image, split in splits.items()}
     image_of = by_name(tree, [*image_of, *unpaired], image_of, lambda text: [text.stem])
@@ -127,8 +168,16 @@ def _swapped(parts: Sequence[str], old: str, new: str) -> list[str]:
     return [new if matches and index == matches[-1] else part for index, part in enumerate(parts)]
 
 
-def _boxes(text: Path, image: Path, names: Sequence[str], point_numbers: int) -> tuple[Box, ...]:
-    lines = list(numbered_lines(text))
+def _points(words: Sequence[str]) -> int:
+    """Return how many points with a visibility of 0, 1 or 2 follow the box of a row; 0 for a polygon or a box alone."""
+    count, rest = divmod(len(words) - 5, 3)
+    with suppress(ValueError):
+        if count > 0 and not rest and all(float(word) in (0, 1, 2) for word in words[7::3]):
+            return count
+    return 0
+
+
+def _boxes(lines: Sequence[tuple[int, str]], image: Path, names: Sequence[str], point_numbers: int) -> tuple[Box, ...]:
     size = upright_size(image) if lines else None
     boxes = []
     for number, line in lines:

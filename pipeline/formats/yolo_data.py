@@ -1,26 +1,18 @@
-"""Read the class names and splits of a YOLO source, from `data.yaml` or from Darknet's `obj.data` and lists."""
+"""Read the class names of a YOLO source, from `data.yaml` or from lists as Darknet has them."""
 
 from __future__ import annotations
 
-import os
-import posixpath
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from pipeline.errors import DataError
-from pipeline.formats.matching import Wanted, find
-from pipeline.formats.pairing import ends
-from pipeline.formats.paths import inside
-from pipeline.formats.splits import SPLIT_WORDS, folder_split, split_of_folders
 from pipeline.formats.text import read_text, show
 from pipeline.formats.tree import Tree
 from pipeline.formats.values import class_name
-from pipeline.run import SPLITS
 
 DESCRIPTIONS = ("data.yaml", "data.yml", "dataset.yaml")
 NAME_FILES = ("classes.txt", "obj.names", "predefined_classes.txt", "labels.txt", "names.txt", "_darknet.labels")
@@ -41,9 +33,16 @@ def description_of(tree: Tree) -> Path | None:
     return named[0] if len(named) == 1 else deeper[0] if not named and len(deeper) == 1 else None
 
 
+class _Loader(yaml.SafeLoader):
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Refuse merge keys: with aliases, they copy keys, and a few lines can make billions of copies."""
+        if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
+            raise yaml.YAMLError("a merge key, <<, which no description needs")
+
+
 def load(path: Path) -> dict[str, Any]:
     try:
-        data = yaml.safe_load(read_text(path))
+        data = yaml.load(read_text(path), _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: not YAML ({' '.join(str(error).split())[:200]}); export it again") from None
     if not isinstance(data, dict):
@@ -78,10 +77,19 @@ def looks_like_labels(head: str) -> bool:
         return False
 
 
+def _may_be_labels(head: str) -> bool:
+    return not head.strip() or looks_like_labels(head)
+
+
 def name_files(tree: Tree) -> list[Path]:
-    """Return the files with lists of class names, one per line, by the file names that tools use."""
+    """Return the files with lists of class names, one per line, by the file names that tools use.
+
+    The labels of an image that is called `classes.jpg` are none.
+    """
     everywhere = tree.files({".txt", ".names", ".labels"})
-    return [path for path in everywhere if path.name in NAME_FILES or path.suffix == ".names"]
+    listed = [path for path in everywhere if path.name in NAME_FILES or path.suffix == ".names"]
+    stems = {image.stem for image in tree.images()} if listed else set()
+    return [path for path in listed if not (path.stem in stems and _may_be_labels(tree.head(path)))]
 
 
 def read_names(path: Path) -> tuple[str, ...]:
@@ -120,111 +128,3 @@ def point_numbers(data: dict[str, Any]) -> int:
         case [int(points), int(numbers)]:
             return points * numbers
     return 0
-
-
-# --- Splits -------------------------------------------------------------------------------------------
-
-
-def splits_of(tree: Tree, path: Path, data: Mapping[str, Any], given: bool) -> dict[Path, str | None]:
-    """Return the split of each image that a description names, by folders and by lists.
-
-    Raises DataError if a folder or list is missing although the source has its split, and if `given` splits share an
-    image.
-    """
-    splits: dict[Path, str | None] = {}
-    for split, image in _described(tree, path, data):
-        if splits.setdefault(image, split) != split and given:
-            raise DataError(
-                f"{path}: {image.name} is in {splits[image]} and in {split}; keep it in one, "
-                "or let ratios in convert.split draw the splits"
-            )
-    return splits
-
-
-def darknet(tree: Tree) -> tuple[Path, dict[str, str]] | None:
-    """Return `obj.data` and the lists that it names, by split; None if there is no such file, or no list exists."""
-    for path in tree.files({".data"}):
-        pairs = (line.partition("=") for line in read_text(path).splitlines())
-        values = {key.strip().lower(): value.strip() for key, _, value in pairs if value.strip()}
-        lists = {SPLIT_WORDS[key]: value for key, value in values.items() if key in SPLIT_WORDS}
-        existing = {split: value for split, value in lists.items() if _place(tree, path, None, value)}
-        if existing:
-            tree.notes.extend(
-                f"{path.relative_to(tree.folder).as_posix()}: {show(value)} is missing, so there is no {split} split"
-                for split, value in lists.items()
-                if split not in existing
-            )
-            return path, existing
-    return None
-
-
-def _described(tree: Tree, path: Path, data: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
-    images = tree.images()
-    for split in SPLITS:
-        entries = data.get(split if split != "val" or "val" in data else "valid")
-        for entry in entries if isinstance(entries, list) else [entries] if entries else []:
-            if not isinstance(entry, str):
-                raise DataError(
-                    f"{path}: `{split}:` is {show(entry)}; write a folder or a list file, such as {split}/images"
-                )
-            place = _place(tree, path, data.get("path"), entry) or _by_end(tree, path, split, entry)
-            if place is None:
-                _refuse_absent(tree, path, split, entry, images)
-            elif place.is_dir():
-                below = f"{place}{os.sep}"
-                yield from ((split, image) for image in images if str(image).startswith(below))
-            else:
-                tree.taken.add(place)
-                yield from ((split, image) for image in _listed(tree, place))
-
-
-def _place(tree: Tree, path: Path, root: Any, entry: str) -> Path | None:
-    # `path:` is often another machine's, and downloads often say `../train` from the root itself, so a path that
-    # exists in the source wins.
-    folder, entry = tree.folder, entry.replace("\\", "/")
-    candidates = [entry, entry.removeprefix("../"), *ends(entry)]
-    if isinstance(root, str):
-        candidates.insert(0, posixpath.join(root.replace("\\", "/"), entry))
-    parts = entry.split("/")
-    candidates += ["/".join(parts[start:]) for start in range(1, len(parts))] if path.suffix == ".data" else []
-    for candidate in candidates:
-        for home in dict.fromkeys((path.parent, folder)):
-            with suppress(DataError, OSError):  # OSError: the path is too long
-                place = inside(folder, candidate, home, path)
-                is_itself = place == folder and candidate not in (".", "./")  # from `..` or an empty end
-                if not is_itself and (place.is_dir() or place.is_file()):
-                    return place
-    return None
-
-
-def _by_end(tree: Tree, path: Path, split: str, entry: str) -> Path | None:
-    """Return the only place in the source that ends in the last parts of a path, at least two; note that it was taken.
-
-    None if there is none, or if it is in a folder of another split.
-    """
-    parts = [part for part in entry.replace("\\", "/").split("/") if part not in ("", ".", "..")]
-    places = (tree.ending_in("/".join(parts[start:])) for start in range(len(parts) - 1))
-    found = next(filter(None, places), [])
-    if len(found) != 1 or split_of_folders(found[0]) not in (split, None):
-        return None
-    tree.notes.append(f"{path.relative_to(tree.folder).as_posix()}: {show(entry)} was read as {found[0]}")
-    return tree.folder / found[0]
-
-
-def _refuse_absent(tree: Tree, path: Path, split: str, entry: str, images: Sequence[Path]) -> None:
-    """Raise DataError for a missing folder of train, or of a split that has images; note it for any other split."""
-    if split == "train" or any(folder_split(tree.folder, image) == split for image in images):
-        inside(tree.folder, entry, tree.folder, path)
-        raise DataError(
-            f"{path}: {show(entry)}: no such folder or list file in {tree.folder}; "
-            f"write it relative to {path.name}, for example {split}/images"
-        )
-    name = path.relative_to(tree.folder).as_posix()
-    tree.notes.append(f"{name}: {show(entry)} is missing, so there is no {split} split")
-
-
-def _listed(tree: Tree, place: Path) -> list[Path]:
-    """Return the images of a list file, whose paths are relative to the list or to the source."""
-    home = place.parent.relative_to(tree.folder).as_posix()
-    lines = dict.fromkeys(line for text in read_text(place).splitlines() if (line := text.strip()))
-    return find(tree, [Wanted(line, [home, "."] if line[0] == "." else [".", home], None, place) for line in lines])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import json
 import math
 import re
 import warnings
@@ -12,7 +13,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
@@ -157,8 +157,9 @@ def read(path: Path) -> bytes:
     if path.suffix.lower() != ".json":
         return data
     try:
-        return base64.b64decode(orjson.loads(data)["imageData"])
-    except (KeyError, TypeError, ValueError):
+        # Like the reader, Python's parser accepts a byte-order mark and NaN.
+        return base64.b64decode(json.loads(data)["imageData"])
+    except (KeyError, TypeError, ValueError, RecursionError):
         return b""
 
 

@@ -53,7 +53,7 @@ def names_of(batch: Next, tool: str) -> dict[str, Path]:
 
     For YOLO all are in one folder, because LabelImg puts all labels into one; and for any tool if the pool has a folder
     `images` itself, because `images/a.jpg` could then mean two images. Images of equal stems get their folders as a
-    prefix.
+    prefix, and so does `classes.jpg`, whose labels would be where LabelImg wants the class names.
     """
     inside = {
         image["path"]: Path(image["path"]).relative_to(batch["pool"]).with_suffix(showing.path_of(image).suffix)
@@ -61,7 +61,7 @@ def names_of(batch: Next, tool: str) -> dict[str, Path]:
     }
     if tool != layouts.YOLO and not any(name.parts[0].lower() == "images" for name in inside.values()):
         return inside
-    stems = Counter(name.stem.lower() for name in inside.values())
+    stems = Counter(["classes", *(name.stem.lower() for name in inside.values())])
     return {
         path: Path(name.name if stems[name.stem.lower()] == 1 else "-".join(name.parts))
         for path, name in inside.items()
@@ -70,7 +70,7 @@ def names_of(batch: Next, tool: str) -> dict[str, Path]:
 
 def _refuse_twins(batch: Next, tool: str) -> None:
     """Raise DataError for images of one name; or of nearly one, but for suffix or case, if the tool confuses them."""
-    taken: dict[str, str] = {}
+    taken = {"classes": "its list of class names, classes.txt"} if tool == layouts.YOLO else {}
     for path, name in names_of(batch, tool).items():
         key = str(name.with_suffix("")).lower() if tool in layouts.BY_STEM else str(name)
         other = taken.setdefault(key, path)

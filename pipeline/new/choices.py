@@ -50,7 +50,7 @@ def choose(seen: Seen) -> Chosen:
     if not {"train", "val"} <= seen.images_per_split.keys():
         split = RATIOS if len(seen.usable) >= FEWEST_FOR_TEST else {"train": 0.5, "val": 0.5}
     pattern, groups = _group_by(seen)
-    classes = tuple(name for name, count in seen.boxes_per_class.items() if count)
+    classes = tuple(name for name in seen.boxes_per_class if name in seen.labels)  # convert refuses others
     return Chosen(split, pattern, PATTERNS.get(pattern or "", ""), groups, _imgsz(seen), classes, _tiles(seen))
 
 

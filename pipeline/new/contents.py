@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from pipeline import formats, parallel
+from pipeline.boxes import Box
 from pipeline.config.data import Convert
 from pipeline.convert import background, placing, plausible, receipt, stage
 from pipeline.convert.judge import Judged, Verdict
@@ -45,8 +46,19 @@ class Seen:
     def boxes_per_class(self) -> dict[str, int]:
         """Return the number of usable boxes of each class, in the source's own order, 0 included."""
         count = Counter(box.label for image in self.usable for box in image.boxes)
-        order = self.read.classes or sorted(count)
-        return {name: count[name] for name in dict.fromkeys([*order, *sorted(count)])}
+        order = self.read.classes or ()
+        return {name: count[name] for name in dict.fromkeys([*order, *sorted({*count, *self.labels})])}
+
+    @cached_property
+    def labels(self) -> set[str]:
+        """Return the classes with a box that nobody left out on purpose, even if no such box is usable."""
+        verdicts = (verdict for image in self.judged for verdict in image.verdicts)
+        return {verdict.box.label for verdict in verdicts if verdict.box.label and verdict.action != "ignored"}
+
+    @cached_property
+    def filled(self) -> list[str]:
+        """Return the images with a box as large as the image."""
+        return [image.name for image in self.usable if any(_fills(box, image.checked.size) for box in image.boxes)]
 
     @cached_property
     def images_per_split(self) -> dict[str, int]:
@@ -121,6 +133,10 @@ def look(folder: Path, format_name: str) -> Seen:
     if len(seen.usable) < 2:
         raise DataError(f"{folder}: only one usable image; training needs one and validation another: add images")
     return seen
+
+
+def _fills(box: Box, size: tuple[int, int]) -> bool:
+    return box.width >= 0.99 * size[0] and box.height >= 0.99 * size[1]
 
 
 def _short(folder: Path) -> Path:

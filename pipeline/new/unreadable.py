@@ -41,14 +41,16 @@ def read(folder: Path, format_name: str) -> tuple[str, Source]:
 
 def _read(folder: Path, format_name: str) -> tuple[str, Source]:
     try:
-        return formats.read(folder, format_name, orphans=True)
-    except DataError:
+        # What else `orphans` leaves out, lines of split lists, cannot become `to do`, so it is refused as by convert.
+        return formats.read(folder, format_name, orphans=format_name == "coco")
+    except DataError as error:
         if format_name != "yolo":
             raise
         # Raises the same error, unless splits that share images are the reason.
         name, source = formats.read(folder, format_name, given=False)
         images = tuple(item._replace(split=None) for item in source.images)
-        return name, replace(source, images=images, has_splits=False)
+        notes = (*source.notes, f"its splits were not used: {error}")
+        return name, replace(source, images=images, has_splits=False, notes=notes)
 
 
 def _recognise(folder: Path) -> str:
@@ -90,7 +92,10 @@ def _unpack_there(archives: Sequence[Path], folder: Path) -> str:
 
 
 def _command(archive: Path, folder: Path) -> str:
-    return nearest.ARCHIVES[archive.suffix.lower()].format(file=quote(str(archive)), folder=quote(str(folder)))
+    is_tar = archive.stem.lower().endswith(".tar")
+    commands = nearest.ARCHIVES if is_tar else nearest.ARCHIVES | nearest.COMPRESSED
+    paths = {"file": archive, "folder": folder, "target": folder / archive.stem}
+    return commands[archive.suffix.lower()].format(**{name: quote(str(path)) for name, path in paths.items()})
 
 
 def still_packed(folder: Path) -> str:
@@ -107,12 +112,15 @@ def _advice(tree: Tree) -> str:
     files = [name for name, entry, _ in walk(folder) if entry]
     if not files:
         return "holds no file; put images and their labels there"
-    for path in sorted(path for path in folder.iterdir() if path.is_dir())[:SUBFOLDERS]:
-        if names_of_formats := candidates(Tree(path)):
-            return (
-                f"not a dataset itself, but its folder {path.name}/ is one ({names_of_formats[0]}): "
-                f"make new SOURCE={quote(str(path))}"
-            )
+    below = sorted(path for path in folder.iterdir() if path.is_dir())[:SUBFOLDERS]
+    if datasets := [(path, fitting[0]) for path in below if (fitting := candidates(Tree(path)))]:
+        (dataset, name), *others = datasets
+        more = f"; so {'is' if len(others) == 1 else 'are'} " if others else ""
+        more += " and ".join(f"{path.name}/ ({of})" for path, of in others)
+        return (
+            f"not a dataset itself, but its folder {dataset.name}/ is one ({name}): "
+            f"make new SOURCE={quote(str(dataset))}{more}"
+        )
     first = near.files[0].relative_to(folder) if near.files else Path()
     if near.kind == "packed":
         is_whole = len(near.files) == 1 and not images and not tree.files(nearest.OTHER_LABELS)
@@ -129,6 +137,11 @@ def _advice(tree: Tree) -> str:
             f"{counted(len(near.files), 'label file')} in YOLO's format but no class names; write classes.txt there, "
             "one name per line in the order of the numbers"
         )
+    stems = {path.stem for path in images}
+    texts = [path for path in near.files if path.suffix == ".txt"]
+    if labels := [path for path in texts if path.stem in stems or nearest.names_image_and_numbers(tree.head(path))]:
+        label = labels[0].relative_to(folder).as_posix()
+        return f"labels such as {label} are in no supported layout; export the dataset as COCO or YOLO"
     if near.kind == "images" or all(path.suffix == ".txt" for path in near.files):
         return (
             f"{counted(len(images), 'image')} but no labels; draw boxes in a tool such as CVAT, Label Studio or "

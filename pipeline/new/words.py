@@ -7,16 +7,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pipeline.boxes import Box
 from pipeline.config.loading import flow
-from pipeline.errors import counted
+from pipeline.errors import and_more, counted
 from pipeline.new.choices import TILED_SIZE, Chosen, quantile
 from pipeline.new.contents import Seen
 
 FEW = 100  # images; with fewer, a val split has only a dozen
 FEW_VAL = 30  # images; on 22, trainings without one box and one image differed by 24 points of mAP50-95
 RARE = 20  # boxes; with fewer, neither a class nor its figures are reliable
-SHOWN = 12  # classes with their counts, at most
+SHOWN = 12  # classes with their counts, or notes, at most
 CELL = 8  # pixels: one cell of the head's finest grid
 COLUMN = 40  # where comments of the config begin
 GROUP_BY = "if several images show one video, board or patient, set `convert.group_by` so that they stay in one split"
@@ -33,8 +32,9 @@ def lines(seen: Seen, chosen: Chosen) -> list[str]:
         "classes": _classes(seen),
         "objects": _objects(seen, chosen),
         "groups": _groups(chosen),
-        "names": "; ".join(_names(seen)),
+        "names": "; ".join(_names(seen, chosen)),
         "labels": "; ".join(_labels(seen)),
+        "notes": "; ".join(seen.read.notes[:SHOWN]) + and_more(seen.read.notes[SHOWN - 1 :]),
         "missing": "; ".join(_missing(seen, chosen)),
         "to do": "; ".join(to_do(seen)),
     }
@@ -64,7 +64,8 @@ def _splits(seen: Seen, chosen: Chosen) -> str:
     counts = _count(seen.images_per_split)
     if chosen.split is not None:
         shares = _count({split: f"{share:.0%}" for split, share in chosen.split.items()})
-        return f"drawn ({shares}), because the dataset gives {counts or 'none'}"
+        lacking = " and ".join(split for split in ("train", "val") if split not in seen.images_per_split)
+        return f"drawn ({shares}), because the dataset gives {f'{counts}, but no {lacking}' if counts else 'none'}"
     parts = [f"{counts}, as the dataset gives them", *_leaks(seen)]
     if nowhere := sum(not image.item.split for image in seen.usable):
         parts.append(f"{counted(nowhere, 'image')} in no split, not used")
@@ -124,35 +125,32 @@ def _alike(seen: Seen) -> list[str]:
     return tasks
 
 
-def _names(seen: Seen) -> list[str]:
+def _names(seen: Seen, chosen: Chosen) -> list[str]:
     """Return remarks on odd class names."""
     names = [name for name, count in seen.boxes_per_class.items() if count]
     remarks = []
     if numbers := [name for name in names if re.fullmatch(r"(class[-_ ]?)?\d+", name)]:
         remarks.append(f"{', '.join(map(repr, numbers[:SHOWN]))}: numbers instead of names")
-    if unused := [name for name, count in seen.boxes_per_class.items() if not count]:
-        # `config` writes no longer list.
-        words = "left out, because no object has it" if len(names) <= SHOWN else "without an object, but not left out"
-        remarks.append(f"{words}: {', '.join(map(repr, unused[:SHOWN]))}")
+    unused = [name for name, count in seen.boxes_per_class.items() if not count]
+    listed = chosen.classes if len(chosen.classes) <= SHOWN else unused  # `config` writes no longer list
+    if left_out := [name for name in unused if name not in listed]:
+        remarks.append(f"left out, because no object has it: {', '.join(map(repr, left_out[:SHOWN]))}")
+    if kept := [name for name in unused if name in listed]:
+        remarks.append(f"without a usable box, but not left out: {', '.join(map(repr, kept[:SHOWN]))}")
     return remarks
 
 
 def _labels(seen: Seen) -> list[str]:
     """Return remarks on odd boxes."""
     remarks = [f"{len(cases)} {action}{_first(cases)}" for action, cases in seen.changed.items()]
-    whole = [image.name for image in seen.usable if any(_fills(box, image.checked.size) for box in image.boxes)]
-    if whole:
-        remarks.append(f"{counted(len(whole), 'image')} with a box as large as the image{_first(whole)}")
+    if seen.filled:
+        remarks.append(f"{counted(len(seen.filled), 'image')} with a box as large as the image{_first(seen.filled)}")
     return remarks
 
 
 def _first(cases: Sequence[str]) -> str:
     """Return the first of some cases, as the end of a remark on all of them."""
     return f"{', such as' if len(cases) > 1 else ':'} {cases[0]}"
-
-
-def _fills(box: Box, size: tuple[int, int]) -> bool:
-    return box.width >= 0.99 * size[0] and box.height >= 0.99 * size[1]
 
 
 def _missing(seen: Seen, chosen: Chosen) -> list[str]:

@@ -104,7 +104,7 @@ class Comparison(Record):
 
     parity: ParityFigures
     raw: RawFigures | None
-    """How far the output tensors differ; null if the graph itself selects the boxes (`nms` is not null)."""
+    """How far the output tensors differ; null if the graph selects the boxes (with `nms`) or if they are not finite."""
     ap: Precision
     score_shift: dict[str, Number | None]
     """Mean score of the export minus that of the model, by class; null without pairs."""
@@ -201,8 +201,7 @@ class Artefact(Comparison, HandedOut):
     calibration: NotRequired[Draws]
     """Average precision with other draws of the calibration images; missing as `tried`."""
     validated_map50_95: NotRequired[Number]
-    """Of the validated head at the size of training, on the same images, if this target has another head or size.
-    `ap` compares with the model at this target's head and size."""
+    """Of the validated head and size on the same images, if the target has others; `ap` compares with the target's."""
 
 
 class ComparedOn(Record):
@@ -222,6 +221,7 @@ class CalibrationImages(Record):
     """Number of images in the splits of `disjoint_from`, identical ones counted once."""
     images: list[HashedFile]
     """Names and digests of the files in `dataset/images/train/`."""
+    classes_without_images: list[str]
 
 
 class Manifest(Record):

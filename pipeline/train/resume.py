@@ -13,6 +13,7 @@ from typing import Any
 from pipeline import files, logs
 from pipeline.boxes import YoloDataset
 from pipeline.config.training import Train
+from pipeline.errors import missing
 from pipeline.run import Below, Run
 from pipeline.train.source import Source
 
@@ -124,10 +125,13 @@ def beginning(config: Train, seed: int, source: Source, teacher: Path | None, da
 
 
 def data_digest(data: YoloDataset) -> str:
-    """Hash class names, image names, image sizes in bytes and all labels of train and val."""
+    """Hash class names, image names, image sizes in bytes and all labels of train and val. Raises DataError."""
     digest = hashlib.sha256(repr(data.names).encode())
     for image in (*data.files("train"), *data.files("val")):
-        digest.update(f"{image.name} {image.stat().st_size}\n".encode() + data.label_file(image).read_bytes())
+        label = data.label_file(image)
+        if not label.is_file():
+            raise missing(label, label.parents[2])
+        digest.update(f"{image.name} {image.stat().st_size}\n".encode() + label.read_bytes())
     return digest.hexdigest()
 
 

@@ -13,10 +13,13 @@ from typing import Any, TypedDict, cast
 
 from .quota import quota
 
+BROKEN_OPENCV = ""  # what to add to "needs OpenCV" if it is installed, but cannot be imported
 try:
     import cv2 as cv2  # the other modules import it from here
-except ImportError:  # Pillow can read images, but no videos or cameras
+except ImportError as error:  # Pillow can read images, but no videos or cameras
     cv2 = None  # type: ignore[assignment,unused-ignore]
+    if error.name != "cv2" or not isinstance(error, ModuleNotFoundError):
+        BROKEN_OPENCV = f" (installed, but: {' '.join(str(error).split())})"
 
 
 class RunnerError(Exception):

@@ -16,6 +16,7 @@ from .base import RunnerError, Spec, cores, cv2
 from .letterbox import prepare
 from .model import Model
 from .runtimes import MODULES
+from .sources import Video
 from .workers import Workers
 
 BENCH_SECONDS = 2.0  # minimum for whole images, so that starting threads does not distort the figure
@@ -32,11 +33,11 @@ class Speed(TypedDict):
     images_per_s_at_once: float
 
 
-def bench(folder: Path, spec: Spec, sources: list[str], threads: int, runs: int) -> Speed:
+def bench(folder: Path, spec: Spec, sources: list[str], threads: int, runs: int) -> tuple[Speed, int]:
     """Measure milliseconds to import the runtime, to load the model and to infer, and whole images per second.
 
     Whole images are decoded, resized, inferred and post-processed: one at a time on all threads for `images_per_s`, one
-    per thread for `images_per_s_at_once`.
+    per thread for `images_per_s_at_once`. Sources with a problem are named once and left out; returns their number too.
     """
     if threads and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores()[:threads])
@@ -49,11 +50,21 @@ def bench(folder: Path, spec: Spec, sources: list[str], threads: int, runs: int)
     start = time.perf_counter()
     model = Model(folder, spec, threads)
     load_ms = (time.perf_counter() - start) * 1e3
-    seen = list(Workers(folder, spec, sources, threads, one_by_one=True).each())  # also warms up
-    if not seen:
+    workers = Workers(folder, spec, sources, threads, one_by_one=True)
+    tensor, boxes, whole = None, 0, []
+    for source in workers.sources:
+        if isinstance(source, Video) and source.endless:
+            raise RunnerError(f"{source.name}: --bench measures files; name images or films")
+    for source in workers.sources:
+        workers.sources, before = [source], workers.problems
+        for _, _, image, found in workers.each():  # also warms up
+            tensor = prepare(image, spec["input"]) if tensor is None else tensor
+            boxes += len(found)
+        if workers.problems == before:
+            whole.append(source.name if isinstance(source, Video) else str(source))
+    if not whole:
         raise RunnerError("no image can be read, so there is nothing to measure; name readable images")
-    tensor = prepare(seen[0][2], spec["input"])
-    boxes = sum(len(found) for _, _, _, found in seen)
+    problems = workers.problems
     for _ in range(max(3, runs // 5)):
         model.forward(tensor)
     times = []
@@ -61,8 +72,8 @@ def bench(folder: Path, spec: Spec, sources: list[str], threads: int, runs: int)
         start = time.perf_counter()
         model.forward(tensor)
         times.append((time.perf_counter() - start) * 1e3)
-    del model, seen  # the model's threads would poll for work beside those of the next one
-    return {
+    del model, workers  # the model's threads would poll for work beside those of the next one
+    speed: Speed = {
         "threads": threads or len(cores()),
         "import_ms": round(import_ms, 1),
         "load_ms": round(load_ms, 1),
@@ -72,9 +83,10 @@ def bench(folder: Path, spec: Spec, sources: list[str], threads: int, runs: int)
         },
         "runs": runs,
         "boxes": boxes,
-        "images_per_s": _images_per_s(Workers(folder, spec, sources, threads, one_by_one=True), runs),
-        "images_per_s_at_once": _images_per_s(Workers(folder, spec, sources, threads), runs),
+        "images_per_s": _images_per_s(Workers(folder, spec, whole, threads, one_by_one=True), runs),
+        "images_per_s_at_once": _images_per_s(Workers(folder, spec, whole, threads), runs),
     }
+    return speed, problems
 
 
 def _images_per_s(workers: Workers, least: int) -> float:
@@ -83,5 +95,7 @@ def _images_per_s(workers: Workers, least: int) -> float:
     start, images, seconds = time.perf_counter(), 0, 0.0
     while images < least or seconds < BENCH_SECONDS:
         images += sum(1 for _ in workers.each())
+        if workers.problems:  # a file that is gone now, or too little memory
+            raise RunnerError("not every image can be read again, so nothing was measured")
         seconds = time.perf_counter() - start
     return round(images / seconds, 2)

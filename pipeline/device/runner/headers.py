@@ -9,6 +9,7 @@ from typing import Iterator
 MOST_PIXELS = 1 << 30  # that OpenCV decodes, unless OPENCV_IO_MAX_IMAGE_PIXELS says otherwise
 EXIF_ORIENTATION = 0x0112
 BITS, PLANES, SEPARATE = 258, 284, 2  # TIFF 6.0: two tags, and the value of the second for separate planes
+EXTRA, MULTIPLIED, TRANSPARENCY = 338, 1, (2, 999)  # the same for more than three channels; Corel writes 999
 PNG, PNG_BIT_DEPTH = b"\x89PNG\r\n\x1a\n", 24  # signature, and the offset of a byte in the first chunk
 # Bytes 4 to 12 of HEIC, by its kinds.
 HEIC = (b"ftypheic", b"ftypheix", b"ftypheim", b"ftypheis", b"ftyphevc", b"ftyphevx", b"ftypmif1", b"ftypmsf1")
@@ -81,23 +82,43 @@ def is_deep_in_planes(data: bytes) -> bool:
     return _tag(data, PLANES) == SEPARATE and _tag(data, BITS) == 16
 
 
+def is_multiplied(data: bytes) -> bool:
+    """Return whether a TIFF of 8 bits holds colours multiplied by their transparency. Training saw them divided."""
+    return _tag(data, EXTRA) == MULTIPLIED and _tag(data, BITS) == 8
+
+
+def opaque(data: bytes) -> bytes:
+    """Return a TIFF without the mark of its transparency, by which OpenCV would multiply the colours."""
+    value, where = _find(data, EXTRA)
+    return data[:where] + bytes(2) + data[where + 2 :] if value in TRANSPARENCY else data
+
+
 def _tag(data: bytes, wanted: int) -> int:
     """Return the first value of a TIFF tag; 0 if it is missing. EXIF uses TIFF's format."""
+    return _find(data, wanted)[0]
+
+
+def _find(data: bytes, wanted: int) -> tuple[int, int]:
+    """Return the first value of a TIFF tag, and its offset; twice 0 if it is missing."""
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
     if order is None:
-        return 0
+        return 0, 0
     try:
-        [directory] = struct.unpack_from(f"{order}I", data, 4)
-        [entries] = struct.unpack_from(f"{order}H", data, directory)
-        for number in range(entries):
-            at = directory + 2 + 12 * number
-            tag, _, count = struct.unpack_from(f"{order}HHI", data, at)
-            if tag == wanted:  # two 16-bit values fit here; more are at an offset
-                where = at + 8 if count <= 2 else struct.unpack_from(f"{order}I", data, at + 8)[0]
-                return int(struct.unpack_from(f"{order}H", data, where)[0])
+        [version] = struct.unpack_from(f"{order}H", data, 2)
+        # The numbers of BigTIFF have 64 bits.
+        long, start, number, fitting = ("Q", 8, "Q", 4) if version == 43 else ("I", 4, "H", 2)
+        entry = struct.Struct(f"{order}HH{long}{long}")
+        [directory] = struct.unpack_from(f"{order}{long}", data, start)
+        [entries] = struct.unpack_from(f"{order}{number}", data, directory)
+        first = directory + struct.calcsize(f"{order}{number}")
+        for at in range(first, first + min(entries, 1 << 16) * entry.size, entry.size):
+            tag, _, count, offset = entry.unpack_from(data, at)
+            if tag == wanted:  # few 16-bit values fit into the entry; more are at an offset
+                where = at + entry.size - struct.calcsize(long) if count <= fitting else offset
+                return int(struct.unpack_from(f"{order}H", data, where)[0]), where
     except struct.error:  # cut short
         pass
-    return 0
+    return 0, 0
 
 
 def _png_chunk(data: bytes, wanted: bytes) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .base import Detections, RunnerError, cv2
+from .base import BROKEN_OPENCV, Detections, RunnerError, cv2
 from .headers import (
     BITS,
     HEIC,
@@ -19,7 +19,9 @@ from .headers import (
     is_cut_short,
     is_deep_in_planes,
     is_jpeg,
+    is_multiplied,
     is_turned_avif,
+    opaque,
     orientation,
 )
 
@@ -66,6 +68,9 @@ def read_image(path: str | Path, bits: int | None = None) -> Any:
 def _by_opencv(data: bytes) -> Any:
     if is_turned_avif(data):
         raise RunnerError("an AVIF that has to be turned, which OpenCV does not do; save it as JPEG or PNG")
+    if is_multiplied(data):
+        raise RunnerError("a TIFF of colours multiplied by their transparency; save it without transparency")
+    data = opaque(data)
     turn = orientation(data)
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
     if turn == 1 or is_jpeg(data):
@@ -90,7 +95,9 @@ def _by_pillow(data: bytes) -> Any:
     try:
         from PIL import Image, ImageOps
     except ImportError:
-        raise RunnerError("no package to read images; pip install opencv-python-headless, or pillow") from None
+        raise RunnerError(
+            f"no package to read images{BROKEN_OPENCV}; pip install opencv-python-headless, or pillow"
+        ) from None
     Image.MAX_IMAGE_PIXELS = None  # it would only warn, up to twice as many as OpenCV decodes
     with Image.open(io.BytesIO(data)) as opened:
         if opened.width * opened.height > MOST_PIXELS:

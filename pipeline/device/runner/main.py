@@ -10,13 +10,15 @@ import re
 from pathlib import Path
 from typing import Any
 
-from .base import RunnerError, cv2, in_a_line, read_spec, say
+from .base import BROKEN_OPENCV, RunnerError, cv2, in_a_line, read_spec, say
 from .bench import bench
 from .images import draw, label, write_jpeg
 from .lines import Lines, as_json
 from .selftest import selftest
+from .stopping import Signals
 from .workers import Workers
 
+WINDOW = "found"
 MOST_OF_A_NAME = 200  # bytes; with number and suffix, a name stays below file systems' limit of 255
 
 
@@ -39,7 +41,7 @@ def run(workers: Workers, options: argparse.Namespace) -> int:
                 drawn = draw(image, detections, workers.classes)
                 if options.draw:
                     write_jpeg(options.draw / f"{count:06d}_{_short(name)}.jpg", drawn)
-                if options.show and not _shown(drawn, frame is None):
+                if options.show and not _shown(drawn, frame is None, workers.signals):
                     break
         ended = not workers.signals.caught
     finally:
@@ -62,15 +64,28 @@ def _short(name: str) -> str:
     return stem
 
 
-def _shown(drawn: Any, wait: bool) -> bool:
-    """Show the image in the window. Return False if the user pressed q or Escape."""
+def _shown(drawn: Any, wait: bool, signals: Signals) -> bool:
+    """Show the image in the window, with `wait` until a key or a signal. Return False if the user wants no more.
+
+    That is after q or Escape, or if the window was closed while it waits.
+    """
     try:
-        cv2.imshow("found", drawn)
-        return cv2.waitKey(0 if wait else 1) not in (27, ord("q"))
+        cv2.imshow(WINDOW, drawn)
+        key = cv2.waitKey(1)
+        known = _is_open()  # older OpenCV does not know with every toolkit
+        while wait and key < 0 and not signals.caught:
+            if known and not _is_open():
+                return False
+            key = cv2.waitKey(100)  # milliseconds: a signal does not interrupt it
+        return key not in (27, ord("q"))
     except cv2.error:
         raise RunnerError(
             "--show: OpenCV was built without windows; install opencv-python instead of opencv-python-headless"
         ) from None
+
+
+def _is_open() -> bool:
+    return bool(cv2.getWindowProperty(WINDOW, cv2.WND_PROP_VISIBLE) >= 1)
 
 
 def number(text: str) -> int:
@@ -116,16 +131,18 @@ def main(about: str | None, arguments: list[str] | None = None) -> int:
 
 def _do(folder: Path, options: argparse.Namespace) -> int:
     spec = read_spec(folder)
+    if BROKEN_OPENCV:
+        say(f"images are read with Pillow, not OpenCV{BROKEN_OPENCV}")
     if options.selftest:
         Lines(None).put(f"{selftest(folder, spec, options.threads)}\n".encode())
         return 0
     if options.tiles == "off":
         spec["tiles"] = None
     if options.bench:
-        measured = bench(folder, spec, options.sources, options.threads, options.bench)
+        measured, problems = bench(folder, spec, options.sources, options.threads, options.bench)
         Lines(None).put(f"{json.dumps(measured)}\n".encode())
-        return 0
+        return int(problems > 0)
     if options.show and cv2 is None:
-        raise RunnerError("--show: a window needs OpenCV; pip install opencv-python")
+        raise RunnerError(f"--show: a window needs OpenCV{BROKEN_OPENCV}; pip install opencv-python")
     workers = Workers(folder, spec, options.sources, options.threads)
     return run(workers, options) if workers.sources else 1

@@ -30,7 +30,8 @@ class Model:
         if not path.exists():
             raise RunnerError(f"{path}: does not exist; unpack the whole bundle again")
         self.spec, self.size = spec, spec["input"]["size"]
-        self.thresholds = np.array([spec["thresholds"][name] for name in spec["classes"]])
+        # As precise as scores: 0.7 in 32 bits is less than 0.7 in 64.
+        self.thresholds = np.array([spec["thresholds"][name] for name in spec["classes"]], np.float32)
         self.forward = load(path, spec, threads or len(cores()), at_once)
         self.tiles, self.pool = spec.get("tiles"), ThreadPoolExecutor(at_once)
 
@@ -44,11 +45,11 @@ class Model:
         return detections.only(detections.scores >= self.thresholds[detections.classes])
 
     def detect_all(self, image: Any, lowest: float, conf: float = 0.0) -> Detections:
-        """Return all detections above `lowest`, merged with those above `conf`."""
-        # An uncut box with a lower score may replace a cut one above `lowest`.
+        """Return all detections from `lowest`, merged with those from `conf`."""
+        # An uncut box with a lower score may replace a cut one from `lowest`.
         least = lowest / WHOLE_COUNTS if len(views(image.shape, self.tiles)) > 1 else lowest
         [detections] = self.look(image, max(least, conf), (False,))
-        return detections.only(detections.scores > lowest)
+        return detections.only(detections.scores >= lowest)
 
     def look(self, image: Any, lowest: float, kinds: Sequence[bool]) -> list[Detections]:
         """Return the detections of one pass for each value of `every_label` in `kinds`. Views run in parallel.
@@ -69,10 +70,15 @@ class Model:
 
 
 def read_output(raw: Any, spec: Spec, shape: tuple[int, ...], lowest: float, every_label: bool = False) -> Detections:
-    """Return the detections above `lowest` in a model's output, in pixels of the original image of this shape."""
+    """Return the detections from `lowest` in a model's output, in pixels of the original image of this shape.
+
+    Raises FloatingPointError if the output is not finite, as when 16 bits overflow: that is no image without objects.
+    """
+    if not np.isfinite(raw).all():
+        raise FloatingPointError("the model's output is not finite; export it with another precision")
     output, size = spec["output"], spec["input"]["size"]
     if output["layout"] == "rows":  # (1, n, 6) after suppression in the graph: corners, score, class
-        rows = raw[0][raw[0][:, 4] > lowest]
+        rows = raw[0][raw[0][:, 4] >= lowest]
         detections = Detections(rows[:, :4], rows[:, 4], rows[:, 5].astype(int))
     else:  # "columns", (1, 4 + classes, n): centre, width, height, one score per class
         detections = _candidates(raw[0], lowest, every_label)
@@ -92,10 +98,10 @@ def _have_area(corners: Any) -> Any:
 
 def _candidates(columns: Any, lowest: float, every_label: bool) -> Detections:
     boxes, scores = columns[:4], columns[4:]
-    likely = np.flatnonzero(scores.max(axis=0) > lowest)
+    likely = np.flatnonzero(scores.max(axis=0) >= lowest)
     boxes, scores = boxes[:, likely], scores[:, likely]
     if every_label:
-        anchors, classes = np.nonzero(lowest < scores.T)
+        anchors, classes = np.nonzero(lowest <= scores.T)
     else:
         anchors, classes = np.arange(len(likely)), scores.argmax(axis=0)
     centre, half = boxes[:2, anchors].T, boxes[2:, anchors].T / 2

@@ -7,6 +7,7 @@ The function uses `threads` threads per call and may be called `at_once` times i
 from __future__ import annotations
 
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Callable
@@ -135,11 +136,10 @@ def _litert(path: Path, spec: Spec, threads: int, at_once: int) -> Forward:
 def _tensorrt(path: Path, spec: Spec, threads: int, at_once: int) -> Forward:
     """Call the CUDA runtime library directly, so that only TensorRT has to be installed."""
     import ctypes
-    import ctypes.util
 
     import tensorrt
 
-    library = ctypes.util.find_library("cudart") or "libcudart.so"
+    library = _cudart()
     try:
         cuda = ctypes.CDLL(library)
     except OSError:
@@ -178,6 +178,16 @@ def _tensorrt(path: Path, spec: Spec, threads: int, at_once: int) -> Forward:
         return result.copy()  # the next call overwrites it
 
     return _in_turns([forward])  # small images come from several threads, and a context serves one at a time
+
+
+def _cudart() -> str:
+    """Return the CUDA runtime library: that of the system, or the one that pip installs with TensorRT."""
+    import ctypes.util
+
+    package = find_spec("nvidia")
+    places = (package.submodule_search_locations if package else None) or []
+    with_pip = [path for place in places for path in sorted(Path(place).glob("*/lib/libcudart.so*"))]
+    return ctypes.util.find_library("cudart") or str([*with_pip, "libcudart.so"][0])
 
 
 RUNTIMES: dict[str, tuple[Callable[[Path, Spec, int, int], Forward], str]] = {

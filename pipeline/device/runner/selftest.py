@@ -46,7 +46,7 @@ def selftest(folder: Path, spec: Spec, threads: int) -> str:
 def compare(model: Model, folder: Path) -> tuple[int, int, float, float]:
     """Return the numbers of boxes and images, and the largest differences of corners (pixels) and scores.
 
-    Raises RunnerError if a difference exceeds the limits in `spec`.
+    Raises RunnerError if a difference exceeds the limits in `spec`, or if there is nothing to compare.
     """
     spec = model.spec
     expected = json.loads((folder / "golden" / "expected.json").read_text(encoding="utf-8"))
@@ -55,7 +55,10 @@ def compare(model: Model, folder: Path) -> tuple[int, int, float, float]:
         image = read_image(folder / "golden" / golden["file"], spec["input"].get("bits"))
         # Low enough for every score within the limit, but not for the thousands of boxes below validation's `conf`.
         lowest = min(golden["lowest"] * 0.8, golden["lowest"] - limits["max_score"])
-        detections = model.detect_all(image, max(lowest, spec["output"]["conf"]))
+        try:
+            detections = model.detect_all(image, max(lowest, spec["output"]["conf"]))
+        except FloatingPointError as error:
+            raise RunnerError(f"selftest FAILED: golden/{golden['file']}: {error}") from None
         known = Detections(
             np.array(golden["corners"]).reshape(-1, 4), np.array(golden["scores"]), np.array(golden["classes"])
         )
@@ -77,6 +80,10 @@ def compare(model: Model, folder: Path) -> tuple[int, int, float, float]:
                 f"selftest FAILED: golden/{golden['file']}: {failure}; "
                 "compare the package versions with requirements.txt"
             )
+    if not boxes:
+        raise RunnerError(
+            "selftest FAILED: the bundle expects no object in any golden image, so it compares nothing; export it again"
+        )
     return boxes, len(expected), most_px, most_score
 
 

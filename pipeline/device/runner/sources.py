@@ -25,7 +25,10 @@ OTHER_IMAGES = {
     *(".raf", ".rw2"),
 }
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-USER = re.compile(r"(?<=://)[^/@]*@")
+# User and password of an address: up to the last @ before a slash or, as people type passwords with slashes, up to the
+# last @ if no port follows the colon.
+USER = re.compile(r"(?<=://)(?:[^/?#]*@|[^/?#:\[]*:(?!\d*[/?#]).*@)")
+PASSWORD = re.compile(r"((?:pas\w*|pwd|psw|token|secret|key)=)[^&\s]*", re.IGNORECASE)
 # The headers of these hold the number of frames; for other containers OpenCV guesses it.
 COUNTED = {".avi", ".m4v", ".mov", ".mp4"}
 
@@ -66,7 +69,7 @@ def expand(sources: list[str], tell: Callable[[str], None]) -> list[Path | Video
         try:
             if ADDRESS.match(source):
                 live = source.lower().startswith("rtsp")
-                found.append(Video(source, USER.sub("", source), endless=True, live=live))
+                found.append(Video(source, without_passwords(source), endless=True, live=live))
             elif path.is_dir():
                 found += _inside(path, tell)
             elif source.isascii() and source.isdigit() and not path.exists():
@@ -80,6 +83,11 @@ def expand(sources: list[str], tell: Callable[[str], None]) -> list[Path | Video
         except OSError as error:  # a name that is too long, or a folder without permission
             tell(f"{source}: {error.strerror}")
     return found
+
+
+def without_passwords(address: str) -> str:
+    """Return the address as it may be printed: without the user, and with `***` for a password in the path or query."""
+    return PASSWORD.sub(r"\1***", USER.sub("", address, count=1))
 
 
 def _file(path: Path) -> Path | Video:

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Iterator, Tuple
 
-from .base import Detections, RunnerError, Spec, cores, cv2, in_a_line, say
+from .base import BROKEN_OPENCV, Detections, RunnerError, Spec, cores, cv2, in_a_line, say
 from .images import read_image
 from .model import Model
 from .sources import Video, expand
@@ -118,7 +118,8 @@ class Workers:
         Of a live source, it yields the newest frame each time; the numbers count those between too.
         """
         if cv2 is None:
-            self.tell(f"{video.name}: videos and cameras need OpenCV; pip install opencv-python-headless")
+            why = f"videos and cameras need OpenCV{BROKEN_OPENCV}; pip install opencv-python-headless"
+            self.tell(f"{video.name}: {why}")
             return
         number = 0
         capture: Any = None
