@@ -37,7 +37,7 @@ def read(folder: Path, given: bool = True, description: Path | None = None) -> S
 
     `description` is the YAML file in `folder` that names classes and splits; None looks for it.
     """
-    tree = Tree(folder)
+    tree, is_asked_for = Tree(folder), description is not None
     description = description or yolo_data.description_of(tree)
     data = yolo_data.load(description) if description else {}
     names = {folder: yolo_data.names_of(description, data)} if description else yolo_data.names_by_folder(tree)
@@ -54,7 +54,8 @@ def read(folder: Path, given: bool = True, description: Path | None = None) -> S
         nowhere = dict.fromkeys(image for image in tree.images() if image not in texts)
         texts |= nowhere
         tree.set_aside |= dict.fromkeys(nowhere, f"no label file, and {by.name} names it in no split")
-    _refuse_contradiction(tree, filter(None, texts.values()), names, description)
+    if not is_asked_for:  # a file that a person names counts, whatever lies beside it
+        _refuse_contradiction(tree, filter(None, texts.values()), names, description)
     point_numbers = yolo_data.point_numbers(data)
     labelled = []
     numbers_of_points: set[int] = set()
@@ -69,9 +70,7 @@ def read(folder: Path, given: bool = True, description: Path | None = None) -> S
             f"{description or folder}: no `kpt_shape: [{number}, 3]`, but each row has a box and "
             f"{counted(number, 'point')} with their visibility; {way_out}"
         )
-    return source_of(
-        tree, labelled, tuple(dict.fromkeys(name for darknet_lists in names.values() for name in darknet_lists))
-    )
+    return source_of(tree, labelled, tuple(dict.fromkeys(name for listed in names.values() for name in listed)))
 
 
 def _refuse_contradiction(
