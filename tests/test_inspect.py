@@ -559,8 +559,9 @@ def give_names(source: Path) -> list[str]:
     write_coco(source, "train", data)
     (source / "spare").mkdir()
     shutil.copy(source / "images" / "train_0004.jpg", source / "spare" / "train_0000.jpg")
-    spare = {**data, "images": [{**data["images"][0], "file_name": "spare/train_0000.jpg"}], "annotations": []}
-    write_coco(source, "spare", spare)
+    image = {**data["images"][0], "file_name": "spare/train_0000.jpg"}
+    boxes = [box for box in data["annotations"] if box["image_id"] == image["id"]]
+    write_coco(source, "spare", {**data, "images": [image], "annotations": boxes})
     return [f"images/{name}" for name in names]
 
 
