@@ -90,7 +90,7 @@ def build(run: Run, config: Inspect | None = None, against: Run | None = None) -
     inspect.main(config or Inspect(), run, "cpu", against=against.root if against else None)
     import fiftyone as fo
 
-    return fo.load_dataset(run.name)
+    return fo.load_dataset(tags.name_of(run))
 
 
 def in_test(dataset: Any) -> Any:

@@ -58,7 +58,8 @@ def find_teacher(config: Train) -> Path | None:
 def refuse_own_model(start: Source, teacher: Path | None, run: Run) -> None:
     """Raise ConfigError if training would replace what it starts from, so that every `make` would train once more."""
     for key, path in (("weights", start.path), ("args.distill_model", teacher)):
-        if path and run.model.is_file() and path.samefile(run.model):
+        # A .yaml may be one of Ultralytics' own.
+        if path and path.is_file() and run.model.is_file() and path.samefile(run.model):
             raise ConfigError(
                 f"train.{key}: {path} is what this config trains; copy it to data/weights, and name the copy"
             )
