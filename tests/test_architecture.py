@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "device": set(),
     "formats": {"errors", "run", "boxes", "database", "formats", "orientation", "walk"},
     "parallel": {"device", "errors", "logs"},
-    "params": {"errors", "files", "config", "run", "inputs", "upstream", "walk"},
+    "params": {"errors", "files", "config", "lock", "run", "inputs", "upstream", "walk"},
     "inputs": {"files", "fixes", "labels", "config", "errors", "run"},
     "metrics": {"records"},
     "sample": {"files", "logs", "pixels", "sample"},
@@ -77,7 +77,7 @@ MAY_IMPORT = {
     | {"convert", "image_files", "parallel", "records", "tiling", "walk"},  # inspects folders by convert's own rules
     # Splits and reads images by convert's rules, gets the phases from train's recipe, and plots in the report's style.
     "study": SHARED
-    | {"convert", "history", "image_files", "metrics", "parallel", "records", "report", "train", "upstream"},
+    | {"convert", "history", "image_files", "lock", "metrics", "parallel", "records", "report", "train", "upstream"},
     "__main__": {"config", "errors", "lock", "logs", "new", "options", "params", "run", "sample", "starter", "study"}
     | STAGES,
 }
