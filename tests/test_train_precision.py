@@ -199,7 +199,7 @@ def test_minutes_are_measured_once(
     assert measured[0]["epochs"] == 1 and measured[0]["epoch_seconds"] > 0  # the minimum
     assert record["recipe"]["phases"]["reason"].startswith("0.01 minutes allow 1.0 epochs")
     assert record["phases"][0]["epochs"] == 1
-    warning = r"train.minutes: .* 0\.01 minutes are enough for \d+ steps?; with fewer than 150 a model learns little"
+    warning = r"train.minutes: .* 0\.01 minutes are enough for \d+ steps?, but `recipe: quick` takes at least 150"
     assert re.search(warning, capsys.readouterr().out)
     assert not (run.train / "look.json").exists()  # such a short training freezes the same layers in any case
 

@@ -92,7 +92,7 @@ def too_few_steps(config: Train, plans: Sequence[PhasePlan], recipe: Recipe, ima
         return None
     return (
         f"train.minutes: on this machine, as busy as it is now, {config.minutes:g} minutes are enough for "
-        f"{counted(steps, 'step')}; with fewer than {QUICK_STEPS} a model learns little, so set more minutes"
+        f"{counted(steps, 'step')}, but `recipe: quick` takes at least {QUICK_STEPS}; more minutes will probably help"
     )
 
 
