@@ -98,8 +98,8 @@ def test_an_optimizer_whose_momentum_ultralytics_rounds_resumes_exactly_too(
 def test_a_step_of_several_batches_resumes_exactly_too(
     fresh: Run, start: Path, monkeypatch: pytest.MonkeyPatch, warmup: int
 ) -> None:
-    """Four batches an epoch and three a step: the second step takes two batches before the stop and one after it."""
-    args = {"plots": False, "nbs": 6, "warmup_epochs": warmup}
+    """Eight batches an epoch and five a step: the second step takes three batches before the stop and two after it."""
+    args = {"plots": False, "nbs": 10, "warmup_epochs": warmup}
     assert digest_after(fresh, start, args, batch=2) == resumed(fresh, start, args, monkeypatch, batch=2)
 
 
