@@ -91,7 +91,7 @@ def ours(source: Path, target: Path) -> float:
     from pipeline import files, formats
     from pipeline.boxes import write_labels
     from pipeline.config.data import Convert
-    from pipeline.convert import receipt, stage
+    from pipeline.convert import judge, receipt, stage
     from pipeline.formats.source import Source
     from pipeline.image_files.reading import Checked
 
@@ -102,7 +102,7 @@ def ours(source: Path, target: Path) -> float:
         checked = {image: Checked(None, size, size) for image, size in sizes.items()}
         classes = stage.class_map(read, config)
         names = tuple(filter(None, classes.values()))
-        judged = stage.judge_all(read, checked, classes, config)
+        judged = stage.judge_all(read, checked, judge.frames(read.images, checked), classes, config)
         target.mkdir()
         for image in judged:
             write_labels(f"{target}/{image.item.image.stem}.txt", image.boxes, names, image.checked.size)

@@ -25,6 +25,7 @@ from pipeline.label import layouts, tools
 from pipeline.label.changes import compare
 from pipeline.labels import file as labels
 from pipeline.labels.content import Image, Label, Labels
+from pipeline.records.label import Next
 from pipeline.run import Run
 
 DRAWN = (Label((10, 10, 40, 30), "open", "kept", 0.9, "m"), Label((100, 10, 40, 30), "short", "kept", 0.5, "m"))
@@ -372,13 +373,17 @@ def test_odd_paths_in_the_pool_come_back(tiles: Path, run: Run, pool: Path, tool
         assert boxes == [pytest.approx(box) for box in sorted(tuple(box["bbox"]) for box in image["boxes"])]
 
 
+def place(run: Run, record: Next, number: int, path: Path, by: Callable[[Any, Any], Any] = shutil.move) -> None:
+    """Put an image of the batch at another path, and say so in `next.json`."""
+    path.parent.mkdir(exist_ok=True)
+    by(record["images"][number]["path"], path)
+    record["images"][number]["path"] = str(path)
+    run.label_next.write_text(json.dumps(record))
+
+
 def test_labelimg_finds_labels_and_classes_in_one_folder(tiles: Path, run: Run, pool: Path) -> None:
     record = batch(tiles, run, pool)
-    twin = pool / "other" / "train_0001.jpg"
-    twin.parent.mkdir()
-    shutil.copy(record["images"][2]["path"], twin)
-    record["images"][2]["path"] = str(twin)
-    run.label_next.write_text(json.dumps(record))
+    place(run, record, 2, pool / "other" / "train_0001.jpg", by=shutil.copy)
     tools.lay_out(run, "yolo")
     names = {path.name for path in (run.label / "yolo" / "labels").iterdir()}
     assert names == {"classes.txt", "train_0000.txt", "train_0001.txt", "other-train_0001.txt"}
@@ -389,20 +394,14 @@ def test_labelimg_finds_labels_and_classes_in_one_folder(tiles: Path, run: Run, 
 
 def test_labels_of_an_image_called_classes_do_not_meet_the_class_names(tiles: Path, run: Run, pool: Path) -> None:
     record = batch(tiles, run, pool)
-    below = pool / "other" / "classes.jpg"
-    below.parent.mkdir()
-    shutil.move(record["images"][0]["path"], below)
-    record["images"][0]["path"] = str(below)
-    run.label_next.write_text(json.dumps(record))
+    place(run, record, 0, pool / "other" / "classes.jpg")
     tools.lay_out(run, "yolo")
     folder = run.label / "yolo" / "labels"
     assert (folder / "classes.txt").read_text().split() and (folder / "other-classes.txt").is_file()
     tools.save(run, "yolo", every=True)
     assert len(saved(run).images) == 3
     shutil.rmtree(run.label / "yolo")
-    shutil.move(below, pool / "classes.jpg")
-    record["images"][0]["path"] = str(pool / "classes.jpg")
-    run.label_next.write_text(json.dumps(record))
+    place(run, record, 0, pool / "classes.jpg")
     with pytest.raises(
         DataError, match=r"classes\.jpg: yolo may confuse it with its list of class names, classes\.txt; rename"
     ):

@@ -74,24 +74,29 @@ def place(images: Sequence[Judged], config: Convert, run: Run, seed: int, traine
     """
     if trained_on:
         images = sorted(images, key=lambda image: image.name in trained_on)
-    names, ties = [image.name for image in images], _ties(images, config)
+    names = [image.name for image in images]
+    groups = _groups(images, config)
+    ties = _ties(images, config, groups)
     all_ties = [pair for pairs in ties.values() for pair in pairs]
     own_count = len(names) - sum(name in trained_on for name in names)
     ties = {kind: [pair for pair in pairs if max(pair) < own_count] for kind, pairs in ties.items()}
     placed = _place(images[:own_count], ties, config, run, seed)
-    if config.group_by:
-        placed = replace(placed, hint=splits.alone(names, config.group_by))
+    if groups:
+        placed = replace(placed, hint=splits.alone(groups))
     return _add(placed, names, own_count, duplicates.clusters(len(names), all_ties)) if trained_on else placed
 
 
-def _ties(images: Sequence[Judged], config: Convert) -> Ties:
-    ties: Ties = {"exact": duplicates.same([image.checked.sha256 for image in images]), "near": [], "group": []}
+def _groups(images: Sequence[Judged], config: Convert) -> list[str | None]:
+    return splits.groups([image.name for image in images], config.group_by) if config.group_by else []
+
+
+def _ties(images: Sequence[Judged], config: Convert, groups: Sequence[str | None]) -> Ties:
+    exact = duplicates.same([image.checked.sha256 for image in images])
+    ties: Ties = {"exact": exact, "near": [], "group": duplicates.same(groups)}
     if config.near_duplicates:
         prints = [image.checked.fingerprint for image in images if image.checked.fingerprint]
         assert len(prints) == len(images)  # a usable image has one
         ties["near"] = duplicates.near_duplicates(prints)
-    if config.group_by:
-        ties["group"] = duplicates.same(splits.groups([image.name for image in images], config.group_by))
     return ties
 
 
@@ -117,7 +122,7 @@ def _place(images: Sequence[Judged], ties: Ties, config: Convert, run: Run, seed
         placed = _drawn(images, cluster, config.split, config, run, seed)
         if placed.left_out:  # they may tie images together that do not resemble each other
             images = [image for image in images if image.name in placed.split_of]
-            ties = _ties(images, config)
+            ties = _ties(images, config, _groups(images, config))
     else:
         placed = Placed({image.name: str(image.item.split) for image in images})
     placed = _checked(placed, [image.name for image in images], ties, config)

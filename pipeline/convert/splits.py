@@ -190,11 +190,11 @@ def groups(names: Sequence[str], pattern: str) -> list[str | None]:
     return matched
 
 
-def alone(names: Sequence[str], pattern: str) -> str:
-    """Say how many images match no group; empty if all match one."""
-    count = groups(names, pattern).count(None)
+def alone(found: Sequence[str | None]) -> str:
+    """Say how many images the result of `groups` leaves without a group; empty if none."""
+    count = found.count(None)
     match, group = ("matches", "is a group of its own") if count == 1 else ("match", "are groups of their own")
-    return f"{count} of {counted(len(names), 'image')} {match} no convert.group_by and {group}" if count else ""
+    return f"{count} of {counted(len(found), 'image')} {match} no convert.group_by and {group}" if count else ""
 
 
 # Names that number frames or tiles: the part before the number identifies the video or image.

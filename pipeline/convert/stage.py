@@ -72,7 +72,8 @@ def _convert(
     folder = config.source.absolute()
     classes = class_map(source, config)
     names = tuple(dict.fromkeys(name for name in classes.values() if name is not None))
-    judged = judge_all(source, checked, classes, config)
+    frames = judge.frames(source.images, checked)
+    judged = judge_all(source, checked, frames, classes, config)
     plausible.refuse(judged, config)
     _refuse_problems(judged, config)
     if config.on_problem == "drop":
@@ -95,7 +96,7 @@ def _convert(
         **receipt.make(judged, placed.split_of, names, folder),
         "names_matched": dict(source.matched),
         "background_by_setting": background.by_setting(judged),
-        "notes": [*source.notes, *filter(None, [_in_doubt(source, checked, folder), placed.hint])],
+        "notes": [*source.notes, *filter(None, [_in_doubt(frames, folder), placed.hint])],
         "splits_by": "source" if placed.drawing is None else str(run.splits),
         "rewritten": {
             targets[image.name]: image.checked.rewrite for image in judged if image.checked.rewrite and not image.unused
@@ -119,9 +120,9 @@ def _convert(
     return receipt.last_line(account, run.dataset)
 
 
-def _in_doubt(source: Source, checked: Mapping[Path, Checked], folder: Path) -> str:
+def _in_doubt(frames: Mapping[Path, bool | None], folder: Path) -> str:
     """Say whose boxes may be those of the image before EXIF turns it; empty if that is known of all."""
-    doubtful = [path for path, is_stored in judge.frames(source.images, checked).items() if is_stored is None]
+    doubtful = [path for path, is_stored in frames.items() if is_stored is None]
     if not doubtful:
         return ""
     return (
@@ -172,11 +173,17 @@ def _refuse_misspelt(listed: Collection[str], labels: Mapping[str, int]) -> None
 
 
 def judge_all(
-    source: Source, checked: Mapping[Path, Checked], classes: Mapping[str, str | None], config: Convert
+    source: Source,
+    checked: Mapping[Path, Checked],
+    frames: Mapping[Path, bool | None],
+    classes: Mapping[str, str | None],
+    config: Convert,
 ) -> list[Judged]:
-    """Return every image of the source with its verdicts; images in no split were not checked."""
+    """Return every image of the source with its verdicts; images in no split were not checked.
+
+    `frames` is the result of `judge.frames`.
+    """
     folder = config.source.absolute()
-    frames = judge.frames(source.images, checked)
     judged = []
     for item in source.images:
         name = receipt.relative(item.image, folder)

@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline import formats, parallel
 from pipeline.boxes import Box
 from pipeline.config.data import Convert
-from pipeline.convert import background, placing, plausible, receipt, stage
+from pipeline.convert import background, judge, placing, plausible, receipt, stage
 from pipeline.convert.judge import Judged, Verdict
 from pipeline.errors import DataError, counted
 from pipeline.formats.source import NOT_LISTED, Source
@@ -123,7 +123,7 @@ def look(folder: Path, format_name: str) -> Seen:
     checked = dict(zip(paths, parallel.ordered(reading.check, paths, None, "new: reading"), strict=True))
     classes = stage.class_map(source, plain)
     with formats.without_collection():
-        judged = stage.judge_all(source, checked, classes, plain)
+        judged = stage.judge_all(source, checked, judge.frames(source.images, checked), classes, plain)
         plausible.refuse(judged, plain)
         judged = stage.set_aside(judged, "set_aside", background.without_boxes(judged, classes))
     seen = Seen(_short(folder), folder.absolute(), name, source, tuple(judged))
