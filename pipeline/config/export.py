@@ -130,7 +130,9 @@ class Calibration(Section):
     images: int = Field(default=128, ge=1)
     """Number of training images. Classes take turns, so that rare classes are included; val and test are never used."""
     per_class: int = Field(default=5, ge=1)
-    """Minimum number of training images with each class that they show. With fewer, 8-bit targets are refused."""
+    """Minimum number of training images with each class. With fewer, 8-bit targets are refused.
+
+    A class that no training image shows is left out."""
     draws: int = Field(default=3, ge=1, le=10)
     """Number of choices of images to compare, so that the manifest shows how much the choice matters."""
 

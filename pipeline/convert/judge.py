@@ -56,10 +56,11 @@ class Judged(NamedTuple):
 
 
 def frames(items: Sequence[Labelled], checked: Mapping[Path, Checked]) -> dict[Path, bool | None]:
-    """Return for each image with boxes that EXIF turns whether they are those of the stored image; None if in doubt.
+    """Tell for each image that EXIF turns whether its boxes refer to the stored image, not to the turned one.
 
-    A declared size tells it if the orientation swaps the sides. It tells it for the other images of an annotation file
-    too, or of the folder of files that describe one image each, because one tool wrote them.
+    None means that nothing decides it; images without boxes are left out. If the orientation swaps the sides, the
+    declared size decides. It also decides for the other images of the same annotation file, or of the same folder if
+    each file describes one image, because one tool wrote them all.
     """
     images_of = Counter(item.annotation for item in items)
     told: dict[Path, set[bool]] = {}
@@ -88,7 +89,7 @@ def image(
     """Judge an image and its boxes; the boxes of the result are in pixels of the upright image.
 
     `classes` maps each class name of the source to our name, or to None to leave it out. `is_stored` tells whether the
-    boxes are those of the image before EXIF turns it.
+    boxes refer to the stored image, before EXIF turns it.
     """
     if problem := _image_problem(item, checked):
         return Judged(item, name, checked, _all(item, "dropped", problem), "dropped", problem)

@@ -121,7 +121,7 @@ def _convert(
 
 
 def _in_doubt(frames: Mapping[Path, bool | None], folder: Path) -> str:
-    """Say whose boxes may be those of the image before EXIF turns it; empty if that is known of all."""
+    """Name the images whose boxes may refer to the stored image, before EXIF turns it; empty if there are none."""
     doubtful = [path for path, is_stored in frames.items() if is_stored is None]
     if not doubtful:
         return ""

@@ -108,7 +108,10 @@ def guess(tree: Tree, wanted: Sequence[Wanted], taken: set[str]) -> list[str | N
 
 
 def _apart(wanted: Iterable[Wanted], taken: Iterable[str]) -> set[tuple[str, str]]:
-    """Return the pairs of a folder that names give and one of the source that hold different images of one name."""
+    """Return pairs of a folder in the names and a folder of the source that are not the same one.
+
+    A name of the first folder has the file name of an image in the second one that already belongs to another name.
+    """
     folders_of: dict[str, set[str]] = {}
     for place in taken:
         folders_of.setdefault(_plain(last_part(place), "path"), set()).add(posixpath.dirname(place))

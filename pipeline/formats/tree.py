@@ -68,7 +68,7 @@ class Tree:
 
     @cached_property
     def _mask_folders(self) -> set[str]:
-        """Return the folders with the name of one for masks, and an image that has its stem in a folder without."""
+        """Return the folders that are named after masks and share the stem of an image with a folder that is not."""
         folders_of: dict[str, set[str]] = {}
         for name in self.names_of_images():
             folders_of.setdefault(posixpath.splitext(last_part(name))[0], set()).add(posixpath.dirname(name))
